@@ -1,0 +1,51 @@
+# Everything a newcomer or CI runs. Each target does its own set-up.
+PYTHON ?= python3.11
+BIN := .venv/bin
+
+.PHONY: demo run test check lint types format lock clean
+.DEFAULT_GOAL := help
+
+help:
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+.venv/bin/python:
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or say make PYTHON=/path/to/python"; exit 1; }
+	$(PYTHON) -m venv .venv
+
+.venv/locked: requirements.txt .venv/bin/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements.txt
+	@touch $@
+
+.venv/locked-dev: requirements-dev.txt .venv/bin/python
+	$(BIN)/python -m pip install --quiet --require-hashes -r requirements-dev.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation -e .
+	@touch $@ .venv/locked
+
+demo: .venv/locked ## the service with embedded defaults and simulated users on http://localhost:5001
+	@$(BIN)/python -m bg_ingest.cli demo
+
+run: .venv/locked ## the service with your settings (.env), reloading in development
+	@$(BIN)/python -m bg_ingest.cli run
+
+test: .venv/locked-dev ## the whole test suite
+	$(BIN)/python -m pytest
+
+check: lint types test ## format, lint, types, tests
+
+lint: .venv/locked-dev ## format and lint, changing nothing
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: .venv/locked-dev ## mypy, strict
+	$(BIN)/mypy
+
+format: .venv/locked-dev ## format, and fix what lint can fix
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+lock: .venv/locked-dev ## resolve the dependencies again into both requirements files, with hashes
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.txt
+	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+clean: ## remove the virtual environment and caches (data stays)
+	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

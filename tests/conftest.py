@@ -1,0 +1,82 @@
+"""What all tests share: virtual time on asyncio and trio, and no way out of this machine.
+
+Async tests need no mark. They run twice, on asyncio and on trio, under a clock that jumps to the next timer
+instead of waiting: an hour of sleeping takes no time and is exact. Real sockets, threads and subprocesses do
+not advance that clock, so a module (or a folder's conftest) that uses them asks for an ordinary loop:
+
+    @pytest.fixture
+    def anyio_backend() -> str:
+        return "asyncio"
+"""
+
+import asyncio  # noqa: TID251 - the virtual clock is a loop of asyncio
+import ipaddress
+import selectors
+import sys
+from typing import Any
+
+import pytest
+import trio.testing
+
+pytest_plugins = ["tests.integration.servers"]
+
+
+class _NeverWait(selectors.DefaultSelector):
+    loop: "VirtualTimeLoop"
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready = super().select(0)
+        if not ready:
+            if timeout is None:
+                raise RuntimeError("deadlock: every task waits and nothing is scheduled")
+            self.loop.now += timeout
+        return ready
+
+
+class VirtualTimeLoop(asyncio.SelectorEventLoop):
+    """An asyncio loop whose clock jumps to the next timer instead of waiting for it."""
+
+    now = 0.0
+
+    def __init__(self) -> None:
+        selector = _NeverWait()
+        selector.loop = self
+        super().__init__(selector)
+
+    def time(self) -> float:
+        return self.now
+
+
+@pytest.fixture(params=["asyncio", "trio"])
+def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+    """Both backends in virtual time; override it where real sockets or threads are used."""
+    if request.param == "asyncio":
+        return "asyncio", {"loop_factory": VirtualTimeLoop}
+    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+
+def _stay_on_this_machine(event: str, args: tuple[Any, ...]) -> None:
+    """Fail the test that looks up a name or sends beyond loopback (an audit hook sees C code too)."""
+    if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
+        address = args[1]
+        host = address[0] if isinstance(address, tuple) else None  # a Unix socket's is a path
+        allowed = not isinstance(host, str) or host == "localhost" or _is_loopback(host)
+    elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
+        host = args[0]
+        allowed = not host or host == "localhost" or _is_loopback(host) is not None  # an address asks nobody
+    else:
+        return
+    if not allowed:
+        pytest.fail(f"a unit test may not reach {host!r}: loopback only")
+
+
+def _is_loopback(host: str | bytes) -> bool | None:
+    try:
+        return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
+    except ValueError:
+        return None  # a name
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Let anyio run every async test, and keep the whole run on this machine."""
+    sys.addaudithook(_stay_on_this_machine)

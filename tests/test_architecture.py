@@ -1,0 +1,176 @@
+"""The shape of the code base, kept true by tests: who may import whom, and where things are."""
+
+import ast
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+
+MODULES = [
+    ROOT / "app.py",
+    *(path for folder in ("bg_ingest", "workers") for path in sorted((ROOT / folder).rglob("*.py"))),
+]
+
+DOMAIN = "bg_ingest.domain"
+ERRORS = "bg_ingest.errors"
+PORTS = "bg_ingest.ports"
+SERVICES = "bg_ingest.services"
+PROVIDERS = "bg_ingest.providers"
+ADAPTERS = "bg_ingest.adapters"
+API = "bg_ingest.api"
+SIMULATOR = "bg_ingest.simulator"
+SETTINGS = "bg_ingest.settings"
+TELEMETRY = "bg_ingest.telemetry"
+WIRING = "bg_ingest.wiring"
+SERVER = "bg_ingest.server"
+DEMO = "bg_ingest.demo"
+WORKERS = "workers"
+
+MAY_IMPORT = {
+    DOMAIN: set[str](),
+    ERRORS: set[str](),
+    PORTS: {DOMAIN},
+    SERVICES: {DOMAIN, ERRORS, PORTS},
+    PROVIDERS: {DOMAIN, ERRORS, PORTS},
+    ADAPTERS: {DOMAIN, ERRORS, PORTS},
+    API: {DOMAIN, ERRORS, PORTS, SERVICES},
+    WORKERS: {DOMAIN, ERRORS, PORTS, SERVICES},
+    SIMULATOR: {DOMAIN},
+    SETTINGS: set[str](),
+    "bg_ingest.setting_rules": set[str](),
+    "bg_ingest.setting_values": set[str](),
+    "bg_ingest.kept_secrets": set[str](),
+    TELEMETRY: set[str](),
+    # Those that assemble.
+    WIRING: {DOMAIN, ERRORS, PORTS, SERVICES, PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS},
+    SERVER: {WORKERS},
+    DEMO: set[str](),
+    "bg_ingest.cli": {ERRORS, SETTINGS, SERVER, DEMO, SIMULATOR, WIRING, "bg_ingest.adapters.clock"},
+    "app": {API, ERRORS, SETTINGS, TELEMETRY, WIRING, WORKERS},
+}
+"""Each home: what it may import besides itself. What is not below one of these has no home yet: give it one here."""
+
+ONE_HOME = {SETTINGS, "bg_ingest.setting_rules", "bg_ingest.setting_values", "bg_ingest.kept_secrets"}
+"""One thing in several files."""
+
+PURE = {"msgspec"}
+INNER = PURE | {"anyio", "structlog"}
+LIBRARIES = {DOMAIN: PURE, ERRORS: PURE, PORTS: PURE | {"anyio"}, SERVICES: INNER, WORKERS: INNER}
+"""Third-party packages that the inside may use: no web framework, HTTP client or database comes here."""
+
+OUTSIDE = {"asyncio", "http", "os", "random", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "urllib"}
+"""Parts of the standard library that know time, chance or the network; the domain does not."""
+
+LONGEST = 250
+"""Lines. The thousand-line worker must never come to exist; when a file nears this, it is two."""
+
+NAMES_A_PROVIDER = {"providers/__init__.py", "settings.py", "setting_rules.py", "wiring.py", "cli.py", "demo.py"}
+"""The registry, settings, what puts together, and help texts; besides each provider's own folder and simulator."""
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def home_of(name: str) -> str | None:
+    return max((home for home in MAY_IMPORT if f"{name}.".startswith(f"{home}.")), key=len, default=None)
+
+
+def imported(path: Path) -> Iterator[str]:
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_ours(name: str) -> bool:
+    return name.partition(".")[0] in {"app", "bg_ingest", "workers"}
+
+
+each_module = pytest.mark.parametrize("path", MODULES, ids=dotted)
+
+
+@each_module
+def test_every_module_has_a_home(path: Path) -> None:
+    assert home_of(dotted(path)) or dotted(path) == "bg_ingest"
+
+
+@each_module
+def test_imports_point_inwards(path: Path) -> None:
+    home = home_of(dotted(path))
+    allowed = MAY_IMPORT[home] if home else set()
+    own = ONE_HOME if home in ONE_HOME else {home}
+    for name in filter(is_ours, imported(path)):
+        fits = home_of(name) in allowed | own or any(f"{name}.".startswith(f"{each}.") for each in allowed)
+        assert fits, f"{dotted(path)} may not import {name}"
+
+
+@each_module
+def test_a_provider_knows_nothing_of_another(path: Path) -> None:
+    own = provider_of(dotted(path))
+    if own is not None:
+        assert {provider_of(name) for name in imported(path)} <= {own, None}
+
+
+def provider_of(name: str) -> str | None:
+    """Return the provider whose folder a module is in; providers share ``providers/http.py``."""
+    parts = name.split(".")
+    in_folder = len(parts) > 2 and name.startswith(f"{PROVIDERS}.") and (ROOT / Path(*parts[:3])).is_dir()
+    return parts[2] if in_folder else None
+
+
+@each_module
+def test_the_inside_uses_no_library_of_the_outside(path: Path) -> None:
+    allowed = LIBRARIES.get(home_of(dotted(path)) or "")
+    if allowed is not None:
+        used = {name.partition(".")[0] for name in imported(path) if not is_ours(name)}
+        assert used - set(sys.stdlib_module_names) <= allowed
+
+
+@pytest.mark.parametrize("path", [path for path in MODULES if home_of(dotted(path)) == DOMAIN], ids=dotted)
+def test_the_domain_knows_neither_time_nor_network_and_never_awaits(path: Path) -> None:
+    assert not OUTSIDE & {name.partition(".")[0] for name in imported(path)}
+    waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert not [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, waiting)]
+
+
+@each_module
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= LONGEST
+
+
+@each_module
+def test_only_what_is_a_providers_own_names_it(path: Path) -> None:
+    place = path.relative_to(ROOT).as_posix().removeprefix("bg_ingest/")
+    if place in NAMES_A_PROVIDER or place.startswith("simulator/") or provider_of(dotted(path)):
+        return
+    providers = [each.name for each in (ROOT / "bg_ingest/providers").iterdir() if (each / "__init__.py").exists()]
+    assert providers
+    told = {word.lower() for word in code_words(ast.parse(path.read_text()))}
+    assert not [word for word in told for provider in providers if provider in word]
+
+
+def code_words(tree: ast.Module) -> Iterator[str]:
+    """Every name and string of the code; prose may say where a fact comes from."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value
+        for field in ("name", "id", "attr", "arg", "module"):
+            if isinstance(word := getattr(node, field, None), str):
+                yield word
+
+
+def test_the_rules_notice_a_breach(tmp_path: Path) -> None:
+    module = tmp_path / "reach.py"
+    module.write_text("import httpx\nfrom bg_ingest.adapters import clock\n\ndexcom = 'Dexcom'\n")
+    assert list(imported(module)) == ["httpx", "bg_ingest.adapters.clock"]
+    assert home_of("bg_ingest.adapters.clock") not in MAY_IMPORT[SERVICES]
+    assert set(code_words(ast.parse(module.read_text()))) >= {"dexcom", "Dexcom"}
+    assert home_of("bg_ingest.misc") is None
