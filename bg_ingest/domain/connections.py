@@ -1,0 +1,107 @@
+"""One user's link to one provider: its state, its settings, and how far its reading has come."""
+
+from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
+
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.windows import Window
+
+
+class State(StrEnum):
+    """Where a connection stands. A paused one is not polled, but takes what is pushed."""
+
+    CONNECTING = "connecting"
+    ACTIVE = "active"
+    PAUSED = "paused"
+    REAUTHORIZATION_REQUIRED = "reauthorization_required"
+    PROVIDER_FORBIDDEN = "provider_forbidden"
+    DISCONNECTED = "disconnected"
+
+
+POLLED = frozenset({State.ACTIVE, State.PROVIDER_FORBIDDEN})
+"""A forbidden connection is looked at now and then: once the operator has mended it, it goes on by itself."""
+
+SHORTEST_INTERVAL, LONGEST_INTERVAL = 60, 86_400
+"""Seconds between polls that may be asked for."""
+
+LONGEST_BACKFILL_DAYS = 3_650
+
+
+class WorkerSettings(msgspec.Struct, frozen=True):
+    """What an operator may set for one connection; None means the service's own default."""
+
+    poll_interval_seconds: int | None = None
+    """The shortest time between two polls."""
+    paused: bool = False
+    backfill_days: int | None = None
+    """How far back to read, counted from the newer end of what the provider has."""
+
+
+class Connection(msgspec.Struct, frozen=True, kw_only=True):
+    """A connection as stored. ``generation`` is random per connect: what was decided before a reconnect is void."""
+
+    id: ConnectionId
+    state: State
+    generation: str
+    region: str
+    app: str
+    """Our client id at the provider: a grant of one app is worth nothing to another."""
+    connected_at: datetime
+    reason: str | None = None
+    """Why it is in this state, a stable word."""
+    provider_account: str | None = None
+    worker: WorkerSettings = WorkerSettings()
+    watermark: datetime | None = None
+    """Where the next window starts. It promises nothing about what is before it."""
+    available: Window | None = None
+    """What the provider said it had when the connection was made."""
+    backfill: Window | None = None
+    """What is still to be read of the past, newest part first; None when all has been read."""
+    newest_reading_at: datetime | None = None
+    cadence_seconds: int | None = None
+    """How often this sensor has a reading, learned from its readings."""
+    last_outcome: str | None = None
+    outcome_at: datetime | None = None
+    """When last_outcome was written: at a change of its kind, and hourly while polls bring nothing."""
+    epoch: int = 0
+    expires_at: datetime | None = None
+    """Only while connecting: an abandoned connect goes away by itself."""
+
+    @property
+    def takes_pushes(self) -> bool:
+        return self.state in (State.ACTIVE, State.PAUSED)
+
+    @property
+    def anchor(self) -> datetime:
+        """Where the grid of its polls hangs: the newest reading, or the connect while there is none."""
+        return self.newest_reading_at or self.connected_at
+
+
+class Defaults(msgspec.Struct, frozen=True):
+    """What holds where a connection's own settings are silent."""
+
+    poll_interval: timedelta = timedelta(minutes=15)
+    backfill_days: int = 90
+    overlap: timedelta = timedelta(hours=3)
+
+    def interval(self, worker: WorkerSettings) -> timedelta:
+        if worker.poll_interval_seconds is None:
+            return self.poll_interval
+        return timedelta(seconds=worker.poll_interval_seconds)
+
+    def wanted_past(self, connection: Connection) -> Window | None:
+        """Return what the first backfill is to read: so many days back from the newer end."""
+        available = connection.available
+        days = connection.worker.backfill_days
+        reach = timedelta(days=self.backfill_days if days is None else days)
+        return available.newest(reach) if available and reach else None
+
+
+class Listed(msgspec.Struct, frozen=True):
+    """A connection as its shard's directory lists it: enough to plan its first look."""
+
+    id: ConnectionId
+    poll_interval_seconds: int | None
+    paused: bool

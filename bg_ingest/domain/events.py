@@ -1,0 +1,130 @@
+"""What downstream is told: numbered changes of a user, and the CloudEvents they become."""
+
+from datetime import datetime
+from typing import Any, TypeAlias
+
+import msgspec
+
+from bg_ingest.domain.connections import State
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.readings import MG_DL_PER_MMOL_L, Flag, Origin, Recorded
+
+EXCHANGE = "bg.events"
+CONTENT_TYPE = "application/cloudevents+json"
+
+
+class ReadingsRecorded(msgspec.Struct, frozen=True, tag="readings.recorded"):
+    """Readings we did not have before."""
+
+    provider: str
+    origin: Origin
+    readings: tuple[Recorded, ...]
+
+
+class ReadingsRevised(msgspec.Struct, frozen=True, tag="readings.revised"):
+    """Readings we had, with another value or flag; each carries its earlier ones."""
+
+    provider: str
+    origin: Origin
+    readings: tuple[Recorded, ...]
+
+
+class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection.changed"):
+    """A connection is in another state."""
+
+    provider: str
+    state: State
+    reason: str | None
+
+
+Happening: TypeAlias = ReadingsRecorded | ReadingsRevised | ConnectionChanged
+
+TYPES: dict[type, str] = {
+    ReadingsRecorded: "bg.readings.recorded.v1",
+    ReadingsRevised: "bg.readings.revised.v1",
+    ConnectionChanged: "bg.connection.changed.v1",
+}
+"""The CloudEvents type, which is also the routing key."""
+
+
+class Change(msgspec.Struct, frozen=True):
+    """One numbered event of a user. Numbers are contiguous per user over all types, from 1."""
+
+    user: UserId
+    number: int
+    recorded_at: datetime
+    what: Happening
+
+    @property
+    def id(self) -> str:
+        """The CloudEvents id, the same for every delivery."""
+        return f"{self.user}/{self.number}"
+
+    @property
+    def type(self) -> str:
+        return TYPES[type(self.what)]
+
+
+class FullReading(msgspec.Struct, frozen=True, kw_only=True):
+    """A reading with everything we know of it: ``view=full`` of the API, and in events."""
+
+    timestamp: datetime
+    glucose_mg_dl: int
+    glucose_mmol_l: float
+    flag: Flag
+    trend: str | None
+    trend_rate_mg_dl_min: float | None
+    measured_at: datetime
+    recorded_at: datetime
+    utc_offset_seconds: int | None
+    provider: str
+    device: str
+    change: int
+    previous_glucose_mg_dl: int | msgspec.UnsetType = msgspec.UNSET
+    """Only in a revision's event."""
+
+
+def full(recorded: Recorded, *, previous: bool = False) -> FullReading:
+    """Return the public form of a reading."""
+    reading = recorded.reading
+    return FullReading(
+        timestamp=reading.measured_at,
+        glucose_mg_dl=reading.glucose_mg_dl,
+        glucose_mmol_l=round(reading.glucose_mg_dl / MG_DL_PER_MMOL_L, 1),
+        flag=reading.flag,
+        trend=reading.trend,
+        trend_rate_mg_dl_min=reading.trend_rate_mg_dl_min,
+        measured_at=reading.measured_at,
+        recorded_at=recorded.recorded_at.replace(microsecond=0),
+        utc_offset_seconds=reading.utc_offset_seconds,
+        provider=reading.device.provider,
+        device=f"{reading.device.generation}/{reading.device.display}",
+        change=recorded.change,
+        previous_glucose_mg_dl=recorded.earlier[-1].glucose_mg_dl if previous else msgspec.UNSET,
+    )
+
+
+def cloud_event(change: Change, source: str) -> bytes:
+    """Return the change as a CloudEvents 1.0 structured JSON body.
+
+    ``source`` names the service that tells, a URI reference. The ``data`` is as docs/events.md lists it.
+    """
+    what = change.what
+    data: dict[str, Any] = {"user_id": change.user, "change": change.number, "provider": what.provider}
+    if isinstance(what, ConnectionChanged):
+        data |= {"state": what.state, "reason": what.reason}
+    else:
+        revised = isinstance(what, ReadingsRevised)
+        data |= {"origin": what.origin, "readings": [full(each, previous=revised) for each in what.readings]}
+    return msgspec.json.encode(
+        {
+            "specversion": "1.0",
+            "id": change.id,
+            "source": source,
+            "type": change.type,
+            "subject": change.user,
+            "time": change.recorded_at,
+            "datacontenttype": "application/json",
+            "data": data,
+        }
+    )

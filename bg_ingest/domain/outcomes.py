@@ -1,0 +1,54 @@
+"""How a look at a provider ended: expected ends are values, only surprises are exceptions."""
+
+from datetime import timedelta
+from enum import StrEnum
+
+import msgspec
+
+
+class Ending(StrEnum):
+    """The kinds of end, as operators see them."""
+
+    READ = "read"
+    """The provider answered; readings were new."""
+    NOTHING_NEW = "nothing_new"
+    NOT_DUE = "not_due"
+    INACTIVE = "inactive"
+    """Not a connection to be polled: paused, disconnected, gone."""
+    THROTTLED = "throttled"
+    UNAVAILABLE = "unavailable"
+    """The provider did not answer, or with an error of its own."""
+    MISBEHAVED = "misbehaved"
+    """It answered what we cannot read; nothing was moved."""
+    FORBIDDEN = "forbidden"
+    REFUSED = "refused"
+    """It refused the grant; tried again by plan before it is believed."""
+    GRANT_BUSY = "grant_busy"
+    """Another process is refreshing the grant."""
+    STORE_UNAVAILABLE = "store_unavailable"
+    FENCED = "fenced"
+    """What we knew of the connection was out of date: somebody else changed or owns it."""
+
+
+class Outcome(msgspec.Struct, frozen=True):
+    """How one look ended, and what the scheduler needs to plan the next."""
+
+    ending: Ending
+    recorded: int = 0
+    revised: int = 0
+    duplicates: int = 0
+    quarantined: int = 0
+    wait: timedelta | None = None
+    """How long the other side asks us to stay away."""
+
+    def plus(self, other: "Outcome") -> "Outcome":
+        """Return both counted together, under the later one's ending unless only the earlier brought readings."""
+        ending = self.ending if other.ending == Ending.NOTHING_NEW else other.ending
+        return Outcome(
+            ending,
+            self.recorded + other.recorded,
+            self.revised + other.revised,
+            self.duplicates + other.duplicates,
+            self.quarantined + other.quarantined,
+            other.wait,
+        )

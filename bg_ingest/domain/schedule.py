@@ -1,0 +1,82 @@
+"""When to look for the next reading: pure arithmetic, so that every process computes the same slot."""
+
+from datetime import datetime, timedelta
+from itertools import pairwise
+from math import ceil, floor, log2
+
+import msgspec
+
+CADENCES = (60, 300, 900)
+"""Seconds between readings of the sensors there are: 1, 5 and 15 minutes."""
+
+LONGEST_WAIT = timedelta(hours=1)
+"""How far looks may drift apart while nothing comes, unless the interval itself is longer."""
+
+QUICK_TRIES = 4
+
+SPREAD = timedelta(seconds=30)
+"""Over which sensors of the same phase are polled."""
+
+
+class Rhythm(msgspec.Struct, frozen=True):
+    """How a connection's readings come and how often we may look."""
+
+    interval: timedelta
+    """The shortest time between two polls."""
+    cadence: timedelta
+    """Between two readings of this sensor."""
+    delay: timedelta
+    """From a measurement until the provider shows it."""
+    jitter: float
+    """The connection's own, in [0, 1)."""
+
+    @property
+    def slots(self) -> int:
+        """The interval in slots of the sensor's grid: at least one."""
+        return max(1, ceil(self.interval / self.cadence))
+
+    @property
+    def step(self) -> timedelta:
+        """The time between two polls while readings come."""
+        return self.slots * self.cadence
+
+    def first_slot(self, anchor: datetime) -> datetime:
+        """Return the first slot after an anchor, whether it has passed or not."""
+        return anchor + self.step + self.delay + self.jitter * min(SPREAD, self.cadence / 4)
+
+
+def next_poll(anchor: datetime, now: datetime, rhythm: Rhythm) -> datetime:
+    """Return the first slot after now at which to look.
+
+    The anchor is the newest reading (or, while there is none, the connect). Slots lie a whole number of intervals
+    later, by the delay, on the sensor's own grid, so nothing drifts. While nothing comes, the wait doubles with the
+    silence: 1, 1, 2, 4 ... intervals, at most LONGEST_WAIT.
+    """
+    first = rhythm.first_slot(anchor)
+    if first > now:
+        return first
+    missed = floor((now - first) / rhythm.step)
+    longest = max(1, floor(LONGEST_WAIT / rhythm.step))
+    stride = min(2 ** floor(log2(missed)) if missed else 1, longest)
+    return first + (missed // stride + 1) * stride * rhythm.step
+
+
+def after_failure(failures: int, now: datetime, slot: datetime | None) -> datetime:
+    """Return when to try again after so many failures in a row: four times soon (2, 4, 8, 16 s), then at the slot."""
+    wait = timedelta(seconds=2.0 ** min(failures, 6))
+    if failures > QUICK_TRIES and slot is not None:
+        return slot
+    return now + wait if slot is None else min(now + wait, slot)
+
+
+def learned_cadence(measured: list[datetime]) -> timedelta | None:
+    """Return the cadence that most neighbouring readings show, or None if they do not say."""
+    measured = sorted(set(measured))
+    counts = dict.fromkeys(CADENCES, 0)
+    for earlier, later in pairwise(measured):
+        apart = (later - earlier).total_seconds()
+        for cadence in CADENCES:
+            if abs(apart - cadence) <= cadence / 10:
+                counts[cadence] += 1
+    best = max(CADENCES, key=lambda cadence: counts[cadence])
+    return timedelta(seconds=best) if counts[best] >= 3 and counts[best] * 2 > len(measured) - 1 else None
