@@ -1,0 +1,1 @@
+"""The embedded broker: events stay in this process."""

@@ -1,0 +1,69 @@
+"""Secrets at rest: AES-256-GCM with a ring of keys, so that a key can be replaced while both are in use.
+
+Layout: magic and version (1 byte), algorithm (1), key id (8), nonce (12), ciphertext with its tag (16). All before
+the nonce is authenticated together with the caller's associated data.
+"""
+
+import base64
+import binascii
+import os
+from collections.abc import Sequence
+from hashlib import blake2b
+
+from cryptography.exceptions import InvalidTag
+from cryptography.hazmat.primitives.ciphers.aead import AESGCM
+
+from bg_ingest.errors import Unsealable
+
+KEY_BYTES = 32
+_FORMAT = bytes([0xB1, 1])
+"""0xB1 marks our layout, version 1 of it; the second byte is AES-256-GCM."""
+_ID_BYTES, _NONCE_BYTES = 8, 12
+_HEADER_BYTES = len(_FORMAT) + _ID_BYTES
+
+
+class KeyRing:
+    """The first key seals, every one opens. Random nonces allow 2**32 seals a key, far more than are made here."""
+
+    def __init__(self, keys: Sequence[bytes]) -> None:
+        if not keys or any(len(key) != KEY_BYTES for key in keys):
+            raise ValueError(f"a key ring needs at least one key, each of {KEY_BYTES} bytes")
+        self._ciphers = {_FORMAT + _key_id(key): AESGCM(key) for key in keys}
+        self._header = _FORMAT + _key_id(keys[0])
+
+    def seal(self, secret: bytes, associated: bytes) -> bytes:
+        nonce = os.urandom(_NONCE_BYTES)
+        sealed = self._ciphers[self._header].encrypt(nonce, secret, self._header + associated)
+        return self._header + nonce + sealed
+
+    def open(self, sealed: bytes, associated: bytes) -> bytes:
+        """Return the secret; Unsealable when the key is not on the ring or anything was altered."""
+        header, rest = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
+        cipher = self._ciphers.get(header)
+        if cipher is None:
+            raise Unsealable
+        try:
+            return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header + associated)
+        except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
+            raise Unsealable from None
+
+
+def new_key() -> str:
+    """Return a random key as text that ``parse_key`` takes."""
+    return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
+
+
+def parse_key(text: str) -> bytes:
+    """Return the key written as base64 or base64url, padded or not; ValueError says what is wrong, not the key."""
+    plain = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
+    try:
+        key = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except (binascii.Error, ValueError):
+        raise ValueError("a key must be base64 or base64url") from None
+    if len(key) != KEY_BYTES:
+        raise ValueError(f"a key must be {KEY_BYTES} bytes in base64, this one has {len(key)}")
+    return key
+
+
+def _key_id(key: bytes) -> bytes:
+    return blake2b(key, digest_size=_ID_BYTES, person=b"bg-ingest key id").digest()

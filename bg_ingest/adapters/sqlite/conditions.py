@@ -1,0 +1,49 @@
+"""Conditions as DynamoDB would judge them."""
+
+from collections.abc import Iterable
+
+from bg_ingest.adapters.table.protocol import (
+    Absent,
+    AtMost,
+    Condition,
+    Either,
+    Equals,
+    Exists,
+    Item,
+    Missing,
+    OneOf,
+    Scalar,
+)
+
+
+def hold(conditions: Iterable[Condition], item: Item | None) -> bool:
+    return all(_holds(each, item) for each in conditions)
+
+
+def _holds(condition: Condition, item: Item | None) -> bool:
+    match condition:
+        case Absent():
+            return item is None
+        case Exists():
+            return item is not None
+        case Missing(attribute):
+            return item is None or attribute not in item
+        case Either(conditions):
+            return any(_holds(each, item) for each in conditions)
+        case _:
+            return _fits(condition, (item or {}).get(condition.attribute))
+
+
+def _fits(condition: Equals | AtMost | OneOf, stored: Scalar | None) -> bool:
+    match condition:
+        case Equals(_, value):
+            return _same(stored, value)
+        case OneOf(_, values):
+            return any(_same(stored, value) for value in values)
+        case AtMost(_, value):
+            return isinstance(stored, int) and stored <= value
+
+
+def _same(stored: Scalar | None, value: Scalar) -> bool:
+    """Of the same type as well: true is not 1."""
+    return type(stored) is type(value) and stored == value

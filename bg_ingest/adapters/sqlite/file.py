@@ -1,0 +1,132 @@
+"""An SQLite database of items: synchronous, used from one thread at a time."""
+
+import sqlite3
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import msgspec
+
+from bg_ingest.adapters.sqlite.conditions import hold
+from bg_ingest.adapters.table.protocol import MOST_WRITES, Check, ConditionFailed, Delete, Item, Key, Put, Update, Write
+from bg_ingest.errors import StoreUnavailable
+
+BUSY_MS = 2_000
+"""How long to wait for another program that holds the file, a backup or an open shell."""
+
+PURGE_EVERY, PURGE_AT_ONCE = 600, 500
+"""Seconds between two looks for expired rows, and how many one look deletes."""
+
+_SCHEMA = """
+    CREATE TABLE IF NOT EXISTS items (
+        pk TEXT NOT NULL, sk TEXT NOT NULL, item BLOB NOT NULL, expires_at INTEGER, PRIMARY KEY (pk, sk)
+    ) WITHOUT ROWID;
+    CREATE INDEX IF NOT EXISTS expiring ON items (expires_at) WHERE expires_at IS NOT NULL;
+"""
+_PURGE = """
+    DELETE FROM items WHERE (pk, sk) IN (
+        SELECT pk, sk FROM items WHERE expires_at IS NOT NULL AND expires_at <= ? LIMIT ?
+    )
+"""
+_PUT = "INSERT OR REPLACE INTO items (pk, sk, item, expires_at) VALUES (?, ?, ?, ?)"
+_DELETE = "DELETE FROM items WHERE pk = ? AND sk = ?"
+_GET = "SELECT item FROM items WHERE pk = ? AND sk = ?"
+_QUERY = "SELECT sk, item FROM items WHERE pk = ? AND sk {} ? AND sk <= ? ORDER BY sk LIMIT ?"
+
+_encode = msgspec.msgpack.Encoder().encode
+_decode: Callable[[bytes], Item] = msgspec.msgpack.Decoder(dict[str, Any]).decode
+
+
+class ItemFile:
+    """Durable once a write returns. Every ``sqlite3`` error is a StoreUnavailable, except those of our own making."""
+
+    def __init__(self, name: str, now: Callable[[], float]) -> None:
+        """Open or create it; ``now`` gives epoch seconds and decides what has expired."""
+        with _unavailable():
+            self._rows = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+            self._rows.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            self._rows.execute("PRAGMA journal_mode = WAL")
+            self._rows.execute("PRAGMA synchronous = FULL")
+            self._rows.executescript(_SCHEMA)
+        self._now = now
+        self._next_purge = now()
+        with self._transaction():
+            pass
+
+    def close(self) -> None:
+        with _unavailable():
+            self._rows.close()
+
+    def get(self, keys: Collection[Key]) -> dict[Key, Item]:
+        with _unavailable():
+            found = ((key, self._get(key)) for key in keys)
+            return {key: item for key, item in found if item is not None}
+
+    def page(self, pk: str, low: str, high: str, limit: int, *, after: bool) -> list[tuple[Key, Item]]:
+        """Return at most ``limit`` items from ``low`` (or right after it) to ``high``."""
+        with _unavailable():
+            rows = self._rows.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
+        return [((pk, sk), _decode(item)) for sk, item in rows]
+
+    def transact(self, writes: Sequence[Write]) -> None:
+        if len(writes) > MOST_WRITES or len({write.key for write in writes}) < len(writes):
+            raise ValueError(f"a transaction holds at most {MOST_WRITES} writes, each of another key")
+        with self._transaction():
+            before = [self._get(write.key) for write in writes]
+            met = {i: before[i] for i, write in enumerate(writes) if not hold(write.conditions, before[i])}
+            if met:
+                raise ConditionFailed(met)
+            for write, item in zip(writes, before, strict=True):
+                self._apply(write, item)
+
+    def delete(self, keys: Collection[Key]) -> None:
+        with self._transaction():
+            self._rows.executemany(_DELETE, keys)
+
+    def _get(self, key: Key) -> Item | None:
+        row = self._rows.execute(_GET, key).fetchone()
+        return None if row is None else _decode(row[0])
+
+    def _apply(self, write: Write, before: Item | None) -> None:
+        match write:
+            case Put(key, item):
+                self._put(key, item)
+            case Update(key, changed, removed):
+                after = {name: value for name, value in (before or {}).items() if name not in removed}
+                self._put(key, after | changed)
+            case Delete(key):
+                self._rows.execute(_DELETE, key)
+            case Check():
+                pass
+
+    def _put(self, key: Key, item: Item) -> None:
+        self._rows.execute(_PUT, (*key, _encode(item), item.get("expires_at")))
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        with _unavailable():
+            self._rows.execute("BEGIN IMMEDIATE")
+            try:
+                yield
+                self._purge()
+                self._rows.execute("COMMIT")
+            except BaseException:
+                if self._rows.in_transaction:  # SQLite itself rolls back after some errors
+                    self._rows.execute("ROLLBACK")
+                raise
+
+    def _purge(self) -> None:
+        now = self._now()
+        if now >= self._next_purge:
+            self._rows.execute(_PURGE, (now, PURGE_AT_ONCE))
+            self._next_purge = now + PURGE_EVERY
+
+
+@contextmanager
+def _unavailable() -> Iterator[None]:
+    try:
+        yield
+    except sqlite3.ProgrammingError:
+        raise
+    except sqlite3.Error as problem:
+        raise StoreUnavailable(f"SQLite says: {problem}") from problem

@@ -1,0 +1,68 @@
+"""A Table over an SQLite file on a thread of its own, or in memory without any."""
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
+from functools import partial
+from typing import Protocol, TypeVar
+
+from anyio import CapacityLimiter, lowlevel, to_thread
+
+from bg_ingest.adapters.sqlite.file import ItemFile
+from bg_ingest.adapters.table.protocol import Item, Key, SingleWrite, Write
+
+Result = TypeVar("Result")
+
+
+class Run(Protocol):
+    """Where calls into the file are made: one after the other, each to its end even if its caller is cancelled."""
+
+    def __call__(self, call: Callable[[], Result], /) -> Awaitable[Result]: ...
+
+
+def own_thread() -> Run:
+    """Run calls in a worker thread, never two at once."""
+    limiter = CapacityLimiter(1)
+
+    async def run(call: Callable[[], Result]) -> Result:
+        return await to_thread.run_sync(call, abandon_on_cancel=False, limiter=limiter)
+
+    return run
+
+
+async def in_place(call: Callable[[], Result]) -> Result:
+    """Run the call here and now: without a thread tests are deterministic."""
+    await lowlevel.checkpoint()
+    return call()
+
+
+class SqliteTable:
+    """The protocol Table."""
+
+    def __init__(self, file: ItemFile, run: Run) -> None:
+        self._file = file
+        self._run = run
+
+    async def get(self, key: Key) -> Item | None:
+        return (await self.batch_get([key])).get(key)
+
+    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+        return await self._run(partial(self._file.get, keys))
+
+    async def query(
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+    ) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        del consistent  # it always is
+        after = False
+        while items := await self._run(partial(self._file.page, pk, low, high, page, after=after)):
+            yield items
+            if len(items) < page:
+                return
+            after, low = True, items[-1][0][1]
+
+    async def write(self, one: SingleWrite) -> None:
+        await self.transact([one])
+
+    async def transact(self, writes: Sequence[Write]) -> None:
+        await self._run(partial(self._file.transact, writes))
+
+    async def delete(self, keys: Collection[Key]) -> None:
+        await self._run(partial(self._file.delete, keys))

@@ -1,0 +1,87 @@
+"""A commit as the writes of one transaction, each with the condition that a lost race breaks."""
+
+from collections.abc import Iterator
+
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.connection_records import grant_item
+from bg_ingest.adapters.table.guarded import Guarded, difference
+from bg_ingest.adapters.table.protocol import Absent, Check, Condition, Delete, Equals, Exists, Put, Update, Write
+from bg_ingest.adapters.table.records import (
+    FREE,
+    OURS,
+    VERSION,
+    change_item,
+    head_item,
+    item,
+    segment_item,
+    shelf_item,
+)
+from bg_ingest.adapters.table.steps import step_writes
+from bg_ingest.domain.commits import Commit, Head, Shelf
+from bg_ingest.domain.ids import shard_of
+from bg_ingest.domain.segments import Segment
+from bg_ingest.errors import Fenced, Outdated
+
+
+def commit_writes(commit: Commit) -> list[Guarded]:
+    """Return all writes of a commit; the connection's own mean Fenced, the others Outdated."""
+    return [
+        *(Guarded(write, Outdated) for write in _of_user(commit)),
+        *(step_writes(commit.step) if commit.step else ()),
+        *(Guarded(write, Fenced) for write in _grant(commit)),
+    ]
+
+
+def _of_user(commit: Commit) -> Iterator[Write]:
+    user, shard = commit.user, shard_of(commit.user)
+    yield from _head(commit)
+    for segment in commit.segments:
+        yield _segment(commit, segment)
+    for shelf in commit.shelves:
+        yield _shelf(commit, shelf)
+    for change in commit.changes:
+        yield Put(keys.change(user, change.number), change_item(change), (Absent(),))
+        yield Put(keys.outbox(shard, user, change.number), item())
+
+
+def _head(commit: Commit) -> Iterator[Write]:
+    key, after = keys.head(commit.user), head_item(commit.head)
+    if commit.before is None:
+        yield Put(key, after, (Absent(),))
+        return
+    changed, removed = difference(head_item(commit.before), after)
+    if changed or removed or commit.changes:
+        yield Update(key, changed | {"v": VERSION}, removed, (Exists(), OURS, *_as_read(commit.before)))
+    elif commit.shelves:  # they have versions of their own, so only a tombstone matters
+        yield Check(key, (Equals("erased", commit.before.erased),))
+
+
+def _as_read(before: Head) -> tuple[Equals, Equals]:
+    """A tombstone is as read too: only who saw it, which is a connect, may write over it."""
+    return Equals("last_change", before.last_change), Equals("erased", before.erased)
+
+
+def _segment(commit: Commit, segment: Segment) -> Put:
+    old = commit.known.get(segment.start)
+    conditions = (Absent(),) if old is None else (Equals("change", old.change), OURS)
+    return Put(keys.segment(commit.user, segment.start), segment_item(segment), conditions)
+
+
+def _shelf(commit: Commit, shelf: Shelf) -> Put:
+    conditions = (Equals("version", shelf.version - 1), OURS) if shelf.version > 1 else (Absent(),)
+    return Put(keys.quarantine(commit.user, shelf.start), shelf_item(shelf), conditions)
+
+
+def _grant(commit: Commit) -> Iterator[Write]:
+    """A new grant needs no condition beside its connection's: each connect writes both."""
+    refused: tuple[Condition, ...] = ()
+    if commit.refused is not None:
+        refused = Equals("generation", commit.refused.generation), Equals("version", commit.refused.version)
+    if commit.grant is not None:
+        yield Put(keys.grant(commit.grant.id), grant_item(commit.grant), (FREE, *refused))
+    elif commit.drop_grant:
+        if commit.step is None:
+            raise ValueError("a grant is dropped in a step of its connection")
+        yield Delete(keys.grant(commit.step.after.id), refused)
+    elif commit.refused is not None:
+        yield Check(keys.grant(commit.refused.id), refused)

@@ -1,0 +1,101 @@
+"""All keys of the table. ``#`` separates their parts: user ids, providers and regions have none."""
+
+from datetime import datetime
+from hashlib import blake2b
+
+from bg_ingest.adapters.table.protocol import Key
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+
+META: Key = ("table", "meta")
+READINGS, CONNECTIONS = "readings#", "connection#"
+_TIMELESS = "timeless"
+
+
+def user_pk(user: UserId) -> str:
+    return f"user#{user}"
+
+
+def head(user: UserId) -> Key:
+    return user_pk(user), "head"
+
+
+def segment(user: UserId, start: datetime) -> Key:
+    return user_pk(user), f"{READINGS}{_hour(start)}"
+
+
+def quarantine(user: UserId, start: datetime | None) -> Key:
+    return user_pk(user), f"quarantine#{_TIMELESS if start is None else _hour(start)}"
+
+
+def change(user: UserId, number: int) -> Key:
+    return user_pk(user), f"change#{number:012}"
+
+
+def connection(identity: ConnectionId) -> Key:
+    return user_pk(identity.user), f"{CONNECTIONS}{identity.provider}"
+
+
+def grant(identity: ConnectionId) -> Key:
+    return user_pk(identity.user), f"grant#{identity.provider}"
+
+
+def account(provider: str, region: str, provider_account: str) -> Key:
+    return f"account#{provider}#{region}#{provider_account}", "user"
+
+
+def account_of(connection: Connection) -> Key | None:
+    """Return the row that gives the connection's provider account to its user, once that account is known."""
+    if connection.provider_account is None:
+        return None
+    return account(connection.id.provider, connection.region, connection.provider_account)
+
+
+def state(state: str) -> Key:
+    return f"state#{state}", "state"
+
+
+def webhook(connection: Connection, webhook_id: str) -> Key:
+    """Return the row of an id, which its sender chose freely: hence the digest. Another connect has others."""
+    whole = f"{connection.id.user}#{connection.id.provider}#{connection.generation}#{webhook_id}"
+    return f"webhook#{blake2b(whole.encode(), digest_size=16).hexdigest()}", "webhook"
+
+
+def directory_pk(shard: int) -> str:
+    return f"shard#{shard}"
+
+
+def directory(identity: ConnectionId) -> Key:
+    return directory_pk(shard_of(identity.user)), f"{CONNECTIONS}{identity.user}#{identity.provider}"
+
+
+def outbox_pk(shard: int) -> str:
+    return f"outbox#{shard}"
+
+
+def outbox(shard: int, user: UserId, number: int) -> Key:
+    return outbox_pk(shard), f"{user}#{number:012}"
+
+
+def parse_outbox(key: Key) -> tuple[UserId, int]:
+    user, _, number = key[1].partition("#")
+    return UserId(user), int(number)
+
+
+def parse_connection(user: UserId, key: Key) -> ConnectionId:
+    """Return whose connection row, or any other row with the provider last, this is."""
+    return ConnectionId(user, key[1].rpartition("#")[2])
+
+
+def parse_directory(key: Key) -> ConnectionId:
+    _, user, provider = key[1].split("#")
+    return ConnectionId(UserId(user), provider)
+
+
+def beyond(prefix: str) -> str:
+    """Return the end of the sort keys with a prefix that ends in ``#``: no key is exactly this."""
+    return prefix[:-1] + "$"
+
+
+def _hour(start: datetime) -> str:
+    return f"{start.year:04}{start.month:02}{start.day:02}T{start.hour:02}Z"  # strftime does not pad old years

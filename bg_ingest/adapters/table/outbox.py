@@ -1,0 +1,33 @@
+"""The port Outbox over a table."""
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.adapters.table.records import change_of
+from bg_ingest.domain.events import Change
+from bg_ingest.ports import Pending
+
+OUTBOX_PAGE = 100
+
+_FIRST, _LAST = "0", "~"
+"""Around every user id: they start with a letter or a digit."""
+
+
+class TableOutbox:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def pending(self, shard: int) -> AsyncGenerator[Sequence[Pending]]:
+        async with aclosing(self._table.query(keys.outbox_pk(shard), _FIRST, _LAST, page=OUTBOX_PAGE)) as pages:
+            async for page in pages:
+                yield [Pending(shard, *keys.parse_outbox(key)) for key, _ in page]
+
+    async def changes(self, pending: Collection[Pending]) -> dict[Pending, Change]:
+        wanted = {keys.change(each.user, each.number): each for each in pending}
+        found = await self._table.batch_get(list(wanted))
+        return {(each := wanted[key]): change_of(each.user, each.number, item) for key, item in found.items()}
+
+    async def settle(self, pending: Collection[Pending]) -> None:
+        await self._table.delete([keys.outbox(each.shard, each.user, each.number) for each in pending])

@@ -1,0 +1,50 @@
+"""The port Readings over a table."""
+
+from collections.abc import AsyncGenerator, Collection
+from contextlib import aclosing
+from datetime import datetime, timedelta
+
+from bg_ingest.adapters.table import keys, records
+from bg_ingest.adapters.table.commits import commit_writes
+from bg_ingest.adapters.table.guarded import perform
+from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.domain.commits import Commit, Head, Shelf
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.segments import Known, segment_start
+from bg_ingest.domain.windows import Window
+
+SEGMENTS_PAGE = 100
+"""Segments read at once: 25 days of a 5-minute sensor, about 60 KB."""
+
+
+class TableReadings:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def head(self, user: UserId) -> Head | None:
+        found = await self._table.get(keys.head(user))
+        return records.head_of(user, found) if found else None
+
+    async def known(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, Known]:
+        starts = {keys.segment(user, start): start for start in segments}
+        found = await self._table.batch_get([keys.head(user), *starts])
+        head = found.pop(keys.head(user), None)
+        known = {starts[key]: records.segment_of(starts[key], each) for key, each in found.items()}
+        return records.head_of(user, head) if head else None, known
+
+    async def shelves(self, user: UserId, starts: Collection[datetime | None]) -> dict[datetime | None, Shelf]:
+        by_key = {keys.quarantine(user, start): start for start in starts}
+        found = await self._table.batch_get(list(by_key))
+        return {by_key[key]: records.shelf_of(by_key[key], each) for key, each in found.items()}
+
+    async def commit(self, commit: Commit) -> None:
+        await perform(self._table, commit_writes(commit))
+
+    async def packed(self, user: UserId, window: Window) -> AsyncGenerator[bytes]:
+        _, low = keys.segment(user, segment_start(window.start))
+        _, high = keys.segment(user, segment_start(window.end - timedelta(microseconds=1)))
+        query = self._table.query(keys.user_pk(user), low, high, consistent=False, page=SEGMENTS_PAGE)
+        async with aclosing(query) as pages:
+            async for page in pages:
+                for _, found in page:
+                    yield records.packed_of(found)

@@ -1,0 +1,276 @@
+"""What a table makes of a DynamoDB that throttles, conflicts, breaks off or does half."""
+
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import aioboto3
+import anyio
+import botocore.retries.standard
+import pytest
+from aiobotocore.config import AioConfig
+from anyio.abc import SocketAttribute
+
+from bg_ingest.adapters.dynamodb import client, open_table
+from bg_ingest.adapters.dynamodb import table as module
+from bg_ingest.adapters.dynamodb.table import DynamoTable
+from bg_ingest.adapters.table.protocol import (
+    Absent,
+    Check,
+    ConditionFailed,
+    Delete,
+    Exists,
+    Key,
+    Put,
+    Update,
+    Write,
+)
+from bg_ingest.errors import Conflicted, StoreError, StoreUnavailable
+from tests.fakes.dynamodb import AWS, REGION, Asked, Broken, Refusal, Reply, ScriptedDynamo, in_turn, scripted
+
+KEY, OTHER = ("user#ada", "head"), ("user#ada", "grant")
+WIRE_KEY = {"pk": {"S": "user#ada"}, "sk": {"S": "head"}}
+WIRE = {**WIRE_KEY, "v": {"N": "1"}, "raw": {"B": "AP8="}, "yes": {"BOOL": True}}
+ITEM = {"v": 1, "raw": b"\x00\xff", "yes": True}
+THROTTLED = Refusal("ThrottlingException")
+NOT_SO = Refusal("ConditionalCheckFailedException")
+WRITES: list[Write] = [Put(KEY, {"v": 1}, (Absent(),)), Check(OTHER, (Exists(),))]
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture(autouse=True)
+def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wait neither for repetitions nor long for answers."""
+    monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0)
+    monkeypatch.setattr(client, "CONFIG", client.CONFIG.merge(AioConfig(read_timeout=0.2)))
+    monkeypatch.setattr(module, "FIRST_WAIT", 0)
+
+
+@asynccontextmanager
+async def table_on(server: ScriptedDynamo) -> AsyncIterator[DynamoTable]:
+    async with client.open_client(server.endpoint, REGION, AWS) as opened:
+        yield DynamoTable(opened, "readings")
+
+
+def cancelled(*reasons: str | dict[str, Any]) -> Refusal:
+    told = [each if isinstance(each, dict) else {"Code": each} for each in reasons]
+    return Refusal("TransactionCanceledException", more={"CancellationReasons": told})
+
+
+@pytest.mark.parametrize("trouble", [THROTTLED, Refusal("InternalServerError", 500), Broken.RESET, Broken.SILENCE])
+async def test_what_passes_is_tried_again(trouble: Reply) -> None:
+    async with scripted(in_turn(trouble, {"Item": WIRE})) as server, table_on(server) as table:
+        assert await table.get(KEY) == ITEM
+    assert [(each.operation, each.body["ConsistentRead"]) for each in server.asked] == [("GetItem", True)] * 2
+
+
+@pytest.mark.parametrize(
+    ("trouble", "told"),
+    [
+        (THROTTLED, "ThrottlingException"),
+        (Refusal("ProvisionedThroughputExceededException"), "ProvisionedThroughputExceededException"),
+        (Refusal("InternalServerError", 500), "InternalServerError"),
+        (Refusal("ExpiredTokenException"), "ExpiredTokenException"),
+        (Broken.RESET, "does not answer"),
+        (Broken.SILENCE, "ReadTimeoutError"),
+    ],
+)
+async def test_what_does_not_pass_is_unavailable_and_says_why_but_nothing_of_what_was_asked(
+    trouble: Reply, told: str
+) -> None:
+    async with scripted(in_turn(trouble)) as server, table_on(server) as table:
+        for call in (table.get(KEY), table.write(Put(KEY, {"v": 1})), table.transact(WRITES)):
+            with pytest.raises(StoreUnavailable, match=told) as raised:
+                await call
+            assert not [word for word in ("secret", "ada", "head") if word in str(raised.value)]
+            assert raised.value.__suppress_context__
+        assert len(server.asked) <= 9
+
+
+async def test_a_server_that_is_not_there_is_unavailable() -> None:
+    async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
+        port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - anyio's method
+    with pytest.raises(StoreUnavailable, match="does not answer: EndpointConnectionError"):
+        async with open_table(f"http://127.0.0.1:{port}", REGION, "readings", aws=AWS):
+            pass
+
+
+async def test_a_table_that_is_not_there_is_told_with_what_to_do() -> None:
+    async with scripted(in_turn(Refusal("ResourceNotFoundException"))) as server:
+        with pytest.raises(StoreError, match="no table readings: run `bg-ingest tables create`"):
+            async with open_table(server.endpoint, REGION, "readings", aws=AWS):
+                pass
+
+
+async def test_an_endpoint_that_is_some_other_server_is_refused() -> None:
+    async with scripted(in_turn(Broken.NONSENSE)) as server:
+        with pytest.raises(StoreError, match="is it DynamoDB"):
+            async with open_table(server.endpoint, REGION, "readings", aws=AWS):
+                pass
+
+
+async def test_a_request_that_is_not_valid_is_not_worth_repeating() -> None:
+    async with scripted(in_turn(Refusal("ValidationException"))) as server, table_on(server) as table:
+        with pytest.raises(StoreError) as raised:
+            await table.get(KEY)
+        assert not isinstance(raised.value, StoreUnavailable)
+
+
+async def test_a_condition_shows_the_item_it_met() -> None:
+    refusal = Refusal(NOT_SO.code, more={"Item": WIRE})
+    async with scripted(in_turn(refusal, NOT_SO)) as server, table_on(server) as table:
+        for met in (ITEM, None):
+            with pytest.raises(ConditionFailed) as failed:
+                await table.write(Delete(KEY, (Exists(),)))
+            assert failed.value.met == {0: met}
+
+
+@pytest.mark.parametrize("trouble", [Broken.RESET, Refusal("InternalServerError", 500)])
+async def test_a_condition_that_fails_after_a_lost_reply_may_have_met_our_own_write(trouble: Reply) -> None:
+    async with scripted(in_turn(trouble, NOT_SO)) as server, table_on(server) as table:
+        with pytest.raises(StoreUnavailable, match="whether a write happened is not known"):
+            await table.write(Put(KEY, {"v": 1}, (Absent(),)))
+
+
+async def test_repetitions_of_a_transaction_are_one_to_the_server_and_others_are_not() -> None:
+    async with scripted(in_turn(Broken.RESET, {}, {})) as server, table_on(server) as table:
+        await table.transact(WRITES)
+        await table.transact(WRITES)
+    first, again, other = (each.body["ClientRequestToken"] for each in server.asked)
+    assert first == again != other
+
+
+@pytest.mark.parametrize(
+    ("refusal", "error", "met"),
+    [
+        (cancelled("None", {"Code": "ConditionalCheckFailed", "Item": WIRE}), ConditionFailed, {1: ITEM}),
+        (cancelled("ConditionalCheckFailed", "ConditionalCheckFailed"), ConditionFailed, {0: None, 1: None}),
+        (cancelled("ConditionalCheckFailed", "TransactionConflict"), ConditionFailed, {0: None}),
+        (cancelled("None", "TransactionConflict"), Conflicted, None),
+        (cancelled("ThrottlingError", "None"), StoreUnavailable, None),
+        (cancelled("ThrottlingError", "TransactionConflict"), StoreUnavailable, None),
+        (cancelled("None", "ProvisionedThroughputExceeded"), StoreUnavailable, None),
+        (cancelled("ValidationError", "None"), StoreError, None),
+        (cancelled(), StoreUnavailable, None),
+        (Refusal("TransactionConflictException"), Conflicted, None),
+        (Refusal("TransactionInProgressException"), StoreUnavailable, None),
+    ],
+)
+async def test_a_cancelled_transaction_says_what_to_do(
+    refusal: Refusal, error: type[StoreError], met: dict[int, object] | None
+) -> None:
+    async with scripted(in_turn(refusal)) as server, table_on(server) as table:
+        with pytest.raises(StoreError) as raised:
+            await table.transact(WRITES)
+    assert type(raised.value) is error
+    assert getattr(raised.value, "met", None) == met
+
+
+async def test_a_single_write_may_conflict_with_a_transaction() -> None:
+    async with scripted(in_turn(Refusal("TransactionConflictException"))) as server, table_on(server) as table:
+        with pytest.raises(Conflicted):
+            await table.write(Update(KEY, {"v": 1}, (), ()))
+
+
+def reading_some(most: int) -> Callable[[Asked], Reply]:
+    """Answer a batch with at most so many of the items it asks for."""
+
+    def answer(asked: Asked) -> Reply:
+        (wanted,) = asked.body["RequestItems"].values()
+        keys = wanted["Keys"]
+        left = {"readings": {**wanted, "Keys": keys[most:]}} if keys[most:] else {}
+        return {"Responses": {"readings": [{**key, "v": {"N": "1"}} for key in keys[:most]]}, "UnprocessedKeys": left}
+
+    return answer
+
+
+def deleting_some(most: int) -> Callable[[Asked], Reply]:
+    def answer(asked: Asked) -> Reply:
+        unwanted = asked.body["RequestItems"]["readings"]
+        return {"UnprocessedItems": {"readings": unwanted[most:]} if unwanted[most:] else {}}
+
+    return answer
+
+
+KEYS: list[Key] = [("pk", f"{number}") for number in range(130)]
+
+
+async def test_what_a_batch_leaves_unread_is_asked_for_again_consistently() -> None:
+    async with scripted(reading_some(40)) as server, table_on(server) as table:
+        assert await table.batch_get([*KEYS, KEYS[0]]) == {key: {"v": 1} for key in KEYS}
+    wanted = [each.body["RequestItems"]["readings"] for each in server.asked]
+    assert [len(each["Keys"]) for each in wanted] == [100, 60, 20, 30]
+    assert all(each["ConsistentRead"] for each in wanted)
+
+
+async def test_what_a_batch_leaves_undeleted_is_deleted_again() -> None:
+    async with scripted(deleting_some(20)) as server, table_on(server) as table:
+        await table.delete([*KEYS[:30], KEYS[0]])
+    assert [len(each.body["RequestItems"]["readings"]) for each in server.asked] == [25, 5, 5]
+
+
+async def test_a_batch_that_is_never_done_is_unavailable() -> None:
+    async with scripted(reading_some(0)) as server, table_on(server) as table:
+        with pytest.raises(StoreUnavailable, match="no capacity"):
+            await table.batch_get(KEYS[:1])
+    async with scripted(deleting_some(0)) as server, table_on(server) as table:
+        with pytest.raises(StoreUnavailable, match="no capacity"):
+            await table.delete(KEYS[:1])
+
+
+@pytest.mark.parametrize("consistent", [True, False])
+async def test_a_query_goes_on_over_a_page_that_holds_nothing(*, consistent: bool) -> None:
+    pages: tuple[Reply, ...] = (
+        {"Items": [WIRE], "LastEvaluatedKey": WIRE_KEY},
+        {"Items": [], "LastEvaluatedKey": WIRE_KEY},
+        {"Items": [WIRE]},
+    )
+    async with scripted(in_turn(*pages)) as server, table_on(server) as table:
+        assert [page async for page in table.query("user#ada", "a", "z", consistent=consistent, page=1)] == [
+            [(KEY, ITEM)]
+        ] * 2
+    assert {(each.body["ConsistentRead"], each.body["Limit"]) for each in server.asked} == {(consistent, 1)}
+    assert [each.body.get("ExclusiveStartKey") for each in server.asked] == [None, WIRE_KEY, WIRE_KEY]
+
+
+async def test_nothing_to_do_is_not_asked() -> None:
+    async with scripted(in_turn({})) as server, table_on(server) as table:
+        assert await table.batch_get([]) == {}
+        assert [page async for page in table.query("pk", "b", "a")] == []
+        await table.delete([])
+    assert server.asked == []
+
+
+async def test_an_attribute_is_set_or_removed_not_both() -> None:
+    both: list[Write] = [Update(KEY, {"v": 1, "claim": "x"}, ("claim",), ())]
+    async with scripted(in_turn({})) as server, table_on(server) as table:
+        with pytest.raises(ValueError, match="not both"):
+            await table.transact(both)
+
+
+async def test_no_word_is_reserved_in_what_is_asked() -> None:
+    async with scripted(in_turn({})) as server, table_on(server) as table:
+        await table.write(Update(KEY, {"name": "x", "value": 1}, ("size",), (Exists(),)))
+    body = server.asked[0].body
+    assert body["UpdateExpression"] == "SET #a0 = :v0, #a1 = :v1 REMOVE #a2"
+    assert body["ConditionExpression"] == "attribute_exists(pk)"
+    assert body["ExpressionAttributeNames"] == {"#a0": "name", "#a1": "value", "#a2": "size"}
+
+
+async def test_an_emulator_needs_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
+        monkeypatch.delenv(name, raising=False)
+    for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
+        monkeypatch.setenv(name, str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    async with (
+        scripted(in_turn({})) as server,
+        client.open_client(server.endpoint, REGION, aioboto3.Session()) as opened,
+    ):
+        await DynamoTable(opened, "readings").get(KEY)
+    assert "Credential=anybody/" in server.asked[0].headers["Authorization"]

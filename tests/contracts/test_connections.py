@@ -1,0 +1,264 @@
+"""Connections step from what was read to what shall be, and their directory and accounts step with them."""
+
+from datetime import timedelta
+
+import pytest
+
+from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.commits import Commit, Step
+from bg_ingest.domain.connections import Connection, Listed, State, WorkerSettings
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import Fenced
+from bg_ingest.ports import Store
+from tests.contracts.values import ACME, USER, altered, connect, connection, grant, stepping
+from tests.fakes.clock import NOON, SetClock
+from tests.fakes.counting import Counting
+
+LATER = NOON + timedelta(minutes=15)
+
+EVERYTHING = connection(
+    reason="because",
+    worker=WorkerSettings(300, paused=True, backfill_days=0),
+    watermark=NOON,
+    available=Window(NOON - timedelta(days=9), NOON),
+    backfill=Window(NOON - timedelta(days=8), NOON - timedelta(days=1)),
+    newest_reading_at=NOON + timedelta(milliseconds=1),
+    cadence_seconds=60,
+    last_outcome="read",
+    outcome_at=NOON,
+    epoch=3,
+)
+
+
+async def listed(store: Store) -> list[Listed]:
+    return [each async for each in store.connections.listed(shard_of(USER))]
+
+
+async def move(store: Store, before: Connection, after: Connection, **others: object) -> None:
+    head = await store.readings.head(USER)
+    await store.readings.commit(stepping(head, before, after, **others))
+
+
+async def test_a_connection_is_read_back_as_it_was(store: Store) -> None:
+    await connect(store, EVERYTHING)
+    assert await store.connections.get(ACME) == EVERYTHING
+    assert await store.connections.with_grant(ACME) == (EVERYTHING, grant())
+    assert await store.connections.of_user(USER) == [EVERYTHING]
+
+
+async def test_who_has_no_connection_has_none(store: Store) -> None:
+    assert await store.connections.get(ACME) is None
+    assert await store.connections.with_grant(ACME) == (None, None)
+    assert await store.connections.of_user(USER) == []
+    assert await listed(store) == []
+    assert await store.connections.user_of("acme", "us", "account-1") is None
+
+
+async def test_all_of_a_users_connections_are_found_and_nobody_elses(store: Store) -> None:
+    mine = [connection(id=ConnectionId(USER, name), provider_account=name) for name in ("acme", "other")]
+    for each in (*mine, connection(id=ConnectionId(UserId("ada.b"), "acme"), provider_account="hers")):
+        await connect(store, each)
+    assert await store.connections.of_user(USER) == mine
+
+
+@pytest.mark.parametrize("field", ["watermark", "newest_reading_at", "outcome_at", "backfill", "reason", "worker"])
+async def test_what_changed_since_it_was_read_is_not_written_over(store: Store, field: str) -> None:
+    await connect(store, EVERYTHING)
+    empty = altered(EVERYTHING, **{field: WorkerSettings() if field == "worker" else None})
+    await store.connections.note(EVERYTHING, empty)
+    with pytest.raises(Fenced):
+        await store.connections.note(EVERYTHING, altered(empty, **{field: getattr(connection(), field)}))
+    other = {"reason": "other", "worker": WorkerSettings(60), "backfill": Window(NOON, LATER)}.get(field, LATER)
+    with pytest.raises(Fenced):
+        await store.connections.note(EVERYTHING, altered(EVERYTHING, **{field: other}))
+    assert await store.connections.get(ACME) == empty
+
+
+async def test_what_changed_elsewhere_is_kept(store: Store) -> None:
+    active = await connect(store)
+    await store.connections.note(active, altered(active, worker=WorkerSettings(300)))
+    await store.connections.note(active, altered(active, watermark=LATER))
+    assert await store.connections.get(ACME) == altered(active, worker=WorkerSettings(300), watermark=LATER)
+
+
+@pytest.mark.parametrize("change", [{"state": State.PAUSED}, {"generation": "second"}])
+async def test_no_step_is_made_from_another_state_or_generation(store: Store, change: dict[str, str]) -> None:
+    active = await connect(store)
+    await store.connections.note(active, altered(active, **change))
+    with pytest.raises(Fenced):
+        await store.connections.note(active, altered(active, watermark=LATER))
+
+
+async def test_an_owner_of_an_earlier_epoch_writes_nothing(store: Store) -> None:
+    active = await connect(store, connection(epoch=1))
+    await store.connections.note(active, altered(active, epoch=2))
+    with pytest.raises(Fenced):
+        await store.connections.note(active, altered(active, watermark=LATER))
+
+
+async def test_no_step_is_made_from_a_connection_that_is_gone(store: Store) -> None:
+    with pytest.raises(Fenced):
+        await store.connections.note(connection(), connection(state=State.PAUSED))
+    with pytest.raises(Fenced):
+        await store.connections.note(connection(), connection())
+    assert await store.connections.get(ACME) is None
+    assert await listed(store) == []
+
+
+async def test_a_connect_that_saw_no_connection_does_not_replace_one(store: Store) -> None:
+    active = await connect(store)
+    head = await store.readings.head(USER)
+    with pytest.raises(Fenced):
+        await store.readings.commit(stepping(head, None, connection(generation="second"), grant=grant()))
+    assert await store.connections.get(ACME) == active
+
+
+async def test_a_connecting_connection_is_there_until_it_expires(store: Store, clock: SetClock) -> None:
+    begun = connection(State.CONNECTING, provider_account=None, expires_at=LATER)
+    await store.connections.begin(begun)
+    assert await store.connections.get(ACME) == begun
+    assert await store.connections.of_user(USER) == [begun]
+    clock.advance(timedelta(minutes=15))
+    assert await store.connections.get(ACME) is None
+    assert await store.connections.of_user(USER) == []
+    assert await store.connections.with_grant(ACME) == (None, None)
+
+
+async def test_a_later_connect_replaces_one_that_is_under_way(store: Store) -> None:
+    for generation in ("first", "second"):
+        await store.connections.begin(connection(State.CONNECTING, generation=generation, expires_at=LATER))
+    current = await store.connections.get(ACME)
+    assert current is not None
+    assert current.generation == "second"
+
+
+async def test_beginning_a_connect_leaves_an_existing_connection_as_it_is(store: Store) -> None:
+    active = await connect(store)
+    await store.connections.begin(connection(State.CONNECTING, generation="second", expires_at=LATER))
+    assert await store.connections.get(ACME) == active
+
+
+@pytest.mark.parametrize("minutes", [1, 16])
+async def test_a_connect_takes_the_place_of_its_beginning_and_no_longer_expires(
+    store: Store, clock: SetClock, minutes: int
+) -> None:
+    await store.connections.begin(connection(State.CONNECTING, generation="begun", expires_at=LATER))
+    clock.advance(timedelta(minutes=minutes))
+    active = await connect(store, connection(generation="connected"))
+    clock.advance(timedelta(days=400))
+    assert await store.connections.get(ACME) == active
+
+
+async def test_the_directory_lists_what_has_a_grant_with_what_is_needed_to_plan(store: Store) -> None:
+    await store.connections.begin(connection(State.CONNECTING, expires_at=LATER))
+    assert await listed(store) == []
+    active = await connect(store)
+    assert await listed(store) == [Listed(ACME, None, paused=False)]
+    faster = altered(active, worker=WorkerSettings(300))
+    await store.connections.note(active, faster)
+    assert await listed(store) == [Listed(ACME, 300, paused=False)]
+    paused = altered(faster, state=State.PAUSED)
+    await move(store, faster, paused)
+    assert await listed(store) == [Listed(ACME, 300, paused=True)]
+    lost = altered(paused, state=State.REAUTHORIZATION_REQUIRED)
+    await move(store, paused, lost)
+    assert await listed(store) == [Listed(ACME, 300, paused=False)]
+    await move(store, lost, altered(lost, state=State.DISCONNECTED), drop_grant=True)
+    assert await listed(store) == []
+
+
+async def test_a_shards_directory_is_read_whole_and_holds_no_other_shards(store: Store) -> None:
+    users = [UserId(f"user-{number}") for number in range(3000)]
+    mine = [user for user in users if shard_of(user) == 0]
+    other = next(user for user in users if shard_of(user) == 1)
+    for user in (*mine, other):
+        await connect(store, connection(id=ConnectionId(user, "acme"), provider_account=user))
+    found = [each.id.user async for each in store.connections.listed(0)]
+    assert found == sorted(mine)
+
+
+async def test_disconnecting_forgets_the_grant_and_frees_the_provider_account(store: Store) -> None:
+    active = await connect(store)
+    assert await store.connections.user_of("acme", "us", "account-1") == USER
+    gone = altered(active, state=State.DISCONNECTED)
+    await move(store, active, gone, drop_grant=True)
+    assert await store.connections.with_grant(ACME) == (gone, None)
+    assert await store.connections.user_of("acme", "us", "account-1") is None
+
+    await connect(store, altered(active, generation="second"))
+    assert await store.connections.user_of("acme", "us", "account-1") == USER
+
+
+async def test_a_provider_account_belongs_to_one_user(store: Store) -> None:
+    await connect(store)
+    hers = connection(id=ConnectionId(UserId("bea"), "acme"))
+    with pytest.raises(Fenced):
+        await connect(store, hers)
+    assert await store.connections.user_of("acme", "us", "account-1") == USER
+    assert await store.connections.with_grant(hers.id) == (None, None)
+    assert await store.readings.head(hers.id.user) is None
+
+
+async def test_a_provider_account_of_another_region_is_another(store: Store) -> None:
+    await connect(store)
+    await connect(store, connection(id=ConnectionId(UserId("bea"), "acme"), region="ou"))
+    assert await store.connections.user_of("acme", "ou", "account-1") == "bea"
+
+
+async def test_connecting_another_provider_account_frees_the_first(store: Store) -> None:
+    await connect(store)
+    await connect(store, connection(generation="second", provider_account="account-2"))
+    assert await store.connections.user_of("acme", "us", "account-1") is None
+    assert await store.connections.user_of("acme", "us", "account-2") == USER
+
+
+async def test_connecting_the_same_provider_account_again_keeps_it(store: Store) -> None:
+    active = await connect(store)
+    again = await connect(store, altered(active, generation="second"))
+    assert await store.connections.user_of("acme", "us", "account-1") == USER
+    assert await store.connections.with_grant(ACME) == (again, grant(generation="second"))
+
+
+async def test_a_refusal_is_believed_only_of_the_grant_that_is_stored(store: Store) -> None:
+    active = await connect(store)
+    await store.connections.store_grant(grant(2))
+    head = await store.readings.head(USER)
+    lost = altered(active, state=State.REAUTHORIZATION_REQUIRED)
+    for refused in (grant(1), grant(2, generation="other")):
+        with pytest.raises(Fenced):
+            await store.readings.commit(stepping(head, active, lost, refused=refused))
+        with pytest.raises(Fenced):
+            await store.readings.commit(stepping(head, active, lost, refused=refused, drop_grant=True))
+    await store.readings.commit(stepping(head, active, lost, refused=grant(2)))
+    assert await store.connections.with_grant(ACME) == (lost, grant(2))
+
+
+async def test_a_grant_cannot_be_dropped_without_its_connections_step(store: Store) -> None:
+    await connect(store)
+    head = await store.readings.head(USER)
+    assert head is not None
+    with pytest.raises(ValueError, match="step"):
+        await store.readings.commit(Commit(before=head, head=head, drop_grant=True))
+
+
+async def test_reading_a_connection_with_its_grant_costs_one_read_and_noting_one_write(table: Table) -> None:
+    counting = Counting(table)
+    store = TableStore(counting, SetClock())
+    active = await connect(store)
+    before = counting.asked
+    await store.connections.with_grant(ACME)
+    await store.connections.note(active, altered(active, watermark=LATER))
+    assert [now - then for now, then in zip(counting.asked, before, strict=True)] == [1, 1, 0]
+
+
+async def test_a_step_from_a_connecting_connection_drops_nothing_of_it(store: Store) -> None:
+    """What the step does not name stays: also what a newer program added beside it."""
+    begun = connection(State.CONNECTING, provider_account=None, expires_at=LATER, worker=WorkerSettings(600))
+    await store.connections.begin(begun)
+    active = altered(begun, state=State.ACTIVE, provider_account="account-1", expires_at=None)
+    commit = stepping(None, begun, active, grant=grant())
+    assert commit.step == Step(begun, active)
+    await store.readings.commit(commit)
+    assert await store.connections.get(ACME) == active

@@ -1,0 +1,149 @@
+"""The table below the store means what DynamoDB would mean."""
+
+import pytest
+
+from bg_ingest.adapters.table.protocol import (
+    Absent,
+    AtMost,
+    Check,
+    Condition,
+    ConditionFailed,
+    Delete,
+    Either,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    Missing,
+    OneOf,
+    Put,
+    Table,
+    Update,
+    Write,
+)
+
+KEY, OTHER = ("pk", "a"), ("pk", "b")
+ITEM: Item = {"v": 1, "text": "t", "number": 3, "raw": b"\x00\xff", "yes": True}
+
+HOLD: list[Condition] = [
+    Exists(),
+    Equals("text", "t"),
+    Equals("raw", b"\x00\xff"),
+    Equals("yes", True),
+    Missing("other"),
+    AtMost("number", 3),
+    OneOf("text", ("s", "t")),
+    Either((Absent(), Equals("number", 3))),
+]
+FAIL: list[Condition] = [
+    Absent(),
+    Equals("text", "T"),
+    Equals("other", "t"),
+    Equals("number", "3"),
+    Equals("yes", 1),
+    Missing("text"),
+    AtMost("number", 2),
+    AtMost("other", 9),
+    OneOf("text", ("r", "s")),
+    OneOf("other", ("t",)),
+    Either((Absent(), Equals("number", 4))),
+]
+HOLD_WITHOUT_ITEM: list[Condition] = [Absent(), Missing("text"), Either((Exists(), Absent()))]
+
+
+async def test_what_is_put_is_read_back_with_its_types(table: Table) -> None:
+    await table.write(Put(KEY, ITEM))
+    found = await table.get(KEY)
+    assert found == ITEM
+    assert found is not None
+    assert [type(value) for value in found.values()] == [type(value) for value in ITEM.values()]
+
+
+@pytest.mark.parametrize("condition", HOLD, ids=repr)
+async def test_a_condition_that_holds_lets_the_write_through(table: Table, condition: Condition) -> None:
+    await table.write(Put(KEY, ITEM))
+    await table.write(Update(KEY, {"number": 4}, ("text",), (condition,)))
+    assert await table.get(KEY) == {"v": 1, "number": 4, "raw": b"\x00\xff", "yes": True}
+
+
+@pytest.mark.parametrize("condition", FAIL, ids=repr)
+async def test_a_condition_that_does_not_hold_stops_the_write_and_shows_what_it_met(
+    table: Table, condition: Condition
+) -> None:
+    await table.write(Put(KEY, ITEM))
+    for write in (Put(KEY, {"v": 9}, (Exists(), condition)), Delete(KEY, (condition,))):
+        with pytest.raises(ConditionFailed) as failed:
+            await table.write(write)
+        assert failed.value.met == {0: ITEM}
+    assert await table.get(KEY) == ITEM
+
+
+@pytest.mark.parametrize("condition", HOLD_WITHOUT_ITEM, ids=repr)
+async def test_these_conditions_hold_where_there_is_no_item(table: Table, condition: Condition) -> None:
+    await table.transact([Check(KEY, (condition,)), Put(OTHER, ITEM)])
+    assert await table.get(OTHER) == ITEM
+
+
+@pytest.mark.parametrize("condition", [each for each in HOLD if each not in (Missing("other"), HOLD[-1])], ids=repr)
+async def test_the_others_do_not(table: Table, condition: Condition) -> None:
+    with pytest.raises(ConditionFailed) as failed:
+        await table.write(Put(KEY, ITEM, (condition,)))
+    assert failed.value.met == {0: None}
+    assert await table.get(KEY) is None
+
+
+async def test_a_transaction_writes_nothing_when_one_condition_fails_and_names_all_that_do(table: Table) -> None:
+    await table.write(Put(KEY, ITEM))
+    third = ("pk", "c")
+    with pytest.raises(ConditionFailed) as failed:
+        await table.transact([Put(KEY, {"v": 2}, (Absent(),)), Put(OTHER, {"v": 2}), Check(third, (Exists(),))])
+    assert failed.value.met == {0: ITEM, 2: None}
+    assert await table.batch_get([KEY, OTHER, third]) == {KEY: ITEM}
+
+
+@pytest.mark.parametrize("table", ["sqlite-memory", "sqlite-file"], indirect=True)  # whose integers end at 64 bits
+async def test_a_transaction_that_breaks_half_way_writes_nothing(table: Table) -> None:
+    with pytest.raises(OverflowError):
+        await table.transact([Put(KEY, ITEM), Put(OTHER, {"v": 2**64})])
+    assert await table.batch_get([KEY, OTHER]) == {}
+    await table.write(Put(OTHER, ITEM))
+    assert await table.get(OTHER) == ITEM
+
+
+async def test_a_transaction_takes_no_key_twice_and_no_more_than_a_hundred_writes(table: Table) -> None:
+    many: list[Write] = [Put(("pk", f"{number}"), ITEM) for number in range(101)]
+    twice: list[Write] = [Put(KEY, ITEM), Delete(KEY)]
+    for writes in (twice, many):
+        with pytest.raises(ValueError, match="at most 100"):
+            await table.transact(writes)
+    await table.transact(many[:100])
+    assert len(await table.batch_get([each.key for each in many])) == 100
+
+
+async def test_an_update_may_create_where_no_condition_forbids_it(table: Table) -> None:
+    await table.write(Update(KEY, {"v": 1}, ("text",), ()))
+    assert await table.get(KEY) == {"v": 1}
+
+
+@pytest.mark.parametrize("page", [1, 2, 3, 100])
+async def test_a_query_is_ascending_bounded_on_both_ends_and_paged(table: Table, page: int) -> None:
+    sks = ["a", "b#", "b#1", "b#10", "b#2", "b$", "c"]
+    for sk in reversed(sks):
+        await table.write(Put(("pk", sk), {"v": 1, "name": sk}))
+    await table.write(Put(("other", "b#1"), ITEM))
+    pages = [each async for each in table.query("pk", "b#", "b$", page=page)]
+    assert [key for items in pages for key, _ in items] == [("pk", sk) for sk in sks[1:6]]
+    assert all(item["name"] == key[1] for items in pages for key, item in items)
+    assert max(map(len, pages)) == min(page, 5)
+
+
+async def test_a_query_that_finds_nothing_has_no_pages(table: Table) -> None:
+    assert [each async for each in table.query("pk", "a", "z")] == []
+
+
+async def test_many_are_deleted_whether_they_are_there_or_not(table: Table) -> None:
+    keys: list[Key] = [("pk", f"{number}") for number in range(150)]
+    for key in keys[::2]:
+        await table.write(Put(key, ITEM))
+    await table.delete(keys[:-2])
+    assert list(await table.batch_get(keys)) == [keys[-2]]

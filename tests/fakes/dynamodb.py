@@ -1,0 +1,95 @@
+"""A DynamoDB that answers what a test says: no emulator throttles, conflicts, leaves work undone or loses replies."""
+
+from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import asynccontextmanager
+from enum import Enum, auto
+from types import MappingProxyType
+from typing import Any, NamedTuple
+
+import aioboto3
+import anyio
+import msgspec
+from aiohttp import web
+
+REGION = "us-east-1"
+AWS = aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
+
+
+class Broken(Enum):
+    """Not an answer."""
+
+    RESET = auto()
+    SILENCE = auto()
+    NONSENSE = auto()
+
+
+class Refusal(NamedTuple):
+    """An error, as DynamoDB says it."""
+
+    code: str
+    status: int = 400
+    more: Mapping[str, Any] = MappingProxyType({})
+
+
+Reply = dict[str, Any] | Refusal | Broken
+
+
+class Asked(NamedTuple):
+    """A request as it arrived."""
+
+    operation: str
+    body: dict[str, Any]
+    headers: dict[str, str]
+
+
+class ScriptedDynamo:
+    """Answers each request by the script, and remembers them all."""
+
+    def __init__(self, script: Callable[[Asked], Reply]) -> None:
+        self.endpoint = ""
+        self.asked: list[Asked] = []
+        self._script = script
+
+    async def answer(self, request: web.Request) -> web.StreamResponse:
+        operation = request.headers["X-Amz-Target"].rpartition(".")[2]
+        asked = Asked(operation, msgspec.json.decode(await request.read()), dict(request.headers))
+        self.asked.append(asked)
+        match self._script(asked):
+            case Broken.RESET:
+                if request.transport is not None:
+                    request.transport.abort()
+                return web.Response()
+            case Broken.SILENCE:
+                await anyio.sleep_forever()
+                raise AssertionError
+            case Broken.NONSENSE:
+                return web.Response(body=b"<html>", content_type="text/html")
+            case Refusal(code, status, more):
+                said = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "about a secret", **more}
+                return web.json_response(said, status=status)
+            case reply:
+                return web.json_response(reply)
+
+
+@asynccontextmanager
+async def scripted(script: Callable[[Asked], Reply]) -> AsyncIterator[ScriptedDynamo]:
+    """Serve a script on loopback."""
+    server = ScriptedDynamo(script)
+    app = web.Application()
+    app.router.add_post("/", server.answer)
+    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+    await runner.setup()
+    site = web.TCPSite(runner, "127.0.0.1", 0)
+    await site.start()
+    host, port, *_ = runner.addresses[0]
+    server.endpoint = f"http://{host}:{port}"
+    try:
+        yield server
+    finally:
+        await runner.cleanup()
+
+
+def in_turn(*replies: Reply) -> Callable[[Asked], Reply]:
+    """Answer with these, and then with the last one for ever."""
+    left = iter(replies)
+    return lambda _: next(left, replies[-1])

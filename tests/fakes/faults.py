@@ -1,0 +1,122 @@
+"""What no emulator shows: around any port or table, calls that fail, hang, answer late or lose their answer."""
+
+import inspect
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
+from contextlib import aclosing
+from enum import Enum, auto
+from random import Random
+from typing import Any
+
+import anyio
+
+from bg_ingest.errors import Conflicted, StoreUnavailable
+
+_END = object()
+
+
+class InFront:
+    """Hands on every call; ``_around`` says what happens at it. Each page of an iterator is a call of its own."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        attribute = getattr(self._inner, name)
+
+        async def pages(*args: Any, **kwargs: Any) -> AsyncGenerator[Any]:
+            async with aclosing(attribute(*args, **kwargs)) as answers:
+                while (page := await self._around(name, lambda: anext(answers, _END))) is not _END:
+                    yield page
+
+        async def call(*args: Any, **kwargs: Any) -> Any:
+            return await self._around(name, lambda: attribute(*args, **kwargs))
+
+        if inspect.isasyncgenfunction(attribute):
+            return pages
+        return call if inspect.iscoroutinefunction(attribute) else attribute
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        raise NotImplementedError
+
+
+class Fault(Enum):
+    """When a call goes wrong."""
+
+    BEFORE = auto()
+    AFTER = auto()
+    """It had its effect, but the answer is lost."""
+    HANG = auto()
+
+
+class Faulty(InFront):
+    """Goes wrong at the calls that the plan says, counted from 1; ``only`` these methods count, or all."""
+
+    def __init__(
+        self,
+        inner: Any,
+        plan: Callable[[int], Fault | None],
+        *,
+        error: Callable[[], Exception] = StoreUnavailable,
+        only: Collection[str] | None = None,
+    ) -> None:
+        super().__init__(inner)
+        self._plan = plan
+        self._error = error
+        self._only = only
+        self.calls = 0
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if self._only is not None and name not in self._only:
+            return await call()
+        self.calls += 1
+        fault = self._plan(self.calls)
+        if fault is Fault.HANG:
+            await anyio.sleep_forever()
+        if fault is Fault.BEFORE:
+            raise self._error()
+        answer = await call()
+        if fault is Fault.AFTER:
+            raise self._error()
+        return answer
+
+
+def at(number: int, fault: Fault) -> Callable[[int], Fault | None]:
+    return lambda call: fault if call == number else None
+
+
+def every(number: int, fault: Fault) -> Callable[[int], Fault | None]:
+    return lambda call: None if call % number else fault
+
+
+class Conflicting(Faulty):
+    """A store whose writes meet another transaction at the chosen ones, counted from 1."""
+
+    def __init__(self, inner: Any, *chosen: int) -> None:
+        writes = ("write", "transact", "commit", "note", "begin", "claim_grant", "store_grant")
+        plan = dict.fromkeys(chosen, Fault.BEFORE)
+        super().__init__(inner, plan.get, error=Conflicted, only=writes)
+
+
+class Stale(InFront):
+    """Delivers what it read after a random while; of a batch, each item was read at another time."""
+
+    READS = frozenset({"get", "query", "head", "known", "shelves", "with_grant", "of_user", "user_of"})
+
+    def __init__(self, inner: Any, random: Random, pause: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
+        """``pause`` gets a number from 0 to 1: by default that many seconds, virtual ones."""
+        super().__init__(inner)
+        self._random = random
+        self._pause = pause
+
+    async def batch_get(self, keys: Collection[Any]) -> dict[Any, Any]:
+        found: dict[Any, Any] = {}
+        for key in self._random.sample(list(keys), len(keys)):
+            found |= await self._inner.batch_get([key])
+            await self._pause(self._random.random())
+        return found
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await call()
+        if name in self.READS:
+            await self._pause(self._random.random())
+        return answer
