@@ -1,0 +1,21 @@
+"""A Dexcom look-alike with users, readings and faults of its own: for the demo, for load tests, for development.
+
+It behaves like the real v3 API as far as that is known, and shares nothing with the code that talks to it but the words
+of the domain.
+"""
+
+from bg_ingest.simulator.app import create_simulator
+from bg_ingest.simulator.options import SimulatorOptions
+from bg_ingest.simulator.readings import TrueReading
+from bg_ingest.simulator.replay import REPLAY_USER, ReplayUnreadable
+from bg_ingest.simulator.simulator import Simulator, UnknownUser
+
+__all__ = [
+    "REPLAY_USER",
+    "ReplayUnreadable",
+    "Simulator",
+    "SimulatorOptions",
+    "TrueReading",
+    "UnknownUser",
+    "create_simulator",
+]

@@ -1,0 +1,112 @@
+"""The faults in force: which of them a call meets, and what they do to a user's readings."""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from datetime import datetime
+
+import msgspec
+
+from bg_ingest.simulator.chance import chance, key_of
+from bg_ingest.simulator.faults import CallFault, Endpoint, Fault, Instead, Late, ReadingFault, Revised
+from bg_ingest.simulator.journal import Event, FaultAdded, FaultMet, FaultRemoved
+from bg_ingest.simulator.readings import TrueReading, displayed
+
+
+class ActiveFault(msgspec.Struct):
+    fault: Fault
+    met: int = 0
+    tried: int = 0
+
+
+class ActiveFaults:
+    """Faults by number, in the order they were added. Every change is an event first."""
+
+    def __init__(self, seed: int, now: Callable[[], datetime], tell: Callable[[Event], None]) -> None:
+        self._seed = seed
+        self._now = now
+        self._tell = tell
+        self._faults: dict[int, ActiveFault] = {}
+        self._issued = 0
+
+    @property
+    def all(self) -> Mapping[int, ActiveFault]:
+        return self._faults
+
+    def apply(self, event: Event) -> None:
+        match event:
+            case FaultAdded(number=number, fault=fault):
+                self._issued = number
+                self._faults[number] = ActiveFault(fault)
+            case FaultMet(number=number):
+                self._faults[number].met += 1
+            case FaultRemoved(number=number):
+                self._faults.pop(number, None)
+            case _:
+                pass
+
+    def add(self, fault: Fault) -> int:
+        number = self._issued + 1
+        self._tell(FaultAdded(at=self._now(), number=number, fault=fault))
+        return number
+
+    def remove(self, number: int) -> bool:
+        """False if there is none of that number."""
+        known = number in self._faults
+        if known:
+            self._tell(FaultRemoved(at=self._now(), number=number))
+        return known
+
+    def meet(self, endpoint: Endpoint, user: str | None) -> list[Fault]:
+        """The faults this call meets, in their order; of those that answer instead, only the first."""
+        meeting: list[Fault] = []
+        for number, active in list(self._faults.items()):
+            fault = active.fault
+            if not isinstance(fault, CallFault) or not self._concerns(fault, endpoint, user):
+                continue
+            if isinstance(fault, Instead) and any(isinstance(other, Instead) for other in meeting):
+                continue
+            if self._happens(number, active, fault):
+                meeting.append(fault)
+        return meeting
+
+    def _concerns(self, fault: CallFault, endpoint: Endpoint, user: str | None) -> bool:
+        return (
+            fault.endpoint in ("any", endpoint)
+            and fault.user in (None, user)
+            and (fault.until is None or self._now() < fault.until)
+        )
+
+    def _happens(self, number: int, active: ActiveFault, fault: CallFault) -> bool:
+        if fault.count is not None and active.met >= fault.count:
+            return False
+        active.tried += 1
+        if chance(key_of(self._seed, "fault", number), active.tried) >= fault.probability:
+            return False
+        if fault.count is None:
+            active.met += 1
+        else:
+            self._tell(FaultMet(at=self._now(), number=number))
+        return True
+
+    def readings(self, user: str, true: Iterable[TrueReading], at: datetime | None) -> Sequence[TrueReading]:
+        """The readings as they stand at an instant; None: when every fault has passed."""
+        faults = [
+            active.fault
+            for active in self._faults.values()
+            if isinstance(active.fault, ReadingFault) and active.fault.user in (None, user)
+        ]
+        return [standing for reading in true if (standing := _standing(reading, faults, at))] if faults else list(true)
+
+
+def _standing(reading: TrueReading, faults: Iterable[Fault], at: datetime | None) -> TrueReading | None:
+    for fault in faults:
+        match fault:
+            case Late(start=start, end=end, shown_at=shown_at):
+                if start <= reading.measured_at < end and at is not None and at < shown_at:
+                    return None
+            case Revised(start=start, end=end, revised_at=revised_at, by=by):
+                if start <= reading.measured_at < end and (at is None or at >= revised_at):
+                    value, flag = displayed(reading.glucose_mg_dl + by)
+                    reading = msgspec.structs.replace(reading, glucose_mg_dl=value, flag=flag)
+            case _:
+                pass
+    return reading

@@ -1,0 +1,99 @@
+"""The admin routes: faults on demand, and what a test needs to know about the other side.
+
+They ask for no credentials, because the simulator holds nothing real: serve it in development only.
+"""
+
+from typing import Any
+
+import msgspec
+from litestar import Router, delete, get, post
+from litestar.exceptions import ClientException, NotFoundException
+from litestar.params import FromPath, FromQuery
+
+from bg_ingest.simulator.faults import Fault
+from bg_ingest.simulator.replies import Asked, Served
+from bg_ingest.simulator.simulator import UnknownUser
+from bg_ingest.simulator.wire import asked_instant
+
+
+@post("/faults")
+async def add_fault(request: Asked, simulator: Served) -> dict[str, int]:
+    """A fault as JSON with its `kind`; answers its number."""
+    try:
+        return {"number": simulator.add_fault(msgspec.json.decode(await request.body(), type=Fault))}
+    except (msgspec.DecodeError, UnknownUser) as problem:
+        raise ClientException(str(problem)) from problem
+
+
+@delete("/faults")
+async def clear_faults(simulator: Served) -> None:
+    """Ends every fault."""
+    simulator.clear_faults()
+
+
+@delete("/faults/{number:int}")
+async def remove_fault(number: FromPath[int], simulator: Served) -> None:
+    """Ends one fault."""
+    if not simulator.faults.remove(number):
+        raise NotFoundException(f"No fault {number} is in force.")
+
+
+@post("/users/{user:str}/revoke", status_code=204)
+async def revoke(user: FromPath[str], simulator: Served) -> None:
+    """The user takes every grant back, until the next login."""
+    try:
+        simulator.revoke(user)
+    except UnknownUser as unknown:
+        raise NotFoundException(str(unknown)) from unknown
+
+
+@get("/state")
+async def state_of(simulator: Served) -> dict[str, Any]:
+    """Users, live grants, faults in force with how many calls met each, and calls by endpoint and status."""
+    limit = simulator.limit
+    calls = {f"{endpoint} {status}": count for (endpoint, status), count in sorted(simulator.calls.items())}
+    return {
+        "now": simulator.now(),
+        "users": [{"name": wearer.name, "title": wearer.title} for wearer in simulator.wearers],
+        "grants": [msgspec.to_builtins(grant) for grant in simulator.grants.alive.values()],
+        "faults": [
+            {"number": number, "met": active.met, "fault": msgspec.to_builtins(active.fault)}
+            for number, active in simulator.faults.all.items()
+        ],
+        "calls": calls,
+        "limit": {
+            "calls_per_hour": limit.calls_per_hour,
+            "taken": limit.taken,
+            "most_taken": limit.most_taken,
+            "refused": limit.refused,
+        },
+    }
+
+
+@get("/rotations")
+async def rotations(simulator: Served) -> list[dict[str, Any]]:
+    """Every refresh token spent, by SHA-256, and whether its successor was answered."""
+    return [msgspec.to_builtins(rotated) for rotated in simulator.grants.rotations]
+
+
+@get("/truth")
+async def truth(
+    simulator: Served,
+    user: FromQuery[str],
+    start: FromQuery[str],
+    end: FromQuery[str],
+    *,
+    shown: FromQuery[bool] = False,
+) -> list[dict[str, Any]]:
+    """What was measured in [start, end] (`YYYY-MM-DDThh:mm:ss`, UTC); with `shown` only what the API shows by now."""
+    try:
+        window = asked_instant(start), asked_instant(end)
+        readings = simulator.truth(user, *window, simulator.now() if shown else None)
+    except (ValueError, UnknownUser) as problem:
+        raise ClientException(str(problem)) from problem
+    return [msgspec.to_builtins(reading) for reading in readings]
+
+
+ADMIN = Router(
+    path="/admin", route_handlers=[add_fault, clear_faults, remove_fault, revoke, state_of, rotations, truth]
+)

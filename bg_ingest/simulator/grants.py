@@ -1,0 +1,138 @@
+"""Who allowed what: codes, grants and their rotations. Every change is an event first."""
+
+from collections.abc import Callable, Mapping
+from datetime import datetime, timedelta
+
+import msgspec
+
+from bg_ingest.simulator.journal import Event, Granted, Revoked, Rotated, token_hash
+from bg_ingest.simulator.options import SimulatorOptions
+from bg_ingest.simulator.tokens import Mint, Token
+
+
+class Grant(msgspec.Struct):
+    """A user's permission to one client; `version` counts the rotations, only the newest refresh token is good."""
+
+    number: int
+    user: str
+    client_id: str
+    version: int = 0
+
+
+class Code(msgspec.Struct, frozen=True):
+    """What a login promised; exchanged once, before `ends`, with the same redirect address."""
+
+    user: str
+    client_id: str
+    redirect_uri: str
+    ends: datetime
+
+
+class TokenPair(msgspec.Struct, frozen=True):
+    access_token: str
+    refresh_token: str
+    expires_in: int
+
+
+class Grants:
+    """The grants of all users. Methods do not await: a rotation cannot be interleaved with another."""
+
+    def __init__(self, options: SimulatorOptions, now: Callable[[], datetime], tell: Callable[[Event], None]) -> None:
+        self._options = options
+        self._now = now
+        self._tell = tell
+        self._mint = Mint(options.seed)
+        self._codes: dict[str, Code] = {}
+        self._grants: dict[int, Grant] = {}
+        self._issued = 0
+        self.rotations: list[Rotated] = []
+
+    @property
+    def alive(self) -> Mapping[int, Grant]:
+        return self._grants
+
+    def apply(self, event: Event) -> None:
+        """Brings the state where the event says; the only place that changes it, at run time and after a restart."""
+        match event:
+            case Granted(grant=number, user=user, client_id=client_id):
+                self._issued = number
+                self._grants[number] = Grant(number, user, client_id)
+            case Rotated(grant=number):
+                self._grants[number].version += 1
+                self.rotations.append(event)
+            case Revoked(user=user):
+                self._grants = {n: grant for n, grant in self._grants.items() if grant.user != user}
+            case _:
+                pass
+
+    def promise(self, user: str, client_id: str, redirect_uri: str) -> str:
+        """A code for the login just approved."""
+        now = self._now()
+        self._codes = {text: code for text, code in self._codes.items() if code.ends > now}
+        place = len(self._codes) + self._issued
+        text = self._mint.text(Token("code", place, int(now.timestamp() * 1_000_000)))
+        ends = now + timedelta(seconds=self._options.code_seconds)
+        self._codes[text] = Code(user, client_id, redirect_uri, ends)
+        return text
+
+    def promised(self, code: str) -> Code | None:
+        return self._codes.get(code)
+
+    def exchange(self, code: str, redirect_uri: str, *, answered: bool) -> TokenPair | None:
+        """Spends the code. None: unknown, spent, too old, or meant for another redirect address."""
+        known = self._codes.pop(code, None)
+        if known is None or known.ends <= self._now() or known.redirect_uri != redirect_uri:
+            return None
+        number = self._issued + 1
+        pair = self._pair(number, 0)
+        self._tell(
+            Granted(
+                at=self._now(),
+                grant=number,
+                user=known.user,
+                client_id=known.client_id,
+                token=token_hash(pair.refresh_token),
+                answered=answered,
+            )
+        )
+        return pair
+
+    def holder(self, refresh_token: str) -> Grant | None:
+        """The grant whose newest refresh token this is."""
+        token = self._mint.read(refresh_token, "refresh")
+        grant = self._grants.get(token.grant) if token else None
+        return grant if grant and token and grant.version == token.version else None
+
+    def rotate(self, refresh_token: str, *, answered: bool) -> TokenPair | None:
+        """Spends the refresh token. None: spent, revoked or unknown; a newer one of the same grant stays good."""
+        grant = self.holder(refresh_token)
+        if grant is None:
+            return None
+        pair = self._pair(grant.number, grant.version + 1)
+        self._tell(
+            Rotated(
+                at=self._now(),
+                grant=grant.number,
+                user=grant.user,
+                old=token_hash(refresh_token),
+                new=token_hash(pair.refresh_token),
+                answered=answered,
+            )
+        )
+        return pair
+
+    def bearer(self, access_token: str) -> Grant | None:
+        """The grant an access token still opens. It outlives rotations, not its two hours nor a revocation."""
+        token = self._mint.read(access_token, "access")
+        if token is None or token.ends <= self._now().timestamp():
+            return None
+        return self._grants.get(token.grant)
+
+    def _pair(self, number: int, version: int) -> TokenPair:
+        life = self._options.access_token_seconds
+        ends = int(self._now().timestamp()) + life
+        return TokenPair(
+            access_token=self._mint.text(Token("access", number, version, ends)),
+            refresh_token=self._mint.text(Token("refresh", number, version)),
+            expires_in=life,
+        )

@@ -1,0 +1,32 @@
+"""The application's call limit: Dexcom counts the calls for all of its users together."""
+
+from collections import deque
+from datetime import datetime
+
+_MINUTES = 60
+
+
+class CallLimit:
+    """Rolling, by minutes: a minute's calls count until sixty minutes after it. Refused calls do not count."""
+
+    def __init__(self, calls_per_hour: int) -> None:
+        self.calls_per_hour = calls_per_hour
+        self.taken = 0
+        self.most_taken = 0
+        self.refused = 0
+        self._minutes: deque[list[int]] = deque()
+
+    def take(self, now: datetime) -> bool:
+        """Whether the call is allowed; if so it is counted."""
+        minute = int(now.timestamp()) // 60
+        while self._minutes and self._minutes[0][0] <= minute - _MINUTES:
+            self.taken -= self._minutes.popleft()[1]
+        if self.taken >= self.calls_per_hour:
+            self.refused += 1
+            return False
+        if not self._minutes or self._minutes[-1][0] != minute:
+            self._minutes.append([minute, 0])
+        self._minutes[-1][1] += 1
+        self.taken += 1
+        self.most_taken = max(self.most_taken, self.taken)
+        return True

@@ -1,0 +1,96 @@
+"""The login: what a client asks for, the page, and the way back with a code or a refusal."""
+
+import re
+from collections.abc import Mapping
+from urllib.parse import parse_qs, urlencode, urlsplit
+
+import msgspec
+from litestar import get, post
+from litestar.response.base import ASGIResponse
+
+from bg_ingest.simulator.options import SimulatorOptions
+from bg_ingest.simulator.pages import login_page, refusal_page
+from bg_ingest.simulator.replies import Asked, Served
+from bg_ingest.simulator.simulator import Simulator, UnknownUser
+
+PATHS = ["/v3/oauth2/login", "/v2/oauth2/login"]
+_ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]+)?|https?://\[[0-9a-fA-F:]+\](:[0-9]+)?")
+
+
+class LoginRefused(Exception):
+    """The request is not one to answer with a redirect; the text says why."""
+
+
+class Login(msgspec.Struct, frozen=True):
+    """A login asked for by a known client with an address we may send the user back to."""
+
+    client_id: str
+    redirect_uri: str
+    origin: str
+    state: str | None
+    error: str | None
+
+    def back(self, **answer: str) -> ASGIResponse:
+        """Sends the user back to the client."""
+        told = answer if self.state is None else {**answer, "state": self.state}
+        joint = "&" if urlsplit(self.redirect_uri).query else "?"
+        return ASGIResponse(
+            status_code=302,
+            headers={"location": f"{self.redirect_uri}{joint}{urlencode(told)}", "cache-control": "no-store"},
+        )
+
+
+def asked_login(query: Mapping[str, str], options: SimulatorOptions) -> Login:
+    """Raises LoginRefused where a redirect could lead a user astray (unknown client or address)."""
+    if query.get("client_id") != options.client_id:
+        raise LoginRefused("The client_id is not registered here.")
+    redirect_uri = query.get("redirect_uri", "")
+    parts = urlsplit(redirect_uri)
+    origin = f"{parts.scheme}://{parts.netloc}"
+    if not _ORIGIN.fullmatch(origin) or parts.fragment or not redirect_uri.isprintable():
+        raise LoginRefused("The redirect_uri is no http or https address.")
+    if options.redirect_uris and redirect_uri not in options.redirect_uris:
+        raise LoginRefused("The redirect_uri is not registered: it must be the same to the letter.")
+    error = None
+    if query.get("response_type") != "code":
+        error = "unsupported_response_type"
+    elif query.get("scope") != "offline_access":
+        error = "invalid_scope"
+    return Login(options.client_id, redirect_uri, origin, query.get("state"), error)
+
+
+@get(PATHS)
+async def show_login(request: Asked, simulator: Served) -> ASGIResponse:
+    """The page to choose a user on. `&user=SandboxUser1` chooses at once, for scripts."""
+    query = {name: str(value) for name, value in request.query_params.items()}
+    try:
+        login = asked_login(query, simulator.options)
+        if login.error:
+            return login.back(error=login.error)
+        if user := query.get("user"):
+            return approve(simulator, login, user)
+    except (LoginRefused, UnknownUser) as refusal:
+        return refusal_page(str(refusal))
+    return login_page(simulator.wearers, login.origin)
+
+
+@post(PATHS, status_code=302)
+async def choose(request: Asked, simulator: Served) -> ASGIResponse:
+    """The page's form: a `user`, or anything else to decline."""
+    query = {name: str(value) for name, value in request.query_params.items()}
+    form = parse_qs((await request.body()).decode("utf-8", "replace"))
+    try:
+        login = asked_login(query, simulator.options)
+        if login.error:
+            return login.back(error=login.error)
+        if "user" not in form:
+            return login.back(error="access_denied")
+        return approve(simulator, login, form["user"][0])
+    except (LoginRefused, UnknownUser) as refusal:
+        return refusal_page(str(refusal))
+
+
+def approve(simulator: Simulator, login: Login, user: str) -> ASGIResponse:
+    """Raises UnknownUser."""
+    name = simulator.wearer(user).name
+    return login.back(code=simulator.grants.promise(name, login.client_id, login.redirect_uri))

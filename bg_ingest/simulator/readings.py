@@ -1,0 +1,138 @@
+"""The readings a simulated person truly has, for any span, computed when asked."""
+
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from functools import lru_cache
+from typing import Protocol
+from zoneinfo import ZoneInfo
+
+import msgspec
+
+from bg_ingest.domain.readings import HIGHEST, LOWEST, Flag
+from bg_ingest.simulator.chance import chance, key_of
+from bg_ingest.simulator.curve import DAY, levels
+from bg_ingest.simulator.sensors import Sensor, is_missed, measured, sensors, slots
+from bg_ingest.simulator.users import DisplayDevice, Generation, Person
+
+_RATE_OVER = 15 * 60
+_ARROWS = (
+    (-3, "doubleDown"),
+    (-2, "singleDown"),
+    (-1, "fortyFiveDown"),
+    (1, "flat"),
+    (2, "fortyFiveUp"),
+    (3, "singleUp"),
+)
+
+
+class TrueReading(msgspec.Struct, frozen=True, kw_only=True):
+    """What a sensor measured. Glucose in mg/dL, 39 and 401 for LOW and HIGH; the rate in mg/dL per minute."""
+
+    measured_at: datetime
+    glucose_mg_dl: int
+    flag: Flag
+    trend: str
+    trend_rate: float | None
+    utc_offset_seconds: int
+    transmitter_id: str
+    transmitter_ticks: int
+    display_device: DisplayDevice
+    generation: Generation
+
+
+class Wearer(Protocol):
+    """A user of the simulator: simulated, or replayed from a file."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def first(self) -> datetime:
+        """No reading is older."""
+
+    @property
+    def last(self) -> datetime | None:
+        """No reading is newer; None: they never end."""
+
+    def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
+        """Readings with start <= measured_at <= end, oldest first. Pure."""
+
+
+class SimulatedWearer:
+    """A person whose readings come from the curve, from `first` on and without an end."""
+
+    last = None
+
+    def __init__(self, seed: int, person: Person, cadence_minutes: int, first: datetime) -> None:
+        self.name = person.name
+        self.title = person.title
+        self.first = first
+        self._seed = seed
+        self._person = person
+        self._cadence = cadence_minutes * 60
+        self._key = key_of(seed, person.name, "slots")
+
+    def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
+        """Readings with start <= measured_at <= end, oldest first."""
+        begins = -int(-max(start, self.first).timestamp() // 1)
+        ends = int(end.timestamp() // 1)
+        return [
+            reading
+            for sensor in sensors(self._seed, self._person, begins, ends)
+            for reading in self._of(sensor, begins, ends)
+        ]
+
+    def _of(self, sensor: Sensor, begins: int, ends: int) -> Iterator[TrueReading]:
+        wanted = slots(sensor, self._cadence, begins, ends)
+        lag = _RATE_OVER // self._cadence
+        grid = sensor.first + (wanted.start - lag) * self._cadence
+        curve = levels(self._seed, self._person, grid, self._cadence, len(wanted) + lag)
+        for place, slot in enumerate(wanted):
+            at = sensor.first + slot * self._cadence
+            if begins <= (second := measured(self._key, at)) <= ends and not is_missed(self._key, at):
+                yield self._reading(sensor, second, curve[place + lag], curve[place])
+
+    def _reading(self, sensor: Sensor, second: int, level: float, earlier: float) -> TrueReading:
+        value, flag = displayed(level + 3 * chance(self._key ^ 2, second) - 1.5)
+        trend, rate = arrow((level - earlier) / (_RATE_OVER / 60))
+        person = self._person
+        zone = zone_of(person.zones[second // (person.stay_days * DAY) % len(person.zones)])
+        at = datetime.fromtimestamp(second, UTC)
+        return TrueReading(
+            measured_at=at,
+            glucose_mg_dl=value,
+            flag=flag,
+            trend=trend,
+            trend_rate=rate,
+            utc_offset_seconds=utc_offset_seconds(at, zone),
+            transmitter_id=sensor.transmitter_id,
+            transmitter_ticks=second - sensor.begins,
+            display_device=person.device,
+            generation=person.generation,
+        )
+
+
+def displayed(level: float) -> tuple[int, Flag]:
+    """The value and flag for a level: beyond the display's 40 to 400 mg/dL only the side is told."""
+    value = round(level)
+    if value < LOWEST:
+        return LOWEST - 1, Flag.LOW
+    if value > HIGHEST:
+        return HIGHEST + 1, Flag.HIGH
+    return value, Flag.OK
+
+
+def arrow(rate: float) -> tuple[str, float]:
+    """Trend word and rate, rounded to what the API tells: a word per 1 mg/dL per minute."""
+    rounded = round(rate, 1) + 0.0  # no minus zero
+    return next((word for above, word in _ARROWS if rounded <= above), "doubleUp"), rounded
+
+
+@lru_cache
+def zone_of(name: str) -> ZoneInfo:
+    return ZoneInfo(name)
+
+
+def utc_offset_seconds(at: datetime, zone: ZoneInfo) -> int:
+    return int((at.astimezone(zone).utcoffset() or timedelta()).total_seconds())

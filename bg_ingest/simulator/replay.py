@@ -1,0 +1,134 @@
+"""A Clarity export as a user's readings: the values, dates and gaps of a sensor somebody really wore."""
+
+import csv
+from bisect import bisect_left, bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from bg_ingest.domain.readings import HIGHEST, LOWEST, MG_DL_PER_MMOL_L
+from bg_ingest.simulator.chance import hex_of
+from bg_ingest.simulator.readings import TrueReading, arrow, displayed, utc_offset_seconds
+from bg_ingest.simulator.users import DisplayDevice, Generation
+
+REPLAY_USER = "ReplayUser"
+_RATE_OVER = timedelta(minutes=15)
+_WORDS = {"low": LOWEST - 1.0, "high": HIGHEST + 1.0}
+
+
+class ReplayUnreadable(Exception):
+    """The file is no Clarity export, or the zone is unknown; the text says which and what to do."""
+
+
+class ReplayedWearer:
+    """The wearer of a Clarity export. The export's local times are read in `zone`."""
+
+    name = REPLAY_USER
+
+    def __init__(self, path: Path, zone: str) -> None:
+        self.title = f"Replays {path.name}"
+        self._readings = _read(path, zone)
+        self._instants = [reading.measured_at for reading in self._readings]
+
+    @property
+    def first(self) -> datetime:
+        return self._instants[0]
+
+    @property
+    def last(self) -> datetime:
+        return self._instants[-1]
+
+    def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
+        """Readings with start <= measured_at <= end, oldest first."""
+        return self._readings[bisect_left(self._instants, start) : bisect_right(self._instants, end)]
+
+
+def _read(path: Path, zone_name: str) -> list[TrueReading]:
+    try:
+        zone = ZoneInfo(zone_name)
+    except (ZoneInfoNotFoundError, ValueError) as problem:
+        raise ReplayUnreadable(f"The zone {zone_name!r} is unknown: give one like Europe/Berlin.") from problem
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+        readings = _readings(list(_rows(text.splitlines())), zone)
+    except OSError as problem:
+        raise ReplayUnreadable(f"{path} cannot be read: {problem.strerror}.") from problem
+    except (KeyError, ValueError) as problem:
+        raise ReplayUnreadable(f"{path} is no Clarity export: export it as CSV from the Clarity site.") from problem
+    if not readings:
+        raise ReplayUnreadable(f"{path} has no EGV row.")
+    return readings
+
+
+def _rows(lines: Iterable[str]) -> Iterator[tuple[datetime, float, str]]:
+    """Local time, mg/dL and device of every EGV row. Columns are found by name: exports differ in their order."""
+    rows = csv.reader(lines)
+    header = next(rows, [])
+    column = {name.split(" (")[0]: place for place, name in enumerate(header)}
+    glucose = column["Glucose Value"]
+    factor = MG_DL_PER_MMOL_L if "mmol" in header[glucose] else 1.0
+    for row in rows:
+        if row[column["Event Type"]] == "EGV":
+            text = row[glucose]
+            level = _WORDS.get(text.lower()) or float(text) * factor
+            yield datetime.fromisoformat(row[column["Timestamp"]]), level, row[column["Source Device ID"]]
+
+
+def _readings(rows: Sequence[tuple[datetime, float, str]], zone: ZoneInfo) -> list[TrueReading]:
+    instants = _instants([local for local, _, _ in rows], zone)
+    known = dict(zip(instants, rows, strict=True))
+    ordered = sorted(known)
+    return [
+        _reading(at, known[at], _rate(at, ordered[max(0, place - 3)], known), ordered[0], zone)
+        for place, at in enumerate(ordered)
+    ]
+
+
+def _instants(local_times: Iterable[datetime], zone: ZoneInfo) -> list[datetime]:
+    """UTC instants. In the hour that autumn repeats, a time that seems to step back is its second pass."""
+    instants: list[datetime] = []
+    for local in local_times:
+        at = local.replace(tzinfo=zone).astimezone(UTC)
+        if instants and at <= instants[-1]:
+            at = max(at, local.replace(tzinfo=zone, fold=1).astimezone(UTC))
+        instants.append(at)
+    return instants
+
+
+def _rate(at: datetime, earlier: datetime, known: dict[datetime, tuple[datetime, float, str]]) -> float | None:
+    """mg/dL per minute over the last three steps, None at the start and after a gap."""
+    if not timedelta() < at - earlier <= _RATE_OVER + timedelta(minutes=1):
+        return None
+    return (known[at][1] - known[earlier][1]) / ((at - earlier).total_seconds() / 60)
+
+
+def _reading(
+    at: datetime, row: tuple[datetime, float, str], rate: float | None, first: datetime, zone: ZoneInfo
+) -> TrueReading:
+    _, level, device = row
+    value, flag = displayed(level)
+    trend, told = arrow(rate) if rate is not None else ("none", None)
+    return TrueReading(
+        measured_at=at,
+        glucose_mg_dl=value,
+        flag=flag,
+        trend=trend,
+        trend_rate=told,
+        utc_offset_seconds=utc_offset_seconds(at, zone),
+        transmitter_id=hex_of(REPLAY_USER, device),
+        transmitter_ticks=int((at - first).total_seconds()) + 7200,
+        display_device=_display_device(device),
+        generation=_generation(device),
+    )
+
+
+def _display_device(name: str) -> DisplayDevice:
+    lowered = name.lower()
+    if "receiver" in lowered:
+        return "receiver"
+    return "android" if "android" in lowered else "iOS"
+
+
+def _generation(name: str) -> Generation:
+    return "g7" if "g7" in name.lower() else "g6"

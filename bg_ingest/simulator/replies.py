@@ -1,0 +1,118 @@
+"""How a call is answered: counted, met by faults, carried out, and sent whole or broken."""
+
+from collections.abc import Callable, Mapping, Sequence
+from datetime import timedelta
+from email.utils import format_datetime
+from typing import TypeAlias
+
+import anyio
+import httpx
+import msgspec
+from litestar import Request
+from litestar.datastructures import State
+from litestar.di import NamedDependency
+from litestar.response.base import ASGIResponse
+from litestar.types import Receive, Scope, Send
+
+from bg_ingest.simulator.faults import Broken, Endpoint, Failed, Fault, Html, Instead, ReplyLost, Reset, Slow, Throttled
+from bg_ingest.simulator.simulator import Simulator
+
+_HTML = "<!doctype html><title>We'll be right back</title><h1>We'll be right back</h1>"
+
+
+Asked: TypeAlias = Request[None, None, State]
+Served: TypeAlias = NamedDependency[Simulator]
+
+
+class Reply(msgspec.Struct, frozen=True):
+    """An answer before faults break it."""
+
+    status: int
+    body: bytes
+    headers: Mapping[str, str] = {}
+    media_type: str = "application/json"
+
+
+class ConnectionLost(httpx.ReadError):
+    """Ends a reply in the middle.
+
+    A server closes the connection; httpx's in-process transport passes the error on as it is, and so the client
+    sees there too what it would see on a real connection.
+    """
+
+
+class LostReply(ASGIResponse):
+    """Announces a whole body and breaks the connection after `sent` bytes of it."""
+
+    def __init__(self, reply: Reply, sent: int) -> None:
+        super().__init__(
+            body=reply.body, status_code=reply.status, headers=dict(reply.headers), media_type=reply.media_type
+        )
+        self._sent = sent
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+        await self.start_response(send)
+        await send({"type": "http.response.body", "body": self.body[: self._sent], "more_body": True})
+        raise ConnectionLost("The simulator was asked to break this connection.")
+
+
+Work = Callable[[Sequence[Fault]], Reply]
+"""The call itself; it knows what will happen to its reply, because the journal says whether a token was answered."""
+
+
+async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, work: Work) -> ASGIResponse:
+    """Answers one call of the API: the limit first, then faults, then the work."""
+    if not simulator.limit.take(simulator.now()):
+        return _counted(simulator, endpoint, Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded")))
+    meeting = simulator.faults.meet(endpoint, user)
+    for fault in meeting:
+        if isinstance(fault, Slow):
+            await anyio.sleep(fault.seconds)
+    for fault in meeting:
+        if isinstance(fault, Instead):
+            return _counted(simulator, endpoint, instead(simulator, fault), meeting)
+    return _counted(simulator, endpoint, work(meeting), meeting)
+
+
+def instead(simulator: Simulator, fault: Instead) -> Reply:
+    """What comes in the place of the answer."""
+    match fault:
+        case Throttled(retry_after=None):
+            return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"))
+        case Throttled(retry_after=int(seconds), as_date=as_date):
+            until = simulator.now() + timedelta(seconds=seconds)
+            told = format_datetime(until, usegmt=True) if as_date else str(seconds)
+            return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"), {"retry-after": told})
+        case Failed(status=status):
+            return Reply(status, _HTML.encode(), media_type="text/html")
+        case Html():
+            return Reply(200, _HTML.encode(), media_type="text/html")
+        case _:
+            return Reply(200, b"{}")
+
+
+def is_answered(meeting: Sequence[Fault]) -> bool:
+    """Whether the client gets the reply whole."""
+    return not any(isinstance(fault, Broken) for fault in meeting)
+
+
+def fault_body(text: str, code: str) -> bytes:
+    """An error of the data endpoints. Dexcom documents no shape; this is the one its gateway is known for."""
+    return msgspec.json.encode({"fault": {"faultstring": text, "detail": {"errorcode": code}}})
+
+
+def whole(reply: Reply) -> ASGIResponse:
+    return ASGIResponse(
+        body=reply.body, status_code=reply.status, headers=dict(reply.headers), media_type=reply.media_type
+    )
+
+
+def _counted(simulator: Simulator, endpoint: Endpoint, reply: Reply, meeting: Sequence[Fault] = ()) -> ASGIResponse:
+    simulator.calls[endpoint, reply.status] += 1
+    if any(isinstance(fault, Reset) for fault in meeting):
+        return LostReply(reply, 0)
+    if any(isinstance(fault, ReplyLost) for fault in meeting):
+        return LostReply(reply, len(reply.body) // 2)
+    if not is_answered(meeting):
+        return whole(msgspec.structs.replace(reply, body=reply.body[: len(reply.body) // 2]))
+    return whole(reply)

@@ -1,0 +1,68 @@
+"""When a worn sensor measures: its ten days, its warm-up, its grid of slots, and the stretches it misses.
+
+Pure like the curve. Instants are whole seconds since 1970.
+"""
+
+import random
+from collections.abc import Iterator
+from functools import lru_cache
+
+import msgspec
+
+from bg_ingest.simulator.chance import chance, hex_of, key_of
+from bg_ingest.simulator.curve import DAY
+from bg_ingest.simulator.users import Generation, Person
+
+LIFE = 10 * DAY
+WARM_UP: dict[Generation, int] = {"g6": 2 * 3600, "g7": 30 * 60}
+_MISSED_SLOTS = 0.003
+_LATE_SECONDS = 0.3  # a real G6 trace has 299, 300 and 301 s between readings, in about this share
+
+
+class Sensor(msgspec.Struct, frozen=True):
+    """One sensor with its transmitter: worn from `begins`, measuring from `first` until before `ends`."""
+
+    begins: int
+    first: int
+    ends: int
+    transmitter_id: str
+
+
+def sensors(seed: int, person: Person, start: int, end: int) -> Iterator[Sensor]:
+    """The sensors worn between two instants, oldest first."""
+    key = key_of(seed, person.name, "sensors")
+    change = int(chance(key, -1) * LIFE)  # people change sensors on different days
+    for number in range((start - change) // LIFE, (end - change) // LIFE + 1):
+        begins = change + number * LIFE + int(chance(key, number) * 300)
+        yield Sensor(
+            begins=begins,
+            first=begins + WARM_UP[person.generation],
+            ends=change + (number + 1) * LIFE,
+            transmitter_id=hex_of(seed, person.name, "transmitter", number),
+        )
+
+
+def slots(sensor: Sensor, cadence: int, start: int, end: int) -> range:
+    """Numbers of the slots that can measure in [start, end]; a slot may be a second late, see `measured`."""
+    first = max(0, -((sensor.first - start + 1) // cadence))
+    return range(first, (min(end, sensor.ends - 2) - sensor.first) // cadence + 1)
+
+
+def measured(key: int, slot_begins: int) -> int:
+    """The second a slot's reading carries."""
+    return slot_begins + (chance(key, slot_begins) < _LATE_SECONDS)
+
+
+def is_missed(key: int, instant: int) -> bool:
+    """Whether a slot has no reading: a single loss now and then, or one of the day's stretches out of reach."""
+    if chance(key ^ 1, instant) < _MISSED_SLOTS:
+        return True
+    return any(begins <= instant < ends for begins, ends in _out_of_reach(key, instant // DAY))
+
+
+@lru_cache(maxsize=4096)
+def _out_of_reach(key: int, day: int) -> tuple[tuple[int, int], ...]:
+    dice = random.Random(key_of(key, day))
+    times = dice.choices((0, 1, 2), (7, 2, 1))[0]
+    starts = [day * DAY + dice.randrange(DAY) for _ in range(times)]
+    return tuple((start, start + int(dice.triangular(10, 150, 20) * 60)) for start in starts)

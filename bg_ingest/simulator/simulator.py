@@ -1,0 +1,117 @@
+"""The simulated Dexcom itself, without HTTP: users, their readings, grants and faults."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from bg_ingest.simulator.active import ActiveFaults
+from bg_ingest.simulator.faults import Endpoint, Fault
+from bg_ingest.simulator.grants import Grants
+from bg_ingest.simulator.journal import Began, Event, Journal, Revoked
+from bg_ingest.simulator.limit import CallLimit
+from bg_ingest.simulator.options import SimulatorOptions
+from bg_ingest.simulator.readings import SimulatedWearer, TrueReading, Wearer
+from bg_ingest.simulator.replay import ReplayedWearer
+from bg_ingest.simulator.users import person
+
+_DAY = timedelta(days=1)
+
+
+class UnknownUser(LookupError):
+    """The simulator has no user of this name."""
+
+
+class Simulator:
+    """Everything behind the routes, for tests to use directly. With a journal, a restart goes on where it was."""
+
+    def __init__(self, options: SimulatorOptions, *, now: Callable[[], datetime], journal: Path | None = None) -> None:
+        self.options = options
+        self.now = now
+        self.limit = CallLimit(options.calls_per_hour)
+        self.calls: Counter[tuple[Endpoint, int]] = Counter()
+        self.grants = Grants(options, now, self._tell)
+        self.faults = ActiveFaults(options.seed, now, self._tell)
+        self._journal = Journal(journal)
+        self._readings_from = now() - options.days_back * _DAY
+        self._resume()
+        self._wearers = {wearer.name: wearer for wearer in self._everybody()}
+        self._dismiss_strangers()
+
+    def _resume(self) -> None:
+        events = list(self._journal.replay())
+        for event in events:
+            self._apply(event)
+        if not events:
+            self._tell(Began(at=self.now(), readings_from=self._readings_from))
+
+    def _dismiss_strangers(self) -> None:
+        """After a restart with fewer users, whoever is gone has no grant any more."""
+        for user in {grant.user for grant in self.grants.alive.values()} - self._wearers.keys():
+            self._tell(Revoked(at=self.now(), user=user))
+
+    def _everybody(self) -> Iterator[Wearer]:
+        options = self.options
+        if options.replay is not None:
+            yield ReplayedWearer(options.replay, options.zone)
+        for number in range(1, options.users + 1):
+            yield SimulatedWearer(options.seed, person(number), options.cadence_minutes, self._readings_from)
+
+    def _tell(self, event: Event) -> None:
+        self._journal.append(event)
+        self._apply(event)
+
+    def _apply(self, event: Event) -> None:
+        if isinstance(event, Began):
+            self._readings_from = event.readings_from
+        self.grants.apply(event)
+        self.faults.apply(event)
+
+    @property
+    def wearers(self) -> Sequence[Wearer]:
+        return list(self._wearers.values())
+
+    def wearer(self, user: str) -> Wearer:
+        """Raises UnknownUser."""
+        try:
+            return self._wearers[user]
+        except KeyError:
+            raise UnknownUser(f"No user {user!r}: there are SandboxUser1 to SandboxUser{self.options.users}.") from None
+
+    def truth(self, user: str, start: datetime, end: datetime, at: datetime | None = None) -> Sequence[TrueReading]:
+        """What was measured in [start, end], both ends included, oldest first; faults of calls change nothing of it.
+
+        As the provider shows it at `at`; without it as it will be when everything late has come and every revision
+        is made. Raises UnknownUser.
+        """
+        last = end if at is None else min(end, at - timedelta(seconds=self.options.delay_seconds))
+        return self.faults.readings(user, self.wearer(user).readings(start, last), at)
+
+    def extent(self, user: str, at: datetime) -> tuple[TrueReading, TrueReading] | None:
+        """The oldest and newest reading shown at an instant, None if there is none."""
+        wearer = self.wearer(user)
+        last = min(at, wearer.last or at)
+        days = list(_days(wearer.first, last))
+        oldest = next((found[0] for a, b in days if (found := self.truth(user, a, b, at))), None)
+        newest = next((found[-1] for a, b in reversed(days) if (found := self.truth(user, a, b, at))), None)
+        return (oldest, newest) if oldest and newest else None
+
+    def add_fault(self, fault: Fault) -> int:
+        """Puts a fault in force and returns its number. Raises UnknownUser."""
+        if fault.user is not None:
+            self.wearer(fault.user)
+        return self.faults.add(fault)
+
+    def clear_faults(self) -> None:
+        for number in list(self.faults.all):
+            self.faults.remove(number)
+
+    def revoke(self, user: str) -> None:
+        """The user takes every grant back: tokens are dead until the next login. Raises UnknownUser."""
+        self._tell(Revoked(at=self.now(), user=self.wearer(user).name))
+
+
+def _days(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
+    while start <= end:
+        yield start, min(start + _DAY, end)
+        start += _DAY
