@@ -1,0 +1,115 @@
+"""Dexcom as a provider. Each call goes out once; what fails is asked again at the connection's next look."""
+
+from datetime import datetime, timedelta
+
+import anyio.lowlevel
+import httpx
+
+from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.readings import Unreadable
+from bg_ingest.domain.windows import Window
+from bg_ingest.ports import Available, Capabilities, Clock, Page, Priority
+from bg_ingest.providers.dexcom import translate
+from bg_ingest.providers.dexcom.oauth import OAuth
+from bg_ingest.providers.dexcom.options import DexcomOptions
+from bg_ingest.providers.dexcom.wire import Envelope, Push, envelope
+from bg_ingest.providers.http import accepted, answered
+
+LONGEST_WINDOW = timedelta(days=30)
+"""Of the v3 API: a second more is a 400."""
+
+DATA_DEADLINE = timedelta(minutes=2)
+"""For one data call as a whole: half a minute is normal (Tidepool gives up after two minutes, too)."""
+
+CLOCK_MARGIN = timedelta(minutes=5)
+"""How far our clock may be ahead of Dexcom's, which refuses windows that end in its future."""
+
+YIELD_EVERY = 500
+"""Records translated in one go, about 5 ms: then others have their turn."""
+
+
+class Dexcom:
+    """The API v3. GrantRejected from a data call means that the access token is refused: refresh once, then believe it.
+
+    ``http`` comes from ``http_client()`` and stays the caller's to close.
+    """
+
+    name = "dexcom"
+
+    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock) -> None:
+        self.capabilities = Capabilities(
+            regions=options.delays,
+            default_region=options.default_region,
+            cadence=timedelta(minutes=5),
+            longest_window=LONGEST_WINDOW,
+            app=options.client_id,
+            pushes=True,
+        )
+        self._options = options
+        self._http = http
+        self._clock = clock
+        self._oauth = OAuth(options, http, clock)
+
+    def authorize_url(self, region: str, state: str) -> str:
+        return self._oauth.authorize_url(region, state)
+
+    async def exchange(self, region: str, code: str) -> Credentials:
+        return await self._oauth.exchange(region, code)
+
+    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
+        return await self._oauth.refresh(region, credentials.refresh)
+
+    async def available(
+        self,
+        region: str,
+        credentials: Credentials,
+        priority: Priority,  # noqa: ARG002 - for the budget around this
+    ) -> Available:
+        content = await self._get(region, credentials, "dataRange", {})
+        return translate.available(content, self._clock.now())
+
+    async def readings(
+        self,
+        region: str,
+        credentials: Credentials,
+        window: Window,
+        priority: Priority,  # noqa: ARG002 - for the budget around this
+    ) -> Page:
+        if window.length > LONGEST_WINDOW:
+            raise ValueError("Dexcom answers 30 days at most: split the window")
+        content = await self._get(region, credentials, "egvs", self._dates(region, window))
+        return await self._translated(envelope(content))
+
+    async def pushed(self, content: bytes) -> Page:
+        return await self._translated(envelope(content, Push))
+
+    async def _get(self, region: str, credentials: Credentials, what: str, params: dict[str, str]) -> bytes:
+        url = self._options.url(region, f"/v3/users/self/{what}")
+        bearer = {"authorization": f"Bearer {credentials.access.reveal()}"}
+        with answered(DATA_DEADLINE):
+            response = await self._http.get(url, params=params, headers=bearer)
+        return accepted(response, self._clock.now())
+
+    def _dates(self, region: str, window: Window) -> dict[str, str]:
+        """Both ends are inclusive, so whole seconds lose nothing.
+
+        The end keeps away from Dexcom's present, which may be behind ours; nothing is lost as long as that is less
+        than the delay until readings are shown.
+        """
+        margin = min(CLOCK_MARGIN, self.capabilities.regions[region])
+        end = min(window.end, self._clock.now() - margin)
+        start = min(window.start, end - timedelta(seconds=1))
+        return {"startDate": _date(start), "endDate": _date(end)}
+
+    async def _translated(self, page: Envelope) -> Page:
+        now = self._clock.now()
+        found: list[translate.Candidate | Unreadable] = []
+        for each in translate.translated(page, now):
+            found.append(each)
+            if len(found) % YIELD_EVERY == 0:
+                await anyio.lowlevel.checkpoint()
+        return translate.joined(page.user_id, found)
+
+
+def _date(instant: datetime) -> str:
+    return instant.strftime("%Y-%m-%dT%H:%M:%S")

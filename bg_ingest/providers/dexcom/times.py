@@ -1,0 +1,86 @@
+"""Dexcom's timestamps, which come in many forms: with and without seconds, fraction, offset."""
+
+import re
+from datetime import UTC, datetime, timedelta
+from typing import NamedTuple
+
+_ANY_FORM = re.compile(
+    r"""(?P<date>\d{4}-\d{1,2}-\d{1,2})
+        (?:[T ](?P<clock>\d{1,2}:\d{1,2}(?::\d{1,2})?)(?P<fraction>[.,]\d{1,9})?)?
+        (?P<zone>Z|[+-]\d{2}(?::?\d{2}){0,2})?""",
+    re.VERBOSE | re.ASCII | re.IGNORECASE,
+)
+_WESTMOST, _EASTMOST, _STEP = -12 * 3600, 14 * 3600, 15 * 60
+"""The offsets that zones on earth have, in seconds: all of them are whole quarters of an hour."""
+
+
+class Stamp(NamedTuple):
+    """A timestamp in whole seconds, a fraction cut off."""
+
+    wall: datetime
+    """What the clock showed, written as if it were UTC."""
+    utc_offset: int | None
+    """In seconds; None where the text has none."""
+
+    @property
+    def utc(self) -> datetime:
+        """The instant, a bare one read as UTC: Dexcom's systemTime is that."""
+        return self.wall - timedelta(seconds=self.utc_offset) if self.utc_offset else self.wall
+
+
+def stamp(text: str) -> Stamp | None:
+    """Return what a timestamp says, None where it says nothing we understand.
+
+    The forms are those Tidepool met in production, among them offsets with seconds such as ``-06:59:58`` (Dexcom's
+    arithmetic: rounded to the minute). The years 1 and 9999 stand for no time.
+    """
+    try:
+        found = _usual_form(text) or _any_form(text)
+    except ValueError:
+        return None
+    return found if found and 1 < found.wall.year < 9999 else None
+
+
+def utc_offset_seconds(display: Stamp, measured_at: datetime) -> int | None:
+    """Return the wearer's offset: the one told, else display time less system time without the clock's drift.
+
+    None where no zone on earth has it: the display shows a wrong date.
+    """
+    offset = display.utc_offset
+    if offset is None:
+        offset = round((display.wall - measured_at).total_seconds() / _STEP) * _STEP
+    return offset if _WESTMOST <= offset <= _EASTMOST else None
+
+
+def _usual_form(text: str) -> Stamp | None:
+    """``2025-02-06T10:05:12``, also with ``Z`` or ``-08:00``: nearly all of them, and ten times as fast."""
+    if len(text) not in {19, 20, 25} or text[10] != "T" or text[16] != ":":
+        return None
+    try:
+        found = datetime.fromisoformat(text)
+    except ValueError:
+        return None
+    told = found.utcoffset()
+    return Stamp(found.replace(microsecond=0, tzinfo=UTC), None if told is None else int(told.total_seconds()))
+
+
+def _any_form(text: str) -> Stamp | None:
+    match = _ANY_FORM.fullmatch(text.strip())
+    if match is None or (match["clock"] is None and match["zone"]):
+        return None
+    year, month, day = map(int, match["date"].split("-"))
+    hour, minute, second = map(int, f"{match['clock'] or '0:0'}:0".split(":")[:3])
+    return Stamp(datetime(year, month, day, hour, minute, second, tzinfo=UTC), _utc_offset(match["zone"]))
+
+
+def _utc_offset(zone: str | None) -> int | None:
+    if zone is None:
+        return None
+    if zone in "Zz":
+        return 0
+    digits = zone[1:].replace(":", "").ljust(6, "0")
+    hours, minutes, seconds = int(digits[:2]), int(digits[2:4]), int(digits[4:])
+    if hours > 23 or minutes > 59 or seconds > 59:
+        raise ValueError("no offset")
+    rounded = (hours * 60 + minutes + (seconds >= 30)) * 60
+    return -rounded if zone[0] == "-" else rounded

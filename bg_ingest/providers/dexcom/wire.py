@@ -1,0 +1,101 @@
+"""Dexcom's answers as they come. Unknown fields are ignored and no field is an enum: Dexcom adds words unannounced."""
+
+import json
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+
+from bg_ingest.errors import ProviderMisbehaved
+from bg_ingest.providers.http import decoded
+
+Scalar: TypeAlias = str | int | float | bool | None
+"""Whatever JSON has but lists and objects; what it must be is for translation to say, record by record."""
+
+ProviderAccount: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+"""``userId``, 64 hexadecimal digits: one person as one client app sees them."""
+
+Token: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
+"""Printable ASCII (RFC 6749, appendix A.12): anything else could not be sent back."""
+
+
+class Egv(msgspec.Struct, rename="camel", kw_only=True):
+    """An estimated glucose value."""
+
+    record_id: Scalar = None
+    system_time: Scalar = None
+    display_time: Scalar = None
+    transmitter_id: Scalar = None
+    value: Scalar = None
+    status: Scalar = None
+    trend: Scalar = None
+    trend_rate: Scalar = None
+    unit: Scalar = None
+    rate_unit: Scalar = None
+    display_device: Scalar = None
+    transmitter_generation: Scalar = None
+
+
+class Envelope(msgspec.Struct, rename="camel", kw_only=True):
+    """A page of egvs. Records stay raw: each is decoded alone, so that one cannot spoil the others."""
+
+    user_id: ProviderAccount
+    records: list[msgspec.Raw]
+    record_type: str | None = None
+
+
+class Push(Envelope, kw_only=True):
+    """A page of egvs that comes unasked, also without records (the stream that partners get does so)."""
+
+    records: list[msgspec.Raw] = msgspec.field(default_factory=list)
+
+
+class Moment(msgspec.Struct, rename="camel", kw_only=True):
+    system_time: Scalar = None
+
+
+class Extent(msgspec.Struct, kw_only=True):
+    start: Moment | None = None
+    end: Moment | None = None
+
+
+class DataRange(msgspec.Struct, rename="camel", kw_only=True):
+    """From when to when there is what; only egvs matter here."""
+
+    user_id: ProviderAccount
+    egvs: Extent | None = None
+
+
+class TokenPair(msgspec.Struct, kw_only=True):
+    """The answer of the token endpoint. Both tokens must be there: Dexcom spends the old refresh token."""
+
+    access_token: Token
+    refresh_token: Token
+    expires_in: Any = None
+    """Seconds. Any, because a pair must never be lost to an oddity here."""
+
+
+class TokenRefusal(msgspec.Struct, kw_only=True):
+    """RFC 6749, section 5.2."""
+
+    error: str
+
+
+def envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelope:
+    """Return a page of egvs; ProviderMisbehaved when it is none."""
+    try:
+        page = decoded(content, shape)
+    except ProviderMisbehaved:
+        page = decoded(_without_constants(content), shape)
+    if page.record_type not in {None, "egv"}:
+        raise ProviderMisbehaved("The answer is of another record type.")
+    return page
+
+
+def _without_constants(content: bytes) -> bytes:
+    """Make strings of ``NaN`` and ``Infinity``: not JSON, yet some encoders write them, and one would cost the page."""
+    if b"NaN" not in content and b"Infinity" not in content:
+        return content
+    try:
+        return msgspec.json.encode(json.loads(content, parse_constant=str))
+    except (ValueError, OverflowError, RecursionError):
+        return content

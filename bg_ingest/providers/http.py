@@ -1,0 +1,99 @@
+"""What every provider's HTTP shares: how its client is built, and what is made of what goes wrong.
+
+No text here quotes a request or an answer: both hold tokens or health data. For the same reason causes are not
+chained: the library's own errors carry the request.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
+from email.utils import parsedate_to_datetime
+from http.cookiejar import CookieJar, DefaultCookiePolicy
+from typing import TypeVar
+
+import anyio
+import httpx
+import msgspec
+
+from bg_ingest.errors import (
+    GrantRejected,
+    ProviderForbidden,
+    ProviderMisbehaved,
+    ProviderThrottled,
+    ProviderUnavailable,
+)
+
+LONGEST_WAIT = timedelta(hours=1)
+"""However long a provider asks us to wait, we look again after this."""
+
+Answer = TypeVar("Answer")
+
+
+def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+    """Return the client for all calls of one provider; whoever asked for it closes it.
+
+    A connection serves one call: a server may close an idle one just as the next call is sent on it, and for a
+    single-use refresh token that is a lost grant (Tidepool closes each, having met such EOFs at random).
+    No cookies are kept, since all users' calls go through here. Loopback is reached directly, proxy or not.
+    """
+    return httpx.AsyncClient(
+        transport=transport,
+        mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")),
+        limits=httpx.Limits(max_connections=256, max_keepalive_connections=0),
+        timeout=httpx.Timeout(60, connect=5),
+        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
+        headers={"accept": "application/json", "user-agent": "bg-ingest"},
+    )
+
+
+@contextmanager
+def answered(within: timedelta) -> Iterator[None]:
+    """Turn a call that was not answered whole and in time into ProviderUnavailable."""
+    try:
+        with anyio.fail_after(within.total_seconds()):
+            yield
+    except TimeoutError:
+        raise ProviderUnavailable(f"No answer within {within.total_seconds():g} seconds.") from None
+    except httpx.TransportError as error:
+        raise ProviderUnavailable(f"No answer: {type(error).__name__}.") from None
+    except httpx.HTTPError as error:
+        raise ProviderMisbehaved(f"The answer cannot be read: {type(error).__name__}.") from None
+
+
+def accepted(response: httpx.Response, now: datetime) -> bytes:
+    """Return the body of a 200; every other status is a ProviderError by what the caller should do."""
+    status = response.status_code
+    if status == 200:
+        return response.content
+    if status == 401:
+        raise GrantRejected
+    if status == 403:
+        raise ProviderForbidden
+    if status == 429:
+        raise ProviderThrottled(retry_after(response.headers, now))
+    if status >= 500 or status == 408:
+        raise ProviderUnavailable(f"It answered with status {status}.")
+    raise ProviderMisbehaved(f"It answered with status {status}.")
+
+
+def retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:
+    """Return how long a provider asks us to wait, in seconds or until a date: at least nothing, at most an hour."""
+    text = headers.get("retry-after", "").strip()
+    try:
+        wait = min(int(text), LONGEST_WAIT.seconds) if text.isdecimal() else _until(text, now)
+    except ValueError:
+        return None
+    return timedelta(seconds=max(0, min(wait, LONGEST_WAIT.seconds)))
+
+
+def _until(text: str, now: datetime) -> float:
+    at = parsedate_to_datetime(text)
+    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
+
+
+def decoded(content: bytes, shape: type[Answer]) -> Answer:
+    """Return the JSON in a shape of ours; ProviderMisbehaved when it is not that, or is no JSON."""
+    try:
+        return msgspec.json.decode(content, type=shape)
+    except (ValueError, RecursionError):
+        raise ProviderMisbehaved(f"The answer is no {shape.__name__}.") from None
