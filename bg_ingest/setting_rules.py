@@ -1,0 +1,49 @@
+"""What is missing and what is wrong, each in a sentence for the operator that shows no value."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from bg_ingest.setting_values import KEY_COMMAND
+
+_NEEDED = {
+    "aws_region": "say in which AWS region the table is",
+    "dynamodb_table": "name the DynamoDB table",
+    "rabbitmq_url": "say where RabbitMQ is: amqps://user:password@host/vhost",
+    "dexcom_client_id": "take it from your app at developer.dexcom.com",
+    "dexcom_client_secret": "take it from your app at developer.dexcom.com",
+    "dexcom_redirect_uri": "say what your Dexcom app has registered: https://<host>/api/oauth/dexcom/callback",
+    "token_encryption_keys": f"make one with: {KEY_COMMAND}",
+}
+"""What staging and production cannot start without, and what to do about it."""
+
+_TOGETHER = {
+    "dexcom_client_id": ("dexcom_client_secret",),
+    "dexcom_client_secret": ("dexcom_client_id",),
+    "dexcom_api_base_url": ("dexcom_client_id", "dexcom_client_secret"),
+    "jwt_issuer": ("jwt_audience",),
+    "jwt_audience": ("jwt_issuer",),
+}
+"""Who sets the one means the others too: alone it would do nothing, in silence."""
+
+
+def strict(given: Mapping[str, Any]) -> bool:
+    return str(given.get("environment", "development")).lower() != "development"
+
+
+def wrong(invalid: ValidationError) -> Iterator[str]:
+    for error in invalid.errors(include_input=False, include_url=False, include_context=False):
+        if error["type"] != "default_factory_not_called":  # another setting is wrong, and is listed
+            name = str(error["loc"][0]).upper()
+            yield f"{name} {error['msg'].removeprefix('Value error, ').removeprefix('Input ')}."
+
+
+def missing(given: Mapping[str, Any]) -> Iterator[str]:
+    needed = dict(_NEEDED) if strict(given) else {}
+    for name, others in _TOGETHER.items():
+        for other in others if name in given else ():
+            needed.setdefault(other, f"{name.upper()} is set and needs it")
+    for name, advice in needed.items():
+        if name not in given:
+            yield f"{name.upper()} is missing: {advice}."

@@ -1,0 +1,115 @@
+"""Single values as operators write them, read into what the program uses.
+
+Messages finish the sentence "<NAME> should …" and never repeat the value: it may be a secret.
+"""
+
+import base64
+import binascii
+import ipaddress
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr
+from pydantic_settings import NoDecode
+
+WHOLE_KEY = 32
+"""Bytes of a key that seals tokens (AES-256, ChaCha20)."""
+
+KEY_COMMAND = "openssl rand -base64 32"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can come in by this address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_private_way(url: str) -> bool:
+    """Whether what is sent there cannot be read on the way: https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def decoded(text: str) -> bytes | None:
+    """Read base64 of either alphabet, with or without padding; None when it is none."""
+    plain = text.translate(str.maketrans("-_", "+/")).rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except binascii.Error:
+        return None
+
+
+def sealing_key(text: str) -> bytes | None:
+    key = decoded(text.strip())
+    return key if key and len(key) == WHOLE_KEY else None
+
+
+def _parts(text: str) -> list[str]:
+    return [part for part in (part.strip() for part in text.split(",")) if part]
+
+
+def _sealing_keys(text: str) -> tuple[bytes, ...]:
+    keys = tuple(key for part in _parts(text) if (key := sealing_key(part)))
+    if not keys or len(keys) < len(_parts(text)):
+        raise ValueError(f"should be 32 bytes in base64, or several with commas between; make one with: {KEY_COMMAND}")
+    return keys
+
+
+def _signing_secrets(text: str) -> tuple[str, ...]:
+    secrets = tuple(_parts(text))
+    for secret in secrets:
+        prefix, _, encoded = secret.partition("_")
+        # Standard Webhooks: 24 to 64 random bytes.
+        if prefix != "whsec" or not 24 <= len(decoded(encoded) or b"") <= 64:
+            raise ValueError("should be whsec_ and 24 to 64 bytes in base64, or several with commas between")
+    return secrets
+
+
+def _url(*schemes: str, example: str) -> Callable[[str], str]:
+    def check(url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its text repeats the value
+            fits = False
+        if not fits:
+            raise ValueError(f"should be an address like {example}")
+        return url
+
+    return check
+
+
+def _http_url(url: str) -> str:
+    _url("https", "http", example="https://host or http://host:port")(url)
+    if "@" in urlsplit(url).netloc:
+        raise ValueError("should have no user name or password in it")
+    return url
+
+
+def _broker_url(url: SecretStr) -> SecretStr:
+    example = "amqps://user:password@host/vhost, special characters percent-encoded"
+    _url("amqps", "amqp", example=example)(url.get_secret_value())
+    return url
+
+
+def _folder(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("should be a folder: the user after ~ is not known here") from None
+
+
+lowered = BeforeValidator(lambda text: str(text).lower())
+uppered = BeforeValidator(lambda text: str(text).upper())
+
+HttpUrl = Annotated[str, AfterValidator(_http_url)]
+HttpHost = Annotated[HttpUrl, AfterValidator(lambda url: url.rstrip("/"))]
+BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
+SealingKeys = Annotated[tuple[SecretBytes, ...], NoDecode, BeforeValidator(_sealing_keys)]
+SigningSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_signing_secrets)]
+Folder = Annotated[Path, AfterValidator(_folder)]
+Port = Annotated[int, Field(ge=1, le=65535)]

@@ -1,0 +1,248 @@
+"""What this process was told, typed and checked as a whole.
+
+A secret of AWS Secrets Manager (SECRET_NAME) wins over the environment, which wins over `.env` in the current
+directory. Empty means unset. Nothing here shows a secret, whether printed, serialised or raised. `.env.example`
+explains every setting.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bg_ingest.kept_secrets import SecretUnreadable, from_aws, generated_key
+from bg_ingest.setting_rules import missing, strict, wrong
+from bg_ingest.setting_values import (
+    BrokerUrl,
+    Folder,
+    HttpHost,
+    HttpUrl,
+    Port,
+    SealingKeys,
+    SigningSecrets,
+    is_loopback,
+    is_private_way,
+    lowered,
+    uppered,
+)
+
+
+class SettingsError(Exception):
+    """The settings are wrong; the text lists everything to put right."""
+
+
+class Settings(BaseSettings):
+    """All settings; `get_settings` returns the process's own. An attribute that is None was not set and need not be."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="allow",  # unknown names come as far as _as_a_whole, which tells about them
+        frozen=True,
+        validate_default=False,  # defaults are values already
+    )
+
+    # Others look at those before them: the order matters.
+    environment: Annotated[Literal["development", "staging", "production"], lowered] = "development"
+    secret_name: str | None = None
+
+    dynamodb_endpoint: HttpUrl | None = None
+    dynamodb_table: str | None = Field(
+        default_factory=lambda given: "bg-ingest" if given["dynamodb_endpoint"] else None,
+    )
+    aws_region: str | None = Field(  # emulators take any
+        default_factory=lambda given: "us-east-1" if given["dynamodb_endpoint"] else None,
+    )
+    data_dir: Annotated[Folder, Field(validate_default=True)] = Path(".bg-ingest")
+    rabbitmq_url: BrokerUrl | None = None
+    rabbitmq_queue: str | None = None
+    token_encryption_keys: SealingKeys = ()
+
+    api_open: bool = False
+    jwt_issuer: HttpUrl | None = None
+    jwt_audience: str | None = None
+    webhook_signing_secrets: SigningSecrets = ()
+    host: str = Field(
+        default_factory=lambda given: (
+            "127.0.0.1" if given["environment"] == "development" and not given["api_open"] else "0.0.0.0"  # noqa: S104 - a container's address is not known before
+        ),
+    )
+    port: Port = 5001
+
+    dexcom_client_id: str | None = None
+    dexcom_client_secret: SecretStr | None = None
+    dexcom_redirect_uri: HttpUrl = Field(
+        default_factory=lambda given: f"http://localhost:{given['port']}/api/oauth/dexcom/callback",
+    )
+    dexcom_region: Annotated[Literal["us", "ou", "jp", "sandbox"], lowered] = "us"
+    dexcom_api_base_url: HttpHost | None = None
+
+    poll_interval_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
+    overlap_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10_800
+    backfill_days: Annotated[int, Field(ge=0, le=3_650)] = 90
+
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], uppered] = "INFO"
+    log_format: Annotated[Literal["json", "console"], lowered] = Field(
+        default_factory=lambda given: "console" if given["environment"] == "development" else "json",
+    )
+
+    _notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to warn about at start: names nobody knows, a secret that could not be had."""
+        return self._notes
+
+    @property
+    def store(self) -> Literal["dynamodb", "sqlite"]:
+        return "dynamodb" if self.dynamodb_table else "sqlite"
+
+    @property
+    def publisher(self) -> Literal["rabbitmq", "local"]:
+        return "rabbitmq" if self.rabbitmq_url else "local"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the simulated Dexcom stands in; only in development."""
+        return self.dexcom_client_id is None
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the API asks nobody who they are: in development, until credentials are configured."""
+        return _anonymous(self.environment, self.jwt_issuer)
+
+    @property
+    def own_host(self) -> str:
+        """Where this machine reaches what we serve."""
+        return "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared
+
+    @property
+    def sqlite_file(self) -> Path:
+        return self.data_dir / "bg-ingest.sqlite"
+
+    @property
+    def key_file(self) -> Path:
+        return self.data_dir / "token-encryption-key"
+
+    def sealing_keys(self) -> tuple[bytes, ...]:
+        """Return the keys of stored tokens, 32 bytes each: the first seals, all open. May make development's own."""
+        if self.token_encryption_keys:
+            return tuple(key.get_secret_value() for key in self.token_encryption_keys)
+        try:
+            return (generated_key(self.key_file),)
+        except SecretUnreadable as unreadable:
+            raise SettingsError(str(unreadable)) from None
+
+    def fallbacks(self) -> list[str]:
+        """Return a sentence for each embedded part that stands in for one not configured; none outside development."""
+        if self.environment != "development":
+            return []
+        given = self.model_fields_set
+        dynamodb = self.store == "dynamodb"
+        lines = (
+            (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
+            (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
+            (self.publisher == "local", "No RABBITMQ_URL: events are told inside this process only."),
+            (self.simulated, "No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator stands in."),
+            (
+                not self.simulated and "dexcom_redirect_uri" not in given,
+                f"No DEXCOM_REDIRECT_URI: it is {self.dexcom_redirect_uri}; your Dexcom app must have it registered.",
+            ),
+            (
+                not self.token_encryption_keys,
+                f"No TOKEN_ENCRYPTION_KEYS: tokens are sealed with {self.key_file}, made at the first start.",
+            ),
+            (self.anonymous, f"No credentials: the API is open to whoever reaches {self.host}:{self.port}."),
+        )
+        return [line for holds, line in lines if holds]
+
+    @field_validator("api_open")
+    @classmethod
+    def _closed_outside_development(cls, api_open: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's way
+        if api_open and info.data.get("environment") != "development":
+            raise ValueError("should be false outside development: it would show health data to anybody")
+        return api_open
+
+    @field_validator("host")
+    @classmethod
+    def _open_only_to_this_machine(cls, host: str, info: ValidationInfo) -> str:
+        anonymous = _anonymous(info.data.get("environment"), info.data.get("jwt_issuer"))
+        if anonymous and not info.data.get("api_open") and not is_loopback(host):
+            raise ValueError(
+                "should be 127.0.0.1 while the API asks nobody who they are; if all who reach it may see everything, "
+                "set API_OPEN=true"
+            )
+        return host
+
+    @field_validator("dexcom_redirect_uri", "dexcom_api_base_url", "jwt_issuer")
+    @classmethod
+    def _private_in_production(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url and info.data.get("environment") == "production" and not is_private_way(url):
+            raise ValueError("should be https in production")
+        return url
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _as_a_whole(cls, given: dict[str, Any], validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Add the secret, then name everything missing and wrong at once."""
+        given, notes = _with_secret(_set(given))
+        known = {name: value for name, value in given.items() if name in cls.model_fields}
+        problems = [*missing(known)]
+        try:
+            settings = validate(known)
+        except ValidationError as invalid:
+            settings = None
+            problems = [*wrong(invalid), *problems]
+        if settings is None or problems:
+            raise SettingsError("\n  - ".join(["Wrong settings (.env.example explains each):", *problems]))
+        unknown = (
+            f"{name.upper()} in .env or the secret is no setting: it has no effect."
+            for name in sorted(given.keys() - known.keys())
+        )
+        settings._notes = (*notes, *unknown)  # noqa: SLF001 - our own
+        return settings
+
+
+@cache
+def get_settings() -> Settings:
+    """Return this process's settings, read once.
+
+    Raises:
+        SettingsError: the text is for the operator: everything missing and wrong, never a value.
+    """
+    try:
+        return Settings()
+    except (OSError, UnicodeDecodeError):
+        reason = ".env cannot be read: it should be a text file in UTF-8 that this user may read."
+    raise SettingsError(reason)
+
+
+def _anonymous(environment: str | None, jwt_issuer: str | None) -> bool:
+    return environment == "development" and jwt_issuer is None
+
+
+def _set(given: Mapping[str, Any]) -> dict[str, Any]:
+    stripped = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+    return {name: value for name, value in stripped.items() if value != ""}
+
+
+def _with_secret(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    if "secret_name" not in given:
+        return given, []
+    try:
+        return given | _set(from_aws(given["secret_name"], given.get("aws_region"))), []
+    except SecretUnreadable as unreadable:
+        if strict(given):
+            raise SettingsError(str(unreadable)) from None
+        return given, [f"{unreadable} Going on without it."]

@@ -1,0 +1,47 @@
+"""The documentation names what there is, and nothing else."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bg_ingest.settings import Settings
+
+ROOT = Path(__file__).parents[1]
+EXAMPLE = (ROOT / ".env.example").read_text("utf-8")
+SETTINGS = {name.upper(): field for name, field in Settings.model_fields.items()}
+
+
+def explained() -> dict[str, str]:
+    """Return each setting of .env.example with the comment directly above it."""
+    blocks = (block.splitlines() for block in EXAMPLE.split("\n\n"))
+    return {
+        lines[-1].partition("=")[0]: "\n".join(lines[:-1])
+        for lines in blocks
+        if lines and not lines[-1].startswith("#")
+    }
+
+
+def test_the_example_names_every_setting_once_and_nothing_else() -> None:
+    named = re.findall(r"^[^#\n]+", EXAMPLE, re.MULTILINE)
+    assert sorted(line.partition("=")[0] for line in named) == sorted(SETTINGS)
+
+
+def test_the_example_is_read_alike_by_docker_and_by_us() -> None:
+    for line in EXAMPLE.splitlines():
+        assert line == "" or line.startswith("# ") or re.fullmatch(r"[A-Z_]+=", line), line
+
+
+@pytest.mark.parametrize("name", SETTINGS)
+def test_a_comment_explains_the_setting_and_names_its_default(name: str) -> None:
+    comment = explained()[name]
+    default = SETTINGS[name].default
+    assert comment.startswith("# ")
+    if isinstance(default, bool | int | str | Path):
+        assert re.search(rf"\b{re.escape(str(default).lower().lstrip('.'))}\b", comment.lower())
+
+
+def test_the_readme_lists_every_setting_and_nothing_else() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    rows = re.findall(r"^\| `([A-Z][A-Z_]+)` \|", readme, re.MULTILINE)
+    assert sorted(rows) == sorted(SETTINGS)
