@@ -1,0 +1,1 @@
+"""What happens: the use cases. They await, and meet the world through ports alone."""

@@ -1,0 +1,168 @@
+"""The OAuth2 flow: send the person to the provider, and make a connection of the answer."""
+
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from secrets import token_hex, token_urlsafe
+
+import msgspec
+
+from bg_ingest.domain.commits import Step
+from bg_ingest.domain.connections import Connection, Defaults, State, WorkerSettings
+from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.errors import ConnectRefused, Fenced, GrantRejected, NotPossible, Unknown
+from bg_ingest.ports import Available, Clock, Priority, Provider, Store
+from bg_ingest.services.grants import Grants
+from bg_ingest.services.transition import Transition
+
+STATE_LIVES = timedelta(minutes=15)
+"""How long the person may take at the provider's pages."""
+
+TRIES = 5
+
+
+class Begun(msgspec.Struct, frozen=True):
+    """Where to send the person, and until when it works."""
+
+    authorize_url: str
+    expires_at: datetime
+
+
+class _Asked(msgspec.Struct, frozen=True, array_like=True):
+    """What an OAuth state stands for; only its digest is stored beside it."""
+
+    user: UserId
+    provider: str
+    region: str
+
+
+class Connecting:
+    """Begins and finishes connects. Until one has succeeded, an existing connection stays as it is."""
+
+    def __init__(
+        self,
+        store: Store,
+        providers: Mapping[str, Provider],
+        grants: Grants,
+        transition: Transition,
+        clock: Clock,
+        defaults: Defaults,
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._grants = grants
+        self._transition = transition
+        self._clock = clock
+        self._defaults = defaults
+
+    async def begin(self, user: UserId, provider: str, region: str | None) -> Begun:
+        """Return where to send the person. Unknown: no such provider; NotPossible: no such region of it."""
+        known = self._provider(provider)
+        region = region or known.capabilities.default_region
+        if region not in known.capabilities.regions:
+            raise NotPossible(f"{provider} has no such region; choose one of {', '.join(known.capabilities.regions)}")
+        now = self._clock.now()
+        state, expires_at = token_urlsafe(32), now + STATE_LIVES
+        await self._store.states.put(_digest(state), msgspec.json.encode(_Asked(user, provider, region)), expires_at)
+        await self._store.connections.begin(
+            Connection(
+                id=ConnectionId(user, provider),
+                state=State.CONNECTING,
+                generation=token_hex(8),
+                region=region,
+                app=known.capabilities.app,
+                connected_at=now,
+                expires_at=expires_at,
+            )
+        )
+        return Begun(known.authorize_url(region, state), expires_at)
+
+    async def finish(self, provider: str, *, state: str | None, code: str | None, error: str | None) -> Connection:
+        """Make the connection; ConnectRefused, with a text for the person, when it cannot be. Else a ProviderError."""
+        known = self._provider(provider)
+        asked = await self._asked(state)
+        if asked is None or asked.provider != provider:
+            raise ConnectRefused(
+                "This link has expired or was used already. Nothing was changed; please start connecting again."
+            )
+        if error is not None or not code:
+            raise ConnectRefused(
+                "You did not allow access, so nothing was connected. To connect after all, please start again."
+            )
+        try:
+            credentials = await known.exchange(asked.region, code)
+            available = await known.available(asked.region, credentials, Priority.LIVE)
+        except GrantRejected as rejected:
+            raise ConnectRefused(
+                "The confirmation has expired or was used already. Nothing was changed; please start connecting again."
+            ) from rejected
+        return await self._connect(asked, known, credentials, available)
+
+    async def _connect(
+        self, asked: _Asked, provider: Provider, credentials: Credentials, available: Available
+    ) -> Connection:
+        connection = ConnectionId(asked.user, asked.provider)
+        for _ in range(TRIES):
+            holder = await self._store.connections.user_of(asked.provider, asked.region, available.provider_account)
+            if holder is not None and holder != asked.user:
+                raise ConnectRefused(
+                    "This provider account is already connected to another user. Disconnect it there first."
+                )
+            before = await self._store.connections.get(connection)
+            after = self._connection(asked, provider, available, before)
+            grant = self._grants.first(connection, after.generation, credentials)
+            try:
+                await self._transition.commit(Step(before, after), grant=grant)
+            except Fenced:  # somebody changed the connection or took the account since we looked
+                continue
+            return after
+        raise ConnectRefused("Somebody else is connecting this user at the same moment. Please start again.")
+
+    def _connection(
+        self, asked: _Asked, provider: Provider, available: Available, before: Connection | None
+    ) -> Connection:
+        """Return the new connection: of a known provider account it goes on where the old one was."""
+        now = self._clock.now()
+        worker = before.worker if before else WorkerSettings()
+        fresh = Connection(
+            id=ConnectionId(asked.user, asked.provider),
+            state=State.PAUSED if worker.paused else State.ACTIVE,
+            generation=token_hex(8),
+            region=asked.region,
+            app=provider.capabilities.app,
+            connected_at=now,
+            provider_account=available.provider_account,
+            worker=worker,
+            available=available.past,
+            epoch=before.epoch if before else 0,
+        )
+        if before and (before.region, before.provider_account) == (asked.region, available.provider_account):
+            return msgspec.structs.replace(
+                fresh,
+                watermark=before.watermark,
+                backfill=before.backfill,
+                available=before.available or available.past,
+                newest_reading_at=before.newest_reading_at,
+                cadence_seconds=before.cadence_seconds,
+            )
+        newest = available.past.end if available.past else now
+        # nothing newer was there when we asked: a long silence before now need not be read through
+        floor = now - provider.capabilities.longest_window + timedelta(days=1)
+        fresh = msgspec.structs.replace(fresh, watermark=min(now, max(newest, floor)))
+        return msgspec.structs.replace(fresh, backfill=self._defaults.wanted_past(fresh))
+
+    async def _asked(self, state: str | None) -> _Asked | None:
+        content = await self._store.states.take(_digest(state), self._clock.now()) if state else None
+        return msgspec.json.decode(content, type=_Asked) if content else None
+
+    def _provider(self, name: str) -> Provider:
+        try:
+            return self._providers[name]
+        except KeyError:
+            raise Unknown(f"there is no such provider; known are: {', '.join(self._providers)}") from None
+
+
+def _digest(state: str) -> str:
+    """Who reads the store cannot finish somebody's connect."""
+    return blake2b(state.encode(), digest_size=16).hexdigest()

@@ -1,0 +1,240 @@
+"""The one place that uses and renews grants.
+
+A refresh token is single-use: sent twice it may kill the connection, and its successor is known only to whoever got
+the answer. So a process first writes a claim, sends only while the claim is young, and stores the new pair before its
+first use, whoever holds the claim by then.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+from random import uniform
+from secrets import token_hex
+from typing import NoReturn, TypeVar
+
+import anyio
+import msgspec
+import structlog
+
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.grants import (
+    CLAIM_SEND_WITHIN,
+    CLAIM_STALE_AFTER,
+    REFRESH_DEADLINE,
+    REFUSAL_PLAN,
+    Credentials,
+    Grant,
+    Secret,
+)
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.errors import (
+    Fenced,
+    GrantBusy,
+    GrantLost,
+    GrantRefused,
+    GrantRejected,
+    Outdated,
+    ProviderError,
+    ProviderUnavailable,
+    StoreUnavailable,
+)
+from bg_ingest.ports import Clock, Connections, Provider, Sealer
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+KEEP_DEADLINE = 60.0
+"""Seconds spent on storing a new pair; then it stays in memory, and the connection's next turn stores it."""
+
+Answer = TypeVar("Answer")
+
+
+class Grants:
+    """Uses grants, renews them, and counts how often they were refused."""
+
+    def __init__(
+        self, connections: Connections, providers: Mapping[str, Provider], sealer: Sealer, clock: Clock, table: str
+    ) -> None:
+        self._connections = connections
+        self._providers = providers
+        self._sealer = sealer
+        self._clock = clock
+        self._table = table
+        self._claims_seen: dict[ConnectionId, tuple[str, float]] = {}
+        self._not_stored: dict[ConnectionId, Grant] = {}
+        self._shields: set[anyio.CancelScope] = set()
+        self._closed = False
+
+    def first(self, connection: ConnectionId, generation: str, credentials: Credentials) -> Grant:
+        """Return the sealed grant of a new connect."""
+        grant = Grant(id=connection, generation=generation, version=1, sealed=b"", refreshed_at=self._clock.now())
+        return self._holding(grant, credentials)
+
+    async def use(
+        self, connection: Connection, grant: Grant, ask: Callable[[Credentials], Awaitable[Answer]]
+    ) -> Answer:
+        """Ask with credentials that should do, refreshed if need be; refused, refresh once and ask once more.
+
+        GrantBusy, GrantRefused: not now. GrantLost: never again. Else a ProviderError or StoreError.
+        """
+        held = grant
+        if not self._is_fresh(connection, grant):
+            grant = await self.renewed(connection, grant)
+        try:
+            return await ask(self._opened(grant))
+        except GrantRejected:
+            if grant is not held:
+                await self._count_refusal(grant)
+        grant = await self.renewed(connection, grant, refused=True)
+        try:
+            return await ask(self._opened(grant))
+        except GrantRejected:
+            await self._count_refusal(grant)
+
+    async def renewed(self, connection: Connection, grant: Grant, *, refused: bool = False) -> Grant:
+        """Return the grant's successor: our own refresh, or what another process stored meanwhile.
+
+        ``refused`` tells that a data call refused the access token: refusals are then counted on. Raises as ``use``.
+        """
+        if self._closed:
+            raise GrantBusy(CLAIM_STALE_AFTER)
+        if grant.exhausted:
+            raise GrantLost
+        if grant.retry_at and (wait := grant.retry_at - self._clock.now()) > timedelta(0):
+            raise GrantRefused(wait)
+        claim, claimed_at = token_hex(8), anyio.current_time()
+        if connection.id not in self._not_stored:
+            self._give_way(grant)
+            try:
+                await self._connections.claim_grant(grant, claim)
+            except Outdated:
+                return await self._of_another(grant)
+        with anyio.CancelScope(shield=True) as shield:
+            shield.deadline = anyio.current_time() + REFRESH_DEADLINE.total_seconds() + KEEP_DEADLINE
+            self._shields.add(shield)
+            try:
+                if left := self._not_stored.get(connection.id):
+                    return await self._kept(left)
+                claimed = msgspec.structs.replace(grant, claim=claim)
+                return await self._traded(connection, claimed, claimed_at, refused=refused)
+            finally:
+                self._shields.discard(shield)
+        raise StoreUnavailable("a new pair of tokens could not be stored yet; it is kept in memory")
+
+    def close(self, seconds: float) -> None:
+        """Begin no more refreshes and give those under way at most so long: the process is about to end."""
+        self._closed = True
+        for shield in self._shields:
+            shield.deadline = min(shield.deadline, anyio.current_time() + seconds)
+
+    def _is_fresh(self, connection: Connection, grant: Grant) -> bool:
+        if grant.retry_at is not None or connection.id in self._not_stored:
+            return False
+        return self._opened(grant).fresh(self._clock.now(), connection.id.jitter)
+
+    def _give_way(self, grant: Grant) -> None:
+        """Raise GrantBusy unless nobody claims the grant, or the claim stood still long enough on our own clock."""
+        if grant.claim is None:
+            return
+        now = anyio.current_time()
+        claim, since = self._claims_seen.get(grant.id, ("", now))
+        if claim != grant.claim:
+            since = now
+            self._claims_seen[grant.id] = (grant.claim, since)
+        left = CLAIM_STALE_AFTER - timedelta(seconds=now - since)
+        if left > timedelta(0):
+            raise GrantBusy(left)
+
+    async def _traded(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
+        provider = self._providers[connection.id.provider]
+        credentials = self._opened(grant)
+        if anyio.current_time() - claimed_at > CLAIM_SEND_WITHIN.total_seconds():
+            raise GrantBusy(CLAIM_STALE_AFTER)  # we slept: somebody may already think us dead
+        try:
+            with anyio.fail_after(REFRESH_DEADLINE.total_seconds()):
+                credentials = await provider.refresh(connection.region, credentials)
+        except GrantRejected:
+            return await self._of_another(grant, refused_by_provider=True)
+        except (TimeoutError, ProviderError) as error:
+            await self._unclaim(grant)
+            if isinstance(error, TimeoutError):
+                raise ProviderUnavailable from error
+            raise
+        successor = msgspec.structs.replace(
+            grant,
+            version=grant.version + 1,
+            refreshed_at=self._clock.now(),
+            claim=None,
+            retry_at=None,
+            refusals=grant.refusals if refused or grant.retry_at else 0,  # forgotten once a refresh was not for that
+        )
+        return await self._kept(self._holding(successor, credentials))
+
+    async def _kept(self, successor: Grant) -> Grant:
+        """Store a new pair, trying until the shield's deadline: the old one is dead."""
+        self._not_stored[successor.id] = successor
+        delay = 0.1
+        while True:
+            try:
+                await self._connections.store_grant(successor)
+                break
+            except StoreUnavailable:
+                log.warning("a new pair of tokens is not stored yet", action="grant_unstored", connection=successor.id)
+            except Outdated:
+                with suppress(StoreUnavailable):
+                    return await self._superseded(successor)
+            await anyio.sleep(uniform(delay / 2, delay))
+            delay = min(delay * 2, 5.0)
+        del self._not_stored[successor.id]
+        self._claims_seen.pop(successor.id, None)
+        return successor
+
+    async def _superseded(self, successor: Grant) -> Grant:
+        """Return what stands in our successor's place: itself, when only the reply to its store was lost."""
+        _, stored = await self._connections.with_grant(successor.id)
+        del self._not_stored[successor.id]
+        if stored is None or stored.generation != successor.generation:
+            raise Fenced  # disconnected, or connected anew: nobody needs this pair
+        if stored.sealed != successor.sealed:
+            log.error("another pair of tokens was stored first", action="grant_superseded", connection=successor.id)
+        return stored
+
+    async def _of_another(self, grant: Grant, *, refused_by_provider: bool = False) -> Grant:
+        """Return the newer pair of another process; without one, count the refusal or wait for the other."""
+        _, stored = await self._connections.with_grant(grant.id)
+        if stored is None or stored.generation != grant.generation:
+            raise Fenced
+        if stored.version != grant.version:
+            return msgspec.structs.replace(stored, claim=None)  # a claim on it is another's, not ours to end
+        if refused_by_provider:
+            await self._count_refusal(grant)
+        self._give_way(stored)
+        raise GrantBusy(timedelta(seconds=1))
+
+    async def _count_refusal(self, grant: Grant) -> NoReturn:
+        refusals = grant.refusals + 1
+        wait = REFUSAL_PLAN[min(refusals, len(REFUSAL_PLAN)) - 1]
+        counted = msgspec.structs.replace(grant, refusals=refusals, retry_at=self._clock.now() + wait)
+        log.warning("the provider refused a grant", action="grant_refused", connection=grant.id, refusals=refusals)
+        try:
+            await self._connections.store_grant(counted)
+        except Outdated as error:
+            raise GrantBusy(timedelta(seconds=1)) from error
+        if counted.exhausted:
+            raise GrantLost
+        raise GrantRefused(wait)
+
+    async def _unclaim(self, grant: Grant) -> None:
+        with suppress(Outdated, StoreUnavailable):  # or the claim will be seen to stand still
+            await self._connections.store_grant(grant)
+
+    def _opened(self, grant: Grant) -> Credentials:
+        plain = self._sealer.open(grant.sealed, grant.associated_data(self._table))
+        access, refresh, expires_at = msgspec.msgpack.decode(plain, type=tuple[str, str, datetime])
+        return Credentials(Secret(access), Secret(refresh), expires_at)
+
+    def _holding(self, grant: Grant, credentials: Credentials) -> Grant:
+        plain = msgspec.msgpack.encode(
+            [credentials.access.reveal(), credentials.refresh.reveal(), credentials.expires_at]
+        )
+        sealed = self._sealer.seal(plain, grant.associated_data(self._table))
+        return msgspec.structs.replace(grant, sealed=sealed)

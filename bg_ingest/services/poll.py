@@ -1,0 +1,235 @@
+"""A connection's turn: look for what is new, or read one more window of the past, and say when the next turn is."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+
+from bg_ingest.domain.connections import POLLED, Connection, Defaults, State
+from bg_ingest.domain.grants import Credentials, Grant
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.outcomes import Ending, Outcome
+from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.schedule import Rhythm, after_failure, learned_cadence, next_poll
+from bg_ingest.domain.windows import Window, live_window
+from bg_ingest.errors import (
+    Fenced,
+    GrantBusy,
+    GrantError,
+    GrantLost,
+    GrantRefused,
+    IngestError,
+    ProviderForbidden,
+    ProviderMisbehaved,
+    ProviderThrottled,
+    ProviderUnavailable,
+    StoreError,
+    StoreUnavailable,
+)
+from bg_ingest.ports import Clock, Page, Priority, Provider, Store
+from bg_ingest.services.grants import Grants
+from bg_ingest.services.ingest import Ingest, risen
+from bg_ingest.services.transition import Transition
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+NOTED_EVERY = timedelta(hours=1)
+"""How old the outcome on record may get while it stays the same."""
+
+THROTTLED_WAIT = timedelta(minutes=1)
+"""Where the provider does not say how long."""
+
+FORBIDDEN_WAIT = timedelta(hours=6)
+"""Only an operator can mend it, but nobody should have to tell us that it is mended."""
+
+ENDINGS: dict[type[IngestError], Ending] = {
+    GrantBusy: Ending.GRANT_BUSY,
+    GrantRefused: Ending.REFUSED,
+    GrantLost: Ending.REFUSED,
+    ProviderThrottled: Ending.THROTTLED,
+    ProviderUnavailable: Ending.UNAVAILABLE,
+    ProviderMisbehaved: Ending.MISBEHAVED,
+    ProviderForbidden: Ending.FORBIDDEN,
+    StoreUnavailable: Ending.STORE_UNAVAILABLE,
+    Fenced: Ending.FENCED,
+}
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What one turn leaves to the next, in memory: losing it costs a look too many, nothing else."""
+
+    look_at: datetime | None = None
+    """When the next look for new readings is due; unknown after a start."""
+    failures: int = 0
+    """Turns in a row that failed."""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """How a turn ended, and when the next is due: never, where due is None."""
+
+    outcome: Outcome
+    due: datetime | None
+    plan: Plan = Plan()
+
+
+class Polling:
+    """Takes connections' turns. It keeps nothing of them: any process may take any turn."""
+
+    def __init__(
+        self,
+        store: Store,
+        providers: Mapping[str, Provider],
+        grants: Grants,
+        ingest: Ingest,
+        transition: Transition,
+        clock: Clock,
+        defaults: Defaults,
+    ) -> None:
+        self._connections = store.connections
+        self._providers = providers
+        self._grants = grants
+        self._ingest = ingest
+        self._transition = transition
+        self._clock = clock
+        self._defaults = defaults
+
+    async def turn(self, connection_id: ConnectionId, epoch: int, plan: Plan, *, asked: bool = False) -> Turn:
+        """Take one turn: a look if one is due or ``asked`` for, else a window of the past, else nothing.
+
+        Everything that is expected to happen becomes the outcome; a surprise escapes.
+        """
+        connection = None
+        try:
+            connection, grant = await self._connections.with_grant(connection_id)
+            if connection is None or grant is None or connection.state not in POLLED:
+                return Turn(Outcome(Ending.INACTIVE), None)
+            look_at = plan.look_at or self.rhythm(connection).first_slot(connection.anchor)
+            first = connection.newest_reading_at is None and connection.backfill is not None
+            if (asked or self._clock.now() >= look_at) and not first:
+                outcome, connection = await self._look(connection, grant, epoch)
+                look_at = self._next_look(connection)
+            elif connection.backfill is not None:
+                outcome, connection = await self._read_past(connection, grant, epoch, connection.backfill)
+                if first:  # its newest window was the first look
+                    look_at = self._next_look(connection)
+            else:
+                return Turn(Outcome(Ending.NOT_DUE), look_at, Plan(look_at))
+        except IngestError as error:
+            return await self._failed(error, connection_id, connection, plan)
+        if plan.failures:
+            log.info("turns succeed again", action="turn_recovered", connection=str(connection_id))
+        return Turn(outcome, self._clock.now() if connection.backfill else look_at, Plan(look_at))
+
+    def _next_look(self, connection: Connection) -> datetime:
+        return next_poll(connection.anchor, self._clock.now(), self.rhythm(connection))
+
+    def rhythm(self, connection: Connection) -> Rhythm:
+        """Return how this connection's readings come and how often they are looked for."""
+        capabilities = self._providers[connection.id.provider].capabilities
+        learned = connection.cadence_seconds
+        return Rhythm(
+            self._defaults.interval(connection.worker),
+            timedelta(seconds=learned) if learned else capabilities.cadence,
+            capabilities.regions[connection.region],
+            connection.id.jitter,
+        )
+
+    async def _look(self, connection: Connection, grant: Grant, epoch: int) -> tuple[Outcome, Connection]:
+        """Ask for what is new. After a silence longer than one window, the older part joins the backfill."""
+        now = self._clock.now()
+        longest = self._providers[connection.id.provider].capabilities.longest_window
+        window = live_window(connection.watermark or now, now, overlap=self._defaults.overlap)
+        after = msgspec.structs.replace(connection, epoch=epoch)
+        if now - (connection.watermark or now) > longest:
+            recent = window.newest(longest)
+            # a day further than need be: a sensor long silent costs one more call a day, not at each look
+            after = msgspec.structs.replace(
+                after,
+                backfill=window.before(recent.start + timedelta(days=1), joining=connection.backfill),
+                watermark=recent.start + timedelta(days=1),
+            )
+        return await self._ask(connection, after, grant, window.newest(longest), Origin.LIVE)
+
+    async def _read_past(
+        self, connection: Connection, grant: Grant, epoch: int, past: Window
+    ) -> tuple[Outcome, Connection]:
+        """Ask for the newest window of the past that is left to read."""
+        window = past.newest(self._providers[connection.id.provider].capabilities.longest_window)
+        after = msgspec.structs.replace(connection, epoch=epoch, backfill=past.before(window.start))
+        return await self._ask(connection, after, grant, window, Origin.BACKFILL)
+
+    async def _ask(
+        self, connection: Connection, after: Connection, grant: Grant, window: Window, origin: Origin
+    ) -> tuple[Outcome, Connection]:
+        provider = self._providers[after.id.provider]
+        priority = Priority.BACKFILL if origin is Origin.BACKFILL else Priority.LIVE
+
+        async def ask(credentials: Credentials) -> Page:
+            return await provider.readings(after.region, credentials, window, priority)
+
+        page = await self._grants.use(after, grant, ask)
+        if page.provider_account != connection.provider_account:
+            raise ProviderMisbehaved("the answer is about another person")
+        if connection.state is State.PROVIDER_FORBIDDEN:
+            connection = await self._transition.enter(connection, State.ACTIVE, None)
+            after = msgspec.structs.replace(after, state=State.ACTIVE, reason=None)
+        if cadence := learned_cadence([each.measured_at for each in page.readings[-50:]]):
+            after = msgspec.structs.replace(after, cadence_seconds=int(cadence.total_seconds()))
+        outcome, stored = await self._ingest.keep(
+            connection, page, origin=origin, after=self._ended(after, Ending.READ)
+        )
+        return outcome, await self._note(stored, risen(after, page.readings), outcome.ending)
+
+    def _ended(self, connection: Connection, ending: Ending) -> Connection:
+        return msgspec.structs.replace(connection, last_outcome=ending, outcome_at=self._clock.now())
+
+    async def _note(self, stored: Connection, target: Connection, ending: Ending) -> Connection:
+        """Write what the turn's commits did not: a poll that brought nothing new mostly writes nothing."""
+        now = self._clock.now()
+        same = msgspec.structs.replace(target, last_outcome=stored.last_outcome, outcome_at=stored.outcome_at)
+        due = stored.last_outcome != ending or stored.outcome_at is None or now - stored.outcome_at >= NOTED_EVERY
+        if msgspec.structs.replace(same, epoch=stored.epoch) == stored and not due:
+            return stored
+        target = self._ended(target, ending) if due else same
+        await self._connections.note(stored, target)
+        return target
+
+    async def _failed(
+        self, error: IngestError, connection_id: ConnectionId, connection: Connection | None, plan: Plan
+    ) -> Turn:
+        """Turn what went wrong into an outcome, a state where it is one, and the time of the next try."""
+        now = self._clock.now()
+        ending = next((ending for kind, ending in ENDINGS.items() if isinstance(error, kind)), Ending.STORE_UNAVAILABLE)
+        failed = Plan(plan.look_at, plan.failures + 1)
+        if ending not in (Ending.GRANT_BUSY, Ending.FENCED) and not plan.failures:
+            log.warning("a turn failed", action="turn_failed", connection=str(connection_id), ending=ending)
+        if connection is not None:
+            with suppress(StoreError):
+                if isinstance(error, GrantLost):
+                    await self._lost(connection)
+                    return Turn(Outcome(ending), None)
+                if isinstance(error, ProviderForbidden) and connection.state is State.ACTIVE:
+                    await self._transition.enter(connection, State.PROVIDER_FORBIDDEN, "forbidden_by_provider")
+                elif ending is not Ending.FENCED:
+                    await self._note(connection, connection, ending)
+        return Turn(Outcome(ending), self._next_try(error, connection, now, failed), failed)
+
+    def _next_try(self, error: IngestError, connection: Connection | None, now: datetime, plan: Plan) -> datetime:
+        if isinstance(error, GrantError) and error.wait:
+            return now + error.wait
+        if isinstance(error, ProviderThrottled):
+            wait = error.wait or THROTTLED_WAIT
+            return now + wait * (1 + (connection.id.jitter if connection else 0) / 4)
+        if isinstance(error, ProviderForbidden):
+            return now + FORBIDDEN_WAIT
+        return after_failure(plan.failures, now, self._next_look(connection) if connection else None)
+
+    async def _lost(self, connection: Connection) -> None:
+        """Believe the refusal, if the grant is still the one that was refused."""
+        _, grant = await self._connections.with_grant(connection.id)
+        if grant is not None and grant.generation == connection.generation and grant.exhausted:
+            await self._transition.enter(
+                connection, State.REAUTHORIZATION_REQUIRED, "grant_refused_by_provider", refused=grant
+            )

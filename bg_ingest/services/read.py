@@ -1,0 +1,94 @@
+"""Answering what is known of a user: the newest reading at the cost of one read, a window in bounded memory."""
+
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime, timedelta
+from typing import TypeVar
+
+import msgspec
+
+from bg_ingest.domain.columns import glimpse, unpack
+from bg_ingest.domain.commits import Head
+from bg_ingest.domain.freshness import Freshness, freshness
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.readings import Recorded
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import Unknown
+from bg_ingest.ports import Clock, Readings
+
+USUAL_LENGTH = timedelta(hours=24)
+"""Of the window of who names no start."""
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_SECOND = timedelta(seconds=1)
+
+Row = TypeVar("Row")
+
+
+class Latest(msgspec.Struct, frozen=True):
+    """A user's newest reading and how it stands with the next."""
+
+    head: Head
+    newest: Recorded
+    freshness: Freshness
+
+
+def window_of(start: datetime | None, end: datetime | None, now: datetime) -> Window:
+    """Return what is asked for where an end or a start is left open; ValueError when it would be empty."""
+    end = now if end is None else end
+    return Window(end - USUAL_LENGTH if start is None else start, end)
+
+
+class Reader:
+    """Reads what is stored; asks no provider and changes nothing."""
+
+    def __init__(self, readings: Readings, clock: Clock) -> None:
+        self._readings = readings
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    async def head(self, user: UserId) -> Head:
+        """Return the head in one read; Unknown when the user never connected or was erased."""
+        head = await self._readings.head(user)
+        if head is None or head.erased:
+            raise Unknown("There is no such user: connect the user to a provider first.")
+        return head
+
+    async def latest(self, user: UserId) -> Latest:
+        """Return the newest reading in one read; Unknown also while there is none."""
+        head = await self.head(user)
+        if head.newest is None:
+            raise Unknown("There is no reading of this user yet: ask again when the first poll has brought some.")
+        return Latest(head, head.newest, freshness(head, head.newest, self.now()))
+
+    def glimpses(self, user: UserId, window: Window) -> AsyncGenerator[Sequence[tuple[int, int]]]:
+        """Yield (epoch seconds, mg/dL) in ascending batches of one stored segment each."""
+        return self._batches(user, window, glimpse, lambda row: row[0])
+
+    def readings(self, user: UserId, window: Window) -> AsyncGenerator[Sequence[Recorded]]:
+        """Yield whole readings in ascending batches of one stored segment each."""
+        return self._batches(user, window, unpack, lambda row: _seconds_up(row.reading.measured_at))
+
+    async def _batches(
+        self,
+        user: UserId,
+        window: Window,
+        decode: Callable[[bytes], Sequence[Row]],
+        second: Callable[[Row], int],
+    ) -> AsyncGenerator[Sequence[Row]]:
+        # Readings lie on whole seconds: comparing whole seconds rounded up is exact, and cheap.
+        start, end = _seconds_up(window.start), _seconds_up(window.end)
+        packed = self._readings.packed(user, window)
+        async with aclosing(packed):
+            async for each in packed:
+                rows = decode(each)
+                if rows and (second(rows[0]) < start or second(rows[-1]) >= end):
+                    rows = [row for row in rows if start <= second(row) < end]
+                if rows:
+                    yield rows
+
+
+def _seconds_up(instant: datetime) -> int:
+    return -((_EPOCH - instant) // _SECOND)

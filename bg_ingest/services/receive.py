@@ -1,0 +1,81 @@
+"""What is pushed to us: into the store by the same way as what a poll brings."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.outcomes import Ending, Outcome
+from bg_ingest.domain.readings import Origin
+from bg_ingest.errors import Fenced, ProviderMisbehaved, StoreUnavailable, Unknown
+from bg_ingest.ports import Clock, Hints, Page, Provider, Store
+from bg_ingest.services.ingest import Ingest
+
+IDS_KEPT = timedelta(days=4)
+"""Senders by the book repeat for 3 days and 4 hours (the retry schedule of Standard Webhooks). A repeat that came
+later would store nothing twice, but could revise a value back that was revised in the meantime."""
+
+TRIES = 5
+
+
+class Receiving:
+    """Takes webhooks whose sender is known to be who they say."""
+
+    def __init__(
+        self, store: Store, providers: Mapping[str, Provider], ingest: Ingest, clock: Clock, hints: Hints
+    ) -> None:
+        self._connections = store.connections
+        self._webhooks = store.webhooks
+        self._pushing = {name: each for name, each in providers.items() if each.capabilities.pushes}
+        self._ingest = ingest
+        self._clock = clock
+        self._hints = hints
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    async def receive(self, user: UserId, webhook_id: str, content: bytes) -> Outcome:
+        """Return what was new in it once that is durable; an id that was received before brings nothing.
+
+        ProviderMisbehaved when it is nothing that a provider pushes, Unknown when the user has no connection that
+        it is for. After any error the same webhook may be sent again, and has its whole effect.
+        """
+        pages = await self._pages(content)
+        for _ in range(TRIES):
+            connection = await self._connection(user, pages)
+            if await self._webhooks.seen(connection, webhook_id, self.now()):
+                return Outcome(Ending.NOTHING_NEW)
+            try:
+                outcome = await self._keep(connection, pages[connection.id.provider])
+            except Fenced:  # disconnected, or connected anew, since it was read
+                continue
+            # Only now: were the id written first, a crash in between would make the sender's repeat ineffective.
+            await self._webhooks.note(connection, webhook_id, self.now() + IDS_KEPT)
+            return outcome
+        raise StoreUnavailable("the connection changes all the time")
+
+    async def _pages(self, content: bytes) -> dict[str, Page]:
+        """Return how each provider reads it that can."""
+        pages: dict[str, Page] = {}
+        for name, provider in self._pushing.items():
+            with suppress(ProviderMisbehaved):
+                pages[name] = await provider.pushed(content)
+        if not pages:
+            raise ProviderMisbehaved("no provider pushes such a thing")
+        return pages
+
+    async def _connection(self, user: UserId, pages: Mapping[str, Page]) -> Connection:
+        """Return the user's connection that a page is for; who is refused does not learn what was missing."""
+        for name, page in pages.items():
+            found = await self._connections.get(ConnectionId(user, name))
+            if found and found.takes_pushes and found.provider_account == page.provider_account:
+                return found
+        raise Unknown("There is no connection of this user that this is for: connect the user to the provider first.")
+
+    async def _keep(self, connection: Connection, page: Page) -> Outcome:
+        if page.readings or page.unreadable:
+            outcome, _ = await self._ingest.keep(connection, page, origin=Origin.WEBHOOK)
+            return outcome
+        self._hints.look(connection.id)
+        return Outcome(Ending.NOTHING_NEW)

@@ -1,0 +1,94 @@
+"""Tell what was committed: from the outbox to the broker, each user's changes in order."""
+
+from collections.abc import Mapping, Sequence
+from contextlib import aclosing
+from itertools import groupby
+from operator import attrgetter
+
+import anyio
+import msgspec
+import structlog
+
+from bg_ingest.domain.events import Change
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.ports import Outbox, Pending, Publisher
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+IN_FLIGHT = 32
+"""Users told at once: more confirms a second were not seen with more."""
+
+
+class Told(msgspec.Struct):
+    """What one pass over a shard's outbox did."""
+
+    settled: int = 0
+    unroutable: int = 0
+    refused: int = 0
+
+
+class Relay:
+    """Tells a shard's outbox. At least once: a crash between confirmed and settled repeats, under the same id."""
+
+    def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+
+    async def tell(self, shard: int, at_hand: Mapping[Pending, Change]) -> Told:
+        """Tell all that waits; changes ``at_hand`` need not be read again.
+
+        A refused event holds back the user's later ones. BrokerUnavailable ends the pass; what was confirmed before
+        it is settled all the same.
+        """
+        told = Told()
+        blocked: set[UserId] = set()
+        async with aclosing(self._outbox.pending(shard)) as pages:
+            async for page in pages:
+                waiting = [each for each in page if each.user not in blocked]
+                if waiting:
+                    await self._tell_page(waiting, at_hand, blocked, told)
+        return told
+
+    async def _tell_page(
+        self, page: Sequence[Pending], at_hand: Mapping[Pending, Change], blocked: set[UserId], told: Told
+    ) -> None:
+        missing = [each for each in page if each not in at_hand]
+        changes = {**at_hand, **(await self._outbox.changes(missing) if missing else {})}
+        confirmed: list[Pending] = []
+        unavailable: list[BrokerUnavailable] = []
+        limit = anyio.Semaphore(IN_FLIGHT)
+
+        async def tell_user(rows: list[Pending]) -> None:
+            async with limit:
+                for row in rows:
+                    if unavailable:
+                        return
+                    try:
+                        await self._tell(row, changes.get(row), told)
+                    except EventRefused:
+                        told.refused += 1
+                        blocked.add(row.user)
+                        return
+                    except BrokerUnavailable as error:
+                        unavailable.append(error)
+                        return
+                    confirmed.append(row)
+
+        try:
+            async with anyio.create_task_group() as group:
+                for _, rows in groupby(page, key=attrgetter("user")):
+                    group.start_soon(tell_user, list(rows))
+        finally:
+            if confirmed:
+                with anyio.move_on_after(5, shield=True):  # a repeat would do no harm, only cost
+                    await self._outbox.settle(confirmed)
+                    told.settled += len(confirmed)
+        if unavailable:
+            raise unavailable[0]
+
+    async def _tell(self, row: Pending, change: Change | None, told: Told) -> None:
+        if change is None:
+            log.error("an event expired before it could be told", action="event_expired", number=row.number)
+        elif not await self._publisher.publish(change):
+            told.unroutable += 1

@@ -1,0 +1,58 @@
+"""A connection enters another state: numbered and told, like everything that happens to a user."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from bg_ingest.domain.commits import Commit, Head, Standing, Step, changed, told, with_standing
+from bg_ingest.domain.connections import Connection, State
+from bg_ingest.domain.grants import Grant
+from bg_ingest.errors import Conflicted, Outdated, StoreUnavailable
+from bg_ingest.ports import Clock, Hints, Readings
+
+TRIES = 10
+
+
+class Transition:
+    """Commits a change of state, with the grant that comes or goes with it."""
+
+    def __init__(
+        self, readings: Readings, clock: Clock, hints: Hints, standing: Callable[[Connection], Standing]
+    ) -> None:
+        self._readings = readings
+        self._clock = clock
+        self._hints = hints
+        self._standing = standing
+
+    async def enter(
+        self, connection: Connection, state: State, reason: str | None, *, refused: Grant | None = None
+    ) -> Connection:
+        """Move a connection as read to a state; Fenced when it is no longer as read."""
+        after = msgspec.structs.replace(connection, state=state, reason=reason)
+        await self.commit(Step(connection, after), refused=refused, drop_grant=state is State.DISCONNECTED)
+        return after
+
+    async def commit(
+        self, step: Step, *, grant: Grant | None = None, refused: Grant | None = None, drop_grant: bool = False
+    ) -> None:
+        """Write a step together with its event; Fenced when the connection, grant or account is not as it must be."""
+        for _ in range(TRIES):
+            head = await self._readings.head(step.after.id.user)
+            commit = self._told(head, step)
+            commit = msgspec.structs.replace(commit, step=step, grant=grant, refused=refused, drop_grant=drop_grant)
+            try:
+                await self._readings.commit(commit)
+            except (Outdated, Conflicted):
+                continue
+            self._hints.told(commit.changes)
+            self._hints.look(step.after.id)
+            return
+        raise StoreUnavailable("too many writers at once")
+
+    def _told(self, head: Head | None, step: Step) -> Commit:
+        user = step.after.id.user
+        at = (head or Head(user)).next_instant(self._clock.now())
+        commit = told(head, [changed(step.after)], at, user=user)
+        after = with_standing(commit.head, step.after.id.provider, self._standing(step.after))
+        # connecting is what clears a tombstone; nothing else may write over one
+        return msgspec.structs.replace(commit, head=msgspec.structs.replace(after, erased=False))

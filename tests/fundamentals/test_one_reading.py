@@ -1,0 +1,49 @@
+"""One reading's way through the house, told as a story."""
+
+from datetime import datetime, timedelta
+
+import anyio
+import msgspec
+
+from bg_ingest.simulator import SimulatorOptions
+from tests.house import START, house
+
+MINUTE = timedelta(minutes=1)
+
+
+async def test_the_story_of_one_reading() -> None:
+    async with house(simulated=SimulatorOptions(delay_seconds=30)) as home, home.running():
+        # Ada allows us to read her sensor, as people do: by her browser.
+        page = await home.connect("ada", "SandboxUser1")
+        assert page.status_code == 200
+        assert "on their way" in page.text
+
+        # Her past is read at once; the newest of it answers.
+        await anyio.sleep(10)
+        before = home.truth("SandboxUser1", START - timedelta(days=90), START)
+        assert [(each.reading.measured_at, each.reading.glucose_mg_dl) for each in await home.stored("ada")] == before
+        latest = (await home.api.get("/api/bg/ada/latest")).json()
+        assert latest == {"timestamp": before[-1][0].strftime("%Y-%m-%dT%H:%M:%SZ"), "glucose_mg_dl": before[-1][1]}
+
+        # Her sensor measures once more. When the next poll is due, the reading is looked for, stored and told.
+        await anyio.sleep(20 * 60)
+        fresh = home.truth("SandboxUser1", before[-1][0] + timedelta(seconds=1), home.clock.now())
+        assert len(fresh) >= 3
+        told = [msgspec.json.decode(event.body) for event in home.told]
+        recorded = [each for event in told for each in event["data"].get("readings", ())]
+        assert [datetime.fromisoformat(each["timestamp"]) for each in recorded].count(fresh[0][0]) == 1
+        assert (
+            next(each for each in recorded if datetime.fromisoformat(each["timestamp"]) == fresh[0][0])["glucose_mg_dl"]
+            == fresh[0][1]
+        )
+
+        # Whoever asks for her last hour gets it, every reading once.
+        hour = (await home.api.get("/api/bg/ada", params={"from": (START - 60 * MINUTE).isoformat()})).json()
+        assert [datetime.fromisoformat(each["timestamp"]) for each in hour] == [
+            at for at, _ in home.truth("SandboxUser1", START - 60 * MINUTE, home.clock.now()) if at <= fresh[-1][0]
+        ][: len(hour)]
+
+        # And the changes say by their numbers that none was lost.
+        numbers = home.told_numbers("ada")
+        assert numbers == list(range(1, len(numbers) + 1))
+        assert told[0]["type"] == "bg.connection.changed.v1"

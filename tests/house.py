@@ -1,0 +1,169 @@
+"""The whole service in one event loop: the simulated Dexcom, the store in memory, actors, and HTTP in process.
+
+Time is the loop's own, so under the virtual clock months pass in seconds; nothing here sleeps for real.
+"""
+
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
+from datetime import UTC, datetime, timedelta
+from typing import Any, cast
+
+import anyio
+import httpx
+import msgspec
+
+from bg_ingest.adapters.local.publisher import Event, LocalPublisher
+from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.api.app import create_api
+from bg_ingest.api.auth import Access
+from bg_ingest.domain.connections import Connection, Defaults
+from bg_ingest.domain.grants import Secret
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.readings import Recorded
+from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
+from bg_ingest.providers.http import http_client
+from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
+from bg_ingest.wiring import Services
+from tests.reading import recorded
+from tests.sender import SECRET, raw, signed
+from workers.build import Workers
+
+START = datetime(2026, 3, 2, 12, tzinfo=UTC)
+PROVIDER = "dexcom"
+
+
+class LoopClock:
+    """Instants that move with the event loop."""
+
+    def __init__(self, start: datetime = START) -> None:
+        self._start = start
+        self._origin = anyio.current_time()
+
+    def now(self) -> datetime:
+        return self._start + timedelta(seconds=anyio.current_time() - self._origin)
+
+
+class House:
+    """What tests see of it. ``told`` fills while the actors run."""
+
+    def __init__(self, *, simulator: Simulator, services: Services, table: Table, clock: LoopClock) -> None:
+        self.simulator = simulator
+        self.services = services
+        self.table = table
+        self.clock = clock
+        self.workers = Workers()
+        self.told: list[Event] = []
+        self.callbacks: list[httpx.URL] = []
+        self.simulated_http: httpx.AsyncClient
+        self.api: httpx.AsyncClient
+
+    async def connect(self, user: str, person: str = "SandboxUser1") -> httpx.Response:
+        """Walk the OAuth flow as a person does; return the callback's answer."""
+        return await self.api.get(await self.callback_of(user, person))
+
+    async def callback_of(self, user: str, person: str) -> httpx.URL:
+        """Walk the flow up to where the provider sends the person back to."""
+        begun = await self.api.post(f"/api/users/{user}/connections/{PROVIDER}")
+        assert begun.status_code == 201, begun.text
+        login = httpx.URL(begun.json()["authorize_url"]).copy_merge_params({"user": person})
+        back = await self.simulated_http.get(login)
+        self.callbacks.append(httpx.URL(back.headers["location"]))
+        return self.callbacks[-1]
+
+    async def push(self, user: str, body: bytes, webhook_id: str = "msg_1", **headers: str | bytes) -> httpx.Response:
+        """Send a webhook that is signed now; ``headers`` (with _ for -) replace its own."""
+        own = signed(body, webhook_id, self.clock.now())
+        others = {name.replace("_", "-"): value for name, value in headers.items()}
+        return await self.api.post(f"/api/bg/{user}/webhook", content=body, headers=raw(own | others))
+
+    async def connection(self, user: str) -> Connection:
+        found = await self.services.store.connections.get(ConnectionId(UserId(user), PROVIDER))
+        assert found is not None
+        return found
+
+    async def stored(self, user: str) -> list[Recorded]:
+        return await recorded(self.services.store.readings, UserId(user))
+
+    def truth(self, person: str, start: datetime, end: datetime) -> list[tuple[datetime, int]]:
+        found = self.simulator.truth(person, start, end, self.clock.now())
+        return [(each.measured_at, each.glucose_mg_dl) for each in found]
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        """Run the actors, and collect what they tell."""
+        publisher = cast("LocalPublisher", self.services.publisher)
+        async with publisher.subscribed() as events, anyio.create_task_group() as group:
+
+            async def listen() -> None:
+                async for event in events:
+                    self.told.append(event)
+
+            group.start_soon(listen)
+            async with self.workers.running(self.services):
+                yield
+            group.cancel_scope.cancel()
+
+    def told_of(self, user: str) -> list[dict[str, Any]]:
+        """The data of every event about a user, in the order it came."""
+        data = [msgspec.json.decode(each.body)["data"] for each in self.told]
+        return [each for each in data if each["user_id"] == user]
+
+    def told_numbers(self, user: str) -> list[int]:
+        return [each["change"] for each in self.told_of(user)]
+
+    def told_readings(self, user: str) -> list[dict[str, Any]]:
+        """The series as a consumer of the events has it, in the API's basic view."""
+        series = {
+            reading["timestamp"]: reading["glucose_mg_dl"]
+            for each in self.told_of(user)
+            for reading in each.get("readings", ())
+        }
+        return [{"timestamp": at, "glucose_mg_dl": value} for at, value in sorted(series.items())]
+
+
+@asynccontextmanager
+async def house(
+    *,
+    simulated: SimulatorOptions | None = None,
+    defaults: Defaults | None = None,
+    access: Access = Access.OPEN,
+    signing_secrets: Sequence[str] = (SECRET,),
+    around: Callable[[Table], Any] = lambda table: table,
+    start: datetime = START,
+) -> AsyncIterator[House]:
+    """Open a house; ``around`` may put a fake in front of its table."""
+    simulated = simulated or SimulatorOptions()
+    clock = LoopClock(start)
+    app = create_simulator(simulated, now=clock.now)
+    transport = httpx.ASGITransport(app=cast("Any", app))
+    services = Services()
+    async with open_table(None, clock) as plain, http_client(transport) as http:
+        table = around(plain)
+        found = House(simulator=app.state.simulator, services=services, table=table, clock=clock)
+        options = DexcomOptions(
+            client_id=simulated.client_id,
+            client_secret=Secret(simulated.client_secret),
+            redirect_uri="https://ingest.test/api/oauth/dexcom/callback",
+            base_url="http://simulator.test",
+            delay=timedelta(seconds=simulated.delay_seconds),
+        )
+        services.join(
+            TableStore(table, clock),
+            LocalPublisher("/bg-ingest", capacity=100_000),
+            {PROVIDER: Dexcom(options, http, clock)},
+            sealer=KeyRing([bytes(32)]),
+            clock=clock,
+            hints=found.workers,
+            defaults=defaults or Defaults(),
+            table="test",
+        )
+        api = create_api(services, access=access, vitals=found.workers, signing_secrets=signing_secrets)
+        found.simulated_http = httpx.AsyncClient(transport=transport)
+        found.api = httpx.AsyncClient(
+            transport=httpx.ASGITransport(app=cast("Any", api)), base_url="https://ingest.test"
+        )
+        async with found.simulated_http, found.api:
+            yield found

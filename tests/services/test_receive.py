@@ -1,0 +1,305 @@
+"""What is pushed is stored once and told once, whatever else happens at the same time or breaks in between."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+import anyio
+import httpx
+import msgspec
+import pytest
+
+from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.outcomes import Ending
+from bg_ingest.domain.readings import Origin
+from bg_ingest.errors import StoreUnavailable
+from bg_ingest.services.poll import Plan
+from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.wire import record as simulated_record
+from tests.fakes.faults import Fault, Faulty, InFront, Stale
+from tests.house import PROVIDER, START, House, house
+from tests.sender import envelope, record, records
+
+ADA = ConnectionId(UserId("ada"), PROVIDER)
+HOUR_AGO = START - timedelta(hours=1)
+ZEROS = {"stored": 0, "duplicates": 0, "revised": 0, "quarantined": 0}
+WORKER = f"/api/users/ada/connections/{PROVIDER}/worker"
+
+
+class Sender:
+    """Pushes what is Ada's."""
+
+    def __init__(self, home: House, provider_account: str) -> None:
+        self.home = home
+        self.provider_account = provider_account
+
+    async def push(self, of: Any, webhook_id: str = "msg_1") -> httpx.Response:
+        return await self.home.push(ADA.user, envelope(self.provider_account, of), webhook_id)
+
+    async def counts(self, of: Any, webhook_id: str = "msg_1") -> dict[str, int]:
+        answer = await self.push(of, webhook_id)
+        assert answer.status_code == 202, answer.text
+        counts: dict[str, int] = answer.json()
+        return counts
+
+
+@asynccontextmanager
+async def sending(
+    around: Callable[[Any], Any] = lambda table: table, simulated: SimulatorOptions | None = None
+) -> AsyncIterator[Sender]:
+    """Ada is connected, and nothing of her past is wanted; no actors run."""
+    async with house(around=around, simulated=simulated, defaults=Defaults(backfill_days=0)) as home:
+        await home.connect(ADA.user)
+        yield Sender(home, (await home.connection(ADA.user)).provider_account or "")
+
+
+@pytest.fixture
+async def sender() -> AsyncIterator[Sender]:
+    async with sending() as opened:
+        yield opened
+
+
+async def series(home: House) -> list[tuple[datetime, int]]:
+    return [(each.reading.measured_at, each.reading.glucose_mg_dl) for each in await home.stored(ADA.user)]
+
+
+async def tell_all(home: House) -> None:
+    """Let the actors run until nothing waits. Ada is paused, so that they ask nobody."""
+    await home.api.patch(WORKER, json={"paused": True})
+    async with home.running():
+        await anyio.sleep(60)
+
+
+def assert_told_once(home: House) -> None:
+    """No change is missing or twice, and no reading is told in two of them."""
+    numbers = home.told_numbers(ADA.user)
+    assert numbers == list(range(1, len(numbers) + 1))
+    told = [each["timestamp"] for event in home.told_of(ADA.user) for each in event.get("readings", ())]
+    assert len(told) == len(set(told))
+
+
+async def test_the_same_id_again_changes_nothing_whatever_it_brings(sender: Sender) -> None:
+    first = records(HOUR_AGO, 2)
+    assert await sender.counts(first) == ZEROS | {"stored": 2}
+    before = await sender.home.services.store.readings.head(ADA.user)
+    assert await sender.counts(first) == ZEROS
+    assert await sender.counts(records(START, 3)) == ZEROS
+    assert await sender.home.services.store.readings.head(ADA.user) == before
+
+
+async def test_other_ids_are_compared_reading_by_reading(sender: Sender) -> None:
+    await sender.counts(records(HOUR_AGO, 2))
+    mixed = [*records(HOUR_AGO, 1), record(HOUR_AGO + timedelta(minutes=5), 200), record(START)]
+    expected = {"stored": 1, "duplicates": 1, "revised": 1, "quarantined": 0}
+    assert await sender.counts(mixed, "msg_2") == expected
+    assert await series(sender.home) == [
+        (HOUR_AGO, 110),
+        (HOUR_AGO + timedelta(minutes=5), 200),
+        (START, 110),
+    ]
+
+
+async def test_a_late_repeat_does_not_bring_a_revised_value_back(sender: Sender) -> None:
+    await sender.counts([record(HOUR_AGO, 100)], "first")
+    await sender.counts([record(HOUR_AGO, 105)], "revision")
+    await anyio.sleep(timedelta(days=3, hours=4).total_seconds())
+    assert await sender.counts([record(HOUR_AGO, 100)], "first") == ZEROS
+    assert await series(sender.home) == [(HOUR_AGO, 105)]
+
+
+async def test_an_id_is_forgotten_one_day_though_its_readings_are_not(sender: Sender) -> None:
+    await sender.counts(records(HOUR_AGO, 2))
+    await anyio.sleep(timedelta(days=4, seconds=1).total_seconds())
+    assert await sender.counts(records(HOUR_AGO, 2)) == ZEROS | {"duplicates": 2}
+
+
+async def test_the_same_id_of_another_person_is_another_webhook(sender: Sender) -> None:
+    await sender.home.connect("bob", "SandboxUser2")
+    bobs = (await sender.home.connection("bob")).provider_account
+    await sender.counts(records(HOUR_AGO, 2))
+    answer = await sender.home.push("bob", envelope(bobs, records(HOUR_AGO, 3)))
+    assert answer.json() == ZEROS | {"stored": 3}
+
+
+async def test_events_say_that_it_was_a_webhook(sender: Sender) -> None:
+    await sender.counts(records(HOUR_AGO, 2))
+    await tell_all(sender.home)
+    told = [each for each in sender.home.told_of("ada") if "readings" in each]
+    assert [(each["origin"], len(each["readings"])) for each in told] == [(Origin.WEBHOOK, 2)]
+
+
+async def test_a_webhook_moves_neither_watermark_nor_schedule(sender: Sender) -> None:
+    before = await sender.home.connection("ada")
+    await sender.counts(records(HOUR_AGO, 2))
+    assert await sender.home.connection("ada") == before
+
+
+async def test_a_paused_connection_still_stores(sender: Sender) -> None:
+    await sender.home.api.patch(WORKER, json={"paused": True})
+    assert await sender.counts(records(HOUR_AGO, 2)) == ZEROS | {"stored": 2}
+    assert (await sender.home.api.get("/api/bg/ada/latest?view=full")).json()["state"] == "paused"
+
+
+async def test_after_another_connect_the_old_ids_are_new_again(sender: Sender) -> None:
+    await sender.counts(records(HOUR_AGO, 2))
+    await sender.home.api.delete(f"/api/users/ada/connections/{PROVIDER}")
+    assert (await sender.push(records(HOUR_AGO, 2))).status_code == 404
+    await sender.home.connect("ada")
+    assert await sender.counts(records(HOUR_AGO, 2)) == ZEROS | {"duplicates": 2}
+
+
+async def test_what_cannot_be_read_is_set_aside_and_the_rest_stored(sender: Sender) -> None:
+    broken = [record(HOUR_AGO, None), {"systemTime": "soon"}, "no record", record(START, 110, unit="stone")]
+    assert await sender.counts([*broken, *records(HOUR_AGO, 2)]) == ZEROS | {"stored": 2, "quarantined": 4}
+    assert await sender.counts(broken, "msg_2") == ZEROS
+    assert len(await series(sender.home)) == 2
+
+
+async def test_a_page_longer_than_a_commit_is_stored_whole(sender: Sender) -> None:
+    start = START - timedelta(days=9)
+    assert await sender.counts([record(start + number * timedelta(minutes=5)) for number in range(2_500)]) == (
+        ZEROS | {"stored": 2_500}
+    )
+    await tell_all(sender.home)
+    assert_told_once(sender.home)
+
+
+@pytest.mark.parametrize("of", [(), None])
+async def test_an_envelope_without_records_makes_us_look_once(of: Any) -> None:
+    async with sending(simulated=SimulatorOptions(delay_seconds=30)) as sender, sender.home.running():
+        await anyio.sleep(60)
+        calls = sender.home.simulator.calls
+        before = calls["egvs", 200]
+        assert await sender.counts(of) == ZEROS
+        await anyio.sleep(10)
+        assert calls["egvs", 200] == before + 1
+        assert await sender.counts(of) == ZEROS
+        await anyio.sleep(10)
+        assert calls["egvs", 200] == before + 1
+
+
+@pytest.mark.parametrize("lead", [-0.2, 0, 0.2])
+async def test_a_webhook_and_a_poll_that_bring_the_same_readings_at_once_store_and_tell_them_once(lead: float) -> None:
+    async with sending(around=lambda table: Stale(table, Random(7))) as sender:
+        home = sender.home
+        shown = home.simulator.truth("SandboxUser1", HOUR_AGO, START, START)
+        seed = home.simulator.options.seed
+        pushed = [msgspec.to_builtins(simulated_record(seed, "SandboxUser1", each)) for each in shown]
+        assert len(pushed) >= 10
+        outcomes: list[int] = []
+
+        async def poll() -> None:
+            await anyio.sleep(max(0, -lead))
+            turn = await home.services.polling.turn(ADA, 1, Plan(), asked=True)
+            assert turn.outcome.ending in (Ending.READ, Ending.NOTHING_NEW)
+            outcomes.append(turn.outcome.recorded)
+
+        async def push() -> None:
+            await anyio.sleep(max(0, lead))
+            counts = await sender.counts(pushed)
+            assert counts["stored"] + counts["duplicates"] == len(pushed)
+            assert counts["revised"] == 0
+            outcomes.append(counts["stored"])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(poll)
+            group.start_soon(push)
+        everything = await series(home)
+        assert sum(outcomes) == len(everything) == len(set(everything)) >= len(pushed)
+        await tell_all(home)
+        assert_told_once(home)
+
+
+async def test_the_same_webhook_many_times_at_once_is_stored_and_told_once() -> None:
+    async with sending(around=lambda table: Stale(table, Random(3))) as sender:
+        stored: list[int] = []
+
+        async def push() -> None:
+            stored.append((await sender.counts(records(HOUR_AGO, 5)))["stored"])
+
+        async with anyio.create_task_group() as group:
+            for _ in range(8):
+                group.start_soon(push)
+        assert sorted(stored) == [0] * 7 + [5]
+        assert len(await series(sender.home)) == 5
+        await tell_all(sender.home)
+        assert_told_once(sender.home)
+
+
+class Meanwhile(InFront):
+    """Lets something happen just before the next transaction."""
+
+    happening: Callable[[], Awaitable[object]] | None = None
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if name == "transact" and self.happening is not None:
+            happening, self.happening = self.happening, None
+            await happening()
+        return await call()
+
+
+@pytest.mark.parametrize(("again", "status"), [(False, 404), (True, 202)])
+async def test_a_connection_that_changes_meanwhile_is_looked_at_afresh(again: bool, status: int) -> None:
+    async with sending(around=Meanwhile) as sender:
+        home = sender.home
+
+        async def disconnect() -> None:
+            await home.api.delete(f"/api/users/ada/connections/{PROVIDER}")
+            if again:
+                await home.connect("ada")
+
+        home.table.happening = disconnect  # type: ignore[attr-defined]  # it is a Meanwhile
+        assert (await sender.push(records(HOUR_AGO, 2))).status_code == status
+        assert len(await series(home)) == (2 if again else 0)
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])
+@pytest.mark.parametrize("error", [StoreUnavailable, Killed])
+async def test_broken_off_at_any_call_the_same_id_sent_again_has_its_whole_effect_once(
+    fault: Fault, error: type[BaseException]
+) -> None:
+    breaking_at, calls = 0, 0
+
+    def plan(_: int) -> Fault | None:
+        nonlocal calls
+        calls += 1
+        return fault if calls == breaking_at else None
+
+    async with sending(around=lambda table: Faulty(table, plan, error=error)) as sender:  # type: ignore[arg-type]  # also what ends a process
+        expected: list[tuple[datetime, int]] = []
+        number, whole = 0, False
+        while not whole:
+            number += 1
+            start = START - number * timedelta(days=3)
+            pushed = [*(record(start + hours * timedelta(hours=1)) for hours in range(60)), {"systemTime": str(number)}]
+            expected = [*((start + hours * timedelta(hours=1), 110) for hours in range(60)), *expected]
+            breaking_at, calls = number, 0
+            with suppress(Killed):
+                whole = (await sender.push(pushed, f"msg_{number}")).status_code == 202
+            breaking_at = 0
+            assert (await sender.push(pushed, f"msg_{number}")).status_code == 202
+            assert set(expected) <= set(await series(sender.home))
+        assert number > 8, "every call was broken once"
+        assert len(await series(sender.home)) == len(set(expected))
+        await tell_all(sender.home)
+        assert_told_once(sender.home)
+
+
+async def test_an_id_counts_as_seen_only_after_its_data() -> None:
+    broken = False
+
+    def plan(_: int) -> Fault | None:
+        return Fault.BEFORE if broken else None
+
+    async with sending(around=lambda table: Faulty(table, plan, only=["transact"])) as sender:
+        broken = True
+        assert (await sender.push(records(HOUR_AGO, 2))).status_code == 503
+        broken = False
+        assert await sender.counts(records(HOUR_AGO, 2)) == ZEROS | {"stored": 2}

@@ -1,0 +1,175 @@
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.outcomes import Ending, Outcome
+from bg_ingest.services.poll import Plan, Turn
+from tests.house import LoopClock
+from workers.backoff import Backoff
+from workers.scheduler import Scheduler
+
+ADA, BEN = ConnectionId(UserId("ada"), "dexcom"), ConnectionId(UserId("ben"), "dexcom")
+SECOND = timedelta(seconds=1)
+EXACT = Backoff(first=5, ceiling=40, jitter=lambda low, high: high)
+
+
+class Polls:
+    """Turns every 60 s that do what the test says; ``taken`` has (seconds, connection, asked)."""
+
+    def __init__(self, clock: LoopClock) -> None:
+        self.clock = clock
+        self.started = clock.now()
+        self.taken: list[tuple[float, ConnectionId, bool]] = []
+        self.does: dict[ConnectionId, Callable[[], Awaitable[None]]] = {}
+        self.over: set[ConnectionId] = set()
+        self.inside: dict[ConnectionId, int] = {}
+        self.most_inside = 0
+
+    async def turn(self, connection_id: ConnectionId, epoch: int, plan: Plan, *, asked: bool = False) -> Turn:
+        assert epoch == 7
+        seconds = (self.clock.now() - self.started).total_seconds()
+        self.taken.append((round(seconds, 3), connection_id, asked))
+        self.inside[connection_id] = self.inside.get(connection_id, 0) + 1
+        self.most_inside = max(self.most_inside, *self.inside.values())
+        try:
+            if connection_id in self.does:
+                await self.does[connection_id]()
+        finally:
+            self.inside[connection_id] -= 1
+        due = None if connection_id in self.over else self.clock.now() + 60 * SECOND
+        return Turn(Outcome(Ending.READ), due, Plan(failures=plan.failures + 1))
+
+    def of(self, connection: ConnectionId) -> list[float]:
+        return [seconds for seconds, whose, _ in self.taken if whose == connection]
+
+
+@asynccontextmanager
+async def scheduling(at_once: int = 64) -> AsyncIterator[tuple[Scheduler, Polls]]:
+    clock = LoopClock()
+    polls = Polls(clock)
+    scheduler = Scheduler(polls, clock, at_once=at_once, backoff=EXACT)
+    async with anyio.create_task_group() as group:
+        await group.start(scheduler)
+        yield scheduler, polls
+        group.cancel_scope.cancel()
+
+
+async def test_turns_are_taken_when_due() -> None:
+    async with scheduling() as (scheduler, polls):
+        scheduler.seat(ADA, epoch=7, due=polls.clock.now() + 5 * SECOND)
+        scheduler.seat(BEN, epoch=7, due=polls.clock.now() + 100 * SECOND)
+        await anyio.sleep(170)
+        assert polls.of(ADA) == [5, 65, 125]
+        assert polls.of(BEN) == [100, 160]
+
+
+async def test_a_hint_brings_a_look_at_once_also_for_who_was_not_seated() -> None:
+    async with scheduling() as (scheduler, polls):
+        scheduler.seat(ADA, epoch=7, due=polls.clock.now() + 50 * SECOND)
+        await anyio.sleep(10)
+        scheduler.ask(ADA, epoch=7)
+        scheduler.ask(BEN, epoch=7)
+        await anyio.sleep(61)
+        assert polls.taken == [(10, ADA, True), (10, BEN, True), (70, ADA, False), (70, BEN, False)]
+
+
+async def test_a_connection_never_has_two_turns_at_once() -> None:
+    async with scheduling() as (scheduler, polls):
+        polls.does[ADA] = lambda: anyio.sleep(7)
+        scheduler.ask(ADA, epoch=7)
+        for _ in range(10):
+            await anyio.sleep(1)
+            scheduler.ask(ADA, epoch=7)
+        await anyio.sleep(30)
+        assert polls.most_inside == 1
+        assert polls.of(ADA) == [0, 7, 14], "what was asked during a turn is answered by one more"
+
+
+async def test_a_crash_delays_its_own_connection_alone_and_longer_each_time(caplog: pytest.LogCaptureFixture) -> None:
+    async def crash() -> None:
+        raise ZeroDivisionError
+
+    async with scheduling() as (scheduler, polls):
+        polls.does[ADA] = crash
+        scheduler.ask(ADA, epoch=7)
+        scheduler.ask(BEN, epoch=7)
+        await anyio.sleep(121)
+        assert polls.of(ADA) == [0, 5, 15, 35, 75, 115]
+        assert polls.of(BEN) == [0, 60, 120]
+
+
+async def test_who_has_no_turns_to_come_is_forgotten_until_a_hint() -> None:
+    async with scheduling() as (scheduler, polls):
+        polls.over.add(ADA)
+        scheduler.ask(ADA, epoch=7)
+        await anyio.sleep(1000)
+        assert polls.of(ADA) == [0]
+        assert not scheduler.seats
+        polls.over.clear()
+        scheduler.ask(ADA, epoch=7)
+        await anyio.sleep(61)
+        assert polls.of(ADA) == [0, 1000, 1060]
+
+
+async def test_no_more_turns_run_at_once_than_there_are_places() -> None:
+    async with scheduling(at_once=3) as (scheduler, polls):
+        running = most = 0
+
+        async def run() -> None:
+            nonlocal running, most
+            running += 1
+            most = max(most, running)
+            await anyio.sleep(10)
+            running -= 1
+
+        for number in range(9):
+            connection = ConnectionId(UserId(f"u{number}"), "dexcom")
+            polls.does[connection] = run
+            scheduler.ask(connection, epoch=7)
+        await anyio.sleep(31)
+        assert most == 3
+        assert len(polls.taken) == 9
+
+
+async def test_what_one_turn_leaves_is_given_to_the_next() -> None:
+    async with scheduling() as (scheduler, polls):
+        scheduler.ask(ADA, epoch=7)
+        await anyio.sleep(121)
+        assert scheduler.seats[ADA].plan == Plan(failures=len(polls.taken))
+
+
+async def test_a_drain_lets_turns_finish_for_two_seconds_then_cuts_them_off() -> None:
+    async with scheduling() as (scheduler, polls):
+        ended: list[str] = []
+
+        async def quick() -> None:
+            await anyio.sleep(1)
+            ended.append("quick")
+
+        async def slow() -> None:
+            await anyio.sleep(50)
+            ended.append("slow")
+
+        polls.does = {ADA: quick, BEN: slow}
+        scheduler.ask(ADA, epoch=7)
+        scheduler.ask(BEN, epoch=7)
+        await anyio.sleep(0.5)
+        began = anyio.current_time()
+        await scheduler.drain()
+        assert anyio.current_time() - began == pytest.approx(2, abs=0.01)
+        scheduler.ask(ADA, epoch=7)
+        await anyio.sleep(200)
+        assert ended == ["quick"]
+        assert len(polls.taken) == 2
+
+
+async def test_a_quiet_scheduler_is_drained_at_once() -> None:
+    async with scheduling() as (scheduler, polls):
+        scheduler.seat(ADA, epoch=7, due=polls.clock.now() + 50 * SECOND)
+        began = anyio.current_time()
+        await scheduler.drain()
+        assert anyio.current_time() == began

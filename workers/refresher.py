@@ -1,0 +1,66 @@
+"""Keep idle grants alive: everyday refreshes happen just before a call, but a paused connection makes none."""
+
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, suppress
+
+import anyio
+import structlog
+from anyio.abc import TaskStatus
+
+from bg_ingest.domain.grants import IDLE_REFRESH_AFTER
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.errors import Fenced, GrantError, Outdated, ProviderError, StoreError
+from bg_ingest.ports import Clock, Connections
+from bg_ingest.services.grants import Grants
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+EVERY = 24 * 3600.0
+"""Seconds between two rounds."""
+
+FIRST_AFTER = 600.0
+"""Seconds after the start: a restart has better things to do."""
+
+
+class Refresher:
+    """Goes round the connections of the shards this process has, once a day."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        grants: Grants,
+        clock: Clock,
+        listed: Callable[[], AsyncGenerator[ConnectionId]],
+    ) -> None:
+        self._connections = connections
+        self._grants = grants
+        self._clock = clock
+        self._listed = listed
+
+    async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Go round until cancelled."""
+        task_status.started()
+        await anyio.sleep(FIRST_AFTER)
+        while True:
+            with suppress(StoreError):  # the next round is soon enough: the limit leaves days
+                await self.round()
+            await anyio.sleep(EVERY)
+
+    async def round(self) -> int:
+        """Refresh every grant that has not been for long; return how many were."""
+        refreshed = 0
+        async with aclosing(self._listed()) as listed:
+            async for connection_id in listed:
+                refreshed += await self._refresh(connection_id)
+        if refreshed:
+            log.info("refreshed idle grants", action="grants_refreshed", count=refreshed)
+        return refreshed
+
+    async def _refresh(self, connection_id: ConnectionId) -> bool:
+        connection, grant = await self._connections.with_grant(connection_id)
+        if connection is None or grant is None or self._clock.now() - grant.refreshed_at < IDLE_REFRESH_AFTER:
+            return False
+        with suppress(GrantError, ProviderError, Fenced, Outdated):  # the connection's own turn tells of it
+            await self._grants.renewed(connection, grant)
+            return True
+        return False
