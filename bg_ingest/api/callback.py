@@ -1,0 +1,62 @@
+"""Where a provider sends people back to: what happened, in words for them."""
+
+from typing import Annotated, Any
+
+from litestar import MediaType, Request, Response, Router, get
+from litestar.params import QueryParameter
+
+from bg_ingest.api.auth import PUBLIC
+from bg_ingest.api.checks import LENIENT
+from bg_ingest.api.deps import ProviderName, Use
+from bg_ingest.api.documented import pages
+from bg_ingest.api.errors import Refused, answer
+from bg_ingest.api.pages import page
+from bg_ingest.errors import ConnectRefused, ProviderThrottled, ProviderUnavailable, Unknown
+from bg_ingest.services.connect import Connecting
+
+_AGAIN = "Please go back to where you started and begin connecting again. You can close this page."
+
+
+def show(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
+    """Show an error as a page, with the status and headers that a problem would have."""
+    problem = answer(request, error)
+    match error:
+        case ConnectRefused():
+            title, texts = "Not connected", (str(error), "You can close this page.")
+        case Unknown() | Refused():
+            title, texts = "Not connected", ("This link leads to a provider we do not know.", _AGAIN)
+        case ProviderUnavailable() | ProviderThrottled():
+            texts = ("The other side did not answer. Nothing is lost: in a few minutes it should work.", _AGAIN)
+            title = "Not connected yet"
+        case _:
+            texts = ("Something went wrong on our side, and nothing was connected.", _AGAIN)
+            title = "Not connected"
+    headers = {name: value for name, value in problem.headers.items() if name == "Retry-After"}
+    return page(title, *texts, status=problem.status_code or 500, headers=headers)
+
+
+@get(
+    "/{provider:str}/callback",
+    operation_id="callback",
+    summary="The end of a connect",
+    media_type=MediaType.HTML,
+    opt=PUBLIC | LENIENT,
+    security=[{}],
+    exception_handlers={Exception: show},
+    responses=pages(200, 400, 404, 500, 502, 503),
+)
+async def callback(
+    provider: ProviderName,
+    connecting: Use[Connecting],
+    code: Annotated[str | None, QueryParameter(name="code")] = None,
+    oauth_state: Annotated[str | None, QueryParameter(name="state", description="Single-use, 15 minutes.")] = None,
+    error: Annotated[str | None, QueryParameter(name="error", description="Why the provider did not allow it.")] = None,
+) -> Response[str]:
+    """A page that says what happened. Query parameters that are not known are ignored (RFC 6749, 4.1.2)."""
+    connection = await connecting.finish(provider, state=oauth_state or None, code=code or None, error=error or None)
+    name = connection.id.provider.capitalize()
+    text = f"Your {name} readings are on their way: the newest first, then the past. You can close this page."
+    return page("Connected", text)
+
+
+router = Router("/api/oauth", route_handlers=[callback], tags=["connections"])

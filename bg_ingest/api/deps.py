@@ -1,0 +1,48 @@
+"""What handlers are given: parts of the path, and the use cases by the name of the handler's argument."""
+
+from collections.abc import Mapping
+from typing import Annotated, Protocol, TypeAlias, TypeVar
+
+from litestar.di import Provide
+from litestar.params import PathParameter, SkipValidation
+
+from bg_ingest.domain.ids import UserId
+from bg_ingest.ports import Vitals
+from bg_ingest.services.connect import Connecting
+from bg_ingest.services.read import Reader
+from bg_ingest.services.receive import Receiving
+from bg_ingest.services.steer import Steering
+
+Given = TypeVar("Given")
+Use: TypeAlias = SkipValidation[Given]
+User: TypeAlias = Annotated[
+    UserId, PathParameter(description="Our own id of the person: 1 to 128 of letters, digits and ._:@|-")
+]
+ProviderName: TypeAlias = Annotated[str, PathParameter(description="A provider's name, a short word in lower case.")]
+
+
+class Services(Protocol):
+    """The use cases that can be asked for over HTTP."""
+
+    @property
+    def reader(self) -> Reader: ...
+
+    @property
+    def connecting(self) -> Connecting: ...
+
+    @property
+    def steering(self) -> Steering: ...
+
+    @property
+    def receiving(self) -> Receiving: ...
+
+
+def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
+    """Return Litestar's dependencies: each request gets the same objects."""
+    return {
+        "reader": Provide(lambda: services.reader, sync_to_thread=False),
+        "connecting": Provide(lambda: services.connecting, sync_to_thread=False),
+        "steering": Provide(lambda: services.steering, sync_to_thread=False),
+        "receiving": Provide(lambda: services.receiving, sync_to_thread=False),
+        "vitals": Provide(lambda: vitals, sync_to_thread=False),
+    }

@@ -1,0 +1,118 @@
+"""What OpenAPI says beyond the handlers' signatures: the problems, the examples, the other formats."""
+
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from litestar import MediaType
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example, OpenAPIMediaType, OpenAPIResponse, Operation, Schema
+from litestar.openapi.spec.enums import OpenAPIType
+
+from bg_ingest.api.errors import MEDIA_TYPE, Problem
+
+BASIC_READING = {"timestamp": "2025-04-26T14:30:00Z", "glucose_mg_dl": 110}
+
+FULL_READING = BASIC_READING | {
+    "glucose_mmol_l": 6.1,
+    "flag": "ok",
+    "trend": "flat",
+    "trend_rate_mg_dl_min": 0.3,
+    "measured_at": "2025-04-26T14:30:00Z",
+    "recorded_at": "2025-04-26T14:35:12Z",
+    "utc_offset_seconds": 7200,
+    "provider": "example",
+    "device": "g7/iOS",
+    "change": 42,
+}
+
+LATEST_READING = FULL_READING | {
+    "age_seconds": 312,
+    "next_expected_at": "2025-04-26T14:40:09Z",
+    "state": "live",
+}
+
+CONNECTION = {
+    "provider": "example",
+    "state": "active",
+    "reason": None,
+    "region": "us",
+    "connected_at": "2025-04-20T08:00:00Z",
+    "newest_reading_at": "2025-04-26T14:30:00Z",
+    "last_outcome": "read",
+    "last_outcome_at": "2025-04-26T14:35:12Z",
+    "next_poll_at": "2025-04-26T14:40:09Z",
+    "backfill_done": 0.42,
+    "worker": {"poll_interval_seconds": 300, "paused": False, "backfill_days": 90},
+}
+
+INVITATION = {
+    "authorize_url": "https://provider.example/oauth2/login?client_id=…&state=…",
+    "expires_at": "2025-04-26T14:45:00Z",
+}
+
+_PROBLEMS = {
+    400: ("invalid-time", "'from' is ambiguous without an offset: write it like 2025-04-26T14:30:00Z."),
+    401: ("not-authenticated", "This service is closed until it has credentials."),
+    404: ("unknown", "There is no such user: connect the user to a provider first."),
+    406: ("not-acceptable", "This route answers application/json, text/csv and application/x-ndjson."),
+    408: ("too-slow", "The body was not here within 10 seconds: send it again."),
+    409: ("not-possible", "The connection is paused: set paused to false first."),
+    413: ("too-large", "The body is too large for this route."),
+    415: ("unsupported-media-type", "The body must be JSON: send Content-Type: application/json."),
+    503: ("store-unavailable", "The store does not answer: try again shortly."),
+}
+
+
+def problems(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return the problems a route may answer with, each with an example."""
+    return {status: _problem(status) for status in statuses}
+
+
+def answers(container: Any, *values: object, description: str) -> ResponseSpec:  # noqa: ANN401 - a type, or a union of them
+    """Return a good answer's description with examples."""
+    examples = [Example(value=value) for value in values]
+    return ResponseSpec(container, generate_examples=False, description=description, examples=examples)
+
+
+def pages(*statuses: int) -> dict[int, ResponseSpec]:
+    """Return the pages a route may answer with, good and bad."""
+    example = [Example(value="<!doctype html><html>…</html>")]
+    return {
+        status: ResponseSpec(
+            str,
+            generate_examples=False,
+            description=HTTPStatus(status).phrase,
+            media_type=MediaType.HTML,
+            examples=example,
+        )
+        for status in statuses
+    }
+
+
+def with_formats(formats: dict[str, str]) -> type[Operation]:
+    """Return the kind of operation whose good answer also comes in other media types, each given by an example."""
+
+    @dataclass  # else nobody calls __post_init__
+    class InFormats(Operation):
+        def __post_init__(self) -> None:
+            good = (self.responses or {}).get("200")
+            if isinstance(good, OpenAPIResponse) and good.content is not None:
+                for media_type, example in formats.items():
+                    good.content[media_type] = OpenAPIMediaType(
+                        schema=Schema(type=OpenAPIType.STRING), examples={"example": Example(value=example)}
+                    )
+
+    return InFormats
+
+
+def _problem(status: int) -> ResponseSpec:
+    slug, detail = _PROBLEMS[status]
+    example = {"type": slug, "title": slug.replace("-", " ").capitalize(), "status": status, "detail": detail}
+    return ResponseSpec(
+        Problem,
+        generate_examples=False,
+        description=HTTPStatus(status).phrase,
+        media_type=MEDIA_TYPE,
+        examples=[Example(value=example)],
+    )

@@ -1,0 +1,84 @@
+"""One list of readings in three formats, written piece by piece."""
+
+import csv
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import aclosing
+from io import StringIO
+from operator import attrgetter
+from typing import Any
+
+import anyio.lowlevel
+import msgspec
+
+PIECE_BYTES = 65_536
+"""Sent at once: fewer sends than one per stored segment, and little enough to hold for every reader."""
+
+_json = msgspec.json.Encoder()
+
+
+class Format(msgspec.Struct, frozen=True):
+    """How rows become bytes that can be put one behind the other."""
+
+    media_type: str
+    opening: bytes
+    encode: Callable[[Sequence[Any]], bytes]
+    separator: bytes = b""
+    closing: bytes = b""
+
+
+JSON = Format("application/json", b"[", lambda rows: _json.encode(rows)[1:-1], b",", b"]")
+NDJSON = Format("application/x-ndjson", b"", _json.encode_lines)
+
+
+def csv_of(columns: tuple[str, ...]) -> Format:
+    """Return RFC 4180 with a header row; what is not known is an empty cell."""
+    cells = attrgetter(*columns)
+
+    def encode(rows: Sequence[Any]) -> bytes:
+        text = StringIO()
+        csv.writer(text).writerows(msgspec.to_builtins([cells(row) for row in rows]))
+        return text.getvalue().encode()
+
+    return Format("text/csv; header=present", ",".join(columns).encode() + b"\r\n", encode)
+
+
+def accepted(accept: str, formats: Sequence[Format]) -> Format | None:
+    """Choose by an Accept header: the highest quality, then the most specific wish, then our order."""
+    wishes = list(map(_wish, accept.split(",")))
+
+    def quality(each: Format) -> tuple[float, int]:
+        media_type = each.media_type.partition(";")[0]
+        ranges = ("*/*", media_type.partition("/")[0] + "/*", media_type)
+        fitting = [(ranges.index(wanted), q) for wanted, q in wishes if wanted in ranges]
+        specific, q = max(fitting, default=(0, 0.0))
+        return q, specific
+
+    best = max(formats, key=quality)
+    return best if quality(best)[0] > 0 else None
+
+
+def _wish(part: str) -> tuple[str, float]:
+    media_type, *parameters = (each.strip().lower() for each in part.split(";"))
+    quality = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+    try:
+        return media_type, float(quality)
+    except ValueError:
+        return media_type, 1.0
+
+
+async def pieces(
+    batches: AsyncGenerator[Sequence[Any]], present: Callable[[Sequence[Any]], Sequence[Any]], form: Format
+) -> AsyncGenerator[bytes]:
+    """Yield the whole answer; it ends only if all batches were read, so a broken one is seen to be broken."""
+    waiting = bytearray(form.opening)
+    separator = b""
+    async with aclosing(batches):
+        async for rows in batches:
+            waiting += separator + form.encode(present(rows))
+            separator = form.separator
+            if len(waiting) >= PIECE_BYTES:
+                yield bytes(waiting)
+                waiting.clear()
+                # an embedded store may never have to wait: years of readings must not hold up everybody else
+                await anyio.lowlevel.checkpoint()
+    yield bytes(waiting + form.closing)

@@ -1,0 +1,139 @@
+"""Where people come back to: a page that says what happened and what to do."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from html.parser import HTMLParser
+
+import httpx
+import pytest
+
+from bg_ingest.errors import (
+    GrantRejected,
+    ProviderForbidden,
+    ProviderMisbehaved,
+    ProviderThrottled,
+    ProviderUnavailable,
+)
+from tests.api.acme import Acme
+from tests.api.desk import Desk, open_desk
+from tests.api.test_connections import CALLBACK, begin, connect
+
+
+@pytest.fixture
+def acme() -> Acme:
+    return Acme()
+
+
+@pytest.fixture
+async def desk(acme: Acme) -> AsyncIterator[Desk]:
+    async with open_desk(acme=acme) as opened:
+        yield opened
+
+
+class Reader(HTMLParser):
+    """What a page shows, and what it would load or run."""
+
+    def __init__(self, page: httpx.Response) -> None:
+        super().__init__()
+        self.shown = ""
+        self.tags: set[str] = set()
+        self.attributes: set[str] = set()
+        assert page.headers["content-type"] == "text/html; charset=utf-8"
+        self.feed(page.text)
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.add(tag)
+        self.attributes |= {name for name, _ in attrs}
+
+    def handle_data(self, data: str) -> None:
+        self.shown += data
+
+
+def assert_harmless(page: httpx.Response) -> Reader:
+    reader = Reader(page)
+    assert not reader.tags & {"script", "img", "link", "iframe", "form", "object"}
+    assert not {each for each in reader.attributes if each.startswith("on")} | (reader.attributes & {"src", "style"})
+    policy = page.headers["content-security-policy"]
+    assert policy.startswith("default-src 'none'; style-src 'sha256-")
+    assert "unsafe" not in policy
+    assert page.headers["referrer-policy"] == "no-referrer"
+    return reader
+
+
+async def test_a_finished_connect_says_so(desk: Desk) -> None:
+    page = await connect(desk)
+    assert page.status_code == 200
+    assert page.headers["cache-control"] == "no-store"
+    assert "Connected" in assert_harmless(page).shown
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ({"error": "access_denied"}, "did not allow"),
+        ({"error": "access_denied", "code": ""}, "did not allow"),
+        ({}, "did not allow"),
+        ({"state": "made-up", "code": "fine"}, "expired or was used already"),
+        ({"state": "", "code": "fine"}, "expired or was used already"),
+    ],
+)
+async def test_a_connect_that_was_declined_or_made_up_says_what_to_do(
+    desk: Desk, query: dict[str, str], says: str
+) -> None:
+    page = await desk.http.get(CALLBACK, params={"state": await begin(desk)} | query)
+    assert page.status_code == 400
+    shown = assert_harmless(page).shown
+    assert says in shown
+    assert "start" in shown, "it says what to do"
+    assert (await desk.http.get("/api/bg/ada")).status_code == 404, "nothing was connected"
+
+
+async def test_a_connect_is_finished_only_once(desk: Desk) -> None:
+    asked = {"state": await begin(desk), "code": "fine"}
+    assert (await desk.http.get(CALLBACK, params=asked)).status_code == 200
+    again = await desk.http.get(CALLBACK, params=asked)
+    assert again.status_code == 400
+    assert "used already" in assert_harmless(again).shown
+    assert (await desk.http.get("/api/users/ada/connections/acme")).json()["state"] == "active"
+
+
+async def test_parameters_nobody_knows_are_ignored_here(desk: Desk) -> None:
+    asked = {"state": await begin(desk), "code": "fine", "session_state": "x", "iss": "https://acme.test"}
+    assert (await desk.http.get(CALLBACK, params=asked)).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("failure", "status", "says"),
+    [
+        (GrantRejected(), 400, "start connecting again"),
+        (ProviderUnavailable("SECRET"), 503, "in a few minutes"),
+        (ProviderThrottled(timedelta(minutes=2)), 503, "in a few minutes"),
+        (ProviderMisbehaved("SECRET"), 502, "begin connecting again"),
+        (ProviderForbidden("SECRET"), 502, "begin connecting again"),
+        (RuntimeError("SECRET"), 500, "begin connecting again"),
+    ],
+)
+async def test_what_went_wrong_elsewhere_is_a_page_too(
+    desk: Desk, acme: Acme, failure: Exception, status: int, says: str
+) -> None:
+    acme.failure = failure
+    page = await connect(desk)
+    assert page.status_code == status
+    shown = assert_harmless(page).shown
+    assert says in shown
+    assert "SECRET" not in page.text
+    assert ("retry-after" in page.headers) is (status == 503)
+
+
+@pytest.mark.parametrize("provider", ["other", "ACME", "%3Cscript%3E", "acme%0A"])
+async def test_an_unknown_provider_is_a_page_too(desk: Desk, provider: str) -> None:
+    page = await desk.http.get(f"/api/oauth/{provider}/callback?state=x&code=y")
+    assert page.status_code == 404
+    assert_harmless(page)
+
+
+async def test_what_comes_in_is_not_shown(desk: Desk) -> None:
+    asked = {"state": await begin(desk), "error": "<b>", "error_description": "<script>alert(1)</script>"}
+    page = await desk.http.get(CALLBACK, params=asked)
+    assert_harmless(page)
+    assert "alert" not in page.text
