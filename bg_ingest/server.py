@@ -1,0 +1,159 @@
+"""granian as ``bg-ingest`` runs it: a port of its own, the drain at SIGTERM itself, honest exit codes."""
+
+import importlib
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeAlias
+
+from granian._granian import SocketHolder
+from granian.constants import Interfaces, Loops
+from granian.http import HTTP1Settings
+from granian.log import LogLevels
+from granian.server.mp import MPServer
+
+from workers.runtime import DRAIN_SIGNAL
+
+App: TypeAlias = Callable[..., Any]
+"""An ASGI application; the server does not look inside."""
+
+ROOT = Path(__file__).parents[1]
+"""Where app.py lies beside the packages, in the source tree as in site-packages."""
+
+KILL_TIMEOUT = 30
+"""Seconds from SIGTERM until a worker is killed: longer than its drain, shorter than a container's grace (40)."""
+
+HEADER_TIMEOUT = 10_000
+"""Milliseconds for a request's headers: half-open requests use up the connections granian accepts (1,024)."""
+
+BACKLOG = 1024
+
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+
+CLEAN = {0, *(-number for number in STOPPING)}
+"""Exit codes of a worker that was stopped: it dies of the signal itself only before it has begun to start."""
+
+
+class PortTaken(Exception):
+    """We cannot listen there; the text says why and what to do."""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """Bind and listen, or raise ``PortTaken``; port 0 takes a free one.
+
+    granian would bind with SO_REUSEPORT, and two servers would silently share the port's requests.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
+        raise PortTaken(
+            f"Cannot listen on {host}:{port} ({reason}): stop what is there, or choose another HOST or PORT."
+        ) from error
+
+
+class Server(MPServer):
+    """One worker that serves the ASGI app which ``load`` makes there, on ``listener``; ``serve()`` blocks.
+
+    It returns after a clean stop by SIGTERM or SIGINT and raises ``SystemExit(1)`` when the worker failed,
+    stopped by itself (a crash of the runtime) or had to be killed.
+    """
+
+    def __init__(
+        self,
+        load: Callable[[], App],
+        listener: socket.socket,
+        *,
+        reload: bool = False,
+        kill_timeout: int = KILL_TIMEOUT,
+    ) -> None:
+        host, port = listener.getsockname()[:2]
+        self._load = load
+        self._listener = listener
+        super().__init__(
+            "bg-ingest",
+            address=host,
+            port=port,
+            interface=Interfaces.ASGI,
+            loop=Loops.asyncio,
+            websockets=False,
+            backlog=BACKLOG,
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT),
+            log_level=LogLevels.warning,
+            workers_kill_timeout=kill_timeout,
+            reload=reload,
+            reload_paths=[ROOT],  # watched by itself, app.py would be lost as soon as an editor replaces it
+            reload_filter=_python_files() if reload else None,
+            reload_ignore_dirs=["tests"],
+            reload_ignore_worker_failure=reload,  # the next save mends what this one broke
+        )
+
+    def serve(self, *_: object, **__: object) -> None:
+        load = partial(_load_in_worker, self._load, afresh=self.reload_on_changes)
+        super().serve(target_loader=load, wrap_loader=False)
+
+    def _init_shared_socket(self) -> None:
+        """Hand our own listener to the worker, the way granian does where it has no SO_REUSEPORT."""
+        self._listener.set_inheritable(True)
+        self._ssp = None
+        self._sso = self._listener
+        self._shd = SocketHolder(self._listener.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment]  # stubs lag
+
+    def _spawn_workers(self, *given: object) -> None:
+        """Keep a signal waiting until the worker can act on it: forked, it has our handlers, which would eat it."""
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        try:
+            super()._spawn_workers(*given)  # type: ignore[no-untyped-call]  # granian's
+        finally:
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+
+    def _stop_workers(self) -> None:
+        """Start the drain first: at SIGTERM granian waits for the last response before the lifespan's end."""
+        workers = list(self.wrks)
+        for worker in workers:
+            with suppress(ProcessLookupError):  # it has ended
+                os.kill(worker.inner.pid, DRAIN_SIGNAL)
+        super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
+        if self.interrupt_signal:
+            # Ctrl-C and `kill -- -group` reach the worker too: that it ended before we told it is no failure.
+            self.interrupt_children = [worker.idx for worker in workers if worker.inner.exitcode not in CLEAN]
+
+
+def load_app(target: str) -> App:
+    """Import "module:name". granian's own way would look into the current directory first."""
+    module, _, name = target.partition(":")
+    app: App = getattr(importlib.import_module(module), name)
+    return app
+
+
+def _python_files() -> type[Any]:
+    import watchfiles  # noqa: PLC0415 - a development dependency
+
+    return watchfiles.PythonFilter
+
+
+def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
+    for number in STOPPING:
+        signal.signal(number, signal.SIG_DFL)  # until the loop takes over, there is nothing to finish
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    threading.Thread(target=_follow_parent, name="follow parent", daemon=True).start()
+    if afresh:  # forked, the worker has what the parent has imported: the code as it was
+        for name in [name for name in sys.modules if name.partition(".")[0] in {"bg_ingest", "workers"}]:
+            del sys.modules[name]
+    return load()
+
+
+def _follow_parent() -> None:
+    """Stop too when the parent was killed: nobody else would end us, and the port and the data stay taken."""
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        parent.join()
+        os.kill(os.getpid(), signal.SIGTERM)

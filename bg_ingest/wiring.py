@@ -1,0 +1,165 @@
+"""What is joined to what, by the settings. Adapters are imported here, and only those that are chosen."""
+# ruff: noqa: PLC0415 - see above: the start takes 2 seconds at most
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from datetime import timedelta
+
+import httpx
+from litestar.types import ASGIApp
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.grants import Secret
+from bg_ingest.ports import Actor, Clock, Hints, Provider, Publisher, Sealer, Store
+from bg_ingest.providers import REGISTRY
+from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
+from bg_ingest.providers.http import http_client
+from bg_ingest.services.connect import Connecting
+from bg_ingest.services.grants import Grants
+from bg_ingest.services.ingest import Ingest
+from bg_ingest.services.poll import Polling
+from bg_ingest.services.read import Reader
+from bg_ingest.services.receive import Receiving
+from bg_ingest.services.relay import Relay
+from bg_ingest.services.steer import Steering
+from bg_ingest.services.transition import Transition
+from bg_ingest.settings import Settings
+
+SOURCE = "/bg-ingest"
+"""What events say they come from."""
+
+SIMULATOR = "/simulator"
+
+
+class Services:
+    """The use cases over one store, one publisher and the providers; there once ``join`` was called."""
+
+    reader: Reader
+    connecting: Connecting
+    steering: Steering
+    receiving: Receiving
+    polling: Polling
+    grants: Grants
+    relay: Relay
+    store: Store
+    publisher: Publisher
+    clock: Clock
+    broker: Actor | None = None
+
+    def join(
+        self,
+        store: Store,
+        publisher: Publisher,
+        providers: Mapping[str, Provider],
+        *,
+        sealer: Sealer,
+        clock: Clock,
+        hints: Hints,
+        defaults: Defaults,
+        table: str,
+    ) -> None:
+        """Put the use cases together; ``table`` names where sealed things are stored and is bound to them."""
+        capabilities = {name: provider.capabilities for name, provider in providers.items()}
+        ingest = Ingest(store.readings, sealer, clock, hints, capabilities, defaults, table)
+        transition = Transition(store.readings, clock, hints, ingest.standing)
+        self.store, self.publisher, self.clock = store, publisher, clock
+        self.grants = Grants(store.connections, providers, sealer, clock, table)
+        self.polling = Polling(store, providers, self.grants, ingest, transition, clock, defaults)
+        self.relay = Relay(store.outbox, publisher)
+        self.reader = Reader(store.readings, clock)
+        self.connecting = Connecting(store, providers, self.grants, transition, clock, defaults)
+        self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
+        self.receiving = Receiving(store, providers, ingest, clock, hints)
+
+
+@asynccontextmanager
+async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIterator[None]:
+    """Open what the settings choose and join it; close it in reverse."""
+    clock = SystemClock()
+    publisher, services.broker = _publisher(settings)
+    async with _store(settings, clock) as store, http_client() as http:
+        services.join(
+            store,
+            publisher,
+            _providers(settings, http, clock),
+            sealer=KeyRing(settings.sealing_keys()),
+            clock=clock,
+            hints=hints,
+            defaults=Defaults(
+                timedelta(seconds=settings.poll_interval_seconds),
+                settings.backfill_days,
+                timedelta(seconds=settings.overlap_seconds),
+            ),
+            table=settings.dynamodb_table or "bg-ingest",
+        )
+        yield
+
+
+def simulator(settings: Settings) -> Mapping[str, ASGIApp]:
+    """Return the simulated Dexcom by where it is mounted, where the settings fall back on it."""
+    if not settings.simulated:
+        return {}
+    from bg_ingest.simulator import SimulatorOptions, create_simulator
+
+    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
+    journal = settings.data_dir / "simulator.jsonl"
+    return {SIMULATOR: create_simulator(SimulatorOptions(), now=SystemClock().now, journal=journal)}
+
+
+async def create_table(settings: Settings) -> list[str]:
+    """Make the table of the settings; return a sentence for each thing found or done."""
+    from bg_ingest.adapters.dynamodb import tables
+
+    name = settings.dynamodb_table or "bg-ingest"
+    return await tables.create_table(settings.dynamodb_endpoint, settings.aws_region, name)
+
+
+def _store(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Store]:
+    if settings.dynamodb_table is None:
+        from bg_ingest.adapters import sqlite
+
+        return sqlite.open_store(settings.sqlite_file, clock)
+    from bg_ingest.adapters import dynamodb
+
+    return dynamodb.open_store(settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table, clock)
+
+
+def _publisher(settings: Settings) -> tuple[Publisher, Actor | None]:
+    """Return the publisher, and the actor that keeps it connected where there is something to connect to."""
+    if settings.rabbitmq_url is None:
+        from bg_ingest.adapters.local.publisher import LocalPublisher
+
+        return LocalPublisher(SOURCE), None
+    from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
+
+    rabbit = RabbitPublisher(settings.rabbitmq_url.get_secret_value(), SOURCE, queue=settings.rabbitmq_queue)
+    return rabbit, rabbit
+
+
+def _providers(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Mapping[str, Provider]:
+    options = {Dexcom.name: _dexcom(settings)}
+    return {name: build(options[name], http, clock) for name, build in REGISTRY.items()}
+
+
+def _dexcom(settings: Settings) -> DexcomOptions:
+    if settings.simulated:
+        from bg_ingest.simulator import SimulatorOptions
+
+        simulated = SimulatorOptions()
+        return DexcomOptions(
+            client_id=simulated.client_id,
+            client_secret=Secret(simulated.client_secret),
+            redirect_uri=settings.dexcom_redirect_uri,
+            default_region=settings.dexcom_region,
+            base_url=f"http://{settings.own_host}:{settings.port}{SIMULATOR}",
+            delay=timedelta(seconds=simulated.delay_seconds),
+        )
+    return DexcomOptions(
+        client_id=settings.dexcom_client_id or "",
+        client_secret=Secret(settings.dexcom_client_secret.get_secret_value() if settings.dexcom_client_secret else ""),
+        redirect_uri=settings.dexcom_redirect_uri,
+        default_region=settings.dexcom_region,
+        base_url=settings.dexcom_api_base_url,
+    )

@@ -1,0 +1,190 @@
+"""The commands as a terminal runs them."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+COMMAND = [sys.executable, "-m", "bg_ingest.cli"]
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), **settings}
+
+
+def bg_ingest(place: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=place,
+        env=environment(**settings),
+        capture_output=True,
+        text=True,
+        timeout=20,
+        check=False,
+    )
+
+
+class Running:
+    """A command that serves, in a process group of its own."""
+
+    def __init__(self, place: Path, *arguments: str, **settings: str) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as free:
+            self.port = free.getsockname()[1]
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._said = place / "said"
+        with self._said.open("w") as said:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments, "--port", str(self.port)],
+                cwd=place,
+                env=environment(**settings),
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+
+    def answers(self, path: str) -> bool:
+        try:
+            return httpx.get(f"{self.url}{path}", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        os.killpg(self.process.pid, number)
+        return self.process.wait(20)
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    running: list[Running] = []
+
+    def start(*arguments: str, **settings: str) -> Running:
+        running.append(Running(tmp_path, *arguments, **settings))
+        return running[-1]
+
+    yield start
+    for each in running:
+        if each.process.poll() is None:
+            each.stop(signal.SIGKILL)
+
+
+def test_help_loads_nothing_that_takes_time() -> None:
+    ask = "import sys, bg_ingest.cli; print(*{name.partition('.')[0] for name in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "bg_ingest" in loaded.stdout.split()
+    assert not {"litestar", "granian", "pydantic", "httpx", "authlib", "anyio"} & set(loaded.stdout.split())
+
+
+def test_help_says_what_there_is(tmp_path: Path) -> None:
+    shown = bg_ingest(tmp_path, "--help")
+    assert shown.returncode == 0
+    assert all(word in shown.stdout for word in ("run", "demo", "simulator", "Exit codes"))
+
+
+@pytest.mark.parametrize("arguments", [["walk"], ["run", "--port", "0"], ["simulator", "--cadence", "7"]])
+def test_wrong_usage_ends_with_two(tmp_path: Path, arguments: list[str]) -> None:
+    assert bg_ingest(tmp_path, *arguments).returncode == 2
+
+
+def test_wrong_settings_are_listed_and_end_with_two(tmp_path: Path) -> None:
+    refused = bg_ingest(tmp_path, "run", ENVIRONMENT="production")
+    assert refused.returncode == 2
+    assert "RABBITMQ_URL" in refused.stderr
+    assert "Traceback" not in refused.stderr
+
+
+def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
+        refused = bg_ingest(tmp_path, "run", PORT=str(other.getsockname()[1]))
+    assert refused.returncode == 2
+    assert re.fullmatch(r"Cannot listen on 127\.0\.0\.1:\d+ .*: stop what is there, .*\.\n", refused.stderr)
+
+
+def test_reloading_is_refused_outside_development(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text(
+        "ENVIRONMENT=staging\nAWS_REGION=eu-central-1\nDYNAMODB_TABLE=bg\nRABBITMQ_URL=amqps://u:p@host/v\n"
+        "DEXCOM_CLIENT_ID=id\nDEXCOM_CLIENT_SECRET=secret\nDEXCOM_REDIRECT_URI=https://host/api/oauth/dexcom/callback\n"
+        f"TOKEN_ENCRYPTION_KEYS={'A' * 43}=\n"
+    )
+    refused = bg_ingest(tmp_path, "run", "--reload")
+    assert (refused.returncode, refused.stderr) == (2, "--reload is for development, and ENVIRONMENT is staging.\n")
+
+
+def test_the_demo_does_not_touch_a_real_provider(tmp_path: Path) -> None:
+    refused = bg_ingest(tmp_path, "demo", DEXCOM_CLIENT_ID="id", DEXCOM_CLIENT_SECRET="secret")
+    assert refused.returncode == 2
+    assert "unset" in refused.stderr
+
+
+def test_a_file_that_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("not a Clarity export\n")
+    refused = bg_ingest(tmp_path, "simulator", "--replay", "notes.csv")
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "notes.csv" in refused.stderr
+
+
+def test_run_serves_our_app_and_not_that_of_the_current_directory(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text("raise SystemExit('the wrong app')")
+    (tmp_path / "workers").mkdir()
+    (tmp_path / "workers" / "__init__.py").write_text("raise SystemExit('the wrong workers')")
+    running = serve("run")
+    running.until(lambda: running.answers("/health/ready"))
+    assert running.stop(signal.SIGINT) == 0
+    assert "wrong" not in running.said
+
+
+def test_the_simulator_takes_its_options_and_keeps_its_journal(serve: Serve, tmp_path: Path) -> None:
+    header = "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Source Device ID,Glucose Value (mg/dL)\n"
+    (tmp_path / "export.csv").write_text(f"{header}1,2025-04-19T10:00:00,EGV,iPhone G6,110\n")
+    running = serve("simulator", "--replay", "export.csv", "--zone", "Europe/Berlin", "--journal", "journal.jsonl")
+    running.until(lambda: running.answers("/admin/state"))
+    users = [user["name"] for user in httpx.get(f"{running.url}/admin/state").json()["users"]]
+    assert {"ReplayUser", "SandboxUser1"} <= set(users)
+    assert running.stop() == 0
+    assert (tmp_path / "journal.jsonl").read_text()
+
+
+def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(serve: Serve) -> None:
+    demo = serve("demo", BACKFILL_DAYS="1")
+    demo.until(lambda: "past has been read" in demo.said)
+    tries = re.findall(r"curl -s (?:-X (POST) )?(?:-H '.*?' )?'?(http://localhost:\d+/[^' \n]+)", demo.said)
+    assert len(tries) == 7
+    for method, url in tries:
+        assert httpx.request(method or "GET", url).is_success, url
+    before = [connection(demo, user) for user in ("ada", "ben", "eva")]
+    assert [(each["state"], each["backfill_done"]) for each in before] == [("active", 1)] * 3
+    assert demo.stop() == 0
+
+    again = serve("demo", BACKFILL_DAYS="1")
+    again.until(lambda: "past has been read" in again.said)
+    assert connection(again, "ada")["connected_at"] == before[0]["connected_at"]
+
+
+def connection(demo: Running, user: str) -> dict[str, Any]:
+    shown: dict[str, Any] = httpx.get(f"{demo.url}/api/users/{user}/connections/dexcom").json()
+    return shown
