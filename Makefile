@@ -28,7 +28,7 @@ run: .venv/locked ## the service with your settings (.env), reloading in develop
 	@$(BIN)/python -m bg_ingest.cli run
 
 test: .venv/locked-dev ## the whole test suite
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -q -n logical --integration=possible
 
 check: lint types test ## format, lint, types, tests
 

@@ -238,7 +238,10 @@ class Vitals(Protocol):
         """Return what is broken outside of us, by name, while we still serve."""
 
 
-class Actor(Protocol):
-    """Something that says when it has started and then runs until cancelled."""
+class Broker(Protocol):
+    """An actor whose run is the connection to a broker."""
+
+    @property
+    def connected(self) -> bool: ...
 
     async def __call__(self, *, task_status: TaskStatus[None]) -> None: ...

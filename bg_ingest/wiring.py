@@ -12,7 +12,7 @@ from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.grants import Secret
-from bg_ingest.ports import Actor, Clock, Hints, Provider, Publisher, Sealer, Store
+from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store
 from bg_ingest.providers import REGISTRY
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
@@ -46,7 +46,7 @@ class Services:
     store: Store
     publisher: Publisher
     clock: Clock
-    broker: Actor | None = None
+    broker: Broker | None = None
 
     def join(
         self,
@@ -126,7 +126,7 @@ def _store(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Stor
     return dynamodb.open_store(settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table, clock)
 
 
-def _publisher(settings: Settings) -> tuple[Publisher, Actor | None]:
+def _publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
     """Return the publisher, and the actor that keeps it connected where there is something to connect to."""
     if settings.rabbitmq_url is None:
         from bg_ingest.adapters.local.publisher import LocalPublisher

@@ -13,6 +13,7 @@ import httpx
 import msgspec
 
 from bg_ingest.adapters.local.publisher import Event, LocalPublisher
+from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table.protocol import Table
@@ -26,7 +27,7 @@ from bg_ingest.domain.readings import Recorded
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
-from bg_ingest.wiring import Services
+from bg_ingest.wiring import SOURCE, Services
 from tests.reading import recorded
 from tests.sender import SECRET, raw, signed
 from workers.build import Workers
@@ -44,6 +45,10 @@ class LoopClock:
 
     def now(self) -> datetime:
         return self._start + timedelta(seconds=anyio.current_time() - self._origin)
+
+    def skip(self, by: timedelta) -> None:
+        """Let time pass for who asks what time it is; sleepers sleep on."""
+        self._start += by
 
 
 class House:
@@ -94,7 +99,15 @@ class House:
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
         """Run the actors, and collect what they tell."""
-        publisher = cast("LocalPublisher", self.services.publisher)
+        async with self._listening(), self.workers.running(self.services):
+            yield
+
+    @asynccontextmanager
+    async def _listening(self) -> AsyncIterator[None]:
+        publisher = self.services.publisher
+        if not isinstance(publisher, LocalPublisher):  # a real broker: the test listens there
+            yield
+            return
         async with publisher.subscribed() as events, anyio.create_task_group() as group:
 
             async def listen() -> None:
@@ -102,8 +115,7 @@ class House:
                     self.told.append(event)
 
             group.start_soon(listen)
-            async with self.workers.running(self.services):
-                yield
+            yield
             group.cancel_scope.cancel()
 
     def told_of(self, user: str) -> list[dict[str, Any]]:
@@ -131,18 +143,20 @@ async def house(
     defaults: Defaults | None = None,
     access: Access = Access.OPEN,
     signing_secrets: Sequence[str] = (SECRET,),
+    table: Table | None = None,
     around: Callable[[Table], Any] = lambda table: table,
+    broker: RabbitPublisher | None = None,
     start: datetime = START,
 ) -> AsyncIterator[House]:
-    """Open a house; ``around`` may put a fake in front of its table."""
+    """Open a house, on memory or on the real parts given; ``around`` may put a fake in front of its table."""
     simulated = simulated or SimulatorOptions()
     clock = LoopClock(start)
     app = create_simulator(simulated, now=clock.now)
     transport = httpx.ASGITransport(app=cast("Any", app))
     services = Services()
-    async with open_table(None, clock) as plain, http_client(transport) as http:
-        table = around(plain)
-        found = House(simulator=app.state.simulator, services=services, table=table, clock=clock)
+    async with open_table(None, clock) as memory, http_client(transport) as http:
+        used = around(table or memory)
+        found = House(simulator=app.state.simulator, services=services, table=used, clock=clock)
         options = DexcomOptions(
             client_id=simulated.client_id,
             client_secret=Secret(simulated.client_secret),
@@ -151,8 +165,8 @@ async def house(
             delay=timedelta(seconds=simulated.delay_seconds),
         )
         services.join(
-            TableStore(table, clock),
-            LocalPublisher("/bg-ingest", capacity=100_000),
+            TableStore(used, clock),
+            broker or LocalPublisher(SOURCE, capacity=100_000),
             {PROVIDER: Dexcom(options, http, clock)},
             sealer=KeyRing([bytes(32)]),
             clock=clock,
@@ -160,6 +174,7 @@ async def house(
             defaults=defaults or Defaults(),
             table="test",
         )
+        services.broker = broker
         api = create_api(services, access=access, vitals=found.workers, signing_secrets=signing_secrets)
         found.simulated_http = httpx.AsyncClient(transport=transport)
         found.api = httpx.AsyncClient(

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
-from bg_ingest.telemetry import configure_logging
+from bg_ingest.telemetry import QUIET, configure_logging
 
 SECRET = "tok-secret"
 
@@ -13,7 +13,10 @@ SECRET = "tok-secret"
 @pytest.fixture(autouse=True)
 def restored() -> Iterator[None]:
     handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    levels = {name: logging.getLogger(name).level for name in QUIET}
     yield
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
     structlog.reset_defaults()
     logging.basicConfig(level=level, handlers=handlers, force=True)
 

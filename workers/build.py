@@ -8,14 +8,14 @@ import anyio
 
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.ports import Actor, Clock, Store
+from bg_ingest.ports import Broker, Clock, Store
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.poll import Polling
 from bg_ingest.services.relay import Relay
 from workers.backoff import Backoff, Patience
 from workers.refresher import Refresher
 from workers.relay import RelayActor
-from workers.runtime import Runtime, State
+from workers.runtime import Actor, Runtime, State
 from workers.scheduler import Scheduler
 from workers.shards import Shards
 from workers.supervisor import Supervisor
@@ -32,7 +32,7 @@ class Parts(Protocol):
     grants: Grants
     relay: Relay
     clock: Clock
-    broker: Actor | None
+    broker: Broker | None
 
 
 class Workers:
@@ -45,6 +45,7 @@ class Workers:
         self._runtime: Runtime | None = None
         self._relay: RelayActor | None = None
         self._shards: Shards | None = None
+        self._broker: Broker | None = None
 
     @asynccontextmanager
     async def running(self, parts: Parts) -> AsyncIterator[None]:
@@ -67,6 +68,7 @@ class Workers:
             "refresher": refresher,
             "shards": self._shards,
         }
+        self._broker = parts.broker
         supervised = [Supervisor(name, actor, patience=Patience()) for name, actor in actors.items()]
         if parts.broker is not None:  # first, and for ever: a broker may be away for days
             supervised.insert(0, Supervisor("broker", parts.broker, backoff=Backoff(ceiling=30.0), patience=None))
@@ -87,4 +89,8 @@ class Workers:
         return [] if state is State.RUNNING else [state.value]
 
     def degraded(self) -> list[str]:
-        return ["telling"] if self._relay and self._relay.failures else []
+        broken = {
+            "broker": self._broker is not None and not self._broker.connected,
+            "telling": self._relay is not None and self._relay.failures > 0,
+        }
+        return [name for name, is_broken in broken.items() if is_broken]

@@ -7,13 +7,11 @@ import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from enum import StrEnum
-from typing import NoReturn
+from typing import NoReturn, Protocol
 
 import anyio
 import structlog
 from anyio.abc import TaskStatus
-
-from bg_ingest.ports import Actor
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -26,6 +24,12 @@ no longer, is not killed by it.
 
 DRAIN_DEADLINE = 18.0
 """Seconds: of the 20 in which a stopped process has to be gone, two are for cancelling and closing."""
+
+
+class Actor(Protocol):
+    """Something that says when it has started and then runs until cancelled."""
+
+    async def __call__(self, *, task_status: TaskStatus[None]) -> None: ...
 
 
 class State(StrEnum):

@@ -6,8 +6,8 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from bg_ingest.ports import Actor
 from workers.backoff import Backoff, Patience
+from workers.runtime import Actor
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

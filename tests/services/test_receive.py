@@ -242,7 +242,7 @@ class Meanwhile(InFront):
 
 
 @pytest.mark.parametrize(("again", "status"), [(False, 404), (True, 202)])
-async def test_a_connection_that_changes_meanwhile_is_looked_at_afresh(again: bool, status: int) -> None:
+async def test_a_connection_that_changes_meanwhile_is_looked_at_afresh(*, again: bool, status: int) -> None:
     async with sending(around=Meanwhile) as sender:
         home = sender.home
 

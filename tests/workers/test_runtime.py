@@ -6,8 +6,7 @@ import pytest
 import structlog
 from anyio.abc import TaskStatus
 
-from bg_ingest.ports import Actor
-from workers.runtime import DRAIN_SIGNAL, Runtime, State, stop_process
+from workers.runtime import DRAIN_SIGNAL, Actor, Runtime, State, stop_process
 
 
 async def idle(*, task_status: TaskStatus[None]) -> None:

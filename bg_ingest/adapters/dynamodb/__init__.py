@@ -1,0 +1,38 @@
+"""The store on DynamoDB, or any server that speaks its protocol."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import aioboto3
+
+from bg_ingest.adapters.dynamodb.client import open_client
+from bg_ingest.adapters.dynamodb.table import DynamoTable
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.store import TableStore, agree
+from bg_ingest.errors import StoreError
+from bg_ingest.ports import Clock
+
+
+@asynccontextmanager
+async def open_store(
+    endpoint: str | None, region: str | None, table: str, clock: Clock, *, aws: aioboto3.Session | None = None
+) -> AsyncIterator[TableStore]:
+    """Open the store in an existing table; StoreError says in one sentence why it cannot be used."""
+    async with open_table(endpoint, region, table, aws=aws) as opened:
+        yield TableStore(opened, clock)
+
+
+@asynccontextmanager
+async def open_table(
+    endpoint: str | None, region: str | None, table: str, *, aws: aioboto3.Session | None = None
+) -> AsyncIterator[DynamoTable]:
+    """Open only the table below a store, agreed on its layout.
+
+    Without an endpoint it is AWS's own; ``aws`` is the session to share with whoever else calls AWS.
+    """
+    async with open_client(endpoint, region, aws or aioboto3.Session()) as client:
+        opened = DynamoTable(client, table)
+        await agree(opened)
+        if await opened.get(keys.META) is None:  # botocore takes whatever a web server answers for an empty answer
+            raise StoreError(f"{endpoint} does not keep what it is given: is it DynamoDB?")
+        yield opened

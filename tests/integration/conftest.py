@@ -1,0 +1,8 @@
+"""Real servers on real time."""
+
+import pytest
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"

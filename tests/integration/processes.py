@@ -1,0 +1,97 @@
+"""Servers for the length of a test run: on loopback, everything they write in one folder, ended by their own ids."""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+START_WITHIN, STOP_WITHIN = 60.0, 20.0
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+class Server:
+    """A process, or a group of them, that answers on a port once it has started."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, port: int) -> None:
+        self.port = port
+        self._command = command
+        self._environment = {"PATH": os.defpath, "LANG": "C.UTF-8", **environment}
+        self._folder = folder
+        self._log = folder / "output.log"
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Return once it listens; AssertionError with its last words when it does not."""
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with self._log.open("ab") as log:
+            self._process = subprocess.Popen(
+                self._command,
+                env=self._environment,
+                cwd=self._folder,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+        give_up_at = time.monotonic() + START_WITHIN
+        while not self._listens():
+            ended = self._process.poll() is not None
+            if ended or time.monotonic() > give_up_at:
+                self.stop()
+                raise AssertionError(f"{self._command[0]} did not start: {self._log.read_text()[-2000:]}")
+            time.sleep(0.05)
+
+    def stop(self, how: signal.Signals = signal.SIGTERM) -> None:
+        """End it and all that it started."""
+        if self._process is None:
+            return
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, how)
+        try:
+            self._process.wait(STOP_WITHIN)
+        except subprocess.TimeoutExpired:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            self._process.wait()
+        self._process = None
+
+    def _listens(self) -> bool:
+        with socket.socket() as probe:
+            probe.settimeout(1)
+            return probe.connect_ex(("127.0.0.1", self.port)) == 0
+
+
+@contextmanager
+def started(*servers: Server) -> Iterator[None]:
+    """Start servers in order, and kill them in reverse: nobody needs what they keep."""
+    try:
+        for server in servers:
+            server.start()
+        yield
+    finally:
+        for server in reversed(servers):
+            server.stop(signal.SIGKILL)
+
+
+def ministack(folder: Path) -> Server:
+    """Return a DynamoDB-compatible server."""
+    port = free_port()
+    environment = {
+        "BIND_HOST": "127.0.0.1",
+        "GATEWAY_PORT": str(port),
+        "SERVICES": "dynamodb",
+        "IOT_MTLS_ENABLED": "0",  # would listen on all addresses
+        "SFTP_ENABLED": "0",
+        "HOME": str(folder),
+    }
+    return Server([str(Path(sys.executable).with_name("ministack"))], environment, folder, port)

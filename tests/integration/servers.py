@@ -1,0 +1,128 @@
+"""``pytest --integration``: tests on a real DynamoDB-compatible server and a real RabbitMQ.
+
+They are those of DYNAMODB_ENDPOINT and RABBITMQ_URL (a virtual host for tests: it is written to), else started for the
+run. A server that cannot be had is an error of every test that needs it; with ``--integration=possible`` those tests
+are left out, and a line says so.
+"""
+
+import os
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from itertools import count
+from pathlib import Path
+
+import aioboto3
+import msgspec
+import pytest
+
+from bg_ingest.adapters.dynamodb.client import Client, open_client
+from bg_ingest.adapters.dynamodb.table import DynamoTable
+from bg_ingest.adapters.dynamodb.tables import KEY_TYPES, KEYS
+from bg_ingest.adapters.table.store import agree
+from tests.integration.processes import ministack, started
+from tests.integration.rabbitmq_node import Node, can_run, running_node
+
+HERE = Path(__file__).parent
+REGION = "us-east-1"
+
+_numbers = count(1)
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--integration",
+        nargs="?",
+        const="all",
+        choices=["all", "possible"],
+        help="run also what needs real servers; possible: as far as they can be had here",
+    )
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    for item in items:
+        if HERE in item.path.parents:
+            item.add_marker("integration")
+    left_out = [item for item in items if _is_left_out(item, config.getoption("integration"))]
+    items[:] = [item for item in items if item not in set(left_out)]
+    config.hook.pytest_deselected(items=left_out)
+
+
+def pytest_report_header(config: pytest.Config) -> str | None:
+    if config.getoption("integration") == "possible" and not can_run():
+        return "left out: what needs a real RabbitMQ (apt-get install --no-install-recommends rabbitmq-server)"
+    return None
+
+
+def _is_left_out(item: pytest.Item, wanted: str | None) -> bool:
+    if not item.get_closest_marker("integration"):
+        return False
+    needs_node = any(name.startswith("rabbitmq") for name in getattr(item, "fixturenames", ()))
+    return wanted is None or (wanted == "possible" and needs_node and not can_run())
+
+
+def credentials() -> aioboto3.Session:
+    """Return the session of tests: emulators take any credentials, some keep the data of each apart."""
+    if os.environ.get("AWS_ACCESS_KEY_ID"):  # noqa: TID251 - of this run of tests, not of a service
+        return aioboto3.Session()
+    return aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
+
+
+class DynamoServer(msgspec.Struct, frozen=True):
+    """A DynamoDB-compatible server on which tests make their own tables."""
+
+    endpoint: str
+    aws: aioboto3.Session
+
+    @asynccontextmanager
+    async def client(self) -> AsyncIterator[Client]:
+        async with open_client(self.endpoint, REGION, self.aws) as client:
+            yield client
+
+    @asynccontextmanager
+    async def new_table(self) -> AsyncIterator[DynamoTable]:
+        """Open an empty table. Nothing expires in it: tests set their clocks to times long gone."""
+        async with self.client() as client:
+            table = DynamoTable(client, await make_table(client))
+            await agree(table)
+            yield table
+
+
+async def make_table(client: Client) -> str:
+    name = f"test-{os.getpid()}-{next(_numbers)}"
+    await client.create_table(
+        TableName=name, BillingMode="PAY_PER_REQUEST", KeySchema=KEYS, AttributeDefinitions=KEY_TYPES
+    )
+    return name
+
+
+@pytest.fixture(scope="session")
+def dynamodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoServer]:
+    given = os.environ.get("DYNAMODB_ENDPOINT")  # noqa: TID251 - as above
+    if given:
+        yield DynamoServer(given, credentials())
+        return
+    server = ministack(tmp_path_factory.mktemp("ministack"))
+    with started(server):
+        yield DynamoServer(f"http://127.0.0.1:{server.port}", credentials())
+
+
+@pytest.fixture(scope="session")
+def rabbitmq_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+    """Run a node that tests may stop and start, whatever RABBITMQ_URL says."""
+    with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
+        yield node
+
+
+@pytest.fixture
+def rabbitmq_vhost(rabbitmq_node: Node) -> Iterator[str]:
+    """Return the URL of a virtual host of our own node, for this test alone."""
+    name = f"test/{next(_numbers)}"
+    yield rabbitmq_node.vhost(name)
+    rabbitmq_node.remove_vhost(name)
+
+
+@pytest.fixture
+def rabbitmq_url(request: pytest.FixtureRequest) -> str:
+    given = os.environ.get("RABBITMQ_URL")  # noqa: TID251 - as above
+    url: str = given or request.getfixturevalue("rabbitmq_vhost")
+    return url

@@ -1,0 +1,64 @@
+"""A real server: the table as it is made, and many processes that write at once."""
+
+import sys
+from random import Random
+
+import anyio
+import pytest
+
+from bg_ingest.adapters.dynamodb import open_store, open_table
+from bg_ingest.adapters.dynamodb.tables import create_table
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.protocol import Put
+from bg_ingest.adapters.table.store import LAYOUT, TableStore
+from bg_ingest.errors import StoreError
+from tests.contracts.test_races import batches_of, no_harm_was_done
+from tests.contracts.values import connect
+from tests.fakes.clock import SetClock
+from tests.integration.servers import REGION, DynamoServer, make_table
+
+PROCESSES, WRITERS = 4, 8
+"""Of each process: 32 together."""
+
+
+async def test_a_table_is_made_once_and_made_again_changes_nothing(dynamodb: DynamoServer) -> None:
+    made = await create_table(dynamodb.endpoint, REGION, "made", aws=dynamodb.aws)
+    again = await create_table(dynamodb.endpoint, REGION, "made", aws=dynamodb.aws)
+    assert "was made" in made[0]
+    assert "was there" in again[0]
+    assert not [said for said in again if "now" in said.split()]
+    async with open_table(dynamodb.endpoint, REGION, "made", aws=dynamodb.aws) as table:
+        assert await table.get(keys.META) == LAYOUT
+
+
+async def test_without_its_table_the_store_does_not_open(dynamodb: DynamoServer) -> None:
+    with pytest.raises(StoreError, match="no table nowhere: run `bg-ingest tables create`"):
+        async with open_store(dynamodb.endpoint, REGION, "nowhere", SetClock(), aws=dynamodb.aws):
+            pass
+
+
+@pytest.mark.parametrize(("other", "told"), [({"shards": 16}, "shards 16"), ({"v": 2}, "schema version 2")])
+async def test_a_table_of_another_layout_is_refused(dynamodb: DynamoServer, other: dict[str, int], told: str) -> None:
+    async with dynamodb.client() as client:
+        name = await make_table(client)
+    async with open_table(dynamodb.endpoint, REGION, name, aws=dynamodb.aws) as table:
+        await table.write(Put(keys.META, LAYOUT | other))
+    with pytest.raises(StoreError, match=told):
+        async with open_table(dynamodb.endpoint, REGION, name, aws=dynamodb.aws):
+            pass
+
+
+async def test_32_writers_in_4_processes_lose_and_double_nothing_of_one_user(dynamodb: DynamoServer) -> None:
+    async with dynamodb.new_table() as table:
+        store = TableStore(table, SetClock())
+        await connect(store)
+
+        async def write(part: int) -> None:
+            command = [sys.executable, "-m", "tests.integration.writer", dynamodb.endpoint, table.name, str(part)]
+            await anyio.run_process(command, stderr=None)
+
+        with anyio.fail_after(120):
+            async with anyio.create_task_group() as group:
+                for part in range(PROCESSES):
+                    group.start_soon(write, part)
+        await no_harm_was_done(store, batches_of(Random(0)))
