@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, NoReturn
 
 import rich_click as click
 
+from bg_ingest import __version__
+
 if TYPE_CHECKING:
     from bg_ingest.server import App
     from bg_ingest.settings import Settings
@@ -24,7 +26,7 @@ port_option = click.option("--port", type=PORT, help="Port to listen on, instead
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
-@click.version_option(package_name="bg-ingest")
+@click.version_option(__version__, prog_name="bg-ingest")
 def main() -> None:
     """Connect continuous glucose monitors: poll, store, tell, answer.
 

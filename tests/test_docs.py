@@ -1,10 +1,12 @@
 """The documentation names what there is, and nothing else."""
 
 import re
+import tomllib
 from pathlib import Path
 
 import pytest
 
+from bg_ingest import __version__
 from bg_ingest.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -45,3 +47,8 @@ def test_the_readme_lists_every_setting_and_nothing_else() -> None:
     readme = (ROOT / "README.md").read_text("utf-8")
     rows = re.findall(r"^\| `([A-Z][A-Z_]+)` \|", readme, re.MULTILINE)
     assert sorted(rows) == sorted(SETTINGS)
+
+
+def test_the_package_and_the_code_have_one_version() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
+    assert project["version"] == __version__

@@ -2,12 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
-from importlib.metadata import version
 
 from litestar import Litestar
 from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
+from bg_ingest import __version__
 from bg_ingest.api import callback, connections, health, readings, schema, webhooks
 from bg_ingest.api.auth import Access, answers, guard
 from bg_ingest.api.checks import LARGEST_BODY, check
@@ -46,7 +46,7 @@ def create_api(
         before_send=[seal_headers],
         exception_handlers=answers(access),
         lifespan=list(lifespan),
-        openapi_config=schema.config(version("bg-ingest")),
+        openapi_config=schema.config(__version__),
         request_max_body_size=LARGEST_BODY,
         logging_config=None,  # what may be logged of a request is decided where it is logged, never by a library
         debug=False,
