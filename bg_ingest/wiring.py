@@ -23,6 +23,7 @@ from bg_ingest.services.poll import Polling
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
 from bg_ingest.services.relay import Relay
+from bg_ingest.services.shelve import Shelving
 from bg_ingest.services.steer import Steering
 from bg_ingest.services.transition import Transition
 from bg_ingest.settings import Settings
@@ -62,7 +63,8 @@ class Services:
     ) -> None:
         """Put the use cases together; ``table`` names where sealed things are stored and is bound to them."""
         capabilities = {name: provider.capabilities for name, provider in providers.items()}
-        ingest = Ingest(store.readings, sealer, clock, hints, capabilities, defaults, table)
+        shelving = Shelving(store.readings, sealer, clock, table)
+        ingest = Ingest(store.readings, shelving, clock, hints, capabilities, defaults)
         transition = Transition(store.readings, clock, hints, ingest.standing)
         self.store, self.publisher, self.clock = store, publisher, clock
         self.grants = Grants(store.connections, providers, sealer, clock, table)

@@ -1,52 +1,50 @@
-"""One look at a provider, and keeping what it brought."""
+"""Keep what a look or a push brought: the same again changes nothing."""
 
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timedelta
-from hashlib import blake2b
+from datetime import timedelta
 from random import uniform
+from weakref import WeakValueDictionary
 
 import anyio
 import msgspec
 import structlog
 
-from bg_ingest.domain.commits import Commit, Head, SetAside, Shelf, Standing, Step, readings_commit, with_standing
+from bg_ingest.domain.commits import Head, Standing, Step, readings_commit, with_standing
 from bg_ingest.domain.connections import Connection, Defaults
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.outcomes import Ending, Outcome
-from bg_ingest.domain.readings import Origin, Reading, Unreadable
+from bg_ingest.domain.readings import Origin, Reading
 from bg_ingest.domain.segments import Decision, decide, parts, segment_start
-from bg_ingest.errors import Conflicted, Fenced, Outdated, StoreUnavailable
-from bg_ingest.ports import Capabilities, Clock, Hints, Page, Readings, Sealer
+from bg_ingest.errors import Fenced, Outdated, StoreUnavailable
+from bg_ingest.ports import Capabilities, Clock, Hints, Page, Readings
+from bg_ingest.services.commit import TRIES, try_commit
+from bg_ingest.services.shelve import Shelving
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-TRIES, PATIENCE = 10, 5.0
-"""How often, and for how many seconds, a commit that loses races is tried before the caller's next turn."""
-
-MOST_SET_ASIDE = 200
-"""Unreadable records kept per segment; beyond, a provider sends nothing but rubbish and it is only counted."""
+PATIENCE = 5.0
+"""Seconds for which a commit that loses races is tried before the caller's next turn."""
 
 
 class Ingest:
-    """Keeps batches of readings, wherever they come from: the same again changes nothing."""
+    """Keeps batches of readings, wherever they come from."""
 
     def __init__(
         self,
         readings: Readings,
-        sealer: Sealer,
+        shelving: Shelving,
         clock: Clock,
         hints: Hints,
         capabilities: Mapping[str, Capabilities],
         defaults: Defaults,
-        table: str,
     ) -> None:
         self._readings = readings
-        self._sealer = sealer
+        self._shelving = shelving
         self._clock = clock
         self._hints = hints
         self._capabilities = capabilities
         self._defaults = defaults
-        self._table = table
+        self._writers: WeakValueDictionary[UserId, anyio.Lock] = WeakValueDictionary()
 
     async def keep(
         self, connection: Connection, page: Page, *, origin: Origin, after: Connection | None = None
@@ -57,7 +55,7 @@ class Ingest:
         crash between two repeats little. Without it (a push) the connection is only held to take pushes still.
         StoreUnavailable, or Fenced when the connection is no longer as given: what was committed until then stays.
         """
-        quarantined = await self._set_aside(connection, page.unreadable)
+        quarantined = await self._shelving.keep(connection, page.unreadable)
         outcome = Outcome(Ending.NOTHING_NEW, quarantined=quarantined)
         batches = list(parts(page.readings))
         for number, batch in enumerate(batches, 1):
@@ -65,11 +63,16 @@ class Ingest:
             if after is not None:
                 reached = risen(connection, batch)
                 step = Step(connection, _merged(reached, after) if number == len(batches) else reached)
-            stored = await self._commit(step, batch, origin)
+            async with self._writing(connection.id.user):
+                stored = await self._commit(step, batch, origin)
             if stored.ending is Ending.READ:
                 connection = step.after
             outcome = outcome.plus(stored)
         return outcome, connection
+
+    def _writing(self, user: UserId) -> anyio.Lock:
+        """One commit of a user at a time in this process: a burst of pushes would lose races against itself."""
+        return self._writers.setdefault(user, anyio.Lock())
 
     async def _commit(self, step: Step, batch: Sequence[Reading], origin: Origin) -> Outcome:
         starts = {segment_start(each.measured_at) for each in batch}
@@ -81,7 +84,7 @@ class Ingest:
                 raise Fenced
             at = head.next_instant(self._clock.now())
             decision = decide(known, batch, at=at, last_change=head.last_change)
-            quarantined = await self._set_aside(step.before or step.after, decision.refused)
+            quarantined = await self._shelving.keep(step.before or step.after, decision.refused)
             counts = (len(decision.recorded), len(decision.revised), decision.duplicates, quarantined)
             if not decision.segments:
                 return Outcome(Ending.NOTHING_NEW, *counts)
@@ -93,9 +96,11 @@ class Ingest:
                 origin=_seen_from(step.before, decision, origin),
                 at=at,
             )
-            commit = msgspec.structs.replace(commit, step=step, head=self._standing(commit.head, step.after))
+            # a push does not speak for the connection: it may have read it before a pause
+            after = commit.head if step.before == step.after else self._standing(commit.head, step.after)
+            commit = msgspec.structs.replace(commit, step=step, head=after)
             try:
-                await self._try_commit(commit)
+                await try_commit(self._readings, commit)
             except Outdated:
                 if anyio.current_time() > give_up_at:
                     break
@@ -104,57 +109,6 @@ class Ingest:
             self._hints.told(commit.changes)
             return Outcome(Ending.READ, *counts)
         raise StoreUnavailable("too many writers at once")
-
-    async def _try_commit(self, commit: Commit) -> None:
-        for attempt in range(TRIES):
-            try:
-                return await self._readings.commit(commit)
-            except Conflicted:
-                await anyio.sleep(uniform(0, 0.01 * 2**attempt))
-        raise StoreUnavailable("too many transactions at once")
-
-    async def _set_aside(self, connection: Connection, unreadable: Sequence[Unreadable]) -> int:
-        """Keep records that could not be read, sealed; return how many were not known yet."""
-        if not unreadable:
-            return 0
-        by_start: dict[datetime | None, list[Unreadable]] = {}
-        for each in unreadable:
-            by_start.setdefault(segment_start(each.measured_at) if each.measured_at else None, []).append(each)
-        for _ in range(TRIES):
-            head, shelves, added = await self._shelved(connection.id.user, by_start)
-            if not shelves:
-                return 0
-            commit = Commit(before=head, head=head, shelves=shelves, step=Step(connection, connection))
-            try:
-                await self._try_commit(commit)
-            except Outdated:
-                continue
-            log.warning("set records aside", action="records_set_aside", connection=connection.id, count=added)
-            return added
-        raise StoreUnavailable("too many writers at once")
-
-    async def _shelved(
-        self, user: UserId, by_start: Mapping[datetime | None, Sequence[Unreadable]]
-    ) -> tuple[Head, tuple[Shelf, ...], int]:
-        head = await self._readings.head(user)
-        if head is None or head.erased:
-            raise Fenced
-        known = await self._readings.shelves(user, by_start.keys())
-        changed, added = [], 0
-        for start, records in by_start.items():
-            shelf = known.get(start) or Shelf(start, 0, ())
-            digests = {each.digest for each in shelf.records}
-            fresh = {d: each for each in records if (d := blake2b(each.raw, digest_size=16).digest()) not in digests}
-            kept = [self._sealed(user, digest, each) for digest, each in fresh.items()]
-            kept = kept[: MOST_SET_ASIDE - len(shelf.records)]
-            if kept:
-                changed.append(Shelf(start, shelf.version + 1, (*shelf.records, *kept)))
-                added += len(kept)
-        return head, tuple(changed), added
-
-    def _sealed(self, user: UserId, digest: bytes, record: Unreadable) -> SetAside:
-        associated = msgspec.json.encode([self._table, user, "quarantine", digest.hex()])
-        return SetAside(record.reason, digest, self._sealer.seal(record.raw, associated), self._clock.now())
 
     def _standing(self, head: Head, connection: Connection) -> Head:
         return with_standing(head, connection.id.provider, self.standing(connection))

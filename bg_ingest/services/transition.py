@@ -7,10 +7,9 @@ import msgspec
 from bg_ingest.domain.commits import Commit, Head, Standing, Step, changed, told, with_standing
 from bg_ingest.domain.connections import Connection, State
 from bg_ingest.domain.grants import Grant
-from bg_ingest.errors import Conflicted, Outdated, StoreUnavailable
+from bg_ingest.errors import Outdated, StoreUnavailable
 from bg_ingest.ports import Clock, Hints, Readings
-
-TRIES = 10
+from bg_ingest.services.commit import TRIES, try_commit
 
 
 class Transition:
@@ -41,8 +40,8 @@ class Transition:
             commit = self._told(head, step)
             commit = msgspec.structs.replace(commit, step=step, grant=grant, refused=refused, drop_grant=drop_grant)
             try:
-                await self._readings.commit(commit)
-            except (Outdated, Conflicted):
+                await try_commit(self._readings, commit)
+            except Outdated:
                 continue
             self._hints.told(commit.changes)
             self._hints.look(step.after.id)

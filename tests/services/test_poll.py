@@ -121,6 +121,17 @@ async def test_case_35_a_bad_record_is_set_aside_and_the_rest_of_its_page_is_sto
     assert stored == home.house.truth("SandboxUser1", START - DAY, home.house.clock.now())[-len(stored) :]
 
 
+async def test_bad_records_all_over_a_month_are_set_aside_in_as_many_commits_as_they_need() -> None:
+    async with house() as opened:
+        home = Home(opened)
+        opened.simulator.add_fault(Damaged(every=30, ways=("no_value",)))
+        await opened.connect("ada")
+        turn = await home.turn()
+        assert turn.outcome.ending is Ending.READ
+        assert turn.outcome.quarantined > 250
+        assert turn.outcome.recorded > 8_000
+
+
 @pytest.mark.parametrize(
     ("fault", "ending"),
     [

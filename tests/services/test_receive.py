@@ -230,12 +230,13 @@ async def test_the_same_webhook_many_times_at_once_is_stored_and_told_once() -> 
 
 
 class Meanwhile(InFront):
-    """Lets something happen just before the next transaction."""
+    """Lets something happen just before the next transaction, or another call."""
 
     happening: Callable[[], Awaitable[object]] | None = None
+    before = "transact"
 
     async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
-        if name == "transact" and self.happening is not None:
+        if name == self.before and self.happening is not None:
             happening, self.happening = self.happening, None
             await happening()
         return await call()
@@ -254,6 +255,38 @@ async def test_a_connection_that_changes_meanwhile_is_looked_at_afresh(*, again:
         home.table.happening = disconnect  # type: ignore[attr-defined]  # it is a Meanwhile
         assert (await sender.push(records(HOUR_AGO, 2))).status_code == status
         assert len(await series(home)) == (2 if again else 0)
+
+
+async def test_a_push_does_not_undo_a_pause_that_it_did_not_see() -> None:
+    async with sending(around=Meanwhile) as sender:
+        home = sender.home
+
+        async def pause() -> None:
+            answer = await home.api.patch(f"/api/users/ada/connections/{PROVIDER}/worker", json={"paused": True})
+            assert answer.status_code == 200
+
+        home.table.before = "batch_get"  # type: ignore[attr-defined]  # it is a Meanwhile
+        home.table.happening = pause  # type: ignore[attr-defined]
+        assert (await sender.push(records(HOUR_AGO, 2))).status_code == 202
+        latest = (await home.api.get("/api/bg/ada/latest?view=full")).json()
+        assert latest["state"] == "paused"
+
+
+async def test_a_burst_of_pushes_for_one_user_is_stored_without_any_being_turned_away() -> None:
+    async with sending(around=lambda table: Stale(table, Random(5))) as sender:
+        statuses: list[int] = []
+
+        async def push(number: int) -> None:
+            pushed = [record(HOUR_AGO + number * timedelta(seconds=20))]
+            statuses.append((await sender.push(pushed, f"msg_{number}")).status_code)
+
+        async with anyio.create_task_group() as group:
+            for number in range(40):
+                group.start_soon(push, number)
+        assert statuses == [202] * 40
+        assert len(await series(sender.home)) == 40
+        await tell_all(sender.home)
+        assert_told_once(sender.home)
 
 
 class Killed(BaseException):

@@ -1,0 +1,22 @@
+"""Commit, however many transactions are under way on the same items."""
+
+from random import uniform
+
+import anyio
+
+from bg_ingest.domain.commits import Commit
+from bg_ingest.errors import Conflicted, StoreUnavailable
+from bg_ingest.ports import Readings
+
+TRIES = 10
+"""How often a commit is tried, be it again as it is or decided anew."""
+
+
+async def try_commit(readings: Readings, commit: Commit) -> None:
+    """Commit, trying the same again after conflicts; Outdated and Fenced are the caller's to decide on."""
+    for attempt in range(TRIES):
+        try:
+            return await readings.commit(commit)
+        except Conflicted:
+            await anyio.sleep(uniform(0, 0.01 * 2**attempt))
+    raise StoreUnavailable("too many transactions at once")
