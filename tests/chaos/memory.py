@@ -1,0 +1,101 @@
+"""Ask the service for ten years in every format, and see how far its memory grows; exit code 1 at 30 MB.
+
+    python -m tests.chaos.memory [--years 10]
+
+The kernel's own high-water mark of the worker is set back before each answer and read after it. One reader takes all
+there is, another one stalls: what is not taken must not pile up.
+"""
+
+import socket
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import rich_click as click
+
+from bg_ingest.adapters.clock import SystemClock
+from tests.chaos.past import write_past
+from tests.chaos.processes import HOST, Process, memory, service, workplace
+from tests.chaos.report import Report, console
+
+MOST_GROWTH = 30_000_000
+USER = "decade"
+FORMATS = {"JSON": "application/json", "CSV": "text/csv", "NDJSON": "application/x-ndjson"}
+
+
+def path_of(years: int, view: str = "") -> str:
+    """Return the path of a range that spans all these years."""
+    now = SystemClock().now()
+    start = now - timedelta(days=366 * years)
+    return f"/api/bg/{USER}?from={start:%Y-%m-%dT%H:%M:%SZ}&to={now:%Y-%m-%dT%H:%M:%SZ}&view={view}"
+
+
+def stalled(service: Process, path: str) -> socket.socket:
+    """Ask, take the first bytes of the answer and no more."""
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect((HOST, service.port))
+    reader.sendall(f"GET {path} HTTP/1.1\r\nHost: {HOST}\r\nAccept: application/x-ndjson\r\n\r\n".encode())
+    first = reader.recv(12)
+    if first != b"HTTP/1.1 200":
+        raise RuntimeError(f"the range was answered with {first!r}")
+    return reader
+
+
+class Watched:
+    """A worker whose peak is measured from a moment on."""
+
+    def __init__(self, pid: int) -> None:
+        self._pid = pid
+        self._before = memory(pid)["VmRSS"]
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # sets VmHWM to what it is now
+
+    @property
+    def growth(self) -> int:
+        """Bytes between then and the highest since."""
+        return memory(self._pid)["VmHWM"] - self._before
+
+
+def taken(service: Process, path: str, media_type: str) -> tuple[int, float]:
+    """Take a whole answer without keeping it; return its bytes and seconds."""
+    began = time.monotonic()
+    with httpx.stream("GET", service.url + path, headers={"accept": media_type}, timeout=120) as answer:
+        answer.raise_for_status()
+        size = sum(map(len, answer.iter_raw()))
+    return size, time.monotonic() - began
+
+
+@click.command()
+@click.option("--years", default=10, show_default=True)
+def main(years: int) -> None:
+    """Range over many years in bounded memory."""
+    report = Report(f"Memory for a range of {years} years")
+    with workplace("memory") as place:
+        console.print("writing the past ...")
+        report.figure("readings", write_past(place / "data", USER, years=years))
+        with service(place) as served:
+            served.get_ready()
+            for _ in range(2):  # what every process takes with its first answers
+                taken(served, path_of(1, "full"), FORMATS["JSON"])
+            report.figure("MB before", round(memory(served.worker)["VmRSS"] / 1e6, 1))
+            for view in ("basic", "full"):
+                for name, media_type in FORMATS.items():
+                    watched = Watched(served.worker)
+                    size, seconds = taken(served, path_of(years, view), media_type)
+                    _judge(report, f"{name}, {view}: {size / 1e6:.0f} MB in {seconds:.1f} s", watched)
+            watched = Watched(served.worker)
+            with stalled(served, path_of(years, "full")):
+                time.sleep(5)
+                _judge(report, "NDJSON, full, nobody reads for 5 s", watched)
+            report.figure("MB after", round(memory(served.worker)["VmRSS"] / 1e6, 1))
+        report.show()
+
+
+def _judge(report: Report, what: str, watched: Watched) -> None:
+    grown = watched.growth
+    report.check(what, f"grew by {grown / 1e6:.1f} MB", holds=grown < MOST_GROWTH, wanted="less than 30 MB")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,47 @@
+"""Those whose glucose it is: they connect by HTTP alone, and may be asked how they stand."""
+
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import msgspec
+
+from tests.chaos.processes import Process
+from tests.chaos.stored import PROVIDER
+
+
+class Person(msgspec.Struct, frozen=True):
+    """Our user id, and who this is on the simulator's login page."""
+
+    user: str
+    login: str
+
+
+def crowd(count: int) -> list[Person]:
+    return [Person(f"person-{number:02}", f"SandboxUser{number}") for number in range(1, count + 1)]
+
+
+def connect(service: Process, person: Person) -> bool:
+    """Go through the whole OAuth flow as a browser does; False when the service or the flow broke on the way."""
+    with httpx.Client(timeout=30, follow_redirects=True) as browser, suppress(httpx.TransportError):
+        begun = browser.post(_path(service, person))
+        if not begun.is_success:
+            return False
+        login = httpx.URL(begun.json()["authorize_url"]).copy_merge_params({"user": person.login})
+        return browser.get(login).is_success
+    return False
+
+
+def status(service: Process, person: Person) -> dict[str, Any]:
+    """Return the connection as the API shows it, empty when there is none."""
+    shown = httpx.get(_path(service, person), timeout=30)
+    found: dict[str, Any] = shown.json() if shown.is_success else {}
+    return found
+
+
+def poll_now(service: Process, person: Person) -> None:
+    httpx.post(f"{_path(service, person)}/poll", timeout=30).raise_for_status()
+
+
+def _path(service: Process, person: Person) -> str:
+    return f"{service.url}/api/users/{person.user}/connections/{PROVIDER}"
