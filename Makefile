@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: demo run test check lint types format lock clean
+.PHONY: help demo run test check lint types format lock chaos bench image clean
 .DEFAULT_GOAL := help
 
 help:
@@ -46,6 +46,21 @@ format: .venv/locked-dev ## format, and fix what lint can fix
 lock: .venv/locked-dev ## resolve the dependencies again into both requirements files, with hashes
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
+
+chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start (20 minutes; figures in docs/figures.md)
+	$(BIN)/python -m tests.chaos.kills
+	$(BIN)/python -m tests.chaos.drains
+	$(BIN)/python -m tests.chaos.memory
+	$(BIN)/python -m tests.chaos.starts
+	$(BIN)/python -m tests.chaos.real_kills
+	$(BIN)/python -m tests.chaos.outages
+
+bench: .venv/locked-dev ## what things cost: units of DynamoDB, webhooks and events per second
+	$(BIN)/python -m tests.benchmarks.units
+	$(BIN)/python -m tests.benchmarks.throughput
+
+image: .venv/locked-dev ## build the container image without a Docker engine, start it, and stop it
+	$(BIN)/python -m tests.chaos.image
 
 clean: ## remove the virtual environment and caches (data stays)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

@@ -2,6 +2,7 @@
 # ruff: noqa: PLC0415 - see above
 
 import os
+import signal
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -34,6 +35,8 @@ def main() -> None:
 
     Exit codes: 0 ok, 1 failure while running, 2 wrong settings or usage.
     """
+    # Without a handler, process 1 of a container would not hear it until the server has its own.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # `python -m` puts the current directory first, and an app.py or workers/ there would be served for ours.
     sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -7,7 +7,8 @@ import signal
 import socket
 import sys
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -78,6 +79,7 @@ class Server(MPServer):
         host, port = listener.getsockname()[:2]
         self._load = load
         self._listener = listener
+        self._kill_timeout = kill_timeout
         super().__init__(
             "bg-ingest",
             address=host,
@@ -121,10 +123,24 @@ class Server(MPServer):
         for worker in workers:
             with suppress(ProcessLookupError):  # it has ended
                 os.kill(worker.inner.pid, DRAIN_SIGNAL)
+            worker.terminate()  # type: ignore[no-untyped-call]  # granian's
+        _wait_for(workers, self._kill_timeout)
+        self.workers_kill_timeout = 0.001  # type: ignore[assignment]  # a number: who has not ended by now does not
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
         if self.interrupt_signal:
             # Ctrl-C and `kill -- -group` reach the worker too: that it ended before we told it is no failure.
             self.interrupt_children = [worker.idx for worker in workers if worker.inner.exitcode not in CLEAN]
+
+
+def _wait_for(workers: Sequence[Any], seconds: float) -> None:
+    """Wait until their exit codes are known.
+
+    granian's watching thread and its stopping one both ask the system, which tells once: whoever comes second is told
+    nothing for a moment, and granian would take that for a worker that refuses to stop.
+    """
+    deadline = time.monotonic() + seconds
+    while any(worker.inner.exitcode is None for worker in workers) and time.monotonic() < deadline:
+        time.sleep(0.01)
 
 
 def load_app(target: str) -> App:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
+from math import ceil
 
 import msgspec
 
@@ -130,7 +131,7 @@ class Grants:
 
     def _pair(self, number: int, version: int) -> TokenPair:
         life = self._options.access_token_seconds
-        ends = int(self._now().timestamp()) + life
+        ends = ceil(self._now().timestamp()) + life  # at least as long as told
         return TokenPair(
             access_token=self._mint.text(Token("access", number, version, ends)),
             refresh_token=self._mint.text(Token("refresh", number, version)),

@@ -1,0 +1,175 @@
+"""Build the image and run it for real, without a container engine; exit code 1 when anything is not as it should be.
+
+    python -m tests.chaos.image
+
+As root, on a machine with ``apt-get install -y --no-install-recommends buildah debootstrap rabbitmq-server``.
+"""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from tests.chaos.buildah import BASE, build, config, need_tools, size, unpacked
+from tests.chaos.container import Container
+from tests.chaos.processes import HOST, ROOT, free_port, until, workplace
+from tests.chaos.report import Report
+from tests.integration.processes import ministack, started
+from tests.integration.rabbitmq_node import running_node
+
+IMAGE = "diabetesai/bg-ingest"
+
+LARGEST = 140_000_000
+"""Bytes on top of the base."""
+
+DRAINED = 20.0
+"""Seconds from SIGTERM to the end."""
+
+UNWANTED = ("pip", "pip3", "gcc", "cc", "make", "hatchling", "uv", "git")
+"""Commands that build or install."""
+
+LEFT_BEHIND = ("root/.cache", "build", "tmp/*", "opt/bg-ingest/**/pip", "opt/bg-ingest/**/hatchling", "**/*.whl")
+
+
+def main() -> None:
+    """Build, look inside, run."""
+    need_tools()
+    build(IMAGE)
+    report = Report("The image")
+    told = config(IMAGE)
+    weigh(report, size(BASE), size(IMAGE))
+    with unpacked(IMAGE) as root, workplace("image") as place:
+        look_inside(report, root, told)
+        run_on_embedded_defaults(report, root, told, place)
+        stop_while_starting(report, root, told, place)
+        lose_the_worker(report, root, told, place)
+        refuse_wrong_settings(report, root, told, place)
+        run_on_real_parts(report, root, told, place)
+        report.show()
+
+
+def weigh(report: Report, base: int, whole: int) -> None:
+    added = whole - base
+    report.figure("base", megabytes(base))
+    report.check("on top of it", megabytes(added), holds=added <= LARGEST, wanted=f"at most {megabytes(LARGEST)}")
+
+
+def look_inside(report: Report, root: Path, told: dict[str, Any]) -> None:
+    user = told["User"].partition(":")[0]
+    report.check("user", user, holds=user.isdecimal() and int(user) > 0, wanted="a number, not root's")
+    places = [root / place / name for place in ("usr/bin", "usr/local/bin", "opt/bg-ingest/bin") for name in UNWANTED]
+    found = [*filter(Path.exists, places), *left_behind(root)]
+    names = ", ".join(str(each.relative_to(root)) for each in found)
+    report.check("tools and leftovers", names or "none", holds=not found, wanted="none")
+    code = (each.lstat() for each in (root / "opt").rglob("*") if not each.is_symlink())
+    writable = sum(bool(each.st_uid or each.st_mode & 0o022) for each in code)
+    report.check("files of code that others than root may write", writable, holds=not writable, wanted="none")
+
+
+def left_behind(root: Path) -> Iterator[Path]:
+    for pattern in LEFT_BEHIND:
+        yield from root.glob(pattern)
+
+
+def run_on_embedded_defaults(report: Report, root: Path, told: dict[str, Any], place: Path) -> None:
+    """Run ``docker run -p 5001:5001 --env-file .env`` with the example, opened, as .env."""
+    with Container(root, told, place / "data", example(API_OPEN="true")) as container:
+        report.figure("start to healthy", f"{container.get_healthy():.1f} s")
+        status = dict(
+            line.split(":\t", 1) for line in Path(f"/proc/{container.worker}/status").read_text().splitlines()
+        )
+        rights = f"uid {status['Uid'].split()[0]}, capabilities {int(status['CapEff'], 16)}, {status['NoNewPrivs']}"
+        wanted = f"uid {told['User'].partition(':')[0]}, capabilities 0, 1"
+        report.check("rights: uid, capabilities, no new privileges", rights, holds=rights == wanted, wanted=wanted)
+        refused = container.run("touch", "/opt/written").stderr
+        report.check("root file system", refused.strip(), holds="Read-only" in refused, wanted="read-only")
+        published = listens_on_all(container, 5001)
+        report.check("listens where -p leads", yes(published), holds=published, wanted="yes")
+        report.figure("kept in /data", kept(place / "data"))
+        code, seconds = container.stop()
+        report.check("exit code after SIGTERM", code, holds=code == 0, wanted="0")
+        report.check("SIGTERM to its end", f"{seconds:.1f} s", holds=seconds <= DRAINED, wanted=f"{DRAINED:g} s")
+    with Container(root, told, place / "data", example(API_OPEN="true")) as container:
+        container.get_healthy()
+        report.figure("started again on the same volume", "healthy")
+
+
+def stop_while_starting(report: Report, root: Path, told: dict[str, Any], place: Path) -> None:
+    """Stop it as soon as it hears of it, long before it is ready; until then only an engine's --init would help."""
+    with Container(root, told, place / "early", example(API_OPEN="true")) as container:
+        began = time.monotonic()
+        until(lambda: container.hears, 30, "the container to hear a stop signal", every=0.002)
+        report.figure("deaf to SIGTERM after the start, without --init", f"{time.monotonic() - began:.2f} s")
+        code, _ = container.stop()
+        report.check("exit code after SIGTERM while it started", code, holds=code == 0, wanted="0")
+
+
+def lose_the_worker(report: Report, root: Path, told: dict[str, Any], place: Path) -> None:
+    with Container(root, told, place / "lost", example(API_OPEN="true")) as container:
+        container.get_healthy()
+        os.kill(container.worker, signal.SIGKILL)
+        code = container.ends()
+        report.check("exit code after its worker was killed", code, holds=code == 1, wanted="1")
+
+
+def refuse_wrong_settings(report: Report, root: Path, told: dict[str, Any], place: Path) -> None:
+    with Container(root, told, place / "production", example(ENVIRONMENT="production")) as container:
+        code = container.ends()
+        report.check("exit code of production without settings", code, holds=code == 2, wanted="2")
+        listed = "DYNAMODB_TABLE is missing" in container.said and "Traceback" not in container.said
+        report.check("which lists what is missing", yes(listed), holds=listed, wanted="yes")
+
+
+def run_on_real_parts(report: Report, root: Path, told: dict[str, Any], place: Path) -> None:
+    """Run the way compose.yaml goes: the table, then the service; on this machine's loopback."""
+    server = ministack(place / "ministack")
+    with running_node(place / "rabbitmq") as node, started(server):
+        settings = example(
+            HOST=HOST,
+            PORT=str(free_port()),
+            DYNAMODB_ENDPOINT=f"http://{HOST}:{server.port}",
+            RABBITMQ_URL=node.vhost("image"),
+            AWS_ACCESS_KEY_ID="local",
+            AWS_SECRET_ACCESS_KEY="local",
+        )
+        tables = ["tables", "create"]
+        with Container(root, told, place / "real", settings, command=tables, own_network=False) as container:
+            code = container.ends()
+            report.check("exit code of tables create", code, holds=code == 0, wanted="0")
+        with Container(root, told, place / "real", settings, own_network=False) as container:
+            seconds = container.get_healthy()
+            report.figure("start to healthy on DynamoDB's and RabbitMQ's like", f"{seconds:.1f} s")
+            exchange = "/exchanges/image/bg.events"
+            until(lambda: node.api.get(exchange).is_success, 10, "RabbitMQ to have the exchange")
+            code, _ = container.stop()
+            report.check("exit code after SIGTERM there", code, holds=code == 0, wanted="0")
+
+
+def example(**settings: str) -> dict[str, str]:
+    """Return .env.example as ``docker --env-file`` takes it, everything unset but these."""
+    lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
+    return dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | settings
+
+
+def listens_on_all(container: Container, port: int) -> bool:
+    table = Path(f"/proc/{container.pid}/net/tcp").read_text().splitlines()[1:]
+    listening = "0A"
+    return any(f"00000000:{port:04X}" == line.split()[1] and line.split()[3] == listening for line in table)
+
+
+def kept(data: Path) -> str:
+    return ", ".join(sorted(str(each.relative_to(data)) for each in data.rglob("*") if each.is_file()))
+
+
+def yes(holds: bool) -> str:  # noqa: FBT001 - there is nothing else to it
+    return "yes" if holds else "no"
+
+
+def megabytes(size: int) -> str:
+    return f"{size / 1_000_000:.1f} MB"
+
+
+if __name__ == "__main__":
+    main()
