@@ -71,7 +71,7 @@ class Services:
         self.polling = Polling(store, providers, self.grants, ingest, transition, clock, defaults)
         self.relay = Relay(store.outbox, publisher)
         self.reader = Reader(store.readings, clock)
-        self.connecting = Connecting(store, providers, self.grants, transition, clock, defaults)
+        self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
         self.receiving = Receiving(store, providers, ingest, clock, hints)
 

@@ -9,7 +9,7 @@ from anyio.abc import TaskStatus
 
 from bg_ingest.domain.grants import IDLE_REFRESH_AFTER
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.errors import Fenced, GrantError, Outdated, ProviderError, StoreError
+from bg_ingest.errors import IngestError, StoreError
 from bg_ingest.ports import Clock, Connections
 from bg_ingest.services.grants import Grants
 
@@ -60,7 +60,7 @@ class Refresher:
         connection, grant = await self._connections.with_grant(connection_id)
         if connection is None or grant is None or self._clock.now() - grant.refreshed_at < IDLE_REFRESH_AFTER:
             return False
-        with suppress(GrantError, ProviderError, Fenced, Outdated):  # the connection's own turn tells of it
+        with suppress(IngestError):  # the connection's own turn tells of it
             await self._grants.renewed(connection, grant)
             return True
         return False

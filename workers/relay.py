@@ -8,7 +8,7 @@ from anyio.abc import TaskStatus
 
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import shard_of
-from bg_ingest.errors import BrokerUnavailable, StoreUnavailable
+from bg_ingest.errors import BrokerUnavailable, StoreError
 from bg_ingest.ports import Pending
 from bg_ingest.services.relay import Relay, Told
 from workers.backoff import Backoff
@@ -19,8 +19,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 EVERY = 60.0
 """Seconds between looks at every outbox: it finds what a lost hint, a refusal or another process left there."""
 
-MOST_AT_HAND = 2_000
-"""Changes kept in memory between their commit and their telling; the rest is read back from the store."""
+MOST_AT_HAND = 500
+"""Changes kept in memory between their commit and their telling, of 80 KB at most; the rest is read back."""
 
 
 class RelayActor:
@@ -92,7 +92,7 @@ class RelayActor:
             self._kept -= len(at_hand)
             try:
                 told = await self._relay.tell(shard, at_hand)
-            except (BrokerUnavailable, StoreUnavailable) as error:
+            except (BrokerUnavailable, StoreError) as error:
                 self._rung.add(shard)
                 self.failures += 1
                 if self.failures == 1:
@@ -102,9 +102,13 @@ class RelayActor:
         return True
 
     def _log(self, shard: int, told: Told) -> None:
-        if self.failures:
+        # an outbox with nothing to tell proves no broker; all of them without trouble do: nothing waits
+        if self.failures and (told.settled or not self._rung):
             log.info("telling again", action="relay_recovered", failures=self.failures)
             self.failures = 0
-        if told.refused and shard not in self._refusing:
-            log.error("the broker refuses events", action="events_refused", shard=shard, events=told.refused)
+        refusing = bool(self._refusing)
         (self._refusing.add if told.refused else self._refusing.discard)(shard)
+        if self._refusing and not refusing:
+            log.error("the broker refuses events", action="events_refused", shard=shard, events=told.refused)
+        elif refusing and not self._refusing:
+            log.info("the broker refuses no event any more", action="events_accepted")

@@ -65,6 +65,7 @@ class Scheduler:
         self._bell = Bell()
         self._places = anyio.Semaphore(at_once)
         self._running = 0
+        self._seen_at = clock.now()
         self._stopped = False
         self._quiet = anyio.Event()
         self._scope = anyio.CancelScope()
@@ -95,6 +96,7 @@ class Scheduler:
             async with anyio.create_task_group() as group:
                 task_status.started()
                 while not self._stopped:
+                    self._heed_the_clock()
                     await self._start_due(group)
                     await self._bell.wait(self._wait())
 
@@ -107,6 +109,16 @@ class Scheduler:
             with anyio.move_on_after(DRAIN_FETCHES):
                 await self._quiet.wait()
         self._scope.cancel()
+
+    def _heed_the_clock(self) -> None:
+        """Where the clock was set back, what is due next lies far ahead: have every turn say anew when that is."""
+        now, before = self._clock.now(), self._seen_at
+        self._seen_at = now
+        if now < before - timedelta(seconds=GLANCE):
+            self._heap.clear()
+            for connection, seat in self._seats.items():
+                seat.due, seat.plan = now, Plan()
+                self._push(connection)
 
     async def _start_due(self, group: TaskGroup) -> None:
         while self._heap and self._heap[0][0] <= self._clock.now() and not self._stopped:
@@ -128,6 +140,7 @@ class Scheduler:
             delay = self._backoff.delay(seat.crashes)
             log.exception("a turn crashed", action="turn_crashed", connection=str(connection), again_in=round(delay, 1))
             self._next(connection, seat, self._clock.now() + timedelta(seconds=delay))
+            seat.asked |= asked  # after the delay, not now
         else:
             seat.crashes, seat.plan = 0, turn.plan
             self._next(connection, seat, turn.due)

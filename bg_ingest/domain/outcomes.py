@@ -1,6 +1,5 @@
 """How a look at a provider ended: expected ends are values, only surprises are exceptions."""
 
-from datetime import timedelta
 from enum import StrEnum
 
 import msgspec
@@ -26,20 +25,20 @@ class Ending(StrEnum):
     GRANT_BUSY = "grant_busy"
     """Another process is refreshing the grant."""
     STORE_UNAVAILABLE = "store_unavailable"
+    UNSEALABLE = "unsealable"
+    """None of our keys opens the stored grant: an operator must bring back the key that sealed it."""
     FENCED = "fenced"
     """What we knew of the connection was out of date: somebody else changed or owns it."""
 
 
 class Outcome(msgspec.Struct, frozen=True):
-    """How one look ended, and what the scheduler needs to plan the next."""
+    """How one look or push ended, and what it brought."""
 
     ending: Ending
     recorded: int = 0
     revised: int = 0
     duplicates: int = 0
     quarantined: int = 0
-    wait: timedelta | None = None
-    """How long the other side asks us to stay away."""
 
     def plus(self, other: "Outcome") -> "Outcome":
         """Return both counted together, under the later one's ending unless only the earlier brought readings."""
@@ -50,5 +49,4 @@ class Outcome(msgspec.Struct, frozen=True):
             self.revised + other.revised,
             self.duplicates + other.duplicates,
             self.quarantined + other.quarantined,
-            other.wait,
         )

@@ -1,6 +1,5 @@
 """Stretches of time asked of a provider."""
 
-from collections.abc import Iterator
 from datetime import datetime, timedelta
 
 import msgspec
@@ -34,13 +33,9 @@ class Window(msgspec.Struct, frozen=True):
             return left or joining
         return Window(min(left.start, joining.start), max(left.end, joining.end))
 
-    def split(self, length: timedelta) -> Iterator["Window"]:
-        """Yield it in parts of at most this length, oldest first."""
-        start = self.start
-        while start < self.end:
-            end = min(self.end, start + length)
-            yield Window(start, end)
-            start = end
+    def since(self, start: datetime) -> "Window | None":
+        """Return what of it lies from an instant on."""
+        return Window(max(self.start, start), self.end) if start < self.end else None
 
 
 def live_window(watermark: datetime, now: datetime, *, overlap: timedelta) -> Window:

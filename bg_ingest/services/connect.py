@@ -12,7 +12,7 @@ from bg_ingest.domain.connections import Connection, Defaults, State, WorkerSett
 from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import ConnectRefused, Fenced, GrantRejected, NotPossible, Unknown
-from bg_ingest.ports import Available, Clock, Priority, Provider, Store
+from bg_ingest.ports import Available, Clock, Hints, Priority, Provider, Store
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.transition import Transition
 
@@ -47,6 +47,7 @@ class Connecting:
         grants: Grants,
         transition: Transition,
         clock: Clock,
+        hints: Hints,
         defaults: Defaults,
     ) -> None:
         self._store = store
@@ -54,6 +55,7 @@ class Connecting:
         self._grants = grants
         self._transition = transition
         self._clock = clock
+        self._hints = hints
         self._defaults = defaults
 
     async def begin(self, user: UserId, provider: str, region: str | None) -> Begun:
@@ -116,6 +118,7 @@ class Connecting:
                 await self._transition.commit(Step(before, after), grant=grant)
             except Fenced:  # somebody changed the connection or took the account since we looked
                 continue
+            self._hints.look(connection)
             return after
         raise ConnectRefused("Somebody else is connecting this user at the same moment. Please start again.")
 

@@ -36,6 +36,7 @@ from bg_ingest.errors import (
     Outdated,
     ProviderError,
     ProviderUnavailable,
+    StoreError,
     StoreUnavailable,
 )
 from bg_ingest.ports import Clock, Connections, Provider, Sealer
@@ -177,26 +178,34 @@ class Grants:
             try:
                 await self._connections.store_grant(successor)
                 break
-            except StoreUnavailable:
-                log.warning("a new pair of tokens is not stored yet", action="grant_unstored", connection=successor.id)
             except Outdated:
                 with suppress(StoreUnavailable):
                     return await self._superseded(successor)
+            except StoreError:
+                log.warning(
+                    "a new pair of tokens is not stored yet", action="grant_unstored", connection=str(successor.id)
+                )
             await anyio.sleep(uniform(delay / 2, delay))
             delay = min(delay * 2, 5.0)
-        del self._not_stored[successor.id]
+        self._forget(successor)
         self._claims_seen.pop(successor.id, None)
         return successor
 
     async def _superseded(self, successor: Grant) -> Grant:
         """Return what stands in our successor's place: itself, when only the reply to its store was lost."""
         _, stored = await self._connections.with_grant(successor.id)
-        del self._not_stored[successor.id]
+        self._forget(successor)
         if stored is None or stored.generation != successor.generation:
             raise Fenced  # disconnected, or connected anew: nobody needs this pair
         if stored.sealed != successor.sealed:
-            log.error("another pair of tokens was stored first", action="grant_superseded", connection=successor.id)
+            connection = str(successor.id)
+            log.error("another pair of tokens was stored first", action="grant_superseded", connection=connection)
         return stored
+
+    def _forget(self, successor: Grant) -> None:
+        """Keep a pair in memory no longer; two turns may have been storing it, and a next one may have come."""
+        if self._not_stored.get(successor.id) is successor:
+            del self._not_stored[successor.id]
 
     async def _of_another(self, grant: Grant, *, refused_by_provider: bool = False) -> Grant:
         """Return the newer pair of another process; without one, count the refusal or wait for the other."""
@@ -214,7 +223,7 @@ class Grants:
         refusals = grant.refusals + 1
         wait = REFUSAL_PLAN[min(refusals, len(REFUSAL_PLAN)) - 1]
         counted = msgspec.structs.replace(grant, refusals=refusals, retry_at=self._clock.now() + wait)
-        log.warning("the provider refused a grant", action="grant_refused", connection=grant.id, refusals=refusals)
+        log.warning("the provider refused a grant", action="grant_refused", connection=str(grant.id), refusals=refusals)
         try:
             await self._connections.store_grant(counted)
         except Outdated as error:

@@ -27,6 +27,7 @@ from bg_ingest.errors import (
     ProviderUnavailable,
     StoreError,
     StoreUnavailable,
+    Unsealable,
 )
 from bg_ingest.ports import Clock, Page, Priority, Provider, Store
 from bg_ingest.services.grants import Grants
@@ -53,6 +54,7 @@ ENDINGS: dict[type[IngestError], Ending] = {
     ProviderMisbehaved: Ending.MISBEHAVED,
     ProviderForbidden: Ending.FORBIDDEN,
     StoreUnavailable: Ending.STORE_UNAVAILABLE,
+    Unsealable: Ending.UNSEALABLE,
     Fenced: Ending.FENCED,
 }
 
@@ -100,6 +102,8 @@ class Polling:
 
         Everything that is expected to happen becomes the outcome; a surprise escapes.
         """
+        if asked:
+            plan = Plan(self._clock.now(), plan.failures)  # due from now on, until one has succeeded
         connection = None
         try:
             connection, grant = await self._connections.with_grant(connection_id)
@@ -107,7 +111,7 @@ class Polling:
                 return Turn(Outcome(Ending.INACTIVE), None)
             look_at = plan.look_at or self.rhythm(connection).first_slot(connection.anchor)
             first = connection.newest_reading_at is None and connection.backfill is not None
-            if (asked or self._clock.now() >= look_at) and not first:
+            if self._clock.now() >= look_at and not first:
                 outcome, connection = await self._look(connection, grant, epoch)
                 look_at = self._next_look(connection)
             elif connection.backfill is not None:
@@ -143,13 +147,13 @@ class Polling:
         window = live_window(connection.watermark or now, now, overlap=self._defaults.overlap)
         after = msgspec.structs.replace(connection, epoch=epoch)
         if now - (connection.watermark or now) > longest:
-            recent = window.newest(longest)
             # a day further than need be: a sensor long silent costs one more call a day, not at each look
-            after = msgspec.structs.replace(
-                after,
-                backfill=window.before(recent.start + timedelta(days=1), joining=connection.backfill),
-                watermark=recent.start + timedelta(days=1),
-            )
+            reached = window.newest(longest).start + timedelta(days=1)
+            backfill = window.before(reached, joining=connection.backfill)
+            after = msgspec.structs.replace(after, backfill=backfill, watermark=reached)
+            # before anything is read: the commits of a long page move the watermark one by one
+            await self._connections.note(connection, after)
+            connection = after
         return await self._ask(connection, after, grant, window.newest(longest), Origin.LIVE)
 
     async def _read_past(

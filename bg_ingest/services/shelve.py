@@ -23,6 +23,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 MOST_SET_ASIDE = 200
 """Records kept per segment; beyond, a provider sends nothing but rubbish, and that is known by then."""
 
+MOST_BYTES = 1_500
+"""Kept of one record, three times what a sound one has: all of a segment's stay within one item of the store."""
+
 ByStart: TypeAlias = Mapping[datetime | None, Sequence[Unreadable]]
 
 
@@ -80,4 +83,6 @@ class Shelving:
 
     def _sealed(self, user: UserId, digest: bytes, record: Unreadable) -> SetAside:
         associated = msgspec.json.encode([self._table, user, "quarantine", digest.hex()])
-        return SetAside(record.reason, digest, self._sealer.seal(record.raw, associated), self._clock.now())
+        return SetAside(
+            record.reason, digest, self._sealer.seal(record.raw[:MOST_BYTES], associated), self._clock.now()
+        )

@@ -5,11 +5,11 @@ from datetime import datetime, timedelta
 import msgspec
 
 from bg_ingest.domain.commits import Step
-from bg_ingest.domain.connections import POLLED, Connection, Defaults, State, WorkerSettings
+from bg_ingest.domain.connections import POLLED, Connection, Defaults, State
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.schedule import next_poll
 from bg_ingest.domain.windows import Window
-from bg_ingest.errors import Fenced, NotPossible, StoreUnavailable, Unknown
+from bg_ingest.errors import Conflicted, Fenced, NotPossible, StoreUnavailable, Unknown
 from bg_ingest.ports import Clock, Hints, Store
 from bg_ingest.services.poll import Polling
 from bg_ingest.services.transition import Transition
@@ -67,14 +67,14 @@ class Steering:
         for _ in range(TRIES):
             before = await self._existing(connection)
             worker = msgspec.structs.replace(before.worker, **settings)
-            after = msgspec.structs.replace(before, worker=worker, state=_state(before.state, worker))
-            after = msgspec.structs.replace(after, backfill=self._wanted(before, after))
+            after = msgspec.structs.replace(before, worker=worker)
+            after = msgspec.structs.replace(_paused_or_not(after), backfill=self._wanted(before, after))
             try:
                 if after.state is not before.state:
                     await self._transition.commit(Step(before, after))
                 elif after != before:
                     await self._connections.note(before, after)
-            except Fenced:  # a poll moved it between our read and write
+            except (Fenced, Conflicted):  # a poll moved it between our read and write, or is about to
                 continue
             self._hints.look(connection)
             return self._status(after)
@@ -109,14 +109,20 @@ class Steering:
         return found
 
     def _wanted(self, before: Connection, after: Connection) -> Window | None:
-        """Return what is left to read of the past when more or less of it is wanted."""
+        """Return what is left to read when more or less of the past is wanted.
+
+        What was missed since the connect, in a long silence, is not of that past: it stays.
+        """
         was, wanted = self._defaults.wanted_past(before), self._defaults.wanted_past(after)
-        if wanted == was:
+        if wanted == was or before.available is None:
             return before.backfill
+        left, connected = before.backfill, before.available.end
+        missed = left.since(connected) if left else None
         if wanted is None:
-            return None
-        unread_until = before.backfill.end if before.backfill else (was.start if was else wanted.end)
-        return wanted.before(unread_until)
+            return missed
+        past = left.before(connected) if left else None
+        unread_until = past.end if past else (was.start if was else wanted.end)
+        return wanted.before(unread_until, joining=missed)
 
     def _status(self, connection: Connection) -> Status:
         wanted, left = self._defaults.wanted_past(connection), connection.backfill
@@ -131,10 +137,14 @@ class Steering:
         )
 
 
-def _state(state: State, worker: WorkerSettings) -> State:
-    if state is State.ACTIVE and worker.paused:
-        return State.PAUSED
-    return State.ACTIVE if state is State.PAUSED and not worker.paused else state
+def _paused_or_not(connection: Connection) -> Connection:
+    """Return it in the state that its settings ask for; where it cannot be polled anyway, they wait."""
+    paused = connection.worker.paused
+    if paused and connection.state in POLLED:
+        return msgspec.structs.replace(connection, state=State.PAUSED, reason=None)
+    if connection.state is State.PAUSED and not paused:
+        return msgspec.structs.replace(connection, state=State.ACTIVE)
+    return connection
 
 
 def _remedy(state: State) -> str:

@@ -44,7 +44,6 @@ class Transition:
             except Outdated:
                 continue
             self._hints.told(commit.changes)
-            self._hints.look(step.after.id)
             return
         raise StoreUnavailable("too many writers at once")
 

@@ -16,7 +16,7 @@ from tests.contracts.values import ACME, USER, altered, connect, connection, gra
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting import Counting
 
-LATER = NOON + timedelta(minutes=15)
+LATER, DAY = NOON + timedelta(minutes=15), timedelta(days=1)
 
 EVERYTHING = connection(
     reason="because",
@@ -81,6 +81,15 @@ async def test_what_changed_elsewhere_is_kept(store: Store) -> None:
     await store.connections.note(active, altered(active, worker=WorkerSettings(300)))
     await store.connections.note(active, altered(active, watermark=LATER))
     assert await store.connections.get(ACME) == altered(active, worker=WorkerSettings(300), watermark=LATER)
+
+
+async def test_two_who_each_move_an_end_of_the_backfill_do_not_both_succeed(store: Store) -> None:
+    """Together they would leave a window that ends before it starts: no connection to be read ever again."""
+    window = Window(NOON - 90 * DAY, NOON - 30 * DAY)
+    before = await connect(store, connection(backfill=window))
+    await store.connections.note(before, altered(before, backfill=Window(window.start, NOON - 60 * DAY)))
+    with pytest.raises(Fenced):
+        await store.connections.note(before, altered(before, backfill=Window(NOON - 45 * DAY, window.end)))
 
 
 @pytest.mark.parametrize("change", [{"state": State.PAUSED}, {"generation": "second"}])

@@ -22,13 +22,13 @@ def test_an_empty_window_is_no_window() -> None:
         Window(NOW, NOW)
 
 
-@given(st.integers(1, 4000), st.integers(1, 700))
-def test_the_parts_of_a_split_cover_it_without_a_seam(hours: int, longest: int) -> None:
-    window = Window(NOW - hours * HOUR, NOW)
-    parts = list(window.split(longest * HOUR))
+@given(st.integers(1, 400), st.integers(-500, 500))
+def test_what_lies_before_an_instant_and_since_it_is_the_whole(hours: int, instant: int) -> None:
+    window, at = Window(NOW - hours * HOUR, NOW), NOW + instant * HOUR
+    before, since = window.before(at), window.since(at)
+    parts = [part for part in (before, since) if part]
     assert [parts[0].start, parts[-1].end] == [window.start, window.end]
-    assert all(earlier.end == later.start for earlier, later in pairwise(parts))
-    assert max(part.length for part in parts) <= longest * HOUR
+    assert all(earlier.end == later.start == at for earlier, later in pairwise(parts))
 
 
 @given(st.integers(1, 4000), st.integers(1, 700))

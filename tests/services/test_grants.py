@@ -7,7 +7,7 @@ import pytest
 from bg_ingest.domain.connections import State
 from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_PLAN
 from bg_ingest.domain.outcomes import Ending
-from bg_ingest.errors import Fenced, GrantBusy, Outdated, StoreUnavailable, Unsealable
+from bg_ingest.errors import Conflicted, Fenced, GrantBusy, Outdated, StoreError, StoreUnavailable, Unsealable
 from bg_ingest.services.grants import Grants
 from bg_ingest.simulator.faults import Failed, Fault, ReplyLost, Reset, Slow, Throttled
 from tests.fakes.faults import Fault as StoreFault
@@ -282,3 +282,30 @@ async def test_a_store_that_is_away_is_an_outcome(home: Home) -> None:
     turn = await home.turn()
     assert turn.outcome.ending is Ending.STORE_UNAVAILABLE
     assert turn.due == home.house.clock.now() + timedelta(seconds=2)
+
+
+async def test_case_7_a_pair_that_two_turns_store_at_once_is_stored_once(home: Home) -> None:
+    await home.until_expired()
+    grants, working = home.services.grants, home.services.store.connections
+    grants._connections = Faulty(working, lambda n: StoreFault.BEFORE if n <= 8 else None, only={"store_grant"})
+    connection, before = await home.connection(), await home.grant()
+    got: list[int] = []
+
+    async def renew() -> None:
+        got.append((await grants.renewed(connection, before)).version)
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(renew)
+        await anyio.sleep(1)
+        group.start_soon(renew)
+    assert got == [before.version + 1] * 2
+    assert home.rotations == 1
+
+
+@pytest.mark.parametrize("error", [Conflicted, StoreError])
+async def test_case_7_a_pair_is_stored_whatever_the_store_says_at_first(home: Home, error: type[StoreError]) -> None:
+    await home.until_expired()
+    broken = Faulty(home.services.store.connections, at(1, StoreFault.BEFORE), error=error, only={"store_grant"})
+    home.services.grants._connections = broken
+    assert (await home.turn()).outcome.ending is Ending.READ
+    assert home.rotations == 1

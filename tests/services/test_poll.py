@@ -4,12 +4,14 @@ import anyio
 import msgspec
 import pytest
 
+from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.events import ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.outcomes import Ending
-from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.ports import Pending
 from bg_ingest.services.poll import FORBIDDEN_WAIT, Plan
+from bg_ingest.services.shelve import MOST_SET_ASIDE, Shelving
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import (
     Damaged,
@@ -300,3 +302,63 @@ async def test_a_cadence_of_one_minute_is_learned_and_polled_by() -> None:
         assert (await home.connection()).cadence_seconds == 60
         turn = await home.due_turn(await home.turn())
         assert turn.outcome.recorded == 2
+
+
+async def test_a_catch_up_that_is_cut_off_leaves_nothing_unread() -> None:
+    """After a silence longer than a window, the watermark rises only together with the note of what is before it."""
+    broken: list[Faulty] = []
+
+    def breaking(table: object) -> Faulty:
+        broken.append(Faulty(table, lambda _: None, only={"transact"}))
+        return broken[0]
+
+    async with house(defaults=Defaults(backfill_days=1), around=breaking) as opened:
+        home = Home(opened)
+        await home.connect()
+        await anyio.sleep((40 * DAY).total_seconds())
+        second = broken[0].calls + 2
+        broken[0]._plan = lambda call: StoreFault.BEFORE if call == second else None
+        turn = await home.turn()
+        assert turn.outcome.ending is Ending.STORE_UNAVAILABLE
+        home.plan = Plan()  # the next process knows nothing of it
+        await home.due_turn(turn)
+        await home.read_past()
+        stored = await home.measured()
+        assert stored == opened.truth("SandboxUser1", START - DAY, opened.clock.now())[-len(stored) :]
+        assert len(stored) > 40 * 280
+
+
+async def test_a_look_that_was_asked_for_and_failed_is_tried_again_soon(home: Home) -> None:
+    await home.due_turn(await home.turn())
+    await anyio.sleep(400)
+    home.house.simulator.add_fault(Failed(endpoint="egvs", count=1))
+    turn = await home.turn(asked=True)
+    assert turn.outcome.ending is Ending.UNAVAILABLE
+    assert (await home.due_turn(turn)).outcome.ending is Ending.READ
+
+
+async def test_a_connection_that_is_forbidden_and_allowed_in_turns_is_not_looked_at_in_a_hurry(home: Home) -> None:
+    simulator = home.house.simulator
+    async with home.house.running():
+        await anyio.sleep(60)
+        before = sum(simulator.calls.values())
+        for _ in range(20):
+            simulator.add_fault(Failed(endpoint="egvs", status=403, count=1))
+            home.house.workers.look(ADA)
+            await anyio.sleep(1)
+        assert sum(simulator.calls.values()) - before <= 2 * 20
+
+
+async def test_a_grant_that_cannot_be_opened_says_so(home: Home) -> None:
+    home.services.grants._sealer = KeyRing([bytes([1] * 32)])
+    await anyio.sleep(1200)
+    assert (await home.turn()).outcome.ending is Ending.UNSEALABLE
+
+
+async def test_records_of_any_size_are_set_aside_within_what_an_item_may_hold(home: Home) -> None:
+    """DynamoDB's 400 KB: beyond it nothing of the page could ever be stored."""
+    huge = tuple(Unreadable("not_a_record", b"%d" % number * 5_000, START) for number in range(300))
+    shelving = Shelving(home.services.store.readings, KeyRing([bytes(32)]), home.services.clock, "test")
+    assert await shelving.keep(await home.connection(), huge) == MOST_SET_ASIDE
+    shelves = await home.services.store.readings.shelves(ADA.user, [START])
+    assert sum(len(each.sealed) for each in shelves[START].records) < 390_000

@@ -7,6 +7,8 @@ from bg_ingest.domain.connections import State
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.outcomes import Ending
 from bg_ingest.errors import NotPossible, Unknown
+from bg_ingest.simulator.faults import Failed
+from tests.fakes.faults import Conflicting
 from tests.home import ADA, Home
 from tests.house import PROVIDER, START
 
@@ -104,3 +106,49 @@ async def test_a_look_now_is_refused_with_the_remedy_while_paused(home: Home) ->
     await home.services.steering.change(ADA, paused=True)
     with pytest.raises(NotPossible, match="set paused to false"):
         await home.services.steering.poll_now(ADA)
+
+
+@pytest.mark.parametrize("days", [0, 5, 10])
+async def test_another_wish_for_the_past_forgets_nothing_that_came_since_the_connect(home: Home, days: int) -> None:
+    await anyio.sleep(40 * DAY.total_seconds())
+    await home.turn()
+    assert (await home.connection()).backfill is not None, "what was missed in the silence"
+    await home.services.steering.change(ADA, backfill_days=days)
+    await home.read_past()
+    stored = await home.measured()
+    assert stored == home.house.truth("SandboxUser1", START - 11 * DAY, home.house.clock.now())[-len(stored) :]
+    assert len(stored) > 39 * 280
+
+
+async def test_a_wish_for_less_past_during_a_turn_leaves_a_connection_that_can_be_read(home: Home) -> None:
+    await home.services.steering.change(ADA, backfill_days=90)
+    readings = home.services.store.readings
+    known = readings.known
+
+    async def meanwhile(*given: object) -> object:
+        readings.known = known  # type: ignore[method-assign]
+        await home.services.steering.change(ADA, backfill_days=20)
+        return await known(*given)  # type: ignore[arg-type]
+
+    readings.known = meanwhile  # type: ignore[method-assign, assignment]
+    await home.turn()
+    await home.read_past()
+    assert (await home.services.steering.status(ADA)).backfill_done == 1
+
+
+async def test_a_forbidden_connection_that_is_paused_stays_so_once_it_is_allowed_again(home: Home) -> None:
+    number = home.house.simulator.add_fault(Failed(endpoint="egvs", status=403))
+    await home.turn(asked=True)
+    assert (await home.connection()).state is State.PROVIDER_FORBIDDEN
+    await home.services.steering.change(ADA, paused=True)
+    connection = await home.connection()
+    assert (connection.state, connection.reason) == (State.PAUSED, None)
+    home.house.simulator.faults.remove(number)
+    assert (await home.turn(asked=True)).outcome.ending is Ending.INACTIVE
+    await home.services.steering.change(ADA, paused=False)
+    assert (await home.turn(asked=True)).outcome.ending in {Ending.READ, Ending.NOTHING_NEW}
+
+
+async def test_a_change_of_settings_survives_another_transaction_on_the_connection(home: Home) -> None:
+    home.services.steering._connections = Conflicting(home.services.store.connections, 1)
+    assert (await home.services.steering.change(ADA, poll_interval_seconds=300)).poll_interval_seconds == 300

@@ -3,6 +3,7 @@ from contextlib import aclosing
 from datetime import timedelta
 
 import anyio
+import msgspec
 import pytest
 
 from bg_ingest.domain.ids import ConnectionId
@@ -59,3 +60,12 @@ async def test_rounds_begin_after_the_start_and_come_daily(home: Home, refresher
         await anyio.sleep(50 * DAY)
         group.cancel_scope.cancel()
     assert home.rotations == 2
+
+
+async def test_a_grant_that_cannot_be_opened_costs_nobody_else_theirs(home: Home, refresher: Refresher) -> None:
+    await home.house.connect("ben", "SandboxUser2")
+    grant = await home.grant()
+    altered = msgspec.structs.replace(grant, version=grant.version + 1, sealed=b"not sealed by us")
+    await home.services.store.connections.store_grant(altered)
+    await anyio.sleep(21 * DAY)
+    assert await refresher.round() == 1

@@ -2,6 +2,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+from structlog.testing import capture_logs
 
 from bg_ingest.adapters.sqlite import open_store
 from bg_ingest.domain.commits import told
@@ -151,3 +152,42 @@ async def test_a_drain_tells_what_waits_and_ends() -> None:
         await told.relay.drain()
         assert told.broker.told == ["ada/1"]
         assert await told.waiting() == 0
+
+
+async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> None:
+    async with telling() as told:
+        told.broker.down = True
+        await told.commit(ADA)
+        failures = []
+        for _ in range(300):
+            await anyio.sleep(1)
+            failures.append(told.relay.failures)
+        assert min(failures) > 0, "an outbox with nothing to tell proves no broker"
+        assert failures == sorted(failures)
+        told.broker.down = False
+        await anyio.sleep(9)
+        assert told.broker.told == ["ada/1"]
+        assert told.relay.failures == 0
+
+
+async def test_a_store_that_is_back_is_seen_even_if_there_is_nothing_to_tell() -> None:
+    async with telling() as told:
+        told.relay._relay = Relay(Faulty(told.store.outbox, at(1, Fault.BEFORE), only={"pending"}), told.broker)
+        await anyio.sleep(0.5)
+        assert told.relay.failures == 1
+        await anyio.sleep(9)
+        assert told.relay.failures == 0
+
+
+async def test_refused_events_are_logged_once_when_it_begins_and_once_when_it_is_over() -> None:
+    async with telling() as told:
+        users = [UserId(f"u{number}") for number in range(5)]
+        told.broker.refuses = {f"{user}/1" for user in users}
+        with capture_logs() as lines:
+            for user in users:
+                await told.commit(user)
+            await anyio.sleep(121)
+            told.broker.refuses = set()
+            await anyio.sleep(121)
+        edges = [line["action"] for line in lines if line["action"].startswith("events_")]
+        assert edges == ["events_refused", "events_accepted"]

@@ -173,3 +173,26 @@ async def test_a_quiet_scheduler_is_drained_at_once() -> None:
         began = anyio.current_time()
         await scheduler.drain()
         assert anyio.current_time() == began
+
+
+async def test_a_clock_that_is_set_back_by_hours_keeps_nobody_waiting_for_hours() -> None:
+    async with scheduling() as (scheduler, polls):
+        scheduler.ask(ADA, epoch=7)
+        await anyio.sleep(45)
+        polls.clock.skip(timedelta(hours=-3))
+        before = len(polls.taken)
+        await anyio.sleep(120)
+        assert len(polls.taken) - before in (2, 3)
+
+
+async def test_a_look_that_was_asked_for_and_crashed_is_still_asked_for() -> None:
+    async def crash() -> None:
+        raise ZeroDivisionError
+
+    async with scheduling() as (scheduler, polls):
+        polls.does[ADA] = crash
+        scheduler.ask(ADA, epoch=7)
+        await anyio.sleep(1)
+        del polls.does[ADA]
+        await anyio.sleep(5)
+        assert polls.taken == [(0, ADA, True), (5, ADA, True)]

@@ -48,6 +48,8 @@ def _connection(step: Step) -> Write:
         return _unchanged(key, step.before)
     changed, removed = difference(before, after)
     held = dict.fromkeys(("state", "generation", *changed, *removed))
+    if step.before.backfill != step.after.backfill:  # of two who each move an end, one would leave no window
+        held |= dict.fromkeys(("backfill_from", "backfill_until"))
     conditions = (Exists(), OURS, AtMost("epoch", step.after.epoch), *(as_read(before, name) for name in held))
     return Update(key, changed | {"v": VERSION}, removed, conditions)
 

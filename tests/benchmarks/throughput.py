@@ -1,0 +1,230 @@
+"""How many webhooks and events a second, and what processor time they take; medians of some runs.
+
+    python -m tests.benchmarks.throughput [--runs 3]
+
+The service is ``bg-ingest run``; ministack, RabbitMQ and the senders are beside it on the same machine, so the wall
+clock's figures are theirs too. What is the service's own is its processor time.
+"""
+
+import os
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from statistics import median, quantiles
+
+import anyio
+import httpx
+import msgspec
+import rich_click as click
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
+from bg_ingest.domain.events import Change, ReadingsRecorded, cloud_event
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.readings import Origin, Recorded
+from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.wiring import SOURCE
+from tests.benchmarks.processor import seconds_used
+from tests.benchmarks.senders import Senders, send
+from tests.chaos.people import connect, crowd
+from tests.chaos.processes import Process, free_port, pointing_at, service_settings, simulator, until, workplace
+from tests.chaos.real_parts import QUEUE, TABLE, RealParts, real_parts
+from tests.chaos.report import Report
+from tests.contracts.values import reading
+from tests.integration.listener import channel_to
+from tests.integration.servers import REGION
+from tests.sender import SECRET
+
+USERS, OF_EACH = 32, 50
+"""Webhooks under way at once, and how many one after the other."""
+
+EVENTS, IN_FLIGHT = 10_000, 32
+"""For the publisher alone."""
+
+CALM, CALM_PAUSE = 100, 0.1
+"""Webhooks one at a time, and seconds between them: latency without a queue before it."""
+
+
+class Pushed(msgspec.Struct, frozen=True):
+    """One run of webhooks."""
+
+    per_second: float
+    answered_ms: float
+    processor_ms: float
+    busy: float
+    """Of one core, by the worker."""
+    events_per_second: float
+    """From the first webhook sent until the last event was in the queue."""
+    behind: float
+    """Seconds between the last 202 and the last event in the queue."""
+
+
+class Published(msgspec.Struct, frozen=True):
+    """One run of the publisher alone."""
+
+    per_second: float
+    processor_ms: float
+    size: int
+
+
+@click.command()
+@click.option("--runs", default=3, show_default=True)
+def main(runs: int) -> None:
+    """Webhooks and events per second on ministack and RabbitMQ."""
+    report = Report(f"Webhooks of one reading, medians of {runs} runs")
+    options = SimulatorOptions(users=USERS)
+    with workplace("throughput") as place, real_parts(place) as parts, simulator(place, options) as simulated:
+        until(lambda: _listens(simulated), 30, "the simulator")
+        _tell_alone(report, [anyio.run(_publish, parts.node.vhost(f"alone-{run}")) for run in range(runs)])
+        settings = _settings(place, parts) | pointing_at(simulated, options)
+        with _started(place, settings, "bg_ingest.cli", "run") as service:
+            senders = _people(service, parts)
+            found = [anyio.run(_push, service, parts, senders) for _ in range(runs)]
+            _tell(report, found)
+            service.stop()
+        waited = place / "waited"
+        with _started(place, settings, "tests.benchmarks.confirming", str(waited)) as service:
+            calm = [_latencies(waited, lambda: _calmly(service, senders)) for _ in range(runs)]
+            full = [_latencies(waited, lambda: anyio.run(_push, service, parts, senders)) for _ in range(runs)]
+        for name, each in (("one at a time", calm), (f"{USERS} at once", full)):
+            report.figure(f"recorded to confirmed, {name}: median ms", _median([median(one) for one in each]))
+            within = [quantiles(one, n=20)[18] for one in each]
+            report.figure(f"recorded to confirmed, {name}: 95 % within ms", _median(within))
+        report.show()
+
+
+def _tell_alone(report: Report, found: Sequence[Published]) -> None:
+    report.figure("load of the last minute on so many cores", f"{os.getloadavg()[0]:.1f} on {os.cpu_count()}")
+    name = f"publisher alone, {IN_FLIGHT} in flight, events of {found[0].size:,} bytes"
+    report.figure(f"{name}: confirmed/s", _median([each.per_second for each in found], "{:,.0f}"))
+    report.figure("its processor per event, ms", _median([each.processor_ms for each in found], "{:.2f}"))
+
+
+def _tell(report: Report, found: Sequence[Pushed]) -> None:
+    report.figure(f"webhooks stored/s, {USERS} at once", _median([each.per_second for each in found]))
+    report.figure("202 after ms (median)", _median([each.answered_ms for each in found]))
+    processor = _median([each.processor_ms for each in found], "{:.2f}")
+    report.figure("processor of the service per webhook stored and told, ms", processor)
+    report.figure("of one core, % busy meanwhile", _median([100 * each.busy for each in found], "{:.0f}"))
+    report.figure("events confirmed/s, end to end", _median([each.events_per_second for each in found]))
+    report.figure("last event confirmed after the last 202, s", _median([each.behind for each in found], "{:.2f}"))
+
+
+def _median(figures: Sequence[float], form: str = "{:,.1f}") -> str:
+    return form.format(median(figures)) + "  (" + ", ".join(form.format(each) for each in figures) + ")"
+
+
+def _settings(place: Path, parts: RealParts) -> dict[str, str]:
+    return {
+        "DYNAMODB_ENDPOINT": f"http://127.0.0.1:{parts.dynamodb.port}",
+        "DYNAMODB_TABLE": TABLE,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "RABBITMQ_URL": parts.url,
+        "RABBITMQ_QUEUE": QUEUE,
+        "WEBHOOK_SIGNING_SECRETS": SECRET,
+        "BACKFILL_DAYS": "0",
+    }
+
+
+@contextmanager
+def _started(place: Path, settings: dict[str, str], module: str, *arguments: str) -> Iterator[Process]:
+    port = free_port()
+    own = service_settings(place, port) | settings
+    with Process(place, "service", module, *arguments, port=port, **own) as service:
+        service.get_ready()
+        yield service
+
+
+def _listens(process: Process) -> bool:
+    try:
+        httpx.get(process.url)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def _people(service: Process, parts: RealParts) -> Senders:
+    """Connect all, and pause them: nothing but webhooks goes on."""
+    people = crowd(USERS)
+    for person in people:
+        assert connect(service, person), person
+        path = f"{service.url}/api/users/{person.user}/connections/dexcom/worker"
+        httpx.patch(path, json={"paused": True}).raise_for_status()
+    until(lambda: parts.waiting() == 0, 60, "the connects to be told")
+    stored = parts.after_kill(people)
+    accounts = {person: stored[person.user].connection.provider_account or "" for person in people}
+    return Senders(accounts, SystemClock().now().replace(microsecond=0) - timedelta(days=3))
+
+
+async def _push(service: Process, parts: RealParts, senders: Senders) -> Pushed:
+    """Send to all users at once, and wait until the queue has all of it."""
+    made = senders.make(OF_EACH)
+    count = USERS * OF_EACH
+    async with channel_to(parts.url) as channel:
+
+        async def told() -> int:
+            return (await channel.queue_declare(QUEUE, passive=True)).message_count or 0
+
+        before, used, began = await told(), seconds_used(service.worker), time.monotonic()
+        taken = await send(service, made)
+        stored = time.monotonic()
+        with anyio.fail_after(120):
+            while await told() < before + count:  # noqa: ASYNC110 - what is waited for is in other processes
+                await anyio.sleep(0.01)
+        ended = time.monotonic()
+    await anyio.sleep(1)  # the last are settled
+    used = seconds_used(service.worker) - used
+    return Pushed(
+        count / (stored - began),
+        1000 * median(taken),
+        1000 * used / count,
+        used / (ended - began),
+        count / (ended - began),
+        ended - stored,
+    )
+
+
+def _calmly(service: Process, senders: Senders) -> None:
+    """Send one webhook at a time."""
+    of_all = [each for some in senders.make(-(-CALM // USERS)) for each in some]
+    anyio.run(partial(send, service, [of_all[:CALM]], pause=CALM_PAUSE))
+    time.sleep(1)  # the last is told
+
+
+def _latencies(file: Path, push: Callable[[], object]) -> list[float]:
+    """Return the milliseconds that the events of the body waited."""
+    before = len(file.read_text().splitlines()) if file.exists() else 0
+    push()
+    return [1000 * float(line) for line in file.read_text().splitlines()[before:]]
+
+
+async def _publish(url: str) -> Published:
+    """Have events of three readings each confirmed, with nothing else going on in this process."""
+    publisher = RabbitPublisher(url, SOURCE, queue="alone")
+    at = SystemClock().now()
+    what = ReadingsRecorded("dexcom", Origin.LIVE, tuple(Recorded(reading(number), at, 1) for number in range(3)))
+    changes = [Change(UserId("ada"), number, at, what) for number in range(1, EVENTS + 1)]
+    left = iter(changes)
+
+    async def tell() -> None:
+        for each in left:
+            assert await publisher.publish(each)
+
+    async with anyio.create_task_group() as connected:
+        await connected.start(publisher)
+        began, used = time.monotonic(), time.process_time()
+        async with anyio.create_task_group() as group:
+            for _ in range(IN_FLIGHT):
+                group.start_soon(tell)
+        seconds, used = time.monotonic() - began, time.process_time() - used
+        connected.cancel_scope.cancel()
+    return Published(EVENTS / seconds, 1000 * used / EVENTS, len(cloud_event(changes[0], SOURCE)))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,277 @@
+"""Take the broker, the store and the provider away, one after the other, while polls, webhooks and reads go on.
+
+    python -m tests.chaos.outages [--seed N] [--seconds 20]
+
+Each is stopped and started again, and answers errors for a while. Exit code 1 when something is lost, does not recover
+by itself, is refused though it could be served, or is logged more often than once a break and once a recovery.
+"""
+
+import random
+import signal
+import threading
+import time
+from collections import Counter, defaultdict
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import httpx
+import msgspec
+import rich_click as click
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.adapters.local.publisher import Event
+from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.wire import user_id
+from tests.chaos.gate import Gate, gate_to
+from tests.chaos.kills import DELAY, SHOWN
+from tests.chaos.people import Person, connect, crowd, poll_now, status
+from tests.chaos.processes import Process, WaitedInVain, answers, free_port, pointing_at, until, workplace
+from tests.chaos.pushing import LONG_BEFORE, Sender
+from tests.chaos.real_parts import RealParts, judge_ends, real_parts
+from tests.chaos.rebuilt import judge_pushed, judge_series, judge_truth, served, written
+from tests.chaos.report import Report, console
+from tests.chaos.verdict import judge_told
+
+RECOVERS_WITHIN = 75.0
+"""Seconds: what the broker refused is told again after a minute."""
+
+EDGES = {
+    "turn_failed": "turn_recovered",
+    "relay_stopped": "relay_recovered",
+    "actor_crashed": "actor_recovered",
+    "events_refused": "events_accepted",
+}
+
+
+class Reader:
+    """Asks for everybody's latest reading, twice a second, and notes the answers by what was away at the time."""
+
+    def __init__(self, service: Process, people: Sequence[Person]) -> None:
+        self.phase = "calm"
+        self.answers: dict[str, Counter[str]] = defaultdict(Counter)
+        self.slowest: dict[str, float] = defaultdict(float)
+        self._service = service
+        self._people = people
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._read, daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        self._stopped.set()
+        self._thread.join(30)
+
+    def _read(self) -> None:
+        with httpx.Client(timeout=30, trust_env=False) as client:
+            while not self._stopped.wait(0.5):
+                phase, began = self.phase, time.monotonic()
+                person = random.choice(self._people)
+                try:
+                    answer = client.get(f"{self._service.url}/api/bg/{person.user}/latest")
+                    told = (
+                        "" if answer.status_code != 503 or "retry-after" in answer.headers else " without Retry-After"
+                    )
+                    said = f"{answer.status_code}{told}"
+                except httpx.TransportError:
+                    said = "none"
+                self.answers[phase][said] += 1
+                self.slowest[phase] = max(self.slowest[phase], time.monotonic() - began)
+
+
+class Outages:
+    """The service, what it needs, and what goes on meanwhile."""
+
+    def __init__(self, place: Path, parts: RealParts, gate: Gate, *, seed: int, people: int) -> None:
+        options = SimulatorOptions(seed=seed)
+        port = free_port()
+        journal = str(place / "simulator.jsonl")
+        asked = ["--port", str(port), "--seed", str(seed), "--cadence", "1", "--delay", str(DELAY)]
+        asked += ["--journal", journal]
+        self.parts, self.gate = parts, gate
+        self.simulated = Process(place, "simulator", "bg_ingest.cli", "simulator", *asked, port=port)
+        settings = pointing_at(self.simulated, options) | {"BACKFILL_DAYS": "2", "POLL_INTERVAL_SECONDS": "60"}
+        self.service = parts.service(gate.port, **settings)
+        self.people = crowd(people)
+        accounts = {each: user_id(seed, options.client_id, each.login) for each in self.people}
+        self.sender = Sender(self.service, accounts, seed=seed, every=1.5)
+        self.reader = Reader(self.service, self.people)
+        self.told: list[Event] = []
+
+    @contextmanager
+    def away(self, what: str, report: Report) -> Iterator[None]:
+        """Note what the log says from now until all works again."""
+        before = len(self.said())
+        self.reader.phase = what
+        console.print(what)
+        yield
+        began = time.monotonic()
+        try:
+            until(lambda: self._works(before), RECOVERS_WITHIN, f"recovery after: {what}", every=0.2)
+        except WaitedInVain as waited:
+            report.wrong(str(waited))
+        self.reader.phase = "calm"
+        lines = Counter(action for action, *_ in self.said()[before:])
+        report.figure(what, f"{dict(lines)}; worked again after {time.monotonic() - began:.0f} s")
+
+    def _works(self, before: int) -> bool:
+        """Whether all edges since then are closed, nothing is degraded, and the newest webhooks get through."""
+        lines = Counter(action for action, *_ in self.said()[before:])
+        closed = all(lines[broken] == lines[again] for broken, again in EDGES.items())
+        return closed and httpx.get(f"{self.service.url}/health/ready", timeout=30).json() == {"status": "ready"}
+
+    def said(self) -> list[tuple[str, str, str]]:
+        """Return what the log tells of edges, and everything else of warnings and above: action, of what, level."""
+        found = []
+        for line in self.service.said.read_text().splitlines():
+            if not line.startswith("{"):
+                continue
+            fields = msgspec.json.decode(line, type=dict[str, object])
+            action, level = str(fields.get("action")), str(fields.get("level"))
+            of_whom = str(fields.get("connection") or fields.get("actor") or "")
+            if action in EDGES or action in EDGES.values() or level in {"warning", "error", "critical"}:
+                found.append((action, of_whom, level))
+        return found
+
+    def fault(self, **fault: object) -> None:
+        httpx.post(f"{self.simulated.url}/admin/faults", json=fault, timeout=10).raise_for_status()
+
+
+def broker_outages(run: Outages, report: Report, seconds: float) -> None:
+    node = run.parts.node
+    with run.away("broker stopped", report):
+        node.server.stop()
+        time.sleep(seconds)
+        node.server.start()
+    run.told += run.parts.told()
+    with run.away("broker refuses events", report):
+        node.limit_queues("chaos", most=1)
+        time.sleep(seconds)
+        node.api.delete("/policies/chaos/limit").raise_for_status()
+
+
+def provider_outages(run: Outages, report: Report, seconds: float) -> None:
+    with run.away("provider killed", report):
+        run.simulated.kill()
+        for each in run.people:
+            poll_now(run.service, each)
+        time.sleep(seconds)
+        run.simulated.start()
+        until(lambda: answers(run.simulated, "/admin/state"), 20, "the simulator")
+    with run.away("provider answers 503", report):
+        run.fault(kind="failed", status=503)
+        for each in run.people:
+            poll_now(run.service, each)
+        time.sleep(seconds)
+        httpx.delete(f"{run.simulated.url}/admin/faults", timeout=10).raise_for_status()
+
+
+def store_outages(run: Outages, report: Report, seconds: float) -> None:
+    with run.away("store stopped", report):
+        run.gate.turn("breaking")  # ministack forgets what comes while it stops
+        time.sleep(1)
+        run.parts.dynamodb.stop(signal.SIGTERM)
+        time.sleep(seconds)
+        run.parts.dynamodb.start()
+        run.gate.turn("open")
+    with run.away("store silent", report):
+        run.gate.turn("silent")
+        time.sleep(seconds)
+        run.gate.turn("open")
+    with run.away("store answers 500", report):
+        run.gate.turn("failing")
+        time.sleep(seconds)
+        run.gate.turn("open")
+
+
+@click.command()
+@click.option("--seed", type=int, default=None, help="Of people and readings; drawn when not given.")
+@click.option("--people", default=6, show_default=True)
+@click.option("--seconds", default=20.0, show_default=True, help="How long each outage lasts.")
+def main(seed: int | None, people: int, seconds: float) -> None:
+    """Take everything away for a while; compare what came of it with the truth."""
+    seed = random.randrange(1_000_000) if seed is None else seed
+    console.print(f"seed {seed}, {people} people, {seconds:g} s each")
+    began = time.monotonic()
+    report = Report(f"Outages of the real parts (seed {seed})")
+    with workplace("outages") as place:
+        with real_parts(place) as parts, gate_to(parts.dynamodb.port) as gate:
+            run = Outages(place, parts, gate, seed=seed, people=people)
+            with run.simulated, run.service:
+                go_through(run, report, seconds)
+                judge(report, run, place)
+        report.figure("minutes", round((time.monotonic() - began) / 60, 1))
+        report.show()
+
+
+def go_through(run: Outages, report: Report, seconds: float) -> None:
+    until(lambda: answers(run.simulated, "/admin/state"), 30, "the simulator")
+    run.service.get_ready()
+    for each in run.people:
+        connect(run.service, each)
+    until(lambda: all(status(run.service, each)["backfill_done"] == 1 for each in run.people), 60, "the past")
+    run.sender.start(lambda: run.people)
+    run.reader.start()
+    broker_outages(run, report, seconds)
+    provider_outages(run, report, seconds)
+    store_outages(run, report, seconds)
+
+
+def judge(report: Report, run: Outages, place: Path) -> None:
+    unanswered = run.sender.finish(60)
+    run.reader.stop()
+    now = SystemClock().now().replace(microsecond=0)
+    end = now - SHOWN
+    for each in run.people:
+        poll_now(run.service, each)
+    time.sleep(10)  # a look takes moments, and so does telling
+    report.check("webhooks without a 202 at the end", unanswered, holds=not unanswered, wanted="0")
+    again = sum(each.tries > 1 for each in run.sender.accepted)
+    report.figure("webhooks; sent more than once", f"{len(run.sender.accepted):,}; {again:,}")
+    report.figure("answers to webhooks", dict(run.sender.answers))
+    odd = len(run.sender.odd)
+    report.check("webhooks answered otherwise than 202 or 503", odd, holds=not odd, wanted="0")
+    report.figure("slowest webhook, s", round(run.sender.slowest, 1))
+    judge_reads(report, run.reader)
+    judge_truth(
+        report,
+        run.service,
+        run.simulated,
+        run.people,
+        (now - timedelta(days=1), end),
+    )
+    judge_pushed(report, run.service, run.sender.readings, run.sender.since, now - LONG_BEFORE / 2)
+    shown = {each: served(run.service, each) for each in run.people}
+    code, _ = run.service.stop()
+    report.check("exit code at the end", code, holds=code == 0, wanted="0")
+    run.told += run.parts.told()
+    judge_told(report, written(run.told, place / "told"), judge_ends(report, run.parts, run.people))
+    judge_series(report, run.told, shown)
+    judge_edges(report, run.said())
+
+
+def judge_reads(report: Report, reader: Reader) -> None:
+    for phase, counts in reader.answers.items():
+        may = {"200", "503"} if phase.startswith("store") else {"200"}
+        name = f"reads: {phase} (slowest {reader.slowest[phase]:.1f} s)"
+        report.check(name, dict(counts), holds=counts.keys() <= may, wanted=" or ".join(sorted(may)))
+
+
+def judge_edges(report: Report, said: Sequence[tuple[str, str, str]]) -> None:
+    """Check that of each thing the log says by turns that it broke and that it works again."""
+    for broken, again in EDGES.items():
+        by_whom: dict[str, list[str]] = defaultdict(list)
+        for action, of_whom, _ in said:
+            if action in (broken, again):
+                by_whom[of_whom].append(action)
+        by_turns = all(some == [broken, again] * (len(some) // 2) for some in by_whom.values())
+        counts = Counter(action for some in by_whom.values() for action in some)
+        report.check(f"{broken}, {again}", dict(counts), holds=by_turns, wanted="by turns, recovered at the end")
+    others = Counter(action for action, *_ in said if action not in EDGES and action not in EDGES.values())
+    report.figure("other warnings and errors", dict(others))
+
+
+if __name__ == "__main__":
+    main()
