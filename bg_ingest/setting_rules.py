@@ -1,11 +1,14 @@
 """What is missing and what is wrong, each in a sentence for the operator that shows no value."""
 
 from collections.abc import Iterator, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pydantic import ValidationError
 
 from bg_ingest.setting_values import KEY_COMMAND
+
+if TYPE_CHECKING:
+    from bg_ingest.settings import Settings
 
 _NEEDED = {
     "aws_region": "say in which AWS region the table is",
@@ -47,3 +50,25 @@ def missing(given: Mapping[str, Any]) -> Iterator[str]:
     for name, advice in needed.items():
         if name not in given:
             yield f"{name.upper()} is missing: {advice}."
+
+
+def fallbacks(settings: "Settings") -> list[str]:
+    """Return a sentence for each embedded part that stands in for one not configured."""
+    given = settings.model_fields_set
+    dynamodb = settings.store == "dynamodb"
+    lines = (
+        (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {settings.sqlite_file}."),
+        (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {settings.dynamodb_table}."),
+        (settings.publisher == "local", "No RABBITMQ_URL: events are told inside this process only."),
+        (settings.simulated, "No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator stands in."),
+        (
+            not settings.simulated and "dexcom_redirect_uri" not in given,
+            f"No DEXCOM_REDIRECT_URI: it is {settings.dexcom_redirect_uri}; your Dexcom app must have it registered.",
+        ),
+        (
+            not settings.token_encryption_keys,
+            f"No TOKEN_ENCRYPTION_KEYS: tokens are sealed with {settings.key_file}, made at the first start.",
+        ),
+        (settings.anonymous, f"No credentials: the API is open to whoever reaches {settings.host}:{settings.port}."),
+    )
+    return [line for holds, line in lines if holds]

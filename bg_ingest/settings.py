@@ -5,7 +5,6 @@ directory. Empty means unset. Nothing here shows a secret, whether printed, seri
 explains every setting.
 """
 
-from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
@@ -21,8 +20,9 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bg_ingest.kept_secrets import SecretUnreadable, from_aws, generated_key
-from bg_ingest.setting_rules import missing, strict, wrong
+from bg_ingest.kept_secrets import SecretUnreadable, generated_key
+from bg_ingest.setting_origins import SettingsError, with_secret
+from bg_ingest.setting_rules import fallbacks, missing, wrong
 from bg_ingest.setting_values import (
     BrokerUrl,
     Folder,
@@ -37,9 +37,7 @@ from bg_ingest.setting_values import (
     uppered,
 )
 
-
-class SettingsError(Exception):
-    """The settings are wrong; the text lists everything to put right."""
+__all__ = ["Settings", "SettingsError", "get_settings"]
 
 
 class Settings(BaseSettings):
@@ -146,26 +144,7 @@ class Settings(BaseSettings):
 
     def fallbacks(self) -> list[str]:
         """Return a sentence for each embedded part that stands in for one not configured; none outside development."""
-        if self.environment != "development":
-            return []
-        given = self.model_fields_set
-        dynamodb = self.store == "dynamodb"
-        lines = (
-            (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
-            (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
-            (self.publisher == "local", "No RABBITMQ_URL: events are told inside this process only."),
-            (self.simulated, "No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator stands in."),
-            (
-                not self.simulated and "dexcom_redirect_uri" not in given,
-                f"No DEXCOM_REDIRECT_URI: it is {self.dexcom_redirect_uri}; your Dexcom app must have it registered.",
-            ),
-            (
-                not self.token_encryption_keys,
-                f"No TOKEN_ENCRYPTION_KEYS: tokens are sealed with {self.key_file}, made at the first start.",
-            ),
-            (self.anonymous, f"No credentials: the API is open to whoever reaches {self.host}:{self.port}."),
-        )
-        return [line for holds, line in lines if holds]
+        return fallbacks(self) if self.environment == "development" else []
 
     @field_validator("api_open")
     @classmethod
@@ -196,7 +175,7 @@ class Settings(BaseSettings):
     @classmethod
     def _as_a_whole(cls, given: dict[str, Any], validate: ModelWrapValidatorHandler[Self]) -> Self:
         """Add the secret, then name everything missing and wrong at once."""
-        given, notes = _with_secret(_set(given))
+        given, notes = with_secret(given)
         known = {name: value for name, value in given.items() if name in cls.model_fields}
         problems = [*missing(known)]
         try:
@@ -230,19 +209,3 @@ def get_settings() -> Settings:
 
 def _anonymous(environment: str | None, jwt_issuer: str | None) -> bool:
     return environment == "development" and jwt_issuer is None
-
-
-def _set(given: Mapping[str, Any]) -> dict[str, Any]:
-    stripped = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
-    return {name: value for name, value in stripped.items() if value != ""}
-
-
-def _with_secret(given: dict[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    if "secret_name" not in given:
-        return given, []
-    try:
-        return given | _set(from_aws(given["secret_name"], given.get("aws_region"))), []
-    except SecretUnreadable as unreadable:
-        if strict(given):
-            raise SettingsError(str(unreadable)) from None
-        return given, [f"{unreadable} Going on without it."]

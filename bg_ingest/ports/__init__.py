@@ -1,0 +1,26 @@
+"""Everything this service needs from outside: adapters and providers implement it, services know only this."""
+
+from bg_ingest.ports.process import Broker, Clock, Hints, Publisher, Sealer, Vitals
+from bg_ingest.ports.provider import Available, Capabilities, Page, Priority, Provider
+from bg_ingest.ports.store import Connections, Outbox, Pending, Readings, States, Store, Webhooks
+
+__all__ = [
+    "Available",
+    "Broker",
+    "Capabilities",
+    "Clock",
+    "Connections",
+    "Hints",
+    "Outbox",
+    "Page",
+    "Pending",
+    "Priority",
+    "Provider",
+    "Publisher",
+    "Readings",
+    "Sealer",
+    "States",
+    "Store",
+    "Vitals",
+    "Webhooks",
+]

@@ -1,0 +1,79 @@
+"""What we need of whom readings come from."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from enum import IntEnum
+from typing import Protocol
+
+import msgspec
+
+from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.readings import Reading, Unreadable
+from bg_ingest.domain.windows import Window
+
+
+class Priority(IntEnum):
+    """Who goes first where a provider's calls are scarce."""
+
+    BACKFILL = 60
+    REPAIR = 75
+    LIVE = 95
+    REFRESH = 100
+
+
+class Capabilities(msgspec.Struct, frozen=True):
+    """What a provider can do; code branches on these, never on its name."""
+
+    regions: Mapping[str, timedelta]
+    """Its regions, each with the delay from a measurement until it is shown."""
+    default_region: str
+    cadence: timedelta
+    """Of its usual sensor, until a connection's own is learned."""
+    longest_window: timedelta
+    app: str
+    """Our client id."""
+    pushes: bool = False
+    """Whether readings may also be pushed to us; ``pushed`` is only called then."""
+
+
+class Page(msgspec.Struct, frozen=True):
+    """A provider's answer, translated. Readings ascend, and one identity is there once."""
+
+    provider_account: str
+    readings: tuple[Reading, ...]
+    unreadable: tuple[Unreadable, ...] = ()
+
+
+class Available(msgspec.Struct, frozen=True):
+    """What a provider says it has of a user; ``past`` is None when that is nothing."""
+
+    provider_account: str
+    past: Window | None
+
+
+class Provider(Protocol):
+    """A source of readings. Calls raise ``ProviderError``s and nothing else."""
+
+    name: str
+    capabilities: Capabilities
+
+    def authorize_url(self, region: str, state: str) -> str:
+        """Return where to send the person."""
+
+    async def exchange(self, region: str, code: str) -> Credentials:
+        """Trade the callback's code; GrantRejected when it is spent, expired or not ours."""
+
+    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
+        """Trade the single-use refresh token. After ProviderUnavailable it may or may not be spent."""
+
+    async def available(self, region: str, credentials: Credentials, priority: Priority) -> Available:
+        """Ask from when to when there are readings."""
+
+    async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
+        """Ask for a window no longer than ``longest_window``; both its ends may be in the answer."""
+
+    async def pushed(self, content: bytes) -> Page:
+        """Read what was pushed to us, whoever did; ProviderMisbehaved when it is no push of this provider's.
+
+        A page without any record asks us to look now.
+        """

@@ -1,0 +1,122 @@
+"""What we need of where everything is kept.
+
+Every method may raise ``StoreUnavailable``; reads are consistent unless they say otherwise.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+from datetime import datetime
+from typing import Protocol
+
+import msgspec
+
+from bg_ingest.domain.commits import Commit, Head, Shelf
+from bg_ingest.domain.connections import Connection, Listed
+from bg_ingest.domain.events import Change
+from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.segments import Known
+from bg_ingest.domain.windows import Window
+
+
+class Readings(Protocol):
+    """A user's time series, its head, and the one transaction that changes either."""
+
+    async def head(self, user: UserId) -> Head | None:
+        """Return the head (also an erased one): one read."""
+
+    async def known(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, Known]:
+        """Return the head and those segments that exist, by start: one read for all."""
+
+    async def shelves(self, user: UserId, starts: Collection[datetime | None]) -> dict[datetime | None, Shelf]:
+        """Return those shelves of set-aside records that exist."""
+
+    async def commit(self, commit: Commit) -> None:
+        """Write everything or nothing.
+
+        Outdated: the head, a segment or a shelf is not as read. Fenced: the connection is not. Conflicted: another
+        transaction was under way. StoreUnavailable: it may have happened; repeating it is then Outdated.
+        """
+
+    def packed(self, user: UserId, window: Window) -> AsyncGenerator[bytes]:
+        """Yield the packed segments that the window touches, ascending; may lag a second behind a commit."""
+
+
+class Connections(Protocol):
+    """Connections, their grants, and the directory that lists them by shard."""
+
+    async def get(self, connection: ConnectionId) -> Connection | None: ...
+
+    async def with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
+        """Return both in one read."""
+
+    async def of_user(self, user: UserId) -> list[Connection]: ...
+
+    def listed(self, shard: int) -> AsyncGenerator[Listed]:
+        """Yield a shard's directory: every connection that has a grant."""
+
+    async def begin(self, connection: Connection) -> None:
+        """Keep a connecting connection until it expires; an existing one stays as it is."""
+
+    async def note(self, before: Connection, after: Connection) -> None:
+        """Write what is neither reading nor state: settings, outcome, cursor. Fenced as a commit's step is."""
+
+    async def user_of(self, provider: str, region: str, provider_account: str) -> UserId | None:
+        """Return who is connected to a provider account."""
+
+    async def claim_grant(self, seen: Grant, claim: str) -> None:
+        """Write the claim, on condition that version, generation and claim are as seen; else Outdated."""
+
+    async def store_grant(self, grant: Grant) -> None:
+        """Replace the version before this one in the same generation, whoever claims it; else Outdated.
+
+        With the same version and tokens as the stored one it writes refusals and retry_at, and ends the grant's claim.
+        """
+
+
+class States(Protocol):
+    """OAuth states: random, single-use, short-lived."""
+
+    async def put(self, state: str, content: bytes, expires_at: datetime) -> None: ...
+
+    async def take(self, state: str, now: datetime) -> bytes | None:
+        """Return the content once; None when unknown, used or expired."""
+
+
+class Webhooks(Protocol):
+    """The ids of webhooks whose data is stored, each known to one connect of a connection."""
+
+    async def seen(self, connection: Connection, webhook_id: str, now: datetime) -> bool: ...
+
+    async def note(self, connection: Connection, webhook_id: str, expires_at: datetime) -> None:
+        """Remember one, after its data was committed."""
+
+
+class Pending(msgspec.Struct, frozen=True, order=True):
+    """An outbox row: this change waits to be told."""
+
+    shard: int
+    user: UserId
+    number: int
+
+
+class Outbox(Protocol):
+    """What waits to be told, by shard."""
+
+    def pending(self, shard: int) -> AsyncGenerator[Sequence[Pending]]:
+        """Yield all that waits, in pages, per user by ascending number."""
+
+    async def changes(self, pending: Collection[Pending]) -> dict[Pending, Change]:
+        """Return what is to be told; a change that expired untold is absent."""
+
+    async def settle(self, pending: Collection[Pending]) -> None:
+        """Forget rows whose events were confirmed."""
+
+
+class Store(Protocol):
+    """All that is stored, by subject; opened and closed by wiring."""
+
+    readings: Readings
+    connections: Connections
+    states: States
+    webhooks: Webhooks
+    outbox: Outbox
