@@ -3,7 +3,7 @@
 IngestError
 ├── ProviderError           GrantRejected, ProviderThrottled, ProviderUnavailable,
 │                           ProviderMisbehaved, ProviderForbidden
-├── StoreError              StoreUnavailable, Outdated, Conflicted, Fenced
+├── StoreError              StoreUnavailable, StoreTaken, Outdated, Conflicted, Fenced
 ├── BrokerError             BrokerUnavailable, EventRefused
 └── RequestError            Unknown, NotPossible, ConnectRefused, Unsealable
 """
@@ -77,6 +77,10 @@ class StoreError(IngestError):
 
 class StoreUnavailable(StoreError):
     """The store did not answer, or has no capacity: whether a write happened is not known."""
+
+
+class StoreTaken(StoreError):
+    """Another process has the store, which serves one at a time: stop that one, or ask it."""
 
 
 class Outdated(StoreError):

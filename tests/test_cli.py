@@ -13,6 +13,9 @@ from typing import Any
 
 import httpx
 import pytest
+import rich_click as click
+
+from bg_ingest.cli import COMMANDS
 
 COMMAND = [sys.executable, "-m", "bg_ingest.cli"]
 
@@ -92,11 +95,46 @@ def serve(tmp_path: Path) -> Iterator[Serve]:
             each.stop(signal.SIGKILL)
 
 
-def test_help_loads_nothing_that_takes_time() -> None:
-    ask = "import sys, bg_ingest.cli; print(*{name.partition('.')[0] for name in sys.modules})"
-    loaded = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "bg_ingest" in loaded.stdout.split()
-    assert not {"litestar", "granian", "pydantic", "httpx", "authlib", "anyio"} & set(loaded.stdout.split())
+def loaded_by(code: str) -> set[str]:
+    """Return the packages and our own modules that some code loads."""
+    ask = f"import sys; from bg_ingest.cli import *; {code}; print(*sys.modules)"
+    shown = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    modules = set(shown.stdout.split())
+    return {name for name in modules if "." not in name or name.startswith("bg_ingest.")}
+
+
+TAKES_TIME = {"litestar", "granian", "pydantic", "httpx", "authlib", "anyio", "aioboto3", "aiormq", "structlog"}
+
+
+def test_help_loads_no_command() -> None:
+    loaded = loaded_by("main(['--help'], standalone_mode=False)")
+    assert "bg_ingest.cli" in loaded
+    assert not loaded & {"bg_ingest.commands", *TAKES_TIME}
+
+
+def test_the_help_of_a_command_loads_nothing_that_takes_time() -> None:
+    loaded = loaded_by("[named.load() for named in COMMANDS.values()]")
+    assert "bg_ingest.commands.run" in loaded
+    assert not loaded & TAKES_TIME
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_the_help_that_the_table_shows(name: str) -> None:
+    command = COMMANDS[name].load()
+    assert command.name == name
+    assert (command.help or "").partition("\n")[0] == COMMANDS[name].help
+    assert COMMANDS[name].help.endswith(".")
+    commands = [command, *(command.commands.values() if isinstance(command, click.Group) else [])]
+    assert [each.name for each in commands if not each.help] == []
+
+
+def test_every_command_is_in_the_table() -> None:
+    defining = {
+        path.stem
+        for path in (ROOT / "bg_ingest/commands").glob("*.py")
+        if re.search(r"^@click\.(command|group)", path.read_text(), re.MULTILINE)
+    }
+    assert defining == {named.target.partition(":")[0] for named in COMMANDS.values()}
 
 
 def test_help_says_what_there_is(tmp_path: Path) -> None:
@@ -122,6 +160,30 @@ def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Path) -> None:
         refused = bg_ingest(tmp_path, "run", PORT=str(other.getsockname()[1]))
     assert refused.returncode == 2
     assert re.fullmatch(r"Cannot listen on 127\.0\.0\.1:\d+ .*: stop what is there, .*\.\n", refused.stderr)
+
+
+def test_a_command_that_needs_the_store_has_it_or_says_who_has(serve: Serve, tmp_path: Path) -> None:
+    code = """
+from bg_ingest.commands.configured import with_services
+
+async def count(settings, services):
+    return [await services.store.readings.head("ada"), services.connecting is not None]
+
+print(with_services(count))
+"""
+
+    def ask() -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
+        )
+
+    alone = ask()
+    assert (alone.returncode, alone.stdout) == (0, "[None, True]\n"), alone.stderr
+    running = serve("run")
+    running.until(lambda: running.answers("/health/ready"))
+    beside = ask()
+    assert beside.returncode == 1
+    assert re.fullmatch(r"\S+/bg-ingest\.sqlite is in use: stop the running service .*\.\n", beside.stderr)
 
 
 def test_reloading_is_refused_outside_development(tmp_path: Path) -> None:

@@ -1,0 +1,76 @@
+"""``bg-ingest simulator``: the simulated Dexcom, an app of its own."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from bg_ingest.commands.refusing import refuse
+from bg_ingest.commands.serving import PORT, serve
+
+if TYPE_CHECKING:
+    from bg_ingest.server import App
+    from bg_ingest.simulator import SimulatorOptions
+
+
+@click.command()
+@click.option("--port", type=PORT, default=5002, show_default=True, help="Port to listen on, on this machine only.")
+@click.option(
+    "--replay",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="A Clarity CSV export that becomes the readings of one more user, ReplayUser.",
+)
+@click.option("--zone", default="UTC", show_default=True, help="Time zone of the export's local times.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same users and readings.")
+@click.option("--cadence", type=click.Choice(["1", "5", "15"]), default="5", show_default=True, help="Minutes.")
+@click.option("--delay", type=click.IntRange(0), default=30, show_default=True, help="Seconds until a reading shows.")
+@click.option("--calls-per-hour", type=click.IntRange(1), default=60_000, show_default=True, help="Then 429.")
+@click.option(
+    "--journal",
+    type=click.Path(dir_okay=False, path_type=Path),
+    metavar="FILE",
+    help="Keep grants, rotations and faults there over restarts.",
+)
+def simulator(
+    port: int,
+    replay: Path | None,
+    zone: str,
+    seed: int,
+    cadence: str,
+    delay: int,
+    calls_per_hour: int,
+    journal: Path | None,
+) -> None:
+    """Serve the simulated Dexcom alone.
+
+    Point DEXCOM_API_BASE_URL at it, with DEXCOM_CLIENT_ID simulated-client and DEXCOM_CLIENT_SECRET
+    simulated-secret. Its admin routes ask for no credentials.
+    """
+    import msgspec
+
+    from bg_ingest.simulator import ReplayUnreadable, SimulatorOptions
+
+    given = {
+        "replay": replay,
+        "zone": zone,
+        "seed": seed,
+        "cadence_minutes": int(cadence),
+        "delay_seconds": delay,
+        "calls_per_hour": calls_per_hour,
+    }
+    load = partial(_simulated, msgspec.convert(given, SimulatorOptions), journal)
+    try:
+        load()  # the worker makes its own; here it shows what is wrong before anything is served
+    except (ReplayUnreadable, OSError) as error:
+        refuse(str(error))
+    serve(load, "127.0.0.1", port)
+
+
+def _simulated(options: "SimulatorOptions", journal: Path | None) -> "App":
+    from bg_ingest.adapters.clock import SystemClock
+    from bg_ingest.simulator import create_simulator
+
+    return create_simulator(options, now=SystemClock().now, journal=journal)
