@@ -23,6 +23,11 @@ def show(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     match error:
         case ConnectRefused():
             title, texts = "Not connected", (str(error), "You can close this page.")
+        case Refused() if problem.status_code == 400:
+            title, texts = (
+                "Not connected",
+                ("This link is not as a provider sends it, and nothing was changed.", _AGAIN),
+            )
         case Unknown() | Refused():
             title, texts = "Not connected", ("This link leads to a provider we do not know.", _AGAIN)
         case ProviderUnavailable() | ProviderThrottled():

@@ -20,7 +20,10 @@ LARGEST_BODY = 65_536
 """Bytes; the bodies of these routes have a handful of fields."""
 
 LENIENT = {"lenient_query": True}
-"""A route's ``opt`` when it ignores query parameters it does not know, as RFC 6749 asks of a callback."""
+"""A route's ``opt`` when it ignores query parameters it does not know, as RFC 6749 asks of a callback.
+
+One that it does know still comes once only (3.1): of two codes or states, nobody can tell which was meant.
+"""
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _JSON_TYPES = ("", "application/json", "application/merge-patch+json")
@@ -30,8 +33,7 @@ async def check(request: Request[Any, Any, Any]) -> None:
     """Refuse what cannot be meant; Litestar calls it after the access guard and before it reads anything."""
     _check_path(request)
     route = request.route_handler
-    if not route.opt.get("lenient_query"):
-        _check_query(request, _query_names(route))
+    _check_query(request, _query_names(route), lenient=bool(route.opt.get("lenient_query")))
     decoder = _body_decoder(route)
     if decoder is not None:
         await _check_body(request, decoder)
@@ -52,9 +54,9 @@ def _check_path(request: Request[Any, Any, Any]) -> None:
         raise refusal(404, "unknown", "There is no such provider: their names are short words in lower case.")
 
 
-def _check_query(request: Request[Any, Any, Any], known: frozenset[str]) -> None:
+def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, lenient: bool) -> None:
     pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
-    names = [name for name, _ in pairs]
+    names = [name for name, _ in pairs if not lenient or name in known]
     if not known.issuperset(names):
         there_are = f"it has only {', '.join(sorted(known))}" if known else "it has none"
         raise refusal(

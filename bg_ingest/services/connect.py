@@ -6,6 +6,7 @@ from hashlib import blake2b
 from secrets import token_hex, token_urlsafe
 
 import msgspec
+import structlog
 
 from bg_ingest.domain.commits import Step
 from bg_ingest.domain.connections import Connection, Defaults, State, WorkerSettings
@@ -20,6 +21,12 @@ STATE_LIVES = timedelta(minutes=15)
 """How long the person may take at the provider's pages."""
 
 TRIES = 5
+
+OUR_FAULT = frozenset({"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"})
+THEIR_FAULT = frozenset({"server_error", "temporarily_unavailable"})
+"""What a provider may say instead of ``access_denied`` (RFC 6749, 4.1.2.1)."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Begun(msgspec.Struct, frozen=True):
@@ -84,14 +91,16 @@ class Connecting:
         """Make the connection; ConnectRefused, with a text for the person, when it cannot be. Else a ProviderError."""
         known = self._provider(provider)
         asked = await self._asked(state)
+        if error == "access_denied":  # said even of a state we do not know: nothing was to come of it anyway
+            raise ConnectRefused(
+                "You did not allow access, so nothing was connected. To connect after all, please start again."
+            )
         if asked is None or asked.provider != provider:
             raise ConnectRefused(
                 "This link has expired or was used already. Nothing was changed; please start connecting again."
             )
         if error is not None or not code:
-            raise ConnectRefused(
-                "You did not allow access, so nothing was connected. To connect after all, please start again."
-            )
+            raise _not_granted(provider, error)
         try:
             credentials = await known.exchange(asked.region, code)
             available = await known.available(asked.region, credentials, Priority.LIVE)
@@ -164,6 +173,20 @@ class Connecting:
             return self._providers[name]
         except KeyError:
             raise Unknown(f"there is no such provider; known are: {', '.join(self._providers)}") from None
+
+
+def _not_granted(provider: str, error: str | None) -> ConnectRefused:
+    """Tell the operator too: only a person with a state of ours gets here, so nobody can fill the log."""
+    known = error if error in OUR_FAULT | THEIR_FAULT else "other"
+    log.warning("a provider ended a connect", action="connect_ended", provider=provider, said=known)
+    if error in OUR_FAULT:
+        return ConnectRefused(
+            "The provider does not accept this service as it is set up, so nothing was connected. Please tell whoever "
+            "runs it; starting again will not help before."
+        )
+    return ConnectRefused(
+        "The provider could not finish this, and nothing was changed. Please start connecting again in a few minutes."
+    )
 
 
 def _digest(state: str) -> str:

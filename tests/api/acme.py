@@ -22,6 +22,8 @@ class Acme:
 
     def __init__(self) -> None:
         self.failure: Exception | None = None
+        self.exchanged: list[str] = []
+        """The regions of which a code was taken."""
 
     def authorize_url(self, region: str, state: str) -> str:
         return f"https://{region}.acme.test/login?state={state}"
@@ -29,6 +31,7 @@ class Acme:
     async def exchange(self, region: str, code: str) -> Credentials:
         if self.failure is not None:
             raise self.failure
+        self.exchanged.append(region)
         return Credentials(Secret("access"), Secret("refresh"), NOON + timedelta(hours=2))
 
     async def refresh(self, region: str, credentials: Credentials) -> Credentials:

@@ -72,7 +72,13 @@ async def test_a_finished_connect_says_so(desk: Desk) -> None:
     [
         ({"error": "access_denied"}, "did not allow"),
         ({"error": "access_denied", "code": ""}, "did not allow"),
-        ({}, "did not allow"),
+        ({"error": "access_denied", "state": "made-up"}, "did not allow"),
+        ({"error": "access_denied", "code": "fine"}, "did not allow"),
+        ({}, "could not finish"),
+        ({"error": "server_error"}, "could not finish"),
+        ({"error": "temporarily_unavailable", "code": "fine"}, "could not finish"),
+        ({"error": "whatever"}, "could not finish"),
+        ({"error": "server_error", "state": "made-up"}, "expired or was used already"),
         ({"state": "made-up", "code": "fine"}, "expired or was used already"),
         ({"state": "", "code": "fine"}, "expired or was used already"),
     ],
@@ -85,6 +91,7 @@ async def test_a_connect_that_was_declined_or_made_up_says_what_to_do(
     shown = assert_harmless(page).shown
     assert says in shown
     assert "start" in shown, "it says what to do"
+    assert "location" not in page.headers
     assert (await desk.http.get("/api/bg/ada")).status_code == 404, "nothing was connected"
 
 
@@ -137,3 +144,60 @@ async def test_what_comes_in_is_not_shown(desk: Desk) -> None:
     page = await desk.http.get(CALLBACK, params=asked)
     assert_harmless(page)
     assert "alert" not in page.text
+
+
+@pytest.mark.parametrize("error", ["invalid_scope", "unauthorized_client"])
+async def test_who_cannot_be_connected_by_trying_again_is_not_told_to(desk: Desk, error: str) -> None:
+    page = await desk.http.get(CALLBACK, params={"state": await begin(desk), "error": error})
+    assert page.status_code == 400
+    assert "tell whoever runs it" in assert_harmless(page).shown
+
+
+@pytest.mark.parametrize("twice", ["code=a&code=b", "code=a&state=other", "error=&error=access_denied"])
+async def test_a_parameter_that_comes_twice_connects_nobody(desk: Desk, acme: Acme, twice: str) -> None:
+    page = await desk.http.get(f"{CALLBACK}?state={await begin(desk)}&{twice}")
+    assert page.status_code == 400
+    assert "start" in assert_harmless(page).shown or "begin" in page.text
+    assert acme.exchanged == []
+    assert (await desk.http.get("/api/bg/ada")).status_code == 404
+
+
+@pytest.mark.parametrize("where", ["redirect_uri", "next", "return_to", "url", "redirect"])
+async def test_nobody_is_sent_anywhere_from_here(desk: Desk, where: str) -> None:
+    elsewhere = {where: "https://evil.test/"}
+    for asked in ({"state": await begin(desk), "code": "fine"}, {"state": "made-up", "code": "fine"}):
+        page = await desk.http.get(CALLBACK, params=asked | elsewhere)
+        assert page.status_code in (200, 400)
+        assert "location" not in page.headers
+        assert "refresh" not in page.headers
+        assert "evil" not in page.text
+        assert "meta http-equiv" not in page.text.lower()
+    refused = await desk.http.post("/api/users/ada/connections/acme", json=elsewhere)
+    assert refused.status_code == 400, "where people come back to is the operator's setting alone"
+
+
+async def test_a_state_works_for_the_provider_it_was_made_for_only(acme: Acme) -> None:
+    other = Acme()
+    async with open_desk(acme=acme, other=other) as desk:
+        asked = {"state": await begin(desk), "code": "fine"}
+        page = await desk.http.get("/api/oauth/other/callback", params=asked)
+        assert page.status_code == 400
+        assert "start connecting again" in assert_harmless(page).shown
+        assert other.exchanged == []
+        assert (await desk.http.get("/api/users/ada/connections/other")).status_code == 404
+        assert (await desk.http.get(CALLBACK, params=asked)).status_code == 400, "and it is spent by that"
+
+
+async def test_a_state_brings_the_region_it_was_made_with(desk: Desk, acme: Acme) -> None:
+    page = await desk.http.get(
+        CALLBACK, params={"state": await begin(desk, region="ou"), "code": "fine", "region": "us"}
+    )
+    assert page.status_code == 200
+    assert acme.exchanged == ["ou"]
+    assert (await desk.http.get("/api/users/ada/connections/acme")).json()["region"] == "ou"
+
+
+async def test_states_are_long_and_never_the_same(desk: Desk) -> None:
+    states = {await begin(desk) for _ in range(50)}
+    assert len(states) == 50
+    assert min(map(len, states)) >= 43, "256 bits in base64"

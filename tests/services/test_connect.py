@@ -1,6 +1,7 @@
 from datetime import timedelta
 
 import anyio
+import httpx
 import pytest
 
 from bg_ingest.domain.connections import Defaults, State
@@ -97,6 +98,24 @@ async def test_case_11_one_providers_account_belongs_to_one_user(home: Home) -> 
     assert "already connected to another user" in answer.text
     assert (await home.connection()).state is State.ACTIVE
     assert (await home.house.connect("ben", "SandboxUser2")).status_code == 200
+
+
+async def test_case_12_of_two_users_who_bring_one_account_at_once_one_is_connected() -> None:
+    async with house(defaults=Defaults(backfill_days=1)) as opened:
+        callbacks = [await opened.callback_of(user, "SandboxUser1") for user in ("ada", "ben")]
+        answers: list[httpx.Response] = []
+
+        async def call(url: httpx.URL) -> None:
+            answers.append(await opened.api.get(url))
+
+        async with anyio.create_task_group() as group:
+            for url in callbacks:
+                group.start_soon(call, url)
+        connected, refused = sorted(answers, key=lambda each: each.status_code)
+        assert (connected.status_code, refused.status_code) == (200, 400)
+        assert "already connected to another user" in refused.text
+        heads = [await opened.services.store.readings.head(UserId(user)) for user in ("ada", "ben")]
+        assert sum(head is not None for head in heads) == 1
 
 
 async def test_a_disconnected_account_is_free_for_another_user(home: Home) -> None:
