@@ -55,8 +55,9 @@ chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start 
 	$(BIN)/python -m tests.chaos.real_kills
 	$(BIN)/python -m tests.chaos.outages
 
-bench: .venv/locked-dev ## what things cost: units of DynamoDB, webhooks and events per second
+bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.units
+	$(BIN)/python -m tests.benchmarks.reads --json build/benchmarks/reads.json
 	$(BIN)/python -m tests.benchmarks.throughput
 
 image: .venv/locked-dev ## build the container image without a Docker engine, start it, and stop it

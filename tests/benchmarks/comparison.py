@@ -1,0 +1,81 @@
+"""What is asked of each side, and the table in which the sides stand beside each other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from rich.table import Table
+
+from tests.benchmarks.history import FORTNIGHT, OF_A_DAY, QUARTER, START, Person
+from tests.benchmarks.load import Measured
+from tests.benchmarks.wearer import DAY
+
+AT_ONCE = 8
+"""Requests under way."""
+
+SERVICE, BASELINE, FLOOR = "service", "baseline", "floor"
+SIDES = (SERVICE, BASELINE, FLOOR)
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One question; each side is asked so often that it works for a second or more."""
+
+    name: str
+    paths: tuple[str, ...]
+    counts: dict[str, int]
+    days: int = 0
+    """Of a range."""
+
+
+def _range(person: Person) -> str:
+    return f"/api/bg/{person.user}?from={START:%Y-%m-%d}&to={START + person.days * DAY:%Y-%m-%d}"
+
+
+def _ranges(people: Sequence[Person], name: str, service: int, baseline: int, floor: int) -> Case:
+    counts = {SERVICE: service, BASELINE: baseline, FLOOR: floor}
+    return Case(name, tuple(map(_range, people)), counts, people[0].days)
+
+
+LATEST = Case(
+    "latest",
+    tuple(f"/api/bg/{person.user}/latest" for person in OF_A_DAY),
+    {SERVICE: 2400, BASELINE: 1200, FLOOR: 6000},
+)
+QUARTERLY = _ranges([QUARTER], "range of 90 days", 120, 8, 200)
+CASES = (
+    LATEST,
+    _ranges(OF_A_DAY, "range of 1 day", 1200, 200, 3000),
+    _ranges([FORTNIGHT], "range of 14 days", 400, 24, 1000),
+    QUARTERLY,
+)
+
+Found: TypeAlias = Mapping[tuple[str, str], Measured]
+"""By case and side."""
+
+
+def ratio(found: Found, case: Case) -> float:
+    """Return how many requests the service answers for one of the baseline, of the same processor time."""
+    return found[case.name, SERVICE].per_cpu_second / found[case.name, BASELINE].per_cpu_second
+
+
+def figures(found: Found) -> dict[str, Any]:
+    """Return the same for programs."""
+    return {
+        case.name: {side: found[case.name, side] for side in SIDES} | {"times_baseline": ratio(found, case)}
+        for case in CASES
+    }
+
+
+def table(found: Found) -> Table:
+    shown = Table("asked", "of", "CPU ms", "per CPU s", "per s", "p50 ms", "p99 ms", "× baseline", title="Reading")
+    for case in CASES:
+        for side in SIDES:
+            each = found[case.name, side]
+            figures = (each.cpu_ms, each.per_cpu_second, each.per_second, each.p50_ms, each.p99_ms)
+            times = f"{ratio(found, case):.1f}" if side == SERVICE else ""
+            shown.add_row(case.name if side == SERVICE else "", side, *map(_three_digits, figures), times)
+    return shown
+
+
+def _three_digits(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"

@@ -1,0 +1,117 @@
+"""The same readings in both layouts: segments as polls of three readings leave them, and an item for each reading."""
+
+import random
+from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
+
+import msgspec
+
+from bg_ingest.adapters.dynamodb.client import Client
+from bg_ingest.adapters.dynamodb.items import Wire, wire_item, wire_value
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.protocol import Item, Key
+from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.commits import Head, Standing, readings_commit, told, with_standing
+from bg_ingest.domain.connections import State
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.readings import Device, Flag, Origin, Reading
+from bg_ingest.domain.segments import decide, segment_start
+from tests.benchmarks.wearer import CADENCE, DAY
+from tests.fakes.clock import SetClock
+
+START = datetime(2026, 3, 1, tzinfo=UTC)
+PROVIDER, POLLED = "dexcom", 3
+MOST_PUT = 25
+"""Items in one BatchWriteItem."""
+
+TRENDS = (("flat", 0.3), ("fortyFiveUp", 1.4), ("singleDown", -2.2))
+
+
+class Person(msgspec.Struct, frozen=True):
+    """A user with so many days of readings from START on."""
+
+    user: UserId
+    days: int
+
+    @property
+    def end(self) -> datetime:
+        return START + self.days * DAY
+
+    @property
+    def count(self) -> int:
+        return self.days * 288
+
+
+OF_A_DAY = tuple(Person(UserId(f"day-{number}"), 1) for number in range(8))
+FORTNIGHT, QUARTER = Person(UserId("fortnight"), 14), Person(UserId("quarter"), 90)
+PEOPLE = (*OF_A_DAY, FORTNIGHT, QUARTER)
+
+
+def series(person: Person) -> Iterator[Reading]:
+    """Yield what the person's sensor measured: every five minutes, give or take a second."""
+    chance, value = random.Random(person.user), 110
+    device = Device(PROVIDER, f"account-of-{person.user}", "ab" * 32, "iOS", "g7")
+    for number in range(person.count):
+        value = min(390, max(45, value + chance.randint(-6, 6)))
+        trend, rate = chance.choice(TRENDS)
+        at = START + number * CADENCE + timedelta(seconds=chance.choice((0, 0, 0, 0, 0, 0, 1)))
+        yield Reading(at, value, Flag.OK, device, trend, rate, 3600)
+
+
+async def segments(person: Person) -> list[tuple[Key, Item]]:
+    """Return the head and the segments after polls of three readings each."""
+    clock = SetClock()
+    async with open_table(None, clock) as table:
+        store = TableStore(table, clock)
+        head = with_standing(Head(person.user), PROVIDER, Standing(State.ACTIVE, 300, 30, 900))
+        await store.readings.commit(msgspec.structs.replace(told(None, [], START, user=person.user), head=head))
+        readings = list(series(person))
+        for first in range(0, len(readings), POLLED):
+            await _poll(store, person.user, readings[first : first + POLLED])
+        pk = keys.user_pk(person.user)
+        return [row async for page in table.query(pk, "head", keys.beyond(keys.READINGS)) for row in page]
+
+
+async def _poll(store: TableStore, user: UserId, batch: Sequence[Reading]) -> None:
+    head, known = await store.readings.known(user, {segment_start(each.measured_at) for each in batch})
+    assert head is not None
+    at = head.next_instant(batch[-1].measured_at + timedelta(seconds=45))
+    decision = decide(known, batch, at=at, last_change=head.last_change)
+    commit = readings_commit(head, known, decision, provider=PROVIDER, origin=Origin.LIVE, at=at)
+    await store.readings.commit(commit)
+
+
+def items(person: Person) -> list[Item]:
+    """Return an item for each reading, as the baseline keeps it."""
+    return [
+        {
+            "user_id": person.user,
+            "timestamp": f"{each.measured_at:%Y-%m-%dT%H:%M:%SZ}",
+            "glucose_mg_dl": each.glucose_mg_dl,
+            "trend": each.trend or "",
+            "trend_rate": str(each.trend_rate_mg_dl_min),
+        }
+        for each in series(person)
+    ]
+
+
+async def put_all(client: Client, table: str, wires: Sequence[Wire]) -> None:
+    for first in range(0, len(wires), MOST_PUT):
+        some = [{"PutRequest": {"Item": each}} for each in wires[first : first + MOST_PUT]]
+        answer = await client.batch_write_item(RequestItems={table: some})
+        assert not answer.get("UnprocessedItems")
+
+
+async def fill(client: Client, ours: str, baseline: str) -> None:
+    """Write everybody into both tables; the baseline's is made here."""
+    await client.create_table(
+        TableName=baseline,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=[{"AttributeName": "user_id", "KeyType": "HASH"}, {"AttributeName": "timestamp", "KeyType": "RANGE"}],
+        AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("user_id", "timestamp")],
+    )
+    for person in PEOPLE:
+        await put_all(client, ours, [wire_item(*row) for row in await segments(person)])
+        plain = [{name: wire_value(value) for name, value in each.items()} for each in items(person)]
+        await put_all(client, baseline, plain)

@@ -1,0 +1,66 @@
+"""Parts of an answer alone, in this process: what the store's client takes, and what encoding takes."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from bg_ingest.adapters.dynamodb import open_table
+from bg_ingest.adapters.table.readings import TableReadings
+from bg_ingest.api.schemas import basic
+from bg_ingest.domain.columns import glimpse
+from bg_ingest.domain.windows import Window
+from tests.benchmarks.history import OF_A_DAY, QUARTER, START
+from tests.integration.servers import REGION, credentials
+
+READS, GETS, ENCODINGS = 40, 1000, 40
+
+
+class Inside(msgspec.Struct, frozen=True):
+    """Milliseconds of processor, each the median of the runs."""
+
+    get_head: float
+    """GetItem and decoding, what ``latest`` asks of the store."""
+    query_and_unpack: float
+    """Query of 90 days, and their time and value out of each segment: what a range cannot do without."""
+    encode_quarter: float
+    """msgspec's encoding of 90 days that are there as structs."""
+    encode_latest: float
+
+
+async def measure_inside(endpoint: str, table: str, runs: int) -> Inside:
+    async with open_table(endpoint, REGION, table, aws=credentials()) as opened:
+        readings = TableReadings(opened)
+        window = Window(START, QUARTER.end)
+
+        async def unpacked() -> list[Sequence[tuple[int, int]]]:
+            return [glimpse(each) async for each in readings.packed(QUARTER.user, window)]
+
+        async def get() -> None:
+            assert await readings.head(OF_A_DAY[0].user) is not None
+
+        rows = [row for segment in await unpacked() for row in segment]
+        assert len(rows) == QUARTER.count
+        shown, encode = basic(rows), msgspec.json.Encoder().encode
+
+        async def encoded(what: Any) -> None:
+            encode(what)
+
+        return Inside(
+            await _milliseconds(get, GETS, runs),
+            await _milliseconds(unpacked, READS, runs),
+            await _milliseconds(lambda: encoded(shown), ENCODINGS, runs),
+            await _milliseconds(lambda: encoded(shown[0]), GETS, runs),
+        )
+
+
+async def _milliseconds(do: Callable[[], Awaitable[object]], times: int, runs: int) -> float:
+    found = []
+    for _ in range(runs):
+        used = time.process_time()
+        for _ in range(times):
+            await do()
+        found.append(1000 * (time.process_time() - used) / times)
+    return median(found)
