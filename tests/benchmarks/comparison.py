@@ -67,7 +67,7 @@ def figures(found: Found) -> dict[str, Any]:
 
 
 def table(found: Found) -> Table:
-    shown = Table("asked", "of", "CPU ms", "per CPU s", "per s", "p50 ms", "p99 ms", "× baseline", title="Reading")
+    shown = Table("asked", "of", "CPU ms", "per CPU s", "per s", "p50 ms", "p99 ms", "of baseline", title="Reading")
     for case in CASES:
         for side in SIDES:
             each = found[case.name, side]
