@@ -10,7 +10,7 @@ import pytest
 from bg_ingest.domain.connections import Connection, Defaults
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
-from bg_ingest.services.poll import Plan, Turn
+from bg_ingest.domain.turns import Plan, Turn
 from tests.house import PROVIDER, House, house
 
 ADA = ConnectionId(UserId("ada"), PROVIDER)

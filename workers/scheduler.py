@@ -12,8 +12,8 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.outcomes import Ending
+from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.ports import Clock
-from bg_ingest.services.poll import Plan, Turn
 from workers.backoff import Backoff
 from workers.bell import Bell
 

@@ -13,6 +13,7 @@ from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import Rhythm, after_failure, learned_cadence, next_poll
+from bg_ingest.domain.turns import Plan, Turn, Why
 from bg_ingest.domain.windows import Window, live_window
 from bg_ingest.errors import (
     Fenced,
@@ -59,23 +60,6 @@ ENDINGS: dict[type[IngestError], Ending] = {
 }
 
 
-class Plan(msgspec.Struct, frozen=True):
-    """What one turn leaves to the next, in memory: losing it costs a look too many, nothing else."""
-
-    look_at: datetime | None = None
-    """When the next look for new readings is due; unknown after a start."""
-    failures: int = 0
-    """Turns in a row that failed."""
-
-
-class Turn(msgspec.Struct, frozen=True):
-    """How a turn ended, and when the next is due: never, where due is None."""
-
-    outcome: Outcome
-    due: datetime | None
-    plan: Plan = Plan()
-
-
 class Polling:
     """Takes connections' turns. It keeps nothing of them: any process may take any turn."""
 
@@ -103,8 +87,8 @@ class Polling:
         Everything that is expected to happen becomes the outcome; a surprise escapes.
         """
         if asked:
-            plan = Plan(self._clock.now(), plan.failures)  # due from now on, until one has succeeded
-        connection = None
+            plan = msgspec.structs.replace(plan, look_at=self._clock.now())  # due from now on, until one has succeeded
+        connection, origin = None, None
         try:
             connection, grant = await self._connections.with_grant(connection_id)
             if connection is None or grant is None or connection.state not in POLLED:
@@ -112,19 +96,31 @@ class Polling:
             look_at = plan.look_at or self.rhythm(connection).first_slot(connection.anchor)
             first = connection.newest_reading_at is None and connection.backfill is not None
             if self._clock.now() >= look_at and not first:
+                origin = Origin.LIVE
                 outcome, connection = await self._look(connection, grant, epoch)
                 look_at = self._next_look(connection)
             elif connection.backfill is not None:
+                origin = Origin.BACKFILL
                 outcome, connection = await self._read_past(connection, grant, epoch, connection.backfill)
                 if first:  # its newest window was the first look
                     look_at = self._next_look(connection)
             else:
-                return Turn(Outcome(Ending.NOT_DUE), look_at, Plan(look_at))
+                outcome = Outcome(Ending.NOT_DUE)
         except IngestError as error:
-            return await self._failed(error, connection_id, connection, plan)
-        if plan.failures:
+            turn = await self._failed(error, connection_id, connection, plan)
+            return msgspec.structs.replace(turn, origin=origin)
+        if plan.failures and outcome.ending is not Ending.NOT_DUE:
             log.info("turns succeed again", action="turn_recovered", connection=str(connection_id))
-        return Turn(outcome, self._clock.now() if connection.backfill else look_at, Plan(look_at))
+        due = self._clock.now() if connection.backfill else look_at
+        return Turn(outcome, due, self._plan(connection, look_at), origin)
+
+    def _plan(self, connection: Connection, look_at: datetime) -> Plan:
+        expected = look_at <= self.rhythm(connection).first_slot(connection.anchor)
+        why = Why.PAST if connection.backfill else Why.SLOT if expected else Why.SILENCE
+        return Plan(look_at, 0, why, self._shown_at(connection))
+
+    def _shown_at(self, connection: Connection) -> datetime:
+        return connection.anchor + self.rhythm(connection).delay
 
     def _next_look(self, connection: Connection) -> datetime:
         return next_poll(connection.anchor, self._clock.now(), self.rhythm(connection))
@@ -206,7 +202,8 @@ class Polling:
         """Turn what went wrong into an outcome, a state where it is one, and the time of the next try."""
         now = self._clock.now()
         ending = next((ending for kind, ending in ENDINGS.items() if isinstance(error, kind)), Ending.STORE_UNAVAILABLE)
-        failed = Plan(plan.look_at, plan.failures + 1)
+        shown_at = self._shown_at(connection) if connection else plan.shown_at
+        failed = Plan(plan.look_at, plan.failures + 1, Why.RETRY, shown_at)
         if ending not in (Ending.GRANT_BUSY, Ending.FENCED) and not plan.failures:
             log.warning("a turn failed", action="turn_failed", connection=str(connection_id), ending=ending)
         if connection is not None:

@@ -11,8 +11,8 @@ from bg_ingest.adapters.table.protocol import Table
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.outcomes import Ending
+from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.ports import Pending
-from bg_ingest.services.poll import Plan, Turn
 from bg_ingest.simulator import REPLAY_USER, SimulatorOptions
 from tests.benchmarks.capacity import Asking, Metered, Units
 from tests.benchmarks.wearer import CADENCE

@@ -9,7 +9,7 @@ import msgspec
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.outcomes import Ending
-from bg_ingest.services.poll import Plan, Turn
+from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.simulator import SimulatorOptions
 from tests.fakes.counting import Counting
 from tests.house import PROVIDER, House, house

@@ -9,8 +9,9 @@ from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.events import ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.readings import Origin, Unreadable
+from bg_ingest.domain.turns import Plan
 from bg_ingest.ports import Pending
-from bg_ingest.services.poll import FORBIDDEN_WAIT, Plan
+from bg_ingest.services.poll import FORBIDDEN_WAIT
 from bg_ingest.services.shelve import MOST_SET_ASIDE, Shelving
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import (

@@ -15,8 +15,8 @@ from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.turns import Plan
 from bg_ingest.errors import StoreUnavailable
-from bg_ingest.services.poll import Plan
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.wire import record as simulated_record
 from tests.fakes.faults import Fault, Faulty, InFront, Stale

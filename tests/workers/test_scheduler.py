@@ -7,7 +7,7 @@ import pytest
 
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.outcomes import Ending, Outcome
-from bg_ingest.services.poll import Plan, Turn
+from bg_ingest.domain.turns import Plan, Turn
 from tests.house import LoopClock
 from workers.backoff import Backoff
 from workers.scheduler import Scheduler

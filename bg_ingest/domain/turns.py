@@ -1,0 +1,49 @@
+"""What a connection's turn comes to, what it leaves to the next one, and why that is due when it is."""
+
+from datetime import datetime
+from enum import StrEnum
+
+import msgspec
+
+from bg_ingest.domain.outcomes import Outcome
+from bg_ingest.domain.readings import Origin
+
+
+class Why(StrEnum):
+    """Why the next turn is due when it is; the last outcome says more of a retry."""
+
+    START = "start"
+    """Not yet looked at by this process."""
+    SLOT = "slot"
+    """The next reading is expected then."""
+    SILENCE = "silence"
+    """Readings fail to come: looks drift apart, up to an hour."""
+    PAST = "past"
+    """More of the past waits to be read."""
+    RETRY = "retry"
+    """The last turn failed."""
+    ASKED = "asked"
+    """Somebody asked for a look."""
+
+
+class Plan(msgspec.Struct, frozen=True):
+    """What one turn leaves to the next, in memory: losing it costs a look too many, nothing else."""
+
+    look_at: datetime | None = None
+    """When the next look for new readings is due; unknown after a start."""
+    failures: int = 0
+    """Turns in a row that failed."""
+    why: Why = Why.START
+    shown_at: datetime | None = None
+    """When the provider showed the newest reading (without any: could have, from the connect on); how long ago that
+    is, is how stale the connection is."""
+
+
+class Turn(msgspec.Struct, frozen=True):
+    """How a turn ended, and when the next is due: never, where due is None."""
+
+    outcome: Outcome
+    due: datetime | None
+    plan: Plan = Plan()
+    origin: Origin | None = None
+    """What it asked the provider for; None when it asked nothing."""
