@@ -23,6 +23,7 @@ FULL_READING = BASIC_READING | {
     "utc_offset_seconds": 7200,
     "provider": "example",
     "device": "g7/iOS",
+    "sensor": "5d41402a",
     "change": 42,
 }
 

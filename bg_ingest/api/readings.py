@@ -8,6 +8,7 @@ import msgspec
 from litestar import Request, Response, Router, get
 from litestar.params import QueryParameter
 
+from bg_ingest.api.as_of import as_of, check_reached
 from bg_ingest.api.deps import Use, User
 from bg_ingest.api.documented import BASIC_READING, FULL_READING, LATEST_READING, answers, problems, with_formats
 from bg_ingest.api.errors import refusal
@@ -18,6 +19,7 @@ from bg_ingest.api.streaming import Streamed
 from bg_ingest.api.times import instant
 from bg_ingest.domain.events import FullReading
 from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.selection import Selection
 from bg_ingest.domain.windows import Window
 from bg_ingest.services.read import Reader, window_of
 
@@ -27,7 +29,7 @@ Asked: TypeAlias = Request[Any, Any, Any]
 class View(msgspec.Struct, frozen=True):
     """How much of each reading is shown: how it is read, how it is presented, and in which formats."""
 
-    batches: Callable[[Reader, UserId, Window], AsyncGenerator[Sequence[Any]]]
+    batches: Callable[[Reader, UserId, Window, Selection], AsyncGenerator[Sequence[Any]]]
     present: Callable[[Sequence[Any]], Sequence[Any]]
     formats: tuple[Format, ...]
 
@@ -50,6 +52,24 @@ From: TypeAlias = Annotated[
 ]
 To: TypeAlias = Annotated[
     str | None, QueryParameter(name="to", description="Likewise; the range does not include it. Now.")
+]
+AsOfTime: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="as_of",
+        description="Answer what was known then: a time as `from` has it, at least a minute ago; `to` is then it, too.",
+    ),
+]
+AsOfChange: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(name="as_of_change", description="The same exactly: the number of the last change that counts."),
+]
+Devices: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="devices",
+        description="`one` shows a sensor's reading once however many devices tell of it, `all` as often as they do.",
+    ),
 ]
 
 
@@ -100,14 +120,20 @@ async def readings(
     from_: From = None,
     to: To = None,
     view: ViewName = None,
+    as_of_time: AsOfTime = None,
+    as_of_change: AsOfChange = None,
+    devices: Devices = None,
 ) -> Response[Any]:
     """Half-open, from ≤ timestamp < to; it may span years, and is streamed. 304 on a matching If-None-Match."""
     shown = _view(view)
     form = _format(request, shown)
-    start, end, now = instant("from", from_), instant("to", to), reader.now()
+    every_device = _every_device(devices)
+    start, end = instant("from", from_), instant("to", to)
+    point, now = as_of(as_of_time, as_of_change, reader.now())
     window = _window(start, end, now)
     head = await reader.head(user_id)
-    answer = pieces(shown.batches(reader, user_id, window), shown.present, form)
+    check_reached(point, head)
+    answer = pieces(shown.batches(reader, user_id, window, Selection(point, every_device)), shown.present, form)
     headers = {**CACHING, "Vary": "Accept"}
     if start is None and end is None:
         # Both ends move: readings drop out with nothing new stored. The day is small, its tag is of its content.
@@ -118,7 +144,8 @@ async def readings(
             if holds(request, tag)
             else Response(body, media_type=form.media_type, headers=headers)
         )
-    headers["ETag"] = tag = etag(request, form.media_type, *rests_on(head, window, now, open_end=end is None))
+    lately = reader.now()
+    headers["ETag"] = tag = etag(request, form.media_type, *rests_on(head, window, lately, open_end=end is None))
     if holds(request, tag):
         return not_modified(headers)
     return Streamed(answer, media_type=form.media_type, headers=headers)
@@ -129,6 +156,12 @@ def _view(name: str | None) -> View:
         return VIEWS[name or ""]
     except KeyError:
         raise refusal(400, "invalid-view", "There is no such view: ask view=full or view=basic.") from None
+
+
+def _every_device(devices: str | None) -> bool:
+    if devices not in {None, "", "one", "all"}:
+        raise refusal(400, "invalid-devices", "'devices' is neither 'one' nor 'all': send one of these.")
+    return devices == "all"
 
 
 def _format(request: Asked, view: View) -> Format:
@@ -143,7 +176,9 @@ def _window(start: datetime | None, end: datetime | None, now: datetime) -> Wind
     try:
         return window_of(start, end, now)
     except ValueError:
-        raise refusal(400, "invalid-range", "'from' must be before 'to' (which is now when absent).") from None
+        raise refusal(
+            400, "invalid-range", "'from' must be before 'to' (which is now when absent, or 'as_of')."
+        ) from None
 
 
 router = Router("/api/bg", route_handlers=[latest, readings], tags=["readings"])

@@ -33,7 +33,7 @@ _WILD = 1e9
 
 _HEX = re.compile(r"(?:[0-9a-f]{2}){8,}\Z")
 _encode = msgspec.msgpack.Encoder().encode
-_decode = msgspec.msgpack.Decoder(list[Any]).decode
+decode = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 def pack(readings: Sequence[Recorded]) -> bytes:
@@ -54,11 +54,9 @@ def pack(readings: Sequence[Recorded]) -> bytes:
 
 def unpack(packed: bytes) -> tuple[Recorded, ...]:
     """Return the readings, ascending by time, then by device."""
-    base, devices, words, (recorded, changes, *_), streams, *_ = _decode(packed)
-    ledger = [
-        (datetime.fromtimestamp((base * 1000 + at) / 1000, UTC), change)
-        for at, change in zip(accumulate(recorded), accumulate(changes), strict=True)
-    ]
+    parts = decode(packed)
+    base, devices, words, _, streams, *_ = parts
+    ledger = ledger_of(parts)
     found: list[Recorded] = []
     for stream in streams:
         device = Device(*map(_long, devices[stream[0]][:_DEVICE_PARTS]))
@@ -66,13 +64,19 @@ def unpack(packed: bytes) -> tuple[Recorded, ...]:
     return tuple(found) if len(streams) == 1 else in_order(found)
 
 
-def glimpse(packed: bytes) -> list[tuple[int, int]]:
-    """Return only (epoch seconds, mg/dL), ascending: what charts ask for, at a tenth of the cost."""
-    base, _, _, _, streams, *_ = _decode(packed)
-    if len(streams) == 1:
-        return list(zip(*_times_and_values(streams[0], base), strict=True))
-    pairs = chain.from_iterable(zip(*_times_and_values(each, base), strict=True) for each in streams)
-    return sorted(pairs, key=lambda pair: pair[0])
+def ledger_of(parts: list[Any]) -> list[tuple[datetime, int]]:
+    """Return the commits of a decoded segment: when they were recorded, and their change numbers."""
+    base, _, _, (recorded, changes, *_), *_ = parts
+    return [
+        (datetime.fromtimestamp((base * 1000 + at) / 1000, UTC), change)
+        for at, change in zip(accumulate(recorded), accumulate(changes), strict=True)
+    ]
+
+
+def glimpses_of(parts: list[Any]) -> list[tuple[list[Any], list[tuple[int, int]]]]:
+    """Return for each device of a decoded segment its packed parts and (epoch seconds, mg/dL), ascending."""
+    base, devices, _, _, streams, *_ = parts
+    return [(devices[each[0]], list(zip(*_times_and_values(each, base), strict=True))) for each in streams]
 
 
 def in_order(readings: Iterable[Recorded]) -> tuple[Recorded, ...]:
@@ -182,14 +186,17 @@ def _scale(rates: list[float | None]) -> int:
     return next(exact, 0)
 
 
-def _pack_version(version: Version) -> list[int]:
-    at = milliseconds(version.recorded_at)
-    return [version.glucose_mg_dl, _FLAGS.index(version.flag), at, version.change]
+def _pack_version(v: Version) -> list[Any]:
+    at, sent = milliseconds(v.recorded_at), [v.sent.value, v.sent.unit] if v.sent else None
+    value, flag = v.glucose_mg_dl, _FLAGS.index(v.flag)
+    return [value, flag, at, v.change, v.trend, v.trend_rate_mg_dl_min, v.utc_offset_seconds, sent]
 
 
-def _unpack_version(packed: list[int]) -> Version:
-    value, flag, at, change, *_ = packed
-    return Version(value, _FLAGS[flag], datetime.fromtimestamp(at / 1000, UTC), change)
+def _unpack_version(packed: list[Any]) -> Version:
+    value, flag, at, change, *more = packed
+    trend, rate, offset, sent, *_ = more or (None, None, None, None)  # the first versions had no more
+    recorded_at = datetime.fromtimestamp(at / 1000, UTC)
+    return Version(value, _FLAGS[flag], recorded_at, change, trend, rate, offset, Sent(*sent[:2]) if sent else None)
 
 
 def _short(part: str | None) -> str | bytes | None:

@@ -9,7 +9,7 @@ from bg_ingest.domain.connections import Connection, State
 from bg_ingest.domain.events import Change, ConnectionChanged, Happening, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import UserId
-from bg_ingest.domain.readings import Origin, Recorded
+from bg_ingest.domain.readings import Origin, Recorded, newest_of
 from bg_ingest.domain.segments import Decision, Known, Segment
 
 
@@ -106,8 +106,7 @@ def readings_commit(
     if decision.revised:
         happenings.append(ReadingsRevised(provider, origin, decision.revised))
     candidates = [*decision.recorded, *decision.revised, *([before.newest] if before.newest else ())]
-    # max keeps the first of equals: of two devices at one second, and of a revision and what it revises, the new one
-    newest = max(candidates, key=lambda each: each.reading.measured_at, default=None)
+    newest = newest_of(candidates)  # the first of equals: of a revision and what it revises the new one
     commit = told(before, happenings, at)
     return msgspec.structs.replace(
         commit,

@@ -79,6 +79,7 @@ class FullReading(msgspec.Struct, frozen=True, kw_only=True):
     utc_offset_seconds: int | None
     provider: str
     device: str
+    sensor: str | None
     change: int
     previous_glucose_mg_dl: int | msgspec.UnsetType = msgspec.UNSET
     """Only in a revision's event."""
@@ -99,6 +100,7 @@ def full(recorded: Recorded, *, previous: bool = False) -> FullReading:
         utc_offset_seconds=reading.utc_offset_seconds,
         provider=reading.device.provider,
         device=f"{reading.device.generation}/{reading.device.display}",
+        sensor=reading.device.sensor_name,
         change=recorded.change,
         previous_glucose_mg_dl=recorded.earlier[-1].glucose_mg_dl if previous else msgspec.UNSET,
     )

@@ -1,7 +1,10 @@
 """One glucose value at one instant, as we speak of it whoever measured it."""
 
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from enum import StrEnum
+from functools import lru_cache
+from hashlib import blake2b
 from typing import TypeAlias
 
 import msgspec
@@ -42,6 +45,34 @@ class Device(msgspec.Struct, frozen=True, order=True):
     """The phone or receiver, in the provider's spelling."""
     generation: str = msgspec.field(default="unknown")
 
+    @property
+    def sensor(self) -> tuple[str, str, str | None]:
+        """What measured, whichever device showed it."""
+        return self.provider, self.provider_account, self.transmitter
+
+    @property
+    def sensor_name(self) -> str | None:
+        """A short name of the sensor, to tell two that are worn at once apart; it says nothing of the serial number."""
+        return _short_name(self.transmitter) if self.transmitter else None
+
+    @property
+    def precedence(self) -> tuple[str, str]:
+        """Of two devices that tell of one sensor's same second, the smaller is shown: see ``precedence``."""
+        return precedence(self.display)
+
+
+@lru_cache
+def _short_name(transmitter: str) -> str:
+    return blake2b(transmitter.encode(), digest_size=4, person=b"sensor").hexdigest()
+
+
+def precedence(display: str) -> tuple[str, str]:
+    """Order devices by name: phones (``android``, ``iOS``) come before a ``receiver``, whose clock nobody sets.
+
+    The names alone decide, not who came first: the same readings are shown alike in whatever order they arrived.
+    """
+    return display.casefold(), display
+
 
 Identity: TypeAlias = tuple[str, str, str | None, str, datetime]
 """Provider, provider account, transmitter, display device, measured second: see ``Reading.identity``."""
@@ -81,12 +112,16 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """An earlier value of a revised reading, and when and by which change we knew it."""
+    """An earlier value of a revised reading with all that came with it, and when and by which change we knew it."""
 
     glucose_mg_dl: int
     flag: Flag
     recorded_at: datetime
     change: int
+    trend: str | None = None
+    trend_rate_mg_dl_min: float | None = None
+    utc_offset_seconds: int | None = None
+    sent: Sent | None = None
 
 
 class Recorded(msgspec.Struct, frozen=True):
@@ -99,6 +134,61 @@ class Recorded(msgspec.Struct, frozen=True):
     """The change that wrote this value."""
     earlier: tuple[Version, ...] = ()
     """The values it had before, oldest first."""
+
+    @property
+    def version(self) -> Version:
+        """Return what of it a revision replaces."""
+        r = self.reading
+        return Version(
+            r.glucose_mg_dl,
+            r.flag,
+            self.recorded_at,
+            self.change,
+            r.trend,
+            r.trend_rate_mg_dl_min,
+            r.utc_offset_seconds,
+            r.sent,
+        )
+
+    def as_it_was(self, place: int) -> "Recorded":
+        """Return the reading as the version at a place of ``earlier`` had it."""
+        v = self.earlier[place]
+        reading = msgspec.structs.replace(
+            self.reading,
+            glucose_mg_dl=v.glucose_mg_dl,
+            flag=v.flag,
+            trend=v.trend,
+            trend_rate_mg_dl_min=v.trend_rate_mg_dl_min,
+            utc_offset_seconds=v.utc_offset_seconds,
+            sent=v.sent,
+        )
+        return Recorded(reading, v.recorded_at, v.change, self.earlier[:place])
+
+
+def one_per_sensor(readings: Sequence[Recorded]) -> Sequence[Recorded]:
+    """Leave out what a second device tells of a sensor's same second; ascending readings stay ascending."""
+    devices = {id(each.reading.device) for each in readings}
+    if len(devices) <= 1:  # nearly always, and asked of every reading there is
+        return readings
+    shown: dict[object, Recorded] = {}
+    for each in readings:
+        key = each.reading.measured_at, each.reading.device.sensor
+        rival = shown.setdefault(key, each)
+        if each.reading.device.precedence < rival.reading.device.precedence:
+            shown[key] = each
+    return tuple(shown.values())
+
+
+def newest_of(readings: Iterable[Recorded]) -> Recorded | None:
+    """Return the newest reading; of several at one second always the same, and of equals the first."""
+    found = list(readings)
+    second = max((each.reading.measured_at for each in found), default=None)
+    last = [each for each in found if each.reading.measured_at == second]
+    return min(last, key=lambda each: (each.reading.device.precedence, _sensor_key(each)), default=None)
+
+
+def _sensor_key(each: Recorded) -> tuple[str, ...]:
+    return tuple(part or "" for part in each.reading.device.sensor)
 
 
 class Unreadable(msgspec.Struct, frozen=True):

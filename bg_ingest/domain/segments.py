@@ -7,7 +7,7 @@ from typing import TypeAlias
 import msgspec
 
 from bg_ingest.domain.columns import in_order, seconds
-from bg_ingest.domain.readings import Identity, Reading, Recorded, Unreadable, Version
+from bg_ingest.domain.readings import Identity, Reading, Recorded, Unreadable
 
 SEGMENT_HOURS = 6
 """A segment under 1 KB costs the least to rewrite: 72 readings of a 5-minute sensor are about 600 bytes."""
@@ -88,7 +88,7 @@ def decide(known: Known, batch: Sequence[Reading], *, at: datetime, last_change:
     if recorded:
         number += 1
     revised = [
-        Recorded(each, at, number, (*old.earlier, _version(old)))
+        Recorded(_by_the_same_device(each, old), at, number, (*old.earlier, old.version))
         for each in changed
         if len((old := before[each.identity]).earlier) < MOST_VERSIONS
     ]
@@ -111,5 +111,6 @@ def _rewritten(known: Known, changed: list[Recorded]) -> Iterator[Segment]:
         yield Segment(start, max(each.change for each in fresh), in_order(merged.values()))
 
 
-def _version(old: Recorded) -> Version:
-    return Version(old.reading.glucose_mg_dl, old.reading.flag, old.recorded_at, old.change)
+def _by_the_same_device(revised: Reading, old: Recorded) -> Reading:
+    """Keep what was first said of the device beyond its identity: only values have versions."""
+    return msgspec.structs.replace(revised, device=old.reading.device)

@@ -37,8 +37,8 @@ class Readings(Protocol):
         transaction was under way. StoreUnavailable: it may have happened; repeating it is then Outdated.
         """
 
-    def packed(self, user: UserId, window: Window) -> AsyncGenerator[bytes]:
-        """Yield the packed segments that the window touches, ascending; may lag a second behind a commit."""
+    def packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
+        """Yield the packed segments that the window touches, ascending; may lag a second unless ``consistent``."""
 
 
 class Connections(Protocol):

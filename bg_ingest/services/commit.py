@@ -12,11 +12,19 @@ TRIES = 10
 """How often a commit is tried, be it again as it is or decided anew."""
 
 
+PATIENCE = 5.0
+"""Seconds after which the same commit is not tried again: its ``recorded_at`` must not lie far behind the moment it is
+seen, see ``domain/as_of.py``."""
+
+
 async def try_commit(readings: Readings, commit: Commit) -> None:
     """Commit, trying the same again after conflicts; Outdated and Fenced are the caller's to decide on."""
+    give_up_at = anyio.current_time() + PATIENCE
     for attempt in range(TRIES):
         try:
             return await readings.commit(commit)
         except Conflicted:
+            if anyio.current_time() > give_up_at:
+                break
             await anyio.sleep(uniform(0, 0.01 * 2**attempt))
     raise StoreUnavailable("too many transactions at once")

@@ -7,17 +7,19 @@ from typing import TypeVar
 
 import msgspec
 
-from bg_ingest.domain.columns import glimpse, unpack
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.freshness import Freshness, freshness
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Recorded
+from bg_ingest.domain.selection import Selection
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Unknown
 from bg_ingest.ports import Clock, Readings
 
 USUAL_LENGTH = timedelta(hours=24)
 """Of the window of who names no start."""
+
+USUAL = Selection()
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
@@ -63,24 +65,32 @@ class Reader:
             raise Unknown("There is no reading of this user yet: ask again when the first poll has brought some.")
         return Latest(head, head.newest, freshness(head, head.newest, self.now()))
 
-    def glimpses(self, user: UserId, window: Window) -> AsyncGenerator[Sequence[tuple[int, int]]]:
+    def glimpses(
+        self, user: UserId, window: Window, selection: Selection = USUAL
+    ) -> AsyncGenerator[Sequence[tuple[int, int]]]:
         """Yield (epoch seconds, mg/dL) in ascending batches of one stored segment each."""
-        return self._batches(user, window, glimpse, lambda row: row[0])
+        return self._batches(user, window, selection, selection.glimpse, lambda row: row[0])
 
-    def readings(self, user: UserId, window: Window) -> AsyncGenerator[Sequence[Recorded]]:
+    def readings(
+        self, user: UserId, window: Window, selection: Selection = USUAL
+    ) -> AsyncGenerator[Sequence[Recorded]]:
         """Yield whole readings in ascending batches of one stored segment each."""
-        return self._batches(user, window, unpack, lambda row: _seconds_up(row.reading.measured_at))
+        return self._batches(
+            user, window, selection, selection.readings, lambda row: _seconds_up(row.reading.measured_at)
+        )
 
     async def _batches(
         self,
         user: UserId,
         window: Window,
+        selection: Selection,
         decode: Callable[[bytes], Sequence[Row]],
         second: Callable[[Row], int],
     ) -> AsyncGenerator[Sequence[Row]]:
         # Readings lie on whole seconds: comparing whole seconds rounded up is exact, and cheap.
         start, end = _seconds_up(window.start), _seconds_up(window.end)
-        packed = self._readings.packed(user, window)
+        # What was known at a point never changes again, so not even the store's lag may show in it.
+        packed = self._readings.packed(user, window, consistent=selection.as_of is not None)
         async with aclosing(packed):
             async for each in packed:
                 rows = decode(each)

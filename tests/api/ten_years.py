@@ -33,7 +33,7 @@ DAYS = 3_650
 
 
 class Decades:
-    """Six hours of readings again and again, as far as anybody asks."""
+    """Six hours of readings again and again, as far as anybody asks; every other one was recorded later."""
 
     def __init__(self) -> None:
         device = Device("acme", "account-1", "ab" * 32, "iOS", "g7")
@@ -42,13 +42,15 @@ class Decades:
             Reading(start + each * timedelta(minutes=5), 80 + each * 7 % 90, Flag.OK, device, "flat", 0.1 * (each % 5))
             for each in range(SEGMENT_HOURS * 12)
         ]
-        self._first, *self._rest = msgspec.msgpack.decode(pack([Recorded(each, start, 1) for each in readings]))
+        self._first, *self._rest = msgspec.msgpack.decode(
+            pack([Recorded(each, start, 1 + n % 2) for n, each in enumerate(readings)])
+        )
         self._start = start
 
     async def head(self, user: UserId) -> Head:
-        return Head(user, last_change=1)
+        return Head(user, last_change=2)
 
-    async def packed(self, user: UserId, window: Window) -> AsyncGenerator[bytes]:
+    async def packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
         """Move the stored segment by its base, the first of the packed values."""
         start = self._first + int((window.start - self._start).total_seconds())
         for base in range(start, int(window.end.timestamp()), SEGMENT_HOURS * 3600):
@@ -61,7 +63,7 @@ def resident() -> int:
     return int(pages) * resource.getpagesize()
 
 
-async def ask(app: Any, accept: str, days: int) -> tuple[int, int, int, int]:
+async def ask(app: Any, accept: str, days: int, more: str = "") -> tuple[int, int, int, int]:
     """Return pieces, bytes and readings of an answer, and the most memory seen; nothing of it is kept."""
     pieces, size, count, status, most = 0, 0, 0, 0, 0
 
@@ -78,7 +80,7 @@ async def ask(app: Any, accept: str, days: int) -> tuple[int, int, int, int]:
         await anyio.sleep_forever()
         raise AssertionError
 
-    query = f"from={END - timedelta(days=days):%Y-%m-%d}&to={END:%Y-%m-%d}".encode()
+    query = f"from={END - timedelta(days=days):%Y-%m-%d}&to={END:%Y-%m-%d}{more}".encode()
     scope = {
         "type": "http",
         "method": "GET",
@@ -101,6 +103,7 @@ async def main(*formats: str) -> None:
         await ask(app, accept, 30)
     before = resident()
     asked = {accept: await ask(app, accept, DAYS) for accept in formats}
+    asked["as_of"] = await ask(app, formats[0], DAYS // 5, "&as_of_change=1")
     json.dump({"grown": max(most for *_, most in asked.values()) - before, "asked": asked}, sys.stdout)
 
 

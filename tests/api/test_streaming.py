@@ -32,9 +32,9 @@ class Breaking(Decades):
         self.closed = False
         self.given = 0
 
-    async def packed(self, *asked: Any) -> AsyncGenerator[bytes]:
+    async def packed(self, *asked: Any, **how: Any) -> AsyncGenerator[bytes]:
         try:
-            async with aclosing(super().packed(*asked)) as segments:
+            async with aclosing(super().packed(*asked, **how)) as segments:
                 async for each in segments:
                     if self.given == self.after:
                         raise StoreUnavailable
@@ -92,6 +92,8 @@ def test_ten_years_in_each_format_grow_the_process_by_less_than_30_mb() -> None:
         assert count == DAYS * 288
         assert size > 25 * count
         assert size / pieces > 60_000, "small pieces cost a send each"
+    _, _, known_then, _ = told["asked"]["as_of"]
+    assert known_then == DAYS // 5 * 144
     assert told["grown"] < 30_000_000
 
 

@@ -10,7 +10,7 @@ import msgspec
 from bg_ingest.adapters.dynamodb import open_table
 from bg_ingest.adapters.table.readings import TableReadings
 from bg_ingest.api.schemas import basic
-from bg_ingest.domain.columns import glimpse
+from bg_ingest.domain.selection import Selection
 from bg_ingest.domain.windows import Window
 from tests.benchmarks.history import OF_A_DAY, QUARTER, START
 from tests.integration.servers import REGION, credentials
@@ -36,7 +36,7 @@ async def measure_inside(endpoint: str, table: str, runs: int) -> Inside:
         window = Window(START, QUARTER.end)
 
         async def unpacked() -> list[Sequence[tuple[int, int]]]:
-            return [glimpse(each) async for each in readings.packed(QUARTER.user, window)]
+            return [Selection().glimpse(each) async for each in readings.packed(QUARTER.user, window)]
 
         async def get() -> None:
             assert await readings.head(OF_A_DAY[0].user) is not None

@@ -23,7 +23,11 @@ numbers = st.one_of(st.integers(0, 600), st.integers(-(2**31), 2**31))
 rates = st.one_of(st.none(), st.integers(-90, 90).map(lambda n: n / 10), st.floats(allow_nan=False))
 seconds = st.one_of(st.integers(0, 500).map(lambda n: n * 300), st.integers(0, 10**9))
 instants = st.integers(0, 10**12).map(lambda ms: _LONG_AGO + timedelta(milliseconds=ms))
-versions = st.builds(Version, numbers, st.sampled_from(Flag), instants, st.integers(1, 2**31))
+offsets = st.one_of(st.none(), st.integers(-50_400, 50_400))
+as_sent = st.one_of(st.none(), st.builds(Sent, st.floats(allow_nan=False), texts))
+versions = st.builds(
+    Version, numbers, st.sampled_from(Flag), instants, st.integers(1, 2**31), texts, rates, offsets, as_sent
+)
 
 
 def _unique(readings: list[Recorded]) -> list[Recorded]:
@@ -44,8 +48,8 @@ def recorded(draw: st.DrawFn) -> list[Recorded]:
         st.sampled_from(worn),
         trends,
         rates,
-        st.one_of(st.none(), st.integers(-50_400, 50_400)),
-        st.one_of(st.none(), st.builds(Sent, st.floats(allow_nan=False), texts)),
+        offsets,
+        as_sent,
     )
     one = st.builds(
         lambda each, commit, earlier: Recorded(each, commit[0], commit[1], tuple(earlier)),

@@ -8,15 +8,18 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
-from bg_ingest.domain.columns import glimpse, in_order, pack, seconds, unpack
+from bg_ingest.domain.columns import in_order, pack, seconds, unpack
 from bg_ingest.domain.readings import Reading, Recorded
 from bg_ingest.domain.segments import segment_start
+from bg_ingest.domain.selection import Selection
 from tests.domain.readings import by_identity, curve, recorded
 
 quick = settings(deadline=None, max_examples=60)
 """A slow machine is no failure."""
 
 DAYS = 90
+
+glimpse = Selection(every_device=True).glimpse
 
 
 @quick

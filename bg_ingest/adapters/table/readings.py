@@ -40,10 +40,10 @@ class TableReadings:
     async def commit(self, commit: Commit) -> None:
         await perform(self._table, commit_writes(commit))
 
-    async def packed(self, user: UserId, window: Window) -> AsyncGenerator[bytes]:
+    async def packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
         _, low = keys.segment(user, segment_start(window.start))
         _, high = keys.segment(user, segment_start(window.end - timedelta(microseconds=1)))
-        query = self._table.query(keys.user_pk(user), low, high, consistent=False, page=SEGMENTS_PAGE)
+        query = self._table.query(keys.user_pk(user), low, high, consistent=consistent, page=SEGMENTS_PAGE)
         async with aclosing(query) as pages:
             async for page in pages:
                 for _, found in page:
