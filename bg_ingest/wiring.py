@@ -1,6 +1,8 @@
 """What is joined to what, by the settings. Adapters are imported here, and only those that are chosen."""
 # ruff: noqa: PLC0415 - see above: the start takes 2 seconds at most
 
+import os
+import socket
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
@@ -12,6 +14,7 @@ from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.grants import Secret
+from bg_ingest.domain.leases import ALONE, SHARED, Tempo
 from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store
 from bg_ingest.providers import REGISTRY
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
@@ -48,6 +51,9 @@ class Services:
     publisher: Publisher
     clock: Clock
     broker: Broker | None = None
+    tempo: Tempo = ALONE
+    name: str = "bg-ingest"
+    """What this process is called among the owners, before something random."""
 
     def join(
         self,
@@ -81,6 +87,8 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
     """Open what the settings choose and join it; close it in reverse."""
     clock = SystemClock()
     publisher, services.broker = _publisher(settings)
+    services.tempo = ALONE if settings.store == "sqlite" else SHARED
+    services.name = f"{socket.gethostname()}-{os.getpid()}"
     async with _store(settings, clock) as store, http_client() as http:
         services.join(
             store,

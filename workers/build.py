@@ -1,20 +1,23 @@
 """Put the actors of one process together, and tell how they are."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from typing import Protocol
 
-import anyio
-
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.leases import Tempo
+from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
 from bg_ingest.ports import Broker, Clock, Store
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.poll import Polling
 from bg_ingest.services.relay import Relay
 from workers.backoff import Backoff, Patience
+from workers.ownership import Ownership
 from workers.refresher import Refresher
 from workers.relay import RelayActor
+from workers.rings import RingReader
 from workers.runtime import Actor, Runtime, State
 from workers.scheduler import Scheduler
 from workers.shards import Shards
@@ -22,6 +25,9 @@ from workers.supervisor import Supervisor
 
 TOKEN_STORAGE = 12.0
 """Seconds a drain leaves to a refresh under way: its answer is the one thing that cannot be had again."""
+
+NEXT_TURNS = 10
+"""Shown in a report."""
 
 
 class Parts(Protocol):
@@ -33,6 +39,8 @@ class Parts(Protocol):
     relay: Relay
     clock: Clock
     broker: Broker | None
+    tempo: Tempo
+    name: str
 
 
 class Workers:
@@ -42,55 +50,102 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._runtime: Runtime | None = None
-        self._relay: RelayActor | None = None
-        self._shards: Shards | None = None
-        self._broker: Broker | None = None
+        self._actors: Actors | None = None
 
     @asynccontextmanager
     async def running(self, parts: Parts) -> AsyncIterator[None]:
         """Start the actors, and drain them on exit."""
-        connections = parts.store.connections
-        scheduler = Scheduler(parts.polling, parts.clock)
-        self._relay = telling = RelayActor(parts.relay)
-        self._shards = Shards(connections, scheduler, telling, parts.clock)
-        refresher = Refresher(connections, parts.grants, parts.clock, self._shards.connections)
-
-        async def drain() -> None:
-            parts.grants.close(TOKEN_STORAGE)
-            await scheduler.drain()
-            with anyio.move_on_after(2.0):
-                await telling.drain()
-
-        actors: dict[str, Actor] = {
-            "relay": telling,
-            "scheduler": scheduler,
-            "refresher": refresher,
-            "shards": self._shards,
-        }
-        self._broker = parts.broker
-        supervised = [Supervisor(name, actor, patience=Patience()) for name, actor in actors.items()]
-        if parts.broker is not None:  # first, and for ever: a broker may be away for days
-            supervised.insert(0, Supervisor("broker", parts.broker, backoff=Backoff(ceiling=30.0), patience=None))
-        self._runtime = Runtime(supervised, drain=drain)
-        async with self._runtime.running():
+        self._actors = Actors(parts)
+        async with self._actors.runtime.running():
             yield
 
     def look(self, connection: ConnectionId) -> None:
-        if self._shards is not None:
-            self._shards.look(connection)
+        del connection  # which one stands in the store
+        if self._actors is not None:
+            self._actors.rings.hurry()
 
     def told(self, changes: Sequence[Change]) -> None:
-        if self._relay is not None:
-            self._relay.told(changes)
+        if self._actors is not None:
+            self._actors.relay.told(changes)
 
     def unready(self) -> list[str]:
-        state = self._runtime.state if self._runtime else State.STARTING
-        return [] if state is State.RUNNING else [state.value]
+        return self._actors.unready() if self._actors else [State.STARTING.value]
+
+    def degraded(self) -> list[str]:
+        return self._actors.degraded() if self._actors else []
+
+    def report(self) -> Report | None:
+        return self._actors.report() if self._actors else None
+
+
+class Actors:
+    """One process's actors, joined."""
+
+    def __init__(self, parts: Parts) -> None:
+        self._grants = parts.grants
+        self._broker = parts.broker
+        connections = parts.store.connections
+        self.relay = RelayActor(parts.relay)
+        self.scheduler = Scheduler(parts.polling, parts.clock)
+        self.shards = Shards(connections, self.scheduler, self.relay, parts.clock)
+        self.ownership = Ownership(parts.store.ownership, self.shards, parts.name, tempo=parts.tempo)
+        self.rings = RingReader(
+            parts.store.rings,
+            self.scheduler,
+            self.relay,
+            me=lambda: self.ownership.me,
+            epoch=self.ownership.epoch,
+            every=parts.tempo.rings_every,
+        )
+        self.scheduler.may = self.ownership.holds
+        self.shards.on_take = self.rings.inherit
+        actors: dict[str, Actor] = {
+            "relay": self.relay,
+            "scheduler": self.scheduler,
+            "refresher": Refresher(connections, parts.grants, parts.clock, self.shards.connections),
+            "shards": self.shards,
+            "rings": self.rings,
+            "ownership": self.ownership,  # last: then work begins
+        }
+        self.supervised = [Supervisor(name, actor, patience=Patience()) for name, actor in actors.items()]
+        if parts.broker is not None:  # first, and for ever: a broker may be away for days
+            self.supervised.insert(0, Supervisor("broker", parts.broker, backoff=Backoff(ceiling=30.0), patience=None))
+        self.runtime = Runtime(self.supervised, drain=self._drain)
+
+    async def _drain(self) -> None:
+        self._grants.close(TOKEN_STORAGE)
+        await self.ownership.drain()
+
+    def unready(self) -> list[str]:
+        """The reasons, by name: the runtime's state, actors that are down, shards that are ours and not served."""
+        if self.runtime.state is not State.RUNNING:
+            return [self.runtime.state.value]
+        down = [each.name for each in self.supervised if not each.running and each.name != "broker"]
+        reasons = {"ownership": self.ownership.blind, "shards": self.shards.unserved > 0}
+        return [*down, *(name for name, holds in reasons.items() if holds and name not in down)]
 
     def degraded(self) -> list[str]:
         broken = {
             "broker": self._broker is not None and not self._broker.connected,
-            "telling": self._relay is not None and self._relay.failures > 0,
+            "telling": self.relay.failures > 0,
         }
         return [name for name, is_broken in broken.items() if is_broken]
+
+    def report(self) -> Report:
+        board = self.ownership.board
+        owned = Counter(lease.owner for lease in board.leases) if board else Counter()
+        return Report(
+            owner=self.ownership.me,
+            state=self.runtime.state.value,
+            unready=tuple(self.unready()),
+            degraded=tuple(self.degraded()),
+            shards=len(self.ownership.serving),
+            shards_unserved=self.shards.unserved,
+            owners=tuple(OwnerState(each.id, owned[each.id], each.leaving) for each in board.owners) if board else (),
+            connections=len(self.scheduler.seats),
+            turns_running=self.scheduler.running,
+            next_turns=tuple(TurnAhead(*each) for each in self.scheduler.next_due(NEXT_TURNS)),
+            relay_backlog=self.relay.backlog,
+            relay_failures=self.relay.failures,
+            actors=tuple(ActorState(each.name, each.running, each.failures) for each in self.supervised),
+        )

@@ -1,8 +1,8 @@
 """When each connection's next turn is: a heap of due times, and a task only while a turn runs."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
-from heapq import heappop, heappush
+from heapq import heappop, heappush, nsmallest
 from itertools import count
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.ports import Clock
@@ -25,8 +25,8 @@ AT_ONCE = 64
 GLANCE = 30.0
 """Seconds after which the heap is looked at again in any case: the clock of instants may be set."""
 
-DRAIN_FETCHES = 2.0
-"""Seconds a drain leaves to turns under way; a cut-off turn repeats elsewhere."""
+REST_WITHIN = 2.0
+"""Seconds left to turns under way when their shard is given back; a cut-off turn repeats elsewhere."""
 
 
 class Turns(Protocol):
@@ -38,15 +38,25 @@ class Turns(Protocol):
 class Seat:
     """A connection that awaits its turns here."""
 
-    __slots__ = ("asked", "crashes", "due", "epoch", "plan", "running")
+    __slots__ = ("asked", "crashes", "due", "epoch", "plan", "shard", "turn")
 
-    def __init__(self, epoch: int, due: datetime) -> None:
+    def __init__(self, connection: ConnectionId, epoch: int, due: datetime) -> None:
+        self.shard = shard_of(connection.user)
         self.epoch = epoch
         self.due = due
         self.plan = Plan()
         self.asked = False
-        self.running = False
+        self.turn: UnderWay | None = None
         self.crashes = 0
+
+
+class UnderWay:
+    """A turn that runs now."""
+
+    def __init__(self, shard: int) -> None:
+        self.shard = shard
+        self.scope = anyio.CancelScope()
+        self.ended = anyio.Event()
 
 
 class Scheduler:
@@ -55,83 +65,133 @@ class Scheduler:
     A turn that crashes delays its own connection alone.
     """
 
-    def __init__(self, turns: Turns, clock: Clock, *, at_once: int = AT_ONCE, backoff: Backoff | None = None) -> None:
+    def __init__(
+        self,
+        turns: Turns,
+        clock: Clock,
+        *,
+        at_once: int = AT_ONCE,
+        backoff: Backoff | None = None,
+    ) -> None:
         self._turns = turns
         self._clock = clock
+        self.may: Callable[[], bool] = lambda: True
+        """Asked before each turn: a process that slept learns that nothing is its own any more before it acts."""
         self._backoff = backoff or Backoff(first=5.0)
         self._seats: dict[ConnectionId, Seat] = {}
         self._heap: list[tuple[datetime, int, ConnectionId]] = []
         self._order = count()
         self._bell = Bell()
         self._places = anyio.Semaphore(at_once)
-        self._running = 0
+        self._under_way: set[UnderWay] = set()
         self._seen_at = clock.now()
-        self._stopped = False
-        self._quiet = anyio.Event()
-        self._scope = anyio.CancelScope()
 
     @property
     def seats(self) -> Mapping[ConnectionId, Seat]:
         """The connections scheduled here."""
         return self._seats
 
+    @property
+    def running(self) -> int:
+        """How many turns run now."""
+        return len(self._under_way)
+
+    def next_due(self, most: int) -> list[tuple[datetime, ConnectionId]]:
+        """Return the next turns to come, soonest first."""
+        waiting = ((seat.due, connection) for connection, seat in self._seats.items() if seat.turn is None)
+        return nsmallest(most, waiting)
+
     def seat(self, connection: ConnectionId, *, epoch: int, due: datetime) -> None:
         """Schedule a connection; one that is scheduled already keeps its place."""
         if connection not in self._seats:
-            self._seats[connection] = Seat(epoch, due)
+            self._seats[connection] = Seat(connection, epoch, due)
             self._push(connection)
 
     def ask(self, connection: ConnectionId, *, epoch: int) -> None:
         """Give a connection a look as soon as may be, scheduled here before or not."""
         now = self._clock.now()
-        seat = self._seats.setdefault(connection, Seat(epoch, now))
+        seat = self._seats.setdefault(connection, Seat(connection, epoch, now))
         seat.asked = True
-        if not seat.running:
+        if seat.turn is None:
             seat.due = now
             self._push(connection)
 
-    async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run turns as they fall due, until drained or cancelled."""
-        with anyio.CancelScope() as self._scope:
-            async with anyio.create_task_group() as group:
-                task_status.started()
-                while not self._stopped:
-                    self._heed_the_clock()
-                    await self._start_due(group)
-                    await self._bell.wait(self._wait())
+    async def quiet(self, shard: int) -> None:
+        """Return when no turn of a shard is under way, be it one that was cut off and still stores a token."""
+        for turn in [each for each in self._under_way if each.shard == shard]:
+            await turn.ended.wait()
 
-    async def drain(self) -> None:
-        """Start no more turns; let those under way finish for a moment, then cut them off."""
-        self._stopped = True
-        self._bell.ring()
-        if self._running:
-            self._quiet = anyio.Event()
-            with anyio.move_on_after(DRAIN_FETCHES):
-                await self._quiet.wait()
-        self._scope.cancel()
+    def drop(self, shards: Collection[int]) -> None:
+        """Take no more turns of these shards' connections, and cut off those under way."""
+        for turn in self._leave(shards):
+            turn.scope.cancel()
+
+    async def rest(self, shards: Collection[int]) -> None:
+        """Take no more turns of these shards' connections, and return when none is under way.
+
+        Those that are have a moment to finish; what they shield (a token on its way into the store) is waited for.
+        """
+        leaving = self._leave(shards)
+        with anyio.move_on_after(REST_WITHIN):
+            for turn in leaving:
+                await turn.ended.wait()
+        for turn in leaving:
+            turn.scope.cancel()
+        for turn in leaving:
+            await turn.ended.wait()
+
+    async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Run turns as they fall due, until cancelled."""
+        self._plan_all()
+        async with anyio.create_task_group() as group:
+            task_status.started()
+            while True:
+                self._heed_the_clock()
+                await self._start_due(group)
+                await self._bell.wait(self._wait())
+
+    def _leave(self, shards: Collection[int]) -> list[UnderWay]:
+        for connection in [each for each, seat in self._seats.items() if seat.shard in shards]:
+            del self._seats[connection]
+        return [turn for turn in self._under_way if turn.shard in shards]
 
     def _heed_the_clock(self) -> None:
         """Where the clock was set back, what is due next lies far ahead: have every turn say anew when that is."""
         now, before = self._clock.now(), self._seen_at
         self._seen_at = now
         if now < before - timedelta(seconds=GLANCE):
-            self._heap.clear()
-            for connection, seat in self._seats.items():
+            for seat in self._seats.values():
                 seat.due, seat.plan = now, Plan()
-                self._push(connection)
+            self._plan_all()
+
+    def _plan_all(self) -> None:
+        self._heap.clear()
+        for connection in self._seats:
+            self._push(connection)
 
     async def _start_due(self, group: TaskGroup) -> None:
-        while self._heap and self._heap[0][0] <= self._clock.now() and not self._stopped:
+        while self.may() and self._heap and self._heap[0][0] <= self._clock.now():
+            await self._places.acquire()
             due, _, connection = heappop(self._heap)
             seat = self._seats.get(connection)
-            if seat is None or seat.running or seat.due != due:
+            if seat is None or seat.turn or seat.due != due:
+                self._places.release()
                 continue  # gone, or moved: its newer place in the heap counts
-            await self._places.acquire()
-            seat.running = True
-            self._running += 1
-            group.start_soon(self._take_turn, connection, seat, name=f"turn of {connection.provider}")
+            seat.turn = UnderWay(seat.shard)
+            self._under_way.add(seat.turn)
+            group.start_soon(self._take_turn, connection, seat, seat.turn, name=f"turn of {connection.provider}")
 
-    async def _take_turn(self, connection: ConnectionId, seat: Seat) -> None:
+    async def _take_turn(self, connection: ConnectionId, seat: Seat, under_way: UnderWay) -> None:
+        try:
+            with under_way.scope:
+                await self._turn(connection, seat)
+        finally:
+            seat.turn = None
+            self._under_way.discard(under_way)
+            self._places.release()
+            under_way.ended.set()
+
+    async def _turn(self, connection: ConnectionId, seat: Seat) -> None:
         asked, seat.asked = seat.asked, False
         try:
             turn = await self._turns.turn(connection, seat.epoch, seat.plan, asked=asked)
@@ -146,12 +206,6 @@ class Scheduler:
             self._next(connection, seat, turn.due)
             if turn.outcome.ending is Ending.READ:
                 log.debug("read", action="turn_read", connection=str(connection), recorded=turn.outcome.recorded)
-        finally:
-            seat.running = False
-            self._running -= 1
-            self._places.release()
-            if not self._running:
-                self._quiet.set()
 
     def _next(self, connection: ConnectionId, seat: Seat, due: datetime | None) -> None:
         if seat.asked:  # while the turn ran: it may have read the connection before what we were asked for
@@ -169,6 +223,6 @@ class Scheduler:
         self._bell.ring()
 
     def _wait(self) -> float:
-        if not self._heap:
+        if not self._heap or not self.may():
             return GLANCE
         return min(GLANCE, max(0.0, (self._heap[0][0] - self._clock.now()).total_seconds()))

@@ -1,72 +1,150 @@
-"""Which shards this process serves. One process serves them all; the directory says who is in them."""
+"""What this process does with the shards it owns: seats for their connections, and their outboxes told."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable, Collection
 from contextlib import aclosing
 from datetime import timedelta
 
 import anyio
 import structlog
-from anyio.abc import TaskStatus
+from anyio.abc import TaskGroup, TaskStatus
 
-from bg_ingest.domain.ids import SHARDS, ConnectionId
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.leases import Lease
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.ports import Clock, Connections
+from workers.bell import Bell
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
+AGAIN_AFTER = 5.0
+"""Seconds after taking a shard until its directory is read again: who connected meanwhile may have rung elsewhere."""
+
 RECONCILE_EVERY = 15 * 60.0
-"""Seconds between full readings of the directory: hints may be lost, rows are not."""
+"""Seconds between full readings of a directory: hints may be lost, rows are not."""
 
-SPREAD = timedelta(seconds=5)
-"""Over which the first turns after a start are laid; a turn that is not due asks nobody."""
+RETRY_AFTER = 1.0
 
-ONLY_EPOCH = 1
-"""Ownership never changes hands while there is one process."""
+READ_AT_ONCE = 8
+"""Directories read at the same time."""
+
+TURNS_PER_SECOND = 1_000
+"""Of first turns after taking shards, which find out when the next looks are due."""
+
+LONGEST_SPREAD = timedelta(seconds=20)
 
 
 class Shards:
-    """Seats every listed connection with the scheduler, and gives the relay its outboxes."""
+    """Seats who is listed with the scheduler, and gives the relay its outboxes: a task for each shard we own.
+
+    ``take``, ``drop`` and ``rest`` state what is owned; the actor makes it so, again after a crash of its own.
+    """
 
     def __init__(self, connections: Connections, scheduler: Scheduler, relay: RelayActor, clock: Clock) -> None:
         self._connections = connections
         self._scheduler = scheduler
         self._relay = relay
         self._clock = clock
+        self._owned: dict[int, Lease] = {}
+        self._tasks: dict[int, tuple[Lease, anyio.CancelScope]] = {}
+        self._seated: set[int] = set()
+        self._places = anyio.Semaphore(READ_AT_ONCE)
+        self._bell = Bell()
         self._unreadable = False
+        self.on_take: Callable[[Collection[Lease]], None] = lambda _: None
+        """Told which shards were taken, and from whom."""
+
+    @property
+    def unserved(self) -> int:
+        """How many shards we own whose connections are not seated yet."""
+        return len(self._owned.keys() - self._seated)
+
+    def take(self, taken: Collection[Lease]) -> None:
+        """Serve these from now on."""
+        self._owned.update({each.shard: each for each in taken})
+        self.on_take(taken)
+        self._bell.ring()
+
+    def drop(self, shards: Collection[int]) -> None:
+        """Stop serving at once, and cut off what is under way: it is somebody else's turn."""
+        self._leave(shards)
+        self._scheduler.drop(shards)
+        self._relay.drop(shards)
+
+    async def rest(self, shards: Collection[int]) -> None:
+        """Stop serving; return when no turn is under way and what was told is settled, or given up."""
+        self._leave(shards)
+        await self._scheduler.rest(shards)
+        await self._relay.rest(shards)
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Seat all before saying that we have started, then reconcile until cancelled."""
-        await self.reconcile()
-        self._relay.take(range(SHARDS))
-        task_status.started()
-        while True:
-            await anyio.sleep(RECONCILE_EVERY)
-            try:
-                await self.reconcile()
-                self._unreadable = False
-            except StoreUnavailable:
-                if not self._unreadable:
-                    log.warning("cannot read the directory", action="directory_unreadable")
-                self._unreadable = True
-
-    async def reconcile(self) -> None:
-        """Seat who is listed and not paused. Who is gone leaves at the next turn, which reads the connection."""
-        now = self._clock.now()
-        for shard in range(SHARDS):
-            async with aclosing(self._connections.listed(shard)) as rows:
-                async for listed in rows:
-                    if not listed.paused:
-                        self._scheduler.seat(listed.id, epoch=ONLY_EPOCH, due=now + SPREAD * listed.id.jitter)
-
-    def look(self, connection: ConnectionId) -> None:
-        """Take the hint that a connection is new, changed, or to be looked at now."""
-        self._scheduler.ask(connection, epoch=ONLY_EPOCH)
+        """Keep a task for each shard we own, until cancelled."""
+        self._tasks.clear()
+        async with anyio.create_task_group() as group:
+            task_status.started()
+            while True:
+                self._start_missing(group)
+                await self._bell.wait(RECONCILE_EVERY)
 
     async def connections(self) -> AsyncGenerator[ConnectionId]:
         """Yield all connections listed in our shards, the paused ones too."""
-        for shard in range(SHARDS):
+        for shard in list(self._owned):
             async with aclosing(self._connections.listed(shard)) as rows:
                 async for listed in rows:
+                    if shard not in self._owned:
+                        break
                     yield listed.id
+
+    def _leave(self, shards: Collection[int]) -> None:
+        for shard in shards:
+            self._owned.pop(shard, None)
+            self._seated.discard(shard)
+            if found := self._tasks.pop(shard, None):
+                found[1].cancel()
+
+    def _start_missing(self, group: TaskGroup) -> None:
+        for shard, lease in self._owned.items():
+            known = self._tasks.get(shard)
+            if known is None or known[0] != lease:
+                if known:
+                    known[1].cancel()
+                scope = anyio.CancelScope()
+                self._tasks[shard] = lease, scope
+                group.start_soon(self._serve, lease, scope, name=f"shard {shard}")
+
+    async def _serve(self, lease: Lease, scope: anyio.CancelScope) -> None:
+        with scope:
+            await self._scheduler.quiet(lease.shard)  # of turns that we had when it was ours before
+            self._relay.take([lease.shard])
+            await self._seat(lease)
+            self._seated.add(lease.shard)
+            await anyio.sleep(AGAIN_AFTER)
+            while True:
+                await self._seat(lease)
+                await anyio.sleep(RECONCILE_EVERY)
+
+    async def _seat(self, lease: Lease) -> None:
+        """Seat who is listed and not paused. Who is gone leaves at the next turn, which reads the connection."""
+        while True:
+            try:
+                async with self._places:
+                    await self._read(lease)
+            except StoreUnavailable:
+                if not self._unreadable:
+                    log.warning("cannot read the directory", action="directory_unreadable", shard=lease.shard)
+                self._unreadable = True
+                await anyio.sleep(RETRY_AFTER)
+            else:
+                if self._unreadable:
+                    log.info("reads the directory again", action="directory_readable")
+                self._unreadable = False
+                return
+
+    async def _read(self, lease: Lease) -> None:
+        async with aclosing(self._connections.listed(lease.shard)) as rows:
+            listed = [each.id async for each in rows if not each.paused]
+        spread = min(LONGEST_SPREAD, timedelta(seconds=len(listed) * len(self._owned) / TURNS_PER_SECOND))
+        now = self._clock.now()
+        for each in listed:
+            self._scheduler.seat(each, epoch=lease.epoch, due=now + spread * each.jitter)

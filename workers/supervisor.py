@@ -32,6 +32,8 @@ class Supervisor:
         self.name = name
         self.failures = 0
         """Crashes in a row that no long run has forgiven."""
+        self.running = False
+        """Whether the actor runs now; not while it waits to be started again."""
         self._actor = actor
         self._backoff = backoff or Backoff()
         self._patience = patience
@@ -42,7 +44,7 @@ class Supervisor:
         """Run until the actor returns, is cancelled or cannot be helped."""
         promise = _Promise(self, task_status)
         while True:
-            started_at = anyio.current_time()
+            started_at, self.running = anyio.current_time(), True
             try:
                 await self._actor(task_status=promise)
             except Exception as error:
@@ -55,6 +57,8 @@ class Supervisor:
                 self._log_crash(error, delay)
             else:
                 return  # an actor that returns has finished; it did not break
+            finally:
+                self.running = False
             await anyio.sleep(delay)
 
     def _exceeds_patience(self) -> bool:

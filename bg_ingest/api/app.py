@@ -8,7 +8,7 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import callback, connections, health, readings, schema, webhooks
+from bg_ingest.api import callback, connections, health, readings, schema, webhooks, workers
 from bg_ingest.api.auth import Access, answers, guard
 from bg_ingest.api.checks import LARGEST_BODY, check
 from bg_ingest.api.deps import Services, provided
@@ -38,6 +38,7 @@ def create_api(
             connections.router,
             callback.router,
             health.router,
+            workers.router,
             *(_mounted(path, app) for path, app in (mounts or {}).items()),
         ],
         dependencies=provided(services, vitals),

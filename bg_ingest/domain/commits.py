@@ -70,6 +70,8 @@ class Step(msgspec.Struct, frozen=True):
 
     before: Connection | None
     after: Connection
+    look: bool = False
+    """Whoever polls the connection shall look at it at once."""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,5 +1,6 @@
 """Everything this service needs from outside: adapters and providers implement it, services know only this."""
 
+from bg_ingest.ports.ownership import Ownership, Ring, Rings, Wish
 from bg_ingest.ports.process import Broker, Clock, Hints, Publisher, Sealer, Vitals
 from bg_ingest.ports.provider import Available, Capabilities, Page, Priority, Provider
 from bg_ingest.ports.store import Connections, Outbox, Pending, Readings, States, Store, Webhooks
@@ -12,15 +13,19 @@ __all__ = [
     "Connections",
     "Hints",
     "Outbox",
+    "Ownership",
     "Page",
     "Pending",
     "Priority",
     "Provider",
     "Publisher",
     "Readings",
+    "Ring",
+    "Rings",
     "Sealer",
     "States",
     "Store",
     "Vitals",
     "Webhooks",
+    "Wish",
 ]

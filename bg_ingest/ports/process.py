@@ -8,6 +8,7 @@ from anyio.abc import TaskStatus
 
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.vitals import Report
 
 
 class Clock(Protocol):
@@ -63,3 +64,6 @@ class Vitals(Protocol):
 
     def degraded(self) -> Sequence[str]:
         """Return what is broken outside of us, by name, while we still serve."""
+
+    def report(self) -> Report | None:
+        """Return what this process does; None before its actors were started."""

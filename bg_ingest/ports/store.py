@@ -16,6 +16,7 @@ from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segments import Known
 from bg_ingest.domain.windows import Window
+from bg_ingest.ports.ownership import Ownership, Rings
 
 
 class Readings(Protocol):
@@ -57,8 +58,11 @@ class Connections(Protocol):
     async def begin(self, connection: Connection) -> None:
         """Keep a connecting connection until it expires; an existing one stays as it is."""
 
-    async def note(self, before: Connection, after: Connection) -> None:
-        """Write what is neither reading nor state: settings, outcome, cursor. Fenced as a commit's step is."""
+    async def note(self, before: Connection, after: Connection, *, look: bool = False) -> None:
+        """Write what is neither reading nor state: settings, outcome, cursor. Fenced as a commit's step is.
+
+        With ``look``, whoever polls the connection is told to look at once.
+        """
 
     async def user_of(self, provider: str, region: str, provider_account: str) -> UserId | None:
         """Return who is connected to a provider account."""
@@ -120,3 +124,5 @@ class Store(Protocol):
     states: States
     webhooks: Webhooks
     outbox: Outbox
+    ownership: Ownership
+    rings: Rings

@@ -124,7 +124,7 @@ class Connecting:
             after = self._connection(asked, provider, available, before)
             grant = self._grants.first(connection, after.generation, credentials)
             try:
-                await self._transition.commit(Step(before, after), grant=grant)
+                await self._transition.commit(Step(before, after, look=True), grant=grant)
             except Fenced:  # somebody changed the connection or took the account since we looked
                 continue
             self._hints.look(connection)

@@ -93,6 +93,8 @@ class Polling:
             connection, grant = await self._connections.with_grant(connection_id)
             if connection is None or grant is None or connection.state not in POLLED:
                 return Turn(Outcome(Ending.INACTIVE), None)
+            if connection.epoch > epoch:  # its shard was taken from us, and its new owner has been here
+                raise Fenced
             look_at = plan.look_at or self.rhythm(connection).first_slot(connection.anchor)
             first = connection.newest_reading_at is None and connection.backfill is not None
             if self._clock.now() >= look_at and not first:

@@ -27,6 +27,7 @@ class Receiving:
     ) -> None:
         self._connections = store.connections
         self._webhooks = store.webhooks
+        self._rings = store.rings
         self._pushing = {name: each for name, each in providers.items() if each.capabilities.pushes}
         self._ingest = ingest
         self._clock = clock
@@ -77,5 +78,6 @@ class Receiving:
         if page.readings or page.unreadable:
             outcome, _ = await self._ingest.keep(connection, page, origin=Origin.WEBHOOK)
             return outcome
+        await self._rings.ring(connection.id)
         self._hints.look(connection.id)
         return Outcome(Ending.NOTHING_NEW)

@@ -42,6 +42,7 @@ class Steering:
         defaults: Defaults,
     ) -> None:
         self._connections = store.connections
+        self._rings = store.rings
         self._polling = polling
         self._transition = transition
         self._clock = clock
@@ -71,9 +72,9 @@ class Steering:
             after = msgspec.structs.replace(_paused_or_not(after), backfill=self._wanted(before, after))
             try:
                 if after.state is not before.state:
-                    await self._transition.commit(Step(before, after))
+                    await self._transition.commit(Step(before, after, look=True))
                 elif after != before:
-                    await self._connections.note(before, after)
+                    await self._connections.note(before, after, look=True)
             except (Fenced, Conflicted):  # a poll moved it between our read and write, or is about to
                 continue
             self._hints.look(connection)
@@ -85,6 +86,7 @@ class Steering:
         existing = await self._existing(connection)
         if existing.state not in POLLED:
             raise NotPossible(f"the connection is {existing.state}: {_remedy(existing.state)}")
+        await self._rings.ring(connection)
         self._hints.look(connection)
 
     async def disconnect(self, connection: ConnectionId) -> None:

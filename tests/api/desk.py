@@ -18,6 +18,7 @@ from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Device, Flag, Origin, Reading
 from bg_ingest.domain.segments import decide, parts, segment_start
+from bg_ingest.domain.vitals import Report
 from bg_ingest.ports import Provider, Store
 from bg_ingest.wiring import Services
 from tests.fakes.clock import NOON, SetClock
@@ -35,12 +36,16 @@ class Unwell:
     def __init__(self) -> None:
         self.reasons: list[str] = []
         self.broken: list[str] = []
+        self.told: Report | None = None
 
     def unready(self) -> Sequence[str]:
         return self.reasons
 
     def degraded(self) -> Sequence[str]:
         return self.broken
+
+    def report(self) -> Report | None:
+        return self.told
 
 
 class Desk:

@@ -2,13 +2,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
+import pytest
 from structlog.testing import capture_logs
 
 from bg_ingest.adapters.sqlite import open_store
 from bg_ingest.domain.commits import told
 from bg_ingest.domain.connections import State
 from bg_ingest.domain.events import Change, ConnectionChanged
-from bg_ingest.domain.ids import SHARDS, UserId
+from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.ports import Store
 from bg_ingest.services.relay import Relay
@@ -146,12 +147,47 @@ async def test_many_users_are_told_at_once_each_in_order() -> None:
             ]
 
 
-async def test_a_drain_tells_what_waits_and_ends() -> None:
+async def test_a_shard_that_is_given_back_tells_what_waits_and_then_no_more() -> None:
     async with telling() as told:
         await told.commit(ADA)
-        await told.relay.drain()
+        await told.relay.rest(range(SHARDS))
         assert told.broker.told == ["ada/1"]
         assert await told.waiting() == 0
+        await told.commit(ADA)
+        await anyio.sleep(61)
+        assert told.broker.told == ["ada/1"]
+
+
+async def test_a_shard_whose_telling_hangs_is_given_back_after_two_seconds() -> None:
+    async with telling() as told:
+        told.broker.takes = 3600.0
+        await told.commit(ADA)
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        await told.relay.rest(range(SHARDS))
+        assert anyio.current_time() - began == pytest.approx(2, abs=0.01)
+        assert await told.waiting() == 1
+
+
+async def test_a_shard_is_not_kept_for_a_broker_that_is_away() -> None:
+    async with telling() as told:
+        told.broker.down = True
+        await told.commit(ADA)
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        await told.relay.rest(range(SHARDS))
+        assert anyio.current_time() == began
+
+
+async def test_a_burst_over_many_users_is_told_several_shards_at_once() -> None:
+    async with telling() as told:
+        told.broker.takes = 1.0
+        users = [UserId(f"u{number}") for number in range(24)]
+        assert len({shard_of(user) for user in users}) >= 20
+        for user in users:
+            await told.commit(user)
+        await anyio.sleep(3.5)
+        assert len(told.broker.told) == 24
 
 
 async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> None:

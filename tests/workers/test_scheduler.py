@@ -5,7 +5,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.turns import Plan, Turn
 from tests.house import LoopClock
@@ -14,6 +14,7 @@ from workers.scheduler import Scheduler
 
 ADA, BEN = ConnectionId(UserId("ada"), "dexcom"), ConnectionId(UserId("ben"), "dexcom")
 SECOND = timedelta(seconds=1)
+EVERY_SHARD = range(SHARDS)
 EXACT = Backoff(first=5, ceiling=40, jitter=lambda low, high: high)
 
 
@@ -142,7 +143,7 @@ async def test_what_one_turn_leaves_is_given_to_the_next() -> None:
         assert scheduler.seats[ADA].plan == Plan(failures=len(polls.taken))
 
 
-async def test_a_drain_lets_turns_finish_for_two_seconds_then_cuts_them_off() -> None:
+async def test_shards_that_are_given_back_let_turns_finish_for_two_seconds_then_cut_them_off() -> None:
     async with scheduling() as (scheduler, polls):
         ended: list[str] = []
 
@@ -159,20 +160,67 @@ async def test_a_drain_lets_turns_finish_for_two_seconds_then_cuts_them_off() ->
         scheduler.ask(BEN, epoch=7)
         await anyio.sleep(0.5)
         began = anyio.current_time()
-        await scheduler.drain()
+        await scheduler.rest(EVERY_SHARD)
         assert anyio.current_time() - began == pytest.approx(2, abs=0.01)
-        scheduler.ask(ADA, epoch=7)
         await anyio.sleep(200)
         assert ended == ["quick"]
         assert len(polls.taken) == 2
 
 
-async def test_a_quiet_scheduler_is_drained_at_once() -> None:
+async def test_a_quiet_shard_rests_at_once() -> None:
     async with scheduling() as (scheduler, polls):
         scheduler.seat(ADA, epoch=7, due=polls.clock.now() + 50 * SECOND)
         began = anyio.current_time()
-        await scheduler.drain()
+        await scheduler.rest(EVERY_SHARD)
         assert anyio.current_time() == began
+        await anyio.sleep(100)
+        assert not polls.taken
+
+
+async def test_a_shard_that_was_lost_is_left_at_once_and_the_others_go_on() -> None:
+    async with scheduling() as (scheduler, polls):
+        ended: list[str] = []
+
+        async def slow() -> None:
+            await anyio.sleep(1)
+            ended.append("slow")
+
+        polls.does = {ADA: slow}
+        scheduler.ask(ADA, epoch=7)
+        scheduler.ask(BEN, epoch=7)
+        await anyio.sleep(0.5)
+        scheduler.drop([shard_of(ADA.user)])
+        await anyio.sleep(61)
+        assert not ended
+        assert [connection for _, connection, _ in polls.taken] == [ADA, BEN, BEN]
+
+
+async def test_a_shard_is_quiet_only_when_a_cut_off_turn_has_stored_what_it_must() -> None:
+    async with scheduling() as (scheduler, polls):
+        stored: list[float] = []
+
+        async def refresh() -> None:
+            with anyio.CancelScope(shield=True):
+                await anyio.sleep(7)
+                stored.append(anyio.current_time())
+
+        polls.does = {ADA: refresh}
+        scheduler.ask(ADA, epoch=7)
+        await anyio.sleep(1)
+        scheduler.drop([shard_of(ADA.user)])
+        await scheduler.quiet(shard_of(ADA.user))
+        assert stored == [anyio.current_time()]
+
+
+async def test_no_turn_begins_while_nothing_is_surely_ours() -> None:
+    async with scheduling() as (scheduler, polls):
+        scheduler.seat(ADA, epoch=7, due=polls.clock.now() + 5 * SECOND)
+        scheduler.may = lambda: False
+        await anyio.sleep(40)
+        assert not polls.taken
+        scheduler.may = lambda: True
+        await anyio.sleep(30)
+        assert polls.taken[0][1] == ADA
 
 
 async def test_a_clock_that_is_set_back_by_hours_keeps_nobody_waiting_for_hours() -> None:

@@ -11,7 +11,7 @@ from anyio import move_on_after
 from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.adapters.sqlite.lock import only_process
 from bg_ingest.adapters.sqlite.table import SqliteTable, in_place, own_thread
-from bg_ingest.adapters.table.store import TableStore, agree
+from bg_ingest.adapters.table.store import TableStore, agree, forget_owners
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import Clock
 
@@ -38,6 +38,7 @@ async def open_table(path: Path | None, clock: Clock) -> AsyncIterator[SqliteTab
     table = SqliteTable(await run(opened.__enter__), run)
     try:
         await agree(table)
+        await forget_owners(table)
         yield table
     finally:
         with move_on_after(CLOSE_WITHIN, shield=True):

@@ -27,19 +27,21 @@ from bg_ingest.adapters.table.protocol import (
     Update,
 )
 from bg_ingest.adapters.table.records import FREE, OURS, VERSION, epoch_ms, is_newer, newer
+from bg_ingest.adapters.table.rings import TableRings
 from bg_ingest.adapters.table.steps import REPLACEABLE, step_writes
 from bg_ingest.domain.commits import Step
 from bg_ingest.domain.connections import Connection, Listed
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.errors import Outdated
+from bg_ingest.errors import Fenced, Outdated
 from bg_ingest.ports import Clock
 
 
 class TableConnections:
-    def __init__(self, table: Table, clock: Clock) -> None:
+    def __init__(self, table: Table, clock: Clock, rings: TableRings) -> None:
         self._table = table
         self._clock = clock
+        self._rings = rings
 
     async def get(self, connection: ConnectionId) -> Connection | None:
         return self._current(connection, await self._table.get(keys.connection(connection)))
@@ -72,8 +74,11 @@ class TableConnections:
             if is_newer(failed.met[0]):
                 raise newer() from None
 
-    async def note(self, before: Connection, after: Connection) -> None:
-        await perform(self._table, list(step_writes(Step(before, after))))
+    async def note(self, before: Connection, after: Connection, *, look: bool = False) -> None:
+        writes = list(step_writes(Step(before, after)))
+        if look:
+            writes.append(Guarded(await self._rings.look(after.id), Fenced))
+        await perform(self._table, writes)
 
     async def user_of(self, provider: str, region: str, provider_account: str) -> UserId | None:
         found = await self._table.get(keys.account(provider, region, provider_account))

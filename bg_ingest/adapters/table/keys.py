@@ -8,7 +8,8 @@ from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 
 META: Key = ("table", "meta")
-READINGS, CONNECTIONS = "readings#", "connection#"
+READINGS, CONNECTIONS, RINGS = "readings#", "connection#", "ring#"
+OWNERS, SHARDS = "owners", "shards"
 _TIMELESS = "timeless"
 
 
@@ -75,6 +76,27 @@ def outbox_pk(shard: int) -> str:
 
 def outbox(shard: int, user: UserId, number: int) -> Key:
     return outbox_pk(shard), f"{user}#{number:012}"
+
+
+def owner(name: str) -> Key:
+    return OWNERS, name
+
+
+def shard(number: int) -> Key:
+    return SHARDS, str(number)
+
+
+def rings_pk(address: str) -> str:
+    return f"owner#{address}"
+
+
+def ring(address: str, at: int, identity: ConnectionId) -> Key:
+    return rings_pk(address), f"{RINGS}{at:013}#{identity.user}#{identity.provider}"
+
+
+def parse_ring(key: Key) -> tuple[int, ConnectionId]:
+    _, at, user, provider = key[1].split("#")
+    return int(at), ConnectionId(UserId(user), provider)
 
 
 def parse_outbox(key: Key) -> tuple[UserId, int]:

@@ -6,20 +6,23 @@ from datetime import datetime, timedelta
 
 from bg_ingest.adapters.table import keys, records
 from bg_ingest.adapters.table.commits import commit_writes
-from bg_ingest.adapters.table.guarded import perform
-from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.adapters.table.guarded import Guarded, perform
+from bg_ingest.adapters.table.protocol import Put, Table
+from bg_ingest.adapters.table.rings import TableRings
 from bg_ingest.domain.commits import Commit, Head, Shelf
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segments import Known, segment_start
 from bg_ingest.domain.windows import Window
+from bg_ingest.errors import Fenced
 
 SEGMENTS_PAGE = 100
 """Segments read at once: 25 days of a 5-minute sensor, about 60 KB."""
 
 
 class TableReadings:
-    def __init__(self, table: Table) -> None:
+    def __init__(self, table: Table, rings: TableRings) -> None:
         self._table = table
+        self._rings = rings
 
     async def head(self, user: UserId) -> Head | None:
         found = await self._table.get(keys.head(user))
@@ -38,7 +41,16 @@ class TableReadings:
         return {by_key[key]: records.shelf_of(by_key[key], each) for key, each in found.items()}
 
     async def commit(self, commit: Commit) -> None:
-        await perform(self._table, commit_writes(commit))
+        writes = commit_writes(commit)
+        if ring := await self._ring(commit):
+            writes.append(Guarded(ring, Fenced))
+        await perform(self._table, writes)
+
+    async def _ring(self, commit: Commit) -> Put | None:
+        """One ring is enough: a look tells too."""
+        if commit.step and commit.step.look:
+            return await self._rings.look(commit.step.after.id)
+        return self._rings.tell(commit.user) if commit.changes else None
 
     async def packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
         _, low = keys.segment(user, segment_start(window.start))

@@ -1,17 +1,21 @@
 """The store over one table, and the agreement on how that table is laid out."""
 
+from contextlib import aclosing
+
 from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.connections import TableConnections
 from bg_ingest.adapters.table.outbox import TableOutbox
+from bg_ingest.adapters.table.owners import Addresses, TableOwnership
 from bg_ingest.adapters.table.protocol import Absent, ConditionFailed, Put, Table
 from bg_ingest.adapters.table.readings import TableReadings
 from bg_ingest.adapters.table.records import VERSION, Found, item
+from bg_ingest.adapters.table.rings import TableRings
 from bg_ingest.adapters.table.states import TableStates
 from bg_ingest.adapters.table.webhooks import TableWebhooks
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.errors import StoreError
-from bg_ingest.ports import Clock, Connections, Outbox, Readings, States, Webhooks
+from bg_ingest.ports import Clock, Connections, Outbox, Ownership, Readings, Rings, States, Webhooks
 
 LAYOUT = item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
 """What all who use a table must agree on: keys would not be found again otherwise."""
@@ -21,11 +25,15 @@ class TableStore:
     """The port Store."""
 
     def __init__(self, table: Table, clock: Clock) -> None:
-        self.readings: Readings = TableReadings(table)
-        self.connections: Connections = TableConnections(table, clock)
+        addresses = Addresses()
+        rings = TableRings(table, clock, addresses)
+        self.readings: Readings = TableReadings(table, rings)
+        self.connections: Connections = TableConnections(table, clock, rings)
         self.states: States = TableStates(table)
         self.webhooks: Webhooks = TableWebhooks(table)
         self.outbox: Outbox = TableOutbox(table)
+        self.ownership: Ownership = TableOwnership(table, addresses)
+        self.rings: Rings = rings
 
 
 async def agree(table: Table) -> None:
@@ -38,6 +46,12 @@ async def agree(table: Table) -> None:
             found = await table.get(keys.META)
     if found is not None:
         _compare(found)
+
+
+async def forget_owners(table: Table) -> None:
+    """Take all processes for dead: who has a table to itself knows that the others are gone."""
+    async with aclosing(table.query(keys.OWNERS, " ", "~")) as pages:
+        await table.delete([key async for page in pages for key, _ in page])
 
 
 def _compare(found: Found) -> None:

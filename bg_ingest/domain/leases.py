@@ -1,0 +1,142 @@
+"""Which process serves which shards: pure arithmetic over what the rows say and what a process saw, and when.
+
+No wall-clock time decides anything. A process that serves keeps its beat moving; who saw a beat stand still for a
+whole TTL on its own clock takes that process for dead. A shard's epoch grows whenever it is taken, and a commit of an
+earlier epoch is refused: so even a process that slept through its own death writes nothing over its successor.
+"""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TypeAlias
+
+import msgspec
+
+from bg_ingest.domain.ids import SHARDS
+
+
+class Tempo(msgspec.Struct, frozen=True, kw_only=True):
+    """How fast ownership moves, in seconds."""
+
+    ttl: float = 15.0
+    """How long a beat may stand still before its process is taken for dead."""
+    beat_every: float = 5.0
+    look_every: float = 1.5
+    """Between looks at all owners and shards: what was given back is taken this soon."""
+    rings_every: float = 4.0
+    """Between looks at the rings addressed to us."""
+
+    @property
+    def hold(self) -> float:
+        """How long after a beat was sent its sender may act as an owner: less than it takes others to give it up."""
+        return 0.9 * self.ttl
+
+
+SHARED = Tempo()
+"""For a store that several processes may use."""
+
+ALONE = Tempo(ttl=3600.0, beat_every=900.0, look_every=300.0, rings_every=60.0)
+"""For a store that one process has to itself: there is nobody to be quick for."""
+
+
+NOBODY = "nobody"
+"""Where rings for a shard that never had an owner go: whoever takes it first looks there."""
+
+
+class Owner(msgspec.Struct, frozen=True):
+    """A process that serves shards, as its row says."""
+
+    id: str
+    beat: int = 0
+    leaving: bool = False
+    """It gives everything back and takes nothing more."""
+    demand: Mapping[str, float] = {}
+    """Calls per second its connections want, by budget (see ``domain/budget.py``)."""
+
+
+class Lease(msgspec.Struct, frozen=True):
+    """Who serves a shard. ``owner`` is None once it was given back; nobody ever had it while the epoch is 0."""
+
+    shard: int
+    epoch: int = 0
+    owner: str | None = None
+    previous: str | None = None
+    """Who had it before: rings may still be addressed there."""
+
+
+class Board(msgspec.Struct, frozen=True):
+    """All rows as one look found them: the shards first, then the owners, so that no owner of a shard is missing."""
+
+    leases: tuple[Lease, ...]
+    """One for each shard, by its number."""
+    owners: tuple[Owner, ...]
+
+
+Seen: TypeAlias = Mapping[str, tuple[int, float]]
+"""For each owner its beat, and since when (own clock) it stands there."""
+
+
+class Moves(msgspec.Struct, frozen=True):
+    """What a look makes a process do."""
+
+    take: tuple[Lease, ...] = ()
+    """Free shards, as seen: the write holds only if they still are so."""
+    adopt: tuple[Lease, ...] = ()
+    """Ours by the rows, though we do not serve them: the reply to our write was lost."""
+    give: tuple[Lease, ...] = ()
+    """More than our share: bring them to rest, then give them back."""
+    lost: tuple[int, ...] = ()
+    """Somebody else's by now: leave them at once."""
+
+
+def seen(before: Seen, owners: Iterable[Owner], *, answered_at: float) -> Seen:
+    """Return since when each beat stands: for a new one, since the answer that showed it came."""
+    return {
+        each.id: before[each.id] if each.id in before and before[each.id][0] == each.beat else (each.beat, answered_at)
+        for each in owners
+    }
+
+
+def dead(watch: Seen, owners: Iterable[Owner], me: str, *, asked_at: float, ttl: float) -> list[Owner]:
+    """Return the others whose beat, still the same in a look asked for then, stood still for a whole TTL."""
+    return [
+        each
+        for each in owners
+        if each.id != me and each.id in watch and watch[each.id][0] == each.beat and asked_at - watch[each.id][1] >= ttl
+    ]
+
+
+def fair_share(owners: Iterable[Owner], me: str, *, shards: int = SHARDS) -> int:
+    """Return how many shards are mine when all who stay share them: no two differ by more than one."""
+    staying = sorted({each.id for each in owners if not each.leaving})
+    if me not in staying:
+        return 0
+    return shards // len(staying) + (staying.index(me) < shards % len(staying))
+
+
+def moves(board: Board, me: str, serving: Mapping[int, int], leaving: Iterable[int] = ()) -> Moves:
+    """Return what to do about the rows, given the shards we serve (with their epochs) and those we are leaving.
+
+    Stating the goal anew at each look makes lost replies harmless: what did not happen is asked for again.
+    """
+    alive = {each.id for each in board.owners}
+    parting = set(leaving)
+    lost = [
+        shard
+        for shard, epoch in serving.items()
+        if (board.leases[shard].owner, board.leases[shard].epoch) != (me, epoch)
+    ]
+    ours = [lease for lease in board.leases if lease.owner == me and lease.shard not in parting]
+    adopt = [lease for lease in ours if lease.shard not in serving or lease.shard in lost]
+    share = fair_share(board.owners, me, shards=len(board.leases))
+    free = [lease for lease in board.leases if lease.owner not in alive and lease.shard not in parting]
+    take = _from_own_place(free, board.owners, me)[: max(0, share - len(ours))]
+    give = ours[share:]
+    return Moves(tuple(take), tuple(each for each in adopt if each not in give), tuple(give), tuple(lost))
+
+
+def _from_own_place(free: Sequence[Lease], owners: Iterable[Owner], me: str) -> list[Lease]:
+    """Return the free shards from another place for each process, so that several rarely reach for the same one."""
+    staying = sorted(each.id for each in owners if not each.leaving)
+    if me not in staying:
+        return []
+    start = staying.index(me) * len(free) // len(staying)
+    return [*free[start:], *free[:start]]

@@ -1,0 +1,51 @@
+"""What a replica says of itself."""
+
+from datetime import UTC, datetime
+
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
+from tests.api.desk import Desk
+
+REPORT = Report(
+    owner="a-1-ff",
+    state="running",
+    unready=(),
+    degraded=("broker",),
+    shards=3,
+    shards_unserved=1,
+    owners=(OwnerState("a-1-ff", 3, leaving=False),),
+    connections=7,
+    turns_running=2,
+    next_turns=(TurnAhead(datetime(2026, 3, 2, 12, 0, 1, 500_000, UTC), ConnectionId(UserId("ada"), "acme")),),
+    relay_backlog=4,
+    relay_failures=5,
+    actors=(ActorState("relay", running=True, crashes=6),),
+)
+
+
+async def test_a_replica_tells_what_it_does(desk: Desk) -> None:
+    desk.vitals.told = REPORT
+    answer = await desk.http.get("/api/workers")
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    assert answer.json() == {
+        "owner": "a-1-ff",
+        "state": "running",
+        "unready": [],
+        "degraded": ["broker"],
+        "shards": {"owned": 3, "unserved": 1},
+        "owners": [{"id": "a-1-ff", "shards": 3, "leaving": False}],
+        "connections": {
+            "polled": 7,
+            "turns_running": 2,
+            "next_turns": [{"due": "2026-03-02T12:00:01Z", "connection": "ada/acme"}],
+        },
+        "relay": {"backlog_shards": 4, "failures": 5},
+        "actors": [{"name": "relay", "running": True, "crashes": 6}],
+    }
+    assert desk.table.asked == (0, 0, 0)
+
+
+async def test_a_replica_that_has_not_started_says_so(desk: Desk) -> None:
+    answer = await desk.http.get("/api/workers")
+    assert (answer.status_code, answer.json()["type"], answer.headers["retry-after"]) == (503, "not-ready", "1")
