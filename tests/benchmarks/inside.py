@@ -7,8 +7,9 @@ from typing import Any
 
 import msgspec
 
+from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.dynamodb import open_table
-from bg_ingest.adapters.table.readings import TableReadings
+from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.api.schemas import basic
 from bg_ingest.domain.selection import Selection
 from bg_ingest.domain.windows import Window
@@ -32,7 +33,7 @@ class Inside(msgspec.Struct, frozen=True):
 
 async def measure_inside(endpoint: str, table: str, runs: int) -> Inside:
     async with open_table(endpoint, REGION, table, aws=credentials()) as opened:
-        readings = TableReadings(opened)
+        readings = TableStore(opened, SystemClock()).readings
         window = Window(START, QUARTER.end)
 
         async def unpacked() -> list[Sequence[tuple[int, int]]]:
