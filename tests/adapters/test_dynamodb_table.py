@@ -7,9 +7,7 @@ from typing import Any
 
 import aioboto3
 import anyio
-import botocore.retries.standard
 import pytest
-from aiobotocore.config import AioConfig
 from anyio.abc import SocketAttribute
 
 from bg_ingest.adapters.dynamodb import client, open_table
@@ -46,8 +44,8 @@ def anyio_backend() -> str:
 @pytest.fixture(autouse=True)
 def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """Wait neither for repetitions nor long for answers."""
-    monkeypatch.setattr(botocore.retries.standard.ExponentialBackoff, "delay_amount", lambda *_: 0)
-    monkeypatch.setattr(client, "CONFIG", client.CONFIG.merge(AioConfig(read_timeout=0.2)))
+    monkeypatch.setattr(client, "FIRST_WAIT", 0)
+    monkeypatch.setattr(client, "ANSWERED_WITHIN", 0.2)
     monkeypatch.setattr(module, "FIRST_WAIT", 0)
 
 
@@ -77,7 +75,7 @@ async def test_what_passes_is_tried_again(trouble: Reply) -> None:
         (Refusal("InternalServerError", 500), "InternalServerError"),
         (Refusal("ExpiredTokenException"), "ExpiredTokenException"),
         (Broken.RESET, "does not answer"),
-        (Broken.SILENCE, "ReadTimeoutError"),
+        (Broken.SILENCE, "SocketTimeoutError"),
     ],
 )
 async def test_what_does_not_pass_is_unavailable_and_says_why_but_nothing_of_what_was_asked(
@@ -95,7 +93,7 @@ async def test_what_does_not_pass_is_unavailable_and_says_why_but_nothing_of_wha
 async def test_a_server_that_is_not_there_is_unavailable() -> None:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - anyio's method
-    with pytest.raises(StoreUnavailable, match="does not answer: EndpointConnectionError"):
+    with pytest.raises(StoreUnavailable, match="does not answer: ClientConnectorError"):
         async with open_table(f"http://127.0.0.1:{port}", REGION, "readings", aws=AWS):
             pass
 
@@ -112,6 +110,32 @@ async def test_an_endpoint_that_is_some_other_server_is_refused() -> None:
         with pytest.raises(StoreError, match="is it DynamoDB"):
             async with open_table(server.endpoint, REGION, "readings", aws=AWS):
                 pass
+
+
+async def test_what_stands_in_front_of_a_server_may_answer_for_it() -> None:
+    def busy(_: Asked) -> Reply:
+        return Broken.BUSY
+
+    async with scripted(busy) as server, table_on(server) as table:
+        with pytest.raises(StoreUnavailable, match="DynamoDB says HTTP 502"):
+            await table.get(KEY)
+    assert len(server.asked) == client.TRIES
+
+
+async def test_a_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with scripted(in_turn({"Item": WIRE})) as server:
+        monkeypatch.setenv("http_proxy", server.endpoint)
+        monkeypatch.setenv("no_proxy", "localhost")
+        async with client.open_client("http://dynamodb.test", REGION, AWS) as opened:
+            assert await DynamoTable(opened, "readings").get(KEY) == ITEM
+    assert server.asked[0].headers["Host"] == "dynamodb.test"
+
+
+async def test_aws_itself_is_not_asked_without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    without_credentials(monkeypatch, tmp_path)
+    async with client.open_client("https://localhost:1", REGION, aioboto3.Session()) as opened:
+        with pytest.raises(StoreUnavailable, match="does not answer: NoCredentialsError"):
+            await DynamoTable(opened, "readings").get(KEY)
 
 
 async def test_a_request_that_is_not_valid_is_not_worth_repeating() -> None:
@@ -262,12 +286,16 @@ async def test_no_word_is_reserved_in_what_is_asked() -> None:
     assert body["ExpressionAttributeNames"] == {"#a0": "name", "#a1": "value", "#a2": "size"}
 
 
-async def test_an_emulator_needs_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+def without_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("AWS_ACCESS_KEY_ID", "AWS_PROFILE"):
         monkeypatch.delenv(name, raising=False)
     for name in ("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE"):
         monkeypatch.setenv(name, str(tmp_path / "none"))
     monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+
+
+async def test_an_emulator_needs_no_credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    without_credentials(monkeypatch, tmp_path)
     async with (
         scripted(in_turn({})) as server,
         client.open_client(server.endpoint, REGION, aioboto3.Session()) as opened,

@@ -12,7 +12,6 @@ Rules as of 2026-11, from the developer guide ("read/write capacity mode", "item
 
 import math
 from collections.abc import AsyncGenerator, Awaitable, Collection, Sequence
-from typing import Any, cast
 
 import msgspec
 
@@ -22,7 +21,7 @@ from bg_ingest.adapters.table.protocol import Check, Delete, Item, Key, Put, Sca
 READ_BLOCK, WRITE_BLOCK = 4096, 1024
 """Bytes that one unit reads consistently or writes."""
 
-WRITING = {"put_item", "update_item", "delete_item", "batch_write_item", "transact_write_items"}
+WRITING = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWriteItems"}
 
 
 class Units(msgspec.Struct, frozen=True):
@@ -149,20 +148,11 @@ class Asking:
         self._client = client
         self.told = 0.0
 
-    @property
-    def client(self) -> Client:
-        return cast("Client", self)  # every operation is there, by __getattr__
-
-    def __getattr__(self, operation: str) -> Any:
-        call = getattr(self._client, operation)
+    async def call(self, operation: str, **request: object) -> Answer:
         if operation not in WRITING:
-            return call
-
-        async def ask(**request: object) -> Answer:
-            answer: Answer = await call(**request, ReturnConsumedCapacity="TOTAL")
-            consumed = answer["ConsumedCapacity"]
-            by_table = consumed if isinstance(consumed, list) else [consumed]
-            self.told += sum(float(each["CapacityUnits"]) for each in by_table)
-            return answer
-
-        return ask
+            return await self._client.call(operation, **request)
+        answer = await self._client.call(operation, **request, ReturnConsumedCapacity="TOTAL")
+        consumed = answer["ConsumedCapacity"]
+        by_table = consumed if isinstance(consumed, list) else [consumed]
+        self.told += sum(float(each["CapacityUnits"]) for each in by_table)
+        return answer

@@ -99,13 +99,14 @@ def items(person: Person) -> list[Item]:
 async def put_all(client: Client, table: str, wires: Sequence[Wire]) -> None:
     for first in range(0, len(wires), MOST_PUT):
         some = [{"PutRequest": {"Item": each}} for each in wires[first : first + MOST_PUT]]
-        answer = await client.batch_write_item(RequestItems={table: some})
+        answer = await client.call("BatchWriteItem", RequestItems={table: some})
         assert not answer.get("UnprocessedItems")
 
 
 async def fill(client: Client, ours: str, baseline: str) -> None:
     """Write everybody into both tables; the baseline's is made here."""
-    await client.create_table(
+    await client.call(
+        "CreateTable",
         TableName=baseline,
         BillingMode="PAY_PER_REQUEST",
         KeySchema=[{"AttributeName": "user_id", "KeyType": "HASH"}, {"AttributeName": "timestamp", "KeyType": "RANGE"}],

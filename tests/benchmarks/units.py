@@ -83,7 +83,7 @@ async def _told(wearer: SimulatorOptions, server: DynamoServer) -> tuple[list[Ro
     """Do all of it on a server; return what it says, and whether it looks at how long items are."""
     async with server.client() as client:
         asking = Asking(client)
-        table = DynamoTable(asking.client, await make_table(client))
+        table = DynamoTable(asking, await make_table(client))
         await table.write(Put(("long", "item"), {"v": 1, "long": bytes(2500)}))
         knows_sizes = asking.told == 3
         await agree(table)

@@ -21,6 +21,8 @@ class Broken(Enum):
     RESET = auto()
     SILENCE = auto()
     NONSENSE = auto()
+    BUSY = auto()
+    """As a proxy or load balancer in front says it."""
 
 
 class Refusal(NamedTuple):
@@ -50,7 +52,7 @@ class ScriptedDynamo:
         self.asked: list[Asked] = []
         self._script = script
 
-    async def answer(self, request: web.Request) -> web.StreamResponse:
+    async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]
         asked = Asked(operation, msgspec.json.decode(await request.read()), dict(request.headers))
         self.asked.append(asked)
@@ -64,6 +66,8 @@ class ScriptedDynamo:
                 raise AssertionError
             case Broken.NONSENSE:
                 return web.Response(body=b"<html>", content_type="text/html")
+            case Broken.BUSY:
+                return web.Response(status=502, body=b"<html>", content_type="text/html")
             case Refusal(code, status, more):
                 said = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "about a secret", **more}
                 return web.json_response(said, status=status)
@@ -75,9 +79,7 @@ class ScriptedDynamo:
 async def scripted(script: Callable[[Asked], Reply]) -> AsyncIterator[ScriptedDynamo]:
     """Serve a script on loopback."""
     server = ScriptedDynamo(script)
-    app = web.Application()
-    app.router.add_post("/", server.answer)
-    runner = web.AppRunner(app, handler_cancellation=True, shutdown_timeout=0)
+    runner = web.ServerRunner(web.Server(server.answer, handler_cancellation=True), shutdown_timeout=0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()

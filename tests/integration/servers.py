@@ -89,8 +89,8 @@ class DynamoServer(msgspec.Struct, frozen=True):
 
 async def make_table(client: Client) -> str:
     name = f"test-{os.getpid()}-{next(_numbers)}"
-    await client.create_table(
-        TableName=name, BillingMode="PAY_PER_REQUEST", KeySchema=KEYS, AttributeDefinitions=KEY_TYPES
+    await client.call(
+        "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST", KeySchema=KEYS, AttributeDefinitions=KEY_TYPES
     )
     return name
 

@@ -1,57 +1,59 @@
-"""What botocore raises, as what a table may raise. Texts name error codes, never what was asked or answered."""
+"""What a client raises, as what a table may raise. Texts name error codes, never what was asked or answered."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
+import msgspec
 from aiohttp import ClientError as ConnectionFailed
-from botocore.exceptions import BotoCoreError, ClientError
-from botocore.parsers import ResponseParserError
+from botocore.exceptions import BotoCoreError
 
+from bg_ingest.adapters.dynamodb.client import Refused
 from bg_ingest.adapters.dynamodb.items import Wire, item_of
 from bg_ingest.adapters.table.protocol import ConditionFailed, Item
 from bg_ingest.errors import Conflicted, StoreError, StoreUnavailable
 
 NO_CAPACITY = {"ThrottlingError", "ProvisionedThroughputExceeded"}
-"""Reasons of a cancelled transaction which botocore does not try again by itself."""
+"""Reasons of a cancelled transaction that pass, and are not tried again by the client."""
 
 
 @contextmanager
 def translated(table: str) -> Iterator[None]:
-    """Raise StoreErrors for whatever botocore and aiohttp raise in the body."""
+    """Raise StoreErrors for whatever a client raises in the body."""
     try:
         yield
-    except ClientError as answered:
-        raise _meaning(answered.response, table) from None
-    except (BotoCoreError, ConnectionFailed, ResponseParserError, OSError) as unanswered:
+    except Refused as refused:
+        raise _meaning(refused, table) from None
+    except msgspec.DecodeError:
+        raise StoreUnavailable("What answers speaks otherwise than DynamoDB does: is it DynamoDB?") from None
+    except (BotoCoreError, ConnectionFailed, OSError) as unanswered:
         raise StoreUnavailable(f"DynamoDB does not answer: {type(unanswered).__name__}.") from None
 
 
-def _meaning(answer: Mapping[str, Any], table: str) -> StoreError:
-    code = answer["Error"]["Code"]
-    match code:
+def _meaning(refused: Refused, table: str) -> StoreError:
+    match refused.code:
         case "ConditionalCheckFailedException":
-            return _condition_failed(answer)
+            return _condition_failed(refused)
         case "TransactionCanceledException":
-            return _cancelled(answer.get("CancellationReasons", ()))
+            return _cancelled(refused.answer.get("CancellationReasons", ()))
         case "TransactionConflictException":
             return Conflicted()
         case "ResourceNotFoundException":
             return StoreError(f"There is no table {table}: run `bg-ingest tables create`.")
         case "ValidationException":
             return StoreError("DynamoDB says that a request is not valid: this is a bug.")
-        case _:
+        case code:
             return StoreUnavailable(f"DynamoDB says {code}.")
 
 
-def _condition_failed(answer: Mapping[str, Any]) -> StoreError:
+def _condition_failed(refused: Refused) -> StoreError:
     """After a repetition nobody knows whether the first try was the one that broke the condition.
 
-    Transactions do not have this: botocore gives all tries of one the same token.
+    Transactions do not have this: all tries of one have the same token.
     """
-    if answer["ResponseMetadata"].get("RetryAttempts"):
+    if refused.tries > 1:
         return StoreUnavailable("DynamoDB did not answer at once: whether a write happened is not known.")
-    return ConditionFailed({0: _met(answer)})
+    return ConditionFailed({0: _met(refused.answer)})
 
 
 def _cancelled(reasons: Sequence[Mapping[str, Any]]) -> StoreError:

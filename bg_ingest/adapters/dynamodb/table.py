@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncGenerator, Collection, Sequence
 from typing import Any
+from uuid import uuid4
 
 import anyio
 
@@ -31,7 +32,7 @@ class DynamoTable:
 
     async def get(self, key: Key) -> Item | None:
         with translated(self.name):
-            answer = await self._client.get_item(TableName=self.name, Key=wire_key(key), ConsistentRead=True)
+            answer = await self._client.call("GetItem", TableName=self.name, Key=wire_key(key), ConsistentRead=True)
         return item_of(answer["Item"])[1] if "Item" in answer else None
 
     async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
@@ -57,7 +58,7 @@ class DynamoTable:
         }
         while True:
             with translated(self.name):
-                answer = await self._client.query(**request)
+                answer = await self._client.call("Query", **request)
             if answer["Items"]:
                 yield [item_of(wire) for wire in answer["Items"]]
             if not answer.get("LastEvaluatedKey"):
@@ -69,18 +70,18 @@ class DynamoTable:
         with translated(self.name):
             match one:
                 case Put():
-                    await self._client.put_item(**request)
+                    await self._client.call("PutItem", **request)
                 case Update():
-                    await self._client.update_item(**request)
+                    await self._client.call("UpdateItem", **request)
                 case Delete():
-                    await self._client.delete_item(**request)
+                    await self._client.call("DeleteItem", **request)
 
     async def transact(self, writes: Sequence[Write]) -> None:
         if len(writes) > MOST_WRITES or len({write.key for write in writes}) < len(writes):
             raise ValueError(f"a transaction holds at most {MOST_WRITES} writes, each of another key")
         steps = [{_IN_TRANSACTION[type(write)]: write_request(self.name, write)} for write in writes]
         with translated(self.name):
-            await self._client.transact_write_items(TransactItems=steps)
+            await self._client.call("TransactWriteItems", TransactItems=steps, ClientRequestToken=str(uuid4()))
 
     async def delete(self, keys: Collection[Key]) -> None:
         unwanted = [{"DeleteRequest": {"Key": wire_key(key)}} for key in dict.fromkeys(keys)]
@@ -92,7 +93,7 @@ class DynamoTable:
         for tries in range(BATCH_TRIES):
             await _give_way(tries)
             with translated(self.name):
-                answers.append(await self._client.batch_get_item(RequestItems=asked))
+                answers.append(await self._client.call("BatchGetItem", RequestItems=asked))
             asked = answers[-1].get("UnprocessedKeys", {})
             if not asked:
                 return answers
@@ -102,7 +103,7 @@ class DynamoTable:
         for tries in range(BATCH_TRIES):
             await _give_way(tries)
             with translated(self.name):
-                answer = await self._client.batch_write_item(RequestItems=asked)
+                answer = await self._client.call("BatchWriteItem", RequestItems=asked)
             asked = answer.get("UnprocessedItems", {})
             if not asked:
                 return

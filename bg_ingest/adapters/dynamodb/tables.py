@@ -1,13 +1,11 @@
 """Making the table: run by an operator, not by the service, which needs no right to."""
 
-from collections.abc import Awaitable, Callable
 from typing import Any
 
 import aioboto3
 import anyio
-from botocore.exceptions import ClientError
 
-from bg_ingest.adapters.dynamodb.client import Answer, Client, open_client
+from bg_ingest.adapters.dynamodb.client import Answer, Client, Refused, open_client
 from bg_ingest.adapters.dynamodb.failures import translated
 from bg_ingest.adapters.dynamodb.table import DynamoTable
 from bg_ingest.adapters.table.store import agree
@@ -69,7 +67,7 @@ class _Making:
         return said
 
     async def expiry(self) -> str:
-        answer = await self._ask(self._client.describe_time_to_live)
+        answer = await self._ask("DescribeTimeToLive")
         if answer is None:
             return "This server deletes nothing that expired."
         found = answer["TimeToLiveDescription"]
@@ -77,36 +75,37 @@ class _Making:
             if found["AttributeName"] != EXPIRY["AttributeName"]:
                 raise StoreError(f"Table {self._name} expires by {found['AttributeName']}: use another name.")
             return "Expired items were being deleted."
-        await self._change(self._client.update_time_to_live, TimeToLiveSpecification=EXPIRY)
+        await self._change("UpdateTimeToLive", TimeToLiveSpecification=EXPIRY)
         return "Expired items are now deleted."
 
     async def deletion_protection(self) -> str:
         if await self._is_protected():
             return "The table is protected from deletion."
-        await self._change(self._client.update_table, DeletionProtectionEnabled=True)
+        await self._change("UpdateTable", DeletionProtectionEnabled=True)
         if await self._is_protected():
             return "The table is now protected from deletion."
         return "This server does not protect tables from deletion."
 
     async def backups(self) -> str:
-        answer = await self._ask(self._client.describe_continuous_backups)
+        answer = await self._ask("DescribeContinuousBackups")
         if answer is not None and _is_recoverable(answer):
             return "Point-in-time recovery was on."
         wanted = {"PointInTimeRecoveryEnabled": True}
-        answer = await self._change(self._client.update_continuous_backups, PointInTimeRecoverySpecification=wanted)
-        return "Point-in-time recovery is now on." if answer else "This server has no point-in-time recovery."
+        answer = await self._change("UpdateContinuousBackups", PointInTimeRecoverySpecification=wanted)
+        return "This server has no point-in-time recovery." if answer is None else "Point-in-time recovery is now on."
 
     async def _make(self) -> str:
         try:
-            await self._client.create_table(
+            await self._client.call(
+                "CreateTable",
                 TableName=self._name,
                 BillingMode="PAY_PER_REQUEST",
                 KeySchema=KEYS,
                 AttributeDefinitions=KEY_TYPES,
                 DeletionProtectionEnabled=True,
             )
-        except ClientError as refused:
-            if _code(refused) != "ResourceInUseException":
+        except Refused as refused:
+            if refused.code != "ResourceInUseException":
                 raise
             return f"Table {self._name} is being made by somebody else."
         return f"Table {self._name} was made, billed by request."
@@ -116,30 +115,30 @@ class _Making:
 
     async def _described(self) -> dict[str, Any] | None:
         try:
-            answer = await self._client.describe_table(TableName=self._name)
-        except ClientError as refused:
-            if _code(refused) == "ResourceNotFoundException":
+            answer = await self._client.call("DescribeTable", TableName=self._name)
+        except Refused as refused:
+            if refused.code == "ResourceNotFoundException":
                 return None
             raise
         found: dict[str, Any] = answer["Table"]
         return found
 
-    async def _change(self, operation: Callable[..., Awaitable[Answer]], **request: object) -> Answer | None:
+    async def _change(self, operation: str, **request: object) -> Answer | None:
         """Ask until the table is ready for it."""
         while True:
             try:
                 return await self._ask(operation, **request)
-            except ClientError as refused:
-                if _code(refused) not in NOT_YET:
+            except Refused as refused:
+                if refused.code not in NOT_YET:
                     raise
             await anyio.sleep(LOOK_EVERY)
 
-    async def _ask(self, operation: Callable[..., Awaitable[Answer]], **request: object) -> Answer | None:
+    async def _ask(self, operation: str, **request: object) -> Answer | None:
         """Return None where the server does not have the operation."""
         try:
-            return await operation(TableName=self._name, **request)
-        except ClientError as refused:
-            if _code(refused) in LACKING:
+            return await self._client.call(operation, TableName=self._name, **request)
+        except Refused as refused:
+            if refused.code in LACKING:
                 return None
             raise
 
@@ -147,7 +146,3 @@ class _Making:
 def _is_recoverable(answer: Answer) -> bool:
     found = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
     return bool(found.get("PointInTimeRecoveryStatus") == "ENABLED")
-
-
-def _code(refused: ClientError) -> str:
-    return str(refused.response["Error"]["Code"])
