@@ -7,7 +7,7 @@ import structlog
 from litestar import Litestar
 
 from bg_ingest.api.app import create_api
-from bg_ingest.api.auth import Access
+from bg_ingest.api.auth import Access, Limits
 from bg_ingest.errors import StoreError, leaf
 from bg_ingest.settings import get_settings
 from bg_ingest.telemetry import configure_logging
@@ -42,6 +42,8 @@ app = create_api(
     services,
     access=Access.OPEN if settings.anonymous else Access.CLOSED,
     vitals=workers,
+    own_names=settings.own_names,
+    limits=Limits(settings.requests_per_second, 5 * settings.requests_per_second),
     signing_secrets=[each.get_secret_value() for each in settings.webhook_signing_secrets],
     lifespan=[lifespan],
     mounts=simulator(settings),

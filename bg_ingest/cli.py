@@ -29,6 +29,7 @@ COMMANDS = {
     "run": Named("run:run", "Serve, poll and tell until stopped."),
     "demo": Named("demo:demo", "Run with a simulated Dexcom and three people connected to it; says what to try."),
     "simulator": Named("simulator:simulator", "Serve the simulated Dexcom alone."),
+    "keys": Named("keys:keys", "API keys: who may ask, for what, about whom."),
     "tables": Named("tables:tables", "The table in DynamoDB."),
 }
 """In the order of help."""

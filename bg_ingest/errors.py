@@ -5,6 +5,7 @@ IngestError
 │                           ProviderMisbehaved, ProviderForbidden
 ├── StoreError              StoreUnavailable, StoreTaken, Outdated, Conflicted, Fenced
 ├── BrokerError             BrokerUnavailable, EventRefused
+├── IssuerUnavailable
 └── RequestError            Unknown, NotPossible, ConnectRefused, Unsealable
 """
 
@@ -107,6 +108,10 @@ class EventRefused(BrokerError):
     """The broker refused the event: it waits in the outbox, the user's later events behind it."""
 
 
+class IssuerUnavailable(IngestError):
+    """The issuer's keys cannot be had, so that nobody knows whether a token is theirs: try again later."""
+
+
 class RequestError(IngestError):
     """What was asked of us cannot be done; the text says what to do."""
 
@@ -114,7 +119,7 @@ class RequestError(IngestError):
 
 
 class Unknown(RequestError):
-    """There is no such user, connection or provider."""
+    """There is no such user or connection: connect the user to a provider first."""
 
     title = "Unknown"
 

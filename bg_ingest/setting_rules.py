@@ -69,6 +69,9 @@ def fallbacks(settings: "Settings") -> list[str]:
             not settings.token_encryption_keys,
             f"No TOKEN_ENCRYPTION_KEYS: tokens are sealed with {settings.key_file}, made at the first start.",
         ),
-        (settings.anonymous, f"No credentials: the API is open to whoever reaches {settings.host}:{settings.port}."),
+        (
+            settings.anonymous,
+            f"No credentials: until a key is made, the API is open to whoever reaches {settings.host}:{settings.port}.",
+        ),
     )
     return [line for holds, line in lines if holds]

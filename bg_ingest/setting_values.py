@@ -6,6 +6,7 @@ Messages finish the sentence "<NAME> should …" and never repeat the value: it 
 import base64
 import binascii
 import ipaddress
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated
@@ -18,6 +19,7 @@ WHOLE_KEY = 32
 """Bytes of a key that seals tokens (AES-256, ChaCha20)."""
 
 KEY_COMMAND = "openssl rand -base64 32"
+API_KEY_COMMAND = "echo bgi_bootstrap_$(openssl rand -hex 32)"
 
 
 def is_loopback(host: str) -> bool:
@@ -69,6 +71,15 @@ def _signing_secrets(text: str) -> tuple[str, ...]:
     return secrets
 
 
+def _api_key(key: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"bgi_[a-z0-9]{1,32}_[A-Za-z0-9_-]{43,128}", key.get_secret_value()):
+        raise ValueError(
+            "should be bgi_, a name of small letters and digits, _ and a secret of at least 43 letters and digits; "
+            f"make one with: {API_KEY_COMMAND}"
+        )
+    return key
+
+
 def _url(*schemes: str, example: str) -> Callable[[str], str]:
     def check(url: str) -> str:
         try:
@@ -111,5 +122,6 @@ HttpHost = Annotated[HttpUrl, AfterValidator(lambda url: url.rstrip("/"))]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 SealingKeys = Annotated[tuple[SecretBytes, ...], NoDecode, BeforeValidator(_sealing_keys)]
 SigningSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_signing_secrets)]
+ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -5,9 +5,11 @@ directory. Empty means unset. Nothing here shows a secret, whether printed, seri
 explains every setting.
 """
 
+from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
@@ -24,6 +26,7 @@ from bg_ingest.kept_secrets import SecretUnreadable, generated_key
 from bg_ingest.setting_origins import SettingsError, with_secret
 from bg_ingest.setting_rules import fallbacks, missing, wrong
 from bg_ingest.setting_values import (
+    ApiKeyText,
     BrokerUrl,
     Folder,
     HttpHost,
@@ -68,6 +71,8 @@ class Settings(BaseSettings):
     token_encryption_keys: SealingKeys = ()
 
     api_open: bool = False
+    api_bootstrap_key: ApiKeyText | None = None
+    requests_per_second: Annotated[int, Field(ge=1, le=100_000)] = 100
     jwt_issuer: HttpUrl | None = None
     jwt_audience: str | None = None
     webhook_signing_secrets: SigningSecrets = ()
@@ -117,13 +122,18 @@ class Settings(BaseSettings):
 
     @property
     def anonymous(self) -> bool:
-        """Whether the API asks nobody who they are: in development, until credentials are configured."""
-        return _anonymous(self.environment, self.jwt_issuer)
+        """Whether the API asks nobody who they are until a key is made: in development, without other credentials."""
+        return _anonymous(vars(self))
 
     @property
     def own_host(self) -> str:
         """Where this machine reaches what we serve."""
         return "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared
+
+    @property
+    def own_names(self) -> set[str]:
+        """By which names people ask for us, beside localhost: where we listen, and where providers send them back."""
+        return {self.host, urlsplit(self.dexcom_redirect_uri).hostname or ""}
 
     @property
     def sqlite_file(self) -> Path:
@@ -156,8 +166,7 @@ class Settings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _open_only_to_this_machine(cls, host: str, info: ValidationInfo) -> str:
-        anonymous = _anonymous(info.data.get("environment"), info.data.get("jwt_issuer"))
-        if anonymous and not info.data.get("api_open") and not is_loopback(host):
+        if _anonymous(info.data) and not info.data.get("api_open") and not is_loopback(host):
             raise ValueError(
                 "should be 127.0.0.1 while the API asks nobody who they are; if all who reach it may see everything, "
                 "set API_OPEN=true"
@@ -207,5 +216,5 @@ def get_settings() -> Settings:
     raise SettingsError(reason)
 
 
-def _anonymous(environment: str | None, jwt_issuer: str | None) -> bool:
-    return environment == "development" and jwt_issuer is None
+def _anonymous(given: Mapping[str, Any]) -> bool:
+    return given.get("environment") == "development" and not (given.get("jwt_issuer") or given.get("api_bootstrap_key"))

@@ -15,13 +15,15 @@ from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.leases import ALONE, SHARED, Tempo
-from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store
+from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens
 from bg_ingest.providers import REGISTRY
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
+from bg_ingest.services.admission import Admission
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.ingest import Ingest
+from bg_ingest.services.keyring import Keyring
 from bg_ingest.services.poll import Polling
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
@@ -40,6 +42,8 @@ SIMULATOR = "/simulator"
 class Services:
     """The use cases over one store, one publisher and the providers; there once ``join`` was called."""
 
+    admission: Admission
+    keyring: Keyring
     reader: Reader
     connecting: Connecting
     steering: Steering
@@ -66,13 +70,20 @@ class Services:
         hints: Hints,
         defaults: Defaults,
         table: str,
+        tokens: Tokens | None = None,
+        bootstrap: Secret | None = None,
     ) -> None:
-        """Put the use cases together; ``table`` names where sealed things are stored and is bound to them."""
+        """Put the use cases together; ``table`` names where sealed things are stored and is bound to them.
+
+        ``tokens`` are those of the issuer and ``bootstrap`` the key that let callers in beside the store's keys.
+        """
         capabilities = {name: provider.capabilities for name, provider in providers.items()}
         shelving = Shelving(store.readings, sealer, clock, table)
         ingest = Ingest(store.readings, shelving, clock, hints, capabilities, defaults)
         transition = Transition(store.readings, clock, hints, ingest.standing)
         self.store, self.publisher, self.clock = store, publisher, clock
+        self.admission = Admission(store.keys, clock, tokens=tokens, bootstrap=bootstrap)
+        self.keyring = Keyring(store.keys, clock)
         self.grants = Grants(store.connections, providers, sealer, clock, table)
         self.polling = Polling(store, providers, self.grants, ingest, transition, clock, defaults)
         self.relay = Relay(store.outbox, publisher)
@@ -103,6 +114,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
                 timedelta(seconds=settings.overlap_seconds),
             ),
             table=settings.dynamodb_table or "bg-ingest",
+            bootstrap=_bootstrap(settings),
         )
         yield
 
@@ -146,6 +158,10 @@ def _publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
 
     rabbit = RabbitPublisher(settings.rabbitmq_url.get_secret_value(), SOURCE, queue=settings.rabbitmq_queue)
     return rabbit, rabbit
+
+
+def _bootstrap(settings: Settings) -> Secret | None:
+    return Secret(settings.api_bootstrap_key.get_secret_value()) if settings.api_bootstrap_key else None
 
 
 def _providers(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Mapping[str, Provider]:

@@ -175,7 +175,13 @@ async def house(
             table="test",
         )
         services.broker = broker
-        api = create_api(services, access=access, vitals=found.workers, signing_secrets=signing_secrets)
+        api = create_api(
+            services,
+            access=access,
+            vitals=found.workers,
+            own_names=["ingest.test"],
+            signing_secrets=signing_secrets,
+        )
         found.simulated_http = httpx.AsyncClient(transport=transport)
         found.api = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=cast("Any", api)), base_url="https://ingest.test"

@@ -122,6 +122,11 @@ class TestDevelopment:
         settings = load(HOST="0.0.0.0", JWT_ISSUER="https://id.example/", JWT_AUDIENCE="bg")  # noqa: S104 - the point
         assert settings.host == "0.0.0.0"  # noqa: S104 - the point
 
+    def test_a_first_key_is_a_credential_like_others(self, load: Load) -> None:
+        settings = load(HOST="0.0.0.0", API_BOOTSTRAP_KEY=f"bgi_first_{'s' * 43}")  # noqa: S104 - the point
+        assert not settings.anonymous
+        assert "s" * 43 not in repr(settings)
+
     @pytest.mark.parametrize(
         ("alone", "value", "needed"),
         [
@@ -156,6 +161,8 @@ class TestStagingAndProduction:
             "DEXCOM_REDIRECT_URI": "http://bg.example/callback",
             "WEBHOOK_SIGNING_SECRETS": "hunter2",
             "JWT_ISSUER": "id.example",
+            "API_BOOTSTRAP_KEY": "bgi_first_tooshort",
+            "REQUESTS_PER_SECOND": "0",
         }
         lines = refusal(load, ENVIRONMENT="production", **wrong).splitlines()[1:]
         assert {line.split()[1] for line in lines if " should " in line} == wrong.keys()

@@ -10,10 +10,12 @@ from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.leases import Tempo
 from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
 from bg_ingest.ports import Broker, Clock, Store
+from bg_ingest.services.admission import Admission
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.poll import Polling
 from bg_ingest.services.relay import Relay
 from workers.backoff import Backoff, Patience
+from workers.key_uses import KeyUses
 from workers.ownership import Ownership
 from workers.refresher import Refresher
 from workers.relay import RelayActor
@@ -36,6 +38,7 @@ class Parts(Protocol):
     store: Store
     polling: Polling
     grants: Grants
+    admission: Admission
     relay: Relay
     clock: Clock
     broker: Broker | None
@@ -103,6 +106,7 @@ class Actors:
             "relay": self.relay,
             "scheduler": self.scheduler,
             "refresher": Refresher(connections, parts.grants, parts.clock, self.shards.connections),
+            "key uses": KeyUses(parts.admission),
             "shards": self.shards,
             "rings": self.rings,
             "ownership": self.ownership,  # last: then work begins

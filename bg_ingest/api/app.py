@@ -1,6 +1,6 @@
 """The HTTP application: which routes there are, and what holds for all of them."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from litestar import Litestar
@@ -9,7 +9,7 @@ from litestar.types import ASGIApp
 
 from bg_ingest import __version__
 from bg_ingest.api import callback, connections, health, readings, schema, webhooks, workers
-from bg_ingest.api.auth import Access, answers, guard
+from bg_ingest.api.auth import PUBLIC, USUAL_LIMITS, Access, Door, Limits, answers
 from bg_ingest.api.checks import LARGEST_BODY, check
 from bg_ingest.api.deps import Services, provided
 from bg_ingest.api.edge import seal_headers
@@ -23,14 +23,18 @@ def create_api(
     *,
     access: Access,
     vitals: Vitals,
+    own_names: Collection[str] = (),
+    limits: Limits = USUAL_LIMITS,
     signing_secrets: Sequence[str] = (),
     lifespan: Sequence[Lifespan] = (),
     mounts: Mapping[str, ASGIApp] | None = None,
 ) -> Litestar:
-    """Assemble it. Mounts, by their path, are applications of their own, guarded by ``access`` like every route.
+    """Assemble it. Mounts, by their path, are applications of their own that ask for themselves who it is.
 
-    Without signing secrets (``whsec_…``) every webhook is refused.
+    While nobody is asked for a credential, it answers only to ``own_names``, localhost and addresses. Without signing
+    secrets (``whsec_…``) every webhook is refused.
     """
+    door = Door(access, services, own_names, limits)
     return Litestar(
         route_handlers=[
             readings.router,
@@ -42,10 +46,10 @@ def create_api(
             *(_mounted(path, app) for path, app in (mounts or {}).items()),
         ],
         dependencies=provided(services, vitals),
-        guards=[guard(access)],
+        guards=[door.guard],
         before_request=check,
         before_send=[seal_headers],
-        exception_handlers=answers(access),
+        exception_handlers=answers(door),
         lifespan=list(lifespan),
         openapi_config=schema.config(__version__),
         request_max_body_size=LARGEST_BODY,
@@ -56,4 +60,4 @@ def create_api(
 
 
 def _mounted(path: str, app: ASGIApp) -> ASGIRouteHandler:
-    return asgi(path, is_mount=True, copy_scope=True)(app)
+    return asgi(path, is_mount=True, copy_scope=True, opt=PUBLIC)(app)

@@ -46,12 +46,17 @@ def _check_path(request: Request[Any, Any, Any]) -> None:
     if "path" in request.path_params:  # Litestar's own page for what is not there under /schema
         raise refusal(404, "no-such-path", "There is nothing at this path: GET /schema lists all there is.")
     user = request.path_params.get("user_id")
-    if user is not None and not is_user_id(user):
-        detail = "A user id has 1 to 128 characters, letters, digits and ._:@|- of them, the first a letter or digit."
-        raise refusal(400, "invalid-user-id", detail)
+    if user is not None:
+        check_user(user)
     provider = request.path_params.get("provider")
     if provider is not None and not _PROVIDER.match(provider):
         raise refusal(404, "unknown", "There is no such provider: their names are short words in lower case.")
+
+
+def check_user(user: str) -> None:
+    if not is_user_id(user):
+        detail = "A user id has 1 to 128 characters, letters, digits and ._:@|- of them, the first a letter or digit."
+        raise refusal(400, "invalid-user-id", detail)
 
 
 def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, lenient: bool) -> None:

@@ -4,6 +4,7 @@ from litestar import MediaType, Response, Router, delete, get, patch, post
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 
+from bg_ingest.api.auth import needs
 from bg_ingest.api.deps import ProviderName, Use, User
 from bg_ingest.api.documented import CONNECTION, INVITATION, answers, problems
 from bg_ingest.api.schemas import (
@@ -14,16 +15,19 @@ from bg_ingest.api.schemas import (
     settings_of,
     status_of,
 )
+from bg_ingest.domain.credentials import Scope
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.steer import Steering
 
 UNSTORED = {"Cache-Control": "no-store"}
+READING, WRITING = needs(Scope.CONNECTIONS_READ), needs(Scope.CONNECTIONS_WRITE)
 
 
 @post(
     "/{provider:str}",
     operation_id="begin_connect",
+    opt=WRITING,
     summary="Begin to connect",
     responses={
         201: answers(Invitation, INVITATION, description="Send the person to authorize_url."),
@@ -43,6 +47,7 @@ async def begin(
 
 @get(
     operation_id="list_connections",
+    opt=READING,
     summary="All connections of a user",
     responses={
         200: answers(list[ConnectionStatus], [CONNECTION], description="In no particular order."),
@@ -57,6 +62,7 @@ async def list_connections(user_id: User, steering: Use[Steering]) -> Response[l
 @get(
     "/{provider:str}",
     operation_id="get_connection",
+    opt=READING,
     summary="How a connection stands",
     responses={
         200: answers(ConnectionStatus, CONNECTION, description="Its state, progress and settings."),
@@ -70,6 +76,7 @@ async def get_connection(user_id: User, provider: ProviderName, steering: Use[St
 @patch(
     "/{provider:str}/worker",
     operation_id="steer_connection",
+    opt=WRITING,
     summary="Change how a connection is polled",
     responses={
         200: answers(ConnectionStatus, CONNECTION, description="How it stands now."),
@@ -87,6 +94,7 @@ async def steer(
 @post(
     "/{provider:str}/poll",
     operation_id="poll_now",
+    opt=WRITING,
     summary="Look at the provider now",
     status_code=202,
     responses={202: ResponseSpec(None, description="We look now."), **problems(400, 401, 404, 409, 503)},
@@ -100,6 +108,7 @@ async def poll_now(user_id: User, provider: ProviderName, steering: Use[Steering
 @delete(
     "/{provider:str}",
     operation_id="disconnect",
+    opt=WRITING,
     summary="Disconnect",
     responses=problems(400, 401, 404, 409, 503),
 )

@@ -8,6 +8,7 @@ from litestar.params import PathParameter, SkipValidation
 
 from bg_ingest.domain.ids import UserId
 from bg_ingest.ports import Vitals
+from bg_ingest.services.admission import Admission
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
@@ -23,6 +24,9 @@ ProviderName: TypeAlias = Annotated[str, PathParameter(description="A provider's
 
 class Services(Protocol):
     """The use cases that can be asked for over HTTP."""
+
+    @property
+    def admission(self) -> Admission: ...
 
     @property
     def reader(self) -> Reader: ...

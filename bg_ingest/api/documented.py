@@ -54,20 +54,27 @@ INVITATION = {
 
 _PROBLEMS = {
     400: ("invalid-time", "'from' is ambiguous without an offset: write it like 2025-04-26T14:30:00Z."),
-    401: ("not-authenticated", "This service is closed until it has credentials."),
+    401: ("not-authenticated", "The credential is unknown, has expired or was revoked: send another."),
+    403: ("insufficient-scope", "This needs a credential with the scope readings:read."),
     404: ("unknown", "There is no such user: connect the user to a provider first."),
     406: ("not-acceptable", "This route answers application/json, text/csv and application/x-ndjson."),
     408: ("too-slow", "The body was not here within 10 seconds: send it again."),
     409: ("not-possible", "The connection is paused: set paused to false first."),
     413: ("too-large", "The body is too large for this route."),
+    421: ("unknown-host", "An API that is open to everybody is asked by localhost, an address, or HOST."),
+    429: ("too-many-requests", "This credential has come too often: wait as long as Retry-After says."),
     415: ("unsupported-media-type", "The body must be JSON: send Content-Type: application/json."),
     503: ("store-unavailable", "The store does not answer: try again shortly."),
 }
 
 
-def problems(*statuses: int) -> dict[int, ResponseSpec]:
-    """Return the problems a route may answer with, each with an example."""
-    return {status: _problem(status) for status in statuses}
+def problems(*statuses: int, guarded: bool = True) -> dict[int, ResponseSpec]:
+    """Return the problems a route may answer with, each with an example.
+
+    A guarded route, one that asks who it is (401), may say three more things of them.
+    """
+    more = (403, 421, 429) if guarded and 401 in statuses else ()
+    return {status: _problem(status) for status in sorted({*statuses, *more})}
 
 
 def answers(container: Any, *values: object, description: str) -> ResponseSpec:  # noqa: ANN401 - a type, or a union of them

@@ -18,6 +18,7 @@ from bg_ingest.api.edge import request_id
 from bg_ingest.errors import (
     ConnectRefused,
     GrantRejected,
+    IssuerUnavailable,
     NotPossible,
     ProviderError,
     ProviderForbidden,
@@ -84,8 +85,8 @@ def refused_for(request: Request[Any, Any, Any], error: Exception) -> Refused:
             return refusal(
                 503, "store-unavailable", "The store does not answer: try again shortly.", _after(RETRY_STORE_AFTER)
             )
-        case ProviderError():
-            return _of_provider(error)
+        case ProviderError() | IssuerUnavailable():
+            return _of_others(error)
         case HTTPException(status_code=status) if status < 500:
             return _of_litestar(error)
         case _:
@@ -105,8 +106,11 @@ def _of_request(error: RequestError) -> Refused:
             return refusal(400, "invalid-request", str(error))
 
 
-def _of_provider(error: ProviderError) -> Refused:
+def _of_others(error: ProviderError | IssuerUnavailable) -> Refused:
     match error:
+        case IssuerUnavailable():
+            detail = "The issuer of tokens does not answer, so this one cannot be checked: try again shortly."
+            return refusal(503, "issuer-unavailable", detail, _after(RETRY_STORE_AFTER))
         case ProviderThrottled(wait=wait):
             seconds = RETRY_PROVIDER_AFTER if wait is None else max(1, round(wait.total_seconds()))
             return refusal(

@@ -9,6 +9,7 @@ from litestar import Request, Response, Router, get
 from litestar.params import QueryParameter
 
 from bg_ingest.api.as_of import as_of, check_reached
+from bg_ingest.api.auth import needs
 from bg_ingest.api.deps import Use, User
 from bg_ingest.api.documented import BASIC_READING, FULL_READING, LATEST_READING, answers, problems, with_formats
 from bg_ingest.api.errors import refusal
@@ -17,6 +18,7 @@ from bg_ingest.api.formats import JSON, NDJSON, Format, accepted, csv_of, pieces
 from bg_ingest.api.schemas import BasicReading, LatestReading, basic, basic_of, latest_of, whole
 from bg_ingest.api.streaming import Streamed
 from bg_ingest.api.times import instant
+from bg_ingest.domain.credentials import Scope
 from bg_ingest.domain.events import FullReading
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.selection import Selection
@@ -181,4 +183,4 @@ def _window(start: datetime | None, end: datetime | None, now: datetime) -> Wind
         ) from None
 
 
-router = Router("/api/bg", route_handlers=[latest, readings], tags=["readings"])
+router = Router("/api/bg", route_handlers=[latest, readings], tags=["readings"], opt=needs(Scope.READINGS_READ))

@@ -98,7 +98,7 @@ async def later(_: Asked) -> None:
         202: answers(
             Received, Received(2), description="All of it is durable; the same webhook-id again brings zeros."
         ),
-        **problems(400, 401, 404, 408, 413, 503),
+        **problems(400, 401, 404, 408, 413, 503, guarded=False),
     },
 )
 async def webhook(

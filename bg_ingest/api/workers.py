@@ -5,9 +5,11 @@ from datetime import datetime
 import msgspec
 from litestar import Response, Router, get
 
+from bg_ingest.api.auth import needs
 from bg_ingest.api.deps import Use
 from bg_ingest.api.documented import answers, problems
 from bg_ingest.api.errors import refusal
+from bg_ingest.domain.credentials import Scope
 from bg_ingest.domain.vitals import ActorState, OwnerState, Report
 from bg_ingest.ports import Vitals
 
@@ -97,6 +99,7 @@ EXAMPLE = WorkersReport(
         200: answers(WorkersReport, EXAMPLE, description="Of the replica that answers; ask each one for all."),
         **problems(401, 503),
     },
+    opt=needs(Scope.ADMIN),
     sync_to_thread=False,
 )
 def workers(vitals: Use[Vitals]) -> Response[WorkersReport]:

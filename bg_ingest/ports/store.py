@@ -16,6 +16,7 @@ from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segments import Known
 from bg_ingest.domain.windows import Window
+from bg_ingest.ports.credentials import Keys
 from bg_ingest.ports.ownership import Ownership, Rings
 
 
@@ -126,3 +127,4 @@ class Store(Protocol):
     outbox: Outbox
     ownership: Ownership
     rings: Rings
+    keys: Keys

@@ -55,7 +55,7 @@ class Reader:
         """Return the head in one read; Unknown when the user never connected or was erased."""
         head = await self._readings.head(user)
         if head is None or head.erased:
-            raise Unknown("There is no such user: connect the user to a provider first.")
+            raise Unknown
         return head
 
     async def latest(self, user: UserId) -> Latest:

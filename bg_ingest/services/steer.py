@@ -57,7 +57,7 @@ class Steering:
         """Return all of a user's connections; Unknown when there is none."""
         connections = await self._connections.of_user(user)
         if not connections:
-            raise Unknown("this user has no connections; POST one to begin")
+            raise Unknown
         return [self._status(each) for each in connections]
 
     async def change(self, connection: ConnectionId, **settings: int | bool | None) -> Status:
@@ -107,7 +107,7 @@ class Steering:
     async def _existing(self, connection: ConnectionId) -> Connection:
         found = await self._connections.get(connection)
         if found is None:
-            raise Unknown("this user has no such connection; POST it to begin")
+            raise Unknown
         return found
 
     def _wanted(self, before: Connection, after: Connection) -> Window | None:

@@ -18,11 +18,13 @@ from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.columns import pack
 from bg_ingest.domain.commits import Head
+from bg_ingest.domain.credentials import ApiKey
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Device, Flag, Reading, Recorded
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import Readings
+from bg_ingest.ports import Keys, Readings
+from bg_ingest.services.admission import Admission
 from bg_ingest.services.read import Reader
 from bg_ingest.wiring import Services
 from tests.api.desk import Unwell
@@ -63,6 +65,13 @@ def resident() -> int:
     return int(pages) * resource.getpagesize()
 
 
+class NoKeys:
+    """Nobody has made one."""
+
+    async def all(self) -> list[ApiKey]:
+        return []
+
+
 async def ask(app: Any, accept: str, days: int, more: str = "") -> tuple[int, int, int, int]:
     """Return pieces, bytes and readings of an answer, and the most memory seen; nothing of it is kept."""
     pieces, size, count, status, most = 0, 0, 0, 0, 0
@@ -97,8 +106,9 @@ async def ask(app: Any, accept: str, days: int, more: str = "") -> tuple[int, in
 async def main(*formats: str) -> None:
     """Warm up with a month of each, then let the years pass."""
     services = Services()
+    services.admission = Admission(cast("Keys", NoKeys()), SetClock())
     services.reader = Reader(cast("Readings", Decades()), SetClock())
-    app = create_api(services, access=Access.OPEN, vitals=Unwell())
+    app = create_api(services, access=Access.OPEN, vitals=Unwell(), own_names=["ingest.test"])
     for accept in formats:
         await ask(app, accept, 30)
     before = resident()

@@ -10,6 +10,9 @@ from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 META: Key = ("table", "meta")
 READINGS, CONNECTIONS, RINGS = "readings#", "connection#", "ring#"
 OWNERS, SHARDS = "owners", "shards"
+API_KEYS = "keys"
+KEY_IDS = ("0", "~")
+"""Before and after all ids of API keys, which are small letters and digits."""
 _TIMELESS = "timeless"
 
 
@@ -50,6 +53,10 @@ def account_of(connection: Connection) -> Key | None:
     if connection.provider_account is None:
         return None
     return account(connection.id.provider, connection.region, connection.provider_account)
+
+
+def api_key(key_id: str) -> Key:
+    return API_KEYS, key_id
 
 
 def state(state: str) -> Key:

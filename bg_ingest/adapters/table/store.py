@@ -3,6 +3,7 @@
 from contextlib import aclosing
 
 from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.api_keys import TableKeys
 from bg_ingest.adapters.table.connections import TableConnections
 from bg_ingest.adapters.table.outbox import TableOutbox
 from bg_ingest.adapters.table.owners import Addresses, TableOwnership
@@ -15,7 +16,7 @@ from bg_ingest.adapters.table.webhooks import TableWebhooks
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.errors import StoreError
-from bg_ingest.ports import Clock, Connections, Outbox, Ownership, Readings, Rings, States, Webhooks
+from bg_ingest.ports import Clock, Connections, Keys, Outbox, Ownership, Readings, Rings, States, Webhooks
 
 LAYOUT = item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
 """What all who use a table must agree on: keys would not be found again otherwise."""
@@ -34,6 +35,7 @@ class TableStore:
         self.outbox: Outbox = TableOutbox(table)
         self.ownership: Ownership = TableOwnership(table, addresses)
         self.rings: Rings = rings
+        self.keys: Keys = TableKeys(table)
 
 
 async def agree(table: Table) -> None:

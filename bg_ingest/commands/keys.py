@@ -1,0 +1,135 @@
+"""``bg-ingest keys``: who may ask the API."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+
+import sys
+from collections.abc import Sequence
+from datetime import UTC, datetime, timedelta
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from bg_ingest.commands.configured import with_services
+from bg_ingest.commands.refusing import refuse
+
+if TYPE_CHECKING:
+    from bg_ingest.domain.credentials import ApiKey
+    from bg_ingest.settings import Settings
+    from bg_ingest.wiring import Services
+
+SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
+
+as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
+
+
+@click.group()
+def keys() -> None:
+    """API keys: who may ask, for what, about whom."""
+
+
+@keys.command()
+@click.option("--name", required=True, help="What you call it: who has it, what for.")
+@click.option(
+    "--scope", "scopes", multiple=True, required=True, type=click.Choice(SCOPES), help="What it is good for; several."
+)
+@click.option("--user", "users", multiple=True, metavar="ID", help="Whom it is good for; several. Without: everybody.")
+@click.option("--days", type=click.IntRange(1, 3650), help="How long it is good. Without: until it is revoked.")
+@as_json
+def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | None, *, as_json: bool) -> None:
+    """Make a key and show it, this once: only its hash is kept.
+
+    The key alone goes to the standard output, so that a script can take it from there.
+    """
+    from bg_ingest.domain.credentials import scopes_in
+    from bg_ingest.domain.ids import UserId, is_user_id
+
+    if not all(map(is_user_id, users)):
+        refuse("A user id has 1 to 128 letters, digits and ._:@|-, the first a letter or digit.")
+
+    async def make(_: "Settings", services: "Services") -> "tuple[ApiKey, str]":
+        made = await services.keyring.make(
+            name,
+            scopes_in(scopes),
+            users=[UserId(each) for each in users] or None,
+            ends_at=services.clock.now() + timedelta(days=days) if days else None,
+        )
+        return made.key, made.text.reveal()
+
+    key, text = with_services(make)
+    if as_json:
+        _print_json(_shown(key) | {"key": text})
+        return
+    click.echo(text)
+    click.echo(f"Keep it now: it cannot be shown again. bg-ingest keys revoke {key.id} ends it.", err=True)
+
+
+@keys.command("list")
+@as_json
+def list_keys(*, as_json: bool) -> None:
+    """Show all keys, also those that no longer let in; never their secrets."""
+
+    async def read(_: "Settings", services: "Services") -> "Sequence[ApiKey]":
+        return await services.keyring.all()
+
+    rows = [_shown(each) for each in with_services(read)]
+    if as_json:
+        _print_json(rows)
+    elif not rows:
+        click.echo("There is no key. bg-ingest keys create --name <whose> --scope readings:read makes one.", err=True)
+    else:
+        _print_table(rows)
+
+
+@keys.command()
+@click.argument("key_id", metavar="ID")
+def revoke(key_id: str) -> None:
+    """End a key, by the part of it between bgi_ and the next _: within 30 seconds on every replica."""
+
+    async def end(_: "Settings", services: "Services") -> None:
+        await services.keyring.revoke(key_id)
+
+    with_services(end)
+    click.echo(f"{key_id} is revoked.")
+
+
+def _shown(key: "ApiKey") -> dict[str, Any]:
+    return {
+        "id": key.id,
+        "name": key.name,
+        "scopes": sorted(key.scopes),
+        "users": None if key.users is None else sorted(key.users),
+        "state": _state(key),
+        "made_at": _text(key.made_at),
+        "ends_at": _text(key.ends_at),
+        "revoked_at": _text(key.revoked_at),
+        "used_at": _text(key.used_at),
+    }
+
+
+def _state(key: "ApiKey") -> str:
+    from bg_ingest.adapters.clock import SystemClock
+
+    if key.revoked_at:
+        return "revoked"
+    return "expired" if key.ends_at and key.ends_at <= SystemClock().now() else "live"
+
+
+def _text(instant: datetime | None) -> str | None:
+    return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if instant else None
+
+
+def _print_json(value: object) -> None:
+    import json
+
+    click.echo(json.dumps(value, indent=2))
+
+
+def _print_table(rows: Sequence[dict[str, Any]]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("id", "name", "state", "scopes", "users", "made", "last used")
+    for row in rows:
+        users = "all" if row["users"] is None else ", ".join(row["users"]) or "none"
+        cells = row["id"], row["name"], row["state"], " ".join(row["scopes"]), users, row["made_at"], row["used_at"]
+        table.add_row(*(cell or "" for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 160).print(table)

@@ -1,0 +1,238 @@
+"""Every route and every kind of credential: the status is asserted, and a route without a row fails."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import NamedTuple
+
+import anyio
+import httpx
+import pytest
+from litestar.routes import HTTPRoute
+
+from bg_ingest.api.auth import Access
+from bg_ingest.domain.credentials import Scope
+from bg_ingest.domain.ids import UserId
+from tests.api.acme import Acme
+from tests.api.desk import ADA, Desk, open_desk, reading
+from tests.api.test_schema import routes_of
+from tests.api.test_workers import REPORT
+
+SCOPES = frozenset(Scope)
+
+
+class Row(NamedTuple):
+    """A route with what it takes: the scope it needs, and what the right credential is answered."""
+
+    scope: Scope | None
+    path: str
+    right: int
+    unknown: int = 404
+    """What is answered to a credential for everybody that asks about an unknown user."""
+
+
+MATRIX = {
+    ("GET", "/api/bg/{user_id}/latest"): Row(Scope.READINGS_READ, "/api/bg/{user}/latest", 200),
+    ("GET", "/api/bg/{user_id}"): Row(Scope.READINGS_READ, "/api/bg/{user}", 200),
+    ("POST", "/api/bg/{user_id}/webhook"): Row(None, "/api/bg/{user}/webhook", 401, unknown=401),
+    ("POST", "/api/users/{user_id}/connections/{provider}"): Row(
+        Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme", 201, unknown=201
+    ),
+    ("GET", "/api/oauth/{provider}/callback"): Row(None, "/api/oauth/acme/callback", 400),
+    ("GET", "/api/users/{user_id}/connections"): Row(Scope.CONNECTIONS_READ, "/api/users/{user}/connections", 200),
+    ("GET", "/api/users/{user_id}/connections/{provider}"): Row(
+        Scope.CONNECTIONS_READ, "/api/users/{user}/connections/acme", 200
+    ),
+    ("PATCH", "/api/users/{user_id}/connections/{provider}/worker"): Row(
+        Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme/worker", 200
+    ),
+    ("POST", "/api/users/{user_id}/connections/{provider}/poll"): Row(
+        Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme/poll", 202
+    ),
+    ("DELETE", "/api/users/{user_id}/connections/{provider}"): Row(
+        Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme", 204
+    ),
+    ("GET", "/api/workers"): Row(Scope.ADMIN, "/api/workers", 200),
+    ("GET", "/health/live"): Row(None, "/health/live", 200),
+    ("GET", "/health/ready"): Row(None, "/health/ready", 200),
+    ("GET", "/schema"): Row(None, "/schema", 200),
+    ("GET", "/schema/openapi.json"): Row(None, "/schema/openapi.json", 200),
+    ("GET", "/schema/openapi.yaml"): Row(None, "/schema/openapi.yaml", 200),
+    ("GET", "/schema/openapi.yml"): Row(None, "/schema/openapi.yml", 200),
+    ("GET", "/schema/page"): Row(None, "/schema/page", 200),
+}
+"""Every route of the service, by method and path. A new one gets its row here, on purpose: who may ask it?"""
+
+GUARDED = {route: row for route, row in MATRIX.items() if row.scope is not None}
+OF_A_USER = {route: row for route, row in GUARDED.items() if "{user}" in row.path}
+OF_NO_USER = {route: row for route, row in GUARDED.items() if "{user}" not in row.path}
+OPEN = {route: row for route, row in MATRIX.items() if row.scope is None}
+
+each_route = pytest.mark.parametrize("route", MATRIX, ids=" ".join)
+each_guarded = pytest.mark.parametrize("route", GUARDED, ids=" ".join)
+each_of_a_user = pytest.mark.parametrize("route", OF_A_USER, ids=" ".join)
+
+
+class Office:
+    """A closed service where Ada is known and connected, and nobody else."""
+
+    def __init__(self, desk: Desk) -> None:
+        self.desk = desk
+
+    async def key(self, *scopes: Scope | None, users: list[str] | None = None, days: float | None = None) -> str:
+        made = await self.desk.services.keyring.make(
+            "test",
+            [each for each in scopes if each],
+            users=None if users is None else [UserId(each) for each in users],
+            ends_at=self.desk.clock.now() + timedelta(days=days) if days else None,
+        )
+        await anyio.sleep(2)  # until a new key is known
+        assert await self.desk.services.admission.admit(made.text.reveal())
+        return made.text.reveal()
+
+    async def ask(self, route: tuple[str, str], credential: str | None = None, user: str = ADA) -> httpx.Response:
+        headers = {} if credential is None else {"Authorization": f"Bearer {credential}"}
+        body = b'{"paused":false}' if route[0] == "PATCH" else None
+        if body:
+            headers["Content-Type"] = "application/json"
+        path = MATRIX[route].path.format(user=user)
+        return await self.desk.http.request(route[0], path, headers=headers, content=body)
+
+
+@pytest.fixture
+async def office() -> AsyncIterator[Office]:
+    async with open_desk(Access.CLOSED, acme=Acme()) as desk:
+        begun = await desk.services.connecting.begin(ADA, "acme", None)
+        state = httpx.URL(begun.authorize_url).params["state"]
+        await desk.services.connecting.finish("acme", state=state, code="code", error=None)
+        await desk.keep(reading(-1))
+        desk.vitals.told = REPORT
+        yield Office(desk)
+
+
+def assert_not_authenticated(answer: httpx.Response, *, given: bool) -> None:
+    assert answer.status_code == 401
+    assert answer.json()["type"] == "not-authenticated"
+    assert answer.headers["www-authenticate"] == ('Bearer error="invalid_token"' if given else "Bearer")
+
+
+async def test_every_route_has_a_row_and_every_row_a_route(office: Office) -> None:
+    assert set(MATRIX) == routes_of(office.desk.app)
+
+
+async def test_every_row_has_the_scope_that_the_route_asks_for(office: Office) -> None:
+    found = {
+        (method, route.path.replace(":str", ""), handler.opt.get("needs"), bool(handler.opt.get("public")))
+        for route in office.desk.app.routes
+        if isinstance(route, HTTPRoute)
+        for handler in route.route_handlers
+        for method in handler.http_methods - {"OPTIONS"}
+        if "{path:" not in route.path
+    }
+    assert found == {(*route, row.scope, row.scope is None) for route, row in MATRIX.items()}
+
+
+@pytest.mark.parametrize("route", OPEN, ids=" ".join)
+async def test_what_is_open_looks_at_no_credential(office: Office, route: tuple[str, str]) -> None:
+    for credential in (None, "wrong", await office.key(*SCOPES)):
+        assert (await office.ask(route, credential)).status_code == MATRIX[route].right
+
+
+@each_guarded
+async def test_without_a_credential_it_is_401_and_nothing_is_asked(office: Office, route: tuple[str, str]) -> None:
+    before = office.desk.table.asked
+    assert_not_authenticated(await office.ask(route), given=False)
+    assert office.desk.table.asked == before
+
+
+@each_guarded
+async def test_with_a_wrong_one_it_is_401(office: Office, route: tuple[str, str]) -> None:
+    right = await office.key(*SCOPES)
+    nearly = right[:-1] + ("A" if right[-1] != "A" else "B")
+    for wrong in ("x", nearly, "bgi_none_" + "s" * 43, "a.b.c"):
+        assert_not_authenticated(await office.ask(route, wrong), given=True)
+
+
+@each_guarded
+async def test_with_an_expired_one_it_is_401(office: Office, route: tuple[str, str]) -> None:
+    credential = await office.key(*SCOPES, days=1)
+    office.desk.clock.advance(timedelta(days=1))
+    assert_not_authenticated(await office.ask(route, credential), given=True)
+
+
+@each_guarded
+async def test_with_a_revoked_one_it_is_401(office: Office, route: tuple[str, str]) -> None:
+    credential = await office.key(*SCOPES)
+    assert (await office.ask(route, credential)).status_code == MATRIX[route].right
+    await office.desk.services.keyring.revoke(credential.split("_")[1])
+    await anyio.sleep(30)
+    assert_not_authenticated(await office.ask(route, credential), given=True)
+
+
+@each_guarded
+async def test_with_every_other_scope_it_is_403_and_nothing_is_asked(office: Office, route: tuple[str, str]) -> None:
+    scope = MATRIX[route].scope
+    credential = await office.key(*(SCOPES - {scope}))
+    before = office.desk.table.asked
+    answer = await office.ask(route, credential)
+    assert (answer.status_code, answer.json()["type"]) == (403, "insufficient-scope")
+    assert f'scope="{scope}"' in answer.headers["www-authenticate"]
+    assert office.desk.table.asked == before
+
+
+@each_guarded
+async def test_with_the_right_one_it_is_answered(office: Office, route: tuple[str, str]) -> None:
+    credential = await office.key(MATRIX[route].scope)
+    assert (await office.ask(route, credential)).status_code == MATRIX[route].right
+
+
+@each_of_a_user
+async def test_with_one_for_this_user_it_is_answered(office: Office, route: tuple[str, str]) -> None:
+    credential = await office.key(MATRIX[route].scope, users=[ADA, "bob"])
+    assert (await office.ask(route, credential)).status_code == MATRIX[route].right
+
+
+@each_of_a_user
+async def test_with_another_users_it_is_as_if_there_were_no_such_user(office: Office, route: tuple[str, str]) -> None:
+    everybodys = await office.key(MATRIX[route].scope)
+    others = await office.key(MATRIX[route].scope, users=["bob"])
+    unknown = await office.ask(route, everybodys, "nobody")
+    assert unknown.status_code == MATRIX[route].unknown
+    before = office.desk.table.asked
+    answers = [await office.ask(route, others, user) for user in (ADA, "nobody")]
+    assert office.desk.table.asked == before, "nobody looks who exists"
+    for answer in answers:
+        assert answer.status_code == 404
+        assert answer.content == answers[0].content
+        if unknown.status_code == 404:
+            assert answer.content == unknown.content
+            assert set(answer.headers) == set(unknown.headers)
+
+
+@each_of_a_user
+async def test_a_key_whose_users_are_all_gone_is_good_for_nobody(office: Office, route: tuple[str, str]) -> None:
+    credential = await office.key(MATRIX[route].scope, users=[ADA])
+    await office.desk.store.keys.forget(ADA)
+    await anyio.sleep(30)
+    assert (await office.ask(route, credential)).status_code == 404
+
+
+async def test_what_is_about_no_user_is_not_for_a_credential_of_single_users(office: Office) -> None:
+    for route, row in OF_NO_USER.items():
+        answer = await office.ask(route, await office.key(row.scope, users=[ADA]))
+        assert (answer.status_code, answer.json()["type"]) == (403, "insufficient-scope")
+
+
+@each_of_a_user
+async def test_an_id_that_cannot_be_is_400_whomever_it_is_for(office: Office, route: tuple[str, str]) -> None:
+    answer = await office.ask(route, await office.key(MATRIX[route].scope, users=[ADA]), "a%0A")
+    assert (answer.status_code, answer.json()["type"]) == (400, "invalid-user-id")
+
+
+async def test_what_is_not_there_is_told_to_who_may_ask_and_to_nobody_else(office: Office) -> None:
+    credential = await office.key(Scope.READINGS_READ)
+    for method, path, status in (("GET", "/nowhere", 404), ("PUT", "/api/bg/ada", 405)):
+        assert_not_authenticated(await office.desk.http.request(method, path), given=False)
+        wrong = {"Authorization": "Bearer x"}
+        assert_not_authenticated(await office.desk.http.request(method, path, headers=wrong), given=True)
+        right = {"Authorization": f"Bearer {credential}"}
+        assert (await office.desk.http.request(method, path, headers=right)).status_code == status

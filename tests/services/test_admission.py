@@ -1,0 +1,243 @@
+"""Who is let in, for how long, and what it costs."""
+
+from collections.abc import Collection
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.credentials import ALL_USERS, Claims, Scope
+from bg_ingest.domain.grants import Secret
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import StoreUnavailable, Unknown
+from bg_ingest.services.admission import Admission
+from bg_ingest.services.keyring import Keyring, Made
+from tests.fakes.faults import Fault, Faulty
+from tests.house import LoopClock
+
+READING = frozenset({Scope.READINGS_READ})
+BOOTSTRAP = "bgi_first_" + "s" * 43
+HALF_A_MINUTE = 30.0
+
+
+class Replica:
+    """A process of its own over the store that all share; its store can be taken away."""
+
+    def __init__(self, store: TableStore, clock: LoopClock, **given: Any) -> None:
+        self.fault: Fault | None = None
+        self.keys = Faulty(store.keys, lambda _: self.fault)
+        self.admission = Admission(self.keys, clock, **given)
+
+    async def admits(self, credential: str) -> bool:
+        return await self.admission.admit(credential) is not None
+
+
+class Office:
+    def __init__(self, store: TableStore, clock: LoopClock) -> None:
+        self.store, self.clock = store, clock
+        self.keyring = Keyring(store.keys, clock)
+
+    def replica(self, **given: Any) -> Replica:
+        return Replica(self.store, self.clock, **given)
+
+    async def key(self, scopes: Collection[Scope] = READING, **given: Any) -> Made:
+        return await self.keyring.make("dashboard", scopes, **given)
+
+
+@asynccontextmanager
+async def office() -> Any:
+    clock = LoopClock()
+    async with open_table(None, clock) as table:
+        yield Office(TableStore(table, clock), clock)
+
+
+async def test_a_key_lets_in_for_its_scopes_and_its_users() -> None:
+    async with office() as ours:
+        made = await ours.key({Scope.READINGS_READ, Scope.ADMIN}, users=[UserId("ada")])
+        caller = await ours.replica().admission.admit(made.text.reveal())
+        assert caller is not None
+        assert caller.name == f"key:{made.key.id}"
+        assert caller.scopes == {Scope.READINGS_READ, Scope.ADMIN}
+        assert (caller.sees("ada"), caller.sees("bob")) == (True, False)
+
+
+async def test_nothing_of_a_secret_is_kept_or_shown() -> None:
+    async with office() as ours:
+        made = await ours.key()
+        secret = made.text.reveal().rpartition("_")[2]
+        assert secret not in repr(made)
+        (kept,) = await ours.store.keys.all()
+        assert secret.encode() not in repr(kept).encode()
+        assert len(kept.digest) == 32
+
+
+async def test_what_is_nearly_a_key_lets_nobody_in() -> None:
+    async with office() as ours:
+        text = (await ours.key()).text.reveal()
+        replica = ours.replica()
+        assert await replica.admits(text)
+        flipped = text[:-1] + ("A" if text[-1] != "A" else "B")
+        other = (await ours.key()).text.reveal()
+        mixed = other[: -len("x" * 43)] + text[-43:]
+        for wrong in (
+            flipped,
+            mixed,
+            text + "A",
+            text[:-1],
+            text.upper(),
+            f" {text}",
+            f"{text}\n",
+            "bgi_",
+            "",
+            "x.y.z",
+        ):
+            assert not await replica.admits(wrong), wrong
+
+
+async def test_a_key_ends_when_it_says() -> None:
+    async with office() as ours:
+        made = await ours.key(ends_at=ours.clock.now() + timedelta(seconds=100))
+        replica = ours.replica()
+        await anyio.sleep(99)
+        assert await replica.admits(made.text.reveal())
+        await anyio.sleep(1)
+        assert not await replica.admits(made.text.reveal())
+
+
+async def test_a_revoked_key_is_refused_within_half_a_minute_by_every_replica_and_stays_so() -> None:
+    async with office() as ours:
+        made, other = await ours.key(), await ours.key()
+        replicas = [ours.replica() for _ in range(3)]
+        for number, replica in enumerate(replicas):
+            await anyio.sleep(5 * number)
+            assert await replica.admits(made.text.reveal())
+        await ours.keyring.revoke(made.key.id)
+        await anyio.sleep(HALF_A_MINUTE)
+        for replica in replicas:
+            assert not await replica.admits(made.text.reveal())
+            assert await replica.admits(other.text.reveal())
+        with pytest.raises(Unknown):
+            await ours.keyring.revoke("nobody")
+
+
+async def admitted_for(replica: Replica, credential: str) -> float:
+    """Return for how many seconds it is let in until it no longer is."""
+    began, admitted = anyio.current_time(), 0.0
+    with anyio.move_on_after(2 * HALF_A_MINUTE), suppress(StoreUnavailable):
+        while await replica.admits(credential):
+            admitted = anyio.current_time() - began
+            await anyio.sleep(0.5)
+    return admitted
+
+
+@pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.HANG])
+async def test_what_the_store_last_said_is_not_believed_for_longer_than_that_either(fault: Fault) -> None:
+    async with office() as ours:
+        made, replica = await ours.key(), ours.replica()
+        assert await replica.admits(made.text.reveal())
+        await ours.keyring.revoke(made.key.id)
+        replica.fault = fault
+        assert await admitted_for(replica, made.text.reveal()) < HALF_A_MINUTE
+        replica.fault = None
+        assert not await replica.admits(made.text.reveal())
+
+
+async def test_a_new_key_is_known_within_seconds() -> None:
+    async with office() as ours:
+        replica = ours.replica()
+        assert await replica.admission.asks_nobody()
+        made = await ours.key()
+        await anyio.sleep(2)
+        assert await replica.admits(made.text.reveal())
+
+
+async def test_whoever_sends_wrong_keys_costs_no_read_each() -> None:
+    async with office() as ours:
+        made, replica = await ours.key(), ours.replica()
+        for number in range(1_000):
+            assert not await replica.admits(f"bgi_unknown{number}_" + "s" * 43)
+            assert await replica.admits(made.text.reveal())
+            await anyio.sleep(0.01)
+        assert replica.keys.calls <= 6
+
+
+async def test_many_at_once_ask_the_store_once() -> None:
+    async with office() as ours:
+        made, replica = await ours.key(), ours.replica()
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(replica.admits, made.text.reveal())
+        assert replica.keys.calls == 1
+
+
+async def test_the_last_use_is_noted_at_most_hourly_and_ends_with_the_hour() -> None:
+    async with office() as ours:
+        made, replica = await ours.key(), ours.replica()
+        for _ in range(60 * 3):
+            await replica.admits(made.text.reveal())
+            await replica.admission.note_uses()
+            await anyio.sleep(60)
+        (kept,) = await ours.store.keys.all()
+        assert kept.used_at is not None
+        assert timedelta(0) < ours.clock.now() - kept.used_at <= timedelta(hours=1, minutes=1)
+        written = replica.keys.calls
+        await replica.admission.note_uses()
+        assert replica.keys.calls == written
+
+
+async def test_a_use_that_could_not_be_noted_is_noted_another_time() -> None:
+    async with office() as ours:
+        made, replica = await ours.key(), ours.replica()
+        await replica.admits(made.text.reveal())
+        replica.fault = Fault.BEFORE
+        with pytest.raises(StoreUnavailable):
+            await replica.admission.note_uses()
+        replica.fault = None
+        await replica.admission.note_uses()
+        (kept,) = await ours.store.keys.all()
+        assert kept.used_at is not None
+
+
+async def test_the_key_of_the_settings_is_good_for_everything_without_a_store() -> None:
+    async with office() as ours:
+        replica = ours.replica(bootstrap=Secret(BOOTSTRAP))
+        replica.fault = Fault.BEFORE
+        caller = await replica.admission.admit(BOOTSTRAP)
+        assert caller is not None
+        assert (caller.name, caller.scopes, caller.users) == ("key:first", frozenset(Scope), None)
+        assert not await replica.admission.asks_nobody()
+        replica.fault = None
+        assert not await replica.admits(BOOTSTRAP[:-1] + "t")
+
+
+async def test_one_key_ever_made_closes_the_door_for_good() -> None:
+    async with office() as ours:
+        assert await ours.replica().admission.asks_nobody()
+        made = await ours.key()
+        await ours.keyring.revoke(made.key.id)
+        assert not await ours.replica().admission.asks_nobody()
+
+
+class Issuer:
+    """Says of a token that it is good for whom it names."""
+
+    async def claims(self, token: str) -> Claims | None:
+        who, *scopes = token.split()
+        return Claims(who, frozenset(scopes)) if who != "nobody" else None
+
+
+async def test_a_token_is_good_for_its_own_user_unless_its_scopes_say_otherwise() -> None:
+    async with office() as ours:
+        admission = ours.replica(tokens=Issuer()).admission
+        assert await admission.admit("nobody readings:read") is None
+        own = await admission.admit("ada readings:read email readings:write")
+        everyone = await admission.admit(f"service readings:read {ALL_USERS}")
+        assert own is not None
+        assert everyone is not None
+        assert (own.name, own.scopes, own.users) == ("token:ada", READING, {"ada"})
+        assert (everyone.scopes, everyone.users) == (READING, None)
+        assert not await admission.asks_nobody()
