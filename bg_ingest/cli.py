@@ -31,6 +31,7 @@ COMMANDS = {
     "simulator": Named("simulator:simulator", "Serve the simulated Dexcom alone."),
     "keys": Named("keys:keys", "API keys: who may ask, for what, about whom."),
     "tables": Named("tables:tables", "The table in DynamoDB."),
+    "quarantine": Named("quarantine:quarantine", "Records of providers that could not be read."),
 }
 """In the order of help."""
 

@@ -25,6 +25,7 @@ from bg_ingest.services.grants import Grants
 from bg_ingest.services.ingest import Ingest
 from bg_ingest.services.keyring import Keyring
 from bg_ingest.services.poll import Polling
+from bg_ingest.services.quarantine import Quarantine
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
 from bg_ingest.services.relay import Relay
@@ -48,6 +49,7 @@ class Services:
     connecting: Connecting
     steering: Steering
     receiving: Receiving
+    quarantine: Quarantine
     polling: Polling
     grants: Grants
     relay: Relay
@@ -90,6 +92,7 @@ class Services:
         self.reader = Reader(store.readings, clock)
         self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
+        self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)
         self.receiving = Receiving(store, providers, ingest, clock, hints)
 
 

@@ -1,6 +1,6 @@
 """What is written together or not at all: a user's head and everything that moves with it."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime, timedelta
 
 import msgspec
@@ -11,6 +11,9 @@ from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Origin, Recorded, newest_of
 from bg_ingest.domain.segments import Decision, Known, Segment
+
+MOST_DROPPED = 1_000
+"""Digests that a shelf remembers of dropped records, about 60 KB."""
 
 
 class Standing(msgspec.Struct, frozen=True):
@@ -46,18 +49,41 @@ class SetAside(msgspec.Struct, frozen=True):
 
     reason: str
     digest: bytes
-    """Tells the same record sent again."""
+    """Of the whole record: tells the same record sent again."""
     sealed: bytes
+    """Empty once it was dropped: then the digest alone stays, so that the same record is not set aside again."""
     noticed_at: datetime
+    provider: str = ""
+    provider_account: str = ""
+    """Whose record it is: needed to translate it again. Empty in those kept before this was."""
 
 
 class Shelf(msgspec.Struct, frozen=True):
-    """The records set aside for one segment; ``start`` is None where not even their time could be read."""
+    """The records set aside for one segment; ``start`` is None where not even their time could be read.
+
+    It stays when it is empty: its version must go on counting.
+    """
 
     start: datetime | None
     version: int
     """Counts its writes: the condition of the next. 0 while there is none."""
     records: tuple[SetAside, ...]
+
+    def found(self, digest: bytes) -> SetAside | None:
+        return next((each for each in self.records if each.digest == digest), None)
+
+    def with_more(self, records: Iterable[SetAside]) -> "Shelf":
+        return Shelf(self.start, self.version + 1, (*self.records, *records))
+
+    def without(self, digest: bytes) -> "Shelf":
+        return Shelf(self.start, self.version + 1, tuple(each for each in self.records if each.digest != digest))
+
+    def with_dropped(self, digest: bytes) -> "Shelf":
+        """Return it with nothing but the digest of a record; of the longest dropped not even that."""
+        empty = (msgspec.structs.replace(each, sealed=b"") for each in self.records if each.digest == digest)
+        dropped = [*(each for each in self.records if not each.sealed), *empty]
+        kept = (each for each in self.records if each.sealed and each.digest != digest)
+        return Shelf(self.start, self.version + 1, (*dropped[-MOST_DROPPED:], *kept))
 
 
 class Step(msgspec.Struct, frozen=True):
@@ -85,6 +111,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """As read: each segment's own change number must still stand. (With only the head conditioned, a third of
     concurrent additions were lost when one read was stale.)"""
     shelves: tuple[Shelf, ...] = ()
+    set_aside: tuple[SetAside, ...] = ()
+    """Those of the shelves' records that are new there: for who counts them, by provider and reason."""
     changes: tuple[Change, ...] = ()
     step: Step | None = None
     grant: Grant | None = None

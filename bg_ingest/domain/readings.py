@@ -32,6 +32,8 @@ class Origin(StrEnum):
     SWEEP = "sweep"
     BACKFILL = "backfill"
     WEBHOOK = "webhook"
+    QUARANTINE = "quarantine"
+    """A record that could not be read at first, and was translated again."""
 
 
 class Device(msgspec.Struct, frozen=True, order=True):

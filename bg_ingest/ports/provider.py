@@ -1,7 +1,7 @@
 """What we need of whom readings come from."""
 
 from collections.abc import Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from enum import IntEnum
 from typing import Protocol
 
@@ -77,3 +77,6 @@ class Provider(Protocol):
 
         A page without any record asks us to look now.
         """
+
+    def retranslate(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+        """Translate one record that was set aside, as if it came at that time; pure, it never raises."""

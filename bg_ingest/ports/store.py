@@ -32,6 +32,9 @@ class Readings(Protocol):
     async def shelves(self, user: UserId, starts: Collection[datetime | None]) -> dict[datetime | None, Shelf]:
         """Return those shelves of set-aside records that exist."""
 
+    def all_shelves(self, user: UserId) -> AsyncGenerator[Shelf]:
+        """Yield every shelf of a user, the one without a time last."""
+
     async def commit(self, commit: Commit) -> None:
         """Write everything or nothing.
 

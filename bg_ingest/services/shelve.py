@@ -1,5 +1,6 @@
 """Set aside what could not be read, sealed, so that it can be understood later and its page is stored now."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from hashlib import blake2b
@@ -9,7 +10,7 @@ from typing import TypeAlias
 import msgspec
 import structlog
 
-from bg_ingest.domain.commits import Commit, Head, SetAside, Shelf, Step
+from bg_ingest.domain.commits import Commit, SetAside, Shelf, Step
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Unreadable
@@ -45,20 +46,31 @@ class Shelving:
             by_start.setdefault(segment_start(each.measured_at) if each.measured_at else None, []).append(each)
         starts = list(by_start)
         groups = (starts[place : place + MOST_SEGMENTS] for place in range(0, len(starts), MOST_SEGMENTS))
-        added = sum([await self._commit(connection, {start: by_start[start] for start in group}) for group in groups])
+        added = [
+            each
+            for group in groups
+            for each in await self._commit(connection, {start: by_start[start] for start in group})
+        ]
         if added:
-            log.warning("set records aside", action="records_set_aside", connection=str(connection.id), count=added)
-        return added
+            log.warning(
+                "set records aside",
+                action="records_set_aside",
+                connection=str(connection.id),
+                count=len(added),
+                reasons=dict(Counter(each.reason for each in added)),
+            )
+        return len(added)
 
-    async def _commit(self, connection: Connection, by_start: ByStart) -> int:
+    async def _commit(self, connection: Connection, by_start: ByStart) -> tuple[SetAside, ...]:
         for _ in range(TRIES):
             head = await self._readings.head(connection.id.user)
             if head is None or head.erased:
                 raise Fenced
-            shelves, added = await self._grown(head, by_start)
+            shelves, added = await self._grown(connection, by_start)
             if not shelves:
-                return 0
-            commit = Commit(before=head, head=head, shelves=shelves, step=Step(connection, connection))
+                return ()
+            step = Step(connection, connection)
+            commit = Commit(before=head, head=head, shelves=shelves, set_aside=added, step=step)
             try:
                 await try_commit(self._readings, commit)
             except Outdated:
@@ -66,23 +78,32 @@ class Shelving:
             return added
         raise StoreUnavailable("too many writers at once")
 
-    async def _grown(self, head: Head, by_start: ByStart) -> tuple[tuple[Shelf, ...], int]:
-        """Return the shelves that change, and how many records that adds."""
-        known = await self._readings.shelves(head.user, by_start.keys())
-        changed, added = [], 0
+    async def _grown(self, connection: Connection, by_start: ByStart) -> tuple[tuple[Shelf, ...], tuple[SetAside, ...]]:
+        """Return the shelves that change, and which records are new on them."""
+        known = await self._readings.shelves(connection.id.user, by_start.keys())
+        changed: list[Shelf] = []
+        added: list[SetAside] = []
         for start, records in by_start.items():
             shelf = known.get(start) or Shelf(start, 0, ())
-            digests = {each.digest for each in shelf.records}
-            fresh = {d: each for each in records if (d := blake2b(each.raw, digest_size=16).digest()) not in digests}
-            room = MOST_SET_ASIDE - len(shelf.records)
-            kept = [self._sealed(head.user, digest, each) for digest, each in islice(fresh.items(), max(0, room))]
+            fresh = {d: each for each in records if shelf.found(d := digest_of(each.raw)) is None}
+            room = MOST_SET_ASIDE - sum(1 for each in shelf.records if each.sealed)
+            kept = [self._sealed(connection, digest, each) for digest, each in islice(fresh.items(), max(0, room))]
             if kept:
-                changed.append(Shelf(start, shelf.version + 1, (*shelf.records, *kept)))
-                added += len(kept)
-        return tuple(changed), added
+                changed.append(shelf.with_more(kept))
+                added += kept
+        return tuple(changed), tuple(added)
 
-    def _sealed(self, user: UserId, digest: bytes, record: Unreadable) -> SetAside:
-        associated = msgspec.json.encode([self._table, user, "quarantine", digest.hex()])
-        return SetAside(
-            record.reason, digest, self._sealer.seal(record.raw[:MOST_BYTES], associated), self._clock.now()
-        )
+    def _sealed(self, connection: Connection, digest: bytes, record: Unreadable) -> SetAside:
+        associated = sealed_with(self._table, connection.id.user, digest)
+        sealed = self._sealer.seal(record.raw[:MOST_BYTES], associated)
+        whose = connection.id.provider, connection.provider_account or ""
+        return SetAside(record.reason, digest, sealed, self._clock.now(), *whose)
+
+
+def digest_of(raw: bytes) -> bytes:
+    return blake2b(raw, digest_size=16).digest()
+
+
+def sealed_with(table: str, user: UserId, digest: bytes) -> bytes:
+    """Return what a record's seal is bound to."""
+    return msgspec.json.encode([table, user, "quarantine", digest.hex()])

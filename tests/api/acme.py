@@ -1,8 +1,9 @@
 """A provider that answers at once, or as a test tells it to."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import Available, Capabilities, Page, Priority
 from tests.fakes.clock import NOON
@@ -42,6 +43,9 @@ class Acme:
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
         return Page("account-1", ())
+
+    def retranslate(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+        return Unreadable("no_time", raw)
 
     async def pushed(self, content: bytes) -> Page:
         return Page("account-1", ())

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from bg_ingest.adapters.table import keys
@@ -238,6 +239,27 @@ async def test_set_aside_records_are_kept_by_segment_and_apart_where_their_time_
     await store.readings.commit(Commit(before=head, head=head, shelves=shelves))
     found = await store.readings.shelves(USER, [segment_start(NOON), None, NOON + timedelta(days=9)])
     assert found == {segment_start(NOON): shelves[0], None: shelves[1]}
+
+
+async def test_every_shelf_of_a_user_is_found_with_whose_records_they_are_the_timeless_last(store: Store) -> None:
+    await connect(store)
+    head = await store.readings.head(USER)
+    assert head is not None
+    record = SetAside("no_value", b"1", b"sealed", NOON, "acme", "account-1")
+    starts = [segment_start(NOON - n * timedelta(days=900)) for n in range(3)]
+    shelves = [Shelf(start, 1, (record,)) for start in (*reversed(starts), None)]
+    for each in shelves:
+        await store.readings.commit(Commit(before=head, head=head, shelves=(each,)))
+    await store.readings.commit(await deciding(store.readings, [reading(0)]))
+    assert [each async for each in store.readings.all_shelves(USER)] == shelves
+
+
+async def test_a_record_kept_before_it_said_whose_it_is_is_read(store: Store, table: Table) -> None:
+    await connect(store)
+    records = msgspec.msgpack.encode([["no_value", b"1", b"sealed", 1_000]])
+    await table.write(Put(keys.quarantine(USER, None), {"v": 1, "version": 1, "records": records}))
+    (found,) = [each async for each in store.readings.all_shelves(USER)]
+    assert [(each.reason, each.provider) for each in found.records] == [("no_value", "")]
 
 
 @pytest.mark.parametrize("version", [1, 3])

@@ -1,6 +1,6 @@
 """All keys of the table. ``#`` separates their parts: user ids, providers and regions have none."""
 
-from datetime import datetime
+from datetime import UTC, datetime
 from hashlib import blake2b
 
 from bg_ingest.adapters.table.protocol import Key
@@ -8,7 +8,7 @@ from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 
 META: Key = ("table", "meta")
-READINGS, CONNECTIONS, RINGS = "readings#", "connection#", "ring#"
+READINGS, CONNECTIONS, RINGS, QUARANTINE = "readings#", "connection#", "ring#", "quarantine#"
 OWNERS, SHARDS = "owners", "shards"
 API_KEYS = "keys"
 KEY_IDS = ("0", "~")
@@ -29,7 +29,13 @@ def segment(user: UserId, start: datetime) -> Key:
 
 
 def quarantine(user: UserId, start: datetime | None) -> Key:
-    return user_pk(user), f"quarantine#{_TIMELESS if start is None else _hour(start)}"
+    return user_pk(user), f"{QUARANTINE}{_TIMELESS if start is None else _hour(start)}"
+
+
+def parse_quarantine(key: Key) -> datetime | None:
+    """Return the start of the segment a shelf belongs to."""
+    name = key[1].removeprefix(QUARANTINE)
+    return None if name == _TIMELESS else datetime.strptime(name, "%Y%m%dT%HZ").replace(tzinfo=UTC)
 
 
 def change(user: UserId, number: int) -> Key:

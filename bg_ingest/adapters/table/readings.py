@@ -18,6 +18,9 @@ from bg_ingest.errors import Fenced
 SEGMENTS_PAGE = 100
 """Segments read at once: 25 days of a 5-minute sensor, about 60 KB."""
 
+SHELVES_PAGE = 10
+"""Shelves read at once: full ones are 300 KB."""
+
 
 class TableReadings:
     def __init__(self, table: Table, rings: TableRings) -> None:
@@ -39,6 +42,13 @@ class TableReadings:
         by_key = {keys.quarantine(user, start): start for start in starts}
         found = await self._table.batch_get(list(by_key))
         return {by_key[key]: records.shelf_of(by_key[key], each) for key, each in found.items()}
+
+    async def all_shelves(self, user: UserId) -> AsyncGenerator[Shelf]:
+        query = self._table.query(keys.user_pk(user), keys.QUARANTINE, keys.beyond(keys.QUARANTINE), page=SHELVES_PAGE)
+        async with aclosing(query) as pages:
+            async for page in pages:
+                for key, found in page:
+                    yield records.shelf_of(keys.parse_quarantine(key), found)
 
     async def commit(self, commit: Commit) -> None:
         writes = commit_writes(commit)

@@ -92,14 +92,17 @@ def segment_of(start: datetime, found: Found) -> Segment:
 
 
 def shelf_item(shelf: Shelf) -> Item:
-    records = [[each.reason, each.digest, each.sealed, milliseconds(each.noticed_at)] for each in shelf.records]
+    records = [
+        [r.reason, r.digest, r.sealed, milliseconds(r.noticed_at), r.provider, r.provider_account]
+        for r in shelf.records
+    ]
     return item(version=shelf.version, records=_encode(records))
 
 
 def shelf_of(start: datetime | None, found: Found) -> Shelf:
     records = (
-        SetAside(reason, digest, sealed, datetime.fromtimestamp(noticed / 1000, UTC))
-        for reason, digest, sealed, noticed, *_ in _decode(found["records"])
+        SetAside(reason, digest, sealed, datetime.fromtimestamp(noticed / 1000, UTC), *whose[:2])
+        for reason, digest, sealed, noticed, *whose in _decode(found["records"])
     )
     return Shelf(start, found["version"], tuple(records))
 

@@ -4,9 +4,10 @@ from datetime import datetime, timedelta
 
 import anyio.lowlevel
 import httpx
+import msgspec
 
 from bg_ingest.domain.grants import Credentials
-from bg_ingest.domain.readings import Unreadable
+from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import Available, Capabilities, Clock, Page, Priority
 from bg_ingest.providers.dexcom import translate
@@ -82,6 +83,10 @@ class Dexcom:
 
     async def pushed(self, content: bytes) -> Page:
         return await self._translated(envelope(content, Push))
+
+    def retranslate(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+        (found,) = translate.translated(Envelope(user_id=provider_account, records=[msgspec.Raw(raw)]), came_at)
+        return found if isinstance(found, Unreadable) else found.reading
 
     async def _get(self, region: str, credentials: Credentials, what: str, params: dict[str, str]) -> bytes:
         url = self._options.url(region, f"/v3/users/self/{what}")

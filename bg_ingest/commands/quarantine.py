@@ -1,0 +1,176 @@
+"""``bg-ingest quarantine``: the records that could not be read."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+
+from collections import Counter
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from bg_ingest.commands.configured import with_services
+from bg_ingest.commands.refusing import fail, refuse
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncGenerator
+
+    from bg_ingest.domain.ids import UserId
+    from bg_ingest.services.quarantine import Kept
+    from bg_ingest.settings import Settings
+    from bg_ingest.wiring import Services
+
+SHORT = 12
+"""Digits of a record's name that are shown in tables: enough that two hardly ever begin alike."""
+
+user_argument = click.argument("user", metavar="USER")
+json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
+
+
+@click.group()
+def quarantine() -> None:
+    """Records of providers that could not be read.
+
+    They are kept sealed, with the reason, while the rest of their page is stored. After the translation was
+    mended, retry releases them as readings; drop forgets those that mean nothing.
+    """
+
+
+@quarantine.command("list")
+@click.argument("user", required=False)
+@json_option
+def list_kept(user: str | None, *, as_json: bool) -> None:
+    """Show which records are set aside, of one user or of everybody who is connected; no values.
+
+    Each line has the user, the record's name, the reason, the segment of six hours it belongs to (- where it has
+    no time), and when it was noticed.
+    """
+
+    async def show(_: "Settings", services: "Services") -> Counter[str]:
+        reasons: Counter[str] = Counter()
+        async for kept in _kept(services, user):
+            click.echo(_as_json(kept) if as_json else _line(kept))
+            reasons[kept.record.reason] += 1
+        return reasons
+
+    reasons = with_services(show)
+    if not as_json:
+        told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        click.echo(f"{reasons.total()} set aside{': ' * bool(told)}{told}", err=True)
+
+
+@quarantine.command("show")
+@user_argument
+@click.argument("record")
+@click.option("--raw", is_flag=True, help="Print the record itself. It is health data: mind where it goes.")
+def show_kept(user: str, record: str, *, raw: bool) -> None:
+    """Show one record: what is known of it, and with --raw the record as it came."""
+
+    async def show(_: "Settings", services: "Services") -> None:
+        kept = await services.quarantine.named(_user(user), record)
+        content = services.quarantine.raw(kept)
+        if raw:
+            click.echo(content)
+            return
+        click.echo(_line(kept, whole_name=True))
+        if services.quarantine.is_cut(kept):
+            click.echo(f"Only its first {len(content)} bytes were kept: it cannot be translated again, only dropped.")
+
+    with_services(show)
+
+
+@quarantine.command("retry")
+@click.argument("user", required=False)
+@click.argument("records", nargs=-1)
+@json_option
+def retry_kept(user: str | None, records: tuple[str, ...], *, as_json: bool) -> None:
+    """Translate records again and release those that can be read now.
+
+    Without RECORDS all of the user's; without USER everybody's. A released record is stored and told as a reading
+    (origin quarantine) and is not set aside any more. One that contradicts what was stored since is left: drop it.
+    """
+
+    async def retry(_: "Settings", services: "Services") -> Counter[str]:
+        endings: Counter[str] = Counter()
+        for kept in [each async for each in _kept(services, user, records)]:
+            ended = await services.quarantine.retry(kept)
+            click.echo(_as_json(kept, ended=ended) if as_json else f"{_line(kept)}  {ended}")
+            endings[ended] += 1
+        return endings
+
+    endings = with_services(retry)
+    if not as_json:
+        told = ", ".join(f"{count} {ended}" for ended, count in endings.most_common())
+        click.echo(told or "Nothing is set aside.", err=True)
+
+
+@quarantine.command("drop")
+@user_argument
+@click.argument("records", nargs=-1)
+@click.option("--reason", help="Drop all of the user's records that have this reason.")
+def drop_kept(user: str, records: tuple[str, ...], reason: str | None) -> None:
+    """Forget records for good; sent again, they are not set aside again."""
+    if bool(records) == bool(reason):
+        refuse("Name the records to drop, or give a --reason: bg-ingest quarantine list shows both.")
+
+    async def drop(_: "Settings", services: "Services") -> int:
+        found = [each async for each in _kept(services, user, records)]
+        dropped = [each for each in found if reason in {None, each.record.reason}]
+        for kept in dropped:
+            await services.quarantine.drop(kept)
+        return len(dropped)
+
+    dropped = with_services(drop)
+    if not dropped:
+        fail("Nothing of this user is set aside for that reason: bg-ingest quarantine list shows what is.")
+    click.echo(f"Dropped {dropped}.")
+
+
+async def _kept(services: "Services", user: str | None, records: tuple[str, ...] = ()) -> "AsyncGenerator[Kept]":
+    """Yield the records that are named, or all of a user, or of everybody who is connected."""
+    if user is None:
+        for each in await _everybody(services):
+            async for kept in services.quarantine.kept(each):
+                yield kept
+        return
+    for name in records:
+        yield await services.quarantine.named(_user(user), name)
+    if not records:
+        async for kept in services.quarantine.kept(_user(user)):
+            yield kept
+
+
+async def _everybody(services: "Services") -> "list[UserId]":
+    from bg_ingest.domain.ids import SHARDS
+
+    found: set[UserId] = set()
+    for shard in range(SHARDS):
+        found.update([each.id.user async for each in services.store.connections.listed(shard)])
+    return sorted(found)
+
+
+def _user(text: str) -> "UserId":
+    from bg_ingest.domain.ids import UserId, is_user_id
+
+    if not is_user_id(text):
+        refuse("A user id has 1 to 128 characters, letters, digits and ._:@|- of them, the first a letter or digit.")
+    return UserId(text)
+
+
+def _line(kept: "Kept", *, whole_name: bool = False) -> str:
+    record, name = kept.record, kept.record.digest.hex()
+    segment = f"{kept.segment:%Y-%m-%dT%HZ}" if kept.segment else "-"
+    shown = name if whole_name else name[:SHORT]
+    return f"{kept.user}  {shown}  {record.reason}  {segment}  {record.noticed_at:%Y-%m-%dT%H:%M:%SZ}"
+
+
+def _as_json(kept: "Kept", **more: str) -> bytes:
+    import msgspec
+
+    record = kept.record
+    known = {
+        "user": kept.user,
+        "record": record.digest.hex(),
+        "provider": record.provider or None,
+        "reason": record.reason,
+        "segment": kept.segment,
+        "noticed_at": record.noticed_at.replace(microsecond=0),
+    }
+    return msgspec.json.encode(known | more)
