@@ -93,6 +93,8 @@ class Settings(BaseSettings):
 
     poll_interval_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
     overlap_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10_800
+    sweep_days: Annotated[int, Field(ge=0, le=30)] = 3
+    weekly_sweep_days: Annotated[int, Field(ge=0, le=30)] = 30
     backfill_days: Annotated[int, Field(ge=0, le=3_650)] = 90
 
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], uppered] = "INFO"

@@ -15,6 +15,7 @@ from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.leases import ALONE, SHARED, Tempo
+from bg_ingest.domain.sweeps import Reach
 from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens
 from bg_ingest.providers import REGISTRY
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
@@ -24,6 +25,7 @@ from bg_ingest.services.connect import Connecting
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.ingest import Ingest
 from bg_ingest.services.keyring import Keyring
+from bg_ingest.services.looks import Looks
 from bg_ingest.services.poll import Polling
 from bg_ingest.services.quarantine import Quarantine
 from bg_ingest.services.read import Reader
@@ -87,7 +89,8 @@ class Services:
         self.admission = Admission(store.keys, clock, tokens=tokens, bootstrap=bootstrap)
         self.keyring = Keyring(store.keys, clock)
         self.grants = Grants(store.connections, providers, sealer, clock, table)
-        self.polling = Polling(store, providers, self.grants, ingest, transition, clock, defaults)
+        looks = Looks(store.connections, providers, self.grants, ingest, transition, clock, defaults)
+        self.polling = Polling(store, providers, looks, transition, clock, defaults)
         self.relay = Relay(store.outbox, publisher)
         self.reader = Reader(store.readings, clock)
         self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)
@@ -115,6 +118,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
                 timedelta(seconds=settings.poll_interval_seconds),
                 settings.backfill_days,
                 timedelta(seconds=settings.overlap_seconds),
+                Reach(timedelta(days=settings.sweep_days), timedelta(days=settings.weekly_sweep_days)),
             ),
             table=settings.dynamodb_table or "bg-ingest",
             bootstrap=_bootstrap(settings),

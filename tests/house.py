@@ -24,10 +24,12 @@ from bg_ingest.domain.connections import Connection, Defaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Recorded
+from bg_ingest.ports import Provider
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
 from bg_ingest.wiring import SOURCE, Services
+from tests.fakes.heard import Heard
 from tests.reading import recorded
 from tests.sender import SECRET, raw, signed
 from workers.build import Workers
@@ -54,11 +56,14 @@ class LoopClock:
 class House:
     """What tests see of it. ``told`` fills while the actors run."""
 
-    def __init__(self, *, simulator: Simulator, services: Services, table: Table, clock: LoopClock) -> None:
+    def __init__(
+        self, *, simulator: Simulator, services: Services, table: Table, clock: LoopClock, provider: Heard
+    ) -> None:
         self.simulator = simulator
         self.services = services
         self.table = table
         self.clock = clock
+        self.provider = provider
         self.workers = Workers()
         self.told: list[Event] = []
         self.callbacks: list[httpx.URL] = []
@@ -156,7 +161,6 @@ async def house(
     services = Services()
     async with open_table(None, clock) as memory, http_client(transport) as http:
         used = around(table or memory)
-        found = House(simulator=app.state.simulator, services=services, table=used, clock=clock)
         options = DexcomOptions(
             client_id=simulated.client_id,
             client_secret=Secret(simulated.client_secret),
@@ -164,10 +168,12 @@ async def house(
             base_url="http://simulator.test",
             delay=timedelta(seconds=simulated.delay_seconds),
         )
+        provider = Heard(Dexcom(options, http, clock))
+        found = House(simulator=app.state.simulator, services=services, table=used, clock=clock, provider=provider)
         services.join(
             TableStore(used, clock),
             broker or LocalPublisher(SOURCE, capacity=100_000),
-            {PROVIDER: Dexcom(options, http, clock)},
+            {PROVIDER: cast("Provider", provider)},
             sealer=KeyRing([bytes(32)]),
             clock=clock,
             hints=found.workers,

@@ -6,6 +6,7 @@ from enum import StrEnum
 import msgspec
 
 from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.sweeps import Reach
 from bg_ingest.domain.windows import Window
 
 
@@ -59,6 +60,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """What the provider said it had when the connection was made."""
     backfill: Window | None = None
     """What is still to be read of the past, newest part first; None when all has been read."""
+    swept_at: datetime | None = None
+    """When the past was last read again, for what came late; None until the first time."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
     """How often this sensor has a reading, learned from its readings."""
@@ -85,6 +88,7 @@ class Defaults(msgspec.Struct, frozen=True):
     poll_interval: timedelta = timedelta(minutes=15)
     backfill_days: int = 90
     overlap: timedelta = timedelta(hours=3)
+    reach: Reach = Reach()
 
     def interval(self, worker: WorkerSettings) -> timedelta:
         if worker.poll_interval_seconds is None:
@@ -97,6 +101,14 @@ class Defaults(msgspec.Struct, frozen=True):
         days = connection.worker.backfill_days
         reach = timedelta(days=self.backfill_days if days is None else days)
         return available.newest(reach) if available and reach else None
+
+    def sweep(self, connection: Connection, now: datetime) -> Window | None:
+        """Return what a sweep that is due reads again: never what lies before the wanted past, nor what is unread."""
+        jitter = connection.id.jitter
+        reach = self.reach.due(connection.swept_at or connection.connected_at, now, jitter)
+        wanted = self.wanted_past(connection)
+        begins = wanted.start if wanted else connection.connected_at
+        return Window(now - reach, now).since(begins) if reach else None
 
 
 class Listed(msgspec.Struct, frozen=True):

@@ -1,4 +1,4 @@
-"""A connection's turn: look for what is new, or read one more window of the past, and say when the next turn is."""
+"""A connection's turn: one look of one kind, and when the next turn is."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -8,13 +8,11 @@ import msgspec
 import structlog
 
 from bg_ingest.domain.connections import POLLED, Connection, Defaults, State
-from bg_ingest.domain.grants import Credentials, Grant
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Origin
-from bg_ingest.domain.schedule import Rhythm, after_failure, learned_cadence, next_poll
+from bg_ingest.domain.schedule import Rhythm, after_failure, next_poll
 from bg_ingest.domain.turns import Plan, Turn, Why
-from bg_ingest.domain.windows import Window, live_window
 from bg_ingest.errors import (
     Fenced,
     GrantBusy,
@@ -30,15 +28,11 @@ from bg_ingest.errors import (
     StoreUnavailable,
     Unsealable,
 )
-from bg_ingest.ports import Clock, Page, Priority, Provider, Store
-from bg_ingest.services.grants import Grants
-from bg_ingest.services.ingest import Ingest, risen
+from bg_ingest.ports import Clock, Provider, Store
+from bg_ingest.services.looks import Looks
 from bg_ingest.services.transition import Transition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-NOTED_EVERY = timedelta(hours=1)
-"""How old the outcome on record may get while it stays the same."""
 
 THROTTLED_WAIT = timedelta(minutes=1)
 """Where the provider does not say how long."""
@@ -67,22 +61,20 @@ class Polling:
         self,
         store: Store,
         providers: Mapping[str, Provider],
-        grants: Grants,
-        ingest: Ingest,
+        looks: Looks,
         transition: Transition,
         clock: Clock,
         defaults: Defaults,
     ) -> None:
         self._connections = store.connections
         self._providers = providers
-        self._grants = grants
-        self._ingest = ingest
+        self._looks = looks
         self._transition = transition
         self._clock = clock
         self._defaults = defaults
 
     async def turn(self, connection_id: ConnectionId, epoch: int, plan: Plan, *, asked: bool = False) -> Turn:
-        """Take one turn: a look if one is due or ``asked`` for, else a window of the past, else nothing.
+        """Take one turn: a look at what is new if one is due or ``asked`` for, else at what else there is to read.
 
         Everything that is expected to happen becomes the outcome; a surprise escapes.
         """
@@ -99,11 +91,14 @@ class Polling:
             first = connection.newest_reading_at is None and connection.backfill is not None
             if self._clock.now() >= look_at and not first:
                 origin = Origin.LIVE
-                outcome, connection = await self._look(connection, grant, epoch)
+                outcome, connection = await self._looks.at_new(connection, grant, epoch)
                 look_at = self._next_look(connection)
+            elif not first and (again := self._defaults.sweep(connection, self._clock.now())):
+                origin = Origin.SWEEP
+                outcome, connection = await self._looks.again(connection, grant, epoch, again)
             elif connection.backfill is not None:
                 origin = Origin.BACKFILL
-                outcome, connection = await self._read_past(connection, grant, epoch, connection.backfill)
+                outcome, connection = await self._looks.at_past(connection, grant, epoch, connection.backfill)
                 if first:  # its newest window was the first look
                     look_at = self._next_look(connection)
             else:
@@ -113,12 +108,16 @@ class Polling:
             return msgspec.structs.replace(turn, origin=origin)
         if plan.failures and outcome.ending is not Ending.NOT_DUE:
             log.info("turns succeed again", action="turn_recovered", connection=str(connection_id))
-        due = self._clock.now() if connection.backfill else look_at
+        due = self._clock.now() if self._more(connection) else look_at
         return Turn(outcome, due, self._plan(connection, look_at), origin)
+
+    def _more(self, connection: Connection) -> bool:
+        """Whether there is something to read besides what is new."""
+        return bool(connection.backfill or self._defaults.sweep(connection, self._clock.now()))
 
     def _plan(self, connection: Connection, look_at: datetime) -> Plan:
         expected = look_at <= self.rhythm(connection).first_slot(connection.anchor)
-        why = Why.PAST if connection.backfill else Why.SLOT if expected else Why.SILENCE
+        why = Why.PAST if self._more(connection) else Why.SLOT if expected else Why.SILENCE
         return Plan(look_at, 0, why, self._shown_at(connection))
 
     def _shown_at(self, connection: Connection) -> datetime:
@@ -138,66 +137,6 @@ class Polling:
             connection.id.jitter,
         )
 
-    async def _look(self, connection: Connection, grant: Grant, epoch: int) -> tuple[Outcome, Connection]:
-        """Ask for what is new. After a silence longer than one window, the older part joins the backfill."""
-        now = self._clock.now()
-        longest = self._providers[connection.id.provider].capabilities.longest_window
-        window = live_window(connection.watermark or now, now, overlap=self._defaults.overlap)
-        after = msgspec.structs.replace(connection, epoch=epoch)
-        if now - (connection.watermark or now) > longest:
-            # a day further than need be: a sensor long silent costs one more call a day, not at each look
-            reached = window.newest(longest).start + timedelta(days=1)
-            backfill = window.before(reached, joining=connection.backfill)
-            after = msgspec.structs.replace(after, backfill=backfill, watermark=reached)
-            # before anything is read: the commits of a long page move the watermark one by one
-            await self._connections.note(connection, after)
-            connection = after
-        return await self._ask(connection, after, grant, window.newest(longest), Origin.LIVE)
-
-    async def _read_past(
-        self, connection: Connection, grant: Grant, epoch: int, past: Window
-    ) -> tuple[Outcome, Connection]:
-        """Ask for the newest window of the past that is left to read."""
-        window = past.newest(self._providers[connection.id.provider].capabilities.longest_window)
-        after = msgspec.structs.replace(connection, epoch=epoch, backfill=past.before(window.start))
-        return await self._ask(connection, after, grant, window, Origin.BACKFILL)
-
-    async def _ask(
-        self, connection: Connection, after: Connection, grant: Grant, window: Window, origin: Origin
-    ) -> tuple[Outcome, Connection]:
-        provider = self._providers[after.id.provider]
-        priority = Priority.BACKFILL if origin is Origin.BACKFILL else Priority.LIVE
-
-        async def ask(credentials: Credentials) -> Page:
-            return await provider.readings(after.region, credentials, window, priority)
-
-        page = await self._grants.use(after, grant, ask)
-        if page.provider_account != connection.provider_account:
-            raise ProviderMisbehaved("the answer is about another person")
-        if connection.state is State.PROVIDER_FORBIDDEN:
-            connection = await self._transition.enter(connection, State.ACTIVE, None)
-            after = msgspec.structs.replace(after, state=State.ACTIVE, reason=None)
-        if cadence := learned_cadence([each.measured_at for each in page.readings[-50:]]):
-            after = msgspec.structs.replace(after, cadence_seconds=int(cadence.total_seconds()))
-        outcome, stored = await self._ingest.keep(
-            connection, page, origin=origin, after=self._ended(after, Ending.READ)
-        )
-        return outcome, await self._note(stored, risen(after, page.readings), outcome.ending)
-
-    def _ended(self, connection: Connection, ending: Ending) -> Connection:
-        return msgspec.structs.replace(connection, last_outcome=ending, outcome_at=self._clock.now())
-
-    async def _note(self, stored: Connection, target: Connection, ending: Ending) -> Connection:
-        """Write what the turn's commits did not: a poll that brought nothing new mostly writes nothing."""
-        now = self._clock.now()
-        same = msgspec.structs.replace(target, last_outcome=stored.last_outcome, outcome_at=stored.outcome_at)
-        due = stored.last_outcome != ending or stored.outcome_at is None or now - stored.outcome_at >= NOTED_EVERY
-        if msgspec.structs.replace(same, epoch=stored.epoch) == stored and not due:
-            return stored
-        target = self._ended(target, ending) if due else same
-        await self._connections.note(stored, target)
-        return target
-
     async def _failed(
         self, error: IngestError, connection_id: ConnectionId, connection: Connection | None, plan: Plan
     ) -> Turn:
@@ -216,7 +155,7 @@ class Polling:
                 if isinstance(error, ProviderForbidden) and connection.state is State.ACTIVE:
                     await self._transition.enter(connection, State.PROVIDER_FORBIDDEN, "forbidden_by_provider")
                 elif ending is not Ending.FENCED:
-                    await self._note(connection, connection, ending)
+                    await self._looks.note(connection, connection, ending)
         return Turn(Outcome(ending), self._next_try(error, connection, now, failed), failed)
 
     def _next_try(self, error: IngestError, connection: Connection | None, now: datetime, plan: Plan) -> datetime:
