@@ -3,41 +3,47 @@
 import re
 from uuid import uuid4
 
-from litestar.datastructures import MutableScopeHeaders
 from litestar.types import Message, Scope
 
 from bg_ingest.api.pages import POLICY
 
-_ACCEPTABLE_ID = re.compile(rb"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 
-_HEADERS = {
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "X-Frame-Options": "DENY",
-    "Cross-Origin-Resource-Policy": "same-origin",
-}
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
 
-_NOTHING = "default-src 'none'; frame-ancestors 'none'"
-"""The policy of answers that are no pages."""
+_OF_PAGES = (*_HEADERS, (b"content-security-policy", POLICY.encode()))
+_OF_OTHERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
+
+
+def sent(scope: Scope, name: bytes) -> str:
+    """Return a header of the request by its lower-case name; empty when it was not sent."""
+    return next((value for each, value in scope["headers"] if each == name), b"").decode("latin-1")
 
 
 def request_id(scope: Scope) -> str:
     """Return the id the caller gave, if it is short and harmless in a log, else one of ours; the same all along."""
     known: str | None = scope["state"].get("request_id")
     if known is None:
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), b"")
-        known = given.decode() if _ACCEPTABLE_ID.match(given) else uuid4().hex
+        given = sent(scope, b"x-request-id")
+        known = given if _ACCEPTABLE_ID.match(given) else uuid4().hex
         scope["state"]["request_id"] = known
     return known
 
 
 async def seal_headers(message: Message, scope: Scope) -> None:
-    """Add the headers that are missing just before an answer starts."""
+    """Add the headers that are missing just before an answer starts; on raw pairs, since every answer pays for it."""
     if message["type"] != "http.response.start":
         return
-    headers = MutableScopeHeaders.from_message(message)
-    headers["X-Request-Id"] = request_id(scope)
-    for name, value in _HEADERS.items():
-        headers.setdefault(name, value)
-    is_page = headers.get("content-type", "").startswith("text/html")
-    headers.setdefault("Content-Security-Policy", POLICY if is_page else _NOTHING)
+    headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+    there = dict(headers)
+    own = _OF_PAGES if there.get(b"content-type", b"").startswith(b"text/html") else _OF_OTHERS
+    message["headers"] = [
+        *(each for each in headers if each[0] != b"x-request-id"),
+        *(each for each in own if each[0] not in there),
+        (b"x-request-id", request_id(scope).encode()),
+    ]

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 
+from bg_ingest.api.edge import sent
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.windows import Window
 
@@ -38,7 +39,7 @@ def rests_on(head: Head, window: Window, now: datetime, *, open_end: bool) -> It
 
 def holds(request: Request[Any, Any, Any], tag: str) -> bool:
     """Tell whether If-None-Match names the tag (weakly compared) or anything at all."""
-    wanted = request.headers.get("if-none-match", "")
+    wanted = sent(request.scope, b"if-none-match")
     return wanted.strip() == "*" or tag.removeprefix("W/") in (
         each.strip().removeprefix("W/") for each in wanted.split(",")
     )

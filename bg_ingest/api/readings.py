@@ -12,6 +12,7 @@ from bg_ingest.api.as_of import as_of, check_reached
 from bg_ingest.api.auth import needs
 from bg_ingest.api.deps import Use, User
 from bg_ingest.api.documented import BASIC_READING, FULL_READING, LATEST_READING, answers, problems, with_formats
+from bg_ingest.api.edge import sent
 from bg_ingest.api.errors import refusal
 from bg_ingest.api.etags import CACHING, etag, holds, not_modified, rests_on
 from bg_ingest.api.formats import JSON, NDJSON, Format, accepted, csv_of, pieces
@@ -90,12 +91,13 @@ async def latest(
     """Consistent: it shows what was stored before it was asked. 304 on a matching If-None-Match."""
     full = _view(view) is FULL
     found = await reader.latest(user_id)
-    shown = (found.freshness.condition, found.freshness.next_expected_at) if full else ()
+    fresh = found.freshness() if full else None
+    shown = (fresh.condition, fresh.next_expected_at) if fresh else ()
     tag = etag(request, found.head.last_change, *shown)
     headers = {**CACHING, "ETag": tag}
     if holds(request, tag):
         return not_modified(headers)
-    return Response(latest_of(found) if full else basic_of(found.newest), headers=headers)
+    return Response(latest_of(found.newest, fresh) if fresh else basic_of(found.newest), headers=headers)
 
 
 @get(
@@ -167,7 +169,7 @@ def _every_device(devices: str | None) -> bool:
 
 
 def _format(request: Asked, view: View) -> Format:
-    form = accepted(request.headers.get("accept", "*/*"), view.formats)
+    form = accepted(sent(request.scope, b"accept") or "*/*", view.formats)
     if form is None:
         there_are = ", ".join(each.media_type.partition(";")[0] for each in view.formats)
         raise refusal(406, "not-acceptable", f"This route answers {there_are}: accept one of these.")

@@ -9,10 +9,9 @@ from msgspec import UNSET, Meta, UnsetType
 
 from bg_ingest.domain.connections import LONGEST_BACKFILL_DAYS, LONGEST_INTERVAL, SHORTEST_INTERVAL, State
 from bg_ingest.domain.events import FullReading, full
-from bg_ingest.domain.freshness import Condition
+from bg_ingest.domain.freshness import Condition, Freshness
 from bg_ingest.domain.outcomes import Outcome
 from bg_ingest.domain.readings import Recorded
-from bg_ingest.services.read import Latest
 from bg_ingest.services.steer import Status
 
 
@@ -46,10 +45,9 @@ def whole(rows: Sequence[Recorded]) -> list[FullReading]:
     return [full(row) for row in rows]
 
 
-def latest_of(latest: Latest) -> LatestReading:
-    fresh = latest.freshness
+def latest_of(newest: Recorded, fresh: Freshness) -> LatestReading:
     return LatestReading(
-        **msgspec.structs.asdict(full(latest.newest)),
+        **msgspec.structs.asdict(full(newest)),
         age_seconds=fresh.age_seconds,
         next_expected_at=_seconds(fresh.next_expected_at),
         state=fresh.condition,

@@ -28,11 +28,15 @@ Row = TypeVar("Row")
 
 
 class Latest(msgspec.Struct, frozen=True):
-    """A user's newest reading and how it stands with the next."""
+    """A user's newest reading."""
 
     head: Head
     newest: Recorded
-    freshness: Freshness
+    asked_at: datetime
+
+    def freshness(self) -> Freshness:
+        """Tell how it stands with the next; only some callers want to know."""
+        return freshness(self.head, self.newest, self.asked_at)
 
 
 def window_of(start: datetime | None, end: datetime | None, now: datetime) -> Window:
@@ -63,7 +67,7 @@ class Reader:
         head = await self.head(user)
         if head.newest is None:
             raise Unknown("There is no reading of this user yet: ask again when the first poll has brought some.")
-        return Latest(head, head.newest, freshness(head, head.newest, self.now()))
+        return Latest(head, head.newest, self.now())
 
     def glimpses(
         self, user: UserId, window: Window, selection: Selection = USUAL

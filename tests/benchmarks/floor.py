@@ -34,7 +34,7 @@ class Remembered(msgspec.Struct, frozen=True):
     async def head(self, user: UserId) -> Head | None:
         return self.heads.get(user)
 
-    async def packed(self, user: UserId, _: Window) -> AsyncGenerator[bytes]:
+    async def packed(self, user: UserId, _: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
         for each in self.of_users[user]:
             yield each
 
