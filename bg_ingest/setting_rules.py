@@ -27,6 +27,7 @@ _TOGETHER = {
     "dexcom_api_base_url": ("dexcom_client_id", "dexcom_client_secret"),
     "jwt_issuer": ("jwt_audience",),
     "jwt_audience": ("jwt_issuer",),
+    "jwt_jwks_url": ("jwt_issuer", "jwt_audience"),
 }
 """Who sets the one means the others too: alone it would do nothing, in silence."""
 

@@ -75,6 +75,7 @@ class Settings(BaseSettings):
     requests_per_second: Annotated[int, Field(ge=1, le=100_000)] = 100
     jwt_issuer: HttpUrl | None = None
     jwt_audience: str | None = None
+    jwt_jwks_url: HttpUrl | None = None
     webhook_signing_secrets: SigningSecrets = ()
     host: str = Field(
         default_factory=lambda given: (
@@ -175,7 +176,7 @@ class Settings(BaseSettings):
             )
         return host
 
-    @field_validator("dexcom_redirect_uri", "dexcom_api_base_url", "jwt_issuer")
+    @field_validator("dexcom_redirect_uri", "dexcom_api_base_url", "jwt_issuer", "jwt_jwks_url")
     @classmethod
     def _private_in_production(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url and info.data.get("environment") == "production" and not is_private_way(url):

@@ -121,6 +121,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
                 Reach(timedelta(days=settings.sweep_days), timedelta(days=settings.weekly_sweep_days)),
             ),
             table=settings.dynamodb_table or "bg-ingest",
+            tokens=_tokens(settings, http, clock),
             bootstrap=_bootstrap(settings),
         )
         yield
@@ -165,6 +166,16 @@ def _publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
 
     rabbit = RabbitPublisher(settings.rabbitmq_url.get_secret_value(), SOURCE, queue=settings.rabbitmq_queue)
     return rabbit, rabbit
+
+
+def _tokens(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Tokens | None:
+    if settings.jwt_issuer is None or settings.jwt_audience is None:
+        return None
+    from bg_ingest.adapters.issuer import IssuerKeys
+    from bg_ingest.adapters.tokens import IssuerTokens
+
+    keys = IssuerKeys(http, settings.jwt_issuer, settings.jwt_jwks_url)
+    return IssuerTokens(keys, clock, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
 
 
 def _bootstrap(settings: Settings) -> Secret | None:

@@ -135,6 +135,7 @@ class TestDevelopment:
             ("DEXCOM_API_BASE_URL", "http://localhost:5002", ["DEXCOM_CLIENT_ID", "DEXCOM_CLIENT_SECRET"]),
             ("JWT_ISSUER", "https://id.example/", ["JWT_AUDIENCE"]),
             ("JWT_AUDIENCE", "bg", ["JWT_ISSUER"]),
+            ("JWT_JWKS_URL", "https://id.example/keys", ["JWT_ISSUER", "JWT_AUDIENCE"]),
         ],
     )
     def test_what_does_nothing_alone_asks_for_the_other(
@@ -185,7 +186,7 @@ class TestStagingAndProduction:
         assert settings.sealing_keys() == (bytes(range(32)),)
         assert not settings.data_dir.exists()
 
-    @pytest.mark.parametrize("name", ["DEXCOM_REDIRECT_URI", "DEXCOM_API_BASE_URL", "JWT_ISSUER"])
+    @pytest.mark.parametrize("name", ["DEXCOM_REDIRECT_URI", "DEXCOM_API_BASE_URL", "JWT_ISSUER", "JWT_JWKS_URL"])
     def test_production_sends_people_and_tokens_by_https_only(self, load: Load, name: str) -> None:
         settings = PRODUCTION | {"JWT_AUDIENCE": "bg", "JWT_ISSUER": "https://id.example"}
         assert f"{name} should be https in production." in refusal(load, **settings | {name: "http://bg.example/"})
