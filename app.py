@@ -6,9 +6,13 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import structlog
 from litestar import Litestar
 
+from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access, Limits
-from bg_ingest.errors import StoreError, leaf
+from bg_ingest.errors import IngestError, leaf
+from bg_ingest.metrics.exposition import exposed
+from bg_ingest.metrics.http import MeasuredApp
+from bg_ingest.metrics.standing import Standing
 from bg_ingest.settings import get_settings
 from bg_ingest.telemetry import configure_logging
 from bg_ingest.wiring import Services, simulator, wired
@@ -18,6 +22,7 @@ from workers.runtime import leave_process
 settings = get_settings()
 configure_logging(settings.log_level, settings.log_format)
 services, workers = Services(), Workers()
+services.measures.add(Standing(workers, SystemClock()))
 
 
 @asynccontextmanager
@@ -30,15 +35,16 @@ async def lifespan(_: Litestar) -> AsyncIterator[None]:
         log.warning(line, action="settings")
     async with AsyncExitStack() as opened:
         try:
+            opened.enter_context(exposed(services.measures, settings.host, settings.metrics_port))
             await opened.enter_async_context(wired(settings, services, hints=workers))
             await opened.enter_async_context(workers.running(services))
-        except* StoreError as failed:
+        except* IngestError as failed:
             log.critical(str(leaf(failed)), action="start_failed")
             leave_process(1)  # a server would show the sentence in two tracebacks
         yield
 
 
-app = create_api(
+api = create_api(
     services,
     access=Access.OPEN if settings.anonymous else Access.CLOSED,
     vitals=workers,
@@ -47,4 +53,6 @@ app = create_api(
     signing_secrets=[each.get_secret_value() for each in settings.webhook_signing_secrets],
     lifespan=[lifespan],
     mounts=simulator(settings),
+    exposition=None if settings.metrics_port else services.measures.exposition,
 )
+app = MeasuredApp(api, services.measures)

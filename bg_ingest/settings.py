@@ -83,6 +83,7 @@ class Settings(BaseSettings):
         ),
     )
     port: Port = 5001
+    metrics_port: Port | None = None
 
     dexcom_client_id: str | None = None
     dexcom_client_secret: SecretStr | None = None

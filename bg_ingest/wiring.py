@@ -12,10 +12,18 @@ from litestar.types import ASGIApp
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.leases import ALONE, SHARED, Tempo
 from bg_ingest.domain.sweeps import Reach
+from bg_ingest.metrics.changes import MeasuredHints, MeasuredIngest, MeasuredPublisher
+from bg_ingest.metrics.measures import Measures
+from bg_ingest.metrics.outbox import MeasuredOutbox
+from bg_ingest.metrics.provider import MeasuredProvider
+from bg_ingest.metrics.table import MeasuredTable
+from bg_ingest.metrics.turns import MeasuredTurns, Turns
 from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens
 from bg_ingest.providers import REGISTRY
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
@@ -23,7 +31,6 @@ from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.grants import Grants
-from bg_ingest.services.ingest import Ingest
 from bg_ingest.services.keyring import Keyring
 from bg_ingest.services.looks import Looks
 from bg_ingest.services.poll import Polling
@@ -53,6 +60,7 @@ class Services:
     receiving: Receiving
     quarantine: Quarantine
     polling: Polling
+    turns: Turns
     grants: Grants
     relay: Relay
     store: Store
@@ -62,6 +70,9 @@ class Services:
     tempo: Tempo = ALONE
     name: str = "bg-ingest"
     """What this process is called among the owners, before something random."""
+
+    def __init__(self) -> None:
+        self.measures = Measures()
 
     def join(
         self,
@@ -81,9 +92,14 @@ class Services:
 
         ``tokens`` are those of the issuer and ``bootstrap`` the key that let callers in beside the store's keys.
         """
+        measured = self.measures
+        providers = {name: MeasuredProvider(provider, measured) for name, provider in providers.items()}
+        outbox = MeasuredOutbox(store.outbox, clock)
+        measured.add(outbox)
+        hints = MeasuredHints(hints, measured, outbox)
         capabilities = {name: provider.capabilities for name, provider in providers.items()}
         shelving = Shelving(store.readings, sealer, clock, table)
-        ingest = Ingest(store.readings, shelving, clock, hints, capabilities, defaults)
+        ingest = MeasuredIngest(measured, store.readings, shelving, clock, hints, capabilities, defaults)
         transition = Transition(store.readings, clock, hints, ingest.standing)
         self.store, self.publisher, self.clock = store, publisher, clock
         self.admission = Admission(store.keys, clock, tokens=tokens, bootstrap=bootstrap)
@@ -91,7 +107,8 @@ class Services:
         self.grants = Grants(store.connections, providers, sealer, clock, table)
         looks = Looks(store.connections, providers, self.grants, ingest, transition, clock, defaults)
         self.polling = Polling(store, providers, looks, transition, clock, defaults)
-        self.relay = Relay(store.outbox, publisher)
+        self.turns = MeasuredTurns(self.polling, measured)
+        self.relay = Relay(outbox, MeasuredPublisher(publisher, measured, clock))
         self.reader = Reader(store.readings, clock)
         self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
@@ -106,7 +123,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
     publisher, services.broker = _publisher(settings)
     services.tempo = ALONE if settings.store == "sqlite" else SHARED
     services.name = f"{socket.gethostname()}-{os.getpid()}"
-    async with _store(settings, clock) as store, http_client() as http:
+    async with _store(settings, clock, services.measures) as store, http_client() as http:
         services.join(
             store,
             publisher,
@@ -146,14 +163,21 @@ async def create_table(settings: Settings) -> list[str]:
     return await tables.create_table(settings.dynamodb_endpoint, settings.aws_region, name)
 
 
-def _store(settings: Settings, clock: Clock) -> AbstractAsyncContextManager[Store]:
+@asynccontextmanager
+async def _store(settings: Settings, clock: Clock, measures: Measures) -> AsyncIterator[Store]:
+    async with _table(settings, clock, measures) as table:
+        yield TableStore(MeasuredTable(table, measures), clock)
+
+
+def _table(settings: Settings, clock: Clock, measures: Measures) -> AbstractAsyncContextManager[Table]:
     if settings.dynamodb_table is None:
         from bg_ingest.adapters import sqlite
 
-        return sqlite.open_store(settings.sqlite_file, clock)
+        return sqlite.open_table(settings.sqlite_file, clock)
     from bg_ingest.adapters import dynamodb
 
-    return dynamodb.open_store(settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table, clock)
+    endpoint, region, name = settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table
+    return dynamodb.open_table(endpoint, region, name, consumed=measures.consumed)
 
 
 def _publisher(settings: Settings) -> tuple[Publisher, Broker | None]:

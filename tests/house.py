@@ -24,6 +24,9 @@ from bg_ingest.domain.connections import Connection, Defaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Recorded
+from bg_ingest.metrics.http import MeasuredApp
+from bg_ingest.metrics.standing import Standing
+from bg_ingest.metrics.table import MeasuredTable
 from bg_ingest.ports import Provider
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
@@ -171,7 +174,7 @@ async def house(
         provider = Heard(Dexcom(options, http, clock))
         found = House(simulator=app.state.simulator, services=services, table=used, clock=clock, provider=provider)
         services.join(
-            TableStore(used, clock),
+            TableStore(MeasuredTable(used, services.measures), clock),
             broker or LocalPublisher(SOURCE, capacity=100_000),
             {PROVIDER: cast("Provider", provider)},
             sealer=KeyRing([bytes(32)]),
@@ -181,16 +184,23 @@ async def house(
             table="test",
         )
         services.broker = broker
+
+        async def exposition() -> bytes:
+            return services.measures.text()  # on the loop: its clock is not another thread's
+
+        services.measures.add(Standing(found.workers, clock))
         api = create_api(
             services,
             access=access,
             vitals=found.workers,
             own_names=["ingest.test"],
             signing_secrets=signing_secrets,
+            exposition=exposition,
         )
         found.simulated_http = httpx.AsyncClient(transport=transport)
         found.api = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=cast("Any", api)), base_url="https://ingest.test"
+            transport=httpx.ASGITransport(app=cast("Any", MeasuredApp(api, services.measures))),
+            base_url="https://ingest.test",
         )
         async with found.simulated_http, found.api:
             yield found

@@ -28,6 +28,7 @@ WIRING = "bg_ingest.wiring"
 SERVER = "bg_ingest.server"
 DEMO = "bg_ingest.demo"
 COMMANDS = "bg_ingest.commands"
+METRICS = "bg_ingest.metrics"
 WORKERS = "workers"
 
 MAY_IMPORT = {
@@ -46,8 +47,9 @@ MAY_IMPORT = {
     "bg_ingest.setting_values": set[str](),
     "bg_ingest.kept_secrets": set[str](),
     TELEMETRY: set[str](),
+    METRICS: {DOMAIN, ERRORS, PORTS, SERVICES, "bg_ingest.adapters.table.protocol"},
     # Those that assemble.
-    WIRING: {DOMAIN, ERRORS, PORTS, SERVICES, PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS},
+    WIRING: {DOMAIN, ERRORS, PORTS, SERVICES, PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS, METRICS},
     SERVER: {WORKERS},
     DEMO: set[str](),
     COMMANDS: {
@@ -55,7 +57,7 @@ MAY_IMPORT = {
         "bg_ingest.adapters.clock",
     },
     "bg_ingest.cli": {COMMANDS},
-    "app": {API, ERRORS, SETTINGS, TELEMETRY, WIRING, WORKERS},
+    "app": {API, ERRORS, SETTINGS, TELEMETRY, METRICS, WIRING, WORKERS, "bg_ingest.adapters.clock"},
 }
 """Each home: what it may import besides itself. What is not below one of these has no home yet: give it one here."""
 

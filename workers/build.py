@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Protocol
 
 from bg_ingest.domain.events import Change
@@ -12,7 +13,6 @@ from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
 from bg_ingest.ports import Broker, Clock, Store
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.grants import Grants
-from bg_ingest.services.poll import Polling
 from bg_ingest.services.relay import Relay
 from workers.backoff import Backoff, Patience
 from workers.key_uses import KeyUses
@@ -21,7 +21,7 @@ from workers.refresher import Refresher
 from workers.relay import RelayActor
 from workers.rings import RingReader
 from workers.runtime import Actor, Runtime, State
-from workers.scheduler import Scheduler
+from workers.scheduler import Scheduler, Turns
 from workers.shards import Shards
 from workers.supervisor import Supervisor
 
@@ -36,7 +36,7 @@ class Parts(Protocol):
     """What the actors work with."""
 
     store: Store
-    polling: Polling
+    turns: Turns
     grants: Grants
     admission: Admission
     relay: Relay
@@ -71,6 +71,25 @@ class Workers:
         if self._actors is not None:
             self._actors.relay.told(changes)
 
+    def owned(self) -> int:
+        return len(self._actors.ownership.serving) if self._actors else 0
+
+    def polled(self) -> int:
+        return len(self._actors.scheduler.seats) if self._actors else 0
+
+    def restarts(self) -> dict[str, int]:
+        return {each.name: each.restarts for each in self._actors.supervised} if self._actors else {}
+
+    def shown(self) -> dict[str, list[datetime]]:
+        """Return by provider when the newest reading of each connection was shown; asked from any thread."""
+        seats = self._actors.scheduler.seats if self._actors else {}
+        shown: dict[str, list[datetime]] = {}
+        for connection in list(seats):  # at once, whatever the loop does meanwhile
+            seat = seats.get(connection)
+            if seat and seat.plan.shown_at:
+                shown.setdefault(connection.provider, []).append(seat.plan.shown_at)
+        return shown
+
     def unready(self) -> list[str]:
         return self._actors.unready() if self._actors else [State.STARTING.value]
 
@@ -89,7 +108,7 @@ class Actors:
         self._broker = parts.broker
         connections = parts.store.connections
         self.relay = RelayActor(parts.relay)
-        self.scheduler = Scheduler(parts.polling, parts.clock)
+        self.scheduler = Scheduler(parts.turns, parts.clock)
         self.shards = Shards(connections, self.scheduler, self.relay, parts.clock)
         self.ownership = Ownership(parts.store.ownership, self.shards, parts.name, tempo=parts.tempo)
         self.rings = RingReader(

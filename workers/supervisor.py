@@ -32,6 +32,8 @@ class Supervisor:
         self.name = name
         self.failures = 0
         """Crashes in a row that no long run has forgiven."""
+        self.restarts = 0
+        """Since the start of the process."""
         self.running = False
         """Whether the actor runs now; not while it waits to be started again."""
         self._actor = actor
@@ -53,6 +55,7 @@ class Supervisor:
                 if anyio.current_time() - started_at >= self._backoff.forgive_after:
                     self.failures = 0
                 self.failures += 1
+                self.restarts += 1
                 delay = self._backoff.delay(self.failures)
                 self._log_crash(error, delay)
             else:

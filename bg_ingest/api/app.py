@@ -1,6 +1,6 @@
 """The HTTP application: which routes there are, and what holds for all of them."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from litestar import Litestar
@@ -8,7 +8,7 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import callback, connections, health, readings, schema, webhooks, workers
+from bg_ingest.api import callback, connections, health, metrics, readings, schema, webhooks, workers
 from bg_ingest.api.auth import PUBLIC, USUAL_LIMITS, Access, Door, Limits, answers
 from bg_ingest.api.checks import LARGEST_BODY, check
 from bg_ingest.api.deps import Services, provided
@@ -28,11 +28,12 @@ def create_api(
     signing_secrets: Sequence[str] = (),
     lifespan: Sequence[Lifespan] = (),
     mounts: Mapping[str, ASGIApp] | None = None,
+    exposition: Callable[[], Awaitable[bytes]] | None = None,
 ) -> Litestar:
     """Assemble it. Mounts, by their path, are applications of their own that ask for themselves who it is.
 
     While nobody is asked for a credential, it answers only to ``own_names``, localhost and addresses. Without signing
-    secrets (``whsec_…``) every webhook is refused.
+    secrets (``whsec_…``) every webhook is refused, without an ``exposition`` there is no /metrics.
     """
     door = Door(access, services, own_names, limits)
     return Litestar(
@@ -43,6 +44,7 @@ def create_api(
             callback.router,
             health.router,
             workers.router,
+            *([metrics.router(exposition)] if exposition else []),
             *(_mounted(path, app) for path, app in (mounts or {}).items()),
         ],
         dependencies=provided(services, vitals),

@@ -67,7 +67,10 @@ class Desk:
             defaults=Defaults(),
             table="test",
         )
-        self.app = create_api(self.services, access=access, vitals=self.vitals, own_names=["ingest.test"])
+        exposition = self.services.measures.exposition
+        self.app = create_api(
+            self.services, access=access, vitals=self.vitals, own_names=["ingest.test"], exposition=exposition
+        )
         # A real server answers what the application raises; here the answer it began is what counts.
         transport = httpx.ASGITransport(app=cast("Any", self.app), raise_app_exceptions=False)
         self.http = httpx.AsyncClient(transport=transport, base_url="http://ingest.test")

@@ -68,6 +68,7 @@ async def test_only_these_routes_are_open(closed: Desk) -> None:
     assert public == {
         "/health/live",
         "/health/ready",
+        "/metrics",
         "/api/oauth/{provider:str}/callback",
         "/api/bg/{user_id:str}/webhook",
         "/schema",

@@ -93,6 +93,7 @@ async def test_what_needs_credentials_says_so(schema: dict[str, Any]) -> None:
     assert public == {
         "/health/live",
         "/health/ready",
+        "/metrics",
         "/api/oauth/{provider}/callback",
         "/api/bg/{user_id}/webhook",
     }

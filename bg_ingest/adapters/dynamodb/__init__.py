@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 
 import aioboto3
 
+from bg_ingest.adapters.dynamodb.capacity import Consumed, Metered
 from bg_ingest.adapters.dynamodb.client import open_client
 from bg_ingest.adapters.dynamodb.table import DynamoTable
 from bg_ingest.adapters.table import keys
@@ -24,14 +25,20 @@ async def open_store(
 
 @asynccontextmanager
 async def open_table(
-    endpoint: str | None, region: str | None, table: str, *, aws: aioboto3.Session | None = None
+    endpoint: str | None,
+    region: str | None,
+    table: str,
+    *,
+    aws: aioboto3.Session | None = None,
+    consumed: Consumed | None = None,
 ) -> AsyncIterator[DynamoTable]:
     """Open only the table below a store, agreed on its layout.
 
-    Without an endpoint it is AWS's own; ``aws`` is the session to share with whoever else calls AWS.
+    Without an endpoint it is AWS's own; ``aws`` is the session to share with whoever else calls AWS. ``consumed`` is
+    told what each call cost, where the server says so.
     """
     async with open_client(endpoint, region, aws or aioboto3.Session()) as client:
-        opened = DynamoTable(client, table)
+        opened = DynamoTable(Metered(client, consumed) if consumed else client, table)
         await agree(opened)
         if await opened.get(keys.META) is None:  # botocore takes whatever a web server answers for an empty answer
             raise StoreError(f"{endpoint} does not keep what it is given: is it DynamoDB?")

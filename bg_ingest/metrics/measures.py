@@ -1,0 +1,77 @@
+"""Every metric there is, each with what it says; docs/operating/metrics.md explains them to people."""
+
+import anyio.to_thread
+from prometheus_client import (
+    CollectorRegistry,
+    Counter,
+    Histogram,
+    Info,
+    ProcessCollector,
+    disable_created_metrics,
+    generate_latest,
+)
+from prometheus_client.registry import Collector
+
+from bg_ingest import __version__
+from bg_ingest.metrics.timing import Timer
+
+STORE = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0)
+HTTP = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
+CALLS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nothing here asks about
+
+AGES = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0)
+"""Upper ends of buckets, in seconds."""
+
+
+class Measures:
+    """The metrics of one process, in a registry of their own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.readings = self._counter("readings", "Readings by what became of them.", "provider", "origin", "outcome")
+        self.connection_changes = self._counter(
+            "connection_changes", "Connections that came into a state.", "provider", "state"
+        )
+        self.turns = self._timer(
+            "turn_seconds", "Connections' turns, by what was asked of the provider.", CALLS, "provider", "origin"
+        )
+        self.provider_calls = self._timer(
+            "provider_call_seconds", "Calls to providers.", CALLS, "provider", "region", "call"
+        )
+        self.store_calls = self._timer("store_call_seconds", "Calls to the store.", STORE, "call")
+        self.store_units = self._counter(
+            "store_units", "Capacity that DynamoDB says it consumed, in its units.", "kind"
+        )
+        self.events = self._timer("event_seconds", "Events handed to the broker, until it answered.", STORE, "type")
+        self.event_age = self._histogram("event_age_seconds", "From a change's commit until it is confirmed.", AGES)
+        self.requests = self._histogram(
+            "http_request_seconds", "Requests, until the last byte was sent.", HTTP, "method", "route", "status"
+        )
+        Info("bg_ingest_build", "The version that runs.", registry=self.registry).info({"version": __version__})
+        ProcessCollector(registry=self.registry)
+
+    def text(self) -> bytes:
+        """Return everything as Prometheus reads it; may be called from any thread."""
+        return generate_latest(self.registry)
+
+    async def exposition(self) -> bytes:
+        """Return the text, made on a thread: with many connections it takes long enough to keep requests waiting."""
+        return await anyio.to_thread.run_sync(self.text)
+
+    def add(self, collector: Collector) -> None:
+        """Ask this one too, whenever somebody looks."""
+        self.registry.register(collector)
+
+    def consumed(self, kind: str, units: float) -> None:
+        """Count what a store says a call cost; ``kind`` is read or write."""
+        self.store_units.labels(kind).inc(units)
+
+    def _counter(self, name: str, says: str, *labels: str) -> Counter:
+        return Counter(f"bg_ingest_{name}", says, labels, registry=self.registry)
+
+    def _histogram(self, name: str, says: str, bounds: tuple[float, ...], *labels: str) -> Histogram:
+        return Histogram(f"bg_ingest_{name}", says, labels, buckets=bounds, registry=self.registry)
+
+    def _timer(self, name: str, says: str, bounds: tuple[float, ...], *labels: str) -> Timer:
+        return Timer(self._histogram(name, says, bounds, *labels, "outcome"))

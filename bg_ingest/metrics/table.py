@@ -1,0 +1,49 @@
+"""The store's calls, timed below everything that is built on a table."""
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+from time import perf_counter
+
+from bg_ingest.adapters.table.protocol import Item, Key, SingleWrite, Table, Write
+from bg_ingest.metrics.measures import Measures
+
+
+class MeasuredTable:
+    """The protocol Table. A failed condition is an answer, not an error: its outcome is ``condition_failed``."""
+
+    def __init__(self, table: Table, measures: Measures) -> None:
+        self._table = table
+        self._calls = measures.store_calls
+
+    async def get(self, key: Key) -> Item | None:
+        with self._calls("get"):
+            return await self._table.get(key)
+
+    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+        with self._calls("batch_get"):
+            return await self._table.batch_get(keys)
+
+    async def query(
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+    ) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        async with aclosing(self._table.query(pk, low, high, consistent=consistent, page=page)) as pages:
+            with self._calls("query"):
+                items = await anext(pages, None)
+            while items is not None:
+                yield items
+                began = perf_counter()
+                items = await anext(pages, None)
+                if items is not None:  # else nobody may have been asked
+                    self._calls.observe(perf_counter() - began, "query", "ok")
+
+    async def write(self, one: SingleWrite) -> None:
+        with self._calls("write"):
+            await self._table.write(one)
+
+    async def transact(self, writes: Sequence[Write]) -> None:
+        with self._calls("transact"):
+            await self._table.transact(writes)
+
+    async def delete(self, keys: Collection[Key]) -> None:
+        with self._calls("delete"):
+            await self._table.delete(keys)

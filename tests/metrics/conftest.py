@@ -1,0 +1,12 @@
+from collections.abc import AsyncIterator
+
+import pytest
+
+from bg_ingest.domain.connections import Defaults
+from tests.house import House, house
+
+
+@pytest.fixture
+async def opened() -> AsyncIterator[House]:
+    async with house(defaults=Defaults(backfill_days=1)) as opened:
+        yield opened

@@ -1,0 +1,134 @@
+"""What Prometheus is told, asked of the whole service as Prometheus asks."""
+
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+from prometheus_client.parser import text_string_to_metric_families
+
+from bg_ingest.simulator.faults import Failed, Late, Throttled
+from tests.fakes.faults import Fault, Faulty, every
+from tests.home import Home
+from tests.house import House, house
+from tests.sender import envelope, records
+
+HOUR = timedelta(hours=1)
+
+
+class Scrape:
+    """One answer of /metrics."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """Return the sum of all samples of a name that carry these labels."""
+        found = [each for each in self._samples if each.name == f"bg_ingest_{name}"]
+        return sum(each.value for each in found if labels.items() <= each.labels.items())
+
+
+async def scraped(opened: House) -> Scrape:
+    answer = await opened.api.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return Scrape(answer.text)
+
+
+async def test_a_day_with_readings_is_counted_from_the_call_to_the_confirmed_event(opened: House) -> None:
+    async with opened.running():
+        await opened.connect("ada")
+        await anyio.sleep(3600)
+        metrics = await scraped(opened)
+    stored = len(await opened.stored("ada"))
+    assert metrics("readings_total", outcome="recorded") == stored
+    assert metrics("readings_total", outcome="recorded", origin="live") == 12
+    assert metrics("readings_total", outcome="duplicate", origin="live") > 100
+    assert metrics("connection_changes_total", state="active") == 1
+    assert metrics("turn_seconds_count", origin="live", outcome="read") == 4
+    calls = {name: count for (name, status), count in opened.simulator.calls.items() if status == 200}
+    assert metrics("provider_call_seconds_count", call="readings", outcome="ok") == calls["egvs"]
+    told = metrics("event_seconds_count")
+    assert told == len(opened.told) == metrics("event_seconds_count", outcome="confirmed")
+    assert metrics("event_age_seconds_count") == told
+    assert metrics("outbox_waiting") == metrics("outbox_oldest_seconds") == 0
+    assert metrics("connections") == 1
+    assert metrics("store_call_seconds_count", call="transact", outcome="ok") > 5
+    assert metrics("http_request_seconds_count", route="/api/users/{user_id}/connections/{provider}") == 1
+
+
+async def test_a_connection_grows_stale_without_anything_happening(opened: House) -> None:
+    async with opened.running():
+        await opened.connect("ada")
+        await anyio.sleep(60)
+        at = opened.clock.now()
+        opened.simulator.add_fault(Late(start=at, end=at + 9 * HOUR, shown_at=at + 9 * HOUR))
+        fresh = await scraped(opened)
+        assert fresh("freshness_seconds_bucket", le="600.0", provider="dexcom") == 1
+        opened.clock.skip(3 * HOUR)
+        stale = await scraped(opened)
+    assert stale("freshness_seconds_bucket", le="7200.0") == 0
+    assert stale("freshness_seconds_bucket", le="21600.0") == 1
+    assert stale("freshness_seconds_gcount") == 1
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "ending"),
+    [
+        (Throttled(endpoint="egvs", count=1), "provider_throttled", "throttled"),
+        (Failed(endpoint="egvs", count=1), "provider_unavailable", "unavailable"),
+        (Failed(endpoint="egvs", status=403, count=1), "provider_forbidden", "forbidden"),
+    ],
+)
+async def test_a_providers_troubles_are_told_apart(opened: House, fault: Any, outcome: str, ending: str) -> None:
+    async with opened.running():
+        await opened.connect("ada")
+        await anyio.sleep(1)
+        opened.simulator.add_fault(fault)
+        await anyio.sleep(1000)
+        metrics = await scraped(opened)
+    assert metrics("provider_call_seconds_count", call="readings", outcome=outcome) == 1
+    assert metrics("turn_seconds_count", outcome=ending) == 1
+
+
+async def test_a_refresh_is_a_call_of_its_own(opened: House) -> None:
+    home = Home(opened)
+    await home.connect()
+    await home.until_expired()
+    await home.turn()
+    assert (await scraped(opened))("provider_call_seconds_count", call="refresh", outcome="ok") == 1
+
+
+async def test_what_is_pushed_is_counted_by_what_became_of_it(opened: House) -> None:
+    home = Home(opened)
+    await home.connect()
+    body = envelope((await home.connection()).provider_account, records(opened.clock.now() - HOUR, 3))
+    assert (await opened.push("ada", body)).status_code == 202
+    assert (await opened.push("ada", body, webhook_signature="v1,no")).status_code == 401
+    metrics = await scraped(opened)
+    assert metrics("readings_total", origin="webhook") > 0
+    for status in ("202", "401"):
+        assert metrics("http_request_seconds_count", route="/api/bg/{user_id}/webhook", status=status) == 1
+
+
+async def test_nobody_is_named(opened: House) -> None:
+    async with opened.running():
+        await opened.connect("ada-with-a-name")
+        await opened.api.get("/api/bg/ada-with-a-name/latest")
+        await opened.api.get("/ada-with-a-name")
+        await opened.api.request("ADA-WITH-A-NAME", "/health/live")
+        await anyio.sleep(60)
+        metrics = await scraped(opened)
+    assert "ada-with-a-name" not in metrics.text.lower()
+    assert metrics("http_request_seconds_count", method="OTHER") == 1
+    assert metrics("http_request_seconds_count", route="none", status="404") == 1
+
+
+async def test_a_store_that_fails_is_seen_to_fail() -> None:
+    async with house(around=lambda table: Faulty(table, every(3, Fault.BEFORE))) as opened:
+        for _ in range(9):
+            await opened.api.get("/api/bg/nobody/latest")
+        metrics = await scraped(opened)
+    assert metrics("store_call_seconds_count", call="get", outcome="store_unavailable") == 3
+    assert metrics("http_request_seconds_count", status="503") == 3
