@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from itertools import repeat
 from typing import Annotated, TypeAlias
 
 import msgspec
@@ -34,7 +35,9 @@ Reading: TypeAlias = BasicReading | FullReading
 
 
 def basic(rows: Sequence[tuple[int, int]]) -> list[BasicReading]:
-    return [BasicReading(datetime.fromtimestamp(second, UTC), value) for second, value in rows]
+    """Return (epoch seconds, mg/dL), of which there is at least one, as readings."""
+    seconds, values = zip(*rows, strict=True)  # map, because a range of months makes tens of thousands
+    return list(map(BasicReading, map(datetime.fromtimestamp, seconds, repeat(UTC)), values))
 
 
 def basic_of(recorded: Recorded) -> BasicReading:
