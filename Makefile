@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help demo run test check lint types format lock chaos bench image clean
+.PHONY: help demo run test check lint types format lock chaos bench fuzz image clean
 .DEFAULT_GOAL := help
 
 help:
@@ -59,6 +59,9 @@ bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor
 	$(BIN)/python -m tests.benchmarks.units
 	$(BIN)/python -m tests.benchmarks.reads --json build/benchmarks/reads.json
 	$(BIN)/python -m tests.benchmarks.throughput
+
+fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider: none may crash a poller or store what no record says
+	$(BIN)/python -m tests.fuzz.run 100000
 
 image: .venv/locked-dev ## build the container image without a Docker engine, start it, and stop it
 	$(BIN)/python -m tests.chaos.image

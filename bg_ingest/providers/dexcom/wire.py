@@ -92,10 +92,13 @@ def envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelope:
 
 
 def _without_constants(content: bytes) -> bytes:
-    """Make strings of ``NaN`` and ``Infinity``: not JSON, yet some encoders write them, and one would cost the page."""
+    """Make null of ``NaN`` and ``Infinity``: not JSON, yet some encoders write them, and one would cost the page.
+
+    Not strings: a transmitter or device would be called so.
+    """
     if b"NaN" not in content and b"Infinity" not in content:
         return content
     try:
-        return msgspec.json.encode(json.loads(content, parse_constant=str))
+        return msgspec.json.encode(json.loads(content, parse_constant=lambda _: None))
     except (ValueError, OverflowError, RecursionError):
         return content

@@ -123,14 +123,20 @@ def test_case_28_a_clock_a_little_off_is_tolerated(at: Any) -> None:
         ("", "bad_value"),
         ("120", "bad_value"),
         ("NaN", "bad_value"),
-        (float("nan"), "bad_value"),
-        (float("inf"), "bad_value"),
+        (float("nan"), "no_value"),
+        (float("inf"), "no_value"),
         (True, "bad_value"),
         ([120], "not_a_record"),
     ],
 )
 def test_case_30_a_value_that_is_none_is_set_aside_alone(value: Any, reason: str) -> None:
     assert set_aside(record(value=value)).reason == reason
+
+
+@pytest.mark.parametrize("constant", [float("nan"), float("inf"), -float("inf")])
+def test_case_30_a_constant_that_is_no_json_names_nothing(constant: float) -> None:
+    (found,) = page(egvs(record(transmitterId=constant, displayDevice=constant, trend=constant)), NOON).readings
+    assert (found.device.transmitter, found.device.display, found.trend) == (None, "unknown", None)
 
 
 def test_case_30_a_number_beyond_any_type_is_set_aside_alone() -> None:

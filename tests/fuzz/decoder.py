@@ -1,0 +1,127 @@
+"""What a record of Dexcom's may mean, decoded once more and otherwise: by hand, from the facts, sharing no code.
+
+It is generous where facts are silent: whatever it gives may be stored. ``plain`` is strict: what it gives must be.
+"""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import date
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+NUMBERS = (int, float)
+PER_MMOL_L = Decimal("18.01559")
+_FIELDS = re.compile(r"\d+")
+_OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)?:?(\d\d)?\Z")
+_PLAIN_TIME = re.compile(r"20[12]\d-(0[1-9]|1[0-2])-(0[1-9]|1\d|2[0-8])T([01]\d|2[0-3]):[0-5]\d:[0-5]\dZ\Z")
+_PLAIN_TRANSMITTER = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class Decoded(NamedTuple):
+    """Epoch seconds, mg/dL, ``ok``, ``low`` or ``high``, transmitter, display device."""
+
+    second: int
+    mg_dl: int
+    flag: str
+    transmitter: str | None
+    display: str
+
+
+def records_of(body: bytes) -> list[Any]:
+    """Return what stands in a page where records belong, however broken the rest is."""
+    try:
+        page = json.loads(body.decode(errors="replace"))
+    except (ValueError, RecursionError):
+        return []
+    records = page.get("records") if isinstance(page, dict) else None
+    return records if isinstance(records, list) else []
+
+
+def decoded(record: Any) -> Decoded | None:
+    """Return what a record may mean, or None where it means nothing."""
+    if not isinstance(record, dict):
+        return None
+    second = epoch(record.get("systemTime"))
+    glucose = glucose_of(record.get("value"), word(record, "unit"), word(record, "status"))
+    if second is None or glucose is None:
+        return None
+    return Decoded(second, *glucose, word(record, "transmitterId") or None, word(record, "displayDevice") or "unknown")
+
+
+def plain(record: Any, now: int) -> Decoded | None:
+    """Return what a record means that nobody could misunderstand."""
+    if not isinstance(record, dict) or any(isinstance(each, list | dict) for each in record.values()):
+        return None
+    if "\ufffd" in json.dumps(record, ensure_ascii=False):  # bytes that are no text
+        return None
+    time, value = record.get("systemTime"), record.get("value")
+    usual = (
+        isinstance(time, str)
+        and _PLAIN_TIME.match(time)
+        and type(value) is int
+        and 41 <= value <= 399
+        and record.get("unit") == "mg/dL"
+        and isinstance(record.get("recordId"), str)
+        and _PLAIN_TRANSMITTER.match(str(record.get("transmitterId")))
+        and record.get("displayDevice") in {"iOS", "android", "receiver"}
+    )
+    found = decoded(record) if usual else None
+    return found if found and epoch("2015-01-01T00:00:00Z") <= found.second <= now else None  # type: ignore[operator]
+
+
+def word(record: dict[str, Any], name: str) -> str:
+    found = record.get(name)
+    return found.strip() if isinstance(found, str) else ""
+
+
+def glucose_of(value: Any, unit: str, status: str) -> tuple[int, str] | None:
+    """Return mg/dL and flag: 39 stands for LOW, 401 for HIGH, whatever unit or word said so."""
+    if isinstance(value, str):
+        return {"low": (39, "low"), "high": (401, "high")}.get(value.strip().lower())
+    if not isinstance(value, NUMBERS) or isinstance(value, bool) or not 0 < value <= 1000:
+        return None
+    factor = {"mg/dl": Decimal(1), "mmol/l": PER_MMOL_L}.get(unit.lower())
+    if factor is None or Decimal(value) * factor > 1000:
+        return None
+    whole = int((Decimal(value) * factor).to_integral_value())
+    if whole < 40 or (whole == 40 and status.lower() == "low"):
+        return 39, "low"
+    if whole > 400 or (whole == 400 and status.lower() == "high"):
+        return 401, "high"
+    return whole, "ok"
+
+
+def epoch(time: Any) -> int | None:
+    """Return the instant of a timestamp by counting days: date, zone and clock are cut out one after the other."""
+    if not isinstance(time, str):
+        return None
+    text = time.strip().upper().replace(",", ".")
+    calendar, _, rest = text.replace("T", " ", 1).partition(" ")
+    offset, clock = _zone(rest)
+    numbers = [int(each) for each in (*_FIELDS.findall(calendar), *_clock(clock))]
+    if len(numbers) != 6 or offset is None:
+        return None
+    year, month, day, hour, minute, second = numbers
+    try:
+        days = date(year, month, day).toordinal() - date(1970, 1, 1).toordinal()
+    except ValueError:
+        return None
+    return ((days * 24 + hour) * 60 + minute) * 60 + second - offset
+
+
+def _clock(text: str) -> Iterator[str]:
+    parts = text.partition(".")[0].split(":") if text else []
+    yield from (*parts, *["0"] * (3 - len(parts)))[:3] if all(each.isdecimal() for each in parts) else ()
+
+
+def _zone(text: str) -> tuple[int | None, str]:
+    """Return the offset in seconds, rounded to the minute, and what is before it."""
+    if text.endswith("Z"):
+        return 0, text[:-1]
+    found = _OFFSET.search(text)
+    if found is None:
+        return 0, text
+    hours, minutes, seconds = (int(each or 0) for each in found.groups()[1:])
+    offset = (hours * 60 + minutes + (seconds >= 30)) * 60
+    return offset if found[1] == "+" else -offset, text[: found.start()]
