@@ -5,7 +5,8 @@ whole TTL on its own clock takes that process for dead. A shard's epoch grows wh
 earlier epoch is refused: so even a process that slept through its own death writes nothing over its successor.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping
 from typing import TypeAlias
 
 import msgspec
@@ -127,16 +128,22 @@ def moves(board: Board, me: str, serving: Mapping[int, int], leaving: Iterable[i
     ours = [lease for lease in board.leases if lease.owner == me and lease.shard not in parting]
     adopt = [lease for lease in ours if lease.shard not in serving or lease.shard in lost]
     share = fair_share(board.owners, me, shards=len(board.leases))
-    free = [lease for lease in board.leases if lease.owner not in alive and lease.shard not in parting]
-    take = _from_own_place(free, board.owners, me)[: max(0, share - len(ours))]
     give = ours[share:]
-    return Moves(tuple(take), tuple(each for each in adopt if each not in give), tuple(give), tuple(lost))
+    adopt = [each for each in adopt if each not in give]
+    return Moves(_dealt(board, me, alive, parting), tuple(adopt), tuple(give), tuple(lost))
 
 
-def _from_own_place(free: Sequence[Lease], owners: Iterable[Owner], me: str) -> list[Lease]:
-    """Return the free shards from another place for each process, so that several rarely reach for the same one."""
-    staying = sorted(each.id for each in owners if not each.leaving)
-    if me not in staying:
-        return []
-    start = staying.index(me) * len(free) // len(staying)
-    return [*free[start:], *free[:start]]
+def _dealt(board: Board, me: str, alive: Collection[str], parting: Collection[int]) -> tuple[Lease, ...]:
+    """Return my part of the free shards, dealt in one order to all who are below their share.
+
+    Everybody who saw the same rows deals alike, so no two reach for the same shard.
+    """
+    free = [lease for lease in board.leases if lease.owner not in alive and lease.shard not in parting]
+    have = Counter(lease.owner for lease in board.leases)
+    start = 0
+    for owner in sorted({each.id for each in board.owners if not each.leaving}):
+        lacking = max(0, fair_share(board.owners, owner, shards=len(board.leases)) - have[owner])
+        if owner == me:
+            return tuple(free[start : start + lacking])
+        start += lacking
+    return ()

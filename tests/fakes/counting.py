@@ -1,6 +1,7 @@
 """What a table is asked, counted: costs are claims that tests can check."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
 
 from bg_ingest.adapters.table.protocol import Item, Key, SingleWrite, Table, Write
 
@@ -30,10 +31,11 @@ class Counting:
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         self.reads += 1
         first = True
-        async for items in self._inner.query(pk, low, high, consistent=consistent, page=page):
-            self.reads += not first
-            first = False
-            yield items
+        async with aclosing(self._inner.query(pk, low, high, consistent=consistent, page=page)) as pages:
+            async for items in pages:
+                self.reads += not first
+                first = False
+                yield items
 
     async def write(self, one: SingleWrite) -> None:
         self.writes += 1

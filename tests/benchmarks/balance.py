@@ -1,0 +1,120 @@
+"""How fast shards find their owners, and what that costs: 50 processes, 256 shards, 100,000 users, in virtual time.
+
+    python -m tests.benchmarks.balance [--processes 50] [--users 100000]
+
+The code is the service's own (ownership, its rows and conditions, over the table in memory); only what is done with
+shards is left out. Nothing of it depends on the machine.
+"""
+
+import argparse
+from collections import Counter
+from collections.abc import Sequence
+
+import anyio
+import msgspec
+from rich.table import Table
+
+from bg_ingest.domain.ids import SHARDS, UserId, shard_of
+from bg_ingest.domain.leases import SHARED
+from tests.benchmarks.capacity import Metered, Units
+from tests.chaos.report import console
+from tests.conftest import VirtualTimeLoop
+from tests.workers.company import Company, Process, company
+
+MEASURED = 150.0
+"""Seconds of nothing that are measured and told as an hour; beats and looks both come round in them."""
+
+HOUR = 3600.0
+
+
+class Settled(msgspec.Struct, frozen=True):
+    """After something happened: how long until all was served again, and until it was shared evenly."""
+
+    what: str
+    served_after: float
+    balanced_after: float
+    moved: int
+    """Shards that changed hands."""
+    write_units: float
+    users: tuple[int, int]
+    """Of the process with the fewest and of the one with the most."""
+
+
+async def settle(what: str, everybody: Company, processes: Sequence[Process], users: Counter[int]) -> Settled:
+    before, began = owners(processes), anyio.current_time()
+    writes, served_after = used(everybody).writes, 0.0
+    while not everybody.balanced(*processes):
+        if len(owners(processes)) < SHARDS:
+            served_after = anyio.current_time() - began + 0.1
+        await anyio.sleep(0.1)
+    took, after = anyio.current_time() - began, owners(processes)
+    loads = [sum(users[shard] for shard in each.shards) for each in processes]
+    moved = sum(before.get(shard) != now for shard, now in after.items())
+    spent = used(everybody).writes - writes
+    return Settled(what, round(served_after, 1), round(took, 1), moved, spent, (min(loads), max(loads)))
+
+
+def owners(processes: Sequence[Process]) -> dict[int, Process]:
+    return {shard: each for each in processes for shard in each.shards}
+
+
+def used(everybody: Company) -> Units:
+    units: Units = everybody.table.used
+    return units
+
+
+async def simulate(count: int, users: int) -> tuple[list[Settled], Units]:
+    """Return what each event led to, and the units of an hour in which nothing happens."""
+    by_shard = Counter(shard_of(UserId(f"user-{number}")) for number in range(users))
+    async with company(counted=Metered) as everybody:
+        processes = [await everybody.start() for _ in range(count)]
+        found = [await settle(f"{count} start together", everybody, processes, by_shard)]
+        before = used(everybody)
+        await anyio.sleep(MEASURED)
+        times, after = HOUR / MEASURED, used(everybody)
+        hour = Units(times * (after.reads - before.reads), times * (after.writes - before.writes))
+        processes.append(await everybody.start())
+        found.append(await settle("one joins", everybody, processes, by_shard))
+        leaving = processes.pop(7)
+        async with anyio.create_task_group() as group:
+            group.start_soon(leaving.stop)
+            await anyio.sleep(0.01)
+            found.append(await settle("one stops", everybody, processes, by_shard))
+        await anyio.sleep(3)
+        for _ in range(10):
+            lost = processes.pop(3)
+            lost.kill()
+            lost.served.shards.clear()
+        found.append(await settle("ten are killed", everybody, processes, by_shard))
+        processes += [await everybody.start() for _ in range(10)]
+        found.append(await settle("ten join", everybody, processes, by_shard))
+        return found, hour
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--processes", type=int, default=50)
+    parser.add_argument("--users", type=int, default=100_000)
+    given = parser.parse_args()
+    options = {"loop_factory": VirtualTimeLoop}
+    found, hour = anyio.run(simulate, given.processes, given.users, backend_options=options)
+    shown = Table("", "all served after", "shared evenly after", "shards moved", "write units", "users each")
+    for each in found:
+        rounds = each.balanced_after / SHARED.look_every
+        least, most = each.users
+        shown.add_row(
+            each.what,
+            f"{each.served_after:g} s",
+            f"{each.balanced_after:g} s ({rounds:.0f} rounds)",
+            str(each.moved),
+            f"{each.write_units:g}",
+            f"{least:,}-{most:,}",
+        )
+    console.print(shown)
+    per = Units(hour.reads / given.processes, hour.writes / given.processes)
+    console.print(f"an hour of nothing: {hour.writes:,.0f} write units, {hour.reads:,.0f} read units")
+    console.print(f"of each process: {per.writes:,.0f} and {per.reads:,.0f}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Several processes that look after ownership, in one loop over one table; what they serve is only noted."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from contextlib import asynccontextmanager
+from typing import Any
+
+import anyio
+from anyio.abc import TaskGroup
+
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.ids import SHARDS
+from bg_ingest.domain.leases import SHARED, Lease, Tempo
+from bg_ingest.errors import StoreUnavailable
+from tests.fakes.counting import Counting
+from tests.fakes.faults import InFront
+from tests.house import LoopClock
+from workers.ownership import Ownership
+
+
+class Noted:
+    """What is done with shards: nothing. ``restless`` shards take so many seconds to come to rest."""
+
+    def __init__(self) -> None:
+        self.shards: dict[int, int] = {}
+        self.restless: dict[int, float] = {}
+        self.dropped: list[tuple[float, int]] = []
+
+    def take(self, taken: Collection[Lease]) -> None:
+        self.shards |= {each.shard: each.epoch for each in taken}
+
+    def drop(self, shards: Collection[int]) -> None:
+        for shard in shards:
+            self.shards.pop(shard, None)
+            self.dropped.append((anyio.current_time(), shard))
+
+    async def rest(self, shards: Collection[int]) -> None:
+        for shard in shards:
+            self.shards.pop(shard, None)
+            await anyio.sleep(self.restless.get(shard, 0.0))
+
+
+class Wire(InFront):
+    """A process's way to the table; cut, no call gets an answer."""
+
+    cut = False
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        await self._pass()
+        answer = await call()
+        await self._pass()
+        return answer
+
+    async def _pass(self) -> None:
+        if self.cut:
+            await anyio.sleep(4)
+            raise StoreUnavailable
+
+
+class Process:
+    """One of them."""
+
+    def __init__(self, name: str, table: Any, clock: LoopClock, tempo: Tempo) -> None:
+        self.wire = Wire(table)
+        way: Any = self.wire
+        self.store = TableStore(way, clock)
+        self.served = Noted()
+        self.ownership = Ownership(self.store.ownership, self.served, name, tempo=tempo)
+        self.scope = anyio.CancelScope()
+
+    @property
+    def shards(self) -> set[int]:
+        return set(self.served.shards)
+
+    def owns(self, shard: int) -> bool:
+        """Whether it would act for a shard now."""
+        return self.ownership.holds() and self.ownership.epoch(shard) is not None
+
+    async def run(self, *, task_status: Any) -> None:
+        with self.scope:
+            await self.ownership(task_status=task_status)
+
+    def kill(self) -> None:
+        self.scope.cancel()
+
+    async def stop(self) -> None:
+        await self.ownership.drain()
+        self.scope.cancel()
+
+
+class Company:
+    """All of them."""
+
+    def __init__(self, table: Any, group: TaskGroup, tempo: Tempo) -> None:
+        self.table = table
+        self.clock = LoopClock()
+        self.processes: list[Process] = []
+        self._group = group
+        self._tempo = tempo
+
+    async def start(self, around: Callable[[Table], Any] = lambda table: table) -> Process:
+        number = len(self.processes)
+        process = Process(f"p{number}", around(self.table), self.clock, self._tempo)
+        self.processes.append(process)
+        await self._group.start(process.run)
+        return process
+
+    def balanced(self, *processes: Process) -> bool:
+        """Whether these share all shards, none has two more than another, and nobody else acts for one."""
+        sizes = sorted(len(each.shards) for each in processes)
+        whole = set().union(*(each.shards for each in processes)) == set(range(SHARDS))
+        return whole and sum(sizes) == SHARDS and sizes[-1] - sizes[0] <= 1
+
+    async def until_balanced(self, *processes: Process, within: float = 60.0) -> float:
+        """Return after how many seconds it was so."""
+        began = anyio.current_time()
+        while not self.balanced(*processes):
+            assert anyio.current_time() - began < within, [len(each.shards) for each in processes]
+            await anyio.sleep(0.1)
+        return anyio.current_time() - began
+
+
+@asynccontextmanager
+async def company(tempo: Tempo = SHARED, counted: Callable[[Table], Any] = Counting) -> AsyncIterator[Company]:
+    async with open_table(None, LoopClock()) as table, anyio.create_task_group() as group:
+        yield Company(counted(table), group, tempo)
+        group.cancel_scope.cancel()

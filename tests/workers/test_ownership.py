@@ -1,0 +1,135 @@
+"""Who serves what: a process alone, joining, leaving, dying, cut off, mistaken."""
+
+import anyio
+import pytest
+
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.protocol import Delete
+from bg_ingest.domain.ids import SHARDS
+from bg_ingest.domain.leases import ALONE, SHARED
+from tests.fakes.faults import Fault, Faulty, at
+from tests.workers.company import company
+
+TTL = SHARED.ttl
+
+
+async def test_a_process_alone_serves_everything_before_it_says_that_it_has_started() -> None:
+    async with company() as all_of_them:
+        alone = await all_of_them.start()
+        assert alone.shards == set(range(SHARDS))
+
+
+async def test_processes_that_join_get_their_share_within_seconds() -> None:
+    async with company() as all_of_them:
+        first = await all_of_them.start()
+        second = await all_of_them.start()
+        assert await all_of_them.until_balanced(first, second) <= 4
+        third = await all_of_them.start()
+        assert await all_of_them.until_balanced(first, second, third) <= 4
+
+
+async def test_nothing_moves_while_nobody_comes_or_goes() -> None:
+    async with company() as all_of_them:
+        processes = [await all_of_them.start() for _ in range(3)]
+        await all_of_them.until_balanced(*processes)
+        await anyio.sleep(5)
+        before = [dict(each.served.shards) for each in processes]
+        writes, transactions = all_of_them.table.writes, all_of_them.table.transactions
+        await anyio.sleep(600)
+        assert [each.served.shards for each in processes] == before
+        beats = all_of_them.table.writes - writes
+        assert beats == pytest.approx(3 * 600 / 6, abs=3), "a beat every fourth look"
+        assert all_of_them.table.transactions == transactions
+
+
+async def test_a_process_that_stops_hands_over_what_is_quiet_without_waiting_for_the_rest() -> None:
+    async with company() as all_of_them:
+        leaving = await all_of_them.start()
+        async with anyio.create_task_group() as group:
+            staying = await all_of_them.start()
+            await all_of_them.until_balanced(leaving, staying)
+            busy = next(iter(leaving.shards))
+            leaving.served.restless = {busy: 12.0}
+            group.start_soon(leaving.stop)
+            await anyio.sleep(2)
+            assert staying.shards == set(range(SHARDS)) - {busy}
+            await anyio.sleep(12)
+            assert staying.shards == set(range(SHARDS))
+        board = await staying.store.ownership.board()
+        assert [each.id for each in board.owners] == [staying.ownership.me]
+
+
+async def test_what_a_dead_process_served_is_taken_within_a_ttl_and_a_little() -> None:
+    async with company() as all_of_them:
+        dying, other, another = [await all_of_them.start() for _ in range(3)]
+        await all_of_them.until_balanced(dying, other, another)
+        await anyio.sleep(7)
+        dying.kill()
+        dying.served.shards.clear()
+        took = await all_of_them.until_balanced(other, another)
+        assert TTL - SHARED.beat_every <= took <= TTL + 2 * SHARED.look_every + 0.1
+
+
+async def test_a_process_cut_off_from_the_store_stops_before_its_shards_can_be_taken() -> None:
+    async with company() as all_of_them:
+        cut, other = await all_of_them.start(), await all_of_them.start()
+        await all_of_them.until_balanced(cut, other)
+        await anyio.sleep(3)
+        cut.wire.cut = True
+        before = set(cut.shards)
+        await all_of_them.until_balanced(other, within=30)
+        assert not cut.shards
+        left_at = {shard: at for at, shard in cut.served.dropped}
+        assert left_at.keys() >= before
+        assert max(left_at.values()) < anyio.current_time() - 1.0
+        cut.wire.cut = False
+        await all_of_them.until_balanced(cut, other, within=30)
+
+
+async def test_a_process_taken_for_dead_by_mistake_drops_everything_and_comes_back_under_a_new_name() -> None:
+    async with company() as all_of_them:
+        mistaken, other = await all_of_them.start(), await all_of_them.start()
+        await all_of_them.until_balanced(mistaken, other)
+        name = mistaken.ownership.me
+        assert name is not None
+        await all_of_them.table.write(Delete(keys.owner(name)))
+        await anyio.sleep(SHARED.look_every + 0.1)
+        await all_of_them.until_balanced(mistaken, other, within=20)
+        assert mistaken.ownership.me not in {None, name}
+
+
+async def test_shards_whose_taking_went_unanswered_are_served_all_the_same() -> None:
+    async with company() as all_of_them:
+        first = await all_of_them.start()
+        second = await all_of_them.start(lambda table: Faulty(table, at(1, Fault.AFTER), only={"transact"}))
+        await all_of_them.until_balanced(first, second)
+
+
+async def test_a_shard_whose_release_failed_is_given_back_again() -> None:
+    async with company() as all_of_them:
+        first = await all_of_them.start(lambda table: Faulty(table, at(7, Fault.BEFORE), only={"transact"}))
+        second = await all_of_them.start()
+        await all_of_them.until_balanced(first, second)
+        await anyio.sleep(10)
+        assert all_of_them.balanced(first, second)
+
+
+async def test_a_slow_hand_over_keeps_no_beat_waiting() -> None:
+    async with company() as all_of_them:
+        first = await all_of_them.start()
+        first.served.restless = dict.fromkeys(range(SHARDS), 40.0)
+        second = await all_of_them.start()
+        await anyio.sleep(30)
+        assert first.ownership.holds()
+        assert len(first.shards) == SHARDS // 2
+        await all_of_them.until_balanced(first, second)
+
+
+async def test_a_process_that_has_the_store_to_itself_takes_its_time() -> None:
+    async with company(ALONE) as all_of_them:
+        alone = await all_of_them.start()
+        asked = all_of_them.table.asked
+        await anyio.sleep(3700)
+        reads, writes, _ = (now - then for now, then in zip(all_of_them.table.asked, asked, strict=True))
+        assert (reads, writes) == (24, 4)
+        assert alone.ownership.holds()

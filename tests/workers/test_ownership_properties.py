@@ -1,0 +1,136 @@
+"""Whatever the store delays or loses, whoever comes, goes, dies or is cut off: one owner at a time, and soon again."""
+
+from contextlib import suppress
+from random import Random
+from typing import Any
+
+import anyio
+import msgspec
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
+from bg_ingest.errors import Fenced, StoreError, StoreUnavailable
+from tests.contracts.values import connect, connection
+from tests.fakes.faults import InFront
+from tests.workers.company import Company, Process, company
+
+USERS = [UserId(f"u{number}") for number in range(4)]
+
+
+class Erratic(InFront):
+    """A way to the table on which every call takes its time, before and after its effect, and some answers are lost."""
+
+    def __init__(self, inner: Any, random: Random, *, longest: float, lost: float) -> None:
+        super().__init__(inner)
+        self._random = random
+        self._longest = longest
+        self._lost = lost
+
+    async def _around(self, name: str, call: Any) -> Any:
+        await anyio.sleep(self._random.uniform(0, self._longest))
+        if self._random.random() < self._lost:
+            raise StoreUnavailable
+        answer = await call()
+        await anyio.sleep(self._random.uniform(0, self._longest))
+        if self._random.random() < self._lost:
+            raise StoreUnavailable
+        return answer
+
+
+class Writes:
+    """What owners write on connections: the epochs in the order in which the store accepted them."""
+
+    def __init__(self, everybody: Company) -> None:
+        self._everybody = everybody
+        self.accepted: dict[ConnectionId, list[int]] = {}
+        self.refused = 0
+
+    async def go_on(self, process: Process, random: Random) -> None:
+        """Write as a poll does, having read a while ago, under the epoch known at its beginning."""
+        while True:
+            await anyio.sleep(random.uniform(0.1, 1))
+            mine = [user for user in USERS if process.owns(shard_of(user))]
+            if not mine:
+                continue
+            connection_id = ConnectionId(random.choice(mine), "acme")
+            epoch = process.ownership.epoch(shard_of(connection_id.user))
+            assert epoch is not None
+            await anyio.sleep(random.choice([0, 0, 1, 30]))  # the process may sleep anywhere
+            await self._write(process, connection_id, epoch, random)
+
+    async def _write(self, process: Process, connection_id: ConnectionId, epoch: int, random: Random) -> None:
+        try:
+            before = await process.store.connections.get(connection_id)
+            assert before is not None
+            await anyio.sleep(random.choice([0, 0, 20]))
+            after = msgspec.structs.replace(before, epoch=epoch, cadence_seconds=random.randrange(10**9))
+            await process.store.connections.note(before, after)
+        except Fenced:
+            self.refused += 1
+        except StoreError:
+            pass
+        else:
+            self.accepted.setdefault(connection_id, []).append(epoch)
+
+
+async def never_two_owners(everybody: Company) -> None:
+    while True:
+        for shard in range(0, SHARDS, 5):
+            owners = [each.ownership.me for each in everybody.processes if each.owns(shard)]
+            assert len(owners) <= 1, (shard, owners)
+        await anyio.sleep(0.2)
+
+
+EVENTS = st.lists(
+    st.tuples(st.sampled_from(["join", "kill", "stop", "cut", "mend"]), st.integers(0, 9), st.floats(0, 25)),
+    max_size=6,
+)
+
+
+@given(
+    seed=st.integers(0, 2**32),
+    longest=st.sampled_from([0.0, 0.05, 0.6]),
+    lost=st.sampled_from([0.0, 0.02, 0.15]),
+    events=EVENTS,
+)
+@settings(max_examples=12)
+async def test_one_owner_at_a_time_and_no_write_after_a_later_epochs(
+    seed: int, longest: float, lost: float, events: list[tuple[str, int, float]]
+) -> None:
+    random = Random(seed)
+    async with company() as everybody, anyio.create_task_group() as group:
+        founder = await everybody.start()
+        for user in USERS:
+            await connect(founder.store, _connection(user))
+        writes = Writes(everybody)
+        group.start_soon(never_two_owners, everybody)
+        alive = [founder]
+
+        def erratic(table: Any) -> Erratic:
+            return Erratic(table, random, longest=longest, lost=lost)
+
+        for happens, whom, after in [("join", 0, 1.0), ("join", 0, 1.0), *events]:
+            await anyio.sleep(after)
+            process = alive[whom % len(alive)]
+            if happens == "join":
+                with suppress(StoreError, ExceptionGroup):  # a start may fail: then it is no start
+                    alive.append(joined := await everybody.start(erratic))
+                    group.start_soon(writes.go_on, joined, random)
+            elif happens in {"kill", "stop"} and len(alive) > 1:
+                alive.remove(process)
+                await process.stop() if happens == "stop" else process.kill()
+            elif happens in {"cut", "mend"}:
+                process.wire.cut = happens == "cut"
+        for process in alive:
+            process.wire.cut = False
+        await everybody.until_balanced(*alive, within=120)
+        await anyio.sleep(60)  # who slept before a write wakes and tries
+        for connection_id, epochs in writes.accepted.items():
+            assert epochs == sorted(epochs), connection_id
+        group.cancel_scope.cancel()
+
+
+def _connection(user: UserId) -> Connection:
+    return connection(id=ConnectionId(user, "acme"), provider_account=str(user))
