@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help demo run test check lint types format lock chaos bench fuzz image clean
+.PHONY: help demo run dev test check lint types format lock chaos bench fuzz binary image clean
 .DEFAULT_GOAL := help
 
 help:
@@ -24,8 +24,11 @@ help:
 demo: .venv/locked ## the service with embedded defaults and simulated users on http://localhost:5001
 	@$(BIN)/python -m bg_ingest.cli demo
 
-run: .venv/locked ## the service with your settings (.env), reloading in development
+run: .venv/locked ## the service with your settings (.env)
 	@$(BIN)/python -m bg_ingest.cli run
+
+dev: .venv/locked-dev ## the same, restarting at every change of the code
+	@$(BIN)/python -m bg_ingest.cli run --reload
 
 test: .venv/locked-dev ## the whole test suite
 	$(BIN)/python -m pytest -q -n logical --integration=possible
@@ -58,7 +61,16 @@ chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start 
 bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.units
 	$(BIN)/python -m tests.benchmarks.reads --json build/benchmarks/reads.json
-	$(BIN)/python -m tests.benchmarks.throughput
+	$(BIN)/python -m tests.benchmarks.throughput --json build/benchmarks/throughput.json
+	$(BIN)/python -m tests.benchmarks.polls --json build/benchmarks/polls.json
+
+binary: .venv/locked-dev ## one executable file for any machine with Python 3.11: dist/bg-ingest, built and tried
+	rm -rf build/binary
+	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --no-compile --target build/binary -r requirements.txt
+	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-compile --upgrade --target build/binary .
+	@mkdir -p dist
+	$(BIN)/shiv --site-packages build/binary --console-script bg-ingest --python "/usr/bin/env python3.11" --reproducible --output-file dist/bg-ingest
+	$(BIN)/python -m tests.chaos.binary dist/bg-ingest
 
 fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider: none may crash a poller or store what no record says
 	$(BIN)/python -m tests.fuzz.run 100000

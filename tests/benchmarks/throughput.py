@@ -1,6 +1,6 @@
 """How many webhooks and events a second, and what processor time they take; medians of some runs.
 
-    python -m tests.benchmarks.throughput [--runs 3]
+    python -m tests.benchmarks.throughput [--runs 3] [--json FILE]
 
 The service is ``bg-ingest run``; ministack, RabbitMQ and the senders are beside it on the same machine, so the wall
 clock's figures are theirs too. What is the service's own is its processor time.
@@ -8,8 +8,7 @@ clock's figures are theirs too. What is the service's own is its processor time.
 
 import os
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
@@ -27,16 +26,16 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Origin, Recorded
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.wiring import SOURCE
+from tests.benchmarks.kept import keep
 from tests.benchmarks.processor import seconds_used
 from tests.benchmarks.senders import Senders, send
+from tests.benchmarks.serving import listens, running, settings_on, shown
 from tests.chaos.people import connect, crowd
-from tests.chaos.processes import Process, free_port, pointing_at, service_settings, simulator, until, workplace
-from tests.chaos.real_parts import QUEUE, TABLE, RealParts, real_parts
+from tests.chaos.processes import Process, pointing_at, simulator, until, workplace
+from tests.chaos.real_parts import QUEUE, RealParts, real_parts
 from tests.chaos.report import Report
 from tests.contracts.values import reading
 from tests.integration.listener import channel_to
-from tests.integration.servers import REGION
-from tests.sender import SECRET
 
 USERS, OF_EACH = 32, 50
 """Webhooks under way at once, and how many one after the other."""
@@ -72,80 +71,51 @@ class Published(msgspec.Struct, frozen=True):
 
 @click.command()
 @click.option("--runs", default=3, show_default=True)
-def main(runs: int) -> None:
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+def main(runs: int, file: Path | None) -> None:
     """Webhooks and events per second on ministack and RabbitMQ."""
     report = Report(f"Webhooks of one reading, medians of {runs} runs")
     options = SimulatorOptions(users=USERS)
     with workplace("throughput") as place, real_parts(place) as parts, simulator(place, options) as simulated:
-        until(lambda: _listens(simulated), 30, "the simulator")
-        _tell_alone(report, [anyio.run(_publish, parts.node.vhost(f"alone-{run}")) for run in range(runs)])
-        settings = _settings(place, parts) | pointing_at(simulated, options)
-        with _started(place, settings, "bg_ingest.cli", "run") as service:
+        until(lambda: listens(simulated), 30, "the simulator")
+        published = [anyio.run(_publish, parts.node.vhost(f"alone-{run}")) for run in range(runs)]
+        _tell_alone(report, published)
+        settings = settings_on(parts) | pointing_at(simulated, options)
+        with running(place, settings, "bg_ingest.cli", "run") as service:
             senders = _people(service, parts)
             found = [anyio.run(_push, service, parts, senders) for _ in range(runs)]
             _tell(report, found)
             service.stop()
         waited = place / "waited"
-        with _started(place, settings, "tests.benchmarks.confirming", str(waited)) as service:
+        with running(place, settings, "tests.benchmarks.confirming", str(waited)) as service:
             calm = [_latencies(waited, lambda: _calmly(service, senders)) for _ in range(runs)]
             full = [_latencies(waited, lambda: anyio.run(_push, service, parts, senders)) for _ in range(runs)]
         for name, each in (("one at a time", calm), (f"{USERS} at once", full)):
-            report.figure(f"recorded to confirmed, {name}: median ms", _median([median(one) for one in each]))
+            report.figure(f"recorded to confirmed, {name}: median ms", shown([median(one) for one in each]))
             within = [quantiles(one, n=20)[18] for one in each]
-            report.figure(f"recorded to confirmed, {name}: 95 % within ms", _median(within))
+            report.figure(f"recorded to confirmed, {name}: 95 % within ms", shown(within))
+        if file is not None:
+            confirmed_after_ms = {"one at a time": calm, f"{USERS} at once": full}
+            figures = {"published": published, "webhooks": found, "confirmed_after_ms": confirmed_after_ms}
+            keep(file, "throughput", runs, figures)
         report.show()
 
 
 def _tell_alone(report: Report, found: Sequence[Published]) -> None:
     report.figure("load of the last minute on so many cores", f"{os.getloadavg()[0]:.1f} on {os.cpu_count()}")
     name = f"publisher alone, {IN_FLIGHT} in flight, events of {found[0].size:,} bytes"
-    report.figure(f"{name}: confirmed/s", _median([each.per_second for each in found], "{:,.0f}"))
-    report.figure("its processor per event, ms", _median([each.processor_ms for each in found], "{:.2f}"))
+    report.figure(f"{name}: confirmed/s", shown([each.per_second for each in found], "{:,.0f}"))
+    report.figure("its processor per event, ms", shown([each.processor_ms for each in found], "{:.2f}"))
 
 
 def _tell(report: Report, found: Sequence[Pushed]) -> None:
-    report.figure(f"webhooks stored/s, {USERS} at once", _median([each.per_second for each in found]))
-    report.figure("202 after ms (median)", _median([each.answered_ms for each in found]))
-    processor = _median([each.processor_ms for each in found], "{:.2f}")
+    report.figure(f"webhooks stored/s, {USERS} at once", shown([each.per_second for each in found]))
+    report.figure("202 after ms (median)", shown([each.answered_ms for each in found]))
+    processor = shown([each.processor_ms for each in found], "{:.2f}")
     report.figure("processor of the service per webhook stored and told, ms", processor)
-    report.figure("of one core, % busy meanwhile", _median([100 * each.busy for each in found], "{:.0f}"))
-    report.figure("events confirmed/s, end to end", _median([each.events_per_second for each in found]))
-    report.figure("last event confirmed after the last 202, s", _median([each.behind for each in found], "{:.2f}"))
-
-
-def _median(figures: Sequence[float], form: str = "{:,.1f}") -> str:
-    return form.format(median(figures)) + "  (" + ", ".join(form.format(each) for each in figures) + ")"
-
-
-def _settings(place: Path, parts: RealParts) -> dict[str, str]:
-    return {
-        "DYNAMODB_ENDPOINT": f"http://127.0.0.1:{parts.dynamodb.port}",
-        "DYNAMODB_TABLE": TABLE,
-        "AWS_REGION": REGION,
-        "AWS_ACCESS_KEY_ID": "test",
-        "AWS_SECRET_ACCESS_KEY": "test",
-        "RABBITMQ_URL": parts.url,
-        "RABBITMQ_QUEUE": QUEUE,
-        "WEBHOOK_SIGNING_SECRETS": SECRET,
-        "BACKFILL_DAYS": "0",
-    }
-
-
-@contextmanager
-def _started(place: Path, settings: dict[str, str], module: str, *arguments: str) -> Iterator[Process]:
-    port = free_port()
-    own = service_settings(place, port) | settings
-    with Process(place, "service", module, *arguments, port=port, **own) as service:
-        service.get_ready()
-        yield service
-
-
-def _listens(process: Process) -> bool:
-    try:
-        httpx.get(process.url)
-    except httpx.TransportError:
-        return False
-    return True
+    report.figure("of one core, % busy meanwhile", shown([100 * each.busy for each in found], "{:.0f}"))
+    report.figure("events confirmed/s, end to end", shown([each.events_per_second for each in found]))
+    report.figure("last event confirmed after the last 202, s", shown([each.behind for each in found], "{:.2f}"))
 
 
 def _people(service: Process, parts: RealParts) -> Senders:

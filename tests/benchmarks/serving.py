@@ -1,0 +1,48 @@
+"""The service as a process on ministack and RabbitMQ, for who counts what it does."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from statistics import median
+
+import httpx
+
+from tests.chaos.processes import Process, free_port, service_settings
+from tests.chaos.real_parts import QUEUE, TABLE, RealParts
+from tests.integration.servers import REGION
+from tests.sender import SECRET
+
+
+def settings_on(parts: RealParts) -> dict[str, str]:
+    return {
+        "DYNAMODB_ENDPOINT": f"http://127.0.0.1:{parts.dynamodb.port}",
+        "DYNAMODB_TABLE": TABLE,
+        "AWS_REGION": REGION,
+        "AWS_ACCESS_KEY_ID": "test",
+        "AWS_SECRET_ACCESS_KEY": "test",
+        "RABBITMQ_URL": parts.url,
+        "RABBITMQ_QUEUE": QUEUE,
+        "WEBHOOK_SIGNING_SECRETS": SECRET,
+        "BACKFILL_DAYS": "0",
+    }
+
+
+@contextmanager
+def running(place: Path, settings: dict[str, str], module: str, *arguments: str) -> Iterator[Process]:
+    port = free_port()
+    own = service_settings(place, port) | settings
+    with Process(place, "service", module, *arguments, port=port, **own) as service:
+        service.get_ready()
+        yield service
+
+
+def listens(process: Process) -> bool:
+    try:
+        httpx.get(process.url)
+    except httpx.TransportError:
+        return False
+    return True
+
+
+def shown(figures: Sequence[float], form: str = "{:,.1f}") -> str:
+    return form.format(median(figures)) + "  (" + ", ".join(form.format(each) for each in figures) + ")"
