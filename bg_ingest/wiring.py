@@ -30,6 +30,7 @@ from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.connect import Connecting
+from bg_ingest.services.erase import Erasing
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.keyring import Keyring
 from bg_ingest.services.looks import Looks
@@ -59,6 +60,7 @@ class Services:
     steering: Steering
     receiving: Receiving
     quarantine: Quarantine
+    erasing: Erasing
     polling: Polling
     turns: Turns
     grants: Grants
@@ -114,6 +116,7 @@ class Services:
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
         self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)
         self.receiving = Receiving(store, providers, ingest, clock, hints)
+        self.erasing = Erasing(store, clock, hints)
 
 
 @asynccontextmanager

@@ -70,6 +70,7 @@ class House:
         self.workers = Workers()
         self.told: list[Event] = []
         self.callbacks: list[httpx.URL] = []
+        self.join: Callable[[Services, Workers, Table], None]
         self.simulated_http: httpx.AsyncClient
         self.api: httpx.AsyncClient
 
@@ -91,6 +92,12 @@ class House:
         own = signed(body, webhook_id, self.clock.now())
         others = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.api.post(f"/api/bg/{user}/webhook", content=body, headers=raw(own | others))
+
+    def twin(self, table: Table | None = None) -> tuple[Services, Workers]:
+        """Return another process's services and actors, over the same parts or its own way to the table."""
+        services, workers = Services(), Workers()
+        self.join(services, workers, table or self.table)
+        return services, workers
 
     async def connection(self, user: str) -> Connection:
         found = await self.services.store.connections.get(ConnectionId(UserId(user), PROVIDER))
@@ -173,17 +180,23 @@ async def house(
         )
         provider = Heard(Dexcom(options, http, clock))
         found = House(simulator=app.state.simulator, services=services, table=used, clock=clock, provider=provider)
-        services.join(
-            TableStore(MeasuredTable(used, services.measures), clock),
-            broker or LocalPublisher(SOURCE, capacity=100_000),
-            {PROVIDER: cast("Provider", provider)},
-            sealer=KeyRing([bytes(32)]),
-            clock=clock,
-            hints=found.workers,
-            defaults=defaults or Defaults(),
-            table="test",
-        )
-        services.broker = broker
+        publisher = broker or LocalPublisher(SOURCE, capacity=100_000)
+
+        def join(services: Services, workers: Workers, table: Table) -> None:
+            services.join(
+                TableStore(MeasuredTable(table, services.measures), clock),
+                publisher,
+                {PROVIDER: cast("Provider", provider)},
+                sealer=KeyRing([bytes(32)]),
+                clock=clock,
+                hints=workers,
+                defaults=defaults or Defaults(),
+                table="test",
+            )
+            services.broker = broker
+
+        found.join = join
+        found.join(services, found.workers, used)
 
         async def exposition() -> bytes:
             return services.measures.text()  # on the loop: its clock is not another thread's

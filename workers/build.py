@@ -12,9 +12,11 @@ from bg_ingest.domain.leases import Tempo
 from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
 from bg_ingest.ports import Broker, Clock, Store
 from bg_ingest.services.admission import Admission
+from bg_ingest.services.erase import Erasing
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.relay import Relay
 from workers.backoff import Backoff, Patience
+from workers.eraser import Eraser
 from workers.key_uses import KeyUses
 from workers.ownership import Ownership
 from workers.refresher import Refresher
@@ -40,6 +42,7 @@ class Parts(Protocol):
     grants: Grants
     admission: Admission
     relay: Relay
+    erasing: Erasing
     clock: Clock
     broker: Broker | None
     tempo: Tempo
@@ -128,6 +131,7 @@ class Actors:
             "key uses": KeyUses(parts.admission),
             "shards": self.shards,
             "rings": self.rings,
+            "eraser": Eraser(parts.store.erasures, parts.erasing),
             "ownership": self.ownership,  # last: then work begins
         }
         self.supervised = [Supervisor(name, actor, patience=Patience()) for name, actor in actors.items()]

@@ -8,7 +8,7 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import callback, connections, health, metrics, readings, schema, webhooks, workers
+from bg_ingest.api import callback, connections, health, metrics, readings, schema, users, webhooks, workers
 from bg_ingest.api.auth import PUBLIC, USUAL_LIMITS, Access, Door, Limits, answers
 from bg_ingest.api.checks import LARGEST_BODY, check
 from bg_ingest.api.deps import Services, provided
@@ -41,6 +41,7 @@ def create_api(
             readings.router,
             webhooks.router(signing_secrets),
             connections.router,
+            users.router,
             callback.router,
             health.router,
             workers.router,

@@ -10,6 +10,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.ports import Vitals
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.connect import Connecting
+from bg_ingest.services.erase import Erasing
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
 from bg_ingest.services.steer import Steering
@@ -40,6 +41,9 @@ class Services(Protocol):
     @property
     def receiving(self) -> Receiving: ...
 
+    @property
+    def erasing(self) -> Erasing: ...
+
 
 def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
     """Return Litestar's dependencies: each request gets the same objects."""
@@ -48,5 +52,6 @@ def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
         "connecting": Provide(lambda: services.connecting, sync_to_thread=False),
         "steering": Provide(lambda: services.steering, sync_to_thread=False),
         "receiving": Provide(lambda: services.receiving, sync_to_thread=False),
+        "erasing": Provide(lambda: services.erasing, sync_to_thread=False),
         "vitals": Provide(lambda: vitals, sync_to_thread=False),
     }

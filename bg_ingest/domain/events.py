@@ -37,12 +37,17 @@ class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection.changed"):
     reason: str | None
 
 
-Happening: TypeAlias = ReadingsRecorded | ReadingsRevised | ConnectionChanged
+class UserErased(msgspec.Struct, frozen=True, tag="user.erased"):
+    """All we held of the user is gone. Numbers before this one that were not told yet never will be."""
+
+
+Happening: TypeAlias = ReadingsRecorded | ReadingsRevised | ConnectionChanged | UserErased
 
 TYPES: dict[type, str] = {
     ReadingsRecorded: "bg.readings.recorded.v1",
     ReadingsRevised: "bg.readings.revised.v1",
     ConnectionChanged: "bg.connection.changed.v1",
+    UserErased: "bg.user.erased.v1",
 }
 """The CloudEvents type, which is also the routing key."""
 
@@ -112,12 +117,16 @@ def cloud_event(change: Change, source: str) -> bytes:
     ``source`` names the service that tells, a URI reference. The ``data`` is as docs/events.md lists it.
     """
     what = change.what
-    data: dict[str, Any] = {"user_id": change.user, "change": change.number, "provider": what.provider}
-    if isinstance(what, ConnectionChanged):
-        data |= {"state": what.state, "reason": what.reason}
-    else:
-        revised = isinstance(what, ReadingsRevised)
-        data |= {"origin": what.origin, "readings": [full(each, previous=revised) for each in what.readings]}
+    data: dict[str, Any] = {"user_id": change.user, "change": change.number}
+    match what:
+        case ConnectionChanged():
+            data |= {"provider": what.provider, "state": what.state, "reason": what.reason}
+        case ReadingsRecorded() | ReadingsRevised():
+            revised = isinstance(what, ReadingsRevised)
+            readings = [full(each, previous=revised) for each in what.readings]
+            data |= {"provider": what.provider, "origin": what.origin, "readings": readings}
+        case UserErased():
+            pass
     return msgspec.json.encode(
         {
             "specversion": "1.0",

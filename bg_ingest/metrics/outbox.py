@@ -89,8 +89,18 @@ class MeasuredOutbox(Collector):
                 this.times[row] = change.recorded_at
         return found
 
+    async def waits(self, pending: Pending) -> bool:
+        return await self._outbox.waits(pending)
+
     async def settle(self, pending: Collection[Pending]) -> None:
         await self._outbox.settle(pending)
+        self._left(pending)
+
+    async def close(self, pending: Pending) -> None:
+        await self._outbox.close(pending)
+        self._left([pending])
+
+    def _left(self, pending: Collection[Pending]) -> None:
         for row in pending:
             this, waiting = self._passes.get(row.shard), self._shards.get(row.shard)
             if this is not None and row in this.times:

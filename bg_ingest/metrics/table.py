@@ -26,15 +26,28 @@ class MeasuredTable:
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        async with aclosing(self._table.query(pk, low, high, consistent=consistent, page=page)) as pages:
-            with self._calls("query"):
+        pages = self._table.query(pk, low, high, consistent=consistent, page=page)
+        async with aclosing(self._measured("query", pages)) as measured:
+            async for items in measured:
+                yield items
+
+    async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        async with aclosing(self._measured("scan", self._table.scan(part, parts, kinds))) as measured:
+            async for items in measured:
+                yield items
+
+    async def _measured(
+        self, name: str, asked: AsyncGenerator[list[tuple[Key, Item]]]
+    ) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        async with aclosing(asked) as pages:
+            with self._calls(name):
                 items = await anext(pages, None)
             while items is not None:
                 yield items
                 began = perf_counter()
                 items = await anext(pages, None)
                 if items is not None:  # else nobody may have been asked
-                    self._calls.observe(perf_counter() - began, "query", "ok")
+                    self._calls.observe(perf_counter() - began, name, "ok")
 
     async def write(self, one: SingleWrite) -> None:
         with self._calls("write"):

@@ -1,6 +1,7 @@
 """Everything this service needs from outside: adapters and providers implement it, services know only this."""
 
 from bg_ingest.ports.credentials import Keys, Tokens
+from bg_ingest.ports.erasure import Erasures
 from bg_ingest.ports.ownership import Ownership, Ring, Rings, Wish
 from bg_ingest.ports.process import Broker, Clock, Hints, Publisher, Sealer, Vitals
 from bg_ingest.ports.provider import Available, Capabilities, Page, Priority, Provider
@@ -12,6 +13,7 @@ __all__ = [
     "Capabilities",
     "Clock",
     "Connections",
+    "Erasures",
     "Hints",
     "Keys",
     "Outbox",

@@ -17,6 +17,7 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segments import Known
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports.credentials import Keys
+from bg_ingest.ports.erasure import Erasures
 from bg_ingest.ports.ownership import Ownership, Rings
 
 
@@ -84,7 +85,8 @@ class Connections(Protocol):
 class States(Protocol):
     """OAuth states: random, single-use, short-lived."""
 
-    async def put(self, state: str, content: bytes, expires_at: datetime) -> None: ...
+    async def put(self, user: UserId, state: str, content: bytes, expires_at: datetime) -> None:
+        """Keep what a state stands for, until it is taken, expires, or the user is erased."""
 
     async def take(self, state: str, now: datetime) -> bytes | None:
         """Return the content once; None when unknown, used or expired."""
@@ -116,8 +118,14 @@ class Outbox(Protocol):
     async def changes(self, pending: Collection[Pending]) -> dict[Pending, Change]:
         """Return what is to be told; a change that expired untold is absent."""
 
+    async def waits(self, pending: Pending) -> bool:
+        """Tell whether a row is still there: an erasure takes a user's rows away before their changes."""
+
     async def settle(self, pending: Collection[Pending]) -> None:
         """Forget rows whose events were confirmed."""
+
+    async def close(self, pending: Pending) -> None:
+        """Forget a row and its change: the last of an erased user."""
 
 
 class Store(Protocol):
@@ -131,3 +139,4 @@ class Store(Protocol):
     ownership: Ownership
     rings: Rings
     keys: Keys
+    erasures: Erasures

@@ -42,6 +42,8 @@ class _Asked(msgspec.Struct, frozen=True, array_like=True):
     user: UserId
     provider: str
     region: str
+    known_change: int
+    """The user's last when it was made: an erasure since then makes it void."""
 
 
 class Connecting:
@@ -73,7 +75,9 @@ class Connecting:
             raise NotPossible(f"{provider} has no such region; choose one of {', '.join(known.capabilities.regions)}")
         now = self._clock.now()
         state, expires_at = token_urlsafe(32), now + STATE_LIVES
-        await self._store.states.put(_digest(state), msgspec.json.encode(_Asked(user, provider, region)), expires_at)
+        head = await self._store.readings.head(user)
+        asked = _Asked(user, provider, region, head.last_change if head else 0)
+        await self._store.states.put(user, _digest(state), msgspec.json.encode(asked), expires_at)
         await self._store.connections.begin(
             Connection(
                 id=ConnectionId(user, provider),
@@ -115,6 +119,7 @@ class Connecting:
     ) -> Connection:
         connection = ConnectionId(asked.user, asked.provider)
         for _ in range(TRIES):
+            await self._refuse_erased(asked)
             holder = await self._store.connections.user_of(asked.provider, asked.region, available.provider_account)
             if holder is not None and holder != asked.user:
                 raise ConnectRefused(
@@ -124,12 +129,21 @@ class Connecting:
             after = self._connection(asked, provider, available, before)
             grant = self._grants.first(connection, after.generation, credentials)
             try:
-                await self._transition.commit(Step(before, after, look=True), grant=grant)
-            except Fenced:  # somebody changed the connection or took the account since we looked
+                await self._transition.commit(Step(before, after, look=True), grant=grant, revives=asked.known_change)
+            except Fenced:  # somebody changed the connection, took the account or erased the user since we looked
                 continue
             self._hints.look(connection)
             return after
         raise ConnectRefused("Somebody else is connecting this user at the same moment. Please start again.")
+
+    async def _refuse_erased(self, asked: _Asked) -> None:
+        head = await self._store.readings.head(asked.user)
+        if head is None or not head.erased:
+            return
+        if head.last_change > asked.known_change:
+            raise ConnectRefused("This user was erased after this link was made. Please start connecting again.")
+        if await self._store.erasures.left_of(asked.user) is not None:
+            raise ConnectRefused("This user's earlier data is being erased. Please start again in a few minutes.")
 
     def _connection(
         self, asked: _Asked, provider: Provider, available: Available, before: Connection | None

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import structlog
 
-from bg_ingest.domain.events import Change
+from bg_ingest.domain.events import Change, UserErased
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.ports import Outbox, Pending, Publisher
@@ -55,6 +55,8 @@ class Relay:
     ) -> None:
         missing = [each for each in page if each not in at_hand]
         changes = {**at_hand, **(await self._outbox.changes(missing) if missing else {})}
+        # a row that is gone as well was of a user who was erased after the page was read
+        page = [each for each in page if each in changes or await self._outbox.waits(each)]
         confirmed: list[Pending] = []
         unavailable: list[BrokerUnavailable] = []
         limit = anyio.Semaphore(IN_FLIGHT)
@@ -82,10 +84,17 @@ class Relay:
         finally:
             if confirmed:
                 with anyio.move_on_after(5, shield=True):  # a repeat would do no harm, only cost
-                    await self._outbox.settle(confirmed)
+                    await self._settle(confirmed, changes)
                     told.settled += len(confirmed)
         if unavailable:
             raise unavailable[0]
+
+    async def _settle(self, confirmed: Sequence[Pending], changes: Mapping[Pending, Change]) -> None:
+        """Forget what was told; of an erased user nothing but the tombstone stays."""
+        last = {row for row in confirmed if row in changes and isinstance(changes[row].what, UserErased)}
+        await self._outbox.settle([row for row in confirmed if row not in last])
+        for row in last:
+            await self._outbox.close(row)
 
     async def _tell(self, row: Pending, change: Change | None, told: Told) -> None:
         if change is None:

@@ -7,7 +7,7 @@ import msgspec
 from bg_ingest.domain.commits import Commit, Head, Standing, Step, changed, told, with_standing
 from bg_ingest.domain.connections import Connection, State
 from bg_ingest.domain.grants import Grant
-from bg_ingest.errors import Outdated, StoreUnavailable
+from bg_ingest.errors import Fenced, Outdated, StoreUnavailable
 from bg_ingest.ports import Clock, Hints, Readings
 from bg_ingest.services.commit import TRIES, try_commit
 
@@ -32,11 +32,23 @@ class Transition:
         return after
 
     async def commit(
-        self, step: Step, *, grant: Grant | None = None, refused: Grant | None = None, drop_grant: bool = False
+        self,
+        step: Step,
+        *,
+        grant: Grant | None = None,
+        refused: Grant | None = None,
+        drop_grant: bool = False,
+        revives: int = -1,
     ) -> None:
-        """Write a step together with its event; Fenced when the connection, grant or account is not as it must be."""
+        """Write a step together with its event; Fenced when the connection, grant or account is not as it must be.
+
+        Of an erased user nothing is written, unless the erasure's number is at most ``revives``: a connect that was
+        begun when it was known.
+        """
         for _ in range(TRIES):
             head = await self._readings.head(step.after.id.user)
+            if head is not None and head.erased and head.last_change > revives:
+                raise Fenced
             commit = self._told(head, step)
             commit = msgspec.structs.replace(commit, step=step, grant=grant, refused=refused, drop_grant=drop_grant)
             try:

@@ -31,6 +31,7 @@ CLOSED = [
     ("PATCH", "/api/users/ada/connections/acme/worker"),
     ("POST", "/api/users/ada/connections/acme/poll"),
     ("DELETE", "/api/users/ada/connections/acme"),
+    ("DELETE", "/api/users/ada"),
     ("GET", "/api/nowhere"),
     ("GET", "/nowhere"),
     ("GET", "/simulator/"),

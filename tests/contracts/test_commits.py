@@ -56,7 +56,7 @@ async def test_changes_are_numbered_and_wait_to_be_told_with_what_they_tell(stor
     assert [each.number for each in changes] == [1, 2, 3, 4]
     kinds = [ConnectionChanged, ReadingsRecorded, ReadingsRecorded, ReadingsRevised]
     assert [type(each.what) for each in changes] == kinds
-    told = [each.what.readings for each in changes if not isinstance(each.what, ConnectionChanged)]
+    told = [each.what.readings for each in changes if isinstance(each.what, ReadingsRecorded | ReadingsRevised)]
     assert [values_of(each) for each in told] == [[110], [120], [111]]
     assert [each.glucose_mg_dl for each in told[2][0].earlier] == [110]
     assert values_of(await stored(store.readings)) == [111, 120]

@@ -55,7 +55,7 @@ async def test_an_unknown_change_is_absent_and_the_others_are_found(store: Store
 async def test_an_outbox_row_outlives_its_change(store: Store, clock: SetClock) -> None:
     await connect(store)
     clock.advance(timedelta(days=61))
-    await store.states.put("any", b"write", NOON)
+    await store.states.put(USER, "any", b"write", NOON)
     (row,) = await rows(store, shard_of(USER))
     assert row.number == 1
 
@@ -73,14 +73,14 @@ async def test_telling_costs_a_read_for_the_rows_one_for_the_changes_and_one_wri
 
 
 async def test_a_state_is_taken_once(store: Store) -> None:
-    await store.states.put("random", b"content", NOON + timedelta(minutes=10))
+    await store.states.put(USER, "random", b"content", NOON + timedelta(minutes=10))
     assert await store.states.take("other", NOON) is None
     assert await store.states.take("random", NOON) == b"content"
     assert await store.states.take("random", NOON) is None
 
 
 async def test_of_many_who_take_a_state_at_once_one_gets_it(store: Store) -> None:
-    await store.states.put("random", b"content", NOON + timedelta(minutes=10))
+    await store.states.put(USER, "random", b"content", NOON + timedelta(minutes=10))
     taken: list[bytes | None] = []
 
     async def take() -> None:
@@ -94,6 +94,6 @@ async def test_of_many_who_take_a_state_at_once_one_gets_it(store: Store) -> Non
 
 async def test_an_expired_state_is_gone_at_that_very_instant(store: Store) -> None:
     expires_at = NOON + timedelta(minutes=10)
-    await store.states.put("random", b"content", expires_at)
+    await store.states.put(USER, "random", b"content", expires_at)
     assert await store.states.take("random", expires_at) is None
     assert await store.states.take("random", expires_at - timedelta(seconds=1)) == b"content"

@@ -2,6 +2,7 @@
 
 import pytest
 
+from bg_ingest.adapters.table.keys import META
 from bg_ingest.adapters.table.protocol import (
     Absent,
     AtMost,
@@ -49,6 +50,26 @@ FAIL: list[Condition] = [
     Either((Absent(), Equals("number", 4))),
 ]
 HOLD_WITHOUT_ITEM: list[Condition] = [Absent(), Missing("text"), Either((Exists(), Absent()))]
+
+
+async def test_a_scan_finds_each_item_once_in_one_of_its_parts(table: Table) -> None:
+    written = {(f"pk#{number}", f"{kind}#{number}") for number in range(40) for kind in ("grant", "change")}
+    for key in written:
+        await table.write(Put(key, ITEM))
+    for parts in (1, 3):
+        found = [each for part in range(parts) async for page in table.scan(part, parts) for each in page]
+        assert sorted(key for key, _ in found if key != META) == sorted(written)
+        assert all(item == ITEM for key, item in found if key != META)
+    some = [key async for page in table.scan(0, 1, ("grant#", "head")) for key, _ in page]
+    assert sorted(some) == sorted(key for key in written if key[1].startswith("grant#"))
+
+
+async def test_a_scan_of_more_than_a_page_is_whole(table: Table) -> None:
+    await table.transact([Put(("pk", f"{number:04}"), ITEM) for number in range(100)])
+    for start in range(1, 12):
+        await table.transact([Put((f"pk{start}", f"{number:04}"), ITEM) for number in range(100)])
+    found = [key async for page in table.scan(0, 1) for key, _ in page if key != META]
+    assert (len(found), len(set(found))) == (1_200, 1_200)
 
 
 async def test_what_is_put_is_read_back_with_its_types(table: Table) -> None:

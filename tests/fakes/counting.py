@@ -37,6 +37,12 @@ class Counting:
                 first = False
                 yield items
 
+    async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        async with aclosing(self._inner.scan(part, parts, kinds)) as pages:
+            async for items in pages:
+                self.reads += 1
+                yield items
+
     async def write(self, one: SingleWrite) -> None:
         self.writes += 1
         await self._inner.write(one)

@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
 from typing import Any
 from uuid import uuid4
 
@@ -56,9 +57,29 @@ class DynamoTable:
             "ConsistentRead": consistent,
             "Limit": page,
         }
+        async with aclosing(self._pages("Query", request)) as pages:
+            async for items in pages:
+                yield items
+
+    async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        request: dict[str, Any] = {
+            "TableName": self.name,
+            "Segment": part,
+            "TotalSegments": parts,
+            "ConsistentRead": True,
+        }
+        if kinds:
+            prefixes = {f":{number}": {"S": kind} for number, kind in enumerate(kinds)}
+            request["FilterExpression"] = " OR ".join(f"begins_with(sk, {name})" for name in prefixes)
+            request["ExpressionAttributeValues"] = prefixes
+        async with aclosing(self._pages("Scan", request)) as pages:
+            async for items in pages:
+                yield items
+
+    async def _pages(self, operation: str, request: dict[str, Any]) -> AsyncGenerator[list[tuple[Key, Item]]]:
         while True:
             with translated(self.name):
-                answer = await self._client.call("Query", **request)
+                answer = await self._client.call(operation, **request)
             if answer["Items"]:
                 yield [item_of(wire) for wire in answer["Items"]]
             if not answer.get("LastEvaluatedKey"):

@@ -33,6 +33,10 @@ _DELETE = "DELETE FROM items WHERE pk = ? AND sk = ?"
 _GET = "SELECT item FROM items WHERE pk = ? AND sk = ?"
 _QUERY = "SELECT sk, item FROM items WHERE pk = ? AND sk {} ? AND sk <= ? ORDER BY sk LIMIT ?"
 
+_SCAN = (
+    "SELECT pk, sk, item FROM items WHERE (pk, sk) > (?, ?) AND unicode(substr(pk, -1)) % ? = ? ORDER BY pk, sk LIMIT ?"
+)
+
 _encode = msgspec.msgpack.Encoder().encode
 _decode: Callable[[bytes], Item] = msgspec.msgpack.Decoder(dict[str, Any]).decode
 
@@ -67,6 +71,12 @@ class ItemFile:
         with _unavailable():
             rows = self._rows.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
         return [((pk, sk), _decode(item)) for sk, item in rows]
+
+    def scan(self, part: int, parts: int, after: Key, limit: int) -> list[tuple[Key, Item]]:
+        """Return at most ``limit`` items beyond a key, of one part of the whole."""
+        with _unavailable():
+            rows = self._rows.execute(_SCAN, (*after, parts, part, limit)).fetchall()
+        return [((pk, sk), _decode(item)) for pk, sk, item in rows]
 
     def transact(self, writes: Sequence[Write]) -> None:
         if len(writes) > MOST_WRITES or len({write.key for write in writes}) < len(writes):

@@ -9,6 +9,8 @@ from anyio import CapacityLimiter, lowlevel, to_thread
 from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.adapters.table.protocol import Item, Key, SingleWrite, Write
 
+SCAN_PAGE = 500
+
 Result = TypeVar("Result")
 
 
@@ -57,6 +59,13 @@ class SqliteTable:
             if len(items) < page:
                 return
             after, low = True, items[-1][0][1]
+
+    async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        after, prefixes = ("", ""), tuple(kinds) or ("",)
+        while items := await self._run(partial(self._file.scan, part, parts, after, SCAN_PAGE)):
+            after = items[-1][0]
+            if wanted := [(key, item) for key, item in items if key[1].startswith(prefixes)]:
+                yield wanted
 
     async def write(self, one: SingleWrite) -> None:
         await self.transact([one])

@@ -27,6 +27,7 @@ def commit_writes(commit: Commit) -> list[Guarded]:
     """Return all writes of a commit; the connection's own mean Fenced, the others Outdated."""
     return [
         *(Guarded(write, Outdated) for write in _of_user(commit)),
+        *(Guarded(write, Fenced) for write in _revival(commit)),
         *(step_writes(commit.step) if commit.step else ()),
         *(Guarded(write, Fenced) for write in _grant(commit)),
     ]
@@ -51,14 +52,20 @@ def _head(commit: Commit) -> Iterator[Write]:
         return
     changed, removed = difference(head_item(commit.before), after)
     if changed or removed or commit.changes:
-        yield Update(key, changed | {"v": VERSION}, removed, (Exists(), OURS, *_as_read(commit.before)))
+        yield Update(key, changed | {"v": VERSION}, removed, (Exists(), OURS, *head_as_read(commit.before)))
     elif commit.shelves:  # they have versions of their own, so only a tombstone matters
         yield Check(key, (Equals("erased", commit.before.erased),))
 
 
-def _as_read(before: Head) -> tuple[Equals, Equals]:
+def head_as_read(before: Head) -> tuple[Equals, Equals]:
     """A tombstone is as read too: only who saw it, which is a connect, may write over it."""
     return Equals("last_change", before.last_change), Equals("erased", before.erased)
+
+
+def _revival(commit: Commit) -> Iterator[Write]:
+    """While something of an erased user may be left, deleting it would take from the new life too."""
+    if commit.before is not None and commit.before.erased and not commit.head.erased:
+        yield Check(keys.erasure(commit.user), (Absent(),))
 
 
 def _segment(commit: Commit, segment: Segment) -> Put:

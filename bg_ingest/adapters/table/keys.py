@@ -8,8 +8,10 @@ from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 
 META: Key = ("table", "meta")
+HEAD = "head"
 READINGS, CONNECTIONS, RINGS, QUARANTINE = "readings#", "connection#", "ring#", "quarantine#"
-OWNERS, SHARDS = "owners", "shards"
+STATES = "state#"
+OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
 API_KEYS = "keys"
 KEY_IDS = ("0", "~")
 """Before and after all ids of API keys, which are small letters and digits."""
@@ -21,7 +23,7 @@ def user_pk(user: UserId) -> str:
 
 
 def head(user: UserId) -> Key:
-    return user_pk(user), "head"
+    return user_pk(user), HEAD
 
 
 def segment(user: UserId, start: datetime) -> Key:
@@ -66,7 +68,17 @@ def api_key(key_id: str) -> Key:
 
 
 def state(state: str) -> Key:
-    return f"state#{state}", "state"
+    return f"{STATES}{state}", "state"
+
+
+def begun(user: UserId, state: str) -> Key:
+    """Return the row by which a user's states are found."""
+    return user_pk(user), f"{STATES}{state}"
+
+
+def erasure(user: UserId) -> Key:
+    """Return the row that stands while something of an erased user may be left."""
+    return ERASURES, user
 
 
 def webhook(connection: Connection, webhook_id: str) -> Key:
@@ -125,6 +137,10 @@ def parse_connection(user: UserId, key: Key) -> ConnectionId:
 def parse_directory(key: Key) -> ConnectionId:
     _, user, provider = key[1].split("#")
     return ConnectionId(UserId(user), provider)
+
+
+def parse_erasure(key: Key) -> UserId:
+    return UserId(key[1])
 
 
 def beyond(prefix: str) -> str:

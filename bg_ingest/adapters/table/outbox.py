@@ -4,15 +4,15 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 
 from bg_ingest.adapters.table import keys
-from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.adapters.table.protocol import Delete, Key, Table
 from bg_ingest.adapters.table.records import change_of
 from bg_ingest.domain.events import Change
 from bg_ingest.ports import Pending
 
 OUTBOX_PAGE = 100
 
-_FIRST, _LAST = "0", "~"
-"""Around every user id: they start with a letter or a digit."""
+FIRST, LAST = "0", "~"
+"""Around every user id, and every sort key of a user: they start with a letter or a digit."""
 
 
 class TableOutbox:
@@ -20,7 +20,7 @@ class TableOutbox:
         self._table = table
 
     async def pending(self, shard: int) -> AsyncGenerator[Sequence[Pending]]:
-        async with aclosing(self._table.query(keys.outbox_pk(shard), _FIRST, _LAST, page=OUTBOX_PAGE)) as pages:
+        async with aclosing(self._table.query(keys.outbox_pk(shard), FIRST, LAST, page=OUTBOX_PAGE)) as pages:
             async for page in pages:
                 yield [Pending(shard, *keys.parse_outbox(key)) for key, _ in page]
 
@@ -29,5 +29,15 @@ class TableOutbox:
         found = await self._table.batch_get(list(wanted))
         return {(each := wanted[key]): change_of(each.user, each.number, item) for key, item in found.items()}
 
+    async def waits(self, pending: Pending) -> bool:
+        return await self._table.get(_key(pending)) is not None
+
     async def settle(self, pending: Collection[Pending]) -> None:
-        await self._table.delete([keys.outbox(each.shard, each.user, each.number) for each in pending])
+        await self._table.delete(list(map(_key, pending)))
+
+    async def close(self, pending: Pending) -> None:
+        await self._table.transact([Delete(_key(pending)), Delete(keys.change(pending.user, pending.number))])
+
+
+def _key(pending: Pending) -> Key:
+    return keys.outbox(pending.shard, pending.user, pending.number)

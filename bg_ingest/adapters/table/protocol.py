@@ -125,6 +125,13 @@ class Table(Protocol):
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         """Yield the items with low <= sort key <= high, ascending, in pages of at most so many items; to be closed."""
 
+    def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        """Yield every item of the table whose sort key starts with one of ``kinds``, in no order; to be closed.
+
+        The table is cut into so many parts, each item in one of them; one part is read. Reads the whole table, which
+        takes minutes and costs by its size: not for what happens every day.
+        """
+
     async def write(self, one: SingleWrite) -> None:
         """Write one item; else ConditionFailed at 0."""
 

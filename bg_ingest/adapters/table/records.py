@@ -10,7 +10,14 @@ from bg_ingest.adapters.table.protocol import Absent, AtMost, Either, Item, Scal
 from bg_ingest.domain.columns import milliseconds, pack, seconds, unpack
 from bg_ingest.domain.commits import Head, SetAside, Shelf, Standing
 from bg_ingest.domain.connections import State
-from bg_ingest.domain.events import Change, ConnectionChanged, Happening, ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.events import (
+    Change,
+    ConnectionChanged,
+    Happening,
+    ReadingsRecorded,
+    ReadingsRevised,
+    UserErased,
+)
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.segments import Segment
@@ -135,6 +142,8 @@ def _written(what: Happening) -> tuple[str, list[Any]]:
             return "revised", [what.provider, what.origin, pack(what.readings)]
         case ConnectionChanged():
             return "connection", [what.provider, what.state, what.reason]
+        case UserErased():
+            return "erased", []
 
 
 def _happening(kind: str, content: list[Any]) -> Happening:
@@ -145,5 +154,7 @@ def _happening(kind: str, content: list[Any]) -> Happening:
             return ReadingsRevised(provider, Origin(origin), unpack(readings))
         case "connection", [provider, state, reason, *_]:
             return ConnectionChanged(provider, State(state), reason)
+        case "erased", _:
+            return UserErased()
         case _:
             raise newer()

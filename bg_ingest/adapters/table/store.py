@@ -5,6 +5,7 @@ from contextlib import aclosing
 from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.api_keys import TableKeys
 from bg_ingest.adapters.table.connections import TableConnections
+from bg_ingest.adapters.table.erasures import TableErasures
 from bg_ingest.adapters.table.outbox import TableOutbox
 from bg_ingest.adapters.table.owners import Addresses, TableOwnership
 from bg_ingest.adapters.table.protocol import Absent, ConditionFailed, Put, Table
@@ -16,7 +17,18 @@ from bg_ingest.adapters.table.webhooks import TableWebhooks
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.errors import StoreError
-from bg_ingest.ports import Clock, Connections, Keys, Outbox, Ownership, Readings, Rings, States, Webhooks
+from bg_ingest.ports import (
+    Clock,
+    Connections,
+    Erasures,
+    Keys,
+    Outbox,
+    Ownership,
+    Readings,
+    Rings,
+    States,
+    Webhooks,
+)
 
 LAYOUT = item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
 """What all who use a table must agree on: keys would not be found again otherwise."""
@@ -36,6 +48,7 @@ class TableStore:
         self.ownership: Ownership = TableOwnership(table, addresses)
         self.rings: Rings = rings
         self.keys: Keys = TableKeys(table)
+        self.erasures: Erasures = TableErasures(table, rings)
 
 
 async def agree(table: Table) -> None:
