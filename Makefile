@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help demo run dev test check lint types format lock chaos bench fuzz binary image clean
+.PHONY: help demo run dev test check lint types format lock chaos bench fuzz binary image audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -74,6 +74,9 @@ binary: .venv/locked-dev ## one executable file for any machine with Python 3.11
 
 fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider: none may crash a poller or store what no record says
 	$(BIN)/python -m tests.fuzz.run 100000
+
+audit: .venv/locked-dev ## are the dependencies free of known vulnerabilities (asks the network; not in CI)
+	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
 
 image: .venv/locked-dev ## build the container image without a Docker engine, start it, and stop it
 	$(BIN)/python -m tests.chaos.image

@@ -3,6 +3,7 @@
 import importlib
 import multiprocessing
 import os
+import resource
 import signal
 import socket
 import sys
@@ -15,7 +16,7 @@ from pathlib import Path
 from typing import Any, TypeAlias
 
 from granian._granian import SocketHolder
-from granian.constants import Interfaces, Loops
+from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
@@ -31,10 +32,21 @@ ROOT = Path(__file__).parents[1]
 KILL_TIMEOUT = 30
 """Seconds from SIGTERM until a worker is killed: longer than its drain, shorter than a container's grace (40)."""
 
-HEADER_TIMEOUT = 10_000
-"""Milliseconds for a request's headers: half-open requests use up the connections granian accepts (1,024)."""
+HEADER_TIMEOUT = 5_000
+"""Milliseconds for a request's head to arrive, from the connection's start or the end of the request before it."""
+
+READ_TIMEOUT = 20_000
+"""Milliseconds that what we sent may wait for a reader who takes nothing: then the system ends the connection. A
+stalled reader holds about a MB in the server."""
 
 BACKLOG = 1024
+
+MOST_CONNECTIONS = 8_192
+"""At once: whoever opens more waits until others have gone. Far above the usual 1,024, which a flood of half-sent
+requests would use up for as long as the timeouts let it."""
+
+OWN_FILES = 256
+"""Files left for what else is open: the store, the broker, calls to providers."""
 
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
@@ -53,12 +65,25 @@ def listen(host: str, port: int) -> socket.socket:
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family, backlog=BACKLOG)
+        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
     except OSError as error:
         reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
         raise PortTaken(
             f"Cannot listen on {host}:{port} ({reason}): stop what is there, or choose another HOST or PORT."
         ) from error
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from their listener
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_TIMEOUT)
+    return listener
+
+
+def connections_allowed() -> int:
+    """Return how many connections may be open at once, after asking the system for as many files as it gives."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = MOST_CONNECTIONS + OWN_FILES
+    if 0 <= soft < wanted:
+        soft = wanted if hard < 0 else min(wanted, hard)
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    return MOST_CONNECTIONS if soft < 0 else max(1, min(MOST_CONNECTIONS, soft - OWN_FILES))
 
 
 class Server(MPServer):
@@ -87,7 +112,9 @@ class Server(MPServer):
             interface=Interfaces.ASGI,
             loop=Loops.asyncio,
             websockets=False,
+            http=HTTPModes.http1,  # telling 1 from 2 would have no timeout: a connection that sends nothing stays
             backlog=BACKLOG,
+            backpressure=connections_allowed(),
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT),
             log_level=LogLevels.warning,
             workers_kill_timeout=kill_timeout,

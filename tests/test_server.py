@@ -8,12 +8,13 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import httpx
 import pytest
 
-from bg_ingest.server import PortTaken, listen
+from bg_ingest.server import READ_TIMEOUT, PortTaken, listen
 
 ROOT = Path(__file__).parents[1]
 
@@ -244,6 +245,41 @@ def test_the_worker_follows_a_killed_server(serve: Serve) -> None:
     server.process.kill()
     until(lambda: not Path(f"/proc/{worker}").exists(), 5)
     assert "drained" in server.said
+
+
+def test_whoever_opens_connections_and_sends_nothing_stops_nobody(serve: Serve) -> None:
+    server = serve().says("ready")
+    halves = (b"", b"GET / HTTP/1.1\r\nHost: here\r\nX-", b"PRI * HTTP/2.0\r\n")
+    idle = [socket.create_connection(("127.0.0.1", server.port), 2) for _ in range(1_200)]
+    for number, connection in enumerate(idle):
+        connection.sendall(halves[number % 3])
+    assert server.get()
+    ended = time.monotonic() + 8
+    for connection in idle:
+        connection.settimeout(max(0.01, ended - time.monotonic()))
+        with suppress(ConnectionResetError):
+            while connection.recv(1_000):  # what it says of half a request, if anything
+                pass
+        connection.close()
+    assert time.monotonic() < ended, "they are closed"
+
+
+def test_as_many_connections_are_taken_as_there_are_files_for() -> None:
+    ask = """
+import resource
+from bg_ingest.server import connections_allowed
+resource.setrlimit(resource.RLIMIT_NOFILE, (1_000, 2_000))
+print(connections_allowed(), resource.getrlimit(resource.RLIMIT_NOFILE))
+"""
+    told = subprocess.run([sys.executable, "-c", ask], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout == "1744 (2000, 2000)\n"
+
+
+def test_a_reader_who_takes_nothing_is_given_up_by_the_system() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == READ_TIMEOUT
 
 
 def test_two_servers_never_share_a_port() -> None:

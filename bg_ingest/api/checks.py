@@ -13,6 +13,7 @@ from litestar import Request
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
+from bg_ingest.api.bodies import body_of
 from bg_ingest.api.errors import refusal
 from bg_ingest.domain.ids import is_user_id
 
@@ -73,7 +74,7 @@ def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, leni
 
 async def _check_body(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[Any]) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await request.body()
+    body = await body_of(request, too_large=f"A body has {LARGEST_BODY} bytes at most here: send only known fields.")
     if body and media_type not in _JSON_TYPES:
         raise refusal(415, "unsupported-media-type", "The body must be JSON: send Content-Type: application/json.")
     try:

@@ -31,7 +31,7 @@ READING, WRITING = needs(Scope.CONNECTIONS_READ), needs(Scope.CONNECTIONS_WRITE)
     summary="Begin to connect",
     responses={
         201: answers(Invitation, INVITATION, description="Send the person to authorize_url."),
-        **problems(400, 401, 404, 409, 413, 415, 503),
+        **problems(400, 401, 404, 408, 409, 413, 415, 503),
     },
 )
 async def begin(
@@ -80,7 +80,7 @@ async def get_connection(user_id: User, provider: ProviderName, steering: Use[St
     summary="Change how a connection is polled",
     responses={
         200: answers(ConnectionStatus, CONNECTION, description="How it stands now."),
-        **problems(400, 401, 404, 409, 413, 415, 503),
+        **problems(400, 401, 404, 408, 409, 413, 415, 503),
     },
 )
 async def steer(

@@ -14,7 +14,11 @@ _HEADERS = (
     (b"referrer-policy", b"no-referrer"),
     (b"x-frame-options", b"DENY"),
     (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
 )
+
+_ONLY_HTTPS = (b"strict-transport-security", b"max-age=31536000")
+"""For a year. Browsers believe it only where it came by https: who lies about that does so to themselves."""
 
 _OF_PAGES = (*_HEADERS, (b"content-security-policy", POLICY.encode()))
 _OF_OTHERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
@@ -42,8 +46,10 @@ async def seal_headers(message: Message, scope: Scope) -> None:
     headers = [(name.lower(), value) for name, value in message.get("headers", ())]
     there = dict(headers)
     own = _OF_PAGES if there.get(b"content-type", b"").startswith(b"text/html") else _OF_OTHERS
+    by_https = scope["scheme"] == "https" or sent(scope, b"x-forwarded-proto") == "https"
     message["headers"] = [
         *(each for each in headers if each[0] != b"x-request-id"),
         *(each for each in own if each[0] not in there),
+        *((_ONLY_HTTPS,) if by_https else ()),
         (b"x-request-id", request_id(scope).encode()),
     ]

@@ -6,15 +6,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, Any, TypeAlias
 
-import anyio
 from litestar import Request, Response, Router, post
 from litestar.di import Provide
-from litestar.exceptions import ClientException, InternalServerException
 from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Reference, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import HeaderParameter
 
 from bg_ingest.api.auth import PUBLIC
+from bg_ingest.api.bodies import body_of
 from bg_ingest.api.checks import check
 from bg_ingest.api.deps import Use, User
 from bg_ingest.api.documented import answers, problems
@@ -27,11 +26,10 @@ from bg_ingest.services.receive import Receiving
 LARGEST_WEBHOOK = 1_048_576
 """Bytes: about ten days of a 5-minute sensor."""
 
+TOO_LARGE = "A webhook has 1 MiB at most: send its records in several."
+
 MOST_AT_ONCE = 64
 """Webhooks under way: a flood of them takes 64 MiB at most, and leaves the other routes their share."""
-
-BODY_WITHIN = 10.0
-"""Seconds for a body to arrive: senders that stop halfway would take all places."""
 
 Asked: TypeAlias = Request[Any, Any, Any]
 WebhookId: TypeAlias = Annotated[
@@ -132,23 +130,12 @@ async def _admit(request: Asked, signatures: Signatures, claim: Claim, receiving
     if abs(receiving.now() - sent_at) > TOLERANCE:
         detail = "It was signed more than 5 minutes from now: sign it again, and compare the clocks."
         raise refusal(401, "stale-signature", detail)
-    if not signatures.vouch(claim, await _body(request)):
+    if not signatures.vouch(claim, await body_of(request, too_large=TOO_LARGE)):
         raise _unsigned()
 
 
-async def _body(request: Asked) -> bytes:
-    try:
-        with anyio.move_on_after(BODY_WITHIN):
-            return await request.body()
-    except ClientException as error:
-        raise (_too_large() if error.status_code == 413 else error) from None
-    except InternalServerException:  # Litestar's word for a sender that has gone
-        raise refusal(400, "incomplete-body", "The body broke off: send it again.") from None
-    raise refusal(408, "too-slow", f"The body was not here within {BODY_WITHIN:g} seconds: send it again.")
-
-
 def _too_large() -> Refused:
-    return refusal(413, "too-large", "A webhook has 1 MiB at most: send its records in several.")
+    return refusal(413, "too-large", TOO_LARGE)
 
 
 def _unsigned() -> Refused:

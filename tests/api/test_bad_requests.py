@@ -1,5 +1,8 @@
 """What cannot be meant is refused with words that help, and nothing of it reaches the store."""
 
+from collections.abc import AsyncIterator
+
+import anyio
 import httpx
 import msgspec
 import pytest
@@ -167,3 +170,24 @@ async def test_empty_parameters_mean_absent(desk: Desk) -> None:
     empty = await desk.http.get("/api/bg/ada?from=&to=&view=")
     assert bare.status_code == empty.status_code == 200
     assert msgspec.json.decode(empty.content) == msgspec.json.decode(bare.content) != []
+
+
+class Trickle(httpx.AsyncByteStream):
+    """A body that comes a byte a second, without end."""
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while True:
+            await anyio.sleep(1)
+            yield b" "
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("PATCH", "/api/users/ada/connections/acme/worker"), ("POST", "/api/users/ada/connections/acme")],
+)
+async def test_a_body_that_does_not_come_is_given_up(desk: Desk, method: str, path: str) -> None:
+    began = anyio.current_time()
+    sent = httpx.Request(method, f"http://ingest.test{path}", stream=Trickle(), headers={"host": "ingest.test"})
+    answer = await desk.http.send(sent)
+    assert (answer.status_code, answer.json()["type"]) == (408, "too-slow")
+    assert anyio.current_time() - began <= 11

@@ -6,6 +6,8 @@ import pytest
 
 from tests.api.desk import Desk
 
+HSTS = "strict-transport-security"
+
 ANY = ["/api/bg/ada", "/api/bg/ada%0A", "/nowhere", "/health/live", "/schema", "/schema/page", "/api/oauth/x/callback"]
 
 
@@ -17,6 +19,32 @@ async def test_every_answer_forbids_browsers_to_do_more_than_show_it(desk: Desk,
     assert headers["x-frame-options"] == "DENY"
     assert headers["content-security-policy"].startswith("default-src 'none'")
     assert "frame-ancestors 'none'" in headers["content-security-policy"]
+
+
+@pytest.mark.parametrize("path", ANY)
+async def test_nobody_keeps_an_answer_that_does_not_say_so(desk: Desk, path: str) -> None:
+    assert (await desk.http.get(path)).headers["cache-control"] in {"no-store", "private, no-cache"}
+
+
+async def test_browsers_come_back_by_https_only(desk: Desk) -> None:
+    async def told(**headers: str) -> str | None:
+        found: str | None = (await desk.http.get("/health/live", headers=headers)).headers.get(HSTS)
+        return found
+
+    assert await told() is None
+    assert await told(**{"X-Forwarded-Proto": "http"}) is None
+    assert await told(**{"X-Forwarded-Proto": "https"}) == "max-age=31536000"
+    by_https = await desk.http.get("https://ingest.test/health/live")
+    assert by_https.headers[HSTS] == "max-age=31536000"
+
+
+@pytest.mark.parametrize("path", ANY)
+@pytest.mark.parametrize("method", ["GET", "POST", "OPTIONS"])
+async def test_other_sites_are_told_nothing(desk: Desk, path: str, method: str) -> None:
+    """No CORS: without these headers a browser shows the page of another site nothing, and asks no further."""
+    sent = {"Origin": "https://evil.example", "Access-Control-Request-Method": "DELETE"}
+    answer = await desk.http.request(method, path, headers=sent)
+    assert not [name for name in answer.headers if name.startswith("access-control-")]
 
 
 @pytest.mark.parametrize("path", ANY)

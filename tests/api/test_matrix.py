@@ -55,6 +55,7 @@ MATRIX = {
     ("GET", "/api/workers"): Row(Scope.ADMIN, "/api/workers", 200),
     ("GET", "/health/live"): Row(None, "/health/live", 200),
     ("GET", "/health/ready"): Row(None, "/health/ready", 200),
+    ("GET", "/metrics"): Row(None, "/metrics", 200),
     ("GET", "/schema"): Row(None, "/schema", 200),
     ("GET", "/schema/openapi.json"): Row(None, "/schema/openapi.json", 200),
     ("GET", "/schema/openapi.yaml"): Row(None, "/schema/openapi.yaml", 200),
