@@ -29,8 +29,10 @@ from bg_ingest.providers import REGISTRY
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
+from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
+from bg_ingest.services.gaps import Surveying
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.keyring import Keyring
 from bg_ingest.services.looks import Looks
@@ -56,6 +58,7 @@ class Services:
     admission: Admission
     keyring: Keyring
     reader: Reader
+    completeness: Completeness
     connecting: Connecting
     steering: Steering
     receiving: Receiving
@@ -108,10 +111,12 @@ class Services:
         self.keyring = Keyring(store.keys, clock)
         self.grants = Grants(store.connections, providers, sealer, clock, table)
         looks = Looks(store.connections, providers, self.grants, ingest, transition, clock, defaults)
-        self.polling = Polling(store, providers, looks, transition, clock, defaults)
-        self.turns = MeasuredTurns(self.polling, measured)
         self.relay = Relay(outbox, MeasuredPublisher(publisher, measured, clock))
+        surveying = Surveying(store.readings, store.gaps, clock, hints)
+        self.polling = Polling(store, providers, looks, surveying, transition, clock, defaults)
+        self.turns = MeasuredTurns(self.polling, measured)
         self.reader = Reader(store.readings, clock)
+        self.completeness = Completeness(store.readings, store.connections, store.gaps, clock)
         self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
         self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)

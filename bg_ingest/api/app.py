@@ -8,7 +8,7 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import callback, connections, health, metrics, readings, schema, users, webhooks, workers
+from bg_ingest.api import callback, connections, health, metrics, missing, readings, schema, users, webhooks, workers
 from bg_ingest.api.auth import PUBLIC, USUAL_LIMITS, Access, Door, Limits, answers
 from bg_ingest.api.checks import LARGEST_BODY, check
 from bg_ingest.api.deps import Services, provided
@@ -39,6 +39,7 @@ def create_api(
     return Litestar(
         route_handlers=[
             readings.router,
+            missing.router,
             webhooks.router(signing_secrets),
             connections.router,
             users.router,

@@ -9,6 +9,7 @@ from litestar.params import PathParameter, SkipValidation
 from bg_ingest.domain.ids import UserId
 from bg_ingest.ports import Vitals
 from bg_ingest.services.admission import Admission
+from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
 from bg_ingest.services.read import Reader
@@ -33,6 +34,9 @@ class Services(Protocol):
     def reader(self) -> Reader: ...
 
     @property
+    def completeness(self) -> Completeness: ...
+
+    @property
     def connecting(self) -> Connecting: ...
 
     @property
@@ -49,6 +53,7 @@ def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
     """Return Litestar's dependencies: each request gets the same objects."""
     return {
         "reader": Provide(lambda: services.reader, sync_to_thread=False),
+        "completeness": Provide(lambda: services.completeness, sync_to_thread=False),
         "connecting": Provide(lambda: services.connecting, sync_to_thread=False),
         "steering": Provide(lambda: services.steering, sync_to_thread=False),
         "receiving": Provide(lambda: services.receiving, sync_to_thread=False),

@@ -134,7 +134,7 @@ async def readings(
     every_device = _every_device(devices)
     start, end = instant("from", from_), instant("to", to)
     point, now = as_of(as_of_time, as_of_change, reader.now())
-    window = _window(start, end, now)
+    window = asked_window(start, end, now)
     head = await reader.head(user_id)
     check_reached(point, head)
     answer = pieces(shown.batches(reader, user_id, window, Selection(point, every_device)), shown.present, form)
@@ -176,7 +176,8 @@ def _format(request: Asked, view: View) -> Format:
     return form
 
 
-def _window(start: datetime | None, end: datetime | None, now: datetime) -> Window:
+def asked_window(start: datetime | None, end: datetime | None, now: datetime) -> Window:
+    """Return what is asked for, ends that were left open filled in; 400 when it would be empty."""
     try:
         return window_of(start, end, now)
     except ValueError:

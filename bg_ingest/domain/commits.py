@@ -1,12 +1,13 @@
 """What is written together or not at all: a user's head and everything that moves with it."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
 
 import msgspec
 
 from bg_ingest.domain.connections import Connection, State
 from bg_ingest.domain.events import Change, ConnectionChanged, Happening, ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.gaps import Ledger
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Origin, Recorded, newest_of
@@ -37,6 +38,8 @@ class Head(msgspec.Struct, frozen=True):
     """By provider."""
     erased: bool = False
     """A tombstone: the number is kept, nothing may be written until the user connects again."""
+    judged: Mapping[str, datetime] = {}
+    """By provider: the reading up to which gaps have been judged. Readings from before it move it back."""
 
     def next_instant(self, now: datetime) -> datetime:
         """Return when the next change is recorded: now, in whole milliseconds, and after the one before."""
@@ -113,6 +116,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     shelves: tuple[Shelf, ...] = ()
     set_aside: tuple[SetAside, ...] = ()
     """Those of the shelves' records that are new there: for who counts them, by provider and reason."""
+    ledgers: tuple[Ledger, ...] = ()
+    """Of gaps, each on condition of its version."""
     changes: tuple[Change, ...] = ()
     step: Step | None = None
     grant: Grant | None = None
@@ -146,7 +151,16 @@ def readings_commit(
     )
 
 
-def told(before: Head | None, happenings: list[Happening], at: datetime, *, user: UserId | None = None) -> Commit:
+def judged_until(head: Head, provider: str, recorded: Iterable[Recorded]) -> Head:
+    """Return the head with gaps to be judged again from the earliest of new readings, where that is earlier."""
+    judged = head.judged.get(provider)
+    earliest = min((each.reading.measured_at for each in recorded), default=judged)
+    if judged is None or earliest is None or earliest >= judged:
+        return head
+    return msgspec.structs.replace(head, judged={**head.judged, provider: earliest})
+
+
+def told(before: Head | None, happenings: Sequence[Happening], at: datetime, *, user: UserId | None = None) -> Commit:
     """Return a commit that numbers what happened; ``user`` is needed where there is no head yet."""
     if before is None:
         if user is None:

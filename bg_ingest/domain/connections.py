@@ -62,6 +62,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """What is still to be read of the past, newest part first; None when all has been read."""
     swept_at: datetime | None = None
     """When the past was last read again, for what came late; None until the first time."""
+    repair_at: datetime | None = None
+    """When to ask again for what is missing; None while nothing is that could still come."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
     """How often this sensor has a reading, learned from its readings."""

@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from bg_ingest.domain.connections import State
+from bg_ingest.domain.gaps import Cause, Gap
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import MG_DL_PER_MMOL_L, Flag, Origin, Recorded
 
@@ -41,12 +42,28 @@ class UserErased(msgspec.Struct, frozen=True, tag="user.erased"):
     """All we held of the user is gone. Numbers before this one that were not told yet never will be."""
 
 
-Happening: TypeAlias = ReadingsRecorded | ReadingsRevised | ConnectionChanged | UserErased
+class GapOpened(msgspec.Struct, frozen=True, tag="gap.opened"):
+    """Readings are missing, or of an open gap more is known now: its end, or that part of it came."""
+
+    provider: str
+    gap: Gap
+
+
+class GapHealed(msgspec.Struct, frozen=True, tag="gap.healed"):
+    """What was missing has come; what still is of the same stretch is told as opened right after."""
+
+    provider: str
+    gap: Gap
+
+
+Happening: TypeAlias = ReadingsRecorded | ReadingsRevised | ConnectionChanged | GapOpened | GapHealed | UserErased
 
 TYPES: dict[type, str] = {
     ReadingsRecorded: "bg.readings.recorded.v1",
     ReadingsRevised: "bg.readings.revised.v1",
     ConnectionChanged: "bg.connection.changed.v1",
+    GapOpened: "bg.gap.opened.v1",
+    GapHealed: "bg.gap.healed.v1",
     UserErased: "bg.user.erased.v1",
 }
 """The CloudEvents type, which is also the routing key."""
@@ -111,6 +128,36 @@ def full(recorded: Recorded, *, previous: bool = False) -> FullReading:
     )
 
 
+class PublicGap(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
+    """A gap as the API and events show it: half-open, times in whole seconds."""
+
+    provider: str
+    from_: datetime
+    """When the first missing reading would have been measured."""
+    to: datetime | None
+    """When the next reading was; null while nothing has come since."""
+    cause: Cause
+    cadence_seconds: int
+    missing: int | None
+    """Readings; null while the end is not known."""
+    opened_at: datetime
+    healed_at: datetime | None
+
+
+def public(provider: str, gap: Gap) -> PublicGap:
+    """Return the public form of a gap."""
+    return PublicGap(
+        provider=provider,
+        from_=gap.start,
+        to=gap.before,
+        cause=gap.cause,
+        cadence_seconds=gap.cadence_seconds,
+        missing=gap.missing,
+        opened_at=gap.opened_at.replace(microsecond=0),
+        healed_at=gap.healed_at.replace(microsecond=0) if gap.healed_at else None,
+    )
+
+
 def cloud_event(change: Change, source: str) -> bytes:
     """Return the change as a CloudEvents 1.0 structured JSON body.
 
@@ -125,6 +172,8 @@ def cloud_event(change: Change, source: str) -> bytes:
             revised = isinstance(what, ReadingsRevised)
             readings = [full(each, previous=revised) for each in what.readings]
             data |= {"provider": what.provider, "origin": what.origin, "readings": readings}
+        case GapOpened() | GapHealed():
+            data |= msgspec.to_builtins(public(what.provider, what.gap), builtin_types=(datetime,))
         case UserErased():
             pass
     return msgspec.json.encode(

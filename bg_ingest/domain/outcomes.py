@@ -39,6 +39,8 @@ class Outcome(msgspec.Struct, frozen=True):
     revised: int = 0
     duplicates: int = 0
     quarantined: int = 0
+    late: int = 0
+    """Of the recorded, those measured before the reading up to which gaps had been judged."""
 
     def plus(self, other: "Outcome") -> "Outcome":
         """Return both counted together, under the later one's ending unless only the earlier brought readings."""
@@ -49,4 +51,5 @@ class Outcome(msgspec.Struct, frozen=True):
             self.revised + other.revised,
             self.duplicates + other.duplicates,
             self.quarantined + other.quarantined,
+            self.late + other.late,
         )

@@ -1,12 +1,30 @@
 """What a connection's turn comes to, what it leaves to the next one, and why that is due when it is."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from enum import StrEnum
+from enum import Enum, StrEnum, auto
 
 import msgspec
 
 from bg_ingest.domain.outcomes import Outcome
 from bg_ingest.domain.readings import Origin
+
+
+class Kind(Enum):
+    """What a turn can look at, in this order."""
+
+    NEW = auto()
+    AGAIN = auto()
+    MISSING = auto()
+    PAST = auto()
+
+
+ORIGINS: Mapping[Kind | None, Origin] = {
+    Kind.NEW: Origin.LIVE,
+    Kind.AGAIN: Origin.SWEEP,
+    Kind.MISSING: Origin.SWEEP,
+    Kind.PAST: Origin.BACKFILL,
+}
 
 
 class Why(StrEnum):
@@ -26,6 +44,17 @@ class Why(StrEnum):
     """Somebody asked for a look."""
 
 
+class Surveyed(msgspec.Struct, frozen=True):
+    """What this process has surveyed for gaps: surveying again only costs a little."""
+
+    until: datetime | None = None
+    """What was measured by then needs no survey because something lacks there: it has had one."""
+    silence_after: datetime | None = None
+    """The silence after this reading has had one."""
+    due: bool = False
+    """Whether one is to be taken in the next turn that has nothing to ask."""
+
+
 class Plan(msgspec.Struct, frozen=True):
     """What one turn leaves to the next, in memory: losing it costs a look too many, nothing else."""
 
@@ -37,6 +66,7 @@ class Plan(msgspec.Struct, frozen=True):
     shown_at: datetime | None = None
     """When the provider showed the newest reading (without any: could have, from the connect on); how long ago that
     is, is how stale the connection is."""
+    surveyed: Surveyed = Surveyed()
 
 
 class Turn(msgspec.Struct, frozen=True):

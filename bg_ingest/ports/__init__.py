@@ -2,6 +2,7 @@
 
 from bg_ingest.ports.credentials import Keys, Tokens
 from bg_ingest.ports.erasure import Erasures
+from bg_ingest.ports.gaps import Gaps
 from bg_ingest.ports.ownership import Ownership, Ring, Rings, Wish
 from bg_ingest.ports.process import Broker, Clock, Hints, Publisher, Sealer, Vitals
 from bg_ingest.ports.provider import Available, Capabilities, Page, Priority, Provider
@@ -14,6 +15,7 @@ __all__ = [
     "Clock",
     "Connections",
     "Erasures",
+    "Gaps",
     "Hints",
     "Keys",
     "Outbox",

@@ -32,6 +32,8 @@ class Capabilities(msgspec.Struct, frozen=True):
     longest_window: timedelta
     app: str
     """Our client id."""
+    warm_ups: Mapping[str, timedelta] = {}
+    """How long a new sensor has no readings, by generation."""
     pushes: bool = False
     """Whether readings may also be pushed to us; ``pushed`` is only called then."""
 

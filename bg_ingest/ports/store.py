@@ -18,6 +18,7 @@ from bg_ingest.domain.segments import Known
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports.credentials import Keys
 from bg_ingest.ports.erasure import Erasures
+from bg_ingest.ports.gaps import Gaps
 from bg_ingest.ports.ownership import Ownership, Rings
 
 
@@ -132,6 +133,7 @@ class Store(Protocol):
     """All that is stored, by subject; opened and closed by wiring."""
 
     readings: Readings
+    gaps: Gaps
     connections: Connections
     states: States
     webhooks: Webhooks

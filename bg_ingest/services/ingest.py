@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import structlog
 
-from bg_ingest.domain.commits import Head, Standing, Step, readings_commit, with_standing
+from bg_ingest.domain.commits import Head, Standing, Step, judged_until, readings_commit, with_standing
 from bg_ingest.domain.connections import Connection, Defaults
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.outcomes import Ending, Outcome
@@ -85,19 +85,23 @@ class Ingest:
             at = head.next_instant(self._clock.now())
             decision = decide(known, batch, at=at, last_change=head.last_change)
             quarantined = await self._shelving.keep(step.before or step.after, decision.refused)
-            counts = (len(decision.recorded), len(decision.revised), decision.duplicates, quarantined)
+            provider = step.after.id.provider
+            judged = head.judged.get(provider)
+            late = sum(judged is not None and each.reading.measured_at < judged for each in decision.recorded)
+            counts = (len(decision.recorded), len(decision.revised), decision.duplicates, quarantined, late)
             if not decision.segments:
                 return Outcome(Ending.NOTHING_NEW, *counts)
             commit = readings_commit(
                 head,
                 known,
                 decision,
-                provider=step.after.id.provider,
+                provider=provider,
                 origin=_seen_from(step.before, decision, origin),
                 at=at,
             )
             # a push does not speak for the connection: it may have read it before a pause
             after = commit.head if step.before == step.after else self._standing(commit.head, step.after)
+            after = judged_until(after, provider, decision.recorded)
             commit = msgspec.structs.replace(commit, step=step, head=after)
             try:
                 await try_commit(self._readings, commit)

@@ -1,15 +1,14 @@
 """What a turn asks of a provider: what is new, a window of the past, or again what was read before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from typing import TypeAlias
 
 import msgspec
 
 from bg_ingest.domain.connections import Connection, Defaults, State
 from bg_ingest.domain.grants import Credentials, Grant
 from bg_ingest.domain.outcomes import Ending, Outcome
-from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.readings import Origin, Reading
 from bg_ingest.domain.schedule import learned_cadence
 from bg_ingest.domain.windows import Window, live_window
 from bg_ingest.errors import ProviderMisbehaved
@@ -23,8 +22,15 @@ NOTED_EVERY = timedelta(hours=1)
 
 PRIORITIES = {Origin.LIVE: Priority.LIVE, Origin.BACKFILL: Priority.BACKFILL, Origin.SWEEP: Priority.REPAIR}
 
-Looked: TypeAlias = tuple[Outcome, Connection]
-"""How a look ended, and the connection after it."""
+
+class Looked(msgspec.Struct, frozen=True):
+    """What a look has come to."""
+
+    outcome: Outcome
+    connection: Connection
+    """As it is after it."""
+    readings: Sequence[Reading]
+    """What the provider has there, ascending."""
 
 
 class Looks:
@@ -70,10 +76,19 @@ class Looks:
         return await self._ask(connection, after, grant, window, Origin.BACKFILL)
 
     async def again(self, connection: Connection, grant: Grant, epoch: int, known: Window) -> Looked:
-        """Ask once more for what was read before."""
-        window = known.newest(self._longest(connection))
+        """Ask once more for what was read before: a sweep."""
         after = msgspec.structs.replace(connection, epoch=epoch, swept_at=self._clock.now())
-        return await self._ask(connection, after, grant, window, Origin.SWEEP)
+        return await self._ask(connection, after, grant, known.newest(self._longest(connection)), Origin.SWEEP)
+
+    async def at_missing(
+        self, connection: Connection, grant: Grant, epoch: int, missing: Window | None, next_at: datetime | None
+    ) -> Looked:
+        """Ask once more for what is missing, if anything still is, and note when to do so again."""
+        after = msgspec.structs.replace(connection, epoch=epoch, repair_at=next_at)
+        if missing is None:
+            await self._connections.note(connection, after)
+            return Looked(Outcome(Ending.NOTHING_NEW), after, ())
+        return await self._ask(connection, after, grant, missing.newest(self._longest(connection)), Origin.SWEEP)
 
     async def note(self, stored: Connection, target: Connection, ending: Ending) -> Connection:
         """Write what the look's commits did not: one that brought nothing new mostly writes nothing."""
@@ -105,7 +120,8 @@ class Looks:
         outcome, stored = await self._ingest.keep(
             connection, page, origin=origin, after=_ended(after, Ending.READ, self._clock.now())
         )
-        return outcome, await self.note(stored, risen(after, page.readings), outcome.ending)
+        noted = await self.note(stored, risen(after, page.readings), outcome.ending)
+        return Looked(outcome, noted, page.readings)
 
     def _longest(self, connection: Connection) -> timedelta:
         return self._providers[connection.id.provider].capabilities.longest_window

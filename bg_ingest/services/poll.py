@@ -8,11 +8,14 @@ import msgspec
 import structlog
 
 from bg_ingest.domain.connections import POLLED, Connection, Defaults, State
+from bg_ingest.domain.freshness import GAP_AFTER, SLACK
+from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.judging import sparse
 from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import Rhythm, after_failure, next_poll
-from bg_ingest.domain.turns import Plan, Turn, Why
+from bg_ingest.domain.turns import ORIGINS, Kind, Plan, Surveyed, Turn, Why
 from bg_ingest.errors import (
     Fenced,
     GrantBusy,
@@ -29,7 +32,8 @@ from bg_ingest.errors import (
     Unsealable,
 )
 from bg_ingest.ports import Clock, Provider, Store
-from bg_ingest.services.looks import Looks
+from bg_ingest.services.gaps import Surveying
+from bg_ingest.services.looks import Looked, Looks
 from bg_ingest.services.transition import Transition
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -62,6 +66,7 @@ class Polling:
         store: Store,
         providers: Mapping[str, Provider],
         looks: Looks,
+        surveying: Surveying,
         transition: Transition,
         clock: Clock,
         defaults: Defaults,
@@ -69,6 +74,7 @@ class Polling:
         self._connections = store.connections
         self._providers = providers
         self._looks = looks
+        self._surveying = surveying
         self._transition = transition
         self._clock = clock
         self._defaults = defaults
@@ -80,7 +86,7 @@ class Polling:
         """
         if asked:
             plan = msgspec.structs.replace(plan, look_at=self._clock.now())  # due from now on, until one has succeeded
-        connection, origin = None, None
+        connection, kind = None, None
         try:
             connection, grant = await self._connections.with_grant(connection_id)
             if connection is None or grant is None or connection.state not in POLLED:
@@ -88,37 +94,85 @@ class Polling:
             if connection.epoch > epoch:  # its shard was taken from us, and its new owner has been here
                 raise Fenced
             look_at = plan.look_at or self.rhythm(connection).first_slot(connection.anchor)
-            first = connection.newest_reading_at is None and connection.backfill is not None
-            if self._clock.now() >= look_at and not first:
-                origin = Origin.LIVE
-                outcome, connection = await self._looks.at_new(connection, grant, epoch)
-                look_at = self._next_look(connection)
-            elif not first and (again := self._defaults.sweep(connection, self._clock.now())):
-                origin = Origin.SWEEP
-                outcome, connection = await self._looks.again(connection, grant, epoch, again)
-            elif connection.backfill is not None:
-                origin = Origin.BACKFILL
-                outcome, connection = await self._looks.at_past(connection, grant, epoch, connection.backfill)
-                if first:  # its newest window was the first look
-                    look_at = self._next_look(connection)
-            else:
-                outcome = Outcome(Ending.NOT_DUE)
+            kind = self._kind(connection, look_at)
+            if kind is None:
+                surveyed = await self._survey(connection, plan.surveyed)
+                return self._turn(connection, Outcome(Ending.NOT_DUE), look_at, surveyed)
+            looked = await self._look(kind, connection, grant, epoch)
         except IngestError as error:
             turn = await self._failed(error, connection_id, connection, plan)
-            return msgspec.structs.replace(turn, origin=origin)
-        if plan.failures and outcome.ending is not Ending.NOT_DUE:
+            return msgspec.structs.replace(turn, origin=ORIGINS.get(kind))
+        if plan.failures:
             log.info("turns succeed again", action="turn_recovered", connection=str(connection_id))
-        due = self._clock.now() if self._more(connection) else look_at
-        return Turn(outcome, due, self._plan(connection, look_at), origin)
+        if kind is Kind.NEW or connection.newest_reading_at is None:  # the newest of the past is the first look
+            look_at = self._next_look(looked.connection)
+        surveyed = self._wanting(looked, plan.surveyed, kind)
+        return self._turn(looked.connection, looked.outcome, look_at, surveyed, ORIGINS[kind])
 
-    def _more(self, connection: Connection) -> bool:
-        """Whether there is something to read besides what is new."""
-        return bool(connection.backfill or self._defaults.sweep(connection, self._clock.now()))
+    def _kind(self, connection: Connection, look_at: datetime) -> Kind | None:
+        now = self._clock.now()
+        if connection.newest_reading_at is None and connection.backfill is not None:
+            return Kind.PAST
+        if now >= look_at:
+            return Kind.NEW
+        if self._defaults.sweep(connection, now):
+            return Kind.AGAIN
+        if connection.repair_at is not None and connection.repair_at <= now:
+            return Kind.MISSING
+        return Kind.PAST if connection.backfill else None
 
-    def _plan(self, connection: Connection, look_at: datetime) -> Plan:
+    async def _look(self, kind: Kind, connection: Connection, grant: Grant, epoch: int) -> Looked:
+        if kind is Kind.AGAIN and (known := self._defaults.sweep(connection, self._clock.now())):
+            return await self._looks.again(connection, grant, epoch, known)
+        if kind is Kind.MISSING:
+            missing, next_at = await self._surveying.to_ask(connection)
+            return await self._looks.at_missing(connection, grant, epoch, missing, next_at)
+        if kind is Kind.PAST and connection.backfill:
+            return await self._looks.at_past(connection, grant, epoch, connection.backfill)
+        return await self._looks.at_new(connection, grant, epoch)
+
+    def _turn(
+        self,
+        connection: Connection,
+        outcome: Outcome,
+        look_at: datetime,
+        surveyed: Surveyed,
+        origin: Origin | None = None,
+    ) -> Turn:
+        now = self._clock.now()
+        more = surveyed.due or self._kind(connection, max(look_at, now + timedelta(seconds=1))) is not None
         expected = look_at <= self.rhythm(connection).first_slot(connection.anchor)
-        why = Why.PAST if self._more(connection) else Why.SLOT if expected else Why.SILENCE
-        return Plan(look_at, 0, why, self._shown_at(connection))
+        why = Why.PAST if more else Why.SLOT if expected else Why.SILENCE
+        plan = Plan(look_at, 0, why, self._shown_at(connection), surveyed)
+        return Turn(outcome, now if more else look_at, plan, origin)
+
+    def _wanting(self, looked: Looked, surveyed: Surveyed, kind: Kind) -> Surveyed:
+        """Want a survey where a look gives reason for one: what is missing or has come late shows in what it read."""
+        overdue = self._overdue(looked.connection)
+        cadence = int(self.rhythm(looked.connection).cadence.total_seconds())
+        lacks = sparse(looked.readings, cadence, since=surveyed.until, until=overdue)
+        past = kind is Kind.AGAIN or (kind is Kind.PAST and looked.connection.backfill is None)
+        due = surveyed.due or lacks or past or looked.outcome.late or self._silent(looked.connection, surveyed)
+        return msgspec.structs.replace(surveyed, due=bool(due))
+
+    async def _survey(self, connection: Connection, surveyed: Surveyed) -> Surveyed:
+        if not surveyed.due:
+            return surveyed
+        overdue, provider = self._overdue(connection), self._providers[connection.id.provider]
+        silence = connection.newest_reading_at if self._silent(connection, surveyed) else surveyed.silence_after
+        more = await self._surveying.survey(connection, self.rhythm(connection), provider.capabilities)
+        return Surveyed(overdue, silence, due=more)
+
+    def _overdue(self, connection: Connection) -> datetime:
+        """Return the instant from before which what has not come is missing."""
+        return self._clock.now() - self.rhythm(connection).delay - SLACK - GAP_AFTER
+
+    def _silent(self, connection: Connection, surveyed: Surveyed) -> bool:
+        """Whether nothing has come for so long that a gap is open, and that was not surveyed yet."""
+        newest = connection.newest_reading_at
+        if newest is None or newest == surveyed.silence_after:
+            return False
+        return newest + self.rhythm(connection).step < self._overdue(connection)
 
     def _shown_at(self, connection: Connection) -> datetime:
         return connection.anchor + self.rhythm(connection).delay
@@ -144,7 +198,7 @@ class Polling:
         now = self._clock.now()
         ending = next((ending for kind, ending in ENDINGS.items() if isinstance(error, kind)), Ending.STORE_UNAVAILABLE)
         shown_at = self._shown_at(connection) if connection else plan.shown_at
-        failed = Plan(plan.look_at, plan.failures + 1, Why.RETRY, shown_at)
+        failed = Plan(plan.look_at, plan.failures + 1, Why.RETRY, shown_at, plan.surveyed)
         if ending not in (Ending.GRANT_BUSY, Ending.FENCED) and not plan.failures:
             log.warning("a turn failed", action="turn_failed", connection=str(connection_id), ending=ending)
         if connection is not None:
@@ -155,7 +209,11 @@ class Polling:
                 if isinstance(error, ProviderForbidden) and connection.state is State.ACTIVE:
                     await self._transition.enter(connection, State.PROVIDER_FORBIDDEN, "forbidden_by_provider")
                 elif ending is not Ending.FENCED:
-                    await self._looks.note(connection, connection, ending)
+                    connection = await self._looks.note(connection, connection, ending)
+                    if self._silent(connection, plan.surveyed):  # no other turn may come to it for long
+                        due = msgspec.structs.replace(plan.surveyed, due=True)
+                        surveyed = await self._survey(connection, due)
+                        failed = msgspec.structs.replace(failed, surveyed=surveyed)
         return Turn(Outcome(ending), self._next_try(error, connection, now, failed), failed)
 
     def _next_try(self, error: IngestError, connection: Connection | None, now: datetime, plan: Plan) -> datetime:

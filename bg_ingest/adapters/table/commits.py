@@ -4,10 +4,12 @@ from collections.abc import Iterator
 
 from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.connection_records import grant_item
-from bg_ingest.adapters.table.guarded import Guarded, difference
-from bg_ingest.adapters.table.protocol import Absent, Check, Condition, Delete, Equals, Exists, Put, Update, Write
+from bg_ingest.adapters.table.gap_records import packed_gaps
+from bg_ingest.adapters.table.guarded import Guarded, as_read, difference
+from bg_ingest.adapters.table.protocol import Absent, Check, Condition, Delete, Equals, Exists, Item, Put, Update, Write
 from bg_ingest.adapters.table.records import (
     FREE,
+    JUDGED,
     OURS,
     VERSION,
     change_item,
@@ -18,7 +20,9 @@ from bg_ingest.adapters.table.records import (
 )
 from bg_ingest.adapters.table.steps import step_writes
 from bg_ingest.domain.commits import Commit, Head, Shelf
-from bg_ingest.domain.ids import shard_of
+from bg_ingest.domain.events import UserErased
+from bg_ingest.domain.gaps import Ledger
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.segments import Segment
 from bg_ingest.errors import Fenced, Outdated
 
@@ -40,6 +44,8 @@ def _of_user(commit: Commit) -> Iterator[Write]:
         yield _segment(commit, segment)
     for shelf in commit.shelves:
         yield _shelf(commit, shelf)
+    for ledger in commit.ledgers:
+        yield _ledger(user, ledger)
     for change in commit.changes:
         yield Put(keys.change(user, change.number), change_item(change), (Absent(),))
         yield Put(keys.outbox(shard, user, change.number), item())
@@ -50,9 +56,11 @@ def _head(commit: Commit) -> Iterator[Write]:
     if commit.before is None:
         yield Put(key, after, (Absent(),))
         return
-    changed, removed = difference(head_item(commit.before), after)
+    before = head_item(commit.before)
+    changed, removed = difference(before, after)
     if changed or removed or commit.changes:
-        yield Update(key, changed | {"v": VERSION}, removed, (Exists(), OURS, *head_as_read(commit.before)))
+        conditions = (Exists(), OURS, *head_as_read(commit.before), *_judged(commit, before))
+        yield Update(key, changed | {"v": VERSION}, removed, conditions)
     elif commit.shelves:  # they have versions of their own, so only a tombstone matters
         yield Check(key, (Equals("erased", commit.before.erased),))
 
@@ -66,6 +74,21 @@ def _revival(commit: Commit) -> Iterator[Write]:
     """While something of an erased user may be left, deleting it would take from the new life too."""
     if commit.before is not None and commit.before.erased and not commit.head.erased:
         yield Check(keys.erasure(commit.user), (Absent(),))
+
+
+def _judged(commit: Commit, before: Item) -> Iterator[Condition]:
+    """How far gaps are judged moves without a change number: who did not see that might open what is not missing."""
+    providers = {
+        *commit.head.judged,
+        *(each.what.provider for each in commit.changes if not isinstance(each.what, UserErased)),
+    }
+    return (as_read(before, JUDGED + name) for name in sorted(providers))
+
+
+def _ledger(user: UserId, ledger: Ledger) -> Put:
+    conditions = (Equals("version", ledger.version - 1), OURS) if ledger.version > 1 else (Absent(),)
+    key = keys.ledger(ConnectionId(user, ledger.provider), ledger.month)
+    return Put(key, item(version=ledger.version, gaps=packed_gaps(ledger.gaps)), conditions)
 
 
 def _segment(commit: Commit, segment: Segment) -> Put:

@@ -40,6 +40,16 @@ def parse_quarantine(key: Key) -> datetime | None:
     return None if name == _TIMELESS else datetime.strptime(name, "%Y%m%dT%HZ").replace(tzinfo=UTC)
 
 
+def ledger(identity: ConnectionId, month: datetime) -> Key:
+    return user_pk(identity.user), f"gap#{identity.provider}#{month.year:04}{month.month:02}"
+
+
+def parse_ledger(key: Key) -> datetime:
+    """Return the month."""
+    month = key[1].rpartition("#")[2]
+    return datetime(int(month[:4]), int(month[4:]), 1, tzinfo=UTC)
+
+
 def change(user: UserId, number: int) -> Key:
     return user_pk(user), f"change#{number:012}"
 

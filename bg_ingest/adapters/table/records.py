@@ -6,6 +6,7 @@ from typing import Any, TypeAlias
 
 import msgspec
 
+from bg_ingest.adapters.table.gap_records import gap_of, packed_gap
 from bg_ingest.adapters.table.protocol import Absent, AtMost, Either, Item, Scalar
 from bg_ingest.domain.columns import milliseconds, pack, seconds, unpack
 from bg_ingest.domain.commits import Head, SetAside, Shelf, Standing
@@ -13,6 +14,8 @@ from bg_ingest.domain.connections import State
 from bg_ingest.domain.events import (
     Change,
     ConnectionChanged,
+    GapHealed,
+    GapOpened,
     Happening,
     ReadingsRecorded,
     ReadingsRevised,
@@ -36,6 +39,9 @@ CHANGES_KEPT = timedelta(days=60)
 
 Found: TypeAlias = Mapping[str, Any]
 """An item as read."""
+
+JUDGED = "judged_"
+"""Begins the names of the attributes that say how far gaps are judged, of each provider."""
 
 _STANDING = "standing_"
 _encode = msgspec.msgpack.encode
@@ -69,7 +75,8 @@ def head_item(head: Head) -> Item:
     plain = item(
         last_change=head.last_change, recorded_at=epoch_ms(head.recorded_at), newest=newest, erased=head.erased
     )
-    return plain | {_STANDING + name: _encode(msgspec.structs.astuple(each)) for name, each in head.standings.items()}
+    standings = {_STANDING + name: _encode(msgspec.structs.astuple(each)) for name, each in head.standings.items()}
+    return plain | standings | {JUDGED + name: milliseconds(each) for name, each in head.judged.items()}
 
 
 def head_of(user: UserId, found: Found) -> Head:
@@ -81,6 +88,11 @@ def head_of(user: UserId, found: Found) -> Head:
         unpack(newest)[0] if newest else None,
         {name.removeprefix(_STANDING): _standing(found[name]) for name in found if name.startswith(_STANDING)},
         found["erased"],
+        {
+            name.removeprefix(JUDGED): datetime.fromtimestamp(found[name] / 1000, UTC)
+            for name in found
+            if name.startswith(JUDGED)
+        },
     )
 
 
@@ -144,6 +156,10 @@ def _written(what: Happening) -> tuple[str, list[Any]]:
             return "connection", [what.provider, what.state, what.reason]
         case UserErased():
             return "erased", []
+        case GapOpened():
+            return "gap_opened", [what.provider, packed_gap(what.gap)]
+        case GapHealed():
+            return "gap_healed", [what.provider, packed_gap(what.gap)]
 
 
 def _happening(kind: str, content: list[Any]) -> Happening:
@@ -156,5 +172,9 @@ def _happening(kind: str, content: list[Any]) -> Happening:
             return ConnectionChanged(provider, State(state), reason)
         case "erased", _:
             return UserErased()
+        case "gap_opened", [provider, gap, *_]:
+            return GapOpened(provider, gap_of(gap))
+        case "gap_healed", [provider, gap, *_]:
+            return GapHealed(provider, gap_of(gap))
         case _:
             raise newer()

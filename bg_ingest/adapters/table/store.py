@@ -6,6 +6,7 @@ from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.api_keys import TableKeys
 from bg_ingest.adapters.table.connections import TableConnections
 from bg_ingest.adapters.table.erasures import TableErasures
+from bg_ingest.adapters.table.gaps import TableGaps
 from bg_ingest.adapters.table.outbox import TableOutbox
 from bg_ingest.adapters.table.owners import Addresses, TableOwnership
 from bg_ingest.adapters.table.protocol import Absent, ConditionFailed, Put, Table
@@ -21,6 +22,7 @@ from bg_ingest.ports import (
     Clock,
     Connections,
     Erasures,
+    Gaps,
     Keys,
     Outbox,
     Ownership,
@@ -41,6 +43,7 @@ class TableStore:
         addresses = Addresses()
         rings = TableRings(table, clock, addresses)
         self.readings: Readings = TableReadings(table, rings)
+        self.gaps: Gaps = TableGaps(table)
         self.connections: Connections = TableConnections(table, clock, rings)
         self.states: States = TableStates(table)
         self.webhooks: Webhooks = TableWebhooks(table)

@@ -25,6 +25,12 @@ DATA_DEADLINE = timedelta(minutes=2)
 CLOCK_MARGIN = timedelta(minutes=5)
 """How far our clock may be ahead of Dexcom's, which refuses windows that end in its future."""
 
+WARM_UPS = {
+    **dict.fromkeys(("g5", "g6", "g6+", "g6 pro", "dexcomPro"), timedelta(hours=2)),
+    **dict.fromkeys(("g7", "g715day"), timedelta(minutes=30)),
+}
+"""By transmitterGeneration, from the sensors' manuals."""
+
 YIELD_EVERY = 500
 """Records translated in one go, about 5 ms: then others have their turn."""
 
@@ -44,6 +50,7 @@ class Dexcom:
             cadence=timedelta(minutes=5),
             longest_window=LONGEST_WINDOW,
             app=options.client_id,
+            warm_ups=WARM_UPS,
             pushes=True,
         )
         self._options = options
