@@ -15,7 +15,8 @@ from bg_ingest.metrics.http import MeasuredApp
 from bg_ingest.metrics.standing import Standing
 from bg_ingest.settings import get_settings
 from bg_ingest.telemetry import configure_logging
-from bg_ingest.wiring import Services, simulator, wired
+from bg_ingest.wiring import Services, wired
+from bg_ingest.wiring_providers import simulator
 from workers.build import Workers
 from workers.runtime import leave_process
 

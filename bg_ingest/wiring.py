@@ -8,7 +8,6 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 
 import httpx
-from litestar.types import ASGIApp
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.sealing import KeyRing
@@ -25,8 +24,6 @@ from bg_ingest.metrics.provider import MeasuredProvider
 from bg_ingest.metrics.table import MeasuredTable
 from bg_ingest.metrics.turns import MeasuredTurns, Turns
 from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens
-from bg_ingest.providers import REGISTRY
-from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.completeness import Completeness
@@ -45,11 +42,10 @@ from bg_ingest.services.shelve import Shelving
 from bg_ingest.services.steer import Steering
 from bg_ingest.services.transition import Transition
 from bg_ingest.settings import Settings
+from bg_ingest.wiring_providers import chosen_providers
 
 SOURCE = "/bg-ingest"
 """What events say they come from."""
-
-SIMULATOR = "/simulator"
 
 
 class Services:
@@ -135,7 +131,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
         services.join(
             store,
             publisher,
-            _providers(settings, http, clock),
+            chosen_providers(settings, http, clock),
             sealer=KeyRing(settings.sealing_keys()),
             clock=clock,
             hints=hints,
@@ -152,15 +148,12 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
         yield
 
 
-def simulator(settings: Settings) -> Mapping[str, ASGIApp]:
-    """Return the simulated Dexcom by where it is mounted, where the settings fall back on it."""
-    if not settings.simulated:
-        return {}
-    from bg_ingest.simulator import SimulatorOptions, create_simulator
-
-    settings.data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
-    journal = settings.data_dir / "simulator.jsonl"
-    return {SIMULATOR: create_simulator(SimulatorOptions(), now=SystemClock().now, journal=journal)}
+@asynccontextmanager
+async def looked_into(settings: Settings) -> AsyncIterator[tuple[Table, Store, Sealer]]:
+    """Open the store alone, for who wants to know whether it can be used."""
+    clock = SystemClock()
+    async with _table(settings, clock, Measures()) as table:
+        yield table, TableStore(table, clock), KeyRing(settings.sealing_keys())
 
 
 async def create_table(settings: Settings) -> list[str]:
@@ -212,30 +205,3 @@ def _tokens(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Tokens
 
 def _bootstrap(settings: Settings) -> Secret | None:
     return Secret(settings.api_bootstrap_key.get_secret_value()) if settings.api_bootstrap_key else None
-
-
-def _providers(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Mapping[str, Provider]:
-    options = {Dexcom.name: _dexcom(settings)}
-    return {name: build(options[name], http, clock) for name, build in REGISTRY.items()}
-
-
-def _dexcom(settings: Settings) -> DexcomOptions:
-    if settings.simulated:
-        from bg_ingest.simulator import SimulatorOptions
-
-        simulated = SimulatorOptions()
-        return DexcomOptions(
-            client_id=simulated.client_id,
-            client_secret=Secret(simulated.client_secret),
-            redirect_uri=settings.dexcom_redirect_uri,
-            default_region=settings.dexcom_region,
-            base_url=f"http://{settings.own_host}:{settings.port}{SIMULATOR}",
-            delay=timedelta(seconds=simulated.delay_seconds),
-        )
-    return DexcomOptions(
-        client_id=settings.dexcom_client_id or "",
-        client_secret=Secret(settings.dexcom_client_secret.get_secret_value() if settings.dexcom_client_secret else ""),
-        redirect_uri=settings.dexcom_redirect_uri,
-        default_region=settings.dexcom_region,
-        base_url=settings.dexcom_api_base_url,
-    )

@@ -109,6 +109,9 @@ class MeasuredOutbox(Collector):
             if waiting is not None:
                 waiting.number = max(0, waiting.number - 1)
 
+    async def put_back(self, pending: Collection[Pending]) -> None:
+        await self._outbox.put_back(pending)
+
     def collect(self) -> Iterable[Metric]:
         now = self._clock.now()
         fresh = [each for each in list(self._shards.values()) if now - each.looked_at < FORGET_AFTER]

@@ -128,6 +128,9 @@ class Outbox(Protocol):
     async def close(self, pending: Pending) -> None:
         """Forget a row and its change: the last of an erased user."""
 
+    async def put_back(self, pending: Collection[Pending]) -> None:
+        """Have these told again, whether they wait already or not."""
+
 
 class Store(Protocol):
     """All that is stored, by subject; opened and closed by wiring."""

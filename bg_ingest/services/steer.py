@@ -51,14 +51,14 @@ class Steering:
 
     async def status(self, connection: ConnectionId) -> Status:
         """Return how it stands; Unknown when there is none."""
-        return self._status(await self._existing(connection))
+        return self.shown(await self._existing(connection))
 
     async def of_user(self, user: UserId) -> list[Status]:
         """Return all of a user's connections; Unknown when there is none."""
         connections = await self._connections.of_user(user)
         if not connections:
             raise Unknown
-        return [self._status(each) for each in connections]
+        return [self.shown(each) for each in connections]
 
     async def change(self, connection: ConnectionId, **settings: int | bool | None) -> Status:
         """Change some of the worker settings (named as in WorkerSettings), the rest stays; None is the default.
@@ -78,7 +78,7 @@ class Steering:
             except (Fenced, Conflicted):  # a poll moved it between our read and write, or is about to
                 continue
             self._hints.look(connection)
-            return self._status(after)
+            return self.shown(after)
         raise StoreUnavailable("too many writers at once")
 
     async def poll_now(self, connection: ConnectionId) -> None:
@@ -126,7 +126,8 @@ class Steering:
         unread_until = past.end if past else (was.start if was else wanted.end)
         return wanted.before(unread_until, joining=missed)
 
-    def _status(self, connection: Connection) -> Status:
+    def shown(self, connection: Connection) -> Status:
+        """Return how a connection that was read stands."""
         wanted, left = self._defaults.wanted_past(connection), connection.backfill
         days = connection.worker.backfill_days
         rhythm = self._polling.rhythm(connection) if connection.state in POLLED else None

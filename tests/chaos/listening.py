@@ -22,7 +22,8 @@ from bg_ingest.ports import Provider, Publisher, Store
 from bg_ingest.server import Server, listen
 from bg_ingest.settings import get_settings
 from bg_ingest.telemetry import configure_logging
-from bg_ingest.wiring import SOURCE, Services, simulator, wired
+from bg_ingest.wiring import SOURCE, Services, wired
+from bg_ingest.wiring_providers import simulator
 from workers.build import Workers
 
 

@@ -12,6 +12,7 @@ from anyio import to_thread
 from structlog.testing import capture_logs
 
 from bg_ingest.adapters.rabbitmq import publisher as module
+from bg_ingest.adapters.rabbitmq.inspection import Inspected, inspected
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 from bg_ingest.adapters.sqlite import open_store
 from bg_ingest.domain.connections import State
@@ -213,3 +214,13 @@ async def test_changes_wait_while_the_broker_is_away_and_go_out_in_order_when_it
             told = [await channel.basic_get(QUEUE) for _ in range(31)]
         numbers = [msgspec.json.decode(each.body)["data"]["change"] for each in told]
         assert numbers == list(range(1, 32)), "confirmed means kept, whatever becomes of the broker"
+
+
+async def test_the_doctor_sees_what_is_there_and_makes_nothing(rabbitmq_url: str) -> None:
+    assert await inspected(rabbitmq_url, "not_there") == Inspected(exchange=False, waiting=None)
+    async with connected(rabbitmq_url, queue=QUEUE) as publisher:
+        await until(lambda: publisher.connected)
+        assert await publisher.publish(change(1))
+        assert await inspected(rabbitmq_url, QUEUE) == Inspected(exchange=True, waiting=1, consumers=0)
+    with pytest.raises(BrokerUnavailable):
+        await inspected("amqp://guest:wrong@127.0.0.1:1/", None)

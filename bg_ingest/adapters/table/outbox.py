@@ -4,8 +4,8 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 
 from bg_ingest.adapters.table import keys
-from bg_ingest.adapters.table.protocol import Delete, Key, Table
-from bg_ingest.adapters.table.records import change_of
+from bg_ingest.adapters.table.protocol import Delete, Key, Put, Table
+from bg_ingest.adapters.table.records import change_of, item
 from bg_ingest.domain.events import Change
 from bg_ingest.ports import Pending
 
@@ -34,6 +34,10 @@ class TableOutbox:
 
     async def settle(self, pending: Collection[Pending]) -> None:
         await self._table.delete(list(map(_key, pending)))
+
+    async def put_back(self, pending: Collection[Pending]) -> None:
+        for each in pending:
+            await self._table.write(Put(_key(each), item()))
 
     async def close(self, pending: Pending) -> None:
         await self._table.transact([Delete(_key(pending)), Delete(keys.change(pending.user, pending.number))])

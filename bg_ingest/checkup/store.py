@@ -1,0 +1,84 @@
+"""Whether the store can be used, and the keys open what is in it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from secrets import token_hex
+
+from bg_ingest.adapters.dynamodb.inspection import inspected
+from bg_ingest.adapters.table.protocol import Absent, Delete, Exists, Put, Table
+from bg_ingest.checkup.finding import Finding, failed, ok, warning
+from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.ids import SHARDS
+from bg_ingest.errors import StoreError, Unsealable
+from bg_ingest.ports import Sealer, Store
+from bg_ingest.settings import Settings
+
+REACH = "check DYNAMODB_ENDPOINT, DYNAMODB_TABLE, AWS_REGION, the network and the AWS credentials"
+
+MOST_TRIED = 20
+"""Grants that are opened: one of each of so many shards at most."""
+
+
+async def check_table(settings: Settings) -> list[Finding]:
+    """Describe the table in DynamoDB; in SQLite there is nothing to describe."""
+    if settings.dynamodb_table is None:
+        return []
+    try:
+        found = await inspected(settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table)
+    except StoreError as broken:
+        return [failed("table", str(broken), REACH)]
+    advice = "run bg-ingest tables create"
+    return [ok("table", said) if right else warning("table", said, advice) for said, right in found]
+
+
+async def check_rights(table: Table) -> list[Finding]:
+    """Do each kind of call once, on an item that nothing else has and that is gone afterwards."""
+    key = ("doctor", token_hex(8))
+    kinds: dict[str, Callable[[], Awaitable[object]]] = {
+        "write": lambda: table.write(Put(key, {"v": 1}, (Absent(),))),
+        "read": lambda: table.get(key),
+        "read several": lambda: table.batch_get([key]),
+        "change together": lambda: table.transact([Put(key, {"v": 1}, (Exists(),))]),
+        "delete": lambda: table.write(Delete(key)),
+    }
+    for kind, call in kinds.items():
+        try:
+            await call()
+        except StoreError as refused:
+            advice = "give this identity GetItem, BatchGetItem, Query, PutItem, UpdateItem, DeleteItem, BatchWriteItem"
+            return [failed("store", f"it may not {kind}: {refused}", advice)]
+    async with aclosing(table.query(key[0], key[1], key[1])) as pages:
+        async for _ in pages:
+            return [failed("store", "what was deleted is still there", "is it DynamoDB?")]
+    return [ok("store", "reads, writes and transactions work")]
+
+
+async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
+    """Open some of the stored grants: none can be used without the key that sealed it."""
+    opened = lost = 0
+    async for grant in _some_grants(store):
+        try:
+            sealer.open(grant.sealed, grant.associated_data(table))
+            opened += 1
+        except Unsealable:
+            lost += 1
+    if lost:
+        advice = "bring back the key that sealed them, behind the first of TOKEN_ENCRYPTION_KEYS"
+        return [failed("keys", f"{lost} of {lost + opened} stored grants do not open", advice)]
+    return [
+        ok("keys", f"they open all of {opened} stored grants that were tried" if opened else "no grants stored yet")
+    ]
+
+
+async def _some_grants(store: Store) -> AsyncIterator[Grant]:
+    tried = 0
+    for shard in range(SHARDS):
+        async with aclosing(store.connections.listed(shard)) as rows:
+            async for listed in rows:
+                _, grant = await store.connections.with_grant(listed.id)
+                if grant is not None:
+                    yield grant
+                    tried += 1
+                break
+        if tried == MOST_TRIED:
+            return

@@ -1,0 +1,81 @@
+"""``bg-ingest doctor``: everything the service needs, looked at from where it would run."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+
+import sys
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from bg_ingest.commands.configured import read_settings
+from bg_ingest.commands.printing import json_option, print_json, print_table
+from bg_ingest.commands.refusing import FAILED
+
+if TYPE_CHECKING:
+    from bg_ingest.checkup.finding import Finding
+    from bg_ingest.settings import Settings
+
+
+@click.command()
+@json_option
+def doctor(*, as_json: bool) -> None:
+    """Check what the service needs, and say what to do.
+
+    Settings, the table and what may be done with it, whether the keys open what is stored, the broker, the provider,
+    the clock against the provider's, and this machine's limits. Nothing is changed, beyond what a first start makes.
+
+    Exit codes: 0 it will run (there may be warnings), 1 something has to be mended, 2 the settings are wrong.
+    """
+    settings = read_settings()
+    import anyio
+
+    from bg_ingest.checkup.finding import Verdict
+
+    findings = anyio.run(examine, settings)
+    if as_json:
+        print_json(findings)
+    else:
+        print_table(
+            ("check", "", "found", "what to do"),
+            [(each.check, each.verdict, each.found, each.advice) for each in findings],
+        )
+    if any(each.verdict is Verdict.FAILED for each in findings):
+        sys.exit(FAILED)
+
+
+async def examine(settings: "Settings") -> "list[Finding]":
+    """Return all that was found, whatever is broken."""
+    from bg_ingest.adapters.clock import SystemClock
+    from bg_ingest.checkup.broker import check_broker
+    from bg_ingest.checkup.machine import check_machine
+    from bg_ingest.checkup.provider import check_providers
+    from bg_ingest.checkup.settings import check_settings
+    from bg_ingest.checkup.store import check_table
+    from bg_ingest.wiring_providers import addresses
+
+    findings = check_settings(settings)
+    findings += check_machine(settings.data_dir if settings.store == "sqlite" else None)
+    findings += await check_table(settings)
+    findings += await _check_store(settings)
+    findings += await check_broker(settings)
+    return findings + await check_providers(addresses(settings), SystemClock())
+
+
+async def _check_store(settings: "Settings") -> "list[Finding]":
+    from bg_ingest.checkup.finding import failed, ok
+    from bg_ingest.checkup.store import REACH, check_keys, check_rights
+    from bg_ingest.errors import IngestError, StoreTaken
+    from bg_ingest.settings import SettingsError
+    from bg_ingest.wiring import looked_into
+
+    try:
+        async with looked_into(settings) as (table, store, sealer):
+            return [
+                *await check_rights(table),
+                *await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest"),
+            ]
+    except StoreTaken:
+        return [ok("store", f"{settings.sqlite_file} is in use by the running service, which knows how it is")]
+    except (IngestError, SettingsError) as broken:
+        return [
+            failed("store", str(broken), REACH if settings.dynamodb_table else "check DATA_DIR and who may write it")
+        ]

@@ -1,0 +1,122 @@
+"""What the doctor finds in good and in broken set-ups."""
+
+import resource
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+
+import httpx
+import pytest
+
+from bg_ingest.adapters.dynamodb.inspection import inspected
+from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.checkup.finding import Finding, Verdict
+from bg_ingest.checkup.machine import check_machine
+from bg_ingest.checkup.provider import check_provider
+from bg_ingest.checkup.store import check_keys, check_rights
+from bg_ingest.errors import StoreError
+from bg_ingest.providers.http import http_client
+from tests.adapters.test_dynamodb_tables import UNSET, WHOLE
+from tests.fakes.clock import NOON, SetClock
+from tests.fakes.dynamodb import AWS, REGION, Asked, Refusal, Reply, scripted
+from tests.fakes.faults import Fault, Faulty, at
+from tests.house import house
+
+URL = "https://provider.test/readings"
+
+
+def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
+    return {each.check: each.verdict for each in findings}
+
+
+async def looked_at(answer: httpx.Response | Exception, now: datetime = NOON) -> list[Finding]:
+    def answered(_: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with http_client(httpx.MockTransport(answered)) as http:
+        return await check_provider("acme", URL, http, SetClock(now))
+
+
+def dated(at: datetime, status: int = 401) -> httpx.Response:
+    return httpx.Response(status, headers={"date": format_datetime(at.astimezone(UTC), usegmt=True)})
+
+
+@pytest.mark.parametrize(
+    ("skew", "verdict", "said"),
+    [(0, Verdict.OK, "0 seconds"), (40, Verdict.WARNING, "40 seconds ahead"), (-400, Verdict.FAILED, "seconds behind")],
+)
+async def test_the_clock_is_held_against_the_providers(skew: int, verdict: Verdict, said: str) -> None:
+    provider, clock = await looked_at(dated(NOON), NOON + timedelta(seconds=skew))
+    assert provider.verdict is Verdict.OK, "that it wants credentials shows that it is there"
+    assert clock.verdict is verdict
+    assert said in clock.found
+    assert bool(clock.advice) is (verdict is not Verdict.OK)
+
+
+async def test_a_provider_that_cannot_be_reached_or_is_unwell_is_told() -> None:
+    (unreachable,) = await looked_at(httpx.ConnectError("no way"))
+    assert (unreachable.verdict, bool(unreachable.advice)) == (Verdict.FAILED, True)
+    assert verdicts(await looked_at(dated(NOON, 503)))["provider"] is Verdict.WARNING
+    assert verdicts(await looked_at(httpx.Response(200))) == {"provider": Verdict.OK}, "no date, no clock"
+
+
+@pytest.mark.parametrize("call", range(1, 6))
+async def test_a_right_that_is_lacking_is_named(call: int) -> None:
+    async with open_table(None, SetClock()) as table:
+        assert [each.verdict for each in await check_rights(table)] == [Verdict.OK]
+        (found,) = await check_rights(Faulty(table, at(call, Fault.BEFORE)))
+        assert (found.verdict, bool(found.advice)) == (Verdict.FAILED, True)
+
+
+async def test_looking_leaves_nothing_behind() -> None:
+    async with open_table(None, SetClock()) as table:
+        await check_rights(table)
+        assert [page async for page in table.query("doctor", "0", "~")] == []
+
+
+async def test_stored_grants_are_opened_with_the_keys_that_are_set() -> None:
+    async with house() as opened:
+        store = opened.services.store
+        assert "no grants" in (await check_keys(store, KeyRing([bytes(32)]), "test"))[0].found
+        await opened.connect("ada")
+        await opened.connect("ben", "SandboxUser2")
+        (right,) = await check_keys(store, KeyRing([bytes(range(32)), bytes(32)]), "test")
+        assert (right.verdict, "2 stored" in right.found) == (Verdict.OK, True)
+        (wrong,) = await check_keys(store, KeyRing([bytes(range(32))]), "test")
+        assert (wrong.verdict, wrong.found) == (Verdict.FAILED, "2 of 2 stored grants do not open")
+
+
+def test_too_few_files_are_a_warning(tmp_path: Path) -> None:
+    before = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
+    try:
+        assert verdicts(check_machine(tmp_path / "not" / "yet"))["limits"] is Verdict.WARNING
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, before)
+    assert verdicts(check_machine(None)) == {"limits": Verdict.OK if before[0] >= 2048 else Verdict.WARNING}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_a_table_is_described_as_it_is() -> None:
+    replies: dict[str, Reply] = dict(WHOLE)
+    asked: list[str] = []
+
+    def answer(question: Asked) -> Reply:
+        asked.append(question.operation)
+        return replies[question.operation]
+
+    async with scripted(answer) as server:
+        whole = await inspected(server.endpoint, REGION, "readings", aws=AWS)
+        assert [right for _, right in whole] == [True] * 4
+        replies.update(UNSET)
+        bare = await inspected(server.endpoint, REGION, "readings", aws=AWS)
+        assert [right for _, right in bare] == [True, True, False, False]
+        replies["DescribeTimeToLive"] = replies["DescribeContinuousBackups"] = Refusal("AccessDeniedException")
+        assert [right for _, right in await inspected(server.endpoint, REGION, "readings", aws=AWS)] == [True, True]
+        replies["DescribeTable"] = Refusal("ResourceNotFoundException")
+        with pytest.raises(StoreError, match="tables create"):
+            await inspected(server.endpoint, REGION, "readings", aws=AWS)
+    assert all(operation.startswith("Describe") for operation in asked)
