@@ -1,0 +1,83 @@
+"""However a true series comes in, the same is stored, told and remembered."""
+
+from typing import Any
+
+import anyio
+from hypothesis import HealthCheck, example, given, settings
+from hypothesis import strategies as st
+
+from bg_ingest.domain.events import FullReading
+from tests.conftest import VirtualTimeLoop
+from tests.fakes.faults import Fault
+from tests.properties.world import ADA, World, rebuilt, world
+from tests.reading import recorded
+
+EXAMPLES = 120
+
+numbers = st.integers(0, 26)
+several = st.lists(numbers, min_size=1, max_size=8, unique=True)
+webhooks = st.integers(1, 4)
+# the methods of a World, with what they take
+steps = st.one_of(
+    st.tuples(st.just("show"), several),
+    st.tuples(st.just("revise"), several, st.integers(1, 40)),
+    st.tuples(st.just("poll"), st.integers(0, 1)),
+    st.tuples(st.just("push"), several, webhooks, st.booleans()),
+    st.tuples(st.just("both"), several, several, webhooks),
+    st.tuples(st.just("both"), several, several, webhooks),
+    st.tuples(st.just("backfill"), st.integers(0, 6)),
+    st.tuples(st.just("night")),
+    st.tuples(st.just("remember")),
+    st.tuples(st.just("trouble"), st.integers(1, 12), st.sampled_from([Fault.BEFORE, Fault.AFTER])),
+)
+
+
+def key(each: FullReading) -> tuple[str, ...]:
+    return str(each.timestamp), str(each.sensor), each.device
+
+
+async def any_way(values: list[int], taken: list[tuple[Any, ...]], seed: int) -> None:
+    async with world(values, seed) as opened:
+        for name, *more in taken:
+            await getattr(opened, name)(*more)
+            await judge_told(opened)  # before sweeps heal what was lost
+        await opened.end()
+        await judge_told(opened)
+        await judge(opened)
+
+
+@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@given(
+    st.lists(st.integers(41, 300), min_size=3, max_size=27),
+    st.lists(steps, min_size=3, max_size=12),
+    st.integers(0, 2**16),
+)
+@example(
+    [100, 110, 120],
+    [("show", [0, 1]), ("both", [0, 1], [1, 2], 1), ("remember",), ("revise", [0, 1], 5), ("poll", 1)],
+    1,
+)
+@example([100, 110, 120], [("show", [0]), ("poll", 0), ("revise", [0], 9), ("push", [0], 1, True), ("remember",)], 2)
+def test_the_same_is_stored_told_and_remembered(values: list[int], taken: list[tuple[Any, ...]], seed: int) -> None:
+    anyio.run(any_way, values, taken, seed, backend_options={"loop_factory": VirtualTimeLoop})
+
+
+async def judge_told(opened: World) -> None:
+    """What is stored is what the events tell, and none of their numbers is missing."""
+    events = await opened.events()
+    head = await opened.plain.readings.head(ADA.user)
+    assert head is not None
+    assert [each["change"] for each in events] == list(range(1, head.last_change + 1)), "numbers are not contiguous"
+    series = await opened.series()
+    assert sorted(rebuilt(events), key=key) == sorted(series, key=key), "events tell another series"
+    newest = head.newest and head.newest.reading.measured_at
+    assert newest == max((each.timestamp for each in series), default=None), "latest is not the newest"
+
+
+async def judge(opened: World) -> None:
+    """What is stored is what is true, and what was known once is still answered so."""
+    stored = [each.reading for each in await recorded(opened.plain.readings, ADA.user)]
+    found = [((r.measured_at, r.device.transmitter, r.device.display), r.glucose_mg_dl) for r in stored]
+    assert sorted(found, key=str) == opened.truth.series(), "stored is not what is true"
+    for point, then in opened.then:
+        assert await opened.series(point) == then, "the past has become another"

@@ -1,0 +1,84 @@
+"""A person's true series, as a provider comes to show it."""
+
+from datetime import datetime, timedelta
+from random import Random
+from typing import Any
+
+import httpx
+import msgspec
+
+from tests.fakes.clock import NOON
+from tests.providers.dexcom.answers import USER
+from tests.sender import envelope, record
+
+SENSORS = ("ab" * 32, "cd" * 32, "")
+DISPLAYS = ("iOS", "receiver")
+
+
+class TrueReading(msgspec.Struct):
+    """The last of its values holds; the provider may not show it yet."""
+
+    number: int
+    values: list[int]
+    shown: bool = False
+
+    @property
+    def at(self) -> datetime:
+        """Every 20 minutes of the last hours, over segments; each third has a second device's beside it."""
+        return NOON - timedelta(minutes=20 * (self.number - self.number // 3))
+
+    @property
+    def identity(self) -> tuple[datetime, str | None, str]:
+        return self.at, self._sensor or None, self._display
+
+    @property
+    def _sensor(self) -> str:
+        return SENSORS[self.number // 9 % 3]
+
+    @property
+    def _display(self) -> str:
+        return DISPLAYS[self.number % 3 == 0]
+
+    def record(self, value: int | None = None) -> dict[str, Any]:
+        """Return it as a provider writes it, with this value of its past or the one that holds."""
+        value = self.values[-1] if value is None else value
+        unique = {"transmitterId": self._sensor, "displayDevice": self._display, "recordId": f"r{self.number}"}
+        more = (
+            {"trend": "flat", "transmitterGeneration": "g7"}
+            if value % 2
+            else {"trend": "singleUp", "transmitterGeneration": "g6"}
+        )
+        return record(self.at, value, **unique, **more)
+
+
+class Truth:
+    """What there is to know."""
+
+    def __init__(self, values: list[int]) -> None:
+        self.readings = [TrueReading(number, [value]) for number, value in enumerate(values)]
+
+    def show(self, number: int) -> None:
+        self.readings[number % len(self.readings)].shown = True
+
+    def revise(self, number: int, by: int) -> None:
+        """Change a value; what was not shown before is shown with it."""
+        found = self.readings[number % len(self.readings)]
+        found.values.append(41 + (found.values[-1] + by) % 300)
+        found.shown = True
+
+    def answer(self, request: httpx.Request, random: Random) -> httpx.Response:
+        """Answer egvs: what is shown of the window, in any order, some of it twice."""
+        start, end = (datetime.fromisoformat(request.url.params[name] + "+00:00") for name in ("startDate", "endDate"))
+        page = [each.record() for each in self.readings if each.shown and start <= each.at <= end]
+        page += random.sample(page, len(page) // 3)
+        random.shuffle(page)
+        return httpx.Response(200, content=envelope(USER, page))
+
+    def pushed(self, numbers: list[int], *, stale: bool) -> bytes:
+        """Return a push of some that are shown, with the values that hold or the first they ever had."""
+        chosen = [self.readings[number % len(self.readings)] for number in numbers]
+        return envelope(USER, [each.record(each.values[0] if stale else None) for each in chosen if each.shown])
+
+    def series(self) -> list[tuple[tuple[datetime, str | None, str], int]]:
+        """Return every reading with the value that holds, in the order of the store."""
+        return sorted(((each.identity, each.values[-1]) for each in self.readings), key=str)

@@ -1,0 +1,204 @@
+"""Two processes over one store that learn of a true series, and what is made of it by who asks and who listens."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from datetime import timedelta
+from random import Random
+from typing import Any, TypeAlias, cast
+
+import anyio
+import httpx
+import msgspec
+
+from bg_ingest.adapters.local.publisher import LocalPublisher
+from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.table.protocol import Table
+from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.commands.configured import NobodyHere
+from bg_ingest.domain.as_of import AsOf
+from bg_ingest.domain.connections import Connection, Defaults, State
+from bg_ingest.domain.events import FullReading, cloud_event, full
+from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.outcomes import Ending
+from bg_ingest.domain.selection import Selection
+from bg_ingest.domain.turns import Plan, Turn
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import StoreUnavailable
+from bg_ingest.providers.dexcom import Dexcom
+from bg_ingest.providers.http import http_client
+from bg_ingest.services.read import Reader
+from bg_ingest.wiring import Services
+from tests.contracts.values import altered, stepping, waiting
+from tests.fakes.clock import NOON, SetClock
+from tests.fakes.faults import Fault, InFront, Stale
+from tests.properties.truth import Truth
+from tests.providers.dexcom.answers import OPTIONS, USER
+from tests.reading import EVER
+
+ADA = ConnectionId(UserId("ada"), "dexcom")
+DAY = timedelta(days=1)
+NIGHTS = 8
+"""So many sweeps hold a weekly one, which looks back over all that there is."""
+
+Series: TypeAlias = list[FullReading]
+
+
+class Troubled(InFront):
+    """Goes wrong once, so many calls from when it was told to."""
+
+    left = 0
+    fault = Fault.BEFORE
+
+    async def _around(self, name: str, call: Any) -> Any:
+        self.left -= 1
+        if self.left == 0 and self.fault is Fault.BEFORE:
+            raise StoreUnavailable
+        answer = await call()
+        if self.left == 0:
+            raise StoreUnavailable
+        return answer
+
+
+class World:
+    """What happens, step by step; ``end`` lets the sweeps have the last word."""
+
+    def __init__(self, truth: Truth, table: Table, http: httpx.AsyncClient, clock: SetClock, seed: int) -> None:
+        self.truth = truth
+        self.clock = clock
+        self.plain = TableStore(table, clock)
+        self.troubled = Troubled(table)
+        self.then: list[tuple[AsOf, Series]] = []
+        """What was answered, and of which point it was the answer."""
+        self._plan = Plan()
+        late = cast("Table", Stale(self.troubled, Random(seed)))
+        self._processes = [self._process(TableStore(late, clock), http) for _ in range(2)]
+
+    def _process(self, store: TableStore, http: httpx.AsyncClient) -> Services:
+        services = Services()
+        services.join(
+            store,
+            LocalPublisher("/bg-ingest"),
+            {"dexcom": Dexcom(OPTIONS, http, self.clock)},
+            sealer=KeyRing([bytes(32)]),
+            clock=self.clock,
+            hints=NobodyHere(),
+            defaults=Defaults(backfill_days=0),
+            table="world",
+        )
+        return services
+
+    async def connect(self) -> None:
+        after = Connection(
+            id=ADA,
+            state=State.ACTIVE,
+            generation="first",
+            region="us",
+            app="our-app",
+            connected_at=NOON - DAY,
+            provider_account=USER,
+        )
+        lasting = Credentials(Secret("access"), Secret("refresh"), NOON + timedelta(days=365))
+        grant = self._processes[0].grants.first(ADA, after.generation, lasting)
+        await self.plain.readings.commit(stepping(None, None, after, grant=grant))
+
+    async def show(self, numbers: Sequence[int]) -> None:
+        for number in numbers:
+            self.truth.show(number)
+
+    async def revise(self, numbers: Sequence[int], by: int) -> None:
+        for number in numbers:
+            self.truth.revise(number, by)
+
+    async def trouble(self, call: int, fault: Fault) -> None:
+        self.troubled.left, self.troubled.fault = call, fault
+
+    async def poll(self, process: int = 0) -> Turn:
+        polling = self._processes[process].polling
+        turn = await polling.turn(ADA, 1, self._plan, asked=True)
+        self._plan = turn.plan
+        return turn
+
+    async def push(self, numbers: Sequence[int], webhook: int, stale: bool = False) -> None:  # noqa: FBT001, FBT002 - drawn
+        body = self.truth.pushed(list(numbers), stale=stale)
+        with suppress(StoreUnavailable):  # the sender may send it again, or not
+            await self._processes[1].receiving.receive(ADA.user, f"msg_{webhook}", body)
+
+    async def both(self, shown: Sequence[int], numbers: Sequence[int], webhook: int) -> None:
+        """Show some, and poll in one process while the other takes a push, every read of the store late."""
+        await self.show(shown)
+        async with anyio.create_task_group() as group:
+            group.start_soon(self.poll)
+            group.start_soon(self.push, [*shown, *numbers], webhook)
+
+    async def backfill(self, hours: int) -> None:
+        """Read the last hours again as a backfill does."""
+        before = await self._connection()
+        past = Window(NOON - timedelta(hours=hours + 1), NOON)
+        await self.plain.connections.note(before, altered(before, backfill=past))
+        await self._turns()
+
+    async def night(self) -> None:
+        self.clock.advance(DAY)
+        await self._turns()
+
+    async def _turns(self) -> None:
+        """Take turns until none is due: the look, the sweep, what there is of a backfill."""
+        for _ in range(20):
+            turn = await self._processes[0].polling.turn(ADA, 1, self._plan)
+            self._plan = turn.plan
+            if turn.outcome.ending is Ending.NOT_DUE:
+                return
+
+    async def remember(self) -> None:
+        """Keep the answer of now, and let enough time pass that the next commit is not of the same second."""
+        answer = await self.series()
+        head = await self.plain.readings.head(ADA.user)
+        assert head is not None
+        self.then += [(AsOf.at(self.clock.now()), answer), (AsOf(change=head.last_change), answer)]
+        self.clock.advance(timedelta(seconds=2))
+
+    async def end(self) -> None:
+        """All is shown at last, and read by the sweeps of a week."""
+        self.troubled.left = 0
+        for number in range(len(self.truth.readings)):
+            self.truth.show(number)
+        for _ in range(NIGHTS):
+            await self.night()
+
+    async def series(self, point: AsOf | None = None) -> Series:
+        """Return what the API answers in full, of every device."""
+        reader = Reader(self.plain.readings, self.clock)
+        batches = reader.readings(ADA.user, EVER, Selection(point, every_device=True))
+        return [full(each) async for batch in batches for each in batch]
+
+    async def events(self) -> list[dict[str, Any]]:
+        """Return the data of every event that waits to be told, as it would be told."""
+        changes = await waiting(self.plain, ADA.user)
+        return [msgspec.json.decode(cloud_event(change, "/bg-ingest"))["data"] for change in changes]
+
+    async def _connection(self) -> Connection:
+        found = await self.plain.connections.get(ADA)
+        assert found is not None
+        return found
+
+
+def rebuilt(events: Sequence[dict[str, Any]]) -> Series:
+    """Return the series that a consumer has who knows nothing but the events."""
+    known: dict[tuple[str, ...], dict[str, Any]] = {}
+    for event in sorted(events, key=lambda each: int(each["change"])):
+        for each in event.get("readings", ()):
+            reading = {name: value for name, value in each.items() if name != "previous_glucose_mg_dl"}
+            known[tuple(str(each[name]) for name in ("timestamp", "provider", "sensor", "device"))] = reading
+    return [msgspec.convert(each, FullReading) for each in known.values()]
+
+
+@asynccontextmanager
+async def world(values: list[int], seed: int) -> AsyncIterator[World]:
+    truth, clock, random = Truth(values), SetClock(), Random(seed)
+    transport = httpx.MockTransport(lambda request: truth.answer(request, random))
+    async with open_table(None, clock) as table, http_client(transport) as http:
+        opened = World(truth, table, http, clock, seed)
+        await opened.connect()
+        yield opened
