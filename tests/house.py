@@ -6,6 +6,7 @@ Time is the loop's own, so under the virtual clock months pass in seconds; nothi
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
+from itertools import count
 from typing import Any, cast
 
 import anyio
@@ -23,6 +24,7 @@ from bg_ingest.api.auth import Access
 from bg_ingest.domain.connections import Connection, Defaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.leases import SHARED
 from bg_ingest.domain.readings import Recorded
 from bg_ingest.metrics.http import MeasuredApp
 from bg_ingest.metrics.standing import Standing
@@ -71,6 +73,7 @@ class House:
         self.told: list[Event] = []
         self.callbacks: list[httpx.URL] = []
         self.join: Callable[[Services, Workers, Table], None]
+        self._numbers = count(2)
         self.simulated_http: httpx.AsyncClient
         self.api: httpx.AsyncClient
 
@@ -117,6 +120,16 @@ class House:
         async with self._listening(), self.workers.running(self.services):
             yield
 
+    def replica(self) -> "Replica":
+        """Make another process's services, over the same table and providers; both then share with others."""
+        services, workers = Services(), Workers()
+        self.services.tempo = services.tempo = SHARED
+        services.name = f"replica-{next(self._numbers)}"
+        self.join(services, workers, self.table)
+        api = create_api(services, access=Access.OPEN, vitals=workers, signing_secrets=(SECRET,))
+        transport = httpx.ASGITransport(app=cast("Any", api))
+        return Replica(services, workers, httpx.AsyncClient(transport=transport, base_url="https://ingest.test"))
+
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         publisher = self.services.publisher
@@ -149,6 +162,20 @@ class House:
             for reading in each.get("readings", ())
         }
         return [{"timestamp": at, "glucose_mg_dl": value} for at, value in sorted(series.items())]
+
+
+class Replica:
+    """A further process of the house."""
+
+    def __init__(self, services: Services, workers: Workers, api: httpx.AsyncClient) -> None:
+        self.services = services
+        self.workers = workers
+        self.api = api
+
+    @asynccontextmanager
+    async def running(self) -> AsyncIterator[None]:
+        async with self.api, self.workers.running(self.services):
+            yield
 
 
 @asynccontextmanager
