@@ -110,7 +110,7 @@ def main() -> None:
             f"{each.write_units:g}",
             f"{least:,}-{most:,}",
         )
-    console.print(shown)
+    console.print(shown, width=140)
     per = Units(hour.reads / given.processes, hour.writes / given.processes)
     console.print(f"an hour of nothing: {hour.writes:,.0f} write units, {hour.reads:,.0f} read units")
     console.print(f"of each process: {per.writes:,.0f} and {per.reads:,.0f}")
