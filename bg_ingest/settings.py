@@ -99,6 +99,8 @@ class Settings(BaseSettings):
     weekly_sweep_days: Annotated[int, Field(ge=0, le=30)] = 30
     backfill_days: Annotated[int, Field(ge=0, le=3_650)] = 90
 
+    audit_days: Annotated[int, Field(ge=1, le=3_650)] = 365
+
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], uppered] = "INFO"
     log_format: Annotated[Literal["json", "console"], lowered] = Field(
         default_factory=lambda given: "console" if given["environment"] == "development" else "json",

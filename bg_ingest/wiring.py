@@ -26,6 +26,7 @@ from bg_ingest.metrics.turns import MeasuredTurns, Turns
 from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
+from bg_ingest.services.audit import Auditing
 from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
@@ -60,6 +61,7 @@ class Services:
     receiving: Receiving
     quarantine: Quarantine
     erasing: Erasing
+    auditing: Auditing
     polling: Polling
     turns: Turns
     grants: Grants
@@ -88,6 +90,7 @@ class Services:
         table: str,
         tokens: Tokens | None = None,
         bootstrap: Secret | None = None,
+        audit_kept: timedelta = timedelta(days=365),
     ) -> None:
         """Put the use cases together; ``table`` names where sealed things are stored and is bound to them.
 
@@ -118,6 +121,7 @@ class Services:
         self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)
         self.receiving = Receiving(store, providers, ingest, clock, hints)
         self.erasing = Erasing(store, clock, hints)
+        self.auditing = Auditing(store.trail, sealer, clock, table, kept=audit_kept)
 
 
 @asynccontextmanager
@@ -144,6 +148,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
             table=settings.dynamodb_table or "bg-ingest",
             tokens=_tokens(settings, http, clock),
             bootstrap=_bootstrap(settings),
+            audit_kept=timedelta(days=settings.audit_days),
         )
         yield
 

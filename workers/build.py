@@ -6,15 +6,19 @@ from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
 
+import anyio
+
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.leases import Tempo
 from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
 from bg_ingest.ports import Broker, Clock, Store
 from bg_ingest.services.admission import Admission
+from bg_ingest.services.audit import Auditing
 from bg_ingest.services.erase import Erasing
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.relay import Relay
+from workers.auditor import Auditor
 from workers.backoff import Backoff, Patience
 from workers.eraser import Eraser
 from workers.key_uses import KeyUses
@@ -43,6 +47,7 @@ class Parts(Protocol):
     admission: Admission
     relay: Relay
     erasing: Erasing
+    auditing: Auditing
     clock: Clock
     broker: Broker | None
     tempo: Tempo
@@ -108,6 +113,7 @@ class Actors:
 
     def __init__(self, parts: Parts) -> None:
         self._grants = parts.grants
+        self._auditing = parts.auditing
         self._broker = parts.broker
         connections = parts.store.connections
         self.relay = RelayActor(parts.relay)
@@ -131,6 +137,7 @@ class Actors:
             "key uses": KeyUses(parts.admission),
             "shards": self.shards,
             "rings": self.rings,
+            "auditor": Auditor(parts.auditing),
             "eraser": Eraser(parts.store.erasures, parts.erasing),
             "ownership": self.ownership,  # last: then work begins
         }
@@ -142,6 +149,8 @@ class Actors:
     async def _drain(self) -> None:
         self._grants.close(TOKEN_STORAGE)
         await self.ownership.drain()
+        with anyio.move_on_after(2.0):
+            await self._auditing.write()
 
     def unready(self) -> list[str]:
         """The reasons, by name: the runtime's state, actors that are down, shards that are ours and not served."""

@@ -8,7 +8,19 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import callback, connections, health, metrics, missing, readings, schema, users, webhooks, workers
+from bg_ingest.api import (
+    audit,
+    callback,
+    connections,
+    health,
+    metrics,
+    missing,
+    readings,
+    schema,
+    users,
+    webhooks,
+    workers,
+)
 from bg_ingest.api.auth import PUBLIC, USUAL_LIMITS, Access, Door, Limits, answers
 from bg_ingest.api.checks import LARGEST_BODY, check
 from bg_ingest.api.deps import Services, provided
@@ -43,6 +55,7 @@ def create_api(
             webhooks.router(signing_secrets),
             connections.router,
             users.router,
+            audit.router,
             callback.router,
             health.router,
             workers.router,
@@ -52,7 +65,7 @@ def create_api(
         dependencies=provided(services, vitals),
         guards=[door.guard],
         before_request=check,
-        before_send=[seal_headers],
+        before_send=[seal_headers, audit.noting(services)],
         exception_handlers=answers(door),
         lifespan=list(lifespan),
         openapi_config=schema.config(__version__),

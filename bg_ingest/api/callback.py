@@ -5,6 +5,7 @@ from typing import Annotated, Any
 from litestar import MediaType, Request, Response, Router, get
 from litestar.params import QueryParameter
 
+from bg_ingest.api.audit import CONNECTS, concerns
 from bg_ingest.api.auth import PUBLIC
 from bg_ingest.api.checks import LENIENT
 from bg_ingest.api.deps import ProviderName, Use
@@ -45,12 +46,13 @@ def show(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     operation_id="callback",
     summary="The end of a connect",
     media_type=MediaType.HTML,
-    opt=PUBLIC | LENIENT,
+    opt=PUBLIC | LENIENT | CONNECTS,
     security=[{}],
     exception_handlers={Exception: show},
     responses=pages(200, 400, 404, 500, 502, 503),
 )
 async def callback(
+    request: Request[Any, Any, Any],
     provider: ProviderName,
     connecting: Use[Connecting],
     code: Annotated[str | None, QueryParameter(name="code")] = None,
@@ -59,6 +61,7 @@ async def callback(
 ) -> Response[str]:
     """A page that says what happened. Query parameters that are not known are ignored (RFC 6749, 4.1.2)."""
     connection = await connecting.finish(provider, state=oauth_state or None, code=code or None, error=error or None)
+    concerns(request.scope, connection.id.user)
     name = connection.id.provider.capitalize()
     text = f"Your {name} readings are on their way: the newest first, then the past. You can close this page."
     return page("Connected", text)

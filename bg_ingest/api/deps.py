@@ -9,6 +9,7 @@ from litestar.params import PathParameter, SkipValidation
 from bg_ingest.domain.ids import UserId
 from bg_ingest.ports import Vitals
 from bg_ingest.services.admission import Admission
+from bg_ingest.services.audit import Auditing
 from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
@@ -48,6 +49,9 @@ class Services(Protocol):
     @property
     def erasing(self) -> Erasing: ...
 
+    @property
+    def auditing(self) -> Auditing: ...
+
 
 def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
     """Return Litestar's dependencies: each request gets the same objects."""
@@ -58,5 +62,6 @@ def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
         "steering": Provide(lambda: services.steering, sync_to_thread=False),
         "receiving": Provide(lambda: services.receiving, sync_to_thread=False),
         "erasing": Provide(lambda: services.erasing, sync_to_thread=False),
+        "auditing": Provide(lambda: services.auditing, sync_to_thread=False),
         "vitals": Provide(lambda: vitals, sync_to_thread=False),
     }

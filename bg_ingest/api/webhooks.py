@@ -12,6 +12,7 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Referenc
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import HeaderParameter
 
+from bg_ingest.api.audit import PUSHES
 from bg_ingest.api.auth import PUBLIC
 from bg_ingest.api.bodies import body_of
 from bg_ingest.api.checks import check
@@ -87,7 +88,7 @@ async def later(_: Asked) -> None:
     operation_id="webhook",
     summary="Push readings",
     status_code=HTTPStatus.ACCEPTED,
-    opt=PUBLIC,
+    opt=PUBLIC | PUSHES,
     security=[{}],
     before_request=later,
     request_max_body_size=LARGEST_WEBHOOK,

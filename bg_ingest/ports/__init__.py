@@ -1,5 +1,6 @@
 """Everything this service needs from outside: adapters and providers implement it, services know only this."""
 
+from bg_ingest.ports.audit import Trail
 from bg_ingest.ports.credentials import Keys, Tokens
 from bg_ingest.ports.erasure import Erasures
 from bg_ingest.ports.gaps import Gaps
@@ -32,6 +33,7 @@ __all__ = [
     "States",
     "Store",
     "Tokens",
+    "Trail",
     "Vitals",
     "Webhooks",
     "Wish",

@@ -16,6 +16,7 @@ from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segments import Known
 from bg_ingest.domain.windows import Window
+from bg_ingest.ports.audit import Trail
 from bg_ingest.ports.credentials import Keys
 from bg_ingest.ports.erasure import Erasures
 from bg_ingest.ports.gaps import Gaps
@@ -145,3 +146,4 @@ class Store(Protocol):
     rings: Rings
     keys: Keys
     erasures: Erasures
+    trail: Trail

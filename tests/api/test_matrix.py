@@ -52,6 +52,7 @@ MATRIX = {
         Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme", 204
     ),
     ("DELETE", "/api/users/{user_id}"): Row(Scope.ADMIN, "/api/users/{user}", 200),
+    ("GET", "/api/audit"): Row(Scope.ADMIN, "/api/audit?user=ada", 200),
     ("GET", "/api/workers"): Row(Scope.ADMIN, "/api/workers", 200),
     ("GET", "/health/live"): Row(None, "/health/live", 200),
     ("GET", "/health/ready"): Row(None, "/health/ready", 200),

@@ -4,10 +4,14 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 
 from bg_ingest.adapters.table.protocol import Key
+from bg_ingest.domain.audit import Record
+from bg_ingest.domain.columns import milliseconds
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.windows import Window
 
 META: Key = ("table", "meta")
+AUDIT_KEY: Key = ("table", "audit-key")
 HEAD = "head"
 READINGS, CONNECTIONS, RINGS, QUARANTINE = "readings#", "connection#", "ring#", "quarantine#"
 STATES = "state#"
@@ -89,6 +93,15 @@ def begun(user: UserId, state: str) -> Key:
 def erasure(user: UserId) -> Key:
     """Return the row that stands while something of an erased user may be left."""
     return ERASURES, user
+
+
+def audit(record: Record) -> Key:
+    return f"audit#{record.person}", f"{milliseconds(record.at):013}#{record.name}"
+
+
+def audits(person: str, window: Window) -> tuple[str, str, str]:
+    """Return the partition of a person's audit, and between which sort keys a window of it lies."""
+    return f"audit#{person}", f"{milliseconds(window.start):013}", f"{milliseconds(window.end) - 1:013}$"
 
 
 def webhook(connection: Connection, webhook_id: str) -> Key:

@@ -4,6 +4,7 @@ from contextlib import aclosing
 
 from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.api_keys import TableKeys
+from bg_ingest.adapters.table.audit import TableTrail
 from bg_ingest.adapters.table.connections import TableConnections
 from bg_ingest.adapters.table.erasures import TableErasures
 from bg_ingest.adapters.table.gaps import TableGaps
@@ -29,6 +30,7 @@ from bg_ingest.ports import (
     Readings,
     Rings,
     States,
+    Trail,
     Webhooks,
 )
 
@@ -51,6 +53,7 @@ class TableStore:
         self.ownership: Ownership = TableOwnership(table, addresses)
         self.rings: Rings = rings
         self.keys: Keys = TableKeys(table)
+        self.trail: Trail = TableTrail(table)
         self.erasures: Erasures = TableErasures(table, rings)
 
 
