@@ -61,7 +61,7 @@ def cancelled(*reasons: str | dict[str, Any]) -> Refusal:
 
 
 @pytest.mark.parametrize("trouble", [THROTTLED, Refusal("InternalServerError", 500), Broken.RESET, Broken.SILENCE])
-async def test_what_passes_is_tried_again(trouble: Reply) -> None:
+async def test_case_41_what_passes_is_tried_again(trouble: Reply) -> None:
     async with scripted(in_turn(trouble, {"Item": WIRE})) as server, table_on(server) as table:
         assert await table.get(KEY) == ITEM
     assert [(each.operation, each.body["ConsistentRead"]) for each in server.asked] == [("GetItem", True)] * 2
@@ -224,7 +224,7 @@ def deleting_some(most: int) -> Callable[[Asked], Reply]:
 KEYS: list[Key] = [("pk", f"{number}") for number in range(130)]
 
 
-async def test_what_a_batch_leaves_unread_is_asked_for_again_consistently() -> None:
+async def test_case_41_what_a_batch_leaves_unread_is_asked_for_again_consistently() -> None:
     async with scripted(reading_some(40)) as server, table_on(server) as table:
         assert await table.batch_get([*KEYS, KEYS[0]]) == {key: {"v": 1} for key in KEYS}
     wanted = [each.body["RequestItems"]["readings"] for each in server.asked]
@@ -232,7 +232,7 @@ async def test_what_a_batch_leaves_unread_is_asked_for_again_consistently() -> N
     assert all(each["ConsistentRead"] for each in wanted)
 
 
-async def test_what_a_batch_leaves_undeleted_is_deleted_again() -> None:
+async def test_case_41_what_a_batch_leaves_undeleted_is_deleted_again() -> None:
     async with scripted(deleting_some(20)) as server, table_on(server) as table:
         await table.delete([*KEYS[:30], KEYS[0]])
     assert [len(each.body["RequestItems"]["readings"]) for each in server.asked] == [25, 5, 5]

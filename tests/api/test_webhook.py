@@ -75,13 +75,13 @@ async def test_it_is_open_to_senders_where_the_api_is_closed() -> None:
         {"webhook_timestamp": "1e9"},
     ],
 )
-async def test_headers_that_are_not_right_are_401(home: House, changed: dict[str, Any]) -> None:
+async def test_case_45_headers_that_are_not_right_are_401(home: House, changed: dict[str, Any]) -> None:
     assert_problem(await home.push("ada", envelope(await account(home)), **changed), 401, "invalid-signature")
     assert await home.stored("ada") == []
 
 
 @pytest.mark.parametrize("missing", ["webhook-id", "webhook-timestamp", "webhook-signature"])
-async def test_a_missing_header_is_401(home: House, missing: str) -> None:
+async def test_case_45_a_missing_header_is_401(home: House, missing: str) -> None:
     body = envelope(await account(home))
     headers = {name: value for name, value in signed(body, "msg_1", START).items() if name != missing}
     answer = await home.api.post("/api/bg/ada/webhook", content=body, headers=raw(headers))
@@ -92,14 +92,14 @@ async def test_a_missing_header_is_401(home: House, missing: str) -> None:
     ("secrets", "status"),
     [([SECRET], 202), ([OTHER_SECRET, SECRET], 202), ([OTHER_SECRET], 401), ([], 401)],
 )
-async def test_a_secret_of_ours_must_have_signed(secrets: list[str], status: int) -> None:
+async def test_case_45_a_secret_of_ours_must_have_signed(secrets: list[str], status: int) -> None:
     async with house(signing_secrets=secrets) as home:
         await home.connect("ada")
         assert (await home.push("ada", envelope(await account(home)))).status_code == status
 
 
 @pytest.mark.parametrize(("seconds", "status"), [(-301, 401), (-300, 202), (300, 202), (301, 401)])
-async def test_five_minutes_are_tolerated_either_way(home: House, seconds: int, status: int) -> None:
+async def test_case_45_five_minutes_are_tolerated_either_way(home: House, seconds: int, status: int) -> None:
     body = envelope(await account(home), records(HOUR_AGO, 1))
     headers = signed(body, "msg_1", home.clock.now() + timedelta(seconds=seconds))
     answer = await home.api.post("/api/bg/ada/webhook", content=body, headers=raw(headers))
@@ -109,7 +109,7 @@ async def test_five_minutes_are_tolerated_either_way(home: House, seconds: int, 
         assert_problem(answer, 401, "stale-signature")
 
 
-async def test_a_forged_body_is_not_stored(home: House) -> None:
+async def test_case_45_a_forged_body_is_not_stored(home: House) -> None:
     genuine = envelope(await account(home), [record(HOUR_AGO, 110)])
     forged = genuine.replace(b"110", b"300")
     right = signature(genuine, "msg_1", str(int(START.timestamp())))
@@ -137,7 +137,7 @@ async def test_a_forged_body_is_not_stored(home: House) -> None:
         b'{"recordType":"egv","userId":"\\ud800","records":[]}',
     ],
 )
-async def test_what_is_no_envelope_is_400_if_signed_and_401_if_not(home: House, body: bytes) -> None:
+async def test_case_45_what_is_no_envelope_is_400_if_signed_and_401_if_not(home: House, body: bytes) -> None:
     assert_problem(await home.push("ada", body), 400, "invalid-body")
     assert_problem(await home.push("ada", body, webhook_signature="v1,eA=="), 401, "invalid-signature")
 
@@ -162,7 +162,7 @@ async def test_a_path_that_cannot_be_meant_is_400(home: House, path: str, slug: 
     assert_problem(await home.api.post(path, content=b"{}", headers=headers), 400, slug)
 
 
-async def test_unknown_disconnected_and_other_persons_are_the_same_404(home: House) -> None:
+async def test_case_45_unknown_disconnected_and_other_persons_are_the_same_404(home: House) -> None:
     await home.connect("bob", "SandboxUser2")
     body = envelope(await account(home), records(HOUR_AGO, 1))
     answers = [await home.push(user, body) for user in ("nobody", "bob")]
@@ -174,7 +174,7 @@ async def test_unknown_disconnected_and_other_persons_are_the_same_404(home: Hou
     assert await home.stored("ada") == await home.stored("bob") == []
 
 
-async def test_one_mebibyte_is_taken_and_a_byte_more_is_not(home: House) -> None:
+async def test_case_45_one_mebibyte_is_taken_and_a_byte_more_is_not(home: House) -> None:
     body = envelope(await account(home), records(HOUR_AGO, 1))
     assert (await home.push("ada", body.ljust(LARGEST))).json()["stored"] == 1
     assert_problem(await home.push("ada", body.ljust(LARGEST + 1), "msg_2"), 413, "too-large")
@@ -228,7 +228,7 @@ async def test_a_body_that_does_not_come_is_given_up(home: House) -> None:
     assert home.clock.now() - before <= timedelta(seconds=11)
 
 
-async def test_a_flood_is_told_to_wait_and_leaves_reads_alone(home: House) -> None:
+async def test_case_47_a_flood_is_told_to_wait_and_leaves_reads_alone(home: House) -> None:
     await home.push("ada", envelope(await account(home), records(HOUR_AGO, 1)))
     async with anyio.create_task_group() as group:
         for _ in range(64):
@@ -261,7 +261,7 @@ async def test_a_sender_that_goes_away_halfway_is_no_error_of_ours(home: House) 
     assert answered == [400]
 
 
-async def test_while_the_store_is_down_nothing_is_acknowledged() -> None:
+async def test_case_45_while_the_store_is_down_nothing_is_acknowledged() -> None:
     down = False
     async with house(around=lambda table: Faulty(table, lambda _: Fault.BEFORE if down else None)) as home:
         await home.connect("ada")

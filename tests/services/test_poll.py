@@ -203,7 +203,7 @@ async def test_the_first_backfill_takes_as_few_calls_as_the_provider_allows_newe
         assert await home.measured() == opened.truth("SandboxUser1", newest[-1][0] - 90 * DAY, START)
 
 
-async def test_a_backfill_that_is_cut_off_goes_on_where_it_was() -> None:
+async def test_case_21_a_backfill_that_is_cut_off_goes_on_where_it_was() -> None:
     async with house() as opened:
         home = Home(opened)
         await opened.connect("ada")
@@ -310,7 +310,7 @@ async def test_a_cadence_of_one_minute_is_learned_and_polled_by() -> None:
         assert turn.outcome.recorded == 2
 
 
-async def test_a_catch_up_that_is_cut_off_leaves_nothing_unread() -> None:
+async def test_case_23_a_catch_up_that_is_cut_off_leaves_nothing_unread() -> None:
     """After a silence longer than a window, the watermark rises only together with the note of what is before it."""
     broken: list[Faulty] = []
 

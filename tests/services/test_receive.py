@@ -81,7 +81,7 @@ def assert_told_once(home: House) -> None:
     assert len(told) == len(set(told))
 
 
-async def test_the_same_id_again_changes_nothing_whatever_it_brings(sender: Sender) -> None:
+async def test_case_45_the_same_id_again_changes_nothing_whatever_it_brings(sender: Sender) -> None:
     first = records(HOUR_AGO, 2)
     assert await sender.counts(first) == ZEROS | {"stored": 2}
     before = await sender.home.services.store.readings.head(ADA.user)
@@ -182,7 +182,9 @@ async def test_an_envelope_without_records_makes_us_look_once(of: Any) -> None:
 
 
 @pytest.mark.parametrize("lead", [-0.2, 0, 0.2])
-async def test_a_webhook_and_a_poll_that_bring_the_same_readings_at_once_store_and_tell_them_once(lead: float) -> None:
+async def test_case_46_a_webhook_and_a_poll_that_bring_the_same_readings_at_once_store_and_tell_them_once(
+    lead: float,
+) -> None:
     async with sending(around=lambda table: Stale(table, Random(7))) as sender:
         home = sender.home
         shown = home.simulator.truth("SandboxUser1", HOUR_AGO, START, START)

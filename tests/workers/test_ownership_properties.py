@@ -96,7 +96,7 @@ EVENTS = st.lists(
     events=EVENTS,
 )
 @settings(max_examples=12)
-async def test_one_owner_at_a_time_and_no_write_after_a_later_epochs(
+async def test_case_44_one_owner_at_a_time_and_no_write_after_a_later_epochs(
     seed: int, longest: float, lost: float, events: list[tuple[str, int, float]]
 ) -> None:
     random = Random(seed)

@@ -280,7 +280,7 @@ def test_of_one_identity_the_larger_record_id_wins_whatever_the_order() -> None:
         assert [each.glucose_mg_dl for each in page(egvs(*order), NOON).readings] == [140]
 
 
-def test_two_display_devices_at_one_time_are_two_readings() -> None:
+def test_case_19_two_display_devices_at_one_time_are_two_readings() -> None:
     found = page(egvs(record(), record(displayDevice="receiver", value=118)), NOON)
     assert [(each.device.display, each.glucose_mg_dl) for each in found.readings] == [("iOS", 120), ("receiver", 118)]
 
