@@ -31,7 +31,7 @@ class Decoded(NamedTuple):
 def records_of(body: bytes) -> list[Any]:
     """Return what stands in a page where records belong, however broken the rest is."""
     try:
-        page = json.loads(body.decode(errors="replace"))
+        page = json.loads(body.decode("utf-8-sig", errors="replace"))
     except (ValueError, RecursionError):
         return []
     records = page.get("records") if isinstance(page, dict) else None

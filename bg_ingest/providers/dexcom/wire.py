@@ -1,6 +1,7 @@
 """Dexcom's answers as they come. Unknown fields are ignored and no field is an enum: Dexcom adds words unannounced."""
 
 import json
+from codecs import BOM_UTF8
 from typing import Annotated, Any, TypeAlias
 
 import msgspec
@@ -81,7 +82,8 @@ class TokenRefusal(msgspec.Struct, kw_only=True):
 
 
 def envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelope:
-    """Return a page of egvs; ProviderMisbehaved when it is none."""
+    """Return a page of egvs; ProviderMisbehaved when it is none. A byte order mark is passed over (RFC 8259, 8.1)."""
+    content = content.removeprefix(BOM_UTF8)
     try:
         page = decoded(content, shape)
     except ProviderMisbehaved:

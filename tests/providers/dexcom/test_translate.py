@@ -314,6 +314,11 @@ def test_whatever_a_page_is_it_is_read_or_misbehaviour(content: bytes) -> None:
 # Pages
 
 
+@pytest.mark.parametrize("trend", ["flat", float("nan")])
+def test_case_22_a_byte_order_mark_costs_nothing(trend: Any) -> None:
+    assert len(page(b"\xef\xbb\xbf" + egvs(record(trend=trend)), NOON).readings) == 1
+
+
 def test_case_22_an_empty_page_is_a_page() -> None:
     found = page(egvs(), NOON)
     assert (found.provider_account, found.readings, found.unreadable) == (USER, (), ())
