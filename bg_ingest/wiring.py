@@ -22,8 +22,8 @@ from bg_ingest.metrics.measures import Measures
 from bg_ingest.metrics.outbox import MeasuredOutbox
 from bg_ingest.metrics.provider import MeasuredProvider
 from bg_ingest.metrics.table import MeasuredTable
-from bg_ingest.metrics.turns import MeasuredTurns, Turns
-from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens
+from bg_ingest.metrics.turns import MeasuredTurns
+from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens, Turns
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
@@ -41,6 +41,7 @@ from bg_ingest.services.receive import Receiving
 from bg_ingest.services.relay import Relay
 from bg_ingest.services.shelve import Shelving
 from bg_ingest.services.steer import Steering
+from bg_ingest.services.timeline import RememberedTurns, Timelines
 from bg_ingest.services.transition import Transition
 from bg_ingest.settings import Settings
 from bg_ingest.wiring_providers import chosen_providers
@@ -64,6 +65,7 @@ class Services:
     auditing: Auditing
     polling: Polling
     turns: Turns
+    timelines: Timelines
     grants: Grants
     relay: Relay
     store: Store
@@ -113,7 +115,8 @@ class Services:
         self.relay = Relay(outbox, MeasuredPublisher(publisher, measured, clock))
         surveying = Surveying(store.readings, store.gaps, clock, hints)
         self.polling = Polling(store, providers, looks, surveying, transition, clock, defaults)
-        self.turns = MeasuredTurns(self.polling, measured)
+        self.turns = remembered = RememberedTurns(MeasuredTurns(self.polling, measured), clock)
+        self.timelines = Timelines(store, self.polling, remembered, clock)
         self.reader = Reader(store.readings, clock)
         self.completeness = Completeness(store.readings, store.connections, store.gaps, clock)
         self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)

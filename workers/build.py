@@ -11,8 +11,10 @@ import anyio
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.leases import Tempo
+from bg_ingest.domain.timeline import Next
+from bg_ingest.domain.turns import Why
 from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
-from bg_ingest.ports import Broker, Clock, Store
+from bg_ingest.ports import Broker, Clock, Store, Turns
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
 from bg_ingest.services.erase import Erasing
@@ -27,7 +29,7 @@ from workers.refresher import Refresher
 from workers.relay import RelayActor
 from workers.rings import RingReader
 from workers.runtime import Actor, Runtime, State
-from workers.scheduler import Scheduler, Turns
+from workers.scheduler import Scheduler
 from workers.shards import Shards
 from workers.supervisor import Supervisor
 
@@ -97,6 +99,12 @@ class Workers:
             if seat and seat.plan.shown_at:
                 shown.setdefault(connection.provider, []).append(seat.plan.shown_at)
         return shown
+
+    def ahead(self, connection: ConnectionId) -> Next | None:
+        seat = self._actors.scheduler.seats.get(connection) if self._actors else None
+        if seat is None:
+            return None
+        return Next(seat.due, Why.ASKED if seat.asked else seat.plan.why, seat.plan.failures)
 
     def unready(self) -> list[str]:
         return self._actors.unready() if self._actors else [State.STARTING.value]

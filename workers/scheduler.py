@@ -4,7 +4,6 @@ from collections.abc import Callable, Collection, Mapping
 from datetime import datetime, timedelta
 from heapq import heappop, heappush, nsmallest
 from itertools import count
-from typing import Protocol
 
 import anyio
 import structlog
@@ -12,8 +11,8 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.outcomes import Ending
-from bg_ingest.domain.turns import Plan, Turn
-from bg_ingest.ports import Clock
+from bg_ingest.domain.turns import Plan
+from bg_ingest.ports import Clock, Turns
 from workers.backoff import Backoff
 from workers.bell import Bell
 
@@ -27,12 +26,6 @@ GLANCE = 30.0
 
 REST_WITHIN = 2.0
 """Seconds left to turns under way when their shard is given back; a cut-off turn repeats elsewhere."""
-
-
-class Turns(Protocol):
-    """What the scheduler schedules."""
-
-    async def turn(self, connection_id: ConnectionId, epoch: int, plan: Plan, *, asked: bool = False) -> Turn: ...
 
 
 class Seat:

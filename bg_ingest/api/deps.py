@@ -16,6 +16,7 @@ from bg_ingest.services.erase import Erasing
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
 from bg_ingest.services.steer import Steering
+from bg_ingest.services.timeline import Timelines
 
 Given = TypeVar("Given")
 Use: TypeAlias = SkipValidation[Given]
@@ -44,6 +45,9 @@ class Services(Protocol):
     def steering(self) -> Steering: ...
 
     @property
+    def timelines(self) -> Timelines: ...
+
+    @property
     def receiving(self) -> Receiving: ...
 
     @property
@@ -60,6 +64,7 @@ def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
         "completeness": Provide(lambda: services.completeness, sync_to_thread=False),
         "connecting": Provide(lambda: services.connecting, sync_to_thread=False),
         "steering": Provide(lambda: services.steering, sync_to_thread=False),
+        "timelines": Provide(lambda: services.timelines, sync_to_thread=False),
         "receiving": Provide(lambda: services.receiving, sync_to_thread=False),
         "erasing": Provide(lambda: services.erasing, sync_to_thread=False),
         "auditing": Provide(lambda: services.auditing, sync_to_thread=False),

@@ -1,18 +1,12 @@
 """Connections' turns, by how they ended."""
 
 from time import perf_counter
-from typing import Protocol
 
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.metrics.measures import Measures
 from bg_ingest.metrics.timing import ending_of
-
-
-class Turns(Protocol):
-    """Whoever takes turns."""
-
-    async def turn(self, connection_id: ConnectionId, epoch: int, plan: Plan, *, asked: bool = False) -> Turn: ...
+from bg_ingest.ports import Turns
 
 
 class MeasuredTurns:

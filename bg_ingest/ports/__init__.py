@@ -8,6 +8,7 @@ from bg_ingest.ports.ownership import Ownership, Ring, Rings, Wish
 from bg_ingest.ports.process import Broker, Clock, Hints, Publisher, Sealer, Vitals
 from bg_ingest.ports.provider import Available, Capabilities, Page, Priority, Provider
 from bg_ingest.ports.store import Connections, Outbox, Pending, Readings, States, Store, Webhooks
+from bg_ingest.ports.turns import Turns
 
 __all__ = [
     "Available",
@@ -34,6 +35,7 @@ __all__ = [
     "Store",
     "Tokens",
     "Trail",
+    "Turns",
     "Vitals",
     "Webhooks",
     "Wish",

@@ -8,6 +8,7 @@ from anyio.abc import TaskStatus
 
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.timeline import Next
 from bg_ingest.domain.vitals import Report
 
 
@@ -67,3 +68,6 @@ class Vitals(Protocol):
 
     def report(self) -> Report | None:
         """Return what this process does; None before its actors were started."""
+
+    def ahead(self, connection: ConnectionId) -> Next | None:
+        """Return when a connection's next turn is, and why then; None where it is not polled here."""

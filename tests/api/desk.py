@@ -15,9 +15,10 @@ from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.commits import Commit, Head, Standing, readings_commit, with_standing
 from bg_ingest.domain.connections import Defaults, State
-from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Device, Flag, Origin, Reading
 from bg_ingest.domain.segments import decide, parts, segment_start
+from bg_ingest.domain.timeline import Next
 from bg_ingest.domain.vitals import Report
 from bg_ingest.ports import Provider, Store
 from bg_ingest.wiring import Services
@@ -46,6 +47,9 @@ class Unwell:
 
     def report(self) -> Report | None:
         return self.told
+
+    def ahead(self, connection: ConnectionId) -> Next | None:
+        return None
 
 
 class Desk:
