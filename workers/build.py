@@ -165,7 +165,7 @@ class Actors:
         if self.runtime.state is not State.RUNNING:
             return [self.runtime.state.value]
         down = [each.name for each in self.supervised if not each.running and each.name != "broker"]
-        reasons = {"ownership": self.ownership.blind, "shards": self.shards.unserved > 0}
+        reasons = {"ownership": self.ownership.blind, "shards": self.shards.overdue}
         return [*down, *(name for name, holds in reasons.items() if holds and name not in down)]
 
     def degraded(self) -> list[str]:

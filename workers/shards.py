@@ -26,6 +26,9 @@ RECONCILE_EVERY = 15 * 60.0
 
 RETRY_AFTER = 1.0
 
+SERVED_WITHIN = 15.0
+"""Seconds after taking a shard in which its connections should be seated; a hand-over makes nobody unready."""
+
 READ_AT_ONCE = 8
 """Directories read at the same time."""
 
@@ -47,6 +50,7 @@ class Shards:
         self._relay = relay
         self._clock = clock
         self._owned: dict[int, Lease] = {}
+        self._taken_at: dict[int, float] = {}
         self._tasks: dict[int, tuple[Lease, anyio.CancelScope]] = {}
         self._seated: set[int] = set()
         self._places = anyio.Semaphore(READ_AT_ONCE)
@@ -60,9 +64,16 @@ class Shards:
         """How many shards we own whose connections are not seated yet."""
         return len(self._owned.keys() - self._seated)
 
+    @property
+    def overdue(self) -> bool:
+        """Whether any of them should have been by now."""
+        latest = anyio.current_time() - SERVED_WITHIN
+        return any(self._taken_at[shard] < latest for shard in self._owned.keys() - self._seated)
+
     def take(self, taken: Collection[Lease]) -> None:
         """Serve these from now on."""
         self._owned.update({each.shard: each for each in taken})
+        self._taken_at |= dict.fromkeys([each.shard for each in taken], anyio.current_time())
         self.on_take(taken)
         self._bell.ring()
 
@@ -99,6 +110,7 @@ class Shards:
     def _leave(self, shards: Collection[int]) -> None:
         for shard in shards:
             self._owned.pop(shard, None)
+            self._taken_at.pop(shard, None)
             self._seated.discard(shard)
             if found := self._tasks.pop(shard, None):
                 found[1].cancel()

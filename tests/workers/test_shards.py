@@ -1,0 +1,114 @@
+"""What becomes of shards that a process owns: seats, retries, readiness."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import anyio
+
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.connections import WorkerSettings
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.leases import Lease
+from bg_ingest.services.relay import Relay
+from tests.contracts.values import altered, connect, connection
+from tests.fakes.faults import Fault, Faulty
+from tests.house import LoopClock
+from workers.relay import RelayActor
+from workers.scheduler import Scheduler
+from workers.shards import Shards
+
+ADA, BEN = (ConnectionId(UserId(name), "acme") for name in ("ada", "ben"))
+ADAS = Lease(shard_of(ADA.user), 4, "me")
+
+
+class World:
+    def __init__(self, store: TableStore, clock: LoopClock) -> None:
+        self.broken = False
+        self.store = store
+        way = Faulty(store.connections, lambda _: Fault.BEFORE if self.broken else None, only={"listed"})
+        nothing: Any = None
+        self.scheduler = Scheduler(nothing, clock)
+        relay = RelayActor(Relay(store.outbox, nothing))
+        self.shards = Shards(cast("Any", way), self.scheduler, relay, clock)
+
+    async def connect(self, whom: ConnectionId, *, paused: bool = False) -> None:
+        new = connection(id=whom, provider_account=whom.user)
+        await connect(self.store, altered(new, worker=WorkerSettings(paused=paused)))
+
+
+@asynccontextmanager
+async def world() -> AsyncIterator[World]:
+    clock = LoopClock()
+    async with open_table(None, clock) as table, anyio.create_task_group() as group:
+        here = World(TableStore(table, clock), clock)
+        await group.start(here.shards)
+        yield here
+        group.cancel_scope.cancel()
+
+
+async def test_taking_a_shard_seats_its_connections_under_its_epoch_and_nobody_elses() -> None:
+    async with world() as here:
+        await here.connect(ADA)
+        await here.connect(BEN)
+        here.shards.take([ADAS])
+        await anyio.sleep(0.1)
+        assert {each: seat.epoch for each, seat in here.scheduler.seats.items()} == {ADA: 4}
+        assert (here.shards.unserved, here.shards.overdue) == (0, False)
+
+
+async def test_who_is_paused_is_not_seated() -> None:
+    async with world() as here:
+        await here.connect(ADA, paused=True)
+        here.shards.take([ADAS])
+        await anyio.sleep(0.1)
+        assert not here.scheduler.seats
+
+
+async def test_who_connects_through_a_writer_with_an_old_look_is_found_five_seconds_after_taking() -> None:
+    async with world() as here:
+        here.shards.take([ADAS])
+        await anyio.sleep(1)
+        await here.connect(ADA)  # its ring went to whom the writer took for the owner
+        await anyio.sleep(4.5)
+        assert ADA in here.scheduler.seats
+
+
+async def test_a_directory_that_cannot_be_read_is_tried_again_and_makes_unready_only_after_a_while() -> None:
+    async with world() as here:
+        await here.connect(ADA)
+        here.broken = True
+        here.shards.take([ADAS])
+        await anyio.sleep(14)
+        assert (here.shards.unserved, here.shards.overdue) == (1, False)
+        await anyio.sleep(2)
+        assert here.shards.overdue
+        here.broken = False
+        await anyio.sleep(1.1)
+        assert ADA in here.scheduler.seats
+        assert not here.shards.overdue
+
+
+async def test_a_shard_that_is_dropped_or_given_back_leaves_no_seat_and_is_taken_anew() -> None:
+    async with world() as here:
+        await here.connect(ADA)
+        here.shards.take([ADAS])
+        await anyio.sleep(0.1)
+        here.shards.drop([ADAS.shard])
+        assert not here.scheduler.seats
+        here.shards.take([Lease(ADAS.shard, 6, "me")])
+        await anyio.sleep(0.1)
+        assert here.scheduler.seats[ADA].epoch == 6
+        await here.shards.rest([ADAS.shard])
+        await anyio.sleep(timedelta(hours=1).total_seconds())
+        assert not here.scheduler.seats
+
+
+async def test_all_connections_of_owned_shards_are_listed_the_paused_ones_too() -> None:
+    async with world() as here:
+        await here.connect(ADA)
+        await here.connect(BEN, paused=True)
+        here.shards.take([ADAS, Lease(shard_of(BEN.user), 1, "me")])
+        assert {each async for each in here.shards.connections()} == {ADA, BEN}
