@@ -52,6 +52,7 @@ api = create_api(
     own_names=settings.own_names,
     limits=Limits(settings.requests_per_second, 5 * settings.requests_per_second),
     signing_secrets=[each.get_secret_value() for each in settings.webhook_signing_secrets],
+    webhook_limits=Limits(settings.webhooks_per_second, 2 * settings.webhooks_per_second),
     lifespan=[lifespan],
     mounts=simulator(settings),
     exposition=None if settings.metrics_port else services.measures.exposition,

@@ -28,6 +28,10 @@ _TOGETHER = {
     "jwt_issuer": ("jwt_audience",),
     "jwt_audience": ("jwt_issuer",),
     "jwt_jwks_url": ("jwt_issuer", "jwt_audience"),
+    "webhook_jwt_issuer": ("webhook_jwt_audience",),
+    "webhook_jwt_audience": ("webhook_jwt_issuer",),
+    "webhook_jwt_jwks_url": ("webhook_jwt_issuer", "webhook_jwt_audience"),
+    "webhook_jwt_scope": ("webhook_jwt_issuer", "webhook_jwt_audience"),
 }
 """Who sets the one means the others too: alone it would do nothing, in silence."""
 
@@ -48,6 +52,9 @@ def missing(given: Mapping[str, Any]) -> Iterator[str]:
     for name, others in _TOGETHER.items():
         for other in others if name in given else ():
             needed.setdefault(other, f"{name.upper()} is set and needs it")
+    if "bearer" in str(given.get("dexcom_webhook_auth", "")).lower():
+        for name in ("webhook_jwt_issuer", "webhook_jwt_audience"):
+            needed.setdefault(name, "DEXCOM_WEBHOOK_AUTH has bearer and needs it")
     for name, advice in needed.items():
         if name not in given:
             yield f"{name.upper()} is missing: {advice}."

@@ -80,6 +80,13 @@ def _api_key(key: SecretStr) -> SecretStr:
     return key
 
 
+def _proofs(text: str) -> tuple[str, ...]:
+    proofs = tuple(_parts(text.lower()))
+    if not proofs or not set(proofs) <= {"signature", "bearer"}:
+        raise ValueError("should be signature, bearer, or both with a comma between")
+    return proofs
+
+
 def _url(*schemes: str, example: str) -> Callable[[str], str]:
     def check(url: str) -> str:
         try:
@@ -122,6 +129,7 @@ HttpHost = Annotated[HttpUrl, AfterValidator(lambda url: url.rstrip("/"))]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_broker_url)]
 SealingKeys = Annotated[tuple[SecretBytes, ...], NoDecode, BeforeValidator(_sealing_keys)]
 SigningSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_signing_secrets)]
+Proofs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_proofs)]
 ApiKeyText = Annotated[SecretStr, AfterValidator(_api_key)]
 Folder = Annotated[Path, AfterValidator(_folder)]
 Port = Annotated[int, Field(ge=1, le=65535)]

@@ -32,6 +32,7 @@ from bg_ingest.setting_values import (
     HttpHost,
     HttpUrl,
     Port,
+    Proofs,
     SealingKeys,
     SigningSecrets,
     is_loopback,
@@ -77,6 +78,11 @@ class Settings(BaseSettings):
     jwt_audience: str | None = None
     jwt_jwks_url: HttpUrl | None = None
     webhook_signing_secrets: SigningSecrets = ()
+    webhook_jwt_issuer: HttpUrl | None = None
+    webhook_jwt_audience: str | None = None
+    webhook_jwt_jwks_url: HttpUrl | None = None
+    webhook_jwt_scope: str = "webhooks:write"
+    webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     host: str = Field(
         default_factory=lambda given: (
             "127.0.0.1" if given["environment"] == "development" and not given["api_open"] else "0.0.0.0"  # noqa: S104 - a container's address is not known before
@@ -92,6 +98,7 @@ class Settings(BaseSettings):
     )
     dexcom_region: Annotated[Literal["us", "ou", "jp", "sandbox"], lowered] = "us"
     dexcom_api_base_url: HttpHost | None = None
+    dexcom_webhook_auth: Proofs = ("signature",)
 
     poll_interval_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
     overlap_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10_800
@@ -179,7 +186,10 @@ class Settings(BaseSettings):
             )
         return host
 
-    @field_validator("dexcom_redirect_uri", "dexcom_api_base_url", "jwt_issuer", "jwt_jwks_url")
+    @field_validator(
+        *("dexcom_redirect_uri", "dexcom_api_base_url"),
+        *("jwt_issuer", "jwt_jwks_url", "webhook_jwt_issuer", "webhook_jwt_jwks_url"),
+    )
     @classmethod
     def _private_in_production(cls, url: str | None, info: ValidationInfo) -> str | None:
         if url and info.data.get("environment") == "production" and not is_private_way(url):

@@ -4,6 +4,7 @@
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from datetime import timedelta
 
@@ -14,6 +15,7 @@ from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.table.protocol import Table
 from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.credentials import Proof
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.leases import ALONE, SHARED, Tempo
 from bg_ingest.domain.sweeps import Reach
@@ -39,12 +41,13 @@ from bg_ingest.services.quarantine import Quarantine
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
 from bg_ingest.services.relay import Relay
+from bg_ingest.services.senders import Senders
 from bg_ingest.services.shelve import Shelving
 from bg_ingest.services.steer import Steering
 from bg_ingest.services.timeline import RememberedTurns, Timelines
 from bg_ingest.services.transition import Transition
 from bg_ingest.settings import Settings
-from bg_ingest.wiring_providers import chosen_providers
+from bg_ingest.wiring_providers import chosen_proofs, chosen_providers
 
 SOURCE = "/bg-ingest"
 """What events say they come from."""
@@ -93,10 +96,13 @@ class Services:
         tokens: Tokens | None = None,
         bootstrap: Secret | None = None,
         audit_kept: timedelta = timedelta(days=365),
+        senders: Senders | None = None,
+        proofs: Mapping[str, AbstractSet[Proof]] | None = None,
     ) -> None:
         """Put the use cases together; ``table`` names where sealed things are stored and is bound to them.
 
-        ``tokens`` are those of the issuer and ``bootstrap`` the key that let callers in beside the store's keys.
+        ``tokens`` are those of the issuer and ``bootstrap`` the key that let callers in beside the store's keys;
+        ``senders`` may push with a token, for the providers whose ``proofs`` have that.
         """
         measured = self.measures
         providers = {name: MeasuredProvider(provider, measured) for name, provider in providers.items()}
@@ -122,7 +128,7 @@ class Services:
         self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
         self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)
-        self.receiving = Receiving(store, providers, ingest, clock, hints)
+        self.receiving = Receiving(store, providers, ingest, clock, hints, senders or Senders(), proofs or {})
         self.erasing = Erasing(store, clock, hints)
         self.auditing = Auditing(store.trail, sealer, clock, table, kept=audit_kept)
 
@@ -149,8 +155,10 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
                 Reach(timedelta(days=settings.sweep_days), timedelta(days=settings.weekly_sweep_days)),
             ),
             table=settings.dynamodb_table or "bg-ingest",
-            tokens=_tokens(settings, http, clock),
-            bootstrap=_bootstrap(settings),
+            tokens=_tokens(http, clock, settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks_url),
+            bootstrap=Secret(bootstrap.get_secret_value()) if (bootstrap := settings.api_bootstrap_key) else None,
+            senders=_senders(settings, http, clock),
+            proofs=chosen_proofs(settings),
             audit_kept=timedelta(days=settings.audit_days),
         )
         yield
@@ -201,15 +209,15 @@ def _publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
     return rabbit, rabbit
 
 
-def _tokens(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Tokens | None:
-    if settings.jwt_issuer is None or settings.jwt_audience is None:
+def _tokens(http: httpx.AsyncClient, clock: Clock, *configured: str | None) -> Tokens | None:
+    issuer, audience, keys_url = configured
+    if issuer is None or audience is None:
         return None
-    from bg_ingest.adapters.issuer import IssuerKeys
     from bg_ingest.adapters.tokens import IssuerTokens
 
-    keys = IssuerKeys(http, settings.jwt_issuer, settings.jwt_jwks_url)
-    return IssuerTokens(keys, clock, issuer=settings.jwt_issuer, audience=settings.jwt_audience)
+    return IssuerTokens(http, clock, issuer=issuer, audience=audience, keys_url=keys_url)
 
 
-def _bootstrap(settings: Settings) -> Secret | None:
-    return Secret(settings.api_bootstrap_key.get_secret_value()) if settings.api_bootstrap_key else None
+def _senders(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Senders:
+    issuer, audience = settings.webhook_jwt_issuer, settings.webhook_jwt_audience
+    return Senders(_tokens(http, clock, issuer, audience, settings.webhook_jwt_jwks_url), settings.webhook_jwt_scope)

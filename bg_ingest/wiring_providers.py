@@ -8,6 +8,7 @@ import httpx
 from litestar.types import ASGIApp
 
 from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.domain.credentials import Proof
 from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers import REGISTRY
@@ -60,3 +61,8 @@ def _dexcom(settings: Settings) -> DexcomOptions:
         default_region=settings.dexcom_region,
         base_url=settings.dexcom_api_base_url,
     )
+
+
+def chosen_proofs(settings: Settings) -> Mapping[str, frozenset[Proof]]:
+    """Return what the webhooks of each provider may be proven by."""
+    return {Dexcom.name: frozenset(map(Proof, settings.dexcom_webhook_auth))}

@@ -3,7 +3,7 @@
 Time is the loop's own, so under the virtual clock months pass in seconds; nothing here sleeps for real.
 """
 
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime, timedelta
 from itertools import count
@@ -20,8 +20,9 @@ from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table.protocol import Table
 from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.api.app import create_api
-from bg_ingest.api.auth import Access
+from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.connections import Connection, Defaults
+from bg_ingest.domain.credentials import Proof
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.leases import SHARED
@@ -185,6 +186,8 @@ async def house(
     defaults: Defaults | None = None,
     access: Access = Access.OPEN,
     signing_secrets: Sequence[str] = (SECRET,),
+    webhook_limits: Limits | None = None,
+    proofs: Mapping[str, frozenset[Proof]] | None = None,
     table: Table | None = None,
     around: Callable[[Table], Any] = lambda table: table,
     broker: RabbitPublisher | None = None,
@@ -219,6 +222,7 @@ async def house(
                 hints=workers,
                 defaults=defaults or Defaults(),
                 table="test",
+                proofs=proofs,
             )
             services.broker = broker
 
@@ -235,6 +239,7 @@ async def house(
             vitals=found.workers,
             own_names=["ingest.test"],
             signing_secrets=signing_secrets,
+            webhook_limits=webhook_limits,
             exposition=exposition,
         )
         found.simulated_http = httpx.AsyncClient(transport=transport)

@@ -127,6 +127,14 @@ class TestDevelopment:
         assert not settings.anonymous
         assert "s" * 43 not in repr(settings)
 
+    def test_webhooks_by_token_need_their_issuer(self, load: Load) -> None:
+        text = refusal(load, DEXCOM_WEBHOOK_AUTH="signature, Bearer")
+        assert [line.split()[1] for line in text.splitlines()[1:]] == ["WEBHOOK_JWT_ISSUER", "WEBHOOK_JWT_AUDIENCE"]
+        issuer = {"WEBHOOK_JWT_ISSUER": "https://id.example/", "WEBHOOK_JWT_AUDIENCE": "bg"}
+        settings = load(DEXCOM_WEBHOOK_AUTH="signature, Bearer", **issuer)
+        assert settings.dexcom_webhook_auth == ("signature", "bearer")
+        assert "DEXCOM_WEBHOOK_AUTH should be" in refusal(load, DEXCOM_WEBHOOK_AUTH="none", **issuer)
+
     @pytest.mark.parametrize(
         ("alone", "value", "needed"),
         [
@@ -136,6 +144,8 @@ class TestDevelopment:
             ("JWT_ISSUER", "https://id.example/", ["JWT_AUDIENCE"]),
             ("JWT_AUDIENCE", "bg", ["JWT_ISSUER"]),
             ("JWT_JWKS_URL", "https://id.example/keys", ["JWT_ISSUER", "JWT_AUDIENCE"]),
+            ("WEBHOOK_JWT_ISSUER", "https://id.example/", ["WEBHOOK_JWT_AUDIENCE"]),
+            ("WEBHOOK_JWT_SCOPE", "push", ["WEBHOOK_JWT_ISSUER", "WEBHOOK_JWT_AUDIENCE"]),
         ],
     )
     def test_what_does_nothing_alone_asks_for_the_other(

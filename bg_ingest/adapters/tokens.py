@@ -1,5 +1,6 @@
 """The port Tokens: JWTs, verified by what their issuer publishes."""
 
+import httpx
 import msgspec
 from joserfc import jws, jwt
 from joserfc.errors import JoseError
@@ -24,8 +25,10 @@ _NOT_A_TOKEN = (JoseError, ValueError, TypeError, KeyError, RecursionError)
 class IssuerTokens:
     """Verifies the tokens of one issuer for one audience."""
 
-    def __init__(self, keys: IssuerKeys, clock: Clock, *, issuer: str, audience: str) -> None:
-        self._keys = keys
+    def __init__(
+        self, http: httpx.AsyncClient, clock: Clock, *, issuer: str, audience: str, keys_url: str | None = None
+    ) -> None:
+        self._keys = IssuerKeys(http, issuer, keys_url)
         self._clock = clock
         self._issuer = issuer
         self._audience = audience

@@ -39,6 +39,7 @@ def create_api(
     own_names: Collection[str] = (),
     limits: Limits = USUAL_LIMITS,
     signing_secrets: Sequence[str] = (),
+    webhook_limits: Limits | None = None,
     lifespan: Sequence[Lifespan] = (),
     mounts: Mapping[str, ASGIApp] | None = None,
     exposition: Callable[[], Awaitable[bytes]] | None = None,
@@ -53,7 +54,7 @@ def create_api(
         route_handlers=[
             readings.router,
             missing.router,
-            webhooks.router(signing_secrets),
+            webhooks.router(signing_secrets, webhook_limits),
             connections.router,
             timeline.router,
             users.router,

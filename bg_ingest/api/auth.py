@@ -102,11 +102,11 @@ class Door:
         if self._access is Access.OPEN and await admission.asks_nobody():
             self._check_name(_header(scope, b"host"))
             return ANYBODY
-        given = _header(scope, b"authorization")
-        if given[: len(_SCHEME)].lower() != _SCHEME:
+        given = bearer_of(scope)
+        if given is None:
             detail = "Send Authorization: Bearer with an API key of this service, or with a token of its issuer."
             raise refusal(401, "not-authenticated", detail, {"WWW-Authenticate": "Bearer"})
-        found = await admission.admit(given[len(_SCHEME) :].strip(" "))
+        found = await admission.admit(given)
         if found is None:
             detail = "The credential is unknown, has expired or was revoked: send another."
             raise refusal(401, "not-authenticated", detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
@@ -145,6 +145,12 @@ def caller_of(scope: Scope) -> Caller | None:
     """Return who sends a request; None where nobody was asked."""
     found: Caller | None = scope["state"].get("caller")
     return found
+
+
+def bearer_of(scope: Scope) -> str | None:
+    """Return what follows "Authorization: Bearer"; None where that was not sent, or not once."""
+    given = _header(scope, b"authorization")
+    return given[len(_SCHEME) :].strip(" ") if given[: len(_SCHEME)].lower() == _SCHEME else None
 
 
 def answers(door: Door) -> ExceptionHandlersMap:

@@ -29,6 +29,11 @@ class Claim(msgspec.Struct, frozen=True):
     signatures: str
 
     @property
+    def is_whole(self) -> bool:
+        """Whether all three were sent."""
+        return bool(self.webhook_id and self.timestamp and self.signatures)
+
+    @property
     def sent_at(self) -> datetime | None:
         """When it was signed; None when the timestamp is no whole number of seconds."""
         if _SECONDS.fullmatch(self.timestamp) is None:

@@ -21,6 +21,15 @@ class Scope(StrEnum):
     ADMIN = "admin"
 
 
+class Proof(StrEnum):
+    """How a webhook proves who sends it."""
+
+    SIGNATURE = "signature"
+    """By a secret that both have: Standard Webhooks."""
+    BEARER = "bearer"
+    """By a token of the operator's own issuer."""
+
+
 ALL_USERS = "users:all"
 """Among a token's scopes: it may be used for every user, not only for its ``sub``."""
 

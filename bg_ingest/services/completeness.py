@@ -82,7 +82,7 @@ class Completeness:
     async def _head(self, user: UserId) -> Head:
         head = await self._readings.head(user)
         if head is None or head.erased:
-            raise Unknown("There is no such user: connect the user to a provider first.")
+            raise Unknown
         return head
 
 

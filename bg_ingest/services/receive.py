@@ -1,16 +1,20 @@
 """What is pushed to us: into the store by the same way as what a poll brings."""
 
 from collections.abc import Mapping
+from collections.abc import Set as AbstractSet
 from contextlib import suppress
 from datetime import datetime, timedelta
+from hashlib import sha256
 
 from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.credentials import Proof
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Origin
 from bg_ingest.errors import Fenced, ProviderMisbehaved, StoreUnavailable, Unknown
 from bg_ingest.ports import Clock, Hints, Page, Provider, Store
 from bg_ingest.services.ingest import Ingest
+from bg_ingest.services.senders import Senders
 
 IDS_KEPT = timedelta(days=4)
 """Senders by the book repeat for 3 days and 4 hours (the retry schedule of Standard Webhooks). A repeat that came
@@ -23,12 +27,22 @@ class Receiving:
     """Takes webhooks whose sender is known to be who they say."""
 
     def __init__(
-        self, store: Store, providers: Mapping[str, Provider], ingest: Ingest, clock: Clock, hints: Hints
+        self,
+        store: Store,
+        providers: Mapping[str, Provider],
+        ingest: Ingest,
+        clock: Clock,
+        hints: Hints,
+        senders: Senders,
+        proofs: Mapping[str, AbstractSet[Proof]],
     ) -> None:
+        """``proofs`` says what the webhooks of a provider may be proven by, where that is not a signature."""
+        self.senders = senders
         self._connections = store.connections
         self._webhooks = store.webhooks
         self._rings = store.rings
         self._pushing = {name: each for name, each in providers.items() if each.capabilities.pushes}
+        self._proofs = {name: proofs.get(name, {Proof.SIGNATURE}) for name in self._pushing}
         self._ingest = ingest
         self._clock = clock
         self._hints = hints
@@ -36,32 +50,45 @@ class Receiving:
     def now(self) -> datetime:
         return self._clock.now()
 
-    async def receive(self, user: UserId, webhook_id: str, content: bytes) -> Outcome:
+    def takes(self, proof: Proof) -> bool:
+        """Tell whether any provider's webhooks may be proven by this."""
+        return any(proof in each for each in self._proofs.values())
+
+    async def receive(
+        self, user: UserId, webhook_id: str | None, content: bytes, proof: Proof = Proof.SIGNATURE
+    ) -> Outcome:
         """Return what was new in it once that is durable; an id that was received before brings nothing.
 
-        ProviderMisbehaved when it is nothing that a provider pushes, Unknown when the user has no connection that
-        it is for. After any error the same webhook may be sent again, and has its whole effect.
+        Without an id that its sender has vouched for, the same content is the same webhook; except where it asks us
+        to look, which may be asked again. ProviderMisbehaved when it is nothing that a provider pushes with this
+        proof, Unknown when the user has no connection that it is for. After any error the same webhook may be sent
+        again, and has its whole effect.
         """
-        pages = await self._pages(content)
+        pages = await self._pages(content, proof)
+        identity = f"content {sha256(content).hexdigest()}" if webhook_id is None else webhook_id
         for _ in range(TRIES):
             connection = await self._connection(user, pages)
-            if await self._webhooks.seen(connection, webhook_id, self.now()):
+            page = pages[connection.id.provider]
+            once = webhook_id is not None or bool(page.readings or page.unreadable)
+            if once and await self._webhooks.seen(connection, identity, self.now()):
                 return Outcome(Ending.NOTHING_NEW)
             try:
-                outcome = await self._keep(connection, pages[connection.id.provider])
+                outcome = await self._keep(connection, page)
             except Fenced:  # disconnected, or connected anew, since it was read
                 continue
             # Only now: were the id written first, a crash in between would make the sender's repeat ineffective.
-            await self._webhooks.note(connection, webhook_id, self.now() + IDS_KEPT)
+            if once:
+                await self._webhooks.note(connection, identity, self.now() + IDS_KEPT)
             return outcome
         raise StoreUnavailable("the connection changes all the time")
 
-    async def _pages(self, content: bytes) -> dict[str, Page]:
-        """Return how each provider reads it that can."""
+    async def _pages(self, content: bytes, proof: Proof) -> dict[str, Page]:
+        """Return how each provider reads it that can, and that this proof is good for."""
         pages: dict[str, Page] = {}
         for name, provider in self._pushing.items():
-            with suppress(ProviderMisbehaved):
-                pages[name] = await provider.pushed(content)
+            if proof in self._proofs[name]:
+                with suppress(ProviderMisbehaved):
+                    pages[name] = await provider.pushed(content)
         if not pages:
             raise ProviderMisbehaved("no provider pushes such a thing")
         return pages

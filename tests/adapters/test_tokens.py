@@ -14,7 +14,6 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, OctKey, RSAKey
 
-from bg_ingest.adapters.issuer import IssuerKeys
 from bg_ingest.adapters.tokens import IssuerTokens
 from bg_ingest.domain.credentials import Claims
 from bg_ingest.errors import IssuerUnavailable
@@ -28,8 +27,7 @@ class Verifier:
     def __init__(self, *, discovered: bool = True, keys_url: str | None = None) -> None:
         self.clock = LoopClock()
         self.issuer = Issuer(self.clock.now, discovered=discovered)
-        keys = IssuerKeys(self.issuer.http, ISSUER, keys_url)
-        self.tokens = IssuerTokens(keys, self.clock, issuer=ISSUER, audience=AUDIENCE)
+        self.tokens = IssuerTokens(self.issuer.http, self.clock, issuer=ISSUER, audience=AUDIENCE, keys_url=keys_url)
 
     def seconds(self, away: float) -> int:
         return int((self.clock.now() + timedelta(seconds=away)).timestamp())

@@ -71,7 +71,10 @@ class Desk:
             defaults=Defaults(),
             table="test",
         )
-        exposition = self.services.measures.exposition
+
+        async def exposition() -> bytes:
+            return self.services.measures.text()  # on the loop: its clock is not another thread's
+
         self.app = create_api(
             self.services, access=access, vitals=self.vitals, own_names=["ingest.test"], exposition=exposition
         )

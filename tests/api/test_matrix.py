@@ -33,6 +33,8 @@ class Row(NamedTuple):
 MATRIX = {
     ("GET", "/api/bg/{user_id}/latest"): Row(Scope.READINGS_READ, "/api/bg/{user}/latest", 200),
     ("GET", "/api/bg/{user_id}"): Row(Scope.READINGS_READ, "/api/bg/{user}", 200),
+    ("GET", "/api/bg/{user_id}/gaps"): Row(Scope.READINGS_READ, "/api/bg/{user}/gaps", 200),
+    ("GET", "/api/bg/{user_id}/completeness"): Row(Scope.READINGS_READ, "/api/bg/{user}/completeness", 200),
     ("POST", "/api/bg/{user_id}/webhook"): Row(None, "/api/bg/{user}/webhook", 401, unknown=401),
     ("POST", "/api/users/{user_id}/connections/{provider}"): Row(
         Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme", 201, unknown=201

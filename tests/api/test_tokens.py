@@ -6,7 +6,6 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from bg_ingest.adapters.issuer import IssuerKeys
 from bg_ingest.adapters.tokens import IssuerTokens
 from bg_ingest.domain.credentials import ALL_USERS, Scope
 from bg_ingest.services.admission import Admission
@@ -24,7 +23,7 @@ async def issuer(office: Office) -> AsyncIterator[Issuer]:
     """The office's service believes it."""
     clock = office.desk.clock
     issuer = Issuer(clock.now)
-    tokens = IssuerTokens(IssuerKeys(issuer.http, ISSUER), clock, issuer=ISSUER, audience=AUDIENCE)
+    tokens = IssuerTokens(issuer.http, clock, issuer=ISSUER, audience=AUDIENCE)
     office.desk.services.admission = Admission(office.desk.store.keys, clock, tokens=tokens)
     async with issuer.http:
         yield issuer

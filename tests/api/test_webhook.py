@@ -14,7 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from bg_ingest.api.auth import Access
+from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.wire import user_id
@@ -239,6 +239,21 @@ async def test_case_47_a_flood_is_told_to_wait_and_leaves_reads_alone(home: Hous
         assert refused.headers["retry-after"] == "1"
         assert (await home.api.get("/api/bg/ada/latest")).status_code == 200
     assert (await home.push("ada", envelope(await account(home)))).status_code == 202
+
+
+async def test_more_than_a_replica_takes_is_told_to_wait_and_unproven_ones_do_not_count() -> None:
+    async with house(defaults=Defaults(backfill_days=0), webhook_limits=Limits(1, 3)) as home:
+        await home.connect("ada")
+        body = envelope(await account(home), records(HOUR_AGO, 1))
+        for _ in range(10):
+            assert (await home.push("ada", body, webhook_signature="v1,eA==")).status_code == 401
+        for number in range(3):
+            assert (await home.push("ada", body, f"msg_{number}")).status_code == 202
+        refused = await home.push("ada", body, "msg_3")
+        assert_problem(refused, 429, "too-many-requests")
+        assert (await home.api.get("/api/bg/ada/latest")).status_code == 200
+        await anyio.sleep(int(refused.headers["retry-after"]))
+        assert (await home.push("ada", body, "msg_3")).status_code == 202
 
 
 async def test_a_sender_that_goes_away_halfway_is_no_error_of_ours(home: House) -> None:
