@@ -1,9 +1,12 @@
 """compose.yaml fits together, and fits the service: its settings, its drain, its image."""
 
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+import jsonschema  # type: ignore[import-untyped]  # ships no types
+import msgspec
 import pytest
 import yaml  # type: ignore[import-untyped]  # ships no types
 
@@ -14,6 +17,9 @@ ROOT = Path(__file__).parents[1]
 COMPOSE = yaml.safe_load((ROOT / "compose.yaml").read_text("utf-8"))
 SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OURS = [name for name, service in SERVICES.items() if "build" in service]
+
+SCHEMA = "builtin_schemas/vendor/compose-spec.json"
+"""The Compose project's own, as check-jsonschema brings it."""
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_of_ours = pytest.mark.parametrize("name", OURS)
@@ -28,6 +34,13 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     for setting, value in {**unset, **SERVICES["bg-ingest"]["environment"]}.items():
         monkeypatch.setenv(setting, value)
     return Settings()
+
+
+def test_it_is_as_the_compose_specification_has_it() -> None:
+    schema = msgspec.json.decode(files("check_jsonschema").joinpath(SCHEMA).read_bytes())
+    jsonschema.validators.validator_for(schema)(schema).validate(COMPOSE)
+    with pytest.raises(jsonschema.ValidationError):
+        jsonschema.validate({**COMPOSE, "services": {"bg-ingest": {"imagee": "x"}}}, schema)
 
 
 def test_it_has_the_service_its_table_and_the_real_parts() -> None:

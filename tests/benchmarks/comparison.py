@@ -66,15 +66,15 @@ def figures(found: Found) -> dict[str, Any]:
     }
 
 
-def table(found: Found) -> Table:
-    shown = Table("asked", "of", "CPU ms", "per CPU s", "per s", "p50 ms", "p99 ms", "of baseline", title="Reading")
+def shown(found: Found) -> Table:
+    rows = Table("asked", "of", "CPU ms", "per CPU s", "per s", "p50 ms", "p99 ms", "of baseline", title="Reading")
     for case in CASES:
         for side in SIDES:
             each = found[case.name, side]
             figures = (each.cpu_ms, each.per_cpu_second, each.per_second, each.p50_ms, each.p99_ms)
             times = f"{ratio(found, case):.1f}" if side == SERVICE else ""
-            shown.add_row(case.name if side == SERVICE else "", side, *map(_three_digits, figures), times)
-    return shown
+            rows.add_row(case.name if side == SERVICE else "", side, *map(_three_digits, figures), times)
+    return rows
 
 
 def _three_digits(figure: float) -> str:

@@ -2,15 +2,16 @@
 
     python -m tests.benchmarks.polls [--runs 3] [--json FILE]
 
-The service is stopped until everybody has a new reading and started again: then all polls are due at once. Each asks
-the provider, commits what is new and tells it; it counts once its event is in the queue. Provider, store and broker are
-beside the service on the same machine, so the wall clock's figures are theirs too.
+Once everybody has a new reading, all are asked for at once. A poll asks the provider, commits what is new and tells it;
+it counts once its event is in the queue. That it is asked for over HTTP is in its figures. Provider, store and broker
+are beside the service on the same machine, so the wall clock's figures are theirs too.
 """
 
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+import aiohttp
 import anyio
 import msgspec
 import rich_click as click
@@ -20,16 +21,22 @@ from tests.benchmarks.kept import keep
 from tests.benchmarks.processor import seconds_used
 from tests.benchmarks.serving import listens, running, settings_on, shown
 from tests.chaos.people import Person, connect, crowd
-from tests.chaos.processes import pointing_at, simulator, until, workplace
+from tests.chaos.processes import Process, pointing_at, simulator, until, workplace
 from tests.chaos.real_parts import QUEUE, RealParts, real_parts
 from tests.chaos.report import Report, console
+from tests.chaos.stored import PROVIDER
 from tests.integration.listener import channel_to
 
 PEOPLE = 200
 OPTIONS = SimulatorOptions(users=PEOPLE, cadence_minutes=1, delay_seconds=0)
 
 NEW_AFTER = 65
-"""Seconds until everybody has a new reading."""
+"""Seconds until everybody has a new reading; some sensors have gaps."""
+
+QUIET = 3.0
+"""Seconds without another event, after which no more are expected."""
+
+ASKED_AT_ONCE = 16
 
 
 class Polled(msgspec.Struct, frozen=True):
@@ -50,8 +57,10 @@ def main(runs: int, file: Path | None) -> None:
     with workplace("polls") as place, real_parts(place) as parts, simulator(place, OPTIONS) as simulated:
         until(lambda: listens(simulated), 30, "the simulator")
         settings = settings_on(parts) | pointing_at(simulated, OPTIONS) | {"POLL_INTERVAL_SECONDS": "60"}
-        _connect_all(place, parts, settings, crowd(PEOPLE))
-        found = [_run(place, parts, settings) for _ in range(runs)]
+        with running(place, settings, "bg_ingest.cli", "run") as service:
+            people = crowd(PEOPLE)
+            _connect_all(service, parts, people)
+            found = [_run(service, parts, people) for _ in range(runs)]
     report = Report(f"Polls of {PEOPLE} people who have a new reading or two, medians of {runs} runs")
     _tell(report, found)
     if file is not None:
@@ -66,33 +75,50 @@ def _tell(report: Report, found: Sequence[Polled]) -> None:
     report.figure("polls of a run", shown([each.polls for each in found], "{:.0f}"))
 
 
-def _connect_all(place: Path, parts: RealParts, settings: dict[str, str], people: Sequence[Person]) -> None:
+def _connect_all(service: Process, parts: RealParts, people: Sequence[Person]) -> None:
     console.print(f"{len(people)} people connect ...")
-    with running(place, settings, "bg_ingest.cli", "run") as service:
-        for person in people:
-            assert connect(service, person), person
-        until(lambda: parts.waiting() == 0, 120, "the connects to be told", every=1)
-        service.stop()
+    for person in people:
+        assert connect(service, person), person
+    until(lambda: parts.waiting() == 0, 120, "the connects to be told", every=1)
 
 
-def _run(place: Path, parts: RealParts, settings: dict[str, str]) -> Polled:
+def _run(service: Process, parts: RealParts, people: Sequence[Person]) -> Polled:
     console.print(f"waiting {NEW_AFTER} s for new readings ...")
     time.sleep(NEW_AFTER)
-    last = _told(parts) + PEOPLE
-    with running(place, settings, "bg_ingest.cli", "run") as service:
-        missing, used, began = last - _told(parts), seconds_used(service.worker), time.monotonic()
-        until(lambda: _told(parts) >= last, 120, "everybody's new readings to be told", every=0.02)
-        seconds, used = time.monotonic() - began, seconds_used(service.worker) - used
-        service.stop()
-    return Polled(missing, missing / seconds, 1000 * used / missing, used / seconds)
+    return anyio.run(_poll, service, parts, people)
 
 
-def _told(parts: RealParts) -> int:
-    async def count() -> int:
-        async with channel_to(parts.url) as channel:
+async def _poll(service: Process, parts: RealParts, people: Sequence[Person]) -> Polled:
+    async with channel_to(parts.url) as channel:
+
+        async def told() -> int:
             return (await channel.queue_declare(QUEUE, passive=True)).message_count or 0
 
-    return anyio.run(count)
+        before, used, began = await told(), seconds_used(service.worker), time.monotonic()
+        last, last_at = before, began
+        async with anyio.create_task_group() as group:
+            group.start_soon(_ask, service.url, people)
+            while time.monotonic() - last_at < QUIET or last == before:
+                await anyio.sleep(0.02)
+                if (now := await told()) > last:
+                    last, last_at = now, time.monotonic()
+        used = seconds_used(service.worker) - used
+    polls, seconds = last - before, last_at - began
+    return Polled(polls, polls / seconds, 1000 * used / polls, used / seconds)
+
+
+async def _ask(url: str, people: Sequence[Person]) -> None:
+    """Ask for everybody's poll."""
+    left = iter(people)
+
+    async def ask_some() -> None:
+        for person in left:
+            async with client.post(f"/api/users/{person.user}/connections/{PROVIDER}/poll") as answer:
+                assert answer.status == 202, await answer.text()
+
+    async with aiohttp.ClientSession(url) as client, anyio.create_task_group() as group:
+        for _ in range(ASKED_AT_ONCE):
+            group.start_soon(ask_some)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from tests.benchmarks.comparison import (
     Found,
     figures,
     ratio,
-    table,
+    shown,
 )
 from tests.benchmarks.history import PEOPLE, fill
 from tests.benchmarks.inside import Inside, measure_inside
@@ -57,7 +57,7 @@ def main(runs: int, file: Path | None) -> None:
         _compare_answers(sides)
         found = _measure(sides, runs)
         inside = anyio.run(measure_inside, server.endpoint, TABLE, runs)
-    console.print(table(found))
+    console.print(shown(found))
     report = Report(f"Reading, medians of {runs} runs, {AT_ONCE} at once")
     _judge(report, found, inside)
     if file is not None:
@@ -100,7 +100,8 @@ def _server(place: Path) -> Iterator[DynamoServer]:
 def _sides(place: Path, server: DynamoServer) -> Iterator[Mapping[str, Process]]:
     aws = {"DYNAMODB_ENDPOINT": server.endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
     ports = {side: free_port() for side in (SERVICE, BASELINE, FLOOR)}
-    own = service_settings(place, ports[SERVICE]) | aws | {"DYNAMODB_TABLE": TABLE, "AWS_REGION": REGION}
+    table = {"DYNAMODB_TABLE": TABLE, "AWS_REGION": REGION}
+    own = service_settings(place, ports[SERVICE]) | aws | table | {"REQUESTS_PER_SECOND": "100000"}
     theirs = aws | {"DYNAMODB_TABLE": BASELINE_TABLE, "AWS_DEFAULT_REGION": REGION}
     uvicorn = ["tests.benchmarks.baseline.app:app", "--port", str(ports[BASELINE]), "--no-access-log"]
     with (

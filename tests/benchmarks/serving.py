@@ -24,6 +24,7 @@ def settings_on(parts: RealParts) -> dict[str, str]:
         "RABBITMQ_QUEUE": QUEUE,
         "WEBHOOK_SIGNING_SECRETS": SECRET,
         "BACKFILL_DAYS": "0",
+        "REQUESTS_PER_SECOND": "100000",
     }
 
 

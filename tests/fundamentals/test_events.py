@@ -1,0 +1,115 @@
+"""What is published is what docs/asyncapi.yaml and docs/events.md say, to every field."""
+
+import re
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import anyio
+import jsonschema  # type: ignore[import-untyped]  # ships no types
+import msgspec
+import pytest
+import yaml  # type: ignore[import-untyped]  # ships no types
+
+from bg_ingest.domain.connections import Defaults, State
+from bg_ingest.domain.events import CONTENT_TYPE, EXCHANGE, TYPES, Change, GapHealed, cloud_event
+from bg_ingest.domain.gaps import Cause, Gap
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.readings import Origin
+from bg_ingest.wiring import SOURCE
+from tests.house import START, House, house
+from tests.sender import envelope, record
+
+DOCS = Path(__file__).parents[2] / "docs"
+DOCUMENT: dict[str, Any] = yaml.safe_load((DOCS / "asyncapi.yaml").read_text("utf-8"))
+MESSAGES = {each["name"]: each for each in DOCUMENT["components"]["messages"].values()}
+
+
+def check(event: dict[str, Any]) -> None:
+    """Raise ValidationError unless the event is as the document says of its type."""
+    schema = {"components": DOCUMENT["components"], **MESSAGES[event["type"]]["payload"]}
+    checker = jsonschema.Draft7Validator.FORMAT_CHECKER
+    jsonschema.Draft7Validator(schema, format_checker=checker).validate(event)
+
+
+async def push(home: House, at: datetime, value: int) -> None:
+    """Push a reading of the device that told the newest one."""
+    device = (await home.stored("ada"))[-1].reading.device
+    pushed = record(at, value, transmitterId=device.transmitter, displayDevice=device.display)
+    answer = await home.push("ada", envelope(device.provider_account, [pushed]), f"{at} {value}")
+    assert answer.status_code == 202, answer.text
+
+
+async def everything_happens(home: House) -> None:
+    """Have Ada live through each type of event but a gap's healing, which takes a day."""
+    await home.connect("ada")
+    await anyio.sleep(60)
+    newest = (await home.stored("ada"))[-1].reading
+    await push(home, newest.measured_at, newest.glucose_mg_dl + 1)  # a revision
+    for number, value in enumerate((30, 500), start=1):  # what sensors show as LOW and HIGH
+        await push(home, newest.measured_at - timedelta(seconds=number), value)
+    await home.api.delete("/api/users/ada/connections/dexcom")
+    await anyio.sleep(60)
+    await home.api.delete("/api/users/ada")
+    await anyio.sleep(120)
+
+
+def healed() -> bytes:
+    """Return the event of a gap that healed."""
+    gap = Gap(
+        after=START,
+        before=START + timedelta(minutes=20),
+        cadence_seconds=300,
+        cause=Cause.SERVICE_DOWN,
+        opened_at=START + timedelta(hours=1),
+        healed_at=START + timedelta(hours=5),
+    )
+    return cloud_event(Change(UserId("ada"), 1, START, GapHealed("dexcom", gap)), SOURCE)
+
+
+async def published() -> list[dict[str, Any]]:
+    async with house(defaults=Defaults(backfill_days=2)) as home, home.running():
+        await everything_happens(home)
+        return [msgspec.json.decode(body) for body in [healed(), *(each.body for each in home.told)]]
+
+
+async def test_every_type_is_published_as_the_document_says() -> None:
+    events = await published()
+    assert {each["type"] for each in events} == set(TYPES.values())
+    for event in events:
+        check(event)
+
+
+async def test_the_document_says_no_less_than_what_is_published() -> None:
+    for event in await published():
+        with pytest.raises(jsonschema.ValidationError):
+            check({**event, "data": {**event["data"], "surprise": 1}})
+        for missing in event["data"]:
+            with pytest.raises(jsonschema.ValidationError):
+                check({**event, "data": {name: value for name, value in event["data"].items() if name != missing}})
+
+
+def test_the_document_is_of_all_types_and_of_our_exchange() -> None:
+    assert set(MESSAGES) == set(TYPES.values())
+    (channel,) = DOCUMENT["channels"].values()
+    assert channel["address"] == channel["bindings"]["amqp"]["exchange"]["name"] == EXCHANGE
+    assert set(channel["messages"]) == set(DOCUMENT["components"]["messages"])
+    assert DOCUMENT["defaultContentType"] == CONTENT_TYPE
+    schemas = DOCUMENT["components"]["schemas"]
+    assert schemas["origin"]["enum"] == [each.value for each in Origin]
+    assert schemas["gap"]["properties"]["cause"]["enum"] == [each.value for each in Cause]
+    assert schemas["changed"]["properties"]["state"]["enum"] == [each.value for each in State]
+
+
+def test_every_reference_of_the_document_leads_somewhere_and_every_schema_is_one() -> None:
+    for path in set(re.findall(r"\$ref: '#/([^']+)'", (DOCS / "asyncapi.yaml").read_text("utf-8"))):
+        found = DOCUMENT
+        for part in path.split("/"):
+            found = found[part]
+    for schema in DOCUMENT["components"]["schemas"].values():
+        jsonschema.Draft7Validator.check_schema(schema)
+
+
+def test_the_page_for_people_has_every_type_and_no_other() -> None:
+    rows = re.findall(r"^\| `(bg\.[a-z.0-9]+)` \|", (DOCS / "events.md").read_text("utf-8"), re.MULTILINE)
+    assert sorted(rows) == sorted(TYPES.values())
