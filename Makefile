@@ -50,13 +50,16 @@ lock: .venv/locked-dev ## resolve the dependencies again into both requirements 
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
-chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start (20 minutes; figures in docs/figures.md)
+chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start, replicas (an hour; figures in docs/figures.md)
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.drains
 	$(BIN)/python -m tests.chaos.memory
 	$(BIN)/python -m tests.chaos.starts
 	$(BIN)/python -m tests.chaos.real_kills
 	$(BIN)/python -m tests.chaos.outages
+	$(BIN)/python -m tests.chaos.replicas
+	$(BIN)/python -m tests.chaos.rolling
+	$(BIN)/python -m tests.chaos.refreshes
 
 bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.units

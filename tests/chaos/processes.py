@@ -23,6 +23,9 @@ ROOT = Path(__file__).parents[2]
 
 HOST = "127.0.0.1"
 
+CALLS = "calls.jsonl"
+"""Where the simulator writes down its calls."""
+
 _probe = httpx.Client(timeout=5, trust_env=False)
 
 
@@ -97,6 +100,13 @@ class Process:
             self._process.wait(10)
         until(lambda: not any(map(_runs, group)), 10, "the killed worker to be gone")
 
+    def pause(self) -> None:
+        """Let nothing of the group run until ``go_on``."""
+        os.killpg(self.pid, signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        os.killpg(self.pid, signal.SIGCONT)
+
     def ends(self, within: float) -> int:
         """Return its exit code."""
         if self._process is None:
@@ -132,8 +142,8 @@ def simulator(place: Path, options: SimulatorOptions) -> Process:
     """Return a simulated provider that serves by itself, with options that its command does not have."""
     port = free_port()
     told = msgspec.json.encode(options).decode()
-    journal = str(place / "simulator.jsonl")
-    return Process(place, "simulator", "tests.chaos.simulated", told, journal, str(port), port=port)
+    files = str(place / "simulator.jsonl"), str(place / CALLS)
+    return Process(place, "simulator", "tests.chaos.simulated", told, *files, str(port), port=port)
 
 
 def pointing_at(simulated: Process, options: SimulatorOptions) -> dict[str, str]:

@@ -116,7 +116,7 @@ class Sender:
             answer = client.post(
                 f"{self._service.url}/api/bg/{one.person.user}/webhook",
                 content=one.body,
-                headers=list(_raw(one, SystemClock().now())),
+                headers=signed_headers(one, SystemClock().now()),
             )
         except httpx.TransportError:
             pass
@@ -137,6 +137,6 @@ class Sender:
                 self._again.append(one)
 
 
-def _raw(one: Pushed, at: datetime) -> Sequence[tuple[bytes, bytes]]:
+def signed_headers(one: Pushed, at: datetime) -> list[tuple[bytes, bytes]]:
     headers = signed(one.body, one.id, at)
     return [(name.encode(), value.encode() if isinstance(value, str) else value) for name, value in headers.items()]

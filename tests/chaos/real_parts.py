@@ -16,8 +16,10 @@ from bg_ingest.adapters.local.publisher import Event
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.connection_records import connection_of, grant_of
+from bg_ingest.adapters.table.owners import Addresses, TableOwnership
 from bg_ingest.adapters.table.records import head_of
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId
+from bg_ingest.domain.leases import Board
 from bg_ingest.kept_secrets import generated_key
 from bg_ingest.simulator.journal import token_hash
 from tests.chaos.people import Person
@@ -52,8 +54,8 @@ class RealParts:
         self.data = place / "data"
         self._place = place
 
-    def service(self, store_port: int, **settings: str) -> Process:
-        """Return ``bg-ingest run`` on these parts, its store reached by this port."""
+    def service(self, store_port: int, name: str = "service", **settings: str) -> Process:
+        """Return ``bg-ingest run`` on these parts, its store reached by this port; all of them share a key."""
         port = free_port()
         parts = {
             "DYNAMODB_ENDPOINT": f"http://127.0.0.1:{store_port}",
@@ -66,7 +68,7 @@ class RealParts:
             "WEBHOOK_SIGNING_SECRETS": SECRET,
         }
         given = service_settings(self._place, port) | parts | settings
-        return Process(self._place, "service", "bg_ingest.cli", "run", port=port, **given)
+        return Process(self._place, name, "bg_ingest.cli", "run", port=port, **given)
 
     def told(self) -> list[Event]:
         """Take what the queue holds, as a plain consumer."""
@@ -84,6 +86,15 @@ class RealParts:
         async def read() -> dict[str, Stored]:
             async with self._table() as table:
                 return {each.user: found for each in people if (found := await _of(table, ring, UserId(each.user)))}
+
+        return anyio.run(read)
+
+    def board(self) -> Board:
+        """Return who serves which shard."""
+
+        async def read() -> Board:
+            async with self._table() as table:
+                return await TableOwnership(table, Addresses()).board()
 
         return anyio.run(read)
 
@@ -122,7 +133,7 @@ async def _of(table: DynamoTable, ring: KeyRing, user: UserId) -> Stored | None:
         sealed = grant_of(identity, grant)
         content = ring.open(sealed.sealed, sealed.associated_data(TABLE))
         refresh = msgspec.msgpack.decode(content)[1]
-        held = Held(token_hash(refresh), sealed.claim is not None)
+        held = Held(token_hash(refresh), sealed.claim is not None, sealed.refusals, sealed.retry_at)
     return Stored(connection_of(identity, connection), held, head_of(user, head).last_change)
 
 

@@ -26,10 +26,12 @@ TABLE = "bg-ingest"
 
 
 class Held(msgspec.Struct, frozen=True):
-    """A stored grant: its refresh token by hash, and whether somebody claims it."""
+    """A stored grant: its refresh token by hash, whether somebody claims it, and how often it was refused."""
 
     refresh: str
     claimed: bool
+    refusals: int = 0
+    retry_at: datetime | None = None
 
 
 class Stored(msgspec.Struct, frozen=True):

@@ -1,0 +1,153 @@
+"""Several replicas of the service on the same real parts, each known to the provider by its own name."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager, suppress
+from pathlib import Path
+from typing import Any
+
+import anyio
+import httpx
+
+from bg_ingest.simulator import SimulatorOptions
+from tests.chaos.calls import FROM
+from tests.chaos.gate import Gate, gate_to
+from tests.chaos.people import Person
+from tests.chaos.processes import Process, answers, pointing_at, simulator, until
+from tests.chaos.real_parts import RealParts
+from tests.chaos.stored import PROVIDER
+
+NAMES = ("one", "two", "three")
+
+SHARDS_SETTLE = 60.0
+"""Seconds until all shards are shared out: a TTL, a few looks, and a machine that does all of this at once."""
+
+CONNECTING = 12
+"""People who connect at the same time."""
+
+
+class Replica:
+    """One ``bg-ingest run``, and the way to its store where there is a gate in it."""
+
+    def __init__(self, name: str, process: Process, gate: Gate | None = None) -> None:
+        self.name = name
+        self.process = process
+        self.gate = gate
+
+    @property
+    def url(self) -> str:
+        return self.process.url
+
+    def report(self) -> dict[str, Any]:
+        """Return what it says of itself; empty when it does not answer."""
+        with suppress(httpx.HTTPError):
+            answer = httpx.get(f"{self.url}/api/workers", timeout=10)
+            if answer.is_success:
+                found: dict[str, Any] = answer.json()
+                return found
+        return {}
+
+    @property
+    def is_ready(self) -> bool:
+        return answers(self.process, "/health/ready")
+
+    def restart(self) -> None:
+        self.process.start()
+        self.process.get_ready(60)
+
+
+class Fleet:
+    """The replicas, the provider, and those who are connected."""
+
+    def __init__(
+        self, parts: RealParts, simulated: Process, replicas: Sequence[Replica], options: SimulatorOptions
+    ) -> None:
+        self.parts = parts
+        self.simulated = simulated
+        self.replicas = replicas
+        self.options = options
+
+    @property
+    def running(self) -> list[Replica]:
+        return [each for each in self.replicas if each.process.alive]
+
+    def shares(self) -> list[int]:
+        """Return how many shards each running replica says it serves."""
+        return [found["shards"]["owned"] if (found := each.report()) else -1 for each in self.running]
+
+    def is_balanced(self) -> bool:
+        """Whether all shards are served, and no replica has two more than another."""
+        reports = [each.report() for each in self.running]
+        if not all(reports) or any(each["unready"] or each["shards"]["unserved"] for each in reports):
+            return False
+        owned: list[int] = [each["shards"]["owned"] for each in reports]
+        return sum(owned) == 256 and max(owned) - min(owned) <= 1
+
+    def get_balanced(self) -> None:
+        until(self.is_balanced, SHARDS_SETTLE, "the shards to be shared out", every=0.5)
+
+    def connect(self, people: Sequence[Person]) -> list[Person]:
+        """Have everybody go through the OAuth flow, many at once, on any replica; return who could not."""
+        return anyio.run(_connect_all, [each.url for each in self.running], people)
+
+    def polled(self) -> int:
+        """Return how many connections are scheduled, over all replicas."""
+        return sum(each.report()["connections"]["polled"] for each in self.running)
+
+
+async def _connect_all(urls: Sequence[str], people: Sequence[Person]) -> list[Person]:
+    failed: list[Person] = []
+    left = list(enumerate(people))
+
+    async def browse() -> None:
+        async with httpx.AsyncClient(timeout=60, follow_redirects=True, trust_env=False) as browser:
+            while left:
+                place, person = left.pop()
+                if not await _connect(browser, urls[place % len(urls)], person):
+                    failed.append(person)
+
+    async with anyio.create_task_group() as group:
+        for _ in range(min(CONNECTING, len(people))):
+            group.start_soon(browse)
+    return failed
+
+
+async def _connect(browser: httpx.AsyncClient, url: str, person: Person) -> bool:
+    with suppress(httpx.TransportError):
+        begun = await browser.post(f"{url}/api/users/{person.user}/connections/{PROVIDER}")
+        if begun.is_success:
+            login = httpx.URL(begun.json()["authorize_url"]).copy_merge_params({"user": person.login})
+            return (await browser.get(login)).is_success
+    return False
+
+
+@contextmanager
+def fleet(
+    place: Path,
+    parts: RealParts,
+    options: SimulatorOptions,
+    settings: Mapping[str, str],
+    *,
+    gated: Sequence[str] = (),
+    gates: Mapping[str, Gate] | None = None,
+) -> Iterator[Fleet]:
+    """Run three replicas and a simulator; those named in ``gated`` reach their store through a gate of their own."""
+    simulated = simulator(place, options)
+    pointing = pointing_at(simulated, options)
+    with ExitStack() as opened:
+        ways = dict(gates or {}) | {name: opened.enter_context(gate_to(parts.dynamodb.port)) for name in gated}
+        replicas = []
+        for name in NAMES:
+            gate = ways.get(name)
+            own = {"DEXCOM_API_BASE_URL": f"{simulated.url}{FROM}{name}"}
+            port = gate.port if gate else parts.dynamodb.port
+            process = parts.service(port, f"replica-{name}", **(pointing | own | dict(settings)))
+            replicas.append(Replica(name, process, gate))
+        opened.enter_context(simulated)
+        until(lambda: answers(simulated, "/admin/state"), 30, "the simulator")
+        for each in replicas:
+            opened.enter_context(each.process)
+        for each in replicas:
+            each.process.get_ready(60)
+        found = Fleet(parts, simulated, replicas, options)
+        found.get_balanced()
+        yield found

@@ -1,0 +1,163 @@
+"""Three replicas poll many users every minute; then one is killed, one stopped, one suspended, one cut off.
+
+    python -m tests.chaos.replicas [--users 3000] [--minutes 10] [--seed N] [--steady]
+
+On a DynamoDB-compatible server, a RabbitMQ node and the simulated provider with one-minute sensors, each a process of
+its own. What the provider saw arrive says who was polled when and by whom. Exit code 1 on any difference.
+"""
+
+import random
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import anyio
+import httpx
+import rich_click as click
+
+from bg_ingest.simulator import SimulatorOptions
+from tests.chaos import partings
+from tests.chaos.calls import Call, read_calls
+from tests.chaos.fleet import Fleet, fleet
+from tests.chaos.lateness import Timetable, by_caller, judge_cut_off, judge_parting, judge_steady
+from tests.chaos.partings import Phase, now
+from tests.chaos.people import Person, crowd
+from tests.chaos.processes import CALLS, until, workplace
+from tests.chaos.real_parts import judge_ends, real_parts
+from tests.chaos.rebuilt import written
+from tests.chaos.report import Report, console
+from tests.chaos.series import judge_everybody
+from tests.chaos.verdict import judge_told
+
+CALLS_PER_HOUR = 200_000
+
+DELAY = 3600
+
+OVERLAP = 300
+"""Seconds read again at each poll, instead of three hours: on two cores the simulator would be what is measured."""
+
+SETTINGS = {
+    "POLL_INTERVAL_SECONDS": "60",
+    "PROVIDER_CALLS_PER_HOUR": str(CALLS_PER_HOUR),
+    "OVERLAP_SECONDS": str(OVERLAP),
+    "BACKFILL_DAYS": "0",
+    "SWEEP_DAYS": "0",
+    "WEEKLY_SWEEP_DAYS": "0",
+    "REQUESTS_PER_SECOND": "10000",
+    "LOG_LEVEL": "INFO",
+}
+
+LAG = 5.0
+
+
+@click.command()
+@click.option("--seed", type=int, default=None, help="Of people and readings; drawn when not given.")
+@click.option("--users", default=600, show_default=True)
+@click.option("--minutes", default=3.0, show_default=True, help="How long nothing happens to the replicas.")
+@click.option("--steady", is_flag=True, help="Only the time in which nothing happens.")
+def main(seed: int | None, users: int, minutes: float, *, steady: bool) -> None:
+    """Poll everybody from three replicas, and see who was late, twice or lost when one of them goes."""
+    seed = random.randrange(1_000_000) if seed is None else seed
+    console.print(f"seed {seed}, {users} users, {minutes:g} minutes")
+    began = time.monotonic()
+    report = Report(f"Three replicas (seed {seed})")
+    options = SimulatorOptions(
+        seed=seed,
+        users=users,
+        cadence_minutes=1,
+        delay_seconds=DELAY,
+        days_back=2,
+        calls_per_hour=CALLS_PER_HOUR,
+    )
+    with workplace("replicas") as place:
+        with real_parts(place) as parts, fleet(place, parts, options, SETTINGS, gated=["three"]) as replicas:
+            people = crowd(users)
+            connect(report, replicas, people)
+            phases = go_through(report, replicas, minutes, steady=steady)
+            judge(report, replicas, people, phases, place)
+        report.figure("minutes", round((time.monotonic() - began) / 60, 1))
+        report.show()
+
+
+def connect(report: Report, replicas: Fleet, people: Sequence[Person]) -> None:
+    """Connect everybody, and wait until each has had two polls of the sensor's own rhythm."""
+    start = now()
+    failed = replicas.connect(people)
+    report.check("users who could not connect", len(failed), holds=not failed, wanted="0")
+    report.figure("connects a second, through the OAuth flow", round(len(people) / (now() - start), 1))
+    until(lambda: replicas.polled() == len(people), 60, "everybody to be scheduled", every=1)
+    time.sleep(130)
+
+
+def go_through(report: Report, replicas: Fleet, minutes: float, *, steady: bool) -> list[Phase]:
+    console.print("steady")
+    start, before = now(), _processor(replicas)
+    time.sleep(minutes * 60)
+    phases = [Phase("steady", start, now(), LAG)]
+    used = (_processor(replicas) - before) / (phases[0].end - start)
+    report.figure("steady: processor of the three replicas, cores", round(used, 2))
+    shares = replicas.shares()
+    report.check("shards of each replica", shares, holds=max(shares) - min(shares) <= 1, wanted="within one")
+    if not steady:
+        one, two, three = replicas.replicas
+        phases.append(partings.kill(replicas, one, report))
+        time.sleep(20)
+        phases.append(partings.stop(replicas, two, report))
+        time.sleep(20)
+        phases.append(partings.suspend(replicas, one, report))
+        time.sleep(20)
+        phases += partings.cut_off(replicas, three, report)
+        shares = replicas.shares()
+        report.check("shards afterwards", shares, holds=max(shares) - min(shares) <= 1, wanted="within one")
+    return phases
+
+
+def judge(report: Report, replicas: Fleet, people: Sequence[Person], phases: Sequence[Phase], place: Path) -> None:
+    time.sleep(5)
+    end = now()
+    limit = httpx.get(f"{replicas.simulated.url}/admin/state", timeout=60).json()["limit"]
+    refused, most = limit["refused"], limit["most_taken"]
+    report.check("calls in an hour, at most", most, holds=most <= CALLS_PER_HOUR, wanted=f"{CALLS_PER_HOUR:,} at most")
+    report.check("calls refused by the limit", refused, holds=not refused, wanted="0")
+    calls = read_calls(place / CALLS)
+    judge_times(report, replicas, people, phases, calls, end)
+    start = datetime.fromtimestamp(phases[0].start, UTC) - timedelta(seconds=DELAY)
+    anyio.run(judge_everybody, report, replicas.replicas[0].url, replicas.options, people, calls, start)
+    codes = [each.process.stop()[0] for each in replicas.running]
+    report.check("exit codes at the end", codes, holds=not any(codes), wanted="0 each")
+    told = written(replicas.parts.told(), place / "told")
+    judge_told(report, told, judge_ends(report, replicas.parts, people))
+
+
+def judge_times(
+    report: Report,
+    replicas: Fleet,
+    people: Sequence[Person],
+    phases: Sequence[Phase],
+    calls: Mapping[str, Sequence[Call]],
+    end: float,
+) -> None:
+    times = Timetable(replicas.options, people, calls, phases[0].start, end)
+    report.figure("steady: data calls by replica", by_caller(calls, phases[0]))
+    for phase in phases:
+        match phase.name:
+            case "steady":
+                judge_steady(report, times, calls, phase)
+            case "while cut off":
+                judge_cut_off(report, calls, phase)
+            case _:
+                judge_parting(report, times, calls, phase)
+
+
+def _processor(replicas: Fleet) -> float:
+    """Return the seconds of processor that the serving processes have used."""
+    ticks = 0
+    for each in replicas.running:
+        fields = Path(f"/proc/{each.process.worker}/stat").read_text().rpartition(")")[2].split()
+        ticks += int(fields[11]) + int(fields[12])
+    return ticks / 100
+
+
+if __name__ == "__main__":
+    main()
