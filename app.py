@@ -9,6 +9,7 @@ from litestar import Litestar
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access, Limits
+from bg_ingest.api.logs import InRequests, add_request
 from bg_ingest.errors import IngestError, leaf
 from bg_ingest.metrics.exposition import exposed
 from bg_ingest.metrics.http import MeasuredApp
@@ -21,7 +22,7 @@ from workers.build import Workers
 from workers.runtime import leave_process
 
 settings = get_settings()
-configure_logging(settings.log_level, settings.log_format)
+configure_logging(settings.log_level, settings.log_format, [add_request])
 services, workers = Services(), Workers()
 services.measures.add(Standing(workers, SystemClock()))
 
@@ -57,4 +58,4 @@ api = create_api(
     mounts=simulator(settings),
     exposition=None if settings.metrics_port else services.measures.exposition,
 )
-app = MeasuredApp(api, services.measures)
+app = InRequests(MeasuredApp(api, services.measures))

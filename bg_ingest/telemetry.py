@@ -2,6 +2,7 @@
 
 import logging
 import sys
+from collections.abc import Sequence
 from typing import Literal
 
 import structlog
@@ -12,10 +13,14 @@ QUIET = ("httpx", "httpcore", "asyncio", "botocore", "aiobotocore", "aiormq", "u
 """Libraries that log every call: only what they warn of is shown."""
 
 
-def configure_logging(level: str, form: Literal["json", "console"]) -> None:
-    """Send our log lines and those of libraries to stderr in one form; calling it again replaces what was."""
+def configure_logging(level: str, form: Literal["json", "console"], facts: Sequence[Processor] = ()) -> None:
+    """Send our log lines and those of libraries to stderr in one form; calling it again replaces what was.
+
+    ``facts`` add to each line what they know of where it was written.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
+        *facts,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
     ]

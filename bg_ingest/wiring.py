@@ -29,6 +29,7 @@ from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, S
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
+from bg_ingest.services.bound import BoundTurns
 from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
@@ -121,7 +122,7 @@ class Services:
         self.relay = Relay(outbox, MeasuredPublisher(publisher, measured, clock))
         surveying = Surveying(store.readings, store.gaps, clock, hints)
         self.polling = Polling(store, providers, looks, surveying, transition, clock, defaults)
-        self.turns = remembered = RememberedTurns(MeasuredTurns(self.polling, measured), clock)
+        self.turns = remembered = RememberedTurns(MeasuredTurns(BoundTurns(self.polling), measured), clock)
         self.timelines = Timelines(store, self.polling, remembered, clock)
         self.reader = Reader(store.readings, clock)
         self.completeness = Completeness(store.readings, store.connections, store.gaps, clock)
