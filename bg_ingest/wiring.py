@@ -42,6 +42,7 @@ from bg_ingest.services.quarantine import Quarantine
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
 from bg_ingest.services.relay import Relay
+from bg_ingest.services.rotate import Rotation
 from bg_ingest.services.senders import Senders
 from bg_ingest.services.shelve import Shelving
 from bg_ingest.services.steer import Steering
@@ -67,6 +68,7 @@ class Services:
     quarantine: Quarantine
     erasing: Erasing
     auditing: Auditing
+    rotation: Rotation
     polling: Polling
     turns: Turns
     timelines: Timelines
@@ -131,6 +133,7 @@ class Services:
         self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)
         self.receiving = Receiving(store, providers, ingest, clock, hints, senders or Senders(), proofs or {})
         self.erasing = Erasing(store, clock, hints)
+        self.rotation = Rotation(store.sealed, sealer, table)
         self.auditing = Auditing(store.trail, sealer, clock, table, kept=audit_kept)
 
 

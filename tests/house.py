@@ -30,7 +30,7 @@ from bg_ingest.domain.readings import Recorded
 from bg_ingest.metrics.http import MeasuredApp
 from bg_ingest.metrics.standing import Standing
 from bg_ingest.metrics.table import MeasuredTable
-from bg_ingest.ports import Provider
+from bg_ingest.ports import Provider, Sealer
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
@@ -73,7 +73,7 @@ class House:
         self.workers = Workers()
         self.told: list[Event] = []
         self.callbacks: list[httpx.URL] = []
-        self.join: Callable[[Services, Workers, Table], None]
+        self.join: Callable[[Services, Workers, Table, Sealer], None]
         self._numbers = count(2)
         self.simulated_http: httpx.AsyncClient
         self.api: httpx.AsyncClient
@@ -97,10 +97,10 @@ class House:
         others = {name.replace("_", "-"): value for name, value in headers.items()}
         return await self.api.post(f"/api/bg/{user}/webhook", content=body, headers=raw(own | others))
 
-    def twin(self, table: Table | None = None) -> tuple[Services, Workers]:
+    def twin(self, table: Table | None = None, sealer: Sealer | None = None) -> tuple[Services, Workers]:
         """Return another process's services and actors, over the same parts or its own way to the table."""
         services, workers = Services(), Workers()
-        self.join(services, workers, table or self.table)
+        self.join(services, workers, table or self.table, sealer or KeyRing([bytes(32)]))
         return services, workers
 
     async def connection(self, user: str) -> Connection:
@@ -126,7 +126,7 @@ class House:
         services, workers = Services(), Workers()
         self.services.tempo = services.tempo = SHARED
         services.name = f"replica-{next(self._numbers)}"
-        self.join(services, workers, self.table)
+        self.join(services, workers, self.table, KeyRing([bytes(32)]))
         api = create_api(services, access=Access.OPEN, vitals=workers, signing_secrets=(SECRET,))
         transport = httpx.ASGITransport(app=cast("Any", api))
         return Replica(services, workers, httpx.AsyncClient(transport=transport, base_url="https://ingest.test"))
@@ -212,12 +212,12 @@ async def house(
         found = House(simulator=app.state.simulator, services=services, table=used, clock=clock, provider=provider)
         publisher = broker or LocalPublisher(SOURCE, capacity=100_000)
 
-        def join(services: Services, workers: Workers, table: Table) -> None:
+        def join(services: Services, workers: Workers, table: Table, sealer: Sealer) -> None:
             services.join(
                 TableStore(MeasuredTable(table, services.measures), clock),
                 publisher,
                 {PROVIDER: cast("Provider", provider)},
-                sealer=KeyRing([bytes(32)]),
+                sealer=sealer,
                 clock=clock,
                 hints=workers,
                 defaults=defaults or Defaults(),
@@ -227,7 +227,7 @@ async def house(
             services.broker = broker
 
         found.join = join
-        found.join(services, found.workers, used)
+        found.join(services, found.workers, used, KeyRing([bytes(32)]))
 
         async def exposition() -> bytes:
             return services.measures.text()  # on the loop: its clock is not another thread's

@@ -19,5 +19,6 @@ class Auditor:
         """Write until cancelled."""
         task_status.started()
         while True:
+            await self._auditing.noted()
             await anyio.sleep(EVERY)
             await self._auditing.write()

@@ -36,6 +36,9 @@ class KeyRing:
         sealed = self._ciphers[self._header].encrypt(nonce, secret, self._header + associated)
         return self._header + nonce + sealed
 
+    def seals_now(self, sealed: bytes) -> bool:
+        return sealed.startswith(self._header)
+
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """Return the secret; Unsealable when the key is not on the ring or anything was altered."""
         header, rest = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]

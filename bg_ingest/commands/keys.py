@@ -10,6 +10,7 @@ import rich_click as click
 
 from bg_ingest.commands.configured import with_services
 from bg_ingest.commands.refusing import refuse
+from bg_ingest.commands.rotate import rotate_encryption
 
 if TYPE_CHECKING:
     from bg_ingest.domain.credentials import ApiKey
@@ -23,7 +24,10 @@ as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for 
 
 @click.group()
 def keys() -> None:
-    """API keys: who may ask, for what, about whom."""
+    """API keys: who may ask, for what, about whom. And the keys that seal what is stored."""
+
+
+keys.add_command(rotate_encryption)
 
 
 @keys.command()

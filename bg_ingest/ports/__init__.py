@@ -7,10 +7,12 @@ from bg_ingest.ports.gaps import Gaps
 from bg_ingest.ports.ownership import Ownership, Ring, Rings, Wish
 from bg_ingest.ports.process import Broker, Clock, Hints, Publisher, Sealer, Vitals
 from bg_ingest.ports.provider import Available, Capabilities, Page, Priority, Provider
+from bg_ingest.ports.sealed import AuditKey, SealedItem, SealedItems, Shelved
 from bg_ingest.ports.store import Connections, Outbox, Pending, Readings, States, Store, Webhooks
 from bg_ingest.ports.turns import Turns
 
 __all__ = [
+    "AuditKey",
     "Available",
     "Broker",
     "Capabilities",
@@ -30,7 +32,10 @@ __all__ = [
     "Readings",
     "Ring",
     "Rings",
+    "SealedItem",
+    "SealedItems",
     "Sealer",
+    "Shelved",
     "States",
     "Store",
     "Tokens",

@@ -43,6 +43,9 @@ class Sealer(Protocol):
 
     def seal(self, secret: bytes, associated: bytes) -> bytes: ...
 
+    def seals_now(self, sealed: bytes) -> bool:
+        """Tell whether it was sealed by the key that ``seal`` uses; it need not open."""
+
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """Return what was sealed with the same associated data; else Unsealable."""
 

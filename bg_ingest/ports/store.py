@@ -21,6 +21,7 @@ from bg_ingest.ports.credentials import Keys
 from bg_ingest.ports.erasure import Erasures
 from bg_ingest.ports.gaps import Gaps
 from bg_ingest.ports.ownership import Ownership, Rings
+from bg_ingest.ports.sealed import SealedItems
 
 
 class Readings(Protocol):
@@ -147,3 +148,4 @@ class Store(Protocol):
     keys: Keys
     erasures: Erasures
     trail: Trail
+    sealed: SealedItems

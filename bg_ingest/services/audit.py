@@ -5,6 +5,7 @@ from contextlib import aclosing
 from datetime import timedelta
 from secrets import token_bytes
 
+import anyio
 import msgspec
 import structlog
 
@@ -40,6 +41,7 @@ class Auditing:
         self._known: set[tuple[UserId, Record]] = set()
         self._key: bytes | None = None
         self._failing = False
+        self._noted = anyio.Event()
         self.dropped = 0
         """Notes that found no room."""
 
@@ -56,6 +58,7 @@ class Auditing:
             self._known.add(noted)
         if len(self._waiting) < MOST_WAITING:
             self._waiting.append(noted)
+            self._noted.set()
             return
         self._known.discard(noted)
         self.dropped += 1
@@ -64,6 +67,12 @@ class Auditing:
 
     def _first_known(self) -> Sequence[tuple[UserId, Record]]:
         return [next(iter(self._known))] if self._known else []
+
+    async def noted(self) -> None:
+        """Wait until something waits to be written."""
+        if not self._waiting:
+            self._noted = anyio.Event()
+            await self._noted.wait()
 
     async def write(self) -> int:
         """Write what waits; return how much that was. Where the store does not take it, it waits on."""

@@ -197,7 +197,7 @@ class Grants:
         self._forget(successor)
         if stored is None or stored.generation != successor.generation:
             raise Fenced  # disconnected, or connected anew: nobody needs this pair
-        if stored.sealed != successor.sealed:
+        if stored.sealed != successor.sealed and self._opened(stored) != self._opened(successor):
             connection = str(successor.id)
             log.error("another pair of tokens was stored first", action="grant_superseded", connection=connection)
         return stored

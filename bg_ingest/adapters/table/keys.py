@@ -14,7 +14,7 @@ META: Key = ("table", "meta")
 AUDIT_KEY: Key = ("table", "audit-key")
 HEAD = "head"
 READINGS, CONNECTIONS, RINGS, QUARANTINE = "readings#", "connection#", "ring#", "quarantine#"
-STATES = "state#"
+STATES, GRANTS = "state#", "grant#"
 OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
 API_KEYS = "keys"
 KEY_IDS = ("0", "~")
@@ -63,7 +63,7 @@ def connection(identity: ConnectionId) -> Key:
 
 
 def grant(identity: ConnectionId) -> Key:
-    return user_pk(identity.user), f"grant#{identity.provider}"
+    return user_pk(identity.user), f"{GRANTS}{identity.provider}"
 
 
 def account(provider: str, region: str, provider_account: str) -> Key:
@@ -140,6 +140,12 @@ def rings_pk(address: str) -> str:
 
 def ring(address: str, at: int, identity: ConnectionId) -> Key:
     return rings_pk(address), f"{RINGS}{at:013}#{identity.user}#{identity.provider}"
+
+
+def parse_user(key: Key) -> UserId | None:
+    """Return whose row this is; None when it is nobody's."""
+    kind, _, user = key[0].partition("#")
+    return UserId(user) if kind == "user" else None
 
 
 def parse_ring(key: Key) -> tuple[int, ConnectionId]:

@@ -14,6 +14,7 @@ from bg_ingest.adapters.table.protocol import Absent, ConditionFailed, Put, Tabl
 from bg_ingest.adapters.table.readings import TableReadings
 from bg_ingest.adapters.table.records import VERSION, Found, item
 from bg_ingest.adapters.table.rings import TableRings
+from bg_ingest.adapters.table.sealed import TableSealedItems
 from bg_ingest.adapters.table.states import TableStates
 from bg_ingest.adapters.table.webhooks import TableWebhooks
 from bg_ingest.domain.ids import SHARDS
@@ -29,6 +30,7 @@ from bg_ingest.ports import (
     Ownership,
     Readings,
     Rings,
+    SealedItems,
     States,
     Trail,
     Webhooks,
@@ -53,6 +55,7 @@ class TableStore:
         self.ownership: Ownership = TableOwnership(table, addresses)
         self.rings: Rings = rings
         self.keys: Keys = TableKeys(table)
+        self.sealed: SealedItems = TableSealedItems(table)
         self.trail: Trail = TableTrail(table)
         self.erasures: Erasures = TableErasures(table, rings)
 

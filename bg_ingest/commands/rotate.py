@@ -1,0 +1,51 @@
+"""``bg-ingest keys rotate-encryption``: everything sealed by the first of the keys."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+
+import json
+import sys
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from bg_ingest.commands.configured import with_services
+from bg_ingest.commands.refusing import fail
+
+if TYPE_CHECKING:
+    from bg_ingest.services.rotate import Rotated
+    from bg_ingest.settings import Settings
+    from bg_ingest.wiring import Services
+
+
+@click.command("rotate-encryption")
+@click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON, for programs.")
+def rotate_encryption(*, as_json: bool) -> None:
+    """Seal all tokens and set-aside records anew, by the first of TOKEN_ENCRYPTION_KEYS.
+
+    Give every replica the new key first: behind the old one, so that all open what any seals; then in front of it; then
+    run this, beside the running service. It may be stopped and started again. At the end it says whether the other
+    keys may be removed.
+    """
+
+    async def rotate(_: "Settings", services: "Services") -> "Rotated":
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+            task = progress.add_task("sealing anew")
+            return await services.rotation.run(lambda done, of: progress.update(task, completed=done, total=of))
+
+    done = with_services(rotate)
+    if as_json:
+        counts = {"sealed": done.sealed, "resealed": done.resealed, "busy": done.busy, "unopened": done.unopened}
+        click.echo(json.dumps(counts | {"complete": done.complete}))
+    else:
+        click.echo(f"{done.sealed} sealed, {done.resealed} of them anew.", err=True)
+    if done.unopened:
+        fail(
+            f"{done.unopened} do not open with any of the keys. Keep all keys, add the one that is missing in "
+            "TOKEN_ENCRYPTION_KEYS, and run this again."
+        )
+    if not done.complete:
+        fail("Some were changed meanwhile or are in use. Keep all keys, and run this again in a minute.")
+    if not as_json:
+        click.echo("Everything is sealed by the first key: the others may be removed from TOKEN_ENCRYPTION_KEYS.")
