@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from bg_ingest import __version__
+from bg_ingest.cli import COMMANDS
 from bg_ingest.settings import Settings
 
 ROOT = Path(__file__).parents[1]
@@ -52,3 +53,17 @@ def test_the_readme_lists_every_setting_and_nothing_else() -> None:
 def test_the_package_and_the_code_have_one_version() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
     assert project["version"] == __version__
+
+
+def test_the_readme_lists_every_command_and_no_other() -> None:
+    readme = (ROOT / "README.md").read_text("utf-8")
+    (section,) = re.findall(r"^## Commands\n(.*?)^## ", readme, re.MULTILINE | re.DOTALL)
+    assert sorted(re.findall(r"^\| `bg-ingest ([a-z-]+)` \|", section, re.MULTILINE)) == sorted(COMMANDS)
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)
+def test_links_between_pages_lead_somewhere(page: Path) -> None:
+    for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):
+        assert (page.parent / link).exists(), link
+    for place in re.findall(r"`(docs/[a-z/.-]+)`", page.read_text("utf-8")):
+        assert (ROOT / place).exists(), place
