@@ -119,6 +119,10 @@ class Container:
         inside = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--net", "--root", "--wd"]
         return subprocess.run([*inside, *command], capture_output=True, text=True, check=False)
 
+    def run_as_user(self, *command: str) -> subprocess.CompletedProcess[str]:
+        """Run a command in the container as the service runs, with its settings."""
+        return self.run(*self._as_user(command))
+
     def ends(self, within: float = 30) -> int:
         """Return its exit code."""
         return self._outer.wait(within)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from bg_ingest.server import KILL_TIMEOUT
 from tests.chaos.buildah import BASE, build, config, need_tools, size, unpacked
 from tests.chaos.container import Container
 from tests.chaos.processes import HOST, ROOT, free_port, until, workplace
@@ -33,6 +34,20 @@ UNWANTED = ("pip", "pip3", "gcc", "cc", "make", "hatchling", "uv", "git")
 LEFT_BEHIND = ("root/.cache", "build", "tmp/*", "opt/bg-ingest/**/pip", "opt/bg-ingest/**/hatchling", "**/*.whl")
 
 
+CRASHING = """
+import functools, anyio, workers.backoff, workers.build, workers.refresher
+
+async def crash(self, *, task_status):
+    task_status.started()
+    await anyio.sleep(2)
+    raise KeyError("a bug")
+
+workers.refresher.Refresher.__call__ = crash
+workers.build.Patience = functools.partial(workers.backoff.Patience, crashes=1)
+"""
+"""Ten crashes take over six minutes of growing delays; that they are counted is tested in virtual time."""
+
+
 def main() -> None:
     """Build, look inside, run."""
     need_tools()
@@ -45,6 +60,8 @@ def main() -> None:
         run_on_embedded_defaults(report, root, told, place)
         stop_while_starting(report, root, told, place)
         lose_the_worker(report, root, told, place)
+        crash_the_runtime(report, root, told, place)
+        hang_in_the_drain(report, root, told, place)
         refuse_wrong_settings(report, root, told, place)
         run_on_real_parts(report, root, told, place)
         report.show()
@@ -114,6 +131,27 @@ def lose_the_worker(report: Report, root: Path, told: dict[str, Any], place: Pat
         report.check("exit code after its worker was killed", code, holds=code == 1, wanted="1")
 
 
+def crash_the_runtime(report: Report, root: Path, told: dict[str, Any], place: Path) -> None:
+    """Start it with an actor that has a bug, by a file that Python loads before ours."""
+    data = place / "crash"
+    data.mkdir()
+    (data / "sitecustomize.py").write_text(CRASHING)
+    with Container(root, told, data, example(API_OPEN="true", PYTHONPATH="/data")) as container:
+        code = container.ends()
+        crashed = "runtime_crashed" in container.said
+        report.check("exit code after a crash of its runtime", code, holds=code == 1 and crashed, wanted="1, and why")
+
+
+def hang_in_the_drain(report: Report, root: Path, told: dict[str, Any], place: Path) -> None:
+    with Container(root, told, place / "hang", example(API_OPEN="true")) as container:
+        container.get_healthy()
+        os.kill(container.worker, signal.SIGSTOP)
+        code, seconds = container.stop(within=45)
+        report.check("exit code when its drain had to be killed", code, holds=code == 1, wanted="1")
+        least, most = KILL_TIMEOUT - 1, KILL_TIMEOUT + 5
+        report.check("after", f"{seconds:.1f} s", holds=least < seconds < most, wanted=f"{KILL_TIMEOUT} s")
+
+
 def refuse_wrong_settings(report: Report, root: Path, told: dict[str, Any], place: Path) -> None:
     with Container(root, told, place / "production", example(ENVIRONMENT="production")) as container:
         code = container.ends()
@@ -140,6 +178,10 @@ def run_on_real_parts(report: Report, root: Path, told: dict[str, Any], place: P
             report.check("exit code of tables create", code, holds=code == 0, wanted="0")
         with Container(root, told, place / "real", settings, own_network=False) as container:
             seconds = container.get_healthy()
+            advised = container.run_as_user("bg-ingest", "doctor")
+            report.check(
+                "exit code of doctor", advised.returncode, holds=advised.returncode == 0, wanted=f"0: {advised.stdout}"
+            )
             report.figure("start to healthy on DynamoDB's and RabbitMQ's like", f"{seconds:.1f} s")
             exchange = "/exchanges/image/bg.events"
             until(lambda: node.api.get(exchange).is_success, 10, "RabbitMQ to have the exchange")
