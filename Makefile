@@ -2,7 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help demo run dev test check lint types format lock chaos bench fuzz binary image audit clean
+.PHONY: help demo run dev test check lint types format lock chaos bench fuzz binary browser image audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -80,6 +80,9 @@ fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider: none may crash a 
 
 audit: .venv/locked-dev ## are the dependencies free of known vulnerabilities (asks the network; not in CI)
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
+
+browser: .venv/locked-dev ## the page of the API in a real browser: it asks nobody but us
+	$(BIN)/python -m tests.chaos.browser
 
 image: .venv/locked-dev ## build the container image without a Docker engine, start it, and stop it
 	$(BIN)/python -m tests.chaos.image
