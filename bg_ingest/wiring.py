@@ -19,7 +19,7 @@ from bg_ingest.domain.credentials import Proof
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.leases import ALONE, SHARED, Tempo
 from bg_ingest.domain.sweeps import Reach
-from bg_ingest.metrics.changes import MeasuredHints, MeasuredIngest, MeasuredPublisher
+from bg_ingest.metrics.changes import MeasuredHints, MeasuredIngest, MeasuredPublisher, MeasuredShelving
 from bg_ingest.metrics.measures import Measures
 from bg_ingest.metrics.outbox import MeasuredOutbox
 from bg_ingest.metrics.provider import MeasuredProvider
@@ -44,7 +44,6 @@ from bg_ingest.services.receive import Receiving
 from bg_ingest.services.relay import Relay
 from bg_ingest.services.rotate import Rotation
 from bg_ingest.services.senders import Senders
-from bg_ingest.services.shelve import Shelving
 from bg_ingest.services.steer import Steering
 from bg_ingest.services.timeline import RememberedTurns, Timelines
 from bg_ingest.services.transition import Transition
@@ -113,7 +112,7 @@ class Services:
         measured.add(outbox)
         hints = MeasuredHints(hints, measured, outbox)
         capabilities = {name: provider.capabilities for name, provider in providers.items()}
-        shelving = Shelving(store.readings, sealer, clock, table)
+        shelving = MeasuredShelving(measured, store.readings, sealer, clock, table)
         ingest = MeasuredIngest(measured, store.readings, shelving, clock, hints, capabilities, defaults)
         transition = Transition(store.readings, clock, hints, ingest.standing)
         self.store, self.publisher, self.clock = store, publisher, clock

@@ -114,8 +114,6 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """As read: each segment's own change number must still stand. (With only the head conditioned, a third of
     concurrent additions were lost when one read was stale.)"""
     shelves: tuple[Shelf, ...] = ()
-    set_aside: tuple[SetAside, ...] = ()
-    """Those of the shelves' records that are new there: for who counts them, by provider and reason."""
     ledgers: tuple[Ledger, ...] = ()
     """Of gaps, each on condition of its version."""
     changes: tuple[Change, ...] = ()

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any
 
+from bg_ingest.domain.commits import SetAside
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.events import Change, ConnectionChanged, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.ids import ConnectionId
@@ -12,6 +13,7 @@ from bg_ingest.metrics.measures import Measures
 from bg_ingest.metrics.outbox import MeasuredOutbox
 from bg_ingest.ports import Clock, Hints, Page, Publisher
 from bg_ingest.services.ingest import Ingest
+from bg_ingest.services.shelve import ByStart, Shelving
 
 
 class MeasuredHints:
@@ -56,6 +58,20 @@ class MeasuredIngest(Ingest):
             if number:
                 self._measures.readings.labels(connection.id.provider, origin, name).inc(number)
         return outcome, connection
+
+
+class MeasuredShelving(Shelving):
+    """Counts the records that could not be read, each once however often it comes."""
+
+    def __init__(self, measures: Measures, *collaborators: Any) -> None:  # noqa: ANN401 - as Shelving has them
+        super().__init__(*collaborators)
+        self._measures = measures
+
+    async def set_aside(self, connection: Connection, by_start: ByStart) -> Sequence[SetAside]:
+        added = await super().set_aside(connection, by_start)
+        for each in added:
+            self._measures.set_aside.labels(each.provider, each.reason).inc()
+        return added
 
 
 class MeasuredPublisher:

@@ -30,6 +30,7 @@ class Measures:
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
         self.readings = self._counter("readings", "Readings by what became of them.", "provider", "origin", "outcome")
+        self.set_aside = self._counter("records_set_aside", "Records that could not be read.", "provider", "reason")
         self.connection_changes = self._counter(
             "connection_changes", "Connections that came into a state.", "provider", "state"
         )

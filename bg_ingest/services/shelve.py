@@ -49,7 +49,7 @@ class Shelving:
         added = [
             each
             for group in groups
-            for each in await self._commit(connection, {start: by_start[start] for start in group})
+            for each in await self.set_aside(connection, {start: by_start[start] for start in group})
         ]
         if added:
             log.warning(
@@ -61,7 +61,8 @@ class Shelving:
             )
         return len(added)
 
-    async def _commit(self, connection: Connection, by_start: ByStart) -> tuple[SetAside, ...]:
+    async def set_aside(self, connection: Connection, by_start: ByStart) -> Sequence[SetAside]:
+        """Keep the records of a few segments in one commit; return those that were not known yet."""
         for _ in range(TRIES):
             head = await self._readings.head(connection.id.user)
             if head is None or head.erased:
@@ -70,7 +71,7 @@ class Shelving:
             if not shelves:
                 return ()
             step = Step(connection, connection)
-            commit = Commit(before=head, head=head, shelves=shelves, set_aside=added, step=step)
+            commit = Commit(before=head, head=head, shelves=shelves, step=step)
             try:
                 await try_commit(self._readings, commit)
             except Outdated:

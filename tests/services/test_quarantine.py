@@ -11,7 +11,6 @@ import pytest
 import structlog.testing
 
 from bg_ingest.adapters.sealing import KeyRing
-from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import MOST_VERSIONS
 from bg_ingest.errors import StoreUnavailable, Unknown
@@ -173,22 +172,13 @@ async def test_a_record_is_named_by_the_beginning_of_its_name(sender: Sender) ->
             await services.quarantine.named(ADA.user, name)
 
 
-async def test_what_is_new_on_the_shelves_is_there_to_be_counted(
-    sender: Sender, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    counted: list[tuple[str, str]] = []
-    readings = sender.home.services.store.readings
-    commit = readings.commit
-
-    async def counting(each: Commit) -> None:
-        await commit(each)
-        counted.extend((record.provider, record.reason) for record in each.set_aside)
-
-    monkeypatch.setattr(readings, "commit", counting)
+async def test_each_record_is_counted_once_by_its_reason(sender: Sender) -> None:
     await sender.counts([BROKEN["unit_unknown"], BROKEN["no_time"]])
-    await sender.counts([BROKEN["unit_unknown"]], "again")
+    await sender.counts([BROKEN["unit_unknown"], BROKEN["future"]], "again")
     await quarantine(sender).retry((await kept(sender))["unit_unknown"])
-    assert sorted(counted) == [("dexcom", "no_time"), ("dexcom", "unit_unknown")]
+    text = (await sender.home.api.get("/metrics")).text
+    for reason in ("no_time", "unit_unknown", "future"):
+        assert f'bg_ingest_records_set_aside_total{{provider="dexcom",reason="{reason}"}} 1.0\n' in text
 
 
 async def test_no_value_and_no_record_is_logged(sender: Sender) -> None:
