@@ -75,8 +75,9 @@ binary: .venv/locked-dev ## one executable file for any machine with Python 3.11
 	$(BIN)/shiv --site-packages build/binary --console-script bg-ingest --python "/usr/bin/env python3.11" --reproducible --output-file dist/bg-ingest
 	$(BIN)/python -m tests.chaos.binary dist/bg-ingest
 
-fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider: none may crash a poller or store what no record says
+fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider and as many webhooks: none may do harm, none forged gets in
 	$(BIN)/python -m tests.fuzz.run 100000
+	$(BIN)/python -m tests.fuzz.pushing 100000
 
 audit: .venv/locked-dev ## are the dependencies free of known vulnerabilities (asks the network; not in CI)
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt

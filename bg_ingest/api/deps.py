@@ -21,9 +21,19 @@ from bg_ingest.services.timeline import Timelines
 Given = TypeVar("Given")
 Use: TypeAlias = SkipValidation[Given]
 User: TypeAlias = Annotated[
-    UserId, PathParameter(description="Our own id of the person: 1 to 128 of letters, digits and ._:@|-")
+    UserId,
+    PathParameter(
+        description="Our own id of the person: 1 to 128 of letters, digits and ._:@|-",
+        schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._:@|-]{0,127}$"},  # for readers; what holds is in checks.py
+    ),
 ]
-ProviderName: TypeAlias = Annotated[str, PathParameter(description="A provider's name, a short word in lower case.")]
+ProviderName: TypeAlias = Annotated[
+    str,
+    PathParameter(
+        description="A provider's name, a short word in lower case.",
+        schema_extra={"pattern": "^[a-z][a-z0-9_-]{0,31}$"},
+    ),
+]
 
 
 class Services(Protocol):

@@ -44,6 +44,8 @@ async def seal_headers(message: Message, scope: Scope) -> None:
     if message["type"] != "http.response.start":
         return
     headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+    if scope.get("method") == "OPTIONS":
+        headers = [(name, _methods(scope) if name == b"allow" else value) for name, value in headers]
     there = dict(headers)
     own = _OF_PAGES if there.get(b"content-type", b"").startswith(b"text/html") else _OF_OTHERS
     by_https = scope["scheme"] == "https" or sent(scope, b"x-forwarded-proto") == "https"
@@ -53,3 +55,9 @@ async def seal_headers(message: Message, scope: Scope) -> None:
         *((_ONLY_HTTPS,) if by_https else ()),
         (b"x-request-id", request_id(scope).encode()),
     ]
+
+
+def _methods(scope: Scope) -> bytes:
+    """Return all methods of a path; Litestar's own answer leaves out those of handlers that were added later."""
+    routes = (each for each in scope["litestar_app"].routes if each.path_format == scope["path_template"])
+    return ", ".join(sorted({method for each in routes for method in getattr(each, "methods", ())})).encode()

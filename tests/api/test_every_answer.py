@@ -78,3 +78,8 @@ async def test_being_alive_depends_on_nothing(desk: Desk) -> None:
     answer = await desk.http.get("/health/live")
     assert answer.status_code == 200
     assert desk.table.asked == (0, 0, 0)
+
+
+async def test_the_methods_of_a_path_are_all_told(desk: Desk) -> None:
+    answer = await desk.http.options("/api/users/ada/connections/acme")
+    assert (answer.status_code, answer.headers["allow"]) == (204, "DELETE, GET, OPTIONS, POST")

@@ -1,0 +1,34 @@
+"""2,000 webhooks as nobody should send them; the long run is ``make fuzz``."""
+
+import pytest
+
+from bg_ingest.api.signatures import Signatures
+from tests.fuzz.pushing import run
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+def test_none_is_let_in_that_should_not_be_and_none_is_our_fault() -> None:
+    told = run(2_000)
+    assert told.total() >= 2_000
+    assert told["401 wrong"] > 300
+    assert told["202 right"] > 100
+    assert set(told) <= {
+        "401 wrong",
+        "202 right",
+        "400 right",
+        "404 right",
+        "202 twice",
+        "400 twice",
+        "401 twice",
+        "404 twice",
+    }
+
+
+def test_it_would_notice_one_that_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Signatures, "vouch", lambda *_: True)
+    with pytest.raises(AssertionError):
+        run(200)

@@ -1,0 +1,123 @@
+"""Webhooks as nobody should send them, and what the specification alone says of each: let in, or not.
+
+Forged, truncated, replayed, re-encoded, in another case, signed several times, of the future and stale.
+"""
+
+import base64
+import hashlib
+import hmac
+import re
+from datetime import timedelta
+from typing import NamedTuple
+
+from hypothesis import strategies as st
+
+from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.wire import user_id
+from tests.house import START
+from tests.sender import OTHER_SECRET, SECRET, envelope, record, records, signature
+
+KEY = base64.b64decode(SECRET.removeprefix("whsec_"))
+HOUR_AGO = START - timedelta(hours=1)
+OPTIONS = SimulatorOptions()
+ADA = user_id(OPTIONS.seed, OPTIONS.client_id, "SandboxUser1")
+
+WHOLE = envelope(ADA, records(HOUR_AGO, 2))
+GENUINE = (WHOLE, envelope(ADA, [record(HOUR_AGO, 200)]), envelope(ADA))
+STRANGE = (envelope("another", records(HOUR_AGO, 2)), WHOLE[:-9], b"", b"{}", b"[]", b"\xff\xfe", b"[" * 500)
+
+BODIES = st.sampled_from([*GENUINE * 4, *STRANGE]) | st.binary(max_size=60)
+IDS = st.sampled_from([b"msg_1", b"msg_2", b"\xff.1", b"a.b", b""]) | st.binary(min_size=1, max_size=20)
+AGES = st.sampled_from([0] * 14 + [299, -299, 302, -302, 86_400, -86_400, 10**12])
+JUNK = st.binary(max_size=40) | st.sampled_from(
+    [b"v1", b"v1,a,b", b"v1,", b"\xff", b"v1,\xe9", b"nan", b"-1", b"1e9", b"v2,"]
+)
+
+
+RARELY = st.sampled_from([False] * 5 + [True])
+
+
+class Attempt(NamedTuple):
+    """What is sent; ``headers`` may hold a name twice, and in any case."""
+
+    body: bytes
+    headers: tuple[tuple[bytes, bytes], ...]
+
+
+def recased(draw: st.DrawFn, part: bytes) -> bytes:
+    """Write a right signature as it must not be accepted: other case, other base64, other version, cut short."""
+    how = draw(st.sampled_from([bytes.upper, bytes.lower, bytes.swapcase, urlsafe, unpadded, hexed, versioned, cut]))
+    return how(part)
+
+
+def urlsafe(part: bytes) -> bytes:
+    return part.replace(b"+", b"-").replace(b"/", b"_")
+
+
+def unpadded(part: bytes) -> bytes:
+    return part.rstrip(b"=")
+
+
+def hexed(part: bytes) -> bytes:
+    return b"v1," + base64.b64decode(part[3:]).hex().encode()
+
+
+def versioned(part: bytes) -> bytes:
+    return b"v1a" + part[2:]
+
+
+def cut(part: bytes) -> bytes:
+    return part[:-5]
+
+
+@st.composite
+def attempts(draw: st.DrawFn) -> Attempt:
+    """A webhook that is right, nearly right, or not at all."""
+    body, webhook_id = draw(BODIES), draw(IDS)
+    timestamp = str(int(START.timestamp()) - draw(AGES)).encode()
+    right = signature(body, webhook_id, timestamp, draw(st.sampled_from([SECRET] * 6 + [OTHER_SECRET])))
+    if draw(RARELY):
+        right = recased(draw, right)
+    separator = draw(st.sampled_from([b" "] * 6 + [b"  ", b",", b"\t"]))
+    parts = separator.join(draw(st.permutations([right, *draw(st.lists(JUNK, max_size=3))])))
+    headers = {b"webhook-id": webhook_id, b"webhook-timestamp": timestamp, b"webhook-signature": parts}
+    if draw(RARELY):
+        headers[draw(st.sampled_from(sorted(headers)))] = draw(JUNK)
+    sent = [(draw(st.sampled_from([name, name.title(), name.upper()])), value) for name, value in headers.items()]
+    if draw(RARELY):
+        sent.append((draw(st.sampled_from(sorted(headers))), draw(JUNK)))
+    if body and draw(RARELY):
+        body = altered(draw, body)
+    return Attempt(body, tuple(sent))
+
+
+def altered(draw: st.DrawFn, body: bytes) -> bytes:
+    """Change the body after it was signed: a bit, its end, its encoding, its spaces."""
+    place = draw(st.integers(0, len(body) - 1))
+    return draw(
+        st.sampled_from(
+            [
+                body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :],
+                body[:place],
+                body + b" ",
+                body.decode("latin-1").encode("utf-16"),
+                body.replace(b" ", b""),
+                b"\xef\xbb\xbf" + body,
+            ]
+        )
+    )
+
+
+def is_right(attempt: Attempt) -> bool | None:
+    """Say by the specification alone whether it is to be let in; None where it does not say: a header came twice."""
+    names = [name.lower() for name, _ in attempt.headers]
+    if len(set(names)) < len(names):
+        return None
+    found = {name.lower(): value for name, value in attempt.headers}
+    webhook_id, timestamp = found[b"webhook-id"], found[b"webhook-timestamp"]
+    if not webhook_id or re.fullmatch(rb"[0-9]{1,11}", timestamp) is None:
+        return False
+    if abs(int(timestamp) - START.timestamp()) > 300:
+        return False
+    right = base64.b64encode(hmac.new(KEY, b".".join((webhook_id, timestamp, attempt.body)), hashlib.sha256).digest())
+    return b"v1," + right in found[b"webhook-signature"].split(b" ")
