@@ -23,8 +23,8 @@ class Case(msgspec.Struct, frozen=True):
     name: str
     paths: tuple[str, ...]
     counts: dict[str, int]
-    days: int = 0
-    """Of a range."""
+    person: Person
+    """One of those who are asked about; all cost the same."""
 
 
 def _range(person: Person) -> str:
@@ -33,13 +33,14 @@ def _range(person: Person) -> str:
 
 def _ranges(people: Sequence[Person], name: str, service: int, baseline: int, floor: int) -> Case:
     counts = {SERVICE: service, BASELINE: baseline, FLOOR: floor}
-    return Case(name, tuple(map(_range, people)), counts, people[0].days)
+    return Case(name, tuple(map(_range, people)), counts, people[0])
 
 
 LATEST = Case(
     "latest",
     tuple(f"/api/bg/{person.user}/latest" for person in OF_A_DAY),
     {SERVICE: 2400, BASELINE: 1200, FLOOR: 6000},
+    OF_A_DAY[0],
 )
 QUARTERLY = _ranges([QUARTER], "range of 90 days", 120, 8, 200)
 CASES = (
@@ -53,27 +54,35 @@ Found: TypeAlias = Mapping[tuple[str, str], Measured]
 """By case and side."""
 
 
+Units: TypeAlias = Mapping[str, Mapping[str, float]]
+"""Read units by case and side."""
+
+
 def ratio(found: Found, case: Case) -> float:
     """Return how many requests the service answers for one of the baseline, of the same processor time."""
     return found[case.name, SERVICE].per_cpu_second / found[case.name, BASELINE].per_cpu_second
 
 
-def figures(found: Found) -> dict[str, Any]:
+def figures(found: Found, units: Units) -> dict[str, Any]:
     """Return the same for programs."""
     return {
-        case.name: {side: found[case.name, side] for side in SIDES} | {"times_baseline": ratio(found, case)}
+        case.name: {side: found[case.name, side] for side in SIDES}
+        | {"times_baseline": ratio(found, case), "read_units": units[case.name]}
         for case in CASES
     }
 
 
-def shown(found: Found) -> Table:
-    rows = Table("asked", "of", "CPU ms", "per CPU s", "per s", "p50 ms", "p99 ms", "of baseline", title="Reading")
+def shown(found: Found, units: Units) -> Table:
+    rows = Table(
+        "asked", "of", "CPU ms", "per CPU s", "per s", "p50 ms", "p99 ms", "of baseline", "units", title="Reading"
+    )
     for case in CASES:
         for side in SIDES:
             each = found[case.name, side]
             figures = (each.cpu_ms, each.per_cpu_second, each.per_second, each.p50_ms, each.p99_ms)
             times = f"{ratio(found, case):.1f}" if side == SERVICE else ""
-            rows.add_row(case.name if side == SERVICE else "", side, *map(_three_digits, figures), times)
+            read = f"{units[case.name][side]:g}" if side in units[case.name] else ""
+            rows.add_row(case.name if side == SERVICE else "", side, *map(_three_digits, figures), times, read)
     return rows
 
 

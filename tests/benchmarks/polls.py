@@ -30,6 +30,9 @@ from tests.integration.listener import channel_to
 PEOPLE = 200
 OPTIONS = SimulatorOptions(users=PEOPLE, cadence_minutes=1, delay_seconds=0)
 
+RHYTHM = {"POLL_INTERVAL_SECONDS": "60", "OVERLAP_SECONDS": "2160"}
+"""A reading a minute, so that a run takes one; each poll reads 36 again, as the usual three hours of a sensor have."""
+
 NEW_AFTER = 65
 """Seconds until everybody has a new reading; some sensors have gaps."""
 
@@ -56,7 +59,7 @@ def main(runs: int, file: Path | None) -> None:
     """Polls per second on ministack, RabbitMQ and the simulated provider."""
     with workplace("polls") as place, real_parts(place) as parts, simulator(place, OPTIONS) as simulated:
         until(lambda: listens(simulated), 30, "the simulator")
-        settings = settings_on(parts) | pointing_at(simulated, OPTIONS) | {"POLL_INTERVAL_SECONDS": "60"}
+        settings = settings_on(parts) | pointing_at(simulated, OPTIONS) | RHYTHM
         with running(place, settings, "bg_ingest.cli", "run") as service:
             people = crowd(PEOPLE)
             _connect_all(service, parts, people)

@@ -25,6 +25,7 @@ from tests.benchmarks.comparison import (
     QUARTERLY,
     SERVICE,
     Found,
+    Units,
     figures,
     ratio,
     shown,
@@ -33,6 +34,7 @@ from tests.benchmarks.history import PEOPLE, fill
 from tests.benchmarks.inside import Inside, measure_inside
 from tests.benchmarks.kept import keep
 from tests.benchmarks.load import Measured, ask, medians
+from tests.benchmarks.read_units import of_baseline, of_service
 from tests.chaos.processes import HOST, Process, answers, free_port, service_settings, until, workplace
 from tests.chaos.real_parts import TABLE
 from tests.chaos.report import Report, console
@@ -57,11 +59,12 @@ def main(runs: int, file: Path | None) -> None:
         _compare_answers(sides)
         found = _measure(sides, runs)
         inside = anyio.run(measure_inside, server.endpoint, TABLE, runs)
-    console.print(shown(found))
+    units = anyio.run(_units)
+    console.print(shown(found, units))
     report = Report(f"Reading, medians of {runs} runs, {AT_ONCE} at once")
     _judge(report, found, inside)
     if file is not None:
-        keep(file, "reads", runs, figures(found) | {"inside": inside})
+        keep(file, "reads", runs, figures(found, units) | {"inside": inside})
     report.show()
 
 
@@ -133,6 +136,17 @@ def _measure(sides: Mapping[str, Process], runs: int) -> Found:
                 one = anyio.run(_ask, side.url, case.paths, case.counts[name], pid)
                 found.setdefault((case.name, name), []).append(one)
     return {which: medians(each) for which, each in found.items()}
+
+
+async def _units() -> Units:
+    """Return the read units of each case, of the service and of the baseline."""
+    return {
+        case.name: {
+            SERVICE: await of_service(case.person, is_range=case is not LATEST),
+            BASELINE: of_baseline(case.person, is_range=case is not LATEST),
+        }
+        for case in CASES
+    }
 
 
 async def _ask(url: str, paths: tuple[str, ...], count: int, pid: int) -> Measured:
