@@ -1,7 +1,7 @@
 """Errors, named by what the caller should do. The docstring is the message for people.
 
 IngestError
-├── ProviderError           GrantRejected, ProviderThrottled, ProviderUnavailable,
+├── ProviderError           GrantRejected, ProviderThrottled (BudgetSpent), ProviderUnavailable,
 │                           ProviderMisbehaved, ProviderForbidden
 ├── StoreError              StoreUnavailable, StoreTaken, Outdated, Conflicted, Fenced
 ├── BrokerError             BrokerUnavailable, EventRefused
@@ -35,6 +35,14 @@ class ProviderThrottled(ProviderError):
         super().__init__()
         self.wait = wait
         """How long it asked us to wait, at most an hour; None when it did not say."""
+
+
+class BudgetSpent(ProviderThrottled):
+    """No call can be had now, and none was made: others of this app had them all. Come back after the wait."""
+
+    def __init__(self, wait: timedelta) -> None:
+        super().__init__(wait)
+        self.wait: timedelta = wait
 
 
 class ProviderUnavailable(ProviderError):

@@ -104,6 +104,7 @@ class Settings(BaseSettings):
     overlap_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10_800
     sweep_days: Annotated[int, Field(ge=0, le=30)] = 3
     weekly_sweep_days: Annotated[int, Field(ge=0, le=30)] = 30
+    provider_calls_per_hour: Annotated[int, Field(ge=100, le=10_000_000)] = 60_000
     backfill_days: Annotated[int, Field(ge=0, le=3_650)] = 90
 
     audit_days: Annotated[int, Field(ge=1, le=3_650)] = 365

@@ -14,6 +14,7 @@ from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.table.protocol import Table
 from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.budget import Limit
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.credentials import Proof
 from bg_ingest.domain.grants import Secret
@@ -30,6 +31,7 @@ from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
 from bg_ingest.services.bound import BoundTurns
+from bg_ingest.services.budget import Budgeted, SharedBudget
 from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
@@ -73,6 +75,7 @@ class Services:
     timelines: Timelines
     grants: Grants
     relay: Relay
+    budget: SharedBudget
     store: Store
     publisher: Publisher
     clock: Clock
@@ -94,6 +97,7 @@ class Services:
         clock: Clock,
         hints: Hints,
         defaults: Defaults,
+        limit: Limit,
         table: str,
         tokens: Tokens | None = None,
         bootstrap: Secret | None = None,
@@ -113,12 +117,14 @@ class Services:
         hints = MeasuredHints(hints, measured, outbox)
         capabilities = {name: provider.capabilities for name, provider in providers.items()}
         shelving = MeasuredShelving(measured, store.readings, sealer, clock, table)
+        self.budget = budget = SharedBudget(store.budgets, capabilities, clock, limit)
+        providers = {name: Budgeted(provider, budget) for name, provider in providers.items()}
         ingest = MeasuredIngest(measured, store.readings, shelving, clock, hints, capabilities, defaults)
         transition = Transition(store.readings, clock, hints, ingest.standing)
         self.store, self.publisher, self.clock = store, publisher, clock
         self.admission = Admission(store.keys, clock, tokens=tokens, bootstrap=bootstrap)
         self.keyring = Keyring(store.keys, clock)
-        self.grants = Grants(store.connections, providers, sealer, clock, table)
+        self.grants = Grants(store.connections, providers, budget, sealer, clock, table)
         looks = Looks(store.connections, providers, self.grants, ingest, transition, clock, defaults)
         self.relay = Relay(outbox, MeasuredPublisher(publisher, measured, clock))
         surveying = Surveying(store.readings, store.gaps, clock, hints)
@@ -157,6 +163,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
                 timedelta(seconds=settings.overlap_seconds),
                 Reach(timedelta(days=settings.sweep_days), timedelta(days=settings.weekly_sweep_days)),
             ),
+            limit=Limit(settings.provider_calls_per_hour),
             table=settings.dynamodb_table or "bg-ingest",
             tokens=_tokens(http, clock, settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks_url),
             bootstrap=Secret(bootstrap.get_secret_value()) if (bootstrap := settings.api_bootstrap_key) else None,

@@ -21,6 +21,7 @@ from bg_ingest.adapters.table.protocol import Table
 from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access, Limits
+from bg_ingest.domain.budget import Limit
 from bg_ingest.domain.connections import Connection, Defaults
 from bg_ingest.domain.credentials import Proof
 from bg_ingest.domain.grants import Secret
@@ -221,6 +222,7 @@ async def house(
                 clock=clock,
                 hints=workers,
                 defaults=defaults or Defaults(),
+                limit=Limit(simulated.calls_per_hour),
                 table="test",
                 proofs=proofs,
             )

@@ -15,6 +15,8 @@ class Ending(StrEnum):
     INACTIVE = "inactive"
     """Not a connection to be polled: paused, disconnected, gone."""
     THROTTLED = "throttled"
+    BUDGET_SPENT = "budget_spent"
+    """No call could be had: others of the app had them all, or everybody pauses."""
     UNAVAILABLE = "unavailable"
     """The provider did not answer, or with an error of its own."""
     MISBEHAVED = "misbehaved"

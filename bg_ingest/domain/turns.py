@@ -40,6 +40,8 @@ class Why(StrEnum):
     """More of the past waits to be read."""
     RETRY = "retry"
     """The last turn failed."""
+    BUDGET = "budget"
+    """All calls of the app are spent, or it pauses."""
     ASKED = "asked"
     """Somebody asked for a look."""
 

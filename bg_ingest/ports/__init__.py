@@ -1,6 +1,7 @@
 """Everything this service needs from outside: adapters and providers implement it, services know only this."""
 
 from bg_ingest.ports.audit import Trail
+from bg_ingest.ports.budget import Budget, Budgets
 from bg_ingest.ports.credentials import Keys, Tokens
 from bg_ingest.ports.erasure import Erasures
 from bg_ingest.ports.gaps import Gaps
@@ -15,6 +16,8 @@ __all__ = [
     "AuditKey",
     "Available",
     "Broker",
+    "Budget",
+    "Budgets",
     "Capabilities",
     "Clock",
     "Connections",

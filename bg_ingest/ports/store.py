@@ -17,6 +17,7 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segments import Known
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports.audit import Trail
+from bg_ingest.ports.budget import Budgets
 from bg_ingest.ports.credentials import Keys
 from bg_ingest.ports.erasure import Erasures
 from bg_ingest.ports.gaps import Gaps
@@ -149,3 +150,4 @@ class Store(Protocol):
     erasures: Erasures
     trail: Trail
     sealed: SealedItems
+    budgets: Budgets

@@ -7,7 +7,7 @@ first use, whoever holds the claim by then.
 
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import timedelta
 from random import uniform
 from secrets import token_hex
 from typing import NoReturn, TypeVar
@@ -24,7 +24,6 @@ from bg_ingest.domain.grants import (
     REFUSAL_PLAN,
     Credentials,
     Grant,
-    Secret,
 )
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import (
@@ -39,7 +38,8 @@ from bg_ingest.errors import (
     StoreError,
     StoreUnavailable,
 )
-from bg_ingest.ports import Clock, Connections, Provider, Sealer
+from bg_ingest.ports import Budget, Clock, Connections, Priority, Provider, Sealer
+from bg_ingest.services.sealed import SealedGrants
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -53,13 +53,19 @@ class Grants:
     """Uses grants, renews them, and counts how often they were refused."""
 
     def __init__(
-        self, connections: Connections, providers: Mapping[str, Provider], sealer: Sealer, clock: Clock, table: str
+        self,
+        connections: Connections,
+        providers: Mapping[str, Provider],
+        budget: Budget,
+        sealer: Sealer,
+        clock: Clock,
+        table: str,
     ) -> None:
         self._connections = connections
         self._providers = providers
-        self._sealer = sealer
+        self._budget = budget
+        self._seals = SealedGrants(sealer, table)
         self._clock = clock
-        self._table = table
         self._claims_seen: dict[ConnectionId, tuple[str, float]] = {}
         self._not_stored: dict[ConnectionId, Grant] = {}
         self._shields: set[anyio.CancelScope] = set()
@@ -68,7 +74,7 @@ class Grants:
     def first(self, connection: ConnectionId, generation: str, credentials: Credentials) -> Grant:
         """Return the sealed grant of a new connect."""
         grant = Grant(id=connection, generation=generation, version=1, sealed=b"", refreshed_at=self._clock.now())
-        return self._holding(grant, credentials)
+        return self._seals.holding(grant, credentials)
 
     async def use(
         self, connection: Connection, grant: Grant, ask: Callable[[Credentials], Awaitable[Answer]]
@@ -81,13 +87,13 @@ class Grants:
         if not self._is_fresh(connection, grant):
             grant = await self.renewed(connection, grant)
         try:
-            return await ask(self._opened(grant))
+            return await ask(self._seals.opened(grant))
         except GrantRejected:
             if grant is not held:
                 await self._count_refusal(grant)
         grant = await self.renewed(connection, grant, refused=True)
         try:
-            return await ask(self._opened(grant))
+            return await ask(self._seals.opened(grant))
         except GrantRejected:
             await self._count_refusal(grant)
 
@@ -105,6 +111,11 @@ class Grants:
         claim, claimed_at = token_hex(8), anyio.current_time()
         if connection.id not in self._not_stored:
             self._give_way(grant)
+            # before the claim: whoever waited after it might send when somebody else already thinks us dead
+            await self._budget.take(connection.id.provider, connection.region, Priority.REFRESH)
+            if self._closed:
+                raise GrantBusy(CLAIM_STALE_AFTER)
+            claimed_at = anyio.current_time()
             try:
                 await self._connections.claim_grant(grant, claim)
             except Outdated:
@@ -130,7 +141,7 @@ class Grants:
     def _is_fresh(self, connection: Connection, grant: Grant) -> bool:
         if grant.retry_at is not None or connection.id in self._not_stored:
             return False
-        return self._opened(grant).fresh(self._clock.now(), connection.id.jitter)
+        return self._seals.opened(grant).fresh(self._clock.now(), connection.id.jitter)
 
     def _give_way(self, grant: Grant) -> None:
         """Raise GrantBusy unless nobody claims the grant, or the claim stood still long enough on our own clock."""
@@ -147,7 +158,7 @@ class Grants:
 
     async def _traded(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
         provider = self._providers[connection.id.provider]
-        credentials = self._opened(grant)
+        credentials = self._seals.opened(grant)
         if anyio.current_time() - claimed_at > CLAIM_SEND_WITHIN.total_seconds():
             raise GrantBusy(CLAIM_STALE_AFTER)  # we slept: somebody may already think us dead
         try:
@@ -168,7 +179,7 @@ class Grants:
             retry_at=None,
             refusals=grant.refusals if refused or grant.retry_at else 0,  # forgotten once a refresh was not for that
         )
-        return await self._kept(self._holding(successor, credentials))
+        return await self._kept(self._seals.holding(successor, credentials))
 
     async def _kept(self, successor: Grant) -> Grant:
         """Store a new pair, trying until the shield's deadline: the old one is dead."""
@@ -197,7 +208,7 @@ class Grants:
         self._forget(successor)
         if stored is None or stored.generation != successor.generation:
             raise Fenced  # disconnected, or connected anew: nobody needs this pair
-        if stored.sealed != successor.sealed and self._opened(stored) != self._opened(successor):
+        if stored.sealed != successor.sealed and self._seals.opened(stored) != self._seals.opened(successor):
             connection = str(successor.id)
             log.error("another pair of tokens was stored first", action="grant_superseded", connection=connection)
         return stored
@@ -235,15 +246,3 @@ class Grants:
     async def _unclaim(self, grant: Grant) -> None:
         with suppress(Outdated, StoreUnavailable):  # or the claim will be seen to stand still
             await self._connections.store_grant(grant)
-
-    def _opened(self, grant: Grant) -> Credentials:
-        plain = self._sealer.open(grant.sealed, grant.associated_data(self._table))
-        access, refresh, expires_at = msgspec.msgpack.decode(plain, type=tuple[str, str, datetime])
-        return Credentials(Secret(access), Secret(refresh), expires_at)
-
-    def _holding(self, grant: Grant, credentials: Credentials) -> Grant:
-        plain = msgspec.msgpack.encode(
-            [credentials.access.reveal(), credentials.refresh.reveal(), credentials.expires_at]
-        )
-        sealed = self._sealer.seal(plain, grant.associated_data(self._table))
-        return msgspec.structs.replace(grant, sealed=sealed)

@@ -105,9 +105,11 @@ class Looks:
         self, connection: Connection, after: Connection, grant: Grant, window: Window, origin: Origin
     ) -> Looked:
         provider = self._providers[after.id.provider]
+        first = connection.newest_reading_at is None  # who has just connected waits for it
+        priority = Priority.LIVE if first else PRIORITIES[origin]
 
         async def ask(credentials: Credentials) -> Page:
-            return await provider.readings(after.region, credentials, window, PRIORITIES[origin])
+            return await provider.readings(after.region, credentials, window, priority)
 
         page = await self._grants.use(after, grant, ask)
         if page.provider_account != connection.provider_account:

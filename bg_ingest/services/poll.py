@@ -17,6 +17,7 @@ from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import Rhythm, after_failure, next_poll
 from bg_ingest.domain.turns import ORIGINS, Kind, Plan, Surveyed, Turn, Why
 from bg_ingest.errors import (
+    BudgetSpent,
     Fenced,
     GrantBusy,
     GrantError,
@@ -196,6 +197,11 @@ class Polling:
     ) -> Turn:
         """Turn what went wrong into an outcome, a state where it is one, and the time of the next try."""
         now = self._clock.now()
+        if isinstance(error, BudgetSpent):  # nobody was asked: nothing is wrong, nothing to note
+            later = now + error.wait
+            if plan.look_at and plan.look_at > now:  # refused was the past: what is new does not wait for it
+                later = min(later, plan.look_at)
+            return Turn(Outcome(Ending.BUDGET_SPENT), later, msgspec.structs.replace(plan, why=Why.BUDGET))
         ending = next((ending for kind, ending in ENDINGS.items() if isinstance(error, kind)), Ending.STORE_UNAVAILABLE)
         shown_at = self._shown_at(connection) if connection else plan.shown_at
         failed = Plan(plan.look_at, plan.failures + 1, Why.RETRY, shown_at, plan.surveyed)

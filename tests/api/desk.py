@@ -13,6 +13,7 @@ from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
+from bg_ingest.domain.budget import Limit
 from bg_ingest.domain.commits import Commit, Head, Standing, readings_commit, with_standing
 from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.ids import ConnectionId, UserId
@@ -69,6 +70,7 @@ class Desk:
             clock=clock,
             hints=Workers(),
             defaults=Defaults(),
+            limit=Limit(60_000),
             table="test",
         )
 

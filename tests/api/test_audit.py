@@ -6,6 +6,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.audit import Action
 from bg_ingest.domain.credentials import Scope
@@ -156,7 +157,7 @@ async def test_what_finds_no_room_is_counted_and_a_read_is_noted_again(
 
 async def test_two_processes_hash_alike(desk: Desk) -> None:
     services = desk.services
-    twin = audit.Auditing(desk.store.trail, services.grants._sealer, desk.clock, "test", kept=timedelta(days=1))
+    twin = audit.Auditing(desk.store.trail, KeyRing([bytes(32)]), desk.clock, "test", kept=timedelta(days=1))
     services.auditing.note(ADA, "key:a", LATEST, Action.CHANGE)
     twin.note(ADA, "key:b", LATEST, Action.CHANGE)
     await twin.write()

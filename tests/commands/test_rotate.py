@@ -15,6 +15,7 @@ from bg_ingest.domain.grants import Credentials, Secret
 from bg_ingest.services.grants import Grants
 from tests.contracts.values import connection, stepping
 from tests.fakes.clock import NOON, SetClock
+from tests.fakes.plenty import Plenty
 from tests.test_cli import bg_ingest
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
@@ -31,7 +32,7 @@ async def folder(tmp_path: Path) -> Path:
     clock = SetClock()
     async with open_table(tmp_path / "bg-ingest.sqlite", clock) as table:
         store = TableStore(table, clock)
-        grants = Grants(store.connections, {}, KeyRing([OLD]), clock, "bg-ingest")
+        grants = Grants(store.connections, {}, Plenty(), KeyRing([OLD]), clock, "bg-ingest")
         credentials = Credentials(Secret("access"), Secret("refresh"), NOON + timedelta(hours=2))
         after = connection()
         sealed = grants.first(after.id, after.generation, credentials)

@@ -11,6 +11,7 @@ from bg_ingest.adapters.local.publisher import LocalPublisher
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.budget import Limit
 from bg_ingest.domain.columns import seconds
 from bg_ingest.domain.connections import Connection, Defaults, State
 from bg_ingest.domain.events import Change, ReadingsRecorded, ReadingsRevised
@@ -122,6 +123,7 @@ async def fuzz(seeds: range) -> Verdict:
             clock=clock,
             hints=hearing,
             defaults=Defaults(backfill_days=0),
+            limit=Limit(10**9),
             table="fuzz",
         )
         for seed in seeds:

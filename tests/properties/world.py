@@ -17,6 +17,7 @@ from bg_ingest.adapters.table.protocol import Table
 from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.commands.configured import NobodyHere
 from bg_ingest.domain.as_of import AsOf
+from bg_ingest.domain.budget import Limit
 from bg_ingest.domain.connections import Connection, Defaults, State
 from bg_ingest.domain.events import FullReading, cloud_event, full
 from bg_ingest.domain.grants import Credentials, Secret
@@ -85,6 +86,7 @@ class World:
             clock=self.clock,
             hints=NobodyHere(),
             defaults=Defaults(backfill_days=0),
+            limit=Limit(10**9),
             table="world",
         )
         return services

@@ -4,6 +4,7 @@ import anyio
 import msgspec
 import pytest
 
+from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import State
 from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_PLAN
 from bg_ingest.domain.outcomes import Ending
@@ -19,7 +20,12 @@ def another_process(home: Home) -> Grants:
     """Grants as a second process has them: the same store and provider, no memory in common."""
     services = home.services
     return Grants(
-        services.store.connections, services.grants._providers, services.grants._sealer, services.clock, "test"
+        services.store.connections,
+        services.grants._providers,
+        services.budget,
+        KeyRing([bytes(32)]),
+        services.clock,
+        "test",
     )
 
 
@@ -263,7 +269,7 @@ async def test_what_is_sealed_opens_nowhere_else(home: Home) -> None:
     grant = await home.grant()
     moved = msgspec.structs.replace(grant, generation="other")
     with pytest.raises(Unsealable):
-        home.services.grants._opened(moved)
+        home.services.grants._seals.opened(moved)
     assert b"eyJ" not in grant.sealed
 
 

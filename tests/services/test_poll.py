@@ -12,6 +12,7 @@ from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.domain.turns import Plan
 from bg_ingest.ports import Pending, Priority
 from bg_ingest.services.poll import FORBIDDEN_WAIT
+from bg_ingest.services.sealed import SealedGrants
 from bg_ingest.services.shelve import MOST_SET_ASIDE, Shelving
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import (
@@ -356,7 +357,7 @@ async def test_a_connection_that_is_forbidden_and_allowed_in_turns_is_not_looked
 
 
 async def test_a_grant_that_cannot_be_opened_says_so(home: Home) -> None:
-    home.services.grants._sealer = KeyRing([bytes([1] * 32)])
+    home.services.grants._seals = SealedGrants(KeyRing([bytes([1] * 32)]), "test")
     await anyio.sleep(1200)
     assert (await home.turn()).outcome.ending is Ending.UNSEALABLE
 

@@ -21,6 +21,7 @@ from bg_ingest.ports import Provider, Store
 from bg_ingest.services.grants import Grants
 from tests.contracts.values import ACME, altered, connection, stepping
 from tests.fakes.faults import InFront
+from tests.fakes.plenty import Plenty
 from tests.house import LoopClock
 
 STALE, WITHIN = CLAIM_STALE_AFTER.total_seconds(), CLAIM_SEND_WITHIN.total_seconds()
@@ -125,7 +126,9 @@ async def watch(store: Store, provider: Rotating) -> None:
 
 
 def grants_of(store: Store, provider: Rotating, clock: LoopClock) -> Grants:
-    return Grants(store.connections, {"acme": cast("Provider", provider)}, KeyRing([bytes(32)]), clock, "test")
+    return Grants(
+        store.connections, {"acme": cast("Provider", provider)}, Plenty(), KeyRing([bytes(32)]), clock, "test"
+    )
 
 
 async def connected(store: Store, grants: Grants, clock: LoopClock) -> None:

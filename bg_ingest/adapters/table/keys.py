@@ -5,6 +5,7 @@ from hashlib import blake2b
 
 from bg_ingest.adapters.table.protocol import Key
 from bg_ingest.domain.audit import Record
+from bg_ingest.domain.budget import App
 from bg_ingest.domain.columns import milliseconds
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
@@ -108,6 +109,10 @@ def webhook(connection: Connection, webhook_id: str) -> Key:
     """Return the row of an id, which its sender chose freely: hence the digest. Another connect has others."""
     whole = f"{connection.id.user}#{connection.id.provider}#{connection.generation}#{webhook_id}"
     return f"webhook#{blake2b(whole.encode(), digest_size=16).hexdigest()}", "webhook"
+
+
+def budget(app: App) -> Key:
+    return f"budget#{app}", "now"
 
 
 def directory_pk(shard: int) -> str:

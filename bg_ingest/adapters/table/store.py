@@ -5,6 +5,7 @@ from contextlib import aclosing
 from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.api_keys import TableKeys
 from bg_ingest.adapters.table.audit import TableTrail
+from bg_ingest.adapters.table.budget import TableBudgets
 from bg_ingest.adapters.table.connections import TableConnections
 from bg_ingest.adapters.table.erasures import TableErasures
 from bg_ingest.adapters.table.gaps import TableGaps
@@ -21,6 +22,7 @@ from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import (
+    Budgets,
     Clock,
     Connections,
     Erasures,
@@ -58,6 +60,7 @@ class TableStore:
         self.sealed: SealedItems = TableSealedItems(table)
         self.trail: Trail = TableTrail(table)
         self.erasures: Erasures = TableErasures(table, rings)
+        self.budgets: Budgets = TableBudgets(table)
 
 
 async def agree(table: Table) -> None:

@@ -1,0 +1,29 @@
+"""How calls to a provider are had, where all processes together may make only so many."""
+
+from datetime import timedelta
+from typing import Protocol
+
+from bg_ingest.domain.budget import App, Spending
+from bg_ingest.ports.provider import Priority
+
+
+class Budgets(Protocol):
+    """The rows that all processes share, one for each app and region. Methods may raise ``StoreUnavailable``."""
+
+    async def spending(self, app: App) -> Spending | None: ...
+
+    async def spend(self, app: App, before: Spending | None, after: Spending) -> None:
+        """Replace the row, on condition that it is as read; else Outdated."""
+
+
+class Budget(Protocol):
+    """Calls to providers, given out to whoever is first: by priority, then by arrival."""
+
+    async def take(self, provider: str, region: str, priority: Priority) -> None:
+        """Return once one call may be made, at once; BudgetSpent, with when to come back, if that takes too long."""
+
+    async def throttled(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
+        """Pause everybody, since a call was refused; return for how long.
+
+        ``sent`` is when, by the event loop's clock; ``wait`` what the provider asked for, if it did.
+        """

@@ -1,0 +1,237 @@
+"""Where the calls of one app are had in this process: who waits, what is at hand, and what the row gives.
+
+A slice is a few calls taken from the row with one write, for those who wait and those who will soon. One of the
+waiting asks the row for all of them, so that nobody else has to.
+"""
+
+from bisect import insort
+from contextlib import suppress
+from itertools import count
+from math import ceil
+from random import uniform
+
+import anyio
+import structlog
+
+from bg_ingest.domain.budget import LIFETIME, SECOND, App, Limit, RowTime, Spending, paused
+from bg_ingest.errors import BudgetSpent, Conflicted, Outdated, StoreError
+from bg_ingest.ports import Budgets, Clock, Priority
+from bg_ingest.services.tickets import Tickets
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+PATIENCE = {Priority.BACKFILL: 2.0, Priority.REPAIR: 2.0, Priority.LIVE: 30.0, Priority.REFRESH: 30.0}
+"""Seconds to wait for a call: less than an access token is refreshed ahead of its end."""
+
+MOST_OF_THE_PAST = 16
+"""Callers below LIVE who may wait at a time: they hold places that looks for new readings need."""
+
+LOOK_AGAIN = 2.0
+"""Seconds after which the row is read before a call at hand is used: somebody may have paused us all."""
+
+SHORTEST_WAIT, LONGEST_DELAY = 0.01, 0.05
+"""Seconds after there is enough until we look: by chance, so that all processes have the same chance."""
+
+STARVING = 3.0
+"""Seconds without any call after which one is enough, where otherwise half a slice is waited for."""
+
+TRIES = 10
+
+
+class Slice:
+    """Calls at hand, for a priority or a higher one."""
+
+    __slots__ = ("good_until", "left", "size")
+
+    def __init__(self, size: int, good_until: float) -> None:
+        self.size = self.left = size
+        self.good_until = good_until
+
+    @property
+    def next_size(self) -> int:
+        """How many to take the next time: more while they are used up, fewer when some were left."""
+        return max(1, self.size - self.left) if self.left else 2 * self.size
+
+
+class Place:
+    """A caller's place among the waiting."""
+
+    __slots__ = ("called", "order", "priority", "served")
+
+    def __init__(self, priority: Priority, order: int) -> None:
+        self.priority = priority
+        self.order = order
+        self.served = False
+        self.called = anyio.Event()
+
+
+class Till:
+    """Gives out the calls of one app: higher priorities first, and within one whoever came first."""
+
+    def __init__(self, app: App, limit: Limit, budgets: Budgets, clock: Clock) -> None:
+        self.app = app
+        self.given = 0
+        """Calls given out here since the start."""
+        self._limit = limit
+        self._budgets = budgets
+        self._clock = clock
+        self._time = RowTime()
+        self._row: Spending | None = None
+        self._looked_at = self._had_at = float("-inf")
+        self._slices: dict[Priority, Slice] = {}
+        self._queue: list[Place] = []
+        self._asking: Place | None = None
+        self._order = count()
+        self._tickets = Tickets(limit)
+        self._told_pause = False
+
+    @property
+    def waiting(self) -> int:
+        return len(self._queue)
+
+    @property
+    def paused_for(self) -> float:
+        """Seconds until anybody may call."""
+        return max(0.0, (self._row.paused_until - self._now()) / SECOND) if self._row else 0.0
+
+    async def take(self, priority: Priority) -> None:
+        """Return once a call may be made; else BudgetSpent."""
+        if self._is_hopeless(priority):
+            raise BudgetSpent(self._tickets.next(priority, self.paused_for))
+        if self._is_known() and not self.paused_for and not self._before(priority) and self._use(priority):
+            return
+        place = Place(priority, next(self._order))
+        insort(self._queue, place, key=lambda each: (-each.priority, each.order))
+        if self._asking and self._queue[0] is place:
+            self._asking.called.set()
+        try:
+            with anyio.move_on_after(PATIENCE[priority]) as patience:
+                await self._wait(place, patience)
+        finally:
+            self._leave(place)
+        if not place.served:
+            raise BudgetSpent(self._tickets.next(priority, self.paused_for))
+
+    async def pause(self, sent: float, wait: float | None) -> float:
+        """Pause everybody, since a call sent at such a moment was refused; return for how many seconds."""
+        now, sent_at = self._now(), self._time.at(sent)
+        self._see(paused(self._row or Spending(), now, sent_at, wait))  # whatever becomes of the row, we stop here
+        with suppress(StoreError):
+            for _ in range(TRIES):
+                row = await self._budgets.spending(self.app)
+                after = paused(row or Spending(), now, sent_at, wait)
+                with suppress(Outdated, Conflicted):
+                    if after != row:
+                        await self._budgets.spend(self.app, row, after)
+                    self._see(after)
+                    break
+        return self.paused_for
+
+    def _now(self) -> int:
+        """Return the row's time; what this process's clock says counts only while it is ahead."""
+        moment = anyio.current_time()
+        self._time = self._time.following(round(self._clock.now().timestamp() * SECOND), moment)
+        return self._time.at(moment)
+
+    def _is_hopeless(self, priority: Priority) -> bool:
+        if self.paused_for > PATIENCE[priority]:
+            return True
+        below = sum(each.priority < Priority.LIVE for each in self._queue)
+        return priority < Priority.LIVE and below >= MOST_OF_THE_PAST
+
+    def _before(self, priority: Priority) -> bool:
+        return bool(self._queue) and self._queue[0].priority >= priority
+
+    def _is_known(self) -> bool:
+        """Whether the row was read so lately that nobody can have paused us for long."""
+        return anyio.current_time() - self._looked_at <= LOOK_AGAIN
+
+    async def _wait(self, place: Place, patience: anyio.CancelScope) -> None:
+        """Wait to be served; whoever of the waiting comes first asks the row for all."""
+        while not place.served:
+            wait = float("inf")
+            if self._asking in (None, place):
+                self._asking = place
+                place.called = anyio.Event()
+                wait = await self._serve()
+                if self.paused_for > patience.deadline - anyio.current_time():
+                    return
+            if not place.served:
+                with anyio.move_on_after(wait):
+                    await place.called.wait()
+                place.called = anyio.Event()
+
+    def _leave(self, place: Place) -> None:
+        """Go; if it was us who asked the row, the first of those left does."""
+        if not place.served:
+            self._queue.remove(place)
+        if self._asking is place:
+            self._asking = None
+            if self._queue:
+                self._queue[0].called.set()
+
+    async def _serve(self) -> float:
+        """Give calls to those who wait; return in how many seconds there may be more."""
+        row = await self._budgets.spending(self.app)
+        self._see(row or Spending())
+        if self.paused_for:
+            return self.paused_for
+        self._hand_out()
+        if not self._queue:
+            return 0.0
+        priority, asked_at = self._queue[0].priority, anyio.current_time()
+        most, least = self._wanted(priority)
+        sale = self._limit.sale(row or Spending(), self._now(), priority, most=most, least=least)
+        if not sale.calls:
+            return sale.wait + uniform(SHORTEST_WAIT, LONGEST_DELAY)
+        try:
+            await self._budgets.spend(self.app, row, sale.after)
+        except (Outdated, Conflicted):
+            return uniform(0, LONGEST_DELAY)
+        self._see(sale.after)
+        self._slices[priority] = Slice(sale.calls, asked_at + LIFETIME)
+        self._had_at = asked_at
+        self._hand_out()
+        return 0.0
+
+    def _wanted(self, priority: Priority) -> tuple[int, int]:
+        """Return how many calls to take at most, and with how few to be content: each taking is a write."""
+        waiting = sum(each.priority >= priority for each in self._queue)
+        last = self._slices.get(priority)
+        soon = last.next_size if last and priority < Priority.REFRESH else 1
+        most = min(self._limit.most, max(waiting, soon))
+        starving = anyio.current_time() - self._had_at > STARVING
+        return most, 1 if starving else ceil(most / 2)
+
+    def _hand_out(self) -> None:
+        while self._queue and self._use(self._queue[0].priority):
+            place = self._queue.pop(0)
+            place.served = True
+            place.called.set()
+
+    def _use(self, priority: Priority) -> bool:
+        """Use up a call at hand, one taken for the lowest priority first."""
+        for bought, at_hand in sorted(self._slices.items()):
+            if bought <= priority and at_hand.left and anyio.current_time() < at_hand.good_until:
+                at_hand.left -= 1
+                self.given += 1
+                return True
+        return False
+
+    def _see(self, row: Spending) -> None:
+        self._looked_at = anyio.current_time()
+        self._row = row
+        self._time = self._time.following(row.at, self._looked_at)
+        pause = self.paused_for
+        if pause and not self._told_pause:
+            log.warning(
+                "the provider asks us to call less", action="budget_paused", app=self._name, seconds=round(pause)
+            )
+            self._told_pause = True
+        elif self._told_pause and not pause:
+            log.info("calling again", action="budget_resumed", app=self._name)
+            self._told_pause = False
+
+    @property
+    def _name(self) -> str:
+        return f"{self.app.provider}/{self.app.region}"

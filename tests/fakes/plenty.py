@@ -1,0 +1,16 @@
+"""A budget that never ends, where a test is about something else."""
+
+from datetime import timedelta
+
+from bg_ingest.ports import Priority
+
+
+class Plenty:
+    """The port Budget."""
+
+    async def take(self, provider: str, region: str, priority: Priority) -> None:
+        del provider, region, priority
+
+    async def throttled(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
+        del provider, region, sent
+        return wait or timedelta(minutes=1)

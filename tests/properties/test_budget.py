@@ -1,0 +1,150 @@
+"""Whatever replicas do to each other, the provider never counts more calls than it allows."""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from heapq import heappop, heappush
+from itertools import count
+from random import Random
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bg_ingest.domain.budget import LIFETIME, SECOND, Limit, RowTime, Sale, Spending
+
+LIMIT = Limit(12_000)
+PRIORITIES = (60, 75, 95, 100)
+BEGIN, SIMULATED = 1e6, 4_200.0
+"""Seconds: every hour in them is looked at."""
+
+
+class Replica:
+    """A process as it may be: its clocks off, its reads old, its writes late or without a reply."""
+
+    def __init__(self, world: "World", ahead: float) -> None:
+        self._world = world
+        self._dice = world.dice
+        self._ahead = ahead
+        self._booted_at = self._dice.uniform(-1e6, 0)
+        self._time = RowTime()
+        self._read = Spending()
+        self._sale = Sale(0, self._read)
+        self._at_hand = 0
+        self._good_until = 0.0
+
+    def row_time(self, now: float) -> int:
+        moment = now - self._booted_at
+        self._time = self._time.following(self._read.at, moment)
+        self._time = self._time.following(round((now + self._ahead) * SECOND), moment)
+        return self._time.at(moment)
+
+    def look(self, now: float) -> None:
+        self._read = self._world.row
+        self.row_time(now)
+        self._world.later(now + self._delay(), self.decide)
+
+    def decide(self, now: float) -> None:
+        self._good_until = now + LIFETIME
+        priority, most = self._dice.choice(PRIORITIES), self._dice.randint(1, 4)
+        self._sale = LIMIT.sale(self._read, self.row_time(now), priority, most=most)
+        if self._sale.calls:
+            self._world.later(now + self._delay(), self.write)
+        else:
+            self._world.later(now + self._dice.uniform(0, 0.5), self.look)
+
+    def write(self, now: float) -> None:
+        if self._world.row == self._read:
+            self._world.row = self._sale.after
+            self._world.taken += [now] * self._sale.calls
+            if self._dice.random() < 0.99:  # else the reply is lost, and the calls with it
+                self._at_hand = self._sale.calls
+        self.use(now)
+
+    def use(self, now: float) -> None:
+        if self._at_hand and now < self._good_until:
+            self._at_hand -= 1
+            self._world.made.append(now)
+            dallies = not self._world.calm and self._dice.random() < 0.1
+            self._world.later(now + (self._dice.uniform(0, LIFETIME) if dallies else 0), self.use)
+        else:
+            self._at_hand = 0
+            self._world.later(now + self._delay(), self.look)
+
+    def _delay(self) -> float:
+        stalled = not self._world.calm and self._dice.random() < 0.02
+        return self._dice.uniform(0, 90 if stalled else 0.02)
+
+
+class World:
+    """True time, the row as it is, and the processes' next steps."""
+
+    def __init__(self, seed: int, aheads: list[float], *, calm: bool) -> None:
+        self.dice = Random(seed)
+        self.calm = calm
+        self.row = Spending()
+        self.taken: list[float] = []
+        """When calls were taken from the row."""
+        self.made: list[float] = []
+        """When they were made."""
+        self._order = count()
+        self._steps: list[tuple[float, int, Callable[[float], None]]] = []
+        for ahead in aheads:
+            self.later(BEGIN + self.dice.uniform(0, 60), Replica(self, ahead).look)
+
+    def later(self, at: float, step: Callable[[float], None]) -> None:
+        heappush(self._steps, (at, next(self._order), step))
+
+    def run(self) -> None:
+        while self._steps and self._steps[0][0] < BEGIN + SIMULATED:
+            now, _, step = heappop(self._steps)
+            step(now)
+
+
+def most_within(instants: Iterable[float], length: float) -> int:
+    """Return the most instants in any half-open stretch of such a length."""
+    recent: deque[float] = deque()
+    most = 0
+    for instant in instants:
+        recent.append(instant)
+        while recent[0] <= instant - length:
+            recent.popleft()
+        most = max(most, len(recent))
+    return most
+
+
+CLOCKS = st.lists(
+    st.one_of(st.just(0.0), st.floats(-7200, 7200), st.sampled_from([60.0, -60.0])), min_size=1, max_size=6
+)
+
+
+@settings(max_examples=12)
+@given(seed=st.integers(0, 2**32), aheads=CLOCKS)
+def test_no_hour_and_no_minute_has_more_calls_than_the_provider_allows(seed: int, aheads: list[float]) -> None:
+    world = World(seed, aheads, calm=seed % 2 == 0)
+    world.run()
+    leaps = len(set(aheads))  # a clock that is ahead of all before it may begin a depth anew, once
+    assert most_within(world.made, 3600) <= LIMIT.calls_per_hour
+    assert most_within(world.taken, 60) <= 60 * LIMIT.rate + leaps * LIMIT.depth + 1
+
+
+def test_the_budget_is_not_left_lying_about_either() -> None:
+    """Ten processes that always want calls have nearly all that there are, however their clocks stand."""
+    world = World(1, [0.0] * 8 + [61.0, -3600.0], calm=True)
+    world.run()
+    assert most_within(world.made, 3600) > 0.93 * LIMIT.calls_per_hour
+
+
+@pytest.mark.parametrize("ahead", [60.0, 3600.0, 86_400.0])
+def test_a_clock_that_is_ahead_gains_one_depth_and_keeps_nobody_waiting(ahead: float) -> None:
+    world = World(1, [], calm=True)
+    normal, fast = Replica(world, 0.0), Replica(world, ahead)
+    had = dict.fromkeys((normal, fast), 0)
+    for step in range(12_000):
+        now = BEGIN + step / 100
+        for replica in had:
+            replica.look(now)
+            sale = LIMIT.sale(world.row, replica.row_time(now), 95, most=1)
+            world.row = sale.after
+            had[replica] += sale.calls
+    assert sum(had.values()) <= 120 * LIMIT.rate + 2 * LIMIT.depth
+    assert had[normal] > 40 * LIMIT.rate
