@@ -90,6 +90,7 @@ class Settings(BaseSettings):
     )
     port: Port = 5001
     metrics_port: Port | None = None
+    traces_endpoint: HttpUrl | None = None
 
     dexcom_client_id: str | None = None
     dexcom_client_secret: SecretStr | None = None

@@ -26,7 +26,7 @@ from bg_ingest.metrics.outbox import MeasuredOutbox
 from bg_ingest.metrics.provider import MeasuredProvider
 from bg_ingest.metrics.table import MeasuredTable
 from bg_ingest.metrics.turns import MeasuredTurns
-from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens, Turns
+from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens, Tracing, Turns
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
@@ -50,6 +50,7 @@ from bg_ingest.services.steer import Steering
 from bg_ingest.services.timeline import RememberedTurns, Timelines
 from bg_ingest.services.transition import Transition
 from bg_ingest.settings import Settings
+from bg_ingest.tracing import UNTRACED, tracing
 from bg_ingest.wiring_providers import chosen_proofs, chosen_providers
 
 SOURCE = "/bg-ingest"
@@ -101,6 +102,7 @@ class Services:
         table: str,
         tokens: Tokens | None = None,
         bootstrap: Secret | None = None,
+        traces: Tracing = UNTRACED,
         audit_kept: timedelta = timedelta(days=365),
         senders: Senders | None = None,
         proofs: Mapping[str, AbstractSet[Proof]] | None = None,
@@ -114,7 +116,8 @@ class Services:
         providers = {name: MeasuredProvider(provider, measured) for name, provider in providers.items()}
         outbox = MeasuredOutbox(store.outbox, clock)
         measured.add(outbox)
-        hints = MeasuredHints(hints, measured, outbox)
+        providers = {name: traces.around_provider(provider) for name, provider in providers.items()}
+        hints = traces.around_hints(MeasuredHints(hints, measured, outbox))
         capabilities = {name: provider.capabilities for name, provider in providers.items()}
         shelving = MeasuredShelving(measured, store.readings, sealer, clock, table)
         self.budget = budget = SharedBudget(store.budgets, capabilities, clock, limit)
@@ -126,10 +129,11 @@ class Services:
         self.keyring = Keyring(store.keys, clock)
         self.grants = Grants(store.connections, providers, budget, sealer, clock, table)
         looks = Looks(store.connections, providers, self.grants, ingest, transition, clock, defaults)
-        self.relay = Relay(outbox, MeasuredPublisher(publisher, measured, clock))
+        self.relay = Relay(outbox, traces.around_publisher(MeasuredPublisher(publisher, measured, clock)))
         surveying = Surveying(store.readings, store.gaps, clock, hints)
         self.polling = Polling(store, providers, looks, surveying, transition, clock, defaults)
-        self.turns = remembered = RememberedTurns(MeasuredTurns(BoundTurns(self.polling), measured), clock)
+        turns = MeasuredTurns(BoundTurns(self.polling), measured)
+        self.turns = remembered = RememberedTurns(traces.around_turns(turns), clock)
         self.timelines = Timelines(store, self.polling, remembered, clock)
         self.reader = Reader(store.readings, clock)
         self.completeness = Completeness(store.readings, store.connections, store.gaps, clock)
@@ -149,7 +153,11 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
     publisher, services.broker = _publisher(settings)
     services.tempo = ALONE if settings.store == "sqlite" else SHARED
     services.name = f"{socket.gethostname()}-{os.getpid()}"
-    async with _store(settings, clock, services.measures) as store, http_client() as http:
+    async with (
+        tracing(settings.traces_endpoint) as traces,
+        _store(settings, clock, services.measures) as store,
+        http_client() as http,
+    ):
         services.join(
             store,
             publisher,
@@ -170,6 +178,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
             senders=_senders(settings, http, clock),
             proofs=chosen_proofs(settings),
             audit_kept=timedelta(days=settings.audit_days),
+            traces=traces,
         )
         yield
 

@@ -31,10 +31,11 @@ from bg_ingest.domain.readings import Recorded
 from bg_ingest.metrics.http import MeasuredApp
 from bg_ingest.metrics.standing import Standing
 from bg_ingest.metrics.table import MeasuredTable
-from bg_ingest.ports import Provider, Sealer
+from bg_ingest.ports import Provider, Sealer, Tracing
 from bg_ingest.providers.dexcom import Dexcom, DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
+from bg_ingest.tracing import UNTRACED
 from bg_ingest.wiring import SOURCE, Services
 from tests.fakes.heard import Heard
 from tests.reading import recorded
@@ -192,6 +193,7 @@ async def house(
     table: Table | None = None,
     around: Callable[[Table], Any] = lambda table: table,
     broker: RabbitPublisher | None = None,
+    traces: Tracing = UNTRACED,
     start: datetime = START,
 ) -> AsyncIterator[House]:
     """Open a house, on memory or on the real parts given; ``around`` may put a fake in front of its table."""
@@ -225,6 +227,7 @@ async def house(
                 limit=Limit(simulated.calls_per_hour),
                 table="test",
                 proofs=proofs,
+                traces=traces,
             )
             services.broker = broker
 

@@ -31,6 +31,7 @@ DEMO = "bg_ingest.demo"
 COMMANDS = "bg_ingest.commands"
 METRICS = "bg_ingest.metrics"
 CHECKUP = "bg_ingest.checkup"
+TRACING = "bg_ingest.tracing"
 WORKERS = "workers"
 
 MAY_IMPORT = {
@@ -50,10 +51,23 @@ MAY_IMPORT = {
     "bg_ingest.kept_secrets": set[str](),
     TELEMETRY: set[str](),
     METRICS: {DOMAIN, ERRORS, PORTS, SERVICES, "bg_ingest.adapters.table.protocol"},
+    TRACING: {DOMAIN, ERRORS, PORTS},
     CHECKUP: {DOMAIN, ERRORS, PORTS, ADAPTERS, PROVIDERS, SETTINGS},
     # Those that assemble.
     WIRING_PROVIDERS: {DOMAIN, PORTS, PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS},
-    WIRING: {WIRING_PROVIDERS, DOMAIN, ERRORS, PORTS, SERVICES, PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS, METRICS},
+    WIRING: {
+        WIRING_PROVIDERS,
+        TRACING,
+        DOMAIN,
+        ERRORS,
+        PORTS,
+        SERVICES,
+        PROVIDERS,
+        ADAPTERS,
+        SIMULATOR,
+        SETTINGS,
+        METRICS,
+    },
     SERVER: {WORKERS},
     DEMO: set[str](),
     COMMANDS: {

@@ -10,6 +10,7 @@ from bg_ingest.ports.process import Broker, Clock, Hints, Publisher, Sealer, Vit
 from bg_ingest.ports.provider import Available, Capabilities, Page, Priority, Provider
 from bg_ingest.ports.sealed import AuditKey, SealedItem, SealedItems, Shelved
 from bg_ingest.ports.store import Connections, Outbox, Pending, Readings, States, Store, Webhooks
+from bg_ingest.ports.tracing import Tracing, Untraced
 from bg_ingest.ports.turns import Turns
 
 __all__ = [
@@ -42,8 +43,10 @@ __all__ = [
     "States",
     "Store",
     "Tokens",
+    "Tracing",
     "Trail",
     "Turns",
+    "Untraced",
     "Vitals",
     "Webhooks",
     "Wish",
