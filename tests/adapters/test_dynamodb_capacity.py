@@ -1,0 +1,47 @@
+"""What DynamoDB says that calls cost is told on, by kind."""
+
+from collections import Counter
+
+import pytest
+
+from bg_ingest.adapters.dynamodb import open_table
+from bg_ingest.adapters.dynamodb.items import wire_item
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.protocol import Put
+from bg_ingest.adapters.table.store import LAYOUT
+from tests.fakes.dynamodb import AWS, REGION, Asked, Reply, scripted
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def test_units_are_told_by_kind_whether_an_answer_has_one_or_many() -> None:
+    asked: list[Asked] = []
+
+    def answer(question: Asked) -> Reply:
+        asked.append(question)
+        one = {"CapacityUnits": 1.5}
+        several = question.operation in {"TransactWriteItems", "BatchGetItem"}
+        cost = {"ConsumedCapacity": [one, one] if several else one}
+        items = {"Item": wire_item(keys.META, LAYOUT)} if question.operation == "GetItem" else {"Responses": {}}
+        return cost | items
+
+    units: Counter[str] = Counter()
+
+    def consumed(kind: str, number: float) -> None:
+        units[kind] += int(number * 2)
+
+    async with (
+        scripted(answer) as server,
+        open_table(server.endpoint, REGION, "readings", aws=AWS, consumed=consumed) as table,
+    ):
+        units.clear()
+        await table.get(keys.META)
+        await table.batch_get([keys.META])
+        assert units == {"read": 3 + 6}
+        await table.write(Put(("a", "b"), {"v": 1}))
+        await table.transact([Put(("a", "b"), {"v": 1})])
+        assert units == {"read": 3 + 6, "write": 3 + 6}
+    assert len(asked) > 4
