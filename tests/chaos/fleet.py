@@ -1,9 +1,9 @@
-"""Several replicas of the service on the same real parts, each known to the provider by its own name."""
+"""Several replicas of the service on the same store, each known to the provider by its own name."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 import anyio
 import httpx
@@ -13,7 +13,6 @@ from tests.chaos.calls import FROM
 from tests.chaos.gate import Gate, gate_to
 from tests.chaos.people import Person
 from tests.chaos.processes import Process, answers, pointing_at, simulator, until
-from tests.chaos.real_parts import RealParts
 from tests.chaos.stored import PROVIDER
 
 NAMES = ("one", "two", "three")
@@ -58,10 +57,7 @@ class Replica:
 class Fleet:
     """The replicas, the provider, and those who are connected."""
 
-    def __init__(
-        self, parts: RealParts, simulated: Process, replicas: Sequence[Replica], options: SimulatorOptions
-    ) -> None:
-        self.parts = parts
+    def __init__(self, simulated: Process, replicas: Sequence[Replica], options: SimulatorOptions) -> None:
         self.simulated = simulated
         self.replicas = replicas
         self.options = options
@@ -120,10 +116,17 @@ async def _connect(browser: httpx.AsyncClient, url: str, person: Person) -> bool
     return False
 
 
+class Service(Protocol):
+    """Makes a process of the service, given the port of its store and a name for its log."""
+
+    def __call__(self, store_port: int, name: str, **settings: str) -> Process: ...
+
+
 @contextmanager
 def fleet(
     place: Path,
-    parts: RealParts,
+    service: Service,
+    store_port: int,
     options: SimulatorOptions,
     settings: Mapping[str, str],
     *,
@@ -134,13 +137,13 @@ def fleet(
     simulated = simulator(place, options)
     pointing = pointing_at(simulated, options)
     with ExitStack() as opened:
-        ways = dict(gates or {}) | {name: opened.enter_context(gate_to(parts.dynamodb.port)) for name in gated}
+        ways = dict(gates or {}) | {name: opened.enter_context(gate_to(store_port)) for name in gated}
         replicas = []
         for name in NAMES:
             gate = ways.get(name)
             own = {"DEXCOM_API_BASE_URL": f"{simulated.url}{FROM}{name}"}
-            port = gate.port if gate else parts.dynamodb.port
-            process = parts.service(port, f"replica-{name}", **(pointing | own | dict(settings)))
+            port = gate.port if gate else store_port
+            process = service(port, f"replica-{name}", **(pointing | own | dict(settings)))
             replicas.append(Replica(name, process, gate))
         opened.enter_context(simulated)
         until(lambda: answers(simulated, "/admin/state"), 30, "the simulator")
@@ -148,6 +151,6 @@ def fleet(
             opened.enter_context(each.process)
         for each in replicas:
             each.process.get_ready(60)
-        found = Fleet(parts, simulated, replicas, options)
+        found = Fleet(simulated, replicas, options)
         found.get_balanced()
         yield found

@@ -29,7 +29,7 @@ from tests.chaos.fleet import NAMES, Fleet, Replica, fleet
 from tests.chaos.holding import HoldingGate, Step, holding_gate_to
 from tests.chaos.people import Person, crowd, poll_now, status
 from tests.chaos.processes import CALLS, WaitedInVain, until, workplace
-from tests.chaos.real_parts import judge_ends, real_parts
+from tests.chaos.real_parts import RealParts, judge_ends, real_parts
 from tests.chaos.report import Report, console
 from tests.chaos.stored import Held, Stored
 
@@ -68,14 +68,16 @@ class Aimed(NamedTuple):
         }[self.step]
 
 
-def kill_refreshes(run: Fleet, gates: Mapping[str, HoldingGate], people: Sequence[Person], kills: int) -> list[Aimed]:
+def kill_refreshes(
+    parts: RealParts, run: Fleet, gates: Mapping[str, HoldingGate], people: Sequence[Person], kills: int
+) -> list[Aimed]:
     """Kill so often, each time four refreshes, and start again what was killed."""
     aimed: list[Aimed] = []
     left = list(people)
     for number in range(kills):
         began = time.monotonic()
         run.get_balanced()  # a shard that is being given back would be asked for elsewhere
-        replica, four = _choose(run, left)
+        replica, four = _choose(parts, run, left)
         gate = gates[replica.name]
         for person, step in zip(four, Step, strict=True):
             left.remove(person)
@@ -85,18 +87,18 @@ def kill_refreshes(run: Fleet, gates: Mapping[str, HoldingGate], people: Sequenc
         until(partial(_all_held, run, gate, four), 30, "four refreshes to be held", every=0.02)
         replica.process.kill()
         gate.forget()
-        aimed += _seen(run, four)
+        aimed += _seen(parts, run, four)
         replica.restart()
         console.print(f"kill {number + 1:3} {replica.name:5} {time.monotonic() - began:5.1f} s")
     return aimed
 
 
-def _choose(run: Fleet, left: Sequence[Person]) -> tuple[Replica, Sequence[Person]]:
+def _choose(parts: RealParts, run: Fleet, left: Sequence[Person]) -> tuple[Replica, Sequence[Person]]:
     """Return the replica that serves the most of those who are left, and four of them."""
     found: list[tuple[int, Replica, Sequence[Person]]] = []
 
     def look() -> bool:
-        leases = run.parts.board().leases
+        leases = parts.board().leases
         found.clear()
         for replica in run.replicas:
             owner = replica.report().get("owner")
@@ -125,8 +127,8 @@ def _all_held(run: Fleet, gate: HoldingGate, four: Sequence[Person]) -> bool:
     return any(each["met"] and each["fault"]["user"] == sent.login for each in faults)
 
 
-def _seen(run: Fleet, four: Sequence[Person]) -> list[Aimed]:
-    spent, stored = _spent(run), run.parts.after_kill(four)
+def _seen(parts: RealParts, run: Fleet, four: Sequence[Person]) -> list[Aimed]:
+    spent, stored = _spent(run), parts.after_kill(four)
     grants = [_held(stored[each.user]) for each in four]
     pairs = zip(four, Step, grants, strict=True)
     return [Aimed(person, step, held, held.refresh in spent) for person, step, held in pairs]
@@ -143,7 +145,7 @@ def _held(stored: Stored) -> Held:
     return stored.grant
 
 
-def settle(run: Fleet, aimed: Sequence[Aimed]) -> Mapping[str, Stored]:
+def settle(parts: RealParts, run: Fleet, aimed: Sequence[Aimed]) -> Mapping[str, Stored]:
     """Ask for a poll of everybody, and return what is stored once each has refreshed or was refused."""
     people = [each.person for each in aimed]
     found: dict[str, Stored] = {}
@@ -155,7 +157,7 @@ def settle(run: Fleet, aimed: Sequence[Aimed]) -> Mapping[str, Stored]:
         return bool(now.refusals) or (now.refresh != each.held.refresh and not now.claimed)
 
     def all_are() -> bool:
-        found.update(run.parts.after_kill(people))
+        found.update(parts.after_kill(people))
         return all(map(is_decided, aimed))
 
     try:
@@ -163,12 +165,12 @@ def settle(run: Fleet, aimed: Sequence[Aimed]) -> Mapping[str, Stored]:
     except WaitedInVain as waited:
         console.print(str(waited))
     time.sleep(5)  # the data call after the last refresh
-    return run.parts.after_kill(people)
+    return parts.after_kill(people)
 
 
-def judge(report: Report, run: Fleet, aimed: Sequence[Aimed], place: Path, since: float) -> None:
+def judge(report: Report, parts: RealParts, run: Fleet, aimed: Sequence[Aimed], place: Path, since: float) -> None:
     """Check each step's grants: which may be lost, and that what is lost is counted and will be tried again."""
-    stored = settle(run, aimed)
+    stored = settle(parts, run, aimed)
     spent, calls = _spent(run), read_calls(place / CALLS)
     for step in Step:
         some = [each for each in aimed if each.step is step]
@@ -214,14 +216,14 @@ def main(seed: int | None, kills: int) -> None:
     with workplace("refreshes") as place:
         with real_parts(place) as parts, ExitStack() as opened:
             gates = {name: opened.enter_context(holding_gate_to(parts.dynamodb.port)) for name in NAMES}
-            run = opened.enter_context(fleet(place, parts, options, SETTINGS, gates=gates))
+            run = opened.enter_context(fleet(place, parts.service, parts.dynamodb.port, options, SETTINGS, gates=gates))
             failed = run.connect(people)
             report.check("users who could not connect", len(failed), holds=not failed, wanted="0")
             until(lambda: run.polled() == len(people), 60, "everybody to be scheduled", every=1)
             time.sleep(5)
-            aimed = kill_refreshes(run, gates, people, kills)
+            aimed = kill_refreshes(parts, run, gates, people, kills)
             run.get_balanced()
-            judge(report, run, aimed, place, SystemClock().now().timestamp())
+            judge(report, parts, run, aimed, place, SystemClock().now().timestamp())
             codes = [each.process.stop()[0] for each in run.replicas]
             report.check("exit codes at the end", codes, holds=not any(codes), wanted="0 each")
             judge_ends(report, parts, people)

@@ -71,11 +71,14 @@ def main(seed: int | None, users: int, minutes: float, *, steady: bool) -> None:
         calls_per_hour=CALLS_PER_HOUR,
     )
     with workplace("replicas") as place:
-        with real_parts(place) as parts, fleet(place, parts, options, SETTINGS, gated=["three"]) as replicas:
-            people = crowd(users)
-            connect(report, replicas, people)
-            phases = go_through(report, replicas, minutes, steady=steady)
-            judge(report, replicas, people, phases, place)
+        with real_parts(place) as parts:
+            with fleet(place, parts.service, parts.dynamodb.port, options, SETTINGS, gated=["three"]) as replicas:
+                people = crowd(users)
+                connect(report, replicas, people)
+                phases = go_through(report, replicas, minutes, steady=steady)
+                judge(report, replicas, people, phases, place)
+            told = written(parts.told(), place / "told")
+            judge_told(report, told, judge_ends(report, parts, people))
         report.figure("minutes", round((time.monotonic() - began) / 60, 1))
         report.show()
 
@@ -126,8 +129,6 @@ def judge(report: Report, replicas: Fleet, people: Sequence[Person], phases: Seq
     anyio.run(judge_everybody, report, replicas.replicas[0].url, replicas.options, people, calls, start)
     codes = [each.process.stop()[0] for each in replicas.running]
     report.check("exit codes at the end", codes, holds=not any(codes), wanted="0 each")
-    told = written(replicas.parts.told(), place / "told")
-    judge_told(report, told, judge_ends(report, replicas.parts, people))
 
 
 def judge_times(

@@ -23,7 +23,7 @@ from tests.chaos.kills import DELAY, SHOWN
 from tests.chaos.people import Person, crowd, poll_now
 from tests.chaos.processes import until, workplace
 from tests.chaos.pushing import LONG_BEFORE
-from tests.chaos.real_parts import judge_ends, real_parts
+from tests.chaos.real_parts import RealParts, judge_ends, real_parts
 from tests.chaos.rebuilt import judge_pushed, judge_series, judge_truth, served, written
 from tests.chaos.report import Report, console
 from tests.chaos.verdict import judge_told
@@ -51,7 +51,10 @@ def main(seed: int | None, rounds: int, people: int) -> None:
         seed=seed, users=people, cadence_minutes=1, delay_seconds=DELAY, access_token_seconds=180
     )
     with workplace("rolling") as place:
-        with real_parts(place) as parts, fleet(place, parts, options, SETTINGS) as replicas:
+        with (
+            real_parts(place) as parts,
+            fleet(place, parts.service, parts.dynamodb.port, options, SETTINGS) as replicas,
+        ):
             everybody = crowd(people)
             failed = replicas.connect(everybody)
             report.check("users who could not connect", len(failed), holds=not failed, wanted="0")
@@ -60,7 +63,7 @@ def main(seed: int | None, rounds: int, people: int) -> None:
             clients = Clients([each.process for each in replicas.replicas], accounts, seed=seed, every=0.1)
             clients.start(lambda: everybody)
             restart_all(report, replicas, rounds)
-            judge(report, replicas, clients, everybody, place)
+            judge(report, parts, replicas, clients, everybody, place)
         report.figure("minutes", round((time.monotonic() - began) / 60, 1))
         report.show()
 
@@ -81,7 +84,9 @@ def restart_all(report: Report, replicas: Fleet, rounds: int) -> None:
     report.figure("slowest stop, s", round(slowest, 1))
 
 
-def judge(report: Report, replicas: Fleet, clients: Clients, people: list[Person], place: Path) -> None:
+def judge(
+    report: Report, parts: RealParts, replicas: Fleet, clients: Clients, people: list[Person], place: Path
+) -> None:
     unanswered, attempts = clients.finish(60), clients.attempts
     report.check("webhooks without a 202 at the end", unanswered, holds=not unanswered, wanted="0")
     report.figure("requests answered at once", dict(attempts.at_once))
@@ -102,8 +107,8 @@ def judge(report: Report, replicas: Fleet, clients: Clients, people: list[Person
     shown = {each: served(service, each) for each in people}
     codes = [each.process.stop()[0] for each in replicas.replicas]
     report.check("exit codes at the end", codes, holds=not any(codes), wanted="0 each")
-    told = replicas.parts.told()
-    judge_told(report, written(told, place / "told"), judge_ends(report, replicas.parts, people))
+    told = parts.told()
+    judge_told(report, written(told, place / "told"), judge_ends(report, parts, people))
     judge_series(report, told, shown)
 
 

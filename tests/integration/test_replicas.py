@@ -1,0 +1,140 @@
+"""Three replicas as real processes: asked anywhere, and followed by the others when one of them goes.
+
+Their ownership moves four times as fast as usual (see quick.py). What the provider writes down says who asked for whom.
+"""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import anyio
+import httpx
+import pytest
+
+from bg_ingest.simulator import SimulatorOptions
+from tests.chaos.calls import Call, read_calls
+from tests.chaos.fleet import Fleet, Replica, fleet
+from tests.chaos.people import Person, crowd, poll_now
+from tests.chaos.processes import CALLS, Process, free_port, service_settings, until, workplace
+from tests.chaos.stored import PROVIDER
+from tests.integration.servers import REGION, DynamoServer, make_table
+
+PEOPLE = crowd(24)
+"""So many that each replica polls somebody, whichever shards it has."""
+
+SETTINGS = {"BACKFILL_DAYS": "0", "SWEEP_DAYS": "0", "WEEKLY_SWEEP_DAYS": "0", "OVERLAP_SECONDS": "3600"}
+
+SOON = 10.0
+"""Seconds, twice what is promised of a ring: the machine of a test run is busy."""
+
+
+class Company:
+    """The replicas, those they poll, and what the provider saw of it."""
+
+    def __init__(self, replicas: Fleet, calls: Path) -> None:
+        self.replicas = replicas
+        self.one, self.two, self.three = replicas.replicas
+        self._calls = calls
+
+    def calls(self, person: Person) -> Sequence[Call]:
+        return read_calls(self._calls).get(person.login, [])
+
+    def poll(self, asked: Replica, *people: Person) -> list[str]:
+        """Ask one replica for a poll of each; return which did it."""
+        before = {each: len(self.calls(each)) for each in people}
+        for each in people:
+            poll_now(asked.process, each)
+        until(lambda: all(len(self.calls(each)) > count for each, count in before.items()), SOON, "the polls")
+        return [self.calls(each)[count].caller for each, count in before.items()]
+
+    def served_by(self, one: Replica) -> Person:
+        """Return one of those whom a replica polls."""
+        return next(each for each in PEOPLE if self.calls(each)[-1].caller == one.name)
+
+    def complete(self, again: Replica) -> None:
+        """Start a replica again, and have everybody polled by whoever serves them now."""
+        again.restart()
+        self.replicas.get_balanced()
+        self.poll(self.one, *PEOPLE)
+
+
+@pytest.fixture(scope="module")
+def company(dynamodb: DynamoServer) -> Iterator[Company]:
+    async def make() -> str:
+        async with dynamodb.client() as client:
+            return await make_table(client)
+
+    table = anyio.run(make)
+    options = SimulatorOptions(seed=3, users=len(PEOPLE), cadence_minutes=1, delay_seconds=3600, days_back=2)
+    with workplace("quick") as place:
+
+        def service(store_port: int, name: str, **settings: str) -> Process:
+            port = free_port()
+            store = {"DYNAMODB_ENDPOINT": f"http://127.0.0.1:{store_port}", "DYNAMODB_TABLE": table}
+            aws = {"AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+            given = service_settings(place, port) | store | aws | settings
+            return Process(place, name, "tests.integration.quick", port=port, **given)
+
+        store_port = httpx.URL(dynamodb.endpoint).port or 80
+        with fleet(place, service, store_port, options, SETTINGS, gated=["three"]) as replicas:
+            assert replicas.connect(PEOPLE) == []
+            found = Company(replicas, place / CALLS)
+            until(lambda: all(map(found.calls, PEOPLE)), SOON, "everybody's first poll")
+            yield found
+
+
+def test_whoever_is_asked_one_replica_polls(company: Company) -> None:
+    done_by = [company.poll(asked, *PEOPLE) for asked in company.replicas.replicas]
+    assert done_by[0] == done_by[1] == done_by[2]
+    assert set(done_by[0]) == {"one", "two", "three"}
+
+
+def test_a_setting_takes_effect_on_whichever_replica_polls(company: Company) -> None:
+    person = company.served_by(company.two)
+
+    def polled() -> int:
+        seats: int = company.two.report()["connections"]["polled"]
+        return seats
+
+    before = polled()
+    httpx.patch(_worker(company.one, person), json={"paused": True}).raise_for_status()
+    until(lambda: polled() == before - 1, SOON, "the pause")
+    httpx.patch(_worker(company.three, person), json={"paused": False}).raise_for_status()
+    until(lambda: polled() == before, SOON, "the end of the pause")
+    assert company.poll(company.one, person) == ["two"]
+
+
+def test_others_serve_at_once_what_a_stopped_replica_gave_back(company: Company) -> None:
+    person = company.served_by(company.two)
+    code, _ = company.two.process.stop()
+    assert code == 0
+    assert sum(company.replicas.shares()) == 256
+    assert company.poll(company.one, person) != ["two"]
+    company.complete(company.two)
+
+
+def test_others_take_over_from_a_killed_replica(company: Company) -> None:
+    person = company.served_by(company.two)
+    company.two.process.kill()
+    assert company.poll(company.one, person) != ["two"]
+    company.complete(company.two)
+
+
+def test_a_replica_without_its_store_stops_before_others_take_over(company: Company) -> None:
+    gate = company.three.gate
+    assert gate is not None
+    person = company.served_by(company.three)
+    cut_at = len(company.calls(person))
+    gate.turn("silent")
+    try:
+        until(lambda: not company.three.is_ready, SOON, "the replica to say that it is not ready")
+        assert company.poll(company.one, person) != ["three"]
+        assert "three" not in {call.caller for call in company.calls(person)[cut_at:]}
+    finally:
+        gate.turn("open")
+    until(lambda: company.three.is_ready, SOON, "the replica to be ready again")
+    company.replicas.get_balanced()
+    assert "three" in company.poll(company.one, *PEOPLE)
+
+
+def _worker(asked: Replica, person: Person) -> str:
+    return f"{asked.url}/api/users/{person.user}/connections/{PROVIDER}/worker"
