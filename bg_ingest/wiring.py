@@ -35,6 +35,7 @@ from bg_ingest.services.budget import Budgeted, SharedBudget
 from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
+from bg_ingest.services.export import Exporting
 from bg_ingest.services.gaps import Surveying
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.keyring import Keyring
@@ -71,6 +72,7 @@ class Services:
     erasing: Erasing
     auditing: Auditing
     rotation: Rotation
+    exporting: Exporting
     polling: Polling
     turns: Turns
     timelines: Timelines
@@ -144,6 +146,7 @@ class Services:
         self.erasing = Erasing(store, clock, hints)
         self.rotation = Rotation(store.sealed, sealer, table)
         self.auditing = Auditing(store.trail, sealer, clock, table, kept=audit_kept)
+        self.exporting = Exporting(store, self.quarantine, self.auditing, clock, SOURCE)
 
 
 @asynccontextmanager

@@ -13,6 +13,7 @@ from bg_ingest.services.audit import Auditing
 from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
+from bg_ingest.services.export import Exporting
 from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
 from bg_ingest.services.steer import Steering
@@ -64,6 +65,9 @@ class Services(Protocol):
     def erasing(self) -> Erasing: ...
 
     @property
+    def exporting(self) -> Exporting: ...
+
+    @property
     def auditing(self) -> Auditing: ...
 
 
@@ -77,6 +81,7 @@ def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
         "timelines": Provide(lambda: services.timelines, sync_to_thread=False),
         "receiving": Provide(lambda: services.receiving, sync_to_thread=False),
         "erasing": Provide(lambda: services.erasing, sync_to_thread=False),
+        "exporting": Provide(lambda: services.exporting, sync_to_thread=False),
         "auditing": Provide(lambda: services.auditing, sync_to_thread=False),
         "vitals": Provide(lambda: vitals, sync_to_thread=False),
     }

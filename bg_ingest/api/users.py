@@ -1,14 +1,21 @@
-"""A user as a whole: erased."""
+"""A user as a whole: given everything we hold, erased."""
+
+from typing import Any
 
 import msgspec
-from litestar import Response, Router, delete
+from litestar import Response, Router, delete, get
+from litestar.openapi.datastructures import ResponseSpec
+from litestar.openapi.spec import Example
 
 from bg_ingest.api.auth import needs
 from bg_ingest.api.deps import Use, User
 from bg_ingest.api.documented import answers, problems
+from bg_ingest.api.formats import NDJSON, pieces
+from bg_ingest.api.streaming import Streamed
 from bg_ingest.domain.credentials import Scope
 from bg_ingest.domain.erasure import Removed
 from bg_ingest.services.erase import Erasing
+from bg_ingest.services.export import Exporting
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -47,4 +54,38 @@ async def erase(user_id: User, erasing: Use[Erasing]) -> Response[Erasure]:
     return Response(Erasure(**msgspec.structs.asdict(removed)), headers={"Cache-Control": "no-store"})
 
 
-router = Router("/api/users", route_handlers=[erase], tags=["users"])
+ROWS = (
+    '{"kind":"user","user_id":"ada","exported_at":"2025-04-26T14:35:12Z"}\n'
+    '{"kind":"reading","reading":{"measured_at":"2025-04-26T14:30:00Z","glucose_mg_dl":110},"change":42,"earlier":[]}\n'
+    '{"kind":"end","rows":2}\n'
+)
+
+
+@get(
+    "/{user_id:str}/export",
+    operation_id="export_user",
+    summary="Everything we hold of a user",
+    opt=needs(Scope.ADMIN),
+    media_type=NDJSON.media_type,
+    responses={
+        200: ResponseSpec(
+            str,
+            generate_examples=False,
+            description="One JSON object a line, each with its kind; the last one is the end.",
+            media_type=NDJSON.media_type,
+            examples=[Example(value=ROWS)],
+        ),
+        **problems(400, 401, 404, 503),
+    },
+)
+async def export(user_id: User, exporting: Use[Exporting]) -> Response[Any]:
+    """Streamed. A credential with the scope admin that is good for one user alone lets that person have it."""
+    await exporting.known(user_id)
+    headers = {
+        "Cache-Control": "no-store",
+        "Content-Disposition": 'attachment; filename="export.ndjson"',
+    }
+    return Streamed(pieces(exporting.rows(user_id), list, NDJSON), media_type=NDJSON.media_type, headers=headers)
+
+
+router = Router("/api/users", route_handlers=[erase, export], tags=["users"])

@@ -53,6 +53,7 @@ MATRIX = {
     ("DELETE", "/api/users/{user_id}/connections/{provider}"): Row(
         Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme", 204
     ),
+    ("GET", "/api/users/{user_id}/export"): Row(Scope.ADMIN, "/api/users/{user}/export", 200),
     ("DELETE", "/api/users/{user_id}"): Row(Scope.ADMIN, "/api/users/{user}", 200),
     ("GET", "/api/audit"): Row(Scope.ADMIN, "/api/audit?user=ada", 200),
     ("GET", "/api/workers"): Row(Scope.ADMIN, "/api/workers", 200),
