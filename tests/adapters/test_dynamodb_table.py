@@ -7,8 +7,12 @@ from typing import Any
 
 import aioboto3
 import anyio
+import msgspec
 import pytest
 from anyio.abc import SocketAttribute
+from botocore.auth import SigV4Auth
+from botocore.awsrequest import AWSRequest
+from botocore.credentials import ReadOnlyCredentials
 
 from bg_ingest.adapters.dynamodb import client, open_table
 from bg_ingest.adapters.dynamodb import table as module
@@ -120,6 +124,28 @@ async def test_what_stands_in_front_of_a_server_may_answer_for_it() -> None:
         with pytest.raises(StoreUnavailable, match="DynamoDB says HTTP 502"):
             await table.get(KEY)
     assert len(server.asked) == client.TRIES
+
+
+async def test_a_redirect_is_not_followed_with_what_was_signed_for_us() -> None:
+    async with scripted(in_turn({})) as other, scripted(lambda _: Broken.MOVED) as server, table_on(server) as table:
+        server.moved_to = other.endpoint
+        with pytest.raises(StoreUnavailable, match="DynamoDB says HTTP 307"):
+            await table.get(KEY)
+    assert other.asked == []
+
+
+async def test_what_arrives_bears_the_signature_of_what_arrives() -> None:
+    async with scripted(in_turn({})) as server, table_on(server) as table:
+        await table.get(KEY)
+    (asked,) = server.asked
+    came = {name.lower(): value for name, value in asked.headers.items()}
+    signed = ("content-type", "host", "x-amz-date", "x-amz-target")
+    headers = {name: came[name] for name in signed}
+    request = AWSRequest("POST", server.endpoint, headers, msgspec.json.encode(asked.body))
+    request.context["timestamp"] = came["x-amz-date"]
+    auth = SigV4Auth(ReadOnlyCredentials("test", "test", None), "dynamodb", REGION)
+    expected = auth.signature(auth.string_to_sign(request, auth.canonical_request(request)), request)
+    assert came["authorization"].endswith(f"SignedHeaders={';'.join(signed)}, Signature={expected}")
 
 
 async def test_a_proxy_of_the_environment_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -21,6 +21,7 @@ class Broken(Enum):
     RESET = auto()
     SILENCE = auto()
     NONSENSE = auto()
+    MOVED = auto()
     BUSY = auto()
     """As a proxy or load balancer in front says it."""
 
@@ -48,7 +49,7 @@ class ScriptedDynamo:
     """Answers each request by the script, and remembers them all."""
 
     def __init__(self, script: Callable[[Asked], Reply]) -> None:
-        self.endpoint = ""
+        self.endpoint = self.moved_to = ""
         self.asked: list[Asked] = []
         self._script = script
 
@@ -66,6 +67,8 @@ class ScriptedDynamo:
                 raise AssertionError
             case Broken.NONSENSE:
                 return web.Response(body=b"<html>", content_type="text/html")
+            case Broken.MOVED:
+                return web.Response(status=307, headers={"Location": self.moved_to})
             case Broken.BUSY:
                 return web.Response(status=502, body=b"<html>", content_type="text/html")
             case Refusal(code, status, more):

@@ -24,8 +24,8 @@ from bg_ingest.adapters.dynamodb.signing import Credentials, Signer
 Answer: TypeAlias = dict[str, Any]
 """As it came: numbers are texts, bytes are base64."""
 
-CONNECTED_WITHIN, ANSWERED_WITHIN = 1.0, 3.0
-"""Seconds, of each try."""
+CONNECTED_WITHIN, ANSWERED_WITHIN, OVER_WITHIN = 1.0, 3.0, 10.0
+"""Seconds, of each try: until the server takes the connection, until its next bytes come, altogether."""
 
 TRIES, FIRST_WAIT = 3, 0.1
 """What passes is tried again, after a wait between nothing and so many seconds, the second time twice that."""
@@ -92,7 +92,7 @@ class DirectClient:
 
     async def _send(self, target: str, body: bytes, tries: int) -> Answer:
         headers = self._signer.headers(await self._current(), target, body, self._clock.now())
-        async with self._http.post(self._url, data=body, headers=headers) as answered:
+        async with self._http.post(self._url, data=body, headers=headers, allow_redirects=False) as answered:
             content = await answered.read()
         if answered.status == 200:
             return _decode(content)
@@ -124,7 +124,7 @@ async def open_client(endpoint: str | None, region: str | None, aws: aioboto3.Se
     proxy = None if bypassed else getproxies().get(url.scheme)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=MOST_CONNECTIONS, keepalive_timeout=12),
-        timeout=aiohttp.ClientTimeout(total=None, sock_connect=CONNECTED_WITHIN, sock_read=ANSWERED_WITHIN),
+        timeout=aiohttp.ClientTimeout(OVER_WITHIN, sock_connect=CONNECTED_WITHIN, sock_read=ANSWERED_WITHIN),
         headers={"User-Agent": "bg-ingest"},
         skip_auto_headers=("Accept", "Accept-Encoding"),
         cookie_jar=aiohttp.DummyCookieJar(),
