@@ -67,3 +67,10 @@ def test_links_between_pages_lead_somewhere(page: Path) -> None:
         assert (page.parent / link).exists(), link
     for place in re.findall(r"`(docs/[a-z/.-]+)`", page.read_text("utf-8")):
         assert (ROOT / place).exists(), place
+
+
+def test_operating_says_of_every_alert_what_to_do() -> None:
+    folder = ROOT / "docs" / "operating"
+    alerts = re.findall(r"^ *- alert: (\w+)$", (folder / "alerts.yaml").read_text("utf-8"), re.MULTILINE)
+    told = re.findall(r"^### (\w+)$", (folder / "README.md").read_text("utf-8"), re.MULTILINE)
+    assert alerts == told
