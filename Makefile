@@ -60,6 +60,7 @@ chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start,
 	$(BIN)/python -m tests.chaos.replicas
 	$(BIN)/python -m tests.chaos.rolling
 	$(BIN)/python -m tests.chaos.refreshes
+	$(BIN)/python -m tests.chaos.flood
 
 bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.units
