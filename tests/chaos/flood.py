@@ -7,6 +7,7 @@ half-sent bodies, 200 readers that stop reading and webhooks at ten times the li
 of a hundred got more than three times as slow, or when those who stopped still hold a connection afterwards.
 """
 
+import http.client
 import socket
 import subprocess
 import sys
@@ -16,7 +17,6 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from statistics import quantiles
 
-import httpx
 import rich_click as click
 
 from bg_ingest.server import READ_TIMEOUT
@@ -62,13 +62,23 @@ def ask(served: Process, seconds: float) -> Asked:
     for number in range(int(seconds / EVERY)):
         due = began + number * EVERY
         time.sleep(max(0.0, due - time.monotonic()))
-        try:
-            status = str(httpx.get(f"{served.url}/api/bg/{ADA.user}/latest", timeout=30, trust_env=False).status_code)
-        except httpx.TransportError as error:
-            status = type(error).__name__
-        asked.statuses[status] += 1
+        asked.statuses[latest(served)] += 1
         asked.seconds.append(time.monotonic() - due)
     return asked
+
+
+def latest(served: Process) -> str:
+    """Ask once, over a connection of its own."""
+    connection = http.client.HTTPConnection(HOST, served.port, timeout=30)
+    try:
+        connection.request("GET", f"/api/bg/{ADA.user}/latest")
+        answer = connection.getresponse()
+        answer.read()
+        return str(answer.status)
+    except OSError as error:
+        return type(error).__name__
+    finally:
+        connection.close()
 
 
 @contextmanager
@@ -123,7 +133,12 @@ def flood(served: Process, report: Report, seconds: float) -> Asked:
             count = ended(connections)
             report.check(f"half-sent {name} ended", count, holds=count == len(connections), wanted="all")
         told = webhooks.communicate()[0].strip()
-        report.check("webhooks answered", told, holds="202" in told and "429" in told, wanted="some 202, most 429")
+        report.check(
+            "webhooks answered",
+            told,
+            holds="'202'" in told and ("'429'" in told or "'503'" in told),
+            wanted="some 202, others told to wait",
+        )
     return asked
 
 

@@ -12,7 +12,9 @@ from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.wire import user_id
 from tests.sender import envelope, in_bytes, record, signed
 
-CONNECTIONS = 64
+CONNECTIONS = 200
+"""More than may be under way."""
+
 ANSWERED_WITHIN = 10.0
 """Seconds after the last."""
 
@@ -34,7 +36,7 @@ def main(port: int, rate: int, seconds: float) -> None:
     began, number = time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:
         for each in connections:
-            for _ in range(max(1, rate // 5 // CONNECTIONS)):  # pipelined: what is owed of a fifth of a second
+            for _ in range(max(1, rate // 2 // CONNECTIONS)):  # pipelined: what is owed of half a second
                 each.sendall(webhook(number, account))
                 number += 1
         answers.update(answered(connections))
