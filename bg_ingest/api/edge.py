@@ -48,7 +48,7 @@ async def seal_headers(message: Message, scope: Scope) -> None:
         headers = [(name, _methods(scope) if name == b"allow" else value) for name, value in headers]
     there = dict(headers)
     own = _OF_PAGES if there.get(b"content-type", b"").startswith(b"text/html") else _OF_OTHERS
-    by_https = scope["scheme"] == "https" or sent(scope, b"x-forwarded-proto") == "https"
+    by_https = scope.get("scheme", "http") == "https" or sent(scope, b"x-forwarded-proto") == "https"
     message["headers"] = [
         *(each for each in headers if each[0] != b"x-request-id"),
         *(each for each in own if each[0] not in there),

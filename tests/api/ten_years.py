@@ -14,6 +14,7 @@ from typing import Any, cast
 import anyio
 import msgspec
 
+from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.columns import pack
@@ -23,8 +24,9 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Device, Flag, Reading, Recorded
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import Keys, Readings
+from bg_ingest.ports import Keys, Readings, Trail
 from bg_ingest.services.admission import Admission
+from bg_ingest.services.audit import Auditing
 from bg_ingest.services.read import Reader
 from bg_ingest.wiring import Services
 from tests.api.desk import Unwell
@@ -108,6 +110,8 @@ async def main(*formats: str) -> None:
     services = Services()
     services.admission = Admission(cast("Keys", NoKeys()), SetClock())
     services.reader = Reader(cast("Readings", Decades()), SetClock())
+    nowhere = cast("Trail", None)  # what is noted is written by an actor, and none runs
+    services.auditing = Auditing(nowhere, KeyRing([bytes(32)]), SetClock(), "test", kept=timedelta(days=365))
     app = create_api(services, access=Access.OPEN, vitals=Unwell(), own_names=["ingest.test"])
     for accept in formats:
         await ask(app, accept, 30)
