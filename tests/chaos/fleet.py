@@ -81,8 +81,8 @@ class Fleet:
     def get_balanced(self) -> None:
         until(self.is_balanced, SHARDS_SETTLE, "the shards to be shared out", every=0.5)
 
-    def connect(self, people: Sequence[Person]) -> list[Person]:
-        """Have everybody go through the OAuth flow, many at once, on any replica; return who could not."""
+    def connect(self, people: Sequence[Person]) -> list[str]:
+        """Have everybody go through the OAuth flow, many at once, on any replica; return who could not, and why."""
         return anyio.run(_connect_all, [each.url for each in self.running], people)
 
     def polled(self) -> int:
@@ -90,16 +90,18 @@ class Fleet:
         return sum(each.report()["connections"]["polled"] for each in self.running)
 
 
-async def _connect_all(urls: Sequence[str], people: Sequence[Person]) -> list[Person]:
-    failed: list[Person] = []
+async def _connect_all(urls: Sequence[str], people: Sequence[Person]) -> list[str]:
+    failed: list[str] = []
     left = list(enumerate(people))
 
     async def browse() -> None:
         async with httpx.AsyncClient(timeout=60, follow_redirects=True, trust_env=False) as browser:
             while left:
                 place, person = left.pop()
-                if not await _connect(browser, urls[place % len(urls)], person):
-                    failed.append(person)
+                try:
+                    await _connect(browser, urls[place % len(urls)], person)
+                except httpx.HTTPError as error:
+                    failed.append(f"{person.user}: {error!r}")
 
     async with anyio.create_task_group() as group:
         for _ in range(min(CONNECTING, len(people))):
@@ -107,13 +109,10 @@ async def _connect_all(urls: Sequence[str], people: Sequence[Person]) -> list[Pe
     return failed
 
 
-async def _connect(browser: httpx.AsyncClient, url: str, person: Person) -> bool:
-    with suppress(httpx.TransportError):
-        begun = await browser.post(f"{url}/api/users/{person.user}/connections/{PROVIDER}")
-        if begun.is_success:
-            login = httpx.URL(begun.json()["authorize_url"]).copy_merge_params({"user": person.login})
-            return (await browser.get(login)).is_success
-    return False
+async def _connect(browser: httpx.AsyncClient, url: str, person: Person) -> None:
+    begun = await browser.post(f"{url}/api/users/{person.user}/connections/{PROVIDER}")
+    login = httpx.URL(begun.raise_for_status().json()["authorize_url"]).copy_merge_params({"user": person.login})
+    (await browser.get(login)).raise_for_status()
 
 
 class Service(Protocol):

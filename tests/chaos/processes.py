@@ -189,6 +189,12 @@ def _runs(pid: int) -> bool:
     return False
 
 
+def processor(pid: int) -> float:
+    """Return the seconds of processor that a process has used."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def memory(pid: int) -> Mapping[str, int]:
     """Return what /proc says of a process's memory, in bytes: VmRSS now and VmHWM at its peak."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())

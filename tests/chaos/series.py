@@ -39,8 +39,9 @@ async def judge_everybody(
         async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
             while left:
                 person = left.pop()
-                if some := calls.get(person.login):
-                    end = datetime.fromtimestamp(some[-1].at - options.delay_seconds - 1, UTC).replace(microsecond=0)
+                last = max((call.at for call in calls.get(person.login, ())), default=0.0)
+                end = datetime.fromtimestamp(max(0.0, last - options.delay_seconds - 1), UTC).replace(microsecond=0)
+                if end > start:  # else nothing came of the sensor for so long
                     true = [_served(each) for each in measurements(options, person, start, end)]
                     window = {"from": start.isoformat(), "to": (end + timedelta(seconds=1)).isoformat()}
                     _note(found, person, true, await _ask(client, person, window))

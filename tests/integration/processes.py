@@ -31,6 +31,12 @@ class Server:
         self._log = folder / "output.log"
         self._process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def pid(self) -> int:
+        if self._process is None:
+            raise RuntimeError("start it first")
+        return self._process.pid
+
     def start(self) -> None:
         """Return once it listens; AssertionError with its last words when it does not."""
         self._folder.mkdir(parents=True, exist_ok=True)
