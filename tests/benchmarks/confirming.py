@@ -15,7 +15,7 @@ from litestar import Litestar
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.api.app import create_api
-from bg_ingest.api.auth import Access
+from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.events import Change
 from bg_ingest.ports import Provider, Publisher, Store
 from bg_ingest.server import Server, listen
@@ -23,6 +23,8 @@ from bg_ingest.settings import get_settings
 from bg_ingest.telemetry import configure_logging
 from bg_ingest.wiring import Services, wired
 from workers.build import Workers
+
+UNLIMITED = Limits(100_000, 100_000)
 
 
 class Confirming:
@@ -42,6 +44,7 @@ class Confirming:
 
 class Timed(Services):
     def __init__(self, file: Path) -> None:
+        super().__init__()
         self._file = file
 
     def join(self, store: Store, publisher: Publisher, providers: Mapping[str, Provider], **others: Any) -> None:
@@ -62,7 +65,9 @@ def load(file: Path) -> Litestar:
         services,
         access=Access.OPEN,
         vitals=workers,
+        limits=UNLIMITED,
         signing_secrets=[each.get_secret_value() for each in settings.webhook_signing_secrets],
+        webhook_limits=UNLIMITED,
         lifespan=[lifespan],
     )
 

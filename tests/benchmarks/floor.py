@@ -4,23 +4,29 @@ python -m tests.benchmarks.floor PORT
 """
 
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import asynccontextmanager
 from functools import partial
 from typing import Any, cast
 
-import anyio
 import msgspec
 from litestar import Litestar
 
 from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.adapters.local.publisher import LocalPublisher
+from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table.records import head_of, packed_of
+from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.api.app import create_api
-from bg_ingest.api.auth import Access
+from bg_ingest.api.auth import Access, Limits
+from bg_ingest.domain.budget import Limit
 from bg_ingest.domain.commits import Head
+from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
 from bg_ingest.server import Server, listen
-from bg_ingest.services.read import Reader
+from bg_ingest.wiring import SOURCE, Services
 from tests.benchmarks.history import PEOPLE, Person, segments
 from workers.build import Workers
 
@@ -39,32 +45,45 @@ class Remembered(msgspec.Struct, frozen=True):
             yield each
 
 
-class OnlyReading:
-    """The use cases that are asked for here."""
-
-    def __init__(self, reader: Reader) -> None:
-        self.reader = reader
-
-
-async def remembered() -> Remembered:
-    found = {person.user: await _of(person) for person in PEOPLE}
+def remembered() -> Remembered:
+    found = {person.user: _of(person) for person in PEOPLE}
     return Remembered(
         {user: head for user, (head, _) in found.items()}, {user: packed for user, (_, packed) in found.items()}
     )
 
 
-async def _of(person: Person) -> tuple[Head, list[bytes]]:
-    (_, head), *rows = await segments(person)
+def _of(person: Person) -> tuple[Head, list[bytes]]:
+    (_, head), *rows = segments(person)
     return head_of(person.user, head), [packed_of(item) for _, item in rows]
 
 
 def load(readings: Remembered) -> Litestar:
-    services = cast("Any", OnlyReading(Reader(cast("Any", readings), SystemClock())))
-    return create_api(services, access=Access.OPEN, vitals=Workers())
+    services, workers, clock = Services(), Workers(), SystemClock()
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async with open_table(None, clock) as table:
+            store = TableStore(table, clock)
+            store.readings = cast("Any", readings)
+            services.join(
+                store,
+                LocalPublisher(SOURCE),
+                {},
+                sealer=KeyRing([bytes(32)]),
+                clock=clock,
+                hints=workers,
+                defaults=Defaults(),
+                limit=Limit(60_000),
+                table="floor",
+            )
+            yield
+
+    limits = Limits(100_000, 100_000)
+    return create_api(services, access=Access.OPEN, vitals=workers, limits=limits, lifespan=[lifespan])
 
 
 def main(port: str) -> None:
-    readings = anyio.run(remembered)
+    readings = remembered()
     Server(partial(load, readings), listen("127.0.0.1", int(port))).serve()
 
 

@@ -8,17 +8,15 @@ import msgspec
 
 from bg_ingest.adapters.dynamodb.client import Client
 from bg_ingest.adapters.dynamodb.items import Wire, wire_item, wire_value
-from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.protocol import Item, Key
-from bg_ingest.adapters.table.store import TableStore
-from bg_ingest.domain.commits import Head, Standing, readings_commit, told, with_standing
+from bg_ingest.adapters.table.records import head_item, segment_item
+from bg_ingest.domain.commits import Head, Standing, readings_commit, with_standing
 from bg_ingest.domain.connections import State
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Device, Flag, Origin, Reading
-from bg_ingest.domain.segments import decide, segment_start
+from bg_ingest.domain.segments import Segment, decide, segment_start
 from tests.benchmarks.wearer import CADENCE, DAY
-from tests.fakes.clock import SetClock
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 PROVIDER, POLLED = "dexcom", 3
@@ -59,27 +57,20 @@ def series(person: Person) -> Iterator[Reading]:
         yield Reading(at, value, Flag.OK, device, trend, rate, 3600)
 
 
-async def segments(person: Person) -> list[tuple[Key, Item]]:
-    """Return the head and the segments after polls of three readings each."""
-    clock = SetClock()
-    async with open_table(None, clock) as table:
-        store = TableStore(table, clock)
-        head = with_standing(Head(person.user), PROVIDER, Standing(State.ACTIVE, 300, 30, 900))
-        await store.readings.commit(msgspec.structs.replace(told(None, [], START, user=person.user), head=head))
-        readings = list(series(person))
-        for first in range(0, len(readings), POLLED):
-            await _poll(store, person.user, readings[first : first + POLLED])
-        pk = keys.user_pk(person.user)
-        return [row async for page in table.query(pk, "head", keys.beyond(keys.READINGS)) for row in page]
-
-
-async def _poll(store: TableStore, user: UserId, batch: Sequence[Reading]) -> None:
-    head, known = await store.readings.known(user, {segment_start(each.measured_at) for each in batch})
-    assert head is not None
-    at = head.next_instant(batch[-1].measured_at + timedelta(seconds=45))
-    decision = decide(known, batch, at=at, last_change=head.last_change)
-    commit = readings_commit(head, known, decision, provider=PROVIDER, origin=Origin.LIVE, at=at)
-    await store.readings.commit(commit)
+def segments(person: Person) -> list[tuple[Key, Item]]:
+    """Return the head and the segments as they are after polls of three readings each."""
+    head = with_standing(Head(person.user), PROVIDER, Standing(State.ACTIVE, 300, 30, 900))
+    known: dict[datetime, Segment] = {}
+    readings = list(series(person))
+    for first in range(0, len(readings), POLLED):
+        batch = readings[first : first + POLLED]
+        touched = {start: known[start] for each in batch if (start := segment_start(each.measured_at)) in known}
+        at = head.next_instant(batch[-1].measured_at + timedelta(seconds=45))
+        decision = decide(touched, batch, at=at, last_change=head.last_change)
+        known |= {each.start: each for each in decision.segments}
+        head = readings_commit(head, touched, decision, provider=PROVIDER, origin=Origin.LIVE, at=at).head
+    rows = [(keys.segment(person.user, each.start), segment_item(each)) for each in known.values()]
+    return [(keys.head(person.user), head_item(head)), *rows]
 
 
 def items(person: Person) -> list[Item]:
@@ -113,6 +104,6 @@ async def fill(client: Client, ours: str, baseline: str) -> None:
         AttributeDefinitions=[{"AttributeName": name, "AttributeType": "S"} for name in ("user_id", "timestamp")],
     )
     for person in PEOPLE:
-        await put_all(client, ours, [wire_item(*row) for row in await segments(person)])
+        await put_all(client, ours, [wire_item(*row) for row in segments(person)])
         plain = [{name: wire_value(value) for name, value in each.items()} for each in items(person)]
         await put_all(client, baseline, plain)

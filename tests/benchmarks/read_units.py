@@ -13,9 +13,9 @@ PAGE = 1_048_576
 _KEYS = item_size(("", ""), {})
 
 
-async def of_service(person: Person, *, is_range: bool) -> float:
+def of_service(person: Person, *, is_range: bool) -> float:
     """One consistent GetItem of the head; of a range also its segments, a hundred at a time, which may lag."""
-    (key, head), *rows = await segments(person)
+    (key, head), *rows = segments(person)
     units = read_units(item_size(key, head))
     pages = [rows[first : first + SEGMENTS_PAGE] for first in range(0, len(rows) if is_range else 0, SEGMENTS_PAGE)]
     return units + sum(read_units(sum(item_size(*each) for each in page), consistent=False) for page in pages)

@@ -59,7 +59,7 @@ def main(runs: int, file: Path | None) -> None:
         _compare_answers(sides)
         found = _measure(sides, runs)
         inside = anyio.run(measure_inside, server.endpoint, TABLE, runs)
-    units = anyio.run(_units)
+    units = _units()
     console.print(shown(found, units))
     report = Report(f"Reading, medians of {runs} runs, {AT_ONCE} at once")
     _judge(report, found, inside)
@@ -138,11 +138,11 @@ def _measure(sides: Mapping[str, Process], runs: int) -> Found:
     return {which: medians(each) for which, each in found.items()}
 
 
-async def _units() -> Units:
+def _units() -> Units:
     """Return the read units of each case, of the service and of the baseline."""
     return {
         case.name: {
-            SERVICE: await of_service(case.person, is_range=case is not LATEST),
+            SERVICE: of_service(case.person, is_range=case is not LATEST),
             BASELINE: of_baseline(case.person, is_range=case is not LATEST),
         }
         for case in CASES

@@ -25,6 +25,7 @@ def settings_on(parts: RealParts) -> dict[str, str]:
         "WEBHOOK_SIGNING_SECRETS": SECRET,
         "BACKFILL_DAYS": "0",
         "REQUESTS_PER_SECOND": "100000",
+        "WEBHOOKS_PER_SECOND": "100000",
     }
 
 
