@@ -20,6 +20,7 @@ from bg_ingest.domain.credentials import Proof
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.leases import ALONE, SHARED, Tempo
 from bg_ingest.domain.sweeps import Reach
+from bg_ingest.metrics.budget import BudgetStanding
 from bg_ingest.metrics.changes import MeasuredHints, MeasuredIngest, MeasuredPublisher, MeasuredShelving
 from bg_ingest.metrics.measures import Measures
 from bg_ingest.metrics.outbox import MeasuredOutbox
@@ -34,6 +35,7 @@ from bg_ingest.services.bound import BoundTurns
 from bg_ingest.services.budget import Budgeted, SharedBudget
 from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
+from bg_ingest.services.demand import Demands
 from bg_ingest.services.erase import Erasing
 from bg_ingest.services.export import Exporting
 from bg_ingest.services.gaps import Surveying
@@ -79,6 +81,7 @@ class Services:
     grants: Grants
     relay: Relay
     budget: SharedBudget
+    demands: Demands
     store: Store
     publisher: Publisher
     clock: Clock
@@ -123,6 +126,8 @@ class Services:
         capabilities = {name: provider.capabilities for name, provider in providers.items()}
         shelving = MeasuredShelving(measured, store.readings, sealer, clock, table)
         self.budget = budget = SharedBudget(store.budgets, capabilities, clock, limit)
+        self.demands = Demands(budget, defaults)
+        measured.add(BudgetStanding(self.demands))
         providers = {name: Budgeted(provider, budget) for name, provider in providers.items()}
         ingest = MeasuredIngest(measured, store.readings, shelving, clock, hints, capabilities, defaults)
         transition = Transition(store.readings, clock, hints, ingest.standing)
@@ -133,7 +138,7 @@ class Services:
         looks = Looks(store.connections, providers, self.grants, ingest, transition, clock, defaults)
         self.relay = Relay(outbox, traces.around_publisher(MeasuredPublisher(publisher, measured, clock)))
         surveying = Surveying(store.readings, store.gaps, clock, hints)
-        self.polling = Polling(store, providers, looks, surveying, transition, clock, defaults)
+        self.polling = Polling(store, providers, looks, surveying, transition, clock, defaults, self.demands)
         turns = MeasuredTurns(BoundTurns(self.polling), measured)
         self.turns = remembered = RememberedTurns(traces.around_turns(turns), clock)
         self.timelines = Timelines(store, self.polling, remembered, clock)

@@ -1,7 +1,7 @@
 """Put the actors of one process together, and tell how they are."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
@@ -17,6 +17,7 @@ from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
 from bg_ingest.ports import Broker, Clock, Store, Turns
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
+from bg_ingest.services.demand import Demands
 from bg_ingest.services.erase import Erasing
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.relay import Relay
@@ -46,6 +47,7 @@ class Parts(Protocol):
     store: Store
     turns: Turns
     grants: Grants
+    demands: Demands
     admission: Admission
     relay: Relay
     erasing: Erasing
@@ -121,13 +123,16 @@ class Actors:
 
     def __init__(self, parts: Parts) -> None:
         self._grants = parts.grants
+        self._demands = parts.demands
         self._auditing = parts.auditing
         self._broker = parts.broker
         connections = parts.store.connections
         self.relay = RelayActor(parts.relay)
         self.scheduler = Scheduler(parts.turns, parts.clock)
         self.shards = Shards(connections, self.scheduler, self.relay, parts.clock)
-        self.ownership = Ownership(parts.store.ownership, self.shards, parts.name, tempo=parts.tempo)
+        self.ownership = Ownership(
+            parts.store.ownership, self.shards, parts.name, tempo=parts.tempo, demand=parts.demands.published
+        )
         self.rings = RingReader(
             parts.store.rings,
             self.scheduler,
@@ -137,6 +142,8 @@ class Actors:
             every=parts.tempo.rings_every,
         )
         self.scheduler.may = self.ownership.holds
+        self.scheduler.wanted, self.shards.want = parts.demands.change, parts.demands.listed
+        parts.demands.others = self._others
         self.shards.on_take = self.rings.inherit
         actors: dict[str, Actor] = {
             "relay": self.relay,
@@ -153,6 +160,11 @@ class Actors:
         if parts.broker is not None:  # first, and for ever: a broker may be away for days
             self.supervised.insert(0, Supervisor("broker", parts.broker, backoff=Backoff(ceiling=30.0), patience=None))
         self.runtime = Runtime(self.supervised, drain=self._drain)
+
+    def _others(self) -> list[Mapping[str, float]]:
+        """What the other processes want, as the last look found it."""
+        board = self.ownership.board
+        return [each.demand for each in board.owners if each.id != self.ownership.me] if board else []
 
     async def _drain(self) -> None:
         self._grants.close(TOKEN_STORAGE)
@@ -189,6 +201,7 @@ class Actors:
             connections=len(self.scheduler.seats),
             turns_running=self.scheduler.running,
             next_turns=tuple(TurnAhead(*each) for each in self.scheduler.next_due(NEXT_TURNS)),
+            budgets=tuple(self._demands.states()),
             relay_backlog=self.relay.backlog,
             relay_failures=self.relay.failures,
             actors=tuple(ActorState(each.name, each.running, each.failures) for each in self.supervised),

@@ -9,6 +9,7 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
+from bg_ingest.domain.budget import Want
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.turns import Plan
@@ -31,7 +32,7 @@ REST_WITHIN = 2.0
 class Seat:
     """A connection that awaits its turns here."""
 
-    __slots__ = ("asked", "crashes", "due", "epoch", "plan", "shard", "turn")
+    __slots__ = ("asked", "crashes", "due", "epoch", "plan", "shard", "turn", "want")
 
     def __init__(self, connection: ConnectionId, epoch: int, due: datetime) -> None:
         self.shard = shard_of(connection.user)
@@ -41,6 +42,7 @@ class Seat:
         self.asked = False
         self.turn: UnderWay | None = None
         self.crashes = 0
+        self.want: Want | None = None
 
 
 class UnderWay:
@@ -70,6 +72,8 @@ class Scheduler:
         self._clock = clock
         self.may: Callable[[], bool] = lambda: True
         """Asked before each turn: a process that slept learns that nothing is its own any more before it acts."""
+        self.wanted: Callable[[Want | None, Want | None], None] = lambda _before, _after: None
+        """Told what a connection seated here wants, before and after."""
         self._backoff = backoff or Backoff(first=5.0)
         self._seats: dict[ConnectionId, Seat] = {}
         self._heap: list[tuple[datetime, int, ConnectionId]] = []
@@ -94,10 +98,11 @@ class Scheduler:
         waiting = ((seat.due, connection) for connection, seat in self._seats.items() if seat.turn is None)
         return nsmallest(most, waiting)
 
-    def seat(self, connection: ConnectionId, *, epoch: int, due: datetime) -> None:
+    def seat(self, connection: ConnectionId, *, epoch: int, due: datetime, want: Want | None = None) -> None:
         """Schedule a connection; one that is scheduled already keeps its place."""
         if connection not in self._seats:
-            self._seats[connection] = Seat(connection, epoch, due)
+            seat = self._seats[connection] = Seat(connection, epoch, due)
+            self._want(seat, want)
             self._push(connection)
 
     def ask(self, connection: ConnectionId, *, epoch: int) -> None:
@@ -145,7 +150,7 @@ class Scheduler:
 
     def _leave(self, shards: Collection[int]) -> list[UnderWay]:
         for connection in [each for each, seat in self._seats.items() if seat.shard in shards]:
-            del self._seats[connection]
+            self._unseat(connection)
         return [turn for turn in self._under_way if turn.shard in shards]
 
     def _heed_the_clock(self) -> None:
@@ -196,6 +201,8 @@ class Scheduler:
             seat.asked |= asked  # after the delay, not now
         else:
             seat.crashes, seat.plan = 0, turn.plan
+            if turn.want and self._seats.get(connection) is seat:
+                self._want(seat, turn.want)
             self._next(connection, seat, turn.due)
             if turn.outcome.ending is Ending.READ:
                 log.debug("read", action="turn_read", connection=str(connection), recorded=turn.outcome.recorded)
@@ -206,10 +213,17 @@ class Scheduler:
         if self._seats.get(connection) is not seat:
             return
         if due is None:
-            del self._seats[connection]
+            self._unseat(connection)
         else:
             seat.due = due
             self._push(connection)
+
+    def _unseat(self, connection: ConnectionId) -> None:
+        self._want(self._seats.pop(connection), None)
+
+    def _want(self, seat: Seat, want: Want | None) -> None:
+        self.wanted(seat.want, want)
+        seat.want = want
 
     def _push(self, connection: ConnectionId) -> None:
         heappush(self._heap, (self._seats[connection].due, next(self._order), connection))

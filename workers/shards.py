@@ -8,6 +8,8 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
+from bg_ingest.domain.budget import Want
+from bg_ingest.domain.connections import Listed
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.leases import Lease
 from bg_ingest.errors import StoreUnavailable
@@ -58,6 +60,8 @@ class Shards:
         self._unreadable = False
         self.on_take: Callable[[Collection[Lease]], None] = lambda _: None
         """Told which shards were taken, and from whom."""
+        self.want: Callable[[Listed], Want | None] = lambda _: None
+        """What a connection wants, as far as its directory tells."""
 
     @property
     def unserved(self) -> int:
@@ -155,8 +159,9 @@ class Shards:
 
     async def _read(self, lease: Lease) -> None:
         async with aclosing(self._connections.listed(lease.shard)) as rows:
-            listed = [each.id async for each in rows if not each.paused]
+            listed = [each async for each in rows if not each.paused]
         spread = min(LONGEST_SPREAD, timedelta(seconds=len(listed) * len(self._owned) / TURNS_PER_SECOND))
         now = self._clock.now()
         for each in listed:
-            self._scheduler.seat(each, epoch=lease.epoch, due=now + spread * each.jitter)
+            due = now + spread * each.id.jitter
+            self._scheduler.seat(each.id, epoch=lease.epoch, due=due, want=self.want(each))

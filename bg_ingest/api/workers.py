@@ -1,4 +1,4 @@
-"""What this replica does: its shards, connections, next turns, relay and actors in one answer."""
+"""What this replica does: its shards, connections, next turns, budgets, relay and actors in one answer."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from bg_ingest.api.deps import Use
 from bg_ingest.api.documented import answers, problems
 from bg_ingest.api.errors import refusal
 from bg_ingest.domain.credentials import Scope
-from bg_ingest.domain.vitals import ActorState, OwnerState, Report
+from bg_ingest.domain.vitals import ActorState, BudgetState, OwnerState, Report
 from bg_ingest.ports import Vitals
 
 
@@ -53,6 +53,7 @@ class WorkersReport(msgspec.Struct, frozen=True, kw_only=True):
     shards: Shards
     owners: tuple[OwnerState, ...]
     connections: Connections
+    budgets: tuple[BudgetState, ...]
     relay: Telling
     actors: tuple[ActorState, ...]
 
@@ -70,6 +71,7 @@ def report_of(report: Report) -> WorkersReport:
             report.turns_running,
             tuple(NextTurn(each.due.replace(microsecond=0), str(each.connection)) for each in report.next_turns),
         ),
+        budgets=report.budgets,
         relay=Telling(report.relay_backlog, report.relay_failures),
         actors=report.actors,
     )
@@ -86,6 +88,17 @@ EXAMPLE = WorkersReport(
         OwnerState("ingest-b2d1-1-90c4e7aa", 128, leaving=False),
     ),
     connections=Connections(1_502, 3, (NextTurn(datetime.fromisoformat("2025-04-26T14:40:09Z"), "ada/example"),)),
+    budgets=(
+        BudgetState(
+            provider="example",
+            region="us",
+            stretch=1.2,
+            wanted_per_second=18.6,
+            calls=40_318,
+            waiting=0,
+            paused=False,
+        ),
+    ),
     relay=Telling(2, 4),
     actors=(ActorState("broker", running=False, crashes=4), ActorState("scheduler", running=True, crashes=0)),
 )

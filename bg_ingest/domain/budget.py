@@ -46,6 +46,13 @@ class App(msgspec.Struct, frozen=True):
         return f"{self.provider}#{self.app}#{self.region}"
 
 
+class Want(msgspec.Struct, frozen=True):
+    """What a connection wants while its interval is not stretched."""
+
+    app: App
+    per_second: float
+
+
 class Spending(msgspec.Struct, frozen=True):
     """The row. Everything but ``pauses`` is an instant of its own time; nothing was spent before the first row."""
 

@@ -1,6 +1,7 @@
 """When to look for the next reading: pure arithmetic, so that every process computes the same slot."""
 
 from datetime import datetime, timedelta
+from hashlib import blake2b
 from itertools import pairwise
 from math import ceil, floor, log2
 
@@ -29,6 +30,8 @@ class Rhythm(msgspec.Struct, frozen=True):
     """From a measurement until the provider shows it."""
     jitter: float
     """The connection's own, in [0, 1)."""
+    stretch: float = 1.0
+    """By which the interval is longer, where the provider's limit does not suffice for everybody's."""
 
     @property
     def slots(self) -> int:
@@ -37,12 +40,24 @@ class Rhythm(msgspec.Struct, frozen=True):
 
     @property
     def step(self) -> timedelta:
-        """The time between two polls while readings come."""
-        return self.slots * self.cadence
+        """The longest time between two polls while readings come."""
+        return ceil(self.slots * self.stretch) * self.cadence
+
+    def step_after(self, anchor: datetime) -> timedelta:
+        """Return the time until the next poll: whole slots, as many as are wanted on the average.
+
+        Were parts always rounded up, 5 % too much demand would halve the polls of whoever has one in each slot.
+        """
+        return floor(self.slots * self.stretch + self._chance(anchor)) * self.cadence
+
+    def _chance(self, anchor: datetime) -> float:
+        """Return a number in [0, 1) that is the same wherever it is computed, and another one at each anchor."""
+        digest = blake2b(f"{self.jitter} {anchor.timestamp()}".encode(), digest_size=6).digest()
+        return int.from_bytes(digest, "big") / 2**48
 
     def first_slot(self, anchor: datetime) -> datetime:
         """Return the first slot after an anchor, whether it has passed or not."""
-        return anchor + self.step + self.delay + self.jitter * min(SPREAD, self.cadence / 4)
+        return anchor + self.step_after(anchor) + self.delay + self.jitter * min(SPREAD, self.cadence / 4)
 
 
 def next_poll(anchor: datetime, now: datetime, rhythm: Rhythm) -> datetime:
@@ -55,10 +70,11 @@ def next_poll(anchor: datetime, now: datetime, rhythm: Rhythm) -> datetime:
     first = rhythm.first_slot(anchor)
     if first > now:
         return first
-    missed = floor((now - first) / rhythm.step)
-    longest = max(1, floor(LONGEST_WAIT / rhythm.step))
+    step = rhythm.step_after(anchor)
+    missed = floor((now - first) / step)
+    longest = max(1, floor(LONGEST_WAIT / step))
     stride = min(2 ** floor(log2(missed)) if missed else 1, longest)
-    return first + (missed // stride + 1) * stride * rhythm.step
+    return first + (missed // stride + 1) * stride * step
 
 
 def after_failure(failures: int, now: datetime, slot: datetime | None) -> datetime:

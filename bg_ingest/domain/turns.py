@@ -6,6 +6,7 @@ from enum import Enum, StrEnum, auto
 
 import msgspec
 
+from bg_ingest.domain.budget import Want
 from bg_ingest.domain.outcomes import Outcome
 from bg_ingest.domain.readings import Origin
 
@@ -79,3 +80,5 @@ class Turn(msgspec.Struct, frozen=True):
     plan: Plan = Plan()
     origin: Origin | None = None
     """What it asked the provider for; None when it asked nothing."""
+    want: Want | None = None
+    """How many calls the connection wants from now on, where the turn came to know."""

@@ -31,6 +31,23 @@ class TurnAhead(msgspec.Struct, frozen=True):
     connection: ConnectionId
 
 
+class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
+    """The calls of one app, of which all processes together may make so many."""
+
+    provider: str
+    region: str
+    stretch: float
+    """By what intervals are longer than asked for; 1 where the calls do for everybody."""
+    wanted_per_second: float
+    """Calls that all processes want, were nothing stretched."""
+    calls: int
+    """Given out here since the start."""
+    waiting: int
+    """Callers here."""
+    paused: bool
+    """Nobody may call: the provider refused one."""
+
+
 class Report(msgspec.Struct, frozen=True, kw_only=True):
     """What one process does, at one moment."""
 
@@ -46,6 +63,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     connections: int
     turns_running: int
     next_turns: tuple[TurnAhead, ...]
+    budgets: tuple[BudgetState, ...]
     relay_backlog: int
     """Shards known to have something to tell."""
     relay_failures: int

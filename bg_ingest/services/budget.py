@@ -35,6 +35,15 @@ class SharedBudget:
     def app(self, provider: str, region: str) -> App:
         return App(provider, self._capabilities[provider].app, region)
 
+    def default_app(self, provider: str) -> App | None:
+        """Return the app of a provider's default region; None where the provider is not known here."""
+        known = self._capabilities.get(provider)
+        return self.app(provider, known.default_region) if known else None
+
+    def calls_per_look(self, app: App) -> float:
+        """Return how many calls a look costs, with the refreshes between them, as far as was seen here."""
+        return self.tills[app].mix.calls_per_look if app in self.tills else 1.0
+
     def _till(self, provider: str, region: str) -> Till:
         app = self.app(provider, region)
         if app not in self.tills:

@@ -33,6 +33,7 @@ from bg_ingest.errors import (
     Unsealable,
 )
 from bg_ingest.ports import Clock, Provider, Store
+from bg_ingest.services.demand import Demands
 from bg_ingest.services.gaps import Surveying
 from bg_ingest.services.looks import Looked, Looks
 from bg_ingest.services.transition import Transition
@@ -71,6 +72,7 @@ class Polling:
         transition: Transition,
         clock: Clock,
         defaults: Defaults,
+        demands: Demands,
     ) -> None:
         self._connections = store.connections
         self._providers = providers
@@ -79,6 +81,7 @@ class Polling:
         self._transition = transition
         self._clock = clock
         self._defaults = defaults
+        self._demands = demands
 
     async def turn(self, connection_id: ConnectionId, epoch: int, plan: Plan, *, asked: bool = False) -> Turn:
         """Take one turn: a look at what is new if one is due or ``asked`` for, else at what else there is to read.
@@ -145,7 +148,9 @@ class Polling:
         expected = look_at <= self.rhythm(connection).first_slot(connection.anchor)
         why = Why.PAST if more else Why.SLOT if expected else Why.SILENCE
         plan = Plan(look_at, 0, why, self._shown_at(connection), surveyed)
-        return Turn(outcome, now if more else look_at, plan, origin)
+        rhythm = msgspec.structs.replace(self.rhythm(connection), stretch=1.0)
+        want = self._demands.of(connection, rhythm.step.total_seconds())
+        return Turn(outcome, now if more else look_at, plan, origin, want)
 
     def _wanting(self, looked: Looked, surveyed: Surveyed, kind: Kind) -> Surveyed:
         """Want a survey where a look gives reason for one: what is missing or has come late shows in what it read."""
@@ -190,6 +195,7 @@ class Polling:
             timedelta(seconds=learned) if learned else capabilities.cadence,
             capabilities.regions[connection.region],
             connection.id.jitter,
+            self._demands.stretch_of(connection),
         )
 
     async def _failed(

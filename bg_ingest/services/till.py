@@ -16,6 +16,7 @@ import structlog
 from bg_ingest.domain.budget import LIFETIME, SECOND, App, Limit, RowTime, Spending, paused
 from bg_ingest.errors import BudgetSpent, Conflicted, Outdated, StoreError
 from bg_ingest.ports import Budgets, Clock, Priority
+from bg_ingest.services.mix import Mix
 from bg_ingest.services.tickets import Tickets
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -72,6 +73,7 @@ class Till:
         self.app = app
         self.given = 0
         """Calls given out here since the start."""
+        self.mix = Mix()
         self._limit = limit
         self._budgets = budgets
         self._clock = clock
@@ -88,6 +90,11 @@ class Till:
     @property
     def waiting(self) -> int:
         return len(self._queue)
+
+    @property
+    def paused(self) -> bool:
+        """Whether nobody may call, by our own clock of instants; may be asked from any thread."""
+        return bool(self._row and self._row.paused_until > self._clock.now().timestamp() * SECOND)
 
     @property
     def paused_for(self) -> float:
@@ -215,6 +222,8 @@ class Till:
             if bought <= priority and at_hand.left and anyio.current_time() < at_hand.good_until:
                 at_hand.left -= 1
                 self.given += 1
+                if priority >= Priority.LIVE:
+                    self.mix.count(refresh=priority == Priority.REFRESH)
                 return True
         return False
 

@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
+from bg_ingest.domain.vitals import ActorState, BudgetState, OwnerState, Report, TurnAhead
 from tests.api.desk import Desk
 
 REPORT = Report(
@@ -17,6 +17,11 @@ REPORT = Report(
     connections=7,
     turns_running=2,
     next_turns=(TurnAhead(datetime(2026, 3, 2, 12, 0, 1, 500_000, UTC), ConnectionId(UserId("ada"), "acme")),),
+    budgets=(
+        BudgetState(
+            provider="acme", region="us", stretch=1.25, wanted_per_second=20.5, calls=12, waiting=1, paused=False
+        ),
+    ),
     relay_backlog=4,
     relay_failures=5,
     actors=(ActorState("relay", running=True, crashes=6),),
@@ -40,6 +45,17 @@ async def test_a_replica_tells_what_it_does(desk: Desk) -> None:
             "turns_running": 2,
             "next_turns": [{"due": "2026-03-02T12:00:01Z", "connection": "ada/acme"}],
         },
+        "budgets": [
+            {
+                "provider": "acme",
+                "region": "us",
+                "stretch": 1.25,
+                "wanted_per_second": 20.5,
+                "calls": 12,
+                "waiting": 1,
+                "paused": False,
+            }
+        ],
         "relay": {"backlog_shards": 4, "failures": 5},
         "actors": [{"name": "relay", "running": True, "crashes": 6}],
     }

@@ -1,5 +1,7 @@
 from datetime import UTC, datetime, timedelta
+from math import floor
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -97,3 +99,22 @@ def test_too_little_or_too_wild_teaches_no_cadence(gaps: list[int]) -> None:
     for gap in gaps:
         at.append(at[-1] + timedelta(seconds=gap))
     assert learned_cadence(at) is None
+
+
+@pytest.mark.parametrize("stretch", [1.05, 1.5, 2.0, 6.8])
+@pytest.mark.parametrize("slots", [1, 3])
+def test_polls_that_stretch_stay_on_the_grid_and_are_as_rare_as_was_wanted(slots: int, stretch: float) -> None:
+    beat = msgspec.structs.replace(rhythm(interval=5 * slots, jitter=0.3), stretch=stretch)
+    at, steps = NEWEST, []
+    for _ in range(1000):
+        step = beat.step_after(at) / beat.cadence
+        assert step in (floor(slots * stretch), floor(slots * stretch) + 1)
+        assert beat.step_after(at) <= beat.step
+        steps.append(step)
+        at += step * beat.cadence
+    assert sum(steps) / len(steps) == pytest.approx(slots * stretch, rel=0.03)
+
+
+def test_who_does_not_stretch_polls_as_ever() -> None:
+    for slot in range(100):
+        assert rhythm(interval=15, jitter=0.9).step_after(NEWEST + slot * minutes(5)) == minutes(15)

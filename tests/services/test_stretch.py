@@ -1,0 +1,143 @@
+"""More users than the limit can serve at their intervals: all are polled less often, and all alike."""
+
+from collections import Counter
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from bg_ingest.domain.budget import App, Limit, Want
+from bg_ingest.domain.connections import Defaults, Listed
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.outcomes import Ending
+from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.turns import Plan, Turn
+from bg_ingest.ports import Turns
+from bg_ingest.services.demand import Demands
+from bg_ingest.services.mix import Mix
+from bg_ingest.simulator import SimulatorOptions
+from tests.conftest import VirtualTimeLoop
+from tests.house import PROVIDER, house
+
+LIMIT = 250
+USERS = [f"user-{number}" for number in range(12)]
+"""They want 720 calls an hour, of which 250 are to be had."""
+
+SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour=LIMIT, days_back=1)
+EAGER = Defaults(poll_interval=timedelta(minutes=1), backfill_days=1, overlap=timedelta(minutes=5))
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """One backend: hours of it are many calls."""
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
+
+
+class Noted:
+    """Turns that are counted."""
+
+    def __init__(self, inner: Turns, looks: Counter[str], endings: Counter[Ending]) -> None:
+        self._inner = inner
+        self._looks = looks
+        self._endings = endings
+
+    async def turn(self, connection_id: ConnectionId, epoch: int, plan: Plan, *, asked: bool = False) -> Turn:
+        turn = await self._inner.turn(connection_id, epoch, plan, asked=asked)
+        self._endings[turn.outcome.ending] += 1
+        if turn.origin is Origin.LIVE and turn.outcome.ending in (Ending.READ, Ending.NOTHING_NEW):
+            self._looks[connection_id.user] += 1
+        return turn
+
+
+async def test_two_services_stretch_alike_and_everybody_has_as_many_looks() -> None:
+    looks, endings = Counter[str](), Counter[Ending]()
+    async with house(simulated=SIMULATED, defaults=EAGER) as home:
+        for number, user in enumerate(USERS):
+            assert (await home.connect(user, f"SandboxUser{number + 1}")).status_code == 200
+            await anyio.sleep(30)
+        other, workers = home.twin()
+        for services in (home.services, other):
+            services.turns = Noted(services.turns, looks, endings)
+        async with home.running(), workers.running(other):
+            await anyio.sleep(3600)
+            looks.clear()
+            endings.clear()
+            stretches = [each.stretch for services in (home.services, other) for each in services.demands.states()]
+            await anyio.sleep(2 * 3600)
+        assert home.simulator.limit.refused == 0
+        late = home.clock.now() - timedelta(minutes=30)
+        wearing = [
+            looks[user]
+            for number, user in enumerate(USERS)
+            if len(home.truth(f"SandboxUser{number + 1}", late - timedelta(hours=2), late)) > 100
+        ]
+    assert len(stretches) == 2
+    assert min(stretches) > 3
+    assert max(stretches) < 1.05 * min(stretches)
+    assert len(wearing) > len(USERS) / 3
+    assert max(wearing) < 1.6 * min(wearing)
+    assert endings[Ending.BUDGET_SPENT] < 0.1 * endings.total(), "hardly anybody comes in vain"
+    assert sum(looks.values()) > 0.6 * 2 * LIMIT
+
+
+async def test_alone_a_process_stretches_by_its_own_demand_and_together_by_all() -> None:
+    async with house(simulated=SimulatorOptions(calls_per_hour=3600), defaults=EAGER) as home:
+        demands = home.services.demands
+        app = home.services.budget.app(PROVIDER, "us")
+        assert demands.stretch(app) == 1.0
+        one = demands.listed(Listed(ConnectionId(UserId("ada"), PROVIDER), 60, paused=False))
+        assert one == Want(app, 1 / 60)
+        fits = int(Limit(3600).rate * 0.95 * 60)
+        for _ in range(fits):
+            demands.change(None, one)
+        assert demands.stretch(app) == 1.0
+        for _ in range(fits):
+            demands.change(None, one)
+        assert demands.stretch(app) == pytest.approx(2, rel=0.02)
+        demands.others = lambda: [{str(app): demands.published()[str(app)]}, {"another": 9.0}]
+        assert demands.stretch(app) == pytest.approx(4, rel=0.02)
+        for _ in range(fits):
+            demands.change(one, None)
+        demands.others = tuple
+        assert demands.stretch(app) == 1.0
+        assert [each.stretch for each in demands.states()] == [1.0]
+
+
+async def test_a_connection_wants_by_its_own_interval_or_the_services() -> None:
+    async with house(defaults=Defaults(poll_interval=timedelta(minutes=15))) as home:
+        demands: Demands = home.services.demands
+        listed = demands.listed(Listed(ConnectionId(UserId("ada"), PROVIDER), None, paused=False))
+        assert listed
+        assert listed.per_second == 1 / 900
+        assert demands.listed(Listed(ConnectionId(UserId("ada"), "gone"), None, paused=False)) is None
+        assert demands.stretch(App("gone", "x", "us")) == 1.0
+
+
+async def test_what_the_actors_poll_is_wanted_while_they_do() -> None:
+    async with house(defaults=Defaults(backfill_days=1)) as home:
+        await home.connect("ada")
+        async with home.running():
+            await anyio.sleep(60)
+            (wanted,) = home.services.demands.published().values()
+            assert wanted == pytest.approx(1 / 900)
+            await home.api.patch(f"/api/users/ada/connections/{PROVIDER}/worker", json={"poll_interval_seconds": 300})
+            await anyio.sleep(120)
+            (wanted,) = home.services.demands.published().values()
+            assert wanted == pytest.approx(1 / 300)
+            await home.api.delete(f"/api/users/ada/connections/{PROVIDER}")
+            await anyio.sleep(120)
+            assert home.services.demands.published() == {}
+
+
+def test_refreshes_count_towards_what_a_look_costs() -> None:
+    mix = Mix()
+    assert mix.calls_per_look == 1
+    for number in range(1, 10_001):
+        mix.count(refresh=False)
+        if number % 8 == 0:
+            mix.count(refresh=True)
+    assert mix.calls_per_look == pytest.approx(9 / 8, rel=0.01)
+    for _ in range(10_000):
+        mix.count(refresh=False)
+    assert mix.calls_per_look < 1.02, "what was long ago is forgotten"
