@@ -32,8 +32,10 @@ COMMANDS = {
     "doctor": Named("doctor:doctor", "Check what the service needs, and say what to do."),
     "connections": Named("connections:connections", "List the connections and how they stand."),
     "outbox": Named("outbox:outbox", "Events that wait to be told."),
-    "keys": Named("keys:keys", "API keys: who may ask, for what, about whom."),
+    "keys": Named("keys:keys", "API keys: who may ask, for what, about whom. And the keys that seal what is stored."),
     "tables": Named("tables:tables", "The table in DynamoDB."),
+    "backfill": Named("backfill:backfill", "Read a person's past again, newest first."),
+    "verify": Named("verify:verify", "Compare what is stored with what the provider has, reading by reading."),
     "quarantine": Named("quarantine:quarantine", "Records of providers that could not be read."),
 }
 """In the order of help."""

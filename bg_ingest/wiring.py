@@ -5,7 +5,7 @@ import os
 import socket
 from collections.abc import AsyncIterator, Mapping
 from collections.abc import Set as AbstractSet
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import httpx
@@ -25,12 +25,12 @@ from bg_ingest.metrics.changes import MeasuredHints, MeasuredIngest, MeasuredPub
 from bg_ingest.metrics.measures import Measures
 from bg_ingest.metrics.outbox import MeasuredOutbox
 from bg_ingest.metrics.provider import MeasuredProvider
-from bg_ingest.metrics.table import MeasuredTable
 from bg_ingest.metrics.turns import MeasuredTurns
 from bg_ingest.ports import Broker, Clock, Hints, Provider, Publisher, Sealer, Store, Tokens, Tracing, Turns
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
+from bg_ingest.services.backfill import Backfilling
 from bg_ingest.services.bound import BoundTurns
 from bg_ingest.services.budget import Budgeted, SharedBudget
 from bg_ingest.services.completeness import Completeness
@@ -52,9 +52,11 @@ from bg_ingest.services.senders import Senders
 from bg_ingest.services.steer import Steering
 from bg_ingest.services.timeline import RememberedTurns, Timelines
 from bg_ingest.services.transition import Transition
+from bg_ingest.services.verify import Verifying
 from bg_ingest.settings import Settings
 from bg_ingest.tracing import UNTRACED, tracing
 from bg_ingest.wiring_providers import chosen_proofs, chosen_providers
+from bg_ingest.wiring_store import chosen_store, chosen_table
 
 SOURCE = "/bg-ingest"
 """What events say they come from."""
@@ -67,6 +69,8 @@ class Services:
     keyring: Keyring
     reader: Reader
     completeness: Completeness
+    verifying: Verifying
+    backfilling: Backfilling
     connecting: Connecting
     steering: Steering
     receiving: Receiving
@@ -148,6 +152,8 @@ class Services:
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
         self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)
         self.receiving = Receiving(store, providers, ingest, clock, hints, senders or Senders(), proofs or {})
+        self.verifying = Verifying(store, providers, self.grants)
+        self.backfilling = Backfilling(store, clock, hints, defaults)
         self.erasing = Erasing(store, clock, hints)
         self.rotation = Rotation(store.sealed, sealer, table)
         self.auditing = Auditing(store.trail, sealer, clock, table, kept=audit_kept)
@@ -163,7 +169,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
     services.name = f"{socket.gethostname()}-{os.getpid()}"
     async with (
         tracing(settings.traces_endpoint) as traces,
-        _store(settings, clock, services.measures) as store,
+        chosen_store(settings, clock, services.measures) as store,
         http_client() as http,
     ):
         services.join(
@@ -195,7 +201,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
 async def looked_into(settings: Settings) -> AsyncIterator[tuple[Table, Store, Sealer]]:
     """Open the store alone, for who wants to know whether it can be used."""
     clock = SystemClock()
-    async with _table(settings, clock, Measures()) as table:
+    async with chosen_table(settings, clock, Measures()) as table:
         yield table, TableStore(table, clock), KeyRing(settings.sealing_keys())
 
 
@@ -205,23 +211,6 @@ async def create_table(settings: Settings) -> list[str]:
 
     name = settings.dynamodb_table or "bg-ingest"
     return await tables.create_table(settings.dynamodb_endpoint, settings.aws_region, name)
-
-
-@asynccontextmanager
-async def _store(settings: Settings, clock: Clock, measures: Measures) -> AsyncIterator[Store]:
-    async with _table(settings, clock, measures) as table:
-        yield TableStore(MeasuredTable(table, measures), clock)
-
-
-def _table(settings: Settings, clock: Clock, measures: Measures) -> AbstractAsyncContextManager[Table]:
-    if settings.dynamodb_table is None:
-        from bg_ingest.adapters import sqlite
-
-        return sqlite.open_table(settings.sqlite_file, clock)
-    from bg_ingest.adapters import dynamodb
-
-    endpoint, region, name = settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table
-    return dynamodb.open_table(endpoint, region, name, consumed=measures.consumed)
 
 
 def _publisher(settings: Settings) -> tuple[Publisher, Broker | None]:

@@ -26,6 +26,7 @@ SETTINGS = "bg_ingest.settings"
 TELEMETRY = "bg_ingest.telemetry"
 WIRING = "bg_ingest.wiring"
 WIRING_PROVIDERS = "bg_ingest.wiring_providers"
+WIRING_STORE = "bg_ingest.wiring_store"
 SERVER = "bg_ingest.server"
 DEMO = "bg_ingest.demo"
 COMMANDS = "bg_ingest.commands"
@@ -55,8 +56,9 @@ MAY_IMPORT = {
     CHECKUP: {DOMAIN, ERRORS, PORTS, ADAPTERS, PROVIDERS, SETTINGS},
     # Those that assemble.
     WIRING_PROVIDERS: {DOMAIN, PORTS, PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS},
+    WIRING_STORE: {PORTS, ADAPTERS, SETTINGS, METRICS},
     WIRING: {
-        WIRING_PROVIDERS,
+        *(WIRING_PROVIDERS, WIRING_STORE),
         TRACING,
         DOMAIN,
         ERRORS,

@@ -10,6 +10,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.ports import Vitals
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
+from bg_ingest.services.backfill import Backfilling
 from bg_ingest.services.completeness import Completeness
 from bg_ingest.services.connect import Connecting
 from bg_ingest.services.erase import Erasing
@@ -18,6 +19,7 @@ from bg_ingest.services.read import Reader
 from bg_ingest.services.receive import Receiving
 from bg_ingest.services.steer import Steering
 from bg_ingest.services.timeline import Timelines
+from bg_ingest.services.verify import Verifying
 
 Given = TypeVar("Given")
 Use: TypeAlias = SkipValidation[Given]
@@ -50,6 +52,12 @@ class Services(Protocol):
     def completeness(self) -> Completeness: ...
 
     @property
+    def verifying(self) -> Verifying: ...
+
+    @property
+    def backfilling(self) -> Backfilling: ...
+
+    @property
     def connecting(self) -> Connecting: ...
 
     @property
@@ -76,6 +84,8 @@ def provided(services: Services, vitals: Vitals) -> Mapping[str, Provide]:
     return {
         "reader": Provide(lambda: services.reader, sync_to_thread=False),
         "completeness": Provide(lambda: services.completeness, sync_to_thread=False),
+        "verifying": Provide(lambda: services.verifying, sync_to_thread=False),
+        "backfilling": Provide(lambda: services.backfilling, sync_to_thread=False),
         "connecting": Provide(lambda: services.connecting, sync_to_thread=False),
         "steering": Provide(lambda: services.steering, sync_to_thread=False),
         "timelines": Provide(lambda: services.timelines, sync_to_thread=False),

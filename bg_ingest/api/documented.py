@@ -44,6 +44,7 @@ CONNECTION = {
     "last_outcome_at": "2025-04-26T14:35:12Z",
     "next_poll_at": "2025-04-26T14:40:09Z",
     "backfill_done": 0.42,
+    "backfill_left": {"from": "2025-01-26T14:30:00Z", "to": "2025-03-20T00:00:00Z"},
     "worker": {"poll_interval_seconds": 300, "paused": False, "backfill_days": 90},
 }
 
@@ -64,6 +65,7 @@ _PROBLEMS = {
     421: ("unknown-host", "An API that is open to everybody is asked by localhost, an address, or HOST."),
     429: ("too-many-requests", "This credential has come too often: wait as long as Retry-After says."),
     415: ("unsupported-media-type", "The body must be JSON: send Content-Type: application/json."),
+    502: ("provider-misbehaved", "The provider answered what we cannot read: try again later."),
     503: ("store-unavailable", "The store does not answer: try again shortly."),
 }
 

@@ -92,6 +92,13 @@ class Worker(msgspec.Struct, frozen=True):
     backfill_days: int
 
 
+class Span(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """A stretch of time, half-open."""
+
+    from_: datetime
+    to: datetime
+
+
 class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How one connection is."""
 
@@ -107,6 +114,8 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     next_poll_at: datetime | None
     backfill_done: float | None
     """From 0 to 1; null while it is not known how much there is."""
+    backfill_left: Span | None
+    """What is still to be read of the past, newest first."""
     worker: Worker
 
 
@@ -123,6 +132,7 @@ def status_of(status: Status) -> ConnectionStatus:
         last_outcome_at=_seconds(connection.outcome_at),
         next_poll_at=_seconds(status.next_poll_at),
         backfill_done=status.backfill_done,
+        backfill_left=Span(connection.backfill.start, connection.backfill.end) if connection.backfill else None,
         worker=Worker(status.poll_interval_seconds, connection.worker.paused, status.backfill_days),
     )
 

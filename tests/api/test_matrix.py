@@ -50,6 +50,12 @@ MATRIX = {
     ("POST", "/api/users/{user_id}/connections/{provider}/poll"): Row(
         Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme/poll", 202
     ),
+    ("POST", "/api/users/{user_id}/connections/{provider}/backfill"): Row(
+        Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme/backfill", 202
+    ),
+    ("POST", "/api/users/{user_id}/connections/{provider}/verify"): Row(
+        Scope.ADMIN, "/api/users/{user}/connections/acme/verify", 200
+    ),
     ("DELETE", "/api/users/{user_id}/connections/{provider}"): Row(
         Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme", 204
     ),
@@ -98,6 +104,8 @@ class Office:
     async def ask(self, route: tuple[str, str], credential: str | None = None, user: str = ADA) -> httpx.Response:
         headers = {} if credential is None else {"Authorization": f"Bearer {credential}"}
         body = b'{"paused":false}' if route[0] == "PATCH" else None
+        if route[1].endswith("/verify"):
+            body = b'{"from":"2025-04-01T00:00:00Z","to":"2025-04-02T00:00:00Z"}'
         if body:
             headers["Content-Type"] = "application/json"
         path = MATRIX[route].path.format(user=user)

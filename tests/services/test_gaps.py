@@ -221,3 +221,27 @@ async def test_surveying_again_after_each_start_tells_nothing_twice() -> None:
         events = await told(home)
         assert len({(type(each), each.gap.after, each.gap.before) for each in events}) == len(events)
         assert replayed(events) == await still_open(home)
+
+
+async def test_what_is_unread_is_not_missing() -> None:
+    """While the past is being read, there are stretches nobody has asked for yet."""
+    async with house(defaults=FEW) as opened:
+        home = Home(opened)
+        await home.connect()
+        await live_on(home, MINUTE)
+        await anyio.sleep((40 * DAY).total_seconds())
+        home.plan = Plan()
+        turn = await home.turn()  # the newest 30 days; the ten before them join the backfill
+        connection = await home.connection()
+        assert connection.backfill is not None
+        opened.simulator.add_fault(Failed(endpoint="egvs"))
+        rhythm = home.services.polling.rhythm(connection)
+        await home.services.polling._surveying.survey(connection, rhythm, opened.provider.capabilities)
+        assert not [gap for gap in await still_open(home) if gap.start >= START - 2 * HOUR]
+        opened.simulator.clear_faults()
+        while turn.due is not None and turn.due <= opened.clock.now():
+            turn = await home.turn()
+        stored = await home.measured()
+        end = opened.clock.now() - 2 * HOUR
+        gaps = [(gap.after, gap.before) for gap in await still_open(home) if gap.before and gap.before < end]
+        assert gaps == true_gaps(home, stored[0][0], end)  # type: ignore[arg-type]

@@ -1,0 +1,98 @@
+"""``bg-ingest verify``: prove that we have what the provider has."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+import rich_click as click
+
+from bg_ingest.commands.desk import (
+    ALL_AT_ONCE,
+    Desk,
+    at_desk,
+    instant,
+    key_option,
+    provider_option,
+    to_option,
+)
+from bg_ingest.commands.refusing import FAILED, refuse
+
+if TYPE_CHECKING:
+    from bg_ingest.domain.verification import Difference, Verification
+    from bg_ingest.domain.windows import Window
+
+
+@click.command()
+@click.argument("user", metavar="USER")
+@click.option("--from", "start", metavar="TIME", required=True, help="A date (UTC), or RFC 3339 with an offset.")
+@to_option
+@provider_option
+@key_option
+@click.option("--values", is_flag=True, help="Show glucose values where they differ. They are health data.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
+def verify(
+    user: str, start: str, end: str | None, provider: str | None, api_key: str | None, *, values: bool, as_json: bool
+) -> None:
+    """Compare what is stored with what the provider has, reading by reading.
+
+    Asks the provider once per 30 days, and changes nothing. What no poll has read yet is not compared. Exit code 1
+    where the two differ.
+    """
+    first, last = instant("--from", start), instant("--to", end) or datetime.now(UTC)  # noqa: TID251 - a command
+    if first is None or first >= last:
+        refuse("There is nothing to compare: --from must be before --to.")
+
+    async def compare(desk: Desk) -> "list[Verification]":
+        found = [await desk.verify(window, values=values) for window in _pieces(first, last)]
+        return [each for each in found if each]
+
+    found = at_desk(user, provider, api_key, compare)
+    differences = [each for one in found for each in one.differences]
+    if as_json:
+        import json
+
+        click.echo(json.dumps(_report(found, differences, values=values)))
+    else:
+        for each in differences:
+            click.echo(_line(each, values=values))
+        click.echo(_summary(found, differences), err=True)
+    if differences:
+        sys.exit(FAILED)
+
+
+def _pieces(first: datetime, last: datetime) -> "Iterator[Window]":
+    from bg_ingest.domain.windows import Window
+
+    while first < last:
+        end = min(last, first + ALL_AT_ONCE)
+        yield Window(first, end)
+        first = end
+
+
+def _line(difference: "Difference", *, values: bool) -> str:
+    told = f"{difference.measured_at:%Y-%m-%dT%H:%M:%SZ}  {difference.kind:<16} {difference.device}"
+    return f"{told}  {difference.stored_mg_dl} / {difference.provider_mg_dl} mg/dL" if values else told
+
+
+def _summary(found: "list[Verification]", differences: "list[Difference]") -> str:
+    compared = sum(each.compared for each in found)
+    if not found:
+        return "Nothing of that time has been read yet: there is nothing to compare."
+    counts = Counter(each.kind.replace("_", " ") for each in differences)
+    told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no difference"
+    return f"{compared} readings compared: {told}."
+
+
+def _report(found: "list[Verification]", differences: "list[Difference]", *, values: bool) -> dict[str, Any]:
+    import msgspec
+
+    shown = [each if values else each.without_values() for each in differences]
+    return {
+        "compared": sum(each.compared for each in found),
+        "unreadable": sum(each.unreadable for each in found),
+        "counts": dict(Counter(str(each.kind) for each in differences)),
+        "differences": msgspec.to_builtins(shown),
+    }

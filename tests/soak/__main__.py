@@ -1,0 +1,66 @@
+"""A month of fifty people under random faults, weekly uploads and restarts; exit code 1 if anything differs.
+
+    python -m tests.soak [--seed 1] [--people 50] [--days 30] [--interval 900]
+
+In virtual time. The same seed is the same month.
+"""
+
+import asyncio  # noqa: TID251 - the virtual clock is a loop of asyncio
+import logging
+import time
+from datetime import timedelta
+
+import msgspec
+import rich_click as click
+import structlog
+
+from bg_ingest.domain.connections import Defaults
+from tests.chaos.report import Report, console
+from tests.conftest import VirtualTimeLoop
+from tests.soak.life import Figures, lived
+
+LATEST = timedelta(days=7)
+"""How late readings and revisions come; sweeps of 30 days find them in any case."""
+
+CALM = LATEST + timedelta(days=7, hours=3)
+"""Until the last of them has come, and a weekly sweep has been since."""
+
+
+@click.command()
+@click.option("--seed", type=int, help="Another month; a random one is drawn and told where left out.")
+@click.option("--people", default=50, show_default=True)
+@click.option("--days", default=30, show_default=True)
+@click.option("--interval", default=900, show_default=True, help="Seconds between two polls.")
+def main(seed: int | None, people: int, days: int, interval: int) -> None:
+    """Live a month in trouble, then compare all with the provider."""
+    seed = seed if seed is not None else time.time_ns() % 100_000
+    console.print(f"seed {seed}: {people} people, {days} days and {CALM.days} of calm, a poll every {interval} s")
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    began = time.monotonic()
+
+    async def live() -> Figures:
+        async with lived(
+            seed=seed,
+            people=people,
+            troubled=timedelta(days=days),
+            calm=CALM,
+            latest=LATEST,
+            defaults=Defaults(timedelta(seconds=interval), backfill_days=7),
+        ) as figures:
+            return figures
+
+    with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
+        figures = runner.run(live())
+    report = Report(f"Soak: {people} people, {days} days, seed {seed}")
+    for name, value in msgspec.structs.asdict(figures).items():
+        report.figure(name.replace("_", " "), value)
+    report.figure("real seconds", round(time.monotonic() - began))
+    report.check("differences", figures.differences, holds=figures.differences == 0, wanted="none")
+    strangers = figures.not_the_simulators + figures.not_known
+    report.check("gaps that are not true, or not known", strangers, holds=strangers == 0, wanted="none")
+    report.check("readings compared", figures.compared, holds=figures.compared > people * days * 200, wanted="most")
+    report.show()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,22 @@
+"""Three days of ten people; ``make soak`` is a month of fifty."""
+
+from datetime import timedelta
+
+from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.sweeps import Reach
+from tests.soak.life import lived
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SEED = 5
+
+
+async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true() -> None:
+    """A nightly sweep of six days stands in for the weekly one; the calm is as long as both may take to be over."""
+    defaults = Defaults(HOUR, backfill_days=2, reach=Reach(6 * DAY, timedelta(0)))
+    async with lived(seed=SEED, people=10, troubled=3 * DAY, calm=50 * HOUR, latest=DAY, defaults=defaults) as figures:
+        assert figures.compared > 10 * 5 * 200
+        assert figures.differences == 0
+        assert (figures.not_the_simulators, figures.not_known) == (0, 0)
+        assert figures.open_gaps > 50
+        assert figures.healed_gaps > 10
+        assert min(figures.restarts, figures.kills, figures.faults) > 1
