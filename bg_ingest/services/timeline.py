@@ -65,7 +65,7 @@ class Timelines:
         """Return it; Unknown without such a connection. ``ahead`` knows the next turn where it is polled here."""
         connection, grant = await self._store.connections.with_grant(connection_id)
         if connection is None:
-            raise Unknown("this user has no such connection; POST it to begin")
+            raise Unknown
         next_turn = ahead(connection_id)
         looks = self._turns.of(connection_id)
         moments = [*of_rows(connection, grant, outcome=not looks), *looks, *await self._changes(connection_id)]

@@ -44,6 +44,9 @@ MATRIX = {
     ("GET", "/api/users/{user_id}/connections/{provider}"): Row(
         Scope.CONNECTIONS_READ, "/api/users/{user}/connections/acme", 200
     ),
+    ("GET", "/api/users/{user_id}/connections/{provider}/timeline"): Row(
+        Scope.CONNECTIONS_READ, "/api/users/{user}/connections/acme/timeline", 200
+    ),
     ("PATCH", "/api/users/{user_id}/connections/{provider}/worker"): Row(
         Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme/worker", 200
     ),
