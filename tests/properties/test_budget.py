@@ -119,7 +119,7 @@ CLOCKS = st.lists(
 
 @settings(max_examples=12)
 @given(seed=st.integers(0, 2**32), aheads=CLOCKS)
-def test_no_hour_and_no_minute_has_more_calls_than_the_provider_allows(seed: int, aheads: list[float]) -> None:
+def test_case_37_no_hour_and_no_minute_has_more_calls_than_the_provider_allows(seed: int, aheads: list[float]) -> None:
     world = World(seed, aheads, calm=seed % 2 == 0)
     world.run()
     leaps = len(set(aheads))  # a clock that is ahead of all before it may begin a depth anew, once

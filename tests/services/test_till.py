@@ -147,7 +147,7 @@ async def calling(till: Till) -> None:
         await till.take(LIVE)
 
 
-async def test_a_pause_stops_everybody_also_who_has_calls_at_hand(row: Row) -> None:
+async def test_case_36_a_pause_stops_everybody_also_who_has_calls_at_hand(row: Row) -> None:
     first, second = row.till(), row.till()
     for till in (first, second):
         for _ in range(4):
@@ -178,7 +178,7 @@ async def test_whoever_waits_when_the_pause_comes_is_told_when_to_come_back(row:
     assert anyio.current_time() - began < 40
 
 
-async def test_after_a_pause_they_come_back_one_after_the_other(row: Row) -> None:
+async def test_case_37_after_a_pause_they_come_back_one_after_the_other(row: Row) -> None:
     till = row.till()
     await till.pause(anyio.current_time(), 300)
     waits = []
