@@ -2,10 +2,11 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
+from datetime import datetime
 from secrets import token_hex
 
 from bg_ingest.adapters.dynamodb.inspection import inspected
-from bg_ingest.adapters.table.protocol import Absent, Delete, Exists, Put, Table
+from bg_ingest.adapters.table.protocol import Absent, Delete, Exists, Item, Put, Table
 from bg_ingest.checkup.finding import Finding, failed, ok, warning
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import SHARDS
@@ -31,14 +32,14 @@ async def check_table(settings: Settings) -> list[Finding]:
     return [ok("table", said) if right else warning("table", said, advice) for said, right in found]
 
 
-async def check_rights(table: Table) -> list[Finding]:
-    """Do each kind of call once, on an item that nothing else has and that is gone afterwards."""
-    key = ("doctor", token_hex(8))
+async def check_rights(table: Table, now: datetime) -> list[Finding]:
+    """Do each kind of call once, on an item that nothing else has; it is deleted, or expires where it may not be."""
+    key, item = ("doctor", token_hex(8)), Item(v=1, expires_at=int(now.timestamp()) + 3600)
     kinds: dict[str, Callable[[], Awaitable[object]]] = {
-        "write": lambda: table.write(Put(key, {"v": 1}, (Absent(),))),
+        "write": lambda: table.write(Put(key, item, (Absent(),))),
         "read": lambda: table.get(key),
         "read several": lambda: table.batch_get([key]),
-        "change together": lambda: table.transact([Put(key, {"v": 1}, (Exists(),))]),
+        "change together": lambda: table.transact([Put(key, item, (Exists(),))]),
         "delete": lambda: table.write(Delete(key)),
     }
     for kind, call in kinds.items():

@@ -61,6 +61,7 @@ async def examine(settings: "Settings") -> "list[Finding]":
 
 
 async def _check_store(settings: "Settings") -> "list[Finding]":
+    from bg_ingest.adapters.clock import SystemClock
     from bg_ingest.checkup.finding import failed, ok
     from bg_ingest.checkup.store import REACH, check_keys, check_rights
     from bg_ingest.errors import IngestError, StoreTaken
@@ -70,7 +71,7 @@ async def _check_store(settings: "Settings") -> "list[Finding]":
     try:
         async with looked_into(settings) as (table, store, sealer):
             return [
-                *await check_rights(table),
+                *await check_rights(table, SystemClock().now()),
                 *await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest"),
             ]
     except StoreTaken:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import rich_click as click
 
 from bg_ingest.commands.configured import with_services
+from bg_ingest.commands.printing import json_option, print_json
 from bg_ingest.commands.refusing import refuse
 from bg_ingest.commands.rotate import rotate_encryption
 
@@ -18,8 +19,6 @@ if TYPE_CHECKING:
     from bg_ingest.wiring import Services
 
 SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
-
-as_json = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
 @click.group()
@@ -37,7 +36,7 @@ keys.add_command(rotate_encryption)
 )
 @click.option("--user", "users", multiple=True, metavar="ID", help="Whom it is good for; several. Without: everybody.")
 @click.option("--days", type=click.IntRange(1, 3650), help="How long it is good. Without: until it is revoked.")
-@as_json
+@json_option
 def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | None, *, as_json: bool) -> None:
     """Make a key and show it, this once: only its hash is kept.
 
@@ -60,14 +59,14 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
 
     key, text = with_services(make)
     if as_json:
-        _print_json(_shown(key) | {"key": text})
+        print_json(_shown(key) | {"key": text})
         return
     click.echo(text)
     click.echo(f"Keep it now: it cannot be shown again. bg-ingest keys revoke {key.id} ends it.", err=True)
 
 
 @keys.command("list")
-@as_json
+@json_option
 def list_keys(*, as_json: bool) -> None:
     """Show all keys, also those that no longer let in; never their secrets."""
 
@@ -76,7 +75,7 @@ def list_keys(*, as_json: bool) -> None:
 
     rows = [_shown(each) for each in with_services(read)]
     if as_json:
-        _print_json(rows)
+        print_json(rows)
     elif not rows:
         click.echo("There is no key. bg-ingest keys create --name <whose> --scope readings:read makes one.", err=True)
     else:
@@ -119,12 +118,6 @@ def _state(key: "ApiKey") -> str:
 
 def _text(instant: datetime | None) -> str | None:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if instant else None
-
-
-def _print_json(value: object) -> None:
-    import json
-
-    click.echo(json.dumps(value, indent=2))
 
 
 def _print_table(rows: Sequence[dict[str, Any]]) -> None:

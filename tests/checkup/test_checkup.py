@@ -66,14 +66,14 @@ async def test_a_provider_that_cannot_be_reached_or_is_unwell_is_told() -> None:
 @pytest.mark.parametrize("call", range(1, 6))
 async def test_a_right_that_is_lacking_is_named(call: int) -> None:
     async with open_table(None, SetClock()) as table:
-        assert [each.verdict for each in await check_rights(table)] == [Verdict.OK]
-        (found,) = await check_rights(Faulty(table, at(call, Fault.BEFORE)))
+        assert [each.verdict for each in await check_rights(table, NOON)] == [Verdict.OK]
+        (found,) = await check_rights(Faulty(table, at(call, Fault.BEFORE)), NOON)
         assert (found.verdict, bool(found.advice)) == (Verdict.FAILED, True)
 
 
 async def test_looking_leaves_nothing_behind() -> None:
     async with open_table(None, SetClock()) as table:
-        await check_rights(table)
+        await check_rights(table, NOON)
         assert [page async for page in table.query("doctor", "0", "~")] == []
 
 

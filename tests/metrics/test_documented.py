@@ -58,7 +58,7 @@ async def test_the_dashboard_names_only_metrics_that_exist_and_shows_every_one(o
 async def test_the_alerts_name_only_metrics_that_exist_and_say_what_to_do(opened: House) -> None:
     alerts = yaml.safe_load((OPERATING / "alerts.yaml").read_text("utf-8"))
     rules = [rule for group in alerts["groups"] for rule in group["rules"]]
-    assert {"ReadingsStale", "OutboxOld", "ReauthorizationsRising", "ProviderThrottled"} <= {
+    assert {"ReadingsStale", "OutboxOld", "ReauthorizationsRising", "BudgetExhausted"} <= {
         each["alert"] for each in rules
     }
     for rule in rules:
