@@ -117,8 +117,8 @@ def _judge_week(report: Report, found: Week) -> None:
     for kind, used in sorted(found.by_kind.items()):
         if used != Units():
             shown.add_row(kind, f"{used.reads:,.0f}", f"{used.writes:,.0f}")
-    shown.add_row("all", f"{found.used.reads:,.0f}", f"{found.used.writes:,.0f}")
-    shown.add_row("of these a process without users", f"{found.idle.reads:,.0f}", f"{found.idle.writes:,.0f}")
+    shown.add_row("all, without sharing", f"{found.used.reads:,.0f}", f"{found.used.writes:,.0f}")
+    shown.add_row("a process without users, sharing", f"{found.idle.reads:,.0f}", f"{found.idle.writes:,.0f}")
     console.print(shown)
     report.check("readings of that week", found.readings, holds=found.readings == OF_A_WEEK, wanted=f"{OF_A_WEEK:,}")
     writes = int(found.used.writes)
