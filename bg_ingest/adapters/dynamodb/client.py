@@ -1,7 +1,7 @@
 """One client for the process. The AWS library finds credentials and endpoint; what is said there, we say.
 
 DynamoDB's protocol is a POST of JSON with a signature. botocore prepares and reads it for any service, which is two
-thirds of what a call costs: 0.7 ms of processor where this takes 0.25 (`python -m tests.benchmarks.reads`).
+thirds of what a call costs: 0.7 ms of processor where this takes 0.3 (`python -m tests.benchmarks.reads`).
 """
 
 import random
