@@ -80,6 +80,9 @@ fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider and as many webhoo
 	$(BIN)/python -m tests.fuzz.run 100000
 	$(BIN)/python -m tests.fuzz.pushing 100000
 
+soak: .venv/locked-dev ## a month of fifty people under random faults, in virtual time
+	$(BIN)/python -m tests.soak
+
 audit: .venv/locked-dev ## are the dependencies free of known vulnerabilities (asks the network; not in CI)
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
 
