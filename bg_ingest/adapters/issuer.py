@@ -54,7 +54,7 @@ class IssuerKeys:
         """
         known, now = self._knows(kid), anyio.current_time()
         due = not known or now - self._read_at >= FRESH
-        if due and now - self._tried_at >= AGAIN and not (known and self._reading.locked()):
+        if due and not (known and self._reading.locked()):  # who needs no new one need not wait for it
             async with self._reading:
                 if anyio.current_time() - self._tried_at >= AGAIN:
                     await self._read()

@@ -70,7 +70,7 @@ class Receiving:
             connection = await self._connection(user, pages)
             page = pages[connection.id.provider]
             once = webhook_id is not None or bool(page.readings or page.unreadable)
-            if once and await self._webhooks.seen(connection, identity, self.now()):
+            if await self._webhooks.seen(connection, identity, self.now()):
                 return Outcome(Ending.NOTHING_NEW)
             try:
                 outcome = await self._keep(connection, page)

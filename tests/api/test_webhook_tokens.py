@@ -12,6 +12,8 @@ from bg_ingest.adapters.tokens import IssuerTokens
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.credentials import Proof, Scope
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import ProviderMisbehaved
 from bg_ingest.services.senders import Senders
 from tests.api.test_webhook import HOUR_AGO, LARGEST, ZEROS, Trickle, account, assert_problem
 from tests.fakes.faults import Fault, Faulty
@@ -121,6 +123,17 @@ async def test_where_only_signatures_are_taken_a_token_lets_nobody_in() -> None:
         answer = await partner.push(envelope(await account(partner.home)))
         assert_problem(answer, 401, "invalid-signature")
         assert partner.issuer.asked == []
+
+
+async def test_a_proof_is_good_only_for_the_providers_that_take_it() -> None:
+    """The gate lets in what any provider takes; whose page it is is known later."""
+    async for partner in opened(frozenset({Proof.SIGNATURE})):
+        body = envelope(await account(partner.home), records(HOUR_AGO, 1))
+        receiving = partner.home.services.receiving
+        with pytest.raises(ProviderMisbehaved):
+            await receiving.receive(UserId("ada"), None, body, Proof.BEARER)
+        assert await partner.home.stored("ada") == []
+        assert (await receiving.receive(UserId("ada"), "msg_1", body, Proof.SIGNATURE)).recorded == 1
 
 
 async def test_a_wrong_signature_is_not_mended_by_a_token(partner: Partner) -> None:
