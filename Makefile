@@ -3,6 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 
 .PHONY: help demo run dev test check lint types format lock chaos bench fuzz soak binary browser image audit clean
+.PHONY: help demo run dev test check lint types format lock chaos bench bench-scale fuzz binary browser image audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -61,6 +62,9 @@ chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start,
 	$(BIN)/python -m tests.chaos.rolling
 	$(BIN)/python -m tests.chaos.refreshes
 	$(BIN)/python -m tests.chaos.flood
+
+bench-scale: .venv/locked-dev ## one process with up to 100,000 connections (25 minutes; figures in build/benchmarks/)
+	$(BIN)/python -m tests.benchmarks.scale --json build/benchmarks/scale.json
 
 bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.units

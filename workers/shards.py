@@ -37,7 +37,7 @@ READ_AT_ONCE = 8
 TURNS_PER_SECOND = 1_000
 """Of first turns after taking shards, which find out when the next looks are due."""
 
-LONGEST_SPREAD = timedelta(seconds=20)
+LONGEST_SPREAD = timedelta(seconds=120)
 
 
 class Shards:

@@ -12,6 +12,7 @@ from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderThrottled
 from bg_ingest.ports import Available, Budget, Budgets, Capabilities, Clock, Page, Priority, Provider
+from bg_ingest.services.mix import Mix
 from bg_ingest.services.till import Till
 
 
@@ -41,8 +42,8 @@ class SharedBudget:
         return self.app(provider, known.default_region) if known else None
 
     def calls_per_look(self, app: App) -> float:
-        """Return how many calls a look costs, with the refreshes between them, as far as was seen here."""
-        return self.tills[app].mix.calls_per_look if app in self.tills else 1.0
+        """Return how many calls a look costs, with refreshes and sweeps, as far as was seen here."""
+        return (self.tills[app].mix if app in self.tills else Mix()).calls_per_look
 
     def _till(self, provider: str, region: str) -> Till:
         app = self.app(provider, region)

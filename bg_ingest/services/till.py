@@ -24,8 +24,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 PATIENCE = {Priority.BACKFILL: 2.0, Priority.REPAIR: 2.0, Priority.LIVE: 30.0, Priority.REFRESH: 30.0}
 """Seconds to wait for a call: less than an access token is refreshed ahead of its end."""
 
-MOST_OF_THE_PAST = 16
-"""Callers below LIVE who may wait at a time: they hold places that looks for new readings need."""
+MOST_WAITING, MOST_OF_THE_PAST = 24, 12
+"""Callers up to LIVE, and below it, who may wait at a time: they hold places of turns that may need no call."""
 
 LOOK_AGAIN = 2.0
 """Seconds after which the row is read before a call at hand is used: somebody may have paused us all."""
@@ -143,8 +143,9 @@ class Till:
     def _is_hopeless(self, priority: Priority) -> bool:
         if self.paused_for > PATIENCE[priority]:
             return True
-        below = sum(each.priority < Priority.LIVE for each in self._queue)
-        return priority < Priority.LIVE and below >= MOST_OF_THE_PAST
+        if priority < Priority.LIVE:
+            return sum(each.priority < Priority.LIVE for each in self._queue) >= MOST_OF_THE_PAST
+        return priority == Priority.LIVE and len(self._queue) >= MOST_WAITING
 
     def _before(self, priority: Priority) -> bool:
         return bool(self._queue) and self._queue[0].priority >= priority
@@ -222,8 +223,8 @@ class Till:
             if bought <= priority and at_hand.left and anyio.current_time() < at_hand.good_until:
                 at_hand.left -= 1
                 self.given += 1
-                if priority >= Priority.LIVE:
-                    self.mix.count(refresh=priority == Priority.REFRESH)
+                if priority != Priority.BACKFILL:
+                    self.mix.count(look=priority == Priority.LIVE)
                 return True
         return False
 
