@@ -15,6 +15,7 @@ def test_a_key_is_made_shown_once_listed_and_revoked(tmp_path: Path) -> None:
     assert re.fullmatch(r"bgi_[a-z0-9]{12}_[A-Za-z0-9_-]{43}\n", made.stdout)
     _, identity, secret = made.stdout.strip().split("_", 2)
     assert identity in made.stderr
+    assert "the first" in made.stderr
 
     (listed,) = json.loads(bg_ingest(tmp_path, "keys", "list", "--json").stdout)
     assert (listed["id"], listed["name"], listed["state"]) == (identity, "dashboard", "live")

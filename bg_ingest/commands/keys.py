@@ -48,7 +48,9 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
     if not all(map(is_user_id, users)):
         refuse("A user id has 1 to 128 letters, digits and ._:@|-, the first a letter or digit.")
 
-    async def make(_: "Settings", services: "Services") -> "tuple[ApiKey, str]":
+    async def make(settings: "Settings", services: "Services") -> "tuple[ApiKey, str]":
+        if settings.anonymous and not await services.keyring.all():
+            click.echo("It is the first: the API of this development service wants one from now on.", err=True)
         made = await services.keyring.make(
             name,
             scopes_in(scopes),

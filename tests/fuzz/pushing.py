@@ -1,6 +1,6 @@
 """Send made-up webhooks to the whole service in process, and hold each answer against the specification.
 
-``python -m tests.fuzz.pushing 100000`` is the long run; the suite does 2,000.
+``python -m tests.fuzz.pushing 100000 [seed]`` is the long run; the suite does 2,000.
 """
 
 import sys
@@ -72,6 +72,6 @@ def run(attempts_wanted: int, first_seed: int = 1) -> Counter[str]:
 
 if __name__ == "__main__":
     wanted = int(sys.argv[1])
-    told = run(wanted)
+    told = run(wanted, *map(int, sys.argv[2:]))
     sys.stdout.write(f"{told.total()} webhooks tried: {dict(sorted(told.items()))}\n")
     sys.exit(0 if told.total() >= wanted else 1)
