@@ -6,7 +6,7 @@ import anyio
 import msgspec
 
 from bg_ingest.domain.connections import Defaults
-from bg_ingest.domain.leases import ALONE
+from bg_ingest.domain.leases import ALONE, SHARED
 from bg_ingest.domain.windows import Window
 from bg_ingest.simulator import REPLAY_USER, SimulatorOptions
 from tests.benchmarks.capacity import Metered, Units
@@ -58,11 +58,13 @@ async def week(wearer: SimulatorOptions) -> Week:
 
 
 async def _idle_hour(wearer: SimulatorOptions) -> Units:
-    async with house(simulated=wearer, around=Metered, defaults=NO_PAST) as home, home.running():
-        await anyio.sleep(HOUR.total_seconds())  # at the start everything is looked into once more
-        looked = Bench(home).metered.used
-        await anyio.sleep(HOUR.total_seconds())
-        return Bench(home).metered.used - looked
+    async with house(simulated=wearer, around=Metered, defaults=NO_PAST) as home:
+        home.services.tempo = SHARED
+        async with home.running():
+            await anyio.sleep(HOUR.total_seconds())  # at the start everything is looked into once more
+            looked = Bench(home).metered.used
+            await anyio.sleep(HOUR.total_seconds())
+            return Bench(home).metered.used - looked
 
 
 class Polled(msgspec.Struct, frozen=True):
