@@ -44,6 +44,12 @@ class Home:
         await anyio.sleep(max(0.0, (turn.due - self.house.clock.now()).total_seconds()))
         return await self.turn()
 
+    async def at_rest(self, turn: Turn) -> Turn:
+        """Take the turns that are due at once, surveys and what is left to read, until one is due later."""
+        while turn.due is not None and turn.due <= self.house.clock.now():
+            turn = await self.turn()
+        return turn
+
     async def until_over(self, turn: Turn) -> Turn:
         """Take turns until there is none to come."""
         for _ in range(100):

@@ -53,6 +53,7 @@ async def test_the_full_view_tells_everything(desk: Desk) -> None:
         "utc_offset_seconds": 3600,
         "provider": "acme",
         "device": "g7/iOS",
+        "sensor": "ef5fd6ee",
         "change": 1,
         "age_seconds": 312,
         "state": "live",

@@ -32,7 +32,7 @@ async def test_another_interval_holds_from_the_next_turn_on(home: Home) -> None:
     status = await home.services.steering.change(ADA, poll_interval_seconds=3600)
     assert status.poll_interval_seconds == 3600
     await anyio.sleep(1200)
-    turn = await home.turn(asked=True)
+    turn = await home.at_rest(await home.turn(asked=True))
     newest = (await home.connection()).newest_reading_at
     assert newest is not None
     assert turn.due is not None
