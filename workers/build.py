@@ -143,7 +143,7 @@ class Actors:
         )
         self.scheduler.may = self.ownership.holds
         self.scheduler.wanted, self.shards.want = parts.demands.change, parts.demands.listed
-        parts.demands.others = self._others
+        parts.demands.others, parts.demands.seated = self._others, lambda: self.shards.seated
         self.shards.on_take = self.rings.inherit
         actors: dict[str, Actor] = {
             "relay": self.relay,

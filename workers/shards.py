@@ -69,6 +69,11 @@ class Shards:
         return len(self._owned.keys() - self._seated)
 
     @property
+    def seated(self) -> float:
+        """What part of the shards we own has its connections seated; never nothing."""
+        return max(1, len(self._seated)) / max(1, len(self._owned))
+
+    @property
     def overdue(self) -> bool:
         """Whether any of them should have been by now."""
         latest = anyio.current_time() - SERVED_WITHIN

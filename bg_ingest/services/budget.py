@@ -43,7 +43,7 @@ class SharedBudget:
 
     def calls_per_look(self, app: App) -> float:
         """Return how many calls a look costs, with refreshes and sweeps, as far as was seen here."""
-        return (self.tills[app].mix if app in self.tills else Mix()).calls_per_look
+        return (self.tills[app].mix if app in self.tills else Mix(self.limit)).calls_per_look
 
     def _till(self, provider: str, region: str) -> Till:
         app = self.app(provider, region)

@@ -16,6 +16,8 @@ class Demands:
     def __init__(self, budget: SharedBudget, defaults: Defaults) -> None:
         self.others: Callable[[], Iterable[Mapping[str, float]]] = tuple
         """What the other processes published, as last read."""
+        self.seated: Callable[[], float] = lambda: 1.0
+        """What part of our connections is known: right after a start it is not yet all of them."""
         self._budget = budget
         self._defaults = defaults
         self._own: dict[App, float] = {}
@@ -74,7 +76,8 @@ class Demands:
         return self.stretch(self._budget.app(connection.id.provider, connection.region))
 
     def _calls(self, app: App) -> float:
-        return max(0.0, self._own.get(app, 0.0)) * self._budget.calls_per_look(app)
+        known = max(0.0, self._own.get(app, 0.0))
+        return known / self.seated() * self._budget.calls_per_look(app)
 
     def _same(self, want: Want) -> Want:
         """Return one object for all that are equal: there are as many connections as users, and few intervals."""

@@ -1,19 +1,24 @@
 """How many calls a look costs: its own, and every now and then a refresh or a sweep."""
 
-MEMORY = 2_000
-"""Calls after which older ones count half."""
+from bg_ingest.domain.budget import Limit
 
-EXPECTED_LOOKS, EXPECTED_OTHERS = 400.0, 54.0
-"""Before anything was seen: a look every 15 minutes, a refresh every two hours, a sweep a day. Who expected less would
-find, after a start, that many have been due for a while."""
+EXPECTED = 1 / 8 + 1 / 96
+"""Other calls to each look: one every 15 minutes, a refresh every two hours, a sweep a day."""
+
+REMEMBERED, BELIEVED = 1 / 3, 1 / 6
+"""Of an hour's calls: after how many the older ones count half, and how many it takes to unlearn what was expected.
+
+Whoever expected less would find, after a start, that many connections have been due for a while.
+"""
 
 
 class Mix:
     """Counts calls by what they were for, the late ones more than the early ones."""
 
-    def __init__(self) -> None:
-        self._looks = EXPECTED_LOOKS
-        self._others = EXPECTED_OTHERS
+    def __init__(self, limit: Limit) -> None:
+        self._most = limit.calls_per_hour * REMEMBERED
+        self._looks = limit.calls_per_hour * BELIEVED
+        self._others = self._looks * EXPECTED
 
     @property
     def calls_per_look(self) -> float:
@@ -24,6 +29,6 @@ class Mix:
             self._looks += 1
         else:
             self._others += 1
-        if self._looks + self._others > MEMORY:
+        if self._looks + self._others > self._most:
             self._looks /= 2
             self._others /= 2

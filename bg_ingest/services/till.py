@@ -17,6 +17,7 @@ from bg_ingest.domain.budget import LIFETIME, SECOND, App, Limit, RowTime, Spend
 from bg_ingest.errors import BudgetSpent, Conflicted, Outdated, StoreError
 from bg_ingest.ports import Budgets, Clock, Priority
 from bg_ingest.services.mix import Mix
+from bg_ingest.services.places import Place, Slice
 from bg_ingest.services.tickets import Tickets
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -39,33 +40,6 @@ STARVING = 3.0
 TRIES = 10
 
 
-class Slice:
-    """Calls at hand, for a priority or a higher one."""
-
-    __slots__ = ("good_until", "left", "size")
-
-    def __init__(self, size: int, good_until: float) -> None:
-        self.size = self.left = size
-        self.good_until = good_until
-
-    @property
-    def next_size(self) -> int:
-        """How many to take the next time: more while they are used up, fewer when some were left."""
-        return max(1, self.size - self.left) if self.left else 2 * self.size
-
-
-class Place:
-    """A caller's place among the waiting."""
-
-    __slots__ = ("called", "order", "priority", "served")
-
-    def __init__(self, priority: Priority, order: int) -> None:
-        self.priority = priority
-        self.order = order
-        self.served = False
-        self.called = anyio.Event()
-
-
 class Till:
     """Gives out the calls of one app: higher priorities first, and within one whoever came first."""
 
@@ -73,7 +47,7 @@ class Till:
         self.app = app
         self.given = 0
         """Calls given out here since the start."""
-        self.mix = Mix()
+        self.mix = Mix(limit)
         self._limit = limit
         self._budgets = budgets
         self._clock = clock
@@ -121,18 +95,22 @@ class Till:
 
     async def pause(self, sent: float, wait: float | None) -> float:
         """Pause everybody, since a call sent at such a moment was refused; return for how many seconds."""
-        now, sent_at = self._now(), self._time.at(sent)
-        self._see(paused(self._row or Spending(), now, sent_at, wait))  # whatever becomes of the row, we stop here
+        self._see(self._paused(self._row, sent, wait))  # whatever becomes of the row, we stop here
         with suppress(StoreError):
             for _ in range(TRIES):
                 row = await self._budgets.spending(self.app)
-                after = paused(row or Spending(), now, sent_at, wait)
+                after = self._paused(row, sent, wait)
                 with suppress(Outdated, Conflicted):
                     if after != row:
                         await self._budgets.spend(self.app, row, after)
                     self._see(after)
                     break
         return self.paused_for
+
+    def _paused(self, row: Spending | None, sent: float, wait: float | None) -> Spending:
+        row = row or Spending()
+        self._time = self._time.following(row.at, anyio.current_time())
+        return paused(row, self._now(), self._time.at(sent), wait)
 
     def _now(self) -> int:
         """Return the row's time; what this process's clock says counts only while it is ahead."""

@@ -88,7 +88,7 @@ async def test_alone_a_process_stretches_by_its_own_demand_and_together_by_all()
         assert demands.stretch(app) == 1.0
         one = demands.listed(Listed(ConnectionId(UserId("ada"), PROVIDER), 60, paused=False))
         assert one == Want(app, 1 / 60)
-        fits = int(Limit(3600).rate * 0.95 * 60 / Mix().calls_per_look)
+        fits = int(Limit(3600).rate * 0.95 * 60 / Mix(Limit(3600)).calls_per_look)
         for _ in range(fits):
             demands.change(None, one)
         assert demands.stretch(app) == 1.0
@@ -120,25 +120,34 @@ async def test_what_the_actors_poll_is_wanted_while_they_do() -> None:
         async with home.running():
             await anyio.sleep(60)
             (wanted,) = home.services.demands.published().values()
-            assert wanted == pytest.approx(Mix().calls_per_look / 900, rel=0.02)
+            assert wanted == pytest.approx(Mix(Limit(60_000)).calls_per_look / 900, rel=0.02)
             await home.api.patch(f"/api/users/ada/connections/{PROVIDER}/worker", json={"poll_interval_seconds": 300})
             await anyio.sleep(120)
             (wanted,) = home.services.demands.published().values()
-            assert wanted == pytest.approx(Mix().calls_per_look / 300, rel=0.02)
+            assert wanted == pytest.approx(Mix(Limit(60_000)).calls_per_look / 300, rel=0.02)
             await home.api.delete(f"/api/users/ada/connections/{PROVIDER}")
             await anyio.sleep(120)
             assert home.services.demands.published() == {}
 
 
 def test_refreshes_count_towards_what_a_look_costs() -> None:
-    mix = Mix()
+    mix = Mix(Limit(6_000))
     expected = mix.calls_per_look
-    assert expected == pytest.approx(1 + 1 / 8 + 1 / 96, rel=0.01)
-    for number in range(1, 10_001):
-        mix.count(look=True)
-        if number % 8 == 0:
-            mix.count(look=False)
-    assert mix.calls_per_look == pytest.approx(9 / 8, rel=0.01)
+    assert expected == pytest.approx(1 + 1 / 8 + 1 / 96)
     for _ in range(10_000):
         mix.count(look=True)
+        mix.count(look=False)
+    assert mix.calls_per_look == pytest.approx(2, rel=0.02)
+    for _ in range(20_000):
+        mix.count(look=True)
     assert mix.calls_per_look < 1.02, "what was long ago is forgotten"
+
+
+async def test_while_not_all_are_seated_the_others_are_expected_to_want_as_much() -> None:
+    async with house() as home:
+        demands = home.services.demands
+        one = demands.listed(Listed(ConnectionId(UserId("ada"), PROVIDER), 60, paused=False))
+        demands.change(None, one)
+        (all_of_it,) = demands.published().values()
+        demands.seated = lambda: 0.25
+        assert demands.published() == dict.fromkeys(demands.published(), 4 * all_of_it)

@@ -260,3 +260,14 @@ async def test_a_clock_set_back_by_an_hour_stops_nobody(row: Row) -> None:
         for _ in range(20):
             await each.take(LIVE)
     assert anyio.current_time() - began < 4
+
+
+async def test_a_process_whose_clock_is_behind_pauses_those_that_are_ahead(row: Row) -> None:
+    behind, ahead = row.till(), row.till(ahead=3600)
+    await behind.take(LIVE)
+    await ahead.take(LIVE)
+    await behind.pause(anyio.current_time(), 120)
+    await anyio.sleep(LOOK_AGAIN + 0.1)
+    with pytest.raises(BudgetSpent) as spent:
+        await ahead.take(LIVE)
+    assert spent.value.wait.total_seconds() > 110

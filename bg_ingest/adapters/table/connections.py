@@ -36,6 +36,9 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import Fenced, Outdated
 from bg_ingest.ports import Clock
 
+DIRECTORY_PAGE = 1000
+"""Rows of 44 bytes each: a start reads all there are, and each page is a turn of the store's thread or a call."""
+
 
 class TableConnections:
     def __init__(self, table: Table, clock: Clock, rings: TableRings) -> None:
@@ -61,7 +64,7 @@ class TableConnections:
 
     async def listed(self, shard: int) -> AsyncGenerator[Listed]:
         low, high = keys.CONNECTIONS, keys.beyond(keys.CONNECTIONS)
-        async with aclosing(self._table.query(keys.directory_pk(shard), low, high)) as pages:
+        async with aclosing(self._table.query(keys.directory_pk(shard), low, high, page=DIRECTORY_PAGE)) as pages:
             async for page in pages:
                 for key, found in page:
                     yield listed_of(keys.parse_directory(key), found)

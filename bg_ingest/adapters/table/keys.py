@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime
 from hashlib import blake2b
+from sys import intern
 
 from bg_ingest.adapters.table.protocol import Key
 from bg_ingest.domain.audit import Record
@@ -170,7 +171,7 @@ def parse_connection(user: UserId, key: Key) -> ConnectionId:
 
 def parse_directory(key: Key) -> ConnectionId:
     _, user, provider = key[1].split("#")
-    return ConnectionId(UserId(user), provider)
+    return ConnectionId(UserId(user), intern(provider))  # one string for all: there are many rows
 
 
 def parse_erasure(key: Key) -> UserId:
