@@ -5,7 +5,7 @@ from typing import Any
 
 from bg_ingest.domain.commits import SetAside
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.events import Change, ConnectionChanged, ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.events import Change, ConnectionChanged, GapHealed, GapOpened, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.outcomes import Outcome
 from bg_ingest.domain.readings import Origin
@@ -41,6 +41,10 @@ class MeasuredHints:
                 self._measures.readings.labels(provider, origin, "revised").inc(len(readings))
             case ConnectionChanged(provider, state):
                 self._measures.connection_changes.labels(provider, state).inc()
+            case GapOpened(provider, gap):
+                self._measures.gaps.labels(provider, gap.cause, "opened").inc()
+            case GapHealed(provider, gap):
+                self._measures.gaps.labels(provider, gap.cause, "healed").inc()
 
 
 class MeasuredIngest(Ingest):

@@ -34,6 +34,7 @@ class Measures:
         self.connection_changes = self._counter(
             "connection_changes", "Connections that came into a state.", "provider", "state"
         )
+        self.gaps = self._counter("gaps", "Gaps that were told of.", "provider", "cause", "outcome")
         self.turns = self._timer(
             "turn_seconds", "Connections' turns, by what was asked of the provider.", CALLS, "provider", "origin"
         )

@@ -169,6 +169,7 @@ class Connecting:
                 watermark=before.watermark,
                 backfill=before.backfill,
                 swept_at=before.swept_at,
+                repair_at=before.repair_at,
                 available=before.available or available.past,
                 newest_reading_at=before.newest_reading_at,
                 cadence_seconds=before.cadence_seconds,

@@ -70,14 +70,14 @@ class Surveying:
             if not stretch.readings:
                 return False
             found, ledgers = await self._judged(connection, rhythm, capabilities, stretch)
-            commit = self._commit(connection, head, found, ledgers)
+            commit = self._commit(connection, head, found, ledgers, more=found.more or not stretch.whole)
             try:
                 if commit is not None:
                     await try_commit(self._readings, commit)
                     self._hints.told(commit.changes)
             except Outdated:
                 continue
-            return found.more or not stretch.whole
+            return commit is not None and (found.more or not stretch.whole)
         raise StoreUnavailable("too many writers at once")
 
     async def to_ask(self, connection: Connection) -> tuple[Window | None, datetime | None]:
@@ -153,10 +153,13 @@ class Surveying:
         looked_by = readings[-1].measured_at + rhythm.step + rhythm.delay + 2 * GAP_AFTER + SLACK
         return Cause.SERVICE_DOWN if connection.outcome_at > looked_by else cause
 
-    def _commit(self, connection: Connection, head: Head, found: Judgement, ledgers: Sequence[Ledger]) -> Commit | None:
+    def _commit(
+        self, connection: Connection, head: Head, found: Judgement, ledgers: Sequence[Ledger], *, more: bool
+    ) -> Commit | None:
         provider = connection.id.provider
         kept = head.judged.get(provider)
-        if not found.gaps and kept is not None and found.until - kept < KEPT_EVERY:
+        further = kept is None or found.until - kept >= KEPT_EVERY or (more and found.until > kept)
+        if not found.gaps and not further:
             return None
         at = head.next_instant(self._clock.now())
         happened = [GapHealed(provider, each) if each.healed_at else GapOpened(provider, each) for each in found.gaps]

@@ -46,6 +46,8 @@ async def test_a_day_with_readings_is_counted_from_the_call_to_the_confirmed_eve
     assert metrics("readings_total", outcome="recorded", origin="live") == 12
     assert metrics("readings_total", outcome="duplicate", origin="live") > 100
     assert metrics("connection_changes_total", state="active") == 1
+    opened_gaps = await opened.api.get("/api/bg/ada/gaps?from=2026-01-01")
+    assert metrics("gaps_total", outcome="opened") == len(opened_gaps.json()) > 0
     assert metrics("turn_seconds_count", origin="live", outcome="read") == 4
     calls = {name: count for (name, status), count in opened.simulator.calls.items() if status == 200}
     assert metrics("provider_call_seconds_count", call="readings", outcome="ok") == calls["egvs"]
