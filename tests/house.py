@@ -38,6 +38,7 @@ from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
 from bg_ingest.tracing import UNTRACED
 from bg_ingest.wiring import SOURCE, Services
 from tests.fakes.heard import Heard
+from tests.hygiene import Watched, assert_clean, check_answer
 from tests.reading import recorded
 from tests.sender import SECRET, raw, signed
 from workers.build import Workers
@@ -211,7 +212,7 @@ async def house(
             base_url="http://simulator.test",
             delay=timedelta(seconds=simulated.delay_seconds),
         )
-        provider = Heard(Dexcom(options, http, clock))
+        provider = Heard(cast("Provider", Watched(Dexcom(options, http, clock))))
         found = House(simulator=app.state.simulator, services=services, table=used, clock=clock, provider=provider)
         publisher = broker or LocalPublisher(SOURCE, capacity=100_000)
 
@@ -251,6 +252,8 @@ async def house(
         found.api = httpx.AsyncClient(
             transport=httpx.ASGITransport(app=cast("Any", MeasuredApp(api, services.measures))),
             base_url="https://ingest.test",
+            event_hooks={"response": [check_answer]},
         )
         async with found.simulated_http, found.api:
             yield found
+        assert_clean((await exposition()).decode(), "the metrics")

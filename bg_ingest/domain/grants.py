@@ -50,6 +50,8 @@ class Secret:
     def __reduce__(self) -> NoReturn:
         raise TypeError("a secret is not pickled")
 
+    __getstate__ = __reduce__
+
 
 class Credentials(msgspec.Struct, frozen=True):
     """One pair of tokens, as the provider gave it."""

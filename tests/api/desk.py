@@ -25,6 +25,7 @@ from bg_ingest.ports import Provider, Store
 from bg_ingest.wiring import Services
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting import Counting
+from tests.hygiene import check_answer
 from workers.build import Workers
 
 ADA = UserId("ada")
@@ -82,7 +83,8 @@ class Desk:
         )
         # A real server answers what the application raises; here the answer it began is what counts.
         transport = httpx.ASGITransport(app=cast("Any", self.app), raise_app_exceptions=False)
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://ingest.test")
+        hooks = {"response": [check_answer]}
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://ingest.test", event_hooks=hooks)
 
     async def stand(self, state: State = State.ACTIVE, provider: str = "acme") -> None:
         """Make Ada known, with a sensor of 5 minutes that is polled as often."""

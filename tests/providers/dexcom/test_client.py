@@ -227,7 +227,8 @@ async def test_a_long_page_is_translated_in_turns_with_others() -> None:
 
 
 async def test_no_token_reaches_a_log_of_data_calls(caplog: pytest.LogCaptureFixture) -> None:
-    caplog.set_level(logging.DEBUG)
+    for name in ("httpx", "httpcore"):
+        caplog.set_level(logging.DEBUG, logger=name)
     for status in (200, 401, 500):
         with suppress(ProviderError):
             await read(asked(status, egvs(record())))

@@ -261,7 +261,8 @@ class TestOnASocket:
             tasks.cancel_scope.cancel()
 
     async def test_no_secret_reaches_a_log_of_trades(self, address: str, caplog: pytest.LogCaptureFixture) -> None:
-        caplog.set_level(logging.DEBUG)
+        for name in ("httpx", "httpcore"):
+            caplog.set_level(logging.DEBUG, logger=name)
         options = msgspec.structs.replace(OPTIONS, base_url=address)
         async with http_client() as http:
             provider = Dexcom(options, http, SetClock())
