@@ -62,6 +62,8 @@ def dues(login: str, calls: Sequence[Call], wearing: Wearing, end: float) -> Ite
         if before is None:
             return
         wanted = _expected(before, wearing)
+        if not wanted:  # nothing was ever shown of this sensor
+            continue
         if after is None:
             if wanted[-1] < end:
                 yield Due(login, wanted[-1], None, end - wanted[-1])
@@ -78,7 +80,7 @@ def _expected(before: Call, wearing: Wearing) -> list[float]:
         shown = bisect(wearing.measured, seen_at - wearing.rhythm.delay)
         if shown:
             expected.append(next_poll(wearing.measured[shown - 1], seen_at, wearing.rhythm).timestamp())
-    return expected or [before.at]
+    return expected
 
 
 def doubled(calls: Mapping[str, Sequence[Call]], *, within: float, start: float, end: float) -> list[tuple[Call, Call]]:

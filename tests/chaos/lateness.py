@@ -15,8 +15,8 @@ from tests.chaos.people import Person
 from tests.chaos.report import Report
 from tests.chaos.stored import PROVIDER
 
-BEFORE = timedelta(minutes=30)
-"""What was measured so long before a stretch decides nothing in it."""
+BEFORE = timedelta(hours=6)
+"""What was measured so long before a stretch decides nothing in it: sensors are out of reach for three at most."""
 
 INTERVAL = timedelta(seconds=60)
 
