@@ -5,7 +5,7 @@ IngestError
 │                           ProviderMisbehaved, ProviderForbidden
 ├── StoreError              StoreUnavailable, StoreTaken, Outdated, Conflicted, Fenced
 ├── BrokerError             BrokerUnavailable, EventRefused
-├── IssuerUnavailable
+├── IssuerUnavailable, KeyUnavailable
 └── RequestError            Unknown, NotPossible, ConnectRefused, Unsealable
 """
 
@@ -118,6 +118,15 @@ class EventRefused(BrokerError):
 
 class IssuerUnavailable(IngestError):
     """The issuer's keys cannot be had, so that nobody knows whether a token is theirs: try again later."""
+
+
+class KeyUnavailable(IngestError):
+    """A key that seals what is stored cannot be had: nothing stored can be used without it, an operator must act."""
+
+    def __init__(self, found: str, advice: str) -> None:
+        super().__init__(f"{found}: {advice}.")
+        self.found = found
+        self.advice = advice
 
 
 class RequestError(IngestError):

@@ -18,6 +18,10 @@ from pydantic_settings import NoDecode
 WHOLE_KEY = 32
 """Bytes of a key that seals tokens (AES-256, ChaCha20)."""
 
+KMS_PREFIX = "kms:"
+MOST_WRAPPED = 6144
+"""Bytes that KMS takes to unwrap."""
+
 KEY_COMMAND = "openssl rand -base64 32"
 API_KEY_COMMAND = "echo bgi_bootstrap_$(openssl rand -hex 32)"
 
@@ -54,11 +58,28 @@ def _parts(text: str) -> list[str]:
     return [part for part in (part.strip() for part in text.split(",")) if part]
 
 
-def _sealing_keys(text: str) -> tuple[bytes, ...]:
-    keys = tuple(key for part in _parts(text) if (key := sealing_key(part)))
-    if not keys or len(keys) < len(_parts(text)):
-        raise ValueError(f"should be 32 bytes in base64, or several with commas between; make one with: {KEY_COMMAND}")
-    return keys
+class WrappedKey(SecretBytes):
+    """A sealing key as AWS KMS wrapped it: KMS alone can tell the key."""
+
+
+def kms_text(wrapped: bytes) -> str:
+    return KMS_PREFIX + base64.b64encode(wrapped).decode()
+
+
+def _wrapped_key(text: str) -> WrappedKey | None:
+    wrapped = decoded(text.removeprefix(KMS_PREFIX))
+    return WrappedKey(wrapped) if wrapped and len(wrapped) <= MOST_WRAPPED else None
+
+
+def _sealing_keys(text: str) -> tuple[bytes | WrappedKey, ...]:
+    parts = _parts(text)
+    keys = [_wrapped_key(each) if each.startswith(KMS_PREFIX) else sealing_key(each) for each in parts]
+    if not keys or not all(keys):
+        raise ValueError(
+            f"should be 32 bytes in base64 or {KMS_PREFIX} and a key wrapped by AWS KMS, or several with commas "
+            f"between; make one with: {KEY_COMMAND}"
+        )
+    return tuple(key for key in keys if key)
 
 
 def _signing_secrets(text: str) -> tuple[str, ...]:

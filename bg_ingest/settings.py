@@ -35,6 +35,7 @@ from bg_ingest.setting_values import (
     Proofs,
     SealingKeys,
     SigningSecrets,
+    WrappedKey,
     is_loopback,
     is_private_way,
     lowered,
@@ -158,10 +159,11 @@ class Settings(BaseSettings):
     def key_file(self) -> Path:
         return self.data_dir / "token-encryption-key"
 
-    def sealing_keys(self) -> tuple[bytes, ...]:
-        """Return the keys of stored tokens, 32 bytes each: the first seals, all open. May make development's own."""
+    def sealing_keys(self) -> tuple[bytes | WrappedKey, ...]:
+        """Return the keys of stored tokens, 32 bytes or wrapped: the first seals. May make development's own."""
         if self.token_encryption_keys:
-            return tuple(key.get_secret_value() for key in self.token_encryption_keys)
+            keys = self.token_encryption_keys
+            return tuple(key if isinstance(key, WrappedKey) else key.get_secret_value() for key in keys)
         try:
             return (generated_key(self.key_file),)
         except SecretUnreadable as unreadable:

@@ -11,7 +11,6 @@ from datetime import timedelta
 import httpx
 
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.table.protocol import Table
 from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.domain.budget import Limit
@@ -55,6 +54,7 @@ from bg_ingest.services.transition import Transition
 from bg_ingest.services.verify import Verifying
 from bg_ingest.settings import Settings
 from bg_ingest.tracing import UNTRACED, tracing
+from bg_ingest.wiring_keys import chosen_sealer
 from bg_ingest.wiring_providers import chosen_proofs, chosen_providers
 from bg_ingest.wiring_store import chosen_store, chosen_table
 
@@ -176,7 +176,7 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
             store,
             publisher,
             chosen_providers(settings, http, clock),
-            sealer=KeyRing(settings.sealing_keys()),
+            sealer=await chosen_sealer(settings),
             clock=clock,
             hints=hints,
             defaults=Defaults(
@@ -198,11 +198,11 @@ async def wired(settings: Settings, services: Services, hints: Hints) -> AsyncIt
 
 
 @asynccontextmanager
-async def looked_into(settings: Settings) -> AsyncIterator[tuple[Table, Store, Sealer]]:
+async def looked_into(settings: Settings) -> AsyncIterator[tuple[Table, Store]]:
     """Open the store alone, for who wants to know whether it can be used."""
     clock = SystemClock()
     async with chosen_table(settings, clock, Measures()) as table:
-        yield table, TableStore(table, clock), KeyRing(settings.sealing_keys())
+        yield table, TableStore(table, clock)
 
 
 async def create_table(settings: Settings) -> list[str]:

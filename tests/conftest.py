@@ -19,7 +19,7 @@ import hypothesis
 import pytest
 import trio.testing
 
-pytest_plugins = ["tests.hygiene", "tests.integration.servers"]
+pytest_plugins = ["tests.aws", "tests.hygiene", "tests.integration.servers"]
 
 
 hypothesis.settings.register_profile("suite", deadline=None)  # timings belong in benchmarks

@@ -28,6 +28,8 @@ FORMS = {
     "a simulated token": r"(?:code|access|refresh)\.\d+\.\d+\.\d+\.[0-9a-f]{64}",
     "a signing secret": r"whsec_[A-Za-z0-9+/=_-]{32,}",
     "an API key": r"bgi_[a-z0-9]{1,32}_[A-Za-z0-9_-]{43,}",
+    "a wrapped key": r"kms:[A-Za-z0-9+/_-]{32,}|CiphertextBlob[\"']\s*:",
+    "what AWS KMS unwrapped": r"Plaintext[\"']\s*:",
     "a JWT": r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",
     "an OAuth state or code": r"[?&](?:state|code)=[A-Za-z0-9._~-]{16,}",
     "a glucose value": r"glucose\w*[\"']?\s*[=:]\s*[\"']?\d|\"value\"\s*:\s*\d|\b377\b",

@@ -27,6 +27,7 @@ TELEMETRY = "bg_ingest.telemetry"
 WIRING = "bg_ingest.wiring"
 WIRING_PROVIDERS = "bg_ingest.wiring_providers"
 WIRING_STORE = "bg_ingest.wiring_store"
+WIRING_KEYS = "bg_ingest.wiring_keys"
 SERVER = "bg_ingest.server"
 DEMO = "bg_ingest.demo"
 COMMANDS = "bg_ingest.commands"
@@ -53,12 +54,13 @@ MAY_IMPORT = {
     TELEMETRY: set[str](),
     METRICS: {DOMAIN, ERRORS, PORTS, SERVICES, "bg_ingest.adapters.table.protocol"},
     TRACING: {DOMAIN, ERRORS, PORTS},
-    CHECKUP: {DOMAIN, ERRORS, PORTS, ADAPTERS, PROVIDERS, SETTINGS},
+    CHECKUP: {DOMAIN, ERRORS, PORTS, ADAPTERS, PROVIDERS, SETTINGS, "bg_ingest.setting_values"},
     # Those that assemble.
     WIRING_PROVIDERS: {DOMAIN, PORTS, PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS},
     WIRING_STORE: {PORTS, ADAPTERS, SETTINGS, METRICS},
+    WIRING_KEYS: {PORTS, ADAPTERS, SETTINGS, "bg_ingest.setting_values"},
     WIRING: {
-        *(WIRING_PROVIDERS, WIRING_STORE),
+        *(WIRING_PROVIDERS, WIRING_STORE, WIRING_KEYS),
         TRACING,
         DOMAIN,
         ERRORS,
@@ -82,6 +84,7 @@ MAY_IMPORT = {
             TELEMETRY,
             WIRING,
             WIRING_PROVIDERS,
+            WIRING_KEYS,
             SERVER,
             DEMO,
             SIMULATOR,

@@ -2,7 +2,6 @@
 
 import base64
 import json
-import socket
 import subprocess
 import sys
 import threading
@@ -13,9 +12,9 @@ from pathlib import Path
 
 import boto3
 import pytest
-from moto.server import ThreadedMotoServer
 from pydantic import ValidationError
 
+from bg_ingest.setting_values import WrappedKey
 from bg_ingest.settings import Settings, SettingsError, get_settings
 
 ROOT = Path(__file__).parents[1]
@@ -249,6 +248,9 @@ class TestValues:
             ("API_OPEN", "perhaps"),
             ("TOKEN_ENCRYPTION_KEYS", ","),
             ("TOKEN_ENCRYPTION_KEYS", f"{KEY},hunter2"),
+            ("TOKEN_ENCRYPTION_KEYS", "kms:"),
+            ("TOKEN_ENCRYPTION_KEYS", f"kms:hunter2!,{KEY}"),
+            ("TOKEN_ENCRYPTION_KEYS", f"{KEY},kms:{base64.b64encode(bytes(6145)).decode()}"),
             ("TOKEN_ENCRYPTION_KEYS", base64.b64encode(b"x" * 31).decode()),
             ("WEBHOOK_SIGNING_SECRETS", WHSEC.removeprefix("whsec_")),
             ("WEBHOOK_SIGNING_SECRETS", f"{WHSEC},whsec_aHVudGVyMg=="),
@@ -290,6 +292,16 @@ class TestValues:
         assert settings.rabbitmq_url is not None
         assert settings.rabbitmq_url.get_secret_value() == PRODUCTION["RABBITMQ_URL"]
 
+    def test_a_wrapped_key_stands_beside_plain_ones_and_is_not_shown(self, load: Load) -> None:
+        wrapped = b"w" * 184
+        settings = load(TOKEN_ENCRYPTION_KEYS=f"kms:{base64.b64encode(wrapped).decode()},{KEY}")
+        first, second = settings.sealing_keys()
+        assert isinstance(first, WrappedKey)
+        assert (first.get_secret_value(), second) == (wrapped, bytes(range(32)))
+        shown = f"{first} {first!r} {settings!r} {settings.model_dump()} {settings.model_dump_json()}"
+        assert "www" not in shown
+        assert "d3d3" not in shown, "its base64"
+
     @pytest.mark.parametrize("value", ["hunter2", "http://u:hunter2@[h", "amqp://h:hunter2", "whsec_hunter2,"])
     def test_no_error_shows_a_value(self, load: Load, value: str) -> None:
         with pytest.raises(SettingsError) as refused:
@@ -323,33 +335,10 @@ class TestEnvFile:
         assert refusal(load) == ".env cannot be read: it should be a text file in UTF-8 that this user may read."
 
 
-@pytest.fixture(scope="module")
-def secrets_manager() -> Iterator[str]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    server.start()
-    host, port = server.get_host_and_port()
-    yield f"http://{host}:{port}"
-    server.stop()
-
-
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
-    """Point the AWS libraries at an address, with credentials that open nothing."""
-
-    def use(endpoint: str) -> None:
-        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "invented")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "invented")
-        for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
-            monkeypatch.delenv(name, raising=False)
-
-    return use
-
-
-@pytest.fixture
-def keep(secrets_manager: str, aws: Callable[[str], None]) -> Iterator[Callable[[str], str]]:
+def keep(moto_server: str, aws: Callable[[str], None]) -> Iterator[Callable[[str], str]]:
     """Keep a text in Secrets Manager and return its name."""
-    aws(secrets_manager)
+    aws(moto_server)
     client = boto3.client("secretsmanager", region_name="eu-central-1")
 
     def put(text: str) -> str:
@@ -359,14 +348,6 @@ def keep(secrets_manager: str, aws: Callable[[str], None]) -> Iterator[Callable[
     yield put
     client.delete_secret(SecretId="bg/ingest", ForceDeleteWithoutRecovery=True)
     client.close()
-
-
-@pytest.fixture
-def nobody_there(aws: Callable[[str], None]) -> None:
-    with socket.socket() as reserved:
-        reserved.bind(("127.0.0.1", 0))
-        port = reserved.getsockname()[1]
-    aws(f"http://127.0.0.1:{port}")
 
 
 class TestSecret:
@@ -449,7 +430,7 @@ class TestGeneratedKey:
     def test_all_who_race_for_it_get_the_same(self, load: Load, folder: Path) -> None:
         together = threading.Barrier(8)
 
-        def race(settings: Settings) -> tuple[bytes, ...]:
+        def race(settings: Settings) -> tuple[object, ...]:
             together.wait()
             return settings.sealing_keys()
 

@@ -5,7 +5,6 @@ the nonce is authenticated together with the caller's associated data.
 """
 
 import base64
-import binascii
 import os
 from collections.abc import Sequence
 from hashlib import blake2b
@@ -52,20 +51,8 @@ class KeyRing:
 
 
 def new_key() -> str:
-    """Return a random key as text that ``parse_key`` takes."""
-    return base64.urlsafe_b64encode(os.urandom(KEY_BYTES)).decode()
-
-
-def parse_key(text: str) -> bytes:
-    """Return the key written as base64 or base64url, padded or not; ValueError says what is wrong, not the key."""
-    plain = text.strip().rstrip("=").replace("-", "+").replace("_", "/")
-    try:
-        key = base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
-    except (binascii.Error, ValueError):
-        raise ValueError("a key must be base64 or base64url") from None
-    if len(key) != KEY_BYTES:
-        raise ValueError(f"a key must be {KEY_BYTES} bytes in base64, this one has {len(key)}")
-    return key
+    """Return a random key as text in base64."""
+    return base64.b64encode(os.urandom(KEY_BYTES)).decode()
 
 
 def _key_id(key: bytes) -> bytes:

@@ -1,6 +1,7 @@
 """What the settings leave out."""
 
 from bg_ingest.checkup.finding import Finding, ok, warning
+from bg_ingest.setting_values import WrappedKey
 from bg_ingest.settings import Settings
 
 
@@ -14,3 +15,10 @@ def check_settings(settings: Settings) -> list[Finding]:
     if not settings.webhook_signing_secrets:
         findings.append(ok("webhooks", "no WEBHOOK_SIGNING_SECRETS: every webhook is refused"))
     return findings
+
+
+def check_wrapped(settings: Settings) -> list[Finding]:
+    """Tell of the keys that AWS KMS has unwrapped."""
+    keys = settings.token_encryption_keys
+    wrapped = sum(isinstance(key, WrappedKey) for key in keys)
+    return [ok("keys", f"AWS KMS unwraps {wrapped} of {len(keys)}")] if wrapped else []

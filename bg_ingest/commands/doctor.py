@@ -12,6 +12,7 @@ from bg_ingest.commands.refusing import FAILED
 
 if TYPE_CHECKING:
     from bg_ingest.checkup.finding import Finding
+    from bg_ingest.ports import Store
     from bg_ingest.settings import Settings
 
 
@@ -63,20 +64,31 @@ async def examine(settings: "Settings") -> "list[Finding]":
 async def _check_store(settings: "Settings") -> "list[Finding]":
     from bg_ingest.adapters.clock import SystemClock
     from bg_ingest.checkup.finding import failed, ok
-    from bg_ingest.checkup.store import REACH, check_keys, check_rights
+    from bg_ingest.checkup.store import REACH, check_rights
     from bg_ingest.errors import IngestError, StoreTaken
     from bg_ingest.settings import SettingsError
     from bg_ingest.wiring import looked_into
 
     try:
-        async with looked_into(settings) as (table, store, sealer):
-            return [
-                *await check_rights(table, SystemClock().now()),
-                *await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest"),
-            ]
+        async with looked_into(settings) as (table, store):
+            return [*await check_rights(table, SystemClock().now()), *await _check_keys(settings, store)]
     except StoreTaken:
         return [ok("store", f"{settings.sqlite_file} is in use by the running service, which knows how it is")]
     except (IngestError, SettingsError) as broken:
         return [
             failed("store", str(broken), REACH if settings.dynamodb_table else "check DATA_DIR and who may write it")
         ]
+
+
+async def _check_keys(settings: "Settings", store: "Store") -> "list[Finding]":
+    from bg_ingest.checkup.finding import failed
+    from bg_ingest.checkup.settings import check_wrapped
+    from bg_ingest.checkup.store import check_keys
+    from bg_ingest.errors import KeyUnavailable
+    from bg_ingest.wiring_keys import chosen_sealer
+
+    try:
+        sealer = await chosen_sealer(settings)
+    except KeyUnavailable as locked:
+        return [failed("keys", locked.found, locked.advice)]
+    return [*check_wrapped(settings), *await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest")]

@@ -11,7 +11,7 @@ import rich_click as click
 from bg_ingest.commands.configured import with_services
 from bg_ingest.commands.printing import json_option, print_json
 from bg_ingest.commands.refusing import refuse
-from bg_ingest.commands.rotate import rotate_encryption
+from bg_ingest.commands.rotate import create_encryption, rotate_encryption
 
 if TYPE_CHECKING:
     from bg_ingest.domain.credentials import ApiKey
@@ -26,6 +26,7 @@ def keys() -> None:
     """API keys: who may ask, for what, about whom. And the keys that seal what is stored."""
 
 
+keys.add_command(create_encryption)
 keys.add_command(rotate_encryption)
 
 

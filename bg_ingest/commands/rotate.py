@@ -1,4 +1,4 @@
-"""``bg-ingest keys rotate-encryption``: everything sealed by the first of the keys."""
+"""``bg-ingest keys create-encryption`` and ``rotate-encryption``: the keys that seal what is stored."""
 # ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
 
 import json
@@ -14,6 +14,27 @@ if TYPE_CHECKING:
     from bg_ingest.services.rotate import Rotated
     from bg_ingest.settings import Settings
     from bg_ingest.wiring import Services
+
+
+@click.command("create-encryption")
+@click.option("--kms", "kms_key", metavar="KEY", help="Have it wrapped by this key of AWS KMS: id, ARN or alias/….")
+@click.option("--region", envvar="AWS_REGION", help="Where that key is. Without: AWS_REGION, then AWS's own rules.")
+def create_encryption(kms_key: str | None, region: str | None) -> None:
+    """Make a key for TOKEN_ENCRYPTION_KEYS and print it; nothing is changed.
+
+    With --kms nobody sees the key itself, not even here: what is printed opens nothing without AWS KMS. It needs
+    kms:GenerateDataKeyWithoutPlaintext, and the service kms:Decrypt. No setting needs to be valid: it may be the first.
+    """
+    import anyio
+
+    from bg_ingest.errors import KeyUnavailable
+    from bg_ingest.wiring_keys import new_sealing_key
+
+    try:
+        click.echo(anyio.run(new_sealing_key, kms_key, region))
+    except KeyUnavailable as unavailable:
+        fail(str(unavailable))
+    click.echo("Put it into TOKEN_ENCRYPTION_KEYS, behind the keys that are there, and keep it.", err=True)
 
 
 @click.command("rotate-encryption")

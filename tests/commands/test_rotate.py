@@ -1,24 +1,35 @@
-"""``bg-ingest keys rotate-encryption`` on a file, as an operator runs it."""
+"""``bg-ingest keys create-encryption`` and ``rotate-encryption`` on a file, as an operator runs them."""
 
 import base64
 import json
+import re
 import subprocess
-from datetime import timedelta
 from pathlib import Path
 
+import boto3
 import pytest
 
+from bg_ingest.adapters.kms import CONTEXT
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table.store import TableStore
-from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.domain.grants import Credentials, Grant, Secret
+from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.services.grants import Grants
+from bg_ingest.services.sealed import SealedGrants
+from tests.aws import CREDENTIALS
 from tests.contracts.values import connection, stepping
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.plenty import Plenty
-from tests.test_cli import bg_ingest
+from tests.test_cli import Running, bg_ingest
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
+REGION = "eu-central-1"
+PEOPLE = [ConnectionId(UserId(name), "acme") for name in ("ada", "ben", "eva")]
+
+
+def credentials_of(person: ConnectionId) -> Credentials:
+    return Credentials(Secret(f"access of {person.user}"), Secret(f"refresh of {person.user}"), NOON)
 
 
 @pytest.fixture
@@ -28,33 +39,135 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> Path:
-    """Keep one grant, sealed by the old key."""
+    """Keep three people's grants, sealed by the old key."""
     clock = SetClock()
     async with open_table(tmp_path / "bg-ingest.sqlite", clock) as table:
         store = TableStore(table, clock)
         grants = Grants(store.connections, {}, Plenty(), KeyRing([OLD]), clock, "bg-ingest")
-        credentials = Credentials(Secret("access"), Secret("refresh"), NOON + timedelta(hours=2))
-        after = connection()
-        sealed = grants.first(after.id, after.generation, credentials)
-        await store.readings.commit(stepping(None, None, after, grant=sealed))
+        for person in PEOPLE:
+            after = connection(id=person, provider_account=str(person.user))
+            sealed = grants.first(after.id, after.generation, credentials_of(person))
+            await store.readings.commit(stepping(None, None, after, grant=sealed))
     return tmp_path
 
 
-def rotate(folder: Path, *keys: bytes, flags: tuple[str, ...] = ()) -> subprocess.CompletedProcess[str]:
-    ring = ",".join(base64.b64encode(key).decode() for key in keys)
-    return bg_ingest(folder, "keys", "rotate-encryption", *flags, DATA_DIR=str(folder), TOKEN_ENCRYPTION_KEYS=ring)
+async def stored(folder: Path) -> list[Grant]:
+    async with open_table(folder / "bg-ingest.sqlite", SetClock()) as table:
+        found = [await TableStore(table, SetClock()).connections.with_grant(person) for person in PEOPLE]
+    return [grant for _, grant in found if grant]
+
+
+def opened_with(key: bytes, grants: list[Grant]) -> list[Credentials]:
+    seals = SealedGrants(KeyRing([key]), "bg-ingest")
+    return [seals.opened(each) for each in grants]
+
+
+def written(key: bytes) -> str:
+    return base64.b64encode(key).decode()
+
+
+def rotate(folder: Path, *keys: str, **aws: str) -> subprocess.CompletedProcess[str]:
+    settings = {"DATA_DIR": str(folder), "TOKEN_ENCRYPTION_KEYS": ",".join(keys), **aws}
+    return bg_ingest(folder, "keys", "rotate-encryption", "--json", **settings)
 
 
 async def test_it_says_when_the_old_keys_may_go(folder: Path) -> None:
-    done = rotate(folder, NEW, OLD)
+    settings = {"DATA_DIR": str(folder), "TOKEN_ENCRYPTION_KEYS": f"{written(NEW)},{written(OLD)}"}
+    done = bg_ingest(folder, "keys", "rotate-encryption", **settings)
     assert (done.returncode, "may be removed" in done.stdout) == (0, True), done.stderr
-    again = rotate(folder, NEW, flags=("--json",))
+    again = rotate(folder, written(NEW))
     assert again.returncode == 0
-    assert json.loads(again.stdout) == {"sealed": 1, "resealed": 0, "busy": 0, "unopened": 0, "complete": True}
+    assert json.loads(again.stdout) == {"sealed": 3, "resealed": 0, "busy": 0, "unopened": 0, "complete": True}
 
 
 async def test_it_refuses_to_say_so_while_something_does_not_open(folder: Path) -> None:
-    done = rotate(folder, NEW)
-    assert done.returncode == 1
-    assert "may be removed" not in done.stdout + done.stderr
+    done = rotate(folder, written(NEW))
+    assert (done.returncode, json.loads(done.stdout)["complete"]) == (1, False)
+    assert "may be removed" not in done.stderr
     assert "Keep all keys" in done.stderr
+
+
+@pytest.fixture
+def at_aws(moto_server: str) -> dict[str, str]:
+    return {"AWS_ENDPOINT_URL": moto_server, "AWS_REGION": REGION, **CREDENTIALS}
+
+
+def made_by_kms(folder: Path, at_aws: dict[str, str]) -> tuple[str, bytes]:
+    """Return a wrapped key as our command prints it, and the plain key as AWS's own client unwraps it."""
+    client = boto3.client(
+        "kms",
+        region_name=REGION,
+        endpoint_url=at_aws["AWS_ENDPOINT_URL"],
+        aws_access_key_id="invented",
+        aws_secret_access_key="invented",
+    )
+    name = str(client.create_key()["KeyMetadata"]["KeyId"])
+    made = bg_ingest(folder, "keys", "create-encryption", "--kms", name, **at_aws)
+    assert made.returncode == 0, made.stderr
+    text = made.stdout.strip()
+    wrapped = base64.b64decode(text.removeprefix("kms:"))
+    key = client.decrypt(CiphertextBlob=wrapped, EncryptionContext=CONTEXT)["Plaintext"]
+    client.close()
+    assert written(key) not in made.stdout + made.stderr
+    return text, key
+
+
+async def test_from_a_plain_key_to_kms_and_back_every_grant_is_kept(folder: Path, at_aws: dict[str, str]) -> None:
+    before = [credentials_of(person) for person in PEOPLE]
+    all_anew = {"sealed": 3, "resealed": 3, "busy": 0, "unopened": 0, "complete": True}
+    wrapped, key = made_by_kms(folder, at_aws)
+
+    done = rotate(folder, wrapped, written(OLD), **at_aws)
+    assert (done.returncode, json.loads(done.stdout)) == (0, all_anew), done.stderr
+    assert opened_with(key, await stored(folder)) == before
+    assert wrapped not in done.stdout + done.stderr
+
+    back = rotate(folder, written(NEW), wrapped, **at_aws)
+    assert (back.returncode, json.loads(back.stdout)) == (0, all_anew), back.stderr
+    assert opened_with(NEW, await stored(folder)) == before
+
+
+async def test_a_key_that_kms_does_not_open_is_named_by_its_place(folder: Path, at_aws: dict[str, str]) -> None:
+    before = await stored(folder)
+    wrapped, _ = made_by_kms(folder, at_aws)
+    altered = wrapped[:-8] + ("AAAAAAA=" if wrapped[-8:] != "AAAAAAA=" else "BBBBBBB=")
+    refused = rotate(folder, written(OLD), altered, **at_aws)
+    assert refused.returncode == 1
+    assert re.fullmatch(
+        r"Key 2 of TOKEN_ENCRYPTION_KEYS cannot be had from AWS KMS \(\w+\): [^\n]+\.\n", refused.stderr
+    )
+    assert await stored(folder) == before
+
+    doctor = bg_ingest(
+        folder, "doctor", "--json", DATA_DIR=str(folder), TOKEN_ENCRYPTION_KEYS=f"{written(OLD)},{altered}", **at_aws
+    )
+    (told,) = [each for each in json.loads(doctor.stdout) if each["check"] == "keys"]
+    assert (doctor.returncode, told["verdict"]) == (1, "failed")
+    assert (told["found"][:5], bool(told["advice"])) == ("Key 2", True)
+
+
+async def test_the_doctor_tells_of_wrapped_keys_and_what_all_of_them_open(folder: Path, at_aws: dict[str, str]) -> None:
+    wrapped, _ = made_by_kms(folder, at_aws)
+    settings = {"DATA_DIR": str(folder), "TOKEN_ENCRYPTION_KEYS": f"{wrapped},{written(OLD)}", **at_aws}
+    doctor = bg_ingest(folder, "doctor", "--json", **settings)
+    told = [each["found"] for each in json.loads(doctor.stdout) if each["check"] == "keys"]
+    assert told == ["AWS KMS unwraps 1 of 2", "they open all of 3 stored grants that were tried"]
+    assert doctor.returncode == 0, doctor.stdout
+
+
+def test_a_plain_key_is_made_without_aws(tmp_path: Path) -> None:
+    made = bg_ingest(tmp_path, "keys", "create-encryption")
+    assert (made.returncode, len(base64.b64decode(made.stdout))) == (0, 32)
+
+
+def test_what_kms_refuses_to_make_is_a_sentence(tmp_path: Path, at_aws: dict[str, str]) -> None:
+    refused = bg_ingest(tmp_path, "keys", "create-encryption", "--kms", "alias/nobody", **at_aws)
+    assert (refused.returncode, refused.stdout) == (1, "")
+    assert re.fullmatch(r"A new key cannot be had from AWS KMS \(NotFoundException\): [^\n]+\.\n", refused.stderr)
+
+
+def test_no_service_starts_without_its_keys(tmp_path: Path, at_aws: dict[str, str]) -> None:
+    service = Running(tmp_path, "run", TOKEN_ENCRYPTION_KEYS=f"{written(OLD)},kms:{written(NEW)}", **at_aws)
+    assert service.process.wait(20) == 1
+    assert "Key 2 of TOKEN_ENCRYPTION_KEYS cannot be had from AWS KMS" in service.said
+    assert "Traceback" not in service.said

@@ -3,10 +3,9 @@
 Only where moto is right. To its conditions a true is a 1, and it loses updates that come at once.
 """
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
-from moto.server import ThreadedMotoServer
 
 from bg_ingest.adapters.dynamodb.table import DynamoTable
 from tests.contracts import test_table as suite
@@ -25,16 +24,7 @@ test_empty_queries = suite.test_a_query_that_finds_nothing_has_no_pages
 test_deletes = suite.test_many_are_deleted_whether_they_are_there_or_not
 
 
-@pytest.fixture(scope="module")
-def moto() -> Iterator[DynamoServer]:
-    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0)
-    server.start()
-    _, port = server.get_host_and_port()
-    yield DynamoServer(f"http://127.0.0.1:{port}", AWS)
-    server.stop()
-
-
 @pytest.fixture
-async def table(moto: DynamoServer) -> AsyncIterator[DynamoTable]:
-    async with moto.new_table() as opened:
+async def table(moto_server: str) -> AsyncIterator[DynamoTable]:
+    async with DynamoServer(moto_server, AWS).new_table() as opened:
         yield opened

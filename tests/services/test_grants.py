@@ -7,9 +7,11 @@ import pytest
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import State
 from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_PLAN
+from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.outcomes import Ending
 from bg_ingest.errors import Conflicted, Fenced, GrantBusy, Outdated, StoreError, StoreUnavailable, Unsealable
 from bg_ingest.services.grants import Grants
+from bg_ingest.services.sealed import SealedGrants
 from bg_ingest.simulator.faults import Failed, Fault, ReplyLost, Reset, Slow, Throttled
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import Faulty, at
@@ -267,10 +269,39 @@ async def test_a_reconnect_during_a_refresh_wins(home: Home) -> None:
 
 async def test_what_is_sealed_opens_nowhere_else(home: Home) -> None:
     grant = await home.grant()
-    moved = msgspec.structs.replace(grant, generation="other")
+    elsewhere = [
+        msgspec.structs.replace(grant, id=ConnectionId(UserId("ben"), ADA.provider)),
+        msgspec.structs.replace(grant, id=ConnectionId(ADA.user, "acme")),
+        msgspec.structs.replace(grant, generation="other"),
+    ]
+    for moved in elsewhere:
+        with pytest.raises(Unsealable):
+            home.services.grants._seals.opened(moved)
     with pytest.raises(Unsealable):
-        home.services.grants._seals.opened(moved)
-    assert b"eyJ" not in grant.sealed
+        SealedGrants(KeyRing([bytes(32)]), "another table").opened(grant)
+    credentials = home.services.grants._seals.opened(grant)
+    assert credentials.refresh.reveal().encode() not in grant.sealed
+
+
+async def test_no_bit_of_what_is_sealed_can_be_flipped(home: Home) -> None:
+    grant = await home.grant()
+    for bit in range(8 * len(grant.sealed)):
+        altered = bytearray(grant.sealed)
+        altered[bit // 8] ^= 1 << bit % 8
+        with pytest.raises(Unsealable):
+            home.services.grants._seals.opened(msgspec.structs.replace(grant, sealed=bytes(altered)))
+
+
+async def test_anothers_tokens_put_into_a_row_are_never_sent(home: Home) -> None:
+    await home.house.connect("ben", "SandboxUser2")
+    connections = home.services.store.connections
+    _, bens = await connections.with_grant(ConnectionId(UserId("ben"), ADA.provider))
+    own = await home.grant()
+    assert bens is not None
+    await connections.store_grant(msgspec.structs.replace(own, sealed=bens.sealed, version=own.version + 1))
+    asked = sum(home.house.simulator.calls.values())
+    assert (await home.turn(asked=True)).outcome.ending is Ending.UNSEALABLE
+    assert sum(home.house.simulator.calls.values()) == asked
 
 
 async def test_claiming_what_was_refreshed_meanwhile_is_outdated(home: Home) -> None:

@@ -1,0 +1,44 @@
+"""AWS on this machine: moto's server, which has Secrets Manager, KMS and DynamoDB, one for a whole run."""
+
+import logging
+import socket
+from collections.abc import Callable, Iterator
+
+import pytest
+
+CREDENTIALS = {"AWS_ACCESS_KEY_ID": "invented", "AWS_SECRET_ACCESS_KEY": "invented"}
+
+
+@pytest.fixture(scope="session")
+def moto_server() -> Iterator[str]:
+    """Return its address; what one test makes there the next finds, so that names are to be new."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a second to load, and few tests want it
+
+    logging.getLogger("moto").setLevel(logging.WARNING)  # it logs what it is asked, as no client of ours may
+    server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    host, port = server.get_host_and_port()
+    yield f"http://{host}:{port}"
+    server.stop()
+
+
+@pytest.fixture
+def aws(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+    """Point the AWS libraries at an address, with credentials that open nothing."""
+
+    def use(endpoint: str) -> None:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
+        for name, value in CREDENTIALS.items():
+            monkeypatch.setenv(name, value)
+        for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
+            monkeypatch.delenv(name, raising=False)
+
+    return use
+
+
+@pytest.fixture
+def nobody_there(aws: Callable[[str], None]) -> None:
+    with socket.socket() as reserved:
+        reserved.bind(("127.0.0.1", 0))
+        port = reserved.getsockname()[1]
+    aws(f"http://127.0.0.1:{port}")
