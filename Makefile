@@ -2,8 +2,7 @@
 PYTHON ?= python3.11
 BIN := .venv/bin
 
-.PHONY: help demo run dev test check lint types format lock chaos bench fuzz soak binary browser image audit clean
-.PHONY: help demo run dev test check lint types format lock chaos bench bench-scale fuzz binary browser image audit clean
+.PHONY: help demo run dev test check lint types format lock chaos bench bench-scale fuzz soak binary browser image audit clean
 .DEFAULT_GOAL := help
 
 help:

@@ -107,7 +107,7 @@ def test_others_serve_at_once_what_a_stopped_replica_gave_back(company: Company)
     person = company.served_by(company.two)
     code, _ = company.two.process.stop()
     assert code == 0
-    assert sum(company.replicas.shares()) == 256
+    until(lambda: sum(company.replicas.shares()) == 256, SOON, "the others to serve all shards")
     assert company.poll(company.one, person) != ["two"]
     company.complete(company.two)
 

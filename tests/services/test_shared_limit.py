@@ -67,8 +67,9 @@ async def test_two_services_that_want_too_much_are_never_refused_and_serve_every
         assert limit.most_taken > 0.9 * LIMIT, "what there is has been used"
         assert Ending.THROTTLED not in endings
         late = home.clock.now() - timedelta(minutes=20)
-        wearing = [user for user in USERS if home.truth(person_of(user), late - timedelta(minutes=20), late)]
-        assert len(wearing) > len(USERS) / 2
+        lately = late - timedelta(minutes=75)  # who was silent before is looked at up to an hour later
+        wearing = [user for user in USERS if len(home.truth(person_of(user), lately, late)) > 70]
+        assert len(wearing) > len(USERS) / 3
         for user in wearing:
             stored = [each.reading.measured_at for each in await home.stored(user)]
             assert max(stored) >= home.truth(person_of(user), START, late)[-1][0]

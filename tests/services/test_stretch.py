@@ -76,7 +76,7 @@ async def test_two_services_stretch_alike_and_everybody_has_as_many_looks() -> N
     assert min(stretches) > 3
     assert max(stretches) < 1.05 * min(stretches)
     assert len(wearing) > len(USERS) / 3
-    assert max(wearing) < 1.6 * min(wearing)
+    assert max(wearing) < 2 * min(wearing), "a sensor that is silent for a while is looked at less often"
     assert endings[Ending.BUDGET_SPENT] < 0.1 * endings.total(), "hardly anybody comes in vain"
     assert sum(looks.values()) > 0.6 * 2 * LIMIT
 
