@@ -67,16 +67,16 @@ async def test_two_services_stretch_alike_and_everybody_has_as_many_looks() -> N
             await anyio.sleep(2 * 3600)
         assert home.simulator.limit.refused == 0
         late = home.clock.now() - timedelta(minutes=30)
-        wearing = [
+        wearing = [  # hardly silent at any time: who is silent is looked at less often
             looks[user]
             for number, user in enumerate(USERS)
-            if len(home.truth(f"SandboxUser{number + 1}", late - timedelta(hours=2), late)) > 100
+            if len(home.truth(f"SandboxUser{number + 1}", late - timedelta(hours=3), late)) > 175
         ]
     assert len(stretches) == 2
     assert min(stretches) > 3
     assert max(stretches) < 1.05 * min(stretches)
     assert len(wearing) > len(USERS) / 3
-    assert max(wearing) < 2 * min(wearing), "a sensor that is silent for a while is looked at less often"
+    assert max(wearing) < 1.6 * min(wearing)
     assert endings[Ending.BUDGET_SPENT] < 0.1 * endings.total(), "hardly anybody comes in vain"
     assert sum(looks.values()) > 0.6 * 2 * LIMIT
 

@@ -1,13 +1,23 @@
 """Three days of ten people; ``make soak`` is a month of fifty."""
 
 from datetime import timedelta
+from typing import Any
+
+import pytest
 
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.sweeps import Reach
+from tests.conftest import VirtualTimeLoop
 from tests.soak.life import lived
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SEED = 5
+
+
+@pytest.fixture
+def anyio_backend() -> tuple[str, dict[str, Any]]:
+    """One backend, on which a seed always gives the same days: trio draws the order of its tasks."""
+    return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
 async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true() -> None:
@@ -18,5 +28,5 @@ async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true
         assert figures.differences == 0
         assert (figures.not_the_simulators, figures.not_known) == (0, 0)
         assert figures.open_gaps > 50
-        assert figures.healed_gaps > 5
+        assert figures.healed_gaps > 10
         assert min(figures.restarts, figures.kills, figures.faults) > 1
