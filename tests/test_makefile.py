@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 MAKEFILE = (Path(__file__).parents[1] / "Makefile").read_text("utf-8")
-RECIPES = dict(re.findall(r"^([a-z]+):[^\n]*\n((?:\t[^\n]*\n?)*)", MAKEFILE, re.MULTILINE))
+RECIPES = dict(re.findall(r"^([a-z-]+):[^\n]*\n((?:\t[^\n]*\n?)*)", MAKEFILE, re.MULTILINE))
 PHONY = re.findall(r"^\.PHONY: (.+)$", MAKEFILE, re.MULTILINE)[0].split()
 
 
