@@ -64,6 +64,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True):
     """When the past was last read again, for what came late; None until the first time."""
     repair_at: datetime | None = None
     """When to ask again for what is missing; None while nothing is that could still come."""
+    lacks_until: datetime | None = None
+    """The first reading before which something seems to lack, until that is judged: it may still be on its way."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
     """How often this sensor has a reading, learned from its readings."""

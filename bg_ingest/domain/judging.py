@@ -61,14 +61,15 @@ class Signs(msgspec.Struct, frozen=True):
 Pair: TypeAlias = tuple[Reading, Reading | None]
 
 
-def sparse(readings: Sequence[Reading], cadence_seconds: int, *, since: datetime | None, until: datetime) -> bool:
-    """Whether something seems to lack between neighbours (ascending) of which the later is in (since, until]."""
-    return any(
-        (since is None or since < later.measured_at)
-        and later.measured_at <= until
-        and missing(earlier.measured_at, later.measured_at, cadence_seconds)
+def lacks_until(readings: Sequence[Reading], cadence_seconds: int, *, since: datetime | None) -> datetime | None:
+    """Return the first of the readings (ascending) after an instant before which something seems to lack."""
+    found = (
+        later.measured_at
         for earlier, later in pairwise(readings)
+        if since is None or since < later.measured_at
+        if missing(earlier.measured_at, later.measured_at, cadence_seconds)
     )
+    return next(found, None)
 
 
 def judge(

@@ -50,8 +50,6 @@ class Why(StrEnum):
 class Surveyed(msgspec.Struct, frozen=True):
     """What this process has surveyed for gaps: surveying again only costs a little."""
 
-    until: datetime | None = None
-    """What was measured by then needs no survey because something lacks there: it has had one."""
     silence_after: datetime | None = None
     """The silence after this reading has had one."""
     due: bool = False

@@ -170,6 +170,7 @@ class Connecting:
                 backfill=before.backfill,
                 swept_at=before.swept_at,
                 repair_at=before.repair_at,
+                lacks_until=before.lacks_until,
                 available=before.available or available.past,
                 newest_reading_at=before.newest_reading_at,
                 cadence_seconds=before.cadence_seconds,

@@ -12,7 +12,7 @@ from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.events import GapHealed, GapOpened
 from bg_ingest.domain.freshness import GAP_AFTER, SLACK
 from bg_ingest.domain.gaps import Cause, Gap, Ledger, rewritten
-from bg_ingest.domain.judging import CAUSES, Judgement, Signs, judge
+from bg_ingest.domain.judging import CAUSES, Judgement, Signs, judge, lacks_until
 from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.readings import Reading
 from bg_ingest.domain.repairs import next_ask, to_ask
@@ -70,14 +70,17 @@ class Surveying:
             if not stretch.readings:
                 return False
             found, ledgers = await self._judged(connection, rhythm, capabilities, stretch)
-            commit = self._commit(connection, head, found, ledgers, more=found.more or not stretch.whole)
+            more = found.more or not stretch.whole
+            left = lacks_until(stretch.readings, int(rhythm.cadence.total_seconds()), since=found.until)
+            after = connection if more else msgspec.structs.replace(connection, lacks_until=left)
+            commit = self._commit(Step(connection, after), head, found, ledgers, more=more)
             try:
                 if commit is not None:
                     await try_commit(self._readings, commit)
                     self._hints.told(commit.changes)
             except Outdated:
                 continue
-            return commit is not None and (found.more or not stretch.whole)
+            return commit is not None and more
         raise StoreUnavailable("too many writers at once")
 
     async def to_ask(self, connection: Connection) -> tuple[Window | None, datetime | None]:
@@ -154,12 +157,12 @@ class Surveying:
         return Cause.SERVICE_DOWN if connection.outcome_at > looked_by else cause
 
     def _commit(
-        self, connection: Connection, head: Head, found: Judgement, ledgers: Sequence[Ledger], *, more: bool
+        self, step: Step, head: Head, found: Judgement, ledgers: Sequence[Ledger], *, more: bool
     ) -> Commit | None:
-        provider = connection.id.provider
+        connection, provider = step.after, step.after.id.provider
         kept = head.judged.get(provider)
         further = kept is None or found.until - kept >= KEPT_EVERY or (more and found.until > kept)
-        if not found.gaps and not further:
+        if not found.gaps and not further and step.before == step.after:
             return None
         at = head.next_instant(self._clock.now())
         happened = [GapHealed(provider, each) if each.healed_at else GapOpened(provider, each) for each in found.gaps]
@@ -170,5 +173,5 @@ class Surveying:
             commit,
             head=msgspec.structs.replace(commit.head, judged={**head.judged, provider: found.until}),
             ledgers=rewritten(ledgers, provider, found.gaps),
-            step=Step(connection, after),
+            step=msgspec.structs.replace(step, after=after),
         )

@@ -61,7 +61,7 @@ class Ingest:
         for number, batch in enumerate(batches, 1):
             step = Step(connection, connection)
             if after is not None:
-                reached = risen(connection, batch)
+                reached = msgspec.structs.replace(risen(connection, batch), lacks_until=after.lacks_until)
                 step = Step(connection, _merged(reached, after) if number == len(batches) else reached)
             async with self._writing(connection.id.user):
                 stored = await self._commit(step, batch, origin)

@@ -1,14 +1,15 @@
 """What a turn asks of a provider: what is new, a window of the past, or again what was read before."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 import msgspec
 
 from bg_ingest.domain.connections import Connection, Defaults, State
 from bg_ingest.domain.grants import Credentials, Grant
+from bg_ingest.domain.judging import lacks_until
 from bg_ingest.domain.outcomes import Ending, Outcome
-from bg_ingest.domain.readings import Origin, Reading
+from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import learned_cadence
 from bg_ingest.domain.windows import Window, live_window
 from bg_ingest.errors import ProviderMisbehaved
@@ -29,8 +30,6 @@ class Looked(msgspec.Struct, frozen=True):
     outcome: Outcome
     connection: Connection
     """As it is after it."""
-    readings: Sequence[Reading]
-    """What the provider has there, ascending."""
 
 
 class Looks:
@@ -87,7 +86,7 @@ class Looks:
         after = msgspec.structs.replace(connection, epoch=epoch, repair_at=next_at)
         if missing is None:
             await self._connections.note(connection, after)
-            return Looked(Outcome(Ending.NOTHING_NEW), after, ())
+            return Looked(Outcome(Ending.NOTHING_NEW), after)
         return await self._ask(connection, after, grant, missing.newest(self._longest(connection)), Origin.SWEEP)
 
     async def note(self, stored: Connection, target: Connection, ending: Ending) -> Connection:
@@ -119,11 +118,18 @@ class Looks:
             after = msgspec.structs.replace(after, state=State.ACTIVE, reason=None)
         if cadence := learned_cadence([each.measured_at for each in page.readings[-50:]]):
             after = msgspec.structs.replace(after, cadence_seconds=int(cadence.total_seconds()))
+        after = msgspec.structs.replace(after, lacks_until=connection.lacks_until or self._lacks_until(after, page))
         outcome, stored = await self._ingest.keep(
             connection, page, origin=origin, after=_ended(after, Ending.READ, self._clock.now())
         )
         noted = await self.note(stored, risen(after, page.readings), outcome.ending)
-        return Looked(outcome, noted, page.readings)
+        return Looked(outcome, noted)
+
+    def _lacks_until(self, connection: Connection, page: Page) -> datetime | None:
+        """The first look at a reading shows also what was before it; later ones may begin between the two."""
+        usual = self._providers[connection.id.provider].capabilities.cadence
+        cadence = connection.cadence_seconds or int(usual.total_seconds())
+        return lacks_until(page.readings, cadence, since=connection.newest_reading_at)
 
     def _longest(self, connection: Connection) -> timedelta:
         return self._providers[connection.id.provider].capabilities.longest_window

@@ -11,7 +11,6 @@ from bg_ingest.domain.connections import POLLED, Connection, Defaults, State
 from bg_ingest.domain.freshness import GAP_AFTER, SLACK
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.judging import sparse
 from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import Rhythm, after_failure, next_poll
@@ -153,21 +152,21 @@ class Polling:
         return Turn(outcome, now if more else look_at, plan, origin, want)
 
     def _wanting(self, looked: Looked, surveyed: Surveyed, kind: Kind) -> Surveyed:
-        """Want a survey where a look gives reason for one: what is missing or has come late shows in what it read."""
-        overdue = self._overdue(looked.connection)
-        cadence = int(self.rhythm(looked.connection).cadence.total_seconds())
-        lacks = sparse(looked.readings, cadence, since=surveyed.until, until=overdue)
-        past = kind is Kind.AGAIN or (kind is Kind.PAST and looked.connection.backfill is None)
-        due = surveyed.due or lacks or past or looked.outcome.late or self._silent(looked.connection, surveyed)
+        """Want a survey where a look gives reason for one: what has come late, or is missing by now."""
+        connection = looked.connection
+        lacks = connection.lacks_until and connection.lacks_until <= self._overdue(connection)
+        whole = connection.backfill is None  # else the past's last look wants one
+        past = kind is Kind.AGAIN or (kind is Kind.PAST and whole)
+        due = surveyed.due or (lacks and whole) or past or looked.outcome.late or self._silent(connection, surveyed)
         return msgspec.structs.replace(surveyed, due=bool(due))
 
     async def _survey(self, connection: Connection, surveyed: Surveyed) -> Surveyed:
         if not surveyed.due:
             return surveyed
-        overdue, provider = self._overdue(connection), self._providers[connection.id.provider]
+        provider = self._providers[connection.id.provider]
         silence = connection.newest_reading_at if self._silent(connection, surveyed) else surveyed.silence_after
         more = await self._surveying.survey(connection, self.rhythm(connection), provider.capabilities)
-        return Surveyed(overdue, silence, due=more)
+        return Surveyed(silence, due=more)
 
     def _overdue(self, connection: Connection) -> datetime:
         """Return the instant from before which what has not come is missing."""

@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bg_ingest.domain.gaps import Cause, Gap, missing
-from bg_ingest.domain.judging import MOST_GAPS, Judgement, Signs, judge, sparse
+from bg_ingest.domain.judging import MOST_GAPS, Judgement, Signs, judge, lacks_until
 from bg_ingest.domain.readings import Device, Flag, Reading
 from bg_ingest.domain.repairs import next_ask, to_ask
 
@@ -162,12 +162,11 @@ def ordered(gaps: dict[datetime, Gap]) -> list[Gap]:
     return [gaps[after] for after in sorted(gaps)]
 
 
-def test_sparse_readings_show_between_the_instants_asked_for() -> None:
+def test_the_first_reading_is_told_before_which_something_lacks() -> None:
     readings = slots(0, 1, 4, 5)
-    assert sparse(readings, 300, since=None, until=LATER)
-    assert sparse(readings, 300, since=NOON, until=NOON + 20 * MINUTE)
-    assert not sparse(readings, 300, since=NOON, until=NOON + 19 * MINUTE)
-    assert not sparse(readings, 300, since=NOON + 20 * MINUTE, until=LATER)
+    assert lacks_until(readings, 300, since=None) == NOON + 20 * MINUTE
+    assert lacks_until(readings, 300, since=NOON) == NOON + 20 * MINUTE
+    assert lacks_until(readings, 300, since=NOON + 20 * MINUTE) is None
 
 
 def test_missing_are_counted_between_the_two_around() -> None:

@@ -9,6 +9,7 @@ import pytest
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.events import GapHealed, GapOpened
 from bg_ingest.domain.gaps import Cause, Gap, missing
+from bg_ingest.domain.sweeps import Reach
 from bg_ingest.domain.turns import Plan
 from bg_ingest.ports import Pending
 from bg_ingest.services.gaps import EVER
@@ -245,3 +246,22 @@ async def test_what_is_unread_is_not_missing() -> None:
         end = opened.clock.now() - 2 * HOUR
         gaps = [(gap.after, gap.before) for gap in await still_open(home) if gap.before and gap.before < end]
         assert gaps == true_gaps(home, stored[0][0], end)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("restarted", [False, True])
+async def test_a_gap_shows_though_its_beginning_is_not_read_again_by_the_time_it_is_overdue(*, restarted: bool) -> None:
+    """Hourly looks at what comes an hour late: not silent for so long at any of them, and longer than the overlap."""
+    options = SimulatorOptions(delay_seconds=3600)
+    defaults = Defaults(HOUR, backfill_days=1, overlap=HOUR / 2, reach=Reach(timedelta(0), timedelta(0)))
+    async with house(simulated=options, defaults=defaults) as opened:
+        home = Home(opened)
+        await home.connect()
+        begins = opened.clock.now() - 30 * MINUTE
+        opened.simulator.add_fault(Late(start=begins, end=begins + 70 * MINUTE, shown_at=START + 90 * DAY))
+        await live_on(home, 3 * HOUR)
+        if restarted:
+            home.plan = Plan()
+        await live_on(home, 2 * HOUR)
+        (gap,) = [gap for gap in await still_open(home) if begins <= gap.start < begins + 6 * MINUTE]
+        assert gap.before is not None
+        assert gap.opened_at < gap.before + 3 * HOUR + 10 * MINUTE
