@@ -1,8 +1,12 @@
 """What all tests share: virtual time on asyncio and trio, and no way out of this machine.
 
 Async tests need no mark. They run twice, on asyncio and on trio, under a clock that jumps to the next timer
-instead of waiting: an hour of sleeping takes no time and is exact. Real sockets, threads and subprocesses do
-not advance that clock, so a module (or a folder's conftest) that uses them asks for an ordinary loop:
+instead of waiting: an hour of sleeping takes no time and is exact. Where tasks do not race, one of them is enough:
+
+    anyio_backend = on("asyncio")
+
+Real sockets, threads and subprocesses do not advance that clock, so a module (or a folder's conftest) that uses
+them asks for an ordinary loop:
 
     @pytest.fixture
     def anyio_backend() -> str:
@@ -52,12 +56,19 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
         return self.now
 
 
-@pytest.fixture(params=["asyncio", "trio"])
-def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
-    """Both backends in virtual time; override it where real sockets or threads are used."""
-    if request.param == "asyncio":
-        return "asyncio", {"loop_factory": VirtualTimeLoop}
-    return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+def on(*backends: str) -> Any:
+    """Return the fixture that has async tests run on each of these, in virtual time."""
+
+    @pytest.fixture(params=backends)
+    def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
+        if request.param == "asyncio":
+            return "asyncio", {"loop_factory": VirtualTimeLoop}
+        return "trio", {"clock": trio.testing.MockClock(autojump_threshold=0)}
+
+    return anyio_backend
+
+
+anyio_backend = on("asyncio", "trio")
 
 
 def _stay_on_this_machine(event: str, args: tuple[Any, ...]) -> None:

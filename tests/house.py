@@ -38,6 +38,7 @@ from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
 from bg_ingest.tracing import UNTRACED
 from bg_ingest.wiring import SOURCE, Services
 from tests.fakes.heard import Heard
+from tests.fakes.remembering import remember
 from tests.hygiene import Watched, assert_clean, check_answer
 from tests.reading import recorded
 from tests.sender import SECRET, raw, signed
@@ -201,6 +202,7 @@ async def house(
     simulated = simulated or SimulatorOptions()
     clock = LoopClock(start)
     app = create_simulator(simulated, now=clock.now)
+    remember(app.state.simulator)
     transport = httpx.ASGITransport(app=cast("Any", app))
     services = Services()
     async with open_table(None, clock) as memory, http_client(transport) as http:

@@ -1,12 +1,11 @@
 """An API to ask."""
 
 from collections.abc import AsyncIterator
-from typing import Any
 
 import pytest
 
 from tests.api.desk import Desk, open_desk
-from tests.conftest import VirtualTimeLoop
+from tests.conftest import on
 
 
 @pytest.fixture
@@ -15,7 +14,5 @@ async def desk() -> AsyncIterator[Desk]:
         yield opened
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """One backend: the server has asyncio, and what the routes call is tested on both."""
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
+anyio_backend = on("asyncio")
+"""As the server; actors, and services whose tasks race, are tested on both."""

@@ -3,7 +3,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from bg_ingest.domain.connections import Defaults
+from tests.conftest import on
 from tests.house import House, house
+
+anyio_backend = on("asyncio")
+"""As the server."""
 
 
 @pytest.fixture

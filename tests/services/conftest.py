@@ -2,7 +2,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.conftest import on
 from tests.home import Home, connected
+
+anyio_backend = on("asyncio")
+"""As the server; modules whose tasks race ask for both."""
 
 
 @pytest.fixture

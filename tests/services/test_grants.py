@@ -13,9 +13,12 @@ from bg_ingest.errors import Conflicted, Fenced, GrantBusy, Outdated, StoreError
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.sealed import SealedGrants
 from bg_ingest.simulator.faults import Failed, Fault, ReplyLost, Reset, Slow, Throttled
+from tests.conftest import on
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import Faulty, at
 from tests.home import ADA, Home
+
+anyio_backend = on("asyncio", "trio")
 
 
 def another_process(home: Home) -> Grants:

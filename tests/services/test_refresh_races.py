@@ -19,12 +19,16 @@ from bg_ingest.domain.grants import CLAIM_SEND_WITHIN, CLAIM_STALE_AFTER, Creden
 from bg_ingest.errors import GrantRejected, IngestError, ProviderUnavailable
 from bg_ingest.ports import Provider, Store
 from bg_ingest.services.grants import Grants
+from tests.conftest import on
 from tests.contracts.values import ACME, altered, connection, stepping
 from tests.fakes.faults import InFront
 from tests.fakes.plenty import Plenty
 from tests.house import LoopClock
 
 STALE, WITHIN = CLAIM_STALE_AFTER.total_seconds(), CLAIM_SEND_WITHIN.total_seconds()
+
+
+anyio_backend = on("asyncio", "trio")
 
 
 class Sent(msgspec.Struct):

@@ -3,10 +3,8 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any
 
 import anyio
-import pytest
 
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.ids import ConnectionId, UserId
@@ -14,7 +12,6 @@ from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.turns import Plan
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.wiring import Services
-from tests.conftest import VirtualTimeLoop
 from tests.house import PROVIDER, START, House, house
 
 LIMIT = 400
@@ -23,12 +20,6 @@ LIMIT = 400
 USERS = [f"user-{number}" for number in range(24)]
 SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour=LIMIT, days_back=1)
 EAGER = Defaults(poll_interval=timedelta(minutes=1), backfill_days=1, overlap=timedelta(minutes=5))
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """One backend: two hours of it are many calls, and the till is tested on both."""
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
 def person_of(user: str) -> str:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from datetime import timedelta
-from typing import Any
 
 import anyio
 import pytest
@@ -17,7 +16,6 @@ from bg_ingest.ports import Turns
 from bg_ingest.services.demand import Demands
 from bg_ingest.services.mix import Mix
 from bg_ingest.simulator import SimulatorOptions
-from tests.conftest import VirtualTimeLoop
 from tests.house import PROVIDER, house
 
 LIMIT = 250
@@ -26,12 +24,6 @@ USERS = [f"user-{number}" for number in range(12)]
 
 SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour=LIMIT, days_back=1)
 EAGER = Defaults(poll_interval=timedelta(minutes=1), backfill_days=1, overlap=timedelta(minutes=5))
-
-
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """One backend: hours of it are many calls."""
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
 class Noted:

@@ -13,9 +13,13 @@ from bg_ingest.domain.budget import LIFETIME, App, Limit
 from bg_ingest.errors import BudgetSpent, StoreUnavailable
 from bg_ingest.ports import Budgets, Clock, Priority
 from bg_ingest.services.till import LOOK_AGAIN, MOST_OF_THE_PAST, PATIENCE, Till
+from tests.conftest import on
 from tests.fakes.counting import Counting
 from tests.fakes.faults import Fault, Faulty, every
 from tests.house import LoopClock
+
+anyio_backend = on("asyncio", "trio")
+
 
 APP = App("acme", "our-app", "us")
 LIMIT = Limit(60_000)

@@ -1,23 +1,18 @@
 """Three days of ten people; ``make soak`` is a month of fifty."""
 
 from datetime import timedelta
-from typing import Any
-
-import pytest
 
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.sweeps import Reach
-from tests.conftest import VirtualTimeLoop
+from tests.conftest import on
 from tests.soak.life import lived
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SEED = 5
 
 
-@pytest.fixture
-def anyio_backend() -> tuple[str, dict[str, Any]]:
-    """One backend, on which a seed always gives the same days: trio draws the order of its tasks."""
-    return "asyncio", {"loop_factory": VirtualTimeLoop}
+anyio_backend = on("asyncio")
+"""On which a seed always gives the same days: trio draws the order of its tasks."""
 
 
 async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true() -> None:

@@ -13,7 +13,11 @@ from bg_ingest.errors import IngestError
 from bg_ingest.simulator.faults import Failed
 from bg_ingest.tracing import UNTRACED, tracing
 from bg_ingest.tracing.traces import Traces
+from tests.conftest import on
 from tests.house import house
+
+anyio_backend = on("asyncio")
+"""As the server."""
 
 
 async def test_a_reading_is_followed_from_the_call_to_the_confirmation() -> None:
