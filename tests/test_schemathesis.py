@@ -37,7 +37,7 @@ def service(tmp_path: Path) -> Iterator[Running]:
         running.stop()
 
 
-@pytest.mark.parametrize("credential", [KEY, None, "wrong"], ids=["right", "none", "wrong"])
+@pytest.mark.parametrize("credential", [KEY, None], ids=["with", "without"])
 def test_every_route_answers_as_its_schema_says(service: Running, tmp_path: Path, credential: str | None) -> None:
     headers = ["--header", f"Authorization: Bearer {credential}"] if credential else []
     # Without a right one nothing is accepted, and which methods a path has is told to nobody: 401 instead of 405.
