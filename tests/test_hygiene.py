@@ -19,7 +19,7 @@ from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Html
 from tests.fakes.clock import NOON
 from tests.home import ADA, Home, connected
-from tests.hygiene import MARKED_GLUCOSE, assert_clean, chain, leaks
+from tests.hygiene import MARKED_GLUCOSE, assert_clean, chain, leaks, uncounted
 from tests.sender import SECRET, envelope, record
 
 TEXT = "a-very-secret-token"
@@ -42,6 +42,7 @@ pytest_plugins = ["pytester"]
         "Reading(glucose_mg_dl=110)",
         '{"glucose_mg_dl": 110}',
         f"value {MARKED_GLUCOSE}",
+        f"newest {MARKED_GLUCOSE}.0",
     ],
 )
 def test_a_leak_is_seen(text: str) -> None:
@@ -70,6 +71,13 @@ def test_a_test_that_logs_or_prints_a_secret_fails(
     outcome = pytester.runpytest_subprocess(*options)
     capsys.readouterr()  # what the inner run shows is no leak of ours
     outcome.assert_outcomes(failed=3, passed=1)
+
+
+def test_what_is_counted_may_come_to_any_number() -> None:
+    counted = 'polls_total{outcome="read"} 377.0\nseconds_bucket{le="1.0"} 377.0\nseconds_sum 0.377\n'
+    assert not leaks(uncounted(counted))
+    assert leaks(uncounted(counted + "newest 377.0\n"))
+    assert leaks(uncounted('polls_total{value="377"} 1.0\n'))
 
 
 @pytest.mark.parametrize(
