@@ -32,7 +32,8 @@ FORMS = {
     "what AWS KMS unwrapped": r"Plaintext[\"']\s*:",
     "a JWT": r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",
     "an OAuth state or code": r"[?&](?:state|code)=[A-Za-z0-9._~-]{16,}",
-    "a glucose value": r"glucose\w*[\"']?\s*[=:]\s*[\"']?\d|\"value\"\s*:\s*\d|(?<![\d.])377(?:\.0+)?(?!\.?\d)",
+    "a glucose value": r"glucose\w*[\"']?\s*[=:]\s*[\"']?\d|\"value\"\s*:\s*\d"
+    + r"|(?<!\d|\.)(?<!line )(?<!lineno\": )377(?:\.0+)?(?!\.?\d)",
 }
 _FORMS = {name: re.compile(form) for name, form in FORMS.items()}
 
@@ -79,9 +80,9 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
-@pytest.fixture(scope="session", autouse=True)
+@pytest.fixture(autouse=True)
 def _log_everything() -> Iterator[None]:
-    """Log as the service does at LOG_LEVEL=DEBUG, to wherever standard output goes just then."""
+    """Log as the service does at LOG_LEVEL=DEBUG, to wherever standard output goes just then; a test before may have it otherwise."""
     tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
     structlog.configure(
         processors=[

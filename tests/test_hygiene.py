@@ -54,6 +54,8 @@ def test_a_leak_is_seen(text: str) -> None:
 def test_what_may_be_said_is_no_leak() -> None:
     assert not leaks(
         '{"action": "turn_failed", "connection": "ada/dexcom", "ending": "unavailable", "level": "warning"}'
+        '{"frames": [{"filename": "any.py", "lineno": 377, "name": "call"}], "seconds": 0.377}'
+        'File "any.py", line 377, in call'
     )
 
 
