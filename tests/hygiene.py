@@ -33,7 +33,7 @@ FORMS = {
     "a JWT": r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",
     "an OAuth state or code": r"[?&](?:state|code)=[A-Za-z0-9._~-]{16,}",
     "a glucose value": r"glucose\w*[\"']?\s*[=:]\s*[\"']?\d|\"value\"\s*:\s*\d"
-    + r"|(?<!\d|\.)(?<!line )(?<!lineno\": )377(?:\.0+)?(?!\.?\d)",
+    r"|(?<!\d|\.)(?<!line )(?<!lineno\": )377(?:\.0+)?(?!\.?\d)",
 }
 _FORMS = {name: re.compile(form) for name, form in FORMS.items()}
 
@@ -82,7 +82,7 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @pytest.fixture(autouse=True)
 def _log_everything() -> Iterator[None]:
-    """Log as the service does at LOG_LEVEL=DEBUG, to wherever standard output goes just then; a test before may have it otherwise."""
+    """Log as the service does at LOG_LEVEL=DEBUG, to wherever standard output goes just then."""
     tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
     structlog.configure(
         processors=[
