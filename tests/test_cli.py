@@ -16,6 +16,7 @@ import pytest
 import rich_click as click
 
 from bg_ingest.cli import COMMANDS
+from tests.integration.processes import free_port
 
 COMMAND = [sys.executable, "-m", "bg_ingest.cli"]
 
@@ -42,8 +43,7 @@ class Running:
     """A command that serves, in a process group of its own."""
 
     def __init__(self, place: Path, *arguments: str, **settings: str) -> None:
-        with socket.create_server(("127.0.0.1", 0)) as free:
-            self.port = free.getsockname()[1]
+        self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
         self._said = place / "said"
         with self._said.open("w") as said:

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import rich_click as click
 
-from tests.chaos.processes import HOST, Process, answers, free_port, workplace
+from tests.chaos.processes import HOST, Process, answers, workplace
 from tests.chaos.report import Report
+from tests.integration.processes import free_port
 
 DECOYS = ("app.py", "workers.py", "bg_ingest.py")
 """A file in the current directory must not be taken for one of ours."""

@@ -21,7 +21,6 @@ from tests.chaos.people import Person, connect, poll_now, status
 from tests.chaos.processes import (
     Process,
     answers,
-    free_port,
     pointing_at,
     service,
     service_settings,
@@ -31,6 +30,7 @@ from tests.chaos.processes import (
 )
 from tests.chaos.report import Report, console
 from tests.chaos.stored import after_kill
+from tests.integration.processes import free_port
 
 LONGEST = 20.0
 """Seconds from SIGTERM to the end."""

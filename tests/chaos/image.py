@@ -15,9 +15,9 @@ from typing import Any
 from bg_ingest.server import KILL_TIMEOUT
 from tests.chaos.buildah import BASE, build, config, need_tools, size, unpacked
 from tests.chaos.container import Container
-from tests.chaos.processes import HOST, ROOT, free_port, until, workplace
+from tests.chaos.processes import HOST, ROOT, until, workplace
 from tests.chaos.report import Report
-from tests.integration.processes import ministack, started
+from tests.integration.processes import free_port, ministack, started
 from tests.integration.rabbitmq_node import running_node
 
 IMAGE = "diabetesai/bg-ingest"

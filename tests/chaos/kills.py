@@ -26,7 +26,6 @@ from tests.chaos.processes import (
     Process,
     WaitedInVain,
     answers,
-    free_port,
     pointing_at,
     service_settings,
     simulator,
@@ -36,6 +35,7 @@ from tests.chaos.processes import (
 from tests.chaos.report import Report, console
 from tests.chaos.stored import Stored, after_kill
 from tests.chaos.verdict import Kill, judge_grants, judge_readings, judge_store, judge_told, truth
+from tests.integration.processes import free_port
 
 DAYS = 90
 

@@ -27,12 +27,13 @@ from bg_ingest.simulator.wire import user_id
 from tests.chaos.gate import Gate, gate_to
 from tests.chaos.kills import DELAY, SHOWN
 from tests.chaos.people import Person, connect, crowd, poll_now, status
-from tests.chaos.processes import Process, WaitedInVain, answers, free_port, pointing_at, until, workplace
+from tests.chaos.processes import Process, WaitedInVain, answers, pointing_at, until, workplace
 from tests.chaos.pushing import LONG_BEFORE, Sender
 from tests.chaos.real_parts import RealParts, judge_ends, real_parts
 from tests.chaos.rebuilt import judge_pushed, judge_series, judge_truth, served, written
 from tests.chaos.report import Report, console
 from tests.chaos.verdict import judge_told
+from tests.integration.processes import free_port
 
 RECOVERS_WITHIN = 75.0
 """Seconds: what the broker refused is told again after a minute."""

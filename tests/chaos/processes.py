@@ -3,7 +3,6 @@
 import os
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,7 @@ import msgspec
 
 from bg_ingest.simulator import SimulatorOptions
 from tests.chaos.report import console
+from tests.integration.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -72,6 +72,11 @@ class Process:
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def last_words(self) -> str:
+        """The end of what it printed."""
+        return self.said.read_text(errors="replace")[-4000:]
 
     @property
     def pid(self) -> int:
@@ -160,12 +165,6 @@ def answers(process: Process, path: str) -> bool:
     with suppress(httpx.TransportError):
         return _probe.get(process.url + path).is_success
     return False
-
-
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as listener:
-        port: int = listener.getsockname()[1]
-        return port
 
 
 def until(condition: Callable[[], bool], seconds: float, what: str, *, every: float = 0.05) -> None:

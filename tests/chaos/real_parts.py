@@ -23,11 +23,11 @@ from bg_ingest.domain.leases import Board
 from bg_ingest.kept_secrets import generated_key
 from bg_ingest.simulator.journal import token_hash
 from tests.chaos.people import Person
-from tests.chaos.processes import Process, free_port, service_settings
+from tests.chaos.processes import Process, service_settings
 from tests.chaos.report import Report
 from tests.chaos.stored import PROVIDER, Held, Stored
 from tests.integration.listener import Listener, channel_to
-from tests.integration.processes import Server, started
+from tests.integration.processes import Server, free_port, started
 from tests.integration.rabbitmq_node import Node, running_node
 from tests.integration.servers import REGION, credentials
 from tests.sender import SECRET

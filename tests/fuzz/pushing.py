@@ -5,6 +5,7 @@
 
 import sys
 from collections import Counter
+from collections.abc import Callable
 
 import anyio
 from hypothesis import HealthCheck, Phase, given, seed, settings
@@ -49,8 +50,8 @@ async def try_all(batch: list[Attempt], tally: Counter[str]) -> None:
             assert await home.stored("ada") == stored or is_right(attempt) is None
 
 
-def run(attempts_wanted: int, first_seed: int = 1) -> Counter[str]:
-    """Try so many, the same each time, and return how often each was answered how."""
+def run(attempts_wanted: int, first_seed: int = 1, tell: Callable[[int], object] | None = None) -> Counter[str]:
+    """Try so many, the same each time, and return how often each was answered how; ``tell`` hears how far it is."""
     tally: Counter[str] = Counter()
 
     @seed(first_seed)
@@ -65,6 +66,8 @@ def run(attempts_wanted: int, first_seed: int = 1) -> Counter[str]:
     def look(batch: list[Attempt]) -> None:
         # In virtual time: it stands still while the machine is slow, and what is stale stays so by the second.
         anyio.run(try_all, batch, tally, backend_options={"loop_factory": VirtualTimeLoop})
+        if tell is not None:
+            tell(tally.total())
 
     look()
     return tally
@@ -72,6 +75,8 @@ def run(attempts_wanted: int, first_seed: int = 1) -> Counter[str]:
 
 if __name__ == "__main__":
     wanted = int(sys.argv[1])
-    told = run(wanted, *map(int, sys.argv[2:]))
-    sys.stdout.write(f"{told.total()} webhooks tried: {dict(sorted(told.items()))}\n")
+    told = run(
+        wanted, int((sys.argv[2:] or ["1"])[0]), lambda tried: sys.stderr.write(f"\r{tried} of {wanted} webhooks ")
+    )
+    sys.stdout.write(f"\n{told.total()} webhooks tried: {dict(sorted(told.items()))}\n")
     sys.exit(0 if told.total() >= wanted else 1)

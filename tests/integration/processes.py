@@ -9,15 +9,21 @@ import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from random import SystemRandom
 
 START_WITHIN, STOP_WITHIN = 60.0, 20.0
 
 
+PORTS = range(20_000, 32_000)
+"""None of those the kernel gives to connections: a server that is stopped a while finds its port free again."""
+
+
 def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    while True:
+        port = SystemRandom().choice(PORTS)  # tests of several processes draw alike from the shared one
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
 
 
 class Server:

@@ -14,8 +14,9 @@ from bg_ingest.simulator import SimulatorOptions
 from tests.chaos.calls import Call, read_calls
 from tests.chaos.fleet import Fleet, Replica, fleet
 from tests.chaos.people import Person, crowd, poll_now
-from tests.chaos.processes import CALLS, Process, free_port, service_settings, until, workplace
+from tests.chaos.processes import CALLS, Process, service_settings, until, workplace
 from tests.chaos.stored import PROVIDER
+from tests.integration.processes import free_port
 from tests.integration.servers import REGION, DynamoServer, make_table
 
 PEOPLE = crowd(24)
@@ -53,11 +54,19 @@ class Company:
         """Return one of those whom a replica polls."""
         return next(each for each in PEOPLE if self.calls(each)[-1].caller == one.name)
 
-    def complete(self, again: Replica) -> None:
-        """Start a replica again, and have everybody polled by whoever serves them now."""
-        again.restart()
-        self.replicas.get_balanced()
-        self.poll(self.one, *PEOPLE)
+
+@pytest.fixture(autouse=True)
+def everybody_at_work(company: "Company") -> Iterator[None]:
+    """Each test finds all three at work, whatever the one before it did, or says how one ended."""
+    for each in company.replicas.replicas:
+        assert each.process.alive, f"{each.name} has ended by itself: {each.process.last_words}"
+    yield
+    gone = [each for each in company.replicas.replicas if not each.process.alive]
+    for each in gone:
+        each.restart()
+    if gone:
+        company.replicas.get_balanced()
+        company.poll(company.one, *PEOPLE)  # by whoever serves them now
 
 
 @pytest.fixture(scope="module")
@@ -112,14 +121,12 @@ def test_others_serve_at_once_what_a_stopped_replica_gave_back(company: Company)
     assert code == 0
     until(lambda: sum(company.replicas.shares()) == 256, AT_ONCE, "the others to own all shards")
     assert company.poll(company.one, person) != ["two"]
-    company.complete(company.two)
 
 
 def test_others_take_over_from_a_killed_replica(company: Company) -> None:
     person = company.served_by(company.two)
     company.two.process.kill()
     assert company.poll(company.one, person) != ["two"]
-    company.complete(company.two)
 
 
 def test_a_replica_without_its_store_stops_before_others_take_over(company: Company) -> None:

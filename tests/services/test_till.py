@@ -144,7 +144,8 @@ async def test_processes_that_want_calls_all_the_time_have_as_many_each(row: Row
                     group.start_soon(calling, till)
     given = [till.given for till in tills]
     assert sum(given) == pytest.approx(300 * LIMIT.rate, rel=0.05)
-    assert max(given) < 2 * min(given)
+    # whose slice is next is drawn: of some thousand calls each, a tenth more or less is chance
+    assert max(given) < 1.6 * min(given)
 
 
 async def calling(till: Till) -> None:

@@ -7,9 +7,11 @@ In virtual time. The same seed is the same month.
 
 import asyncio  # noqa: TID251 - the virtual clock is a loop of asyncio
 import logging
+import sys
 import time
 from datetime import timedelta
 
+import anyio
 import msgspec
 import rich_click as click
 import structlog
@@ -38,16 +40,21 @@ def main(seed: int | None, people: int, days: int, interval: int) -> None:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.monotonic()
 
+    async def tell_days() -> None:
+        for day in range(1, days + CALM.days + 1):
+            await anyio.sleep(86_400)
+            sys.stderr.write(f"\rday {day} of {days + CALM.days} ")
+
     async def live() -> Figures:
-        async with lived(
-            seed=seed,
-            people=people,
-            troubled=timedelta(days=days),
-            calm=CALM,
-            latest=LATEST,
-            defaults=Defaults(timedelta(seconds=interval), backfill_days=7),
-        ) as figures:
-            return figures
+        defaults = Defaults(timedelta(seconds=interval), backfill_days=7)
+        troubled = timedelta(days=days)
+        async with anyio.create_task_group() as group:
+            group.start_soon(tell_days)
+            async with lived(
+                seed=seed, people=people, troubled=troubled, calm=CALM, latest=LATEST, defaults=defaults
+            ) as figures:
+                group.cancel_scope.cancel()
+        return figures
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         figures = runner.run(live())
