@@ -35,10 +35,10 @@ from tests.benchmarks.inside import Inside, measure_inside
 from tests.benchmarks.kept import keep
 from tests.benchmarks.load import Measured, ask, medians
 from tests.benchmarks.read_units import of_baseline, of_service
-from tests.chaos.processes import HOST, Process, answers, free_port, service_settings, until, workplace
+from tests.chaos.processes import HOST, Process, answers, service_settings, until, workplace
 from tests.chaos.real_parts import TABLE
 from tests.chaos.report import Report, console
-from tests.integration.processes import ministack, started
+from tests.integration.processes import free_port, ministack, started
 from tests.integration.servers import REGION, DynamoServer, credentials
 
 LATEST_TIMES, QUARTER_TIMES = 2.5, 20.0

@@ -21,8 +21,9 @@ from bg_ingest.ports import Priority
 from bg_ingest.services.mix import Mix
 from tests.benchmarks.crowd import APP, INTERVAL, KEY, fill
 from tests.benchmarks.fared import Fared, told
-from tests.chaos.processes import Process, WaitedInVain, free_port, service_settings, until, workplace
+from tests.chaos.processes import Process, WaitedInVain, service_settings, until, workplace
 from tests.chaos.report import Report, console
+from tests.integration.processes import free_port
 
 SIZES = (10_000, 25_000, 50_000, 75_000, 100_000)
 CALLS_PER_HOUR = 72_000

@@ -7,8 +7,9 @@ from statistics import median
 
 import httpx
 
-from tests.chaos.processes import Process, free_port, service_settings
+from tests.chaos.processes import Process, service_settings
 from tests.chaos.real_parts import QUEUE, TABLE, RealParts
+from tests.integration.processes import free_port
 from tests.integration.servers import REGION
 from tests.sender import SECRET
 
