@@ -19,6 +19,7 @@ class Priority(IntEnum):
     REPAIR = 75
     LIVE = 95
     REFRESH = 100
+    """Renewing a grant, and whatever a person who connects waits for at a browser."""
 
 
 class Capabilities(msgspec.Struct, frozen=True):

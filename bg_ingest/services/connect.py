@@ -107,7 +107,7 @@ class Connecting:
             raise _not_granted(provider, error)
         try:
             credentials = await known.exchange(asked.region, code)
-            available = await known.available(asked.region, credentials, Priority.LIVE)
+            available = await known.available(asked.region, credentials, Priority.REFRESH)
         except GrantRejected as rejected:
             raise ConnectRefused(
                 "The confirmation has expired or was used already. Nothing was changed; please start connecting again."

@@ -1,3 +1,4 @@
+from contextlib import suppress
 from datetime import timedelta
 
 import anyio
@@ -6,7 +7,8 @@ import pytest
 
 from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.errors import ConnectRefused, NotPossible, Unknown
+from bg_ingest.errors import BudgetSpent, ConnectRefused, NotPossible, Unknown
+from bg_ingest.ports import Priority
 from bg_ingest.services.connect import STATE_LIVES
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Html
@@ -164,3 +166,22 @@ async def test_the_state_is_not_kept_as_it_is_sent() -> None:
         state = await state_of(opened)
         assert await opened.services.store.states.take(state, opened.clock.now() - timedelta(minutes=1)) is None
         assert await opened.services.store.connections.get(ConnectionId(UserId("ada"), PROVIDER)) is not None
+
+
+async def test_who_waits_at_a_browser_is_served_before_polls_that_want_all_calls() -> None:
+    async with house(simulated=SimulatorOptions(calls_per_hour=3_600)) as opened:
+        budget = opened.services.budget
+
+        async def polling() -> None:
+            while True:
+                with suppress(BudgetSpent):
+                    await budget.take(PROVIDER, "us", Priority.LIVE)
+                await anyio.sleep(0.1)
+
+        async with anyio.create_task_group() as group:
+            for _ in range(60):
+                group.start_soon(polling)
+            await anyio.sleep(120)
+            answers = [await opened.connect(f"user-{number}", f"SandboxUser{number}") for number in (1, 2, 3)]
+            group.cancel_scope.cancel()
+        assert [each.status_code for each in answers] == [200, 200, 200]
