@@ -57,13 +57,14 @@ chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start,
 	$(BIN)/python -m tests.chaos.starts
 	$(BIN)/python -m tests.chaos.real_kills
 	$(BIN)/python -m tests.chaos.outages
-	$(BIN)/python -m tests.chaos.replicas
+	$(BIN)/python -m tests.chaos.replicas --users 3000 --minutes 10
 	$(BIN)/python -m tests.chaos.rolling
 	$(BIN)/python -m tests.chaos.refreshes
 	$(BIN)/python -m tests.chaos.flood
 
 bench-scale: .venv/locked-dev ## one process with up to 100,000 connections (25 minutes; figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.scale --json build/benchmarks/scale.json
+	$(BIN)/python -m tests.benchmarks.balance
 
 bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.units

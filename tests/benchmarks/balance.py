@@ -7,6 +7,7 @@ shards is left out. Nothing of it depends on the machine.
 """
 
 import argparse
+import random
 from collections import Counter
 from collections.abc import Sequence
 
@@ -14,17 +15,28 @@ import anyio
 import msgspec
 from rich.table import Table
 
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.budget import App, Limit
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.domain.leases import SHARED
+from bg_ingest.ports import Priority
+from bg_ingest.services.till import Till
 from tests.benchmarks.capacity import Metered, Units
 from tests.chaos.report import console
 from tests.conftest import VirtualTimeLoop
+from tests.house import LoopClock
 from tests.workers.company import Company, Process, company
 
 MEASURED = 150.0
 """Seconds of nothing that are measured and told as an hour; beats and looks both come round in them."""
 
 HOUR = 3600.0
+
+BUYING = 600.0
+"""Seconds of buying calls that are measured and told as an hour."""
+
+BOUGHT, LIMIT = App("acme", "our-app", "us"), Limit(60_000)
 
 
 class Settled(msgspec.Struct, frozen=True):
@@ -75,20 +87,36 @@ async def simulate(count: int, users: int) -> tuple[list[Settled], Units]:
         hour = Units(times * (after.reads - before.reads), times * (after.writes - before.writes))
         processes.append(await everybody.start())
         found.append(await settle("one joins", everybody, processes, by_shard))
-        leaving = processes.pop(7)
+        leaving = processes.pop(1)
         async with anyio.create_task_group() as group:
             group.start_soon(leaving.stop)
             await anyio.sleep(0.01)
             found.append(await settle("one stops", everybody, processes, by_shard))
         await anyio.sleep(3)
-        for _ in range(10):
+        many = count // 5
+        for _ in range(many):
             lost = processes.pop(3)
             lost.kill()
             lost.served.shards.clear()
-        found.append(await settle("ten are killed", everybody, processes, by_shard))
-        processes += [await everybody.start() for _ in range(10)]
-        found.append(await settle("ten join", everybody, processes, by_shard))
+        found.append(await settle(f"{many} are killed", everybody, processes, by_shard))
+        processes += [await everybody.start() for _ in range(many)]
+        found.append(await settle(f"{many} join", everybody, processes, by_shard))
         return found, hour
+
+
+async def buy(count: int) -> tuple[Units, float]:
+    """Return an hour's units of buying nearly all calls there are, each when it is needed; and how many."""
+    clock, dice = LoopClock(), random.Random(1)
+    async with open_table(None, clock) as memory:
+        metered = Metered(memory)
+        tills = [Till(BOUGHT, LIMIT, TableStore(metered, clock).budgets, clock) for _ in range(count)]  # type: ignore[arg-type]  # nobody scans
+        async with anyio.create_task_group() as group:
+            while anyio.current_time() < BUYING:
+                await anyio.sleep(dice.expovariate(LIMIT.rate * 0.94))
+                group.start_soon(dice.choice(tills).take, Priority.LIVE)
+        times = HOUR / BUYING
+        units = Units(times * metered.used.reads, times * metered.used.writes)
+        return units, times * sum(each.given for each in tills)
 
 
 def main() -> None:
@@ -114,6 +142,10 @@ def main() -> None:
     per = Units(hour.reads / given.processes, hour.writes / given.processes)
     console.print(f"an hour of nothing: {hour.writes:,.0f} write units, {hour.reads:,.0f} read units")
     console.print(f"of each process: {per.writes:,.0f} and {per.reads:,.0f}")
+    bought, calls = anyio.run(buy, 10, backend_options=options)
+    console.print(
+        f"an hour of 10 that buy {calls:,.0f} calls: {bought.writes:,.0f} write units, {bought.reads:,.0f} read units"
+    )
 
 
 if __name__ == "__main__":
