@@ -136,7 +136,7 @@ class Process:
 def service(place: Path, **settings: str) -> Process:
     """Return ``bg-ingest run`` on SQLite in the place, with what else is set."""
     port = free_port()
-    return Process(place, "service", "bg_ingest.cli", "run", port=port, **service_settings(place, port), **settings)
+    return Process(place, "service", "bg_ingest.cli", "run", port=port, **(service_settings(place, port) | settings))
 
 
 def service_settings(place: Path, port: int) -> dict[str, str]:
