@@ -6,6 +6,7 @@ from heapq import heappop, heappush, nsmallest
 from itertools import count
 
 import anyio
+import msgspec
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
@@ -29,22 +30,6 @@ REST_WITHIN = 2.0
 """Seconds left to turns under way when their shard is given back; a cut-off turn repeats elsewhere."""
 
 
-class Seat:
-    """A connection that awaits its turns here."""
-
-    __slots__ = ("asked", "crashes", "due", "epoch", "plan", "shard", "turn", "want")
-
-    def __init__(self, connection: ConnectionId, epoch: int, due: datetime) -> None:
-        self.shard = shard_of(connection.user)
-        self.epoch = epoch
-        self.due = due
-        self.plan = Plan()
-        self.asked = False
-        self.turn: UnderWay | None = None
-        self.crashes = 0
-        self.want: Want | None = None
-
-
 class UnderWay:
     """A turn that runs now."""
 
@@ -52,6 +37,22 @@ class UnderWay:
         self.shard = shard
         self.scope = anyio.CancelScope()
         self.ended = anyio.Event()
+
+
+class Seat(msgspec.Struct, eq=False, gc=False):
+    """A connection that awaits its turns here.
+
+    There may be 100,000, and nothing in one leads back to it: looking through them for garbage stopped the loop.
+    """
+
+    shard: int
+    epoch: int
+    due: datetime
+    plan: Plan = Plan()
+    asked: bool = False
+    turn: UnderWay | None = None
+    crashes: int = 0
+    want: Want | None = None
 
 
 class Scheduler:
@@ -101,14 +102,14 @@ class Scheduler:
     def seat(self, connection: ConnectionId, *, epoch: int, due: datetime, want: Want | None = None) -> None:
         """Schedule a connection; one that is scheduled already keeps its place."""
         if connection not in self._seats:
-            seat = self._seats[connection] = Seat(connection, epoch, due)
+            seat = self._seats[connection] = Seat(shard_of(connection.user), epoch, due)
             self._want(seat, want)
             self._push(connection)
 
     def ask(self, connection: ConnectionId, *, epoch: int) -> None:
         """Give a connection a look as soon as may be, scheduled here before or not."""
         now = self._clock.now()
-        seat = self._seats.setdefault(connection, Seat(connection, epoch, now))
+        seat = self._seats.setdefault(connection, Seat(shard_of(connection.user), epoch, now))
         seat.asked = True
         if seat.turn is None:
             seat.due = now

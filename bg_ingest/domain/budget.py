@@ -34,7 +34,7 @@ SOON = 600
 """Seconds after a pause: a refusal within these says that it was too short."""
 
 
-class App(msgspec.Struct, frozen=True):
+class App(msgspec.Struct, frozen=True, gc=False):
     """Whose calls a provider counts together."""
 
     provider: str
@@ -46,7 +46,7 @@ class App(msgspec.Struct, frozen=True):
         return f"{self.provider}#{self.app}#{self.region}"
 
 
-class Want(msgspec.Struct, frozen=True):
+class Want(msgspec.Struct, frozen=True, gc=False):
     """What a connection wants while its interval is not stretched."""
 
     app: App

@@ -25,7 +25,7 @@ def shard_of(user: UserId) -> int:
     return int.from_bytes(blake2b(user.encode()).digest()[:8], "big") % SHARDS
 
 
-class ConnectionId(msgspec.Struct, frozen=True, order=True):
+class ConnectionId(msgspec.Struct, frozen=True, order=True, gc=False):
     """One user's link to one provider."""
 
     user: UserId

@@ -47,7 +47,7 @@ class Why(StrEnum):
     """Somebody asked for a look."""
 
 
-class Surveyed(msgspec.Struct, frozen=True):
+class Surveyed(msgspec.Struct, frozen=True, gc=False):
     """What this process has surveyed for gaps: surveying again only costs a little."""
 
     silence_after: datetime | None = None
@@ -56,7 +56,7 @@ class Surveyed(msgspec.Struct, frozen=True):
     """Whether one is to be taken in the next turn that has nothing to ask."""
 
 
-class Plan(msgspec.Struct, frozen=True):
+class Plan(msgspec.Struct, frozen=True, gc=False):
     """What one turn leaves to the next, in memory: losing it costs a look too many, nothing else."""
 
     look_at: datetime | None = None

@@ -1,3 +1,4 @@
+import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
@@ -244,3 +245,15 @@ async def test_a_look_that_was_asked_for_and_crashed_is_still_asked_for() -> Non
         del polls.does[ADA]
         await anyio.sleep(5)
         assert polls.taken == [(0, ADA, True), (5, ADA, True)]
+
+
+async def test_many_seats_give_the_garbage_collector_nothing_to_look_through() -> None:
+    async with scheduling() as (scheduler, polls):
+        gc.collect()
+        before = len(gc.get_objects())
+        for number in range(5_000):
+            connection = ConnectionId(UserId(f"user-{number}"), "dexcom")
+            scheduler.seat(connection, epoch=7, due=polls.clock.now() + 60 * SECOND)
+        gc.collect()
+        assert len(scheduler.seats) == 5_000
+        assert len(gc.get_objects()) - before < 5_000 / 2
