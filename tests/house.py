@@ -95,11 +95,19 @@ class House:
         self.callbacks.append(httpx.URL(back.headers["location"]))
         return self.callbacks[-1]
 
-    async def push(self, user: str, body: bytes, webhook_id: str = "msg_1", **headers: str | bytes) -> httpx.Response:
+    async def push(
+        self,
+        user: str,
+        body: bytes,
+        webhook_id: str = "msg_1",
+        *,
+        to: httpx.AsyncClient | None = None,
+        **headers: str | bytes,
+    ) -> httpx.Response:
         """Send a webhook that is signed now; ``headers`` (with _ for -) replace its own."""
         own = signed(body, webhook_id, self.clock.now())
         others = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.api.post(f"/api/bg/{user}/webhook", content=body, headers=raw(own | others))
+        return await (to or self.api).post(f"/api/bg/{user}/webhook", content=body, headers=raw(own | others))
 
     def twin(self, table: Table | None = None, sealer: Sealer | None = None) -> tuple[Services, Workers]:
         """Return another process's services and actors, over the same parts or its own way to the table."""

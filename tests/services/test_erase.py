@@ -1,5 +1,7 @@
 """Erasing a person while everything else goes on."""
 
+from collections.abc import Sequence
+from itertools import cycle
 from random import Random
 from typing import Any
 
@@ -15,8 +17,9 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import StoreUnavailable, Unknown
 from bg_ingest.services.erase import Erasing
 from tests.fakes.faults import Fault, Faulty, Stale, at
+from tests.fundamentals.test_replicas import serves
 from tests.home import ADA, Home
-from tests.house import PROVIDER, House, house
+from tests.house import PROVIDER, House, Replica, house
 from tests.sender import envelope, records
 from tests.whole_table import mentions
 
@@ -141,11 +144,17 @@ async def test_an_erasure_that_broke_off_goes_on_at_the_next_request(number: int
         assert await services.store.erasures.left_of(ADA.user) is None
 
 
-async def pushing(opened: House, user: str, account: str, statuses: list[int]) -> None:
-    for number in range(40):
+async def pushing(opened: House, user: str, account: str, to: Sequence[httpx.AsyncClient], statuses: list[int]) -> None:
+    for number, api in zip(range(40), cycle(to), strict=False):
         body = envelope(account, records(opened.clock.now(), 3, 100 + number))
-        statuses.append((await opened.push(user, body, f"msg_{number}")).status_code)
+        statuses.append((await opened.push(user, body, f"msg_{number}", to=api)).status_code)
         await anyio.sleep(0.7)
+
+
+def has_turn(serving: House | Replica, connection: ConnectionId) -> bool:
+    actors = serving.workers._actors
+    seat = actors.scheduler.seats.get(connection) if actors else None
+    return seat is not None and seat.turn is not None
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -156,27 +165,32 @@ async def test_case_50_erased_during_poll_push_and_backfill_on_two_replicas_noth
         return Stale(table, random, pause=lambda share: anyio.sleep(share / 20))
 
     async with house(defaults=Defaults(backfill_days=30), around=around) as opened:
-        services, workers = opened.twin()
-        async with opened.running(), workers.running(services):
+        other = opened.replica()
+        async with opened.running(), other.running():
+            await anyio.sleep(10)
+            serving, asked = (opened, other) if serves(opened.workers, PERSON) else (other, opened)
+            assert serves(serving.workers, PERSON)
+            assert not serves(asked.workers, PERSON)
             assert (await opened.connect(PERSON)).status_code == 200
             assert (await opened.connect(BEN, "SandboxUser2")).status_code == 200
             account, statuses = await provider_account(opened, PERSON), list[int]()
-            removed: list[Removed] = []
             async with anyio.create_task_group() as group:
-                group.start_soon(pushing, opened, PERSON, account, statuses)
+                group.start_soon(pushing, opened, PERSON, account, (asked.api, serving.api), statuses)
                 for _ in range(20):
-                    opened.workers.look(ConnectionId(PERSON, PROVIDER))
-                    workers.look(ConnectionId(PERSON, PROVIDER))
                     await anyio.sleep(random.random() / 4)
-                removed.append(await services.erasing.erase(PERSON))
-                assert await services.store.erasures.left_of(PERSON) is None
+                    await asked.api.post(f"/api/users/{PERSON}/connections/{PROVIDER}/poll")
+                with anyio.fail_after(60):
+                    while not has_turn(serving, ConnectionId(PERSON, PROVIDER)):  # noqa: ASYNC110 - it tells nobody
+                        await anyio.sleep(0.01)
+                removed = await asked.services.erasing.erase(PERSON)
+                assert await asked.services.store.erasures.left_of(PERSON) is None
                 await anyio.sleep(60)
-            assert removed[0].readings > 0
+            assert removed.readings > 0
             assert statuses[0] == 202
-            assert statuses[-1] == 404
+            assert statuses[-2:] == [404, 404]
             await anyio.sleep(300)
             assert (await mentions(opened.table, PERSON, account)).keys() == {keys.head(PERSON)}
-            head = await services.store.readings.head(PERSON)
+            head = await asked.services.store.readings.head(PERSON)
             assert head is not None
             assert (head.erased, head.newest, dict(head.standings)) == (True, None, {})
             told = opened.told_of(PERSON)
