@@ -29,11 +29,14 @@ class Record(msgspec.Struct, frozen=True):
     """As ``Caller.name`` has it; of a token's user only the keyed hash."""
     route: str
     """Method and path, with names for its parts."""
+    mark: str = ""
+    """Of changes: made up when it was noted, since two may fall into one instant. It is not read back."""
 
     @property
     def name(self) -> str:
-        """What tells it from others of the same instant."""
-        return blake2b(f"{self.action} {self.credential} {self.route}".encode(), digest_size=8).hexdigest()
+        """What tells it from others of the same instant; written again, it is the same."""
+        whole = f"{self.action} {self.credential} {self.route} {self.mark}"
+        return blake2b(whole.encode(), digest_size=8).hexdigest()
 
 
 def hashed(key: bytes, text: str) -> str:

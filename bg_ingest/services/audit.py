@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import timedelta
-from secrets import token_bytes
+from secrets import token_bytes, token_hex
 
 import anyio
 import msgspec
@@ -48,8 +48,8 @@ class Auditing:
     def note(self, user: UserId, credential: str, route: str, action: Action) -> None:
         """Note that it was done, now; never waits and never fails."""
         now = self._clock.now()
-        at = now if action is Action.CHANGE else hour_of(now)
-        noted = user, Record("", at, action, credential, route)
+        at, mark = (now, token_hex(8)) if action is Action.CHANGE else (hour_of(now), "")
+        noted = user, Record("", at, action, credential, route, mark)
         if action is not Action.CHANGE:
             if noted in self._known:
                 return

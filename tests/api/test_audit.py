@@ -60,6 +60,18 @@ async def test_reads_are_on_record_once_an_hour_and_changes_each(desk: Desk) -> 
     ]
 
 
+async def test_changes_of_one_instant_are_each_on_record_and_written_twice_stay_one(desk: Desk) -> None:
+    auditing = desk.services.auditing
+    for _ in range(3):
+        auditing.note(ADA, "key:a", DISCONNECT, Action.CHANGE)
+        auditing.note(ADA, "key:a", LATEST, Action.READ)
+    whole = auditing._trail
+    auditing._trail = Faulty(whole, lambda _: Fault.AFTER, only={"add"})
+    assert await auditing.write() == 0, "written, but nobody heard"
+    auditing._trail = whole
+    assert sorted(each["action"] for each in await audited(desk)) == ["change", "change", "change", "read"]
+
+
 async def test_a_connect_is_on_record_with_the_user_it_was_for(desk: Desk) -> None:
     await connect(desk)
     routes = {(each["route"], each["action"], each["credential"]) for each in await audited(desk)}
