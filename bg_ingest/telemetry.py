@@ -7,7 +7,9 @@ from typing import Literal
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
-from structlog.typing import Processor
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from bg_ingest.errors import IngestError
 
 QUIET = ("httpx", "httpcore", "asyncio", "botocore", "aiobotocore", "aiormq", "urllib3")
 """Libraries that log every call: only what they warn of is shown."""
@@ -23,6 +25,7 @@ def configure_logging(level: str, form: Literal["json", "console"], facts: Seque
         *facts,
         structlog.processors.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
+        without_texts,
     ]
     # Local variables hold tokens and readings: no traceback shows them.
     if form == "json":
@@ -46,3 +49,34 @@ def configure_logging(level: str, form: Literal["json", "console"], facts: Seque
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in QUIET:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+
+
+def without_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Leave of a line's exception, and of all behind it, the types and frames: texts may quote a token or a reading.
+
+    Those of our own errors stay: they say what to do.
+    """
+    found = event.get("exc_info")
+    if found and not isinstance(found, BaseException):
+        found = found[1] if isinstance(found, tuple) else sys.exc_info()[1]
+    if found:
+        event["exc_info"] = _told(found, {})
+    return event
+
+
+def _told(error: BaseException, known: dict[int, BaseException]) -> BaseException:
+    """Return what stands for an exception in the log: of a type with the same name, raised at the same place."""
+    if id(error) in known:  # contexts may lead round in a circle
+        return known[id(error)]
+    if isinstance(error, BaseExceptionGroup):
+        told: BaseException = BaseExceptionGroup("", [_told(each, known) for each in error.exceptions])
+    else:
+        names = {"__module__": type(error).__module__, "__qualname__": type(error).__qualname__}
+        told = type(type(error).__name__, (Exception,), names)(
+            *([str(error)] if isinstance(error, IngestError) else [])
+        )
+    known[id(error)] = told
+    told.__cause__ = _told(error.__cause__, known) if error.__cause__ else None
+    told.__context__ = _told(error.__context__, known) if error.__context__ else None
+    told.__suppress_context__ = error.__suppress_context__
+    return told.with_traceback(error.__traceback__)

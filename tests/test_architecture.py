@@ -51,7 +51,7 @@ MAY_IMPORT = {
     "bg_ingest.setting_rules": set[str](),
     "bg_ingest.setting_values": set[str](),
     "bg_ingest.kept_secrets": set[str](),
-    TELEMETRY: set[str](),
+    TELEMETRY: {ERRORS},
     METRICS: {DOMAIN, ERRORS, PORTS, SERVICES, "bg_ingest.adapters.table.protocol"},
     TRACING: {DOMAIN, ERRORS, PORTS},
     CHECKUP: {DOMAIN, ERRORS, PORTS, ADAPTERS, PROVIDERS, SETTINGS, "bg_ingest.setting_values"},

@@ -5,7 +5,9 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from bg_ingest.errors import ProviderMisbehaved
 from bg_ingest.telemetry import QUIET, configure_logging
+from tests.hygiene import MARKED_GLUCOSE
 
 SECRET = "tok-secret"
 
@@ -36,9 +38,46 @@ def test_a_traceback_shows_no_local_variable(form: str, capsys: pytest.CaptureFi
         except ValueError:
             log.exception("a turn crashed")
     written = capsys.readouterr().err
-    assert written.count("it broke after 0 readings") == 2
+    assert written.count("in crash") + written.count('"name": "crash"') == 2
+    assert written.count("ValueError") >= 2
+    assert "it broke after 0 readings" not in written
     assert SECRET not in written
     assert "147" not in written
+
+
+def misread(depth: int = 0) -> None:
+    """Fail as code does that quotes the record it cannot read; a group, a cause, a context and a note have one too."""
+    quoting = f"no number: {MARKED_GLUCOSE}"
+    try:
+        try:
+            int(quoting)
+        except ValueError as error:
+            error.add_note(quoting)
+            raise KeyError(quoting) from error
+    except KeyError:
+        if depth == 0:
+            raise ExceptionGroup(quoting, [TypeError(quoting), ProviderMisbehaved("no JSON")])  # noqa: B904 - a context
+        raise
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_of_an_exception_only_types_and_frames_are_told_and_the_texts_of_our_own(
+    form: str, depth: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("DEBUG", form)  # type: ignore[arg-type]  # parametrised
+    for log in (structlog.get_logger(), logging.getLogger("a.library")):
+        try:
+            misread(depth)
+        except Exception as error:
+            log.exception("a turn crashed")
+            log.critical("a turn crashed", exc_info=error)
+    written = capsys.readouterr().err
+    assert str(MARKED_GLUCOSE) not in written
+    assert "ValueError" in written
+    assert "KeyError" in written
+    assert "misread" in written
+    assert ("no JSON" in written) is (depth == 0)
 
 
 def test_production_lines_are_json_with_the_facts_as_keys(capsys: pytest.CaptureFixture[str]) -> None:
