@@ -25,6 +25,9 @@ from bg_ingest.services.admission import Admission
 PUBLIC = {"public": True}
 """A route's ``opt`` when it asks nobody who they are."""
 
+COUNTED = {"counted": "callbacks"}
+"""The same of one that asks the store for whoever comes: all of them together come as often as one credential may."""
+
 _SCHEME = "bearer "
 
 
@@ -70,6 +73,8 @@ class Door:
     async def guard(self, connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         """Refuse who is unknown, comes too often, lacks the route's scope or asks about a user they may not see."""
         if route.opt.get("public"):
+            if who := route.opt.get("counted"):
+                self._count(who)
             return
         caller = await self.caller(connection.scope)
         needed = route.opt.get("needs")
@@ -86,16 +91,20 @@ class Door:
     async def caller(self, scope: Scope) -> Caller:
         """Return who sends a request, or refuse it; ``caller_of`` knows them from then on."""
         found = await self._who(scope)
-        wait = 0.0 if found is ANYBODY else self._allowance.take(found.name, anyio.current_time())
-        if wait > 0:
-            detail = "This credential has come too often: wait as long as Retry-After says."
-            raise refusal(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
+        if found is not ANYBODY:
+            self._count(found.name)
         scope["state"]["caller"] = found
         return found
 
     def hidden(self, request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
         """Answer for what is not there: who may not ask does not learn either which paths there are."""
         return _Hidden(self, request, answer(request, error))
+
+    def _count(self, who: str) -> None:
+        wait = self._allowance.take(who, anyio.current_time())
+        if wait > 0:
+            detail = "This credential has come too often: wait as long as Retry-After says."
+            raise refusal(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
 
     async def _who(self, scope: Scope) -> Caller:
         admission = self._admits.admission

@@ -6,7 +6,7 @@ from litestar import MediaType, Request, Response, Router, get
 from litestar.params import QueryParameter
 
 from bg_ingest.api.audit import CONNECTS, concerns
-from bg_ingest.api.auth import PUBLIC
+from bg_ingest.api.auth import COUNTED, PUBLIC
 from bg_ingest.api.checks import LENIENT
 from bg_ingest.api.deps import ProviderName, Use
 from bg_ingest.api.documented import pages
@@ -29,6 +29,12 @@ def show(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
                 "Not connected",
                 ("This link is not as a provider sends it, and nothing was changed.", _AGAIN),
             )
+        case Refused() if problem.status_code == 429:
+            title = "Not connected yet"
+            texts = (
+                "Too many people come here just now. Nothing is lost:",
+                "Please load this page again in a few seconds.",
+            )
         case Unknown() | Refused():
             title, texts = "Not connected", ("This link leads to a provider we do not know.", _AGAIN)
         case ProviderUnavailable() | ProviderThrottled():
@@ -46,10 +52,10 @@ def show(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     operation_id="callback",
     summary="The end of a connect",
     media_type=MediaType.HTML,
-    opt=PUBLIC | LENIENT | CONNECTS,
+    opt=PUBLIC | COUNTED | LENIENT | CONNECTS,
     security=[{}],
     exception_handlers={Exception: show},
-    responses=pages(200, 400, 404, 500, 502, 503),
+    responses=pages(200, 400, 404, 429, 500, 502, 503),
 )
 async def callback(
     request: Request[Any, Any, Any],

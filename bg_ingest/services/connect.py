@@ -1,5 +1,6 @@
 """The OAuth2 flow: send the person to the provider, and make a connection of the answer."""
 
+import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from hashlib import blake2b
@@ -19,6 +20,9 @@ from bg_ingest.services.transition import Transition
 
 STATE_LIVES = timedelta(minutes=15)
 """How long the person may take at the provider's pages."""
+
+_STATE = re.compile(r"[A-Za-z0-9_-]{43}")
+"""As ``token_urlsafe(32)`` makes it: for anything else the store need not be asked."""
 
 TRIES = 5
 
@@ -182,7 +186,9 @@ class Connecting:
         return msgspec.structs.replace(fresh, backfill=self._defaults.wanted_past(fresh))
 
     async def _asked(self, state: str | None) -> _Asked | None:
-        content = await self._store.states.take(_digest(state), self._clock.now()) if state else None
+        if state is None or not _STATE.fullmatch(state):
+            return None
+        content = await self._store.states.take(_digest(state), self._clock.now())
         return msgspec.json.decode(content, type=_Asked) if content else None
 
     def _provider(self, name: str) -> Provider:

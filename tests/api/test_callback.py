@@ -4,9 +4,11 @@ from collections.abc import AsyncIterator
 from datetime import timedelta
 from html.parser import HTMLParser
 
+import anyio
 import httpx
 import pytest
 
+from bg_ingest.api.auth import USUAL_LIMITS
 from bg_ingest.errors import (
     GrantRejected,
     ProviderForbidden,
@@ -81,6 +83,7 @@ async def test_a_finished_connect_says_so(desk: Desk) -> None:
         ({"error": "server_error", "state": "made-up"}, "expired or was used already"),
         ({"state": "made-up", "code": "fine"}, "expired or was used already"),
         ({"state": "", "code": "fine"}, "expired or was used already"),
+        ({"state": "x" * 43, "code": "fine"}, "expired or was used already"),
     ],
 )
 async def test_a_connect_that_was_declined_or_made_up_says_what_to_do(
@@ -93,6 +96,26 @@ async def test_a_connect_that_was_declined_or_made_up_says_what_to_do(
     assert "start" in shown, "it says what to do"
     assert "location" not in page.headers
     assert (await desk.http.get("/api/bg/ada")).status_code == 404, "nothing was connected"
+
+
+@pytest.mark.parametrize("state", ["made-up", "x" * 42, "x" * 44, "x" * 42 + "+", "x" * 42 + "é", "x" * 43 + "\n", ""])
+async def test_a_state_that_cannot_be_ours_costs_no_call_of_the_store(desk: Desk, state: str) -> None:
+    asked = desk.table.asked
+    page = await desk.http.get(CALLBACK, params={"state": state, "code": "fine"})
+    assert "expired or was used already" in assert_harmless(page).shown
+    assert desk.table.asked == asked
+
+
+async def test_beyond_so_many_callbacks_people_are_told_to_come_again(desk: Desk) -> None:
+    begun = {"state": await begin(desk), "code": "fine"}
+    for _ in range(USUAL_LIMITS.at_once):
+        await desk.http.get(CALLBACK, params={"state": "made-up", "code": "fine"})
+    page = await desk.http.get(CALLBACK, params=begun)
+    assert (page.status_code, page.headers["retry-after"]) == (429, "1")
+    assert "load this page again" in assert_harmless(page).shown
+    assert (await desk.http.get("/api/users/ada/connections")).status_code == 200, "others have their own"
+    await anyio.sleep(1)
+    assert (await desk.http.get(CALLBACK, params=begun)).status_code == 200, "what was begun is not lost"
 
 
 async def test_a_connect_is_finished_only_once(desk: Desk) -> None:
