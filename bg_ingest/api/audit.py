@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Annotated, Any, Protocol
 
 import msgspec
-from litestar import Response, Router, get
+from litestar import Request, Response, Router, get
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 from litestar.types import Message, Scope
@@ -91,6 +91,7 @@ def _shown(records: Sequence[Record]) -> list[Audited]:
     responses={200: answers(list[Audited], [EXAMPLE], description="Ascending."), **problems(400, 401, 503)},
 )
 async def audit(
+    request: Request[Any, Any, Any],
     auditing: Use[Auditing],
     reader: Use[Reader],
     user: Annotated[str, QueryParameter(name="user", description="Our own id of the person, erased or not.")] = "",
@@ -104,6 +105,7 @@ async def audit(
     start = instant("from", from_) or end - USUAL_LENGTH
     if start >= end:
         raise refusal(400, "invalid-range", "'from' must be before 'to': leave both out for the last 30 days.")
+    concerns(request.scope, UserId(user))
     batches: AsyncGenerator[Sequence[Any]] = auditing.of(UserId(user), Window(start, end))
     return Streamed(pieces(batches, _shown, JSON), media_type=JSON.media_type, headers={"Cache-Control": "no-store"})
 
