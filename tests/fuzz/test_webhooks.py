@@ -3,6 +3,7 @@
 import pytest
 
 from bg_ingest.api.signatures import Signatures
+from tests.fuzz import pushing
 from tests.fuzz.pushing import run
 
 
@@ -30,5 +31,12 @@ def test_none_is_let_in_that_should_not_be_and_none_is_our_fault() -> None:
 
 def test_it_would_notice_one_that_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Signatures, "vouch", lambda *_: True)
+    with pytest.raises(AssertionError):
+        run(200)
+
+
+def test_it_would_notice_one_with_a_header_twice_that_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Signatures, "vouch", lambda *_: True)
+    monkeypatch.setattr(pushing, "is_right", lambda _: None)  # as of one whose header came twice
     with pytest.raises(AssertionError):
         run(200)
