@@ -228,7 +228,7 @@ async def house(
 
         def join(services: Services, workers: Workers, table: Table, sealer: Sealer) -> None:
             services.join(
-                TableStore(MeasuredTable(table, services.measures), clock),
+                TableStore(MeasuredTable(cast("Table", Watched(table)), services.measures), clock),
                 publisher,
                 {PROVIDER: cast("Provider", provider)},
                 sealer=sealer,

@@ -2,7 +2,8 @@
 
 What tests log, at DEBUG and from libraries too, is captured by pytest; so is what they print. After each test that is
 searched for the known secrets of the suite, for whatever has the form of a token or key, and for glucose values.
-Houses watch more: problem bodies, metrics, and what every exception says that leaves a provider or the table.
+Houses watch more: problem bodies, metrics, and what every exception says that leaves a provider or the table. What real
+processes said is searched as they are stopped, and so are the spans of a trace.
 """
 
 import logging

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ import pytest
 import rich_click as click
 
 from bg_ingest.cli import COMMANDS
+from tests.hygiene import assert_clean
 from tests.integration.processes import free_port
 
 COMMAND = [sys.executable, "-m", "bg_ingest.cli"]
@@ -74,8 +76,15 @@ class Running:
             return False
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it, and search what it said for what it must not say."""
         os.killpg(self.process.pid, number)
-        return self.process.wait(20)
+        code = self.process.wait(20)
+        assert_clean(self.said.replace(str(self._said.parent), ""), "what it said")  # a path may have any number
+        return code
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
 
 
 Serve = Callable[..., Running]
@@ -83,16 +92,14 @@ Serve = Callable[..., Running]
 
 @pytest.fixture
 def serve(tmp_path: Path) -> Iterator[Serve]:
-    running: list[Running] = []
+    with ExitStack() as stack:
 
-    def start(*arguments: str, **settings: str) -> Running:
-        running.append(Running(tmp_path, *arguments, **settings))
-        return running[-1]
+        def start(*arguments: str, **settings: str) -> Running:
+            running = Running(tmp_path, *arguments, **settings)
+            stack.callback(running.end)
+            return running
 
-    yield start
-    for each in running:
-        if each.process.poll() is None:
-            each.stop(signal.SIGKILL)
+        yield start
 
 
 def loaded_by(code: str) -> set[str]:
@@ -232,7 +239,7 @@ def test_the_simulator_takes_its_options_and_keeps_its_journal(serve: Serve, tmp
 
 
 def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(serve: Serve) -> None:
-    demo = serve("demo", BACKFILL_DAYS="1")
+    demo = serve("demo", BACKFILL_DAYS="1", LOG_LEVEL="DEBUG")
     demo.until(lambda: "past has been read" in demo.said)
     tries = re.findall(r"curl -s (?:-X (POST) )?(?:-H '.*?' )?'?(http://localhost:\d+/[^' \n]+)", demo.said)
     assert len(tries) == 7
@@ -241,6 +248,7 @@ def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(s
     before = [connection(demo, user) for user in ("ada", "ben", "eva")]
     assert [(each["state"], each["backfill_done"]) for each in before] == [("active", 1)] * 3
     assert demo.stop() == 0
+    assert "debug" in demo.said
 
     again = serve("demo", BACKFILL_DAYS="1")
     again.until(lambda: "past has been read" in again.said)

@@ -15,6 +15,7 @@ from bg_ingest.tracing import UNTRACED, tracing
 from bg_ingest.tracing.traces import Traces
 from tests.conftest import on
 from tests.house import house
+from tests.hygiene import assert_clean
 
 anyio_backend = on("asyncio")
 """As the server."""
@@ -40,7 +41,9 @@ async def test_a_reading_is_followed_from_the_call_to_the_confirmation() -> None
     assert {each.attributes["bg.outcome"] for each in told if each.attributes} == {"confirmed"}
     failed = [each for each in calls if not each.status.is_ok and each.attributes and "bg.outcome" in each.attributes]
     assert [each.attributes["bg.outcome"] for each in failed if each.attributes] == ["ProviderUnavailable"]
-    assert "ada-by-name" not in "".join(each.to_json() for each in spans)
+    exported = "".join(each.to_json() for each in spans)
+    assert "ada-by-name" not in exported
+    assert_clean(exported, "a span")
 
 
 async def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
