@@ -72,6 +72,16 @@ def _ever(home: Home) -> Window:
     return Window(now - timedelta(days=1), now + timedelta(days=1))
 
 
+async def test_whoever_waits_hears_of_each_part_of_each_pass_up_to_the_last(home: Home) -> None:
+    steps: list[tuple[int, int]] = []
+    await rotation(home).run(lambda *step: steps.append(step))
+    parts = steps[0][1]
+    assert parts > 1
+    assert steps == [(part, parts) for part in range(1, parts + 1)] * 2, (
+        "one pass that seals, and one that finds nothing"
+    )
+
+
 async def test_a_second_time_nothing_is_written(home: Home) -> None:
     await set_aside(home)
     await rotated(home)
