@@ -36,7 +36,7 @@ class Exporting:
     async def known(self, user: UserId) -> None:
         """Unknown when nothing is stored of the user, or no more."""
         head = await self._store.readings.head(user)
-        if head is None or head.erased:
+        if head.erased if head else not await self._store.connections.of_user(user):
             raise Unknown
 
     async def rows(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
@@ -45,7 +45,7 @@ class Exporting:
         Unknown also when the user is erased meanwhile.
         """
         count = 0
-        parts = (self._connections, self._readings, self._changes, self._gaps, self._set_aside, self._audit)
+        parts = (self._connections, self._readings, self._changes, self._gaps, self._set_aside, self._keys, self._audit)
         yield [{"kind": "user", "user_id": user, "exported_at": self._clock.now()}]
         for part in parts:
             async with aclosing(part(user)) as batches:
@@ -104,6 +104,23 @@ class Exporting:
             return known | {"record": self._quarantine.raw(kept).decode(errors="replace")}
         except Unsealable:
             return known | {"record": None}
+
+    async def _keys(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
+        """Yield the API keys that are limited to this user, alone or with others, whom it does not name."""
+        yield [
+            {
+                "kind": "api_key",
+                "id": each.id,
+                "name": each.name,
+                "scopes": sorted(each.scopes),
+                "made_at": each.made_at,
+                "ends_at": each.ends_at,
+                "revoked_at": each.revoked_at,
+                "used_at": each.used_at,
+            }
+            for each in await self._store.keys.all()
+            if each.users and user in each.users
+        ]
 
     async def _audit(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
         async with aclosing(self._auditing.of(user, EVER)) as batches:
