@@ -8,7 +8,7 @@ explains every setting.
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
@@ -199,6 +199,9 @@ class Settings(BaseSettings):
         if url and info.data.get("environment") == "production" and not is_private_way(url):
             raise ValueError("should be https in production")
         return url
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("settings are not pickled: their secrets would be in clear")
 
     @model_validator(mode="wrap")
     @classmethod

@@ -14,7 +14,9 @@ import structlog
 from pydantic import SecretStr
 
 from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.api.signatures import Signatures
 from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.settings import Settings
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Html
 from tests.fakes.clock import NOON
@@ -128,6 +130,13 @@ def test_a_secret_is_written_nowhere(write: Any) -> None:
     with pytest.raises(TypeError) as refused:
         write(HIDDEN)
     assert TEXT not in f"{refused.value} {refused.value!r}"
+
+
+@pytest.mark.parametrize("holder", [Settings.model_construct(), Signatures([SECRET])])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_holds_secrets_is_not_pickled(holder: object, protocol: int) -> None:
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(holder, protocol)
 
 
 def test_equal_secrets_are_equal_and_only_revealed_on_purpose() -> None:

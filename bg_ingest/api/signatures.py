@@ -9,6 +9,7 @@ import hmac
 import re
 from collections.abc import Iterable
 from datetime import UTC, datetime, timedelta
+from typing import NoReturn
 
 import msgspec
 
@@ -46,6 +47,9 @@ class Signatures:
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._keys = [_key(secret) for secret in secrets]
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("signing secrets are not pickled")
 
     def vouch(self, claim: Claim, body: bytes) -> bool:
         """Tell whether one of our secrets has signed this claim and body; parts that are no signatures are ignored."""
