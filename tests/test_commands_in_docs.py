@@ -1,7 +1,11 @@
-"""Every make, bg-ingest and curl command of the documentation works: what it names exists, requests are answered."""
+"""Every make, bg-ingest and curl command of the documentation works: it is run, or a reason stands here why not."""
 
+import logging
 import re
 import shlex
+import signal
+import subprocess
+import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from itertools import product
@@ -11,10 +15,20 @@ from typing import NamedTuple
 import anyio
 import pytest
 import rich_click as click
+from click.testing import CliRunner
 
-from bg_ingest.cli import COMMANDS
+from bg_ingest.cli import COMMANDS, main
+from bg_ingest.commands.configured import with_services
 from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.credentials import Scope
+from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.readings import Unreadable
+from bg_ingest.settings import Settings, get_settings
+from bg_ingest.wiring import Services
 from tests.conftest import VirtualTimeLoop
+from tests.contracts.values import connection, stepping
+from tests.fakes.clock import NOON
 from tests.house import House, house
 from tests.test_makefile import RECIPES
 
@@ -26,6 +40,16 @@ OURS = "http://localhost:5001"
 
 PEOPLE = {"ada": "SandboxUser1", "me": "SandboxUser2"}
 """Who is connected in the examples."""
+
+PARSED_ONLY = {
+    "run": "serves until it is stopped; tests/test_cli.py starts it",
+    "demo": "likewise",
+    "simulator": "likewise",
+    "keys create-encryption --kms": "asks AWS KMS; tests/adapters/test_kms.py has a server of its own",
+}
+"""Commands of ``bg-ingest`` that are not run here, by how they begin, and why."""
+
+UNREADABLE = b'{"systemTime":null,"value":112,"unit":"mg/dL"}'
 
 
 class Said(NamedTuple):
@@ -51,13 +75,29 @@ def named(said: Said) -> str:
 
 
 def spelled_out(words: list[str]) -> Iterator[list[str]]:
-    """Yield a command for each way to read ``a|b``."""
-    yield from (list(each) for each in product(*(word.split("|") for word in words)))
+    """Yield a command for each way to read ``a|b`` and ``[what may be left out]``."""
+    line = " ".join(words)
+    for said in {re.sub(r" \[.*?\]", "", line), re.sub(r"[][]", "", line)}:
+        yield from (list(each) for each in product(*(word.split("|") for word in said.split())))
 
 
-@pytest.mark.parametrize("said", found("make"), ids=named)
-def test_there_is_such_a_target(said: Said) -> None:
-    assert set(said.words[1:]) <= set(RECIPES)
+def ours() -> list[list[str]]:
+    """Return the commands of ``bg-ingest`` in the order of the pages, each once."""
+    said = [tuple(words) for each in found("bg-ingest") for words in spelled_out(each.words[1:])]
+    return [list(words) for words in dict.fromkeys(said) if words]
+
+
+def only_parsed(words: list[str]) -> bool:
+    begun = [each.split() for each in PARSED_ONLY]
+    return any(words[: len(each)] == each for each in begun)
+
+
+@pytest.mark.parametrize("target", sorted({target for said in found("make") for target in said.words[1:]}))
+def test_there_is_such_a_target_and_what_it_would_run(target: str) -> None:
+    assert target in RECIPES
+    dry = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
+    for module in re.findall(r"python -m ([\w.]+)", dry.stdout):
+        assert find_spec(module) is not None, module
 
 
 @pytest.mark.parametrize("said", found("python -m"), ids=named)
@@ -65,17 +105,70 @@ def test_there_is_such_a_module(said: Said) -> None:
     assert find_spec(said.words[2]) is not None
 
 
-@pytest.mark.parametrize("said", found("bg-ingest"), ids=named)
-def test_there_is_such_a_command_with_these_options(said: Said) -> None:
-    for words in spelled_out(said.words[1:]):
-        arguments = list(words)
-        if not arguments or arguments[0] in {"--help", "--version"}:
-            continue
-        command = COMMANDS[arguments.pop(0)].load()
-        while isinstance(command, click.Group) and arguments:
-            command = command.commands[arguments.pop(0)]
-        with command.make_context(command.name, arguments, resilient_parsing=True):
-            pass  # it raises NoSuchOption, or UsageError for what it does not take
+def parse(words: list[str]) -> None:
+    """Read a command as the terminal's words are read, and do nothing; it raises for what the command does not take."""
+    arguments = list(words)
+    command = COMMANDS[arguments.pop(0)].load()
+    while isinstance(command, click.Group) and arguments:
+        command = command.commands[arguments.pop(0)]
+    command.make_context(command.name, arguments)
+
+
+@pytest.mark.parametrize("words", [words for words in ours() if only_parsed(words)], ids=" ".join)
+def test_there_is_such_a_command_with_these_options(words: list[str]) -> None:
+    parse(words)
+
+
+@pytest.mark.parametrize("wrong", ["run --nonsense", "run now", "verify ada", "keys create --name x --scope y"])
+def test_what_a_command_does_not_take_would_be_seen(wrong: str) -> None:
+    with pytest.raises(click.UsageError):
+        parse(wrong.split())
+
+
+@pytest.fixture
+def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
+    """A place without any setting, and what commands change in their process put back."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    handlers, level, stop = logging.getLogger().handlers[:], logging.getLogger().level, signal.getsignal(signal.SIGTERM)
+    get_settings.cache_clear()
+    yield CliRunner()
+    get_settings.cache_clear()
+    signal.signal(signal.SIGTERM, stop)
+    logging.basicConfig(level=level, handlers=handlers, force=True)
+
+
+def test_every_command_that_ends_by_itself_does_what_the_pages_say(terminal: CliRunner) -> None:
+    """Over one store; what removes something comes last."""
+
+    async def fill(_: Settings, services: Services) -> tuple[str, str]:
+        ada = connection(id=ConnectionId(UserId("ada"), "dexcom"))
+        grant = services.grants.first(ada.id, ada.generation, Credentials(Secret("access"), Secret("refresh"), NOON))
+        await services.store.readings.commit(stepping(None, None, ada, grant=grant))
+        for paused in (True, False):  # changes of today: those of long ago cannot be replayed
+            await services.steering.change(ada.id, paused=paused)
+        await services.receiving._ingest._shelving.keep(ada, [Unreadable("no_time", UNREADABLE)])
+        (kept,) = [each async for each in services.quarantine.kept(ada.id.user)]
+        made = await services.keyring.make("dashboard", [Scope.READINGS_READ])
+        return kept.record.digest.hex(), made.key.id
+
+    record, key = with_services(fill)
+    values = {
+        "USER": "ada",
+        "DATE": "2026-01-01",
+        "N": "1",
+        "NAME": "ml",
+        "SCOPE": "admin",
+        "RECORD": record,
+        "ID": key,
+    }
+    commands = [words for words in ours() if not only_parsed(words)]
+    assert len(commands) > 15
+    for words in sorted(commands, key=lambda each: bool({"revoke", "drop"} & {*each})):
+        done = terminal.invoke(main, [values.get(word, word) for word in words])
+        assert done.exit_code == 0, (words, done.output, done.exception)
 
 
 async def ask(home: House, words: list[str]) -> int:
