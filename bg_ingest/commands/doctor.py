@@ -21,8 +21,9 @@ if TYPE_CHECKING:
 def doctor(*, as_json: bool) -> None:
     """Check what the service needs, and say what to do.
 
-    Settings, the table and what may be done with it, whether the keys open what is stored, the broker, the provider,
-    the clock against the provider's, and this machine's limits. Nothing is changed, beyond what a first start makes.
+    Settings, the table and what may be done with it, whether the keys open what is stored, who can come in, the
+    broker, the provider, the clock against the provider's, and this machine's limits. Nothing is changed, beyond what
+    a first start makes.
 
     Exit codes: 0 it will run (there may be warnings), 1 something has to be mended, 2 the settings are wrong.
     """
@@ -63,6 +64,7 @@ async def examine(settings: "Settings") -> "list[Finding]":
 
 async def _check_store(settings: "Settings") -> "list[Finding]":
     from bg_ingest.adapters.clock import SystemClock
+    from bg_ingest.checkup.access import check_access
     from bg_ingest.checkup.finding import failed, ok
     from bg_ingest.checkup.store import REACH, check_rights
     from bg_ingest.errors import IngestError, StoreTaken
@@ -71,7 +73,9 @@ async def _check_store(settings: "Settings") -> "list[Finding]":
 
     try:
         async with looked_into(settings) as (table, store):
-            return [*await check_rights(table, SystemClock().now()), *await _check_keys(settings, store)]
+            now = SystemClock().now()
+            findings = [*await check_rights(table, now), *await _check_keys(settings, store)]
+            return findings + await check_access(settings, store.keys, now)
     except StoreTaken:
         return [ok("store", f"{settings.sqlite_file} is in use by the running service, which knows how it is")]
     except (IngestError, SettingsError) as broken:

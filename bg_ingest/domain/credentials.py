@@ -72,10 +72,13 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     def caller(self) -> Caller:
         return Caller(f"key:{self.id}", self.scopes, self.users)
 
+    def live(self, now: datetime) -> bool:
+        """Tell whether it still lets in."""
+        return self.revoked_at is None and (self.ends_at is None or now < self.ends_at)
+
     def opens(self, digest: bytes, now: datetime) -> bool:
         """Tell whether a text with this digest is this key, and lets in now."""
-        right = hmac.compare_digest(self.digest, digest)
-        return right and self.revoked_at is None and (self.ends_at is None or now < self.ends_at)
+        return hmac.compare_digest(self.digest, digest) and self.live(now)
 
 
 def key_id(text: str) -> str | None:
