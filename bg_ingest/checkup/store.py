@@ -6,7 +6,7 @@ from datetime import datetime
 from secrets import token_hex
 
 from bg_ingest.adapters.dynamodb.inspection import inspected
-from bg_ingest.adapters.table.protocol import Absent, Delete, Exists, Item, Put, Table
+from bg_ingest.adapters.table.protocol import Absent, Check, Delete, Exists, Item, Put, Table, Update
 from bg_ingest.checkup.finding import Finding, failed, ok, warning
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import SHARDS
@@ -15,6 +15,12 @@ from bg_ingest.ports import Sealer, Store
 from bg_ingest.settings import Settings
 
 REACH = "check DYNAMODB_ENDPOINT, DYNAMODB_TABLE, AWS_REGION, the network and the AWS credentials"
+
+RIGHTS = (
+    *("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"),
+    "ConditionCheckItem",
+)
+"""What the service's identity needs on the table in DynamoDB. To seal anew needs ``Scan`` too, which is another's."""
 
 MOST_TRIED = 20
 """Grants that are opened: one of each of so many shards at most."""
@@ -33,24 +39,33 @@ async def check_table(settings: Settings) -> list[Finding]:
 
 
 async def check_rights(table: Table, now: datetime) -> list[Finding]:
-    """Do each kind of call once, on an item that nothing else has; it is deleted, or expires where it may not be."""
-    key, item = ("doctor", token_hex(8)), Item(v=1, expires_at=int(now.timestamp()) + 3600)
+    """Do each kind of call once, on items that nothing else has; they are deleted, or expire where they may not be."""
+    key, other = ("doctor", token_hex(8)), ("doctor", token_hex(8))
+    item = Item(v=1, expires_at=int(now.timestamp()) + 3600)
+    left: list[Item] = []
+
+    async def search() -> None:
+        for pk, sk in (key, other):
+            async with aclosing(table.query(pk, sk, sk)) as pages:
+                left.extend([found async for page in pages for _, found in page])
+
     kinds: dict[str, Callable[[], Awaitable[object]]] = {
         "write": lambda: table.write(Put(key, item, (Absent(),))),
+        "update": lambda: table.write(Update(key, item, (), (Exists(),))),
         "read": lambda: table.get(key),
         "read several": lambda: table.batch_get([key]),
-        "change together": lambda: table.transact([Put(key, item, (Exists(),))]),
+        "change together": lambda: table.transact([Put(other, item, (Absent(),)), Check(key, (Exists(),))]),
         "delete": lambda: table.write(Delete(key)),
+        "delete several": lambda: table.delete([other]),
+        "search": search,
     }
     for kind, call in kinds.items():
         try:
             await call()
         except StoreError as refused:
-            advice = "give this identity GetItem, BatchGetItem, Query, PutItem, UpdateItem, DeleteItem, BatchWriteItem"
-            return [failed("store", f"it may not {kind}: {refused}", advice)]
-    async with aclosing(table.query(key[0], key[1], key[1])) as pages:
-        async for _ in pages:
-            return [failed("store", "what was deleted is still there", "is it DynamoDB?")]
+            return [failed("store", f"it may not {kind}: {refused}", f"give this identity {', '.join(RIGHTS)}")]
+    if left:
+        return [failed("store", "what was deleted is still there", "is it DynamoDB?")]
     return [ok("store", "reads, writes and transactions work")]
 
 

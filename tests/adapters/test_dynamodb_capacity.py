@@ -26,7 +26,7 @@ async def test_units_are_told_by_kind_whether_an_answer_has_one_or_many() -> Non
         several = question.operation in {"TransactWriteItems", "BatchGetItem"}
         cost = {"ConsumedCapacity": [one, one] if several else one}
         items = {"Item": wire_item(keys.META, LAYOUT)} if question.operation == "GetItem" else {"Responses": {}}
-        return cost | items
+        return cost | items | {"Items": []}
 
     units: Counter[str] = Counter()
 
@@ -41,7 +41,10 @@ async def test_units_are_told_by_kind_whether_an_answer_has_one_or_many() -> Non
         await table.get(keys.META)
         await table.batch_get([keys.META])
         assert units == {"read": 3 + 6}
+        assert [page async for page in table.query("a", "b", "c")] == [page async for page in table.scan(0, 1)] == []
+        assert units == {"read": 3 + 6 + 3 + 3}
+        units.clear()
         await table.write(Put(("a", "b"), {"v": 1}))
         await table.transact([Put(("a", "b"), {"v": 1})])
-        assert units == {"read": 3 + 6, "write": 3 + 6}
+        assert units == {"write": 3 + 6}
     assert len(asked) > 4

@@ -1,5 +1,6 @@
 """What the doctor finds in good and in broken set-ups."""
 
+import re
 import resource
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
@@ -8,13 +9,17 @@ from pathlib import Path
 import httpx
 import pytest
 
+from bg_ingest.adapters.dynamodb import open_table as open_dynamodb
 from bg_ingest.adapters.dynamodb.inspection import inspected
+from bg_ingest.adapters.dynamodb.items import wire_item
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.store import LAYOUT
 from bg_ingest.checkup.finding import Finding, Verdict
 from bg_ingest.checkup.machine import check_machine
 from bg_ingest.checkup.provider import check_provider
-from bg_ingest.checkup.store import check_keys, check_rights
+from bg_ingest.checkup.store import RIGHTS, check_keys, check_rights
 from bg_ingest.errors import StoreError
 from bg_ingest.providers.http import http_client
 from tests.adapters.test_dynamodb_tables import UNSET, WHOLE
@@ -23,6 +28,7 @@ from tests.fakes.dynamodb import AWS, REGION, Asked, Refusal, Reply, scripted
 from tests.fakes.faults import Fault, Faulty, at
 from tests.house import house
 
+ROOT = Path(__file__).parents[2]
 URL = "https://provider.test/readings"
 
 
@@ -63,12 +69,57 @@ async def test_a_provider_that_cannot_be_reached_or_is_unwell_is_told() -> None:
     assert verdicts(await looked_at(httpx.Response(200))) == {"provider": Verdict.OK}, "no date, no clock"
 
 
-@pytest.mark.parametrize("call", range(1, 6))
+@pytest.mark.parametrize("call", range(1, 10))
 async def test_a_right_that_is_lacking_is_named(call: int) -> None:
     async with open_table(None, SetClock()) as table:
         assert [each.verdict for each in await check_rights(table, NOON)] == [Verdict.OK]
         (found,) = await check_rights(Faulty(table, at(call, Fault.BEFORE)), NOON)
         assert (found.verdict, bool(found.advice)) == (Verdict.FAILED, True)
+
+
+IN_TRANSACTION = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+}
+
+
+def rights_for(question: Asked) -> set[str]:
+    """Return what AWS wants of the identity that asks this."""
+    if question.operation == "TransactWriteItems":
+        return {IN_TRANSACTION[kind] for step in question.body["TransactItems"] for kind in step}
+    return {question.operation}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("lacking", [*RIGHTS, "Scan"])
+async def test_every_right_that_the_service_needs_is_tried_and_advised(lacking: str) -> None:
+    replies: dict[str, Reply] = {"GetItem": {"Item": wire_item(keys.META, LAYOUT)}, "BatchGetItem": {"Responses": {}}}
+    looking = False
+
+    def answer(question: Asked) -> Reply:
+        if looking and lacking in rights_for(question):
+            return Refusal("AccessDeniedException")
+        return replies.get(question.operation, {"Items": []})
+
+    async with scripted(answer) as server, open_dynamodb(server.endpoint, REGION, "readings", aws=AWS) as table:
+        looking = True
+        (found,) = await check_rights(table, NOON)
+    if lacking == "Scan":
+        assert found.verdict is Verdict.OK, "the service does not need it"
+    else:
+        assert found.verdict is Verdict.FAILED
+        assert lacking in found.advice
+
+
+def test_the_rights_are_those_of_the_calls_that_are_made_and_stand_in_the_docs() -> None:
+    source = (ROOT / "bg_ingest/adapters/dynamodb/table.py").read_text("utf-8")
+    calls = {*re.findall(r'(?:\.call|_pages)\("(\w+)"', source)} - {"TransactWriteItems"}
+    assert {*RIGHTS, "Scan"} == calls | {*IN_TRANSACTION.values()}
+    operating = (ROOT / "docs/operating/README.md").read_text("utf-8")
+    (row,) = re.findall(r"^\| DynamoDB \|.*$", operating, re.MULTILINE)
+    assert {*RIGHTS, "Scan"} <= {*re.findall(r"`(\w+)`", row)}
 
 
 async def test_looking_leaves_nothing_behind() -> None:

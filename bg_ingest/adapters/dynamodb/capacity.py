@@ -8,7 +8,7 @@ from bg_ingest.adapters.dynamodb.client import Answer, Client
 Consumed: TypeAlias = Callable[[str, float], None]
 """Told a kind, read or write, and so many units."""
 
-READS = {"GetItem", "BatchGetItem", "Query"}
+READS = {"GetItem", "BatchGetItem", "Query", "Scan"}
 
 
 class Metered:
