@@ -48,6 +48,8 @@ requests would use up for as long as the timeouts let it."""
 OWN_FILES = 256
 """Files left for what else is open: the store, the broker, calls to providers."""
 
+MOST_FILES = MOST_CONNECTIONS + OWN_FILES
+
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 
 CLEAN = {0, *(-number for number in STOPPING)}
@@ -79,9 +81,8 @@ def listen(host: str, port: int) -> socket.socket:
 def connections_allowed() -> int:
     """Return how many connections may be open at once, after asking the system for as many files as it gives."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = MOST_CONNECTIONS + OWN_FILES
-    if 0 <= soft < wanted:
-        soft = wanted if hard < 0 else min(wanted, hard)
+    if 0 <= soft < MOST_FILES:
+        soft = MOST_FILES if hard < 0 else min(MOST_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
     return MOST_CONNECTIONS if soft < 0 else max(1, min(MOST_CONNECTIONS, soft - OWN_FILES))
 

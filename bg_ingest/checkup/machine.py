@@ -6,22 +6,23 @@ from pathlib import Path
 
 from bg_ingest.checkup.finding import Finding, failed, ok, warning
 
-FILES = 2048
-"""Open at once: granian's 1,024 connections, 256 to providers, 64 to the store, and the rest."""
-
 SPACE = 1 << 30
 """Bytes free for the SQLite file: 10,000 people's month."""
 
 
-def check_machine(data_dir: Path | None) -> list[Finding]:
-    """Look at the limit of open files, and at the disk where something is kept on it."""
-    files, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
-    few = files != resource.RLIM_INFINITY and files < FILES
-    advice = f"raise it to {FILES}: ulimit -n, or the container's nofile"
-    findings = [
-        warning("limits", f"{files} open files allowed", advice) if few else ok("limits", f"{files} open files")
-    ]
-    return findings + ([_space(data_dir)] if data_dir else [])
+def check_machine(wanted: int, data_dir: Path | None) -> list[Finding]:
+    """Look at the limit of open files, of which the server takes so many, and at the disk where something is kept."""
+    return [_files(wanted), *([_space(data_dir)] if data_dir else [])]
+
+
+def _files(wanted: int) -> Finding:
+    """Look at the hard limit: the server raises its own to that."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or files >= wanted:
+        return ok("limits", "as many open files as it takes")
+    return warning(
+        "limits", f"{files} open files allowed", f"raise it to {wanted}: ulimit -n, or the container's nofile"
+    )
 
 
 def _space(folder: Path) -> Finding:

@@ -52,10 +52,11 @@ async def examine(settings: "Settings") -> "list[Finding]":
     from bg_ingest.checkup.provider import check_providers
     from bg_ingest.checkup.settings import check_settings
     from bg_ingest.checkup.store import check_table
+    from bg_ingest.server import MOST_FILES
     from bg_ingest.wiring_providers import addresses
 
     findings = check_settings(settings)
-    findings += check_machine(settings.data_dir if settings.store == "sqlite" else None)
+    findings += check_machine(MOST_FILES, settings.data_dir if settings.store == "sqlite" else None)
     findings += await check_table(settings)
     findings += await _check_store(settings)
     findings += await check_broker(settings)

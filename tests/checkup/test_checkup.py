@@ -2,6 +2,8 @@
 
 import re
 import resource
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -22,11 +24,13 @@ from bg_ingest.checkup.provider import check_provider
 from bg_ingest.checkup.store import RIGHTS, check_keys, check_rights
 from bg_ingest.errors import StoreError
 from bg_ingest.providers.http import http_client
+from bg_ingest.server import MOST_FILES
 from tests.adapters.test_dynamodb_tables import UNSET, WHOLE
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.dynamodb import AWS, REGION, Asked, Refusal, Reply, scripted
 from tests.fakes.faults import Fault, Faulty, at
 from tests.house import house
+from tests.test_cli import environment
 
 ROOT = Path(__file__).parents[2]
 URL = "https://provider.test/readings"
@@ -140,14 +144,20 @@ async def test_stored_grants_are_opened_with_the_keys_that_are_set() -> None:
         assert (wrong.verdict, wrong.found) == (Verdict.FAILED, "2 of 2 stored grants do not open")
 
 
-def test_too_few_files_are_a_warning(tmp_path: Path) -> None:
-    before = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (256, before[1]))
-    try:
-        assert verdicts(check_machine(tmp_path / "not" / "yet"))["limits"] is Verdict.WARNING
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, before)
-    assert verdicts(check_machine(None)) == {"limits": Verdict.OK if before[0] >= 2048 else Verdict.WARNING}
+def test_too_few_files_are_a_warning_that_names_what_the_server_takes(tmp_path: Path) -> None:
+    """The server raises its own limit, so what cannot be raised counts."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = most if most > 0 else MOST_FILES
+    assert verdicts(check_machine(enough, None)) == {"limits": Verdict.OK}
+    limited = f"ulimit -n {min(enough, MOST_FILES) - 1}; exec '{sys.executable}' -m bg_ingest.cli doctor --json"
+    shown = subprocess.run(
+        ["sh", "-c", limited], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert f"raise it to {MOST_FILES}: ulimit -n" in shown.stdout
+
+
+def test_the_disk_is_looked_at_before_its_folder_is_made(tmp_path: Path) -> None:
+    assert verdicts(check_machine(0, tmp_path / "not" / "yet")).keys() == {"limits", "disk"}
 
 
 @pytest.mark.parametrize("anyio_backend", ["asyncio"])
