@@ -20,7 +20,13 @@ from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.leases import ALONE, SHARED, Tempo
 from bg_ingest.domain.sweeps import Reach
 from bg_ingest.metrics.budget import BudgetStanding
-from bg_ingest.metrics.changes import MeasuredHints, MeasuredIngest, MeasuredPublisher, MeasuredShelving
+from bg_ingest.metrics.changes import (
+    MeasuredHints,
+    MeasuredIngest,
+    MeasuredPublisher,
+    MeasuredReceiving,
+    MeasuredShelving,
+)
 from bg_ingest.metrics.measures import Measures
 from bg_ingest.metrics.outbox import MeasuredOutbox
 from bg_ingest.metrics.provider import MeasuredProvider
@@ -151,7 +157,8 @@ class Services:
         self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
         self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)
-        self.receiving = Receiving(store, providers, ingest, clock, hints, senders or Senders(), proofs or {})
+        taken = (store, providers, ingest, clock, hints, senders or Senders(), proofs or {})
+        self.receiving = MeasuredReceiving(measured, *taken)
         self.verifying = Verifying(store, providers, self.grants)
         self.backfilling = Backfilling(store, clock, hints, defaults)
         self.erasing = Erasing(store, clock, hints)

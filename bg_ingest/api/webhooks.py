@@ -16,10 +16,12 @@ from bg_ingest.api.auth import PUBLIC, Limits
 from bg_ingest.api.checks import check
 from bg_ingest.api.deps import Use, User
 from bg_ingest.api.documented import answers, problems
-from bg_ingest.api.errors import refusal
+from bg_ingest.api.errors import refusal, refused_for
 from bg_ingest.api.gate import LARGEST_WEBHOOK, Asked, Gate
 from bg_ingest.api.schemas import Received, received_of
 from bg_ingest.api.signatures import Claim
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.outcomes import Outcome
 from bg_ingest.errors import ProviderMisbehaved
 from bg_ingest.services.receive import Receiving
 
@@ -81,16 +83,25 @@ async def webhook(
     signature: Signature = None,
 ) -> Response[Received]:
     """Signed as Standard Webhooks has it, over the raw body, or with a token. A page without records: look now."""
+    claim = Claim(webhook_id or "", timestamp or "", signature or "")
+    try:
+        outcome = await _received(request, user_id, gate, receiving, claim)
+    except Exception as error:
+        receiving.turned_away(refused_for(request, error).problem.type)
+        raise
+    return Response(received_of(outcome), headers={"Cache-Control": "no-store"})
+
+
+async def _received(request: Asked, user: UserId, gate: Gate, receiving: Receiving, claim: Claim) -> Outcome:
     async with gate.place():
-        let = await gate.admit(request, Claim(webhook_id or "", timestamp or "", signature or ""), receiving)
+        let = await gate.admit(request, claim, receiving)
         await check(request)
         async with gate.work():
             try:
-                outcome = await receiving.receive(user_id, let.webhook_id, await request.body(), let.proof)
+                return await receiving.receive(user, let.webhook_id, await request.body(), let.proof)
             except ProviderMisbehaved:
                 detail = "The body is no page of records: compare it with GET /schema."
                 raise refusal(400, "invalid-body", detail) from None
-    return Response(received_of(outcome), headers={"Cache-Control": "no-store"})
 
 
 def router(signing_secrets: Sequence[str], limits: Limits | None) -> Router:

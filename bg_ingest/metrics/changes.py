@@ -13,7 +13,11 @@ from bg_ingest.metrics.measures import Measures
 from bg_ingest.metrics.outbox import MeasuredOutbox
 from bg_ingest.ports import Clock, Hints, Page, Publisher
 from bg_ingest.services.ingest import Ingest
+from bg_ingest.services.receive import Receiving
 from bg_ingest.services.shelve import ByStart, Shelving
+
+NO_PROVIDER = "none"
+"""Of a webhook that was refused: whose it would have been is not looked into, or not believed."""
 
 
 class MeasuredHints:
@@ -76,6 +80,23 @@ class MeasuredShelving(Shelving):
         for each in added:
             self._measures.set_aside.labels(each.provider, each.reason).inc()
         return added
+
+
+class MeasuredReceiving(Receiving):
+    """Counts webhooks by what became of them: each once, whether it was let in or not."""
+
+    def __init__(self, measures: Measures, *collaborators: Any) -> None:  # noqa: ANN401 - as Receiving has them
+        super().__init__(*collaborators)
+        self._measures = measures
+
+    async def take(self, connection: Connection, page: Page, identity: str, *, once: bool) -> Outcome | None:
+        outcome = await super().take(connection, page, identity, once=once)
+        result = "accepted" if outcome else "duplicate"
+        self._measures.webhooks.labels(connection.id.provider, result).inc()
+        return outcome
+
+    def turned_away(self, problem: str) -> None:
+        self._measures.webhooks.labels(NO_PROVIDER, problem.replace("-", "_")).inc()
 
 
 class MeasuredPublisher:

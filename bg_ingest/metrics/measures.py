@@ -35,6 +35,7 @@ class Measures:
             "connection_changes", "Connections that came into a state.", "provider", "state"
         )
         self.gaps = self._counter("gaps", "Gaps that were told of.", "provider", "cause", "outcome")
+        self.webhooks = self._counter("webhooks", "Webhooks by what became of them.", "provider", "result")
         self.turns = self._timer(
             "turn_seconds", "Connections' turns, by what was asked of the provider.", CALLS, "provider", "origin"
         )

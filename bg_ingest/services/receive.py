@@ -70,17 +70,25 @@ class Receiving:
             connection = await self._connection(user, pages)
             page = pages[connection.id.provider]
             once = webhook_id is not None or bool(page.readings or page.unreadable)
-            if await self._webhooks.seen(connection, identity, self.now()):
-                return Outcome(Ending.NOTHING_NEW)
             try:
-                outcome = await self._keep(connection, page)
+                outcome = await self.take(connection, page, identity, once=once)
             except Fenced:  # disconnected, or connected anew, since it was read
                 continue
-            # Only now: were the id written first, a crash in between would make the sender's repeat ineffective.
-            if once:
-                await self._webhooks.note(connection, identity, self.now() + IDS_KEPT)
-            return outcome
+            return outcome or Outcome(Ending.NOTHING_NEW)
         raise StoreUnavailable("the connection changes all the time")
+
+    async def take(self, connection: Connection, page: Page, identity: str, *, once: bool) -> Outcome | None:
+        """Keep what is in it; None where it was received before."""
+        if await self._webhooks.seen(connection, identity, self.now()):
+            return None
+        outcome = await self._keep(connection, page)
+        # Only now: were the id written first, a crash in between would make the sender's repeat ineffective.
+        if once:
+            await self._webhooks.note(connection, identity, self.now() + IDS_KEPT)
+        return outcome
+
+    def turned_away(self, problem: str) -> None:
+        """Hear of a webhook that was refused, and by what type of problem; whatever it was, nothing is noted of it."""
 
     async def _pages(self, content: bytes, proof: Proof) -> dict[str, Page]:
         """Return how each provider reads it that can, and that this proof is good for."""

@@ -114,6 +114,27 @@ async def test_what_is_pushed_is_counted_by_what_became_of_it(opened: House) -> 
         assert metrics("http_request_seconds_count", route="/api/bg/{user_id}/webhook", status=status) == 1
 
 
+async def test_webhooks_are_counted_by_provider_and_result(opened: House) -> None:
+    home = Home(opened)
+    await home.connect()
+    account = (await home.connection()).provider_account
+    body = envelope(account, records(opened.clock.now() - HOUR, 3))
+    for _ in range(2):
+        await opened.push("ada", body)
+    await opened.push("ada", envelope(account, []), "msg_2")
+    await opened.push("ada", body, "msg_3", webhook_signature="v1,no")
+    await opened.push("ada", body, "msg_4", webhook_timestamp=str(int((opened.clock.now() - HOUR).timestamp())))
+    await opened.push("ada", b"[]", "msg_5")
+    await opened.push("eva", body, "msg_6")
+    await opened.push("a b", body, "msg_7")
+    metrics = await scraped(opened)
+    counted = {"accepted": 2, "duplicate": 1}
+    refused = {"invalid_signature": 1, "stale_signature": 1, "invalid_body": 1, "unknown": 1, "invalid_user_id": 1}
+    for provider, results in (("dexcom", counted), ("none", refused)):
+        assert {name: metrics("webhooks_total", provider=provider, result=name) for name in results} == results
+    assert metrics("webhooks_total") == 8, "each once"
+
+
 async def test_nobody_is_named(opened: House) -> None:
     async with opened.running():
         await opened.connect("ada-with-a-name")
