@@ -5,8 +5,12 @@ from typing import Any
 
 import anyio
 import pytest
+from anyio.abc import TaskStatus
 from prometheus_client.parser import text_string_to_metric_families
 
+from bg_ingest.domain.ids import SHARDS
+from bg_ingest.errors import BrokerUnavailable
+from bg_ingest.ports import Priority
 from bg_ingest.simulator.faults import Failed, Late, Throttled
 from tests.fakes.faults import Fault, Faulty, every
 from tests.home import Home
@@ -112,6 +116,51 @@ async def test_what_is_pushed_is_counted_by_what_became_of_it(opened: House) -> 
     assert metrics("readings_total", origin="webhook") > 0
     for status in ("202", "401"):
         assert metrics("http_request_seconds_count", route="/api/bg/{user_id}/webhook", status=status) == 1
+
+
+class Crashing:
+    """A broker's connection that breaks so many times."""
+
+    connected = True
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+
+    async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await anyio.sleep(1)
+        if self._left:
+            self._left -= 1
+            raise BrokerUnavailable
+        await anyio.sleep_forever()
+
+
+async def test_shards_are_those_served_here_and_restarts_are_told_by_actor(opened: House) -> None:
+    opened.services.broker = Crashing(times=2)
+    assert (await scraped(opened))("shards") == 0
+    async with opened.running():
+        await anyio.sleep(600)
+        metrics = await scraped(opened)
+    assert metrics("shards") == SHARDS
+    assert metrics("actor_restarts_total", actor="broker") == metrics("actor_restarts_total") == 2
+
+
+async def test_calls_of_the_budget_are_told_with_who_waits_for_one(opened: House) -> None:
+    budget, us = opened.services.budget, {"provider": "dexcom", "region": "us"}
+    for _ in range(3):
+        await budget.take("dexcom", "us", Priority.LIVE)
+    metrics = await scraped(opened)
+    assert (metrics("budget_calls_total", **us), metrics("budget_waiting", **us)) == (3, 0)
+    assert (metrics("budget_paused", **us), metrics("budget_stretch", **us)) == (0, 1)
+    await budget.throttled("dexcom", "us", sent=anyio.current_time(), wait=timedelta(seconds=3))
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(budget.take, "dexcom", "us", Priority.REFRESH)
+        await anyio.sleep(1)
+        metrics = await scraped(opened)
+        assert (metrics("budget_paused", **us), metrics("budget_waiting", **us)) == (1, 2)
+    metrics = await scraped(opened)
+    assert (metrics("budget_calls_total"), metrics("budget_waiting"), metrics("budget_paused")) == (5, 0, 0)
 
 
 async def test_webhooks_are_counted_by_provider_and_result(opened: House) -> None:

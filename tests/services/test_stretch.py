@@ -17,6 +17,7 @@ from bg_ingest.services.demand import Demands
 from bg_ingest.services.mix import Mix
 from bg_ingest.simulator import SimulatorOptions
 from tests.house import PROVIDER, house
+from tests.metrics.test_metrics import scraped
 
 LIMIT = 250
 USERS = [f"user-{number}" for number in range(12)]
@@ -56,6 +57,7 @@ async def test_two_services_stretch_alike_and_everybody_has_as_many_looks() -> N
             looks.clear()
             endings.clear()
             stretches = [each.stretch for services in (home.services, other) for each in services.demands.states()]
+            metrics = await scraped(home)
             await anyio.sleep(2 * 3600)
         assert home.simulator.limit.refused == 0
         late = home.clock.now() - timedelta(minutes=30)
@@ -67,6 +69,9 @@ async def test_two_services_stretch_alike_and_everybody_has_as_many_looks() -> N
     assert len(stretches) == 2
     assert min(stretches) > 3
     assert max(stretches) < 1.05 * min(stretches)
+    assert metrics("budget_stretch", provider=PROVIDER, region="us") == pytest.approx(stretches[0])
+    wanted = metrics("budget_wanted_per_second", provider=PROVIDER, region="us")
+    assert wanted / (0.95 * Limit(LIMIT).rate) == pytest.approx(stretches[0]), "what is wanted by what there is"
     assert len(wearing) > len(USERS) / 3
     assert max(wearing) < 1.6 * min(wearing)
     assert endings[Ending.BUDGET_SPENT] < 0.1 * endings.total(), "hardly anybody comes in vain"
