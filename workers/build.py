@@ -89,6 +89,9 @@ class Workers:
     def polled(self) -> int:
         return len(self._actors.scheduler.seats) if self._actors else 0
 
+    def backfills(self) -> int:
+        return sum(each.plan.past_left for each in list(self._actors.scheduler.seats.values())) if self._actors else 0
+
     def restarts(self) -> dict[str, int]:
         return {each.name: each.restarts for each in self._actors.supervised} if self._actors else {}
 

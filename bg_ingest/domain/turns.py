@@ -68,6 +68,8 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     """When the provider showed the newest reading (without any: could have, from the connect on); how long ago that
     is, is how stale the connection is."""
     surveyed: Surveyed = Surveyed()
+    past_left: bool = False
+    """Whether some of the past is still to be read, as of the last turn."""
 
 
 class Turn(msgspec.Struct, frozen=True):

@@ -28,6 +28,9 @@ class Actors(Protocol):
     def polled(self) -> int:
         """Return how many connections are polled here."""
 
+    def backfills(self) -> int:
+        """Return of how many of them some of the past is still to be read."""
+
     def shown(self) -> Mapping[str, Sequence[datetime]]:
         """Return by provider when the newest reading of each connection was shown, as far as is known."""
 
@@ -48,6 +51,11 @@ class Standing(Collector):
             restarts.add_metric([name], times)
         yield restarts
         yield GaugeMetricFamily("bg_ingest_connections", "Connections polled here.", self._actors.polled())
+        yield GaugeMetricFamily(
+            "bg_ingest_backfills",
+            "Connections polled here whose past is not read to its end.",
+            self._actors.backfills(),
+        )
         freshness = GaugeHistogramMetricFamily(
             "bg_ingest_freshness_seconds",
             "Connections polled here by the age of their newest reading, less what the provider always takes.",

@@ -146,7 +146,7 @@ class Polling:
         more = surveyed.due or self._kind(connection, max(look_at, now + timedelta(seconds=1))) is not None
         expected = look_at <= self.rhythm(connection).first_slot(connection.anchor)
         why = Why.PAST if more else Why.SLOT if expected else Why.SILENCE
-        plan = Plan(look_at, 0, why, self._shown_at(connection), surveyed)
+        plan = Plan(look_at, 0, why, self._shown_at(connection), surveyed, connection.backfill is not None)
         rhythm = msgspec.structs.replace(self.rhythm(connection), stretch=1.0)
         want = self._demands.of(connection, rhythm.step.total_seconds())
         return Turn(outcome, now if more else look_at, plan, origin, want)
@@ -209,7 +209,8 @@ class Polling:
             return Turn(Outcome(Ending.BUDGET_SPENT), later, msgspec.structs.replace(plan, why=Why.BUDGET))
         ending = next((ending for kind, ending in ENDINGS.items() if isinstance(error, kind)), Ending.STORE_UNAVAILABLE)
         shown_at = self._shown_at(connection) if connection else plan.shown_at
-        failed = Plan(plan.look_at, plan.failures + 1, Why.RETRY, shown_at, plan.surveyed)
+        past_left = connection.backfill is not None if connection else plan.past_left
+        failed = Plan(plan.look_at, plan.failures + 1, Why.RETRY, shown_at, plan.surveyed, past_left)
         if ending not in (Ending.GRANT_BUSY, Ending.FENCED) and not plan.failures:
             log.warning("a turn failed", action="turn_failed", connection=str(connection_id), ending=ending)
         if connection is not None:

@@ -79,6 +79,24 @@ async def test_a_connection_grows_stale_without_anything_happening(opened: House
     assert stale("freshness_seconds_gcount") == 1
 
 
+async def test_backfills_are_told_until_they_are_done(opened: House) -> None:
+    opened.simulator.add_fault(Failed(endpoint="egvs", count=5))
+    async with opened.running():
+        await opened.connect("ada")
+        await anyio.sleep(1)
+        assert (await scraped(opened))("backfills") == 1, "also while it fails"
+        await anyio.sleep(3600)
+        assert (await scraped(opened))("backfills") == 0
+        opened.simulator.add_fault(Failed(endpoint="egvs", count=5))
+        start = (opened.clock.now() - 9 * HOUR).isoformat()
+        asked = await opened.api.post("/api/users/ada/connections/dexcom/backfill", json={"from": start})
+        assert asked.status_code == 202
+        await anyio.sleep(5)
+        assert (await scraped(opened))("backfills") == 1
+        await anyio.sleep(3600)
+        assert (await scraped(opened))("backfills") == 0
+
+
 @pytest.mark.parametrize(
     ("fault", "outcome", "ending"),
     [
