@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -16,6 +17,7 @@ import httpx
 import pytest
 import rich_click as click
 
+from bg_ingest import __version__
 from bg_ingest.cli import COMMANDS
 from tests.hygiene import assert_clean
 from tests.integration.processes import free_port
@@ -201,6 +203,25 @@ def test_reloading_is_refused_outside_development(tmp_path: Path) -> None:
     )
     refused = bg_ingest(tmp_path, "run", "--reload")
     assert (refused.returncode, refused.stderr) == (2, "--reload is for development, and ENVIRONMENT is staging.\n")
+
+
+def test_reloading_serves_the_code_as_it_is_now(serve: Serve, tmp_path: Path) -> None:
+    """On a copy of the source tree: what is beside the command is what it watches."""
+    source = tmp_path / "source"
+    source.mkdir()
+    shutil.copy(ROOT / "app.py", source)
+    for package in ("bg_ingest", "workers"):
+        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
+    running = serve("run", "--reload", PYTHONPATH=str(source))
+
+    def shows(version: str) -> bool:
+        return running.answers("/health/ready") and f'version="{version}"' in httpx.get(f"{running.url}/metrics").text
+
+    running.until(lambda: shows(__version__))
+    changed = source / "bg_ingest" / "__init__.py"
+    changed.write_text(changed.read_text().replace(__version__, "as.it.is.now"))
+    running.until(lambda: shows("as.it.is.now"))
+    assert running.stop() == 0
 
 
 def test_the_demo_does_not_touch_a_real_provider(tmp_path: Path) -> None:
