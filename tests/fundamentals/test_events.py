@@ -110,6 +110,62 @@ def test_every_reference_of_the_document_leads_somewhere_and_every_schema_is_one
         jsonschema.Draft7Validator.check_schema(schema)
 
 
+SAYS = {"title", "summary", "description", "tags", "externalDocs", "bindings"}
+FIELDS: dict[str, tuple[set[str], set[str]]] = {
+    "": ({"asyncapi", "info"}, {"id", "servers", "defaultContentType", "channels", "operations", "components"}),
+    "info": ({"title", "version"}, {"termsOfService", "contact", "license", "description", "tags", "externalDocs"}),
+    "servers": ({"host", "protocol"}, {"protocolVersion", "pathname", "variables", "security", *SAYS}),
+    "channels": (set(), {"address", "messages", "servers", "parameters", *SAYS}),
+    "operations": ({"action", "channel"}, {"security", "traits", "messages", "reply", *SAYS}),
+    "messages": (
+        set(),
+        {"headers", "payload", "correlationId", "contentType", "name", "examples", "traits", *SAYS},
+    ),
+    "components": (set(), {"schemas", "messages"}),
+    "amqp of a channel": (set(), {"is", "exchange", "queue", "bindingVersion"}),
+    "amqp of an operation": (
+        set(),
+        {"expiration", "userId", "cc", "bcc", "priority", "deliveryMode", "mandatory", "timestamp", "bindingVersion"},
+    ),
+}
+"""The fields that an object must and may have, by AsyncAPI 3.0.0 and its AMQP bindings; of components what we use."""
+
+
+def assert_fields(kind: str, *objects: dict[str, Any]) -> None:
+    needed, more = FIELDS[kind]
+    for each in objects:
+        assert needed <= each.keys() <= needed | more, kind
+
+
+def test_the_document_has_the_structure_of_asyncapi_3() -> None:
+    """Its official schema is not at hand offline; these are its rules for the parts that the document has."""
+    assert DOCUMENT["asyncapi"] == "3.0.0"
+    assert_fields("", DOCUMENT)
+    assert_fields("info", DOCUMENT["info"])
+    assert_fields("components", DOCUMENT["components"])
+    for kind in ("servers", "channels", "operations"):
+        assert_fields(kind, *DOCUMENT[kind].values())
+    assert_fields("messages", *DOCUMENT["components"]["messages"].values())
+    assert_fields("amqp of a channel", *(each["bindings"]["amqp"] for each in DOCUMENT["channels"].values()))
+    assert_fields("amqp of an operation", *(each["bindings"]["amqp"] for each in DOCUMENT["operations"].values()))
+
+
+def test_every_operation_is_of_a_channel_and_its_messages_are_that_channels() -> None:
+    for operation in DOCUMENT["operations"].values():
+        assert operation["action"] in {"send", "receive"}
+        (reference,) = operation["channel"].items()
+        name = reference[1].removeprefix("#/channels/")
+        assert (reference[0], name in DOCUMENT["channels"]) == ("$ref", True)
+        for message in operation.get("messages", ()):
+            assert (
+                message["$ref"].removeprefix(f"#/channels/{name}/messages/") in DOCUMENT["channels"][name]["messages"]
+            )
+    for channel in DOCUMENT["channels"].values():
+        for name, message in channel["messages"].items():
+            assert message == {"$ref": f"#/components/messages/{name}"}
+            assert name in DOCUMENT["components"]["messages"]
+
+
 def test_the_page_for_people_has_every_type_and_no_other() -> None:
     rows = re.findall(r"^\| `(bg\.[a-z.0-9]+)` \|", (DOCS / "events.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(TYPES.values())
