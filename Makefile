@@ -67,7 +67,7 @@ bench-scale: .venv/locked-dev ## one process with up to 100,000 connections (25 
 	$(BIN)/python -m tests.benchmarks.balance
 
 bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
-	$(BIN)/python -m tests.benchmarks.units
+	$(BIN)/python -m tests.benchmarks.units --json build/benchmarks/units.json
 	$(BIN)/python -m tests.benchmarks.reads --json build/benchmarks/reads.json
 	$(BIN)/python -m tests.benchmarks.throughput --json build/benchmarks/throughput.json
 	$(BIN)/python -m tests.benchmarks.polls --json build/benchmarks/polls.json

@@ -77,6 +77,14 @@ def test_the_readme_lists_every_command_and_no_other() -> None:
     )
 
 
+def test_the_readmes_endpoints_are_those_of_the_api() -> None:
+    """A choice of those in docs/api.md, which are held against the routes."""
+    row = re.compile(r"^\| `((?:GET|POST|PATCH|DELETE) [^`]+)` \|", re.MULTILINE)
+    chosen = row.findall((ROOT / "README.md").read_text("utf-8"))
+    assert any("webhook" in each for each in chosen)
+    assert set(chosen) <= set(row.findall((ROOT / "docs" / "api.md").read_text("utf-8")))
+
+
 @pytest.mark.parametrize("page", [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))], ids=str)
 def test_links_between_pages_lead_somewhere(page: Path) -> None:
     for link in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", page.read_text("utf-8")):

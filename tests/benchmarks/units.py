@@ -1,6 +1,6 @@
 """What each operation costs in DynamoDB's read and write units; exit code 1 beyond the limits.
 
-    python -m tests.benchmarks.units [--endpoint URL]
+    python -m tests.benchmarks.units [--endpoint URL] [--json FILE]
 
 Computed by the rules in ``capacity.py`` from what the table below the store is asked, and compared with what a server
 says that the same calls used: the one at ``--endpoint``, else a ministack of our own. The ministack among the test
@@ -24,6 +24,7 @@ from bg_ingest.adapters.table.store import agree
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.telemetry import configure_logging
 from tests.benchmarks.capacity import Asking, Units
+from tests.benchmarks.kept import keep
 from tests.benchmarks.operations import Row, operations
 from tests.benchmarks.wearer import tireless
 from tests.benchmarks.weeks import Week, polled, week
@@ -42,7 +43,8 @@ Found = TypeVar("Found")
 
 @click.command()
 @click.option("--endpoint", help="A server that runs; tables of ours are made there.")
-def main(endpoint: str | None) -> None:
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+def main(endpoint: str | None, file: Path | None) -> None:
     """Units per operation, per week, and of a long range."""
     configure_logging("WARNING", "console")
     report = Report("Limits")
@@ -53,7 +55,8 @@ def main(endpoint: str | None) -> None:
         _show_operations(computed, told)
         _compare(report, computed, told, knows_sizes=knows_sizes)
         console.print("a week with all actors ...")
-        _judge_week(report, _virtually(week, wearer))
+        weekly = _virtually(week, wearer)
+        _judge_week(report, weekly)
         console.print(f"{DAYS} days of polls ...")
         long = _virtually(polled, wearer, DAYS)
     of_range = f"read units of a range of {DAYS} days, {long.readings:,} readings"
@@ -61,6 +64,10 @@ def main(endpoint: str | None) -> None:
     for how, reads in (("read in backfill", backfilled), ("polled three at a time", long.reads_of_range)):
         report.check(f"{of_range}, {how}", reads, holds=reads <= MOST_READS, wanted=f"at most {MOST_READS}")
     report.figure(f"write units of {DAYS} days of polls, telling and refreshes", int(long.writes))
+    if file is not None:
+        pairs = zip(computed, told, strict=True)
+        each = [{"operation": row.name, "used": row.used, "told": other.told} for row, other in pairs]
+        keep(file, "units", 1, {"operations": each, "week": weekly, "polled": {"days": DAYS, "used": long}})
     report.show()
 
 
