@@ -26,7 +26,7 @@ async def fill(settings, services):
     ada = await connect(services.store, connection(id=ConnectionId(UserId("ada"), "dexcom")))
     reasons = ["unit_unknown", "no_time", "unit_unknown", "bad_time"]  # the last is one we could not read once
     found = [Unreadable(*each) for each in zip(reasons, RECORDS)]
-    assert await services.receiving._ingest._shelving.keep(ada, found) == 4
+    assert (await services.receiving._ingest._shelving.keep(ada, found)).quarantined == 4
 
 with_services(fill)
 """

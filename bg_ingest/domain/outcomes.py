@@ -43,6 +43,8 @@ class Outcome(msgspec.Struct, frozen=True):
     quarantined: int = 0
     late: int = 0
     """Of the recorded, those measured before the reading up to which gaps had been judged."""
+    no_room: int = 0
+    """Unreadable records that were not kept: their shelf is full."""
 
     def plus(self, other: "Outcome") -> "Outcome":
         """Return both counted together, under the later one's ending unless only the earlier brought readings."""
@@ -54,4 +56,5 @@ class Outcome(msgspec.Struct, frozen=True):
             self.duplicates + other.duplicates,
             self.quarantined + other.quarantined,
             self.late + other.late,
+            self.no_room + other.no_room,
         )

@@ -69,17 +69,19 @@ class MeasuredIngest(Ingest):
 
 
 class MeasuredShelving(Shelving):
-    """Counts the records that could not be read, each once however often it comes."""
+    """Counts the records that could not be read, each once however often it comes unless there was no room for it."""
 
     def __init__(self, measures: Measures, *collaborators: Any) -> None:  # noqa: ANN401 - as Shelving has them
         super().__init__(*collaborators)
         self._measures = measures
 
-    async def set_aside(self, connection: Connection, by_start: ByStart) -> Sequence[SetAside]:
-        added = await super().set_aside(connection, by_start)
+    async def set_aside(self, connection: Connection, by_start: ByStart) -> tuple[Sequence[SetAside], int]:
+        added, no_room = await super().set_aside(connection, by_start)
         for each in added:
             self._measures.set_aside.labels(each.provider, each.reason).inc()
-        return added
+        if no_room:
+            self._measures.set_aside.labels(connection.id.provider, "no_room").inc(no_room)
+        return added, no_room
 
 
 class MeasuredReceiving(Receiving):

@@ -55,8 +55,7 @@ class Ingest:
         crash between two repeats little. Without it (a push) the connection is only held to take pushes still.
         StoreUnavailable, or Fenced when the connection is no longer as given: what was committed until then stays.
         """
-        quarantined = await self._shelving.keep(connection, page.unreadable)
-        outcome = Outcome(Ending.NOTHING_NEW, quarantined=quarantined)
+        outcome = await self._shelving.keep(connection, page.unreadable)
         batches = list(parts(page.readings))
         for number, batch in enumerate(batches, 1):
             step = Step(connection, connection)
@@ -84,13 +83,13 @@ class Ingest:
                 raise Fenced
             at = head.next_instant(self._clock.now())
             decision = decide(known, batch, at=at, last_change=head.last_change)
-            quarantined = await self._shelving.keep(step.before or step.after, decision.refused)
+            shelved = await self._shelving.keep(step.before or step.after, decision.refused)
             provider = step.after.id.provider
             judged = head.judged.get(provider)
             late = sum(judged is not None and each.reading.measured_at < judged for each in decision.recorded)
-            counts = (len(decision.recorded), len(decision.revised), decision.duplicates, quarantined, late)
+            counts = Outcome(Ending.READ, len(decision.recorded), len(decision.revised), decision.duplicates, late=late)
             if not decision.segments:
-                return Outcome(Ending.NOTHING_NEW, *counts)
+                return shelved.plus(msgspec.structs.replace(counts, ending=Ending.NOTHING_NEW))
             commit = readings_commit(
                 head,
                 known,
@@ -111,7 +110,7 @@ class Ingest:
                 await anyio.sleep(uniform(0, 0.01 * 2 ** min(attempt, 6)))
                 continue
             self._hints.told(commit.changes)
-            return Outcome(Ending.READ, *counts)
+            return shelved.plus(counts)
         raise StoreUnavailable("too many writers at once")
 
     def _standing(self, head: Head, connection: Connection) -> Head:

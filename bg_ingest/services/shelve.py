@@ -12,7 +12,8 @@ import structlog
 
 from bg_ingest.domain.commits import Commit, SetAside, Shelf, Step
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Unreadable
 from bg_ingest.domain.segments import MOST_SEGMENTS, segment_start
 from bg_ingest.errors import Fenced, Outdated, StoreUnavailable
@@ -38,19 +39,24 @@ class Shelving:
         self._sealer = sealer
         self._clock = clock
         self._table = table
+        self._told_full: set[ConnectionId] = set()
 
-    async def keep(self, connection: Connection, unreadable: Sequence[Unreadable]) -> int:
-        """Keep the records and return how many were not known yet; raises as ``Ingest.keep`` does."""
+    async def keep(self, connection: Connection, unreadable: Sequence[Unreadable]) -> Outcome:
+        """Keep the records; return how many were not known yet and how many found no room. Raises as ``Ingest.keep``.
+
+        What found no room is not remembered: sent again, it is counted again.
+        """
         by_start: dict[datetime | None, list[Unreadable]] = {}
         for each in unreadable:
             by_start.setdefault(segment_start(each.measured_at) if each.measured_at else None, []).append(each)
         starts = list(by_start)
         groups = (starts[place : place + MOST_SEGMENTS] for place in range(0, len(starts), MOST_SEGMENTS))
-        added = [
-            each
-            for group in groups
-            for each in await self.set_aside(connection, {start: by_start[start] for start in group})
-        ]
+        added: list[SetAside] = []
+        no_room = 0
+        for group in groups:
+            more, left_out = await self.set_aside(connection, {start: by_start[start] for start in group})
+            added += more
+            no_room += left_out
         if added:
             log.warning(
                 "set records aside",
@@ -59,40 +65,53 @@ class Shelving:
                 count=len(added),
                 reasons=dict(Counter(each.reason for each in added)),
             )
-        return len(added)
+        self._tell_full(connection.id, unreadable, no_room)
+        return Outcome(Ending.NOTHING_NEW, quarantined=len(added), no_room=no_room)
 
-    async def set_aside(self, connection: Connection, by_start: ByStart) -> Sequence[SetAside]:
-        """Keep the records of a few segments in one commit; return those that were not known yet."""
+    async def set_aside(self, connection: Connection, by_start: ByStart) -> tuple[Sequence[SetAside], int]:
+        """Keep the records of a few segments in one commit; return those new to us, and how many found no room."""
         for _ in range(TRIES):
             head = await self._readings.head(connection.id.user)
             if head is None or head.erased:
                 raise Fenced
-            shelves, added = await self._grown(connection, by_start)
+            shelves, added, no_room = await self._grown(connection, by_start)
             if not shelves:
-                return ()
+                return (), no_room
             step = Step(connection, connection)
             commit = Commit(before=head, head=head, shelves=shelves, step=step)
             try:
                 await try_commit(self._readings, commit)
             except Outdated:
                 continue
-            return added
+            return added, no_room
         raise StoreUnavailable("too many writers at once")
 
-    async def _grown(self, connection: Connection, by_start: ByStart) -> tuple[tuple[Shelf, ...], tuple[SetAside, ...]]:
-        """Return the shelves that change, and which records are new on them."""
+    def _tell_full(self, connection: ConnectionId, unreadable: Sequence[Unreadable], no_room: int) -> None:
+        """Say it once, not at each look that is sent the same again."""
+        if no_room and connection not in self._told_full:
+            log.warning("no room to set records aside", action="shelf_full", connection=str(connection), count=no_room)
+            self._told_full.add(connection)
+        elif unreadable and not no_room:
+            self._told_full.discard(connection)
+
+    async def _grown(
+        self, connection: Connection, by_start: ByStart
+    ) -> tuple[tuple[Shelf, ...], tuple[SetAside, ...], int]:
+        """Return the shelves that change, which records are new on them, and how many found no room."""
         known = await self._readings.shelves(connection.id.user, by_start.keys())
         changed: list[Shelf] = []
         added: list[SetAside] = []
+        no_room = 0
         for start, records in by_start.items():
             shelf = known.get(start) or Shelf(start, 0, ())
             fresh = {d: each for each in records if shelf.found(d := digest_of(each.raw)) is None}
             room = MOST_SET_ASIDE - sum(1 for each in shelf.records if each.sealed)
             kept = [self._sealed(connection, digest, each) for digest, each in islice(fresh.items(), max(0, room))]
+            no_room += len(fresh) - len(kept)
             if kept:
                 changed.append(shelf.with_more(kept))
                 added += kept
-        return tuple(changed), tuple(added)
+        return tuple(changed), tuple(added), no_room
 
     def _sealed(self, connection: Connection, digest: bytes, record: Unreadable) -> SetAside:
         associated = sealed_with(self._table, connection.id.user, digest)

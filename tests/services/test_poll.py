@@ -7,7 +7,7 @@ import pytest
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.events import ReadingsRecorded, ReadingsRevised
-from bg_ingest.domain.outcomes import Ending
+from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.domain.turns import Plan
 from bg_ingest.ports import Pending, Priority
@@ -366,6 +366,9 @@ async def test_records_of_any_size_are_set_aside_within_what_an_item_may_hold(ho
     """DynamoDB's 400 KB: beyond it nothing of the page could ever be stored."""
     huge = tuple(Unreadable("not_a_record", b"%d" % number * 5_000, START) for number in range(300))
     shelving = Shelving(home.services.store.readings, KeyRing([bytes(32)]), home.services.clock, "test")
-    assert await shelving.keep(await home.connection(), huge) == MOST_SET_ASIDE
+    ada = await home.connection()
+    kept = Outcome(Ending.NOTHING_NEW, quarantined=MOST_SET_ASIDE, no_room=100)
+    assert await shelving.keep(ada, huge) == kept
+    assert await shelving.keep(ada, huge) == msgspec.structs.replace(kept, quarantined=0), "nothing is lost silently"
     shelves = await home.services.store.readings.shelves(ADA.user, [START])
     assert sum(len(each.sealed) for each in shelves[START].records) < 390_000

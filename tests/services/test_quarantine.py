@@ -16,7 +16,7 @@ from bg_ingest.domain.segments import MOST_VERSIONS
 from bg_ingest.errors import StoreUnavailable, Unknown
 from bg_ingest.ports import Provider
 from bg_ingest.services.quarantine import Kept, Quarantine, Retried
-from bg_ingest.services.shelve import MOST_BYTES
+from bg_ingest.services.shelve import MOST_BYTES, MOST_SET_ASIDE
 from tests.fakes.faults import Fault, Faulty, at
 from tests.house import START
 from tests.sender import record
@@ -179,6 +179,22 @@ async def test_each_record_is_counted_once_by_its_reason(sender: Sender) -> None
     text = (await sender.home.api.get("/metrics")).text
     for reason in ("no_time", "unit_unknown", "future"):
         assert f'bg_ingest_records_set_aside_total{{provider="dexcom",reason="{reason}"}} 1.0\n' in text
+
+
+async def test_what_finds_its_shelf_full_is_counted_and_the_edge_is_logged(sender: Sender) -> None:
+    rubbish = [record(HOUR_AGO, 1000 + number, systemTime=None) for number in range(MOST_SET_ASIDE + 5)]
+    with structlog.testing.capture_logs() as logs:
+        assert (await sender.counts(rubbish))["quarantined"] == MOST_SET_ASIDE
+        await sender.counts(rubbish, "again")
+    (told,) = [each for each in logs if each["action"] == "shelf_full"]
+    assert told["count"] == 5
+    text = (await sender.home.api.get("/metrics")).text
+    assert 'bg_ingest_records_set_aside_total{provider="dexcom",reason="no_time"} 200.0\n' in text
+    assert 'bg_ingest_records_set_aside_total{provider="dexcom",reason="no_room"} 10.0\n' in text
+    kept = [each async for each in quarantine(sender).kept(ADA.user)]
+    for each in kept[:5]:
+        await quarantine(sender).drop(each)
+    assert (await sender.counts(rubbish, "later"))["quarantined"] == 5, "dropping makes room"
 
 
 async def test_no_value_and_no_record_is_logged(sender: Sender) -> None:
