@@ -1,11 +1,13 @@
 """Erase a user: nothing can be written any more at once, and nothing is left soon after."""
 
+from collections.abc import Sequence
 from contextlib import suppress
 from random import uniform
 
 import anyio
 import structlog
 
+from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.erasure import Erased, Removed, erasure
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import Conflicted, Outdated, StoreUnavailable, Unknown
@@ -29,10 +31,11 @@ class Erasing:
         Unknown when we never knew the user. After StoreUnavailable the same again goes on where this stopped, and so
         does whichever process finds it first.
         """
-        erased, removed = await self._begin(user)
+        erased, removed, gone = await self._begin(user)
         if erased is not None:
             removed = removed.plus(await self.finish(erased))
             log.info("erased a user", action="user_erased", change=erased.change)
+        await self._unseat(gone)
         return removed
 
     async def finish(self, erased: Erased) -> Removed:
@@ -42,14 +45,21 @@ class Erasing:
             removed = removed.plus(some)
         return removed
 
-    async def _begin(self, user: UserId) -> tuple[Erased | None, Removed]:
+    async def _unseat(self, gone: Sequence[Connection]) -> None:
+        """Have whoever polls them find out now, not at the next slot. Last: finishing deletes rings for looks too."""
+        with suppress(StoreUnavailable, Conflicted):
+            for each in gone:
+                await self._store.rings.ring(each.id)
+                self._hints.look(each.id)
+
+    async def _begin(self, user: UserId) -> tuple[Erased | None, Removed, Sequence[Connection]]:
         for attempt in range(TRIES):
             head = await self._store.readings.head(user)
             connections = await self._store.connections.of_user(user)
             if not connections and head is None:
                 raise Unknown
             if not connections and head is not None and head.erased:
-                return await self._store.erasures.left_of(user), Removed()
+                return await self._store.erasures.left_of(user), Removed(), ()
             begun = erasure(user, head, connections, self._clock.now())
             try:
                 removed = await self._store.erasures.begin(begun)
@@ -57,7 +67,7 @@ class Erasing:
                 await anyio.sleep(uniform(0, 0.01 * 2**attempt))
                 continue
             self._hints.told([begun.change])
-            return begun.left, removed
+            return begun.left, removed, connections
         raise StoreUnavailable("too many writers at once")
 
     async def _keys_without(self, user: UserId) -> int:

@@ -98,9 +98,10 @@ class Steering:
             if before.state is State.DISCONNECTED:
                 return
             try:
-                await self._transition.enter(before, State.DISCONNECTED, "disconnected_by_request")
+                await self._transition.enter(before, State.DISCONNECTED, "disconnected_by_request", look=True)
             except Fenced:
                 continue
+            self._hints.look(connection)
             return
         raise StoreUnavailable("too many writers at once")
 

@@ -24,11 +24,18 @@ class Transition:
         self._standing = standing
 
     async def enter(
-        self, connection: Connection, state: State, reason: str | None, *, refused: Grant | None = None
+        self,
+        connection: Connection,
+        state: State,
+        reason: str | None,
+        *,
+        refused: Grant | None = None,
+        look: bool = False,
     ) -> Connection:
         """Move a connection as read to a state; Fenced when it is no longer as read."""
         after = msgspec.structs.replace(connection, state=state, reason=reason)
-        await self.commit(Step(connection, after), refused=refused, drop_grant=state is State.DISCONNECTED)
+        step = Step(connection, after, look=look)
+        await self.commit(step, refused=refused, drop_grant=state is State.DISCONNECTED)
         return after
 
     async def commit(

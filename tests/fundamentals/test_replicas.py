@@ -7,6 +7,7 @@ from datetime import timedelta
 import anyio
 import httpx
 import msgspec
+import pytest
 
 from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
@@ -99,6 +100,24 @@ async def test_settings_and_looks_asked_of_the_replica_that_does_not_serve_take_
         assert (await api.post(f"{path}/poll")).status_code == 202
         await anyio.sleep(5)
         assert calls_of(home) == calls + 1
+
+
+@pytest.mark.parametrize("gone", [f"/api/users/ada/connections/{PROVIDER}", "/api/users/ada"])
+async def test_who_leaves_by_the_replica_that_does_not_serve_is_not_awaited_in_five_seconds(gone: str) -> None:
+    async with pair() as (home, other):
+        await home.connect("ada")
+        path = f"/api/users/ada/connections/{PROVIDER}/worker"
+        await home.api.patch(path, json={"poll_interval_seconds": 86_400})
+        await anyio.sleep(120)
+        api = stranger(home, other, "ada")
+        owner = other if api is home.api else home
+        assert owner.workers.polled() == 1
+        assert (await api.delete(gone)).is_success
+        await anyio.sleep(5)
+        assert home.workers.polled() == other.workers.polled() == 0
+        report = owner.workers.report()
+        assert report is not None
+        assert report.connections == 0
 
 
 async def test_what_is_pushed_to_one_replica_is_told_by_the_other_within_seconds() -> None:
