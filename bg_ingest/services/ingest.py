@@ -1,7 +1,7 @@
 """Keep what a look or a push brought: the same again changes nothing."""
 
 from collections.abc import Mapping, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from random import uniform
 from weakref import WeakValueDictionary
 
@@ -60,7 +60,8 @@ class Ingest:
         for number, batch in enumerate(batches, 1):
             step = Step(connection, connection)
             if after is not None:
-                reached = msgspec.structs.replace(risen(connection, batch), lacks_until=after.lacks_until)
+                reached = risen(connection, batch, self._clock.now())
+                reached = msgspec.structs.replace(reached, lacks_until=after.lacks_until)
                 step = Step(connection, _merged(reached, after) if number == len(batches) else reached)
             async with self._writing(connection.id.user):
                 stored = await self._commit(step, batch, origin)
@@ -128,14 +129,18 @@ class Ingest:
         )
 
 
-def risen(connection: Connection, batch: Sequence[Reading]) -> Connection:
-    """Return the connection with what stored readings (ascending) move: the watermark never falls."""
+def risen(connection: Connection, batch: Sequence[Reading], now: datetime) -> Connection:
+    """Return the connection with what stored readings (ascending) move.
+
+    The watermark never falls, nor does it rise beyond now: a sensor's clock may be a little ahead.
+    """
     if not batch:
         return connection
     newest = batch[-1].measured_at
+    reached = min(newest, now)
     return msgspec.structs.replace(
         connection,
-        watermark=max(connection.watermark or newest, newest),
+        watermark=max(connection.watermark or reached, reached),
         newest_reading_at=max(connection.newest_reading_at or newest, newest),
     )
 

@@ -122,7 +122,7 @@ class Looks:
         outcome, stored = await self._ingest.keep(
             connection, page, origin=origin, after=_ended(after, Ending.READ, self._clock.now())
         )
-        noted = await self.note(stored, risen(after, page.readings), outcome.ending)
+        noted = await self.note(stored, risen(after, page.readings, self._clock.now()), outcome.ending)
         return Looked(outcome, noted)
 
     def _lacks_until(self, connection: Connection, page: Page) -> datetime | None:

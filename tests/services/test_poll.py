@@ -1,4 +1,5 @@
 from datetime import timedelta
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -10,7 +11,7 @@ from bg_ingest.domain.events import ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.domain.turns import Plan
-from bg_ingest.ports import Pending, Priority
+from bg_ingest.ports import Clock, Page, Pending, Priority, Provider
 from bg_ingest.services.poll import FORBIDDEN_WAIT
 from bg_ingest.services.sealed import SealedGrants
 from bg_ingest.services.shelve import MOST_SET_ASIDE, Shelving
@@ -262,6 +263,35 @@ async def test_case_28_readings_from_the_future_do_not_blind_the_polls(home: Hom
     await home.services.store.connections.note(before, ahead)
     await anyio.sleep(1200)
     assert (await home.turn()).outcome.recorded == 4
+
+
+class Leading:
+    """A provider whose newest reading is of a sensor ten minutes ahead."""
+
+    def __init__(self, inner: Any, clock: Clock) -> None:
+        self._inner = inner
+        self._clock = clock
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def readings(self, *asked: Any) -> Page:
+        page: Page = await self._inner.readings(*asked)
+        ahead = msgspec.structs.replace(page.readings[-1], measured_at=self._clock.now() + 10 * MINUTE)
+        return msgspec.structs.replace(page, readings=(*page.readings, ahead))
+
+
+async def test_case_28_a_sensor_that_is_ahead_does_not_take_the_watermark_into_the_future(home: Home) -> None:
+    provider, clock = home.house.provider, home.house.clock
+    provider._inner = cast("Provider", Leading(provider._inner, clock))
+    await anyio.sleep(1200)
+    assert (await home.turn()).outcome.ending is Ending.READ
+    connection = await home.connection()
+    assert connection.watermark == clock.now()
+    assert connection.newest_reading_at == clock.now() + 10 * MINUTE
+    await anyio.sleep(60)
+    await home.turn(asked=True)
+    assert (await home.connection()).watermark == clock.now(), "and it goes on from there"
 
 
 async def test_another_persons_answer_is_not_stored(home: Home) -> None:
