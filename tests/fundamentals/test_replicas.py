@@ -9,9 +9,14 @@ import httpx
 import msgspec
 import pytest
 
+from bg_ingest.adapters.table import keys
+from bg_ingest.adapters.table.protocol import Put
+from bg_ingest.adapters.table.records import item
+from bg_ingest.domain.columns import milliseconds, seconds
 from bg_ingest.domain.connections import Defaults, State
-from bg_ingest.domain.ids import SHARDS, UserId, shard_of
+from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.domain.leases import SHARED
+from bg_ingest.ports import Wish
 from bg_ingest.simulator import SimulatorOptions
 from tests.conftest import on
 from tests.house import PROVIDER, House, Replica, house
@@ -22,6 +27,7 @@ anyio_backend = on("asyncio", "trio")
 
 ONE_MINUTE = SimulatorOptions(cadence_minutes=1, delay_seconds=5)
 EVERY_MINUTE = Defaults(poll_interval=timedelta(minutes=1), backfill_days=1)
+PAIRED = ("ada", "ben")
 PEOPLE = {f"u{number}": f"SandboxUser{number}" for number in range(1, 7)}
 
 
@@ -144,6 +150,34 @@ async def test_what_is_pushed_to_one_replica_is_told_by_the_other_within_seconds
         assert pushed.json()["stored"] == 1, pushed.text
         await anyio.sleep(5)
         assert len(home.told_of("ada")) > told
+
+
+async def test_a_taker_heeds_a_ring_to_the_owner_before_it_from_a_writer_that_knows_no_better() -> None:
+    async with house(simulated=ONE_MINUTE, defaults=EVERY_MINUTE) as home:
+        other = home.replica()
+        async with home.running():
+            async with other.running():
+                await anyio.sleep(6)
+                await home.connect("ada")
+                await home.connect("ben", "SandboxUser2")
+                assert {serves(other.workers, user) for user in PAIRED} == {True, False}
+                for user in PAIRED:
+                    path = f"/api/users/{user}/connections/{PROVIDER}/worker"
+                    await home.api.patch(path, json={"poll_interval_seconds": 86_400})
+                await anyio.sleep(120)
+                moved = next(user for user in PAIRED if serves(other.workers, user))
+                gone = other.workers.report()
+                assert gone is not None
+                assert gone.owner is not None
+            await anyio.sleep(10)
+            assert serves(home.workers, moved)
+            assert home.workers.polled() == 2, "the directory was read, and once more"
+            calls = calls_of(home)
+            ring = keys.ring(gone.owner, milliseconds(home.clock.now()), ConnectionId(UserId(moved), PROVIDER))
+            expires = home.clock.now() + timedelta(hours=1)
+            await home.table.write(Put(ring, item(wish=Wish.LOOK, expires_at=seconds(expires))))
+            await anyio.sleep(5)
+            assert calls_of(home) == calls + 1
 
 
 async def test_a_replica_that_stops_hands_its_users_over_at_once_and_nothing_is_lost() -> None:
