@@ -84,6 +84,19 @@ async def test_who_calls_now_and_then_writes_at_most_once_a_minute_and_who_does_
     assert row.table.asked == before
 
 
+async def test_calls_taken_in_advance_are_not_used_after_their_lifetime(row: Row) -> None:
+    till = row.till()
+    while not any(each.left > 1 for each in till._slices.values()):
+        await till.take(LIVE)
+    bought = row.table.writes
+    await anyio.sleep(LIFETIME - 1)
+    await till.take(LIVE)
+    assert row.table.writes == bought, "what is at hand is still good"
+    await anyio.sleep(2)
+    await till.take(LIVE)
+    assert row.table.writes == bought + 1
+
+
 async def test_after_a_rest_nobody_waits(row: Row) -> None:
     till = row.till()
     began = anyio.current_time()
