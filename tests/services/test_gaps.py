@@ -6,7 +6,7 @@ from itertools import pairwise
 import anyio
 import pytest
 
-from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.events import GapHealed, GapOpened
 from bg_ingest.domain.gaps import Cause, Gap, missing
 from bg_ingest.domain.sweeps import Reach
@@ -158,6 +158,23 @@ async def test_a_silence_is_one_open_gap_with_its_cause_and_heals_when_all_has_c
     await live_on(home, 10 * HOUR)
     (healed,) = [each for each in await ledger(home) if each.after == gap.after]
     assert healed.healed_at is not None
+    assert not [each for each in await still_open(home) if each.before is None]
+    assert replayed(await told(home)) == await still_open(home)
+
+
+async def test_a_silence_after_the_grant_was_taken_back_says_so_and_heals_after_another_connect(home: Home) -> None:
+    await live_on(home, HOUR - MINUTE)
+    settled = await still_open(home)
+    home.house.simulator.revoke("SandboxUser1")
+    await live_on(home, 7 * HOUR)
+    (gap,) = [gap for gap in await still_open(home) if gap not in settled and gap.before is None]
+    assert (gap.cause, gap.missing) == (Cause.REAUTHORIZATION_REQUIRED, None)
+    await live_on(home, 40 * HOUR)
+    assert (await home.connection()).state is State.REAUTHORIZATION_REQUIRED
+    assert gap in await still_open(home)
+    await home.connect()
+    home.plan = Plan()
+    await live_on(home, 10 * HOUR)
     assert not [each for each in await still_open(home) if each.before is None]
     assert replayed(await told(home)) == await still_open(home)
 
