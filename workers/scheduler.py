@@ -128,7 +128,7 @@ class Scheduler:
     async def rest(self, shards: Collection[int]) -> None:
         """Take no more turns of these shards' connections, and return when none is under way.
 
-        Those that are have a moment to finish; what they shield (a token on its way into the store) is waited for.
+        Those that are have a moment to finish; what they shield on its way into the store is waited for.
         """
         leaving = self._leave(shards)
         with anyio.move_on_after(REST_WITHIN):

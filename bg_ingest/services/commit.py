@@ -17,8 +17,22 @@ PATIENCE = 5.0
 seen, see ``domain/as_of.py``."""
 
 
+FINISHED_WITHIN = 10.0
+"""Seconds in which a commit ends whatever is cancelled around it: three attempts of DynamoDB's client. What is cut off
+is either stored or not, and nobody here would know or tell."""
+
+
 async def try_commit(readings: Readings, commit: Commit) -> None:
-    """Commit, trying the same again after conflicts; Outdated and Fenced are the caller's to decide on."""
+    """Commit, trying the same again after conflicts; Outdated and Fenced are the caller's to decide on.
+
+    Cancelled, it still ends: the caller can say what it did, up to its next await.
+    """
+    with anyio.move_on_after(FINISHED_WITHIN, shield=True):
+        return await _tried(readings, commit)
+    raise StoreUnavailable("the store did not answer in time")
+
+
+async def _tried(readings: Readings, commit: Commit) -> None:
     give_up_at = anyio.current_time() + PATIENCE
     for attempt in range(TRIES):
         try:
