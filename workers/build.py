@@ -33,6 +33,7 @@ from workers.runtime import Actor, Runtime, State
 from workers.scheduler import Scheduler
 from workers.shards import Shards
 from workers.supervisor import Supervisor
+from workers.unanswered import Unanswered
 
 TOKEN_STORAGE = 12.0
 """Seconds a drain leaves to a refresh under way: its answer is the one thing that cannot be had again."""
@@ -132,6 +133,8 @@ class Actors:
         connections = parts.store.connections
         self.relay = RelayActor(parts.relay)
         self.scheduler = Scheduler(parts.turns, parts.clock)
+        self._unanswered = Unanswered()
+        self.scheduler.ended = self._unanswered.ended
         self.shards = Shards(connections, self.scheduler, self.relay, parts.clock)
         self.ownership = Ownership(
             parts.store.ownership, self.shards, parts.name, tempo=parts.tempo, demand=parts.demands.published
@@ -188,7 +191,8 @@ class Actors:
             "broker": self._broker is not None and not self._broker.connected,
             "telling": self.relay.failures > 0,
         }
-        return [name for name, is_broken in broken.items() if is_broken]
+        providers = self._unanswered.degraded if self.scheduler.seats else []  # who polls nobody cannot know any more
+        return [*(name for name, is_broken in broken.items() if is_broken), *providers]
 
     def report(self) -> Report:
         board = self.ownership.board

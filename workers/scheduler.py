@@ -75,6 +75,8 @@ class Scheduler:
         """Asked before each turn: a process that slept learns that nothing is its own any more before it acts."""
         self.wanted: Callable[[Want | None, Want | None], None] = lambda _before, _after: None
         """Told what a connection seated here wants, before and after."""
+        self.ended: Callable[[ConnectionId, Ending], None] = lambda _connection, _ending: None
+        """Told how each turn ended."""
         self._backoff = backoff or Backoff(first=5.0)
         self._seats: dict[ConnectionId, Seat] = {}
         self._heap: list[tuple[datetime, int, ConnectionId]] = []
@@ -202,6 +204,7 @@ class Scheduler:
             seat.asked |= asked  # after the delay, not now
         else:
             seat.crashes, seat.plan = 0, turn.plan
+            self.ended(connection, turn.outcome.ending)
             if turn.want and self._seats.get(connection) is seat:
                 self._want(seat, turn.want)
             self._next(connection, seat, turn.due)
