@@ -109,6 +109,19 @@ async def test_case_45_five_minutes_are_tolerated_either_way(home: House, second
         assert_problem(answer, 401, "stale-signature")
 
 
+@pytest.mark.parametrize(
+    "content_type",
+    ["application/json; charset=utf-8", "text/plain", "application/x-www-form-urlencoded", "nonsense", None],
+)
+async def test_case_45_no_content_type_is_wrong_the_signed_bytes_say_what_they_are(
+    home: House, content_type: str | None
+) -> None:
+    body = envelope(await account(home), records(HOUR_AGO, 1))
+    headers = signed(body, "msg_1", home.clock.now()) | ({"content-type": content_type} if content_type else {})
+    answer = await home.api.post("/api/bg/ada/webhook", content=body, headers=raw(headers))
+    assert (answer.status_code, answer.json()["stored"]) == (202, 1)
+
+
 async def test_case_45_a_forged_body_is_not_stored(home: House) -> None:
     genuine = envelope(await account(home), [record(HOUR_AGO, 110)])
     forged = genuine.replace(b"110", b"300")

@@ -8,9 +8,11 @@ import pytest
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.events import ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.domain.turns import Plan
+from bg_ingest.domain.windows import Window
 from bg_ingest.ports import Clock, Page, Pending, Priority, Provider
 from bg_ingest.services.poll import FORBIDDEN_WAIT
 from bg_ingest.services.sealed import SealedGrants
@@ -76,6 +78,24 @@ async def test_case_17_late_readings_are_found_by_the_overlap_and_do_not_move_th
     assert after >= before
     stored = await home.measured()
     assert stored == home.house.truth("SandboxUser1", START - DAY, home.house.clock.now())[-len(stored) :]
+
+
+async def test_case_15_a_reading_on_the_boundary_of_two_windows_is_stored_and_told_once(home: Home) -> None:
+    polling = home.services.polling
+    boundary, _ = home.house.truth("SandboxUser1", START - 4 * DAY, START - 3 * DAY)[100]
+    connection, grant = await home.connection(), await home.grant()
+    for window in (Window(boundary, boundary + HOUR), Window(boundary - HOUR, boundary)):
+
+        async def ask(credentials: Credentials, asked: Window = window) -> Page:
+            return await home.house.provider.readings(connection.region, credentials, asked, Priority.BACKFILL)
+
+        page = await home.services.grants.use(connection, grant, ask)
+        assert boundary in [each.measured_at for each in page.readings], "both windows bring it"
+        await polling._looks._ingest.keep(connection, page, origin=Origin.BACKFILL)
+    assert [at for at, _ in await home.measured()].count(boundary) == 1
+    told = [each for what in await whats(home) if isinstance(what, ReadingsRecorded) for each in what.readings]
+    assert [each.reading.measured_at for each in told].count(boundary) == 1
+    assert not [what for what in await whats(home) if isinstance(what, ReadingsRevised)]
 
 
 async def test_late_readings_alone_are_told_as_the_overlaps() -> None:

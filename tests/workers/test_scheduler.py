@@ -11,7 +11,7 @@ from bg_ingest.domain.outcomes import Ending, Outcome
 from bg_ingest.domain.turns import Plan, Turn
 from tests.house import LoopClock
 from workers.backoff import Backoff
-from workers.scheduler import Scheduler
+from workers.scheduler import AT_ONCE, Scheduler
 
 ADA, BEN = ConnectionId(UserId("ada"), "dexcom"), ConnectionId(UserId("ben"), "dexcom")
 SECOND = timedelta(seconds=1)
@@ -115,6 +115,29 @@ async def test_who_has_no_turns_to_come_is_forgotten_until_a_hint() -> None:
         scheduler.ask(ADA, epoch=7)
         await anyio.sleep(61)
         assert polls.of(ADA) == [0, 1000, 1060]
+
+
+async def test_case_39_turns_that_hang_keep_nobody_else_waiting_while_there_are_places() -> None:
+    async with scheduling() as (scheduler, polls):
+        for number in range(AT_ONCE - 1):
+            hanging = ConnectionId(UserId(f"u{number}"), "dexcom")
+            polls.does[hanging] = anyio.sleep_forever
+            scheduler.ask(hanging, epoch=7)
+        scheduler.seat(BEN, epoch=7, due=polls.clock.now() + SECOND)
+        await anyio.sleep(200)
+        assert polls.of(BEN) == [1, 61, 121, 181]
+
+
+async def test_case_39_when_every_place_hangs_others_wait_until_the_first_call_is_given_up() -> None:
+    async with scheduling(at_once=2) as (scheduler, polls):
+        given_up = 120.0  # by the provider's client
+        for name in ("ada", "cleo"):
+            hanging = ConnectionId(UserId(name), "dexcom")
+            polls.does[hanging] = lambda: anyio.sleep(given_up)
+            scheduler.ask(hanging, epoch=7)
+        scheduler.seat(BEN, epoch=7, due=polls.clock.now() + SECOND)
+        await anyio.sleep(given_up + 1)
+        assert polls.of(BEN) == [120]
 
 
 async def test_no_more_turns_run_at_once_than_there_are_places() -> None:
