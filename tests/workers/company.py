@@ -1,7 +1,9 @@
 """Several processes that look after ownership, in one loop over one table; what they serve is only noted."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import asynccontextmanager
+from functools import partial
+from types import coroutine
 from typing import Any
 
 import anyio
@@ -41,10 +43,51 @@ class Noted:
             await anyio.sleep(self.restless.get(shard, 0.0))
 
 
+class Suspension:
+    """Has a process stand still, as SIGSTOP does: what it waits for goes on happening, and is noticed on waking."""
+
+    def __init__(self) -> None:
+        self.awake = anyio.Event()
+        self.awake.set()
+
+    def suspend(self) -> None:
+        if self.awake.is_set():
+            self.awake = anyio.Event()
+
+    def wake(self) -> None:
+        self.awake.set()
+
+    @coroutine
+    def over(self, inner: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
+        """Run a coroutine of which no step, be it after a timer or a cancellation, is taken while suspended."""
+        step: Callable[[], Any] = partial(inner.send, None)
+        while True:
+            try:
+                awaited = step()
+            except StopIteration:
+                return
+            try:
+                answer = yield awaited
+            except BaseException as error:  # noqa: BLE001 - a cancellation, thrown on waking
+                step = partial(inner.throw, error)
+            else:
+                step = partial(inner.send, answer)
+            if not self.awake.is_set():
+                yield from self._slept().__await__()
+
+    async def _slept(self) -> None:
+        with anyio.CancelScope(shield=True):
+            await self.awake.wait()
+
+
 class Wire(InFront):
-    """A process's way to the table; cut, no call gets an answer."""
+    """A process's way to the table; cut, no call gets an answer. Of a suspended process no call goes on."""
 
     cut = False
+
+    def __init__(self, inner: Any, suspension: Suspension) -> None:
+        super().__init__(inner)
+        self._suspension = suspension
 
     async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         await self._pass()
@@ -53,6 +96,7 @@ class Wire(InFront):
         return answer
 
     async def _pass(self) -> None:
+        await self._suspension.awake.wait()
         if self.cut:
             await anyio.sleep(4)
             raise StoreUnavailable
@@ -62,7 +106,8 @@ class Process:
     """One of them."""
 
     def __init__(self, name: str, table: Any, clock: LoopClock, tempo: Tempo) -> None:
-        self.wire = Wire(table)
+        self.suspension = Suspension()
+        self.wire = Wire(table, self.suspension)
         way: Any = self.wire
         self.store = TableStore(way, clock)
         self.served = Noted()
@@ -79,12 +124,14 @@ class Process:
 
     async def run(self, *, task_status: Any) -> None:
         with self.scope:
-            await self.ownership(task_status=task_status)
+            await self.suspension.over(self.ownership(task_status=task_status))
 
     def kill(self) -> None:
         self.scope.cancel()
+        self.suspension.wake()
 
     async def stop(self) -> None:
+        self.suspension.wake()
         await self.ownership.drain()
         self.scope.cancel()
 
@@ -124,5 +171,10 @@ class Company:
 @asynccontextmanager
 async def company(tempo: Tempo = SHARED, counted: Callable[[Table], Any] = Counting) -> AsyncIterator[Company]:
     async with open_table(None, LoopClock()) as table, anyio.create_task_group() as group:
-        yield Company(counted(table), group, tempo)
+        everybody = Company(counted(table), group, tempo)
+        try:
+            yield everybody
+        finally:
+            for each in everybody.processes:
+                each.kill()
         group.cancel_scope.cancel()

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
+from bg_ingest.domain.leases import SHARED
 from bg_ingest.errors import Fenced, StoreError, StoreUnavailable
 from tests.contracts.values import connect, connection
 from tests.fakes.faults import InFront
@@ -58,9 +59,9 @@ class Writes:
             epoch = process.ownership.epoch(shard_of(connection_id.user))
             assert epoch is not None
             await anyio.sleep(random.choice([0, 0, 1, 30]))  # the process may sleep anywhere
-            await self._write(process, connection_id, epoch, random)
+            await self.write(process, connection_id, epoch, random)
 
-    async def _write(self, process: Process, connection_id: ConnectionId, epoch: int, random: Random) -> None:
+    async def write(self, process: Process, connection_id: ConnectionId, epoch: int, random: Random) -> None:
         try:
             before = await process.store.connections.get(connection_id)
             assert before is not None
@@ -83,8 +84,19 @@ async def never_two_owners(everybody: Company) -> None:
         await anyio.sleep(0.2)
 
 
+def disturb(process: Process, how: str) -> None:
+    if how in {"cut", "mend"}:
+        process.wire.cut = how == "cut"
+    elif how == "suspend":
+        process.suspension.suspend()
+    elif how == "wake":
+        process.suspension.wake()
+
+
 EVENTS = st.lists(
-    st.tuples(st.sampled_from(["join", "kill", "stop", "cut", "mend"]), st.integers(0, 9), st.floats(0, 25)),
+    st.tuples(
+        st.sampled_from(["join", "kill", "stop", "cut", "mend", "suspend", "wake"]), st.integers(0, 9), st.floats(0, 25)
+    ),
     max_size=6,
 )
 
@@ -121,15 +133,42 @@ async def test_case_44_one_owner_at_a_time_and_no_write_after_a_later_epochs(
             elif happens in {"kill", "stop"} and len(alive) > 1:
                 alive.remove(process)
                 await process.stop() if happens == "stop" else process.kill()
-            elif happens in {"cut", "mend"}:
-                process.wire.cut = happens == "cut"
+            else:
+                disturb(process, happens)
         for process in alive:
             process.wire.cut = False
+            process.suspension.wake()
         await everybody.until_balanced(*alive, within=120)
         await anyio.sleep(60)  # who slept before a write wakes and tries
         for connection_id, epochs in writes.accepted.items():
             assert epochs == sorted(epochs), connection_id
         group.cancel_scope.cancel()
+
+
+async def test_case_44_who_was_suspended_drops_on_waking_what_was_taken_and_its_late_write_is_refused() -> None:
+    async with company() as everybody:
+        first, second = await everybody.start(), await everybody.start()
+        await everybody.until_balanced(first, second)
+        user = next(each for each in map("u{}".format, range(SHARDS)) if first.owns(shard_of(UserId(each))))
+        connection_id, shard = ConnectionId(UserId(user), "acme"), shard_of(UserId(user))
+        await connect(second.store, _connection(connection_id.user))
+        writes, had = Writes(everybody), first.shards
+        epoch = first.ownership.epoch(shard)
+        assert epoch is not None
+        first.suspension.suspend()
+        async with anyio.create_task_group() as group:
+            group.start_soon(writes.write, first, connection_id, epoch, Random(1))
+            await anyio.sleep(SHARED.ttl * 3)
+            assert first.shards == had, "it stands still"
+            assert second.shards == set(range(SHARDS))
+            later = second.ownership.epoch(shard)
+            assert later is not None
+            assert later > epoch
+            await writes.write(second, connection_id, later, Random(1))
+            first.suspension.wake()
+        assert (writes.accepted[connection_id], writes.refused) == ([later], 1)
+        assert {number for _, number in first.served.dropped} >= had
+        await everybody.until_balanced(first, second)
 
 
 def _connection(user: UserId) -> Connection:
