@@ -1,4 +1,4 @@
-"""One backend, as the server has, save where replicas race."""
+"""One backend, as the server has: actors alone are tested on both."""
 
 from tests.conftest import on
 

@@ -18,12 +18,8 @@ from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.domain.leases import SHARED
 from bg_ingest.ports import Wish
 from bg_ingest.simulator import SimulatorOptions
-from tests.conftest import on
 from tests.house import PROVIDER, House, Replica, house
 from workers.build import Workers
-
-anyio_backend = on("asyncio", "trio")
-
 
 ONE_MINUTE = SimulatorOptions(cadence_minutes=1, delay_seconds=5)
 EVERY_MINUTE = Defaults(poll_interval=timedelta(minutes=1), backfill_days=1)

@@ -14,7 +14,7 @@ from tests.conftest import on
 from tests.fakes.faults import InFront
 from tests.house import PROVIDER, House, house
 
-anyio_backend = on("asyncio", "trio")
+anyio_backend = on("asyncio")
 
 
 class Table(InFront):
