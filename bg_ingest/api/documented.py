@@ -1,5 +1,6 @@
 """What OpenAPI says beyond the handlers' signatures: the problems, the examples, the other formats."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any
@@ -100,20 +101,26 @@ def pages(*statuses: int) -> dict[int, ResponseSpec]:
     }
 
 
-def with_formats(formats: dict[str, str]) -> type[Operation]:
-    """Return the kind of operation whose good answer also comes in other media types, each given by an example."""
+def in_views(formats: Mapping[str, str]) -> type[Operation]:
+    """Return the kind of operation whose good answer has several views, and other media types given by examples.
+
+    What fits the full view fits the basic one too: any of them, where Litestar says just one.
+    """
 
     @dataclass  # else nobody calls __post_init__
-    class InFormats(Operation):
+    class InViews(Operation):
         def __post_init__(self) -> None:
             good = (self.responses or {}).get("200")
             if isinstance(good, OpenAPIResponse) and good.content is not None:
+                for each in good.content.values():
+                    if isinstance(each.schema, Schema):
+                        each.schema.any_of, each.schema.one_of = each.schema.one_of, None
                 for media_type, example in formats.items():
                     good.content[media_type] = OpenAPIMediaType(
                         schema=Schema(type=OpenAPIType.STRING), examples={"example": Example(value=example)}
                     )
 
-    return InFormats
+    return InViews
 
 
 def _problem(status: int) -> ResponseSpec:

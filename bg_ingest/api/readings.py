@@ -11,7 +11,7 @@ from litestar.params import QueryParameter
 from bg_ingest.api.as_of import as_of, check_reached
 from bg_ingest.api.auth import needs
 from bg_ingest.api.deps import Use, User
-from bg_ingest.api.documented import BASIC_READING, FULL_READING, LATEST_READING, answers, problems, with_formats
+from bg_ingest.api.documented import BASIC_READING, FULL_READING, LATEST_READING, answers, in_views, problems
 from bg_ingest.api.edge import sent
 from bg_ingest.api.errors import refusal
 from bg_ingest.api.etags import CACHING, etag, holds, not_modified, rests_on
@@ -80,6 +80,7 @@ Devices: TypeAlias = Annotated[
     "/{user_id:str}/latest",
     operation_id="latest",
     summary="The newest reading",
+    operation_class=in_views({}),
     responses={
         200: answers(BasicReading | LatestReading, BASIC_READING, LATEST_READING, description="The newest reading."),
         **problems(400, 401, 404, 503),
@@ -104,7 +105,7 @@ async def latest(
     "/{user_id:str}",
     operation_id="range",
     summary="The readings of a time range",
-    operation_class=with_formats(
+    operation_class=in_views(
         {
             "text/csv": "timestamp,glucose_mg_dl\r\n2025-04-26T14:30:00Z,110\r\n",
             "application/x-ndjson": '{"timestamp":"2025-04-26T14:30:00Z","glucose_mg_dl":110}\n',

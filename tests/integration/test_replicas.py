@@ -11,18 +11,27 @@ import httpx
 import pytest
 
 from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.wire import user_id
 from tests.chaos.calls import Call, read_calls
+from tests.chaos.clients import Clients
 from tests.chaos.fleet import Fleet, Replica, fleet
 from tests.chaos.people import Person, crowd, poll_now
 from tests.chaos.processes import CALLS, Process, service_settings, until, workplace
 from tests.chaos.stored import PROVIDER
 from tests.integration.processes import free_port
 from tests.integration.servers import REGION, DynamoServer, make_table
+from tests.sender import SECRET
 
 PEOPLE = crowd(24)
 """So many that each replica polls somebody, whichever shards it has."""
 
-SETTINGS = {"BACKFILL_DAYS": "0", "SWEEP_DAYS": "0", "WEEKLY_SWEEP_DAYS": "0", "OVERLAP_SECONDS": "3600"}
+SETTINGS = {
+    "BACKFILL_DAYS": "0",
+    "SWEEP_DAYS": "0",
+    "WEEKLY_SWEEP_DAYS": "0",
+    "OVERLAP_SECONDS": "3600",
+    "WEBHOOK_SIGNING_SECRETS": SECRET,
+}
 
 SOON = 10.0
 """Seconds, twice what is promised of a ring: the machine of a test run is busy."""
@@ -144,6 +153,36 @@ def test_a_replica_without_its_store_stops_before_others_take_over(company: Comp
     until(lambda: company.three.is_ready, SOON, "the replica to be ready again")
     company.replicas.get_balanced()
     assert "three" in company.poll(company.one, *PEOPLE)
+
+
+def test_a_suspended_replica_wakes_to_what_was_taken_and_nobody_is_polled_twice(company: Company) -> None:
+    person = company.served_by(company.two)
+    company.two.process.pause()
+    try:
+        assert company.poll(company.one, person) != ["two"]
+    finally:
+        company.two.process.go_on()
+    until(lambda: company.two.is_ready, SOON, "the replica to be ready again")
+    company.replicas.get_balanced()
+    before = {each: len(company.calls(each)) for each in PEOPLE}
+    company.poll(company.three, *PEOPLE)
+    assert {len(company.calls(each)) - before[each] for each in PEOPLE} == {1}
+
+
+def test_while_each_is_restarted_a_single_retry_heals_every_request(company: Company) -> None:
+    options = company.replicas.options
+    accounts = {each: user_id(options.seed, options.client_id, each.login) for each in PEOPLE}
+    clients = Clients([each.process for each in company.replicas.replicas], accounts, seed=1, every=0.1)
+    clients.start(lambda: PEOPLE, threads=1)
+    for each in company.replicas.replicas:
+        code, _ = each.process.stop()
+        assert code == 0
+        each.restart()
+        company.replicas.get_balanced()
+    assert clients.finish(60) == 0, "every webhook is answered by 202 in the end"
+    assert clients.attempts.failed == []
+    assert clients.attempts.healed, "some met a replica that was away"
+    company.poll(company.one, *PEOPLE)
 
 
 def _worker(asked: Replica, person: Person) -> str:
