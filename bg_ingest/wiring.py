@@ -135,7 +135,7 @@ class Services:
         hints = traces.around_hints(MeasuredHints(hints, measured, outbox))
         capabilities = {name: provider.capabilities for name, provider in providers.items()}
         shelving = MeasuredShelving(measured, store.readings, sealer, clock, table)
-        self.budget = budget = SharedBudget(store.budgets, capabilities, clock, limit)
+        self.budget = budget = SharedBudget(store.budgets, capabilities, clock, limit, defaults.poll_interval)
         self.demands = Demands(budget, defaults)
         measured.add(BudgetStanding(self.demands))
         providers = {name: Budgeted(provider, budget) for name, provider in providers.items()}

@@ -12,19 +12,28 @@ from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderThrottled
 from bg_ingest.ports import Available, Budget, Budgets, Capabilities, Clock, Page, Priority, Provider
-from bg_ingest.services.mix import Mix
+from bg_ingest.services.mix import USUAL, Mix
 from bg_ingest.services.till import Till
 
 
 class SharedBudget:
     """The port Budget: a till for each app and region that is called."""
 
-    def __init__(self, budgets: Budgets, capabilities: Mapping[str, Capabilities], clock: Clock, limit: Limit) -> None:
+    def __init__(
+        self,
+        budgets: Budgets,
+        capabilities: Mapping[str, Capabilities],
+        clock: Clock,
+        limit: Limit,
+        interval: timedelta = USUAL,
+    ) -> None:
+        """``interval``: how often connections are looked at where nothing else is set for them."""
         self.limit = limit
         self.tills: dict[App, Till] = {}
         self._budgets = budgets
         self._capabilities = capabilities
         self._clock = clock
+        self._interval = interval
 
     async def take(self, provider: str, region: str, priority: Priority) -> None:
         await self._till(provider, region).take(priority)
@@ -43,12 +52,12 @@ class SharedBudget:
 
     def calls_per_look(self, app: App) -> float:
         """Return how many calls a look costs, with refreshes and sweeps, as far as was seen here."""
-        return (self.tills[app].mix if app in self.tills else Mix(self.limit)).calls_per_look
+        return (self.tills[app].mix if app in self.tills else Mix(self.limit, self._interval)).calls_per_look
 
     def _till(self, provider: str, region: str) -> Till:
         app = self.app(provider, region)
         if app not in self.tills:
-            self.tills[app] = Till(app, self.limit, self._budgets, self._clock)
+            self.tills[app] = Till(app, self.limit, self._budgets, self._clock, self._interval)
         return self.tills[app]
 
 

@@ -6,6 +6,7 @@ waiting asks the row for all of them, so that nobody else has to.
 
 from bisect import insort
 from contextlib import suppress
+from datetime import timedelta
 from itertools import count
 from math import ceil
 from random import uniform
@@ -16,7 +17,7 @@ import structlog
 from bg_ingest.domain.budget import LIFETIME, SECOND, App, Limit, RowTime, Spending, paused
 from bg_ingest.errors import BudgetSpent, Conflicted, Outdated, StoreError
 from bg_ingest.ports import Budgets, Clock, Priority
-from bg_ingest.services.mix import Mix
+from bg_ingest.services.mix import USUAL, Mix
 from bg_ingest.services.places import Place, Slice
 from bg_ingest.services.tickets import Tickets
 
@@ -43,11 +44,11 @@ TRIES = 10
 class Till:
     """Gives out the calls of one app: higher priorities first, and within one whoever came first."""
 
-    def __init__(self, app: App, limit: Limit, budgets: Budgets, clock: Clock) -> None:
+    def __init__(self, app: App, limit: Limit, budgets: Budgets, clock: Clock, interval: timedelta = USUAL) -> None:
         self.app = app
         self.given = 0
         """Calls given out here since the start."""
-        self.mix = Mix(limit)
+        self.mix = Mix(limit, interval)
         self._limit = limit
         self._budgets = budgets
         self._clock = clock

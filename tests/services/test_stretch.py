@@ -85,7 +85,7 @@ async def test_alone_a_process_stretches_by_its_own_demand_and_together_by_all()
         assert demands.stretch(app) == 1.0
         one = demands.listed(Listed(ConnectionId(UserId("ada"), PROVIDER), 60, paused=False))
         assert one == Want(app, 1 / 60)
-        fits = int(Limit(3600).rate * 0.95 * 60 / Mix(Limit(3600)).calls_per_look)
+        fits = int(Limit(3600).rate * 0.95 * 60 / Mix(Limit(3600), EAGER.poll_interval).calls_per_look)
         for _ in range(fits):
             demands.change(None, one)
         assert demands.stretch(app) == 1.0
@@ -131,6 +131,7 @@ def test_refreshes_count_towards_what_a_look_costs() -> None:
     mix = Mix(Limit(6_000))
     expected = mix.calls_per_look
     assert expected == pytest.approx(1 + 1 / 8 + 1 / 96)
+    assert Mix(Limit(6_000), timedelta(minutes=1)).calls_per_look == pytest.approx(1 + 1 / 120 + 1 / 1440)
     for _ in range(10_000):
         mix.count(look=True)
         mix.count(look=False)
