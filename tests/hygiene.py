@@ -81,6 +81,13 @@ def chain(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _quiet() -> None:
+    """Show of libraries what the service shows of them, from the first fixture on."""
+    for name in QUIET:
+        logging.getLogger(name).setLevel(logging.WARNING)
+
+
 @pytest.fixture(autouse=True)
 def _log_everything() -> Iterator[None]:
     """Log as the service does at LOG_LEVEL=DEBUG, to wherever standard output goes just then."""
@@ -94,8 +101,6 @@ def _log_everything() -> Iterator[None]:
         ],
         logger_factory=structlog.PrintLoggerFactory(),
     )
-    for name in QUIET:
-        logging.getLogger(name).setLevel(logging.WARNING)
     yield
     structlog.reset_defaults()
 

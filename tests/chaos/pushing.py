@@ -70,9 +70,11 @@ class Sender:
         try:
             until(lambda: not self._again and not self._under_way, within, "the last webhooks")
         finally:
+            left = len(self._again) + self._under_way
+            self._again.clear()  # whoever still sends one sends it no more
             for each in self._threads:
                 each.join(1)
-        return len(self._again) + self._under_way
+        return left
 
     @property
     def readings(self) -> dict[Person, list[Served]]:

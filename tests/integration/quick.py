@@ -29,7 +29,8 @@ def load() -> Litestar:
             async with workers.running(services):
                 yield
 
-    return create_api(services, access=Access.OPEN, vitals=workers, lifespan=[lifespan])
+    secrets = [each.get_secret_value() for each in settings.webhook_signing_secrets]
+    return create_api(services, access=Access.OPEN, vitals=workers, signing_secrets=secrets, lifespan=[lifespan])
 
 
 def main() -> None:

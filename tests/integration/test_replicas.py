@@ -179,7 +179,7 @@ def test_while_each_is_restarted_a_single_retry_heals_every_request(company: Com
         assert code == 0
         each.restart()
         company.replicas.get_balanced()
-    assert clients.finish(60) == 0, "every webhook is answered by 202 in the end"
+    assert clients.finish(30) == 0, "every webhook is answered by 202 in the end"
     assert clients.attempts.failed == []
     assert clients.attempts.healed, "some met a replica that was away"
     company.poll(company.one, *PEOPLE)
