@@ -60,5 +60,7 @@ async def fit(opened: House, schema: dict[str, Any], method: str, path: str, par
 
 
 def template_of(schema: dict[str, Any], path: str) -> str:
-    exact = [each for each in schema["paths"] if each == path]
-    return (exact or [each for each in schema["paths"] if re.fullmatch(re.sub(r"{\w+}", "[^/]+", each), path)])[0]
+    known: list[str] = list(schema["paths"])
+    return next(
+        each for each in [path, *known] if each in known and re.fullmatch(re.sub(r"{\w+}", "[^/]+", each), path)
+    )
