@@ -52,6 +52,7 @@ async def fit(opened: House, schema: dict[str, Any], method: str, path: str, par
     answer = await opened.api.request(method, path, **given)  # type: ignore[arg-type]  # one or the other
     assert answer.is_success, (path, answer.text)
     described = schema["paths"][template_of(schema, path)][method.lower()]["responses"][str(answer.status_code)]
+    assert bool(answer.content) == ("content" in described), (path, "a body where one is described, and only there")
     if answer.content:
         media_type = answer.headers["content-type"].partition(";")[0]
         form = described["content"][media_type]["schema"]
