@@ -31,7 +31,7 @@ dev: .venv/locked-dev ## the same, restarting at every change of the code
 	@$(BIN)/python -m bg_ingest.cli run --reload
 
 test: .venv/locked-dev ## the whole test suite
-	$(BIN)/python -m pytest -q -n logical --dist loadgroup --integration=possible
+	$(BIN)/python -m pytest -q -n logical --dist loadgroup --max-worker-restart=0 --integration=possible
 
 check: lint types test ## format, lint, types, tests
 
@@ -80,9 +80,10 @@ binary: .venv/locked-dev ## one executable file for any machine with Python 3.11
 	$(BIN)/shiv --site-packages build/binary --console-script bg-ingest --python "/usr/bin/env python3.11" --reproducible --output-file dist/bg-ingest
 	$(BIN)/python -m tests.chaos.binary dist/bg-ingest
 
-fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider and as many webhooks: none may do harm, none forged gets in
+fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider and as many webhooks: none may do harm, none forged gets in; every property, ten times as long
 	$(BIN)/python -m tests.fuzz.run 100000
 	$(BIN)/python -m tests.fuzz.pushing 100000
+	EXPLORE=10 $(BIN)/python -m pytest -q -n logical -m hypothesis -o faulthandler_timeout=0
 
 soak: .venv/locked-dev ## a month of fifty people under random faults, in virtual time
 	$(BIN)/python -m tests.soak

@@ -15,6 +15,7 @@ them asks for an ordinary loop:
 
 import asyncio  # noqa: TID251 - the virtual clock is a loop of asyncio
 import ipaddress
+import os
 import selectors
 import sys
 from typing import Any
@@ -26,7 +27,27 @@ import trio.testing
 pytest_plugins = ["tests.aws", "tests.hygiene", "tests.integration.servers"]
 
 
-hypothesis.settings.register_profile("suite", deadline=None)  # timings belong in benchmarks
+EXPLORE = int(os.environ.get("EXPLORE", "1"))  # noqa: TID251 - not a setting of the service
+"""How many times as many examples properties are tried with; with 1 the same ones in every run, else new ones.
+
+A change is judged by what it changes, so the suite takes no chances; ``make fuzz`` looks further.
+"""
+
+
+def examples(usual: int) -> int:
+    """Return how many examples a property is tried with, of which the suite has so many."""
+    return usual * EXPLORE
+
+
+# Timings belong in benchmarks. Why an example fails is not traced line by line: that makes hours in virtual time long.
+hypothesis.settings.register_profile(
+    "suite",
+    max_examples=examples(100),
+    derandomize=EXPLORE == 1,
+    deadline=None,
+    print_blob=True,
+    phases=set(hypothesis.Phase) - {hypothesis.Phase.explain},
+)
 hypothesis.settings.load_profile("suite")
 
 

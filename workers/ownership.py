@@ -148,14 +148,16 @@ class Ownership:
         if self._me is not None and now - self._sent_at < self._tempo.beat_every:
             return
         if self._me is not None:
-            me = msgspec.structs.replace(self._me, beat=self._me.beat + 1, demand=self._demand())
+            # Each try is another beat. Were one whose answer is lost sent again as it was, we should count from an
+            # answer to the second, and the others from the first: that is when they saw it move.
+            self._me = msgspec.structs.replace(self._me, beat=self._me.beat + 1, demand=self._demand())
             try:
-                await self._rows.beat(me)
+                await self._rows.beat(self._me)
             except Outdated:  # others took us for dead: under this name we may not act any more
                 self._me = None
                 self._give_up()
             else:
-                self._me, self._sent_at = me, now
+                self._sent_at = now
         if self._me is None:
             me = Owner(f"{self._name}-{token_hex(4)}", demand=self._demand())
             await self._rows.enter(me)

@@ -18,6 +18,7 @@ from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.wire import user_id
+from tests.conftest import examples
 from tests.fakes.faults import Fault, Faulty
 from tests.house import PROVIDER, START, House, house
 from tests.sender import OTHER_SECRET, SECRET, envelope, raw, record, records, signature, signed
@@ -353,7 +354,7 @@ def is_signed(body: bytes, headers: dict[str, bytes]) -> bool:
     return b"v1," + right in headers["webhook-signature"].split(b" ")
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=list(HealthCheck))
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=list(HealthCheck))
 @given(st.lists(attempts(), min_size=20, max_size=25))
 async def test_whatever_is_sent_only_what_is_signed_is_let_in_and_nothing_breaks(
     sent: list[tuple[bytes, dict[str, bytes]]],

@@ -12,10 +12,10 @@ from bg_ingest.domain.columns import in_order, pack, seconds, unpack
 from bg_ingest.domain.readings import Reading, Recorded
 from bg_ingest.domain.segments import segment_start
 from bg_ingest.domain.selection import Selection
+from tests.conftest import examples
 from tests.domain.readings import by_identity, curve, recorded
 
-quick = settings(deadline=None, max_examples=60)
-"""A slow machine is no failure."""
+quick = settings(max_examples=examples(60))
 
 DAYS = 90
 

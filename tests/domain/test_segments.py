@@ -20,9 +20,9 @@ from bg_ingest.domain.segments import (
     segment_start,
     segment_starts,
 )
+from tests.conftest import examples
 
-quick = settings(deadline=None, max_examples=60)
-"""A slow machine is no failure."""
+quick = settings(max_examples=examples(60))
 
 FIRST = datetime(2026, 3, 1, tzinfo=UTC)
 DEVICES = [Device("acme", "a", transmitter, "phone") for transmitter in (None, "", "t")]

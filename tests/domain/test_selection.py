@@ -12,10 +12,10 @@ from bg_ingest.domain.columns import pack, seconds, unpack
 from bg_ingest.domain.readings import Device, Flag, Reading, Recorded, newest_of
 from bg_ingest.domain.segments import Known, decide
 from bg_ingest.domain.selection import Selection
+from tests.conftest import examples
 from tests.domain.readings import instants, recorded
 
-quick = settings(deadline=None, max_examples=80)
-"""A slow machine is no failure."""
+quick = settings(max_examples=examples(80))
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 DEVICES = [Device("acme", "a", sensor, display) for sensor in (None, "t", "u") for display in ("iOS", "receiver")]

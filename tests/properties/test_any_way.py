@@ -7,12 +7,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
 from bg_ingest.domain.events import FullReading
-from tests.conftest import VirtualTimeLoop
+from tests.conftest import VirtualTimeLoop, examples
 from tests.fakes.faults import Fault
 from tests.properties.world import ADA, World, rebuilt, world
 from tests.reading import recorded
-
-EXAMPLES = 120
 
 numbers = st.integers(0, 26)
 several = st.lists(numbers, min_size=1, max_size=8, unique=True)
@@ -46,7 +44,7 @@ async def any_way(values: list[int], taken: list[tuple[Any, ...]], seed: int) ->
         await judge(opened)
 
 
-@settings(max_examples=EXAMPLES, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+@settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(
     st.lists(st.integers(41, 300), min_size=3, max_size=27),
     st.lists(steps, min_size=3, max_size=12),

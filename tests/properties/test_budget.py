@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bg_ingest.domain.budget import LIFETIME, SECOND, Limit, RowTime, Sale, Spending
+from tests.conftest import examples
 
 LIMIT = Limit(12_000)
 PRIORITIES = (60, 75, 95, 100)
@@ -117,7 +118,7 @@ CLOCKS = st.lists(
 )
 
 
-@settings(max_examples=12)
+@settings(max_examples=examples(12))
 @given(seed=st.integers(0, 2**32), aheads=CLOCKS)
 def test_case_37_no_hour_and_no_minute_has_more_calls_than_the_provider_allows(seed: int, aheads: list[float]) -> None:
     world = World(seed, aheads, calm=seed % 2 == 0)

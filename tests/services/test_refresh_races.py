@@ -19,7 +19,7 @@ from bg_ingest.domain.grants import CLAIM_SEND_WITHIN, CLAIM_STALE_AFTER, Creden
 from bg_ingest.errors import GrantRejected, IngestError, ProviderUnavailable
 from bg_ingest.ports import Provider, Store
 from bg_ingest.services.grants import Grants
-from tests.conftest import on
+from tests.conftest import examples, on
 from tests.contracts.values import ACME, altered, connection, stepping
 from tests.fakes.faults import InFront
 from tests.fakes.plenty import Plenty
@@ -105,7 +105,7 @@ class Drowsy(InFront):
 
 
 @given(seed=st.integers(0, 2**32), lost=st.sampled_from([0.0, 0.3]))
-@settings(max_examples=25)
+@settings(max_examples=examples(25))
 async def test_no_refresh_token_is_sent_twice_unless_what_came_of_it_was_unknown(seed: int, lost: float) -> None:
     random, clock = Random(seed), LoopClock()
     async with open_table(None, clock) as table:

@@ -120,7 +120,12 @@ class Process:
 
     def owns(self, shard: int) -> bool:
         """Whether it would act for a shard now."""
-        return self.ownership.holds() and self.ownership.epoch(shard) is not None
+        return shard in self.owned()
+
+    def owned(self) -> set[int]:
+        """Return the shards it would act for now."""
+        ownership = self.ownership
+        return {each for each in ownership.serving if ownership.epoch(each)} if ownership.holds() else set()
 
     async def run(self, *, task_status: Any) -> None:
         with self.scope:

@@ -86,6 +86,26 @@ async def test_a_process_cut_off_from_the_store_stops_before_its_shards_can_be_t
         await all_of_them.until_balanced(cut, other, within=30)
 
 
+async def test_a_beat_sent_again_since_its_answer_was_lost_is_another_beat() -> None:
+    """Else its sender counts from an answer, and the others from long before: when they saw it move."""
+    heard = anyio.Event()
+
+    def lost_thrice(call: int) -> Fault | None:
+        if call == 5:
+            heard.set()
+        return Fault.AFTER if call in {2, 3, 4} else None  # the first is its entry
+
+    async with company() as all_of_them:
+        other = await all_of_them.start()
+        unheard = await all_of_them.start(lambda table: Faulty(table, lost_thrice, only={"write"}))
+        await all_of_them.until_balanced(unheard, other)
+        await heard.wait()
+        await anyio.sleep(0.1)
+        unheard.wire.cut = True
+        await all_of_them.until_balanced(other, within=30)
+        assert not unheard.shards
+
+
 async def test_a_process_taken_for_dead_by_mistake_drops_everything_and_comes_back_under_a_new_name() -> None:
     async with company() as all_of_them:
         mistaken, other = await all_of_them.start(), await all_of_them.start()
