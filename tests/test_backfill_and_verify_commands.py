@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.test_cli import Running, bg_ingest
+from tests.terminal import Running, bg_ingest
 
 DAY = timedelta(days=1)
 

@@ -1,15 +1,11 @@
 """The commands as a terminal runs them."""
 
-import os
 import re
 import shutil
 import signal
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -19,89 +15,7 @@ import rich_click as click
 
 from bg_ingest import __version__
 from bg_ingest.cli import COMMANDS
-from tests.hygiene import assert_clean
-from tests.integration.processes import free_port
-
-COMMAND = [sys.executable, "-m", "bg_ingest.cli"]
-
-ROOT = Path(__file__).parents[1]
-
-
-def environment(**settings: str) -> dict[str, str]:
-    return {"PYTHONPATH": str(ROOT), **settings}
-
-
-def bg_ingest(place: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*COMMAND, *arguments],
-        cwd=place,
-        env=environment(**settings),
-        capture_output=True,
-        text=True,
-        timeout=20,
-        check=False,
-    )
-
-
-class Running:
-    """A command that serves, in a process group of its own."""
-
-    def __init__(self, place: Path, *arguments: str, **settings: str) -> None:
-        self.port = free_port()
-        self.url = f"http://127.0.0.1:{self.port}"
-        self._said = place / "said"
-        with self._said.open("w") as said:
-            self.process = subprocess.Popen(
-                [*COMMAND, *arguments, "--port", str(self.port)],
-                cwd=place,
-                env=environment(**settings),
-                stdout=said,
-                stderr=subprocess.STDOUT,
-                start_new_session=True,
-            )
-
-    @property
-    def said(self) -> str:
-        return self._said.read_text()
-
-    def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
-        deadline = time.monotonic() + seconds
-        while not condition():
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
-            time.sleep(0.02)
-
-    def answers(self, path: str) -> bool:
-        try:
-            return httpx.get(f"{self.url}{path}", timeout=2).is_success
-        except httpx.TransportError:
-            return False
-
-    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it, and search what it said for what it must not say."""
-        os.killpg(self.process.pid, number)
-        code = self.process.wait(20)
-        assert_clean(self.said.replace(str(self._said.parent), ""), "what it said")  # a path may have any number
-        return code
-
-    def end(self) -> None:
-        if self.process.poll() is None:
-            self.stop(signal.SIGKILL)
-
-
-Serve = Callable[..., Running]
-
-
-@pytest.fixture
-def serve(tmp_path: Path) -> Iterator[Serve]:
-    with ExitStack() as stack:
-
-        def start(*arguments: str, **settings: str) -> Running:
-            running = Running(tmp_path, *arguments, **settings)
-            stack.callback(running.end)
-            return running
-
-        yield start
+from tests.terminal import ROOT, Running, Serve, bg_ingest, environment
 
 
 def loaded_by(code: str) -> set[str]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from bg_ingest.commands.keys import SCOPES
 from bg_ingest.domain.credentials import Scope
-from tests.test_cli import bg_ingest
+from tests.terminal import bg_ingest
 
 
 def test_a_key_is_made_shown_once_listed_and_revoked(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.test_cli import bg_ingest, environment
+from tests.terminal import bg_ingest, environment
 
 FILL = """
 from bg_ingest.commands.configured import with_services

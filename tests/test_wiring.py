@@ -15,7 +15,7 @@ import pytest
 from bg_ingest.adapters.sqlite.file import ItemFile
 from tests.fakes.issuer import Issuer, key
 from tests.sender import SECRET, envelope, raw, signed
-from tests.test_cli import Running, Serve, serve
+from tests.terminal import Running, Serve, serve
 
 __all__ = ["serve"]
 

@@ -1,12 +1,11 @@
 """Connections of a user: begin one, see how it stands, steer it, end it."""
 
 from litestar import MediaType, Response, Router, delete, get, patch, post
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.params import JSONBody
 
 from bg_ingest.api.auth import needs
 from bg_ingest.api.deps import ProviderName, Use, User
-from bg_ingest.api.documented import CONNECTION, INVITATION, answers, problems
+from bg_ingest.api.documented import CONNECTION, INVITATION, Answer, answers, problems
 from bg_ingest.api.schemas import (
     ConnectionStatus,
     ConnectRequest,
@@ -97,7 +96,7 @@ async def steer(
     opt=WRITING,
     summary="Look at the provider now",
     status_code=202,
-    responses={202: ResponseSpec(None, description="We look now."), **problems(400, 401, 404, 409, 503)},
+    responses={202: Answer(None, description="We look now."), **problems(400, 401, 404, 409, 503)},
 )
 async def poll_now(user_id: User, provider: ProviderName, steering: Use[Steering]) -> Response[bytes]:
     """Answered before the look; what it brings is seen at latest and range."""

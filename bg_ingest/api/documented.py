@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
-from typing import Any
+from typing import Any, Self
 
 from litestar import MediaType
 from litestar.openapi.datastructures import ResponseSpec
@@ -71,7 +71,14 @@ _PROBLEMS = {
 }
 
 
-def problems(*statuses: int, guarded: bool = True) -> dict[int, ResponseSpec]:
+class Answer(ResponseSpec):
+    """What a route may answer, with examples; never changed, so that the copies of a route share it."""
+
+    def __deepcopy__(self, memo: object) -> Self:
+        return self
+
+
+def problems(*statuses: int, guarded: bool = True) -> dict[int, Answer]:
     """Return the problems a route may answer with, each with an example.
 
     A guarded route, one that asks who it is (401), may say three more things of them.
@@ -80,17 +87,17 @@ def problems(*statuses: int, guarded: bool = True) -> dict[int, ResponseSpec]:
     return {status: _problem(status) for status in sorted({*statuses, *more})}
 
 
-def answers(container: Any, *values: object, description: str) -> ResponseSpec:  # noqa: ANN401 - a type, or a union of them
+def answers(container: Any, *values: object, description: str) -> Answer:  # noqa: ANN401 - a type, or a union of them
     """Return a good answer's description with examples."""
     examples = [Example(value=value) for value in values]
-    return ResponseSpec(container, generate_examples=False, description=description, examples=examples)
+    return Answer(container, generate_examples=False, description=description, examples=examples)
 
 
-def pages(*statuses: int) -> dict[int, ResponseSpec]:
+def pages(*statuses: int) -> dict[int, Answer]:
     """Return the pages a route may answer with, good and bad."""
     example = [Example(value="<!doctype html><html>…</html>")]
     return {
-        status: ResponseSpec(
+        status: Answer(
             str,
             generate_examples=False,
             description=HTTPStatus(status).phrase,
@@ -123,10 +130,10 @@ def in_views(formats: Mapping[str, str]) -> type[Operation]:
     return InViews
 
 
-def _problem(status: int) -> ResponseSpec:
+def _problem(status: int) -> Answer:
     slug, detail = _PROBLEMS[status]
     example = {"type": slug, "title": slug.replace("-", " ").capitalize(), "status": status, "detail": detail}
-    return ResponseSpec(
+    return Answer(
         Problem,
         generate_examples=False,
         description=HTTPStatus(status).phrase,

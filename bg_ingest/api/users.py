@@ -4,12 +4,11 @@ from typing import Any
 
 import msgspec
 from litestar import Response, Router, delete, get
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 
 from bg_ingest.api.auth import needs
 from bg_ingest.api.deps import Use, User
-from bg_ingest.api.documented import answers, problems
+from bg_ingest.api.documented import Answer, answers, problems
 from bg_ingest.api.formats import NDJSON, pieces
 from bg_ingest.api.streaming import Streamed
 from bg_ingest.domain.credentials import Scope
@@ -68,7 +67,7 @@ ROWS = (
     opt=needs(Scope.ADMIN),
     media_type=NDJSON.media_type,
     responses={
-        200: ResponseSpec(
+        200: Answer(
             str,
             generate_examples=False,
             description="One JSON object a line, each with its kind; the last one is the end.",

@@ -30,7 +30,7 @@ from tests.fakes.clock import NOON, SetClock
 from tests.fakes.dynamodb import AWS, REGION, Asked, Refusal, Reply, scripted
 from tests.fakes.faults import Fault, Faulty, at
 from tests.house import house
-from tests.test_cli import environment
+from tests.terminal import environment
 
 ROOT = Path(__file__).parents[2]
 URL = "https://provider.test/readings"

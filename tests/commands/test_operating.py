@@ -6,7 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.test_cli import Serve, bg_ingest, serve
+from tests.terminal import Serve, bg_ingest, serve
 
 __all__ = ["serve"]
 

@@ -21,7 +21,7 @@ from tests.aws import CREDENTIALS
 from tests.contracts.values import connection, stepping
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.plenty import Plenty
-from tests.test_cli import Running, bg_ingest
+from tests.terminal import Running, bg_ingest
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 REGION = "eu-central-1"

@@ -76,7 +76,7 @@ async def no_harm_was_done(store: Store, batches: list[list[Reading]]) -> None:
     assert head.newest.reading.measured_at == max(each.reading.measured_at for each in kept)
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(2))
 async def test_32_writers_with_late_reads_and_failing_calls_lose_and_double_nothing(table: Table, seed: int) -> None:
     random = Random(seed)
     plain = TableStore(table, SetClock())

@@ -1,36 +1,15 @@
 """The service as app.py makes it, with an ownership that moves four times as fast: for tests that wait for it."""
 
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
-
 from litestar import Litestar
 
-from bg_ingest.api.app import create_api
-from bg_ingest.api.auth import Access
-from bg_ingest.domain.leases import Tempo
 from bg_ingest.server import Server, listen
 from bg_ingest.settings import get_settings
-from bg_ingest.telemetry import configure_logging
-from bg_ingest.wiring import Services, wired
-from workers.build import Workers
-
-QUICK = Tempo(ttl=4.0, beat_every=1.25, look_every=0.4)
 
 
 def load() -> Litestar:
-    settings = get_settings()
-    configure_logging(settings.log_level, settings.log_format)
-    services, workers = Services(), Workers()
+    from tests.integration.quick_app import make  # noqa: PLC0415 - the process that only watches needs none of it
 
-    @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with wired(settings, services, hints=workers):
-            services.tempo = QUICK
-            async with workers.running(services):
-                yield
-
-    secrets = [each.get_secret_value() for each in settings.webhook_signing_secrets]
-    return create_api(services, access=Access.OPEN, vitals=workers, signing_secrets=secrets, lifespan=[lifespan])
+    return make()
 
 
 def main() -> None:

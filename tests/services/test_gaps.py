@@ -9,16 +9,19 @@ import pytest
 from bg_ingest.domain.connections import Defaults, State
 from bg_ingest.domain.events import GapHealed, GapOpened
 from bg_ingest.domain.gaps import Cause, Gap, missing
+from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.sweeps import Reach
 from bg_ingest.domain.turns import Plan
 from bg_ingest.ports import Pending
 from bg_ingest.services.gaps import EVER
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Fault, Html, Late, Throttled
+from tests.fakes.faults import Fault as StoreFault
+from tests.fakes.faults import Faulty
 from tests.home import ADA, Home
 from tests.house import START, house
 
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+MINUTE, HOUR, HALF_A_DAY, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(hours=12), timedelta(days=1)
 FEW = Defaults(backfill_days=1)
 
 
@@ -282,3 +285,34 @@ async def test_a_gap_shows_though_its_beginning_is_not_read_again_by_the_time_it
         (gap,) = [gap for gap in await still_open(home) if begins <= gap.start < begins + 6 * MINUTE]
         assert gap.before is not None
         assert gap.opened_at < gap.before + 3 * HOUR + 10 * MINUTE
+
+
+async def test_a_gap_shows_though_the_page_that_had_it_was_stored_in_part_only() -> None:
+    """That something is missing stands with the first commit of a page: the next page begins after it."""
+    broken: list[Faulty] = []
+
+    def breaking(table: object) -> Faulty:
+        broken.append(Faulty(table, lambda _: None, only={"transact"}))
+        return broken[0]
+
+    options = SimulatorOptions(delay_seconds=60, cadence_minutes=1)
+    defaults = Defaults(DAY, backfill_days=1, overlap=HOUR / 2, reach=Reach(timedelta(0), timedelta(0)))
+    async with house(simulated=options, defaults=defaults, around=breaking) as opened:
+        home = Home(opened)
+        await home.connect()
+        turn = await home.turn()
+        while turn.due is not None and turn.due < opened.clock.now() + HOUR:
+            turn = await home.due_turn(turn)
+        begins = opened.clock.now() + HOUR
+        opened.simulator.add_fault(Late(start=begins, end=begins + HOUR, shown_at=START + 90 * DAY))
+        second = broken[0].calls + 2
+        broken[0]._plan = lambda call: StoreFault.BEFORE if call == second else None
+        turn = await home.due_turn(turn)
+        assert turn.outcome.ending is Ending.STORE_UNAVAILABLE
+        kept = await home.connection()
+        assert kept.newest_reading_at is not None
+        assert begins + HOUR < kept.newest_reading_at < opened.clock.now() - HALF_A_DAY
+        assert kept.lacks_until is not None, "readings missing further on would have it looked at too, by chance"
+        assert abs(kept.lacks_until - begins - HOUR) < 2 * MINUTE
+        await live_on(home, 2 * HOUR)
+        assert [gap for gap in await still_open(home) if begins <= gap.start < begins + 2 * MINUTE]

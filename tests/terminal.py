@@ -1,0 +1,141 @@
+"""The commands as a terminal runs them, each a process of its own.
+
+To load the service takes a second of the processor, and the suite runs a hundred commands: those that end by themselves
+are forked from one process that has loaded it (``stem.py``).
+"""
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack
+from functools import cache
+from pathlib import Path
+from select import select
+from tempfile import TemporaryDirectory
+
+import httpx
+import pytest
+
+from tests.hygiene import assert_clean
+from tests.integration.processes import free_port
+
+COMMAND = [sys.executable, "-m", "bg_ingest.cli"]
+
+ROOT = Path(__file__).parents[1]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), **settings}
+
+
+def bg_ingest(place: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, 20 seconds at most."""
+    return _stem().run(place, arguments, environment(**settings))
+
+
+class Stem:
+    """The process that commands are forked from."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.stem"],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def run(
+        self, place: Path, arguments: Sequence[str], settings: Mapping[str, str]
+    ) -> subprocess.CompletedProcess[str]:
+        with TemporaryDirectory() as folder:
+            out, err = (str(Path(folder, name)) for name in ("out", "err"))
+            code = int(self._ask([str(place), [*arguments], settings, out, err]))
+            return subprocess.CompletedProcess(arguments, code, Path(out).read_text(), Path(err).read_text())
+
+    def _ask(self, asked: object) -> str:
+        lines, answers = self._process.stdin, self._process.stdout
+        assert lines is not None
+        assert answers is not None
+        print(json.dumps(asked), file=lines, flush=True)
+        if not select([answers], [], [], 20)[0]:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise AssertionError("the command did not end")
+        return answers.readline()
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
+@cache
+def _stem() -> Stem:
+    stem = Stem()
+    atexit.register(stem.end)
+    return stem
+
+
+class Running:
+    """A command that serves, in a process group of its own."""
+
+    def __init__(self, place: Path, *arguments: str, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._said = place / "said"
+        with self._said.open("w") as said:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments, "--port", str(self.port)],
+                cwd=place,
+                env=environment(**settings),
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+
+    def answers(self, path: str) -> bool:
+        try:
+            return httpx.get(f"{self.url}{path}", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it, and search what it said for what it must not say."""
+        os.killpg(self.process.pid, number)
+        code = self.process.wait(20)
+        assert_clean(self.said.replace(str(self._said.parent), ""), "what it said")  # a path may have any number
+        return code
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+
+
+Serve = Callable[..., Running]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **settings: str) -> Running:
+            running = Running(tmp_path, *arguments, **settings)
+            stack.callback(running.end)
+            return running
+
+        yield start
