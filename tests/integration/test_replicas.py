@@ -15,6 +15,8 @@ from bg_ingest.simulator.wire import user_id
 from tests.chaos.calls import Call, read_calls
 from tests.chaos.clients import Clients
 from tests.chaos.fleet import Fleet, Replica, fleet
+from tests.chaos.lateness import Timetable
+from tests.chaos.partings import now
 from tests.chaos.people import Person, crowd, poll_now
 from tests.chaos.processes import CALLS, Process, service_settings, until, workplace
 from tests.chaos.stored import PROVIDER
@@ -22,8 +24,8 @@ from tests.integration.processes import free_port
 from tests.integration.servers import REGION, DynamoServer, make_table
 from tests.sender import SECRET
 
-PEOPLE = crowd(24)
-"""So many that each replica polls somebody, whichever shards it has."""
+PEOPLE, LEFT_ALONE = crowd(36)[:24], crowd(36)[24:]
+"""So many that each replica polls somebody, whichever shards it has. The others are polled at their slots only."""
 
 SETTINGS = {
     "BACKFILL_DAYS": "0",
@@ -35,6 +37,10 @@ SETTINGS = {
 
 SOON = 10.0
 """Seconds, twice what is promised of a ring: the machine of a test run is busy."""
+
+LATEST = 20.0
+"""Seconds that a poll may be late whatever happens to the replicas: a third of the interval, where a machine that does
+nothing else takes 1.5 times a TTL of 4 (``tests.chaos.replicas`` measures that)."""
 
 AT_ONCE = 3.0
 """Seconds: sooner than shards can be taken from a replica that died (see quick.py)."""
@@ -85,7 +91,9 @@ def company(dynamodb: DynamoServer) -> Iterator[Company]:
             return await make_table(client)
 
     table = anyio.run(make)
-    options = SimulatorOptions(seed=3, users=len(PEOPLE), cadence_minutes=1, delay_seconds=3600, days_back=2)
+    options = SimulatorOptions(
+        seed=3, users=len(PEOPLE) + len(LEFT_ALONE), cadence_minutes=1, delay_seconds=3600, days_back=2
+    )
     with workplace("quick") as place:
 
         def service(store_port: int, name: str, **settings: str) -> Process:
@@ -97,10 +105,25 @@ def company(dynamodb: DynamoServer) -> Iterator[Company]:
 
         store_port = httpx.URL(dynamodb.endpoint).port or 80
         with fleet(place, service, store_port, options, SETTINGS, gated=["three"]) as replicas:
-            assert replicas.connect(PEOPLE) == []
+            assert replicas.connect([*PEOPLE, *LEFT_ALONE]) == []
             found = Company(replicas, place / CALLS)
-            until(lambda: all(map(found.calls, PEOPLE)), SOON, "everybody's first poll")
+            for each in LEFT_ALONE:
+                set_worker(found.one, each, poll_interval_seconds=60)
+            until(lambda: all(map(found.calls, [*PEOPLE, *LEFT_ALONE])), SOON, "everybody's first poll")
+            began = now()
             yield found
+            judge_throughout(found, began)
+
+
+def judge_throughout(company: Company, began: float) -> None:
+    """Whatever the tests did to the replicas, those whom they left alone were polled at each of their slots."""
+    replicas, ended = company.replicas, now()
+    calls = {each.login: company.calls(each) for each in LEFT_ALONE}
+    dues = [due for due in Timetable(replicas.options, LEFT_ALONE, calls, began, ended).dues if due.due > began]
+    assert dues, "nobody's slot fell into the time of these tests"
+    assert [due for due in dues if due.lag > LATEST] == []
+    limit = httpx.get(f"{replicas.simulated.url}/admin/state", timeout=SOON).json()["limit"]
+    assert limit["refused"] == 0
 
 
 def test_whoever_is_asked_one_replica_polls(company: Company) -> None:
@@ -117,9 +140,9 @@ def test_a_setting_takes_effect_on_whichever_replica_polls(company: Company) -> 
         return seats
 
     before = polled()
-    httpx.patch(_worker(company.one, person), json={"paused": True}).raise_for_status()
+    set_worker(company.one, person, paused=True)
     until(lambda: polled() == before - 1, SOON, "the pause")
-    httpx.patch(_worker(company.three, person), json={"paused": False}).raise_for_status()
+    set_worker(company.three, person, paused=False)
     until(lambda: polled() == before, SOON, "the end of the pause")
     assert company.poll(company.one, person) == ["two"]
 
@@ -185,5 +208,6 @@ def test_while_each_is_restarted_a_single_retry_heals_every_request(company: Com
     company.poll(company.one, *PEOPLE)
 
 
-def _worker(asked: Replica, person: Person) -> str:
-    return f"{asked.url}/api/users/{person.user}/connections/{PROVIDER}/worker"
+def set_worker(asked: Replica, person: Person, **settings: object) -> None:
+    path = f"/api/users/{person.user}/connections/{PROVIDER}/worker"
+    httpx.patch(f"{asked.url}{path}", json=settings).raise_for_status()
