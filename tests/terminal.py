@@ -12,11 +12,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from pathlib import Path
 from select import select
 from tempfile import TemporaryDirectory
+from threading import Thread
 
 import httpx
 import pytest
@@ -35,7 +36,32 @@ def environment(**settings: str) -> dict[str, str]:
 
 def bg_ingest(place: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end, 20 seconds at most."""
-    return _stem().run(place, arguments, environment(**settings))
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        code = _stem().ask(place, arguments, environment(**settings), str(out), str(err))
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+
+def seen_on_terminal(place: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    """Run a command with a person before it; return its exit code, and everything that appears."""
+    near, far = os.openpty()
+    seen: list[bytes] = []
+
+    def watch() -> None:
+        with suppress(OSError):  # nobody has the other end any more
+            while some := os.read(near, 65_536):
+                seen.append(some)
+
+    watching = Thread(target=watch)
+    watching.start()
+    try:
+        name = os.ttyname(far)
+        code = _stem().ask(place, arguments, environment(TERM="xterm-256color", **settings), name, name)
+    finally:
+        os.close(far)
+        watching.join()
+        os.close(near)
+    return code, b"".join(seen).decode()
 
 
 class Stem:
@@ -51,23 +77,16 @@ class Stem:
             start_new_session=True,
         )
 
-    def run(
-        self, place: Path, arguments: Sequence[str], settings: Mapping[str, str]
-    ) -> subprocess.CompletedProcess[str]:
-        with TemporaryDirectory() as folder:
-            out, err = (str(Path(folder, name)) for name in ("out", "err"))
-            code = int(self._ask([str(place), [*arguments], settings, out, err]))
-            return subprocess.CompletedProcess(arguments, code, Path(out).read_text(), Path(err).read_text())
-
-    def _ask(self, asked: object) -> str:
+    def ask(self, place: Path, arguments: Sequence[str], settings: Mapping[str, str], out: str, err: str) -> int:
+        """Have a command say things into one file and complain into another; return its exit code."""
         lines, answers = self._process.stdin, self._process.stdout
         assert lines is not None
         assert answers is not None
-        print(json.dumps(asked), file=lines, flush=True)
+        print(json.dumps([str(place), arguments, settings, out, err]), file=lines, flush=True)
         if not select([answers], [], [], 20)[0]:
             os.killpg(self._process.pid, signal.SIGKILL)
             raise AssertionError("the command did not end")
-        return answers.readline()
+        return int(answers.readline())
 
     def end(self) -> None:
         self._process.communicate()

@@ -1,6 +1,7 @@
 """``bg-ingest backfill`` and ``verify`` as a terminal runs them, on the demo's default parts: one file, one service."""
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -8,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.terminal import Running, bg_ingest
+from tests.terminal import Running, bg_ingest, seen_on_terminal
 
 DAY = timedelta(days=1)
 
@@ -29,6 +30,10 @@ def test_both_work_beside_the_running_service_that_holds_the_file(demo: Running,
     read = bg_ingest(tmp_path, "backfill", "ada", "--from", since, "--json", PORT=port)
     assert read.returncode == 0, read.stderr
     assert json.loads(read.stdout)["done"] is True
+    assert read.stderr == ""
+    code, seen = seen_on_terminal(tmp_path, "backfill", "ada", "--from", since, PORT=port)
+    assert code == 0
+    assert re.search(r"Reading +\[#{36}\] +100%", seen)
     compared = bg_ingest(tmp_path, "verify", "ada", "--from", since, "--json", PORT=port)
     assert compared.returncode == 0, compared.stdout + compared.stderr
     found = json.loads(compared.stdout)
