@@ -1,6 +1,5 @@
 """The service on real parts: a DynamoDB-compatible server and a RabbitMQ node, each a process of this run's own."""
 
-import sys
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
@@ -27,7 +26,7 @@ from tests.chaos.processes import Process, service_settings
 from tests.chaos.report import Report
 from tests.chaos.stored import PROVIDER, Held, Stored
 from tests.integration.listener import Listener, channel_to
-from tests.integration.processes import Server, free_port, started
+from tests.integration.processes import Server, free_port, ministack, started
 from tests.integration.rabbitmq_node import Node, running_node
 from tests.integration.servers import REGION, credentials
 from tests.sender import SECRET
@@ -167,20 +166,9 @@ def judge_ends(report: Report, parts: RealParts, people: Sequence[Person]) -> di
 def real_parts(place: Path) -> Iterator[RealParts]:
     """Run both; what the store holds survives a stop by SIGTERM."""
     folder = place / "ministack"
-    port = free_port()
-    environment = {
-        "BIND_HOST": "127.0.0.1",
-        "GATEWAY_PORT": str(port),
-        "SERVICES": "dynamodb",
-        "IOT_MTLS_ENABLED": "0",  # would listen on all addresses
-        "SFTP_ENABLED": "0",
-        "PERSIST_STATE": "1",
-        "STATE_DIR": str(folder / "state"),
-        "HOME": str(folder),
-    }
-    dynamodb = Server([str(Path(sys.executable).with_name("ministack"))], environment, folder, port)
+    dynamodb = ministack(folder, PERSIST_STATE="1", STATE_DIR=str(folder / "state"))
     with started(dynamodb), running_node(place / "rabbitmq") as node:
-        endpoint = f"http://127.0.0.1:{port}"
+        endpoint = f"http://127.0.0.1:{dynamodb.port}"
 
         async def make() -> None:
             await create_table(endpoint, REGION, TABLE, aws=credentials())

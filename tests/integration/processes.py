@@ -11,6 +11,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from random import SystemRandom
 
+ROOT = Path(__file__).parents[2]
+
+EMULATOR = [sys.executable, "-m", "tests.integration.emulator"]
+
 START_WITHIN, STOP_WITHIN = 60.0, 20.0
 
 
@@ -95,8 +99,8 @@ def started(*servers: Server) -> Iterator[None]:
             server.stop(signal.SIGKILL)
 
 
-def ministack(folder: Path) -> Server:
-    """Return a DynamoDB-compatible server."""
+def ministack(folder: Path, **more: str) -> Server:
+    """Return a DynamoDB-compatible server, with more of its settings."""
     port = free_port()
     environment = {
         "BIND_HOST": "127.0.0.1",
@@ -105,5 +109,6 @@ def ministack(folder: Path) -> Server:
         "IOT_MTLS_ENABLED": "0",  # would listen on all addresses
         "SFTP_ENABLED": "0",
         "HOME": str(folder),
+        "PYTHONPATH": str(ROOT),
     }
-    return Server([str(Path(sys.executable).with_name("ministack"))], environment, folder, port)
+    return Server(EMULATOR, environment | more, folder, port)
