@@ -24,7 +24,7 @@ import hypothesis
 import pytest
 import trio.testing
 
-pytest_plugins = ["tests.aws", "tests.hygiene", "tests.integration.servers"]
+pytest_plugins = ["tests.aws", "tests.hygiene", "tests.integration.servers", "tests.terminal"]
 
 
 EXPLORE = int(os.environ.get("EXPLORE", "1"))  # noqa: TID251 - not a setting of the service

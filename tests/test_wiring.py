@@ -15,9 +15,7 @@ import pytest
 from bg_ingest.adapters.sqlite.file import ItemFile
 from tests.fakes.issuer import Issuer, key
 from tests.sender import SECRET, envelope, raw, signed
-from tests.terminal import Running, Serve, serve
-
-__all__ = ["serve"]
+from tests.terminal import Running, Serve
 
 OURS, SENDERS = key("ours"), key("senders")
 KEYS = {"/ours/keys": OURS, "/senders/keys": SENDERS}

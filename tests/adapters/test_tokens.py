@@ -17,8 +17,11 @@ from joserfc.jwk import ECKey, OctKey, RSAKey
 from bg_ingest.adapters.tokens import IssuerTokens
 from bg_ingest.domain.credentials import Claims
 from bg_ingest.errors import IssuerUnavailable
+from tests.conftest import on
 from tests.fakes.issuer import AUDIENCE, ISSUER, Issuer, key
 from tests.house import LoopClock
+
+anyio_backend = on("asyncio")
 
 MINUTE, HOUR = 60.0, 3600.0
 

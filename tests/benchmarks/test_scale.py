@@ -20,9 +20,12 @@ from bg_ingest.ports import Priority
 from bg_ingest.wiring import SOURCE, Services
 from tests.benchmarks.crowd import KEY, PROVIDER, Crowd, rows_of
 from tests.benchmarks.scale import stretched
+from tests.conftest import on
 from tests.fakes.counting import Counting
 from tests.house import LoopClock
 from workers.build import Workers
+
+anyio_backend = on("asyncio")
 
 PEOPLE, CALLS_PER_HOUR = 3_000, 2_400
 """They want 13,600 calls an hour with all that belongs to their looks."""

@@ -6,9 +6,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.terminal import Serve, bg_ingest, serve
-
-__all__ = ["serve"]
+from tests.terminal import Serve, bg_ingest
 
 
 def test_what_the_demo_left_is_listed_told_again_and_examined(serve: Serve, tmp_path: Path) -> None:

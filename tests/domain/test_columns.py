@@ -15,7 +15,7 @@ from bg_ingest.domain.selection import Selection
 from tests.conftest import examples
 from tests.domain.readings import by_identity, curve, recorded
 
-quick = settings(max_examples=examples(60))
+quick = settings(max_examples=examples(30))
 
 DAYS = 90
 

@@ -6,7 +6,10 @@ from typing import Any
 import pytest
 
 from bg_ingest.simulator import SimulatorOptions, create_simulator
+from tests.conftest import on
 from tests.simulator.visitor import SetClock, Visitor
+
+anyio_backend = on("asyncio")
 
 Visit = Callable[..., Visitor]
 
