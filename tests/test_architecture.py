@@ -2,7 +2,8 @@
 
 import ast
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -133,8 +134,13 @@ def home_of(name: str) -> str | None:
     return max((home for home in MAY_IMPORT if f"{name}.".startswith(f"{home}.")), key=len, default=None)
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
 def imported(path: Path) -> Iterator[str]:
-    for node in ast.walk(ast.parse(path.read_text())):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
@@ -147,15 +153,30 @@ def is_ours(name: str) -> bool:
     return name.partition(".")[0] in {"app", "bg_ingest", "workers"} and name != "bg_ingest.__version__"
 
 
-each_module = pytest.mark.parametrize("path", MODULES, ids=dotted)
+def of_each(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Return what makes one test of a rule for many modules, which tells of all that break it."""
+
+    def made(rule: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            broken: dict[str, str] = {}
+            for path in paths:
+                try:
+                    rule(path)
+                except AssertionError as error:
+                    broken[dotted(path)] = str(error)
+            assert not broken
+
+        return test
+
+    return made
 
 
-@each_module
+@of_each(MODULES)
 def test_every_module_has_a_home(path: Path) -> None:
     assert home_of(dotted(path)) or dotted(path) == "bg_ingest"
 
 
-@each_module
+@of_each(MODULES)
 def test_imports_point_inwards(path: Path) -> None:
     home = home_of(dotted(path))
     allowed = MAY_IMPORT[home] if home else set()
@@ -165,7 +186,7 @@ def test_imports_point_inwards(path: Path) -> None:
         assert fits, f"{dotted(path)} may not import {name}"
 
 
-@each_module
+@of_each(MODULES)
 def test_a_provider_knows_nothing_of_another(path: Path) -> None:
     own = provider_of(dotted(path))
     if own is not None:
@@ -179,7 +200,7 @@ def provider_of(name: str) -> str | None:
     return parts[2] if in_folder else None
 
 
-@each_module
+@of_each(MODULES)
 def test_the_inside_uses_no_library_of_the_outside(path: Path) -> None:
     allowed = LIBRARIES.get(home_of(dotted(path)) or "")
     if allowed is not None:
@@ -187,26 +208,26 @@ def test_the_inside_uses_no_library_of_the_outside(path: Path) -> None:
         assert used - set(sys.stdlib_module_names) <= allowed
 
 
-@pytest.mark.parametrize("path", [path for path in MODULES if home_of(dotted(path)) == DOMAIN], ids=dotted)
+@of_each([path for path in MODULES if home_of(dotted(path)) == DOMAIN])
 def test_the_domain_knows_neither_time_nor_network_and_never_awaits(path: Path) -> None:
     assert not OUTSIDE & {name.partition(".")[0] for name in imported(path)}
     waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
-    assert not [node.lineno for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, waiting)]
+    assert not [node.lineno for node in ast.walk(parsed(path)) if isinstance(node, waiting)]
 
 
-@each_module
+@of_each(MODULES)
 def test_files_stay_small(path: Path) -> None:
     assert len(path.read_text().splitlines()) <= LONGEST
 
 
-@each_module
+@of_each(MODULES)
 def test_only_what_is_a_providers_own_names_it(path: Path) -> None:
     place = path.relative_to(ROOT).as_posix().removeprefix("bg_ingest/")
     if place in NAMES_A_PROVIDER or place.startswith("simulator/") or provider_of(dotted(path)):
         return
     providers = [each.name for each in (ROOT / "bg_ingest/providers").iterdir() if (each / "__init__.py").exists()]
     assert providers
-    told = {word.lower() for word in code_words(ast.parse(path.read_text()))}
+    told = {word.lower() for word in code_words(parsed(path))}
     assert not [word for word in told for provider in providers if provider in word]
 
 
@@ -221,10 +242,18 @@ def code_words(tree: ast.Module) -> Iterator[str]:
                 yield word
 
 
+def test_a_rule_tells_of_all_that_break_it() -> None:
+    def holds(path: Path) -> None:
+        assert path.name != "app.py", "one"
+
+    with pytest.raises(AssertionError, match="'app': .one"):
+        of_each(MODULES)(holds)()
+
+
 def test_the_rules_notice_a_breach(tmp_path: Path) -> None:
     module = tmp_path / "reach.py"
     module.write_text("import httpx\nfrom bg_ingest.adapters import clock\n\ndexcom = 'Dexcom'\n")
     assert list(imported(module)) == ["httpx", "bg_ingest.adapters.clock"]
     assert home_of("bg_ingest.adapters.clock") not in MAY_IMPORT[SERVICES]
-    assert set(code_words(ast.parse(module.read_text()))) >= {"dexcom", "Dexcom"}
+    assert set(code_words(parsed(module))) >= {"dexcom", "Dexcom"}
     assert home_of("bg_ingest.misc") is None

@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import pairwise
 from pathlib import Path
 from typing import NamedTuple
@@ -114,15 +115,19 @@ def may_stand(identifier: str, place: str) -> bool:
     return any(fnmatchcase(identifier, each.identifier) and fnmatchcase(place, each.place) for each in ALLOWED)
 
 
+@cache
 def names_in(path: Path) -> set[str]:
     return {*path.relative_to(ROOT).with_suffix("").parts, *defined(ast.parse(path.read_text()))}
 
 
-@pytest.mark.parametrize("path", MODULES, ids=lambda path: path.relative_to(ROOT).as_posix())
-def test_names_use_the_words_of_the_glossary(path: Path) -> None:
-    place = path.relative_to(ROOT).as_posix()
-    found = {name: rivals(name) for name in names_in(path) if rivals(name) and not may_stand(name, place)}
-    assert not found, {name: [SAY_INSTEAD[word] for word in words] for name, words in found.items()}
+def test_names_use_the_words_of_the_glossary() -> None:
+    places = {path: path.relative_to(ROOT).as_posix() for path in MODULES}
+    found = [(path, name) for path in MODULES for name in names_in(path) if rivals(name)]
+    assert not [
+        (places[path], name, [SAY_INSTEAD[word] for word in rivals(name)])
+        for path, name in found
+        if not may_stand(name, places[path])
+    ]
 
 
 def test_every_exception_is_needed() -> None:
