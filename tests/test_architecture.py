@@ -246,7 +246,7 @@ def test_a_rule_tells_of_all_that_break_it() -> None:
     def holds(path: Path) -> None:
         assert path.name != "app.py", "one"
 
-    with pytest.raises(AssertionError, match="'app': .one"):
+    with pytest.raises(AssertionError, match=r"'app': .one"):
         of_each(MODULES)(holds)()
 
 

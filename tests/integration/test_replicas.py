@@ -4,6 +4,7 @@ Their ownership moves four times as fast as usual (see quick.py). What the provi
 """
 
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
@@ -130,6 +131,28 @@ def test_whoever_is_asked_one_replica_polls(company: Company) -> None:
     done_by = [company.poll(asked, *PEOPLE) for asked in company.replicas.replicas]
     assert done_by[0] == done_by[1] == done_by[2]
     assert set(done_by[0]) == {"one", "two", "three"}
+
+
+def test_each_tells_what_it_does(company: Company) -> None:
+    reports = [each.report() for each in company.replicas.replicas]
+    assert len({each["owner"] for each in reports}) == 3
+    for each in reports:
+        assert (each["state"], each["unready"], each["degraded"]) == ("running", [], [])
+        assert {owner["id"]: owner["shards"] for owner in each["owners"]}.keys() == {own["owner"] for own in reports}
+        due = [datetime.fromisoformat(turn["due"]) for turn in each["connections"]["next_turns"]]
+        assert due == sorted(due)
+        assert due[0] < datetime.fromtimestamp(now(), UTC) + timedelta(minutes=15)
+        (budget,) = each["budgets"]
+        assert (budget["provider"], budget["region"], budget["stretch"], budget["paused"]) == (
+            PROVIDER,
+            "us",
+            1.0,
+            False,
+        )
+        assert each["relay"]["failures"] == 0
+    assert sum(each["shards"]["owned"] for each in reports) == 256
+    assert sum(each["connections"]["polled"] for each in reports) == len(PEOPLE) + len(LEFT_ALONE)
+    assert sum(each["budgets"][0]["calls"] for each in reports) >= len(PEOPLE) + len(LEFT_ALONE)
 
 
 def test_a_setting_takes_effect_on_whichever_replica_polls(company: Company) -> None:
