@@ -31,7 +31,7 @@ dev: .venv/locked-dev ## the same, restarting at every change of the code
 	@$(BIN)/python -m bg_ingest.cli run --reload
 
 test: .venv/locked-dev ## the whole test suite
-	$(BIN)/python -m pytest -q -n $$(($$(nproc) + 1)) --dist loadgroup --max-worker-restart=0 --integration=possible
+	$(BIN)/python -m pytest -q -n logical --dist loadgroup --max-worker-restart=0 --integration=possible
 
 check: lint types test ## format, lint, types, tests
 

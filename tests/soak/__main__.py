@@ -10,6 +10,7 @@ import logging
 import sys
 import time
 from datetime import timedelta
+from typing import get_args
 
 import anyio
 import msgspec
@@ -17,6 +18,7 @@ import rich_click as click
 import structlog
 
 from bg_ingest.domain.connections import Defaults
+from bg_ingest.simulator.faults import Fault
 from tests.chaos.report import Report, console
 from tests.conftest import VirtualTimeLoop
 from tests.soak.life import Figures, lived
@@ -62,6 +64,9 @@ def main(seed: int | None, people: int, days: int, interval: int) -> None:
     for name, value in msgspec.structs.asdict(figures).items():
         report.figure(name.replace("_", " "), value)
     report.figure("real seconds", round(time.monotonic() - began))
+    kinds = {str(each.__struct_config__.tag) for each in get_args(Fault)}
+    unmet = sorted(kinds - figures.met.keys())
+    report.check("kinds of trouble that nobody met", ", ".join(unmet) or "none", holds=not unmet, wanted="none")
     report.check("differences", figures.differences, holds=figures.differences == 0, wanted="none")
     strangers = figures.not_the_simulators + figures.not_known
     report.check("gaps that are not true, or not known", strangers, holds=strangers == 0, wanted="none")

@@ -15,6 +15,9 @@ from bg_ingest.domain.verification import Verification
 from bg_ingest.domain.windows import Window
 from bg_ingest.services.gaps import EVER
 from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.active import ActiveFault
+from bg_ingest.simulator.faults import Fault as TroubleFault
+from bg_ingest.simulator.faults import Late, Revised
 from bg_ingest.wiring import Services
 from tests.fakes.faults import Fault, Faulty
 from tests.house import PROVIDER, House, house
@@ -38,6 +41,12 @@ class Figures(msgspec.Struct):
     not_known: int = 0
     """What the provider lacks, and no open gap says so."""
     polls: int = 0
+    met: dict[str, int] = {}
+    """How many calls each kind of fault met, and how many stretches of readings came late or were revised."""
+
+    def count(self, kind: str, times: int = 1) -> None:
+        if times:
+            self.met[kind] = self.met.get(kind, 0) + times
 
 
 class Life:
@@ -135,8 +144,11 @@ class Life:
     async def _faults(self) -> None:
         while True:
             await anyio.sleep(self._trouble.next_after().total_seconds())
-            self.home.simulator.add_fault(self._trouble.draw(self.home.clock.now()))
+            fault = self._trouble.draw(self.home.clock.now())
+            self.home.simulator.add_fault(fault)
             self.figures.faults += 1
+            if isinstance(fault, Late | Revised):
+                self.figures.count(kind_of(fault))
             self._forget_past_calls()
 
     async def _uploads(self) -> None:
@@ -164,13 +176,21 @@ class Life:
         for number, active in list(faults.all.items()):
             until = getattr(active.fault, "until", None)
             if until is not None and until < now:
-                faults.remove(number)
+                self._remove(number, active)
 
     def _clear_calls(self) -> None:
         faults = self.home.simulator.faults
         for number, active in list(faults.all.items()):
             if hasattr(active.fault, "endpoint"):
-                faults.remove(number)
+                self._remove(number, active)
+
+    def _remove(self, number: int, active: ActiveFault) -> None:
+        self.figures.count(kind_of(active.fault), active.met)
+        self.home.simulator.faults.remove(number)
+
+
+def kind_of(fault: TroubleFault) -> str:
+    return str(fault.__struct_config__.tag)
 
 
 def _around(gap: Gap) -> tuple[datetime, datetime | None]:

@@ -1,14 +1,17 @@
 """Three days of ten people; ``make soak`` is a month of fifty."""
 
 from datetime import timedelta
+from typing import get_args
 
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.sweeps import Reach
+from bg_ingest.simulator.faults import Fault
 from tests.conftest import on
 from tests.soak.life import lived
 
 HOUR, DAY = timedelta(hours=1), timedelta(days=1)
 SEED = 5
+KINDS = len(get_args(Fault))
 
 
 anyio_backend = on("asyncio")
@@ -25,3 +28,4 @@ async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true
         assert figures.open_gaps > 50
         assert figures.healed_gaps > 10
         assert min(figures.restarts, figures.kills, figures.faults) > 1
+        assert len(figures.met) > KINDS / 2, "three days meet no more than most kinds of trouble"
