@@ -19,8 +19,11 @@ class Budgets(Protocol):
 class Budget(Protocol):
     """Calls to providers, given out to whoever is first: by priority, then by arrival."""
 
-    async def take(self, provider: str, region: str, priority: Priority) -> None:
-        """Return once one call may be made, at once; BudgetSpent, with when to come back, if that takes too long."""
+    async def take(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
+        """Return once one call may be made, at once; BudgetSpent, with when to come back, if that takes too long.
+
+        ``once``: it is no part of what connections want all the time, as looks and refreshes are.
+        """
 
     async def throttled(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
         """Pause everybody, since a call was refused; return for how long.

@@ -35,8 +35,11 @@ class SharedBudget:
         self._clock = clock
         self._interval = interval
 
-    async def take(self, provider: str, region: str, priority: Priority) -> None:
-        await self._till(provider, region).take(priority)
+    async def take(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
+        till = self._till(provider, region)
+        await till.take(priority)
+        if not once and priority != Priority.BACKFILL:
+            till.mix.count(look=priority == Priority.LIVE)
 
     async def throttled(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
         asked = None if wait is None else wait.total_seconds()
@@ -100,7 +103,8 @@ class Budgeted:
 
     @asynccontextmanager
     async def _call(self, region: str, priority: Priority) -> AsyncIterator[None]:
-        await self._budget.take(self.name, region, priority)
+        # of those that come here, what is as urgent as a refresh is a connect's
+        await self._budget.take(self.name, region, priority, once=priority == Priority.REFRESH)
         async with self._heeding(region):
             yield
 

@@ -202,8 +202,6 @@ class Till:
             if bought <= priority and at_hand.left and anyio.current_time() < at_hand.good_until:
                 at_hand.left -= 1
                 self.given += 1
-                if priority != Priority.BACKFILL:
-                    self.mix.count(look=priority == Priority.LIVE)
                 return True
         return False
 

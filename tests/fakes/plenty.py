@@ -8,8 +8,8 @@ from bg_ingest.ports import Priority
 class Plenty:
     """The port Budget."""
 
-    async def take(self, provider: str, region: str, priority: Priority) -> None:
-        del provider, region, priority
+    async def take(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
+        del provider, region, priority, once
 
     async def throttled(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
         del provider, region, sent

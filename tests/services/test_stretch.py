@@ -141,6 +141,19 @@ def test_refreshes_count_towards_what_a_look_costs() -> None:
     assert mix.calls_per_look < 1.02, "what was long ago is forgotten"
 
 
+async def test_who_connects_stretches_nobodys_interval() -> None:
+    """Two calls of each that come once: by a look that costs them too, 3,000 people would all be polled too seldom."""
+    async with house(simulated=SimulatorOptions(users=12, calls_per_hour=600), defaults=EAGER) as home:
+        budget = home.services.budget
+        expected = Mix(Limit(600), EAGER.poll_interval).calls_per_look
+        for number, user in enumerate(USERS):
+            assert (await home.connect(user, f"SandboxUser{number + 1}")).status_code == 200
+            await anyio.sleep(30)
+        app = budget.app(PROVIDER, "us")
+        assert budget.tills[app].given >= 2 * len(USERS)
+        assert budget.calls_per_look(app) == pytest.approx(expected)
+
+
 async def test_while_not_all_are_seated_the_others_are_expected_to_want_as_much() -> None:
     async with house() as home:
         demands = home.services.demands
