@@ -2,12 +2,36 @@
 
 from collections.abc import Callable, Iterable, Mapping
 
+import anyio
+
 from bg_ingest.domain.budget import App, Want, stretch
 from bg_ingest.domain.connections import Connection, Defaults, Listed
 from bg_ingest.domain.vitals import BudgetState
 from bg_ingest.ports import Priority
 from bg_ingest.services.budget import SharedBudget
 from bg_ingest.services.till import Till
+
+LASTING = 20.0
+"""Seconds: a demand that does not last is one that two processes publish while they hand over; see ``Lasting``."""
+
+
+class Lasting:
+    """What a demand has been at the least for so long, and for twice as long at most.
+
+    While shards change hands, who had them and who has them both count them for some seconds. Intervals that stretched
+    by that would leave a slot out for nothing.
+    """
+
+    def __init__(self) -> None:
+        self._before = self._least = float("inf")
+        self._until = float("-inf")
+
+    def following(self, demand: float, moment: float) -> float:
+        if moment >= self._until:
+            self._before, self._least = self._least, demand
+            self._until = moment + LASTING
+        self._least = min(self._least, demand)
+        return min(self._before, self._least)
 
 
 class Demands:
@@ -22,6 +46,7 @@ class Demands:
         self._defaults = defaults
         self._own: dict[App, float] = {}
         self._wants: dict[Want, Want] = {}
+        self._lasting: dict[App, Lasting] = {}
 
     def of(self, connection: Connection, step: float) -> Want:
         """Return what a connection wants that is looked at every so many seconds."""
@@ -73,7 +98,10 @@ class Demands:
         )
 
     def stretch_of(self, connection: Connection) -> float:
-        return self.stretch(self._budget.app(connection.id.provider, connection.region))
+        """Return what a connection's interval is multiplied by: what the demand has come to for a while."""
+        app = self._budget.app(connection.id.provider, connection.region)
+        lasting = self._lasting.setdefault(app, Lasting()).following(self.total(app), anyio.current_time())
+        return stretch(lasting, self._budget.limit, Priority.LIVE)
 
     def _calls(self, app: App) -> float:
         known = max(0.0, self._own.get(app, 0.0))

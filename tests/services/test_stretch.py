@@ -13,7 +13,7 @@ from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.ports import Turns
-from bg_ingest.services.demand import Demands
+from bg_ingest.services.demand import LASTING, Demands
 from bg_ingest.services.mix import Mix
 from bg_ingest.simulator import SimulatorOptions
 from tests.house import PROVIDER, house
@@ -139,6 +139,32 @@ def test_refreshes_count_towards_what_a_look_costs() -> None:
     for _ in range(20_000):
         mix.count(look=True)
     assert mix.calls_per_look < 1.02, "what was long ago is forgotten"
+
+
+async def test_what_two_processes_count_while_they_hand_over_stretches_nothing_and_what_lasts_does() -> None:
+    async with house(simulated=SimulatorOptions(calls_per_hour=400), defaults=EAGER) as home:
+        await home.connect("ada")
+        connection, demands = await home.connection("ada"), home.services.demands
+        app = home.services.budget.app(PROVIDER, "us")
+        all_there_is = 0.95 * Limit(400).rate
+
+        async def stretched_after(seconds: float) -> float:
+            for _ in range(int(seconds)):
+                await anyio.sleep(1)
+                demands.stretch_of(connection)
+            return demands.stretch_of(connection)
+
+        demands.others = lambda: [{str(app): all_there_is * 0.9}]
+        assert await stretched_after(60) == 1
+        demands.others = lambda: [{str(app): all_there_is * 0.9}, {str(app): all_there_is / 2}]
+        assert await stretched_after(15) == 1
+        assert demands.stretch(app) > 1.3, "the metric says what is wanted just now"
+        demands.others = lambda: [{str(app): all_there_is * 0.9}]
+        assert await stretched_after(60) == 1
+        demands.others = lambda: [{str(app): all_there_is * 2}]
+        assert await stretched_after(2 * LASTING + 2) == pytest.approx(2)
+        demands.others = tuple
+        assert await stretched_after(1) == 1
 
 
 async def test_who_connects_stretches_nobodys_interval() -> None:
