@@ -85,6 +85,7 @@ class Stem:
         print(json.dumps([str(place), arguments, settings, out, err]), file=lines, flush=True)
         if not select([answers], [], [], 20)[0]:
             os.killpg(self._process.pid, signal.SIGKILL)
+            _stem.cache_clear()  # the next command is forked from another one
             raise AssertionError("the command did not end")
         return int(answers.readline())
 

@@ -84,9 +84,9 @@ async def never_two_owners(everybody: Company) -> None:
     while True:
         owned: set[int] = set()
         for each in everybody.processes:
-            twice = owned & each.owned()
-            assert not twice, (each.ownership.me, twice)
-            owned |= each.owned()
+            mine = each.owned()
+            assert not owned & mine, (each.ownership.me, owned & mine)
+            owned |= mine
         await anyio.sleep(0.2)
 
 
