@@ -47,6 +47,7 @@ from bg_ingest.services.gaps import Surveying
 from bg_ingest.services.grants import Grants
 from bg_ingest.services.keyring import Keyring
 from bg_ingest.services.looks import Looks
+from bg_ingest.services.moments import Moments
 from bg_ingest.services.poll import Polling
 from bg_ingest.services.quarantine import Quarantine
 from bg_ingest.services.read import Reader
@@ -144,20 +145,21 @@ class Services:
         self.store, self.publisher, self.clock = store, publisher, clock
         self.admission = Admission(store.keys, clock, tokens=tokens, bootstrap=bootstrap)
         self.keyring = Keyring(store.keys, clock)
-        self.grants = Grants(store.connections, providers, budget, sealer, clock, table)
+        moments = Moments(clock)
+        self.grants = Grants(store.connections, providers, budget, sealer, clock, table, moments.granted)
         looks = Looks(store.connections, providers, self.grants, ingest, transition, clock, defaults)
         self.relay = Relay(outbox, traces.around_publisher(MeasuredPublisher(publisher, measured, clock)))
         surveying = Surveying(store.readings, store.gaps, clock, hints)
         self.polling = Polling(store, providers, looks, surveying, transition, clock, defaults, self.demands)
         turns = MeasuredTurns(BoundTurns(self.polling), measured)
-        self.turns = remembered = RememberedTurns(traces.around_turns(turns), clock)
-        self.timelines = Timelines(store, self.polling, remembered, clock)
+        self.turns = RememberedTurns(traces.around_turns(turns), moments)
+        self.timelines = Timelines(store, self.polling, moments, clock)
         self.reader = Reader(store.readings, clock)
         self.completeness = Completeness(store.readings, store.connections, store.gaps, clock)
         self.connecting = Connecting(store, providers, self.grants, transition, clock, hints, defaults)
         self.steering = Steering(store, self.polling, transition, clock, hints, defaults)
         self.quarantine = Quarantine(store.readings, sealer, providers, clock, hints, table)
-        taken = (store, providers, ingest, clock, hints, senders or Senders(), proofs or {})
+        taken = (store, providers, ingest, clock, hints, moments, senders or Senders(), proofs or {})
         self.receiving = MeasuredReceiving(measured, *taken)
         self.verifying = Verifying(store, providers, self.grants)
         self.backfilling = Backfilling(store, clock, hints, defaults)

@@ -1,6 +1,7 @@
 """What happened to a connection lately and what comes next: the answer to "why is this user late?"."""
 
-from datetime import datetime
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
@@ -8,6 +9,7 @@ import msgspec
 from bg_ingest.domain.connections import POLLED, Connection, State
 from bg_ingest.domain.events import Change, ConnectionChanged, GapHealed, GapOpened, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.outcomes import Outcome
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import Rhythm, next_poll
 from bg_ingest.domain.turns import Turn, Why
@@ -19,6 +21,8 @@ class What(StrEnum):
     CONNECTED = "connected"
     LOOKED = "looked"
     """A turn that asked the provider; known to the replica that polls, and only lately."""
+    PUSHED = "pushed"
+    """A webhook; known to the replica that took it, and only lately."""
     RECORDED = "recorded"
     REVISED = "revised"
     STATE = "state"
@@ -58,7 +62,7 @@ class Timeline(msgspec.Struct, frozen=True):
     next: Next
     moments: tuple[Moment, ...]
     polled_here: bool
-    """Whether this replica polls it and therefore knows of looks that changed nothing."""
+    """Whether this replica polls it and therefore knows of looks and refreshes that changed nothing else."""
 
 
 def looked(turn: Turn, at: datetime) -> Moment:
@@ -71,6 +75,21 @@ def looked(turn: Turn, at: datetime) -> Moment:
         outcome=outcome.ending,
         readings=outcome.recorded + outcome.revised,
     )
+
+
+def pushed(outcome: Outcome | None, at: datetime) -> Moment:
+    """Return the moment of a webhook; without an outcome it had been received before."""
+    if outcome is None:
+        return Moment(at=at, what=What.PUSHED, origin=Origin.WEBHOOK, outcome="duplicate", readings=0)
+    brought = outcome.recorded + outcome.revised
+    return Moment(at=at, what=What.PUSHED, origin=Origin.WEBHOOK, outcome=outcome.ending, readings=brought)
+
+
+def of_grant(grant: Grant, at: datetime) -> Moment:
+    """Return the moment at which this was stored of a grant: that the provider renewed it, or refused to."""
+    if grant.retry_at is None:
+        return Moment(at=grant.refreshed_at, what=What.REFRESHED)
+    return _refused(grant, at)
 
 
 def of_change(change: Change, provider: str) -> Moment | None:
@@ -90,17 +109,26 @@ def of_change(change: Change, provider: str) -> Moment | None:
     return None
 
 
-def of_rows(connection: Connection, grant: Grant | None, *, outcome: bool) -> list[Moment]:
-    """Return what the rows themselves tell, whichever replica reads them; the last ``outcome`` where none is known."""
+def of_rows(connection: Connection, grant: Grant | None, seen: Sequence[Moment]) -> list[Moment]:
+    """Return what the rows themselves tell, whichever replica reads them, beyond what was ``seen`` here."""
+    kinds = {each.what for each in seen}
     found = [Moment(at=connection.connected_at, what=What.CONNECTED, detail=connection.region)]
-    if outcome and connection.outcome_at is not None:
+    if connection.outcome_at is not None and What.LOOKED not in kinds:
         found.append(Moment(at=connection.outcome_at, what=What.LOOKED, outcome=connection.last_outcome))
-    if grant is not None:
+    if grant is not None and not any(_is_refresh(each, grant.refreshed_at) for each in seen):
         found.append(Moment(at=grant.refreshed_at, what=What.REFRESHED))
-    if grant is not None and grant.refusals:
-        at = connection.outcome_at or grant.refreshed_at
-        found.append(Moment(at=at, what=What.REFUSED, detail=f"{grant.refusals} times in a row"))
+    if grant is not None and grant.refusals and What.REFUSED not in kinds:
+        found.append(_refused(grant, connection.outcome_at or grant.refreshed_at))
     return found
+
+
+def _is_refresh(moment: Moment, at: datetime) -> bool:
+    """Tell whether it is the one of which a row tells, where instants are kept to the millisecond."""
+    return moment.what is What.REFRESHED and abs(moment.at - at) < timedelta(milliseconds=1)
+
+
+def _refused(grant: Grant, at: datetime) -> Moment:
+    return Moment(at=at, what=What.REFUSED, detail=f"{grant.refusals} times in a row")
 
 
 def by_schedule(connection: Connection, rhythm: Rhythm, now: datetime) -> Next:

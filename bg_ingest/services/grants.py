@@ -39,6 +39,7 @@ from bg_ingest.errors import (
     StoreUnavailable,
 )
 from bg_ingest.ports import Budget, Clock, Connections, Priority, Provider, Sealer
+from bg_ingest.services.claims import Claims
 from bg_ingest.services.sealed import SealedGrants
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -60,13 +61,16 @@ class Grants:
         sealer: Sealer,
         clock: Clock,
         table: str,
+        told: Callable[[Grant], None] = lambda _: None,
     ) -> None:
+        """``told`` hears of each new pair, and of each refusal, once it is stored; ``table`` is where."""
         self._connections = connections
         self._providers = providers
         self._budget = budget
         self._seals = SealedGrants(sealer, table)
         self._clock = clock
-        self._claims_seen: dict[ConnectionId, tuple[str, float]] = {}
+        self._told = told
+        self._claims = Claims()
         self._not_stored: dict[ConnectionId, Grant] = {}
         self._shields: set[anyio.CancelScope] = set()
         self._closed = False
@@ -110,7 +114,7 @@ class Grants:
             raise GrantRefused(wait)
         claim, claimed_at = token_hex(8), anyio.current_time()
         if connection.id not in self._not_stored:
-            self._give_way(grant)
+            self._claims.give_way(grant)
             # before the claim: whoever waited after it might send when somebody else already thinks us dead
             await self._budget.take(connection.id.provider, connection.region, Priority.REFRESH)
             if self._closed:
@@ -142,19 +146,6 @@ class Grants:
         if grant.retry_at is not None or connection.id in self._not_stored:
             return False
         return self._seals.opened(grant).fresh(self._clock.now(), connection.id.jitter)
-
-    def _give_way(self, grant: Grant) -> None:
-        """Raise GrantBusy unless nobody claims the grant, or the claim stood still long enough on our own clock."""
-        if grant.claim is None:
-            return
-        now = anyio.current_time()
-        claim, since = self._claims_seen.get(grant.id, ("", now))
-        if claim != grant.claim:
-            since = now
-            self._claims_seen[grant.id] = (grant.claim, since)
-        left = CLAIM_STALE_AFTER - timedelta(seconds=now - since)
-        if left > timedelta(0):
-            raise GrantBusy(left)
 
     async def _traded(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
         provider = self._providers[connection.id.provider]
@@ -199,7 +190,8 @@ class Grants:
             await anyio.sleep(uniform(delay / 2, delay))
             delay = min(delay * 2, 5.0)
         self._forget(successor)
-        self._claims_seen.pop(successor.id, None)
+        self._claims.forget(successor.id)
+        self._told(successor)
         return successor
 
     async def _superseded(self, successor: Grant) -> Grant:
@@ -227,7 +219,7 @@ class Grants:
             return msgspec.structs.replace(stored, claim=None)  # a claim on it is another's, not ours to end
         if refused_by_provider:
             await self._count_refusal(grant)
-        self._give_way(stored)
+        self._claims.give_way(stored)
         raise GrantBusy(timedelta(seconds=1))
 
     async def _count_refusal(self, grant: Grant) -> NoReturn:
@@ -239,6 +231,7 @@ class Grants:
             await self._connections.store_grant(counted)
         except Outdated as error:
             raise GrantBusy(timedelta(seconds=1)) from error
+        self._told(counted)
         if counted.exhausted:
             raise GrantLost
         raise GrantRefused(wait)

@@ -14,6 +14,7 @@ from bg_ingest.domain.readings import Origin
 from bg_ingest.errors import Fenced, ProviderMisbehaved, StoreUnavailable, Unknown
 from bg_ingest.ports import Clock, Hints, Page, Provider, Store
 from bg_ingest.services.ingest import Ingest
+from bg_ingest.services.moments import Moments
 from bg_ingest.services.senders import Senders
 
 IDS_KEPT = timedelta(days=4)
@@ -33,6 +34,7 @@ class Receiving:
         ingest: Ingest,
         clock: Clock,
         hints: Hints,
+        moments: Moments,
         senders: Senders,
         proofs: Mapping[str, AbstractSet[Proof]],
     ) -> None:
@@ -46,6 +48,7 @@ class Receiving:
         self._ingest = ingest
         self._clock = clock
         self._hints = hints
+        self._moments = moments
 
     def now(self) -> datetime:
         return self._clock.now()
@@ -80,11 +83,13 @@ class Receiving:
     async def take(self, connection: Connection, page: Page, identity: str, *, once: bool) -> Outcome | None:
         """Keep what is in it; None where it was received before."""
         if await self._webhooks.seen(connection, identity, self.now()):
+            self._moments.pushed(connection.id, None)
             return None
         outcome = await self._keep(connection, page)
         # Only now: were the id written first, a crash in between would make the sender's repeat ineffective.
         if once:
             await self._webhooks.note(connection, identity, self.now() + IDS_KEPT)
+        self._moments.pushed(connection.id, outcome)
         return outcome
 
     def turned_away(self, problem: str) -> None:

@@ -8,7 +8,8 @@ import anyio
 import pytest
 
 from bg_ingest.domain.connections import Defaults
-from bg_ingest.services import timeline
+from bg_ingest.services import moments
+from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Late
 from tests.house import House, house
 from tests.sender import envelope, records
@@ -78,7 +79,31 @@ async def test_pushes_and_a_pause_are_seen(opened: House) -> None:
     shown = await asked(opened)
     assert (shown["next"]["at"], shown["next"]["why"]) == (None, "paused")
     assert ("recorded", "webhook", 2) in kinds(shown, "what", "origin", "readings")
+    assert ("pushed", "read", 2) in kinds(shown, "what", "outcome", "readings")
     assert ("state", "paused") in kinds(shown, "what", "outcome")
+
+
+async def test_pushes_that_brought_nothing_are_seen(opened: House) -> None:
+    await opened.connect("ada")
+    account = (await opened.connection("ada")).provider_account
+    brought = envelope(account, records(opened.clock.now() - HOUR, 2))
+    for webhook_id in ("msg_1", "msg_1", "msg_2"):
+        await opened.push("ada", brought, webhook_id)
+    pushes = [each for each in kinds(await asked(opened), "what", "outcome", "readings") if each[0] == "pushed"]
+    assert sorted(pushes) == [("pushed", "duplicate", 0), ("pushed", "nothing_new", 0), ("pushed", "read", 2)]
+
+
+async def test_each_refresh_and_each_refusal_is_seen() -> None:
+    short = SimulatorOptions(access_token_seconds=900)
+    async with house(simulated=short, defaults=Defaults(backfill_days=1)) as opened, opened.running():
+        await opened.connect("ada")
+        await anyio.sleep(3600)
+        refreshed = [each["at"] for each in (await asked(opened))["moments"] if each["what"] == "refreshed"]
+        opened.simulator.revoke("SandboxUser1")
+        await anyio.sleep(2 * 3600)
+        refused = [each["detail"] for each in (await asked(opened))["moments"] if each["what"] == "refused"]
+    assert len({*refreshed}) == len(refreshed) >= 2
+    assert refused == [f"{number} times in a row" for number in (3, 2, 1)]
 
 
 async def test_who_is_unknown_has_none(opened: House) -> None:
@@ -86,7 +111,7 @@ async def test_who_is_unknown_has_none(opened: House) -> None:
 
 
 async def test_those_in_trouble_are_remembered_longest(opened: House, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(timeline, "MOST_REMEMBERED", 1)
+    monkeypatch.setattr(moments, "MOST_REMEMBERED", 1)
     async with opened.running():
         await opened.connect("ada")
         await anyio.sleep(60)
