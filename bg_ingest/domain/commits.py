@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 import msgspec
 
@@ -61,13 +62,15 @@ class SetAside(msgspec.Struct, frozen=True):
     """Whose record it is: needed to translate it again. Empty in those kept before this was."""
 
 
+Place: TypeAlias = datetime | int
+"""Where a record is set aside: at its segment's start, or where not even its time could be read, at the first
+hexadecimal digit of its digest (0 to 15)."""
+
+
 class Shelf(msgspec.Struct, frozen=True):
-    """The records set aside for one segment; ``start`` is None where not even their time could be read.
+    """The records set aside at one place. It stays when it is empty: its version must go on counting."""
 
-    It stays when it is empty: its version must go on counting.
-    """
-
-    start: datetime | None
+    place: Place
     version: int
     """Counts its writes: the condition of the next. 0 while there is none."""
     records: tuple[SetAside, ...]
@@ -76,17 +79,17 @@ class Shelf(msgspec.Struct, frozen=True):
         return next((each for each in self.records if each.digest == digest), None)
 
     def with_more(self, records: Iterable[SetAside]) -> "Shelf":
-        return Shelf(self.start, self.version + 1, (*self.records, *records))
+        return Shelf(self.place, self.version + 1, (*self.records, *records))
 
     def without(self, digest: bytes) -> "Shelf":
-        return Shelf(self.start, self.version + 1, tuple(each for each in self.records if each.digest != digest))
+        return Shelf(self.place, self.version + 1, tuple(each for each in self.records if each.digest != digest))
 
     def with_dropped(self, digest: bytes) -> "Shelf":
         """Return it with nothing but the digest of a record; of the longest dropped not even that."""
         empty = (msgspec.structs.replace(each, sealed=b"") for each in self.records if each.digest == digest)
         dropped = [*(each for each in self.records if not each.sealed), *empty]
         kept = (each for each in self.records if each.sealed and each.digest != digest)
-        return Shelf(self.start, self.version + 1, (*dropped[-MOST_DROPPED:], *kept))
+        return Shelf(self.place, self.version + 1, (*dropped[-MOST_DROPPED:], *kept))
 
 
 class Step(msgspec.Struct, frozen=True):

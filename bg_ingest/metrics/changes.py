@@ -14,7 +14,7 @@ from bg_ingest.metrics.outbox import MeasuredOutbox
 from bg_ingest.ports import Clock, Hints, Page, Publisher
 from bg_ingest.services.ingest import Ingest
 from bg_ingest.services.receive import Receiving
-from bg_ingest.services.shelve import ByStart, Shelving
+from bg_ingest.services.shelve import ByPlace, Shelving
 
 NO_PROVIDER = "none"
 """Of a webhook that was refused: whose it would have been is not looked into, or not believed."""
@@ -75,8 +75,8 @@ class MeasuredShelving(Shelving):
         super().__init__(*collaborators)
         self._measures = measures
 
-    async def set_aside(self, connection: Connection, by_start: ByStart) -> tuple[Sequence[SetAside], int]:
-        added, no_room = await super().set_aside(connection, by_start)
+    async def set_aside(self, connection: Connection, by_place: ByPlace) -> tuple[Sequence[SetAside], int]:
+        added, no_room = await super().set_aside(connection, by_place)
         for each in added:
             self._measures.set_aside.labels(each.provider, each.reason).inc()
         if no_room:

@@ -9,7 +9,7 @@ from typing import Protocol
 
 import msgspec
 
-from bg_ingest.domain.commits import Commit, Head, Shelf
+from bg_ingest.domain.commits import Commit, Head, Place, Shelf
 from bg_ingest.domain.connections import Connection, Listed
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.grants import Grant
@@ -34,7 +34,7 @@ class Readings(Protocol):
     async def known(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, Known]:
         """Return the head and those segments that exist, by start: one read for all."""
 
-    async def shelves(self, user: UserId, starts: Collection[datetime | None]) -> dict[datetime | None, Shelf]:
+    async def shelves(self, user: UserId, places: Collection[Place]) -> dict[Place, Shelf]:
         """Return those shelves of set-aside records that exist."""
 
     def all_shelves(self, user: UserId) -> AsyncGenerator[Shelf]:
@@ -60,6 +60,9 @@ class Connections(Protocol):
         """Return both in one read."""
 
     async def of_user(self, user: UserId) -> list[Connection]: ...
+
+    async def several(self, connections: Collection[ConnectionId]) -> list[Connection]:
+        """Return those that exist, in as few reads as can be."""
 
     def listed(self, shard: int) -> AsyncGenerator[Listed]:
         """Yield a shard's directory: every connection that has a grant."""

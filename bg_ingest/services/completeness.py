@@ -67,12 +67,12 @@ class Completeness:
                     tally.count([row for row in rows if row.reading.device.provider == provider])
         async with aclosing(self._readings.all_shelves(user)) as shelves:
             async for shelf in shelves:
-                if shelf.start is None or not window.start <= shelf.start < window.end:
+                if isinstance(shelf.place, int) or not window.start <= shelf.place < window.end:
                     continue
                 for record in shelf.records:
                     provider = record.provider or next(iter(tallies), "")
                     if record.sealed and provider in tallies:
-                        tallies[provider].set_aside(shelf.start, 1)
+                        tallies[provider].set_aside(shelf.place, 1)
 
     async def _of(self, connection: ConnectionId, window: Window) -> list[Gap]:
         ledgers = await self._gaps.ledgers(connection, EVER.start, window.end)  # a gap may have begun long before

@@ -8,7 +8,7 @@ from enum import StrEnum
 import msgspec
 import structlog
 
-from bg_ingest.domain.commits import Commit, Head, SetAside, Shelf, readings_commit
+from bg_ingest.domain.commits import Commit, Head, Place, SetAside, Shelf, readings_commit
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import decide, segment_start
@@ -24,8 +24,13 @@ class Kept(msgspec.Struct, frozen=True):
     """A record on its shelf."""
 
     user: UserId
-    segment: datetime | None
+    place: Place
     record: SetAside
+
+    @property
+    def segment(self) -> datetime | None:
+        """The start of the segment it belongs to, if its time could be read."""
+        return None if isinstance(self.place, int) else self.place
 
 
 class Retried(StrEnum):
@@ -69,7 +74,7 @@ class Quarantine:
             async for shelf in shelves:
                 for record in shelf.records:
                     if record.sealed:
-                        yield Kept(user, shelf.start, record)
+                        yield Kept(user, shelf.place, record)
 
     async def named(self, user: UserId, name: str) -> Kept:
         """Return the one record whose digest begins so, in hexadecimal; Unknown when there is none or more."""
@@ -150,7 +155,7 @@ class Quarantine:
 
     async def _shelf(self, kept: Kept) -> Shelf:
         """Return the record's shelf as it is now; Unknown when somebody took the record off it."""
-        shelf = (await self._readings.shelves(kept.user, [kept.segment])).get(kept.segment)
+        shelf = (await self._readings.shelves(kept.user, [kept.place])).get(kept.place)
         record = shelf.found(kept.record.digest) if shelf else None
         if shelf is None or record is None or not record.sealed:
             raise Unknown("The record is not set aside any more: list them again.")

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime
 from hashlib import blake2b
 from itertools import islice
 from typing import TypeAlias
@@ -10,7 +9,7 @@ from typing import TypeAlias
 import msgspec
 import structlog
 
-from bg_ingest.domain.commits import Commit, SetAside, Shelf, Step
+from bg_ingest.domain.commits import Commit, Place, SetAside, Shelf, Step
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.outcomes import Ending, Outcome
@@ -23,16 +22,16 @@ from bg_ingest.services.commit import TRIES, try_commit
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MOST_SET_ASIDE = 200
-"""Records kept per segment; beyond, a provider sends nothing but rubbish, and that is known by then."""
+"""Records kept at each place; beyond, a provider sends nothing but rubbish, and that is known by then."""
 
 MOST_BYTES = 1_500
-"""Kept of one record, three times what a sound one has: all of a segment's stay within one item of the store."""
+"""Kept of one record, three times what a sound one has: all of a place's stay within one item of the store."""
 
-ByStart: TypeAlias = Mapping[datetime | None, Sequence[Unreadable]]
+ByPlace: TypeAlias = Mapping[Place, Sequence[Unreadable]]
 
 
 class Shelving:
-    """Keeps unreadable records by segment; the same record again is known by its digest."""
+    """Keeps unreadable records by place; the same record again is known by its digest."""
 
     def __init__(self, readings: Readings, sealer: Sealer, clock: Clock, table: str) -> None:
         self._readings = readings
@@ -46,15 +45,15 @@ class Shelving:
 
         What found no room is not remembered: sent again, it is counted again.
         """
-        by_start: dict[datetime | None, list[Unreadable]] = {}
+        by_place: dict[Place, list[Unreadable]] = {}
         for each in unreadable:
-            by_start.setdefault(segment_start(each.measured_at) if each.measured_at else None, []).append(each)
-        starts = list(by_start)
-        groups = (starts[place : place + MOST_SEGMENTS] for place in range(0, len(starts), MOST_SEGMENTS))
+            by_place.setdefault(_place(each), []).append(each)
+        places = list(by_place)
+        groups = (places[first : first + MOST_SEGMENTS] for first in range(0, len(places), MOST_SEGMENTS))
         added: list[SetAside] = []
         no_room = 0
         for group in groups:
-            more, left_out = await self.set_aside(connection, {start: by_start[start] for start in group})
+            more, left_out = await self.set_aside(connection, {place: by_place[place] for place in group})
             added += more
             no_room += left_out
         if added:
@@ -68,13 +67,13 @@ class Shelving:
         self._tell_full(connection.id, unreadable, no_room)
         return Outcome(Ending.NOTHING_NEW, quarantined=len(added), no_room=no_room)
 
-    async def set_aside(self, connection: Connection, by_start: ByStart) -> tuple[Sequence[SetAside], int]:
-        """Keep the records of a few segments in one commit; return those new to us, and how many found no room."""
+    async def set_aside(self, connection: Connection, by_place: ByPlace) -> tuple[Sequence[SetAside], int]:
+        """Keep the records of a few places in one commit; return those new to us, and how many found no room."""
         for _ in range(TRIES):
             head = await self._readings.head(connection.id.user)
             if head is None or head.erased:
                 raise Fenced
-            shelves, added, no_room = await self._grown(connection, by_start)
+            shelves, added, no_room = await self._grown(connection, by_place)
             if not shelves:
                 return (), no_room
             step = Step(connection, connection)
@@ -95,15 +94,15 @@ class Shelving:
             self._told_full.discard(connection)
 
     async def _grown(
-        self, connection: Connection, by_start: ByStart
+        self, connection: Connection, by_place: ByPlace
     ) -> tuple[tuple[Shelf, ...], tuple[SetAside, ...], int]:
         """Return the shelves that change, which records are new on them, and how many found no room."""
-        known = await self._readings.shelves(connection.id.user, by_start.keys())
+        known = await self._readings.shelves(connection.id.user, by_place.keys())
         changed: list[Shelf] = []
         added: list[SetAside] = []
         no_room = 0
-        for start, records in by_start.items():
-            shelf = known.get(start) or Shelf(start, 0, ())
+        for place, records in by_place.items():
+            shelf = known.get(place) or Shelf(place, 0, ())
             fresh = {d: each for each in records if shelf.found(d := digest_of(each.raw)) is None}
             room = MOST_SET_ASIDE - sum(1 for each in shelf.records if each.sealed)
             kept = [self._sealed(connection, digest, each) for digest, each in islice(fresh.items(), max(0, room))]
@@ -118,6 +117,11 @@ class Shelving:
         sealed = self._sealer.seal(record.raw[:MOST_BYTES], associated)
         whose = connection.id.provider, connection.provider_account or ""
         return SetAside(record.reason, digest, sealed, self._clock.now(), *whose)
+
+
+def _place(record: Unreadable) -> Place:
+    """The same record always comes to the same place."""
+    return segment_start(record.measured_at) if record.measured_at else digest_of(record.raw)[0] >> 4
 
 
 def digest_of(raw: bytes) -> bytes:

@@ -9,7 +9,7 @@ from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.protocol import Put, Table
 from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.domain.columns import unpack
-from bg_ingest.domain.commits import Commit, Head, SetAside, Shelf, Standing, Step, with_standing
+from bg_ingest.domain.commits import Commit, Head, Place, SetAside, Shelf, Standing, Step, with_standing
 from bg_ingest.domain.connections import State
 from bg_ingest.domain.events import ConnectionChanged, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.readings import Recorded, Sent
@@ -44,7 +44,7 @@ async def test_who_is_unknown_has_no_head_no_segments_and_no_readings(store: Sto
     assert await store.readings.head(USER) is None
     assert await store.readings.known(USER, [segment_start(NOON)]) == (None, {})
     assert await stored(store.readings) == []
-    assert await store.readings.shelves(USER, [None]) == {}
+    assert await store.readings.shelves(USER, [0]) == {}
 
 
 async def test_changes_are_numbered_and_wait_to_be_told_with_what_they_tell(store: Store) -> None:
@@ -227,7 +227,7 @@ async def test_a_commit_with_nothing_to_write_still_holds_to_its_condition(store
 
 
 def shelf(version: int, *records: SetAside, start: bool = True) -> Shelf:
-    return Shelf(segment_start(NOON) if start else None, version, records)
+    return Shelf(segment_start(NOON) if start else 15, version, records)
 
 
 async def test_set_aside_records_are_kept_by_segment_and_apart_where_their_time_is_unknown(store: Store) -> None:
@@ -237,8 +237,8 @@ async def test_set_aside_records_are_kept_by_segment_and_apart_where_their_time_
     one, two = (SetAside("no_value", digest, b"sealed", NOON) for digest in (b"1", b"2"))
     shelves = (shelf(1, one, two), shelf(1, one, start=False))
     await store.readings.commit(Commit(before=head, head=head, shelves=shelves))
-    found = await store.readings.shelves(USER, [segment_start(NOON), None, NOON + timedelta(days=9)])
-    assert found == {segment_start(NOON): shelves[0], None: shelves[1]}
+    found = await store.readings.shelves(USER, [segment_start(NOON), 0, 15, NOON + timedelta(days=9)])
+    assert found == {segment_start(NOON): shelves[0], 15: shelves[1]}
 
 
 async def test_every_shelf_of_a_user_is_found_with_whose_records_they_are_the_timeless_last(store: Store) -> None:
@@ -247,7 +247,8 @@ async def test_every_shelf_of_a_user_is_found_with_whose_records_they_are_the_ti
     assert head is not None
     record = SetAside("no_value", b"1", b"sealed", NOON, "acme", "account-1")
     starts = [segment_start(NOON - n * timedelta(days=900)) for n in range(3)]
-    shelves = [Shelf(start, 1, (record,)) for start in (*reversed(starts), None)]
+    places: list[Place] = [*reversed(starts), 0, 15]
+    shelves = [Shelf(each, 1, (record,)) for each in places]
     for each in shelves:
         await store.readings.commit(Commit(before=head, head=head, shelves=(each,)))
     await store.readings.commit(await deciding(store.readings, [reading(0)]))
@@ -257,7 +258,7 @@ async def test_every_shelf_of_a_user_is_found_with_whose_records_they_are_the_ti
 async def test_a_record_kept_before_it_said_whose_it_is_is_read(store: Store, table: Table) -> None:
     await connect(store)
     records = msgspec.msgpack.encode([["no_value", b"1", b"sealed", 1_000]])
-    await table.write(Put(keys.quarantine(USER, None), {"v": 1, "version": 1, "records": records}))
+    await table.write(Put(keys.quarantine(USER, 0), {"v": 1, "version": 1, "records": records}))
     (found,) = [each async for each in store.readings.all_shelves(USER)]
     assert [(each.reason, each.provider) for each in found.records] == [("no_value", "")]
 

@@ -111,7 +111,7 @@ async def test_what_was_seen_before_can_no_longer_be_written(store: Store, table
     writes: list[Any] = [
         lambda: store.readings.commit(commit),
         lambda: store.readings.commit(altered(commit, step=Step(seen, altered(seen, watermark=NOON)))),
-        lambda: store.readings.commit(Commit(before=head, head=head, shelves=(Shelf(None, 1, ()),))),
+        lambda: store.readings.commit(Commit(before=head, head=head, shelves=(Shelf(0, 1, ()),))),
         lambda: store.readings.commit(stepping(head, seen, altered(seen, state=State.PAUSED))),
         lambda: store.connections.note(seen, altered(seen, last_outcome="read")),
         lambda: store.connections.claim_grant(held, "claim"),

@@ -182,19 +182,27 @@ async def test_each_record_is_counted_once_by_its_reason(sender: Sender) -> None
 
 
 async def test_what_finds_its_shelf_full_is_counted_and_the_edge_is_logged(sender: Sender) -> None:
-    rubbish = [record(HOUR_AGO, 1000 + number, systemTime=None) for number in range(MOST_SET_ASIDE + 5)]
+    rubbish = [record(HOUR_AGO, 1000 + number, unit="unknown") for number in range(MOST_SET_ASIDE + 5)]
     with structlog.testing.capture_logs() as logs:
         assert (await sender.counts(rubbish))["quarantined"] == MOST_SET_ASIDE
         await sender.counts(rubbish, "again")
     (told,) = [each for each in logs if each["action"] == "shelf_full"]
     assert told["count"] == 5
     text = (await sender.home.api.get("/metrics")).text
-    assert 'bg_ingest_records_set_aside_total{provider="dexcom",reason="no_time"} 200.0\n' in text
+    assert 'bg_ingest_records_set_aside_total{provider="dexcom",reason="unit_unknown"} 200.0\n' in text
     assert 'bg_ingest_records_set_aside_total{provider="dexcom",reason="no_room"} 10.0\n' in text
     kept = [each async for each in quarantine(sender).kept(ADA.user)]
     for each in kept[:5]:
         await quarantine(sender).drop(each)
     assert (await sender.counts(rubbish, "later"))["quarantined"] == 5, "dropping makes room"
+
+
+async def test_a_week_of_records_without_a_time_is_kept(sender: Sender) -> None:
+    """As where a provider begins to write its times otherwise, and nobody is there to see to it before Monday."""
+    week = [record(HOUR_AGO, 1000 + number, systemTime="2026, in March") for number in range(7 * 288)]
+    assert (await sender.counts(week))["quarantined"] == len(week)
+    assert (await sender.counts(week, "again"))["quarantined"] == 0
+    assert sum([1 async for _ in quarantine(sender).kept(ADA.user)]) == len(week)
 
 
 async def test_no_value_and_no_record_is_logged(sender: Sender) -> None:

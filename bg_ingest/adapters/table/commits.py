@@ -99,7 +99,7 @@ def _segment(commit: Commit, segment: Segment) -> Put:
 
 def _shelf(commit: Commit, shelf: Shelf) -> Put:
     conditions = (Equals("version", shelf.version - 1), OURS) if shelf.version > 1 else (Absent(),)
-    return Put(keys.quarantine(commit.user, shelf.start), shelf_item(shelf), conditions)
+    return Put(keys.quarantine(commit.user, shelf.place), shelf_item(shelf), conditions)
 
 
 def _grant(commit: Commit) -> Iterator[Write]:

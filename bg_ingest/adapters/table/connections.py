@@ -1,6 +1,6 @@
 """The port Connections over a table."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
 
 import msgspec
@@ -60,6 +60,12 @@ class TableConnections:
         async with aclosing(self._table.query(keys.user_pk(user), low, high)) as pages:
             rows = [row async for page in pages for row in page]
         found = [self._current(keys.parse_connection(user, key), each) for key, each in rows]
+        return [each for each in found if each]
+
+    async def several(self, connections: Collection[ConnectionId]) -> list[Connection]:
+        wanted = {keys.connection(each): each for each in connections}
+        rows = await self._table.batch_get(wanted.keys())
+        found = (self._current(wanted[key], row) for key, row in rows.items())
         return [each for each in found if each]
 
     async def listed(self, shard: int) -> AsyncGenerator[Listed]:

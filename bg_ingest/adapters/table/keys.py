@@ -8,6 +8,7 @@ from bg_ingest.adapters.table.protocol import Key
 from bg_ingest.domain.audit import Record
 from bg_ingest.domain.budget import App
 from bg_ingest.domain.columns import milliseconds
+from bg_ingest.domain.commits import Place
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.windows import Window
@@ -21,7 +22,7 @@ OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
 API_KEYS = "keys"
 KEY_IDS = ("0", "~")
 """Before and after all ids of API keys, which are small letters and digits."""
-_TIMELESS = "timeless"
+_TIMELESS = "timeless#"
 
 
 def user_pk(user: UserId) -> str:
@@ -36,14 +37,15 @@ def segment(user: UserId, start: datetime) -> Key:
     return user_pk(user), f"{READINGS}{_hour(start)}"
 
 
-def quarantine(user: UserId, start: datetime | None) -> Key:
-    return user_pk(user), f"{QUARANTINE}{_TIMELESS if start is None else _hour(start)}"
+def quarantine(user: UserId, place: Place) -> Key:
+    return user_pk(user), f"{QUARANTINE}{f'{_TIMELESS}{place:x}' if isinstance(place, int) else _hour(place)}"
 
 
-def parse_quarantine(key: Key) -> datetime | None:
-    """Return the start of the segment a shelf belongs to."""
+def parse_quarantine(key: Key) -> Place:
     name = key[1].removeprefix(QUARANTINE)
-    return None if name == _TIMELESS else datetime.strptime(name, "%Y%m%dT%HZ").replace(tzinfo=UTC)
+    if name.startswith(_TIMELESS):
+        return int(name.removeprefix(_TIMELESS), 16)
+    return datetime.strptime(name, "%Y%m%dT%HZ").replace(tzinfo=UTC)
 
 
 def ledger(identity: ConnectionId, month: datetime) -> Key:

@@ -9,7 +9,7 @@ from bg_ingest.adapters.table.commits import commit_writes
 from bg_ingest.adapters.table.guarded import Guarded, perform
 from bg_ingest.adapters.table.protocol import Put, Table
 from bg_ingest.adapters.table.rings import TableRings
-from bg_ingest.domain.commits import Commit, Head, Shelf
+from bg_ingest.domain.commits import Commit, Head, Place, Shelf
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segments import Known, segment_start
 from bg_ingest.domain.windows import Window
@@ -38,8 +38,8 @@ class TableReadings:
         known = {starts[key]: records.segment_of(starts[key], each) for key, each in found.items()}
         return records.head_of(user, head) if head else None, known
 
-    async def shelves(self, user: UserId, starts: Collection[datetime | None]) -> dict[datetime | None, Shelf]:
-        by_key = {keys.quarantine(user, start): start for start in starts}
+    async def shelves(self, user: UserId, places: Collection[Place]) -> dict[Place, Shelf]:
+        by_key = {keys.quarantine(user, place): place for place in places}
         found = await self._table.batch_get(list(by_key))
         return {by_key[key]: records.shelf_of(by_key[key], each) for key, each in found.items()}
 

@@ -9,7 +9,7 @@ import msgspec
 from bg_ingest.adapters.table.gap_records import gap_of, packed_gap
 from bg_ingest.adapters.table.protocol import Absent, AtMost, Either, Item, Scalar
 from bg_ingest.domain.columns import milliseconds, pack, seconds, unpack
-from bg_ingest.domain.commits import Head, SetAside, Shelf, Standing
+from bg_ingest.domain.commits import Head, Place, SetAside, Shelf, Standing
 from bg_ingest.domain.connections import State
 from bg_ingest.domain.events import (
     Change,
@@ -118,12 +118,12 @@ def shelf_item(shelf: Shelf) -> Item:
     return item(version=shelf.version, records=_encode(records))
 
 
-def shelf_of(start: datetime | None, found: Found) -> Shelf:
+def shelf_of(place: Place, found: Found) -> Shelf:
     records = (
         SetAside(reason, digest, sealed, datetime.fromtimestamp(noticed / 1000, UTC), *whose[:2])
         for reason, digest, sealed, noticed, *whose in _decode(found["records"])
     )
-    return Shelf(start, found["version"], tuple(records))
+    return Shelf(place, found["version"], tuple(records))
 
 
 def change_item(change: Change) -> Item:

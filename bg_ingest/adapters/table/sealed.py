@@ -63,7 +63,7 @@ def _write(seen: SealedItem, after: SealedItem) -> SingleWrite:
             holds = (Exists(), OURS, *as_seen, Equals("sealed", seen.sealed), claim)
             return Update(keys.grant(seen.id), {"sealed": after.sealed, "v": VERSION}, (), holds)
         case Shelved(), Shelved():
-            key = keys.quarantine(seen.user, seen.shelf.start)
+            key = keys.quarantine(seen.user, seen.shelf.place)
             return Put(key, shelf_item(after.shelf), (Exists(), OURS, Equals("version", seen.shelf.version)))
         case AuditKey(), AuditKey():
             changed: Item = {"sealed": after.sealed, "v": VERSION}
