@@ -31,6 +31,7 @@ class Figures(msgspec.Struct):
     restarts: int = 0
     kills: int = 0
     faults: int = 0
+    revocations: int = 0
     reconnects: int = 0
     compared: int = 0
     differences: int = 0
@@ -66,6 +67,7 @@ class Life:
             group.start_soon(self._faults)
             group.start_soon(self._uploads)
             group.start_soon(self._reconnects)
+            group.start_soon(self._revocations)
             await self._restarts(self.home.clock.now() + troubled)
             group.cancel_scope.cancel()
         self._clear_calls()
@@ -157,13 +159,19 @@ class Life:
                 self.home.simulator.add_fault(fault)
             await anyio.sleep((7 * DAY).total_seconds())
 
+    async def _revocations(self) -> None:
+        while True:
+            await anyio.sleep(self._trouble.revokes_after().total_seconds())
+            self.home.simulator.revoke(self._trouble.revokes())
+            self.figures.revocations += 1
+
     async def _reconnects(self) -> None:
         while True:
             await anyio.sleep(HOUR.total_seconds())
             await self._reconnect()
 
     async def _reconnect(self) -> None:
-        """Whoever lost the grant (a refresh whose reply was lost) connects again."""
+        """Whoever lost the grant (a refresh whose reply was lost, or revoked) connects again."""
         for user, person in self._people.items():
             found = await self.home.services.store.connections.get(ConnectionId(UserId(user), PROVIDER))
             if found is None or found.state is State.REAUTHORIZATION_REQUIRED:

@@ -27,5 +27,5 @@ async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true
         assert (figures.not_the_simulators, figures.not_known) == (0, 0)
         assert figures.open_gaps > 50
         assert figures.healed_gaps > 10
-        assert min(figures.restarts, figures.kills, figures.faults) > 1
+        assert min(figures.restarts, figures.kills, figures.faults, figures.revocations, figures.reconnects) > 1
         assert len(figures.met) > KINDS / 2, "three days meet no more than most kinds of trouble"

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
 from random import Random
+from typing import Literal
 
 from bg_ingest.simulator.faults import (
     Damaged,
@@ -23,8 +24,8 @@ from bg_ingest.simulator.faults import (
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
-ENDPOINTS: tuple[Endpoint, ...] = ("egvs", "egvs", "egvs", "token")
-STATUSES = (400, 403, 408, 500, 502, 503, 504)
+ENDPOINTS: tuple[Endpoint | Literal["any"], ...] = ("egvs", "egvs", "egvs", "token", "dataRange", "any")
+STATUSES = (400, 401, 403, 408, 500, 502, 503, 504)
 
 UNREADABLE = ("no_value", "unknown_unit", "garbage_time")
 """The ways of damage after which the provider tells the same reading soundly once more. After the others (another
@@ -52,6 +53,13 @@ class Trouble:
 
     def next_after(self) -> timedelta:
         return self._dice.expovariate(1 / 2.0) * HOUR
+
+    def revokes(self) -> str:
+        """Return who takes every grant back."""
+        return self._dice.choice(self._people)
+
+    def revokes_after(self) -> timedelta:
+        return self._dice.expovariate(1 / 30.0) * HOUR
 
     def uploads(self, now: datetime) -> list[Fault]:
         """Return a week's late uploads: a receiver that is read out once a week."""
