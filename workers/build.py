@@ -1,7 +1,7 @@
 """Put the actors of one process together, and tell how they are."""
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Protocol
@@ -10,7 +10,7 @@ import anyio
 
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.leases import Tempo
+from bg_ingest.domain.leases import Lease, Tempo
 from bg_ingest.domain.timeline import Next
 from bg_ingest.domain.turns import Why
 from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
@@ -20,6 +20,7 @@ from bg_ingest.services.audit import Auditing
 from bg_ingest.services.demand import Demands
 from bg_ingest.services.erase import Erasing
 from bg_ingest.services.grants import Grants
+from bg_ingest.services.poll import Polling
 from bg_ingest.services.relay import Relay
 from workers.auditor import Auditor
 from workers.backoff import Backoff, Patience
@@ -47,6 +48,7 @@ class Parts(Protocol):
 
     store: Store
     turns: Turns
+    polling: Polling
     grants: Grants
     demands: Demands
     admission: Admission
@@ -150,7 +152,7 @@ class Actors:
         self.scheduler.may = self.ownership.holds
         self.scheduler.wanted, self.shards.want = parts.demands.change, parts.demands.listed
         parts.demands.others, parts.demands.seated = self._others, lambda: self.shards.seated
-        self.shards.on_take = self.rings.inherit
+        self.shards.on_take, self.shards.idle = self._taking, parts.polling.idle
         actors: dict[str, Actor] = {
             "relay": self.relay,
             "scheduler": self.scheduler,
@@ -166,6 +168,10 @@ class Actors:
         if parts.broker is not None:  # first, and for ever: a broker may be away for days
             self.supervised.insert(0, Supervisor("broker", parts.broker, backoff=Backoff(ceiling=30.0), patience=None))
         self.runtime = Runtime(self.supervised, drain=self._drain)
+
+    def _taking(self, taken: Collection[Lease]) -> None:
+        self._demands.joining()
+        self.rings.inherit(taken)
 
     def _others(self) -> list[Mapping[str, float]]:
         """What the other processes want, as the last look found it."""

@@ -20,7 +20,7 @@ from workers.bell import Bell
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-AT_ONCE = 64
+AT_ONCE = 192
 """Turns that run at the same time; the provider's limit of calls is far below what these can do."""
 
 GLANCE = 30.0
@@ -39,6 +39,10 @@ class UnderWay:
         self.ended = anyio.Event()
 
 
+FIRST = Plan()
+"""What the first turn of a connection goes by."""
+
+
 class Seat(msgspec.Struct, eq=False, gc=False):
     """A connection that awaits its turns here.
 
@@ -48,7 +52,7 @@ class Seat(msgspec.Struct, eq=False, gc=False):
     shard: int
     epoch: int
     due: datetime
-    plan: Plan = Plan()
+    plan: Plan = FIRST
     asked: bool = False
     turn: UnderWay | None = None
     crashes: int = 0
@@ -106,6 +110,13 @@ class Scheduler:
         if connection not in self._seats:
             seat = self._seats[connection] = Seat(shard_of(connection.user), epoch, due)
             self._want(seat, want)
+            self._push(connection)
+
+    def foresee(self, connection: ConnectionId, *, due: datetime, plan: Plan = FIRST) -> None:
+        """Move a first turn that has not begun to where it is needed; ``plan`` is what it would have left."""
+        seat = self._seats.get(connection)
+        if seat and seat.plan is FIRST and seat.turn is None and not seat.asked:
+            seat.due, seat.plan = due, plan
             self._push(connection)
 
     def ask(self, connection: ConnectionId, *, epoch: int) -> None:

@@ -1,17 +1,19 @@
 """What this process does with the shards it owns: seats for their connections, and their outboxes told."""
 
-from collections.abc import AsyncGenerator, Callable, Collection
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from contextlib import aclosing, suppress
 from datetime import timedelta
+from typing import NamedTuple
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from bg_ingest.domain.budget import Want
-from bg_ingest.domain.connections import Listed
+from bg_ingest.domain.connections import Connection, Listed
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.leases import Lease
+from bg_ingest.domain.turns import Turn
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.ports import Clock, Connections
 from workers.bell import Bell
@@ -39,6 +41,16 @@ TURNS_PER_SECOND = 1_000
 
 LONGEST_SPREAD = timedelta(seconds=120)
 
+FORESEEN_WITHIN = timedelta(seconds=1)
+"""After that a connection's first turn begins, whether it is foreseen by then or not."""
+
+
+class Taking(NamedTuple):
+    """When shards were taken, and how many at once."""
+
+    at: float
+    shards: int
+
 
 class Shards:
     """Seats who is listed with the scheduler, and gives the relay its outboxes: a task for each shard we own.
@@ -52,7 +64,7 @@ class Shards:
         self._relay = relay
         self._clock = clock
         self._owned: dict[int, Lease] = {}
-        self._taken_at: dict[int, float] = {}
+        self._takings: dict[int, Taking] = {}
         self._tasks: dict[int, tuple[Lease, anyio.CancelScope]] = {}
         self._seated: set[int] = set()
         self._places = anyio.Semaphore(READ_AT_ONCE)
@@ -62,6 +74,8 @@ class Shards:
         """Told which shards were taken, and from whom."""
         self.want: Callable[[Listed], Want | None] = lambda _: None
         """What a connection wants, as far as its directory tells."""
+        self.idle: Callable[[Connection], Turn | None] = lambda _: None
+        """What a connection's first turn comes to, if it has nothing to ask yet."""
 
     @property
     def unserved(self) -> int:
@@ -77,12 +91,12 @@ class Shards:
     def overdue(self) -> bool:
         """Whether any of them should have been by now."""
         latest = anyio.current_time() - SERVED_WITHIN
-        return any(self._taken_at[shard] < latest for shard in self._owned.keys() - self._seated)
+        return any(self._takings[shard].at < latest for shard in self._owned.keys() - self._seated)
 
     def take(self, taken: Collection[Lease]) -> None:
         """Serve these from now on."""
         self._owned.update({each.shard: each for each in taken})
-        self._taken_at |= dict.fromkeys([each.shard for each in taken], anyio.current_time())
+        self._takings |= dict.fromkeys([each.shard for each in taken], Taking(anyio.current_time(), len(taken)))
         self.on_take(taken)
         self._bell.ring()
 
@@ -119,7 +133,7 @@ class Shards:
     def _leave(self, shards: Collection[int]) -> None:
         for shard in shards:
             self._owned.pop(shard, None)
-            self._taken_at.pop(shard, None)
+            self._takings.pop(shard, None)
             self._seated.discard(shard)
             if found := self._tasks.pop(shard, None):
                 found[1].cancel()
@@ -138,19 +152,21 @@ class Shards:
         with scope:
             await self._scheduler.quiet(lease.shard)  # of turns that we had when it was ours before
             self._relay.take([lease.shard])
-            await self._seat(lease)
+            seated = await self._seat(lease)
             self._seated.add(lease.shard)
-            await anyio.sleep(AGAIN_AFTER)
+            taken_at = anyio.current_time()
+            await self._foresee(lease, seated)
+            await anyio.sleep_until(taken_at + AGAIN_AFTER)
             while True:
                 await self._seat(lease)
                 await anyio.sleep(RECONCILE_EVERY)
 
-    async def _seat(self, lease: Lease) -> None:
+    async def _seat(self, lease: Lease) -> list[ConnectionId]:
         """Seat who is listed and not paused. Who is gone leaves at the next turn, which reads the connection."""
         while True:
             try:
                 async with self._places:
-                    await self._read(lease)
+                    seated = await self._read(lease)
             except StoreUnavailable:
                 if not self._unreadable:
                     log.warning("cannot read the directory", action="directory_unreadable", shard=lease.shard)
@@ -160,13 +176,31 @@ class Shards:
                 if self._unreadable:
                     log.info("reads the directory again", action="directory_readable")
                 self._unreadable = False
-                return
+                return seated
 
-    async def _read(self, lease: Lease) -> None:
+    async def _read(self, lease: Lease) -> list[ConnectionId]:
         async with aclosing(self._connections.listed(lease.shard)) as rows:
             listed = [each async for each in rows if not each.paused]
-        spread = min(LONGEST_SPREAD, timedelta(seconds=len(listed) * len(self._owned) / TURNS_PER_SECOND))
-        now = self._clock.now()
+        now = self._clock.now() + FORESEEN_WITHIN
         for each in listed:
-            due = now + spread * each.id.jitter
+            due = now + self._spread(lease, len(listed)) * each.id.jitter
             self._scheduler.seat(each.id, epoch=lease.epoch, due=due, want=self.want(each))
+        return [each.id for each in listed]
+
+    async def _foresee(self, lease: Lease, seated: Sequence[ConnectionId]) -> None:
+        """Read a shard's connections together: first turns that come to nothing are not taken, the others at once."""
+        with suppress(StoreUnavailable):  # then each finds out for itself
+            async with self._places:
+                found = await self._connections.several(seated)
+            turns = {each.id: turn for each in found if (turn := self.idle(each)) and turn.due}
+            now, spread = self._clock.now(), self._spread(lease, len(seated) - len(turns))
+            for each in seated:
+                if turn := turns.get(each):
+                    self._scheduler.foresee(each, due=turn.due or now, plan=turn.plan)
+                else:
+                    self._scheduler.foresee(each, due=now + spread * each.jitter)
+
+    def _spread(self, lease: Lease, turns: int) -> timedelta:
+        """Return over how long a shard's first turns are spread, that come with those of all taken together."""
+        together = self._takings[lease.shard].shards if lease.shard in self._takings else 1
+        return min(LONGEST_SPREAD, timedelta(seconds=turns * together / TURNS_PER_SECOND))

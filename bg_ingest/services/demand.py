@@ -46,7 +46,7 @@ class Demands:
         self._defaults = defaults
         self._own: dict[App, float] = {}
         self._wants: dict[Want, Want] = {}
-        self._lasting: dict[App, Lasting] = {}
+        self._lasting: dict[str, Lasting] = {}
 
     def of(self, connection: Connection, step: float) -> Want:
         """Return what a connection wants that is looked at every so many seconds."""
@@ -66,13 +66,18 @@ class Demands:
             if want is not None:
                 self._own[want.app] = self._own.get(want.app, 0.0) + sign * want.per_second
 
+    def joining(self) -> None:
+        """Take note of what all want before we take the first shards: whose they were counts them for a while, too."""
+        for app in {app for other in self.others() for app in other} - self._lasting.keys():
+            self._following(app, self._elsewhere(app))
+
     def published(self) -> dict[str, float]:
         """Return what we want, by app, in calls per second."""
         return {str(app): self._calls(app) for app in self._wanted()}
 
     def total(self, app: App) -> float:
         """Return what all processes want of an app."""
-        return self._calls(app) + sum(other.get(str(app), 0.0) for other in self.others())
+        return self._calls(app) + self._elsewhere(str(app))
 
     def stretch(self, app: App) -> float:
         """Return by what the intervals of an app's connections are multiplied, so that all polls fit: 1 or more."""
@@ -100,8 +105,13 @@ class Demands:
     def stretch_of(self, connection: Connection) -> float:
         """Return what a connection's interval is multiplied by: what the demand has come to for a while."""
         app = self._budget.app(connection.id.provider, connection.region)
-        lasting = self._lasting.setdefault(app, Lasting()).following(self.total(app), anyio.current_time())
-        return stretch(lasting, self._budget.limit, Priority.LIVE)
+        return stretch(self._following(str(app), self.total(app)), self._budget.limit, Priority.LIVE)
+
+    def _following(self, app: str, demand: float) -> float:
+        return self._lasting.setdefault(app, Lasting()).following(demand, anyio.current_time())
+
+    def _elsewhere(self, app: str) -> float:
+        return sum(other.get(app, 0.0) for other in self.others())
 
     def _calls(self, app: App) -> float:
         known = max(0.0, self._own.get(app, 0.0))

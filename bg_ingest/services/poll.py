@@ -18,21 +18,16 @@ from bg_ingest.domain.turns import ORIGINS, Kind, Plan, Surveyed, Turn, Why
 from bg_ingest.errors import (
     BudgetSpent,
     Fenced,
-    GrantBusy,
     GrantError,
     GrantLost,
-    GrantRefused,
     IngestError,
     ProviderForbidden,
-    ProviderMisbehaved,
     ProviderThrottled,
-    ProviderUnavailable,
     StoreError,
-    StoreUnavailable,
-    Unsealable,
 )
 from bg_ingest.ports import Clock, Provider, Store
 from bg_ingest.services.demand import Demands
+from bg_ingest.services.endings import ending_for
 from bg_ingest.services.gaps import Surveying
 from bg_ingest.services.looks import Looked, Looks
 from bg_ingest.services.transition import Transition
@@ -44,19 +39,6 @@ THROTTLED_WAIT = timedelta(minutes=1)
 
 FORBIDDEN_WAIT = timedelta(hours=6)
 """Only an operator can mend it, but nobody should have to tell us that it is mended."""
-
-ENDINGS: dict[type[IngestError], Ending] = {
-    GrantBusy: Ending.GRANT_BUSY,
-    GrantRefused: Ending.REFUSED,
-    GrantLost: Ending.REFUSED,
-    ProviderThrottled: Ending.THROTTLED,
-    ProviderUnavailable: Ending.UNAVAILABLE,
-    ProviderMisbehaved: Ending.MISBEHAVED,
-    ProviderForbidden: Ending.FORBIDDEN,
-    StoreUnavailable: Ending.STORE_UNAVAILABLE,
-    Unsealable: Ending.UNSEALABLE,
-    Fenced: Ending.FENCED,
-}
 
 
 class Polling:
@@ -111,6 +93,13 @@ class Polling:
             look_at = self._next_look(looked.connection)
         surveyed = self._wanting(looked, plan.surveyed, kind)
         return self._turn(looked.connection, looked.outcome, look_at, surveyed, ORIGINS[kind])
+
+    def idle(self, connection: Connection) -> Turn | None:
+        """Return what the next turn comes to if it has nothing to ask yet, else None."""
+        look_at = self.rhythm(connection).first_slot(connection.anchor)
+        if connection.state not in POLLED or self._kind(connection, look_at) is not None:
+            return None
+        return self._turn(connection, Outcome(Ending.NOT_DUE), look_at, Surveyed())
 
     def _kind(self, connection: Connection, look_at: datetime) -> Kind | None:
         now = self._clock.now()
@@ -207,7 +196,7 @@ class Polling:
             if plan.look_at and plan.look_at > now:  # refused was the past: what is new does not wait for it
                 later = min(later, plan.look_at)
             return Turn(Outcome(Ending.BUDGET_SPENT), later, msgspec.structs.replace(plan, why=Why.BUDGET))
-        ending = next((ending for kind, ending in ENDINGS.items() if isinstance(error, kind)), Ending.STORE_UNAVAILABLE)
+        ending = ending_for(error)
         shown_at = self._shown_at(connection) if connection else plan.shown_at
         past_left = connection.backfill is not None if connection else plan.past_left
         failed = Plan(plan.look_at, plan.failures + 1, Why.RETRY, shown_at, plan.surveyed, past_left)

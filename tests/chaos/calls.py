@@ -15,6 +15,9 @@ from bg_ingest.domain.schedule import Rhythm, next_poll
 FROM = "/from/"
 """Where a replica finds the provider, before its own name."""
 
+SURELY_LATE = 30.0
+"""Seconds after which a call was not for an instant, if there is another that it may have been for."""
+
 SHOWN_BETWEEN = timedelta(seconds=0.3)
 """A reading that came to be shown so soon after a call arrived may or may not be in its answer."""
 
@@ -68,8 +71,13 @@ def dues(login: str, calls: Sequence[Call], wearing: Wearing, end: float) -> Ite
             if wanted[-1] < end:
                 yield Due(login, wanted[-1], None, end - wanted[-1])
             return
-        due = min(wanted, key=lambda each: abs(after.at - each))
+        due = _meant(wanted, after)
         yield Due(login, due, after, after.at - due)
+
+
+def _meant(wanted: Sequence[float], call: Call) -> float:
+    """Return which instant a call was for; who took over and looked at once may come long before the later one."""
+    return min(wanted, key=lambda each: (call.at - each > SURELY_LATE, abs(call.at - each)))
 
 
 def _expected(before: Call, wearing: Wearing) -> list[float]:

@@ -23,6 +23,9 @@ SHARDS_SETTLE = 60.0
 CONNECTING = 12
 """People who connect at the same time."""
 
+KEPT = httpx.Limits(keepalive_expiry=2.0)
+"""Seconds: servers of ours close a connection that was idle for 5, maybe while a request is on its way."""
+
 
 class Replica:
     """One ``bg-ingest run``, and the way to its store where there is a gate in it."""
@@ -95,7 +98,7 @@ async def _connect_all(urls: Sequence[str], people: Sequence[Person]) -> list[st
     left = list(enumerate(people))
 
     async def browse() -> None:
-        async with httpx.AsyncClient(timeout=60, follow_redirects=True, trust_env=False) as browser:
+        async with httpx.AsyncClient(timeout=60, follow_redirects=True, trust_env=False, limits=KEPT) as browser:
             while left:
                 place, person = left.pop()
                 try:

@@ -4,6 +4,7 @@ from collections import Counter
 from datetime import timedelta
 
 import anyio
+import msgspec
 import pytest
 
 from bg_ingest.domain.budget import App, Limit, Want
@@ -165,6 +166,25 @@ async def test_what_two_processes_count_while_they_hand_over_stretches_nothing_a
         assert await stretched_after(2 * LASTING + 2) == pytest.approx(2)
         demands.others = tuple
         assert await stretched_after(1) == 1
+
+
+async def test_who_joins_leaves_no_slot_out_for_what_is_still_counted_by_those_who_gave() -> None:
+    async with house(simulated=msgspec.structs.replace(SIMULATED, calls_per_hour=900), defaults=EAGER) as home:
+        for number, user in enumerate(USERS):
+            await home.connect(user, f"SandboxUser{number + 1}")
+        connection, another = await home.connection(USERS[0]), home.replica()
+        demands, app = another.services.demands, home.services.budget.app(PROVIDER, "us")
+        async with home.running():
+            await anyio.sleep(120)
+            most, asked = 1.0, 0.0
+            async with another.workers.running(another.services):
+                for _ in range(240):
+                    await anyio.sleep(0.25)
+                    if demands.published():  # only who polls asks
+                        most = max(most, demands.stretch(app))
+                        asked = max(asked, demands.stretch_of(connection))
+    assert most > 1.1, "for a moment both count what changes hands"
+    assert asked == 1.0
 
 
 async def test_who_connects_stretches_nobodys_interval() -> None:

@@ -50,7 +50,7 @@ class Polls:
 
 
 @asynccontextmanager
-async def scheduling(at_once: int = 64) -> AsyncIterator[tuple[Scheduler, Polls]]:
+async def scheduling(at_once: int = AT_ONCE) -> AsyncIterator[tuple[Scheduler, Polls]]:
     clock = LoopClock()
     polls = Polls(clock)
     scheduler = Scheduler(polls, clock, at_once=at_once, backoff=EXACT)

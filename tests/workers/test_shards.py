@@ -12,13 +12,15 @@ from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.domain.connections import WorkerSettings
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.leases import Lease
+from bg_ingest.domain.outcomes import Ending, Outcome
+from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.services.relay import Relay
 from tests.contracts.values import altered, connect, connection
 from tests.fakes.faults import Fault, Faulty
 from tests.house import LoopClock
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
-from workers.shards import Shards
+from workers.shards import FORESEEN_WITHIN, Shards
 
 ADA, BEN = (ConnectionId(UserId(name), "acme") for name in ("ada", "ben"))
 ADAS = Lease(shard_of(ADA.user), 4, "me")
@@ -26,9 +28,10 @@ ADAS = Lease(shard_of(ADA.user), 4, "me")
 
 class World:
     def __init__(self, store: TableStore, clock: LoopClock) -> None:
-        self.broken = False
-        self.store = store
-        way = Faulty(store.connections, lambda _: Fault.BEFORE if self.broken else None, only={"listed"})
+        self.broken = self.unreadable = False
+        self.store, self.clock = store, clock
+        listing = Faulty(store.connections, lambda _: Fault.BEFORE if self.broken else None, only={"listed"})
+        way = Faulty(cast("Any", listing), lambda _: Fault.BEFORE if self.unreadable else None, only={"several"})
         nothing: Any = None
         self.scheduler = Scheduler(nothing, clock)
         relay = RelayActor(Relay(store.outbox, nothing))
@@ -112,3 +115,54 @@ async def test_all_connections_of_owned_shards_are_listed_the_paused_ones_too() 
         await here.connect(BEN, paused=True)
         here.shards.take([ADAS, Lease(shard_of(BEN.user), 1, "me")])
         assert {each async for each in here.shards.connections()} == {ADA, BEN}
+
+
+async def test_first_turns_are_spread_over_as_long_as_those_who_come_with_them_need() -> None:
+    """A process that has many shards already loses no time over the connections of one more."""
+    async with world() as here:
+        here.shards.take([Lease(shard, 1, "me") for shard in range(256) if shard != ADAS.shard])
+        await anyio.sleep(1)
+        await here.connect(ADA)
+        here.shards.take([ADAS])
+        await anyio.sleep(0.01)
+        one = here.scheduler.seats[ADA].due - here.clock.now()
+        here.shards.drop(range(256))
+        here.shards.take([ADAS, *(Lease(shard, 2, "me") for shard in range(256) if shard != ADAS.shard)])
+        await anyio.sleep(0.01)
+        together = here.scheduler.seats[ADA].due - here.clock.now()
+    assert one <= timedelta(milliseconds=1)
+    assert together > timedelta(milliseconds=256 * ADA.jitter - 20)
+
+
+async def test_first_turns_that_would_come_to_nothing_are_not_taken_and_the_others_at_once() -> None:
+    async with world() as here:
+        later = here.clock.now() + timedelta(minutes=5)
+        idle = Turn(Outcome(Ending.NOT_DUE), later, Plan(look_at=later))
+        here.shards.idle = lambda found: idle if found.id == ADA else None
+        await here.connect(ADA)
+        await here.connect(BEN)
+        here.shards.take([ADAS, Lease(shard_of(BEN.user), 4, "me")])
+        await anyio.sleep(0.01)
+        adas, bens = here.scheduler.seats[ADA], here.scheduler.seats[BEN]
+        assert (adas.due, adas.plan) == (later, idle.plan)
+        assert bens.due - here.clock.now() < timedelta(milliseconds=10)
+
+
+async def test_where_they_cannot_be_read_together_each_has_its_first_turn() -> None:
+    async with world() as here:
+        await here.connect(ADA)
+        here.unreadable = True
+        here.shards.take([ADAS])
+        await anyio.sleep(0.01)
+        assert here.scheduler.seats[ADA].due - here.clock.now() <= FORESEEN_WITHIN + timedelta(milliseconds=1)
+
+
+async def test_who_was_asked_for_meanwhile_is_looked_at_at_once() -> None:
+    async with world() as here:
+        later = here.clock.now() + timedelta(minutes=5)
+        here.shards.idle = lambda _: Turn(Outcome(Ending.NOT_DUE), later, Plan(look_at=later))
+        await here.connect(ADA)
+        here.scheduler.ask(ADA, epoch=4)
+        here.shards.take([ADAS])
+        await anyio.sleep(0.01)
+        assert here.scheduler.seats[ADA].due <= here.clock.now()
