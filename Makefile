@@ -54,6 +54,7 @@ chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start,
 	$(BIN)/python -m tests.chaos.kills
 	$(BIN)/python -m tests.chaos.drains
 	$(BIN)/python -m tests.chaos.memory
+	$(BIN)/python -m tests.chaos.years
 	$(BIN)/python -m tests.chaos.starts
 	$(BIN)/python -m tests.chaos.real_kills
 	$(BIN)/python -m tests.chaos.outages

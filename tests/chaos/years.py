@@ -1,0 +1,129 @@
+"""Five years of a person are read, half a million readings, while a neighbour is polled; killed on the way.
+
+    python -m tests.chaos.years [--years 5]
+
+Service and simulated provider are processes of their own, and the provider allows a call a second. Exit code 1 when
+anything differs from the truth, when memory grows by more than 50 MB, when more than a window is read twice, or when
+the neighbour has to wait.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import timedelta
+from math import ceil
+
+import anyio
+import httpx
+import rich_click as click
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.simulator import SimulatorOptions
+from tests.chaos.calls import Call, read_calls
+from tests.chaos.memory import MOST_BACKFILL, Watched
+from tests.chaos.people import Person, connect, crowd, poll_now, status
+from tests.chaos.processes import CALLS, Process, answers, pointing_at, service, simulator, until, workplace
+from tests.chaos.report import Report, console
+from tests.chaos.series import judge_everybody
+from tests.chaos.stored import PROVIDER
+
+CALLS_PER_HOUR = 3_600
+
+WINDOW = 30
+"""Days that one call answers at most."""
+
+KILLED_AT = 0.4
+"""Of the past that has been read by then."""
+
+EVERY = 3.0
+"""Seconds between two polls of the neighbour, which leave calls for the past."""
+
+LONGEST_WAIT = 5.0
+"""Seconds until the neighbour's poll that was asked for."""
+
+Calls = Callable[[Person], list[Call]]
+
+
+def read_past(report: Report, served: Process, person: Person, neighbour: Person, calls: Calls) -> None:
+    """Have the past read, kill the process on the way, and poll the neighbour again and again."""
+    waits: list[float] = []
+    watched, killed = Watched(served.worker), False
+    while (done := status(served, person)["backfill_done"]) < 1:
+        if done > KILLED_AT and not killed:
+            _judge_growth(report, "before the kill", watched)
+            killed = True
+            report.figure("kill -9 when so much had been read", f"{done:.0%}")
+            served.kill()
+            served.start()
+            served.get_ready()
+            watched = Watched(served.worker)
+        asked, before = time.monotonic(), len(calls(neighbour))
+        poll_now(served, neighbour)
+        until(lambda: len(calls(neighbour)) > before, 60, "the neighbour's poll", every=0.02)  # noqa: B023 - called here
+        waits.append(time.monotonic() - asked)
+        time.sleep(EVERY)
+    _judge_growth(report, "after it", watched)
+    report.figure("polls of the neighbour meanwhile", len(waits))
+    holds, wanted = max(waits) <= LONGEST_WAIT, f"{LONGEST_WAIT:g} at most"
+    report.check("the longest wait for one, s", round(max(waits), 1), holds=holds, wanted=wanted)
+
+
+def judge_calls(report: Report, calls: list[Call], days: int, limit: dict[str, int]) -> None:
+    """Check that at most one window was read twice, and that the provider had to refuse nothing."""
+    minutes = (calls[-1].at - calls[0].at) / 60
+    most = ceil(days / WINDOW) + 1 + ceil(minutes / 5) + 1
+    report.check("calls for it, polls included", len(calls), holds=len(calls) <= most, wanted=f"{most} at most")
+    report.figure("minutes", round(minutes, 1))
+    report.check("calls refused by the limit", limit["refused"], holds=not limit["refused"], wanted="0")
+
+
+@click.command()
+@click.option("--years", default=5, show_default=True)
+def main(years: int) -> None:
+    """Read years of one person, and nobody else notices."""
+    report = Report(f"{years} years of one person")
+    days = years * 365 + 1
+    options = SimulatorOptions(users=2, days_back=days + 1, delay_seconds=3600, calls_per_hour=CALLS_PER_HOUR)
+    person, neighbour = crowd(2)
+    with workplace("years") as place, simulator(place, options) as simulated:
+        until(lambda: answers(simulated, "/admin/state"), 60, "the simulator")
+
+        def calls(whose: Person) -> list[Call]:
+            return read_calls(place / CALLS).get(whose.login, [])
+
+        settings = pointing_at(simulated, options) | {"PROVIDER_CALLS_PER_HOUR": str(CALLS_PER_HOUR)}
+        with service(place, BACKFILL_DAYS="1", POLL_INTERVAL_SECONDS="300", **settings) as served:
+            served.get_ready()
+            for each in (neighbour, person):
+                if not connect(served, each):
+                    raise RuntimeError(f"{each.user} could not connect")
+            until(lambda: status(served, person).get("backfill_done") == 1, 60, "the first day")
+            console.print(f"reading {days} days")
+            _want(served, person, days)
+            before = len(calls(person))
+            until(lambda: status(served, person)["backfill_done"] < 1, 60, "the past to be wanted")
+            read_past(report, served, person, neighbour, calls)
+            judge_calls(report, calls(person)[before:], days, _limit(simulated))
+            start = SystemClock().now() - timedelta(days=days - 1)
+            everybody = {each.login: calls(each) for each in (person, neighbour)}
+            anyio.run(judge_everybody, report, served.url, options, [person], everybody, start)
+        report.show()
+
+
+def _want(served: Process, person: Person, days: int) -> None:
+    path = f"/api/users/{person.user}/connections/{PROVIDER}/worker"
+    httpx.patch(f"{served.url}{path}", json={"backfill_days": days}, timeout=30).raise_for_status()
+
+
+def _limit(simulated: Process) -> dict[str, int]:
+    found: dict[str, int] = httpx.get(f"{simulated.url}/admin/state", timeout=30).json()["limit"]
+    return found
+
+
+def _judge_growth(report: Report, when: str, watched: Watched) -> None:
+    grown = watched.growth
+    holds, wanted = grown < MOST_BACKFILL, "less than 50 MB"
+    report.check(f"{when} the process grew by, MB", round(grown / 1e6, 1), holds=holds, wanted=wanted)
+
+
+if __name__ == "__main__":
+    main()
