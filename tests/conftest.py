@@ -14,6 +14,7 @@ them asks for an ordinary loop:
 """
 
 import asyncio  # noqa: TID251 - the virtual clock is a loop of asyncio
+import gc
 import ipaddress
 import os
 import selectors
@@ -113,6 +114,13 @@ def _is_loopback(host: str | bytes) -> bool | None:
         return ipaddress.ip_address(host.decode() if isinstance(host, bytes) else host).is_loopback
     except ValueError:
         return None  # a name
+
+
+def pytest_collection_finish() -> None:
+    """Look for garbage less often, never among what has been loaded: that took a seventh of the suite's processor."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(20_000, 20, 20)
 
 
 def pytest_configure(config: pytest.Config) -> None:

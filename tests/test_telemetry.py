@@ -25,7 +25,7 @@ def restored() -> Iterator[None]:
 
 def crash(token: str) -> None:
     """Fail with a secret in a local variable."""
-    glucose = 137 + len(token)
+    glucose = 13_700_000 + len(token)
     raise ValueError(f"it broke after {glucose - glucose} readings")
 
 
@@ -42,7 +42,7 @@ def test_a_traceback_shows_no_local_variable(form: str, capsys: pytest.CaptureFi
     assert written.count("ValueError") >= 2
     assert "it broke after 0 readings" not in written
     assert SECRET not in written
-    assert "147" not in written
+    assert str(13_700_000 + len(SECRET)) not in written
 
 
 def misread(depth: int = 0) -> None:

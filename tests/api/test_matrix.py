@@ -207,21 +207,22 @@ async def test_with_one_for_this_user_it_is_answered(office: Office, route: tupl
     assert (await office.ask(route, credential)).status_code == MATRIX[route].right
 
 
-@each_of_a_user
-async def test_with_another_users_it_is_as_if_there_were_no_such_user(office: Office, route: tuple[str, str]) -> None:
-    everybodys = await office.key(MATRIX[route].scope)
-    others = await office.key(MATRIX[route].scope, users=["bob"])
-    unknown = await office.ask(route, everybodys, "nobody")
-    assert unknown.status_code == MATRIX[route].unknown
-    before = office.desk.table.asked
-    answers = [await office.ask(route, others, user) for user in (ADA, "nobody")]
-    assert office.desk.table.asked == before, "nobody looks who exists"
-    for answer in answers:
-        assert answer.status_code == 404
-        assert answer.content == answers[0].content
-        if unknown.status_code == 404:
-            assert answer.content == unknown.content
-            assert set(answer.headers) == set(unknown.headers)
+async def test_with_another_users_it_is_as_if_there_were_no_such_user(office: Office) -> None:
+    for number, (route, row) in enumerate(OF_A_USER.items()):
+        nobody = f"nobody-{number}"  # asked to connect, or to be erased, they are somebody afterwards
+        everybodys = await office.key(row.scope)
+        others = await office.key(row.scope, users=["bob"])
+        unknown = await office.ask(route, everybodys, nobody)
+        assert unknown.status_code == row.unknown, route
+        before = office.desk.table.asked
+        answers = [await office.ask(route, others, user) for user in (ADA, nobody)]
+        assert office.desk.table.asked == before, f"{route}: nobody looks who exists"
+        for answer in answers:
+            assert answer.status_code == 404, route
+            assert answer.content == answers[0].content, route
+            if unknown.status_code == 404:
+                assert answer.content == unknown.content, route
+                assert set(answer.headers) == set(unknown.headers), route
 
 
 async def test_a_key_whose_users_are_all_gone_is_good_for_nobody(office: Office) -> None:

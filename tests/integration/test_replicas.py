@@ -170,14 +170,6 @@ def test_a_setting_takes_effect_on_whichever_replica_polls(company: Company) -> 
     assert company.poll(company.one, person) == ["two"]
 
 
-def test_others_serve_at_once_what_a_stopped_replica_gave_back(company: Company) -> None:
-    person = company.served_by(company.two)
-    code, _ = company.two.process.stop()
-    assert code == 0
-    until(lambda: sum(company.replicas.shares()) == 256, AT_ONCE, "the others to own all shards")
-    assert company.poll(company.one, person) != ["two"]
-
-
 def test_others_take_over_from_a_killed_replica(company: Company) -> None:
     person = company.served_by(company.two)
     company.two.process.kill()
@@ -215,14 +207,18 @@ def test_a_suspended_replica_wakes_to_what_was_taken_and_nobody_is_polled_twice(
     assert {len(company.calls(each)) - before[each] for each in PEOPLE} == {1}
 
 
-def test_while_each_is_restarted_a_single_retry_heals_every_request(company: Company) -> None:
+def test_while_each_is_restarted_others_serve_at_once_and_a_single_retry_heals_every_request(company: Company) -> None:
     options = company.replicas.options
     accounts = {each: user_id(options.seed, options.client_id, each.login) for each in PEOPLE}
     clients = Clients([each.process for each in company.replicas.replicas], accounts, seed=1, every=0.1)
     clients.start(lambda: PEOPLE, threads=1)
-    for each in company.replicas.replicas:
+    for each, other in zip(company.replicas.replicas, (company.two, company.three, company.one), strict=True):
+        company.poll(other, *PEOPLE)  # by whoever serves them now
+        person = company.served_by(each)
         code, _ = each.process.stop()
         assert code == 0
+        until(lambda: sum(company.replicas.shares()) == 256, AT_ONCE, "the others to own all shards")
+        assert company.poll(other, person) != [each.name]
         each.restart()
         company.replicas.get_balanced()
     assert clients.finish(30) == 0, "every webhook is answered by 202 in the end"
