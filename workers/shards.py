@@ -1,7 +1,7 @@
 """What this process does with the shards it owns: seats for their connections, and their outboxes told."""
 
 from collections.abc import AsyncGenerator, Callable, Collection, Sequence
-from contextlib import aclosing, suppress
+from contextlib import aclosing
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -189,16 +189,18 @@ class Shards:
 
     async def _foresee(self, lease: Lease, seated: Sequence[ConnectionId]) -> None:
         """Read a shard's connections together: first turns that come to nothing are not taken, the others at once."""
-        with suppress(StoreUnavailable):  # then each finds out for itself
+        try:
             async with self._places:
                 found = await self._connections.several(seated)
             turns = {each.id: turn for each in found if (turn := self.idle(each)) and turn.due}
-            now, spread = self._clock.now(), self._spread(lease, len(seated) - len(turns))
-            for each in seated:
-                if turn := turns.get(each):
-                    self._scheduler.foresee(each, due=turn.due or now, plan=turn.plan)
-                else:
-                    self._scheduler.foresee(each, due=now + spread * each.jitter)
+        except Exception:  # noqa: BLE001 - each has its first turn then, and says for itself what is wrong with it alone
+            return
+        now, spread = self._clock.now(), self._spread(lease, len(seated) - len(turns))
+        for each in seated:
+            if turn := turns.get(each):
+                self._scheduler.foresee(each, due=turn.due or now, plan=turn.plan)
+            else:
+                self._scheduler.foresee(each, due=now + spread * each.jitter)
 
     def _spread(self, lease: Lease, turns: int) -> timedelta:
         """Return over how long a shard's first turns are spread, that come with those of all taken together."""

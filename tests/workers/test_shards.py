@@ -166,3 +166,17 @@ async def test_who_was_asked_for_meanwhile_is_looked_at_at_once() -> None:
         here.shards.take([ADAS])
         await anyio.sleep(0.01)
         assert here.scheduler.seats[ADA].due <= here.clock.now()
+
+
+async def test_one_whose_turn_would_crash_keeps_nobody_from_theirs() -> None:
+    async with world() as here:
+
+        def crashes(_: object) -> None:
+            raise KeyError("a provider that is gone")
+
+        here.shards.idle = crashes
+        await here.connect(ADA)
+        here.shards.take([ADAS])
+        await anyio.sleep(0.01)
+        assert here.scheduler.seats[ADA].due - here.clock.now() <= FORESEEN_WITHIN + timedelta(milliseconds=1)
+        assert here.shards.unserved == 0
