@@ -44,7 +44,8 @@ class Timelines:
         if connection is None:
             raise Unknown
         next_turn = ahead(connection_id)
-        seen = self._moments.of(connection_id)
+        # what is remembered from before the connect may be of a person who has been erased since
+        seen = [each for each in self._moments.of(connection_id) if each.at >= connection.connected_at]
         moments = [*of_rows(connection, grant, seen), *seen, *await self._changes(connection_id)]
         rhythm, now = self._polling.rhythm(connection), self._clock.now()
         return Timeline(

@@ -93,6 +93,16 @@ async def test_pushes_that_brought_nothing_are_seen(opened: House) -> None:
     assert sorted(pushes) == [("pushed", "duplicate", 0), ("pushed", "nothing_new", 0), ("pushed", "read", 2)]
 
 
+async def test_nothing_from_before_the_connect_is_remembered_of_who_was_erased(opened: House) -> None:
+    await opened.connect("ada")
+    account = (await opened.connection("ada")).provider_account
+    await opened.push("ada", envelope(account, records(opened.clock.now() - HOUR, 2)))
+    assert (await opened.api.delete("/api/users/ada")).status_code == 200
+    await anyio.sleep(60)
+    await opened.connect("ada")
+    assert {"connected", "state", "refreshed"} == {each["what"] for each in (await asked(opened))["moments"]}
+
+
 async def test_each_refresh_and_each_refusal_is_seen() -> None:
     short = SimulatorOptions(access_token_seconds=900)
     async with house(simulated=short, defaults=Defaults(backfill_days=1)) as opened, opened.running():
