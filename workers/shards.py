@@ -36,6 +36,9 @@ SERVED_WITHIN = 15.0
 READ_AT_ONCE = 8
 """Directories read at the same time."""
 
+READ_TOGETHER = 50
+"""Connections read by one call: few enough for the loop to have time for others in between."""
+
 TURNS_PER_SECOND = 1_000
 """Of first turns after taking shards, which find out when the next looks are due."""
 
@@ -189,10 +192,12 @@ class Shards:
 
     async def _foresee(self, lease: Lease, seated: Sequence[ConnectionId]) -> None:
         """Read a shard's connections together: first turns that come to nothing are not taken, the others at once."""
+        turns: dict[ConnectionId, Turn] = {}
         try:
-            async with self._places:
-                found = await self._connections.several(seated)
-            turns = {each.id: turn for each in found if (turn := self.idle(each)) and turn.due}
+            for start in range(0, len(seated), READ_TOGETHER):
+                async with self._places:
+                    found = await self._connections.several(seated[start : start + READ_TOGETHER])
+                turns |= {each.id: turn for each in found if (turn := self.idle(each)) and turn.due}
         except Exception:  # noqa: BLE001 - each has its first turn then, and says for itself what is wrong with it alone
             return
         now, spread = self._clock.now(), self._spread(lease, len(seated) - len(turns))
