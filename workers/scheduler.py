@@ -13,7 +13,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from bg_ingest.domain.budget import Want
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.outcomes import Ending
-from bg_ingest.domain.turns import Plan
+from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.ports import Clock, Turns
 from workers.backoff import Backoff
 from workers.bell import Bell
@@ -102,8 +102,7 @@ class Scheduler:
 
     def next_due(self, most: int) -> list[tuple[datetime, ConnectionId]]:
         """Return the next turns to come, soonest first."""
-        waiting = ((seat.due, connection) for connection, seat in self._seats.items() if seat.turn is None)
-        return nsmallest(most, waiting)
+        return nsmallest(most, ((seat.due, each) for each, seat in self._seats.items() if seat.turn is None))
 
     def seat(self, connection: ConnectionId, *, epoch: int, due: datetime, want: Want | None = None) -> None:
         """Schedule a connection; one that is scheduled already keeps its place."""
@@ -112,11 +111,12 @@ class Scheduler:
             self._want(seat, want)
             self._push(connection)
 
-    def foresee(self, connection: ConnectionId, *, due: datetime, plan: Plan = FIRST) -> None:
-        """Move a first turn that has not begun to where it is needed; ``plan`` is what it would have left."""
+    def foresee(self, connection: ConnectionId, due: datetime, turn: Turn | None = None) -> None:
+        """Move a first turn that has not begun to where it is needed; ``turn`` is what it would have come to."""
         seat = self._seats.get(connection)
         if seat and seat.plan is FIRST and seat.turn is None and not seat.asked:
-            seat.due, seat.plan = due, plan
+            seat.due, seat.plan = due, turn.plan if turn else FIRST
+            self._want(seat, turn.want if turn else seat.want)
             self._push(connection)
 
     def ask(self, connection: ConnectionId, *, epoch: int) -> None:

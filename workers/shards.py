@@ -202,10 +202,8 @@ class Shards:
             return
         now, spread = self._clock.now(), self._spread(lease, len(seated) - len(turns))
         for each in seated:
-            if turn := turns.get(each):
-                self._scheduler.foresee(each, due=turn.due or now, plan=turn.plan)
-            else:
-                self._scheduler.foresee(each, due=now + spread * each.jitter)
+            turn = turns.get(each)
+            self._scheduler.foresee(each, turn.due if turn and turn.due else now + spread * each.jitter, turn)
 
     def _spread(self, lease: Lease, turns: int) -> timedelta:
         """Return over how long a shard's first turns are spread, that come with those of all taken together."""

@@ -9,6 +9,7 @@ import anyio
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table.store import TableStore
+from bg_ingest.domain.budget import App, Want
 from bg_ingest.domain.connections import WorkerSettings
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.leases import Lease
@@ -180,3 +181,17 @@ async def test_one_whose_turn_would_crash_keeps_nobody_from_theirs() -> None:
         await anyio.sleep(0.01)
         assert here.scheduler.seats[ADA].due - here.clock.now() <= FORESEEN_WITHIN + timedelta(milliseconds=1)
         assert here.shards.unserved == 0
+
+
+async def test_who_is_foreseen_wants_what_the_row_says_and_no_longer_what_the_directory_did() -> None:
+    async with world() as here:
+        guessed, known = Want(App("acme", "client", "us"), 1 / 60), Want(App("acme", "client", "ous"), 1 / 300)
+        later = here.clock.now() + timedelta(minutes=5)
+        here.shards.want = lambda _: guessed
+        here.shards.idle = lambda _: Turn(Outcome(Ending.NOT_DUE), later, Plan(look_at=later), want=known)
+        wants: list[tuple[Want | None, Want | None]] = []
+        here.scheduler.wanted = lambda before, after: wants.append((before, after))
+        await here.connect(ADA)
+        here.shards.take([ADAS])
+        await anyio.sleep(0.01)
+        assert wants == [(None, guessed), (guessed, known)]

@@ -22,7 +22,8 @@ OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
 API_KEYS = "keys"
 KEY_IDS = ("0", "~")
 """Before and after all ids of API keys, which are small letters and digits."""
-_TIMELESS = "timeless#"
+_TIMELESS = "timeless"
+"""Alone it is place 0, and was all places before there were sixteen."""
 
 
 def user_pk(user: UserId) -> str:
@@ -38,13 +39,15 @@ def segment(user: UserId, start: datetime) -> Key:
 
 
 def quarantine(user: UserId, place: Place) -> Key:
-    return user_pk(user), f"{QUARANTINE}{f'{_TIMELESS}{place:x}' if isinstance(place, int) else _hour(place)}"
+    if isinstance(place, int):
+        return user_pk(user), f"{QUARANTINE}{_TIMELESS}{f'#{place:x}' if place else ''}"
+    return user_pk(user), f"{QUARANTINE}{_hour(place)}"
 
 
 def parse_quarantine(key: Key) -> Place:
     name = key[1].removeprefix(QUARANTINE)
     if name.startswith(_TIMELESS):
-        return int(name.removeprefix(_TIMELESS), 16)
+        return int(name.partition("#")[2] or "0", 16)
     return datetime.strptime(name, "%Y%m%dT%HZ").replace(tzinfo=UTC)
 
 
