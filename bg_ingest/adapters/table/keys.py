@@ -39,9 +39,8 @@ def segment(user: UserId, start: datetime) -> Key:
 
 
 def quarantine(user: UserId, place: Place) -> Key:
-    if isinstance(place, int):
-        return user_pk(user), f"{QUARANTINE}{_TIMELESS}{f'#{place:x}' if place else ''}"
-    return user_pk(user), f"{QUARANTINE}{_hour(place)}"
+    shelf = _hour(place) if isinstance(place, datetime) else f"{_TIMELESS}{f'#{place:x}' if place else ''}"
+    return user_pk(user), f"{QUARANTINE}{shelf}"
 
 
 def parse_quarantine(key: Key) -> Place:
