@@ -36,6 +36,8 @@ class RelayActor:
         self._relay = relay
         self._backoff = backoff or Backoff(first=1.0, ceiling=30.0)
         self._shards: set[int] = set()
+        self._unseen: set[int] = set()
+        """Nobody has looked yet whether anything waits there."""
         self._rung: set[int] = set()
         self._passes: dict[int, Pass] = {}
         self._at_hand: dict[int, dict[Pending, Change]] = {}
@@ -55,7 +57,8 @@ class RelayActor:
     def take(self, shards: Collection[int]) -> None:
         """Tell these shards' outboxes from now on."""
         self._shards.update(shards)
-        self.ring(shards)
+        self._unseen.update(shards)
+        self._bell.ring()
 
     def ring(self, shards: Iterable[int]) -> None:
         """Look into these shards' outboxes, as far as they are ours."""
@@ -97,9 +100,20 @@ class RelayActor:
             while True:
                 await self._bell.wait(max(0.0, look_at - anyio.current_time()))
                 if anyio.current_time() >= look_at:
-                    self._rung |= self._shards
+                    self._unseen |= self._shards
                     look_at = anyio.current_time() + EVERY
+                if self._unseen:
+                    group.start_soon(self._look, self._unseen, name="looking what waits")
+                    self._unseen = set()
                 await self._tell_rung(group, places)
+
+    async def _look(self, shards: Collection[int]) -> None:
+        try:
+            waiting = await self._relay.waiting(shards)
+        except StoreError:
+            self.ring(shards)  # each finds out for itself
+        else:
+            self.ring(waiting | self._refusing)
 
     async def _tell_rung(self, group: TaskGroup, places: anyio.Semaphore) -> None:
         while ready := self._rung - self._passes.keys():
@@ -148,6 +162,7 @@ class RelayActor:
 
     def _leave(self, shards: Collection[int]) -> None:
         self._shards.difference_update(shards)
+        self._unseen.difference_update(shards)
         self._rung.difference_update(shards)
         self._refusing.difference_update(shards)
         for shard in shards:

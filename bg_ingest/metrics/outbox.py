@@ -63,6 +63,13 @@ class MeasuredOutbox(Collector):
             if waiting is not None:
                 waiting.join(1, change.recorded_at)
 
+    async def waiting(self, shards: Collection[int]) -> set[int]:
+        began = self._clock.now()
+        found = await self._outbox.waiting(shards)
+        empty = set(shards) - found - self._passes.keys()
+        self._shards |= {shard: Waiting(began) for shard in empty}
+        return found
+
     async def pending(self, shard: int) -> AsyncGenerator[Sequence[Pending]]:
         this = self._passes[shard] = Pass(self._clock.now())
         waiting = self._shards.setdefault(shard, Waiting(this.began))

@@ -31,6 +31,10 @@ class MeasuredTable:
             async for items in measured:
                 yield items
 
+    async def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        with self._calls("inhabited"):
+            return await self._table.inhabited(pks, low, high)
+
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         async with aclosing(self._measured("scan", self._table.scan(part, parts, kinds))) as measured:
             async for items in measured:

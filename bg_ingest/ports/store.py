@@ -119,6 +119,9 @@ class Pending(msgspec.Struct, frozen=True, order=True):
 class Outbox(Protocol):
     """What waits to be told, by shard."""
 
+    async def waiting(self, shards: Collection[int]) -> set[int]:
+        """Return those of these shards in which anything waits."""
+
     def pending(self, shard: int) -> AsyncGenerator[Sequence[Pending]]:
         """Yield all that waits, in pages, per user by ascending number."""
 

@@ -1,6 +1,6 @@
 """Tell what was committed: from the outbox to the broker, each user's changes in order."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from itertools import groupby
 from operator import attrgetter
@@ -34,6 +34,10 @@ class Relay:
     def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
         self._outbox = outbox
         self._publisher = publisher
+
+    async def waiting(self, shards: Collection[int]) -> set[int]:
+        """Return those of these shards that have anything to tell."""
+        return await self._outbox.waiting(shards)
 
     async def tell(self, shard: int, at_hand: Mapping[Pending, Change]) -> Told:
         """Tell all that waits; changes ``at_hand`` need not be read again.

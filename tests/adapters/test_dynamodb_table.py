@@ -86,12 +86,17 @@ async def test_what_does_not_pass_is_unavailable_and_says_why_but_nothing_of_wha
     trouble: Reply, told: str
 ) -> None:
     async with scripted(in_turn(trouble)) as server, table_on(server) as table:
-        for call in (table.get(KEY), table.write(Put(KEY, {"v": 1})), table.transact(WRITES)):
+        for call in (
+            table.get(KEY),
+            table.inhabited([KEY[0]], "a", "z"),
+            table.write(Put(KEY, {"v": 1})),
+            table.transact(WRITES),
+        ):
             with pytest.raises(StoreUnavailable, match=told) as raised:
                 await call
             assert not [word for word in ("secret", "ada", "head") if word in str(raised.value)]
             assert raised.value.__suppress_context__
-        assert len(server.asked) <= 9
+        assert len(server.asked) <= 12
 
 
 async def test_a_server_that_is_not_there_is_unavailable() -> None:

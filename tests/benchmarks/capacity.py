@@ -109,6 +109,11 @@ class Metered:
         if found == page:  # none at all, or a full page, after which only an empty one tells that it was the last
             self._use((pk, low), Units(read_units(0, consistent=consistent)))
 
+    async def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        for pk in pks:
+            self._use((pk, low), Units(read_units(0)))
+        return await self._inner.inhabited(pks, low, high)
+
     async def write(self, one: SingleWrite) -> None:
         await self._weighed([one], self._inner.write(one))
 

@@ -6,7 +6,7 @@ import anyio
 
 from bg_ingest.adapters.table.protocol import Table
 from bg_ingest.adapters.table.store import TableStore
-from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.ports import Pending, Store
 from tests.contracts.values import USER, connect, connection, deciding, reading, waiting
 from tests.fakes.clock import NOON, SetClock
@@ -34,6 +34,14 @@ async def test_more_than_a_page_waits_and_no_row_is_left_out_or_twice(store: Sto
     for number in range(250):
         await store.readings.commit(await deciding(store.readings, [reading(number % 70, 100 + number // 70)]))
     assert [row.number for row in await rows(store, shard_of(USER))] == list(range(1, 252))
+
+
+async def test_shards_where_something_waits_are_told_from_those_without(store: Store) -> None:
+    await connect(store)
+    assert await store.outbox.waiting(range(SHARDS)) == {shard_of(USER)}
+    assert await store.outbox.waiting(set(range(SHARDS)) - {shard_of(USER)}) == set()
+    await store.outbox.settle(await rows(store, shard_of(USER)))
+    assert await store.outbox.waiting(range(SHARDS)) == set()
 
 
 async def test_what_is_settled_no_longer_waits_and_what_was_not_still_does(store: Store) -> None:

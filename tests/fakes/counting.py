@@ -37,6 +37,10 @@ class Counting:
                 first = False
                 yield items
 
+    async def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        self.reads += len(pks)
+        return await self._inner.inhabited(pks, low, high)
+
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         async with aclosing(self._inner.scan(part, parts, kinds)) as pages:
             async for items in pages:

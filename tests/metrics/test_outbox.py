@@ -56,6 +56,10 @@ class Desk:
         shard = shard_of(user)
         await self.relay.tell(shard, {Pending(shard, each.user, each.number): each for each in at_hand})
 
+    async def erase(self, user: UserId) -> None:
+        async for page in self.store.outbox.pending(shard_of(user)):
+            await self.store.outbox.settle(page)
+
     def wait(self, seconds: int) -> None:
         self.clock.advance(timedelta(seconds=seconds))
 
@@ -98,6 +102,18 @@ async def test_what_another_process_left_is_found_with_its_age(desk: Desk) -> No
     desk.broker.away = False
     await desk.tell(ADA)
     assert desk.shown == (0, 0)
+
+
+async def test_a_look_into_all_at_once_tells_of_those_where_nothing_waits(desk: Desk) -> None:
+    desk.broker.refuses = {ADA, BEN}
+    await desk.tell(ADA, await desk.commit(ADA, seen=False))
+    await desk.tell(BEN, await desk.commit(BEN, seen=False))
+    desk.wait(200)
+    await desk.erase(ADA)  # by another process
+    assert await desk.relay.waiting([shard_of(ADA), shard_of(BEN)]) == {shard_of(BEN)}
+    assert desk.shown == (1, 200)
+    await desk.commit(ADA)
+    assert desk.shown == (2, 200)
 
 
 async def test_a_broker_away_does_not_hide_what_comes_meanwhile(desk: Desk) -> None:

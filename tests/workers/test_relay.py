@@ -209,10 +209,45 @@ async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> No
 async def test_a_store_that_is_back_is_seen_even_if_there_is_nothing_to_tell() -> None:
     async with telling() as told:
         told.relay._relay = Relay(Faulty(told.store.outbox, at(1, Fault.BEFORE), only={"pending"}), told.broker)
+        told.relay.ring([0])
         await anyio.sleep(0.5)
         assert told.relay.failures == 1
         await anyio.sleep(9)
         assert told.relay.failures == 0
+
+
+async def test_a_store_that_does_not_say_what_waits_is_asked_for_each_outbox() -> None:
+    async with telling() as told:
+        told.relay._relay = Relay(Faulty(told.store.outbox, at(1, Fault.BEFORE), only={"waiting"}), told.broker)
+        await told.commit(ADA, hint=False)
+        await anyio.sleep(60.5)
+        assert told.broker.told == ["ada/1"]
+        assert told.relay.failures == 0
+
+
+async def test_while_one_look_hangs_hints_are_heard_and_the_next_look_finds_the_rest() -> None:
+    async with telling() as told:
+        await anyio.sleep(1)
+        told.relay._relay = Relay(Faulty(told.store.outbox, at(1, Fault.HANG), only={"waiting"}), told.broker)
+        await told.commit(BEN, hint=False)
+        await anyio.sleep(60)
+        await told.commit(ADA)
+        await anyio.sleep(0.5)
+        assert told.broker.told == ["ada/1"]
+        await anyio.sleep(60)
+        assert told.broker.told == ["ada/1", "ben/1"]
+
+
+async def test_an_event_that_is_refused_no_more_because_it_is_gone_is_told_in_the_log() -> None:
+    async with telling() as told:
+        told.broker.refuses = {"ada/1"}
+        with capture_logs() as lines:
+            await told.commit(ADA)
+            await anyio.sleep(1)
+            async for page in told.store.outbox.pending(shard_of(ADA)):
+                await told.store.outbox.settle(page)
+            await anyio.sleep(61)
+        assert [line["action"] for line in lines] == ["events_refused", "events_accepted"]
 
 
 async def test_refused_events_are_logged_once_when_it_begins_and_once_when_it_is_over() -> None:

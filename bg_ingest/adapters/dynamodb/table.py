@@ -13,10 +13,13 @@ from bg_ingest.adapters.dynamodb.failures import translated
 from bg_ingest.adapters.dynamodb.items import item_of, wire_key
 from bg_ingest.adapters.dynamodb.requests import write_request
 from bg_ingest.adapters.table.protocol import MOST_WRITES, Check, Delete, Item, Key, Put, SingleWrite, Update, Write
-from bg_ingest.errors import StoreUnavailable
+from bg_ingest.errors import StoreUnavailable, leaf
 
 MOST_READ, MOST_DELETED = 100, 25
 """Items in one BatchGetItem and one BatchWriteItem, as DynamoDB allows."""
+
+LOOKS_AT_ONCE = 8
+"""Partitions that are looked into side by side: DynamoDB has no request for several."""
 
 BATCH_TRIES, FIRST_WAIT = 6, 0.05
 """A batch is done in part where capacity is short. The waits double from so many seconds: up to 1.5 s together."""
@@ -60,6 +63,25 @@ class DynamoTable:
         async with aclosing(self._pages("Query", request)) as pages:
             async for items in pages:
                 yield items
+
+    async def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        found: set[str] = set()
+        left = list(pks)
+
+        async def look() -> None:
+            while left:
+                pk = left.pop()
+                async with aclosing(self.query(pk, low, high, page=1)) as pages:
+                    if await anext(pages, None):
+                        found.add(pk)
+
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(min(LOOKS_AT_ONCE, len(left))):
+                    group.start_soon(look)
+        except BaseExceptionGroup as failed:
+            raise leaf(failed) from None
+        return found
 
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         request: dict[str, Any] = {

@@ -32,7 +32,7 @@ _PUT = "INSERT OR REPLACE INTO items (pk, sk, item, expires_at) VALUES (?, ?, ?,
 _DELETE = "DELETE FROM items WHERE pk = ? AND sk = ?"
 _GET = "SELECT item FROM items WHERE pk = ? AND sk = ?"
 _QUERY = "SELECT sk, item FROM items WHERE pk = ? AND sk {} ? AND sk <= ? ORDER BY sk LIMIT ?"
-
+_ANY = "SELECT 1 FROM items WHERE pk = ? AND sk >= ? AND sk <= ? LIMIT 1"
 _SCAN = (
     "SELECT pk, sk, item FROM items WHERE (pk, sk) > (?, ?) AND unicode(substr(pk, -1)) % ? = ? ORDER BY pk, sk LIMIT ?"
 )
@@ -71,6 +71,10 @@ class ItemFile:
         with _unavailable():
             rows = self._rows.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
         return [((pk, sk), _decode(item)) for sk, item in rows]
+
+    def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        with _unavailable():
+            return {pk for pk in pks if self._rows.execute(_ANY, (pk, low, high)).fetchone()}
 
     def scan(self, part: int, parts: int, after: Key, limit: int) -> list[tuple[Key, Item]]:
         """Return at most ``limit`` items beyond a key, of one part of the whole."""

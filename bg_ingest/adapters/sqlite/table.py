@@ -60,6 +60,9 @@ class SqliteTable:
                 return
             after, low = True, items[-1][0][1]
 
+    async def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        return await self._run(partial(self._file.inhabited, pks, low, high))
+
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         after, prefixes = ("", ""), tuple(kinds) or ("",)
         while items := await self._run(partial(self._file.scan, part, parts, after, SCAN_PAGE)):

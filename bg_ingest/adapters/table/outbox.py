@@ -19,6 +19,10 @@ class TableOutbox:
     def __init__(self, table: Table) -> None:
         self._table = table
 
+    async def waiting(self, shards: Collection[int]) -> set[int]:
+        partitions = {keys.outbox_pk(shard): shard for shard in shards}
+        return {partitions[pk] for pk in await self._table.inhabited(partitions, FIRST, LAST)}
+
     async def pending(self, shard: int) -> AsyncGenerator[Sequence[Pending]]:
         async with aclosing(self._table.query(keys.outbox_pk(shard), FIRST, LAST, page=OUTBOX_PAGE)) as pages:
             async for page in pages:

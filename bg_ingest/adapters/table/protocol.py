@@ -125,6 +125,9 @@ class Table(Protocol):
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         """Yield the items with low <= sort key <= high, ascending, in pages of at most so many items; to be closed."""
 
+    async def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        """Return those partitions that have an item with low <= sort key <= high, each read consistently."""
+
     def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         """Yield every item of the table whose sort key starts with one of ``kinds``, in no order; to be closed.
 
