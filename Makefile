@@ -1,6 +1,7 @@
 # Everything a newcomer or CI runs. Each target does its own set-up.
 PYTHON ?= python3.11
 BIN := .venv/bin
+unexport PYTHONDONTWRITEBYTECODE # where it is set, each process that a test starts would compile everything anew
 
 .PHONY: help demo run dev test check lint types format lock chaos bench bench-scale fuzz soak binary browser image audit clean
 .DEFAULT_GOAL := help

@@ -24,6 +24,7 @@ import pytest
 
 from tests.hygiene import assert_clean
 from tests.integration.processes import free_port
+from tests.web import web
 
 COMMAND = [sys.executable, "-m", "bg_ingest.cli"]
 
@@ -130,7 +131,7 @@ class Running:
 
     def answers(self, path: str) -> bool:
         try:
-            return httpx.get(f"{self.url}{path}", timeout=2).is_success
+            return web.get(f"{self.url}{path}", timeout=2).is_success
         except httpx.TransportError:
             return False
 

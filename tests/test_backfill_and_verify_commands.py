@@ -6,17 +6,17 @@ from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-import httpx
 import pytest
 
 from tests.terminal import Running, bg_ingest, seen_on_terminal
+from tests.web import web
 
 DAY = timedelta(days=1)
 
 
 @pytest.fixture
 def demo(tmp_path: Path) -> Iterator[Running]:
-    running = Running(tmp_path, "demo")
+    running = Running(tmp_path, "demo", BACKFILL_DAYS="4")
     try:
         running.until(lambda: running.answers("/api/bg/ada/latest"), 60)
         yield running
@@ -42,7 +42,7 @@ def test_both_work_beside_the_running_service_that_holds_the_file(demo: Running,
 
     fault = {"kind": "revised", "start": f"{since}T00:00:00Z", "end": f"{since}T12:00:00Z", "by": 9}
     revised_at = f"{datetime.now(UTC) - DAY:%Y-%m-%dT%H:%M:%SZ}"  # noqa: TID251 - see above
-    added = httpx.post(f"{demo.url}/simulator/admin/faults", json=fault | {"revised_at": revised_at})
+    added = web.post(f"{demo.url}/simulator/admin/faults", json=fault | {"revised_at": revised_at})
     assert added.is_success, added.text
     plain = bg_ingest(tmp_path, "verify", "ada", "--from", since, PORT=port)
     assert plain.returncode == 1

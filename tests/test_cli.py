@@ -9,13 +9,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 import rich_click as click
 
 from bg_ingest import __version__
 from bg_ingest.cli import COMMANDS
 from tests.terminal import ROOT, Running, Serve, bg_ingest, environment
+from tests.web import web
 
 
 def loaded_by(code: str) -> set[str]:
@@ -129,7 +129,7 @@ def test_reloading_serves_the_code_as_it_is_now(serve: Serve, tmp_path: Path) ->
     running = serve("run", "--reload", PYTHONPATH=str(source))
 
     def shows(version: str) -> bool:
-        return running.answers("/health/ready") and f'version="{version}"' in httpx.get(f"{running.url}/metrics").text
+        return running.answers("/health/ready") and f'version="{version}"' in web.get(f"{running.url}/metrics").text
 
     running.until(lambda: shows(__version__))
     changed = source / "bg_ingest" / "__init__.py"
@@ -167,7 +167,7 @@ def test_the_simulator_takes_its_options_and_keeps_its_journal(serve: Serve, tmp
     (tmp_path / "export.csv").write_text(f"{header}1,2025-04-19T10:00:00,EGV,iPhone G6,110\n")
     running = serve("simulator", "--replay", "export.csv", "--zone", "Europe/Berlin", "--journal", "journal.jsonl")
     running.until(lambda: running.answers("/admin/state"))
-    users = [user["name"] for user in httpx.get(f"{running.url}/admin/state").json()["users"]]
+    users = [user["name"] for user in web.get(f"{running.url}/admin/state").json()["users"]]
     assert {"ReplayUser", "SandboxUser1"} <= set(users)
     assert running.stop() == 0
     assert (tmp_path / "journal.jsonl").read_text()
@@ -179,7 +179,7 @@ def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(s
     tries = re.findall(r"curl -s (?:-X (POST) )?(?:-H '.*?' )?'?(http://localhost:\d+/[^' \n]+)", demo.said)
     assert len(tries) == 7
     for method, url in tries:
-        assert httpx.request(method or "GET", url).is_success, url
+        assert web.request(method or "GET", url).is_success, url
     before = [connection(demo, user) for user in ("ada", "ben", "eva")]
     assert [(each["state"], each["backfill_done"]) for each in before] == [("active", 1)] * 3
     assert demo.stop() == 0
@@ -191,5 +191,5 @@ def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(s
 
 
 def connection(demo: Running, user: str) -> dict[str, Any]:
-    shown: dict[str, Any] = httpx.get(f"{demo.url}/api/users/{user}/connections/dexcom").json()
+    shown: dict[str, Any] = web.get(f"{demo.url}/api/users/{user}/connections/dexcom").json()
     return shown

@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from bg_ingest.server import READ_TIMEOUT, PortTaken, listen
+from tests.web import web
 
 ROOT = Path(__file__).parents[1]
 
@@ -118,7 +119,7 @@ class Started:
         return int(found[1])
 
     def get(self) -> str:
-        return httpx.get(f"http://127.0.0.1:{self.port}/", timeout=2).text
+        return web.get(f"http://127.0.0.1:{self.port}/", timeout=2).text
 
     def ends(self, within: float) -> int:
         """Return its exit code."""

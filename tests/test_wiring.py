@@ -9,13 +9,13 @@ from pathlib import Path
 from threading import Thread
 from typing import Any
 
-import httpx
 import pytest
 
 from bg_ingest.adapters.sqlite.file import ItemFile
 from tests.fakes.issuer import Issuer, key
 from tests.sender import SECRET, envelope, raw, signed
 from tests.terminal import Running, Serve
+from tests.web import web
 
 OURS, SENDERS = key("ours"), key("senders")
 KEYS = {"/ours/keys": OURS, "/senders/keys": SENDERS}
@@ -50,7 +50,7 @@ def issuers() -> Iterator[str]:
 
 def status(running: Running, method: str, path: str, token: str | None, **more: Any) -> int:
     headers = more.pop("headers", []) + ([(b"Authorization", f"Bearer {token}".encode())] if token else [])
-    return httpx.request(method, f"{running.url}{path}", headers=headers, **more).status_code
+    return web.request(method, f"{running.url}{path}", headers=headers, **more).status_code
 
 
 def test_settings_of_tokens_limits_and_the_trail_reach_what_they_are_for(

@@ -12,7 +12,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import anyio
-import httpx
 import rich_click as click
 
 from bg_ingest.adapters.dynamodb.tables import create_table
@@ -40,6 +39,7 @@ from tests.chaos.real_parts import TABLE
 from tests.chaos.report import Report, console
 from tests.integration.processes import free_port, ministack, started
 from tests.integration.servers import REGION, DynamoServer, credentials
+from tests.web import web
 
 LATEST_TIMES, QUARTER_TIMES = 2.5, 20.0
 """At least so many of the baseline's requests, of the same processor time."""
@@ -122,7 +122,7 @@ def _compare_answers(sides: Mapping[str, Process]) -> None:
     """Make sure that all answer the same; it also warms them up."""
     for case in CASES:
         for path in case.paths:
-            told = [httpx.get(side.url + path, timeout=60).json() for side in sides.values()]
+            told = [web.get(side.url + path, timeout=60).json() for side in sides.values()]
             assert told[0] == told[1] == told[2], path
 
 

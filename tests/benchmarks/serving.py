@@ -12,6 +12,7 @@ from tests.chaos.real_parts import QUEUE, TABLE, RealParts
 from tests.integration.processes import free_port
 from tests.integration.servers import REGION
 from tests.sender import SECRET
+from tests.web import web
 
 
 def settings_on(parts: RealParts) -> dict[str, str]:
@@ -41,7 +42,7 @@ def running(place: Path, settings: dict[str, str], module: str, *arguments: str)
 
 def listens(process: Process) -> bool:
     try:
-        httpx.get(process.url)
+        web.get(process.url)
     except httpx.TransportError:
         return False
     return True

@@ -15,7 +15,6 @@ from pathlib import Path
 from statistics import median, quantiles
 
 import anyio
-import httpx
 import msgspec
 import rich_click as click
 
@@ -36,6 +35,7 @@ from tests.chaos.real_parts import QUEUE, RealParts, real_parts
 from tests.chaos.report import Report
 from tests.contracts.values import reading
 from tests.integration.listener import channel_to
+from tests.web import web
 
 USERS, OF_EACH = 32, 50
 """Webhooks under way at once, and how many one after the other."""
@@ -124,7 +124,7 @@ def _people(service: Process, parts: RealParts) -> Senders:
     for person in people:
         assert connect(service, person), person
         path = f"{service.url}/api/users/{person.user}/connections/dexcom/worker"
-        httpx.patch(path, json={"paused": True}).raise_for_status()
+        web.patch(path, json={"paused": True}).raise_for_status()
     until(lambda: parts.waiting() == 0, 60, "the connects to be told")
     stored = parts.after_kill(people)
     accounts = {person: stored[person.user].connection.provider_account or "" for person in people}

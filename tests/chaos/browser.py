@@ -15,11 +15,11 @@ from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
-import httpx
 import msgspec
 
 from tests.chaos.processes import HOST, service, workplace
 from tests.chaos.report import Report
+from tests.web import web
 
 ELSEWHERE = "localhost:9"
 """Where nobody answers."""
@@ -44,7 +44,7 @@ def main() -> None:
     report = Report("The page of the API in a browser")
     with workplace("browser") as place, service(place) as served:
         served.get_ready()
-        document = httpx.get(f"{served.url}/schema").json()
+        document = web.get(f"{served.url}/schema").json()
         shown = _open(f"{served.url}/schema/page", place)
         routes = [f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item]
         missing = [route for route in routes if route not in shown]

@@ -14,6 +14,7 @@ from bg_ingest.adapters.clock import SystemClock
 from tests.chaos.people import Person
 from tests.chaos.processes import Process
 from tests.chaos.pushing import Pushed, Sender, signed_headers
+from tests.web import NO_CERTIFICATES
 
 READ = timedelta(hours=6)
 """How far back the windows begin that are read."""
@@ -67,7 +68,7 @@ class Clients(Sender):
 
     def _read(self, people: Callable[[], Sequence[Person]]) -> None:
         start = (SystemClock().now() - READ).strftime("%Y-%m-%dT%H:%M:%SZ")
-        with httpx.Client(timeout=30, trust_env=False) as client:
+        with httpx.Client(timeout=30, verify=NO_CERTIFICATES, trust_env=False) as client:
             while not self._stopped.wait(self._every):
                 user = random.choice(people()).user
                 for what, path in (("latest", f"/api/bg/{user}/latest"), ("window", f"/api/bg/{user}?from={start}")):

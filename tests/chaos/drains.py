@@ -10,7 +10,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 import rich_click as click
 
@@ -31,6 +30,7 @@ from tests.chaos.processes import (
 from tests.chaos.report import Report, console
 from tests.chaos.stored import after_kill
 from tests.integration.processes import free_port
+from tests.web import web
 
 LONGEST = 20.0
 """Seconds from SIGTERM to the end."""
@@ -76,7 +76,7 @@ def with_a_slow_refresh(report: Report, place: Path) -> None:
         with connected(place / f"{seconds}") as (served, simulated):
             poll_during(served, simulated, kind="slow", endpoint="token", seconds=seconds)
             judge(report, f"a refresh that takes {seconds} s", served.stop())
-            newest = httpx.get(f"{simulated.url}/admin/rotations").json()[-1]["new"]
+            newest = web.get(f"{simulated.url}/admin/rotations").json()[-1]["new"]
             grant = after_kill(place / f"{seconds}" / "data", [ADA.user])[ADA.user].grant
             kept = grant is not None and grant.refresh == newest and not grant.claimed
             report.check(f"the new tokens of {seconds} s", "stored" if kept else "lost", holds=kept, wanted="stored")
@@ -122,10 +122,10 @@ def connected(place: Path) -> Iterator[tuple[Process, Process]]:
 
 def poll_during(served: Process, simulated: Process, **fault: Any) -> None:
     """Have the provider looked at, and return when that look has met a fault."""
-    httpx.post(f"{simulated.url}/admin/faults", content=msgspec.json.encode(fault)).raise_for_status()
+    web.post(f"{simulated.url}/admin/faults", content=msgspec.json.encode(fault)).raise_for_status()
     poll_now(served, ADA)
     until(
-        lambda: bool(httpx.get(f"{simulated.url}/admin/state").json()["faults"][-1]["met"]),
+        lambda: bool(web.get(f"{simulated.url}/admin/state").json()["faults"][-1]["met"]),
         30,
         "a call to be under way",
     )

@@ -14,6 +14,7 @@ from tests.chaos.gate import Gate, gate_to
 from tests.chaos.people import Person
 from tests.chaos.processes import Process, answers, pointing_at, simulator, until
 from tests.chaos.stored import PROVIDER
+from tests.web import web
 
 NAMES = ("one", "two", "three")
 
@@ -42,7 +43,7 @@ class Replica:
     def report(self) -> dict[str, Any]:
         """Return what it says of itself; empty when it does not answer."""
         with suppress(httpx.HTTPError):
-            answer = httpx.get(f"{self.url}/api/workers", timeout=10)
+            answer = web.get(f"{self.url}/api/workers", timeout=10)
             if answer.is_success:
                 found: dict[str, Any] = answer.json()
                 return found

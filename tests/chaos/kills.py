@@ -15,7 +15,6 @@ from contextlib import contextmanager, suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-import httpx
 import msgspec
 import rich_click as click
 
@@ -36,6 +35,7 @@ from tests.chaos.report import Report, console
 from tests.chaos.stored import Stored, after_kill
 from tests.chaos.verdict import Kill, judge_grants, judge_readings, judge_store, judge_told, truth
 from tests.integration.processes import free_port
+from tests.web import web
 
 DAYS = 90
 
@@ -173,7 +173,7 @@ def running(place: Path, *, seed: int, people: int) -> Iterator[Run]:
         until(lambda: answers(run.simulated, "/admin/state"), 30, "the simulator")
         for endpoint, seconds in SLOW.items():
             fault = {"kind": "slow", "endpoint": endpoint, "seconds": seconds}
-            httpx.post(f"{run.simulated.url}/admin/faults", json=fault).raise_for_status()
+            web.post(f"{run.simulated.url}/admin/faults", json=fault).raise_for_status()
         try:
             yield run
         finally:
@@ -213,7 +213,7 @@ def judge_end(report: Report, run: Run) -> None:
     report.check("exit code at the end", code, holds=code == 0, wanted="0")
     report.figure("seconds of the drain at the end", round(seconds, 1))
     judge_told(report, run.told, judge_store(report, run.data, run.people))
-    rotations = msgspec.json.decode(httpx.get(f"{run.simulated.url}/admin/rotations").content)
+    rotations = msgspec.json.decode(web.get(f"{run.simulated.url}/admin/rotations").content)
     left = after_kill(run.data, [each.user for each in run.people])
     judge_grants(report, rotations, run.kills, left, run.reconnected)
 

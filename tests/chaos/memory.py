@@ -12,7 +12,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import rich_click as click
 
 from bg_ingest.adapters.clock import SystemClock
@@ -21,6 +20,7 @@ from tests.chaos.past import write_past
 from tests.chaos.people import connect, crowd, status
 from tests.chaos.processes import HOST, Process, answers, memory, pointing_at, service, simulator, until, workplace
 from tests.chaos.report import Report, console
+from tests.web import web
 
 MOST_GROWTH, MOST_BACKFILL = 30_000_000, 50_000_000
 """Bytes, for an answer and for a backfill."""
@@ -66,7 +66,7 @@ class Watched:
 def taken(service: Process, path: str, media_type: str) -> tuple[int, float]:
     """Take a whole answer without keeping it; return its bytes and seconds."""
     began = time.monotonic()
-    with httpx.stream("GET", service.url + path, headers={"accept": media_type}, timeout=120) as answer:
+    with web.stream("GET", service.url + path, headers={"accept": media_type}, timeout=120) as answer:
         answer.raise_for_status()
         size = sum(map(len, answer.iter_raw()))
     return size, time.monotonic() - began

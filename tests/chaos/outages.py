@@ -34,6 +34,7 @@ from tests.chaos.rebuilt import judge_pushed, judge_series, judge_truth, served,
 from tests.chaos.report import Report, console
 from tests.chaos.verdict import judge_told
 from tests.integration.processes import free_port
+from tests.web import NO_CERTIFICATES, web
 
 RECOVERS_WITHIN = 75.0
 """Seconds: what the broker refused is told again after a minute."""
@@ -66,7 +67,7 @@ class Reader:
         self._thread.join(30)
 
     def _read(self) -> None:
-        with httpx.Client(timeout=30, trust_env=False) as client:
+        with httpx.Client(timeout=30, verify=NO_CERTIFICATES, trust_env=False) as client:
             while not self._stopped.wait(0.5):
                 phase, began = self.phase, time.monotonic()
                 person = random.choice(self._people)
@@ -121,7 +122,7 @@ class Outages:
         """Whether all edges since then are closed, nothing is degraded, and the newest webhooks get through."""
         lines = Counter(action for action, *_ in self.said()[before:])
         closed = all(lines[broken] == lines[again] for broken, again in EDGES.items())
-        return closed and httpx.get(f"{self.service.url}/health/ready", timeout=30).json() == {"status": "ready"}
+        return closed and web.get(f"{self.service.url}/health/ready").json() == {"status": "ready"}
 
     def said(self) -> list[tuple[str, str, str]]:
         """Return what the log tells of edges, and everything else of warnings and above: action, of what, level."""
@@ -137,7 +138,7 @@ class Outages:
         return found
 
     def fault(self, **fault: object) -> None:
-        httpx.post(f"{self.simulated.url}/admin/faults", json=fault, timeout=10).raise_for_status()
+        web.post(f"{self.simulated.url}/admin/faults", json=fault).raise_for_status()
 
 
 def broker_outages(run: Outages, report: Report, seconds: float) -> None:
@@ -166,7 +167,7 @@ def provider_outages(run: Outages, report: Report, seconds: float) -> None:
         for each in run.people:
             poll_now(run.service, each)
         time.sleep(seconds)
-        httpx.delete(f"{run.simulated.url}/admin/faults", timeout=10).raise_for_status()
+        web.delete(f"{run.simulated.url}/admin/faults").raise_for_status()
 
 
 def store_outages(run: Outages, report: Report, seconds: float) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from tests.chaos.processes import Process
 from tests.chaos.stored import PROVIDER
+from tests.web import NO_CERTIFICATES, web
 
 
 class Person(msgspec.Struct, frozen=True):
@@ -23,7 +24,10 @@ def crowd(count: int) -> list[Person]:
 
 def connect(service: Process, person: Person) -> bool:
     """Go through the whole OAuth flow as a browser does; False when the service or the flow broke on the way."""
-    with httpx.Client(timeout=30, follow_redirects=True) as browser, suppress(httpx.TransportError):
+    with (
+        httpx.Client(timeout=30, verify=NO_CERTIFICATES, follow_redirects=True) as browser,
+        suppress(httpx.TransportError),
+    ):
         begun = browser.post(_path(service, person))
         if not begun.is_success:
             return False
@@ -34,13 +38,13 @@ def connect(service: Process, person: Person) -> bool:
 
 def status(service: Process, person: Person) -> dict[str, Any]:
     """Return the connection as the API shows it, empty when there is none."""
-    shown = httpx.get(_path(service, person), timeout=30)
+    shown = web.get(_path(service, person))
     found: dict[str, Any] = shown.json() if shown.is_success else {}
     return found
 
 
 def poll_now(service: Process, person: Person) -> None:
-    httpx.post(f"{_path(service, person)}/poll", timeout=30).raise_for_status()
+    web.post(f"{_path(service, person)}/poll").raise_for_status()
 
 
 def _path(service: Process, person: Person) -> str:

@@ -12,7 +12,6 @@ import time
 from datetime import timedelta
 from pathlib import Path
 
-import httpx
 import msgspec
 import rich_click as click
 
@@ -28,6 +27,7 @@ from tests.chaos.real_parts import RealParts, judge_ends, real_parts
 from tests.chaos.rebuilt import judge_pushed, judge_series, judge_truth, served, written
 from tests.chaos.report import Report, console
 from tests.chaos.verdict import Kill, judge_grants, judge_told
+from tests.web import web
 
 LONGEST_LIFE = 4.0
 """Seconds between ready and kill, at most."""
@@ -76,7 +76,7 @@ def serve_simulator(run: RealRun) -> None:
     until(lambda: answers(run.simulated, "/admin/state"), 30, "the simulator")
     for endpoint, seconds in SLOW.items():
         fault = {"kind": "slow", "endpoint": endpoint, "seconds": seconds}
-        httpx.post(f"{run.simulated.url}/admin/faults", json=fault).raise_for_status()
+        web.post(f"{run.simulated.url}/admin/faults", json=fault).raise_for_status()
 
 
 @click.command()
@@ -129,7 +129,7 @@ def judge(report: Report, run: RealRun, place: Path) -> None:
     told = run.parts.told()
     judge_told(report, written(told, place / "told"), judge_ends(report, run.parts, run.people))
     judge_series(report, told, shown)
-    rotations = msgspec.json.decode(httpx.get(f"{run.simulated.url}/admin/rotations").content)
+    rotations = msgspec.json.decode(web.get(f"{run.simulated.url}/admin/rotations").content)
     judge_grants(report, rotations, run.kills, run.parts.after_kill(run.people), run.reconnected)
 
 

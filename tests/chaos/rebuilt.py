@@ -5,7 +5,6 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from pathlib import Path
 
-import httpx
 import msgspec
 
 from bg_ingest.adapters.local.publisher import Event
@@ -13,6 +12,7 @@ from tests.chaos.people import Person
 from tests.chaos.processes import Process
 from tests.chaos.report import Report
 from tests.chaos.verdict import LONG_AGO, Served, truth
+from tests.web import web
 
 FAR = datetime(2100, 1, 1, tzinfo=UTC)
 
@@ -26,7 +26,7 @@ def written(told: Sequence[Event], ledger: Path) -> Path:
 
 def served(service: Process, person: Person, start: datetime = LONG_AGO, end: datetime = FAR) -> list[Served]:
     """Return what the API streams of [start, end)."""
-    answer = httpx.get(
+    answer = web.get(
         f"{service.url}/api/bg/{person.user}",
         params={"from": start.isoformat(), "to": end.isoformat(), "view": "full"},
         headers={"accept": "application/x-ndjson"},

@@ -16,7 +16,6 @@ from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import httpx
 import rich_click as click
 
 from bg_ingest.adapters.clock import SystemClock
@@ -32,6 +31,7 @@ from tests.chaos.processes import CALLS, WaitedInVain, until, workplace
 from tests.chaos.real_parts import RealParts, judge_ends, real_parts
 from tests.chaos.report import Report, console
 from tests.chaos.stored import Held, Stored
+from tests.web import web
 
 SETTINGS = {"POLL_INTERVAL_SECONDS": "86400", "BACKFILL_DAYS": "0", "SWEEP_DAYS": "0", "WEEKLY_SWEEP_DAYS": "0"}
 
@@ -114,7 +114,7 @@ def _choose(parts: RealParts, run: Fleet, left: Sequence[Person]) -> tuple[Repli
 def _aim(run: Fleet, gate: HoldingGate, person: Person, step: Step) -> None:
     if step is Step.SENT:
         fault = {"kind": "slow", "endpoint": "token", "user": person.login, "seconds": SLOW, "count": 1}
-        httpx.post(f"{run.simulated.url}/admin/faults", json=fault, timeout=30).raise_for_status()
+        web.post(f"{run.simulated.url}/admin/faults", json=fault).raise_for_status()
     else:
         gate.aim(person.user, step)
 
@@ -123,7 +123,7 @@ def _all_held(run: Fleet, gate: HoldingGate, four: Sequence[Person]) -> bool:
     sent = next(person for person, step in zip(four, Step, strict=True) if step is Step.SENT)
     if not all(gate.is_held(each.user) for each in four if each is not sent):
         return False
-    faults = httpx.get(f"{run.simulated.url}/admin/state", timeout=30).json()["faults"]
+    faults = web.get(f"{run.simulated.url}/admin/state").json()["faults"]
     return any(each["met"] and each["fault"]["user"] == sent.login for each in faults)
 
 
@@ -135,7 +135,7 @@ def _seen(parts: RealParts, run: Fleet, four: Sequence[Person]) -> list[Aimed]:
 
 
 def _spent(run: Fleet) -> set[str]:
-    rotations = httpx.get(f"{run.simulated.url}/admin/rotations", timeout=30).json()
+    rotations = web.get(f"{run.simulated.url}/admin/rotations").json()
     return {each["old"] for each in rotations}
 
 

@@ -13,7 +13,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import anyio
-import httpx
 import rich_click as click
 
 from bg_ingest.simulator import SimulatorOptions
@@ -29,6 +28,7 @@ from tests.chaos.rebuilt import written
 from tests.chaos.report import Report, console
 from tests.chaos.series import judge_everybody
 from tests.chaos.verdict import judge_told
+from tests.web import web
 
 CALLS_PER_HOUR = 200_000
 
@@ -120,7 +120,7 @@ def go_through(report: Report, parts: RealParts, replicas: Fleet, minutes: float
 def judge(report: Report, replicas: Fleet, people: Sequence[Person], phases: Sequence[Phase], place: Path) -> None:
     time.sleep(5)
     end = now()
-    limit = httpx.get(f"{replicas.simulated.url}/admin/state", timeout=60).json()["limit"]
+    limit = web.get(f"{replicas.simulated.url}/admin/state", timeout=60).json()["limit"]
     refused, most = limit["refused"], limit["most_taken"]
     report.check("calls in an hour, at most", most, holds=most <= CALLS_PER_HOUR, wanted=f"{CALLS_PER_HOUR:,} at most")
     report.check("calls refused by the limit", refused, holds=not refused, wanted="0")

@@ -6,7 +6,6 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-import httpx
 import msgspec
 
 from bg_ingest.domain.ids import UserId
@@ -14,6 +13,7 @@ from tests.chaos.people import Person
 from tests.chaos.processes import Process
 from tests.chaos.report import Report
 from tests.chaos.stored import Stored, change_numbers, head_number, opened, waiting
+from tests.web import web
 
 ANSWERED_AFTER = timedelta(seconds=3)
 """A token call that was under way when its client was killed may be carried out so much later."""
@@ -140,12 +140,12 @@ def _spent_by(kill: Kill, at: datetime | None) -> bool:
 def truth(simulated: Process, person: Person, end: datetime) -> list[Served]:
     last = end - timedelta(seconds=1)  # the simulator's windows include their end
     asked = {"user": person.login, "start": _bare(LONG_AGO), "end": _bare(last), "shown": "true"}
-    answer = httpx.get(f"{simulated.url}/admin/truth", params=asked, timeout=120).raise_for_status()
+    answer = web.get(f"{simulated.url}/admin/truth", params=asked, timeout=120).raise_for_status()
     return [each.served for each in msgspec.json.decode(answer.content, type=list[True_])]
 
 
 def _served(service: Process, person: Person, end: datetime) -> list[Served]:
-    answer = httpx.get(
+    answer = web.get(
         f"{service.url}/api/bg/{person.user}",
         params={"from": LONG_AGO.isoformat(), "to": end.isoformat(), "view": "full"},
         headers={"accept": "application/x-ndjson"},

@@ -13,7 +13,6 @@ from datetime import timedelta
 from math import ceil
 
 import anyio
-import httpx
 import rich_click as click
 
 from bg_ingest.adapters.clock import SystemClock
@@ -25,6 +24,7 @@ from tests.chaos.processes import CALLS, Process, answers, pointing_at, service,
 from tests.chaos.report import Report, console
 from tests.chaos.series import judge_everybody
 from tests.chaos.stored import PROVIDER
+from tests.web import web
 
 CALLS_PER_HOUR = 3_600
 
@@ -111,11 +111,11 @@ def main(years: int) -> None:
 
 def _want(served: Process, person: Person, days: int) -> None:
     path = f"/api/users/{person.user}/connections/{PROVIDER}/worker"
-    httpx.patch(f"{served.url}{path}", json={"backfill_days": days}, timeout=30).raise_for_status()
+    web.patch(f"{served.url}{path}", json={"backfill_days": days}).raise_for_status()
 
 
 def _limit(simulated: Process) -> dict[str, int]:
-    found: dict[str, int] = httpx.get(f"{simulated.url}/admin/state", timeout=30).json()["limit"]
+    found: dict[str, int] = web.get(f"{simulated.url}/admin/state").json()["limit"]
     return found
 
 

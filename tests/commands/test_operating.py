@@ -4,15 +4,14 @@ import json
 import re
 from pathlib import Path
 
-import httpx
-
 from tests.terminal import Serve, bg_ingest
+from tests.web import web
 
 
 def test_what_the_demo_left_is_listed_told_again_and_examined(serve: Serve, tmp_path: Path) -> None:
     demo = serve("demo", BACKFILL_DAYS="1")
     demo.until(lambda: "past has been read" in demo.said, 60)
-    metrics = httpx.get(f"{demo.url}/metrics").text
+    metrics = web.get(f"{demo.url}/metrics").text
     assert re.search(r"^bg_ingest_connections 3\.0$", metrics, re.MULTILINE)
     beside = bg_ingest(tmp_path, "doctor", "--json")
     assert beside.returncode == 0

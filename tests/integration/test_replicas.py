@@ -24,6 +24,7 @@ from tests.chaos.stored import PROVIDER
 from tests.integration.processes import free_port
 from tests.integration.servers import REGION, DynamoServer, make_table
 from tests.sender import SECRET
+from tests.web import web
 
 PEOPLE, LEFT_ALONE = crowd(36)[:24], crowd(36)[24:]
 """So many that each replica polls somebody, whichever shards it has. The others are polled at their slots only."""
@@ -55,20 +56,29 @@ class Company:
         self.one, self.two, self.three = replicas.replicas
         self._calls = calls
 
-    def calls(self, person: Person) -> Sequence[Call]:
-        return read_calls(self._calls).get(person.login, [])
+    def calls(self, *people: Person) -> list[Sequence[Call]]:
+        seen = read_calls(self._calls)
+        return [seen.get(each.login, []) for each in people]
 
     def poll(self, asked: Replica, *people: Person) -> list[str]:
         """Ask one replica for a poll of each; return which did it."""
-        before = {each: len(self.calls(each)) for each in people}
+        before = [len(calls) for calls in self.calls(*people)]
         for each in people:
             poll_now(asked.process, each)
-        until(lambda: all(len(self.calls(each)) > count for each, count in before.items()), SOON, "the polls")
-        return [self.calls(each)[count].caller for each, count in before.items()]
+
+        def done() -> list[Call]:
+            return [
+                calls[count] for calls, count in zip(self.calls(*people), before, strict=True) if len(calls) > count
+            ]
+
+        until(lambda: len(done()) == len(people), SOON, "the polls")
+        return [call.caller for call in done()]
 
     def served_by(self, one: Replica) -> Person:
         """Return one of those whom a replica polls."""
-        return next(each for each in PEOPLE if self.calls(each)[-1].caller == one.name)
+        return next(
+            each for each, calls in zip(PEOPLE, self.calls(*PEOPLE), strict=True) if calls[-1].caller == one.name
+        )
 
 
 @pytest.fixture(autouse=True)
@@ -110,7 +120,7 @@ def company(dynamodb: DynamoServer) -> Iterator[Company]:
             found = Company(replicas, place / CALLS)
             for each in LEFT_ALONE:
                 set_worker(found.one, each, poll_interval_seconds=60)
-            until(lambda: all(map(found.calls, [*PEOPLE, *LEFT_ALONE])), SOON, "everybody's first poll")
+            until(lambda: all(found.calls(*PEOPLE, *LEFT_ALONE)), SOON, "everybody's first poll")
             began = now()
             yield found
             judge_throughout(found, began)
@@ -119,11 +129,11 @@ def company(dynamodb: DynamoServer) -> Iterator[Company]:
 def judge_throughout(company: Company, began: float) -> None:
     """Whatever the tests did to the replicas, those whom they left alone were polled at each of their slots."""
     replicas, ended = company.replicas, now()
-    calls = {each.login: company.calls(each) for each in LEFT_ALONE}
+    calls = {each.login: made for each, made in zip(LEFT_ALONE, company.calls(*LEFT_ALONE), strict=True)}
     dues = [due for due in Timetable(replicas.options, LEFT_ALONE, calls, began, ended).dues if due.due > began]
     assert dues, "nobody's slot fell into the time of these tests"
     assert [due for due in dues if due.lag > LATEST] == []
-    limit = httpx.get(f"{replicas.simulated.url}/admin/state", timeout=SOON).json()["limit"]
+    limit = web.get(f"{replicas.simulated.url}/admin/state", timeout=SOON).json()["limit"]
     assert limit["refused"] == 0
 
 
@@ -180,12 +190,13 @@ def test_a_replica_without_its_store_stops_before_others_take_over(company: Comp
     gate = company.three.gate
     assert gate is not None
     person = company.served_by(company.three)
-    cut_at = len(company.calls(person))
+    (before,) = company.calls(person)
     gate.turn("silent")
     try:
         until(lambda: not company.three.is_ready, SOON, "the replica to say that it is not ready")
         assert company.poll(company.one, person) != ["three"]
-        assert "three" not in {call.caller for call in company.calls(person)[cut_at:]}
+        (after,) = company.calls(person)
+        assert "three" not in {call.caller for call in after[len(before) :]}
     finally:
         gate.turn("open")
     until(lambda: company.three.is_ready, SOON, "the replica to be ready again")
@@ -202,9 +213,11 @@ def test_a_suspended_replica_wakes_to_what_was_taken_and_nobody_is_polled_twice(
         company.two.process.go_on()
     until(lambda: company.two.is_ready, SOON, "the replica to be ready again")
     company.replicas.get_balanced()
-    before = {each: len(company.calls(each)) for each in PEOPLE}
+    before = list(map(len, company.calls(*PEOPLE)))
     company.poll(company.three, *PEOPLE)
-    assert {len(company.calls(each)) - before[each] for each in PEOPLE} == {1}
+    assert [len(calls) - count for calls, count in zip(company.calls(*PEOPLE), before, strict=True)] == [1] * len(
+        PEOPLE
+    )
 
 
 def test_while_each_is_restarted_others_serve_at_once_and_a_single_retry_heals_every_request(company: Company) -> None:
@@ -229,4 +242,4 @@ def test_while_each_is_restarted_others_serve_at_once_and_a_single_retry_heals_e
 
 def set_worker(asked: Replica, person: Person, **settings: object) -> None:
     path = f"/api/users/{person.user}/connections/{PROVIDER}/worker"
-    httpx.patch(f"{asked.url}{path}", json=settings).raise_for_status()
+    web.patch(f"{asked.url}{path}", json=settings).raise_for_status()
