@@ -1,5 +1,6 @@
 """granian as ``bg-ingest`` runs it: a port of its own, the drain at SIGTERM itself, honest exit codes."""
 
+import asyncio  # noqa: TID251 - the loop of granian's worker
 import importlib
 import multiprocessing
 import os
@@ -15,7 +16,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypeAlias
 
-from granian._granian import SocketHolder
+from granian import _signals
+from granian._granian import SocketHolder, WorkerSignal
 from granian.constants import HTTPModes, Interfaces, Loops
 from granian.http import HTTP1Settings
 from granian.log import LogLevels
@@ -137,13 +139,21 @@ class Server(MPServer):
         self._sso = self._listener
         self._shd = SocketHolder(self._listener.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment]  # stubs lag
 
-    def _spawn_workers(self, *given: object) -> None:
-        """Keep a signal waiting until the worker can act on it: forked, it has our handlers, which would eat it."""
+    def startup(self, *given: object) -> None:
+        """Hear signals on a thread of their own, where a handler would interrupt us.
+
+        It might wait for ever for the lock of a wait that it interrupted, and in our last moments there is none: a
+        second signal would be our end, by its own exit code. The worker, which is forked, lets signals through once
+        it can act on them.
+        """
         signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
-        try:
-            super()._spawn_workers(*given)  # type: ignore[no-untyped-call]  # granian's
-        finally:
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+        super().startup(*given)  # type: ignore[no-untyped-call]  # granian's
+        threading.Thread(target=self._hear, name="hear signals", daemon=True).start()
+
+    def _hear(self) -> None:
+        while True:
+            signal.sigwait(STOPPING)
+            self.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # granian's
 
     def _stop_workers(self) -> None:
         """Start the drain first: at SIGTERM granian waits for the last response before the lifespan's end."""
@@ -188,11 +198,29 @@ def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
     for number in STOPPING:
         signal.signal(number, signal.SIG_DFL)  # until the loop takes over, there is nothing to finish
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
+    _signals.set_loop_signals = _hear_once
     threading.Thread(target=_follow_parent, name="follow parent", daemon=True).start()
     if afresh:  # forked, the worker has what the parent has imported: the code as it was
         for name in [name for name in sys.modules if name.partition(".")[0] in {"bg_ingest", "workers"}]:
             del sys.modules[name]
     return load()
+
+
+def _hear_once(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
+    """Stop at the first signal: told twice before it serves, granian's own way would wait for ever to be heard.
+
+    Ctrl-C during the start does that: the terminal tells us, and so does our parent.
+    """
+    told, heard = WorkerSignal(), threading.Event()
+
+    def stop() -> None:
+        if not heard.is_set():
+            heard.set()
+            told.set()
+
+    for number in STOPPING:
+        loop.add_signal_handler(number, stop)
+    return told
 
 
 def _follow_parent() -> None:

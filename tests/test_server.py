@@ -1,6 +1,7 @@
 """The process from outside: granian, its worker and the runtime together, with a small app in place of ours."""
 
 import os
+import random
 import re
 import signal
 import socket
@@ -35,6 +36,9 @@ behaviour = os.environ.get("BEHAVIOUR", "")
 async def actor(*, task_status):
     if behaviour == "fails to start":
         raise OSError("no table")
+    if behaviour == "starts slowly":
+        print("starting", flush=True)
+        await anyio.sleep(1)
     task_status.started()
     if behaviour == "crashes":
         raise ValueError("bug")
@@ -180,11 +184,23 @@ def test_sigterm_drains_and_ends_with_zero(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_signal_to_the_whole_group_ends_with_zero(serve: Serve, number: signal.Signals) -> None:
-    server = serve().says("ready")
+@pytest.mark.parametrize(("behaviour", "told_at"), [("", "ready"), ("starts slowly", "starting")])
+def test_a_signal_to_the_whole_group_ends_with_zero(
+    serve: Serve, number: signal.Signals, behaviour: str, told_at: str
+) -> None:
+    server = serve(behaviour=behaviour).says(told_at)
     os.killpg(server.process.pid, number)
     assert server.ends(5) == 0
     assert "drained" in server.said
+
+
+def test_however_often_it_is_signalled_it_drains_once_and_ends_with_zero(serve: Serve) -> None:
+    server = serve().says("ready")
+    deadline = time.monotonic() + 10
+    while server.process.poll() is None and time.monotonic() < deadline:
+        os.kill(server.process.pid, random.choice([signal.SIGTERM, signal.SIGINT]))
+    assert server.ends(0) == 0
+    assert re.findall("drain(?:ed)?$", server.said, re.MULTILINE) == ["drain", "drained"]
 
 
 def test_sigterm_before_it_is_ready_ends_with_zero(serve: Serve) -> None:
