@@ -67,6 +67,7 @@ chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start,
 bench-scale: .venv/locked-dev ## one process with up to 100,000 connections (25 minutes; figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.scale --json build/benchmarks/scale.json
 	$(BIN)/python -m tests.benchmarks.balance
+	$(BIN)/python -m tests.benchmarks.storm
 
 bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.benchmarks.units --json build/benchmarks/units.json

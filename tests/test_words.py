@@ -85,6 +85,7 @@ ALLOWED = [
     Allowed("lock", "bg_ingest/adapters/sqlite/*", "the operating system's lock on a file"),
     Allowed("*signal*", "workers/runtime.py", "the operating system's signals"),
     Allowed("DRAIN_SIGNAL", "workers/runtime.py", "the operating system's signals"),
+    Allowed("set_loop_signals", "bg_ingest/server.py", "the operating system's signals"),
     Allowed("handler", "bg_ingest/telemetry.py", "logging's word"),
 ]
 

@@ -152,7 +152,7 @@ class Actors:
         self.scheduler.may = self.ownership.holds
         self.scheduler.wanted, self.shards.want = parts.demands.change, parts.demands.listed
         parts.demands.others, parts.demands.seated = self._others, lambda: self.shards.seated
-        self.shards.on_take, self.shards.idle = self._taking, parts.polling.idle
+        self.shards.on_take, self.shards.foreseen = self._taking, parts.polling.foreseen
         actors: dict[str, Actor] = {
             "relay": self.relay,
             "scheduler": self.scheduler,

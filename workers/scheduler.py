@@ -112,7 +112,7 @@ class Scheduler:
             self._push(connection)
 
     def foresee(self, connection: ConnectionId, due: datetime, turn: Turn | None = None) -> None:
-        """Move a first turn that has not begun to where it is needed; ``turn`` is what it would have come to."""
+        """Move a first turn that has not begun to where it is needed, with what is known before it."""
         seat = self._seats.get(connection)
         if seat and seat.plan is FIRST and seat.turn is None and not seat.asked:
             seat.due, seat.plan = due, turn.plan if turn else FIRST

@@ -77,8 +77,8 @@ class Shards:
         """Told which shards were taken, and from whom."""
         self.want: Callable[[Listed], Want | None] = lambda _: None
         """What a connection wants, as far as its directory tells."""
-        self.idle: Callable[[Connection], Turn | None] = lambda _: None
-        """What a connection's first turn comes to, if it has nothing to ask yet."""
+        self.foreseen: Callable[[Connection], Turn | None] = lambda _: None
+        """What is known before a connection's first turn: also when that is due, if it has nothing to ask yet."""
 
     @property
     def unserved(self) -> int:
@@ -197,13 +197,13 @@ class Shards:
             for start in range(0, len(seated), READ_TOGETHER):
                 async with self._places:
                     found = await self._connections.several(seated[start : start + READ_TOGETHER])
-                turns |= {each.id: turn for each in found if (turn := self.idle(each)) and turn.due}
+                turns |= {each.id: turn for each in found if (turn := self.foreseen(each))}
         except Exception:  # noqa: BLE001 - each has its first turn then, and says for itself what is wrong with it alone
             return
-        now, spread = self._clock.now(), self._spread(lease, len(seated) - len(turns))
+        due = {each: turn.due for each, turn in turns.items() if turn.due}
+        now, spread = self._clock.now(), self._spread(lease, len(seated) - len(due))
         for each in seated:
-            turn = turns.get(each)
-            self._scheduler.foresee(each, turn.due if turn and turn.due else now + spread * each.jitter, turn)
+            self._scheduler.foresee(each, due.get(each) or now + spread * each.jitter, turns.get(each))
 
     def _spread(self, lease: Lease, turns: int) -> timedelta:
         """Return over how long a shard's first turns are spread, that come with those of all taken together."""

@@ -94,12 +94,18 @@ class Polling:
         surveyed = self._wanting(looked, plan.surveyed, kind)
         return self._turn(looked.connection, looked.outcome, look_at, surveyed, ORIGINS[kind])
 
-    def idle(self, connection: Connection) -> Turn | None:
-        """Return what the next turn comes to if it has nothing to ask yet, else None."""
-        look_at = self.rhythm(connection).first_slot(connection.anchor)
-        if connection.state not in POLLED or self._kind(connection, look_at) is not None:
+    def foreseen(self, connection: Connection) -> Turn | None:
+        """Return what a first turn that asks nothing would come to, without a due where it would ask something.
+
+        None for a connection that is not polled.
+        """
+        if connection.state not in POLLED:
             return None
-        return self._turn(connection, Outcome(Ending.NOT_DUE), look_at, Surveyed())
+        look_at = self.rhythm(connection).first_slot(connection.anchor)
+        turn = self._turn(connection, Outcome(Ending.NOT_DUE), look_at, Surveyed())
+        if self._kind(connection, look_at) is None:
+            return turn
+        return msgspec.structs.replace(turn, due=None, plan=msgspec.structs.replace(turn.plan, why=Why.START))
 
     def _kind(self, connection: Connection, look_at: datetime) -> Kind | None:
         now = self._clock.now()

@@ -139,7 +139,7 @@ async def test_first_turns_that_would_come_to_nothing_are_not_taken_and_the_othe
     async with world() as here:
         later = here.clock.now() + timedelta(minutes=5)
         idle = Turn(Outcome(Ending.NOT_DUE), later, Plan(look_at=later))
-        here.shards.idle = lambda found: idle if found.id == ADA else None
+        here.shards.foreseen = lambda found: idle if found.id == ADA else None
         await here.connect(ADA)
         await here.connect(BEN)
         here.shards.take([ADAS, Lease(shard_of(BEN.user), 4, "me")])
@@ -147,6 +147,18 @@ async def test_first_turns_that_would_come_to_nothing_are_not_taken_and_the_othe
         adas, bens = here.scheduler.seats[ADA], here.scheduler.seats[BEN]
         assert (adas.due, adas.plan) == (later, idle.plan)
         assert bens.due - here.clock.now() < timedelta(milliseconds=10)
+
+
+async def test_of_those_who_are_due_it_is_known_how_stale_they_are_before_their_first_turn() -> None:
+    async with world() as here:
+        shown_at = here.clock.now() - timedelta(hours=1)
+        here.shards.foreseen = lambda _: Turn(Outcome(Ending.NOT_DUE), None, Plan(shown_at=shown_at))
+        await here.connect(ADA)
+        here.shards.take([ADAS])
+        await anyio.sleep(0.01)
+        seat = here.scheduler.seats[ADA]
+        assert seat.plan.shown_at == shown_at
+        assert seat.due - here.clock.now() < timedelta(milliseconds=10)
 
 
 async def test_where_they_cannot_be_read_together_each_has_its_first_turn() -> None:
@@ -161,7 +173,7 @@ async def test_where_they_cannot_be_read_together_each_has_its_first_turn() -> N
 async def test_who_was_asked_for_meanwhile_is_looked_at_at_once() -> None:
     async with world() as here:
         later = here.clock.now() + timedelta(minutes=5)
-        here.shards.idle = lambda _: Turn(Outcome(Ending.NOT_DUE), later, Plan(look_at=later))
+        here.shards.foreseen = lambda _: Turn(Outcome(Ending.NOT_DUE), later, Plan(look_at=later))
         await here.connect(ADA)
         here.scheduler.ask(ADA, epoch=4)
         here.shards.take([ADAS])
@@ -175,7 +187,7 @@ async def test_one_whose_turn_would_crash_keeps_nobody_from_theirs() -> None:
         def crashes(_: object) -> None:
             raise KeyError("a provider that is gone")
 
-        here.shards.idle = crashes
+        here.shards.foreseen = crashes
         await here.connect(ADA)
         here.shards.take([ADAS])
         await anyio.sleep(0.01)
@@ -188,7 +200,7 @@ async def test_who_is_foreseen_wants_what_the_row_says_and_no_longer_what_the_di
         guessed, known = Want(App("acme", "client", "us"), 1 / 60), Want(App("acme", "client", "ous"), 1 / 300)
         later = here.clock.now() + timedelta(minutes=5)
         here.shards.want = lambda _: guessed
-        here.shards.idle = lambda _: Turn(Outcome(Ending.NOT_DUE), later, Plan(look_at=later), want=known)
+        here.shards.foreseen = lambda _: Turn(Outcome(Ending.NOT_DUE), later, Plan(look_at=later), want=known)
         wants: list[tuple[Want | None, Want | None]] = []
         here.scheduler.wanted = lambda before, after: wants.append((before, after))
         await here.connect(ADA)
