@@ -52,11 +52,6 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("suite")
 
 
-def pytest_xdist_auto_num_workers() -> int:
-    """Half as many again as there are processors: tests of real processes wait for them much of their time."""
-    return (os.cpu_count() or 1) * 3 // 2
-
-
 class _NeverWait(selectors.DefaultSelector):
     loop: "VirtualTimeLoop"
 
