@@ -32,8 +32,12 @@ MOST_WAITING, MOST_OF_THE_PAST = 128, 12
 LOOK_AGAIN = 2.0
 """Seconds after which the row is read before a call at hand is used: somebody may have paused us all."""
 
-SHORTEST_WAIT, LONGEST_DELAY = 0.01, 0.05
-"""Seconds after there is enough until we look: by chance, so that all processes have the same chance."""
+SHORTEST_WAIT, LONGEST_WAIT = 0.01, 0.02
+"""Seconds after there is enough until we look, by chance."""
+
+STAND_BACK, ROUND = 0.2, 0.4
+"""Seconds more for whoever has just had a slice: half as many after ``ROUND``, a third after twice that. So whoever
+has waited longest comes first, also where the store takes longer to answer."""
 
 STARVING = 3.0
 """Seconds without any call after which one is enough, where otherwise half a slice is waited for."""
@@ -170,16 +174,19 @@ class Till:
         most, least = self._wanted(priority)
         sale = self._limit.sale(row or Spending(), self._now(), priority, most=most, least=least)
         if not sale.calls:
-            return sale.wait + uniform(SHORTEST_WAIT, LONGEST_DELAY)
+            return sale.wait + self._standing_back()
         try:
             await self._budgets.spend(self.app, row, sale.after)
         except (Outdated, Conflicted):
-            return uniform(0, LONGEST_DELAY)
+            return self._standing_back()
         self._see(sale.after)
         self._slices[priority] = Slice(sale.calls, asked_at + LIFETIME)
         self._had_at = asked_at
         self._hand_out()
         return 0.0
+
+    def _standing_back(self) -> float:
+        return uniform(SHORTEST_WAIT, LONGEST_WAIT) + STAND_BACK / (1 + (anyio.current_time() - self._had_at) / ROUND)
 
     def _wanted(self, priority: Priority) -> tuple[int, int]:
         """Return how many calls to take at most, and with how few to be content: each taking is a write."""

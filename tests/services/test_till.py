@@ -1,8 +1,9 @@
 """Who has the next call: by priority, then by arrival, over all processes on one row."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress
 from datetime import timedelta
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -15,7 +16,7 @@ from bg_ingest.ports import Budgets, Clock, Priority
 from bg_ingest.services.till import LOOK_AGAIN, MOST_OF_THE_PAST, PATIENCE, Till
 from tests.conftest import on
 from tests.fakes.counting import Counting
-from tests.fakes.faults import Fault, Faulty, every
+from tests.fakes.faults import Fault, Faulty, InFront, every
 from tests.house import LoopClock
 
 anyio_backend = on("asyncio", "trio")
@@ -159,6 +160,41 @@ async def test_processes_that_want_calls_all_the_time_have_as_many_each(row: Row
     assert sum(given) == pytest.approx(300 * LIMIT.rate, rel=0.05)
     # whose slice is next is drawn: of some thousand calls each, a tenth more or less is chance
     assert max(given) < 1.6 * min(given)
+
+
+@pytest.mark.parametrize(("answers_after", "least"), [((0.006, 0.006, 0.006), 0.7), ((0.006, 0.006, 0.03), 0.4)])
+async def test_nobody_goes_short_for_long_not_even_whose_store_answers_later(
+    row: Row, answers_after: Sequence[float], least: float
+) -> None:
+    limit = Limit(200_000)
+    tills = [row.till(limit, budgets=cast("Any", Slow(row.budgets, after))) for after in answers_after]
+    shares: list[list[float]] = []
+    with anyio.move_on_after(60):
+        async with anyio.create_task_group() as group:
+            for till in tills:
+                for _ in range(100):
+                    group.start_soon(calling, till)
+            while True:
+                before = [till.given for till in tills]
+                await anyio.sleep(5)
+                had = [till.given - count for till, count in zip(tills, before, strict=True)]
+                shares.append([len(tills) * each / sum(had) for each in had])
+    assert min(min(each) for each in shares[2:]) > least
+    assert sum(till.given for till in tills) == pytest.approx(60 * limit.rate, rel=0.05)
+
+
+class Slow(InFront):
+    """A store that takes a while to answer."""
+
+    def __init__(self, inner: Budgets, after: float) -> None:
+        super().__init__(inner)
+        self._after = after
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        await anyio.sleep(self._after / 2)
+        answer = await call()
+        await anyio.sleep(self._after / 2)
+        return answer
 
 
 async def calling(till: Till) -> None:
