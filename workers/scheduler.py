@@ -20,7 +20,7 @@ from workers.bell import Bell
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-AT_ONCE = 192
+AT_ONCE = 320
 """Turns that run at the same time; the provider's limit of calls is far below what these can do."""
 
 GLANCE = 30.0

@@ -26,7 +26,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 PATIENCE = {Priority.BACKFILL: 2.0, Priority.REPAIR: 2.0, Priority.LIVE: 30.0, Priority.REFRESH: 30.0}
 """Seconds to wait for a call: less than an access token is refreshed ahead of its end."""
 
-MOST_WAITING, MOST_OF_THE_PAST = 128, 12
+MOST_WAITING, MOST_OF_THE_PAST = 256, 12
 """Callers up to LIVE, and below it, who may wait at a time: they hold places of turns that may need no call."""
 
 LOOK_AGAIN = 2.0
