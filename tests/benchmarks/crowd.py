@@ -5,15 +5,17 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
+from bg_ingest.adapters.local.publisher import LocalPublisher
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.connection_records import connection_item, grant_item, listed_item
-from bg_ingest.adapters.table.protocol import Item, Key, Put
+from bg_ingest.adapters.table.protocol import Item, Key, Put, Table
 from bg_ingest.adapters.table.records import head_item
-from bg_ingest.adapters.table.store import LAYOUT
+from bg_ingest.adapters.table.store import LAYOUT, TableStore
+from bg_ingest.domain.budget import Limit
 from bg_ingest.domain.commits import Head, Standing
-from bg_ingest.domain.connections import Connection, State
+from bg_ingest.domain.connections import Connection, Defaults, State
 from bg_ingest.domain.grants import Credentials, Grant, Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Device, Flag, Reading, Recorded, Unreadable
@@ -21,6 +23,8 @@ from bg_ingest.domain.schedule import Rhythm
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import Available, Capabilities, Clock, Page, Priority
 from bg_ingest.services.sealed import SealedGrants
+from bg_ingest.wiring import SOURCE, Services
+from workers.build import Workers
 
 PROVIDER, REGION, APP = "dexcom", "us", "a-crowd"
 KEY = bytes(32)
@@ -149,3 +153,20 @@ class Crowd:
             readings.append(Reading(newest, 70 + int(newest.timestamp()) // 300 % 90, Flag.OK, worn))
             newest -= CADENCE
         return Page(worn.provider_account, tuple(reversed(readings)))
+
+
+def serving(table: Table, crowd: Crowd, clock: Clock, calls_per_hour: int) -> tuple[Services, Workers]:
+    """Return one process's services and actors, which share the limit with others over the same table."""
+    services, workers = Services(), Workers()
+    services.join(
+        TableStore(table, clock),
+        LocalPublisher(SOURCE),
+        {PROVIDER: crowd},
+        sealer=KeyRing([KEY]),
+        clock=clock,
+        hints=workers,
+        defaults=Defaults(),
+        limit=Limit(calls_per_hour),
+        table="bg-ingest",
+    )
+    return services, workers

@@ -17,21 +17,16 @@ import anyio
 import msgspec
 import structlog
 
-from bg_ingest.adapters.local.publisher import LocalPublisher
-from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.table.protocol import Put
-from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.domain.budget import Limit
-from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.leases import SHARED
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderThrottled
 from bg_ingest.metrics.standing import Standing
 from bg_ingest.ports import Page, Priority
-from bg_ingest.wiring import SOURCE, Services
-from tests.benchmarks.crowd import KEY, PROVIDER, Crowd, rows_of
+from tests.benchmarks.crowd import Crowd, rows_of, serving
 from tests.chaos.report import console
 from tests.conftest import VirtualTimeLoop
 from tests.house import LoopClock
@@ -116,19 +111,8 @@ async def storm(people: int, processes: int, calls_per_hour: int) -> Storm:
             await memory.transact([Put(key, item) for key, item in rows_of(number, people, before.now(), 1.0)])
         crowd, each, actors = Returning(clock, people, calls_per_hour), [], []
         for number in range(processes):
-            services, workers = Services(), Workers()
+            services, workers = serving(memory, crowd, clock, calls_per_hour)
             services.tempo, services.name = SHARED, f"process-{number}"
-            services.join(
-                TableStore(memory, clock),
-                LocalPublisher(SOURCE),
-                {PROVIDER: crowd},
-                sealer=KeyRing([KEY]),
-                clock=clock,
-                hints=workers,
-                defaults=Defaults(),
-                limit=Limit(calls_per_hour),
-                table="bg-ingest",
-            )
             await opened.enter_async_context(workers.running(services))
             each.append(services)
             actors.append(workers)

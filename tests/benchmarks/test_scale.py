@@ -7,23 +7,17 @@ from datetime import timedelta
 import anyio
 import pytest
 
-from bg_ingest.adapters.local.publisher import LocalPublisher
-from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.sqlite.table import SqliteTable
 from bg_ingest.adapters.table.protocol import Item, Key, Put
-from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.domain.budget import Limit
-from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.ports import Priority
-from bg_ingest.wiring import SOURCE, Services
-from tests.benchmarks.crowd import KEY, PROVIDER, Crowd, rows_of
+from tests.benchmarks.crowd import Crowd, rows_of, serving
 from tests.benchmarks.scale import stretched
 from tests.conftest import on
 from tests.fakes.counting import Counting
 from tests.house import LoopClock
-from workers.build import Workers
 
 anyio_backend = on("asyncio")
 
@@ -63,19 +57,8 @@ async def table() -> AsyncGenerator[Directories]:
 
 
 async def test_all_are_seated_by_one_reading_of_each_page_and_looked_at_when_they_are_due(table: Directories) -> None:
-    clock, services, workers = LoopClock(), Services(), Workers()
-    crowd = Crowd(clock)
-    services.join(
-        TableStore(table, clock),
-        LocalPublisher(SOURCE),
-        {PROVIDER: crowd},
-        sealer=KeyRing([KEY]),
-        clock=clock,
-        hints=workers,
-        defaults=Defaults(),
-        limit=Limit(CALLS_PER_HOUR),
-        table="bg-ingest",
-    )
+    clock = LoopClock()
+    services, workers = serving(table, Crowd(clock), clock, CALLS_PER_HOUR)
     async with workers.running(services):
         await anyio.sleep(4)
         assert workers.polled() == PEOPLE
