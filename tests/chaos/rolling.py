@@ -109,7 +109,7 @@ def judge(
     report.check("exit codes at the end", codes, holds=not any(codes), wanted="0 each")
     told = parts.told()
     judge_told(report, written(told, place / "told"), judge_ends(report, parts, people))
-    judge_series(report, told, shown)
+    judge_series(report, told, shown, before=end)
 
 
 if __name__ == "__main__":
