@@ -42,7 +42,7 @@ class RelayActor:
         self._passes: dict[int, Pass] = {}
         self._at_hand: dict[int, dict[Pending, Change]] = {}
         self._kept = 0
-        self._bell = Bell()
+        self._bell, self._taken = Bell(), Bell()
         self.failures = 0
         """Times in a row that the broker or the store did not let us finish."""
         self._resume_at = 0.0
@@ -58,7 +58,7 @@ class RelayActor:
         """Tell these shards' outboxes from now on."""
         self._shards.update(shards)
         self._unseen.update(shards)
-        self._bell.ring()
+        self._taken.ring()
 
     def ring(self, shards: Iterable[int]) -> None:
         """Look into these shards' outboxes, as far as they are ours."""
@@ -95,17 +95,23 @@ class RelayActor:
         """Tell until cancelled."""
         places = anyio.Semaphore(AT_ONCE)
         async with anyio.create_task_group() as group:
+            group.start_soon(self._look_around, name="looking what waits")
             task_status.started()
-            look_at = anyio.current_time() + EVERY
             while True:
-                await self._bell.wait(max(0.0, look_at - anyio.current_time()))
-                if anyio.current_time() >= look_at:
-                    self._unseen |= self._shards
-                    look_at = anyio.current_time() + EVERY
-                if self._unseen:
-                    group.start_soon(self._look, self._unseen, name="looking what waits")
-                    self._unseen = set()
+                await self._bell.wait(float("inf"))
                 await self._tell_rung(group, places)
+
+    async def _look_around(self) -> None:
+        """Look into outboxes that were taken, and into all every minute: also while nothing can be told."""
+        look_at = anyio.current_time() + EVERY
+        while True:
+            await self._taken.wait(max(0.0, look_at - anyio.current_time()))
+            if anyio.current_time() >= look_at:
+                self._unseen |= self._shards
+                look_at = anyio.current_time() + EVERY
+            unseen, self._unseen = self._unseen, set()
+            with anyio.move_on_after(EVERY / 2):
+                await self._look(unseen)
 
     async def _look(self, shards: Collection[int]) -> None:
         try:

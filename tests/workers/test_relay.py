@@ -83,6 +83,19 @@ async def test_a_commit_is_told_at_its_hint_and_settled() -> None:
         assert await told.waiting() == 0
 
 
+async def test_while_the_broker_is_away_it_is_known_what_waits_in_a_shard_that_is_taken_then() -> None:
+    async with telling() as told:
+        told.relay.drop([shard_of(BEN)])
+        await told.commit(BEN, hint=False)
+        told.broker.down = True
+        await told.commit(ADA)
+        await anyio.sleep(5)
+        assert told.relay.backlog == 1
+        told.relay.take([shard_of(BEN)])
+        await anyio.sleep(1)
+        assert told.relay.backlog == 2
+
+
 async def test_a_lost_hint_costs_a_minute_at_most() -> None:
     async with telling() as told:
         await anyio.sleep(1)
