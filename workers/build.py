@@ -17,6 +17,7 @@ from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
 from bg_ingest.ports import Broker, Clock, Store, Turns
 from bg_ingest.services.admission import Admission
 from bg_ingest.services.audit import Auditing
+from bg_ingest.services.budget import SharedBudget
 from bg_ingest.services.demand import Demands
 from bg_ingest.services.erase import Erasing
 from bg_ingest.services.grants import Grants
@@ -50,6 +51,7 @@ class Parts(Protocol):
     turns: Turns
     polling: Polling
     grants: Grants
+    budget: SharedBudget
     demands: Demands
     admission: Admission
     relay: Relay
@@ -129,6 +131,7 @@ class Actors:
 
     def __init__(self, parts: Parts) -> None:
         self._grants = parts.grants
+        self._budget = parts.budget
         self._demands = parts.demands
         self._auditing = parts.auditing
         self._broker = parts.broker
@@ -180,6 +183,7 @@ class Actors:
 
     async def _drain(self) -> None:
         self._grants.close(TOKEN_STORAGE)
+        self._budget.close()
         await self.ownership.drain()
         with anyio.move_on_after(2.0):
             await self._auditing.write()

@@ -34,6 +34,7 @@ class SharedBudget:
         self._capabilities = capabilities
         self._clock = clock
         self._interval = interval
+        self._closed = False
 
     async def take(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
         till = self._till(provider, region)
@@ -44,6 +45,12 @@ class SharedBudget:
     async def throttled(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
         asked = None if wait is None else wait.total_seconds()
         return timedelta(seconds=await self._till(provider, region).pause(sent, asked))
+
+    def close(self) -> None:
+        """Let no look wait for its call any more: the process is about to end, and it can be had elsewhere."""
+        self._closed = True
+        for till in self.tills.values():
+            till.close()
 
     def app(self, provider: str, region: str) -> App:
         return App(provider, self._capabilities[provider].app, region)
@@ -61,6 +68,8 @@ class SharedBudget:
         app = self.app(provider, region)
         if app not in self.tills:
             self.tills[app] = Till(app, self.limit, self._budgets, self._clock, self._interval)
+            if self._closed:
+                self.tills[app].close()
         return self.tills[app]
 
 

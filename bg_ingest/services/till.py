@@ -64,7 +64,7 @@ class Till:
         self._asking: Place | None = None
         self._order = count()
         self._tickets = Tickets(limit)
-        self._told_pause = False
+        self._told_pause = self._closed = False
 
     @property
     def waiting(self) -> int:
@@ -97,6 +97,12 @@ class Till:
             self._leave(place)
         if not place.served:
             raise BudgetSpent(self._tickets.next(priority, self.paused_for))
+
+    def close(self) -> None:
+        """Let those go who wait, and nobody wait any more, up to LIVE: what they want can be had elsewhere."""
+        self._closed = True
+        for place in self._queue:
+            place.called.set()
 
     async def pause(self, sent: float, wait: float | None) -> float:
         """Pause everybody, since a call sent at such a moment was refused; return for how many seconds."""
@@ -139,7 +145,7 @@ class Till:
 
     async def _wait(self, place: Place, patience: anyio.CancelScope) -> None:
         """Wait to be served; whoever of the waiting comes first asks the row for all."""
-        while not place.served:
+        while not place.served and not (self._closed and place.priority <= Priority.LIVE):
             wait = float("inf")
             if self._asking in (None, place):
                 self._asking = place

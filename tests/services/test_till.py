@@ -325,3 +325,28 @@ async def test_a_process_whose_clock_is_behind_pauses_those_that_are_ahead(row: 
     with pytest.raises(BudgetSpent) as spent:
         await ahead.take(LIVE)
     assert spent.value.wait.total_seconds() > 110
+
+
+async def test_a_closed_till_lets_those_go_who_wait_but_for_what_cannot_be_had_again(row: Row) -> None:
+    till, told = row.till(), dict[str, float]()
+    for _ in range(LIMIT.ceiling(REFRESH)):
+        await till.take(REFRESH)
+
+    async def refused(priority: Priority, name: str) -> None:
+        with pytest.raises(BudgetSpent):
+            await till.take(priority)
+        told[name] = anyio.current_time()
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(refused, LIVE, "live")
+        group.start_soon(refused, BACKFILL, "past")
+        group.start_soon(had, till, REFRESH, told, "refresh")
+        await anyio.sleep(0.001)
+        assert till.waiting == 3
+        till.close()
+        closed_at = anyio.current_time()
+    assert told["live"] == told["past"] == closed_at
+    assert told["refresh"] > closed_at
+    with pytest.raises(BudgetSpent):
+        await till.take(LIVE)
+    assert anyio.current_time() == told["refresh"]

@@ -8,6 +8,7 @@ import anyio
 
 from bg_ingest.domain.connections import Defaults
 from bg_ingest.domain.ids import UserId
+from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Slow
 from tests.conftest import on
 from tests.fakes.faults import InFront
@@ -15,6 +16,8 @@ from tests.house import PROVIDER, START, house
 from tests.metrics.test_metrics import scraped
 
 anyio_backend = on("asyncio", "trio")
+
+CROWDED = SimulatorOptions(users=12, calls_per_hour=3600)
 
 
 class Heavy(InFront):
@@ -63,3 +66,18 @@ async def test_a_commit_under_way_is_stored_and_hinted_once_and_a_fetch_is_cut_o
         head = await home.services.store.readings.head(UserId("ada"))
         assert head is not None
         assert sorted(set(home.told_numbers("ada"))) == list(range(1, head.last_change + 1))
+
+
+async def test_turns_that_only_wait_for_a_call_are_let_go_at_once() -> None:
+    async with house(defaults=Defaults(backfill_days=0), simulated=CROWDED) as home:
+        async with home.running():
+            users = [f"user-{number}" for number in range(CROWDED.users)]
+            for number, user in enumerate(users):
+                await home.connect(user, f"SandboxUser{number + 1}")
+            await anyio.sleep(600)
+            for user in users:
+                assert (await home.api.post(f"/api/users/{user}/connections/{PROVIDER}/poll")).status_code == 202
+            await anyio.sleep(1.5)
+            assert next(iter(home.services.budget.tills.values())).waiting > 3
+            began = anyio.current_time()
+        assert anyio.current_time() - began < 0.5
