@@ -1,5 +1,7 @@
 """Several replicas of the service on the same store, each known to the provider by its own name."""
 
+import time
+from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
@@ -20,6 +22,12 @@ NAMES = ("one", "two", "three")
 
 SHARDS_SETTLE = 60.0
 """Seconds until all shards are shared out: a TTL, a few looks, and a machine that does all of this at once."""
+
+FEW_WAIT, CALM = 10, 10
+"""Callers, over all replicas, that may wait for a call of the budget; and looks, a second apart, that find no more."""
+
+MADE_UP_WITHIN = 300.0
+"""Seconds until what fell due and could not be had at once is made up for, with what the limit leaves for it."""
 
 CONNECTING = 12
 """People who connect at the same time."""
@@ -84,6 +92,22 @@ class Fleet:
 
     def get_balanced(self) -> None:
         until(self.is_balanced, SHARDS_SETTLE, "the shards to be shared out", every=0.5)
+
+    def get_calm(self) -> float:
+        """Wait until hardly anybody waits for a call, so that nothing is left to make up for; return seconds."""
+        began = time.monotonic()
+        looks: deque[int] = deque(maxlen=CALM)
+
+        def is_calm() -> bool:
+            looks.append(self.waiting())
+            return len(looks) == CALM and max(looks) <= FEW_WAIT
+
+        until(is_calm, MADE_UP_WITHIN, "what fell due to be made up for", every=1)
+        return round(time.monotonic() - began, 1)
+
+    def waiting(self) -> int:
+        """Return how many callers wait for a call of the budget, over all replicas."""
+        return sum(each["waiting"] for one in self.running for each in one.report()["budgets"])
 
     def connect(self, people: Sequence[Person]) -> list[str]:
         """Have everybody go through the OAuth flow, many at once, on any replica; return who could not, and why."""

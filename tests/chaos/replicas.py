@@ -84,13 +84,14 @@ def main(seed: int | None, users: int, minutes: float, *, steady: bool) -> None:
 
 
 def connect(report: Report, replicas: Fleet, people: Sequence[Person]) -> None:
-    """Connect everybody, and wait until each has had two polls of the sensor's own rhythm."""
+    """Connect everybody, and wait until each has had two polls of the sensor's own rhythm and none is late."""
     start = now()
     failed = replicas.connect(people)
     report.check("users who could not connect", len(failed), holds=not failed, wanted=f"0: {failed[:3]}")
     report.figure("connects a second, through the OAuth flow", round(len(people) / (now() - start), 1))
     until(lambda: replicas.polled() == len(people) - len(failed), 60, "everybody to be scheduled", every=1)
     time.sleep(130)
+    report.figure("what fell due during the connects is made up for after, s", 130 + replicas.get_calm())
 
 
 def go_through(report: Report, parts: RealParts, replicas: Fleet, minutes: float, *, steady: bool) -> list[Phase]:
@@ -106,11 +107,11 @@ def go_through(report: Report, parts: RealParts, replicas: Fleet, minutes: float
     if not steady:
         one, two, three = replicas.replicas
         phases.append(partings.kill(replicas, one, report))
-        time.sleep(20)
+        report.figure("kill -9: what fell due is made up for, s later", replicas.get_calm())
         phases.append(partings.stop(replicas, two, report))
-        time.sleep(20)
+        report.figure("SIGTERM: what fell due is made up for, s later", replicas.get_calm())
         phases.append(partings.suspend(replicas, one, report))
-        time.sleep(20)
+        report.figure("SIGSTOP: what fell due is made up for, s later", replicas.get_calm())
         phases += partings.cut_off(replicas, three, report)
         shares = replicas.shares()
         report.check("shards afterwards", shares, holds=max(shares) - min(shares) <= 1, wanted="within one")
