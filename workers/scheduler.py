@@ -6,7 +6,6 @@ from heapq import heappop, heappush, nsmallest
 from itertools import count
 
 import anyio
-import msgspec
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
@@ -17,6 +16,7 @@ from bg_ingest.domain.turns import Plan, Turn
 from bg_ingest.ports import Clock, Turns
 from workers.backoff import Backoff
 from workers.bell import Bell
+from workers.seats import FIRST, Seat, Seats, UnderWay
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -28,35 +28,6 @@ GLANCE = 30.0
 
 REST_WITHIN = 2.0
 """Seconds left to turns under way when their shard is given back; a cut-off turn repeats elsewhere."""
-
-
-class UnderWay:
-    """A turn that runs now."""
-
-    def __init__(self, shard: int) -> None:
-        self.shard = shard
-        self.scope = anyio.CancelScope()
-        self.ended = anyio.Event()
-
-
-FIRST = Plan()
-"""What the first turn of a connection goes by."""
-
-
-class Seat(msgspec.Struct, eq=False, gc=False):
-    """A connection that awaits its turns here.
-
-    There may be 100,000, and nothing in one leads back to it: looking through them for garbage stopped the loop.
-    """
-
-    shard: int
-    epoch: int
-    due: datetime
-    plan: Plan = FIRST
-    asked: bool = False
-    turn: UnderWay | None = None
-    crashes: int = 0
-    want: Want | None = None
 
 
 class Scheduler:
@@ -80,9 +51,9 @@ class Scheduler:
         self.wanted: Callable[[Want | None, Want | None], None] = lambda _before, _after: None
         """Told what a connection seated here wants, before and after."""
         self.ended: Callable[[ConnectionId, Ending], None] = lambda _connection, _ending: None
-        """Told how each turn ended."""
+        """Told how each turn ended; a seat asked for while it ran is still ``asked`` then."""
         self._backoff = backoff or Backoff(first=5.0)
-        self._seats: dict[ConnectionId, Seat] = {}
+        self._seats = Seats()
         self._heap: list[tuple[datetime, int, ConnectionId]] = []
         self._order = count()
         self._bell = Bell()
@@ -93,7 +64,7 @@ class Scheduler:
     @property
     def seats(self) -> Mapping[ConnectionId, Seat]:
         """The connections scheduled here."""
-        return self._seats
+        return self._seats.all
 
     @property
     def running(self) -> int:
@@ -102,12 +73,12 @@ class Scheduler:
 
     def next_due(self, most: int) -> list[tuple[datetime, ConnectionId]]:
         """Return the next turns to come, soonest first."""
-        return nsmallest(most, ((seat.due, each) for each, seat in self._seats.items() if seat.turn is None))
+        return nsmallest(most, ((seat.due, each) for each, seat in self.seats.items() if seat.turn is None))
 
     def seat(self, connection: ConnectionId, *, epoch: int, due: datetime, want: Want | None = None) -> None:
         """Schedule a connection; one that is scheduled already keeps its place."""
-        if connection not in self._seats:
-            seat = self._seats[connection] = Seat(shard_of(connection.user), epoch, due)
+        if self._seats.get(connection) is None:
+            seat = self._seats.add(connection, Seat(shard_of(connection.user), epoch, due))
             self._want(seat, want)
             self._push(connection)
 
@@ -122,7 +93,9 @@ class Scheduler:
     def ask(self, connection: ConnectionId, *, epoch: int) -> None:
         """Give a connection a look as soon as may be, scheduled here before or not."""
         now = self._clock.now()
-        seat = self._seats.setdefault(connection, Seat(shard_of(connection.user), epoch, now))
+        seat = self._seats.get(connection)
+        if seat is None:
+            seat = self._seats.add(connection, Seat(shard_of(connection.user), epoch, now))
         seat.asked = True
         if seat.turn is None:
             seat.due = now
@@ -163,7 +136,7 @@ class Scheduler:
                 await self._bell.wait(self._wait())
 
     def _leave(self, shards: Collection[int]) -> list[UnderWay]:
-        for connection in [each for each, seat in self._seats.items() if seat.shard in shards]:
+        for connection in self._seats.of(shards):
             self._unseat(connection)
         return [turn for turn in self._under_way if turn.shard in shards]
 
@@ -172,18 +145,21 @@ class Scheduler:
         now, before = self._clock.now(), self._seen_at
         self._seen_at = now
         if now < before - timedelta(seconds=GLANCE):
-            for seat in self._seats.values():
+            for seat in self.seats.values():
                 seat.due, seat.plan = now, Plan()
             self._plan_all()
 
     def _plan_all(self) -> None:
         self._heap.clear()
-        for connection in self._seats:
+        for connection in self.seats:
             self._push(connection)
 
     async def _start_due(self, group: TaskGroup) -> None:
         while self.may() and self._heap and self._heap[0][0] <= self._clock.now():
             await self._places.acquire()
+            if not self.may():  # any more
+                self._places.release()
+                break
             due, _, connection = heappop(self._heap)
             seat = self._seats.get(connection)
             if seat is None or seat.turn or seat.due != due:
@@ -234,14 +210,14 @@ class Scheduler:
             self._push(connection)
 
     def _unseat(self, connection: ConnectionId) -> None:
-        self._want(self._seats.pop(connection), None)
+        self._want(self._seats.remove(connection), None)
 
     def _want(self, seat: Seat, want: Want | None) -> None:
         self.wanted(seat.want, want)
         seat.want = want
 
     def _push(self, connection: ConnectionId) -> None:
-        heappush(self._heap, (self._seats[connection].due, next(self._order), connection))
+        heappush(self._heap, (self.seats[connection].due, next(self._order), connection))
         self._bell.ring()
 
     def _wait(self) -> float:
