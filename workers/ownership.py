@@ -13,7 +13,7 @@ from bg_ingest.domain import leases
 from bg_ingest.domain.leases import Board, Lease, Owner, Tempo
 from bg_ingest.errors import Outdated, StoreError, StoreUnavailable
 from bg_ingest.ports import Ownership as Rows
-from workers.parting import PART_WITHIN, Parting, Served
+from workers.parting import TRY_AGAIN, Parting, Served, insist
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -76,6 +76,8 @@ class Ownership:
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Look and beat until cancelled; it has started when it has taken what was free."""
+        for shard in [each for each in self._serving if each in self._parting]:
+            del self._serving[shard]  # brought to rest before we crashed; if it is still ours, a look adopts it anew
         self._parting.forget()
         async with anyio.create_task_group() as self._rests:
             await self._round()
@@ -101,16 +103,19 @@ class Ownership:
             group.start_soon(self._leave, name="leaving")
             await self._parting.give_back(list(self._serving.values()))
             group.cancel_scope.cancel()
-        with suppress(StoreError), anyio.move_on_after(PART_WITHIN):
-            await self._rows.bury(self._me)
+        me = self._me
+        await insist(lambda: self._rows.leave(me.id))
 
     async def _leave(self) -> None:
         """Say at once that nobody should count on us, and stay alive for the others while we give back."""
         while self._me is not None:
             self._me = msgspec.structs.replace(self._me, beat=self._me.beat + 1, leaving=True)
-            with suppress(StoreError):
+            try:
                 await self._rows.beat(self._me)
-            await anyio.sleep(self._tempo.beat_every)
+            except StoreError:
+                await anyio.sleep(TRY_AGAIN)
+            else:
+                await anyio.sleep(self._tempo.beat_every)
 
     def _pause(self) -> float:
         """Until the next look; shorter when we must give everything up before."""
@@ -182,7 +187,9 @@ class Ownership:
         self._lose(moves.lost)
         self._serve(moves.adopt)
         if moves.take:
-            self._serve(await self._rows.take(moves.take, me.id))
+            taken = await self._rows.take(moves.take, me.id)
+            if not self._draining:  # else they are free again once our row is gone
+                self._serve(taken)
         if moves.give and self._rests is not None:
             log.info("giving shards back", action="shards_given", shards=len(moves.give))
             self._parting.begin(each.shard for each in moves.give)

@@ -1,7 +1,6 @@
 """Give shards back: each as soon as it is quiet, so that its next owner need not wait for the others."""
 
-from collections.abc import Callable, Collection, Iterable
-from contextlib import suppress
+from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 import anyio
@@ -14,7 +13,19 @@ from workers.bell import Bell
 PART_WITHIN = 3.0
 """Seconds for saying that shards are free; unsaid, others find out after a TTL."""
 
+TRY_AGAIN = 0.2
+
 NEVER = float("inf")
+
+
+async def insist(write: Callable[[], Awaitable[None]]) -> None:
+    """Try a write until it is stored, or for as long as others may be kept waiting for it."""
+    with anyio.move_on_after(PART_WITHIN):
+        while True:
+            try:
+                return await write()
+            except StoreError:
+                await anyio.sleep(TRY_AGAIN)
 
 
 class Served(Protocol):
@@ -74,8 +85,7 @@ class Parting:
                 await self._free(some)
 
     async def _free(self, rested: Collection[Lease]) -> None:
-        with suppress(StoreError), anyio.move_on_after(PART_WITHIN):  # else the next look finds them ours and unserved
-            await self._rows.give_back(rested)
+        await insist(lambda: self._rows.give_back(rested))  # else the next look finds them ours and unserved
         for each in rested:
             self._gone(each)
             self._done_at[each.shard] = anyio.current_time()

@@ -23,7 +23,10 @@ class Ownership(Protocol):
         """Replace our row; Outdated when it is gone: somebody took us for dead."""
 
     async def bury(self, seen: Owner) -> None:
-        """Delete the row of a process that is dead (or our own); Outdated when its beat has moved since."""
+        """Delete the row of a process that is dead; Outdated when its beat has moved since."""
+
+    async def leave(self, owner: str) -> None:
+        """Delete our own row, whatever became of the last beat."""
 
     async def board(self) -> Board:
         """Read all shards, then all owners."""

@@ -158,6 +158,11 @@ class Company:
         await self._group.start(process.run)
         return process
 
+    async def again(self, process: Process) -> None:
+        """Start the actor of a process once more, as after a crash of its own."""
+        process.scope = anyio.CancelScope()
+        await self._group.start(process.run)
+
     def balanced(self, *processes: Process) -> bool:
         """Whether these share all shards, none has two more than another, and nobody else acts for one."""
         sizes = sorted(len(each.shards) for each in processes)

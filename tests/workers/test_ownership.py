@@ -7,7 +7,7 @@ from bg_ingest.adapters.table import keys
 from bg_ingest.adapters.table.protocol import Delete
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.leases import ALONE, SHARED
-from tests.fakes.faults import Fault, Faulty, at
+from tests.fakes.faults import Conflicting, Fault, Faulty, at
 from tests.workers.company import company
 
 TTL = SHARED.ttl
@@ -132,6 +132,63 @@ async def test_a_shard_whose_release_failed_is_given_back_again() -> None:
         await all_of_them.until_balanced(first, second)
         await anyio.sleep(10)
         assert all_of_them.balanced(first, second)
+
+
+async def test_who_meets_others_at_the_shards_takes_what_they_left() -> None:
+    async with company() as all_of_them:
+        first = await all_of_them.start(lambda table: Conflicting(table, 3, 5))
+        second = await all_of_them.start(lambda table: Conflicting(table, 2, 3, 4))
+        await all_of_them.until_balanced(first, second)
+
+
+async def test_who_stops_is_counted_on_no_more_though_the_store_did_not_take_it_at_once() -> None:
+    async with company() as all_of_them:
+        staying = await all_of_them.start()
+        trouble = Trouble()
+        leaving = await all_of_them.start(lambda table: Faulty(table, trouble, only={"write", "transact"}))
+        await all_of_them.until_balanced(staying, leaving)
+        busy = next(iter(leaving.shards))
+        leaving.served.restless = {busy: 4.0}
+        trouble.left = 2
+        async with anyio.create_task_group() as group:
+            group.start_soon(leaving.stop)
+            await anyio.sleep(3)
+            assert staying.shards == set(range(SHARDS)) - {busy}
+
+
+async def test_who_stops_before_it_serves_anything_keeps_nothing_for_itself() -> None:
+    async with company() as all_of_them:
+        staying, stopping = await all_of_them.start(), await all_of_them.start()
+        assert not stopping.shards
+        await stopping.stop()
+        await anyio.sleep(3)
+        assert staying.shards == set(range(SHARDS))
+        board = await staying.store.ownership.board()
+        assert [each.id for each in board.owners] == [staying.ownership.me]
+
+
+async def test_what_was_at_rest_when_ownership_crashed_is_served_again() -> None:
+    async with company() as all_of_them:
+        first = await all_of_them.start()
+        first.served.restless = dict.fromkeys(range(SHARDS), 5.0)
+        joining = await all_of_them.start()
+        await anyio.sleep(3)
+        assert len(first.shards) == SHARDS // 2
+        first.kill()
+        joining.kill()
+        await joining.store.ownership.leave(str(joining.ownership.me))
+        await all_of_them.again(first)
+        await all_of_them.until_balanced(first)
+
+
+class Trouble:
+    """A plan of faults that can be asked for at any time: so many calls fail then."""
+
+    left = 0
+
+    def __call__(self, _: int) -> Fault | None:
+        self.left -= 1
+        return Fault.BEFORE if self.left >= 0 else None
 
 
 async def test_a_slow_hand_over_keeps_no_beat_waiting() -> None:

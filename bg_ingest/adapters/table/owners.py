@@ -2,8 +2,10 @@
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import aclosing
+from random import uniform
 from typing import TypeVar
 
+import anyio
 import msgspec
 
 from bg_ingest.adapters.table import keys
@@ -25,13 +27,16 @@ from bg_ingest.adapters.table.protocol import (
 from bg_ingest.adapters.table.records import OURS, VERSION, Found, is_newer, item, newer
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.leases import NOBODY, Board, Lease, Owner
-from bg_ingest.errors import Outdated
+from bg_ingest.errors import Conflicted, Outdated
 
 SHARDS_PAGE, OWNERS_PAGE = 300, 100
 """All shards come in one answer: 16 KB."""
 
 AT_ONCE = 50
 """Shards taken or given back in one transaction; one that another process took only takes itself out of it."""
+
+CONFLICT_PAUSE = 0.05, 0.2
+"""Seconds until a transaction is tried again that met another, by chance: two that met do not meet again."""
 
 _FIRST, _LAST = " ", "~"
 
@@ -67,6 +72,9 @@ class TableOwnership:
 
     async def bury(self, seen: Owner) -> None:
         await self._write(Delete(keys.owner(seen.id), (Equals("beat", seen.beat),)))
+
+    async def leave(self, owner: str) -> None:
+        await self._table.write(Delete(keys.owner(owner)))
 
     async def board(self) -> Board:
         found = {lease.shard: lease for lease in await self._leases()}
@@ -107,6 +115,8 @@ class TableOwnership:
                     raise newer() from None
                 for place in failed.met:
                     del left[places[place]]
+            except Conflicted:  # others reach for some of them just now: soon it is known who has which
+                await anyio.sleep(uniform(*CONFLICT_PAUSE))
             else:
                 break
         return list(left)
