@@ -38,7 +38,7 @@ class SharedBudget:
 
     async def take(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
         till = self._till(provider, region)
-        await till.take(priority)
+        await till.take(priority, once=once)
         if not once and priority != Priority.BACKFILL:
             till.mix.count(look=priority == Priority.LIVE)
 
@@ -47,7 +47,7 @@ class SharedBudget:
         return timedelta(seconds=await self._till(provider, region).pause(sent, asked))
 
     def close(self) -> None:
-        """Let no look wait for its call any more: the process is about to end, and it can be had elsewhere."""
+        """Let nobody wait for a call any more but a connect: the process is about to end, others ask for the rest."""
         self._closed = True
         for till in self.tills.values():
             till.close()

@@ -74,6 +74,7 @@ class Grants:
         self._not_stored: dict[ConnectionId, Grant] = {}
         self._shields: set[anyio.CancelScope] = set()
         self._closed = False
+        self._until = float("inf")
 
     def first(self, connection: ConnectionId, generation: str, credentials: Credentials) -> Grant:
         """Return the sealed grant of a new connect."""
@@ -125,7 +126,8 @@ class Grants:
             except Outdated:
                 return await self._of_another(grant)
         with anyio.CancelScope(shield=True) as shield:
-            shield.deadline = anyio.current_time() + REFRESH_DEADLINE.total_seconds() + KEEP_DEADLINE
+            deadline = anyio.current_time() + REFRESH_DEADLINE.total_seconds() + KEEP_DEADLINE
+            shield.deadline = min(deadline, self._until)
             self._shields.add(shield)
             try:
                 if left := self._not_stored.get(connection.id):
@@ -139,8 +141,9 @@ class Grants:
     def close(self, seconds: float) -> None:
         """Begin no more refreshes and give those under way at most so long: the process is about to end."""
         self._closed = True
+        self._until = anyio.current_time() + seconds
         for shield in self._shields:
-            shield.deadline = min(shield.deadline, anyio.current_time() + seconds)
+            shield.deadline = min(shield.deadline, self._until)
 
     def _is_fresh(self, connection: Connection, grant: Grant) -> bool:
         if grant.retry_at is not None or connection.id in self._not_stored:
@@ -150,6 +153,9 @@ class Grants:
     async def _traded(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
         provider = self._providers[connection.id.provider]
         credentials = self._seals.opened(grant)
+        if self._closed:  # while the claim was written
+            await self._unclaim(grant)
+            raise GrantBusy(CLAIM_STALE_AFTER)
         if anyio.current_time() - claimed_at > CLAIM_SEND_WITHIN.total_seconds():
             raise GrantBusy(CLAIM_STALE_AFTER)  # we slept: somebody may already think us dead
         try:

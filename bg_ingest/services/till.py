@@ -80,8 +80,8 @@ class Till:
         """Seconds until anybody may call."""
         return max(0.0, (self._row.paused_until - self._now()) / SECOND) if self._row else 0.0
 
-    async def take(self, priority: Priority) -> None:
-        """Return once a call may be made; else BudgetSpent."""
+    async def take(self, priority: Priority, *, once: bool = False) -> None:
+        """Return once a call may be made; else BudgetSpent. ``once``: nobody would ask for it again."""
         if self._is_hopeless(priority):
             raise BudgetSpent(self._tickets.next(priority, self.paused_for))
         if self._is_known() and not self.paused_for and not self._before(priority) and self._use(priority):
@@ -92,14 +92,14 @@ class Till:
             self._asking.called.set()
         try:
             with anyio.move_on_after(PATIENCE[priority]) as patience:
-                await self._wait(place, patience)
+                await self._wait(place, patience, once=once)
         finally:
             self._leave(place)
         if not place.served:
             raise BudgetSpent(self._tickets.next(priority, self.paused_for))
 
     def close(self) -> None:
-        """Let those go who wait, and nobody wait any more, up to LIVE: what they want can be had elsewhere."""
+        """Let those go who wait, and nobody wait any more, but for what is asked once: the rest is had elsewhere."""
         self._closed = True
         for place in self._queue:
             place.called.set()
@@ -143,9 +143,9 @@ class Till:
         """Whether the row was read so lately that nobody can have paused us for long."""
         return anyio.current_time() - self._looked_at <= LOOK_AGAIN
 
-    async def _wait(self, place: Place, patience: anyio.CancelScope) -> None:
+    async def _wait(self, place: Place, patience: anyio.CancelScope, *, once: bool) -> None:
         """Wait to be served; whoever of the waiting comes first asks the row for all."""
-        while not place.served and not (self._closed and place.priority <= Priority.LIVE):
+        while not place.served and (once or not self._closed):
             wait = float("inf")
             if self._asking in (None, place):
                 self._asking = place

@@ -1,4 +1,6 @@
+from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import msgspec
@@ -6,7 +8,7 @@ import pytest
 
 from bg_ingest.adapters.sealing import KeyRing
 from bg_ingest.domain.connections import State
-from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_PLAN
+from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_PLAN, Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.outcomes import Ending
 from bg_ingest.errors import Conflicted, Fenced, GrantBusy, Outdated, StoreError, StoreUnavailable, Unsealable
@@ -15,7 +17,7 @@ from bg_ingest.services.sealed import SealedGrants
 from bg_ingest.simulator.faults import Failed, Fault, ReplyLost, Reset, Slow, Throttled
 from tests.conftest import on
 from tests.fakes.faults import Fault as StoreFault
-from tests.fakes.faults import Faulty, at
+from tests.fakes.faults import Faulty, InFront, at
 from tests.home import ADA, Home
 
 anyio_backend = on("asyncio", "trio")
@@ -249,6 +251,62 @@ async def test_a_process_about_to_end_begins_no_refresh(home: Home) -> None:
     home.services.grants.close(12)
     assert (await home.turn()).outcome.ending is Ending.GRANT_BUSY
     assert home.rotations == 0
+
+
+async def test_a_process_that_is_told_to_end_while_it_claims_a_grant_sends_nothing_and_leaves_no_claim(
+    home: Home,
+) -> None:
+    await home.until_expired()
+    grants = home.services.grants
+    grants._connections = Claiming(home.services.store.connections, lambda: grants.close(12))
+    assert (await home.turn()).outcome.ending is Ending.GRANT_BUSY
+    assert home.rotations == 0
+    assert (await home.grant()).claim is None
+
+
+async def test_who_waits_for_a_call_of_the_budget_keeps_nobody_from_refreshing_meanwhile(home: Home) -> None:
+    await home.until_expired()
+    connection, grant = await home.connection(), await home.grant()
+    other, waiting = another_process(home), Waiting(home.services.budget)
+    other._budget = waiting
+    renewed: list[Grant] = []
+
+    async def wait() -> None:
+        renewed.append(await other.renewed(connection, grant))
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(wait)
+        await anyio.sleep(1)
+        assert (await home.turn()).outcome.ending is Ending.READ
+        waiting.over.set()
+    assert home.rotations == 1, "it was sent once"
+    assert renewed[0].version == grant.version + 1
+
+
+class Waiting(InFront):
+    """A budget whose calls are to be had later."""
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.over = anyio.Event()
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        await self.over.wait()
+        return await call()
+
+
+class Claiming(InFront):
+    """A store that tells when a claim was written, before its answer is heard."""
+
+    def __init__(self, inner: Any, told: Callable[[], None]) -> None:
+        super().__init__(inner)
+        self._told = told
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await call()
+        if name == "claim_grant":
+            self._told()
+        return answer
 
 
 async def test_a_reconnect_during_a_refresh_wins(home: Home) -> None:

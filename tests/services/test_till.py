@@ -327,26 +327,32 @@ async def test_a_process_whose_clock_is_behind_pauses_those_that_are_ahead(row: 
     assert spent.value.wait.total_seconds() > 110
 
 
-async def test_a_closed_till_lets_those_go_who_wait_but_for_what_cannot_be_had_again(row: Row) -> None:
-    till, told = row.till(), dict[str, float]()
+async def test_a_closed_till_lets_those_go_who_wait_but_for_what_nobody_would_ask_for_again(row: Row) -> None:
+    till, told = row.till(budgets=cast("Budgets", Slow(row.budgets, 0.3))), dict[str, float]()
     for _ in range(LIMIT.ceiling(REFRESH)):
         await till.take(REFRESH)
 
-    async def refused(priority: Priority, name: str) -> None:
+    async def refused(priority: Priority) -> None:
         with pytest.raises(BudgetSpent):
             await till.take(priority)
-        told[name] = anyio.current_time()
+        told[priority.name] = anyio.current_time()
+
+    async def connect() -> None:
+        await till.take(REFRESH, once=True)
+        told["connect"] = anyio.current_time()
 
     async with anyio.create_task_group() as group:
-        group.start_soon(refused, LIVE, "live")
-        group.start_soon(refused, BACKFILL, "past")
-        group.start_soon(had, till, REFRESH, told, "refresh")
+        for priority in (BACKFILL, LIVE, REFRESH):  # the first of them asks the row when the till is closed
+            group.start_soon(refused, priority)
+            await anyio.sleep(0.001)
+        group.start_soon(connect)
         await anyio.sleep(0.001)
-        assert till.waiting == 3
+        assert till.waiting == 4
         till.close()
         closed_at = anyio.current_time()
-    assert told["live"] == told["past"] == closed_at
-    assert told["refresh"] > closed_at
+    assert told["LIVE"] == told["REFRESH"] == closed_at
+    assert told["BACKFILL"] < closed_at + 0.6, "once it has its answer"
+    assert told["connect"] > closed_at
     with pytest.raises(BudgetSpent):
         await till.take(LIVE)
-    assert anyio.current_time() == told["refresh"]
+    assert anyio.current_time() == told["connect"]
