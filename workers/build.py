@@ -11,6 +11,7 @@ import anyio
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.leases import Lease, Tempo
+from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.timeline import Next
 from bg_ingest.domain.turns import Why
 from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
@@ -39,6 +40,9 @@ from workers.unanswered import Unanswered
 
 TOKEN_STORAGE = 12.0
 """Seconds a drain leaves to a refresh under way: its answer is the one thing that cannot be had again."""
+
+SERVING = frozenset({"scheduler", "shards", "rings", "ownership"})
+"""Actors without which nobody is polled here; while another is down, the rest goes on."""
 
 NEXT_TURNS = 10
 """Shown in a report."""
@@ -139,7 +143,6 @@ class Actors:
         self.relay = RelayActor(parts.relay)
         self.scheduler = Scheduler(parts.turns, parts.clock)
         self._unanswered = Unanswered()
-        self.scheduler.ended = self._unanswered.ended
         self.shards = Shards(connections, self.scheduler, self.relay, parts.clock)
         self.ownership = Ownership(
             parts.store.ownership, self.shards, parts.name, tempo=parts.tempo, demand=parts.demands.published
@@ -152,7 +155,7 @@ class Actors:
             epoch=self.ownership.epoch,
             every=parts.tempo.rings_every,
         )
-        self.scheduler.may = self.ownership.holds
+        self.scheduler.may, self.scheduler.ended = self.ownership.holds, self._ended
         self.scheduler.wanted, self.shards.want = parts.demands.change, parts.demands.listed
         parts.demands.others, parts.demands.seated = self._others, lambda: self.shards.seated
         self.shards.on_take, self.shards.foreseen = self._taking, parts.polling.foreseen
@@ -176,6 +179,10 @@ class Actors:
         self._demands.joining()
         self.rings.inherit(taken)
 
+    def _ended(self, connection: ConnectionId, ending: Ending) -> None:
+        self._unanswered.ended(connection, ending)
+        self.rings.ended(connection, ending)
+
     def _others(self) -> list[Mapping[str, float]]:
         """What the other processes want, as the last look found it."""
         board = self.ownership.board
@@ -189,15 +196,17 @@ class Actors:
             await self._auditing.write()
 
     def unready(self) -> list[str]:
-        """The reasons, by name: the runtime's state, actors that are down, shards that are ours and not served."""
+        """The reasons, by name: the runtime's state, what serves and is down, shards that are ours and not served."""
         if self.runtime.state is not State.RUNNING:
             return [self.runtime.state.value]
-        down = [each.name for each in self.supervised if not each.running and each.name != "broker"]
+        down = [each.name for each in self.supervised if not each.running and each.name in SERVING]
         reasons = {"ownership": self.ownership.blind, "shards": self.shards.overdue}
         return [*down, *(name for name, holds in reasons.items() if holds and name not in down)]
 
     def degraded(self) -> list[str]:
-        broken = {
+        runs = self.runtime.state is State.RUNNING
+        aside = {each.name: runs and not each.running for each in self.supervised if each.name not in SERVING}
+        broken = aside | {
             "broker": self._broker is not None and not self._broker.connected,
             "telling": self.relay.failures > 0,
         }

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from bg_ingest.adapters.table import keys
-from bg_ingest.adapters.table.protocol import Put
+from bg_ingest.adapters.table.protocol import Delete, Put
 from bg_ingest.adapters.table.records import item
 from bg_ingest.domain.columns import milliseconds, seconds
 from bg_ingest.domain.connections import Defaults, State
@@ -169,11 +169,44 @@ async def test_a_taker_heeds_a_ring_to_the_owner_before_it_from_a_writer_that_kn
             assert serves(home.workers, moved)
             assert home.workers.polled() == 2, "the directory was read, and once more"
             calls = calls_of(home)
-            ring = keys.ring(gone.owner, milliseconds(home.clock.now()), ConnectionId(UserId(moved), PROVIDER))
-            expires = home.clock.now() + timedelta(hours=1)
-            await home.table.write(Put(ring, item(wish=Wish.LOOK, expires_at=seconds(expires))))
+            await ring_at(home, gone.owner, moved)
             await anyio.sleep(5)
             assert calls_of(home) == calls + 1
+
+
+async def test_who_comes_back_under_a_new_name_hears_what_was_rung_at_the_old_one_for_whoever_it_is() -> None:
+    async with pair() as (home, other):
+        for user, person in PEOPLE.items():
+            await home.connect(user, person)
+            path = f"/api/users/{user}/connections/{PROVIDER}/worker"
+            await home.api.patch(path, json={"poll_interval_seconds": 86_400})
+        await anyio.sleep(120)
+        before = name_of(other.workers)
+        await home.table.write(Delete(keys.owner(before)))
+        await anyio.sleep(15)
+        name = name_of(other.workers)
+        assert name not in ("", before)
+        assert {serves(home.workers, user) for user in PEOPLE} == {True, False}
+        calls = calls_of(home)
+        for user in PEOPLE:
+            await ring_at(home, before, user)
+        await anyio.sleep(6)
+        assert calls_of(home) == calls + len(PEOPLE)
+        assert not await home.services.store.rings.waiting(before)
+        await anyio.sleep(6)
+        assert not await home.services.store.rings.waiting(name), "what was had is forgotten"
+
+
+async def ring_at(home: House, address: str, user: str) -> None:
+    """Ask for a look as a writer does who knows this address."""
+    ring = keys.ring(address, milliseconds(home.clock.now()), ConnectionId(UserId(user), PROVIDER))
+    expires = home.clock.now() + timedelta(hours=1)
+    await home.table.write(Put(ring, item(wish=Wish.LOOK, expires_at=seconds(expires))))
+
+
+def name_of(workers: Workers) -> str:
+    report = workers.report()
+    return (report and report.owner) or ""
 
 
 async def test_a_replica_that_stops_hands_its_users_over_at_once_and_nothing_is_lost() -> None:
