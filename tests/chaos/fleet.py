@@ -94,7 +94,10 @@ class Fleet:
         until(self.is_balanced, SHARDS_SETTLE, "the shards to be shared out", every=0.5)
 
     def get_calm(self) -> float:
-        """Wait until hardly anybody waits for a call, so that nothing is left to make up for; return seconds."""
+        """Wait until hardly anybody waits for a call, so that nothing is left to make up for; return seconds.
+
+        A report that does not come is as bad as many who wait.
+        """
         began = time.monotonic()
         looks: deque[int] = deque(maxlen=CALM)
 
@@ -106,8 +109,11 @@ class Fleet:
         return round(time.monotonic() - began, 1)
 
     def waiting(self) -> int:
-        """Return how many callers wait for a call of the budget, over all replicas."""
-        return sum(each["waiting"] for one in self.running for each in one.report()["budgets"])
+        """Return how many callers wait for a call of the budget, over all replicas; too many where one does not say."""
+        reports = [each.report() for each in self.running]
+        if not all(reports):
+            return FEW_WAIT + 1
+        return sum(each["waiting"] for found in reports for each in found["budgets"])
 
     def connect(self, people: Sequence[Person]) -> list[str]:
         """Have everybody go through the OAuth flow, many at once, on any replica; return who could not, and why."""

@@ -1,18 +1,21 @@
 """What readiness says of the whole service, from its start to its end."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.connections import Defaults, Listed
+from bg_ingest.domain.leases import SHARED
+from bg_ingest.ports import Connections
 from bg_ingest.simulator.faults import Failed, Fault, Html
 from tests.conftest import on
 from tests.fakes.faults import InFront
 from tests.house import PROVIDER, House, house
+from workers.shards import SERVED_WITHIN
 
 anyio_backend = on("asyncio")
 
@@ -125,3 +128,65 @@ async def test_one_persons_trouble_does_not_degrade_a_provider_that_answers_othe
             seen.add((await health(home))[0])
         assert seen == {200}
         assert await health(home) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "told"),
+    [
+        ("rings", "_rings", (503, ["rings"])),
+        ("scheduler", "_clock", (503, ["scheduler"])),
+        ("auditor", "_auditing", (200, ["auditor"])),
+    ],
+)
+async def test_while_an_actor_waits_to_be_started_again_it_is_ready_unless_nobody_is_polled_without_it(
+    name: str, part: str, told: tuple[int, list[str]]
+) -> None:
+    async with opened() as (home, _), home.running():
+        await home.connect("ada")
+        await anyio.sleep(5)
+        assert home.workers._actors is not None
+        actor = next(each._actor for each in home.workers._actors.supervised if each.name == name)
+        working = getattr(actor, part)
+        setattr(actor, part, None)  # whatever it does next is a crash
+        await home.api.get("/api/users/ada/connections")  # is written down for the audit
+        said = []
+        for _ in range(300):
+            await anyio.sleep(0.1)
+            said.append(await health(home))
+        assert told in said
+        assert said.count((200, [])) + said.count(told) == len(said)
+        setattr(actor, part, working)
+        await anyio.sleep(60)
+        assert await health(home) == (200, [])
+
+
+class Unreadable:
+    """Connections whose directory takes its time."""
+
+    def __init__(self, inner: Connections) -> None:
+        self._inner = inner
+        self.readable = anyio.Event()
+
+    async def listed(self, shard: int) -> AsyncGenerator[Listed]:
+        await self.readable.wait()
+        async for each in self._inner.listed(shard):
+            yield each
+
+
+async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready() -> None:
+    async with opened() as (home, _):
+        home.services.tempo = SHARED
+        async with home.running():
+            await anyio.sleep(60)
+            actors = home.workers._actors
+            assert actors is not None
+            directory = Unreadable(home.services.store.connections)
+            actors.shards._connections = cast("Connections", directory)
+            actors.ownership._give_up()  # they are its own by the rows: the next look takes them up again
+            await anyio.sleep(SERVED_WITHIN - 1)
+            assert await health(home) == (200, []), "a hand-over makes nobody unready"
+            await anyio.sleep(5)
+            assert await health(home) == (503, ["shards"])
+            directory.readable.set()
+            await anyio.sleep(1)
+            assert await health(home) == (200, [])
