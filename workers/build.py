@@ -11,7 +11,6 @@ import anyio
 from bg_ingest.domain.events import Change
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.leases import Lease, Tempo
-from bg_ingest.domain.outcomes import Ending
 from bg_ingest.domain.timeline import Next
 from bg_ingest.domain.turns import Why
 from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
@@ -153,9 +152,11 @@ class Actors:
             self.relay,
             me=lambda: self.ownership.me,
             epoch=self.ownership.epoch,
+            seated=self.shards.serves,
             every=parts.tempo.rings_every,
         )
-        self.scheduler.may, self.scheduler.ended = self.ownership.holds, self._ended
+        self.scheduler.ended, self.scheduler.looked = self._unanswered.ended, self.rings.looked
+        self.scheduler.may = self.ownership.holds
         self.scheduler.wanted, self.shards.want = parts.demands.change, parts.demands.listed
         parts.demands.others, parts.demands.seated = self._others, lambda: self.shards.seated
         self.shards.on_take, self.shards.foreseen = self._taking, parts.polling.foreseen
@@ -178,10 +179,6 @@ class Actors:
     def _taking(self, taken: Collection[Lease]) -> None:
         self._demands.joining()
         self.rings.inherit(taken)
-
-    def _ended(self, connection: ConnectionId, ending: Ending) -> None:
-        self._unanswered.ended(connection, ending)
-        self.rings.ended(connection, ending)
 
     def _others(self) -> list[Mapping[str, float]]:
         """What the other processes want, as the last look found it."""

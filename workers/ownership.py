@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from bg_ingest.domain import leases
 from bg_ingest.domain.leases import Board, Lease, Owner, Tempo
-from bg_ingest.errors import Outdated, StoreError, StoreUnavailable
+from bg_ingest.errors import Conflicted, Outdated, StoreError, StoreUnavailable
 from bg_ingest.ports import Ownership as Rows
 from workers.parting import TRY_AGAIN, Parting, Served, insist
 
@@ -76,8 +76,10 @@ class Ownership:
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Look and beat until cancelled; it has started when it has taken what was free."""
-        for shard in [each for each in self._serving if each in self._parting]:
-            del self._serving[shard]  # brought to rest before we crashed; if it is still ours, a look adopts it anew
+        parted = [each for each in self._serving if each in self._parting]  # being brought to rest as we crashed
+        self._served.drop(parted)
+        for shard in parted:
+            del self._serving[shard]  # those that are still ours a look adopts anew
         self._parting.forget()
         async with anyio.create_task_group() as self._rests:
             await self._round()
@@ -88,7 +90,7 @@ class Ownership:
                     await anyio.sleep_forever()
                 try:
                     await self._round()
-                except StoreUnavailable as error:
+                except (StoreUnavailable, Conflicted) as error:
                     self._log_blind(error)
                 else:
                     self._log_seeing()
@@ -97,21 +99,23 @@ class Ownership:
         """Take nothing more, give back every shard as soon as it is quiet, and take our name off the list."""
         self._draining = True
         self._scope.cancel()  # of a round under way, which might take more
-        if self._me is None:
+        me = self._me
+        if me is None:
             return
         async with anyio.create_task_group() as group:
-            group.start_soon(self._leave, name="leaving")
+            group.start_soon(self._leave, me, name="leaving")
             await self._parting.give_back(list(self._serving.values()))
             group.cancel_scope.cancel()
-        me = self._me
         await insist(lambda: self._rows.leave(me.id))
 
-    async def _leave(self) -> None:
+    async def _leave(self, me: Owner) -> None:
         """Say at once that nobody should count on us, and stay alive for the others while we give back."""
-        while self._me is not None:
-            self._me = msgspec.structs.replace(self._me, beat=self._me.beat + 1, leaving=True)
+        while True:
+            me = msgspec.structs.replace(me, beat=me.beat + 1, leaving=True)
             try:
-                await self._rows.beat(self._me)
+                await self._rows.beat(me)
+            except Outdated:  # taken for dead
+                return
             except StoreError:
                 await anyio.sleep(TRY_AGAIN)
             else:
@@ -178,6 +182,8 @@ class Ownership:
         self._watch = leases.seen(self._watch, board.owners, answered_at=anyio.current_time())
         for each in dead:
             board = await self._bury(board, each)
+        if self._draining:  # whatever would be taken up now, nobody would give back
+            return
         self.board = board
         if me.id not in {each.id for each in board.owners}:  # taken for dead
             self._sent_at = float("-inf")
@@ -186,10 +192,10 @@ class Ownership:
         moves = leases.moves(board, me.id, serving, self._parting.unsettled(asked_at))
         self._lose(moves.lost)
         self._serve(moves.adopt)
-        if moves.take:
-            taken = await self._rows.take(moves.take, me.id)
-            if not self._draining:  # else they are free again once our row is gone
-                self._serve(taken)
+        taken = await self._rows.take(moves.take, me.id) if moves.take else []
+        if self._draining:  # what was taken is free again once our row is gone
+            return
+        self._serve(taken)
         if moves.give and self._rests is not None:
             log.info("giving shards back", action="shards_given", shards=len(moves.give))
             self._parting.begin(each.shard for each in moves.give)
@@ -219,7 +225,7 @@ class Ownership:
         if self._serving.get(lease.shard) == lease:
             del self._serving[lease.shard]
 
-    def _log_blind(self, error: StoreUnavailable) -> None:
+    def _log_blind(self, error: StoreError) -> None:
         if not self._blind:
             log.warning("cannot look after ownership", action="ownership_blind", error=str(error))
         self._blind = True

@@ -4,11 +4,14 @@ from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
 
 import anyio
+import structlog
 
 from bg_ingest.domain.leases import Lease
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import Ownership as Rows
 from workers.bell import Bell
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 PART_WITHIN = 3.0
 """Seconds for saying that shards are free; unsaid, others find out after a TTL."""
@@ -20,12 +23,17 @@ NEVER = float("inf")
 
 async def insist(write: Callable[[], Awaitable[None]]) -> None:
     """Try a write until it is stored, or for as long as others may be kept waiting for it."""
-    with anyio.move_on_after(PART_WITHIN):
+    problem = "no answer"
+    with anyio.move_on_after(PART_WITHIN) as trying:
         while True:
             try:
-                return await write()
-            except StoreError:
+                await write()
+                break
+            except StoreError as error:
+                problem = str(error)
                 await anyio.sleep(TRY_AGAIN)
+    if trying.cancelled_caught:
+        log.warning("could not say what is given up: others see it after a TTL", action="parting_unsaid", error=problem)
 
 
 class Served(Protocol):

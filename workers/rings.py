@@ -1,7 +1,7 @@
 """Hear the rings that were sent to this process, and those sent to whom it took shards from.
 
-A look that was asked for lasts longer than this process may: its ring stays until the look was had. So whoever
-takes the shard finds it, whether it was given back or we were killed.
+A look that was asked for may last longer than this process: its ring stays, under our name, until the look was had.
+So whoever takes the shard from us finds it, whether it was given back or we were killed.
 """
 
 from collections.abc import Callable, Collection
@@ -12,8 +12,7 @@ from anyio.abc import TaskStatus
 
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.leases import NOBODY, Lease
-from bg_ingest.domain.outcomes import Ending
-from bg_ingest.errors import StoreUnavailable
+from bg_ingest.errors import StoreError
 from bg_ingest.ports import Ring, Rings, Wish
 from workers.bell import Bell
 from workers.relay import RelayActor
@@ -23,9 +22,6 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 INHERITED_FOR = 20.0
 """Seconds for which rings to a shard's previous owner are read: longer than any process believes an old look."""
-
-HAD = frozenset({Ending.READ, Ending.NOTHING_NEW, Ending.INACTIVE})
-"""Ends of a turn after which nobody need look any more; after others it is tried again."""
 
 
 class RingReader:
@@ -39,19 +35,22 @@ class RingReader:
         *,
         me: Callable[[], str | None],
         epoch: Callable[[int], int | None],
+        seated: Callable[[int], bool],
         every: float,
     ) -> None:
+        """``epoch`` is that of a shard which is ours; ``seated`` tells whether its connections have their seats."""
         self._rings = rings
         self._scheduler = scheduler
         self._relay = relay
         self._me = me
         self._epoch = epoch
+        self._seated = seated
         self._every = every
         self._inherited: dict[str, float] = {}
         self._name: str | None = None
         self._former: dict[str, float] = {}
-        self._asked: dict[ConnectionId, set[Ring]] = {}
-        self._had: set[Ring] = set()
+        self._asked: dict[ConnectionId, Ring] = {}
+        self._done: set[Ring] = set()
         self._bell = Bell()
         self._deaf = False
 
@@ -75,7 +74,7 @@ class RingReader:
             await self._bell.wait(min(soon, self._every))
             try:
                 await self._read_all()
-            except StoreUnavailable:
+            except StoreError:
                 if not self._deaf:
                     log.warning("cannot read rings", action="rings_unreadable")
                 self._deaf = True
@@ -84,50 +83,49 @@ class RingReader:
                     log.info("reads rings again", action="rings_readable")
                 self._deaf = False
 
-    def ended(self, connection: ConnectionId, ending: Ending) -> None:
-        """Be told of a turn's end: the rings for a look that was had are forgotten at the next reading."""
-        seat = self._scheduler.seats.get(connection)
-        if connection in self._asked and ending in HAD and not (seat and seat.asked):
-            self._had |= self._asked.pop(connection)
+    def looked(self, connection: ConnectionId) -> None:
+        """Be told whose look was had: its ring is forgotten at the next reading."""
+        if ring := self._asked.pop(connection, None):
+            self._done.add(ring)
 
     async def _read_all(self) -> None:
-        self._outdate(lambda shard: self._epoch(shard) is None)
-        had, self._had = self._had, set()
-        await self._forget(had)
         now, name = anyio.current_time(), self._me()
         if self._name and name != self._name:  # we were taken for dead, and may have been rung at since
             self._former[self._name] = now + INHERITED_FOR
         self._name = name
         self._former = {each: until for each, until in self._former.items() if until > now}
         self._inherited = {each: until for each, until in self._inherited.items() if until > now}
-        for ours in filter(None, [name, *self._former]):
-            rings = await self._rings.waiting(ours)
-            await self._forget([each for each in rings if self._heed(each)])
-            await self._rings.send_on([each for each in rings if self._epoch_for(each) is None])
-        for previous in list(self._inherited):
-            await self._forget([each for each in await self._rings.waiting(previous) if self._heed(each)])
+        self._outdate(lambda shard: self._epoch(shard) is None)
+        done = set(self._done)
+        await self._forget(done)
+        self._done -= done
+        for before in list(self._former | self._inherited):
+            rings = await self._rings.waiting(before)
+            await self._rings.send_on([each for each in rings if before in self._former or self._is_ours(each)])
+        if name is not None:
+            rings = await self._rings.waiting(name)
+            await self._forget([each for each in rings if self._is_ours(each) and self._heed(each)])
+            await self._rings.send_on([each for each in rings if not self._is_ours(each)])
 
     def _outdate(self, gone: Callable[[int], bool]) -> None:
         """Remember nothing any more of what was asked for in shards that went."""
-        self._asked = {each: rings for each, rings in self._asked.items() if not gone(shard_of(each.user))}
+        self._asked = {each: ring for each, ring in self._asked.items() if not gone(shard_of(each.user))}
 
     async def _forget(self, rings: Collection[Ring]) -> None:
         if rings:
             await self._rings.heard(rings)
 
-    def _heed(self, ring: Ring) -> bool:
-        """Do what a ring asks for, if its shard is ours; return whether it is done with."""
-        epoch = self._epoch_for(ring)
-        if epoch is None or ring in self._had:
-            return epoch is not None
-        if ring.wish is Wish.LOOK:
-            asked = self._asked.setdefault(ring.connection, set())
-            if ring in asked:
-                return False
-            asked.add(ring)
-            self._scheduler.ask(ring.connection, epoch=epoch)
-        self._relay.ring([shard_of(ring.connection.user)])
-        return ring.wish is not Wish.LOOK
+    def _is_ours(self, ring: Ring) -> bool:
+        return self._epoch(shard_of(ring.connection.user)) is not None
 
-    def _epoch_for(self, ring: Ring) -> int | None:
-        return self._epoch(shard_of(ring.connection.user))
+    def _heed(self, ring: Ring) -> bool:
+        """Do what a ring asks for; return whether it may be forgotten: of those for one look, all but the first."""
+        shard, connection = shard_of(ring.connection.user), ring.connection
+        epoch = self._epoch(shard)
+        if epoch is None or not self._seated(shard) or ring in self._done or self._asked.get(connection) == ring:
+            return False
+        self._relay.ring([shard])
+        if ring.wish is not Wish.LOOK:
+            return True
+        self._scheduler.ask(connection, epoch=epoch)
+        return self._asked.setdefault(connection, ring) != ring

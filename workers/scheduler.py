@@ -26,6 +26,9 @@ AT_ONCE = 320
 GLANCE = 30.0
 """Seconds after which the heap is looked at again in any case: the clock of instants may be set."""
 
+LOOKED = frozenset({Ending.READ, Ending.NOTHING_NEW, Ending.INACTIVE})
+"""Ends of a turn after which a look that was asked for is due no more; after others it is tried again."""
+
 REST_WITHIN = 2.0
 """Seconds left to turns under way when their shard is given back; a cut-off turn repeats elsewhere."""
 
@@ -51,7 +54,9 @@ class Scheduler:
         self.wanted: Callable[[Want | None, Want | None], None] = lambda _before, _after: None
         """Told what a connection seated here wants, before and after."""
         self.ended: Callable[[ConnectionId, Ending], None] = lambda _connection, _ending: None
-        """Told how each turn ended; a seat asked for while it ran is still ``asked`` then."""
+        """Told how each turn ended."""
+        self.looked: Callable[[ConnectionId], None] = lambda _connection: None
+        """Told whose look was had, if nobody has asked for another since it began."""
         self._backoff = backoff or Backoff(first=5.0)
         self._seats = Seats()
         self._heap: list[tuple[datetime, int, ConnectionId]] = []
@@ -189,9 +194,14 @@ class Scheduler:
             log.exception("a turn crashed", action="turn_crashed", connection=str(connection), again_in=round(delay, 1))
             self._next(connection, seat, self._clock.now() + timedelta(seconds=delay))
             seat.asked |= asked  # after the delay, not now
+        except BaseException:  # cut off
+            seat.asked |= asked
+            raise
         else:
             seat.crashes, seat.plan = 0, turn.plan
             self.ended(connection, turn.outcome.ending)
+            if not seat.asked and (turn.due is None or turn.outcome.ending in LOOKED):
+                self.looked(connection)
             if turn.want and self._seats.get(connection) is seat:
                 self._want(seat, turn.want)
             self._next(connection, seat, turn.due)

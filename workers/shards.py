@@ -80,6 +80,10 @@ class Shards:
         self.foreseen: Callable[[Connection], Turn | None] = lambda _: None
         """What is known before a connection's first turn: also when that is due, if it has nothing to ask yet."""
 
+    def serves(self, shard: int) -> bool:
+        """Whether the connections of a shard are seated, and no turn from before it was taken is under way."""
+        return shard in self._seated
+
     @property
     def unserved(self) -> int:
         """How many shards we own whose connections are not seated yet."""

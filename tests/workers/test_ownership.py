@@ -138,7 +138,8 @@ async def test_who_meets_others_at_the_shards_takes_what_they_left() -> None:
     async with company() as all_of_them:
         first = await all_of_them.start(lambda table: Conflicting(table, 3, 5))
         second = await all_of_them.start(lambda table: Conflicting(table, 2, 3, 4))
-        await all_of_them.until_balanced(first, second)
+        third = await all_of_them.start(lambda table: Conflicting(table, *range(2, 50)))  # for longer than it insists
+        await all_of_them.until_balanced(first, second, third)
 
 
 async def test_who_stops_is_counted_on_no_more_though_the_store_did_not_take_it_at_once() -> None:

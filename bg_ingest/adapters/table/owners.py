@@ -1,7 +1,7 @@
 """The port Ownership over a table, and where hints for a shard are to be sent."""
 
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from random import uniform
 from typing import TypeVar
 
@@ -35,8 +35,8 @@ SHARDS_PAGE, OWNERS_PAGE = 300, 100
 AT_ONCE = 50
 """Shards taken or given back in one transaction; one that another process took only takes itself out of it."""
 
-CONFLICT_PAUSE = 0.05, 0.2
-"""Seconds until a transaction is tried again that met another, by chance: two that met do not meet again."""
+MEETINGS, CONFLICT_PAUSE = 10, (0.05, 0.2)
+"""How often a transaction may meet another, and seconds until it is tried again, by chance: so two meet but once."""
 
 _FIRST, _LAST = " ", "~"
 
@@ -88,8 +88,9 @@ class TableOwnership:
         taken: list[Lease] = []
         for some in _groups(seen):
             wanted = [Lease(each.shard, each.epoch + 1, owner, each.owner or each.previous) for each in some]
-            done = await self._those_that_hold([_taking(a, b) for a, b in zip(some, wanted, strict=True)])
-            taken += [wanted[place] for place in done]
+            with suppress(Conflicted):  # the next look shows who has them
+                done = await self._those_that_hold([_taking(a, b) for a, b in zip(some, wanted, strict=True)])
+                taken += [wanted[place] for place in done]
         self._addresses.known.update({each.shard: each for each in taken})
         return taken
 
@@ -104,8 +105,8 @@ class TableOwnership:
             return [lease_of(int(key[1]), each) async for page in pages for key, each in page]
 
     async def _those_that_hold(self, writes: list[Update]) -> list[int]:
-        """Write together all whose conditions hold; return their places."""
-        left = dict(enumerate(writes))
+        """Write together all whose conditions hold; return their places. Conflicted, if others do so for long."""
+        left, meetings = dict(enumerate(writes)), 0
         while left:
             places = list(left)
             try:
@@ -116,6 +117,9 @@ class TableOwnership:
                 for place in failed.met:
                     del left[places[place]]
             except Conflicted:  # others reach for some of them just now: soon it is known who has which
+                meetings += 1
+                if meetings == MEETINGS:
+                    raise
                 await anyio.sleep(uniform(*CONFLICT_PAUSE))
             else:
                 break

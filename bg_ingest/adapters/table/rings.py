@@ -13,7 +13,8 @@ from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.ports import Clock, Ring, Wish
 
 KEPT = timedelta(hours=1)
-"""A ring nobody heard is worth nothing later: the directory and the outbox are read again long before."""
+"""A ring nobody heard, or whose look could not be had by then, is worth nothing later: the directory and the outbox are
+read again long before, and the next slot may have come."""
 
 
 class TableRings:
