@@ -1,5 +1,6 @@
 """The composition root: settings, actors and routes become one ASGI application, ``app``."""
 
+import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -39,6 +40,7 @@ async def lifespan(_: Litestar) -> AsyncIterator[None]:
         try:
             opened.enter_context(exposed(services.measures, settings.host, settings.metrics_port))
             await opened.enter_async_context(wired(settings, services, hints=workers))
+            gc.freeze()  # what is loaded by now stays: looking through it for garbage stopped the loop
             await opened.enter_async_context(workers.running(services))
         except* IngestError as failed:
             log.critical(str(leaf(failed)), action="start_failed")

@@ -120,7 +120,7 @@ def pytest_collection_finish() -> None:
     """Look for garbage less often, never among what has been loaded: that took a seventh of the suite's processor."""
     gc.collect()
     gc.freeze()
-    gc.set_threshold(20_000, 20, 20)
+    gc.set_threshold(100_000, 20, 20)
 
 
 def pytest_configure(config: pytest.Config) -> None:

@@ -40,7 +40,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """How far back to read, counted from the newer end of what the provider has."""
 
 
-class Connection(msgspec.Struct, frozen=True, kw_only=True):
+class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A connection as stored. ``generation`` is random per connect: what was decided before a reconnect is void."""
 
     id: ConnectionId

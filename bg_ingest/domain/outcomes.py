@@ -33,7 +33,7 @@ class Ending(StrEnum):
     """What we knew of the connection was out of date: somebody else changed or owns it."""
 
 
-class Outcome(msgspec.Struct, frozen=True):
+class Outcome(msgspec.Struct, frozen=True, gc=False):
     """How one look or push ended, and what it brought."""
 
     ending: Ending

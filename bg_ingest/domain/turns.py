@@ -72,7 +72,7 @@ class Plan(msgspec.Struct, frozen=True, gc=False):
     """Whether some of the past is still to be read, as of the last turn."""
 
 
-class Turn(msgspec.Struct, frozen=True):
+class Turn(msgspec.Struct, frozen=True, gc=False):
     """How a turn ended, and when the next is due: never, where due is None."""
 
     outcome: Outcome

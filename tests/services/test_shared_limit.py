@@ -15,9 +15,9 @@ from bg_ingest.wiring import Services
 from tests.house import PROVIDER, START, House, house
 
 LIMIT = 400
-"""Calls an hour: 24 users whose sensors measure each minute want 1,440."""
+"""Calls an hour: 16 users whose sensors measure each minute want 960."""
 
-USERS = [f"user-{number}" for number in range(24)]
+USERS = [f"user-{number}" for number in range(16)]
 SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour=LIMIT, days_back=1)
 EAGER = Defaults(poll_interval=timedelta(minutes=1), backfill_days=1, overlap=timedelta(minutes=5))
 

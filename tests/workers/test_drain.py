@@ -87,7 +87,7 @@ async def crowded() -> AsyncIterator[tuple[House, list[str]]]:
             users = [f"user-{number}" for number in range(CROWDED.users)]
             for number, user in enumerate(users):
                 await home.connect(user, f"SandboxUser{number + 1}")
-            await anyio.sleep(600)
+            await anyio.sleep(60)
             yield home, users
 
 
