@@ -44,6 +44,7 @@ class Listening(Services):
     """The use cases, told to a publisher of our own."""
 
     def __init__(self, publisher: Publisher) -> None:
+        super().__init__()
         self._ours = publisher
 
     def join(self, store: Store, publisher: Publisher, providers: Mapping[str, Provider], **others: Any) -> None:
