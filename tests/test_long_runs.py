@@ -1,4 +1,4 @@
-"""What the long runs put in the service's place starts and does what it is for: they are run by hand, and now and then."""
+"""What the long runs put in the service's place starts and does what it is for; they themselves run now and then."""
 
 from pathlib import Path
 
