@@ -96,16 +96,19 @@ class RingReader:
         self._former = {each: until for each, until in self._former.items() if until > now}
         self._inherited = {each: until for each, until in self._inherited.items() if until > now}
         self._outdate(lambda shard: self._epoch(shard) is None)
-        done = set(self._done)
-        await self._forget(done)
-        self._done -= done
-        for before in list(self._former | self._inherited):
-            rings = await self._rings.waiting(before)
-            await self._rings.send_on([each for each in rings if before in self._former or self._is_ours(each)])
         if name is not None:
             rings = await self._rings.waiting(name)
-            await self._forget([each for each in rings if self._is_ours(each) and self._heed(each)])
+            self._done |= {each for each in rings if self._is_ours(each) and self._heed(each)}
             await self._rings.send_on([each for each in rings if not self._is_ours(each)])
+        for before in list(self._former | self._inherited):
+            rings = await self._rings.waiting(before)
+            ours = [each for each in rings if self._is_ours(each)]
+            await self._rings.send_on(rings if before in self._former else ours)
+            if ours:
+                self._bell.ring()  # they stand under our name now
+        done = set(self._done)  # last: where rows cannot be deleted, who rings is heard all the same
+        await self._forget(done)
+        self._done -= done
 
     def _outdate(self, gone: Callable[[int], bool]) -> None:
         """Remember nothing any more of what was asked for in shards that went."""

@@ -140,9 +140,12 @@ async def test_a_look_is_had_once_though_its_ring_cannot_be_forgotten_for_long()
         await ask(a)
         await anyio.sleep(300)
         assert a.looks.had == [True]
+        await ask(a)
+        await anyio.sleep(2 * EVERY)
+        assert a.looks.had == [True, True], "who asks meanwhile is heard"
         a.fails = False
         await anyio.sleep(2 * EVERY)
-        assert a.looks.had == [True]
+        assert a.looks.had == [True, True]
         assert not await a.waiting()
 
 
