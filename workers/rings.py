@@ -100,7 +100,7 @@ class RingReader:
             rings = await self._rings.waiting(name)
             self._done |= {each for each in rings if self._is_ours(each) and self._heed(each)}
             await self._rings.send_on([each for each in rings if not self._is_ours(each)])
-        for before in list(self._former | self._inherited):
+        for before in (self._former.keys() | self._inherited.keys()) - {name}:
             rings = await self._rings.waiting(before)
             ours = [each for each in rings if self._is_ours(each)]
             await self._rings.send_on(rings if before in self._former else ours)

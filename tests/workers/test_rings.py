@@ -56,9 +56,10 @@ class Process:
         self.scheduler = Scheduler(self.looks, clock)
         self.epochs: dict[int, int] = {}
         rings = Faulty(self.store.rings, lambda _: Fault.BEFORE if self.fails else None, only={"heard"})
+        self.readings = Faulty(cast("Any", rings), lambda _: None, only={"waiting"})
         nothing: Any = None
         self.reader = RingReader(
-            cast("Any", rings),
+            cast("Any", self.readings),
             self.scheduler,
             RelayActor(Relay(self.store.outbox, nothing)),
             me=lambda: self.name,
@@ -172,6 +173,19 @@ async def test_a_look_outlasts_any_number_of_hand_overs() -> None:
         assert c.looks.had == [True]
         await anyio.sleep(2 * EVERY)
         assert not [ring for each in (a, b, c) for ring in await each.waiting()]
+
+
+async def test_who_takes_its_own_shard_again_reads_no_more_often_for_a_look_that_waits() -> None:
+    async with processes("a") as [a]:
+        await a.take()
+        a.looks.ending = Ending.BUDGET_SPENT
+        await ask(a)
+        await a.give_back()
+        await a.take()
+        before = a.readings.calls
+        await anyio.sleep(10)
+        assert a.readings.calls - before < 25
+        assert len(await a.waiting()) == 1
 
 
 async def test_a_look_asked_for_while_a_turn_comes_to_rest_is_had_by_the_next_owner() -> None:
