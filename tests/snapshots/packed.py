@@ -1,0 +1,66 @@
+"""Stored bytes of the golden pages: packed segments, and grants sealed with a fixed key and fixed nonces."""
+
+import json
+import os
+from datetime import UTC, datetime, timedelta
+from hashlib import sha256
+from typing import Any
+
+import pytest
+
+from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.domain.columns import pack
+from bg_ingest.domain.grants import Credentials, Grant, Secret
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.readings import Recorded
+from bg_ingest.domain.segments import segment_start
+from bg_ingest.providers.dexcom import page
+from bg_ingest.services.sealed import SealedGrants
+from bg_ingest.services.shelve import digest_of, sealed_with
+from tests.domain.readings import curve
+from tests.providers.dexcom.answers import GOLDEN
+
+NOW = datetime(2026, 1, 1, tzinfo=UTC)
+
+
+def segments() -> dict[str, Any]:
+    """Return the packed readings of each golden page, and of a simulated week."""
+    found: dict[str, Any] = {}
+    for path in sorted(GOLDEN.glob("egvs-*.json")):
+        readings = page(path.read_bytes(), NOW).readings
+        unique = {reading.identity: reading for reading in readings}
+        stored = [
+            Recorded(reading, NOW + timedelta(milliseconds=number // 3), 1 + number // 3)
+            for number, reading in enumerate(sorted(unique.values(), key=lambda reading: reading.measured_at))
+        ]
+        revised = [Recorded(one.reading, NOW + timedelta(hours=1), 99, (one.version,)) for one in stored[:2]]
+        found[path.name] = {"first": pack(stored).hex(), "revised": pack([*revised, *stored[2:]]).hex()}
+    week = [Recorded(reading, NOW, 1) for reading in curve(1, 5, 7)]
+    starts = sorted({segment_start(one.reading.measured_at) for one in week})
+    for start in starts:
+        packed = pack([one for one in week if segment_start(one.reading.measured_at) == start])
+        found[f"simulated {start.isoformat()}"] = {"bytes": len(packed), "sha256": sha256(packed).hexdigest()}
+    return found
+
+
+def sealed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """Return a sealed grant of the golden token answer and a sealed record, and what they are bound to."""
+    monkeypatch.setattr(os, "urandom", lambda size: bytes(range(size)))
+    answer = json.loads((GOLDEN / "token.json").read_bytes())
+    pair = Credentials(
+        Secret(answer["access_token"]), Secret(answer["refresh_token"]), NOW + timedelta(seconds=answer["expires_in"])
+    )
+    keys = KeyRing([bytes(range(32)), bytes(32)])
+    grant = Grant(id=ConnectionId(UserId("ada"), "dexcom"), generation="first", version=1, sealed=b"", refreshed_at=NOW)
+    table = SealedGrants(keys, "test")
+    held = table.holding(grant, pair)
+    assert table.opened(held) == pair
+    digest = digest_of(b"a record")
+    bound = sealed_with("test", UserId("ada"), digest)
+    return {
+        "grant": held.sealed.hex(),
+        "grant is bound to": grant.associated_data("test").decode(),
+        "record": keys.seal(b"a record", bound).hex(),
+        "record is bound to": bound.hex(),
+        "digest of the record": digest.hex(),
+    }
