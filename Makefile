@@ -52,28 +52,28 @@ lock: .venv/locked-dev ## resolve the dependencies again into both requirements 
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
 chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start, replicas (an hour; figures in docs/figures.md)
-	$(BIN)/python -m tests.chaos.kills
-	$(BIN)/python -m tests.chaos.drains
-	$(BIN)/python -m tests.chaos.memory
-	$(BIN)/python -m tests.chaos.years
-	$(BIN)/python -m tests.chaos.starts
-	$(BIN)/python -m tests.chaos.real_kills
-	$(BIN)/python -m tests.chaos.outages
-	$(BIN)/python -m tests.chaos.replicas --users 3000 --minutes 10
-	$(BIN)/python -m tests.chaos.rolling
-	$(BIN)/python -m tests.chaos.refreshes
-	$(BIN)/python -m tests.chaos.flood
+	$(BIN)/python -m tests.long.chaos.kills
+	$(BIN)/python -m tests.long.chaos.drains
+	$(BIN)/python -m tests.long.chaos.memory
+	$(BIN)/python -m tests.long.chaos.years
+	$(BIN)/python -m tests.long.chaos.starts
+	$(BIN)/python -m tests.long.chaos.real_kills
+	$(BIN)/python -m tests.long.chaos.outages
+	$(BIN)/python -m tests.long.chaos.replicas --users 3000 --minutes 10
+	$(BIN)/python -m tests.long.chaos.rolling
+	$(BIN)/python -m tests.long.chaos.refreshes
+	$(BIN)/python -m tests.long.chaos.flood
 
 bench-scale: .venv/locked-dev ## one process with up to 100,000 connections (25 minutes; figures in build/benchmarks/)
-	$(BIN)/python -m tests.benchmarks.scale --json build/benchmarks/scale.json
-	$(BIN)/python -m tests.benchmarks.balance
-	$(BIN)/python -m tests.benchmarks.storm
+	$(BIN)/python -m tests.long.benchmarks.scale --json build/benchmarks/scale.json
+	$(BIN)/python -m tests.long.benchmarks.balance
+	$(BIN)/python -m tests.long.benchmarks.storm
 
 bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
-	$(BIN)/python -m tests.benchmarks.units --json build/benchmarks/units.json
-	$(BIN)/python -m tests.benchmarks.reads --json build/benchmarks/reads.json
-	$(BIN)/python -m tests.benchmarks.throughput --json build/benchmarks/throughput.json
-	$(BIN)/python -m tests.benchmarks.polls --json build/benchmarks/polls.json
+	$(BIN)/python -m tests.long.benchmarks.units --json build/benchmarks/units.json
+	$(BIN)/python -m tests.long.benchmarks.reads --json build/benchmarks/reads.json
+	$(BIN)/python -m tests.long.benchmarks.throughput --json build/benchmarks/throughput.json
+	$(BIN)/python -m tests.long.benchmarks.polls --json build/benchmarks/polls.json
 
 binary: .venv/locked-dev ## one executable file for any machine with Python 3.11: dist/bg-ingest, built and tried
 	rm -rf build/binary
@@ -81,7 +81,7 @@ binary: .venv/locked-dev ## one executable file for any machine with Python 3.11
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-compile --upgrade --target build/binary .
 	@mkdir -p dist
 	$(BIN)/shiv --site-packages build/binary --console-script bg-ingest --python "/usr/bin/env python3.11" --reproducible --output-file dist/bg-ingest
-	$(BIN)/python -m tests.chaos.binary dist/bg-ingest
+	$(BIN)/python -m tests.long.chaos.binary dist/bg-ingest
 
 fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider and as many webhooks: none may do harm, none forged gets in; every property, ten times as long
 	$(BIN)/python -m tests.fuzz.run 100000
@@ -89,16 +89,16 @@ fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider and as many webhoo
 	EXPLORE=10 $(BIN)/python -m pytest -q -n logical -m hypothesis -o faulthandler_timeout=0
 
 soak: .venv/locked-dev ## a month of fifty people under random faults, in virtual time
-	$(BIN)/python -m tests.soak
+	$(BIN)/python -m tests.long.soak
 
 audit: .venv/locked-dev ## are the dependencies free of known vulnerabilities (asks the network; not in CI)
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
 
 browser: .venv/locked-dev ## the page of the API in a real browser: it asks nobody but us
-	$(BIN)/python -m tests.chaos.browser
+	$(BIN)/python -m tests.long.chaos.browser
 
 image: .venv/locked-dev ## build the container image without a Docker engine, start it, and stop it
-	$(BIN)/python -m tests.chaos.image
+	$(BIN)/python -m tests.long.chaos.image
 
 clean: ## remove the virtual environment and caches (data stays)
 	rm -rf .venv .mypy_cache .pytest_cache .ruff_cache .hypothesis

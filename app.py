@@ -10,22 +10,22 @@ from litestar import Litestar
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access, Limits
-from bg_ingest.api.logs import InRequests, add_request
-from bg_ingest.errors import IngestError, leaf
-from bg_ingest.metrics.exposition import exposed
-from bg_ingest.metrics.http import MeasuredApp
-from bg_ingest.metrics.standing import Standing
+from bg_ingest.api.log_context import RequestContext, add_request
+from bg_ingest.errors import IngestError, first_error
+from bg_ingest.observability.exposition import serve_metrics
+from bg_ingest.observability.http import RequestMetrics
+from bg_ingest.observability.logs import configure_logging
+from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.settings import get_settings
-from bg_ingest.telemetry import configure_logging
-from bg_ingest.wiring import Services, wired
-from bg_ingest.wiring_providers import simulator
+from bg_ingest.wiring import Services, open_services
+from bg_ingest.wiring.providers import simulator_mounts
 from workers.build import Workers
-from workers.runtime import leave_process
+from workers.runtime import exit_process
 
 settings = get_settings()
 configure_logging(settings.log_level, settings.log_format, [add_request])
 services, workers = Services(), Workers()
-services.measures.add(Standing(workers, SystemClock()))
+services.metrics.add(ReplicaCollector(workers, SystemClock()))
 
 
 @asynccontextmanager
@@ -36,28 +36,28 @@ async def lifespan(_: Litestar) -> AsyncIterator[None]:
         log.info(line, action="settings")
     for line in settings.notes:
         log.warning(line, action="settings")
-    async with AsyncExitStack() as opened:
+    async with AsyncExitStack() as stack:
         try:
-            opened.enter_context(exposed(services.measures, settings.host, settings.metrics_port))
-            await opened.enter_async_context(wired(settings, services, hints=workers))
+            stack.enter_context(serve_metrics(services.metrics, settings.host, settings.metrics_port))
+            await stack.enter_async_context(open_services(settings, services, wakeups=workers))
             gc.freeze()  # what is loaded by now stays: looking through it for garbage stopped the loop
-            await opened.enter_async_context(workers.running(services))
-        except* IngestError as failed:
-            log.critical(str(leaf(failed)), action="start_failed")
-            leave_process(1)  # a server would show the sentence in two tracebacks
+            await stack.enter_async_context(workers.running(services))
+        except* IngestError as error_group:
+            log.critical(str(first_error(error_group)), action="start_failed")
+            exit_process(1)  # a server would show the sentence in two tracebacks
         yield
 
 
 api = create_api(
     services,
     access=Access.OPEN if settings.anonymous else Access.CLOSED,
-    vitals=workers,
+    process_health=workers,
     own_names=settings.own_names,
     limits=Limits(settings.requests_per_second, 5 * settings.requests_per_second),
     signing_secrets=[each.get_secret_value() for each in settings.webhook_signing_secrets],
     webhook_limits=Limits(settings.webhooks_per_second, 2 * settings.webhooks_per_second),
     lifespan=[lifespan],
-    mounts=simulator(settings),
-    exposition=None if settings.metrics_port else services.measures.exposition,
+    mounts=simulator_mounts(settings),
+    exposition=None if settings.metrics_port else services.metrics.exposition,
 )
-app = InRequests(MeasuredApp(api, services.measures))
+app = RequestContext(RequestMetrics(api, services.metrics))

@@ -11,7 +11,7 @@ import rich_click as click
 from bg_ingest import __version__
 
 
-class Named(NamedTuple):
+class CommandEntry(NamedTuple):
     """Where a command is, and what help says of it without loading it."""
 
     target: str
@@ -26,22 +26,26 @@ class Named(NamedTuple):
 
 
 COMMANDS = {
-    "run": Named("run:run", "Serve, poll and tell until stopped."),
-    "demo": Named("demo:demo", "Run with a simulated Dexcom and three people connected to it; says what to try."),
-    "simulator": Named("simulator:simulator", "Serve the simulated Dexcom alone."),
-    "doctor": Named("doctor:doctor", "Check what the service needs, and say what to do."),
-    "connections": Named("connections:connections", "List the connections and how they stand."),
-    "outbox": Named("outbox:outbox", "Events that wait to be told."),
-    "keys": Named("keys:keys", "API keys: who may ask, for what, about whom. And the keys that seal what is stored."),
-    "tables": Named("tables:tables", "The table in DynamoDB."),
-    "backfill": Named("backfill:backfill", "Read a person's past again, newest first."),
-    "verify": Named("verify:verify", "Compare what is stored with what the provider has, reading by reading."),
-    "quarantine": Named("quarantine:quarantine", "Records of providers that could not be read."),
+    "run": CommandEntry("run:run", "Serve, poll and tell until stopped."),
+    "demo": CommandEntry(
+        "demo:demo", "Run with a simulated Dexcom and three people connected to it; says what to try."
+    ),
+    "simulator": CommandEntry("simulator:simulator", "Serve the simulated Dexcom alone."),
+    "doctor": CommandEntry("doctor:doctor", "Check what the service needs, and say what to do."),
+    "connections": CommandEntry("connections:connections", "List the connections and how they stand."),
+    "outbox": CommandEntry("outbox:outbox", "Events that wait to be told."),
+    "keys": CommandEntry(
+        "keys:keys", "API keys: who may ask, for what, about whom. And the keys that seal what is stored."
+    ),
+    "tables": CommandEntry("tables:tables", "The table in DynamoDB."),
+    "backfill": CommandEntry("backfill:backfill", "Read a person's past again, newest first."),
+    "verify": CommandEntry("verify:verify", "Compare what is stored with what the provider has, reading by reading."),
+    "quarantine": CommandEntry("quarantine:quarantine", "Records of providers that could not be read."),
 }
 """In the order of help."""
 
 
-class NamedCommands(click.RichGroup):
+class CommandGroup(click.RichGroup):
     """A group that shows every command of the table and loads only the one that is called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -59,7 +63,7 @@ class NamedCommands(click.RichGroup):
         return name, COMMANDS[name].load() if name else shown, rest
 
 
-@click.group(cls=NamedCommands, context_settings={"help_option_names": ["-h", "--help"]})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bg-ingest")
 def main() -> None:
     """Connect continuous glucose monitors: poll, store, tell, answer.

@@ -19,7 +19,7 @@ PROVIDER = "dexcom"
 PEOPLE = {"ada": "SandboxUser1", "ben": "SandboxUser2", "eva": "SandboxUser3"}
 """Our users, and who each is on the simulator's login page."""
 
-WHAT_TO_TRY = """
+NEXT_STEPS = """
   BG Ingest runs. {people} are connected to a simulated Dexcom; a new reading every 5 minutes.
 
   The newest reading          curl -s {url}/api/bg/ada/latest
@@ -36,23 +36,23 @@ WHAT_TO_TRY = """
 """
 
 
-class NotGuided(Exception):
+class DemoFailed(Exception):
     """The server did not do what the demo needs; the text says what."""
 
 
 @contextmanager
-def guiding(host: str, port: int) -> Iterator[None]:
+def guide(host: str, port: int) -> Iterator[None]:
     """Guide while the body serves, in a process of its own: a server may not fork beside a thread."""
     shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::1", "::"} else host  # noqa: S104 - compared, not bound
-    guide = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{shown}:{port}"])  # noqa: S603 - ourselves
+    process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{shown}:{port}"])  # noqa: S603 - ourselves
     try:
         yield
     finally:
-        guide.terminate()
-        guide.wait()
+        process.terminate()
+        process.wait()
 
 
-def connect_everybody(client: httpx.Client) -> None:
+def connect_all(client: httpx.Client) -> None:
     """Connect whom the last demo has not connected already, and wait for everybody's first readings."""
     _wait(60, "The service does not get ready.", lambda: client.get("/health/ready").is_success)
     for user, person in PEOPLE.items():
@@ -62,19 +62,19 @@ def connect_everybody(client: httpx.Client) -> None:
         _wait(60, f"The readings of {user} do not come.", partial(_has_read, client, user, 0.01))
 
 
-def await_past(client: httpx.Client) -> None:
+def wait_for_backfill(client: httpx.Client) -> None:
     for user in PEOPLE:
         _wait(600, f"The past of {user} does not come.", partial(_has_read, client, user, 1))
 
 
 def _connect(client: httpx.Client, user: str, person: str) -> None:
-    asked = client.post(f"/api/users/{user}/connections/{PROVIDER}")
-    if not asked.is_success:
-        raise NotGuided(f"{user} could not begin to connect: HTTP {asked.status_code}.")
-    login = httpx.URL(asked.json()["authorize_url"]).copy_merge_params({"user": person})
+    response = client.post(f"/api/users/{user}/connections/{PROVIDER}")
+    if not response.is_success:
+        raise DemoFailed(f"{user} could not begin to connect: HTTP {response.status_code}.")
+    login = httpx.URL(response.json()["authorize_url"]).copy_merge_params({"user": person})
     callback = client.get(login, follow_redirects=True)
     if not callback.is_success:
-        raise NotGuided(f"{user} could not connect: HTTP {callback.status_code}.")
+        raise DemoFailed(f"{user} could not connect: HTTP {callback.status_code}.")
 
 
 def _connection(client: httpx.Client, user: str) -> dict[str, Any]:
@@ -97,17 +97,17 @@ def _wait(seconds: float, otherwise: str, condition: Callable[[], bool]) -> None
             if condition():
                 return
         time.sleep(0.2)
-    raise NotGuided(otherwise)
+    raise DemoFailed(otherwise)
 
 
 def main(url: str) -> int:
     try:
         with httpx.Client(base_url=url, timeout=30) as client:
-            connect_everybody(client)
-            click.echo(what_to_try(url))
-            await_past(client)
+            connect_all(client)
+            click.echo(instructions(url))
+            wait_for_backfill(client)
             click.echo("  Everybody's past has been read.\n")
-    except (NotGuided, httpx.HTTPError) as error:
+    except (DemoFailed, httpx.HTTPError) as error:
         click.echo(f"The demo's people are not connected: {error}", err=True)
         return 1
     except KeyboardInterrupt:  # Ctrl-C reaches the whole group
@@ -115,9 +115,9 @@ def main(url: str) -> int:
     return 0
 
 
-def what_to_try(url: str) -> str:
-    *most, last = PEOPLE
-    return WHAT_TO_TRY.format(url=url, provider=PROVIDER, people=f"{', '.join(most)} and {last}", since="2020-01-01")
+def instructions(url: str) -> str:
+    *others, last = PEOPLE
+    return NEXT_STEPS.format(url=url, provider=PROVIDER, people=f"{', '.join(others)} and {last}", since="2020-01-01")
 
 
 if __name__ == "__main__":

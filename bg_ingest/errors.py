@@ -88,15 +88,15 @@ class StoreUnavailable(StoreError):
     """The store did not answer, or has no capacity: whether a write happened is not known."""
 
 
-class StoreTaken(StoreError):
+class StoreLocked(StoreError):
     """Another process has the store, which serves one at a time: stop that one, or ask it."""
 
 
-class Outdated(StoreError):
+class StaleRead(StoreError):
     """What was read has changed since: read again and decide again."""
 
 
-class Conflicted(StoreError):
+class TransactionConflict(StoreError):
     """Another transaction was under way on the same items: try the same again."""
 
 
@@ -123,9 +123,9 @@ class IssuerUnavailable(IngestError):
 class KeyUnavailable(IngestError):
     """A key that seals what is stored cannot be had: nothing stored can be used without it, an operator must act."""
 
-    def __init__(self, found: str, advice: str) -> None:
-        super().__init__(f"{found}: {advice}.")
-        self.found = found
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(f"{problem}: {advice}.")
+        self.problem = problem
         self.advice = advice
 
 
@@ -135,13 +135,13 @@ class RequestError(IngestError):
     title: ClassVar[str] = "Not possible"
 
 
-class Unknown(RequestError):
+class NotFound(RequestError):
     """There is no such user or connection: connect the user to a provider first."""
 
     title = "Unknown"
 
 
-class NotPossible(RequestError):
+class Conflict(RequestError):
     """The connection's state does not allow it."""
 
 
@@ -151,10 +151,10 @@ class ConnectRefused(RequestError):
     title = "Not connected"
 
 
-class Unsealable(IngestError):
+class SealBroken(IngestError):
     """Sealed bytes do not open: none of the keys fits, or they were moved or altered."""
 
 
-def leaf(group: BaseException) -> BaseException:
+def first_error(group: BaseException) -> BaseException:
     """Return the first error in a group, however deep; an error outside a group is its own."""
-    return leaf(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group
+    return first_error(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group

@@ -31,30 +31,30 @@ App: TypeAlias = Callable[..., Any]
 ROOT = Path(__file__).parents[1]
 """Where app.py lies beside the packages, in the source tree as in site-packages."""
 
-KILL_TIMEOUT = 30
+KILL_TIMEOUT_SECONDS = 30
 """Seconds from SIGTERM until a worker is killed: longer than its drain, shorter than a container's grace (40)."""
 
-HEADER_TIMEOUT = 5_000
+HEADER_TIMEOUT_MS = 5_000
 """Milliseconds for a request's head to arrive, from the connection's start or the end of the request before it."""
 
-READ_TIMEOUT = 20_000
+READ_TIMEOUT_MS = 20_000
 """Milliseconds that what we sent may wait for a reader who takes nothing: then the system ends the connection. A
 stalled reader holds about a MB in the server."""
 
 BACKLOG = 1024
 
-MOST_CONNECTIONS = 8_192
+MAX_CONNECTIONS = 8_192
 """At once: whoever opens more waits until others have gone. Far above the usual 1,024, which a flood of half-sent
 requests would use up for as long as the timeouts let it."""
 
-OWN_FILES = 256
+RESERVED_FILES = 256
 """Files left for what else is open: the store, the broker, calls to providers."""
 
-MOST_FILES = MOST_CONNECTIONS + OWN_FILES
+MAX_FILES = MAX_CONNECTIONS + RESERVED_FILES
 
-STOPPING = (signal.SIGTERM, signal.SIGINT)
+STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
-CLEAN = {0, *(-number for number in STOPPING)}
+CLEAN_EXIT_CODES = {0, *(-number for number in STOP_SIGNALS)}
 """Exit codes of a worker that was stopped: it dies of the signal itself only before it has begun to start."""
 
 
@@ -76,17 +76,17 @@ def listen(host: str, port: int) -> socket.socket:
             f"Cannot listen on {host}:{port} ({reason}): stop what is there, or choose another HOST or PORT."
         ) from error
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from their listener
-        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_TIMEOUT)
+        listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_TIMEOUT_MS)
     return listener
 
 
-def connections_allowed() -> int:
+def max_connections() -> int:
     """Return how many connections may be open at once, after asking the system for as many files as it gives."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if 0 <= soft < MOST_FILES:
-        soft = MOST_FILES if hard < 0 else min(MOST_FILES, hard)
+    if 0 <= soft < MAX_FILES:
+        soft = MAX_FILES if hard < 0 else min(MAX_FILES, hard)
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return MOST_CONNECTIONS if soft < 0 else max(1, min(MOST_CONNECTIONS, soft - OWN_FILES))
+    return MAX_CONNECTIONS if soft < 0 else max(1, min(MAX_CONNECTIONS, soft - RESERVED_FILES))
 
 
 class Server(MPServer):
@@ -102,7 +102,7 @@ class Server(MPServer):
         listener: socket.socket,
         *,
         reload: bool = False,
-        kill_timeout: int = KILL_TIMEOUT,
+        kill_timeout: int = KILL_TIMEOUT_SECONDS,
     ) -> None:
         host, port = listener.getsockname()[:2]
         self._load = load
@@ -117,8 +117,8 @@ class Server(MPServer):
             websockets=False,
             http=HTTPModes.http1,  # telling 1 from 2 would have no timeout: a connection that sends nothing stays
             backlog=BACKLOG,
-            backpressure=connections_allowed(),
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT),
+            backpressure=max_connections(),
+            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
             log_level=LogLevels.warning,
             workers_kill_timeout=kill_timeout,
             reload=reload,
@@ -146,13 +146,13 @@ class Server(MPServer):
         second signal would be our end, by its own exit code. The worker, which is forked, lets signals through once
         it can act on them.
         """
-        signal.pthread_sigmask(signal.SIG_BLOCK, STOPPING)
+        signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         super().startup(*given)  # type: ignore[no-untyped-call]  # granian's
-        threading.Thread(target=self._hear, name="hear signals", daemon=True).start()
+        threading.Thread(target=self._wait_for_signals, name="hear signals", daemon=True).start()
 
-    def _hear(self) -> None:
+    def _wait_for_signals(self) -> None:
         while True:
-            signal.sigwait(STOPPING)
+            signal.sigwait(STOP_SIGNALS)
             self.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # granian's
 
     def _stop_workers(self) -> None:
@@ -162,15 +162,17 @@ class Server(MPServer):
             with suppress(ProcessLookupError):  # it has ended
                 os.kill(worker.inner.pid, DRAIN_SIGNAL)
             worker.terminate()  # type: ignore[no-untyped-call]  # granian's
-        _wait_for(workers, self._kill_timeout)
+        _wait_for_exit(workers, self._kill_timeout)
         self.workers_kill_timeout = 0.001  # type: ignore[assignment]  # a number: who has not ended by now does not
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
         if self.interrupt_signal:
             # Ctrl-C and `kill -- -group` reach the worker too: that it ended before we told it is no failure.
-            self.interrupt_children = [worker.idx for worker in workers if worker.inner.exitcode not in CLEAN]
+            self.interrupt_children = [
+                worker.idx for worker in workers if worker.inner.exitcode not in CLEAN_EXIT_CODES
+            ]
 
 
-def _wait_for(workers: Sequence[Any], seconds: float) -> None:
+def _wait_for_exit(workers: Sequence[Any], seconds: float) -> None:
     """Wait until their exit codes are known.
 
     granian's watching thread and its stopping one both ask the system, which tells once: whoever comes second is told
@@ -195,10 +197,10 @@ def _python_files() -> type[Any]:
 
 
 def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)  # until the loop takes over, there is nothing to finish
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOPPING)
-    _signals.set_loop_signals = _hear_once
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
+    _signals.set_loop_signals = _handle_first_signal
     threading.Thread(target=_follow_parent, name="follow parent", daemon=True).start()
     if afresh:  # forked, the worker has what the parent has imported: the code as it was
         for name in [name for name in sys.modules if name.partition(".")[0] in {"bg_ingest", "workers"}]:
@@ -206,21 +208,21 @@ def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
     return load()
 
 
-def _hear_once(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
+def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
     """Stop at the first signal: told twice before it serves, granian's own way would wait for ever to be heard.
 
     Ctrl-C during the start does that: the terminal tells us, and so does our parent.
     """
-    told, heard = WorkerSignal(), threading.Event()
+    worker_signal, handled = WorkerSignal(), threading.Event()
 
     def stop() -> None:
-        if not heard.is_set():
-            heard.set()
-            told.set()
+        if not handled.is_set():
+            handled.set()
+            worker_signal.set()
 
-    for number in STOPPING:
+    for number in STOP_SIGNALS:
         loop.add_signal_handler(number, stop)
-    return told
+    return worker_signal
 
 
 def _follow_parent() -> None:

@@ -25,7 +25,7 @@ import hypothesis
 import pytest
 import trio.testing
 
-pytest_plugins = ["tests.aws", "tests.hygiene", "tests.integration.servers", "tests.terminal"]
+pytest_plugins = ["tests.harness.aws", "tests.harness.hygiene", "tests.integration.servers", "tests.harness.cli"]
 
 
 EXPLORE = int(os.environ.get("EXPLORE", "1"))  # noqa: TID251 - not a setting of the service

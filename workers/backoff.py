@@ -14,17 +14,17 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
 
     first: float = 1.0
     ceiling: float = 300.0
-    forgive_after: float = 600.0
+    reset_after: float = 600.0
     jitter: Callable[[float, float], float] = random.uniform
 
     def delay(self, failures: int) -> float:
         """Return the wait after this many failures in a row (1 or more)."""
         doublings = min(failures - 1, 32)  # beyond any ceiling, and 2.0**1024 would overflow
-        longest = min(self.ceiling, self.first * 2.0**doublings)
-        return self.jitter(longest / 2, longest)
+        max_delay = min(self.ceiling, self.first * 2.0**doublings)
+        return self.jitter(max_delay / 2, max_delay)
 
 
-class Patience(msgspec.Struct, frozen=True, kw_only=True):
+class CrashLimit(msgspec.Struct, frozen=True, kw_only=True):
     """So many crashes within so many seconds, and restarting the actor is not going to help."""
 
     crashes: int = 10

@@ -8,42 +8,42 @@ from typing import Protocol
 
 import anyio
 
-from bg_ingest.domain.events import Change
+from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.leases import Lease, Tempo
-from bg_ingest.domain.timeline import Next
-from bg_ingest.domain.turns import Why
-from bg_ingest.domain.vitals import ActorState, OwnerState, Report, TurnAhead
-from bg_ingest.ports import Broker, Clock, Store, Turns
-from bg_ingest.services.admission import Admission
-from bg_ingest.services.audit import Auditing
-from bg_ingest.services.budget import SharedBudget
-from bg_ingest.services.demand import Demands
-from bg_ingest.services.erase import Erasing
-from bg_ingest.services.grants import Grants
-from bg_ingest.services.poll import Polling
-from bg_ingest.services.relay import Relay
+from bg_ingest.domain.ownership import Lease, OwnershipTimings
+from bg_ingest.domain.polling import NextPollReason
+from bg_ingest.domain.replica_status import ActorState, OwnerState, ReplicaStatus, UpcomingPoll
+from bg_ingest.domain.timeline import NextPoll
+from bg_ingest.ports import Broker, Clock, Polls, Store
+from bg_ingest.services.access.audit import AuditLog
+from bg_ingest.services.access.authenticate import Authenticator
+from bg_ingest.services.budget.demand import Demand
+from bg_ingest.services.budget.provider import SharedBudget
+from bg_ingest.services.connections.erase import Eraser
+from bg_ingest.services.connections.grants import Grants
+from bg_ingest.services.polling.poll import Poller
+from bg_ingest.services.publishing.relay import Relay
 from workers.auditor import Auditor
-from workers.backoff import Backoff, Patience
-from workers.eraser import Eraser
-from workers.key_uses import KeyUses
+from workers.backoff import Backoff, CrashLimit
+from workers.eraser import ErasureFinisher
+from workers.inbox import InboxReader
+from workers.key_uses import KeyUseWriter
 from workers.ownership import Ownership
+from workers.provider_health import ProviderHealth
 from workers.refresher import Refresher
 from workers.relay import RelayActor
-from workers.rings import RingReader
-from workers.runtime import Actor, Runtime, State
+from workers.runtime import Actor, Runtime, RuntimeState
 from workers.scheduler import Scheduler
 from workers.shards import Shards
 from workers.supervisor import Supervisor
-from workers.unanswered import Unanswered
 
-TOKEN_STORAGE = 12.0
+TOKEN_STORAGE_SECONDS = 12.0
 """Seconds a drain leaves to a refresh under way: its answer is the one thing that cannot be had again."""
 
-SERVING = frozenset({"scheduler", "shards", "rings", "ownership"})
+READINESS_ACTORS = frozenset({"scheduler", "shards", "inbox", "ownership"})
 """Actors without which nobody is polled here; while another is down, the rest goes on."""
 
-NEXT_TURNS = 10
+UPCOMING_POLLS = 10
 """Shown in a report."""
 
 
@@ -51,18 +51,18 @@ class Parts(Protocol):
     """What the actors work with."""
 
     store: Store
-    turns: Turns
-    polling: Polling
+    polls: Polls
+    poller: Poller
     grants: Grants
     budget: SharedBudget
-    demands: Demands
-    admission: Admission
+    demand: Demand
+    authenticator: Authenticator
     relay: Relay
-    erasing: Erasing
-    auditing: Auditing
+    eraser: Eraser
+    audit_log: AuditLog
     clock: Clock
     broker: Broker | None
-    tempo: Tempo
+    timings: OwnershipTimings
     name: str
 
 
@@ -73,159 +73,181 @@ class Workers:
     """
 
     def __init__(self) -> None:
-        self._actors: Actors | None = None
+        self._actors: ActorTree | None = None
 
     @asynccontextmanager
     async def running(self, parts: Parts) -> AsyncIterator[None]:
         """Start the actors, and drain them on exit."""
-        self._actors = Actors(parts)
+        self._actors = ActorTree(parts)
         async with self._actors.runtime.running():
             yield
 
-    def look(self, connection: ConnectionId) -> None:
+    def wake_poller(self, connection: ConnectionId) -> None:
         del connection  # which one stands in the store
         if self._actors is not None:
-            self._actors.rings.hurry()
+            self._actors.inbox.wake()
 
-    def told(self, changes: Sequence[Change]) -> None:
+    def wake_relay(self, changes: Sequence[Change]) -> None:
         if self._actors is not None:
-            self._actors.relay.told(changes)
+            self._actors.relay.on_committed(changes)
 
-    def owned(self) -> int:
+    def shard_count(self) -> int:
         return len(self._actors.ownership.serving) if self._actors else 0
 
-    def polled(self) -> int:
-        return len(self._actors.scheduler.seats) if self._actors else 0
+    def connection_count(self) -> int:
+        return len(self._actors.scheduler.scheduled) if self._actors else 0
 
-    def backfills(self) -> int:
-        return sum(each.plan.past_left for each in list(self._actors.scheduler.seats.values())) if self._actors else 0
+    def backfill_count(self) -> int:
+        return (
+            sum(each.state.backfill_pending for each in list(self._actors.scheduler.scheduled.values()))
+            if self._actors
+            else 0
+        )
 
     def restarts(self) -> dict[str, int]:
-        return {each.name: each.restarts for each in self._actors.supervised} if self._actors else {}
+        return {each.name: each.restarts for each in self._actors.supervisors} if self._actors else {}
 
-    def shown(self) -> dict[str, list[datetime]]:
+    def newest_visible_at(self) -> dict[str, list[datetime]]:
         """Return by provider when the newest reading of each connection was shown; asked from any thread."""
-        seats = self._actors.scheduler.seats if self._actors else {}
+        scheduled_connections = self._actors.scheduler.scheduled if self._actors else {}
         shown: dict[str, list[datetime]] = {}
-        for connection in list(seats):  # at once, whatever the loop does meanwhile
-            seat = seats.get(connection)
-            if seat and seat.plan.shown_at:
-                shown.setdefault(connection.provider, []).append(seat.plan.shown_at)
+        for connection in list(scheduled_connections):  # at once, whatever the loop does meanwhile
+            scheduled = scheduled_connections.get(connection)
+            if scheduled and scheduled.state.visible_at:
+                shown.setdefault(connection.provider, []).append(scheduled.state.visible_at)
         return shown
 
-    def ahead(self, connection: ConnectionId) -> Next | None:
-        seat = self._actors.scheduler.seats.get(connection) if self._actors else None
-        if seat is None:
+    def next_poll(self, connection: ConnectionId) -> NextPoll | None:
+        scheduled = self._actors.scheduler.scheduled.get(connection) if self._actors else None
+        if scheduled is None:
             return None
-        return Next(seat.due, Why.ASKED if seat.asked else seat.plan.why, seat.plan.failures)
+        return NextPoll(
+            scheduled.due,
+            NextPollReason.REQUESTED if scheduled.requested else scheduled.state.reason,
+            scheduled.state.failures,
+        )
 
-    def unready(self) -> list[str]:
-        return self._actors.unready() if self._actors else [State.STARTING.value]
+    def unready_reasons(self) -> list[str]:
+        return self._actors.unready_reasons() if self._actors else [RuntimeState.STARTING.value]
 
-    def degraded(self) -> list[str]:
-        return self._actors.degraded() if self._actors else []
+    def degraded_parts(self) -> list[str]:
+        return self._actors.degraded_parts() if self._actors else []
 
-    def report(self) -> Report | None:
-        return self._actors.report() if self._actors else None
+    def status(self) -> ReplicaStatus | None:
+        return self._actors.status() if self._actors else None
 
 
-class Actors:
+class ActorTree:
     """One process's actors, joined."""
 
     def __init__(self, parts: Parts) -> None:
         self._grants = parts.grants
         self._budget = parts.budget
-        self._demands = parts.demands
-        self._auditing = parts.auditing
+        self._demand = parts.demand
+        self._audit_log = parts.audit_log
         self._broker = parts.broker
         connections = parts.store.connections
         self.relay = RelayActor(parts.relay)
-        self.scheduler = Scheduler(parts.turns, parts.clock)
-        self._unanswered = Unanswered()
+        self.scheduler = Scheduler(parts.polls, parts.clock)
+        self._provider_health = ProviderHealth()
         self.shards = Shards(connections, self.scheduler, self.relay, parts.clock)
         self.ownership = Ownership(
-            parts.store.ownership, self.shards, parts.name, tempo=parts.tempo, demand=parts.demands.published
+            parts.store.ownership, self.shards, parts.name, timings=parts.timings, demand=parts.demand.to_publish
         )
-        self.rings = RingReader(
-            parts.store.rings,
+        self.inbox = InboxReader(
+            parts.store.inbox,
             self.scheduler,
             self.relay,
-            me=lambda: self.ownership.me,
+            owner_id=lambda: self.ownership.owner_id,
             epoch=self.ownership.epoch,
-            seated=self.shards.serves,
-            every=parts.tempo.rings_every,
+            is_loaded=self.shards.is_loaded,
+            interval=parts.timings.inbox_every,
         )
-        self.scheduler.ended, self.scheduler.looked = self._unanswered.ended, self.rings.looked
-        self.scheduler.may = self.ownership.holds
-        self.scheduler.wanted, self.shards.want = parts.demands.change, parts.demands.listed
-        parts.demands.others, parts.demands.seated = self._others, lambda: self.shards.seated
-        self.shards.on_take, self.shards.foreseen = self._taking, parts.polling.foreseen
+        self.scheduler.poll_finished, self.scheduler.request_finished = (
+            self._provider_health.record,
+            self.inbox.poll_finished,
+        )
+        self.scheduler.may_poll = self.ownership.is_valid
+        self.scheduler.demand_changed, self.shards.demand_for = parts.demand.change, parts.demand.for_directory_row
+        parts.demand.others, parts.demand.loaded_fraction = self._other_demands, lambda: self.shards.loaded_fraction
+        self.shards.on_take_over, self.shards.report_without_fetch = (
+            self._prepare_take_over,
+            parts.poller.report_without_fetch,
+        )
         actors: dict[str, Actor] = {
             "relay": self.relay,
             "scheduler": self.scheduler,
-            "refresher": Refresher(connections, parts.grants, parts.clock, self.shards.connections),
-            "key uses": KeyUses(parts.admission),
+            "refresher": Refresher(connections, parts.grants, parts.clock, self.shards.iter_connections),
+            "key uses": KeyUseWriter(parts.authenticator),
             "shards": self.shards,
-            "rings": self.rings,
-            "auditor": Auditor(parts.auditing),
-            "eraser": Eraser(parts.store.erasures, parts.erasing),
+            "inbox": self.inbox,
+            "auditor": Auditor(parts.audit_log),
+            "eraser": ErasureFinisher(parts.store.erasures, parts.eraser),
             "ownership": self.ownership,  # last: then work begins
         }
-        self.supervised = [Supervisor(name, actor, patience=Patience()) for name, actor in actors.items()]
+        self.supervisors = [Supervisor(name, actor, crash_limit=CrashLimit()) for name, actor in actors.items()]
         if parts.broker is not None:  # first, and for ever: a broker may be away for days
-            self.supervised.insert(0, Supervisor("broker", parts.broker, backoff=Backoff(ceiling=30.0), patience=None))
-        self.runtime = Runtime(self.supervised, drain=self._drain)
+            self.supervisors.insert(
+                0, Supervisor("broker", parts.broker, backoff=Backoff(ceiling=30.0), crash_limit=None)
+            )
+        self.runtime = Runtime(self.supervisors, drain=self._drain)
 
-    def _taking(self, taken: Collection[Lease]) -> None:
-        self._demands.joining()
-        self.rings.inherit(taken)
+    def _prepare_take_over(self, taken: Collection[Lease]) -> None:
+        self._demand.prime()
+        self.inbox.inherit(taken)
 
-    def _others(self) -> list[Mapping[str, float]]:
+    def _other_demands(self) -> list[Mapping[str, float]]:
         """What the other processes want, as the last look found it."""
-        board = self.ownership.board
-        return [each.demand for each in board.owners if each.id != self.ownership.me] if board else []
+        snapshot = self.ownership.snapshot
+        return [each.demand for each in snapshot.owners if each.id != self.ownership.owner_id] if snapshot else []
 
     async def _drain(self) -> None:
-        self._grants.close(TOKEN_STORAGE)
+        self._grants.close(TOKEN_STORAGE_SECONDS)
         self._budget.close()
         await self.ownership.drain()
         with anyio.move_on_after(2.0):
-            await self._auditing.write()
+            await self._audit_log.flush()
 
-    def unready(self) -> list[str]:
+    def unready_reasons(self) -> list[str]:
         """The reasons, by name: the runtime's state, what serves and is down, shards that are ours and not served."""
-        if self.runtime.state is not State.RUNNING:
+        if self.runtime.state is not RuntimeState.RUNNING:
             return [self.runtime.state.value]
-        down = [each.name for each in self.supervised if not each.running and each.name in SERVING]
-        reasons = {"ownership": self.ownership.blind, "shards": self.shards.overdue}
-        return [*down, *(name for name, holds in reasons.items() if holds and name not in down)]
+        down = [each.name for each in self.supervisors if not each.running and each.name in READINESS_ACTORS]
+        reasons = {"ownership": self.ownership.store_unreachable, "shards": self.shards.load_overdue}
+        return [*down, *(name for name, applies in reasons.items() if applies and name not in down)]
 
-    def degraded(self) -> list[str]:
-        runs = self.runtime.state is State.RUNNING
-        aside = {each.name: runs and not each.running for each in self.supervised if each.name not in SERVING}
-        broken = aside | {
-            "broker": self._broker is not None and not self._broker.connected,
-            "telling": self.relay.failures > 0,
+    def degraded_parts(self) -> list[str]:
+        is_running = self.runtime.state is RuntimeState.RUNNING
+        others_down = {
+            each.name: is_running and not each.running for each in self.supervisors if each.name not in READINESS_ACTORS
         }
-        providers = self._unanswered.degraded if self.scheduler.seats else []  # who polls nobody cannot know any more
+        broken = others_down | {
+            "broker": self._broker is not None and not self._broker.connected,
+            "publishing": self.relay.failures > 0,
+        }
+        providers = (
+            self._provider_health.degraded_providers if self.scheduler.scheduled else []
+        )  # who polls nobody cannot know any more
         return [*(name for name, is_broken in broken.items() if is_broken), *providers]
 
-    def report(self) -> Report:
-        board = self.ownership.board
-        owned = Counter(lease.owner for lease in board.leases) if board else Counter()
-        return Report(
-            owner=self.ownership.me,
+    def status(self) -> ReplicaStatus:
+        snapshot = self.ownership.snapshot
+        owned = Counter(lease.owner for lease in snapshot.leases) if snapshot else Counter()
+        return ReplicaStatus(
+            owner=self.ownership.owner_id,
             state=self.runtime.state.value,
-            unready=tuple(self.unready()),
-            degraded=tuple(self.degraded()),
+            unready=tuple(self.unready_reasons()),
+            degraded=tuple(self.degraded_parts()),
             shards=len(self.ownership.serving),
-            shards_unserved=self.shards.unserved,
-            owners=tuple(OwnerState(each.id, owned[each.id], each.leaving) for each in board.owners) if board else (),
-            connections=len(self.scheduler.seats),
-            turns_running=self.scheduler.running,
-            next_turns=tuple(TurnAhead(*each) for each in self.scheduler.next_due(NEXT_TURNS)),
-            budgets=tuple(self._demands.states()),
+            shards_loading=self.shards.loading,
+            owners=tuple(OwnerState(each.id, owned[each.id], each.leaving) for each in snapshot.owners)
+            if snapshot
+            else (),
+            connections=len(self.scheduler.scheduled),
+            polls_running=self.scheduler.polls_running,
+            next_polls=tuple(UpcomingPoll(*each) for each in self.scheduler.next_due(UPCOMING_POLLS)),
+            budgets=tuple(self._demand.states()),
             relay_backlog=self.relay.backlog,
             relay_failures=self.relay.failures,
-            actors=tuple(ActorState(each.name, each.running, each.failures) for each in self.supervised),
+            actors=tuple(ActorState(each.name, each.running, each.failures) for each in self.supervisors),
         )

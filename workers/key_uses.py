@@ -6,22 +6,22 @@ import anyio
 from anyio.abc import TaskStatus
 
 from bg_ingest.errors import StoreError
-from bg_ingest.services.admission import Admission
+from bg_ingest.services.access.authenticate import Authenticator
 
-EVERY = 60.0
+INTERVAL_SECONDS = 60.0
 """Seconds; a process that is killed forgets the uses of that long."""
 
 
-class KeyUses:
+class KeyUseWriter:
     """Notes them once a minute, which is once an hour for each key."""
 
-    def __init__(self, admission: Admission) -> None:
-        self._admission = admission
+    def __init__(self, authenticator: Authenticator) -> None:
+        self._authenticator = authenticator
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Note until cancelled."""
         task_status.started()
         while True:
-            await anyio.sleep(EVERY)
+            await anyio.sleep(INTERVAL_SECONDS)
             with suppress(StoreError):  # another minute will do
-                await self._admission.note_uses()
+                await self._authenticator.write_key_uses()

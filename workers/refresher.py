@@ -11,14 +11,14 @@ from bg_ingest.domain.grants import IDLE_REFRESH_AFTER
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import IngestError, StoreError
 from bg_ingest.ports import Clock, Connections
-from bg_ingest.services.grants import Grants
+from bg_ingest.services.connections.grants import Grants
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-EVERY = 24 * 3600.0
+INTERVAL_SECONDS = 24 * 3600.0
 """Seconds between two rounds."""
 
-FIRST_AFTER = 600.0
+FIRST_DELAY_SECONDS = 600.0
 """Seconds after the start: a restart has better things to do."""
 
 
@@ -30,37 +30,37 @@ class Refresher:
         connections: Connections,
         grants: Grants,
         clock: Clock,
-        listed: Callable[[], AsyncGenerator[ConnectionId]],
+        connection_ids: Callable[[], AsyncGenerator[ConnectionId]],
     ) -> None:
         self._connections = connections
         self._grants = grants
         self._clock = clock
-        self._listed = listed
+        self._connection_ids = connection_ids
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Go round until cancelled."""
         task_status.started()
-        await anyio.sleep(FIRST_AFTER)
+        await anyio.sleep(FIRST_DELAY_SECONDS)
         while True:
             with suppress(StoreError):  # the next round is soon enough: the limit leaves days
-                await self.round()
-            await anyio.sleep(EVERY)
+                await self.refresh_idle_grants()
+            await anyio.sleep(INTERVAL_SECONDS)
 
-    async def round(self) -> int:
+    async def refresh_idle_grants(self) -> int:
         """Refresh every grant that has not been for long; return how many were."""
         refreshed = 0
-        async with aclosing(self._listed()) as listed:
-            async for connection_id in listed:
+        async with aclosing(self._connection_ids()) as connection_ids:
+            async for connection_id in connection_ids:
                 refreshed += await self._refresh(connection_id)
         if refreshed:
             log.info("refreshed idle grants", action="grants_refreshed", count=refreshed)
         return refreshed
 
     async def _refresh(self, connection_id: ConnectionId) -> bool:
-        connection, grant = await self._connections.with_grant(connection_id)
+        connection, grant = await self._connections.get_with_grant(connection_id)
         if connection is None or grant is None or self._clock.now() - grant.refreshed_at < IDLE_REFRESH_AFTER:
             return False
         with suppress(IngestError):  # the connection's own turn tells of it
-            await self._grants.renewed(connection, grant)
+            await self._grants.refresh(connection, grant)
             return True
         return False

@@ -32,7 +32,7 @@ class Actor(Protocol):
     async def __call__(self, *, task_status: TaskStatus[None]) -> None: ...
 
 
-class State(StrEnum):
+class RuntimeState(StrEnum):
     """Where the runtime is; it is ready only while ``running``."""
 
     STARTING = "starting"
@@ -46,7 +46,7 @@ def stop_process() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def leave_process(code: int = 0) -> NoReturn:
+def exit_process(code: int = 0) -> NoReturn:
     """End the process here and now: under a response that nobody reads, or before there was a start.
 
     What is open has been drained or can bear a kill.
@@ -71,9 +71,9 @@ class Runtime:
         drain: Callable[[], Awaitable[None]],
         drain_deadline: float = DRAIN_DEADLINE,
         on_crash: Callable[[], None] = stop_process,
-        on_stalled: Callable[[], None] = leave_process,
+        on_stalled: Callable[[], None] = exit_process,
     ) -> None:
-        self.state = State.STARTING
+        self.state = RuntimeState.STARTING
         self.crash: Exception | None = None
         self._actors = actors
         self._drain = drain
@@ -94,7 +94,7 @@ class Runtime:
         async with anyio.create_task_group() as group:
             await group.start(self._run_actors, name="actors")
             if threading.current_thread() is threading.main_thread():  # Python has signals only there
-                await group.start(self._drain_when_told, name="drain signal")
+                await group.start(self._drain_on_signal, name="drain signal")
             try:
                 yield
             finally:
@@ -106,8 +106,8 @@ class Runtime:
 
         Cancelled, it still goes on to its end or its deadline.
         """
-        if self.state is State.RUNNING:
-            self.state = State.DRAINING
+        if self.state is RuntimeState.RUNNING:
+            self.state = RuntimeState.DRAINING
             log.info("draining", action="runtime_draining")
             await self._drain_until_deadline()
             self._scope.cancel()
@@ -133,13 +133,13 @@ class Runtime:
                 async with anyio.create_task_group() as group:
                     for actor in self._actors:
                         await group.start(actor)
-                    self.state = State.RUNNING
+                    self.state = RuntimeState.RUNNING
                     task_status.started()
         except Exception as error:
-            if self.state is State.STARTING:
+            if self.state is RuntimeState.STARTING:
                 raise
             self.crash = error
-            self.state = State.CRASHED
+            self.state = RuntimeState.CRASHED
             log.critical("an actor crashed; stopping the process", action="runtime_crashed", exc_info=error)
             if self._draining:
                 self._draining.cancel()
@@ -147,7 +147,7 @@ class Runtime:
         finally:
             self._ended.set()
 
-    async def _drain_when_told(self, *, task_status: TaskStatus[None]) -> None:
+    async def _drain_on_signal(self, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(DRAIN_SIGNAL) as signals:
             task_status.started()
             async for _ in signals:

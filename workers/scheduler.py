@@ -9,27 +9,26 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from bg_ingest.domain.budget import Want
+from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.ids import ConnectionId, shard_of
-from bg_ingest.domain.outcomes import Ending
-from bg_ingest.domain.turns import Plan, Turn
-from bg_ingest.ports import Clock, Turns
+from bg_ingest.domain.polling import Outcome, PollReport, PollState
+from bg_ingest.ports import Clock, Polls
 from workers.backoff import Backoff
-from workers.bell import Bell
-from workers.seats import FIRST, Seat, Seats, UnderWay
+from workers.scheduled import INITIAL_STATE, RunningPoll, Scheduled, ScheduledConnections
+from workers.wakeup import Wakeup
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-AT_ONCE = 320
+MAX_CONCURRENT_POLLS = 320
 """Turns that run at the same time; the provider's limit of calls is far below what these can do."""
 
-GLANCE = 30.0
+RECHECK_SECONDS = 30.0
 """Seconds after which the heap is looked at again in any case: the clock of instants may be set."""
 
-LOOKED = frozenset({Ending.READ, Ending.NOTHING_NEW, Ending.INACTIVE})
+DONE_OUTCOMES = frozenset({Outcome.READ, Outcome.NOTHING_NEW, Outcome.INACTIVE})
 """Ends of a turn after which a look that was asked for is due no more; after others it is tried again."""
 
-REST_WITHIN = 2.0
+FINISH_SECONDS = 2.0
 """Seconds left to turns under way when their shard is given back; a cut-off turn repeats elsewhere."""
 
 
@@ -41,196 +40,202 @@ class Scheduler:
 
     def __init__(
         self,
-        turns: Turns,
+        poller: Polls,
         clock: Clock,
         *,
-        at_once: int = AT_ONCE,
+        max_concurrent: int = MAX_CONCURRENT_POLLS,
         backoff: Backoff | None = None,
     ) -> None:
-        self._turns = turns
+        self._poller = poller
         self._clock = clock
-        self.may: Callable[[], bool] = lambda: True
+        self.may_poll: Callable[[], bool] = lambda: True
         """Asked before each turn: a process that slept learns that nothing is its own any more before it acts."""
-        self.wanted: Callable[[Want | None, Want | None], None] = lambda _before, _after: None
+        self.demand_changed: Callable[[CallDemand | None, CallDemand | None], None] = lambda _before, _after: None
         """Told what a connection seated here wants, before and after."""
-        self.ended: Callable[[ConnectionId, Ending], None] = lambda _connection, _ending: None
+        self.poll_finished: Callable[[ConnectionId, Outcome], None] = lambda _connection, _outcome: None
         """Told how each turn ended."""
-        self.looked: Callable[[ConnectionId], None] = lambda _connection: None
+        self.request_finished: Callable[[ConnectionId], None] = lambda _connection: None
         """Told whose look was had, if nobody has asked for another since it began."""
         self._backoff = backoff or Backoff(first=5.0)
-        self._seats = Seats()
+        self._scheduled = ScheduledConnections()
         self._heap: list[tuple[datetime, int, ConnectionId]] = []
         self._order = count()
-        self._bell = Bell()
-        self._places = anyio.Semaphore(at_once)
-        self._under_way: set[UnderWay] = set()
-        self._seen_at = clock.now()
+        self._wakeup = Wakeup()
+        self._semaphore = anyio.Semaphore(max_concurrent)
+        self._running: set[RunningPoll] = set()
+        self._last_now = clock.now()
 
     @property
-    def seats(self) -> Mapping[ConnectionId, Seat]:
+    def scheduled(self) -> Mapping[ConnectionId, Scheduled]:
         """The connections scheduled here."""
-        return self._seats.all
+        return self._scheduled.all
 
     @property
-    def running(self) -> int:
+    def polls_running(self) -> int:
         """How many turns run now."""
-        return len(self._under_way)
+        return len(self._running)
 
-    def next_due(self, most: int) -> list[tuple[datetime, ConnectionId]]:
+    def next_due(self, limit: int) -> list[tuple[datetime, ConnectionId]]:
         """Return the next turns to come, soonest first."""
-        return nsmallest(most, ((seat.due, each) for each, seat in self.seats.items() if seat.turn is None))
+        return nsmallest(
+            limit, ((scheduled.due, each) for each, scheduled in self.scheduled.items() if scheduled.running is None)
+        )
 
-    def seat(self, connection: ConnectionId, *, epoch: int, due: datetime, want: Want | None = None) -> None:
+    def schedule(
+        self, connection: ConnectionId, *, epoch: int, due: datetime, demand: CallDemand | None = None
+    ) -> None:
         """Schedule a connection; one that is scheduled already keeps its place."""
-        if self._seats.get(connection) is None:
-            seat = self._seats.add(connection, Seat(shard_of(connection.user), epoch, due))
-            self._want(seat, want)
+        if self._scheduled.get(connection) is None:
+            scheduled = self._scheduled.add(connection, Scheduled(shard_of(connection.user), epoch, due))
+            self._set_demand(scheduled, demand)
             self._push(connection)
 
-    def foresee(self, connection: ConnectionId, due: datetime, turn: Turn | None = None) -> None:
+    def set_first_poll(self, connection: ConnectionId, due: datetime, poll: PollReport | None = None) -> None:
         """Move a first turn that has not begun to where it is needed, with what is known before it."""
-        seat = self._seats.get(connection)
-        if seat and seat.plan is FIRST and seat.turn is None and not seat.asked:
-            seat.due, seat.plan = due, turn.plan if turn else FIRST
-            self._want(seat, turn.want if turn else seat.want)
+        scheduled = self._scheduled.get(connection)
+        if scheduled and scheduled.state is INITIAL_STATE and scheduled.running is None and not scheduled.requested:
+            scheduled.due, scheduled.state = due, poll.state if poll else INITIAL_STATE
+            self._set_demand(scheduled, poll.demand if poll else scheduled.demand)
             self._push(connection)
 
-    def ask(self, connection: ConnectionId, *, epoch: int) -> None:
+    def request_poll(self, connection: ConnectionId, *, epoch: int) -> None:
         """Give a connection a look as soon as may be, scheduled here before or not."""
         now = self._clock.now()
-        seat = self._seats.get(connection)
-        if seat is None:
-            seat = self._seats.add(connection, Seat(shard_of(connection.user), epoch, now))
-        seat.asked = True
-        if seat.turn is None:
-            seat.due = now
+        scheduled = self._scheduled.get(connection)
+        if scheduled is None:
+            scheduled = self._scheduled.add(connection, Scheduled(shard_of(connection.user), epoch, now))
+        scheduled.requested = True
+        if scheduled.running is None:
+            scheduled.due = now
             self._push(connection)
 
-    async def quiet(self, shard: int) -> None:
+    async def wait_idle(self, shard: int) -> None:
         """Return when no turn of a shard is under way, be it one that was cut off and still stores a token."""
-        for turn in [each for each in self._under_way if each.shard == shard]:
-            await turn.ended.wait()
+        for poll in [each for each in self._running if each.shard == shard]:
+            await poll.finished.wait()
 
-    def drop(self, shards: Collection[int]) -> None:
+    def cancel(self, shards: Collection[int]) -> None:
         """Take no more turns of these shards' connections, and cut off those under way."""
-        for turn in self._leave(shards):
-            turn.scope.cancel()
+        for poll in self._unschedule(shards):
+            poll.scope.cancel()
 
-    async def rest(self, shards: Collection[int]) -> None:
+    async def finish(self, shards: Collection[int]) -> None:
         """Take no more turns of these shards' connections, and return when none is under way.
 
         Those that are have a moment to finish; what they shield on its way into the store is waited for.
         """
-        leaving = self._leave(shards)
-        with anyio.move_on_after(REST_WITHIN):
-            for turn in leaving:
-                await turn.ended.wait()
-        for turn in leaving:
-            turn.scope.cancel()
-        for turn in leaving:
-            await turn.ended.wait()
+        running = self._unschedule(shards)
+        with anyio.move_on_after(FINISH_SECONDS):
+            for poll in running:
+                await poll.finished.wait()
+        for poll in running:
+            poll.scope.cancel()
+        for poll in running:
+            await poll.finished.wait()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run turns as they fall due, until cancelled."""
-        self._plan_all()
+        self._rebuild_heap()
         async with anyio.create_task_group() as group:
             task_status.started()
             while True:
-                self._heed_the_clock()
+                self._handle_clock_change()
                 await self._start_due(group)
-                await self._bell.wait(self._wait())
+                await self._wakeup.wait(self._seconds_to_next())
 
-    def _leave(self, shards: Collection[int]) -> list[UnderWay]:
-        for connection in self._seats.of(shards):
-            self._unseat(connection)
-        return [turn for turn in self._under_way if turn.shard in shards]
+    def _unschedule(self, shards: Collection[int]) -> list[RunningPoll]:
+        for connection in self._scheduled.in_shards(shards):
+            self._remove(connection)
+        return [poll for poll in self._running if poll.shard in shards]
 
-    def _heed_the_clock(self) -> None:
+    def _handle_clock_change(self) -> None:
         """Where the clock was set back, what is due next lies far ahead: have every turn say anew when that is."""
-        now, before = self._clock.now(), self._seen_at
-        self._seen_at = now
-        if now < before - timedelta(seconds=GLANCE):
-            for seat in self.seats.values():
-                seat.due, seat.plan = now, Plan()
-            self._plan_all()
+        now, before = self._clock.now(), self._last_now
+        self._last_now = now
+        if now < before - timedelta(seconds=RECHECK_SECONDS):
+            for scheduled in self.scheduled.values():
+                scheduled.due, scheduled.state = now, PollState()
+            self._rebuild_heap()
 
-    def _plan_all(self) -> None:
+    def _rebuild_heap(self) -> None:
         self._heap.clear()
-        for connection in self.seats:
+        for connection in self.scheduled:
             self._push(connection)
 
     async def _start_due(self, group: TaskGroup) -> None:
-        while self.may() and self._heap and self._heap[0][0] <= self._clock.now():
-            await self._places.acquire()
-            if not self.may():  # any more
-                self._places.release()
+        while self.may_poll() and self._heap and self._heap[0][0] <= self._clock.now():
+            await self._semaphore.acquire()
+            if not self.may_poll():  # any more
+                self._semaphore.release()
                 break
             due, _, connection = heappop(self._heap)
-            seat = self._seats.get(connection)
-            if seat is None or seat.turn or seat.due != due:
-                self._places.release()
+            scheduled = self._scheduled.get(connection)
+            if scheduled is None or scheduled.running or scheduled.due != due:
+                self._semaphore.release()
                 continue  # gone, or moved: its newer place in the heap counts
-            seat.turn = UnderWay(seat.shard)
-            self._under_way.add(seat.turn)
-            group.start_soon(self._take_turn, connection, seat, seat.turn, name=f"turn of {connection.provider}")
+            scheduled.running = RunningPoll(scheduled.shard)
+            self._running.add(scheduled.running)
+            group.start_soon(
+                self._run_poll, connection, scheduled, scheduled.running, name=f"turn of {connection.provider}"
+            )
 
-    async def _take_turn(self, connection: ConnectionId, seat: Seat, under_way: UnderWay) -> None:
+    async def _run_poll(self, connection: ConnectionId, scheduled: Scheduled, running_poll: RunningPoll) -> None:
         try:
-            with under_way.scope:
-                await self._turn(connection, seat)
+            with running_poll.scope:
+                await self._poll(connection, scheduled)
         finally:
-            seat.turn = None
-            self._under_way.discard(under_way)
-            self._places.release()
-            under_way.ended.set()
+            scheduled.running = None
+            self._running.discard(running_poll)
+            self._semaphore.release()
+            running_poll.finished.set()
 
-    async def _turn(self, connection: ConnectionId, seat: Seat) -> None:
-        asked, seat.asked = seat.asked, False
+    async def _poll(self, connection: ConnectionId, scheduled: Scheduled) -> None:
+        requested, scheduled.requested = scheduled.requested, False
         try:
-            turn = await self._turns.turn(connection, seat.epoch, seat.plan, asked=asked)
+            poll = await self._poller.poll(connection, scheduled.epoch, scheduled.state, requested=requested)
         except Exception:
-            seat.crashes += 1
-            delay = self._backoff.delay(seat.crashes)
-            log.exception("a turn crashed", action="turn_crashed", connection=str(connection), again_in=round(delay, 1))
-            self._next(connection, seat, self._clock.now() + timedelta(seconds=delay))
-            seat.asked |= asked  # after the delay, not now
+            scheduled.crashes += 1
+            delay = self._backoff.delay(scheduled.crashes)
+            log.exception("a turn crashed", action="poll_crashed", connection=str(connection), again_in=round(delay, 1))
+            self._schedule_next(connection, scheduled, self._clock.now() + timedelta(seconds=delay))
+            scheduled.requested |= requested  # after the delay, not now
         except BaseException:  # cut off
-            seat.asked |= asked
+            scheduled.requested |= requested
             raise
         else:
-            seat.crashes, seat.plan = 0, turn.plan
-            self.ended(connection, turn.outcome.ending)
-            if not seat.asked and (turn.due is None or turn.outcome.ending in LOOKED):
-                self.looked(connection)
-            if turn.want and self._seats.get(connection) is seat:
-                self._want(seat, turn.want)
-            self._next(connection, seat, turn.due)
-            if turn.outcome.ending is Ending.READ:
-                log.debug("read", action="turn_read", connection=str(connection), recorded=turn.outcome.recorded)
+            scheduled.crashes, scheduled.state = 0, poll.state
+            self.poll_finished(connection, poll.result.outcome)
+            if not scheduled.requested and (poll.due is None or poll.result.outcome in DONE_OUTCOMES):
+                self.request_finished(connection)
+            if poll.demand and self._scheduled.get(connection) is scheduled:
+                self._set_demand(scheduled, poll.demand)
+            self._schedule_next(connection, scheduled, poll.due)
+            if poll.result.outcome is Outcome.READ:
+                log.debug("read", action="poll_read", connection=str(connection), recorded=poll.result.recorded)
 
-    def _next(self, connection: ConnectionId, seat: Seat, due: datetime | None) -> None:
-        if seat.asked:  # while the turn ran: it may have read the connection before what we were asked for
+    def _schedule_next(self, connection: ConnectionId, scheduled: Scheduled, due: datetime | None) -> None:
+        if scheduled.requested:  # while the turn ran: it may have read the connection before what we were asked for
             due = self._clock.now()
-        if self._seats.get(connection) is not seat:
+        if self._scheduled.get(connection) is not scheduled:
             return
         if due is None:
-            self._unseat(connection)
+            self._remove(connection)
         else:
-            seat.due = due
+            scheduled.due = due
             self._push(connection)
 
-    def _unseat(self, connection: ConnectionId) -> None:
-        self._want(self._seats.remove(connection), None)
+    def _remove(self, connection: ConnectionId) -> None:
+        self._set_demand(self._scheduled.remove(connection), None)
 
-    def _want(self, seat: Seat, want: Want | None) -> None:
-        self.wanted(seat.want, want)
-        seat.want = want
+    def _set_demand(self, scheduled: Scheduled, demand: CallDemand | None) -> None:
+        self.demand_changed(scheduled.demand, demand)
+        scheduled.demand = demand
 
     def _push(self, connection: ConnectionId) -> None:
-        heappush(self._heap, (self.seats[connection].due, next(self._order), connection))
-        self._bell.ring()
+        heappush(self._heap, (self.scheduled[connection].due, next(self._order), connection))
+        self._wakeup.set()
 
-    def _wait(self) -> float:
-        if not self._heap or not self.may():
-            return GLANCE
-        return min(GLANCE, max(0.0, (self._heap[0][0] - self._clock.now()).total_seconds()))
+    def _seconds_to_next(self) -> float:
+        if not self._heap or not self.may_poll():
+            return RECHECK_SECONDS
+        return min(RECHECK_SECONDS, max(0.0, (self._heap[0][0] - self._clock.now()).total_seconds()))

@@ -6,7 +6,7 @@ import anyio
 import structlog
 from anyio.abc import TaskStatus
 
-from workers.backoff import Backoff, Patience
+from workers.backoff import Backoff, CrashLimit
 from workers.runtime import Actor
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -27,7 +27,7 @@ class Supervisor:
         actor: Actor,
         *,
         backoff: Backoff | None = None,
-        patience: Patience | None,
+        crash_limit: CrashLimit | None,
     ) -> None:
         self.name = name
         self.failures = 0
@@ -38,21 +38,21 @@ class Supervisor:
         """Whether the actor runs now; not while it waits to be started again."""
         self._actor = actor
         self._backoff = backoff or Backoff()
-        self._patience = patience
-        self._crashed_at: deque[float] = deque(maxlen=patience.crashes if patience else 0)
+        self._crash_limit = crash_limit
+        self._crashed_at: deque[float] = deque(maxlen=crash_limit.crashes if crash_limit else 0)
         self._logged: type[Exception] | None = None
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Run until the actor returns, is cancelled or cannot be helped."""
-        promise = _Promise(self, task_status)
+        supervised_status = _SupervisedStatus(self, task_status)
         while True:
             started_at, self.running = anyio.current_time(), True
             try:
-                await self._actor(task_status=promise)
+                await self._actor(task_status=supervised_status)
             except Exception as error:
-                if not promise.kept or self._exceeds_patience():
+                if not supervised_status.is_started or self._exceeds_crash_limit():
                     raise
-                if anyio.current_time() - started_at >= self._backoff.forgive_after:
+                if anyio.current_time() - started_at >= self._backoff.reset_after:
                     self.failures = 0
                 self.failures += 1
                 self.restarts += 1
@@ -64,12 +64,12 @@ class Supervisor:
                 self.running = False
             await anyio.sleep(delay)
 
-    def _exceeds_patience(self) -> bool:
-        if self._patience is None:
+    def _exceeds_crash_limit(self) -> bool:
+        if self._crash_limit is None:
             return False
         self._crashed_at.append(anyio.current_time())
-        recent = self._crashed_at[-1] - self._crashed_at[0] <= self._patience.within
-        return recent and len(self._crashed_at) == self._patience.crashes
+        recent = self._crashed_at[-1] - self._crashed_at[0] <= self._crash_limit.within
+        return recent and len(self._crashed_at) == self._crash_limit.crashes
 
     def _log_crash(self, error: Exception, delay: float) -> None:
         """Log the edge with its traceback; the same crash again on the way up is only a debug line."""
@@ -85,24 +85,24 @@ class Supervisor:
             exc_info=error,
         )
 
-    def restarted(self) -> None:
+    def log_recovery(self) -> None:
         """Log the other edge: the actor says that it works again."""
         if self._logged is not None:
             self._logged = None
             log.info("an actor works again", action="actor_recovered", actor=self.name, crashes=self.failures)
 
 
-class _Promise(TaskStatus[None]):
+class _SupervisedStatus(TaskStatus[None]):
     """Passes the first ``started()`` on; the later ones are recoveries."""
 
     def __init__(self, supervisor: Supervisor, task_status: TaskStatus[None]) -> None:
-        self.kept = False
+        self.is_started = False
         self._supervisor = supervisor
         self._task_status = task_status
 
     def started(self, value: None = None) -> None:
-        if self.kept:
-            self._supervisor.restarted()
+        if self.is_started:
+            self._supervisor.log_recovery()
         else:
-            self.kept = True
+            self.is_started = True
             self._task_status.started(value)

@@ -12,7 +12,7 @@ from hashlib import blake2b
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
-from bg_ingest.errors import Unsealable
+from bg_ingest.errors import SealBroken
 
 KEY_BYTES = 32
 _FORMAT = bytes([0xB1, 1])
@@ -21,7 +21,7 @@ _ID_BYTES, _NONCE_BYTES = 8, 12
 _HEADER_BYTES = len(_FORMAT) + _ID_BYTES
 
 
-class KeyRing:
+class AesGcmSealer:
     """The first key seals, every one opens. Random nonces allow 2**32 seals a key, far more than are made here."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
@@ -35,7 +35,7 @@ class KeyRing:
         sealed = self._ciphers[self._header].encrypt(nonce, secret, self._header + associated)
         return self._header + nonce + sealed
 
-    def seals_now(self, sealed: bytes) -> bool:
+    def is_current(self, sealed: bytes) -> bool:
         return sealed.startswith(self._header)
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
@@ -43,11 +43,11 @@ class KeyRing:
         header, rest = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         cipher = self._ciphers.get(header)
         if cipher is None:
-            raise Unsealable
+            raise SealBroken
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header + associated)
         except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
-            raise Unsealable from None
+            raise SealBroken from None
 
 
 def new_key() -> str:

@@ -14,20 +14,26 @@ from bg_ingest.api import (
     connections,
     health,
     metrics,
-    missing,
     readings,
-    repairs,
-    schema,
     timeline,
     users,
     webhooks,
     workers,
 )
-from bg_ingest.api.auth import PUBLIC, USUAL_LIMITS, Access, Door, Limits, answers
-from bg_ingest.api.checks import LARGEST_BODY, check
-from bg_ingest.api.deps import Services, provided
-from bg_ingest.api.edge import seal_headers
-from bg_ingest.ports import Vitals
+from bg_ingest.api import (
+    gaps as missing,
+)
+from bg_ingest.api import (
+    openapi as schema,
+)
+from bg_ingest.api import (
+    verify as repairs,
+)
+from bg_ingest.api.auth import DEFAULT_LIMITS, PUBLIC, Access, AuthGuard, Limits, exception_handlers
+from bg_ingest.api.dependencies import Services, provide
+from bg_ingest.api.headers import add_headers
+from bg_ingest.api.validation import MAX_BODY_BYTES, validate_request
+from bg_ingest.ports import ProcessHealth
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
@@ -36,9 +42,9 @@ def create_api(
     services: Services,
     *,
     access: Access,
-    vitals: Vitals,
+    process_health: ProcessHealth,
     own_names: Collection[str] = (),
-    limits: Limits = USUAL_LIMITS,
+    limits: Limits = DEFAULT_LIMITS,
     signing_secrets: Sequence[str] = (),
     webhook_limits: Limits | None = None,
     lifespan: Sequence[Lifespan] = (),
@@ -50,7 +56,7 @@ def create_api(
     While nobody is asked for a credential, it answers only to ``own_names``, localhost and addresses. Without signing
     secrets (``whsec_…``) every webhook is refused, without an ``exposition`` there is no /metrics.
     """
-    door = Door(access, services, own_names, limits)
+    auth_guard = AuthGuard(access, services, own_names, limits)
     return Litestar(
         route_handlers=[
             readings.router,
@@ -65,21 +71,21 @@ def create_api(
             health.router,
             workers.router,
             *([metrics.router(exposition)] if exposition else []),
-            *(_mounted(path, app) for path, app in (mounts or {}).items()),
+            *(_mount(path, app) for path, app in (mounts or {}).items()),
         ],
-        dependencies=provided(services, vitals),
-        guards=[door.guard],
-        before_request=check,
-        before_send=[seal_headers, audit.noting(services)],
-        exception_handlers=answers(door),
+        dependencies=provide(services, process_health),
+        guards=[auth_guard.check],
+        before_request=validate_request,
+        before_send=[add_headers, audit.audit_hook(services)],
+        exception_handlers=exception_handlers(auth_guard),
         lifespan=list(lifespan),
-        openapi_config=schema.config(__version__),
-        request_max_body_size=LARGEST_BODY,
+        openapi_config=schema.build_config(__version__),
+        request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,  # what may be logged of a request is decided where it is logged, never by a library
         debug=False,
         pdb_on_exception=False,
     )
 
 
-def _mounted(path: str, app: ASGIApp) -> ASGIRouteHandler:
+def _mount(path: str, app: ASGIApp) -> ASGIRouteHandler:
     return asgi(path, is_mount=True, copy_scope=True, opt=PUBLIC)(app)

@@ -11,43 +11,43 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 from litestar.types import Message, Scope
 
-from bg_ingest.api.auth import caller_of, needs
-from bg_ingest.api.deps import Use
-from bg_ingest.api.documented import answers, problems
-from bg_ingest.api.errors import refusal
-from bg_ingest.api.formats import JSON, pieces
-from bg_ingest.api.streaming import Streamed
-from bg_ingest.api.times import instant
-from bg_ingest.domain import credentials
-from bg_ingest.domain.audit import Action, Record
+from bg_ingest.api.auth import caller_of, require_scope
+from bg_ingest.api.dependencies import Use
+from bg_ingest.api.formats import JSON, encode_stream
+from bg_ingest.api.openapi import ok_response, problem_responses
+from bg_ingest.api.problems import build_problem
+from bg_ingest.api.query import parse_instant
+from bg_ingest.api.streaming import StreamedResponse
+from bg_ingest.domain import access
+from bg_ingest.domain.audit import AuditAction, AuditRecord
 from bg_ingest.domain.ids import UserId, is_user_id
 from bg_ingest.domain.windows import Window
-from bg_ingest.services.audit import USUAL_LENGTH, Auditing
-from bg_ingest.services.read import Reader
+from bg_ingest.services.access.audit import DEFAULT_WINDOW_LENGTH, AuditLog
+from bg_ingest.services.queries.readings import ReadingQueries
 
-PUSHES = {"audited_as": Action.PUSH}
+PUSHES = {"audited_as": AuditAction.PUSH}
 """A route's ``opt`` when readings are pushed to it."""
 
-CONNECTS = {"audited_as": Action.CHANGE}
+CONNECTS = {"audited_as": AuditAction.CHANGE}
 """The same of a route that changes something by GET."""
 
-_TYPE = re.compile(r":\w+}")
-_READING = {"GET", "HEAD"}
+_PATH_TYPE = re.compile(r":\w+}")
+_READ_METHODS = {"GET", "HEAD"}
 
 
-class Audits(Protocol):
+class HasAuditLog(Protocol):
     """Where the use case is found, once it is there."""
 
     @property
-    def auditing(self) -> Auditing: ...
+    def audit_log(self) -> AuditLog: ...
 
 
-def concerns(scope: Scope, user: UserId) -> None:
+def mark_user(scope: Scope, user: UserId) -> None:
     """Say whose data a request is about whose path does not."""
     scope["state"]["audited_user"] = user
 
 
-def noting(services: Audits) -> Callable[[Message, Scope], Any]:
+def audit_hook(services: HasAuditLog) -> Callable[[Message, Scope], Any]:
     """Return what notes each answer that shows or changed somebody's data, as it starts; refusals show nothing."""
 
     async def note(message: Message, scope: Scope) -> None:
@@ -59,55 +59,62 @@ def noting(services: Audits) -> Callable[[Message, Scope], Any]:
         if route is None or not user or method == "OPTIONS":
             return
         caller = caller_of(scope)
-        action = route.opt.get("audited_as") or (Action.READ if method in _READING else Action.CHANGE)
-        credential = caller.name if caller else "signature" if action is Action.PUSH else "oauth-state"
-        services.auditing.note(UserId(user), credential, f"{method} {_TYPE.sub('}', scope['path_template'])}", action)
+        action = route.opt.get("audited_as") or (AuditAction.READ if method in _READ_METHODS else AuditAction.CHANGE)
+        credential = caller.name if caller else "signature" if action is AuditAction.PUSH else "oauth-state"
+        services.audit_log.add(
+            UserId(user), credential, f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}", action
+        )
 
     return note
 
 
-class Audited(msgspec.Struct, frozen=True):
+class AuditLine(msgspec.Struct, frozen=True):
     """Reads and pushes stand once an hour, under its start; changes one by one."""
 
     at: datetime
-    action: Action
+    action: AuditAction
     credential: str
     route: str
 
 
-EXAMPLE = Audited(
-    datetime.fromisoformat("2025-04-26T14:00:00Z"), Action.READ, "key:7f3k2m9qx1ab", "GET /api/bg/{user_id}/latest"
+EXAMPLE = AuditLine(
+    datetime.fromisoformat("2025-04-26T14:00:00Z"), AuditAction.READ, "key:7f3k2m9qx1ab", "GET /api/bg/{user_id}/latest"
 )
 
 
-def _shown(records: Sequence[Record]) -> list[Audited]:
-    return [Audited(each.at.replace(microsecond=0), each.action, each.credential, each.route) for each in records]
+def _to_lines(records: Sequence[AuditRecord]) -> list[AuditLine]:
+    return [AuditLine(each.at.replace(microsecond=0), each.action, each.credential, each.route) for each in records]
 
 
 @get(
     operation_id="audit",
     summary="Who read or changed a user's data",
-    opt=needs(credentials.Scope.ADMIN),
-    responses={200: answers(list[Audited], [EXAMPLE], description="Ascending."), **problems(400, 401, 503)},
+    opt=require_scope(access.Scope.ADMIN),
+    responses={
+        200: ok_response(list[AuditLine], [EXAMPLE], description="Ascending."),
+        **problem_responses(400, 401, 503),
+    },
 )
 async def audit(
     request: Request[Any, Any, Any],
-    auditing: Use[Auditing],
-    reader: Use[Reader],
+    audit_log: Use[AuditLog],
+    reader: Use[ReadingQueries],
     user: Annotated[str, QueryParameter(name="user", description="Our own id of the person, erased or not.")] = "",
     from_: Annotated[str | None, QueryParameter(name="from", description="A time; 30 days before `to`.")] = None,
     to: Annotated[str | None, QueryParameter(name="to", description="A time, not included; now.")] = None,
 ) -> Response[Any]:
     """It is written a second after what it is about. Streamed; no record names a user."""
     if not is_user_id(user):
-        raise refusal(400, "invalid-user-id", "Say whose audit: ?user= and a user id.")
-    end = instant("to", to) or reader.now()
-    start = instant("from", from_) or end - USUAL_LENGTH
+        raise build_problem(400, "invalid-user-id", "Say whose audit: ?user= and a user id.")
+    end = parse_instant("to", to) or reader.now()
+    start = parse_instant("from", from_) or end - DEFAULT_WINDOW_LENGTH
     if start >= end:
-        raise refusal(400, "invalid-range", "'from' must be before 'to': leave both out for the last 30 days.")
-    concerns(request.scope, UserId(user))
-    batches: AsyncGenerator[Sequence[Any]] = auditing.of(UserId(user), Window(start, end))
-    return Streamed(pieces(batches, _shown, JSON), media_type=JSON.media_type, headers={"Cache-Control": "no-store"})
+        raise build_problem(400, "invalid-range", "'from' must be before 'to': leave both out for the last 30 days.")
+    mark_user(request.scope, UserId(user))
+    batches: AsyncGenerator[Sequence[Any]] = audit_log.records(UserId(user), Window(start, end))
+    return StreamedResponse(
+        encode_stream(batches, _to_lines, JSON), media_type=JSON.media_type, headers={"Cache-Control": "no-store"}
+    )
 
 
 router = Router("/api/audit", route_handlers=[audit], tags=["audit"])

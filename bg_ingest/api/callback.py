@@ -5,46 +5,46 @@ from typing import Annotated, Any
 from litestar import MediaType, Request, Response, Router, get
 from litestar.params import QueryParameter
 
-from bg_ingest.api.audit import CONNECTS, concerns
+from bg_ingest.api.audit import CONNECTS, mark_user
 from bg_ingest.api.auth import COUNTED, PUBLIC
-from bg_ingest.api.checks import LENIENT
-from bg_ingest.api.deps import ProviderName, Use
-from bg_ingest.api.documented import pages
-from bg_ingest.api.errors import Refused, answer
-from bg_ingest.api.pages import page
-from bg_ingest.errors import ConnectRefused, ProviderThrottled, ProviderUnavailable, Unknown
-from bg_ingest.services.connect import Connecting
+from bg_ingest.api.dependencies import ProviderName, Use
+from bg_ingest.api.html import render_page
+from bg_ingest.api.openapi import page_responses
+from bg_ingest.api.problems import ProblemError, problem_response
+from bg_ingest.api.validation import LENIENT
+from bg_ingest.errors import ConnectRefused, NotFound, ProviderThrottled, ProviderUnavailable
+from bg_ingest.services.connections.connect import Connector
 
-_AGAIN = "Please go back to where you started and begin connecting again. You can close this page."
+_RESTART_HINT = "Please go back to where you started and begin connecting again. You can close this page."
 
 
-def show(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
+def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     """Show an error as a page, with the status and headers that a problem would have."""
-    problem = answer(request, error)
+    problem = problem_response(request, error)
     match error:
         case ConnectRefused():
             title, texts = "Not connected", (str(error), "You can close this page.")
-        case Refused() if problem.status_code == 400:
+        case ProblemError() if problem.status_code == 400:
             title, texts = (
                 "Not connected",
-                ("This link is not as a provider sends it, and nothing was changed.", _AGAIN),
+                ("This link is not as a provider sends it, and nothing was changed.", _RESTART_HINT),
             )
-        case Refused() if problem.status_code == 429:
+        case ProblemError() if problem.status_code == 429:
             title = "Not connected yet"
             texts = (
                 "Too many people come here just now. Nothing is lost:",
                 "Please load this page again in a few seconds.",
             )
-        case Unknown() | Refused():
-            title, texts = "Not connected", ("This link leads to a provider we do not know.", _AGAIN)
+        case NotFound() | ProblemError():
+            title, texts = "Not connected", ("This link leads to a provider we do not know.", _RESTART_HINT)
         case ProviderUnavailable() | ProviderThrottled():
-            texts = ("The other side did not answer. Nothing is lost: in a few minutes it should work.", _AGAIN)
+            texts = ("The other side did not answer. Nothing is lost: in a few minutes it should work.", _RESTART_HINT)
             title = "Not connected yet"
         case _:
-            texts = ("Something went wrong on our side, and nothing was connected.", _AGAIN)
+            texts = ("Something went wrong on our side, and nothing was connected.", _RESTART_HINT)
             title = "Not connected"
     headers = {name: value for name, value in problem.headers.items() if name == "Retry-After"}
-    return page(title, *texts, status=problem.status_code or 500, headers=headers)
+    return render_page(title, *texts, status=problem.status_code or 500, headers=headers)
 
 
 @get(
@@ -54,23 +54,23 @@ def show(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     media_type=MediaType.HTML,
     opt=PUBLIC | COUNTED | LENIENT | CONNECTS,
     security=[{}],
-    exception_handlers={Exception: show},
-    responses=pages(200, 400, 404, 429, 500, 502, 503),
+    exception_handlers={Exception: render_error},
+    responses=page_responses(200, 400, 404, 429, 500, 502, 503),
 )
 async def callback(
     request: Request[Any, Any, Any],
     provider: ProviderName,
-    connecting: Use[Connecting],
+    connector: Use[Connector],
     code: Annotated[str | None, QueryParameter(name="code")] = None,
     oauth_state: Annotated[str | None, QueryParameter(name="state", description="Single-use, 15 minutes.")] = None,
     error: Annotated[str | None, QueryParameter(name="error", description="Why the provider did not allow it.")] = None,
 ) -> Response[str]:
     """A page that says what happened. Query parameters that are not known are ignored (RFC 6749, 4.1.2)."""
-    connection = await connecting.finish(provider, state=oauth_state or None, code=code or None, error=error or None)
-    concerns(request.scope, connection.id.user)
+    connection = await connector.finish(provider, state=oauth_state or None, code=code or None, error=error or None)
+    mark_user(request.scope, connection.id.user)
     name = connection.id.provider.capitalize()
     text = f"Your {name} readings are on their way: the newest first, then the past. You can close this page."
-    return page("Connected", text)
+    return render_page("Connected", text)
 
 
 router = Router("/api/oauth", route_handlers=[callback], tags=["connections"])

@@ -1,123 +1,175 @@
 """Connections of a user: begin one, see how it stands, steer it, end it."""
 
+from datetime import datetime
+from typing import Annotated
+
+import msgspec
 from litestar import MediaType, Response, Router, delete, get, patch, post
 from litestar.params import JSONBody
 
-from bg_ingest.api.auth import needs
-from bg_ingest.api.deps import ProviderName, Use, User
-from bg_ingest.api.documented import CONNECTION, INVITATION, Answer, answers, problems
+from bg_ingest.api.auth import require_scope
+from bg_ingest.api.dependencies import ProviderName, Use, User
+from bg_ingest.api.openapi import CONNECTION, INVITATION, ResponseExample, ok_response, problem_responses
 from bg_ingest.api.schemas import (
     ConnectionStatus,
     ConnectRequest,
     Invitation,
+    Span,
     WorkerChange,
-    settings_of,
-    status_of,
+    to_settings,
+    to_status,
 )
-from bg_ingest.domain.credentials import Scope
+from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.services.connect import Connecting
-from bg_ingest.services.steer import Steering
+from bg_ingest.services.connections.connect import Connector
+from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
 
-UNSTORED = {"Cache-Control": "no-store"}
-READING, WRITING = needs(Scope.CONNECTIONS_READ), needs(Scope.CONNECTIONS_WRITE)
+Instant = Annotated[datetime, msgspec.Meta(tz=True)]
+
+
+class BackfillRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """A stretch of time, half-open: RFC 3339 with an offset."""
+
+    from_: Instant | None = None
+    to: Instant | None = None
+
+
+MARKED_SPAN = {"from": "2025-01-26T00:00:00Z", "to": "2025-04-26T14:30:00Z"}
+
+
+@post(
+    "/{provider:str}/backfill",
+    operation_id="backfill",
+    opt=require_scope(Scope.CONNECTIONS_WRITE),
+    summary="Read the past again",
+    status_code=202,
+    responses={
+        202: ok_response(
+            Span, MARKED_SPAN, description="It will be read, newest first; the connection shows what is left."
+        ),
+        **problem_responses(400, 401, 404, 409, 413, 415, 503),
+    },
+)
+async def backfill(
+    user_id: User,
+    provider: ProviderName,
+    backfill_requester: Use[BackfillRequester],
+    data: JSONBody[BackfillRequest | None] = None,
+) -> Response[Span]:
+    """From the start of the wanted past until now, where an end is left out. What is known already changes nothing."""
+    span = data or BackfillRequest()
+    marked = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
+    return Response(Span(whole_seconds(marked.start), whole_seconds(marked.end)), headers=NO_STORE_HEADERS)
+
+
+def whole_seconds(instant: datetime) -> datetime:
+    return instant.replace(microsecond=0)
+
+
+NO_STORE_HEADERS = {"Cache-Control": "no-store"}
+
+READ_OPTIONS, WRITE_OPTIONS = require_scope(Scope.CONNECTIONS_READ), require_scope(Scope.CONNECTIONS_WRITE)
 
 
 @post(
     "/{provider:str}",
     operation_id="begin_connect",
-    opt=WRITING,
+    opt=WRITE_OPTIONS,
     summary="Begin to connect",
     responses={
-        201: answers(Invitation, INVITATION, description="Send the person to authorize_url."),
-        **problems(400, 401, 404, 408, 409, 413, 415, 503),
+        201: ok_response(Invitation, INVITATION, description="Send the person to authorize_url."),
+        **problem_responses(400, 401, 404, 408, 409, 413, 415, 503),
     },
 )
-async def begin(
+async def begin_connect(
     user_id: User,
     provider: ProviderName,
-    connecting: Use[Connecting],
+    connector: Use[Connector],
     data: JSONBody[ConnectRequest | None] = None,
 ) -> Response[Invitation]:
     """Nothing changes until the person has allowed access; an existing connection goes on as it is."""
-    begun = await connecting.begin(user_id, provider, data.region if data else None)
-    return Response(Invitation(begun.authorize_url, begun.expires_at.replace(microsecond=0)), headers=UNSTORED)
+    started = await connector.begin(user_id, provider, data.region if data else None)
+    return Response(
+        Invitation(started.authorize_url, started.expires_at.replace(microsecond=0)), headers=NO_STORE_HEADERS
+    )
 
 
 @get(
     operation_id="list_connections",
-    opt=READING,
+    opt=READ_OPTIONS,
     summary="All connections of a user",
     responses={
-        200: answers(list[ConnectionStatus], [CONNECTION], description="In no particular order."),
-        **problems(400, 401, 404, 503),
+        200: ok_response(list[ConnectionStatus], [CONNECTION], description="In no particular order."),
+        **problem_responses(400, 401, 404, 503),
     },
 )
-async def list_connections(user_id: User, steering: Use[Steering]) -> Response[list[ConnectionStatus]]:
-    statuses = await steering.of_user(user_id)
-    return Response([status_of(each) for each in statuses], headers=UNSTORED)
+async def list_connections(user_id: User, connections: Use[ConnectionService]) -> Response[list[ConnectionStatus]]:
+    statuses = await connections.list_statuses(user_id)
+    return Response([to_status(each) for each in statuses], headers=NO_STORE_HEADERS)
 
 
 @get(
     "/{provider:str}",
     operation_id="get_connection",
-    opt=READING,
+    opt=READ_OPTIONS,
     summary="How a connection stands",
     responses={
-        200: answers(ConnectionStatus, CONNECTION, description="Its state, progress and settings."),
-        **problems(400, 401, 404, 503),
+        200: ok_response(ConnectionStatus, CONNECTION, description="Its state, progress and settings."),
+        **problem_responses(400, 401, 404, 503),
     },
 )
-async def get_connection(user_id: User, provider: ProviderName, steering: Use[Steering]) -> Response[ConnectionStatus]:
-    return Response(status_of(await steering.status(ConnectionId(user_id, provider))), headers=UNSTORED)
+async def get_connection(
+    user_id: User, provider: ProviderName, connections: Use[ConnectionService]
+) -> Response[ConnectionStatus]:
+    return Response(to_status(await connections.status(ConnectionId(user_id, provider))), headers=NO_STORE_HEADERS)
 
 
 @patch(
     "/{provider:str}/worker",
     operation_id="steer_connection",
-    opt=WRITING,
+    opt=WRITE_OPTIONS,
     summary="Change how a connection is polled",
     responses={
-        200: answers(ConnectionStatus, CONNECTION, description="How it stands now."),
-        **problems(400, 401, 404, 408, 409, 413, 415, 503),
+        200: ok_response(ConnectionStatus, CONNECTION, description="How it stands now."),
+        **problem_responses(400, 401, 404, 408, 409, 413, 415, 503),
     },
 )
-async def steer(
-    user_id: User, provider: ProviderName, steering: Use[Steering], data: JSONBody[WorkerChange]
+async def update_worker(
+    user_id: User, provider: ProviderName, connections: Use[ConnectionService], data: JSONBody[WorkerChange]
 ) -> Response[ConnectionStatus]:
     """Takes effect without a restart, on whichever replica polls it."""
-    status = await steering.change(ConnectionId(user_id, provider), **settings_of(data))
-    return Response(status_of(status), headers=UNSTORED)
+    status = await connections.update_worker(ConnectionId(user_id, provider), **to_settings(data))
+    return Response(to_status(status), headers=NO_STORE_HEADERS)
 
 
 @post(
     "/{provider:str}/poll",
     operation_id="poll_now",
-    opt=WRITING,
+    opt=WRITE_OPTIONS,
     summary="Look at the provider now",
     status_code=202,
-    responses={202: Answer(None, description="We look now."), **problems(400, 401, 404, 409, 503)},
+    responses={202: ResponseExample(None, description="We look now."), **problem_responses(400, 401, 404, 409, 503)},
 )
-async def poll_now(user_id: User, provider: ProviderName, steering: Use[Steering]) -> Response[bytes]:
+async def poll_now(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> Response[bytes]:
     """Answered before the look; what it brings is seen at latest and range."""
-    await steering.poll_now(ConnectionId(user_id, provider))
+    await connections.poll_now(ConnectionId(user_id, provider))
     return Response(b"", media_type=MediaType.TEXT)
 
 
 @delete(
     "/{provider:str}",
     operation_id="disconnect",
-    opt=WRITING,
+    opt=WRITE_OPTIONS,
     summary="Disconnect",
-    responses=problems(400, 401, 404, 409, 503),
+    responses=problem_responses(400, 401, 404, 409, 503),
 )
-async def disconnect(user_id: User, provider: ProviderName, steering: Use[Steering]) -> None:
+async def disconnect(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> None:
     """Polling stops and the credentials are gone; the readings stay."""
-    await steering.disconnect(ConnectionId(user_id, provider))
+    await connections.disconnect(ConnectionId(user_id, provider))
 
 
 router = Router(
     "/api/users/{user_id:str}/connections",
-    route_handlers=[begin, list_connections, get_connection, steer, poll_now, disconnect],
+    route_handlers=[begin_connect, list_connections, get_connection, update_worker, poll_now, disconnect],
     tags=["connections"],
 )

@@ -8,25 +8,25 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 
-from bg_ingest.api.edge import sent
+from bg_ingest.api.headers import request_header
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.windows import Window
 
-CACHING = {"Cache-Control": "private, no-cache"}
+CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
 """Health data stays out of shared caches; the caller's own asks us whether what it has still holds."""
 
 SETTLED_AFTER = timedelta(seconds=5)
 """Ranges may lag a second behind the head: a tag made so soon after a change must not outlive the lag."""
 
 
-def etag(request: Request[Any, Any, Any], *facts: object) -> str:
+def make_etag(request: Request[Any, Any, Any], *facts: object) -> str:
     """Return a weak tag of the query as sent and what its answer rests on."""
-    asked = (request.scope["path"], request.scope["query_string"])
-    digest = blake2b(msgspec.json.encode((*asked, *facts)), digest_size=16)
+    query = (request.scope["path"], request.scope["query_string"])
+    digest = blake2b(msgspec.json.encode((*query, *facts)), digest_size=16)
     return f'W/"{digest.hexdigest()}"'
 
 
-def rests_on(head: Head, window: Window, now: datetime, *, open_end: bool) -> Iterable[object]:
+def etag_facts(head: Head, window: Window, now: datetime, *, open_end: bool) -> Iterable[object]:
     """Return what a range with a given start rests on: all readings up to the head's last change.
 
     A window that ends now takes in readings dated ahead of us as time passes: then its end counts too.
@@ -37,11 +37,11 @@ def rests_on(head: Head, window: Window, now: datetime, *, open_end: bool) -> It
     yield head.recorded_at is not None and now - head.recorded_at < SETTLED_AFTER
 
 
-def holds(request: Request[Any, Any, Any], tag: str) -> bool:
+def if_none_match(request: Request[Any, Any, Any], tag: str) -> bool:
     """Tell whether If-None-Match names the tag (weakly compared) or anything at all."""
-    wanted = sent(request.scope, b"if-none-match")
-    return wanted.strip() == "*" or tag.removeprefix("W/") in (
-        each.strip().removeprefix("W/") for each in wanted.split(",")
+    header = request_header(request.scope, b"if-none-match")
+    return header.strip() == "*" or tag.removeprefix("W/") in (
+        each.strip().removeprefix("W/") for each in header.split(",")
     )
 
 

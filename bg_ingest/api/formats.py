@@ -10,7 +10,7 @@ from typing import Any
 import anyio.lowlevel
 import msgspec
 
-PIECE_BYTES = 65_536
+CHUNK_BYTES = 65_536
 """Sent at once: fewer sends than one per stored segment, and little enough to hold for every reader."""
 
 _json = msgspec.json.Encoder()
@@ -30,7 +30,7 @@ JSON = Format("application/json", b"[", lambda rows: _json.encode(rows)[1:-1], b
 NDJSON = Format("application/x-ndjson", b"", _json.encode_lines)
 
 
-def csv_of(columns: tuple[str, ...]) -> Format:
+def csv_format(columns: tuple[str, ...]) -> Format:
     """Return RFC 4180 with a header row; what is not known is an empty cell."""
     cells = attrgetter(*columns)
 
@@ -42,14 +42,14 @@ def csv_of(columns: tuple[str, ...]) -> Format:
     return Format("text/csv; header=present", ",".join(columns).encode() + b"\r\n", encode)
 
 
-def accepted(accept: str, formats: Sequence[Format]) -> Format | None:
+def negotiate(accept: str, formats: Sequence[Format]) -> Format | None:
     """Choose by an Accept header: the highest quality, then the most specific wish, then our order."""
-    wishes = list(map(_wish, accept.split(",")))
+    accepted_ranges = list(map(_parse_range, accept.split(",")))
 
     def quality(each: Format) -> tuple[float, int]:
         media_type = each.media_type.partition(";")[0]
         ranges = ("*/*", media_type.partition("/")[0] + "/*", media_type)
-        fitting = [(ranges.index(wanted), q) for wanted, q in wishes if wanted in ranges]
+        fitting = [(ranges.index(media_range), q) for media_range, q in accepted_ranges if media_range in ranges]
         specific, q = max(fitting, default=(0, 0.0))
         return q, specific
 
@@ -57,7 +57,7 @@ def accepted(accept: str, formats: Sequence[Format]) -> Format | None:
     return best if quality(best)[0] > 0 else None
 
 
-def _wish(part: str) -> tuple[str, float]:
+def _parse_range(part: str) -> tuple[str, float]:
     media_type, *parameters = (each.strip().lower() for each in part.split(";"))
     quality = next((each[2:] for each in parameters if each.startswith("q=")), "1")
     try:
@@ -66,19 +66,19 @@ def _wish(part: str) -> tuple[str, float]:
         return media_type, 1.0
 
 
-async def pieces(
+async def encode_stream(
     batches: AsyncGenerator[Sequence[Any]], present: Callable[[Sequence[Any]], Sequence[Any]], form: Format
 ) -> AsyncGenerator[bytes]:
     """Yield the whole answer; it ends only if all batches were read, so a broken one is seen to be broken."""
-    waiting = bytearray(form.opening)
+    buffer = bytearray(form.opening)
     separator = b""
     async with aclosing(batches):
         async for rows in batches:
-            waiting += separator + form.encode(present(rows))
+            buffer += separator + form.encode(present(rows))
             separator = form.separator
-            if len(waiting) >= PIECE_BYTES:
-                yield bytes(waiting)
-                waiting.clear()
+            if len(buffer) >= CHUNK_BYTES:
+                yield bytes(buffer)
+                buffer.clear()
                 # an embedded store may never have to wait: years of readings must not hold up everybody else
                 await anyio.lowlevel.checkpoint()
-    yield bytes(waiting + form.closing)
+    yield bytes(buffer + form.closing)

@@ -4,12 +4,12 @@ import msgspec
 from litestar import Response, Router, get
 
 from bg_ingest.api.auth import PUBLIC
-from bg_ingest.api.deps import Use
-from bg_ingest.api.documented import answers, problems
-from bg_ingest.api.errors import Problem, Refused
-from bg_ingest.ports import Vitals
+from bg_ingest.api.dependencies import Use
+from bg_ingest.api.openapi import ok_response, problem_responses
+from bg_ingest.api.problems import Problem, ProblemError
+from bg_ingest.ports import ProcessHealth
 
-_UNSTORED = {"Cache-Control": "no-store"}
+_NO_STORE_HEADERS = {"Cache-Control": "no-store"}
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -23,28 +23,28 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     "/live",
     operation_id="live",
     summary="Is the process alive",
-    responses={200: answers(Health, Health("live"), description="It is.")},
+    responses={200: ok_response(Health, Health("live"), description="It is.")},
     sync_to_thread=False,
 )
 def live() -> Response[Health]:
     """Asks nothing of anybody: restart the process when this does not answer."""
-    return Response(Health("live"), headers=_UNSTORED)
+    return Response(Health("live"), headers=_NO_STORE_HEADERS)
 
 
 @get(
     "/ready",
     operation_id="ready",
     summary="May traffic come here",
-    responses={200: answers(Health, Health("ready", ("broker",)), description="It may."), **problems(503)},
+    responses={200: ok_response(Health, Health("ready", ("broker",)), description="It may."), **problem_responses(503)},
     sync_to_thread=False,
 )
-def ready(vitals: Use[Vitals]) -> Response[Health]:
+def ready(process_health: Use[ProcessHealth]) -> Response[Health]:
     """503 with the reasons by name while it starts, drains or cannot serve."""
-    reasons = tuple(vitals.unready())
+    reasons = tuple(process_health.unready_reasons())
     if reasons:
         detail = "No traffic should come here now: wait until this answers 200."
-        raise Refused(Problem("not-ready", "Not ready", 503, detail, reasons))
-    return Response(Health("ready", tuple(vitals.degraded())), headers=_UNSTORED)
+        raise ProblemError(Problem("not-ready", "Not ready", 503, detail, reasons))
+    return Response(Health("ready", tuple(process_health.degraded_parts())), headers=_NO_STORE_HEADERS)
 
 
 router = Router("/health", route_handlers=[live, ready], tags=["health"], opt=PUBLIC, security=[{}])

@@ -6,7 +6,7 @@ from litestar import Response, Router, get
 from litestar.openapi.spec import Example
 
 from bg_ingest.api.auth import PUBLIC
-from bg_ingest.api.documented import Answer
+from bg_ingest.api.openapi import ResponseExample
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
 """Litestar adds the charset."""
@@ -21,7 +21,7 @@ def router(exposition: Callable[[], Awaitable[bytes]]) -> Router:
         summary="Metrics for Prometheus",
         media_type=MEDIA_TYPE,
         responses={
-            200: Answer(
+            200: ResponseExample(
                 str, description="In Prometheus' text format.", media_type=MEDIA_TYPE, examples=[Example(value=EXAMPLE)]
             )
         },

@@ -8,12 +8,12 @@ from typing import Annotated, TypeAlias
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
 
-from bg_ingest.domain.connections import LONGEST_BACKFILL_DAYS, LONGEST_INTERVAL, SHORTEST_INTERVAL, State
-from bg_ingest.domain.events import FullReading, full
-from bg_ingest.domain.freshness import Condition, Freshness
-from bg_ingest.domain.outcomes import Outcome
-from bg_ingest.domain.readings import Recorded
-from bg_ingest.services.steer import Status
+from bg_ingest.domain.cloud_events import FullReading, public_reading
+from bg_ingest.domain.connections import MAX_BACKFILL_DAYS, MAX_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, ConnectionState
+from bg_ingest.domain.freshness import Freshness, FreshnessState
+from bg_ingest.domain.polling import PollResult
+from bg_ingest.domain.readings import StoredReading
+from bg_ingest.services.connections.manage import Status
 
 
 class BasicReading(msgspec.Struct, frozen=True, gc=False):
@@ -28,32 +28,32 @@ class LatestReading(FullReading, frozen=True, kw_only=True):
 
     age_seconds: int
     next_expected_at: datetime | None
-    state: Condition
+    state: FreshnessState
 
 
 Reading: TypeAlias = BasicReading | FullReading
 
 
-def basic(rows: Sequence[tuple[int, int]]) -> list[BasicReading]:
+def to_basic(rows: Sequence[tuple[int, int]]) -> list[BasicReading]:
     """Return (epoch seconds, mg/dL), of which there is at least one, as readings."""
     seconds, values = zip(*rows, strict=True)  # map, because a range of months makes tens of thousands
     return list(map(BasicReading, map(datetime.fromtimestamp, seconds, repeat(UTC)), values))
 
 
-def basic_of(recorded: Recorded) -> BasicReading:
+def to_basic_one(recorded: StoredReading) -> BasicReading:
     return BasicReading(recorded.reading.measured_at, recorded.reading.glucose_mg_dl)
 
 
-def whole(rows: Sequence[Recorded]) -> list[FullReading]:
-    return [full(row) for row in rows]
+def to_full(rows: Sequence[StoredReading]) -> list[FullReading]:
+    return [public_reading(row) for row in rows]
 
 
-def latest_of(newest: Recorded, fresh: Freshness) -> LatestReading:
+def to_latest(newest: StoredReading, freshness: Freshness) -> LatestReading:
     return LatestReading(
-        **msgspec.structs.asdict(full(newest)),
-        age_seconds=fresh.age_seconds,
-        next_expected_at=_seconds(fresh.next_expected_at),
-        state=fresh.condition,
+        **msgspec.structs.asdict(public_reading(newest)),
+        age_seconds=freshness.age_seconds,
+        next_expected_at=_whole_seconds(freshness.next_expected_at),
+        state=freshness.state,
     )
 
 
@@ -73,12 +73,14 @@ class Invitation(msgspec.Struct, frozen=True):
 class WorkerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Any subset; null brings back the service's own default."""
 
-    poll_interval_seconds: Annotated[int, Meta(ge=SHORTEST_INTERVAL, le=LONGEST_INTERVAL)] | UnsetType | None = UNSET
+    poll_interval_seconds: Annotated[int, Meta(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] | UnsetType | None = (
+        UNSET
+    )
     paused: bool | UnsetType | None = UNSET
-    backfill_days: Annotated[int, Meta(ge=0, le=LONGEST_BACKFILL_DAYS)] | UnsetType | None = UNSET
+    backfill_days: Annotated[int, Meta(ge=0, le=MAX_BACKFILL_DAYS)] | UnsetType | None = UNSET
 
 
-def settings_of(change: WorkerChange) -> dict[str, int | bool | None]:
+def to_settings(change: WorkerChange) -> dict[str, int | bool | None]:
     """Return the settings that were sent; ``paused`` has no default of the service's, null means going on."""
     sent = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
     return sent | ({"paused": False} if sent.get("paused", False) is None else {})
@@ -103,7 +105,7 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     """How one connection is."""
 
     provider: str
-    state: State
+    state: ConnectionState
     reason: str | None
     region: str
     connected_at: datetime
@@ -119,7 +121,7 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     worker: Worker
 
 
-def status_of(status: Status) -> ConnectionStatus:
+def to_status(status: Status) -> ConnectionStatus:
     connection = status.connection
     return ConnectionStatus(
         provider=connection.id.provider,
@@ -129,15 +131,15 @@ def status_of(status: Status) -> ConnectionStatus:
         connected_at=connection.connected_at.replace(microsecond=0),
         newest_reading_at=connection.newest_reading_at,
         last_outcome=connection.last_outcome,
-        last_outcome_at=_seconds(connection.outcome_at),
-        next_poll_at=_seconds(status.next_poll_at),
+        last_outcome_at=_whole_seconds(connection.outcome_at),
+        next_poll_at=_whole_seconds(status.next_poll_at),
         backfill_done=status.backfill_done,
         backfill_left=Span(connection.backfill.start, connection.backfill.end) if connection.backfill else None,
         worker=Worker(status.poll_interval_seconds, connection.worker.paused, status.backfill_days),
     )
 
 
-class Received(msgspec.Struct, frozen=True):
+class WebhookResult(msgspec.Struct, frozen=True):
     """What came of a webhook's records; only those counted as quarantined could not be read."""
 
     stored: int
@@ -146,9 +148,9 @@ class Received(msgspec.Struct, frozen=True):
     quarantined: int = 0
 
 
-def received_of(outcome: Outcome) -> Received:
-    return Received(outcome.recorded, outcome.duplicates, outcome.revised, outcome.quarantined)
+def to_webhook_result(result: PollResult) -> WebhookResult:
+    return WebhookResult(result.recorded, result.duplicates, result.revised, result.quarantined)
 
 
-def _seconds(instant: datetime | None) -> datetime | None:
+def _whole_seconds(instant: datetime | None) -> datetime | None:
     return instant.replace(microsecond=0) if instant else None

@@ -6,15 +6,15 @@ import msgspec
 from litestar import Response, Router, delete, get
 from litestar.openapi.spec import Example
 
-from bg_ingest.api.auth import needs
-from bg_ingest.api.deps import Use, User
-from bg_ingest.api.documented import Answer, answers, problems
-from bg_ingest.api.formats import NDJSON, pieces
-from bg_ingest.api.streaming import Streamed
-from bg_ingest.domain.credentials import Scope
-from bg_ingest.domain.erasure import Removed
-from bg_ingest.services.erase import Erasing
-from bg_ingest.services.export import Exporting
+from bg_ingest.api.auth import require_scope
+from bg_ingest.api.dependencies import Use, User
+from bg_ingest.api.formats import NDJSON, encode_stream
+from bg_ingest.api.openapi import ResponseExample, ok_response, problem_responses
+from bg_ingest.api.streaming import StreamedResponse
+from bg_ingest.domain.access import Scope
+from bg_ingest.domain.erasure import ErasureCounts
+from bg_ingest.services.connections.erase import Eraser
+from bg_ingest.services.connections.export import Exporter
 
 
 class Erasure(msgspec.Struct, frozen=True):
@@ -36,24 +36,24 @@ EXAMPLE = Erasure(25_920, 312, 1, 1, 4, 0, 1, 0)
 @delete(
     "/{user_id:str}",
     operation_id="erase_user",
-    opt=needs(Scope.ADMIN),
+    opt=require_scope(Scope.ADMIN),
     summary="Erase a user",
     status_code=200,
     responses={
-        200: answers(Erasure, EXAMPLE, description="What was removed; zeros when nothing was left."),
-        **problems(400, 401, 404, 503),
+        200: ok_response(Erasure, EXAMPLE, description="What was removed; zeros when nothing was left."),
+        **problem_responses(400, 401, 404, 503),
     },
 )
-async def erase(user_id: User, erasing: Use[Erasing]) -> Response[Erasure]:
+async def erase(user_id: User, eraser: Use[Eraser]) -> Response[Erasure]:
     """From its first moment on nothing of the user can be written. After a 503 send it again: it goes on.
 
     The user comes back only by connecting again.
     """
-    removed: Removed = await erasing.erase(user_id)
+    removed: ErasureCounts = await eraser.erase(user_id)
     return Response(Erasure(**msgspec.structs.asdict(removed)), headers={"Cache-Control": "no-store"})
 
 
-ROWS = (
+EXPORT_EXAMPLE = (
     '{"kind":"user","user_id":"ada","exported_at":"2025-04-26T14:35:12Z"}\n'
     '{"kind":"reading","reading":{"measured_at":"2025-04-26T14:30:00Z","glucose_mg_dl":110},"change":42,"earlier":[]}\n'
     '{"kind":"end","rows":2}\n'
@@ -64,27 +64,29 @@ ROWS = (
     "/{user_id:str}/export",
     operation_id="export_user",
     summary="Everything we hold of a user",
-    opt=needs(Scope.ADMIN),
+    opt=require_scope(Scope.ADMIN),
     media_type=NDJSON.media_type,
     responses={
-        200: Answer(
+        200: ResponseExample(
             str,
             generate_examples=False,
             description="One JSON object a line, each with its kind; the last one is the end.",
             media_type=NDJSON.media_type,
-            examples=[Example(value=ROWS)],
+            examples=[Example(value=EXPORT_EXAMPLE)],
         ),
-        **problems(400, 401, 404, 503),
+        **problem_responses(400, 401, 404, 503),
     },
 )
-async def export(user_id: User, exporting: Use[Exporting]) -> Response[Any]:
+async def export(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
     """Streamed. A credential with the scope admin that is good for one user alone lets that person have it."""
-    await exporting.known(user_id)
+    await exporter.check_user(user_id)
     headers = {
         "Cache-Control": "no-store",
         "Content-Disposition": 'attachment; filename="export.ndjson"',
     }
-    return Streamed(pieces(exporting.rows(user_id), list, NDJSON), media_type=NDJSON.media_type, headers=headers)
+    return StreamedResponse(
+        encode_stream(exporter.rows(user_id), list, NDJSON), media_type=NDJSON.media_type, headers=headers
+    )
 
 
 router = Router("/api/users", route_handlers=[erase, export], tags=["users"])

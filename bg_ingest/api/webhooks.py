@@ -13,17 +13,16 @@ from litestar.params import HeaderParameter
 
 from bg_ingest.api.audit import PUSHES
 from bg_ingest.api.auth import PUBLIC, Limits
-from bg_ingest.api.checks import check
-from bg_ingest.api.deps import Use, User
-from bg_ingest.api.documented import answers, problems
-from bg_ingest.api.errors import refusal, refused_for
-from bg_ingest.api.gate import LARGEST_WEBHOOK, Asked, Gate
-from bg_ingest.api.schemas import Received, received_of
-from bg_ingest.api.signatures import Claim
+from bg_ingest.api.dependencies import Use, User
+from bg_ingest.api.openapi import ok_response, problem_responses
+from bg_ingest.api.problems import build_problem, to_problem
+from bg_ingest.api.schemas import WebhookResult, to_webhook_result
+from bg_ingest.api.validation import validate_request
+from bg_ingest.api.webhook_auth import MAX_WEBHOOK_BYTES, AnyRequest, SignatureHeaders, WebhookGuard
 from bg_ingest.domain.ids import UserId
-from bg_ingest.domain.outcomes import Outcome
+from bg_ingest.domain.polling import PollResult
 from bg_ingest.errors import ProviderMisbehaved
-from bg_ingest.services.receive import Receiving
+from bg_ingest.services.polling.webhooks import WebhookReceiver
 
 WebhookId: TypeAlias = Annotated[
     str | None, HeaderParameter(name="webhook-id", description="Stays the same when it is sent again.")
@@ -37,7 +36,7 @@ Signature: TypeAlias = Annotated[
 
 
 @dataclass  # else nobody calls __post_init__
-class WithBody(Operation):
+class WebhookOperation(Operation):
     """Describes the body, which Litestar must not read: the signature is of its bytes."""
 
     def __post_init__(self) -> None:
@@ -52,7 +51,7 @@ class WithBody(Operation):
         self.request_body = RequestBody({"application/json": content}, "The provider's own page, at most 1 MiB.", True)
 
 
-async def later(_: Asked) -> None:
+async def skip_validation(_: AnyRequest) -> None:
     """Check nothing yet: who has not signed is not told either what is wrong with the path."""
 
 
@@ -63,52 +62,58 @@ async def later(_: Asked) -> None:
     status_code=HTTPStatus.ACCEPTED,
     opt=PUBLIC | PUSHES,
     security=[{}],
-    before_request=later,
-    request_max_body_size=LARGEST_WEBHOOK,
-    operation_class=WithBody,
+    before_request=skip_validation,
+    request_max_body_size=MAX_WEBHOOK_BYTES,
+    operation_class=WebhookOperation,
     responses={
-        202: answers(
-            Received, Received(2), description="All of it is durable; the same webhook-id again brings zeros."
+        202: ok_response(
+            WebhookResult, WebhookResult(2), description="All of it is durable; the same webhook-id again brings zeros."
         ),
-        **problems(400, 401, 404, 408, 413, 429, 503, guarded=False),
+        **problem_responses(400, 401, 404, 408, 413, 429, 503, guarded=False),
     },
 )
 async def webhook(
-    request: Asked,
+    request: AnyRequest,
     user_id: User,
-    gate: Use[Gate],
-    receiving: Use[Receiving],
+    webhook_guard: Use[WebhookGuard],
+    webhook_receiver: Use[WebhookReceiver],
     webhook_id: WebhookId = None,
     timestamp: Timestamp = None,
     signature: Signature = None,
-) -> Response[Received]:
+) -> Response[WebhookResult]:
     """Signed as Standard Webhooks has it, over the raw body, or with a token. A page without records: look now."""
-    claim = Claim(webhook_id or "", timestamp or "", signature or "")
+    signature_headers = SignatureHeaders(webhook_id or "", timestamp or "", signature or "")
     try:
-        outcome = await _received(request, user_id, gate, receiving, claim)
+        result = await _receive(request, user_id, webhook_guard, webhook_receiver, signature_headers)
     except Exception as error:
-        receiving.turned_away(refused_for(request, error).problem.type)
+        webhook_receiver.record_rejection(to_problem(request, error).problem.type)
         raise
-    return Response(received_of(outcome), headers={"Cache-Control": "no-store"})
+    return Response(to_webhook_result(result), headers={"Cache-Control": "no-store"})
 
 
-async def _received(request: Asked, user: UserId, gate: Gate, receiving: Receiving, claim: Claim) -> Outcome:
-    async with gate.place():
-        let = await gate.admit(request, claim, receiving)
-        await check(request)
-        async with gate.work():
+async def _receive(
+    request: AnyRequest,
+    user: UserId,
+    webhook_guard: WebhookGuard,
+    webhook_receiver: WebhookReceiver,
+    signature_headers: SignatureHeaders,
+) -> PollResult:
+    async with webhook_guard.reserve_slot():
+        sender = await webhook_guard.verify_sender(request, signature_headers, webhook_receiver)
+        await validate_request(request)
+        async with webhook_guard.wait_for_store():
             try:
-                return await receiving.receive(user, let.webhook_id, await request.body(), let.proof)
+                return await webhook_receiver.receive(user, sender.webhook_id, await request.body(), sender.proof)
             except ProviderMisbehaved:
                 detail = "The body is no page of records: compare it with GET /schema."
-                raise refusal(400, "invalid-body", detail) from None
+                raise build_problem(400, "invalid-body", detail) from None
 
 
 def router(signing_secrets: Sequence[str], limits: Limits | None) -> Router:
-    gate = Gate(signing_secrets, limits)
+    webhook_guard = WebhookGuard(signing_secrets, limits)
     return Router(
         "/api/bg",
         route_handlers=[webhook],
-        dependencies={"gate": Provide(lambda: gate, sync_to_thread=False)},
+        dependencies={"webhook_guard": Provide(lambda: webhook_guard, sync_to_thread=False)},
         tags=["webhooks"],
     )

@@ -5,38 +5,38 @@ from datetime import datetime
 import msgspec
 from litestar import Response, Router, get
 
-from bg_ingest.api.auth import needs
-from bg_ingest.api.deps import Use
-from bg_ingest.api.documented import answers, problems
-from bg_ingest.api.errors import refusal
-from bg_ingest.domain.credentials import Scope
-from bg_ingest.domain.vitals import ActorState, BudgetState, OwnerState, Report
-from bg_ingest.ports import Vitals
+from bg_ingest.api.auth import require_scope
+from bg_ingest.api.dependencies import Use
+from bg_ingest.api.openapi import ok_response, problem_responses
+from bg_ingest.api.problems import build_problem
+from bg_ingest.domain.access import Scope
+from bg_ingest.domain.replica_status import ActorState, BudgetState, OwnerState, ReplicaStatus
+from bg_ingest.ports import ProcessHealth
 
 
-class Shards(msgspec.Struct, frozen=True):
+class ShardCounts(msgspec.Struct, frozen=True):
     """Slices of the users. ``unserved`` were taken a moment ago and are still being read."""
 
     owned: int
-    unserved: int
+    loading: int
 
 
-class NextTurn(msgspec.Struct, frozen=True):
+class NextPollEntry(msgspec.Struct, frozen=True):
     """When a connection is looked at next, and which."""
 
     due: datetime
     connection: str
 
 
-class Connections(msgspec.Struct, frozen=True):
+class ConnectionCounts(msgspec.Struct, frozen=True):
     """Those this replica polls."""
 
     polled: int
-    turns_running: int
-    next_turns: tuple[NextTurn, ...]
+    polls_running: int
+    next_polls: tuple[NextPollEntry, ...]
 
 
-class Telling(msgspec.Struct, frozen=True):
+class RelayCounts(msgspec.Struct, frozen=True):
     """Shards known to have something to tell, and how often in a row telling has failed."""
 
     backlog_shards: int
@@ -50,29 +50,29 @@ class WorkersReport(msgspec.Struct, frozen=True, kw_only=True):
     state: str
     unready: tuple[str, ...]
     degraded: tuple[str, ...]
-    shards: Shards
+    shards: ShardCounts
     owners: tuple[OwnerState, ...]
-    connections: Connections
+    connections: ConnectionCounts
     budgets: tuple[BudgetState, ...]
-    relay: Telling
+    relay: RelayCounts
     actors: tuple[ActorState, ...]
 
 
-def report_of(report: Report) -> WorkersReport:
+def to_report(report: ReplicaStatus) -> WorkersReport:
     return WorkersReport(
         owner=report.owner,
         state=report.state,
         unready=report.unready,
         degraded=report.degraded,
-        shards=Shards(report.shards, report.shards_unserved),
+        shards=ShardCounts(report.shards, report.shards_loading),
         owners=report.owners,
-        connections=Connections(
+        connections=ConnectionCounts(
             report.connections,
-            report.turns_running,
-            tuple(NextTurn(each.due.replace(microsecond=0), str(each.connection)) for each in report.next_turns),
+            report.polls_running,
+            tuple(NextPollEntry(each.due.replace(microsecond=0), str(each.connection)) for each in report.next_polls),
         ),
         budgets=report.budgets,
-        relay=Telling(report.relay_backlog, report.relay_failures),
+        relay=RelayCounts(report.relay_backlog, report.relay_failures),
         actors=report.actors,
     )
 
@@ -82,24 +82,26 @@ EXAMPLE = WorkersReport(
     state="running",
     unready=(),
     degraded=("broker",),
-    shards=Shards(128, 0),
+    shards=ShardCounts(128, 0),
     owners=(
         OwnerState("ingest-7c9f-1-5f3a9c21", 128, leaving=False),
         OwnerState("ingest-b2d1-1-90c4e7aa", 128, leaving=False),
     ),
-    connections=Connections(1_502, 3, (NextTurn(datetime.fromisoformat("2025-04-26T14:40:09Z"), "ada/example"),)),
+    connections=ConnectionCounts(
+        1_502, 3, (NextPollEntry(datetime.fromisoformat("2025-04-26T14:40:09Z"), "ada/example"),)
+    ),
     budgets=(
         BudgetState(
             provider="example",
             region="us",
-            stretch=1.2,
+            slowdown=1.2,
             wanted_per_second=18.6,
             calls=40_318,
             waiting=0,
             paused=False,
         ),
     ),
-    relay=Telling(2, 4),
+    relay=RelayCounts(2, 4),
     actors=(ActorState("broker", running=False, crashes=4), ActorState("scheduler", running=True, crashes=0)),
 )
 
@@ -109,18 +111,20 @@ EXAMPLE = WorkersReport(
     operation_id="get_workers",
     summary="What this replica does",
     responses={
-        200: answers(WorkersReport, EXAMPLE, description="Of the replica that answers; ask each one for all."),
-        **problems(401, 503),
+        200: ok_response(WorkersReport, EXAMPLE, description="Of the replica that answers; ask each one for all."),
+        **problem_responses(401, 503),
     },
-    opt=needs(Scope.ADMIN),
+    opt=require_scope(Scope.ADMIN),
     sync_to_thread=False,
 )
-def workers(vitals: Use[Vitals]) -> Response[WorkersReport]:
+def workers(process_health: Use[ProcessHealth]) -> Response[WorkersReport]:
     """Asks neither store nor provider: it tells what the process knows."""
-    report = vitals.report()
+    report = process_health.status()
     if report is None:
-        raise refusal(503, "not-ready", "The actors have not started yet: ask again in a moment.", {"Retry-After": "1"})
-    return Response(report_of(report), headers={"Cache-Control": "no-store"})
+        raise build_problem(
+            503, "not-ready", "The actors have not started yet: ask again in a moment.", {"Retry-After": "1"}
+        )
+    return Response(to_report(report), headers={"Cache-Control": "no-store"})
 
 
 router = Router("/", route_handlers=[workers], tags=["operation"])

@@ -6,23 +6,23 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.desk import (
-    Desk,
-    at_desk,
+from bg_ingest.commands.connection_target import (
+    ConnectionTarget,
     from_option,
-    instant,
     key_option,
+    parse_instant,
     provider_option,
+    run_on_connection,
     to_option,
 )
 
 if TYPE_CHECKING:
     from bg_ingest.domain.windows import Window
 
-LOOK_EVERY = 1.0
+CHECK_INTERVAL_SECONDS = 1.0
 """Seconds."""
 
-STEPS = 1_000
+PROGRESS_STEPS = 1_000
 """Of the progress bar."""
 
 
@@ -49,17 +49,17 @@ def backfill(
     Without --from it begins where the past of a new connection would. The span is marked in the store, and whichever
     process polls the connection reads it: Ctrl-C only stops the waiting. What is known already changes nothing.
     """
-    first, last = instant("--from", start), instant("--to", end)
+    first, last = parse_instant("--from", start), parse_instant("--to", end)
 
-    async def read(desk: Desk) -> "tuple[Window, bool]":
-        span = await desk.backfill(first, last)
-        if no_wait or not desk.polls:
+    async def read(target: ConnectionTarget) -> "tuple[Window, bool]":
+        span = await target.backfill(first, last)
+        if no_wait or not target.polls:
             return span, False
-        await _watched(desk, span, shown=not as_json and sys.stderr.isatty())
+        await _watch(target, span, shown=not as_json and sys.stderr.isatty())
         return span, True
 
     try:
-        span, done = at_desk(user, provider, api_key, read)
+        span, done = run_on_connection(user, provider, api_key, read)
     except KeyboardInterrupt:
         click.echo("Stopped waiting; the service reads on.", err=True)
         return
@@ -72,21 +72,21 @@ def backfill(
         click.echo(f"{what} {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M} UTC.")
 
 
-async def _watched(desk: Desk, span: "Window", *, shown: bool) -> None:
+async def _watch(target: ConnectionTarget, span: "Window", *, shown: bool) -> None:
     """Return once nothing of the span is left to be read."""
     import anyio
 
-    with click.progressbar(length=STEPS, label="Reading", file=sys.stderr, hidden=not shown) as bar:
+    with click.progressbar(length=PROGRESS_STEPS, label="Reading", file=sys.stderr, hidden=not shown) as bar:
         while True:
-            left = _within(await desk.left(), span)
-            bar.update(int((1 - left) * STEPS) - bar.pos)
-            if not left:
+            remaining = _unread_share(await target.remaining_backfill(), span)
+            bar.update(int((1 - remaining) * PROGRESS_STEPS) - bar.pos)
+            if not remaining:
                 return
-            await anyio.sleep(LOOK_EVERY)
+            await anyio.sleep(CHECK_INTERVAL_SECONDS)
 
 
-def _within(left: "Window | None", span: "Window") -> float:
+def _unread_share(remaining: "Window | None", span: "Window") -> float:
     """Return what share of the span is left."""
-    if left is None or left.start >= span.end or left.end <= span.start:
+    if remaining is None or remaining.start >= span.end or remaining.end <= span.start:
         return 0.0
-    return (min(left.end, span.end) - max(left.start, span.start)) / span.length
+    return (min(remaining.end, span.end) - max(remaining.start, span.start)) / span.length

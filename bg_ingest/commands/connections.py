@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bg_ingest.commands.configured import with_services
-from bg_ingest.commands.printing import json_option, print_json, print_table
+from bg_ingest.commands.context import run_with_services
+from bg_ingest.commands.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from bg_ingest.ports import Store
-    from bg_ingest.services.steer import Status
+    from bg_ingest.services.connections.manage import Status
     from bg_ingest.settings import Settings
     from bg_ingest.wiring import Services
 
@@ -32,36 +32,36 @@ def connections(states: Collection[str], users: Collection[str], *, as_json: boo
     """
 
     async def find(_: "Settings", services: "Services") -> "list[Status]":
-        async with aclosing(_found(services.store, users)) as found:
-            statuses = [services.steering.shown(each) async for each in found]
+        async with aclosing(_iter_connections(services.store, users)) as found:
+            statuses = [services.connections.status_of(each) async for each in found]
         return [each for each in statuses if not states or each.connection.state in states]
 
-    found = sorted(with_services(find), key=lambda each: each.connection.anchor)
+    found = sorted(run_with_services(find), key=lambda each: each.connection.anchor)
     if as_json:
-        print_json([_shown(each) for each in found])
+        print_json([_to_row(each) for each in found])
         return
     print_table(
         ("user", "provider", "state", "newest reading", "last outcome", "next look"),
-        [tuple(map(_cell, [*_shown(each).values()][:6])) for each in found],
+        [tuple(map(_format_cell, [*_to_row(each).values()][:6])) for each in found],
     )
     click.echo(f"{len(found)} connections.", err=True)
 
 
-async def _found(store: "Store", users: Collection[str]) -> "AsyncGenerator[Any]":
+async def _iter_connections(store: "Store", users: Collection[str]) -> "AsyncGenerator[Any]":
     from bg_ingest.domain.ids import SHARDS, UserId
 
     for user in users:
-        for each in await store.connections.of_user(UserId(user)):
+        for each in await store.connections.list_for_user(UserId(user)):
             yield each
     for shard in [] if users else range(SHARDS):
-        async with aclosing(store.connections.listed(shard)) as rows:
+        async with aclosing(store.connections.iter_directory(shard)) as rows:
             async for listed in rows:
                 found = await store.connections.get(listed.id)
                 if found is not None:
                     yield found
 
 
-def _shown(status: "Status") -> dict[str, Any]:
+def _to_row(status: "Status") -> dict[str, Any]:
     connection = status.connection
     return {
         "user_id": connection.id.user,
@@ -77,7 +77,7 @@ def _shown(status: "Status") -> dict[str, Any]:
     }
 
 
-def _cell(value: object) -> str:
+def _format_cell(value: object) -> str:
     if isinstance(value, datetime):
         return f"{value:%Y-%m-%d %H:%M:%SZ}"
     return "" if value is None else str(value)

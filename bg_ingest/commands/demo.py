@@ -3,8 +3,8 @@
 
 import rich_click as click
 
-from bg_ingest.commands.configured import read_settings
-from bg_ingest.commands.refusing import refuse
+from bg_ingest.commands.context import read_settings
+from bg_ingest.commands.exits import exit_usage
 from bg_ingest.commands.serving import host_option, load_service, port_option, serve
 
 
@@ -15,11 +15,11 @@ def demo(host: str | None, port: int | None) -> None:
     """Run with a simulated Dexcom and three people connected to it; says what to try."""
     settings = read_settings(host, port)
     if not (settings.simulated and settings.anonymous):
-        refuse(
+        exit_usage(
             "The demo has a simulated Dexcom and an open API: unset ENVIRONMENT, DEXCOM_CLIENT_ID and JWT_ISSUER, "
             "or use bg-ingest run."
         )
-    from bg_ingest.demo import guiding
+    from bg_ingest.demo import guide
 
-    with guiding(settings.host, settings.port):
+    with guide(settings.host, settings.port):
         serve(load_service, settings.host, settings.port)

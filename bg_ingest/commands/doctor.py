@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.configured import read_settings
-from bg_ingest.commands.printing import json_option, print_json, print_table
-from bg_ingest.commands.refusing import FAILED
+from bg_ingest.commands.context import read_settings
+from bg_ingest.commands.exits import FAILED
+from bg_ingest.commands.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
-    from bg_ingest.checkup.finding import Finding
+    from bg_ingest.doctor.finding import Finding
     from bg_ingest.ports import Store
     from bg_ingest.settings import Settings
 
@@ -30,9 +30,9 @@ def doctor(*, as_json: bool) -> None:
     settings = read_settings()
     import anyio
 
-    from bg_ingest.checkup.finding import Verdict
+    from bg_ingest.doctor.finding import Verdict
 
-    findings = anyio.run(examine, settings)
+    findings = anyio.run(run_checks, settings)
     if as_json:
         print_json(findings)
     else:
@@ -44,56 +44,58 @@ def doctor(*, as_json: bool) -> None:
         sys.exit(FAILED)
 
 
-async def examine(settings: "Settings") -> "list[Finding]":
+async def run_checks(settings: "Settings") -> "list[Finding]":
     """Return all that was found, whatever is broken."""
     from bg_ingest.adapters.clock import SystemClock
-    from bg_ingest.checkup.broker import check_broker
-    from bg_ingest.checkup.machine import check_machine
-    from bg_ingest.checkup.provider import check_providers
-    from bg_ingest.checkup.settings import check_settings
-    from bg_ingest.checkup.store import check_table
-    from bg_ingest.server import MOST_FILES
-    from bg_ingest.wiring_providers import addresses
+    from bg_ingest.doctor.broker import check_broker
+    from bg_ingest.doctor.machine import check_machine
+    from bg_ingest.doctor.provider import check_providers
+    from bg_ingest.doctor.settings import check_settings
+    from bg_ingest.doctor.store import check_table
+    from bg_ingest.server import MAX_FILES
+    from bg_ingest.wiring.providers import provider_urls
 
     findings = check_settings(settings)
-    findings += check_machine(MOST_FILES, settings.data_dir if settings.store == "sqlite" else None)
+    findings += check_machine(MAX_FILES, settings.data_dir if settings.store == "sqlite" else None)
     findings += await check_table(settings)
     findings += await _check_store(settings)
     findings += await check_broker(settings)
-    return findings + await check_providers(addresses(settings), SystemClock())
+    return findings + await check_providers(provider_urls(settings), SystemClock())
 
 
 async def _check_store(settings: "Settings") -> "list[Finding]":
     from bg_ingest.adapters.clock import SystemClock
-    from bg_ingest.checkup.access import check_access
-    from bg_ingest.checkup.finding import failed, ok
-    from bg_ingest.checkup.store import REACH, check_rights
-    from bg_ingest.errors import IngestError, StoreTaken
+    from bg_ingest.doctor.access import check_access
+    from bg_ingest.doctor.finding import failed, ok
+    from bg_ingest.doctor.store import REACH_ADVICE, check_rights
+    from bg_ingest.errors import IngestError, StoreLocked
     from bg_ingest.settings import SettingsError
-    from bg_ingest.wiring import looked_into
+    from bg_ingest.wiring.store import open_for_inspection
 
     try:
-        async with looked_into(settings) as (table, store):
+        async with open_for_inspection(settings) as (table, store):
             now = SystemClock().now()
             findings = [*await check_rights(table, now), *await _check_keys(settings, store)]
             return findings + await check_access(settings, store.keys, now)
-    except StoreTaken:
+    except StoreLocked:
         return [ok("store", f"{settings.sqlite_file} is in use by the running service, which knows how it is")]
     except (IngestError, SettingsError) as broken:
         return [
-            failed("store", str(broken), REACH if settings.dynamodb_table else "check DATA_DIR and who may write it")
+            failed(
+                "store", str(broken), REACH_ADVICE if settings.dynamodb_table else "check DATA_DIR and who may write it"
+            )
         ]
 
 
 async def _check_keys(settings: "Settings", store: "Store") -> "list[Finding]":
-    from bg_ingest.checkup.finding import failed
-    from bg_ingest.checkup.settings import check_wrapped
-    from bg_ingest.checkup.store import check_keys
+    from bg_ingest.doctor.finding import failed
+    from bg_ingest.doctor.settings import check_wrapped
+    from bg_ingest.doctor.store import check_keys
     from bg_ingest.errors import KeyUnavailable
-    from bg_ingest.wiring_keys import chosen_sealer
+    from bg_ingest.wiring.keys import build_sealer
 
     try:
-        sealer = await chosen_sealer(settings)
+        sealer = await build_sealer(settings)
     except KeyUnavailable as locked:
-        return [failed("keys", locked.found, locked.advice)]
+        return [failed("keys", locked.problem, locked.advice)]
     return [*check_wrapped(settings), *await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest")]

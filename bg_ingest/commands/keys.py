@@ -8,13 +8,13 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bg_ingest.commands.configured import with_services
-from bg_ingest.commands.printing import json_option, print_json
-from bg_ingest.commands.refusing import refuse
+from bg_ingest.commands.context import run_with_services
+from bg_ingest.commands.exits import exit_usage
+from bg_ingest.commands.output import json_option, print_json
 from bg_ingest.commands.rotate import create_encryption, rotate_encryption
 
 if TYPE_CHECKING:
-    from bg_ingest.domain.credentials import ApiKey
+    from bg_ingest.domain.access import ApiKey
     from bg_ingest.settings import Settings
     from bg_ingest.wiring import Services
 
@@ -43,26 +43,26 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
 
     The key alone goes to the standard output, so that a script can take it from there.
     """
-    from bg_ingest.domain.credentials import scopes_in
+    from bg_ingest.domain.access import known_scopes
     from bg_ingest.domain.ids import UserId, is_user_id
 
     if not all(map(is_user_id, users)):
-        refuse("A user id has 1 to 128 letters, digits and ._:@|-, the first a letter or digit.")
+        exit_usage("A user id has 1 to 128 letters, digits and ._:@|-, the first a letter or digit.")
 
     async def make(settings: "Settings", services: "Services") -> "tuple[ApiKey, str]":
-        if settings.anonymous and not await services.keyring.all():
+        if settings.anonymous and not await services.api_keys.list():
             click.echo("It is the first: the API of this development service wants one from now on.", err=True)
-        made = await services.keyring.make(
+        created = await services.api_keys.create(
             name,
-            scopes_in(scopes),
+            known_scopes(scopes),
             users=[UserId(each) for each in users] or None,
             ends_at=services.clock.now() + timedelta(days=days) if days else None,
         )
-        return made.key, made.text.reveal()
+        return created.key, created.text.reveal()
 
-    key, text = with_services(make)
+    key, text = run_with_services(make)
     if as_json:
-        print_json(_shown(key) | {"key": text})
+        print_json(_to_row(key) | {"key": text})
         return
     click.echo(text)
     click.echo(f"Keep it now: it cannot be shown again. bg-ingest keys revoke {key.id} ends it.", err=True)
@@ -74,9 +74,9 @@ def list_keys(*, as_json: bool) -> None:
     """Show all keys, also those that no longer let in; never their secrets."""
 
     async def read(_: "Settings", services: "Services") -> "Sequence[ApiKey]":
-        return await services.keyring.all()
+        return await services.api_keys.list()
 
-    rows = [_shown(each) for each in with_services(read)]
+    rows = [_to_row(each) for each in run_with_services(read)]
     if as_json:
         print_json(rows)
     elif not rows:
@@ -91,27 +91,27 @@ def revoke(key_id: str) -> None:
     """End a key, by the part of it between bgi_ and the next _: within 30 seconds on every replica."""
 
     async def end(_: "Settings", services: "Services") -> None:
-        await services.keyring.revoke(key_id)
+        await services.api_keys.revoke(key_id)
 
-    with_services(end)
+    run_with_services(end)
     click.echo(f"{key_id} is revoked.")
 
 
-def _shown(key: "ApiKey") -> dict[str, Any]:
+def _to_row(key: "ApiKey") -> dict[str, Any]:
     return {
         "id": key.id,
         "name": key.name,
         "scopes": sorted(key.scopes),
         "users": None if key.users is None else sorted(key.users),
-        "state": _state(key),
-        "made_at": _text(key.made_at),
-        "ends_at": _text(key.ends_at),
-        "revoked_at": _text(key.revoked_at),
-        "used_at": _text(key.used_at),
+        "state": _key_state(key),
+        "made_at": _format_instant(key.made_at),
+        "ends_at": _format_instant(key.ends_at),
+        "revoked_at": _format_instant(key.revoked_at),
+        "used_at": _format_instant(key.used_at),
     }
 
 
-def _state(key: "ApiKey") -> str:
+def _key_state(key: "ApiKey") -> str:
     from bg_ingest.adapters.clock import SystemClock
 
     if key.revoked_at:
@@ -119,7 +119,7 @@ def _state(key: "ApiKey") -> str:
     return "expired" if key.ends_at and key.ends_at <= SystemClock().now() else "live"
 
 
-def _text(instant: datetime | None) -> str | None:
+def _format_instant(instant: datetime | None) -> str | None:
     return instant.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if instant else None
 
 

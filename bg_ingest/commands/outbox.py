@@ -10,18 +10,18 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from bg_ingest.commands.configured import with_services
-from bg_ingest.commands.printing import json_option, print_json
-from bg_ingest.commands.refusing import fail
+from bg_ingest.commands.context import run_with_services
+from bg_ingest.commands.exits import exit_failure
+from bg_ingest.commands.output import json_option, print_json
 
 if TYPE_CHECKING:
     from bg_ingest.domain.ids import UserId
-    from bg_ingest.ports import Pending
+    from bg_ingest.ports import OutboxEntry
     from bg_ingest.settings import Settings
     from bg_ingest.wiring import Services
 
 
-class Waiting(msgspec.Struct, frozen=True):
+class OutboxSummary(msgspec.Struct, frozen=True):
     """What the outboxes hold."""
 
     waiting: int
@@ -40,7 +40,7 @@ def outbox(ctx: click.Context, *, as_json: bool) -> None:
     """
     if ctx.invoked_subcommand is not None:
         return
-    found = with_services(_waiting)
+    found = run_with_services(_summarize)
     if as_json:
         print_json(found)
     elif found.oldest is None:
@@ -51,12 +51,12 @@ def outbox(ctx: click.Context, *, as_json: bool) -> None:
         )
 
 
-async def _waiting(_: "Settings", services: "Services") -> Waiting:
+async def _summarize(_: "Settings", services: "Services") -> OutboxSummary:
     from bg_ingest.domain.ids import SHARDS
 
     waiting, users, oldest = 0, 0, None
     for shard in range(SHARDS):
-        async with aclosing(services.store.outbox.pending(shard)) as pages:
+        async with aclosing(services.store.outbox.iter_entries(shard)) as pages:
             last = None
             async for page in pages:
                 firsts = [
@@ -68,10 +68,10 @@ async def _waiting(_: "Settings", services: "Services") -> Waiting:
                 waiting, users = waiting + len(page), users + len(firsts)
                 times = [change.recorded_at for change in (await services.store.outbox.changes(firsts)).values()]
                 oldest = min([*times, *([oldest] if oldest else [])], default=None)
-    return Waiting(waiting, users, oldest)
+    return OutboxSummary(waiting, users, oldest)
 
 
-def by_user(page: "Sequence[Pending]") -> "list[tuple[UserId, list[Pending]]]":
+def group_by_user(page: "Sequence[OutboxEntry]") -> "list[tuple[UserId, list[OutboxEntry]]]":
     return [(user, list(rows)) for user, rows in groupby(page, key=lambda each: each.user)]
 
 
@@ -90,14 +90,14 @@ def replay(user: str, first: int, last: int | None, *, as_json: bool) -> None:
 
     async def put_back(_: "Settings", services: "Services") -> int:
         from bg_ingest.domain.ids import UserId
-        from bg_ingest.services.replay import replay as again
+        from bg_ingest.services.publishing.replay import replay as again
 
         return await again(services.store, UserId(user), first, last)
 
-    count = with_services(put_back)
+    count = run_with_services(put_back)
     if as_json:
         print_json({"user_id": user, "events": count})
     elif count:
         click.echo(f"{count} events of {user} will be told again.")
     else:
-        fail(f"Nothing of {user} is kept from number {first} on: changes are kept for 60 days.")
+        exit_failure(f"Nothing of {user} is kept from number {first} on: changes are kept for 60 days.")

@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.configured import with_services
-from bg_ingest.commands.refusing import fail, refuse
+from bg_ingest.commands.context import run_with_services
+from bg_ingest.commands.exits import exit_failure, exit_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from bg_ingest.domain.ids import UserId
-    from bg_ingest.services.quarantine import Kept
+    from bg_ingest.services.polling.quarantine_review import ReviewedRecord
     from bg_ingest.settings import Settings
     from bg_ingest.wiring import Services
 
-SHORT = 12
+SHORT_DIGITS = 12
 """Digits of a record's name that are shown in tables: enough that two hardly ever begin alike."""
 
 user_argument = click.argument("user", metavar="USER")
@@ -36,7 +36,7 @@ def quarantine() -> None:
 @quarantine.command("list")
 @click.argument("user", required=False)
 @json_option
-def list_kept(user: str | None, *, as_json: bool) -> None:
+def list_records(user: str | None, *, as_json: bool) -> None:
     """Show which records are set aside, of one user or of everybody who is connected; no values.
 
     Each line has the user, the record's name, the reason, the segment of six hours it belongs to (- where it has
@@ -45,42 +45,42 @@ def list_kept(user: str | None, *, as_json: bool) -> None:
 
     async def show(_: "Settings", services: "Services") -> Counter[str]:
         reasons: Counter[str] = Counter()
-        async for kept in _kept(services, user):
-            click.echo(_as_json(kept) if as_json else _line(kept))
-            reasons[kept.record.reason] += 1
+        async for reviewed in _iter_records(services, user):
+            click.echo(_to_json(reviewed) if as_json else _format_line(reviewed))
+            reasons[reviewed.record.reason] += 1
         return reasons
 
-    reasons = with_services(show)
+    reasons = run_with_services(show)
     if not as_json:
-        told = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        click.echo(f"{reasons.total()} set aside{': ' * bool(told)}{told}", err=True)
+        counts_text = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
+        click.echo(f"{reasons.total()} set aside{': ' * bool(counts_text)}{counts_text}", err=True)
 
 
 @quarantine.command("show")
 @user_argument
 @click.argument("record")
 @click.option("--raw", is_flag=True, help="Print the record itself. It is health data: mind where it goes.")
-def show_kept(user: str, record: str, *, raw: bool) -> None:
+def show_record(user: str, record: str, *, raw: bool) -> None:
     """Show one record: what is known of it, and with --raw the record as it came."""
 
     async def show(_: "Settings", services: "Services") -> None:
-        kept = await services.quarantine.named(_user(user), record)
-        content = services.quarantine.raw(kept)
+        reviewed = await services.quarantine_review.find(_parse_user(user), record)
+        content = services.quarantine_review.open_record(reviewed)
         if raw:
             click.echo(content)
             return
-        click.echo(_line(kept, whole_name=True))
-        if services.quarantine.is_cut(kept):
+        click.echo(_format_line(reviewed, whole_name=True))
+        if services.quarantine_review.is_truncated(reviewed):
             click.echo(f"Only its first {len(content)} bytes were kept: it cannot be translated again, only dropped.")
 
-    with_services(show)
+    run_with_services(show)
 
 
 @quarantine.command("retry")
 @click.argument("user", required=False)
 @click.argument("records", nargs=-1)
 @json_option
-def retry_kept(user: str | None, records: tuple[str, ...], *, as_json: bool) -> None:
+def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) -> None:
     """Translate records again and release those that can be read now.
 
     Without RECORDS all of the user's; without USER everybody's. A released record is stored and told as a reading
@@ -88,89 +88,93 @@ def retry_kept(user: str | None, records: tuple[str, ...], *, as_json: bool) -> 
     """
 
     async def retry(_: "Settings", services: "Services") -> Counter[str]:
-        endings: Counter[str] = Counter()
-        for kept in [each async for each in _kept(services, user, records)]:
-            ended = await services.quarantine.retry(kept)
-            click.echo(_as_json(kept, ended=ended) if as_json else f"{_line(kept)}  {ended}")
-            endings[ended] += 1
-        return endings
+        results: Counter[str] = Counter()
+        for reviewed in [each async for each in _iter_records(services, user, records)]:
+            ended = await services.quarantine_review.retry(reviewed)
+            click.echo(_to_json(reviewed, ended=ended) if as_json else f"{_format_line(reviewed)}  {ended}")
+            results[ended] += 1
+        return results
 
-    endings = with_services(retry)
+    results = run_with_services(retry)
     if not as_json:
-        told = ", ".join(f"{count} {ended}" for ended, count in endings.most_common())
-        click.echo(told or "Nothing is set aside.", err=True)
+        counts_text = ", ".join(f"{count} {ended}" for ended, count in results.most_common())
+        click.echo(counts_text or "Nothing is set aside.", err=True)
 
 
 @quarantine.command("drop")
 @user_argument
 @click.argument("records", nargs=-1)
 @click.option("--reason", help="Drop all of the user's records that have this reason.")
-def drop_kept(user: str, records: tuple[str, ...], reason: str | None) -> None:
+def drop_records(user: str, records: tuple[str, ...], reason: str | None) -> None:
     """Forget records for good; sent again, they are not set aside again."""
     if bool(records) == bool(reason):
-        refuse("Name the records to drop, or give a --reason: bg-ingest quarantine list shows both.")
+        exit_usage("Name the records to drop, or give a --reason: bg-ingest quarantine list shows both.")
 
     async def drop(_: "Settings", services: "Services") -> int:
-        found = [each async for each in _kept(services, user, records)]
+        found = [each async for each in _iter_records(services, user, records)]
         dropped = [each for each in found if reason in {None, each.record.reason}]
-        for kept in dropped:
-            await services.quarantine.drop(kept)
+        for reviewed in dropped:
+            await services.quarantine_review.drop(reviewed)
         return len(dropped)
 
-    dropped = with_services(drop)
+    dropped = run_with_services(drop)
     if not dropped:
-        fail("Nothing of this user is set aside for that reason: bg-ingest quarantine list shows what is.")
+        exit_failure("Nothing of this user is set aside for that reason: bg-ingest quarantine list shows what is.")
     click.echo(f"Dropped {dropped}.")
 
 
-async def _kept(services: "Services", user: str | None, records: tuple[str, ...] = ()) -> "AsyncGenerator[Kept]":
+async def _iter_records(
+    services: "Services", user: str | None, records: tuple[str, ...] = ()
+) -> "AsyncGenerator[ReviewedRecord]":
     """Yield the records that are named, or all of a user, or of everybody who is connected."""
     if user is None:
-        for each in await _everybody(services):
-            async for kept in services.quarantine.kept(each):
-                yield kept
+        for each in await _all_users(services):
+            async for reviewed in services.quarantine_review.iter_records(each):
+                yield reviewed
         return
     for name in records:
-        yield await services.quarantine.named(_user(user), name)
+        yield await services.quarantine_review.find(_parse_user(user), name)
     if not records:
-        async for kept in services.quarantine.kept(_user(user)):
-            yield kept
+        async for reviewed in services.quarantine_review.iter_records(_parse_user(user)):
+            yield reviewed
 
 
-async def _everybody(services: "Services") -> "list[UserId]":
+async def _all_users(services: "Services") -> "list[UserId]":
     from bg_ingest.domain.ids import SHARDS
 
     found: set[UserId] = set()
     for shard in range(SHARDS):
-        found.update([each.id.user async for each in services.store.connections.listed(shard)])
+        found.update([each.id.user async for each in services.store.connections.iter_directory(shard)])
     return sorted(found)
 
 
-def _user(text: str) -> "UserId":
+def _parse_user(text: str) -> "UserId":
     from bg_ingest.domain.ids import UserId, is_user_id
 
     if not is_user_id(text):
-        refuse("A user id has 1 to 128 characters, letters, digits and ._:@|- of them, the first a letter or digit.")
+        exit_usage(
+            "A user id has 1 to 128 characters, letters, digits and ._:@|- of them, the first a letter or digit."
+        )
     return UserId(text)
 
 
-def _line(kept: "Kept", *, whole_name: bool = False) -> str:
-    record, name = kept.record, kept.record.digest.hex()
-    segment = f"{kept.segment:%Y-%m-%dT%HZ}" if kept.segment else "-"
-    shown = name if whole_name else name[:SHORT]
-    return f"{kept.user}  {shown}  {record.reason}  {segment}  {record.noticed_at:%Y-%m-%dT%H:%M:%SZ}"
+def _format_line(reviewed: "ReviewedRecord", *, whole_name: bool = False) -> str:
+    record, name = reviewed.record, reviewed.record.digest.hex()
+    segment = f"{reviewed.segment:%Y-%m-%dT%HZ}" if reviewed.segment else "-"
+    shown = name if whole_name else name[:SHORT_DIGITS]
+    return f"{reviewed.user}  {shown}  {record.reason}  {segment}  {record.noticed_at:%Y-%m-%dT%H:%M:%SZ}"
 
 
-def _as_json(kept: "Kept", **more: str) -> bytes:
+def _to_json(reviewed: "ReviewedRecord", **more: str) -> bytes:
     import msgspec
 
-    record = kept.record
+    record = reviewed.record
     known = {
-        "user": kept.user,
+        "user": reviewed.user,
         "record": record.digest.hex(),
         "provider": record.provider or None,
         "reason": record.reason,
-        "segment": kept.segment,
+        "segment": reviewed.segment,
         "noticed_at": record.noticed_at.replace(microsecond=0),
     }
     return msgspec.json.encode(known | more)

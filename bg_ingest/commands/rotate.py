@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.configured import with_services
-from bg_ingest.commands.refusing import fail
+from bg_ingest.commands.context import run_with_services
+from bg_ingest.commands.exits import exit_failure
 
 if TYPE_CHECKING:
-    from bg_ingest.services.rotate import Rotated
+    from bg_ingest.services.access.rotate_keys import RotationResult
     from bg_ingest.settings import Settings
     from bg_ingest.wiring import Services
 
@@ -28,12 +28,12 @@ def create_encryption(kms_key: str | None, region: str | None) -> None:
     import anyio
 
     from bg_ingest.errors import KeyUnavailable
-    from bg_ingest.wiring_keys import new_sealing_key
+    from bg_ingest.wiring.keys import create_sealing_key
 
     try:
-        click.echo(anyio.run(new_sealing_key, kms_key, region))
+        click.echo(anyio.run(create_sealing_key, kms_key, region))
     except KeyUnavailable as unavailable:
-        fail(str(unavailable))
+        exit_failure(str(unavailable))
     click.echo("Put it into TOKEN_ENCRYPTION_KEYS, behind the keys that are there, and keep it.", err=True)
 
 
@@ -47,26 +47,26 @@ def rotate_encryption(*, as_json: bool) -> None:
     keys may be removed.
     """
 
-    async def rotate(_: "Settings", services: "Services") -> "Rotated":
+    async def rotate(_: "Settings", services: "Services") -> "RotationResult":
         from rich.console import Console
         from rich.progress import Progress
 
         with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("sealing anew")
-            return await services.rotation.run(lambda done, of: progress.update(task, completed=done, total=of))
+            return await services.key_rotation.run(lambda done, of: progress.update(task, completed=done, total=of))
 
-    done = with_services(rotate)
+    done = run_with_services(rotate)
     if as_json:
-        counts = {"sealed": done.sealed, "resealed": done.resealed, "busy": done.busy, "unopened": done.unopened}
+        counts = {"sealed": done.sealed, "resealed": done.resealed, "busy": done.busy, "unopened": done.unreadable}
         click.echo(json.dumps(counts | {"complete": done.complete}))
     else:
         click.echo(f"{done.sealed} sealed, {done.resealed} of them anew.", err=True)
-    if done.unopened:
-        fail(
-            f"{done.unopened} do not open with any of the keys. Keep all keys, add the one that is missing in "
+    if done.unreadable:
+        exit_failure(
+            f"{done.unreadable} do not open with any of the keys. Keep all keys, add the one that is missing in "
             "TOKEN_ENCRYPTION_KEYS, and run this again."
         )
     if not done.complete:
-        fail("Some were changed meanwhile or are in use. Keep all keys, and run this again in a minute.")
+        exit_failure("Some were changed meanwhile or are in use. Keep all keys, and run this again in a minute.")
     if not as_json:
         click.echo("Everything is sealed by the first key: the others may be removed from TOKEN_ENCRYPTION_KEYS.")

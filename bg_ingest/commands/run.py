@@ -5,8 +5,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.configured import read_settings
-from bg_ingest.commands.refusing import refuse
+from bg_ingest.commands.context import read_settings
+from bg_ingest.commands.exits import exit_usage
 from bg_ingest.commands.serving import host_option, load_service, port_option, serve
 
 if TYPE_CHECKING:
@@ -32,6 +32,6 @@ def _check_reload(settings: "Settings") -> None:
     from importlib.util import find_spec
 
     if settings.environment != "development":
-        refuse(f"--reload is for development, and ENVIRONMENT is {settings.environment}.")
+        exit_usage(f"--reload is for development, and ENVIRONMENT is {settings.environment}.")
     if find_spec("watchfiles") is None:
-        refuse("--reload needs watchfiles: pip install 'granian[reload]'.")
+        exit_usage("--reload needs watchfiles: pip install 'granian[reload]'.")

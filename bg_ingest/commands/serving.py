@@ -6,15 +6,15 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.refusing import refuse
+from bg_ingest.commands.exits import exit_usage
 
 if TYPE_CHECKING:
     from bg_ingest.server import App
 
-PORT = click.IntRange(1, 65535)
+PORT_RANGE = click.IntRange(1, 65535)
 
 host_option = click.option("--host", help="Address to listen on, instead of HOST.")
-port_option = click.option("--port", type=PORT, help="Port to listen on, instead of PORT.")
+port_option = click.option("--port", type=PORT_RANGE, help="Port to listen on, instead of PORT.")
 
 
 def serve(load: "Callable[[], App]", host: str, port: int, *, reload: bool = False) -> None:
@@ -24,7 +24,7 @@ def serve(load: "Callable[[], App]", host: str, port: int, *, reload: bool = Fal
     try:
         listener = listen(host, port)
     except PortTaken as error:
-        refuse(str(error))
+        exit_usage(str(error))
     click.echo(f"Listening on http://{host}:{port}; Ctrl-C stops.", err=True)
     Server(load, listener, reload=reload).serve()
 

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.refusing import refuse
-from bg_ingest.commands.serving import PORT, serve
+from bg_ingest.commands.exits import exit_usage
+from bg_ingest.commands.serving import PORT_RANGE, serve
 
 if TYPE_CHECKING:
     from bg_ingest.server import App
@@ -16,7 +16,9 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.option("--port", type=PORT, default=5002, show_default=True, help="Port to listen on, on this machine only.")
+@click.option(
+    "--port", type=PORT_RANGE, default=5002, show_default=True, help="Port to listen on, on this machine only."
+)
 @click.option(
     "--replay",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
@@ -61,15 +63,15 @@ def simulator(
         "delay_seconds": delay,
         "calls_per_hour": calls_per_hour,
     }
-    load = partial(_simulated, msgspec.convert(given, SimulatorOptions), journal)
+    load = partial(_create_app, msgspec.convert(given, SimulatorOptions), journal)
     try:
         load()  # the worker makes its own; here it shows what is wrong before anything is served
     except (ReplayUnreadable, OSError) as error:
-        refuse(str(error))
+        exit_usage(str(error))
     serve(load, "127.0.0.1", port)
 
 
-def _simulated(options: "SimulatorOptions", journal: Path | None) -> "App":
+def _create_app(options: "SimulatorOptions", journal: Path | None) -> "App":
     from bg_ingest.adapters.clock import SystemClock
     from bg_ingest.simulator import create_simulator
 

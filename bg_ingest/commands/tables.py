@@ -3,8 +3,8 @@
 
 import rich_click as click
 
-from bg_ingest.commands.configured import read_settings
-from bg_ingest.commands.refusing import fail
+from bg_ingest.commands.context import read_settings
+from bg_ingest.commands.exits import exit_failure
 
 
 @click.group()
@@ -25,10 +25,10 @@ def create() -> None:
     import anyio
 
     from bg_ingest.errors import StoreError
-    from bg_ingest.wiring import create_table
+    from bg_ingest.wiring.store import create_table
 
     try:
         report = anyio.run(create_table, settings)
     except StoreError as error:
-        fail(str(error))
+        exit_failure(str(error))
     click.echo("\n".join(report))

@@ -9,16 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bg_ingest.commands.desk import (
-    ALL_AT_ONCE,
-    Desk,
-    at_desk,
-    instant,
+from bg_ingest.commands.connection_target import (
+    MAX_COMPARE_WINDOW,
+    ConnectionTarget,
     key_option,
+    parse_instant,
     provider_option,
+    run_on_connection,
     to_option,
 )
-from bg_ingest.commands.refusing import FAILED, refuse
+from bg_ingest.commands.exits import FAILED, exit_usage
 
 if TYPE_CHECKING:
     from bg_ingest.domain.verification import Difference, Verification
@@ -41,52 +41,52 @@ def verify(
     Asks the provider once per 30 days, and changes nothing. What no poll has read yet is not compared. Exit code 1
     where the two differ.
     """
-    first, last = instant("--from", start), instant("--to", end) or datetime.now(UTC)  # noqa: TID251 - a command
+    first, last = parse_instant("--from", start), parse_instant("--to", end) or datetime.now(UTC)  # noqa: TID251 - a command
     if first is None or first >= last:
-        refuse("There is nothing to compare: --from must be before --to.")
+        exit_usage("There is nothing to compare: --from must be before --to.")
 
-    async def compare(desk: Desk) -> "list[Verification]":
-        found = [await desk.verify(window, values=values) for window in _pieces(first, last)]
+    async def compare(target: ConnectionTarget) -> "list[Verification]":
+        found = [await target.verify(window, values=values) for window in _split_window(first, last)]
         return [each for each in found if each]
 
-    found = at_desk(user, provider, api_key, compare)
+    found = run_on_connection(user, provider, api_key, compare)
     differences = [each for one in found for each in one.differences]
     if as_json:
         import json
 
-        click.echo(json.dumps(_report(found, differences, values=values)))
+        click.echo(json.dumps(_to_report(found, differences, values=values)))
     else:
         for each in differences:
-            click.echo(_line(each, values=values))
-        click.echo(_summary(found, differences), err=True)
+            click.echo(_format_line(each, values=values))
+        click.echo(_summarize(found, differences), err=True)
     if differences:
         sys.exit(FAILED)
 
 
-def _pieces(first: datetime, last: datetime) -> "Iterator[Window]":
+def _split_window(first: datetime, last: datetime) -> "Iterator[Window]":
     from bg_ingest.domain.windows import Window
 
     while first < last:
-        end = min(last, first + ALL_AT_ONCE)
+        end = min(last, first + MAX_COMPARE_WINDOW)
         yield Window(first, end)
         first = end
 
 
-def _line(difference: "Difference", *, values: bool) -> str:
-    told = f"{difference.measured_at:%Y-%m-%dT%H:%M:%SZ}  {difference.kind:<16} {difference.device}"
-    return f"{told}  {difference.stored_mg_dl} / {difference.provider_mg_dl} mg/dL" if values else told
+def _format_line(difference: "Difference", *, values: bool) -> str:
+    text = f"{difference.measured_at:%Y-%m-%dT%H:%M:%SZ}  {difference.kind:<16} {difference.device}"
+    return f"{text}  {difference.stored_mg_dl} / {difference.provider_mg_dl} mg/dL" if values else text
 
 
-def _summary(found: "list[Verification]", differences: "list[Difference]") -> str:
+def _summarize(found: "list[Verification]", differences: "list[Difference]") -> str:
     compared = sum(each.compared for each in found)
     if not found:
         return "Nothing of that time has been read yet: there is nothing to compare."
     counts = Counter(each.kind.replace("_", " ") for each in differences)
-    told = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no difference"
-    return f"{compared} readings compared: {told}."
+    text = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no difference"
+    return f"{compared} readings compared: {text}."
 
 
-def _report(found: "list[Verification]", differences: "list[Difference]", *, values: bool) -> dict[str, Any]:
+def _to_report(found: "list[Verification]", differences: "list[Difference]", *, values: bool) -> dict[str, Any]:
     import msgspec
 
     shown = [each if values else each.without_values() for each in differences]

@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import msgspec
 
-from bg_ingest.domain.readings import Recorded
+from bg_ingest.domain.readings import StoredReading
 
 SETTLED_AFTER = timedelta(minutes=1)
 """How long a commit may take from choosing its ``recorded_at`` until it is seen, with what clocks of replicas differ
@@ -27,12 +27,12 @@ class AsOf(msgspec.Struct, frozen=True):
     def includes(self, recorded_at: datetime, change: int) -> bool:
         return (self.change is None or change <= self.change) and (self.before is None or recorded_at < self.before)
 
-    def known(self, recorded: Recorded) -> Recorded | None:
+    def apply(self, recorded: StoredReading) -> StoredReading | None:
         """Return a reading with the value it had; None while it was not there."""
         if self.includes(recorded.recorded_at, recorded.change):
             return recorded
-        for place in reversed(range(len(recorded.earlier))):
-            version = recorded.earlier[place]
+        for index in reversed(range(len(recorded.earlier))):
+            version = recorded.earlier[index]
             if self.includes(version.recorded_at, version.change):
-                return recorded.as_it_was(place)
+                return recorded.at_version(index)
         return None

@@ -6,9 +6,9 @@ from datetime import date, datetime, timedelta
 
 import msgspec
 
+from bg_ingest.domain.gap_detection import learn_cadences
 from bg_ingest.domain.gaps import Cause, Gap
-from bg_ingest.domain.judging import cadences
-from bg_ingest.domain.readings import Recorded
+from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.windows import Window
 
 
@@ -28,28 +28,28 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
     missing: Mapping[Cause, int]
 
 
-class Timely(msgspec.Struct, frozen=True):
+class Punctuality(msgspec.Struct, frozen=True):
     """When a reading comes in time."""
 
     since: datetime
     """What was measured earlier was read as the past: it cannot have come late."""
-    within: timedelta
+    max_delay: timedelta
     """Of its measurement."""
 
-    def is_late(self, recorded: Recorded) -> bool:
+    def is_late(self, recorded: StoredReading) -> bool:
         first_recorded_at = recorded.earlier[0].recorded_at if recorded.earlier else recorded.recorded_at
         measured_at = recorded.reading.measured_at
-        return measured_at >= self.since and first_recorded_at - measured_at > self.within
+        return measured_at >= self.since and first_recorded_at - measured_at > self.max_delay
 
 
-class Tally:
+class DayCounter:
     """Counts a connection's days while its readings pass by."""
 
-    def __init__(self, provider: str, window: Window, timely: Timely, usual_cadence: int) -> None:
+    def __init__(self, provider: str, window: Window, punctuality: Punctuality, default_cadence: int) -> None:
         self._provider = provider
         self._window = window
-        self._timely = timely
-        self._usual = usual_cadence
+        self._punctuality = punctuality
+        self._default_cadence = default_cadence
         self._stored = Counter[date]()
         self._late = Counter[date]()
         self._revised = Counter[date]()
@@ -57,11 +57,13 @@ class Tally:
         self._missing: dict[date, Counter[Cause]] = {}
         self._last: datetime | None = None
 
-    def count(self, readings: Sequence[Recorded]) -> None:
+    def add_readings(self, readings: Sequence[StoredReading]) -> None:
         """Count some of the connection's readings, ascending, later than those before."""
         if not readings:
             return
-        apart = timedelta(seconds=min(cadences([each.reading for each in readings], self._usual).values()) / 2)
+        apart = timedelta(
+            seconds=min(learn_cadences([each.reading for each in readings], self._default_cadence).values()) / 2
+        )
         for each in readings:
             at = each.reading.measured_at
             if self._last is not None and at - self._last < apart:
@@ -69,16 +71,16 @@ class Tally:
             self._last = at
             if at in self._window:
                 self._stored[at.date()] += 1
-                self._late[at.date()] += self._timely.is_late(each)
+                self._late[at.date()] += self._punctuality.is_late(each)
                 self._revised[at.date()] += bool(each.earlier)
 
-    def set_aside(self, at: datetime, records: int) -> None:
+    def add_quarantined(self, at: datetime, records: int) -> None:
         self._quarantined[at.date()] += records
 
-    def lack(self, gaps: Iterable[Gap], until: datetime) -> None:
+    def add_gaps(self, gaps: Iterable[Gap], until: datetime) -> None:
         """Count what open gaps miss; of a silence what was expected by an instant."""
         for gap in gaps:
-            for at in _slots(gap, until):
+            for at in _missing_times(gap, until):
                 if at in self._window:
                     self._missing.setdefault(at.date(), Counter())[gap.cause] += 1
 
@@ -98,7 +100,7 @@ class Tally:
             )
 
 
-def _slots(gap: Gap, until: datetime) -> Iterator[datetime]:
+def _missing_times(gap: Gap, until: datetime) -> Iterator[datetime]:
     at, number = gap.start, gap.missing
     while number is None or number > 0:
         if number is None and at > until:

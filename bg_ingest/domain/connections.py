@@ -6,11 +6,11 @@ from enum import StrEnum
 import msgspec
 
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.sweeps import Reach
+from bg_ingest.domain.schedule import SweepDepth
 from bg_ingest.domain.windows import Window
 
 
-class State(StrEnum):
+class ConnectionState(StrEnum):
     """Where a connection stands. A paused one is not polled, but takes what is pushed."""
 
     CONNECTING = "connecting"
@@ -21,13 +21,13 @@ class State(StrEnum):
     DISCONNECTED = "disconnected"
 
 
-POLLED = frozenset({State.ACTIVE, State.PROVIDER_FORBIDDEN})
+POLLED_STATES = frozenset({ConnectionState.ACTIVE, ConnectionState.PROVIDER_FORBIDDEN})
 """A forbidden connection is looked at now and then: once the operator has mended it, it goes on by itself."""
 
-SHORTEST_INTERVAL, LONGEST_INTERVAL = 60, 86_400
+MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 60, 86_400
 """Seconds between polls that may be asked for."""
 
-LONGEST_BACKFILL_DAYS = 3_650
+MAX_BACKFILL_DAYS = 3_650
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
@@ -44,7 +44,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """A connection as stored. ``generation`` is random per connect: what was decided before a reconnect is void."""
 
     id: ConnectionId
-    state: State
+    state: ConnectionState
     generation: str
     region: str
     app: str
@@ -64,7 +64,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """When the past was last read again, for what came late; None until the first time."""
     repair_at: datetime | None = None
     """When to ask again for what is missing; None while nothing is that could still come."""
-    lacks_until: datetime | None = None
+    suspected_gap_at: datetime | None = None
     """The first reading before which something seems to lack, until that is judged: it may still be on its way."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
@@ -77,8 +77,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Only while connecting: an abandoned connect goes away by itself."""
 
     @property
-    def takes_pushes(self) -> bool:
-        return self.state in (State.ACTIVE, State.PAUSED)
+    def accepts_pushes(self) -> bool:
+        return self.state in (ConnectionState.ACTIVE, ConnectionState.PAUSED)
 
     @property
     def anchor(self) -> datetime:
@@ -86,36 +86,36 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
         return self.newest_reading_at or self.connected_at
 
 
-class Defaults(msgspec.Struct, frozen=True):
+class PollDefaults(msgspec.Struct, frozen=True):
     """What holds where a connection's own settings are silent."""
 
     poll_interval: timedelta = timedelta(minutes=15)
     backfill_days: int = 90
     overlap: timedelta = timedelta(hours=3)
-    reach: Reach = Reach()
+    sweep_depth: SweepDepth = SweepDepth()
 
     def interval(self, worker: WorkerSettings) -> timedelta:
         if worker.poll_interval_seconds is None:
             return self.poll_interval
         return timedelta(seconds=worker.poll_interval_seconds)
 
-    def wanted_past(self, connection: Connection) -> Window | None:
+    def initial_backfill(self, connection: Connection) -> Window | None:
         """Return what the first backfill is to read: so many days back from the newer end."""
         available = connection.available
         days = connection.worker.backfill_days
-        reach = timedelta(days=self.backfill_days if days is None else days)
-        return available.newest(reach) if available and reach else None
+        depth = timedelta(days=self.backfill_days if days is None else days)
+        return available.newest(depth) if available and depth else None
 
     def sweep(self, connection: Connection, now: datetime) -> Window | None:
         """Return what a sweep that is due reads again: never what lies before the wanted past, nor what is unread."""
         jitter = connection.id.jitter
-        reach = self.reach.due(connection.swept_at or connection.connected_at, now, jitter)
-        wanted = self.wanted_past(connection)
-        begins = wanted.start if wanted else connection.connected_at
-        return Window(now - reach, now).since(begins) if reach else None
+        depth = self.sweep_depth.due(connection.swept_at or connection.connected_at, now, jitter)
+        initial = self.initial_backfill(connection)
+        begins = initial.start if initial else connection.connected_at
+        return Window(now - depth, now).since(begins) if depth else None
 
 
-class Listed(msgspec.Struct, frozen=True):
+class DirectoryRow(msgspec.Struct, frozen=True):
     """A connection as its shard's directory lists it: enough to plan its first look."""
 
     id: ConnectionId

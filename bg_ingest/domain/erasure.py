@@ -5,13 +5,13 @@ from datetime import datetime
 
 import msgspec
 
-from bg_ingest.domain.commits import Head, told
+from bg_ingest.domain.changes import Change, UserErased
+from bg_ingest.domain.commits import Head, commit_of_changes
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.events import Change, UserErased
 from bg_ingest.domain.ids import UserId
 
 
-class Removed(msgspec.Struct, frozen=True):
+class ErasureCounts(msgspec.Struct, frozen=True):
     """How much there was of each kind."""
 
     readings: int = 0
@@ -25,12 +25,12 @@ class Removed(msgspec.Struct, frozen=True):
     """API keys that were good for the user, and are not any more."""
     others: int = 0
 
-    def plus(self, more: "Removed") -> "Removed":
+    def merge(self, more: "ErasureCounts") -> "ErasureCounts":
         ours, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(more)
-        return Removed(*(one + other for one, other in zip(ours, theirs, strict=True)))
+        return ErasureCounts(*(one + other for one, other in zip(ours, theirs, strict=True)))
 
 
-class Erased(msgspec.Struct, frozen=True):
+class PendingErasure(msgspec.Struct, frozen=True):
     """A user of whom something may be left: a row that whoever finds it can go on from."""
 
     user: UserId
@@ -48,13 +48,13 @@ class Erasure(msgspec.Struct, frozen=True):
     connections: tuple[Connection, ...]
 
     @property
-    def left(self) -> Erased:
-        return Erased(self.tombstone.user, self.change.number)
+    def pending(self) -> PendingErasure:
+        return PendingErasure(self.tombstone.user, self.change.number)
 
 
-def erasure(user: UserId, before: Head | None, connections: Sequence[Connection], now: datetime) -> Erasure:
+def plan_erasure(user: UserId, before: Head | None, connections: Sequence[Connection], now: datetime) -> Erasure:
     """Return the erasure of a user as read: of the head nothing stays but its number and that time."""
-    commit = told(before, [UserErased()], (before or Head(user)).next_instant(now), user=user)
+    commit = commit_of_changes(before, [UserErased()], (before or Head(user)).next_recorded_at(now), user=user)
     (change,) = commit.changes
     tombstone = Head(user, change.number, change.recorded_at, erased=True)
     return Erasure(before, tombstone, change, tuple(connections))

@@ -5,20 +5,20 @@ from enum import StrEnum
 
 import msgspec
 
-from bg_ingest.domain.commits import Head, Standing
-from bg_ingest.domain.connections import State
+from bg_ingest.domain.commits import ConnectionSummary, Head
+from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.readings import Recorded
-from bg_ingest.domain.schedule import SPREAD, Rhythm, next_poll
+from bg_ingest.domain.readings import StoredReading
+from bg_ingest.domain.schedule import JITTER_SPAN, Rhythm, next_poll
 
-SLACK = SPREAD + timedelta(minutes=1)
+LATE_TOLERANCE = JITTER_SPAN + timedelta(minutes=1)
 """For the spread of polls and the poll itself: a provider that takes its time to answer makes no reading late."""
 
 GAP_AFTER = timedelta(hours=1)
 """How long an expected reading stays late: most times out of the phone's reach are over by then."""
 
 
-class Condition(StrEnum):
+class FreshnessState(StrEnum):
     """How it stands with a user's readings."""
 
     LIVE = "live"
@@ -28,22 +28,22 @@ class Condition(StrEnum):
     PAUSED = "paused"
 
 
-_SAID_BY_STATE = {
-    State.PAUSED: Condition.PAUSED,
-    State.REAUTHORIZATION_REQUIRED: Condition.REAUTHORIZATION_REQUIRED,
+_STATE_BY_CONNECTION_STATE = {
+    ConnectionState.PAUSED: FreshnessState.PAUSED,
+    ConnectionState.REAUTHORIZATION_REQUIRED: FreshnessState.REAUTHORIZATION_REQUIRED,
 }
 
 
 class Freshness(msgspec.Struct, frozen=True):
     """What follows from the head and the time alone, so that every replica says the same."""
 
-    condition: Condition
+    state: FreshnessState
     age_seconds: int
     next_expected_at: datetime | None
     """When we look next; None while nobody looks."""
 
 
-def freshness(head: Head, newest: Recorded, now: datetime) -> Freshness:
+def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshness:
     """Tell how old the newest reading is and what to expect.
 
     Live until the reading after it should be here (its slot, the provider's delay and SLACK), then late, and
@@ -52,29 +52,29 @@ def freshness(head: Head, newest: Recorded, now: datetime) -> Freshness:
     """
     measured_at = newest.reading.measured_at
     age = max(0, int((now - measured_at).total_seconds()))
-    provider, standing = _speaking(head, newest.reading.device.provider)
-    if standing is None:
-        return Freshness(_by_age(measured_at, now), age, None)
+    provider, summary = _select_summary(head, newest.reading.device.provider)
+    if summary is None:
+        return Freshness(_state_by_age(measured_at, now), age, None)
     rhythm = Rhythm(
-        timedelta(seconds=standing.interval_seconds),
-        timedelta(seconds=standing.cadence_seconds),
-        timedelta(seconds=standing.delay_seconds),
+        timedelta(seconds=summary.interval_seconds),
+        timedelta(seconds=summary.cadence_seconds),
+        timedelta(seconds=summary.delay_seconds),
         ConnectionId(head.user, provider).jitter,
     )
-    by_age = _by_age(measured_at + rhythm.step + rhythm.delay, now)
-    expected = next_poll(measured_at, now, rhythm) if standing.state == State.ACTIVE else None
-    return Freshness(_SAID_BY_STATE.get(standing.state, by_age), age, expected)
+    by_age = _state_by_age(measured_at + rhythm.step + rhythm.delay, now)
+    expected = next_poll(measured_at, now, rhythm) if summary.state == ConnectionState.ACTIVE else None
+    return Freshness(_STATE_BY_CONNECTION_STATE.get(summary.state, by_age), age, expected)
 
 
-def _speaking(head: Head, own: str) -> tuple[str, Standing | None]:
+def _select_summary(head: Head, own: str) -> tuple[str, ConnectionSummary | None]:
     """Choose the connection that speaks for the user: the newest reading's own, unless only another is active."""
-    active = [provider for provider, standing in head.standings.items() if standing.state == State.ACTIVE]
+    active = [provider for provider, summary in head.summaries.items() if summary.state == ConnectionState.ACTIVE]
     provider = own if own in active else min(active, default=own)
-    return provider, head.standings.get(provider)
+    return provider, head.summaries.get(provider)
 
 
-def _by_age(expected: datetime, now: datetime) -> Condition:
-    late_from = expected + SLACK
+def _state_by_age(expected: datetime, now: datetime) -> FreshnessState:
+    late_from = expected + LATE_TOLERANCE
     if now <= late_from:
-        return Condition.LIVE
-    return Condition.LATE if now <= late_from + GAP_AFTER else Condition.GAP
+        return FreshnessState.LIVE
+    return FreshnessState.LATE if now <= late_from + GAP_AFTER else FreshnessState.GAP

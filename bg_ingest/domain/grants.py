@@ -10,7 +10,7 @@ from bg_ingest.domain.ids import ConnectionId
 CLAIM_STALE_AFTER = timedelta(seconds=60)
 """A claim that stood still this long on our own clock belongs to a process that died."""
 
-CLAIM_SEND_WITHIN = timedelta(seconds=20)
+CLAIM_SEND_TIMEOUT = timedelta(seconds=20)
 """A claim older than this is given up just before sending: someone may soon think it stale."""
 
 REFRESH_DEADLINE = timedelta(seconds=30)
@@ -19,7 +19,7 @@ REFRESH_DEADLINE = timedelta(seconds=30)
 IDLE_REFRESH_AFTER = timedelta(days=20)
 """How long a refresh token lives is not known: even an unused one is renewed before a month is over."""
 
-REFUSAL_PLAN = (timedelta(minutes=10), timedelta(hours=1), timedelta(hours=4), timedelta(hours=12))
+REFUSAL_RETRY_DELAYS = (timedelta(minutes=10), timedelta(hours=1), timedelta(hours=4), timedelta(hours=12))
 """When a refused token is tried again, after each refusal. Dexcom is known to have refused healthy ones for an
 hour in the night (Tidepool, 2018); a refusal after the last of these waits is believed."""
 
@@ -61,7 +61,7 @@ class Credentials(msgspec.Struct, frozen=True):
     expires_at: datetime
     """When the access token ends."""
 
-    def fresh(self, now: datetime, jitter: float) -> bool:
+    def is_fresh(self, now: datetime, jitter: float) -> bool:
         """Whether the access token may still be used: not in its last 60 to 120 seconds, spread by connection."""
         return now < self.expires_at - timedelta(seconds=60 + 60 * jitter)
 
@@ -82,9 +82,9 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     """Not before then is a refused token sent again."""
 
     @property
-    def exhausted(self) -> bool:
+    def is_exhausted(self) -> bool:
         """Whether the plan of retries is over."""
-        return self.refusals > len(REFUSAL_PLAN)
+        return self.refusals > len(REFUSAL_RETRY_DELAYS)
 
     def associated_data(self, table: str) -> bytes:
         """What a sealed grant is bound to: moved to another row, it does not open."""

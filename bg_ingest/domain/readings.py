@@ -12,7 +12,7 @@ import msgspec
 MG_DL_PER_MMOL_L = 18.01559
 """From the molar mass of glucose, 180.1559 g/mol."""
 
-LOWEST, HIGHEST = 40, 400
+MIN_DISPLAYED_MG_DL, MAX_DISPLAYED_MG_DL = 40, 400
 """What CGMs display, in mg/dL. Beyond it they say LOW or HIGH, kept as 39 and 401."""
 
 
@@ -58,9 +58,9 @@ class Device(msgspec.Struct, frozen=True, order=True):
         return _short_name(self.transmitter) if self.transmitter else None
 
     @property
-    def precedence(self) -> tuple[str, str]:
+    def display_rank(self) -> tuple[str, str]:
         """Of two devices that tell of one sensor's same second, the smaller is shown: see ``precedence``."""
-        return precedence(self.display)
+        return display_rank(self.display)
 
 
 @lru_cache
@@ -68,7 +68,7 @@ def _short_name(transmitter: str) -> str:
     return blake2b(transmitter.encode(), digest_size=4, person=b"sensor").hexdigest()
 
 
-def precedence(display: str) -> tuple[str, str]:
+def display_rank(display: str) -> tuple[str, str]:
     """Order devices by name: phones (``android``, ``iOS``) come before a ``receiver``, whose clock nobody sets.
 
     The names alone decide, not who came first: the same readings are shown alike in whatever order they arrived.
@@ -80,7 +80,7 @@ Identity: TypeAlias = tuple[str, str, str | None, str, datetime]
 """Provider, provider account, transmitter, display device, measured second: see ``Reading.identity``."""
 
 
-class Sent(msgspec.Struct, frozen=True):
+class AsSent(msgspec.Struct, frozen=True):
     """The value as the provider sent it, kept where ours differs from it (converted, or pinned to a side)."""
 
     value: float
@@ -100,7 +100,7 @@ class Reading(msgspec.Struct, frozen=True):
     trend_rate_mg_dl_min: float | None = None
     utc_offset_seconds: int | None = None
     """What the person's clock showed, where it is known: local time is measured_at plus this."""
-    sent: Sent | None = None
+    sent: AsSent | None = None
 
     @property
     def identity(self) -> Identity:
@@ -108,7 +108,7 @@ class Reading(msgspec.Struct, frozen=True):
         d = self.device
         return (d.provider, d.provider_account, d.transmitter, d.display, self.measured_at)
 
-    def says_the_same(self, other: "Reading") -> bool:
+    def same_value(self, other: "Reading") -> bool:
         """Whether the value and its flag agree: a difference elsewhere is no revision."""
         return self.glucose_mg_dl == other.glucose_mg_dl and self.flag == other.flag
 
@@ -123,10 +123,10 @@ class Version(msgspec.Struct, frozen=True):
     trend: str | None = None
     trend_rate_mg_dl_min: float | None = None
     utc_offset_seconds: int | None = None
-    sent: Sent | None = None
+    sent: AsSent | None = None
 
 
-class Recorded(msgspec.Struct, frozen=True):
+class StoredReading(msgspec.Struct, frozen=True):
     """A reading as stored."""
 
     reading: Reading
@@ -152,9 +152,9 @@ class Recorded(msgspec.Struct, frozen=True):
             r.sent,
         )
 
-    def as_it_was(self, place: int) -> "Recorded":
+    def at_version(self, index: int) -> "StoredReading":
         """Return the reading as the version at a place of ``earlier`` had it."""
-        v = self.earlier[place]
+        v = self.earlier[index]
         reading = msgspec.structs.replace(
             self.reading,
             glucose_mg_dl=v.glucose_mg_dl,
@@ -164,32 +164,32 @@ class Recorded(msgspec.Struct, frozen=True):
             utc_offset_seconds=v.utc_offset_seconds,
             sent=v.sent,
         )
-        return Recorded(reading, v.recorded_at, v.change, self.earlier[:place])
+        return StoredReading(reading, v.recorded_at, v.change, self.earlier[:index])
 
 
-def one_per_sensor(readings: Sequence[Recorded]) -> Sequence[Recorded]:
+def select_one_per_sensor(readings: Sequence[StoredReading]) -> Sequence[StoredReading]:
     """Leave out what a second device tells of a sensor's same second; ascending readings stay ascending."""
     devices = {id(each.reading.device) for each in readings}
     if len(devices) <= 1:  # nearly always, and asked of every reading there is
         return readings
-    shown: dict[object, Recorded] = {}
+    shown: dict[object, StoredReading] = {}
     for each in readings:
         key = each.reading.measured_at, each.reading.device.sensor
         rival = shown.setdefault(key, each)
-        if each.reading.device.precedence < rival.reading.device.precedence:
+        if each.reading.device.display_rank < rival.reading.device.display_rank:
             shown[key] = each
     return tuple(shown.values())
 
 
-def newest_of(readings: Iterable[Recorded]) -> Recorded | None:
+def newest_reading(readings: Iterable[StoredReading]) -> StoredReading | None:
     """Return the newest reading; of several at one second always the same, and of equals the first."""
     found = list(readings)
     second = max((each.reading.measured_at for each in found), default=None)
     last = [each for each in found if each.reading.measured_at == second]
-    return min(last, key=lambda each: (each.reading.device.precedence, _sensor_key(each)), default=None)
+    return min(last, key=lambda each: (each.reading.device.display_rank, _sensor_key(each)), default=None)
 
 
-def _sensor_key(each: Recorded) -> tuple[str, ...]:
+def _sensor_key(each: StoredReading) -> tuple[str, ...]:
     return tuple(part or "" for part in each.reading.device.sensor)
 
 
@@ -203,11 +203,11 @@ class Unreadable(msgspec.Struct, frozen=True):
     measured_at: datetime | None = None
 
 
-def flagged(mg_dl: float) -> tuple[int, Flag]:
+def clamp_to_range(mg_dl: float) -> tuple[int, Flag]:
     """Round to whole mg/dL and pin what is beyond the display range to its side."""
     whole = round(mg_dl)
-    if whole < LOWEST:
-        return LOWEST - 1, Flag.LOW
-    if whole > HIGHEST:
-        return HIGHEST + 1, Flag.HIGH
+    if whole < MIN_DISPLAYED_MG_DL:
+        return MIN_DISPLAYED_MG_DL - 1, Flag.LOW
+    if whole > MAX_DISPLAYED_MG_DL:
+        return MAX_DISPLAYED_MG_DL + 1, Flag.HIGH
     return whole, Flag.OK

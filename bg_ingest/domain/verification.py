@@ -11,7 +11,7 @@ from bg_ingest.domain.readings import Reading
 from bg_ingest.domain.windows import Window
 
 
-class Kind(StrEnum):
+class DifferenceKind(StrEnum):
     """How the two can differ."""
 
     NOT_STORED = "not_stored"
@@ -25,7 +25,7 @@ class Kind(StrEnum):
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
     """One reading on which the two do not agree."""
 
-    kind: Kind
+    kind: DifferenceKind
     measured_at: datetime
     device: str
     """Generation and display, as readings show it."""
@@ -47,28 +47,36 @@ class Verification(msgspec.Struct, frozen=True):
     """The provider's records there that are no readings; they are set aside, not compared."""
     differences: tuple[Difference, ...]
 
-    def counts(self) -> Counter[Kind]:
+    def counts(self) -> Counter[DifferenceKind]:
         return Counter(each.kind for each in self.differences)
 
 
-def verified(window: Window, stored: Iterable[Reading], provided: Iterable[Reading], unreadable: int) -> Verification:
+def compare_readings(
+    window: Window, stored: Iterable[Reading], provided: Iterable[Reading], unreadable: int
+) -> Verification:
     """Compare both sides' readings; what lies outside of the window does not count."""
     ours = {each.identity: each for each in stored if each.measured_at in window}
     theirs = {each.identity: each for each in provided if each.measured_at in window}
     differences = [
         difference
         for identity in {**ours, **theirs}
-        if (difference := _compared(ours.get(identity), theirs.get(identity)))
+        if (difference := _compare(ours.get(identity), theirs.get(identity)))
     ]
     ordered = sorted(differences, key=lambda each: (each.measured_at, each.device))
     return Verification(window, len({**ours, **theirs}), unreadable, tuple(ordered))
 
 
-def _compared(ours: Reading | None, theirs: Reading | None) -> Difference | None:
+def _compare(ours: Reading | None, theirs: Reading | None) -> Difference | None:
     one = ours or theirs
-    if one is None or (ours and theirs and ours.says_the_same(theirs)):
+    if one is None or (ours and theirs and ours.same_value(theirs)):
         return None
-    kind = Kind.NOT_STORED if ours is None else Kind.NOT_AT_PROVIDER if theirs is None else Kind.OTHER_VALUE
+    kind = (
+        DifferenceKind.NOT_STORED
+        if ours is None
+        else DifferenceKind.NOT_AT_PROVIDER
+        if theirs is None
+        else DifferenceKind.OTHER_VALUE
+    )
     return Difference(
         kind=kind,
         measured_at=one.measured_at,

@@ -6,10 +6,10 @@ from typing import Protocol
 
 from anyio.abc import TaskStatus
 
-from bg_ingest.domain.events import Change
+from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.timeline import Next
-from bg_ingest.domain.vitals import Report
+from bg_ingest.domain.replica_status import ReplicaStatus
+from bg_ingest.domain.timeline import NextPoll
 
 
 class Clock(Protocol):
@@ -43,34 +43,34 @@ class Sealer(Protocol):
 
     def seal(self, secret: bytes, associated: bytes) -> bytes: ...
 
-    def seals_now(self, sealed: bytes) -> bool:
+    def is_current(self, sealed: bytes) -> bool:
         """Tell whether it was sealed by the key that ``seal`` uses; it need not open."""
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """Return what was sealed with the same associated data; else Unsealable."""
 
 
-class Hints(Protocol):
+class Wakeups(Protocol):
     """Wake-ups inside this process. Losing one costs time, never data: what it hints at stands in the store."""
 
-    def look(self, connection: ConnectionId) -> None:
+    def wake_poller(self, connection: ConnectionId) -> None:
         """This connection is worth a look: new, changed, or asked for."""
 
-    def told(self, changes: Sequence[Change]) -> None:
+    def wake_relay(self, changes: Sequence[Change]) -> None:
         """These changes were committed and wait in the outbox."""
 
 
-class Vitals(Protocol):
+class ProcessHealth(Protocol):
     """How this process is, for health checks."""
 
-    def unready(self) -> Sequence[str]:
+    def unready_reasons(self) -> Sequence[str]:
         """Return the reasons, by name, why no traffic should come here; empty when it should."""
 
-    def degraded(self) -> Sequence[str]:
+    def degraded_parts(self) -> Sequence[str]:
         """Return what is broken outside of us, by name, while we still serve."""
 
-    def report(self) -> Report | None:
+    def status(self) -> ReplicaStatus | None:
         """Return what this process does; None before its actors were started."""
 
-    def ahead(self, connection: ConnectionId) -> Next | None:
+    def next_poll(self, connection: ConnectionId) -> NextPoll | None:
         """Return when a connection's next turn is, and why then; None where it is not polled here."""

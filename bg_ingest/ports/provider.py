@@ -47,11 +47,11 @@ class Page(msgspec.Struct, frozen=True):
     unreadable: tuple[Unreadable, ...] = ()
 
 
-class Available(msgspec.Struct, frozen=True):
+class AccountData(msgspec.Struct, frozen=True):
     """What a provider says it has of a user; ``past`` is None when that is nothing."""
 
     provider_account: str
-    past: Window | None
+    data_range: Window | None
 
 
 class Provider(Protocol):
@@ -69,17 +69,17 @@ class Provider(Protocol):
     async def refresh(self, region: str, credentials: Credentials) -> Credentials:
         """Trade the single-use refresh token. After ProviderUnavailable it may or may not be spent."""
 
-    async def available(self, region: str, credentials: Credentials, priority: Priority) -> Available:
+    async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
         """Ask from when to when there are readings."""
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
         """Ask for a window no longer than ``longest_window``; both its ends may be in the answer."""
 
-    async def pushed(self, content: bytes) -> Page:
+    async def parse_push(self, content: bytes) -> Page:
         """Read what was pushed to us, whoever did; ProviderMisbehaved when it is no push of this provider's.
 
         A page without any record asks us to look now.
         """
 
-    def retranslate(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
         """Translate one record that was set aside, as if it came at that time; pure, it never raises."""

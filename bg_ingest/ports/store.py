@@ -9,19 +9,20 @@ from typing import Protocol
 
 import msgspec
 
-from bg_ingest.domain.commits import Commit, Head, Place, Shelf
-from bg_ingest.domain.connections import Connection, Listed
-from bg_ingest.domain.events import Change
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.commits import Commit, Head
+from bg_ingest.domain.connections import Connection, DirectoryRow
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.segments import Known
+from bg_ingest.domain.quarantine import QuarantineKey, QuarantinePage
+from bg_ingest.domain.segments import KnownSegments
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports.audit import Trail
 from bg_ingest.ports.budget import Budgets
 from bg_ingest.ports.credentials import Keys
 from bg_ingest.ports.erasure import Erasures
 from bg_ingest.ports.gaps import Gaps
-from bg_ingest.ports.ownership import Ownership, Rings
+from bg_ingest.ports.ownership import Ownership, Requests
 from bg_ingest.ports.sealed import SealedItems
 
 
@@ -31,13 +32,13 @@ class Readings(Protocol):
     async def head(self, user: UserId) -> Head | None:
         """Return the head (also an erased one): one read."""
 
-    async def known(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, Known]:
+    async def read(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, KnownSegments]:
         """Return the head and those segments that exist, by start: one read for all."""
 
-    async def shelves(self, user: UserId, places: Collection[Place]) -> dict[Place, Shelf]:
+    async def read_pages(self, user: UserId, keys: Collection[QuarantineKey]) -> dict[QuarantineKey, QuarantinePage]:
         """Return those shelves of set-aside records that exist."""
 
-    def all_shelves(self, user: UserId) -> AsyncGenerator[Shelf]:
+    def iter_pages(self, user: UserId) -> AsyncGenerator[QuarantinePage]:
         """Yield every shelf of a user, the one without a time last."""
 
     async def commit(self, commit: Commit) -> None:
@@ -47,7 +48,7 @@ class Readings(Protocol):
         transaction was under way. StoreUnavailable: it may have happened; repeating it is then Outdated.
         """
 
-    def packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
+    def iter_packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
         """Yield the packed segments that the window touches, ascending; may lag a second unless ``consistent``."""
 
 
@@ -56,33 +57,33 @@ class Connections(Protocol):
 
     async def get(self, connection: ConnectionId) -> Connection | None: ...
 
-    async def with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
+    async def get_with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
         """Return both in one read."""
 
-    async def of_user(self, user: UserId) -> list[Connection]: ...
+    async def list_for_user(self, user: UserId) -> list[Connection]: ...
 
-    async def several(self, connections: Collection[ConnectionId]) -> list[Connection]:
+    async def get_many(self, connections: Collection[ConnectionId]) -> list[Connection]:
         """Return those that exist, in as few reads as can be."""
 
-    def listed(self, shard: int) -> AsyncGenerator[Listed]:
+    def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
         """Yield a shard's directory: every connection that has a grant."""
 
-    async def begin(self, connection: Connection) -> None:
+    async def add_connecting(self, connection: Connection) -> None:
         """Keep a connecting connection until it expires; an existing one stays as it is."""
 
-    async def note(self, before: Connection, after: Connection, *, look: bool = False) -> None:
+    async def update(self, before: Connection, after: Connection, *, request_poll: bool = False) -> None:
         """Write what is neither reading nor state: settings, outcome, cursor. Fenced as a commit's step is.
 
         With ``look``, whoever polls the connection is told to look at once.
         """
 
-    async def user_of(self, provider: str, region: str, provider_account: str) -> UserId | None:
+    async def find_user(self, provider: str, region: str, provider_account: str) -> UserId | None:
         """Return who is connected to a provider account."""
 
-    async def claim_grant(self, seen: Grant, claim: str) -> None:
+    async def claim(self, seen: Grant, claim: str) -> None:
         """Write the claim, on condition that version, generation and claim are as seen; else Outdated."""
 
-    async def store_grant(self, grant: Grant) -> None:
+    async def store(self, grant: Grant) -> None:
         """Replace the version before this one in the same generation, whoever claims it; else Outdated.
 
         With the same version and tokens as the stored one it writes refusals and retry_at, and ends the grant's claim.
@@ -92,23 +93,23 @@ class Connections(Protocol):
 class States(Protocol):
     """OAuth states: random, single-use, short-lived."""
 
-    async def put(self, user: UserId, state: str, content: bytes, expires_at: datetime) -> None:
+    async def add(self, user: UserId, state: str, content: bytes, expires_at: datetime) -> None:
         """Keep what a state stands for, until it is taken, expires, or the user is erased."""
 
-    async def take(self, state: str, now: datetime) -> bytes | None:
+    async def consume(self, state: str, now: datetime) -> bytes | None:
         """Return the content once; None when unknown, used or expired."""
 
 
 class Webhooks(Protocol):
     """The ids of webhooks whose data is stored, each known to one connect of a connection."""
 
-    async def seen(self, connection: Connection, webhook_id: str, now: datetime) -> bool: ...
+    async def contains(self, connection: Connection, webhook_id: str, now: datetime) -> bool: ...
 
-    async def note(self, connection: Connection, webhook_id: str, expires_at: datetime) -> None:
+    async def add(self, connection: Connection, webhook_id: str, expires_at: datetime) -> None:
         """Remember one, after its data was committed."""
 
 
-class Pending(msgspec.Struct, frozen=True, order=True):
+class OutboxEntry(msgspec.Struct, frozen=True, order=True):
     """An outbox row: this change waits to be told."""
 
     shard: int
@@ -119,25 +120,25 @@ class Pending(msgspec.Struct, frozen=True, order=True):
 class Outbox(Protocol):
     """What waits to be told, by shard."""
 
-    async def waiting(self, shards: Collection[int]) -> set[int]:
+    async def non_empty_shards(self, shards: Collection[int]) -> set[int]:
         """Return those of these shards in which anything waits."""
 
-    def pending(self, shard: int) -> AsyncGenerator[Sequence[Pending]]:
+    def iter_entries(self, shard: int) -> AsyncGenerator[Sequence[OutboxEntry]]:
         """Yield all that waits, in pages, per user by ascending number."""
 
-    async def changes(self, pending: Collection[Pending]) -> dict[Pending, Change]:
+    async def changes(self, pending: Collection[OutboxEntry]) -> dict[OutboxEntry, Change]:
         """Return what is to be told; a change that expired untold is absent."""
 
-    async def waits(self, pending: Pending) -> bool:
+    async def exists(self, pending: OutboxEntry) -> bool:
         """Tell whether a row is still there: an erasure takes a user's rows away before their changes."""
 
-    async def settle(self, pending: Collection[Pending]) -> None:
+    async def settle(self, pending: Collection[OutboxEntry]) -> None:
         """Forget rows whose events were confirmed."""
 
-    async def close(self, pending: Pending) -> None:
+    async def settle_last(self, pending: OutboxEntry) -> None:
         """Forget a row and its change: the last of an erased user."""
 
-    async def put_back(self, pending: Collection[Pending]) -> None:
+    async def restore(self, pending: Collection[OutboxEntry]) -> None:
         """Have these told again, whether they wait already or not."""
 
 
@@ -151,9 +152,9 @@ class Store(Protocol):
     webhooks: Webhooks
     outbox: Outbox
     ownership: Ownership
-    rings: Rings
+    inbox: Requests
     keys: Keys
     erasures: Erasures
-    trail: Trail
+    audit: Trail
     sealed: SealedItems
     budgets: Budgets

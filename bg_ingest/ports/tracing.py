@@ -2,19 +2,19 @@
 
 from typing import Protocol
 
-from bg_ingest.ports.process import Hints, Publisher
+from bg_ingest.ports.polling import Polls
+from bg_ingest.ports.process import Publisher, Wakeups
 from bg_ingest.ports.provider import Provider
-from bg_ingest.ports.turns import Turns
 
 
 class Tracing(Protocol):
     """Puts itself around what a reading passes."""
 
-    def around_turns(self, turns: Turns) -> Turns: ...
+    def around_polls(self, polls: Polls) -> Polls: ...
 
     def around_provider(self, provider: Provider) -> Provider: ...
 
-    def around_hints(self, hints: Hints) -> Hints: ...
+    def around_hints(self, hints: Wakeups) -> Wakeups: ...
 
     def around_publisher(self, publisher: Publisher) -> Publisher: ...
 
@@ -22,13 +22,13 @@ class Tracing(Protocol):
 class Untraced:
     """The port Tracing where nothing is traced: every part stays as it is."""
 
-    def around_turns(self, turns: Turns) -> Turns:
-        return turns
+    def around_polls(self, polls: Polls) -> Polls:
+        return polls
 
     def around_provider(self, provider: Provider) -> Provider:
         return provider
 
-    def around_hints(self, hints: Hints) -> Hints:
+    def around_hints(self, hints: Wakeups) -> Wakeups:
         return hints
 
     def around_publisher(self, publisher: Publisher) -> Publisher:

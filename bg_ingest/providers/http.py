@@ -23,7 +23,7 @@ from bg_ingest.errors import (
     ProviderUnavailable,
 )
 
-LONGEST_WAIT = timedelta(hours=1)
+MAX_WAIT = timedelta(hours=1)
 """However long a provider asks us to wait, we look again after this."""
 
 Answer = TypeVar("Answer")
@@ -47,20 +47,20 @@ def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Asyn
 
 
 @contextmanager
-def answered(within: timedelta) -> Iterator[None]:
+def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
     """Turn a call that was not answered whole and in time into ProviderUnavailable."""
     try:
-        with anyio.fail_after(within.total_seconds()):
+        with anyio.fail_after(timeout.total_seconds()):
             yield
     except TimeoutError:
-        raise ProviderUnavailable(f"No answer within {within.total_seconds():g} seconds.") from None
+        raise ProviderUnavailable(f"No answer within {timeout.total_seconds():g} seconds.") from None
     except httpx.TransportError as error:
         raise ProviderUnavailable(f"No answer: {type(error).__name__}.") from None
     except httpx.HTTPError as error:
         raise ProviderMisbehaved(f"The answer cannot be read: {type(error).__name__}.") from None
 
 
-def accepted(response: httpx.Response, now: datetime) -> bytes:
+def read_body(response: httpx.Response, now: datetime) -> bytes:
     """Return the body of a 200; every other status is a ProviderError by what the caller should do."""
     status = response.status_code
     if status == 200:
@@ -70,28 +70,28 @@ def accepted(response: httpx.Response, now: datetime) -> bytes:
     if status == 403:
         raise ProviderForbidden
     if status == 429:
-        raise ProviderThrottled(retry_after(response.headers, now))
+        raise ProviderThrottled(parse_retry_after(response.headers, now))
     if status >= 500 or status == 408:
         raise ProviderUnavailable(f"It answered with status {status}.")
     raise ProviderMisbehaved(f"It answered with status {status}.")
 
 
-def retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:
+def parse_retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:
     """Return how long a provider asks us to wait, in seconds or until a date: at least nothing, at most an hour."""
     text = headers.get("retry-after", "").strip()
     try:
-        wait = min(int(text), LONGEST_WAIT.seconds) if text.isdecimal() else _until(text, now)
+        wait = min(int(text), MAX_WAIT.seconds) if text.isdecimal() else _seconds_until(text, now)
     except ValueError:
         return None
-    return timedelta(seconds=max(0, min(wait, LONGEST_WAIT.seconds)))
+    return timedelta(seconds=max(0, min(wait, MAX_WAIT.seconds)))
 
 
-def _until(text: str, now: datetime) -> float:
+def _seconds_until(text: str, now: datetime) -> float:
     at = parsedate_to_datetime(text)
     return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
 
 
-def decoded(content: bytes, shape: type[Answer]) -> Answer:
+def decode_json(content: bytes, shape: type[Answer]) -> Answer:
     """Return the JSON in a shape of ours; ProviderMisbehaved when it is not that, or is no JSON."""
     try:
         return msgspec.json.decode(content, type=shape)

@@ -6,9 +6,9 @@ from datetime import datetime
 import msgspec
 
 from bg_ingest.simulator.chance import chance, key_of
-from bg_ingest.simulator.faults import CallFault, Endpoint, Fault, Instead, Late, ReadingFault, Revised
+from bg_ingest.simulator.faults import AnswerFault, CallFault, Endpoint, Fault, Late, ReadingFault, Revised
 from bg_ingest.simulator.journal import Event, FaultAdded, FaultMet, FaultRemoved
-from bg_ingest.simulator.readings import TrueReading, displayed
+from bg_ingest.simulator.readings import TrueReading, clamp_to_display
 
 
 class ActiveFault(msgspec.Struct):
@@ -20,10 +20,10 @@ class ActiveFault(msgspec.Struct):
 class ActiveFaults:
     """Faults by number, in the order they were added. Every change is an event first."""
 
-    def __init__(self, seed: int, now: Callable[[], datetime], tell: Callable[[Event], None]) -> None:
+    def __init__(self, seed: int, now: Callable[[], datetime], record: Callable[[Event], None]) -> None:
         self._seed = seed
         self._now = now
-        self._tell = tell
+        self._record = record
         self._faults: dict[int, ActiveFault] = {}
         self._issued = 0
 
@@ -45,37 +45,37 @@ class ActiveFaults:
 
     def add(self, fault: Fault) -> int:
         number = self._issued + 1
-        self._tell(FaultAdded(at=self._now(), number=number, fault=fault))
+        self._record(FaultAdded(at=self._now(), number=number, fault=fault))
         return number
 
     def remove(self, number: int) -> bool:
         """False if there is none of that number."""
         known = number in self._faults
         if known:
-            self._tell(FaultRemoved(at=self._now(), number=number))
+            self._record(FaultRemoved(at=self._now(), number=number))
         return known
 
     def meet(self, endpoint: Endpoint, user: str | None) -> list[Fault]:
         """The faults this call meets, in their order; of those that answer instead, only the first."""
-        meeting: list[Fault] = []
+        call_faults: list[Fault] = []
         for number, active in list(self._faults.items()):
             fault = active.fault
-            if not isinstance(fault, CallFault) or not self._concerns(fault, endpoint, user):
+            if not isinstance(fault, CallFault) or not self._matches(fault, endpoint, user):
                 continue
-            if isinstance(fault, Instead) and any(isinstance(other, Instead) for other in meeting):
+            if isinstance(fault, AnswerFault) and any(isinstance(other, AnswerFault) for other in call_faults):
                 continue
-            if self._happens(number, active, fault):
-                meeting.append(fault)
-        return meeting
+            if self._takes_effect(number, active, fault):
+                call_faults.append(fault)
+        return call_faults
 
-    def _concerns(self, fault: CallFault, endpoint: Endpoint, user: str | None) -> bool:
+    def _matches(self, fault: CallFault, endpoint: Endpoint, user: str | None) -> bool:
         return (
             fault.endpoint in ("any", endpoint)
             and fault.user in (None, user)
             and (fault.until is None or self._now() < fault.until)
         )
 
-    def _happens(self, number: int, active: ActiveFault, fault: CallFault) -> bool:
+    def _takes_effect(self, number: int, active: ActiveFault, fault: CallFault) -> bool:
         if fault.count is not None and active.met >= fault.count:
             return False
         active.tried += 1
@@ -84,7 +84,7 @@ class ActiveFaults:
         if fault.count is None:
             active.met += 1
         else:
-            self._tell(FaultMet(at=self._now(), number=number))
+            self._record(FaultMet(at=self._now(), number=number))
         return True
 
     def readings(self, user: str, true: Iterable[TrueReading], at: datetime | None) -> Sequence[TrueReading]:
@@ -94,10 +94,14 @@ class ActiveFaults:
             for active in self._faults.values()
             if isinstance(active.fault, ReadingFault) and active.fault.user in (None, user)
         ]
-        return [standing for reading in true if (standing := _standing(reading, faults, at))] if faults else list(true)
+        return (
+            [changed for reading in true if (changed := _apply_reading_faults(reading, faults, at))]
+            if faults
+            else list(true)
+        )
 
 
-def _standing(reading: TrueReading, faults: Iterable[Fault], at: datetime | None) -> TrueReading | None:
+def _apply_reading_faults(reading: TrueReading, faults: Iterable[Fault], at: datetime | None) -> TrueReading | None:
     for fault in faults:
         match fault:
             case Late(start=start, end=end, shown_at=shown_at):
@@ -105,7 +109,7 @@ def _standing(reading: TrueReading, faults: Iterable[Fault], at: datetime | None
                     return None
             case Revised(start=start, end=end, revised_at=revised_at, by=by):
                 if start <= reading.measured_at < end and (at is None or at >= revised_at):
-                    value, flag = displayed(reading.glucose_mg_dl + by)
+                    value, flag = clamp_to_display(reading.glucose_mg_dl + by)
                     reading = msgspec.structs.replace(reading, glucose_mg_dl=value, flag=flag)
             case _:
                 pass

@@ -11,13 +11,13 @@ from litestar.exceptions import ClientException, NotFoundException
 from litestar.params import FromPath, FromQuery
 
 from bg_ingest.simulator.faults import Fault
-from bg_ingest.simulator.replies import Asked, Served
+from bg_ingest.simulator.replies import SimulatorDependency, SimulatorRequest
 from bg_ingest.simulator.simulator import UnknownUser
-from bg_ingest.simulator.wire import asked_instant
+from bg_ingest.simulator.wire import parse_instant
 
 
 @post("/faults")
-async def add_fault(request: Asked, simulator: Served) -> dict[str, int]:
+async def add_fault(request: SimulatorRequest, simulator: SimulatorDependency) -> dict[str, int]:
     """A fault as JSON with its `kind`; answers its number."""
     try:
         return {"number": simulator.add_fault(msgspec.json.decode(await request.body(), type=Fault))}
@@ -26,20 +26,20 @@ async def add_fault(request: Asked, simulator: Served) -> dict[str, int]:
 
 
 @delete("/faults")
-async def clear_faults(simulator: Served) -> None:
+async def clear_faults(simulator: SimulatorDependency) -> None:
     """Ends every fault."""
     simulator.clear_faults()
 
 
 @delete("/faults/{number:int}")
-async def remove_fault(number: FromPath[int], simulator: Served) -> None:
+async def remove_fault(number: FromPath[int], simulator: SimulatorDependency) -> None:
     """Ends one fault."""
     if not simulator.faults.remove(number):
         raise NotFoundException(f"No fault {number} is in force.")
 
 
 @post("/users/{user:str}/revoke", status_code=204)
-async def revoke(user: FromPath[str], simulator: Served) -> None:
+async def revoke(user: FromPath[str], simulator: SimulatorDependency) -> None:
     """The user takes every grant back, until the next login."""
     try:
         simulator.revoke(user)
@@ -48,7 +48,7 @@ async def revoke(user: FromPath[str], simulator: Served) -> None:
 
 
 @get("/state")
-async def state_of(simulator: Served) -> dict[str, Any]:
+async def state_of(simulator: SimulatorDependency) -> dict[str, Any]:
     """Users, live grants, faults in force with how many calls met each, and calls by endpoint and status."""
     limit = simulator.limit
     calls = {f"{endpoint} {status}": count for (endpoint, status), count in sorted(simulator.calls.items())}
@@ -64,21 +64,21 @@ async def state_of(simulator: Served) -> dict[str, Any]:
         "limit": {
             "calls_per_hour": limit.calls_per_hour,
             "taken": limit.taken,
-            "most_taken": limit.most_taken,
+            "most_taken": limit.max_taken,
             "refused": limit.refused,
         },
     }
 
 
 @get("/rotations")
-async def rotations(simulator: Served) -> list[dict[str, Any]]:
+async def rotations(simulator: SimulatorDependency) -> list[dict[str, Any]]:
     """Every refresh token spent, by SHA-256, and whether its successor was answered."""
     return [msgspec.to_builtins(rotated) for rotated in simulator.grants.rotations]
 
 
 @get("/truth")
 async def truth(
-    simulator: Served,
+    simulator: SimulatorDependency,
     user: FromQuery[str],
     start: FromQuery[str],
     end: FromQuery[str],
@@ -87,7 +87,7 @@ async def truth(
 ) -> list[dict[str, Any]]:
     """What was measured in [start, end] (`YYYY-MM-DDThh:mm:ss`, UTC); with `shown` only what the API shows by now."""
     try:
-        window = asked_instant(start), asked_instant(end)
+        window = parse_instant(start), parse_instant(end)
         readings = simulator.truth(user, *window, simulator.now() if shown else None)
     except (ValueError, UnknownUser) as problem:
         raise ClientException(str(problem)) from problem

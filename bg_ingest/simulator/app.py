@@ -35,7 +35,7 @@ class SimulatorApp(Litestar):
             raise
 
 
-async def log_surprise(problem: Exception, _: Scope) -> None:
+async def log_unexpected_error(problem: Exception, _: Scope) -> None:
     """Says in the log what Litestar answers with a bare 500."""
     if not isinstance(problem, HTTPException):
         logger.error("The simulator failed", exc_info=problem)
@@ -59,7 +59,7 @@ def create_simulator(
         route_handlers=[show_login, choose, exchange, readings, extent, ADMIN],
         dependencies={"simulator": Provide(lambda: simulator, sync_to_thread=False)},
         before_send=[date_replies],
-        after_exception=[log_surprise],
+        after_exception=[log_unexpected_error],
         state=State({"simulator": simulator}),
         openapi_config=None,
         logging_config=None,

@@ -16,9 +16,9 @@ def hex_of(*parts: object) -> str:
     return hashlib.sha256("/".join(str(part) for part in parts).encode()).hexdigest()
 
 
-def chance(key: int, place: int) -> float:
+def chance(key: int, index: int) -> float:
     """A number in [0, 1), by the splitmix64 finalizer (Steele et al. 2014): a tenth of the price of a digest."""
-    mixed = (key + place * 0x9E3779B97F4A7C15) & _MASK
+    mixed = (key + index * 0x9E3779B97F4A7C15) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK
     return ((mixed ^ (mixed >> 31)) >> 11) / (1 << 53)

@@ -15,9 +15,9 @@ from bg_ingest.simulator.users import Person, Temperament
 
 DAY = 86_400
 HOUR = 3600
-LONGEST_SWING = 11 * HOUR
-_KNOT = 100 * 60
-_PEAK = 0.2  # a meal's rise takes a fifth of its whole time
+MAX_SWING_SECONDS = 11 * HOUR
+_KNOT_SECONDS = 100 * 60
+_PEAK_FRACTION = 0.2  # a meal's rise takes a fifth of its whole time
 
 
 class Swing(msgspec.Struct, frozen=True):
@@ -31,9 +31,9 @@ class Swing(msgspec.Struct, frozen=True):
 def levels(seed: int, person: Person, begins: int, step: int, count: int) -> list[float]:
     """The true levels at `begins`, `begins + step`, … (`count` of them)."""
     key = key_of(seed, person.name, "curve")
-    values = [_resting(key, person, begins + place * step) for place in range(count)]
+    values = [_baseline(key, person, begins + index * step) for index in range(count)]
     ends = begins + count * step
-    for day in range(_day(person, begins - LONGEST_SWING), _day(person, ends) + 1):
+    for day in range(_day(person, begins - MAX_SWING_SECONDS), _day(person, ends) + 1):
         for swing in swings(key, person.temperament, day):
             _add(swing, values, begins + person.home_hours * HOUR, step)
     return [min(max(value, 22.0), 480.0) for value in values]
@@ -43,18 +43,18 @@ def _day(person: Person, instant: int) -> int:
     return (instant + person.home_hours * HOUR) // DAY
 
 
-def _resting(key: int, person: Person, instant: int) -> float:
+def _baseline(key: int, person: Person, instant: int) -> float:
     hour = (instant / HOUR + person.home_hours) % 24
     temperament = person.temperament
     morning = temperament.dawn_rise * math.exp(-(((hour - 7) / 2) ** 2))
     night = -9 * math.exp(-(((hour - 2.5) / 2.5) ** 2))
-    return temperament.level + morning + night + temperament.wander * _wandering(key, instant)
+    return temperament.level + morning + night + temperament.wander * _smooth_noise(key, instant)
 
 
-def _wandering(key: int, instant: int) -> float:
+def _smooth_noise(key: int, instant: int) -> float:
     """Smooth noise in [-1, 1]: random knots, joined by a curve without corners."""
-    knot, rest = divmod(instant, _KNOT)
-    along = rest / _KNOT
+    knot, rest = divmod(instant, _KNOT_SECONDS)
+    along = rest / _KNOT_SECONDS
     along = along * along * (3 - 2 * along)
     before, after = chance(key, knot), chance(key, knot + 1)
     return 2 * (before + (after - before) * along) - 1
@@ -89,11 +89,11 @@ def _times(dice: random.Random, mean: float) -> int:
 def _add(swing: Swing, values: list[float], begins: int, step: int) -> None:
     first = max(0, (swing.begins - begins) // step + 1)
     last = min(len(values), (swing.begins + swing.lasts - begins) // step + 1)
-    for place in range(first, last):
-        along = (begins + place * step - swing.begins) / swing.lasts
-        values[place] += swing.height * (_rise(along) if swing.height > 0 else math.sin(math.pi * along) ** 2)
+    for index in range(first, last):
+        along = (begins + index * step - swing.begins) / swing.lasts
+        values[index] += swing.height * (_rise(along) if swing.height > 0 else math.sin(math.pi * along) ** 2)
 
 
 def _rise(along: float) -> float:
-    steep = along / _PEAK
+    steep = along / _PEAK_FRACTION
     return steep * steep * math.exp(2 * (1 - steep)) * (1 - along**3)

@@ -11,50 +11,50 @@ from litestar.response.base import ASGIResponse
 from bg_ingest.simulator.faults import Fault
 from bg_ingest.simulator.grants import TokenPair
 from bg_ingest.simulator.options import SimulatorOptions
-from bg_ingest.simulator.replies import Asked, Reply, Served, carry_out, is_answered
+from bg_ingest.simulator.replies import Reply, SimulatorDependency, SimulatorRequest, carry_out, is_answered
 from bg_ingest.simulator.simulator import Simulator
 
 _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
 
 
 @post(["/v3/oauth2/token", "/v2/oauth2/token"], status_code=200)
-async def exchange(request: Asked, simulator: Served) -> ASGIResponse:
+async def exchange(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
     """Form fields only, client credentials among them: HTTP Basic is not taken, as Dexcom does not."""
     body = (await request.body()).decode("utf-8", "replace")
     is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     form = {name: values[0] for name, values in parse_qs(body).items()} if is_form else {}
 
-    def work(meeting: Sequence[Fault]) -> Reply:
-        return exchanged(simulator, form, answered=is_answered(meeting))
+    def work(call_faults: Sequence[Fault]) -> Reply:
+        return exchange_token(simulator, form, answered=is_answered(call_faults))
 
     return await carry_out(simulator, "token", _user(simulator, form), work)
 
 
-def exchanged(simulator: Simulator, form: Mapping[str, str], *, answered: bool) -> Reply:
+def exchange_token(simulator: Simulator, form: Mapping[str, str], *, answered: bool) -> Reply:
     """The reply to a token call, RFC 6749 §5; `answered` is only written down."""
     if not _is_client(form, simulator.options):
-        return _refused(401, "invalid_client")
+        return _error_reply(401, "invalid_client")
     match form.get("grant_type"):
         case "authorization_code":
             if "code" not in form or "redirect_uri" not in form:
-                return _refused(400, "invalid_request")
+                return _error_reply(400, "invalid_request")
             pair = simulator.grants.exchange(form["code"], form["redirect_uri"], answered=answered)
         case "refresh_token":
             if "refresh_token" not in form:
-                return _refused(400, "invalid_request")
+                return _error_reply(400, "invalid_request")
             pair = simulator.grants.rotate(form["refresh_token"], answered=answered)
         case None:
-            return _refused(400, "invalid_request")
+            return _error_reply(400, "invalid_request")
         case _:
-            return _refused(400, "unsupported_grant_type")
-    return _refused(400, "invalid_grant") if pair is None else Reply(200, _body(pair), _NO_STORE)
+            return _error_reply(400, "unsupported_grant_type")
+    return _error_reply(400, "invalid_grant") if pair is None else Reply(200, _body(pair), _NO_STORE)
 
 
 def _user(simulator: Simulator, form: Mapping[str, str]) -> str | None:
     """Whose call this is, so that faults of one user can meet it."""
-    promised = simulator.grants.promised(form.get("code", ""))
+    code = simulator.grants.find_code(form.get("code", ""))
     holder = simulator.grants.holder(form.get("refresh_token", ""))
-    return promised.user if promised else holder.user if holder else None
+    return code.user if code else holder.user if holder else None
 
 
 def _is_client(form: Mapping[str, str], options: SimulatorOptions) -> bool:
@@ -63,7 +63,7 @@ def _is_client(form: Mapping[str, str], options: SimulatorOptions) -> bool:
     )
 
 
-def _refused(status: int, error: str) -> Reply:
+def _error_reply(status: int, error: str) -> Reply:
     return Reply(status, msgspec.json.encode({"error": error}), _NO_STORE)
 
 

@@ -107,9 +107,9 @@ class Revised(ReadingFault, frozen=True, tag="revised"):
 Fault: TypeAlias = (
     Slow | Throttled | Failed | Html | Reset | ReplyLost | Truncated | Duplicated | Shuffled | Damaged | Late | Revised
 )
-Instead: TypeAlias = Throttled | Failed | Html | Reset
+AnswerFault: TypeAlias = Throttled | Failed | Html | Reset
 """Faults that answer in the place of the true answer."""
-Broken: TypeAlias = ReplyLost | Truncated
+DeliveryFault: TypeAlias = ReplyLost | Truncated
 """Faults that keep the true answer from arriving whole."""
 
 _DAMAGE: dict[Damage, dict[str, object]] = {
@@ -121,7 +121,7 @@ _DAMAGE: dict[Damage, dict[str, object]] = {
 }
 
 
-def disturbed(records: Sequence[Record], faults: Sequence[Fault], seed: int) -> list[Record]:
+def apply_page_faults(records: Sequence[Record], faults: Sequence[Fault], seed: int) -> list[Record]:
     """The page's records as the faults leave them. Pure."""
     changed = list(records)
     for fault in faults:
@@ -131,9 +131,9 @@ def disturbed(records: Sequence[Record], faults: Sequence[Fault], seed: int) -> 
             case Shuffled():
                 random.Random(seed).shuffle(changed)
             case Damaged(every=every, ways=ways):
-                for turn, place in enumerate(range(every - 1, len(changed), every)):
-                    damage = _DAMAGE[ways[turn % len(ways)]]
-                    changed[place] = msgspec.structs.replace(changed[place], **damage)
+                for number, index in enumerate(range(every - 1, len(changed), every)):
+                    damage = _DAMAGE[ways[number % len(ways)]]
+                    changed[index] = msgspec.structs.replace(changed[index], **damage)
             case _:
                 pass
     return changed

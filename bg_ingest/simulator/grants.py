@@ -8,7 +8,7 @@ import msgspec
 
 from bg_ingest.simulator.journal import Event, Granted, Revoked, Rotated, token_hash
 from bg_ingest.simulator.options import SimulatorOptions
-from bg_ingest.simulator.tokens import Mint, Token
+from bg_ingest.simulator.tokens import Token, TokenCodec
 
 
 class Grant(msgspec.Struct):
@@ -38,11 +38,11 @@ class TokenPair(msgspec.Struct, frozen=True):
 class Grants:
     """The grants of all users. Methods do not await: a rotation cannot be interleaved with another."""
 
-    def __init__(self, options: SimulatorOptions, now: Callable[[], datetime], tell: Callable[[Event], None]) -> None:
+    def __init__(self, options: SimulatorOptions, now: Callable[[], datetime], record: Callable[[Event], None]) -> None:
         self._options = options
         self._now = now
-        self._tell = tell
-        self._mint = Mint(options.seed)
+        self._record = record
+        self._tokens = TokenCodec(options.seed)
         self._codes: dict[str, Code] = {}
         self._grants: dict[int, Grant] = {}
         self._issued = 0
@@ -66,17 +66,17 @@ class Grants:
             case _:
                 pass
 
-    def promise(self, user: str, client_id: str, redirect_uri: str) -> str:
+    def issue_code(self, user: str, client_id: str, redirect_uri: str) -> str:
         """A code for the login just approved."""
         now = self._now()
         self._codes = {text: code for text, code in self._codes.items() if code.ends > now}
-        place = len(self._codes) + self._issued
-        text = self._mint.text(Token("code", place, int(now.timestamp() * 1_000_000)))
+        index = len(self._codes) + self._issued
+        text = self._tokens.encode(Token("code", index, int(now.timestamp() * 1_000_000)))
         ends = now + timedelta(seconds=self._options.code_seconds)
         self._codes[text] = Code(user, client_id, redirect_uri, ends)
         return text
 
-    def promised(self, code: str) -> Code | None:
+    def find_code(self, code: str) -> Code | None:
         return self._codes.get(code)
 
     def exchange(self, code: str, redirect_uri: str, *, answered: bool) -> TokenPair | None:
@@ -86,7 +86,7 @@ class Grants:
             return None
         number = self._issued + 1
         pair = self._pair(number, 0)
-        self._tell(
+        self._record(
             Granted(
                 at=self._now(),
                 grant=number,
@@ -100,7 +100,7 @@ class Grants:
 
     def holder(self, refresh_token: str) -> Grant | None:
         """The grant whose newest refresh token this is."""
-        token = self._mint.read(refresh_token, "refresh")
+        token = self._tokens.decode(refresh_token, "refresh")
         grant = self._grants.get(token.grant) if token else None
         return grant if grant and token and grant.version == token.version else None
 
@@ -110,7 +110,7 @@ class Grants:
         if grant is None:
             return None
         pair = self._pair(grant.number, grant.version + 1)
-        self._tell(
+        self._record(
             Rotated(
                 at=self._now(),
                 grant=grant.number,
@@ -124,7 +124,7 @@ class Grants:
 
     def bearer(self, access_token: str) -> Grant | None:
         """The grant an access token still opens. It outlives rotations, not its two hours nor a revocation."""
-        token = self._mint.read(access_token, "access")
+        token = self._tokens.decode(access_token, "access")
         if token is None or token.ends <= self._now().timestamp():
             return None
         return self._grants.get(token.grant)
@@ -133,7 +133,7 @@ class Grants:
         life = self._options.access_token_seconds
         ends = ceil(self._now().timestamp()) + life  # at least as long as told
         return TokenPair(
-            access_token=self._mint.text(Token("access", number, version, ends)),
-            refresh_token=self._mint.text(Token("refresh", number, version)),
+            access_token=self._tokens.encode(Token("access", number, version, ends)),
+            refresh_token=self._tokens.encode(Token("refresh", number, version)),
             expires_in=life,
         )

@@ -3,7 +3,7 @@
 from collections import deque
 from datetime import datetime
 
-_MINUTES = 60
+_WINDOW_MINUTES = 60
 
 
 class CallLimit:
@@ -12,14 +12,14 @@ class CallLimit:
     def __init__(self, calls_per_hour: int) -> None:
         self.calls_per_hour = calls_per_hour
         self.taken = 0
-        self.most_taken = 0
+        self.max_taken = 0
         self.refused = 0
         self._minutes: deque[list[int]] = deque()
 
-    def take(self, now: datetime) -> bool:
+    def acquire(self, now: datetime) -> bool:
         """Whether the call is allowed; if so it is counted."""
         minute = int(now.timestamp()) // 60
-        while self._minutes and self._minutes[0][0] <= minute - _MINUTES:
+        while self._minutes and self._minutes[0][0] <= minute - _WINDOW_MINUTES:
             self.taken -= self._minutes.popleft()[1]
         if self.taken >= self.calls_per_hour:
             self.refused += 1
@@ -28,5 +28,5 @@ class CallLimit:
             self._minutes.append([minute, 0])
         self._minutes[-1][1] += 1
         self.taken += 1
-        self.most_taken = max(self.most_taken, self.taken)
+        self.max_taken = max(self.max_taken, self.taken)
         return True

@@ -10,7 +10,7 @@ from litestar.response.base import ASGIResponse
 
 from bg_ingest.simulator.options import SimulatorOptions
 from bg_ingest.simulator.pages import login_page, refusal_page
-from bg_ingest.simulator.replies import Asked, Served
+from bg_ingest.simulator.replies import SimulatorDependency, SimulatorRequest
 from bg_ingest.simulator.simulator import Simulator, UnknownUser
 
 PATHS = ["/v3/oauth2/login", "/v2/oauth2/login"]
@@ -30,17 +30,17 @@ class Login(msgspec.Struct, frozen=True):
     state: str | None
     error: str | None
 
-    def back(self, **answer: str) -> ASGIResponse:
+    def redirect(self, **answer: str) -> ASGIResponse:
         """Sends the user back to the client."""
-        told = answer if self.state is None else {**answer, "state": self.state}
+        parameters = answer if self.state is None else {**answer, "state": self.state}
         joint = "&" if urlsplit(self.redirect_uri).query else "?"
         return ASGIResponse(
             status_code=302,
-            headers={"location": f"{self.redirect_uri}{joint}{urlencode(told)}", "cache-control": "no-store"},
+            headers={"location": f"{self.redirect_uri}{joint}{urlencode(parameters)}", "cache-control": "no-store"},
         )
 
 
-def asked_login(query: Mapping[str, str], options: SimulatorOptions) -> Login:
+def parse_login(query: Mapping[str, str], options: SimulatorOptions) -> Login:
     """Raises LoginRefused where a redirect could lead a user astray (unknown client or address)."""
     if query.get("client_id") != options.client_id:
         raise LoginRefused("The client_id is not registered here.")
@@ -60,13 +60,13 @@ def asked_login(query: Mapping[str, str], options: SimulatorOptions) -> Login:
 
 
 @get(PATHS)
-async def show_login(request: Asked, simulator: Served) -> ASGIResponse:
+async def show_login(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
     """The page to choose a user on. `&user=SandboxUser1` chooses at once, for scripts."""
     query = {name: str(value) for name, value in request.query_params.items()}
     try:
-        login = asked_login(query, simulator.options)
+        login = parse_login(query, simulator.options)
         if login.error:
-            return login.back(error=login.error)
+            return login.redirect(error=login.error)
         if user := query.get("user"):
             return approve(simulator, login, user)
     except (LoginRefused, UnknownUser) as refusal:
@@ -75,16 +75,16 @@ async def show_login(request: Asked, simulator: Served) -> ASGIResponse:
 
 
 @post(PATHS, status_code=302)
-async def choose(request: Asked, simulator: Served) -> ASGIResponse:
+async def choose(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
     """The page's form: a `user`, or anything else to decline."""
     query = {name: str(value) for name, value in request.query_params.items()}
     form = parse_qs((await request.body()).decode("utf-8", "replace"))
     try:
-        login = asked_login(query, simulator.options)
+        login = parse_login(query, simulator.options)
         if login.error:
-            return login.back(error=login.error)
+            return login.redirect(error=login.error)
         if "user" not in form:
-            return login.back(error="access_denied")
+            return login.redirect(error="access_denied")
         return approve(simulator, login, form["user"][0])
     except (LoginRefused, UnknownUser) as refusal:
         return refusal_page(str(refusal))
@@ -93,4 +93,4 @@ async def choose(request: Asked, simulator: Served) -> ASGIResponse:
 def approve(simulator: Simulator, login: Login, user: str) -> ASGIResponse:
     """Raises UnknownUser."""
     name = simulator.wearer(user).name
-    return login.back(code=simulator.grants.promise(name, login.client_id, login.redirect_uri))
+    return login.redirect(code=simulator.grants.issue_code(name, login.client_id, login.redirect_uri))

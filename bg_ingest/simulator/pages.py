@@ -9,7 +9,7 @@ from litestar.response.base import ASGIResponse
 
 from bg_ingest.simulator.readings import Wearer
 
-_SHOWN = 50
+_MAX_USERS_SHOWN = 50
 _STYLE = """
 :root { color-scheme: light dark; --ink: #14241c; --soft: #5b6f65; --paper: #f2f6f3; --card: #fff; --line: #d5dfd9;
   --green: #1d7a4c }
@@ -36,11 +36,11 @@ def login_page(wearers: Sequence[Wearer], origin: str) -> ASGIResponse:
     buttons = "\n".join(
         f'<button name="user" value="{escape(wearer.name)}"><b>{escape(wearer.name)}</b>'
         f"<span>{escape(wearer.title)}</span></button>"
-        for wearer in wearers[:_SHOWN]
+        for wearer in wearers[:_MAX_USERS_SHOWN]
     )
     more = (
-        f"<p>… and {len(wearers) - _SHOWN} more: add &amp;user=NAME to the address.</p>"
-        if len(wearers) > _SHOWN
+        f"<p>… and {len(wearers) - _MAX_USERS_SHOWN} more: add &amp;user=NAME to the address.</p>"
+        if len(wearers) > _MAX_USERS_SHOWN
         else ""
     )
     return _page(

@@ -8,13 +8,13 @@ from zoneinfo import ZoneInfo
 
 import msgspec
 
-from bg_ingest.domain.readings import HIGHEST, LOWEST, Flag
+from bg_ingest.domain.readings import MAX_DISPLAYED_MG_DL, MIN_DISPLAYED_MG_DL, Flag
 from bg_ingest.simulator.chance import chance, key_of
 from bg_ingest.simulator.curve import DAY, levels
-from bg_ingest.simulator.sensors import Sensor, is_missed, measured, sensors, slots
+from bg_ingest.simulator.sensors import Sensor, is_missed, sensors, slot_second, slots
 from bg_ingest.simulator.users import DisplayDevice, Generation, Person
 
-_RATE_OVER = 15 * 60
+_RATE_SECONDS = 15 * 60
 _ARROWS = (
     (-3, "doubleDown"),
     (-2, "singleDown"),
@@ -80,22 +80,22 @@ class SimulatedWearer:
         return [
             reading
             for sensor in sensors(self._seed, self._person, begins, ends)
-            for reading in self._of(sensor, begins, ends)
+            for reading in self._of_sensor(sensor, begins, ends)
         ]
 
-    def _of(self, sensor: Sensor, begins: int, ends: int) -> Iterator[TrueReading]:
-        wanted = slots(sensor, self._cadence, begins, ends)
-        lag = _RATE_OVER // self._cadence
-        grid = sensor.first + (wanted.start - lag) * self._cadence
-        curve = levels(self._seed, self._person, grid, self._cadence, len(wanted) + lag)
-        for place, slot in enumerate(wanted):
+    def _of_sensor(self, sensor: Sensor, begins: int, ends: int) -> Iterator[TrueReading]:
+        slot_numbers = slots(sensor, self._cadence, begins, ends)
+        lag = _RATE_SECONDS // self._cadence
+        grid = sensor.first + (slot_numbers.start - lag) * self._cadence
+        curve = levels(self._seed, self._person, grid, self._cadence, len(slot_numbers) + lag)
+        for index, slot in enumerate(slot_numbers):
             at = sensor.first + slot * self._cadence
-            if begins <= (second := measured(self._key, at)) <= ends and not is_missed(self._key, at):
-                yield self._reading(sensor, second, curve[place + lag], curve[place])
+            if begins <= (second := slot_second(self._key, at)) <= ends and not is_missed(self._key, at):
+                yield self._reading(sensor, second, curve[index + lag], curve[index])
 
     def _reading(self, sensor: Sensor, second: int, level: float, earlier: float) -> TrueReading:
-        value, flag = displayed(level + 3 * chance(self._key ^ 2, second) - 1.5)
-        trend, rate = arrow((level - earlier) / (_RATE_OVER / 60))
+        value, flag = clamp_to_display(level + 3 * chance(self._key ^ 2, second) - 1.5)
+        trend, rate = arrow((level - earlier) / (_RATE_SECONDS / 60))
         person = self._person
         zone = zone_of(person.zones[second // (person.stay_days * DAY) % len(person.zones)])
         at = datetime.fromtimestamp(second, UTC)
@@ -113,13 +113,13 @@ class SimulatedWearer:
         )
 
 
-def displayed(level: float) -> tuple[int, Flag]:
+def clamp_to_display(level: float) -> tuple[int, Flag]:
     """The value and flag for a level: beyond the display's 40 to 400 mg/dL only the side is told."""
     value = round(level)
-    if value < LOWEST:
-        return LOWEST - 1, Flag.LOW
-    if value > HIGHEST:
-        return HIGHEST + 1, Flag.HIGH
+    if value < MIN_DISPLAYED_MG_DL:
+        return MIN_DISPLAYED_MG_DL - 1, Flag.LOW
+    if value > MAX_DISPLAYED_MG_DL:
+        return MAX_DISPLAYED_MG_DL + 1, Flag.HIGH
     return value, Flag.OK
 
 

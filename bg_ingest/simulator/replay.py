@@ -7,14 +7,14 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from bg_ingest.domain.readings import HIGHEST, LOWEST, MG_DL_PER_MMOL_L
+from bg_ingest.domain.readings import MAX_DISPLAYED_MG_DL, MG_DL_PER_MMOL_L, MIN_DISPLAYED_MG_DL
 from bg_ingest.simulator.chance import hex_of
-from bg_ingest.simulator.readings import TrueReading, arrow, displayed, utc_offset_seconds
+from bg_ingest.simulator.readings import TrueReading, arrow, clamp_to_display, utc_offset_seconds
 from bg_ingest.simulator.users import DisplayDevice, Generation
 
 REPLAY_USER = "ReplayUser"
-_RATE_OVER = timedelta(minutes=15)
-_WORDS = {"low": LOWEST - 1.0, "high": HIGHEST + 1.0}
+_RATE_PERIOD = timedelta(minutes=15)
+_LIMIT_WORDS = {"low": MIN_DISPLAYED_MG_DL - 1.0, "high": MAX_DISPLAYED_MG_DL + 1.0}
 
 
 class ReplayUnreadable(Exception):
@@ -65,13 +65,13 @@ def _rows(lines: Iterable[str]) -> Iterator[tuple[datetime, float, str]]:
     """Local time, mg/dL and device of every EGV row. Columns are found by name: exports differ in their order."""
     rows = csv.reader(lines)
     header = next(rows, [])
-    column = {name.split(" (")[0]: place for place, name in enumerate(header)}
+    column = {name.split(" (")[0]: index for index, name in enumerate(header)}
     glucose = column["Glucose Value"]
     factor = MG_DL_PER_MMOL_L if "mmol" in header[glucose] else 1.0
     for row in rows:
         if row[column["Event Type"]] == "EGV":
             text = row[glucose]
-            level = _WORDS.get(text.lower()) or float(text) * factor
+            level = _LIMIT_WORDS.get(text.lower()) or float(text) * factor
             yield datetime.fromisoformat(row[column["Timestamp"]]), level, row[column["Source Device ID"]]
 
 
@@ -80,8 +80,8 @@ def _readings(rows: Sequence[tuple[datetime, float, str]], zone: ZoneInfo) -> li
     known = dict(zip(instants, rows, strict=True))
     ordered = sorted(known)
     return [
-        _reading(at, known[at], _rate(at, ordered[max(0, place - 3)], known), ordered[0], zone)
-        for place, at in enumerate(ordered)
+        _reading(at, known[at], _rate(at, ordered[max(0, index - 3)], known), ordered[0], zone)
+        for index, at in enumerate(ordered)
     ]
 
 
@@ -98,7 +98,7 @@ def _instants(local_times: Iterable[datetime], zone: ZoneInfo) -> list[datetime]
 
 def _rate(at: datetime, earlier: datetime, known: dict[datetime, tuple[datetime, float, str]]) -> float | None:
     """mg/dL per minute over the last three steps, None at the start and after a gap."""
-    if not timedelta() < at - earlier <= _RATE_OVER + timedelta(minutes=1):
+    if not timedelta() < at - earlier <= _RATE_PERIOD + timedelta(minutes=1):
         return None
     return (known[at][1] - known[earlier][1]) / ((at - earlier).total_seconds() / 60)
 
@@ -107,14 +107,14 @@ def _reading(
     at: datetime, row: tuple[datetime, float, str], rate: float | None, first: datetime, zone: ZoneInfo
 ) -> TrueReading:
     _, level, device = row
-    value, flag = displayed(level)
-    trend, told = arrow(rate) if rate is not None else ("none", None)
+    value, flag = clamp_to_display(level)
+    trend, trend_rate = arrow(rate) if rate is not None else ("none", None)
     return TrueReading(
         measured_at=at,
         glucose_mg_dl=value,
         flag=flag,
         trend=trend,
-        trend_rate=told,
+        trend_rate=trend_rate,
         utc_offset_seconds=utc_offset_seconds(at, zone),
         transmitter_id=hex_of(REPLAY_USER, device),
         transmitter_ticks=int((at - first).total_seconds()) + 7200,

@@ -14,14 +14,25 @@ from litestar.di import NamedDependency
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from bg_ingest.simulator.faults import Broken, Endpoint, Failed, Fault, Html, Instead, ReplyLost, Reset, Slow, Throttled
+from bg_ingest.simulator.faults import (
+    AnswerFault,
+    DeliveryFault,
+    Endpoint,
+    Failed,
+    Fault,
+    Html,
+    ReplyLost,
+    Reset,
+    Slow,
+    Throttled,
+)
 from bg_ingest.simulator.simulator import Simulator
 
 _HTML = "<!doctype html><title>We'll be right back</title><h1>We'll be right back</h1>"
 
 
-Asked: TypeAlias = Request[None, None, State]
-Served: TypeAlias = NamedDependency[Simulator]
+SimulatorRequest: TypeAlias = Request[None, None, State]
+SimulatorDependency: TypeAlias = NamedDependency[Simulator]
 
 
 class Reply(msgspec.Struct, frozen=True):
@@ -62,27 +73,27 @@ Work = Callable[[Sequence[Fault]], Reply]
 
 async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, work: Work) -> ASGIResponse:
     """Answers one call of the API: the limit first, then faults, then the work."""
-    if not simulator.limit.take(simulator.now()):
-        return _counted(simulator, endpoint, Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded")))
-    meeting = simulator.faults.meet(endpoint, user)
-    for fault in meeting:
+    if not simulator.limit.acquire(simulator.now()):
+        return _count_and_send(simulator, endpoint, Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded")))
+    call_faults = simulator.faults.meet(endpoint, user)
+    for fault in call_faults:
         if isinstance(fault, Slow):
             await anyio.sleep(fault.seconds)
-    for fault in meeting:
-        if isinstance(fault, Instead):
-            return _counted(simulator, endpoint, instead(simulator, fault), meeting)
-    return _counted(simulator, endpoint, work(meeting), meeting)
+    for fault in call_faults:
+        if isinstance(fault, AnswerFault):
+            return _count_and_send(simulator, endpoint, build_answer_fault(simulator, fault), call_faults)
+    return _count_and_send(simulator, endpoint, work(call_faults), call_faults)
 
 
-def instead(simulator: Simulator, fault: Instead) -> Reply:
+def build_answer_fault(simulator: Simulator, fault: AnswerFault) -> Reply:
     """What comes in the place of the answer."""
     match fault:
         case Throttled(retry_after=None):
             return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"))
         case Throttled(retry_after=int(seconds), as_date=as_date):
             until = simulator.now() + timedelta(seconds=seconds)
-            told = format_datetime(until, usegmt=True) if as_date else str(seconds)
-            return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"), {"retry-after": told})
+            retry_after = format_datetime(until, usegmt=True) if as_date else str(seconds)
+            return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"), {"retry-after": retry_after})
         case Failed(status=status):
             return Reply(status, _HTML.encode(), media_type="text/html")
         case Html():
@@ -91,9 +102,9 @@ def instead(simulator: Simulator, fault: Instead) -> Reply:
             return Reply(200, b"{}")
 
 
-def is_answered(meeting: Sequence[Fault]) -> bool:
+def is_answered(call_faults: Sequence[Fault]) -> bool:
     """Whether the client gets the reply whole."""
-    return not any(isinstance(fault, Broken) for fault in meeting)
+    return not any(isinstance(fault, DeliveryFault) for fault in call_faults)
 
 
 def fault_body(text: str, code: str) -> bytes:
@@ -101,18 +112,20 @@ def fault_body(text: str, code: str) -> bytes:
     return msgspec.json.encode({"fault": {"faultstring": text, "detail": {"errorcode": code}}})
 
 
-def whole(reply: Reply) -> ASGIResponse:
+def to_response(reply: Reply) -> ASGIResponse:
     return ASGIResponse(
         body=reply.body, status_code=reply.status, headers=dict(reply.headers), media_type=reply.media_type
     )
 
 
-def _counted(simulator: Simulator, endpoint: Endpoint, reply: Reply, meeting: Sequence[Fault] = ()) -> ASGIResponse:
+def _count_and_send(
+    simulator: Simulator, endpoint: Endpoint, reply: Reply, call_faults: Sequence[Fault] = ()
+) -> ASGIResponse:
     simulator.calls[endpoint, reply.status] += 1
-    if any(isinstance(fault, Reset) for fault in meeting):
+    if any(isinstance(fault, Reset) for fault in call_faults):
         return LostReply(reply, 0)
-    if any(isinstance(fault, ReplyLost) for fault in meeting):
+    if any(isinstance(fault, ReplyLost) for fault in call_faults):
         return LostReply(reply, len(reply.body) // 2)
-    if not is_answered(meeting):
-        return whole(msgspec.structs.replace(reply, body=reply.body[: len(reply.body) // 2]))
-    return whole(reply)
+    if not is_answered(call_faults):
+        return to_response(msgspec.structs.replace(reply, body=reply.body[: len(reply.body) // 2]))
+    return to_response(reply)

@@ -13,10 +13,10 @@ from bg_ingest.simulator.chance import chance, hex_of, key_of
 from bg_ingest.simulator.curve import DAY
 from bg_ingest.simulator.users import Generation, Person
 
-LIFE = 10 * DAY
-WARM_UP: dict[Generation, int] = {"g6": 2 * 3600, "g7": 30 * 60}
-_MISSED_SLOTS = 0.003
-_LATE_SECONDS = 0.3  # a real G6 trace has 299, 300 and 301 s between readings, in about this share
+LIFE_SECONDS = 10 * DAY
+WARM_UP_SECONDS: dict[Generation, int] = {"g6": 2 * 3600, "g7": 30 * 60}
+_MISSED_SLOT_RATE = 0.003
+_LATE_SECOND_RATE = 0.3  # a real G6 trace has 299, 300 and 301 s between readings, in about this share
 
 
 class Sensor(msgspec.Struct, frozen=True):
@@ -31,13 +31,13 @@ class Sensor(msgspec.Struct, frozen=True):
 def sensors(seed: int, person: Person, start: int, end: int) -> Iterator[Sensor]:
     """The sensors worn between two instants, oldest first."""
     key = key_of(seed, person.name, "sensors")
-    change = int(chance(key, -1) * LIFE)  # people change sensors on different days
-    for number in range((start - change) // LIFE, (end - change) // LIFE + 1):
-        begins = change + number * LIFE + int(chance(key, number) * 300)
+    change = int(chance(key, -1) * LIFE_SECONDS)  # people change sensors on different days
+    for number in range((start - change) // LIFE_SECONDS, (end - change) // LIFE_SECONDS + 1):
+        begins = change + number * LIFE_SECONDS + int(chance(key, number) * 300)
         yield Sensor(
             begins=begins,
-            first=begins + WARM_UP[person.generation],
-            ends=change + (number + 1) * LIFE,
+            first=begins + WARM_UP_SECONDS[person.generation],
+            ends=change + (number + 1) * LIFE_SECONDS,
             transmitter_id=hex_of(seed, person.name, "transmitter", number),
         )
 
@@ -48,14 +48,14 @@ def slots(sensor: Sensor, cadence: int, start: int, end: int) -> range:
     return range(first, (min(end, sensor.ends - 2) - sensor.first) // cadence + 1)
 
 
-def measured(key: int, slot_begins: int) -> int:
+def slot_second(key: int, slot_begins: int) -> int:
     """The second a slot's reading carries."""
-    return slot_begins + (chance(key, slot_begins) < _LATE_SECONDS)
+    return slot_begins + (chance(key, slot_begins) < _LATE_SECOND_RATE)
 
 
 def is_missed(key: int, instant: int) -> bool:
     """Whether a slot has no reading: a single loss now and then, or one of the day's stretches out of reach."""
-    if chance(key ^ 1, instant) < _MISSED_SLOTS:
+    if chance(key ^ 1, instant) < _MISSED_SLOT_RATE:
         return True
     return any(begins <= instant < ends for begins, ends in _out_of_reach(key, instant // DAY))
 

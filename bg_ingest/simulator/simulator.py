@@ -30,34 +30,34 @@ class Simulator:
         self.now = now
         self.limit = CallLimit(options.calls_per_hour)
         self.calls: Counter[tuple[Endpoint, int]] = Counter()
-        self.grants = Grants(options, now, self._tell)
-        self.faults = ActiveFaults(options.seed, now, self._tell)
+        self.grants = Grants(options, now, self._record)
+        self.faults = ActiveFaults(options.seed, now, self._record)
         self._journal = Journal(journal)
         self._readings_from = now() - options.days_back * _DAY
         self._resume()
-        self._wearers = {wearer.name: wearer for wearer in self._everybody()}
-        self._dismiss_strangers()
+        self._wearers = {wearer.name: wearer for wearer in self._create_wearers()}
+        self._revoke_unknown_users()
 
     def _resume(self) -> None:
         events = list(self._journal.replay())
         for event in events:
             self._apply(event)
         if not events:
-            self._tell(Began(at=self.now(), readings_from=self._readings_from))
+            self._record(Began(at=self.now(), readings_from=self._readings_from))
 
-    def _dismiss_strangers(self) -> None:
+    def _revoke_unknown_users(self) -> None:
         """After a restart with fewer users, whoever is gone has no grant any more."""
         for user in {grant.user for grant in self.grants.alive.values()} - self._wearers.keys():
-            self._tell(Revoked(at=self.now(), user=user))
+            self._record(Revoked(at=self.now(), user=user))
 
-    def _everybody(self) -> Iterator[Wearer]:
+    def _create_wearers(self) -> Iterator[Wearer]:
         options = self.options
         if options.replay is not None:
             yield ReplayedWearer(options.replay, options.zone)
         for number in range(1, options.users + 1):
             yield SimulatedWearer(options.seed, person(number), options.cadence_minutes, self._readings_from)
 
-    def _tell(self, event: Event) -> None:
+    def _record(self, event: Event) -> None:
         self._journal.append(event)
         self._apply(event)
 
@@ -108,7 +108,7 @@ class Simulator:
 
     def revoke(self, user: str) -> None:
         """The user takes every grant back: tokens are dead until the next login. Raises UnknownUser."""
-        self._tell(Revoked(at=self.now(), user=self.wearer(user).name))
+        self._record(Revoked(at=self.now(), user=self.wearer(user).name))
 
 
 def _days(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:

@@ -5,33 +5,33 @@ from typing import Literal
 
 import msgspec
 
-Kind = Literal["code", "access", "refresh"]
+TokenKind = Literal["code", "access", "refresh"]
 
 
 class Token(msgspec.Struct, frozen=True):
     """A grant's number, how many rotations it saw, and the second the token ends (0: never)."""
 
-    kind: Kind
+    kind: TokenKind
     grant: int
     version: int
     ends: int = 0
 
 
-class Mint:
+class TokenCodec:
     """Makes tokens and recognises its own; the same seed recognises them after a restart."""
 
     def __init__(self, seed: int) -> None:
         self._key = f"simulated tokens of seed {seed}".encode()
 
-    def text(self, token: Token) -> str:
+    def encode(self, token: Token) -> str:
         claims = f"{token.kind}.{token.grant}.{token.version}.{token.ends}"
         return f"{claims}.{hmac.digest(self._key, claims.encode(), 'sha256').hex()}"
 
-    def read(self, text: str, kind: Kind) -> Token | None:
+    def decode(self, text: str, kind: TokenKind) -> Token | None:
         """None for whatever this mint did not make as that kind."""
         try:
             _, grant, version, ends, _ = text.split(".")
             token = Token(kind, int(grant), int(version), int(ends))
         except ValueError:
             return None
-        return token if hmac.compare_digest(self.text(token).encode(), text.encode()) else None
+        return token if hmac.compare_digest(self.encode(token).encode(), text.encode()) else None

@@ -36,14 +36,14 @@ class Page(msgspec.Struct, rename="camel", kw_only=True):
     records: list[Record]
 
 
-class Moment(msgspec.Struct, rename="camel"):
+class Timestamps(msgspec.Struct, rename="camel"):
     system_time: str
     display_time: str
 
 
 class Extent(msgspec.Struct):
-    start: Moment
-    end: Moment
+    start: Timestamps
+    end: Timestamps
 
 
 class Extents(msgspec.Struct, rename="camel", kw_only=True):
@@ -64,12 +64,12 @@ def user_id(seed: int, client_id: str, user: str) -> str:
 
 def record(seed: int, user: str, reading: TrueReading) -> Record:
     """The record of a reading. Its id looks random, is the same each time, and stays when the value is revised."""
-    moment = moment_of(reading)
-    identity = f"{seed}/{user}/{moment.system_time}/{reading.transmitter_id}".encode()
+    timestamps = to_timestamps(reading)
+    identity = f"{seed}/{user}/{timestamps.system_time}/{reading.transmitter_id}".encode()
     return Record(
         record_id=str(UUID(bytes=hashlib.blake2b(identity, digest_size=16).digest(), version=4)),
-        system_time=moment.system_time,
-        display_time=moment.display_time,
+        system_time=timestamps.system_time,
+        display_time=timestamps.display_time,
         transmitter_id=reading.transmitter_id,
         transmitter_ticks=reading.transmitter_ticks,
         value=reading.glucose_mg_dl,
@@ -81,22 +81,22 @@ def record(seed: int, user: str, reading: TrueReading) -> Record:
     )
 
 
-def moment_of(reading: TrueReading) -> Moment:
+def to_timestamps(reading: TrueReading) -> Timestamps:
     """Both times as text: from phones with Z and UTC offset, from a receiver bare."""
     display = reading.measured_at.astimezone(_zone(reading.utc_offset_seconds))
     if reading.display_device == "receiver":
-        return Moment(_bare(reading.measured_at), _bare(display))
-    return Moment(f"{_bare(reading.measured_at)}Z", display.isoformat(timespec="seconds"))
+        return Timestamps(_format_without_zone(reading.measured_at), _format_without_zone(display))
+    return Timestamps(f"{_format_without_zone(reading.measured_at)}Z", display.isoformat(timespec="seconds"))
 
 
-def asked_instant(text: str) -> datetime:
+def parse_instant(text: str) -> datetime:
     """A startDate or endDate: `2025-02-06T09:12:35`, read as UTC. ValueError for every other form."""
     if len(text) != 19:
         raise ValueError(text)
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
 
 
-def _bare(at: datetime) -> str:
+def _format_without_zone(at: datetime) -> str:
     return at.replace(tzinfo=None).isoformat(timespec="seconds")
 
 

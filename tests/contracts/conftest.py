@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.adapters.table.protocol import Table
-from bg_ingest.adapters.table.store import TableStore
 from bg_ingest.ports import Store
+from bg_ingest.ports.table import Table
+from bg_ingest.store import TableStore
 from tests.fakes.clock import SetClock
 
 

@@ -5,31 +5,32 @@ from typing import Any
 
 import pytest
 
-from bg_ingest.adapters.table import keys
-from bg_ingest.adapters.table.protocol import Put, Table
-from bg_ingest.adapters.table.records import item
-from bg_ingest.domain.commits import Commit, Head, SetAside, Shelf, Step
-from bg_ingest.domain.connections import State
-from bg_ingest.domain.erasure import Erased, Erasure, Removed, erasure
-from bg_ingest.domain.events import UserErased
+from bg_ingest.domain.changes import UserErased
+from bg_ingest.domain.commits import Commit, ConnectionUpdate, Head
+from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.erasure import Erasure, ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
-from bg_ingest.errors import Fenced, Outdated
-from bg_ingest.ports import Pending, Store
-from tests.contracts.values import (
+from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantinePage
+from bg_ingest.errors import Fenced, StaleRead
+from bg_ingest.ports import OutboxEntry, Store
+from bg_ingest.ports.table import Put, Table
+from bg_ingest.store import keys
+from bg_ingest.store.items import build_item
+from tests.fakes.clock import NOON
+from tests.harness.sample_values import (
     ACME,
     USER,
-    altered,
-    connect,
+    commit_connection,
+    commit_readings,
     connection,
-    deciding,
+    connection_commit,
     grant,
     reading,
-    stepping,
-    stored,
-    waiting,
+    readings_commit_of,
+    replaced_fields,
+    unpublished_changes,
 )
-from tests.fakes.clock import NOON
-from tests.whole_table import everything, mentions
+from tests.harness.table_dump import find_mentions, read_all_items
 
 OTHER = UserId("ada.2")
 SOON = NOON + timedelta(minutes=10)
@@ -38,30 +39,34 @@ SOON = NOON + timedelta(minutes=10)
 async def live(store: Store, user: UserId = USER, days: int = 2) -> None:
     """Give a user a connection, readings, a shelf, and a connect that was begun."""
     identity = ConnectionId(user, "acme")
-    await connect(store, connection(id=identity, provider_account=f"account of {user}"))
+    await commit_connection(store, connection(id=identity, provider_account=f"account of {user}"))
     for day in range(days):
         batch = [reading(day * 288 + number) for number in range(144)]
-        await store.readings.commit(await deciding(store.readings, batch, user))
+        await store.readings.commit(await readings_commit_of(store.readings, batch, user))
     head = await store.readings.head(user)
     assert head is not None
-    shelf = Shelf(NOON, 1, (SetAside("why", b"digest", b"sealed", NOON), SetAside("why", b"other", b"sealed", NOON)))
-    await store.readings.commit(Commit(before=head, head=head, shelves=(shelf,)))
-    await store.states.put(user, f"state of {user}", b"content", SOON)
+    page = QuarantinePage(
+        NOON,
+        1,
+        (QuarantinedRecord("why", b"digest", b"sealed", NOON), QuarantinedRecord("why", b"other", b"sealed", NOON)),
+    )
+    await store.readings.commit(Commit(before=head, head=head, quarantine_pages=(page,)))
+    await store.states.add(user, f"state of {user}", b"content", SOON)
 
 
-async def of(store: Store, user: UserId = USER) -> Erasure:
-    return erasure(user, await store.readings.head(user), await store.connections.of_user(user), NOON)
+async def items_of(store: Store, user: UserId = USER) -> Erasure:
+    return plan_erasure(user, await store.readings.head(user), await store.connections.list_for_user(user), NOON)
 
 
-async def erase(store: Store, user: UserId = USER) -> Removed:
-    begun = await of(store, user)
-    return (await store.erasures.begin(begun)).plus(await cleared(store, begun.left))
+async def erase(store: Store, user: UserId = USER) -> ErasureCounts:
+    begun = await items_of(store, user)
+    return (await store.erasures.begin(begun)).merge(await delete_all(store, begun.pending))
 
 
-async def cleared(store: Store, erased: Erased) -> Removed:
-    removed = Removed()
-    while (some := await store.erasures.clear(erased)) is not None:
-        removed = removed.plus(some)
+async def delete_all(store: Store, erased: PendingErasure) -> ErasureCounts:
+    removed = ErasureCounts()
+    while (some := await store.erasures.delete_next(erased)) is not None:
+        removed = removed.merge(some)
     return removed
 
 
@@ -69,8 +74,8 @@ async def test_nothing_stays_of_an_erased_user_but_the_tombstone_and_its_event(s
     await live(store)
     await live(store, OTHER)
     removed = await erase(store)
-    assert removed == Removed(readings=288, changes=3, connections=1, grants=1, quarantined=2, others=1)
-    about = {key: found for key, found in (await mentions(table, USER)).items() if OTHER not in "".join(key)}
+    assert removed == ErasureCounts(readings=288, changes=3, connections=1, grants=1, quarantined=2, others=1)
+    about = {key: found for key, found in (await find_mentions(table, USER)).items() if OTHER not in "".join(key)}
     assert about.keys() - {key for key, found in about.items() if OTHER in str(found)} == {
         keys.head(USER),
         keys.change(USER, 4),
@@ -78,55 +83,59 @@ async def test_nothing_stays_of_an_erased_user_but_the_tombstone_and_its_event(s
     }
     head = await store.readings.head(USER)
     assert head == Head(USER, 4, head.recorded_at if head else None, erased=True)
-    (told,) = await waiting(store)
-    assert (told.number, told.what) == (4, UserErased())
-    assert await store.states.take(f"state of {USER}", NOON) is None
-    assert await store.erasures.left_of(USER) is None
+    (change,) = await unpublished_changes(store)
+    assert (change.number, change.data) == (4, UserErased())
+    assert await store.states.consume(f"state of {USER}", NOON) is None
+    assert await store.erasures.pending_for(USER) is None
 
 
 async def test_another_user_loses_nothing(store: Store, table: Table) -> None:
     await live(store, OTHER)
-    before = await everything(table)
+    before = await read_all_items(table)
     await live(store)
     await erase(store)
-    after = await everything(table)
+    after = await read_all_items(table)
     assert before.items() <= after.items()
 
 
-async def test_once_told_the_erasures_own_event_goes_too(store: Store, table: Table) -> None:
+async def test_once_published_the_erasures_own_event_goes_too(store: Store, table: Table) -> None:
     await live(store)
     await erase(store)
-    await store.outbox.close(Pending(shard_of(USER), USER, 4))
-    assert (await mentions(table, USER)).keys() == {keys.head(USER)}
+    await store.outbox.settle_last(OutboxEntry(shard_of(USER), USER, 4))
+    assert (await find_mentions(table, USER)).keys() == {keys.head(USER)}
 
 
 async def test_what_was_seen_before_can_no_longer_be_written(store: Store, table: Table) -> None:
     await live(store)
-    seen, held = await store.connections.with_grant(ACME)
+    seen, held = await store.connections.get_with_grant(ACME)
     head = await store.readings.head(USER)
     assert seen is not None
     assert held is not None
     assert head is not None
-    commit = await deciding(store.readings, [reading(2_000)])
+    commit = await readings_commit_of(store.readings, [reading(2_000)])
     writes: list[Any] = [
         lambda: store.readings.commit(commit),
-        lambda: store.readings.commit(altered(commit, step=Step(seen, altered(seen, watermark=NOON)))),
-        lambda: store.readings.commit(Commit(before=head, head=head, shelves=(Shelf(0, 1, ()),))),
-        lambda: store.readings.commit(stepping(head, seen, altered(seen, state=State.PAUSED))),
-        lambda: store.connections.note(seen, altered(seen, last_outcome="read")),
-        lambda: store.connections.claim_grant(held, "claim"),
-        lambda: store.connections.store_grant(grant(2)),
+        lambda: store.readings.commit(
+            replaced_fields(commit, connection_update=ConnectionUpdate(seen, replaced_fields(seen, watermark=NOON)))
+        ),
+        lambda: store.readings.commit(Commit(before=head, head=head, quarantine_pages=(QuarantinePage(0, 1, ()),))),
+        lambda: store.readings.commit(
+            connection_commit(head, seen, replaced_fields(seen, state=ConnectionState.PAUSED))
+        ),
+        lambda: store.connections.update(seen, replaced_fields(seen, last_outcome="read")),
+        lambda: store.connections.claim(held, "claim"),
+        lambda: store.connections.store(grant(2)),
     ]
-    begun = await of(store)
+    begun = await items_of(store)
     await store.erasures.begin(begun)
     for write in writes:
-        with pytest.raises((Outdated, Fenced)):
+        with pytest.raises((StaleRead, Fenced)):
             await write()
-    await cleared(store, begun.left)
+    await delete_all(store, begun.pending)
     for write in writes:
-        with pytest.raises((Outdated, Fenced)):
+        with pytest.raises((StaleRead, Fenced)):
             await write()
-    assert (await mentions(table, USER)).keys() == {
+    assert (await find_mentions(table, USER)).keys() == {
         keys.head(USER),
         keys.change(USER, 4),
         keys.outbox(shard_of(USER), USER, 4),
@@ -135,36 +144,36 @@ async def test_what_was_seen_before_can_no_longer_be_written(store: Store, table
 
 async def test_an_erasure_of_what_has_changed_since_is_outdated(store: Store) -> None:
     await live(store)
-    begun = await of(store)
-    await store.readings.commit(await deciding(store.readings, [reading(2_000)]))
-    with pytest.raises(Outdated):
+    begun = await items_of(store)
+    await store.readings.commit(await readings_commit_of(store.readings, [reading(2_000)]))
+    with pytest.raises(StaleRead):
         await store.erasures.begin(begun)
-    assert len(await stored(store.readings)) == 289
-    assert await store.erasures.left_of(USER) is None
+    assert len(await commit_readings(store.readings)) == 289
+    assert await store.erasures.pending_for(USER) is None
 
 
 async def test_what_is_left_is_found_until_it_is_gone(store: Store) -> None:
     await live(store)
     await live(store, OTHER)
-    ours, theirs = (await of(store)), (await of(store, OTHER))
+    ours, theirs = (await items_of(store)), (await items_of(store, OTHER))
     for begun in (ours, theirs):
         await store.erasures.begin(begun)
-    assert [each async for each in store.erasures.unfinished()] == [ours.left, theirs.left]
-    await cleared(store, ours.left)
-    assert [each async for each in store.erasures.unfinished()] == [theirs.left]
-    assert await store.erasures.left_of(OTHER) == theirs.left
+    assert [each async for each in store.erasures.iter_pending()] == [ours.pending, theirs.pending]
+    await delete_all(store, ours.pending)
+    assert [each async for each in store.erasures.iter_pending()] == [theirs.pending]
+    assert await store.erasures.pending_for(OTHER) == theirs.pending
 
 
 async def test_until_nothing_is_left_the_user_cannot_connect_and_then_can(store: Store) -> None:
     await live(store)
-    begun = await of(store)
+    begun = await items_of(store)
     await store.erasures.begin(begun)
     for _ in range(2):
         with pytest.raises(Fenced):
-            await connect(store, connection(generation="second"))
-        assert await store.erasures.clear(begun.left) is not None
-    await cleared(store, begun.left)
-    await connect(store, connection(generation="second"))
+            await commit_connection(store, connection(generation="second"))
+        assert await store.erasures.delete_next(begun.pending) is not None
+    await delete_all(store, begun.pending)
+    await commit_connection(store, connection(generation="second"))
     head = await store.readings.head(USER)
     assert head is not None
     assert (head.last_change, head.erased) == (5, False)
@@ -172,27 +181,27 @@ async def test_until_nothing_is_left_the_user_cannot_connect_and_then_can(store:
 
 async def test_who_comes_late_deletes_nothing_of_a_new_life(store: Store, table: Table) -> None:
     await live(store)
-    begun = await of(store)
+    begun = await items_of(store)
     await store.erasures.begin(begun)
-    await cleared(store, begun.left)
-    await connect(store, connection(generation="second"))
-    await store.readings.commit(await deciding(store.readings, [reading(1)]))
-    before = await everything(table)
-    assert await store.erasures.clear(begun.left) is None
-    assert await everything(table) == before
+    await delete_all(store, begun.pending)
+    await commit_connection(store, connection(generation="second"))
+    await store.readings.commit(await readings_commit_of(store.readings, [reading(1)]))
+    before = await read_all_items(table)
+    assert await store.erasures.delete_next(begun.pending) is None
+    assert await read_all_items(table) == before
 
 
 async def test_a_user_erased_again_after_a_new_life_is_gone_again(store: Store, table: Table) -> None:
     await live(store)
-    first = await of(store)
+    first = await items_of(store)
     await store.erasures.begin(first)
-    await cleared(store, first.left)
+    await delete_all(store, first.pending)
     await live(store)
-    second = await of(store)
+    second = await items_of(store)
     await store.erasures.begin(second)
-    assert await store.erasures.clear(first.left) is None, "it is another erasure now"
-    await cleared(store, second.left)
-    assert (await mentions(table, USER)).keys() == {
+    assert await store.erasures.delete_next(first.pending) is None, "it is another erasure now"
+    await delete_all(store, second.pending)
+    assert (await find_mentions(table, USER)).keys() == {
         keys.head(USER),
         keys.change(USER, second.change.number),
         keys.outbox(shard_of(USER), USER, second.change.number),
@@ -203,22 +212,24 @@ async def test_rows_of_kinds_nobody_knows_and_ones_that_cannot_be_read_go_too(st
     await live(store, days=0)
     strange = [(keys.user_pk(USER), sk) for sk in ("aside#x", "gap#dexcom#1", "readings#1", "zebra", "Head", "1")]
     for key in strange:
-        await table.write(Put(key, item(readings=b"\xc1 no MessagePack") | {"v": 9}))
+        await table.write(Put(key, build_item(readings=b"\xc1 no MessagePack") | {"v": 9}))
     removed = await erase(store)
     assert (removed.gaps, removed.others, removed.readings) == (1, 6, 0)
-    assert not (await everything(table)).keys() & set(strange)
+    assert not (await read_all_items(table)).keys() & set(strange)
 
 
 async def test_a_connection_in_any_state_gives_its_provider_account_back(store: Store) -> None:
-    for state in (State.PAUSED, State.REAUTHORIZATION_REQUIRED, State.PROVIDER_FORBIDDEN):
-        await connect(store, connection(state, generation=str(state)))
+    for state in (ConnectionState.PAUSED, ConnectionState.REAUTHORIZATION_REQUIRED, ConnectionState.PROVIDER_FORBIDDEN):
+        await commit_connection(store, connection(state, generation=str(state)))
         await erase(store)
-        assert await store.connections.user_of("acme", "us", "account-1") is None
+        assert await store.connections.find_user("acme", "us", "account-1") is None
 
 
 async def test_who_only_began_to_connect_can_be_erased_too(store: Store, table: Table) -> None:
-    await store.states.put(USER, "a state", b"content", SOON)
-    await store.connections.begin(connection(State.CONNECTING, provider_account=None, expires_at=SOON))
-    assert await erase(store) == Removed(connections=1, others=1)
-    assert await store.states.take("a state", NOON) is None
-    assert keys.connection(ACME) not in await everything(table)
+    await store.states.add(USER, "a state", b"content", SOON)
+    await store.connections.add_connecting(
+        connection(ConnectionState.CONNECTING, provider_account=None, expires_at=SOON)
+    )
+    assert await erase(store) == ErasureCounts(connections=1, others=1)
+    assert await store.states.consume("a state", NOON) is None
+    assert keys.connection(ACME) not in await read_all_items(table)

@@ -9,24 +9,25 @@ import anyio
 import msgspec
 import pytest
 
-from bg_ingest.adapters.local.publisher import Event, LocalPublisher
+from bg_ingest.adapters.memory.publisher import Event, MemoryPublisher
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
-from bg_ingest.domain.connections import State
-from bg_ingest.domain.events import Change, ConnectionChanged, Happening, ReadingsRecorded, cloud_event
+from bg_ingest.domain.changes import Change, ChangeData, ConnectionChanged, ReadingsRecorded
+from bg_ingest.domain.cloud_events import encode_cloud_event
+from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import UserId
-from bg_ingest.domain.readings import Origin, Recorded
+from bg_ingest.domain.readings import Origin, StoredReading
 from bg_ingest.errors import EventRefused
 from bg_ingest.ports import Publisher
-from tests.contracts.values import reading
 from tests.fakes.clock import NOON
+from tests.harness.sample_values import reading
 from tests.integration.listener import Listener, listening
 
 SOURCE = "/test"
-ROOM = 40
+CAPACITY = 40
 """Events that a listener may leave unread."""
 
 
-class Taking(Protocol):
+class Listening(Protocol):
     async def take(self) -> Event | None: ...
 
 
@@ -36,16 +37,16 @@ class Broker(Protocol):
     @property
     def publisher(self) -> Publisher: ...
 
-    def listening(self) -> AbstractAsyncContextManager[Taking]: ...
+    def listening(self) -> AbstractAsyncContextManager[Listening]: ...
 
 
-class Local:
+class MemoryBroker:
     def __init__(self) -> None:
-        self.publisher = LocalPublisher(SOURCE, capacity=ROOM)
+        self.publisher = MemoryPublisher(SOURCE, capacity=CAPACITY)
 
     @asynccontextmanager
-    async def listening(self) -> AsyncIterator[Taking]:
-        async with self.publisher.subscribed() as events:
+    async def listening(self) -> AsyncIterator[Listening]:
+        async with self.publisher.subscribe() as events:
 
             class Subscriber:
                 async def take(self) -> Event | None:
@@ -54,34 +55,34 @@ class Local:
             yield Subscriber()
 
 
-class Rabbit:
+class RabbitBroker:
     def __init__(self, url: str) -> None:
         self.publisher = RabbitPublisher(url, SOURCE)
         self._url = url
 
     def listening(self) -> AbstractAsyncContextManager[Listener]:
-        return listening(self._url, most=ROOM)
+        return listening(self._url, most=CAPACITY)
 
 
 @pytest.fixture(params=["local", pytest.param("rabbitmq", marks=pytest.mark.integration)])
 async def broker(request: pytest.FixtureRequest) -> AsyncIterator[Broker]:
     if request.param == "local":
-        yield Local()
+        yield MemoryBroker()
         return
-    rabbit = Rabbit(request.getfixturevalue("rabbitmq_url"))
+    rabbit = RabbitBroker(request.getfixturevalue("rabbitmq_url"))
     async with anyio.create_task_group() as group:
         await group.start(rabbit.publisher)
         yield rabbit
         group.cancel_scope.cancel()
 
 
-def change(number: int, user: str = "ada", what: Happening | None = None) -> Change:
-    recorded = Recorded(reading(number), NOON, number)
-    told = what or ReadingsRecorded("acme", Origin.LIVE, (recorded,))
-    return Change(UserId(user), number, NOON + timedelta(seconds=number), told)
+def change(number: int, user: str = "ada", what: ChangeData | None = None) -> Change:
+    recorded = StoredReading(reading(number), NOON, number)
+    data = what or ReadingsRecorded("acme", Origin.LIVE, (recorded,))
+    return Change(UserId(user), number, NOON + timedelta(seconds=number), data)
 
 
-async def taken(listener: Taking) -> list[Event]:
+async def take_event(listener: Listening) -> list[Event]:
     events = []
     while event := await listener.take():
         events.append(event)
@@ -89,15 +90,16 @@ async def taken(listener: Taking) -> list[Event]:
 
 
 async def test_an_event_arrives_as_a_cloud_event_under_its_own_name(broker: Broker) -> None:
-    changes = [change(1), change(2, what=ConnectionChanged("acme", State.PAUSED, None))]
+    changes = [change(1), change(2, what=ConnectionChanged("acme", ConnectionState.PAUSED, None))]
     async with broker.listening() as listener:
         assert [await broker.publisher.publish(each) for each in changes] == [True, True]
-        assert await taken(listener) == [
-            Event(each.type, each.id, "application/cloudevents+json", cloud_event(each, SOURCE)) for each in changes
+        assert await take_event(listener) == [
+            Event(each.type, each.id, "application/cloudevents+json", encode_cloud_event(each, SOURCE))
+            for each in changes
         ]
 
 
-async def test_an_event_for_nobody_is_gone_and_that_is_told(broker: Broker) -> None:
+async def test_an_event_for_nobody_is_gone_and_that_is_reported(broker: Broker) -> None:
     assert await broker.publisher.publish(change(1)) is False
     async with broker.listening() as listener:
         assert await listener.take() is None
@@ -110,16 +112,16 @@ async def test_who_stops_listening_no_longer_counts(broker: Broker) -> None:
     assert await broker.publisher.publish(change(2)) is False
 
 
-async def test_many_users_are_told_at_once_each_in_order(broker: Broker) -> None:
-    async def tell(user: str) -> None:
+async def test_events_of_many_users_are_published_at_once_each_in_order(broker: Broker) -> None:
+    async def publish(user: str) -> None:
         for number in range(1, 6):
             assert await broker.publisher.publish(change(number, user))
 
     async with broker.listening() as listener:
         async with anyio.create_task_group() as group:
             for user in range(8):
-                group.start_soon(tell, f"user-{user}")
-        events = [msgspec.json.decode(each.body)["data"] for each in await taken(listener)]
+                group.start_soon(publish, f"user-{user}")
+        events = [msgspec.json.decode(each.body)["data"] for each in await take_event(listener)]
     for user in range(8):
         assert [each["change"] for each in events if each["user_id"] == f"user-{user}"] == [1, 2, 3, 4, 5]
     assert len(events) == 40
@@ -127,11 +129,11 @@ async def test_many_users_are_told_at_once_each_in_order(broker: Broker) -> None
 
 async def test_a_full_listener_refuses_until_it_has_room_again(broker: Broker) -> None:
     async with broker.listening() as listener:
-        for number in range(1, ROOM + 1):
+        for number in range(1, CAPACITY + 1):
             assert await broker.publisher.publish(change(number))
         for _ in range(2):
             with pytest.raises(EventRefused):
-                await broker.publisher.publish(change(ROOM + 1))
+                await broker.publisher.publish(change(CAPACITY + 1))
         assert await listener.take() is not None
-        assert await broker.publisher.publish(change(ROOM + 1))
-        assert [each.message_id for each in await taken(listener)] == [f"ada/{n}" for n in range(2, ROOM + 2)]
+        assert await broker.publisher.publish(change(CAPACITY + 1))
+        assert [each.message_id for each in await take_event(listener)] == [f"ada/{n}" for n in range(2, CAPACITY + 2)]

@@ -8,28 +8,36 @@ import anyio
 import pytest
 from anyio.lowlevel import checkpoint
 
-from bg_ingest.adapters.table.protocol import Table
-from bg_ingest.adapters.table.store import TableStore
-from bg_ingest.domain.events import ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.changes import ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Reading
-from bg_ingest.errors import Conflicted, Fenced, Outdated, StoreUnavailable
+from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Readings, Store
-from tests.contracts.values import ACME, connect, connection, deciding, reading, stored, waiting
+from bg_ingest.ports.table import Table
+from bg_ingest.store import TableStore
 from tests.fakes.clock import SetClock
-from tests.fakes.faults import Conflicting, Fault, Faulty, Stale, every
+from tests.fakes.faults import ConflictingCalls, Fault, FaultyCalls, StaleReads, every
+from tests.harness.sample_values import (
+    ACME,
+    commit_connection,
+    commit_readings,
+    connection,
+    reading,
+    readings_commit_of,
+    unpublished_changes,
+)
 
 WRITERS = 32
 
 
-async def keep(readings: Readings, batch: list[Reading]) -> None:
+async def ingest(readings: Readings, batch: list[Reading]) -> None:
     """Commit a batch as the ingest does: decide, commit, and after a lost race decide again."""
     while True:
         try:
-            commit = await deciding(readings, batch)
+            commit = await readings_commit_of(readings, batch)
             if commit.changes:
                 await readings.commit(commit)
-        except (Outdated, StoreUnavailable, Conflicted):
+        except (StaleRead, StoreUnavailable, TransactionConflict):
             continue
         return
 
@@ -37,7 +45,7 @@ async def keep(readings: Readings, batch: list[Reading]) -> None:
 async def write_all(readings: Readings, batches: list[list[Reading]]) -> None:
     async with anyio.create_task_group() as group:
         for batch in batches:
-            group.start_soon(keep, readings, batch)
+            group.start_soon(ingest, readings, batch)
 
 
 def batches_of(random: Random) -> list[list[Reading]]:
@@ -47,29 +55,29 @@ def batches_of(random: Random) -> list[list[Reading]]:
     return [[*mine, *random.sample(shared, 5)] for mine in own[:WRITERS]]
 
 
-async def settled_for(turns: int) -> None:
-    for _ in range(turns):
+async def release_after(count: int) -> None:
+    for _ in range(count):
         await checkpoint()
 
 
-async def no_harm_was_done(store: Store, batches: list[list[Reading]]) -> None:
+async def assert_nothing_lost(store: Store, batches: list[list[Reading]]) -> None:
     """Everything is stored once and told once, and the numbers leave nothing out."""
-    wanted = {each.identity for batch in batches for each in batch}
-    kept = await stored(store.readings)
-    assert Counter(each.reading.identity for each in kept) == Counter(wanted)
+    expected = {each.identity for batch in batches for each in batch}
+    kept = await commit_readings(store.readings)
+    assert Counter(each.reading.identity for each in kept) == Counter(expected)
 
     head = await store.readings.head(ACME.user)
-    changes = await waiting(store)
+    changes = await unpublished_changes(store)
     assert head is not None
     assert [each.number for each in changes] == list(range(1, head.last_change + 1))
-    told = [
+    published = [
         (each.reading.identity, each.change, change.number)
         for change in changes
-        if isinstance(change.what, ReadingsRecorded | ReadingsRevised)
-        for each in change.what.readings
+        if isinstance(change.data, ReadingsRecorded | ReadingsRevised)
+        for each in change.data.readings
     ]
-    assert Counter(identity for identity, _, _ in told) == Counter(wanted)
-    assert {(identity, number) for identity, _, number in told} == {(e.reading.identity, e.change) for e in kept}
+    assert Counter(identity for identity, _, _ in published) == Counter(expected)
+    assert {(identity, number) for identity, _, number in published} == {(e.reading.identity, e.change) for e in kept}
     instants = [each.recorded_at for each in changes]
     assert instants == sorted(set(instants))
     assert head.newest is not None
@@ -80,42 +88,42 @@ async def no_harm_was_done(store: Store, batches: list[list[Reading]]) -> None:
 async def test_32_writers_with_late_reads_and_failing_calls_lose_and_double_nothing(table: Table, seed: int) -> None:
     random = Random(seed)
     plain = TableStore(table, SetClock())
-    await connect(plain)
-    late = Stale(table, random, lambda share: settled_for(int(share * 40)))
-    lossy = Faulty(Faulty(late, every(7, Fault.BEFORE)), every(5, Fault.AFTER))
+    await commit_connection(plain)
+    late = StaleReads(table, random, lambda share: release_after(int(share * 40)))
+    lossy = FaultyCalls(FaultyCalls(late, every(7, Fault.BEFORE)), every(5, Fault.AFTER))
     batches = batches_of(random)
     with anyio.fail_after(60):
         await write_all(TableStore(lossy, SetClock()).readings, batches)
-    await no_harm_was_done(plain, batches)
+    await assert_nothing_lost(plain, batches)
 
 
-async def test_two_writers_of_the_same_batch_store_and_tell_it_once(table: Table) -> None:
+async def test_two_writers_of_the_same_batch_store_and_publish_it_once(table: Table) -> None:
     store = TableStore(table, SetClock())
-    await connect(store)
+    await commit_connection(store)
     batch = [reading(number) for number in range(5)]
-    slow = TableStore(Stale(table, Random(1), lambda share: settled_for(int(share * 9))), SetClock())
+    slow = TableStore(StaleReads(table, Random(1), lambda share: release_after(int(share * 9))), SetClock())
     await write_all(slow.readings, [batch, batch])
-    await no_harm_was_done(store, [batch])
+    await assert_nothing_lost(store, [batch])
 
 
 async def test_a_conflict_with_another_transaction_loses_nothing(table: Table) -> None:
     plain = TableStore(table, SetClock())
-    await connect(plain)
+    await commit_connection(plain)
     batches = [[reading(number)] for number in range(6)]
-    await write_all(TableStore(Conflicting(table, 1, 2, 5), SetClock()).readings, batches)
-    await no_harm_was_done(plain, batches)
+    await write_all(TableStore(ConflictingCalls(table, 1, 2, 5), SetClock()).readings, batches)
+    await assert_nothing_lost(plain, batches)
 
 
 async def test_of_users_who_connect_one_provider_account_at_once_one_holds_it(table: Table) -> None:
-    store = TableStore(Stale(table, Random(2), lambda share: settled_for(int(share * 9))), SetClock())
+    store = TableStore(StaleReads(table, Random(2), lambda share: release_after(int(share * 9))), SetClock())
     connected: list[str] = []
 
     async def try_connect(user: UserId) -> None:
         with suppress(Fenced):
-            await connect(store, connection(id=ConnectionId(user, "acme")))
+            await commit_connection(store, connection(id=ConnectionId(user, "acme")))
             connected.append(user)
 
     async with anyio.create_task_group() as group:
         for number in range(8):
             group.start_soon(try_connect, UserId(f"user-{number}"))
-    assert connected == [await store.connections.user_of("acme", "us", "account-1")]
+    assert connected == [await store.connections.find_user("acme", "us", "account-1")]

@@ -2,8 +2,7 @@
 
 import pytest
 
-from bg_ingest.adapters.table.keys import META
-from bg_ingest.adapters.table.protocol import (
+from bg_ingest.ports.table import (
     Absent,
     AtMost,
     Check,
@@ -22,11 +21,12 @@ from bg_ingest.adapters.table.protocol import (
     Update,
     Write,
 )
+from bg_ingest.store.keys import META
 
 KEY, OTHER = ("pk", "a"), ("pk", "b")
 ITEM: Item = {"v": 1, "text": "t", "number": 3, "raw": b"\x00\xff", "yes": True}
 
-HOLD: list[Condition] = [
+TRUE_CONDITIONS: list[Condition] = [
     Exists(),
     Equals("text", "t"),
     Equals("raw", b"\x00\xff"),
@@ -36,7 +36,7 @@ HOLD: list[Condition] = [
     OneOf("text", ("s", "t")),
     Either((Absent(), Equals("number", 3))),
 ]
-FAIL: list[Condition] = [
+FALSE_CONDITIONS: list[Condition] = [
     Absent(),
     Equals("text", "T"),
     Equals("other", "t"),
@@ -49,7 +49,7 @@ FAIL: list[Condition] = [
     OneOf("other", ("t",)),
     Either((Absent(), Equals("number", 4))),
 ]
-HOLD_WITHOUT_ITEM: list[Condition] = [Absent(), Missing("text"), Either((Exists(), Absent()))]
+TRUE_WITHOUT_ITEM: list[Condition] = [Absent(), Missing("text"), Either((Exists(), Absent()))]
 
 
 async def test_a_scan_finds_each_item_once_in_one_of_its_parts(table: Table) -> None:
@@ -80,14 +80,14 @@ async def test_what_is_put_is_read_back_with_its_types(table: Table) -> None:
     assert [type(value) for value in found.values()] == [type(value) for value in ITEM.values()]
 
 
-@pytest.mark.parametrize("condition", HOLD, ids=repr)
+@pytest.mark.parametrize("condition", TRUE_CONDITIONS, ids=repr)
 async def test_a_condition_that_holds_lets_the_write_through(table: Table, condition: Condition) -> None:
     await table.write(Put(KEY, ITEM))
     await table.write(Update(KEY, {"number": 4}, ("text",), (condition,)))
     assert await table.get(KEY) == {"v": 1, "number": 4, "raw": b"\x00\xff", "yes": True}
 
 
-@pytest.mark.parametrize("condition", FAIL, ids=repr)
+@pytest.mark.parametrize("condition", FALSE_CONDITIONS, ids=repr)
 async def test_a_condition_that_does_not_hold_stops_the_write_and_shows_what_it_met(
     table: Table, condition: Condition
 ) -> None:
@@ -95,21 +95,23 @@ async def test_a_condition_that_does_not_hold_stops_the_write_and_shows_what_it_
     for write in (Put(KEY, {"v": 9}, (Exists(), condition)), Delete(KEY, (condition,))):
         with pytest.raises(ConditionFailed) as failed:
             await table.write(write)
-        assert failed.value.met == {0: ITEM}
+        assert failed.value.current == {0: ITEM}
     assert await table.get(KEY) == ITEM
 
 
-@pytest.mark.parametrize("condition", HOLD_WITHOUT_ITEM, ids=repr)
+@pytest.mark.parametrize("condition", TRUE_WITHOUT_ITEM, ids=repr)
 async def test_these_conditions_hold_where_there_is_no_item(table: Table, condition: Condition) -> None:
     await table.transact([Check(KEY, (condition,)), Put(OTHER, ITEM)])
     assert await table.get(OTHER) == ITEM
 
 
-@pytest.mark.parametrize("condition", [each for each in HOLD if each not in (Missing("other"), HOLD[-1])], ids=repr)
+@pytest.mark.parametrize(
+    "condition", [each for each in TRUE_CONDITIONS if each not in (Missing("other"), TRUE_CONDITIONS[-1])], ids=repr
+)
 async def test_the_others_do_not(table: Table, condition: Condition) -> None:
     with pytest.raises(ConditionFailed) as failed:
         await table.write(Put(KEY, ITEM, (condition,)))
-    assert failed.value.met == {0: None}
+    assert failed.value.current == {0: None}
     assert await table.get(KEY) is None
 
 
@@ -118,7 +120,7 @@ async def test_a_transaction_writes_nothing_when_one_condition_fails_and_names_a
     third = ("pk", "c")
     with pytest.raises(ConditionFailed) as failed:
         await table.transact([Put(KEY, {"v": 2}, (Absent(),)), Put(OTHER, {"v": 2}), Check(third, (Exists(),))])
-    assert failed.value.met == {0: ITEM, 2: None}
+    assert failed.value.current == {0: ITEM, 2: None}
     assert await table.batch_get([KEY, OTHER, third]) == {KEY: ITEM}
 
 
@@ -170,7 +172,7 @@ async def test_many_are_deleted_whether_they_are_there_or_not(table: Table) -> N
     assert list(await table.batch_get(keys)) == [keys[-2]]
 
 
-async def test_partitions_with_an_item_in_a_span_are_told_from_those_without(table: Table) -> None:
+async def test_partitions_with_an_item_in_a_span_are_distinguished_from_those_without(table: Table) -> None:
     inside, outside = [f"p{number}" for number in range(0, 40, 3)], [f"p{number}" for number in range(1, 40, 3)]
     for pk in inside:
         await table.write(Put((pk, "b"), ITEM))
@@ -178,5 +180,5 @@ async def test_partitions_with_an_item_in_a_span_are_told_from_those_without(tab
     for pk in outside:
         await table.write(Put((pk, "a"), ITEM))
         await table.write(Put((pk, "d"), ITEM))
-    assert await table.inhabited([f"p{number}" for number in range(40)], "b", "c") == set(inside)
-    assert await table.inhabited([], "b", "c") == set()
+    assert await table.non_empty([f"p{number}" for number in range(40)], "b", "c") == set(inside)
+    assert await table.non_empty([], "b", "c") == set()

@@ -15,7 +15,7 @@ REGION = "us-east-1"
 AWS = aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
 
 
-class Broken(Enum):
+class BrokenReply(Enum):
     """Not an answer."""
 
     RESET = auto()
@@ -26,7 +26,7 @@ class Broken(Enum):
     """As a proxy or load balancer in front says it."""
 
 
-class Refusal(NamedTuple):
+class ErrorReply(NamedTuple):
     """An error, as DynamoDB says it."""
 
     code: str
@@ -34,10 +34,10 @@ class Refusal(NamedTuple):
     more: Mapping[str, Any] = MappingProxyType({})
 
 
-Reply = dict[str, Any] | Refusal | Broken
+Reply = dict[str, Any] | ErrorReply | BrokenReply
 
 
-class Asked(NamedTuple):
+class RecordedRequest(NamedTuple):
     """A request as it arrived."""
 
     operation: str
@@ -48,30 +48,30 @@ class Asked(NamedTuple):
 class ScriptedDynamo:
     """Answers each request by the script, and remembers them all."""
 
-    def __init__(self, script: Callable[[Asked], Reply]) -> None:
+    def __init__(self, script: Callable[[RecordedRequest], Reply]) -> None:
         self.endpoint = self.moved_to = ""
-        self.asked: list[Asked] = []
+        self.asked: list[RecordedRequest] = []
         self._script = script
 
     async def answer(self, request: web.BaseRequest) -> web.StreamResponse:
         operation = request.headers["X-Amz-Target"].rpartition(".")[2]
-        asked = Asked(operation, msgspec.json.decode(await request.read()), dict(request.headers))
+        asked = RecordedRequest(operation, msgspec.json.decode(await request.read()), dict(request.headers))
         self.asked.append(asked)
         match self._script(asked):
-            case Broken.RESET:
+            case BrokenReply.RESET:
                 if request.transport is not None:
                     request.transport.abort()
                 return web.Response()
-            case Broken.SILENCE:
+            case BrokenReply.SILENCE:
                 await anyio.sleep_forever()
                 raise AssertionError
-            case Broken.NONSENSE:
+            case BrokenReply.NONSENSE:
                 return web.Response(body=b"<html>", content_type="text/html")
-            case Broken.MOVED:
+            case BrokenReply.MOVED:
                 return web.Response(status=307, headers={"Location": self.moved_to})
-            case Broken.BUSY:
+            case BrokenReply.BUSY:
                 return web.Response(status=502, body=b"<html>", content_type="text/html")
-            case Refusal(code, status, more):
+            case ErrorReply(code, status, more):
                 said = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "about a secret", **more}
                 return web.json_response(said, status=status)
             case reply:
@@ -79,7 +79,7 @@ class ScriptedDynamo:
 
 
 @asynccontextmanager
-async def scripted(script: Callable[[Asked], Reply]) -> AsyncIterator[ScriptedDynamo]:
+async def scripted(script: Callable[[RecordedRequest], Reply]) -> AsyncIterator[ScriptedDynamo]:
     """Serve a script on loopback."""
     server = ScriptedDynamo(script)
     runner = web.ServerRunner(web.Server(server.answer, handler_cancellation=True), shutdown_timeout=0)
@@ -94,7 +94,7 @@ async def scripted(script: Callable[[Asked], Reply]) -> AsyncIterator[ScriptedDy
         await runner.cleanup()
 
 
-def in_turn(*replies: Reply) -> Callable[[Asked], Reply]:
+def in_sequence(*replies: Reply) -> Callable[[RecordedRequest], Reply]:
     """Answer with these, and then with the last one for ever."""
     left = iter(replies)
     return lambda _: next(left, replies[-1])

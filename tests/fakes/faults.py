@@ -9,12 +9,12 @@ from typing import Any
 
 import anyio
 
-from bg_ingest.errors import Conflicted, StoreUnavailable
+from bg_ingest.errors import StoreUnavailable, TransactionConflict
 
 _END = object()
 
 
-class InFront:
+class CallWrapper:
     """Hands on every call; ``_around`` says what happens at it. Each page of an iterator is a call of its own."""
 
     def __init__(self, inner: Any) -> None:
@@ -48,7 +48,7 @@ class Fault(Enum):
     HANG = auto()
 
 
-class Faulty(InFront):
+class FaultyCalls(CallWrapper):
     """Goes wrong at the calls that the plan says, counted from 1; ``only`` these methods count, or all."""
 
     def __init__(
@@ -88,19 +88,19 @@ def every(number: int, fault: Fault) -> Callable[[int], Fault | None]:
     return lambda call: None if call % number else fault
 
 
-class Conflicting(Faulty):
+class ConflictingCalls(FaultyCalls):
     """A store whose writes meet another transaction at the chosen ones, counted from 1."""
 
     def __init__(self, inner: Any, *chosen: int) -> None:
-        writes = ("write", "transact", "commit", "note", "begin", "claim_grant", "store_grant")
+        writes = ("write", "transact", "commit", "update", "add_connecting", "claim", "store")
         plan = dict.fromkeys(chosen, Fault.BEFORE)
-        super().__init__(inner, plan.get, error=Conflicted, only=writes)
+        super().__init__(inner, plan.get, error=TransactionConflict, only=writes)
 
 
-class Stale(InFront):
+class StaleReads(CallWrapper):
     """Delivers what it read after a random while; of a batch, each item was read at another time."""
 
-    READS = frozenset({"get", "query", "head", "known", "shelves", "with_grant", "of_user", "user_of"})
+    READS = frozenset({"get", "query", "head", "read", "read_pages", "get_with_grant", "list_for_user", "find_user"})
 
     def __init__(self, inner: Any, random: Random, pause: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
         """``pause`` gets a number from 0 to 1: by default that many seconds, virtual ones."""

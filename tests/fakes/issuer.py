@@ -22,7 +22,7 @@ def key(kid: str = "first", kind: str = "EC") -> Key:
     return _POOL[name]
 
 
-class Issuer:
+class FakeIssuer:
     """Answers over HTTP; ``failing`` is how it does not."""
 
     def __init__(self, now: Any, *, discovered: bool = True) -> None:

@@ -38,15 +38,17 @@ def records_of(body: bytes) -> list[Any]:
     return records if isinstance(records, list) else []
 
 
-def decoded(record: Any) -> Decoded | None:
+def decode_record(record: Any) -> Decoded | None:
     """Return what a record may mean, or None where it means nothing."""
     if not isinstance(record, dict):
         return None
-    second = epoch(record.get("systemTime"))
-    glucose = glucose_of(record.get("value"), word(record, "unit"), word(record, "status"))
+    second = to_epoch(record.get("systemTime"))
+    glucose = glucose_of(record.get("value"), read_word(record, "unit"), read_word(record, "status"))
     if second is None or glucose is None:
         return None
-    return Decoded(second, *glucose, word(record, "transmitterId") or None, word(record, "displayDevice") or "unknown")
+    return Decoded(
+        second, *glucose, read_word(record, "transmitterId") or None, read_word(record, "displayDevice") or "unknown"
+    )
 
 
 def plain(record: Any, now: int) -> Decoded | None:
@@ -66,11 +68,11 @@ def plain(record: Any, now: int) -> Decoded | None:
         and _PLAIN_TRANSMITTER.match(str(record.get("transmitterId")))
         and record.get("displayDevice") in {"iOS", "android", "receiver"}
     )
-    found = decoded(record) if usual else None
-    return found if found and epoch("2015-01-01T00:00:00Z") <= found.second <= now else None  # type: ignore[operator]
+    found = decode_record(record) if usual else None
+    return found if found and to_epoch("2015-01-01T00:00:00Z") <= found.second <= now else None  # type: ignore[operator]
 
 
-def word(record: dict[str, Any], name: str) -> str:
+def read_word(record: dict[str, Any], name: str) -> str:
     found = record.get(name)
     return found.strip() if isinstance(found, str) else ""
 
@@ -92,7 +94,7 @@ def glucose_of(value: Any, unit: str, status: str) -> tuple[int, str] | None:
     return whole, "ok"
 
 
-def epoch(time: Any) -> int | None:
+def to_epoch(time: Any) -> int | None:
     """Return the instant of a timestamp by counting days: date, zone and clock are cut out one after the other."""
     if not isinstance(time, str):
         return None

@@ -6,8 +6,8 @@ from datetime import UTC, datetime, timedelta
 from random import Random
 from typing import Any
 
-from tests.providers.dexcom.answers import GOLDEN, USER
-from tests.sender import record
+from tests.harness.dexcom_answers import GOLDEN, USER
+from tests.harness.webhook_sender import record
 
 NOW = datetime(2026, 1, 1, 12, tzinfo=UTC)
 PAGES = [json.loads(path.read_text()) for path in sorted(GOLDEN.glob("egvs-*.json"))]
@@ -25,7 +25,7 @@ HTML = b"<!doctype html><html><body>503 Service Temporarily Unavailable</body></
 Change = Callable[[Random, Any], None]
 
 
-def fresh(random: Random) -> dict[str, Any]:
+def random_value(random: Random) -> dict[str, Any]:
     """Return a golden page, or one of the last hours, some of it known from before and some with other values."""
     if random.random() < 0.3:
         return json.loads(json.dumps(random.choice(PAGES)))  # type: ignore[no-any-return]
@@ -42,7 +42,7 @@ def fresh(random: Random) -> dict[str, Any]:
     return {"recordType": "egv", "recordVersion": "3.0", "userId": USER, "records": records}
 
 
-def places(node: Any, random: Random) -> tuple[Any, Any]:
+def random_slot(node: Any, random: Random) -> tuple[Any, Any]:
     """Return a list or object somewhere in a page and one of its keys; deep ones as likely as high ones."""
     found: list[tuple[Any, Any]] = []
     waiting = [node]
@@ -60,25 +60,25 @@ def _records(page: dict[str, Any]) -> list[Any]:
 
 
 def replace(random: Random, page: Any) -> None:
-    container, key = places(page, random)
+    container, key = random_slot(page, random)
     if container is not None:
         container[key] = json.loads(json.dumps(random.choice(ODD)))
 
 
 def remove(random: Random, page: Any) -> None:
-    container, key = places(page, random)
+    container, key = random_slot(page, random)
     if container is not None:
         del container[key]
 
 
 def swap(random: Random, page: Any) -> None:
-    (one, here), (other, there) = places(page, random), places(page, random)
+    (one, here), (other, there) = random_slot(page, random), random_slot(page, random)
     if one is not None and other is not None and not isinstance(one[here], list | dict):
         one[here], other[there] = other[there], one[here]
 
 
 def rename(random: Random, page: Any) -> None:
-    container, key = places(page, random)
+    container, key = random_slot(page, random)
     if isinstance(container, dict):
         container[random.choice((key.upper(), key + " ", "", "note"))] = container.pop(key)
 
@@ -107,8 +107,8 @@ def cut(random: Random, body: bytes) -> bytes:
 
 
 def scratch(random: Random, body: bytes) -> bytes:
-    place = random.randrange(len(body)) if body else 0
-    return body[:place] + bytes([random.randrange(256)]) + body[place + random.randint(0, 2) :]
+    index = random.randrange(len(body)) if body else 0
+    return body[:index] + bytes([random.randrange(256)]) + body[index + random.randint(0, 2) :]
 
 
 def double_key(random: Random, body: bytes) -> bytes:
@@ -118,18 +118,18 @@ def double_key(random: Random, body: bytes) -> bytes:
     )
 
 
-def bury(random: Random, body: bytes) -> bytes:
+def nest_deeply(random: Random, body: bytes) -> bytes:
     depth = random.choice((10, 1_000, 20_000))
     return body.replace(b"null", b"[" * depth + b"]" * depth, 1) if b"null" in body else b"[" * depth + body
 
 
 TREE: tuple[Change, ...] = (replace, replace, nudge, nudge, nudge, remove, swap, rename, repeat, shuffle)
-TEXT: tuple[Callable[[Random, bytes], bytes], ...] = (cut, scratch, scratch, double_key, bury)
+TEXT: tuple[Callable[[Random, bytes], bytes], ...] = (cut, scratch, scratch, double_key, nest_deeply)
 
 
-def mutated(random: Random) -> bytes:
+def mutate(random: Random) -> bytes:
     """Return a page's body, changed a few times: mostly in its structure, sometimes in its bytes."""
-    page = fresh(random)
+    page = random_value(random)
     for _ in range(random.choice((0, 1, 1, 2, 3, 8))):
         if isinstance(page, dict):
             random.choice(TREE)(random, page)

@@ -7,28 +7,27 @@ from random import Random
 import httpx
 import msgspec
 
-from bg_ingest.adapters.local.publisher import LocalPublisher
-from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.adapters.memory.publisher import MemoryPublisher
+from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.adapters.table.store import TableStore
-from bg_ingest.domain.budget import Limit
-from bg_ingest.domain.columns import seconds
-from bg_ingest.domain.connections import Connection, Defaults, State
-from bg_ingest.domain.events import Change, ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.call_budget import ProviderLimit
+from bg_ingest.domain.changes import Change, ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
 from bg_ingest.domain.grants import Credentials, Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.outcomes import Ending
-from bg_ingest.domain.readings import Recorded
-from bg_ingest.domain.turns import Plan
+from bg_ingest.domain.polling import Outcome, PollState
+from bg_ingest.domain.readings import StoredReading
+from bg_ingest.domain.segment_codec import to_epoch_seconds
 from bg_ingest.providers.dexcom import Dexcom
 from bg_ingest.providers.http import http_client
+from bg_ingest.store import TableStore
 from bg_ingest.wiring import Services
-from tests.contracts.values import stepping
 from tests.fakes.clock import SetClock
-from tests.fuzz.decoder import Decoded, decoded, plain, records_of
-from tests.fuzz.mutations import NOW, mutated
-from tests.providers.dexcom.answers import OPTIONS, USER
-from tests.reading import recorded
+from tests.fuzz.decoder import Decoded, decode_record, plain, records_of
+from tests.fuzz.mutations import NOW, mutate
+from tests.harness.dexcom_answers import OPTIONS, USER
+from tests.harness.sample_values import connection_commit
+from tests.harness.stored_readings import read_all
 
 PAGES_A_USER = 100
 """Then another user begins: the same story every time would grow slow, and know everything."""
@@ -42,46 +41,46 @@ class Finding(msgspec.Struct, frozen=True):
     body: bytes
 
 
-class Verdict(msgspec.Struct):
+class FuzzVerdict(msgspec.Struct):
     """What came of many pages; it should find nothing."""
 
     pages: int = 0
-    endings: dict[str, int] = {}
+    outcomes: dict[str, int] = {}
     stored: int = 0
     revised: int = 0
-    set_aside: int = 0
+    quarantined: int = 0
     findings: list[Finding] = []
 
 
-class Hearing:
+class RecordingWakeups:
     """The port Hints: hears what each commit told."""
 
     def __init__(self) -> None:
         self.changes: list[Change] = []
 
-    def look(self, connection: ConnectionId) -> None: ...
+    def wake_poller(self, connection: ConnectionId) -> None: ...
 
-    def told(self, changes: Sequence[Change]) -> None:
+    def wake_relay(self, changes: Sequence[Change]) -> None:
         self.changes += changes
 
 
 class FuzzedProvider:
     """One process that polls; ``page`` is what the provider answers next."""
 
-    def __init__(self, services: Services, hearing: Hearing) -> None:
+    def __init__(self, services: Services, hearing: RecordingWakeups) -> None:
         self.services = services
-        self.hearing = hearing
+        self.wakeups = hearing
         self.page = b""
 
-    async def look(self, user: UserId) -> tuple[Ending, int]:
+    async def poll(self, user: UserId) -> tuple[Outcome, int]:
         """Return how a look ended, and how many records it set aside."""
-        turn = await self.services.polling.turn(ConnectionId(user, "dexcom"), 1, Plan(), asked=True)
-        return turn.outcome.ending, turn.outcome.quarantined
+        report = await self.services.poller.poll(ConnectionId(user, "dexcom"), 1, PollState(), requested=True)
+        return report.result.outcome, report.result.quarantined
 
     async def connect(self, user: UserId) -> None:
         connection = Connection(
             id=ConnectionId(user, "dexcom"),
-            state=State.ACTIVE,
+            state=ConnectionState.ACTIVE,
             generation="first",
             region="us",
             app="our-app",
@@ -89,11 +88,11 @@ class FuzzedProvider:
             provider_account=account_of(user),
         )
         credentials = Credentials(Secret("access"), Secret("refresh"), NOW.replace(year=NOW.year + 1))
-        grant = self.services.grants.first(connection.id, connection.generation, credentials)
-        await self.services.store.readings.commit(stepping(None, None, connection, grant=grant))
+        grant = self.services.grants.seal_new(connection.id, connection.generation, credentials)
+        await self.services.store.readings.commit(connection_commit(None, None, connection, grant=grant))
 
-    async def stored(self, user: UserId) -> list[Recorded]:
-        return await recorded(self.services.store.readings, user)
+    async def stored(self, user: UserId) -> list[StoredReading]:
+        return await read_all(self.services.store.readings, user)
 
     async def connection(self, user: UserId) -> Connection:
         found = await self.services.store.connections.get(ConnectionId(user, "dexcom"))
@@ -106,61 +105,61 @@ def account_of(user: UserId) -> str:
     return user.encode().hex().rjust(64, "0")
 
 
-async def fuzz(seeds: range) -> Verdict:
+async def fuzz(seeds: range) -> FuzzVerdict:
     """Give a poller one mutated page for each seed, and judge what it stored of it."""
-    verdict, hearing, clock = Verdict(), Hearing(), SetClock(NOW)
+    verdict, hearing, clock = FuzzVerdict(), RecordingWakeups(), SetClock(NOW)
     provider = FuzzedProvider(Services(), hearing)
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=provider.page))
     async with open_table(None, clock) as table, http_client(transport) as http:
         provider.services.join(
             TableStore(table, clock),
-            LocalPublisher("/bg-ingest"),
+            MemoryPublisher("/bg-ingest"),
             {"dexcom": Dexcom(OPTIONS, http, clock)},
-            sealer=KeyRing([bytes(32)]),
+            sealer=AesGcmSealer([bytes(32)]),
             clock=clock,
-            hints=hearing,
-            defaults=Defaults(backfill_days=0),
-            limit=Limit(10**9),
+            wakeups=hearing,
+            defaults=PollDefaults(backfill_days=0),
+            limit=ProviderLimit(10**9),
             table="fuzz",
         )
         for seed in seeds:
             user = UserId(f"user-{seed // PAGES_A_USER}")
             if seed % PAGES_A_USER == 0 or seed == seeds.start:
                 await provider.connect(user)
-            provider.page = mutated(Random(seed)).replace(USER.encode(), account_of(user).encode())
-            what = await _judged(provider, user, verdict)
+            provider.page = mutate(Random(seed)).replace(USER.encode(), account_of(user).encode())
+            what = await _poll_and_check(provider, user, verdict)
             if what:
                 verdict.findings.append(Finding(seed, what, provider.page))
     return verdict
 
 
-async def _judged(provider: FuzzedProvider, user: UserId, verdict: Verdict) -> str | None:
+async def _poll_and_check(provider: FuzzedProvider, user: UserId, verdict: FuzzVerdict) -> str | None:
     """Return what is wrong, if anything is."""
     before = await provider.connection(user)
-    provider.hearing.changes.clear()
+    provider.wakeups.changes.clear()
     try:
-        ending, set_aside = await provider.look(user)
+        outcome, quarantined = await provider.poll(user)
     except Exception:  # noqa: BLE001 - exactly what must not happen
         return traceback.format_exc()
     after = await provider.connection(user)
-    told = [
+    published = [
         each
-        for change in provider.hearing.changes
-        if isinstance(change.what, ReadingsRecorded | ReadingsRevised)
-        for each in change.what.readings
+        for change in provider.wakeups.changes
+        if isinstance(change.data, ReadingsRecorded | ReadingsRevised)
+        for each in change.data.readings
     ]
     verdict.pages += 1
-    verdict.endings[ending] = verdict.endings.get(ending, 0) + 1
-    verdict.stored += len(told)
-    verdict.revised += sum(1 for each in told if each.earlier)
-    verdict.set_aside += set_aside
-    known = {shape(each) for each in told}
-    if invented := known - {found for each in records_of(provider.page) if (found := decoded(each))}:
+    verdict.outcomes[outcome] = verdict.outcomes.get(outcome, 0) + 1
+    verdict.stored += len(published)
+    verdict.revised += sum(1 for each in published if each.earlier)
+    verdict.quarantined += quarantined
+    known = {shape(each) for each in published}
+    if invented := known - {found for each in records_of(provider.page) if (found := decode_record(each))}:
         return f"stored what no record says: {invented}"
-    return _watermark(before, after, told) or await _unread(provider, user, after, ending)
+    return _watermark(before, after, published) or await _unread(provider, user, after, outcome)
 
 
-def _watermark(before: Connection, after: Connection, told: list[Recorded]) -> str | None:
+def _watermark(before: Connection, after: Connection, published: list[StoredReading]) -> str | None:
     """The watermark stands where it stood or on a stored reading; after a long silence at the end of the backfill."""
     if after.watermark == before.watermark:
         return None
@@ -168,7 +167,7 @@ def _watermark(before: Connection, after: Connection, told: list[Recorded]) -> s
         return "the watermark fell"
     if after.watermark > NOW:
         return "the watermark is in the future"
-    stored = {each.reading.measured_at for each in told}
+    stored = {each.reading.measured_at for each in published}
     if after.watermark == NOW and max(stored, default=NOW) > NOW:
         return None  # a sensor's clock is ahead: that far and no further
     if after.watermark not in stored and not (after.backfill and after.watermark == after.backfill.end):
@@ -176,16 +175,18 @@ def _watermark(before: Connection, after: Connection, told: list[Recorded]) -> s
     return None
 
 
-async def _unread(provider: FuzzedProvider, user: UserId, after: Connection, ending: Ending) -> str | None:
+async def _unread(provider: FuzzedProvider, user: UserId, after: Connection, outcome: Outcome) -> str | None:
     """What nobody could misunderstand is stored, at the latest when the watermark is beyond it."""
-    clear = {found for each in records_of(provider.page) if (found := plain(each, seconds(NOW)))}
-    if ending not in (Ending.READ, Ending.NOTHING_NEW) or not clear:
+    clear = {found for each in records_of(provider.page) if (found := plain(each, to_epoch_seconds(NOW)))}
+    if outcome not in (Outcome.READ, Outcome.NOTHING_NEW) or not clear:
         return None
     there = {shape(each)[:1] + shape(each)[3:] for each in await provider.stored(user)}
     lost = [each for each in clear if (each.second, each.transmitter, each.display) not in there]
     return f"the watermark is at {after.watermark}, and these were not stored: {lost}" if lost else None
 
 
-def shape(each: Recorded) -> Decoded:
+def shape(each: StoredReading) -> Decoded:
     r = each.reading
-    return Decoded(seconds(r.measured_at), r.glucose_mg_dl, str(r.flag), r.device.transmitter, r.device.display)
+    return Decoded(
+        to_epoch_seconds(r.measured_at), r.glucose_mg_dl, str(r.flag), r.device.transmitter, r.device.display
+    )

@@ -11,24 +11,24 @@ import anyio
 from hypothesis import HealthCheck, Phase, given, seed, settings
 from hypothesis import strategies as st
 
-from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.connections import PollDefaults
 from tests.conftest import VirtualTimeLoop
 from tests.fuzz.webhooks import GENUINE, Attempt, attempts, is_right, may_be_right
-from tests.house import House, house
+from tests.harness.service import ServiceHarness, open_service
 
-AT_ONCE = 50
+CONCURRENCY = 50
 """Attempts at one house: earlier ones have been seen by then, and may come again."""
 
 
-async def send(home: House, attempt: Attempt) -> int:
-    answer = await home.api.post("/api/bg/ada/webhook", content=attempt.body, headers=[*attempt.headers])
+async def send(service: ServiceHarness, attempt: Attempt) -> int:
+    answer = await service.api.post("/api/bg/ada/webhook", content=attempt.body, headers=[*attempt.headers])
     return answer.status_code
 
 
-async def hold(home: House, attempt: Attempt, tally: Counter[str]) -> None:
+async def check_answer(service: ServiceHarness, attempt: Attempt, tally: Counter[str]) -> None:
     """Send one, and fail where it is let in and should not be, or the other way round, or it is a 5xx."""
-    before = await home.stored("ada")
-    status, right = await send(home, attempt), is_right(attempt)
+    before = await service.stored_readings("ada")
+    status, right = await send(service, attempt), is_right(attempt)
     assert status < 500, (status, attempt)
     if right is False:
         assert status == 401, (status, attempt)
@@ -37,48 +37,50 @@ async def hold(home: House, attempt: Attempt, tally: Counter[str]) -> None:
     if status == 202:
         assert may_be_right(attempt), attempt
     else:
-        assert await home.stored("ada") == before, attempt
+        assert await service.stored_readings("ada") == before, attempt
     tally[f"{status} {'twice' if right is None else 'right' if right else 'wrong'}"] += 1
 
 
 async def try_all(batch: list[Attempt], tally: Counter[str]) -> None:
-    async with house(defaults=Defaults(backfill_days=0)) as home:
-        await home.connect("ada")
+    async with open_service(defaults=PollDefaults(backfill_days=0)) as service:
+        await service.connect("ada")
         for attempt in batch:
-            await hold(home, attempt, tally)
+            await check_answer(service, attempt, tally)
         for attempt in batch[:3]:  # replayed: what was let in is let in again, and brings nothing
-            stored = await home.stored("ada")
-            await hold(home, attempt, tally)
-            assert await home.stored("ada") == stored or is_right(attempt) is None
+            stored = await service.stored_readings("ada")
+            await check_answer(service, attempt, tally)
+            assert await service.stored_readings("ada") == stored or is_right(attempt) is None
 
 
-def run(attempts_wanted: int, first_seed: int = 1, tell: Callable[[int], object] | None = None) -> Counter[str]:
+def run(attempt_count: int, first_seed: int = 1, on_progress: Callable[[int], object] | None = None) -> Counter[str]:
     """Try so many, the same each time, and return how often each was answered how; ``tell`` hears how far it is."""
     tally: Counter[str] = Counter()
 
     @seed(first_seed)
     @settings(
-        max_examples=-(-attempts_wanted // AT_ONCE),
+        max_examples=-(-attempt_count // CONCURRENCY),
         deadline=None,
         database=None,
         phases=(Phase.generate,),
         suppress_health_check=list(HealthCheck),
     )
-    @given(st.lists(attempts(), min_size=AT_ONCE, max_size=AT_ONCE))
-    def look(batch: list[Attempt]) -> None:
+    @given(st.lists(attempts(), min_size=CONCURRENCY, max_size=CONCURRENCY))
+    def try_batch(batch: list[Attempt]) -> None:
         # In virtual time: it stands still while the machine is slow, and what is stale stays so by the second.
         anyio.run(try_all, batch, tally, backend_options={"loop_factory": VirtualTimeLoop})
-        if tell is not None:
-            tell(tally.total())
+        if on_progress is not None:
+            on_progress(tally.total())
 
-    look()
+    try_batch()
     return tally
 
 
 if __name__ == "__main__":
-    wanted = int(sys.argv[1])
-    told = run(
-        wanted, int((sys.argv[2:] or ["1"])[0]), lambda tried: sys.stderr.write(f"\r{tried} of {wanted} webhooks ")
+    attempt_count = int(sys.argv[1])
+    tally = run(
+        attempt_count,
+        int((sys.argv[2:] or ["1"])[0]),
+        lambda tried: sys.stderr.write(f"\r{tried} of {attempt_count} webhooks "),
     )
-    sys.stdout.write(f"\n{told.total()} webhooks tried: {dict(sorted(told.items()))}\n")
-    sys.exit(0 if told.total() >= wanted else 1)
+    sys.stdout.write(f"\n{tally.total()} webhooks tried: {dict(sorted(tally.items()))}\n")
+    sys.exit(0 if tally.total() >= attempt_count else 1)

@@ -13,38 +13,38 @@ from concurrent.futures import ProcessPoolExecutor
 import anyio
 import structlog
 
-from tests.fuzz.provider import PAGES_A_USER, Verdict, fuzz
+from tests.fuzz.provider import PAGES_A_USER, FuzzVerdict, fuzz
 
 PAGES = 100_000
 SHARE = 10 * PAGES_A_USER
 """Pages given to a process at once."""
 
 
-def share(first: int, pages: int) -> Verdict:
+def share(first: int, pages: int) -> FuzzVerdict:
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     return anyio.run(fuzz, range(first, first + pages))
 
 
 def main(pages: int = PAGES, first: int = 0) -> int:
     """Print what came of all pages, and every page that did harm."""
-    began, endings, whole = time.monotonic(), Counter[str](), Verdict()
+    began, endings, whole = time.monotonic(), Counter[str](), FuzzVerdict()
     starts = range(first, first + pages, SHARE)
     with ProcessPoolExecutor(os.cpu_count()) as processes:
         shares = processes.map(share, starts, [min(SHARE, first + pages - start) for start in starts])
         for number, verdict in enumerate(shares, 1):
-            endings.update(verdict.endings)
+            endings.update(verdict.outcomes)
             whole.pages += verdict.pages
             whole.stored += verdict.stored
             whole.revised += verdict.revised
-            whole.set_aside += verdict.set_aside
+            whole.quarantined += verdict.quarantined
             whole.findings += verdict.findings
             for finding in verdict.findings:
                 sys.stdout.write(f"\nseed {finding.seed}: {finding.what}\n{finding.body!r}\n")
             sys.stderr.write(f"\r{min(number * SHARE, pages)} of {pages} pages")
-    told = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+    summary = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
     sys.stdout.write(
-        f"\n{whole.pages} pages in {time.monotonic() - began:.0f} s: {told}; {whole.stored} readings stored "
-        f"({whole.revised} of them revisions), {whole.set_aside} records set aside; {len(whole.findings)} did harm\n"
+        f"\n{whole.pages} pages in {time.monotonic() - began:.0f} s: {summary}; {whole.stored} readings stored "
+        f"({whole.revised} of them revisions), {whole.quarantined} records set aside; {len(whole.findings)} did harm\n"
     )
     return 1 if whole.findings or whole.pages < pages else 0
 

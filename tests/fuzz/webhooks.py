@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.wire import user_id
-from tests.house import START
-from tests.sender import OTHER_SECRET, SECRET, envelope, record, records, signature
+from tests.harness.service import START
+from tests.harness.webhook_sender import OTHER_SECRET, SECRET, envelope, record, records, signature
 
 KEY = base64.b64decode(SECRET.removeprefix("whsec_"))
 HOUR_AGO = START - timedelta(hours=1)
@@ -94,12 +94,12 @@ def attempts(draw: st.DrawFn) -> Attempt:
 
 def altered(draw: st.DrawFn, body: bytes) -> bytes:
     """Change the body after it was signed: a bit, its end, its encoding, its spaces."""
-    place = draw(st.integers(0, len(body) - 1))
+    index = draw(st.integers(0, len(body) - 1))
     return draw(
         st.sampled_from(
             [
-                body[:place] + bytes([body[place] ^ 1]) + body[place + 1 :],
-                body[:place],
+                body[:index] + bytes([body[index] ^ 1]) + body[index + 1 :],
+                body[:index],
                 body + b" ",
                 body.decode("latin-1").encode("utf-16"),
                 body.replace(b" ", b""),

@@ -7,8 +7,8 @@ import aiormq
 from aiormq.abc import AbstractChannel
 from pamqp.common import FieldTable
 
-from bg_ingest.adapters.local.publisher import Event
-from bg_ingest.domain.events import EXCHANGE
+from bg_ingest.adapters.memory.publisher import Event
+from bg_ingest.domain.cloud_events import EXCHANGE
 
 
 class Listener:

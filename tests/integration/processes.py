@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 EMULATOR = [sys.executable, "-m", "tests.integration.emulator"]
 
-START_WITHIN, STOP_WITHIN = 60.0, 20.0
+START_TIMEOUT, STOP_TIMEOUT = 60.0, 20.0
 
 
 PORTS = range(20_000, 32_000)
@@ -60,7 +60,7 @@ class Server:
                 stderr=log,
                 start_new_session=True,
             )
-        give_up_at = time.monotonic() + START_WITHIN
+        give_up_at = time.monotonic() + START_TIMEOUT
         while not self._listens():
             ended = self._process.poll() is not None
             if ended or time.monotonic() > give_up_at:
@@ -75,7 +75,7 @@ class Server:
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, how)
         try:
-            self._process.wait(STOP_WITHIN)
+            self._process.wait(STOP_TIMEOUT)
         except subprocess.TimeoutExpired:
             os.killpg(self._process.pid, signal.SIGKILL)
             self._process.wait()
@@ -88,7 +88,7 @@ class Server:
 
 
 @contextmanager
-def started(*servers: Server) -> Iterator[None]:
+def start_server(*servers: Server) -> Iterator[None]:
     """Start servers in order, and kill them in reverse: nobody needs what they keep."""
     try:
         for server in servers:
@@ -99,7 +99,7 @@ def started(*servers: Server) -> Iterator[None]:
             server.stop(signal.SIGKILL)
 
 
-def ministack(folder: Path, **more: str) -> Server:
+def start_ministack(folder: Path, **more: str) -> Server:
     """Return a DynamoDB-compatible server, with more of its settings."""
     port = free_port()
     environment = {

@@ -7,13 +7,13 @@ from litestar import Litestar
 
 from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
-from bg_ingest.domain.leases import Tempo
+from bg_ingest.domain.ownership import OwnershipTimings
+from bg_ingest.observability.logs import configure_logging
 from bg_ingest.settings import get_settings
-from bg_ingest.telemetry import configure_logging
-from bg_ingest.wiring import Services, wired
+from bg_ingest.wiring import Services, open_services
 from workers.build import Workers
 
-QUICK = Tempo(ttl=4.0, beat_every=1.25, look_every=0.4)
+FAST_TIMINGS = OwnershipTimings(ttl=4.0, heartbeat_every=1.25, snapshot_every=0.4)
 
 
 def make() -> Litestar:
@@ -23,10 +23,12 @@ def make() -> Litestar:
 
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with wired(settings, services, hints=workers):
-            services.tempo = QUICK
+        async with open_services(settings, services, wakeups=workers):
+            services.timings = FAST_TIMINGS
             async with workers.running(services):
                 yield
 
     secrets = [each.get_secret_value() for each in settings.webhook_signing_secrets]
-    return create_api(services, access=Access.OPEN, vitals=workers, signing_secrets=secrets, lifespan=[lifespan])
+    return create_api(
+        services, access=Access.OPEN, process_health=workers, signing_secrets=secrets, lifespan=[lifespan]
+    )

@@ -9,7 +9,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from tests.integration.processes import Server, free_port, started
+from tests.integration.processes import Server, free_port, start_server
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Of Debian's package; the wrapper in ``/usr/sbin`` would switch the user."""
@@ -59,7 +59,7 @@ def running_node(folder: Path) -> Iterator[Node]:
     of_names = Server([epmd, "-address", "127.0.0.1", "-port", str(names)], {}, folder / "epmd", names)
     environment = _configured(folder, port, management, distribution, names)
     node = Node(Server([str(SERVER)], environment, folder, port), management)
-    with started(of_names, node.server), node.api:
+    with start_server(of_names, node.server), node.api:
         yield node
 
 

@@ -15,11 +15,11 @@ import aioboto3
 import msgspec
 import pytest
 
-from bg_ingest.adapters.dynamodb.client import Client, open_client
+from bg_ingest.adapters.dynamodb.admin import KEY_SCHEMA, KEY_TYPES
 from bg_ingest.adapters.dynamodb.table import DynamoTable
-from bg_ingest.adapters.dynamodb.tables import KEY_TYPES, KEYS
-from bg_ingest.adapters.table.store import agree
-from tests.integration.processes import ministack, started
+from bg_ingest.adapters.dynamodb.transport import Transport, open_transport
+from bg_ingest.store import check_layout
+from tests.integration.processes import start_ministack, start_server
 from tests.integration.rabbitmq_node import Node, can_run, running_node
 
 HERE = Path(__file__).parent
@@ -56,11 +56,11 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     return None
 
 
-def _is_left_out(item: pytest.Item, wanted: str | None) -> bool:
+def _is_left_out(item: pytest.Item, choice: str | None) -> bool:
     if not item.get_closest_marker("integration"):
         return False
     needs_node = any(name.startswith("rabbitmq") for name in getattr(item, "fixturenames", ()))
-    return wanted is None or (wanted == "possible" and needs_node and not can_run())
+    return choice is None or (choice == "possible" and needs_node and not can_run())
 
 
 def credentials() -> aioboto3.Session:
@@ -77,8 +77,8 @@ class DynamoServer(msgspec.Struct, frozen=True):
     aws: aioboto3.Session
 
     @asynccontextmanager
-    async def client(self) -> AsyncIterator[Client]:
-        async with open_client(self.endpoint, REGION, self.aws) as client:
+    async def client(self) -> AsyncIterator[Transport]:
+        async with open_transport(self.endpoint, REGION, self.aws) as client:
             yield client
 
     @asynccontextmanager
@@ -86,14 +86,18 @@ class DynamoServer(msgspec.Struct, frozen=True):
         """Open an empty table. Nothing expires in it: tests set their clocks to times long gone."""
         async with self.client() as client:
             table = DynamoTable(client, await make_table(client))
-            await agree(table)
+            await check_layout(table)
             yield table
 
 
-async def make_table(client: Client) -> str:
+async def make_table(client: Transport) -> str:
     name = f"test-{os.getpid()}-{next(_numbers)}"
     await client.call(
-        "CreateTable", TableName=name, BillingMode="PAY_PER_REQUEST", KeySchema=KEYS, AttributeDefinitions=KEY_TYPES
+        "CreateTable",
+        TableName=name,
+        BillingMode="PAY_PER_REQUEST",
+        KeySchema=KEY_SCHEMA,
+        AttributeDefinitions=KEY_TYPES,
     )
     return name
 
@@ -104,8 +108,8 @@ def dynamodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoServer]
     if given:
         yield DynamoServer(given, credentials())
         return
-    server = ministack(tmp_path_factory.mktemp("ministack"))
-    with started(server):
+    server = start_ministack(tmp_path_factory.mktemp("ministack"))
+    with start_server(server):
         yield DynamoServer(f"http://127.0.0.1:{server.port}", credentials())
 
 

@@ -7,14 +7,13 @@ import anyio
 import pytest
 
 from bg_ingest.adapters.dynamodb import open_store, open_table
-from bg_ingest.adapters.dynamodb.tables import create_table
-from bg_ingest.adapters.table import keys
-from bg_ingest.adapters.table.protocol import Put
-from bg_ingest.adapters.table.store import LAYOUT, TableStore
+from bg_ingest.adapters.dynamodb.admin import create_table
 from bg_ingest.errors import StoreError
-from tests.contracts.test_races import batches_of, no_harm_was_done
-from tests.contracts.values import connect
+from bg_ingest.ports.table import Put
+from bg_ingest.store import LAYOUT, TableStore, keys
+from tests.contracts.test_races import assert_nothing_lost, batches_of
 from tests.fakes.clock import SetClock
+from tests.harness.sample_values import commit_connection
 from tests.integration.servers import REGION, DynamoServer, make_table
 
 PROCESSES, WRITERS = 4, 8
@@ -37,13 +36,15 @@ async def test_without_its_table_the_store_does_not_open(dynamodb: DynamoServer)
             pass
 
 
-@pytest.mark.parametrize(("other", "told"), [({"shards": 16}, "shards 16"), ({"v": 2}, "schema version 2")])
-async def test_a_table_of_another_layout_is_refused(dynamodb: DynamoServer, other: dict[str, int], told: str) -> None:
+@pytest.mark.parametrize(("other", "expected_detail"), [({"shards": 16}, "shards 16"), ({"v": 2}, "schema version 2")])
+async def test_a_table_of_another_layout_is_refused(
+    dynamodb: DynamoServer, other: dict[str, int], expected_detail: str
+) -> None:
     async with dynamodb.client() as client:
         name = await make_table(client)
     async with open_table(dynamodb.endpoint, REGION, name, aws=dynamodb.aws) as table:
         await table.write(Put(keys.META, LAYOUT | other))
-    with pytest.raises(StoreError, match=told):
+    with pytest.raises(StoreError, match=expected_detail):
         async with open_table(dynamodb.endpoint, REGION, name, aws=dynamodb.aws):
             pass
 
@@ -51,7 +52,7 @@ async def test_a_table_of_another_layout_is_refused(dynamodb: DynamoServer, othe
 async def test_32_writers_in_4_processes_lose_and_double_nothing_of_one_user(dynamodb: DynamoServer) -> None:
     async with dynamodb.new_table() as table:
         store = TableStore(table, SetClock())
-        await connect(store)
+        await commit_connection(store)
 
         async def write(part: int) -> None:
             command = [sys.executable, "-m", "tests.integration.writer", dynamodb.endpoint, table.name, str(part)]
@@ -61,4 +62,4 @@ async def test_32_writers_in_4_processes_lose_and_double_nothing_of_one_user(dyn
             async with anyio.create_task_group() as group:
                 for part in range(PROCESSES):
                     group.start_soon(write, part)
-        await no_harm_was_done(store, batches_of(Random(0)))
+        await assert_nothing_lost(store, batches_of(Random(0)))

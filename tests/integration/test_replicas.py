@@ -13,20 +13,20 @@ import pytest
 
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.wire import user_id
-from tests.chaos.calls import Call, read_calls
-from tests.chaos.clients import Clients
-from tests.chaos.fleet import Fleet, Replica, fleet
-from tests.chaos.lateness import Timetable
-from tests.chaos.partings import now
-from tests.chaos.people import Person, crowd, poll_now
-from tests.chaos.processes import CALLS, Process, service_settings, until, workplace
-from tests.chaos.stored import PROVIDER
+from tests.harness.web import web
+from tests.harness.webhook_sender import SECRET
 from tests.integration.processes import free_port
 from tests.integration.servers import REGION, DynamoServer, make_table
-from tests.sender import SECRET
-from tests.web import web
+from tests.long.chaos.calls import Call, read_calls
+from tests.long.chaos.clients import Clients
+from tests.long.chaos.fleet import Fleet, Replica, fleet
+from tests.long.chaos.lateness import Timetable
+from tests.long.chaos.processes import CALLS, Process, run_folder, service_settings, wait_until
+from tests.long.chaos.replica_faults import now
+from tests.long.chaos.store_dump import PROVIDER
+from tests.long.chaos.users import SimulatedUser, make_users, poll_now
 
-PEOPLE, LEFT_ALONE = crowd(36)[:24], crowd(36)[24:]
+PEOPLE, PASSIVE_USERS = make_users(36)[:24], make_users(36)[24:]
 """So many that each replica polls somebody, whichever shards it has. The others are polled at their slots only."""
 
 SETTINGS = {
@@ -37,18 +37,18 @@ SETTINGS = {
     "WEBHOOK_SIGNING_SECRETS": SECRET,
 }
 
-SOON = 10.0
+SETTINGS_SECONDS = 10.0
 """Seconds, twice what is promised of a ring: the machine of a test run is busy."""
 
-LATEST = 20.0
+TAKE_OVER_SECONDS = 20.0
 """Seconds that a poll may be late whatever happens to the replicas: a third of the interval, where a machine that does
-nothing else takes 1.5 times a TTL of 4 (``tests.chaos.replicas`` measures that)."""
+nothing else takes 1.5 times a TTL of 4 (``tests.long.chaos.replicas`` measures that)."""
 
-AT_ONCE = 3.0
+SERVE_SECONDS = 3.0
 """Seconds: sooner than shards can be taken from a replica that died (see quick.py)."""
 
 
-class Company:
+class ReplicaGroup:
     """The replicas, those they poll, and what the provider saw of it."""
 
     def __init__(self, replicas: Fleet, calls: Path) -> None:
@@ -56,11 +56,11 @@ class Company:
         self.one, self.two, self.three = replicas.replicas
         self._calls = calls
 
-    def calls(self, *people: Person) -> list[Sequence[Call]]:
+    def calls(self, *people: SimulatedUser) -> list[Sequence[Call]]:
         seen = read_calls(self._calls)
         return [seen.get(each.login, []) for each in people]
 
-    def poll(self, asked: Replica, *people: Person) -> list[str]:
+    def poll(self, asked: Replica, *people: SimulatedUser) -> list[str]:
         """Ask one replica for a poll of each; return which did it."""
         before = [len(calls) for calls in self.calls(*people)]
         for each in people:
@@ -71,10 +71,10 @@ class Company:
                 calls[count] for calls, count in zip(self.calls(*people), before, strict=True) if len(calls) > count
             ]
 
-        until(lambda: len(done()) == len(people), SOON, "the polls")
+        wait_until(lambda: len(done()) == len(people), SETTINGS_SECONDS, "the polls")
         return [call.caller for call in done()]
 
-    def served_by(self, one: Replica) -> Person:
+    def served_by(self, one: Replica) -> SimulatedUser:
         """Return one of those whom a replica polls."""
         return next(
             each for each, calls in zip(PEOPLE, self.calls(*PEOPLE), strict=True) if calls[-1].caller == one.name
@@ -82,7 +82,7 @@ class Company:
 
 
 @pytest.fixture(autouse=True)
-def everybody_at_work(company: "Company") -> Iterator[None]:
+def everybody_at_work(company: "ReplicaGroup") -> Iterator[None]:
     """Each test finds all three at work, whatever the one before it did, or says how one ended."""
     for each in company.replicas.replicas:
         assert each.process.alive, f"{each.name} has ended by itself: {each.process.last_words}"
@@ -96,64 +96,64 @@ def everybody_at_work(company: "Company") -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def company(dynamodb: DynamoServer) -> Iterator[Company]:
+def company(dynamodb: DynamoServer) -> Iterator[ReplicaGroup]:
     async def make() -> str:
         async with dynamodb.client() as client:
             return await make_table(client)
 
     table = anyio.run(make)
     options = SimulatorOptions(
-        seed=3, users=len(PEOPLE) + len(LEFT_ALONE), cadence_minutes=1, delay_seconds=3600, days_back=2
+        seed=3, users=len(PEOPLE) + len(PASSIVE_USERS), cadence_minutes=1, delay_seconds=3600, days_back=2
     )
-    with workplace("quick") as place:
+    with run_folder("quick") as folder:
 
         def service(store_port: int, name: str, **settings: str) -> Process:
             port = free_port()
             store = {"DYNAMODB_ENDPOINT": f"http://127.0.0.1:{store_port}", "DYNAMODB_TABLE": table}
             aws = {"AWS_REGION": REGION, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
-            given = service_settings(place, port) | store | aws | settings
-            return Process(place, name, "tests.integration.quick", port=port, **given)
+            given = service_settings(folder, port) | store | aws | settings
+            return Process(folder, name, "tests.integration.quick", port=port, **given)
 
         store_port = httpx.URL(dynamodb.endpoint).port or 80
-        with fleet(place, service, store_port, options, SETTINGS, gated=["three"]) as replicas:
-            assert replicas.connect([*PEOPLE, *LEFT_ALONE]) == []
-            found = Company(replicas, place / CALLS)
-            for each in LEFT_ALONE:
+        with fleet(folder, service, store_port, options, SETTINGS, gated=["three"]) as replicas:
+            assert replicas.connect([*PEOPLE, *PASSIVE_USERS]) == []
+            found = ReplicaGroup(replicas, folder / CALLS)
+            for each in PASSIVE_USERS:
                 set_worker(found.one, each, poll_interval_seconds=60)
-            until(lambda: all(found.calls(*PEOPLE, *LEFT_ALONE)), SOON, "everybody's first poll")
+            wait_until(lambda: all(found.calls(*PEOPLE, *PASSIVE_USERS)), SETTINGS_SECONDS, "everybody's first poll")
             began = now()
             yield found
-            judge_throughout(found, began)
+            check_calls(found, began)
 
 
-def judge_throughout(company: Company, began: float) -> None:
+def check_calls(company: ReplicaGroup, began: float) -> None:
     """Whatever the tests did to the replicas, those whom they left alone were polled at each of their slots."""
     replicas, ended = company.replicas, now()
-    calls = {each.login: made for each, made in zip(LEFT_ALONE, company.calls(*LEFT_ALONE), strict=True)}
-    dues = [due for due in Timetable(replicas.options, LEFT_ALONE, calls, began, ended).dues if due.due > began]
+    calls = {each.login: made for each, made in zip(PASSIVE_USERS, company.calls(*PASSIVE_USERS), strict=True)}
+    dues = [due for due in Timetable(replicas.options, PASSIVE_USERS, calls, began, ended).dues if due.due > began]
     assert dues, "nobody's slot fell into the time of these tests"
-    assert [due for due in dues if due.lag > LATEST] == []
-    limit = web.get(f"{replicas.simulated.url}/admin/state", timeout=SOON).json()["limit"]
+    assert [due for due in dues if due.lag > TAKE_OVER_SECONDS] == []
+    limit = web.get(f"{replicas.simulated.url}/admin/state", timeout=SETTINGS_SECONDS).json()["limit"]
     assert limit["refused"] == 0
 
 
-def test_whoever_is_asked_one_replica_polls(company: Company) -> None:
+def test_whoever_is_asked_one_replica_polls(company: ReplicaGroup) -> None:
     done_by = [company.poll(asked, *PEOPLE) for asked in company.replicas.replicas]
     assert done_by[0] == done_by[1] == done_by[2]
     assert set(done_by[0]) == {"one", "two", "three"}
 
 
-def test_each_tells_what_it_does(company: Company) -> None:
+def test_each_replica_reports_its_work(company: ReplicaGroup) -> None:
     reports = [each.report() for each in company.replicas.replicas]
     assert len({each["owner"] for each in reports}) == 3
     for each in reports:
         assert (each["state"], each["unready"], each["degraded"]) == ("running", [], [])
         assert {owner["id"]: owner["shards"] for owner in each["owners"]}.keys() == {own["owner"] for own in reports}
-        due = [datetime.fromisoformat(turn["due"]) for turn in each["connections"]["next_turns"]]
+        due = [datetime.fromisoformat(report["due"]) for report in each["connections"]["next_polls"]]
         assert due == sorted(due)
         assert due[0] < datetime.fromtimestamp(now(), UTC) + timedelta(minutes=15)
         (budget,) = each["budgets"]
-        assert (budget["provider"], budget["region"], budget["stretch"], budget["paused"]) == (
+        assert (budget["provider"], budget["region"], budget["slowdown"], budget["paused"]) == (
             PROVIDER,
             "us",
             1.0,
@@ -161,57 +161,57 @@ def test_each_tells_what_it_does(company: Company) -> None:
         )
         assert each["relay"]["failures"] == 0
     assert sum(each["shards"]["owned"] for each in reports) == 256
-    assert sum(each["connections"]["polled"] for each in reports) == len(PEOPLE) + len(LEFT_ALONE)
-    assert sum(each["budgets"][0]["calls"] for each in reports) >= len(PEOPLE) + len(LEFT_ALONE)
+    assert sum(each["connections"]["polled"] for each in reports) == len(PEOPLE) + len(PASSIVE_USERS)
+    assert sum(each["budgets"][0]["calls"] for each in reports) >= len(PEOPLE) + len(PASSIVE_USERS)
 
 
-def test_a_setting_takes_effect_on_whichever_replica_polls(company: Company) -> None:
+def test_a_setting_takes_effect_on_whichever_replica_polls(company: ReplicaGroup) -> None:
     person = company.served_by(company.two)
 
     def polled() -> int:
-        seats: int = company.two.report()["connections"]["polled"]
-        return seats
+        polled: int = company.two.report()["connections"]["polled"]
+        return polled
 
     before = polled()
     set_worker(company.one, person, paused=True)
-    until(lambda: polled() == before - 1, SOON, "the pause")
+    wait_until(lambda: polled() == before - 1, SETTINGS_SECONDS, "the pause")
     set_worker(company.three, person, paused=False)
-    until(lambda: polled() == before, SOON, "the end of the pause")
+    wait_until(lambda: polled() == before, SETTINGS_SECONDS, "the end of the pause")
     assert company.poll(company.one, person) == ["two"]
 
 
-def test_others_take_over_from_a_killed_replica(company: Company) -> None:
+def test_others_take_over_from_a_killed_replica(company: ReplicaGroup) -> None:
     person = company.served_by(company.two)
     company.two.process.kill()
     assert company.poll(company.one, person) != ["two"]
 
 
-def test_a_replica_without_its_store_stops_before_others_take_over(company: Company) -> None:
+def test_a_replica_without_its_store_stops_before_others_take_over(company: ReplicaGroup) -> None:
     gate = company.three.gate
     assert gate is not None
     person = company.served_by(company.three)
     (before,) = company.calls(person)
-    gate.turn("silent")
+    gate.switch("silent")
     try:
-        until(lambda: not company.three.is_ready, SOON, "the replica to say that it is not ready")
+        wait_until(lambda: not company.three.is_ready, SETTINGS_SECONDS, "the replica to say that it is not ready")
         assert company.poll(company.one, person) != ["three"]
         (after,) = company.calls(person)
         assert "three" not in {call.caller for call in after[len(before) :]}
     finally:
-        gate.turn("open")
-    until(lambda: company.three.is_ready, SOON, "the replica to be ready again")
+        gate.switch("open")
+    wait_until(lambda: company.three.is_ready, SETTINGS_SECONDS, "the replica to be ready again")
     company.replicas.get_balanced()
     assert "three" in company.poll(company.one, *PEOPLE)
 
 
-def test_a_suspended_replica_wakes_to_what_was_taken_and_nobody_is_polled_twice(company: Company) -> None:
+def test_a_suspended_replica_wakes_to_what_was_taken_and_nobody_is_polled_twice(company: ReplicaGroup) -> None:
     person = company.served_by(company.two)
     company.two.process.pause()
     try:
         assert company.poll(company.one, person) != ["two"]
     finally:
         company.two.process.go_on()
-    until(lambda: company.two.is_ready, SOON, "the replica to be ready again")
+    wait_until(lambda: company.two.is_ready, SETTINGS_SECONDS, "the replica to be ready again")
     company.replicas.get_balanced()
     before = list(map(len, company.calls(*PEOPLE)))
     company.poll(company.three, *PEOPLE)
@@ -220,7 +220,9 @@ def test_a_suspended_replica_wakes_to_what_was_taken_and_nobody_is_polled_twice(
     )
 
 
-def test_while_each_is_restarted_others_serve_at_once_and_a_single_retry_heals_every_request(company: Company) -> None:
+def test_while_each_is_restarted_others_serve_at_once_and_a_single_retry_heals_every_request(
+    company: ReplicaGroup,
+) -> None:
     options = company.replicas.options
     accounts = {each: user_id(options.seed, options.client_id, each.login) for each in PEOPLE}
     clients = Clients([each.process for each in company.replicas.replicas], accounts, seed=1, every=0.1)
@@ -230,7 +232,7 @@ def test_while_each_is_restarted_others_serve_at_once_and_a_single_retry_heals_e
         person = company.served_by(each)
         code, _ = each.process.stop()
         assert code == 0
-        until(lambda: sum(company.replicas.shares()) == 256, AT_ONCE, "the others to own all shards")
+        wait_until(lambda: sum(company.replicas.shares()) == 256, SERVE_SECONDS, "the others to own all shards")
         assert company.poll(other, person) != [each.name]
         each.restart()
         company.replicas.get_balanced()
@@ -240,6 +242,6 @@ def test_while_each_is_restarted_others_serve_at_once_and_a_single_retry_heals_e
     company.poll(company.one, *PEOPLE)
 
 
-def set_worker(asked: Replica, person: Person, **settings: object) -> None:
+def set_worker(asked: Replica, person: SimulatedUser, **settings: object) -> None:
     path = f"/api/users/{person.user}/connections/{PROVIDER}/worker"
     web.patch(f"{asked.url}{path}", json=settings).raise_for_status()

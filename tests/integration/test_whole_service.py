@@ -12,14 +12,14 @@ import anyio
 import msgspec
 
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
-from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.simulator import REPLAY_USER, SimulatorOptions
 from bg_ingest.wiring import SOURCE
-from tests.fundamentals.test_replay import EXPORT
-from tests.fundamentals.test_replay import exported as exported  # noqa: PLC0414 - the fixture
-from tests.house import House, house
+from tests.harness.service import ServiceHarness, open_service
 from tests.integration.listener import Listener, listening
 from tests.integration.servers import DynamoServer
+from tests.stories.test_replay import EXPORT
+from tests.stories.test_replay import exported as exported  # noqa: PLC0414 - the fixture
 
 MINUTE = timedelta(minutes=1)
 
@@ -54,15 +54,17 @@ class Consumer:
 
 
 @asynccontextmanager
-async def real_house(dynamodb: DynamoServer, rabbitmq_url: str, **given: Any) -> AsyncIterator[tuple[House, Consumer]]:
+async def open_real_service(
+    dynamodb: DynamoServer, rabbitmq_url: str, **given: Any
+) -> AsyncIterator[tuple[ServiceHarness, Consumer]]:
     broker = RabbitPublisher(rabbitmq_url, SOURCE)
     async with (
         dynamodb.new_table() as table,
-        house(table=table, broker=broker, **given) as home,
-        home.running(),
+        open_service(table=table, broker=broker, **given) as service,
+        service.running(),
         listening(rabbitmq_url) as listener,
     ):
-        yield home, Consumer(listener)
+        yield service, Consumer(listener)
 
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
@@ -72,49 +74,49 @@ async def until(holds: Callable[[], Awaitable[bool]]) -> None:
 
 
 async def test_the_story_of_one_reading_on_the_real_parts(dynamodb: DynamoServer, rabbitmq_url: str) -> None:
-    async with real_house(dynamodb, rabbitmq_url, defaults=Defaults(backfill_days=2)) as (home, consumer):
-        assert home.workers.degraded() == []
-        await home.connect("ada", "SandboxUser1")
+    async with open_real_service(dynamodb, rabbitmq_url, defaults=PollDefaults(backfill_days=2)) as (service, consumer):
+        assert service.workers.degraded_parts() == []
+        await service.connect("ada", "SandboxUser1")
 
-        async def past_is_told() -> bool:
+        async def backfill_is_published() -> bool:
             await consumer.take_all()
-            head = await home.services.store.readings.head("ada")  # type: ignore[arg-type]
-            left = (await home.connection("ada")).backfill
+            head = await service.services.store.readings.head("ada")  # type: ignore[arg-type]
+            left = (await service.connection("ada")).backfill
             return head is not None and left is None and len(consumer.changes) == head.last_change
 
-        await until(past_is_told)
-        past = (await home.api.get("/api/bg/ada", params={"from": "2026-01-01"})).json()
+        await until(backfill_is_published)
+        past = (await service.api.get("/api/bg/ada", params={"from": "2026-01-01"})).json()
         assert len(past) > 500
         assert consumer.series == past
 
-        home.clock.skip(20 * MINUTE)
-        await home.api.post("/api/users/ada/connections/dexcom/poll")
+        service.clock.skip(20 * MINUTE)
+        await service.api.post("/api/users/ada/connections/dexcom/poll")
 
-        async def news_are_told() -> bool:
+        async def news_are_published() -> bool:
             await consumer.take_all()
             return len(consumer.series) > len(past)
 
-        await until(news_are_told)
-        served = (await home.api.get("/api/bg/ada", params={"from": "2026-01-01"})).json()
+        await until(news_are_published)
+        served = (await service.api.get("/api/bg/ada", params={"from": "2026-01-01"})).json()
         assert consumer.series == served
-        assert (await home.api.get("/api/bg/ada/latest")).json() == served[-1]
+        assert (await service.api.get("/api/bg/ada/latest")).json() == served[-1]
         assert consumer.complete
 
 
-async def test_a_real_export_is_stored_served_and_told_on_the_real_parts(
+async def test_a_real_export_is_stored_served_and_published_on_the_real_parts(
     dynamodb: DynamoServer, rabbitmq_url: str, exported: list[dict[str, object]]
 ) -> None:
     simulated = SimulatorOptions(replay=EXPORT, zone="UTC", users=0)
     start = datetime(2016, 11, 20, 8, tzinfo=UTC)
-    async with real_house(dynamodb, rabbitmq_url, simulated=simulated, start=start) as (home, consumer):
-        await home.connect("joe", REPLAY_USER)
+    async with open_real_service(dynamodb, rabbitmq_url, simulated=simulated, start=start) as (service, consumer):
+        await service.connect("joe", REPLAY_USER)
 
-        async def all_is_told() -> bool:
+        async def all_is_published() -> bool:
             await consumer.take_all()
             return len(consumer.series) == len(exported)
 
-        await until(all_is_told)
-        served = await home.api.get("/api/bg/joe", params={"from": "2016-01-01", "to": "2017-01-01"})
+        await until(all_is_published)
+        served = await service.api.get("/api/bg/joe", params={"from": "2016-01-01", "to": "2017-01-01"})
         assert served.json() == exported
         assert consumer.series == exported
         assert consumer.complete

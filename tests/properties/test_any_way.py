@@ -6,11 +6,11 @@ import anyio
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from bg_ingest.domain.events import FullReading
+from bg_ingest.domain.cloud_events import FullReading
 from tests.conftest import VirtualTimeLoop, examples
 from tests.fakes.faults import Fault
-from tests.properties.world import ADA, World, rebuilt, world
-from tests.reading import recorded
+from tests.harness.stored_readings import read_all
+from tests.properties.world import ADA, World, rebuild, world
 
 numbers = st.integers(0, 26)
 several = st.lists(numbers, min_size=1, max_size=8, unique=True)
@@ -34,14 +34,14 @@ def key(each: FullReading) -> tuple[str, ...]:
     return str(each.timestamp), str(each.sensor), each.device
 
 
-async def any_way(values: list[int], taken: list[tuple[Any, ...]], seed: int) -> None:
+async def run_any_way(values: list[int], taken: list[tuple[Any, ...]], seed: int) -> None:
     async with world(values, seed) as opened:
         for name, *more in taken:
             await getattr(opened, name)(*more)
-            await judge_told(opened)  # before sweeps heal what was lost
+            await check_events(opened)  # before sweeps heal what was lost
         await opened.end()
-        await judge_told(opened)
-        await judge(opened)
+        await check_events(opened)
+        await check_stored(opened)
 
 
 @settings(max_examples=examples(120), deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -56,26 +56,28 @@ async def any_way(values: list[int], taken: list[tuple[Any, ...]], seed: int) ->
     1,
 )
 @example([100, 110, 120], [("show", [0]), ("poll", 0), ("revise", [0], 9), ("push", [0], 1, True), ("remember",)], 2)
-def test_the_same_is_stored_told_and_remembered(values: list[int], taken: list[tuple[Any, ...]], seed: int) -> None:
-    anyio.run(any_way, values, taken, seed, backend_options={"loop_factory": VirtualTimeLoop})
+def test_the_same_is_stored_published_and_remembered(
+    values: list[int], taken: list[tuple[Any, ...]], seed: int
+) -> None:
+    anyio.run(run_any_way, values, taken, seed, backend_options={"loop_factory": VirtualTimeLoop})
 
 
-async def judge_told(opened: World) -> None:
+async def check_events(opened: World) -> None:
     """What is stored is what the events tell, and none of their numbers is missing."""
     events = await opened.events()
     head = await opened.plain.readings.head(ADA.user)
     assert head is not None
     assert [each["change"] for each in events] == list(range(1, head.last_change + 1)), "numbers are not contiguous"
     series = await opened.series()
-    assert sorted(rebuilt(events), key=key) == sorted(series, key=key), "events tell another series"
+    assert sorted(rebuild(events), key=key) == sorted(series, key=key), "events tell another series"
     newest = head.newest and head.newest.reading.measured_at
     assert newest == max((each.timestamp for each in series), default=None), "latest is not the newest"
 
 
-async def judge(opened: World) -> None:
+async def check_stored(opened: World) -> None:
     """What is stored is what is true, and what was known once is still answered so."""
-    stored = [each.reading for each in await recorded(opened.plain.readings, ADA.user)]
+    stored = [each.reading for each in await read_all(opened.plain.readings, ADA.user)]
     found = [((r.measured_at, r.device.transmitter, r.device.display), r.glucose_mg_dl) for r in stored]
     assert sorted(found, key=str) == opened.truth.series(), "stored is not what is true"
-    for point, then in opened.then:
+    for point, then in opened.remembered:
         assert await opened.series(point) == then, "the past has become another"

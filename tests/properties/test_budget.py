@@ -10,10 +10,17 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from bg_ingest.domain.budget import LIFETIME, SECOND, Limit, RowTime, Sale, Spending
+from bg_ingest.domain.call_budget import (
+    MICROS_PER_SECOND,
+    RESERVATION_LIFETIME,
+    BudgetRow,
+    ProviderLimit,
+    Reservation,
+    RowClock,
+)
 from tests.conftest import examples
 
-LIMIT = Limit(12_000)
+LIMIT = ProviderLimit(12_000)
 PRIORITIES = (60, 75, 95, 100)
 BEGIN, SIMULATED = 1e9, 4_200.0
 """Seconds: every hour in them is looked at. No machine has been up for as long as its clock of instants says."""
@@ -27,31 +34,31 @@ class Replica:
         self._dice = world.dice
         self._ahead = ahead
         self._booted_at = BEGIN - self._dice.uniform(0, 1e6)
-        self._time = RowTime()
-        self._read = Spending()
-        self._sale = Sale(0, self._read)
+        self._time = RowClock()
+        self._read = BudgetRow()
+        self._sale = Reservation(0, self._read)
         self._at_hand = 0
         self._good_until = 0.0
 
     def row_time(self, now: float) -> int:
-        moment = now - self._booted_at
-        self._time = self._time.following(self._read.at, moment)
-        self._time = self._time.following(round((now + self._ahead) * SECOND), moment)
-        return self._time.at(moment)
+        instant = now - self._booted_at
+        self._time = self._time.advance(self._read.at, instant)
+        self._time = self._time.advance(round((now + self._ahead) * MICROS_PER_SECOND), instant)
+        return self._time.at(instant)
 
-    def look(self, now: float) -> None:
+    def read_row(self, now: float) -> None:
         self._read = self._world.row
         self.row_time(now)
         self._world.later(now + self._delay(), self.decide)
 
     def decide(self, now: float) -> None:
-        self._good_until = now + LIFETIME
+        self._good_until = now + RESERVATION_LIFETIME
         priority, most = self._dice.choice(PRIORITIES), self._dice.randint(1, 4)
-        self._sale = LIMIT.sale(self._read, self.row_time(now), priority, most=most)
+        self._sale = LIMIT.reserve(self._read, self.row_time(now), priority, max_calls=most)
         if self._sale.calls:
             self._world.later(now + self._delay(), self.write)
         else:
-            self._world.later(now + self._dice.uniform(0, 0.5), self.look)
+            self._world.later(now + self._dice.uniform(0, 0.5), self.read_row)
 
     def write(self, now: float) -> None:
         if self._world.row == self._read:
@@ -66,10 +73,10 @@ class Replica:
             self._at_hand -= 1
             self._world.made.append(now)
             dallies = not self._world.calm and self._dice.random() < 0.1
-            self._world.later(now + (self._dice.uniform(0, LIFETIME) if dallies else 0), self.use)
+            self._world.later(now + (self._dice.uniform(0, RESERVATION_LIFETIME) if dallies else 0), self.use)
         else:
             self._at_hand = 0
-            self._world.later(now + self._delay(), self.look)
+            self._world.later(now + self._delay(), self.read_row)
 
     def _delay(self) -> float:
         stalled = not self._world.calm and self._dice.random() < 0.02
@@ -82,7 +89,7 @@ class World:
     def __init__(self, seed: int, aheads: list[float], *, calm: bool) -> None:
         self.dice = Random(seed)
         self.calm = calm
-        self.row = Spending()
+        self.row = BudgetRow()
         self.taken: list[float] = []
         """When calls were taken from the row."""
         self.made: list[float] = []
@@ -90,7 +97,7 @@ class World:
         self._order = count()
         self._steps: list[tuple[float, int, Callable[[float], None]]] = []
         for ahead in aheads:
-            self.later(BEGIN + self.dice.uniform(0, 60), Replica(self, ahead).look)
+            self.later(BEGIN + self.dice.uniform(0, 60), Replica(self, ahead).read_row)
 
     def later(self, at: float, step: Callable[[float], None]) -> None:
         heappush(self._steps, (at, next(self._order), step))
@@ -101,7 +108,7 @@ class World:
             step(now)
 
 
-def most_within(instants: Iterable[float], length: float) -> int:
+def max_within(instants: Iterable[float], length: float) -> int:
     """Return the most instants in any half-open stretch of such a length."""
     recent: deque[float] = deque()
     most = 0
@@ -124,15 +131,15 @@ def test_case_37_no_hour_and_no_minute_has_more_calls_than_the_provider_allows(s
     world = World(seed, aheads, calm=seed % 2 == 0)
     world.run()
     leaps = len(set(aheads))  # a clock that is ahead of all before it may begin a depth anew, once
-    assert most_within(world.made, 3600) <= LIMIT.calls_per_hour
-    assert most_within(world.taken, 60) <= 60 * LIMIT.rate + leaps * LIMIT.depth + 1
+    assert max_within(world.made, 3600) <= LIMIT.calls_per_hour
+    assert max_within(world.taken, 60) <= 60 * LIMIT.rate + leaps * LIMIT.burst + 1
 
 
 def test_the_budget_is_not_left_lying_about_either() -> None:
     """Ten processes that always want calls have nearly all that there are, however their clocks stand."""
     world = World(1, [0.0] * 8 + [61.0, -3600.0], calm=True)
     world.run()
-    assert most_within(world.made, 3600) > 0.93 * LIMIT.calls_per_hour
+    assert max_within(world.made, 3600) > 0.93 * LIMIT.calls_per_hour
 
 
 @pytest.mark.parametrize("ahead", [60.0, 3600.0, 86_400.0])
@@ -144,9 +151,9 @@ def test_a_clock_that_is_ahead_gains_one_depth_and_keeps_nobody_waiting(ahead: f
     while now < BEGIN + 120:
         now += world.dice.uniform(0, 0.02)
         replica = world.dice.choice((normal, fast))
-        replica.look(now)
-        sale = LIMIT.sale(world.row, replica.row_time(now), 95, most=1)
+        replica.read_row(now)
+        sale = LIMIT.reserve(world.row, replica.row_time(now), 95, max_calls=1)
         world.row = sale.after
         had[replica] += sale.calls
-    assert sum(had.values()) <= 120 * LIMIT.rate + 2 * LIMIT.depth
+    assert sum(had.values()) <= 120 * LIMIT.rate + 2 * LIMIT.burst
     assert had[normal] > 40 * LIMIT.rate

@@ -8,8 +8,8 @@ import httpx
 import msgspec
 
 from tests.fakes.clock import NOON
-from tests.providers.dexcom.answers import USER
-from tests.sender import envelope, record
+from tests.harness.dexcom_answers import USER
+from tests.harness.webhook_sender import envelope, record
 
 SENSORS = ("ab" * 32, "cd" * 32, "")
 DISPLAYS = ("iOS", "receiver")

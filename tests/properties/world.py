@@ -10,33 +10,32 @@ import anyio
 import httpx
 import msgspec
 
-from bg_ingest.adapters.local.publisher import LocalPublisher
-from bg_ingest.adapters.sealing import KeyRing
+from bg_ingest.adapters.memory.publisher import MemoryPublisher
+from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.adapters.table.protocol import Table
-from bg_ingest.adapters.table.store import TableStore
-from bg_ingest.commands.configured import NobodyHere
+from bg_ingest.commands.context import NoWakeups
 from bg_ingest.domain.as_of import AsOf
-from bg_ingest.domain.budget import Limit
-from bg_ingest.domain.connections import Connection, Defaults, State
-from bg_ingest.domain.events import FullReading, cloud_event, full
+from bg_ingest.domain.call_budget import ProviderLimit
+from bg_ingest.domain.cloud_events import FullReading, encode_cloud_event, public_reading
+from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
 from bg_ingest.domain.grants import Credentials, Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.outcomes import Ending
-from bg_ingest.domain.selection import Selection
-from bg_ingest.domain.turns import Plan, Turn
+from bg_ingest.domain.polling import Outcome, PollReport, PollState
+from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StoreUnavailable
+from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom import Dexcom
 from bg_ingest.providers.http import http_client
-from bg_ingest.services.read import Reader
+from bg_ingest.services.queries.readings import ReadingQueries
+from bg_ingest.store import TableStore
 from bg_ingest.wiring import Services
-from tests.contracts.values import altered, stepping, waiting
 from tests.fakes.clock import NOON, SetClock
-from tests.fakes.faults import Fault, InFront, Stale
+from tests.fakes.faults import CallWrapper, Fault, StaleReads
+from tests.harness.dexcom_answers import OPTIONS, USER
+from tests.harness.sample_values import connection_commit, replaced_fields, unpublished_changes
+from tests.harness.stored_readings import ALL_TIME
 from tests.properties.truth import Truth
-from tests.providers.dexcom.answers import OPTIONS, USER
-from tests.reading import EVER
 
 ADA = ConnectionId(UserId("ada"), "dexcom")
 DAY = timedelta(days=1)
@@ -46,7 +45,7 @@ NIGHTS = 8
 Series: TypeAlias = list[FullReading]
 
 
-class Troubled(InFront):
+class FaultOnce(CallWrapper):
     """Goes wrong once, so many calls from when it was told to."""
 
     left = 0
@@ -69,24 +68,24 @@ class World:
         self.truth = truth
         self.clock = clock
         self.plain = TableStore(table, clock)
-        self.troubled = Troubled(table)
-        self.then: list[tuple[AsOf, Series]] = []
+        self.faulty = FaultOnce(table)
+        self.remembered: list[tuple[AsOf, Series]] = []
         """What was answered, and of which point it was the answer."""
-        self._plan = Plan()
-        late = cast("Table", Stale(self.troubled, Random(seed)))
+        self._state = PollState()
+        late = cast("Table", StaleReads(self.faulty, Random(seed)))
         self._processes = [self._process(TableStore(late, clock), http) for _ in range(2)]
 
     def _process(self, store: TableStore, http: httpx.AsyncClient) -> Services:
         services = Services()
         services.join(
             store,
-            LocalPublisher("/bg-ingest"),
+            MemoryPublisher("/bg-ingest"),
             {"dexcom": Dexcom(OPTIONS, http, self.clock)},
-            sealer=KeyRing([bytes(32)]),
+            sealer=AesGcmSealer([bytes(32)]),
             clock=self.clock,
-            hints=NobodyHere(),
-            defaults=Defaults(backfill_days=0),
-            limit=Limit(10**9),
+            wakeups=NoWakeups(),
+            defaults=PollDefaults(backfill_days=0),
+            limit=ProviderLimit(10**9),
             table="world",
         )
         return services
@@ -94,7 +93,7 @@ class World:
     async def connect(self) -> None:
         after = Connection(
             id=ADA,
-            state=State.ACTIVE,
+            state=ConnectionState.ACTIVE,
             generation="first",
             region="us",
             app="our-app",
@@ -102,8 +101,8 @@ class World:
             provider_account=USER,
         )
         lasting = Credentials(Secret("access"), Secret("refresh"), NOON + timedelta(days=365))
-        grant = self._processes[0].grants.first(ADA, after.generation, lasting)
-        await self.plain.readings.commit(stepping(None, None, after, grant=grant))
+        grant = self._processes[0].grants.seal_new(ADA, after.generation, lasting)
+        await self.plain.readings.commit(connection_commit(None, None, after, grant=grant))
 
     async def show(self, numbers: Sequence[int]) -> None:
         for number in numbers:
@@ -114,18 +113,18 @@ class World:
             self.truth.revise(number, by)
 
     async def trouble(self, call: int, fault: Fault) -> None:
-        self.troubled.left, self.troubled.fault = call, fault
+        self.faulty.left, self.faulty.fault = call, fault
 
-    async def poll(self, process: int = 0) -> Turn:
-        polling = self._processes[process].polling
-        turn = await polling.turn(ADA, 1, self._plan, asked=True)
-        self._plan = turn.plan
-        return turn
+    async def poll(self, process: int = 0) -> PollReport:
+        polling = self._processes[process].poller
+        report = await polling.poll(ADA, 1, self._state, requested=True)
+        self._state = report.state
+        return report
 
     async def push(self, numbers: Sequence[int], webhook: int, stale: bool = False) -> None:  # noqa: FBT001, FBT002 - drawn
         body = self.truth.pushed(list(numbers), stale=stale)
         with suppress(StoreUnavailable):  # the sender may send it again, or not
-            await self._processes[1].receiving.receive(ADA.user, f"msg_{webhook}", body)
+            await self._processes[1].webhook_receiver.receive(ADA.user, f"msg_{webhook}", body)
 
     async def both(self, shown: Sequence[int], numbers: Sequence[int], webhook: int) -> None:
         """Show some, and poll in one process while the other takes a push, every read of the store late."""
@@ -138,19 +137,19 @@ class World:
         """Read the last hours again as a backfill does."""
         before = await self._connection()
         past = Window(NOON - timedelta(hours=hours + 1), NOON)
-        await self.plain.connections.note(before, altered(before, backfill=past))
-        await self._turns()
+        await self.plain.connections.update(before, replaced_fields(before, backfill=past))
+        await self._poll_until_idle()
 
     async def night(self) -> None:
         self.clock.advance(DAY)
-        await self._turns()
+        await self._poll_until_idle()
 
-    async def _turns(self) -> None:
+    async def _poll_until_idle(self) -> None:
         """Take turns until none is due: the look, the sweep, what there is of a backfill."""
         for _ in range(20):
-            turn = await self._processes[0].polling.turn(ADA, 1, self._plan)
-            self._plan = turn.plan
-            if turn.outcome.ending is Ending.NOT_DUE:
+            report = await self._processes[0].poller.poll(ADA, 1, self._state)
+            self._state = report.state
+            if report.result.outcome is Outcome.NOT_DUE:
                 return
 
     async def remember(self) -> None:
@@ -158,12 +157,12 @@ class World:
         answer = await self.series()
         head = await self.plain.readings.head(ADA.user)
         assert head is not None
-        self.then += [(AsOf.at(self.clock.now()), answer), (AsOf(change=head.last_change), answer)]
+        self.remembered += [(AsOf.at(self.clock.now()), answer), (AsOf(change=head.last_change), answer)]
         self.clock.advance(timedelta(seconds=2))
 
     async def end(self) -> None:
         """All is shown at last, and read by the sweeps of a week."""
-        self.troubled.left = 0
+        self.faulty.left = 0
         for number in range(len(self.truth.readings)):
             self.truth.show(number)
         for _ in range(NIGHTS):
@@ -171,14 +170,14 @@ class World:
 
     async def series(self, point: AsOf | None = None) -> Series:
         """Return what the API answers in full, of every device."""
-        reader = Reader(self.plain.readings, self.clock)
-        batches = reader.readings(ADA.user, EVER, Selection(point, every_device=True))
-        return [full(each) async for batch in batches for each in batch]
+        reader = ReadingQueries(self.plain.readings, self.clock)
+        batches = reader.readings(ADA.user, ALL_TIME, ReadingFilter(point, all_devices=True))
+        return [public_reading(each) async for batch in batches for each in batch]
 
     async def events(self) -> list[dict[str, Any]]:
         """Return the data of every event that waits to be told, as it would be told."""
-        changes = await waiting(self.plain, ADA.user)
-        return [msgspec.json.decode(cloud_event(change, "/bg-ingest"))["data"] for change in changes]
+        changes = await unpublished_changes(self.plain, ADA.user)
+        return [msgspec.json.decode(encode_cloud_event(change, "/bg-ingest"))["data"] for change in changes]
 
     async def _connection(self) -> Connection:
         found = await self.plain.connections.get(ADA)
@@ -186,7 +185,7 @@ class World:
         return found
 
 
-def rebuilt(events: Sequence[dict[str, Any]]) -> Series:
+def rebuild(events: Sequence[dict[str, Any]]) -> Series:
     """Return the series that a consumer has who knows nothing but the events."""
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     for event in sorted(events, key=lambda each: int(each["change"])):

@@ -7,16 +7,16 @@ from typing import Any
 
 import anyio
 
-from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.simulator import SimulatorOptions
-from tests.house import PROVIDER, house
+from tests.harness.service import PROVIDER, open_service
 from tests.snapshots.compare import merged, shape
 from tests.snapshots.life import Life
 
 
 async def after_life(life: Life) -> dict[str, Any]:
     """Return the shapes of the answers about Ada at the end of the scripted life."""
-    api = life.home.house.api
+    api = life.home.service.api
     exported = await api.get("/api/users/ada/export")
     assert exported.status_code == 200, exported.text
     kinds: dict[str, list[Any]] = {}
@@ -50,7 +50,9 @@ def _texts(value: Any) -> Iterator[str]:
 
 async def of_replica() -> dict[str, Any]:
     """Return the shapes of ``/api/workers`` and of the health checks of a running replica, with its actors' names."""
-    async with house(simulated=SimulatorOptions(cadence_minutes=15), defaults=Defaults(backfill_days=1)) as home:
+    async with open_service(
+        simulated=SimulatorOptions(cadence_minutes=15), defaults=PollDefaults(backfill_days=1)
+    ) as home:
         starting = (await home.api.get("/health/ready")).json()
         async with home.running():
             await home.connect("ada")

@@ -6,8 +6,8 @@ from typing import Any
 import rich_click as click
 
 from bg_ingest.cli import COMMANDS
+from tests.harness.cli import run_bg_ingest
 from tests.snapshots.setting_table import STAGING
-from tests.terminal import bg_ingest
 
 RUNS: tuple[tuple[str, dict[str, str]], ...] = (
     ("--help", {}),
@@ -96,5 +96,5 @@ def exit_codes(folder: Path) -> dict[str, int]:
         place = folder / str(number)
         place.mkdir()
         title = f"{line} ({', '.join(environment)})" if environment else line
-        found[title] = bg_ingest(place, *line.split(), **environment).returncode
+        found[title] = run_bg_ingest(place, *line.split(), **environment).returncode
     return found

@@ -10,9 +10,9 @@ import msgspec
 from litestar.routes import HTTPRoute
 
 from bg_ingest.api.auth import Access
-from bg_ingest.domain.credentials import Scope
-from tests.api.acme import Acme
-from tests.api.desk import open_desk
+from bg_ingest.domain.access import Scope
+from tests.fakes.acme_provider import AcmeProvider
+from tests.harness.api import open_api
 
 PROSE = {"description", "summary", "title", "example", "examples", "operationId", "tags", "externalDocs"}
 NAMED = {"properties", "patternProperties", "responses", "content", "headers", "paths", "channels", "messages"}
@@ -58,7 +58,7 @@ def _sort_key(item: Any) -> bytes:
 
 async def openapi() -> dict[str, Any]:
     """Return the OpenAPI document of the service."""
-    async with open_desk(acme=Acme()) as desk:
+    async with open_api(acme=AcmeProvider()) as desk:
         document: dict[str, Any] = (await desk.http.get("/schema/openapi.json")).json()
         return plain(document)
 
@@ -66,9 +66,9 @@ async def openapi() -> dict[str, Any]:
 async def routes() -> dict[str, Any]:
     """Return for every route what callers without credential and with a single scope get."""
     found: dict[str, Any] = {}
-    async with open_desk(Access.CLOSED, acme=Acme()) as desk:
+    async with open_api(Access.CLOSED, acme=AcmeProvider()) as desk:
         tokens = {
-            str(scope): (await desk.services.keyring.make(scope, [scope])).text.reveal() for scope in sorted(Scope)
+            str(scope): (await desk.services.api_keys.create(scope, [scope])).text.reveal() for scope in sorted(Scope)
         }
         await anyio.sleep(2)
         for route in desk.app.routes:

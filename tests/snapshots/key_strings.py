@@ -2,12 +2,12 @@
 
 from datetime import UTC, datetime, timedelta
 
-from bg_ingest.adapters.table import keys
-from bg_ingest.domain.audit import Action, Record
-from bg_ingest.domain.budget import App
-from bg_ingest.domain.connections import Connection, State
+from bg_ingest.domain.audit import AuditAction, AuditRecord
+from bg_ingest.domain.call_budget import BudgetKey
+from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.domain.windows import Window
+from bg_ingest.store import keys
 
 AT = datetime(2026, 3, 2, 12, 34, 56, 789_000, UTC)
 ADA = UserId("ada")
@@ -18,7 +18,7 @@ PAIRS = (ConnectionId(ADA, "dexcom"), ConnectionId(OTHER, "acme"))
 def _connection(identity: ConnectionId, account: str | None) -> Connection:
     return Connection(
         id=identity,
-        state=State.ACTIVE,
+        state=ConnectionState.ACTIVE,
         generation="first",
         region="us",
         app="our-app",
@@ -38,9 +38,9 @@ def _of_users() -> list[tuple[str, str]]:
     found: list[tuple[str, str]] = []
     for pair in PAIRS:
         user, known = pair.user, _connection(pair, "account-1")
-        account = keys.account_of(known)
+        account = keys.connection_account(known)
         assert account is not None
-        assert keys.account_of(_connection(pair, None)) is None
+        assert keys.connection_account(_connection(pair, None)) is None
         found += [
             keys.head(user),
             keys.segment(user, hour),
@@ -48,31 +48,31 @@ def _of_users() -> list[tuple[str, str]]:
             *(keys.quarantine(user, number) for number in range(16)),
             keys.quarantine(user, hour),
             keys.quarantine(user, datetime(1999, 12, 31, 18, tzinfo=UTC)),
-            keys.ledger(pair, month),
-            keys.ledger(pair, datetime(1999, 12, 1, tzinfo=UTC)),
+            keys.gap_month(pair, month),
+            keys.gap_month(pair, datetime(1999, 12, 1, tzinfo=UTC)),
             keys.change(user, 1),
             keys.change(user, 123_456),
             keys.connection(pair),
             keys.grant(pair),
             keys.account(pair.provider, "ou", "account-2"),
             account,
-            keys.begun(user, "state-1"),
+            keys.state_of_user(user, "state-1"),
             keys.erasure(user),
             keys.webhook(known, "msg_1"),
             keys.webhook(known, "msg#2"),
             keys.directory(pair),
             keys.outbox(shard_of(user), user, 7),
-            keys.ring("replica-1", 1_772_454_896_789, pair),
-            keys.ring("nobody", 5, ConnectionId(user, "")),
+            keys.request("replica-1", 1_772_454_896_789, pair),
+            keys.request("nobody", 5, ConnectionId(user, "")),
         ]
     return found
 
 
 def _of_the_service() -> list[tuple[str, str]]:
     records = [
-        Record("ab" * 16, AT, Action.CHANGE, "key:one", "GET /api/audit", "mark"),
-        Record("cd" * 16, datetime(2001, 1, 1, tzinfo=UTC), Action.READ, "anybody", "GET /api/bg/{user_id}"),
-        Record("cd" * 16, AT, Action.PUSH, "token:ef", "POST /api/bg/{user_id}/webhook"),
+        AuditRecord("ab" * 16, AT, AuditAction.CHANGE, "key:one", "GET /api/audit", "mark"),
+        AuditRecord("cd" * 16, datetime(2001, 1, 1, tzinfo=UTC), AuditAction.READ, "anybody", "GET /api/bg/{user_id}"),
+        AuditRecord("cd" * 16, AT, AuditAction.PUSH, "token:ef", "POST /api/bg/{user_id}/webhook"),
     ]
     return [
         keys.META,
@@ -80,7 +80,7 @@ def _of_the_service() -> list[tuple[str, str]]:
         *(keys.audit(record) for record in records),
         keys.api_key("abc123"),
         keys.state("state-1"),
-        keys.budget(App("dexcom", "our-app", "us")),
+        keys.budget(BudgetKey("dexcom", "our-app", "us")),
         keys.owner("replica-1"),
         keys.shard(0),
         keys.shard(255),
@@ -90,20 +90,20 @@ def _of_the_service() -> list[tuple[str, str]]:
 def ranges() -> list[list[str]]:
     """Return partitions, prefixes and range ends, sorted."""
     window = Window(AT, AT + timedelta(days=2))
-    prefixes = (keys.READINGS, keys.CONNECTIONS, keys.RINGS, keys.QUARANTINE, keys.STATES, keys.GRANTS)
+    prefixes = (keys.READINGS, keys.CONNECTIONS, keys.REQUESTS, keys.QUARANTINE, keys.STATES, keys.GRANTS)
     return sorted(
         [
-            list(keys.audits("ab" * 16, window)),
+            list(keys.audit_range("ab" * 16, window)),
             [keys.user_pk(ADA)],
             [keys.directory_pk(3)],
             [keys.outbox_pk(3)],
-            [keys.rings_pk("replica-1")],
+            [keys.inbox_pk("replica-1")],
             [keys.OWNERS],
             [keys.SHARDS],
             [keys.ERASURES],
             [keys.API_KEYS],
-            list(keys.KEY_IDS),
-            *([prefix, keys.beyond(prefix)] for prefix in prefixes),
+            list(keys.KEY_ID_RANGE),
+            *([prefix, keys.prefix_end(prefix)] for prefix in prefixes),
         ]
     )
 
@@ -122,15 +122,15 @@ def parsed() -> dict[str, list[str]]:
             add(key, user, keys.parse_quarantine(key))
         elif sk.startswith("gap#"):
             assert user is not None
-            add(key, user, keys.parse_ledger(key), keys.parse_connection(user, key))
+            add(key, user, keys.parse_gap_month(key), keys.parse_connection(user, key))
         elif sk.startswith((keys.CONNECTIONS, keys.GRANTS)) and user is not None:
             add(key, keys.parse_connection(user, key))
         elif pk.startswith("shard#"):
             add(key, keys.parse_directory(key))
         elif pk.startswith("outbox#"):
             add(key, *keys.parse_outbox(key))
-        elif sk.startswith(keys.RINGS):
-            add(key, *keys.parse_ring(key))
+        elif sk.startswith(keys.REQUESTS):
+            add(key, *keys.parse_request(key))
         elif pk == keys.ERASURES:
             add(key, keys.parse_erasure(key))
         else:

@@ -12,19 +12,19 @@ from typing import Any, NamedTuple
 
 import anyio
 
-from bg_ingest.adapters.table.protocol import Item, Key
-from bg_ingest.adapters.table.store import agree
-from bg_ingest.domain.connections import Defaults
-from bg_ingest.domain.credentials import Scope
-from bg_ingest.domain.erasure import erasure
+from bg_ingest.domain.access import Scope
+from bg_ingest.domain.connections import PollDefaults
+from bg_ingest.domain.erasure import plan_erasure
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.leases import Lease, Owner
+from bg_ingest.domain.ownership import Lease, Owner
+from bg_ingest.ports.table import Item, Key
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Late
-from tests.home import ADA, Home
-from tests.house import PROVIDER, house
-from tests.sender import envelope, record
-from tests.whole_table import everything
+from bg_ingest.store import check_layout
+from tests.harness.connected_user import ADA, ConnectedUser
+from tests.harness.service import PROVIDER, open_service
+from tests.harness.table_dump import read_all_items
+from tests.harness.webhook_sender import envelope, record
 
 MINUTE = timedelta(minutes=1)
 NAMES = {"ada": "SandboxUser1", "ben": "SandboxUser2", "cyd": "SandboxUser3", "eva": "SandboxUser4"}
@@ -41,14 +41,14 @@ class Stage(NamedTuple):
 class Life:
     """Service in the middle of its life, and the random texts and bytes that this run made."""
 
-    home: Home
+    home: ConnectedUser
     known: dict[str | bytes, str] = field(default_factory=dict)
     stages: dict[str, Stage] = field(default_factory=dict)
     _before: dict[Key, Item] = field(default_factory=dict)
 
     async def keep_stage(self, name: str) -> None:
         """Keep the changes of the table since the previous stage under a name."""
-        table = await everything(self.home.house.table)
+        table = await read_all_items(self.home.service.table)
         written = {key: item for key, item in table.items() if self._before.get(key) != item}
         self.stages[name] = Stage(written, {key: {} for key in self._before if key not in table})
         self._before = table
@@ -57,9 +57,11 @@ class Life:
 @asynccontextmanager
 async def lived() -> AsyncIterator[Life]:
     """Play the script to its end."""
-    async with house(simulated=SimulatorOptions(cadence_minutes=15), defaults=Defaults(backfill_days=1)) as opened:
-        life = Life(Home(opened))
-        await agree(opened.table)
+    async with open_service(
+        simulated=SimulatorOptions(cadence_minutes=15), defaults=PollDefaults(backfill_days=1)
+    ) as opened:
+        life = Life(ConnectedUser(opened))
+        await check_layout(opened.table)
         await _connect_and_poll(life)
         await _push(life)
         await life.keep_stage("polled and pushed")
@@ -76,19 +78,19 @@ async def lived() -> AsyncIterator[Life]:
 async def _polls(life: Life, times: int) -> None:
     for _ in range(times):
         await anyio.sleep(15 * 60)
-        await life.home.at_rest(await life.home.turn(asked=True))
+        await life.home.poll_until_idle(await life.home.poll(requested=True))
 
 
 async def _connect_and_poll(life: Life) -> None:
     await life.home.connect()
-    await life.home.at_rest(await life.home.turn())
+    await life.home.poll_until_idle(await life.home.poll())
     await _polls(life, 2)
 
 
 async def _push(life: Life) -> None:
-    opened = life.home.house
-    device = (await opened.stored("ada"))[-1].reading.device
-    newest = (await opened.stored("ada"))[-1].reading
+    opened = life.home.service
+    device = (await opened.stored_readings("ada"))[-1].reading.device
+    newest = (await opened.stored_readings("ada"))[-1].reading
     common: dict[str, Any] = {"transmitterId": device.transmitter, "displayDevice": device.display}
     pushed = [
         record(newest.measured_at, newest.glucose_mg_dl + 7, **common),
@@ -103,7 +105,7 @@ async def _push(life: Life) -> None:
 
 
 async def _open_gaps(life: Life) -> None:
-    opened = life.home.house
+    opened = life.home.service
     now = opened.clock.now()
     for start, shown in ((10, 300), (150, 90 * 1440)):  # the first gap closes, the second stays
         late = Late(start=now + start * MINUTE, end=now + (start + 50) * MINUTE, shown_at=now + shown * MINUTE)
@@ -117,25 +119,25 @@ async def _open_gaps(life: Life) -> None:
 
 async def _keys_and_audit(life: Life) -> None:
     services = life.home.services
-    ends_at = life.home.house.clock.now() + timedelta(days=30)
+    ends_at = life.home.service.clock.now() + timedelta(days=30)
     users = [UserId("ada"), UserId("ben")]
     made = [
-        await services.keyring.make("limited", [Scope.READINGS_READ, Scope.ADMIN], users=users, ends_at=ends_at),
-        await services.keyring.make("revoked", list(Scope)),
-        await services.keyring.make("own", list(Scope)),
+        await services.api_keys.create("limited", [Scope.READINGS_READ, Scope.ADMIN], users=users, ends_at=ends_at),
+        await services.api_keys.create("revoked", list(Scope)),
+        await services.api_keys.create("own", list(Scope)),
     ]
     for number, key in enumerate(made, start=1):
         life.known[key.key.id] = f"<key {number}>"
         life.known[key.key.digest] = f"<digest of key {number}>"
     await anyio.sleep(60)
-    life.home.house.api.headers["Authorization"] = f"Bearer {made[2].text.reveal()}"
-    await services.keyring.revoke(made[1].key.id)
-    await services.store.keys.note_used(made[0].key.id, life.home.house.clock.now())
-    await services.auditing.write()
+    life.home.service.api.headers["Authorization"] = f"Bearer {made[2].text.reveal()}"
+    await services.api_keys.revoke(made[1].key.id)
+    await services.store.keys.set_last_used(made[0].key.id, life.home.service.clock.now())
+    await services.audit_log.flush()
 
 
 async def _erase(life: Life) -> None:
-    opened, store = life.home.house, life.home.services.store
+    opened, store = life.home.service, life.home.services.store
     for user in ("ben", "cyd"):
         answer = await opened.connect(user, NAMES[user])
         assert answer.status_code == 200, answer.text
@@ -143,29 +145,29 @@ async def _erase(life: Life) -> None:
     gone = await opened.api.delete("/api/users/ben")
     assert gone.status_code == 200, gone.text
     cyd = UserId("cyd")
-    head, connections = await store.readings.head(cyd), await store.connections.of_user(cyd)
-    await store.erasures.begin(erasure(cyd, head, connections, opened.clock.now()))
-    await opened.callback_of("eva", NAMES["eva"])
-    await life.home.services.auditing.write()
+    head, connections = await store.readings.head(cyd), await store.connections.list_for_user(cyd)
+    await store.erasures.begin(plan_erasure(cyd, head, connections, opened.clock.now()))
+    await opened.authorize("eva", NAMES["eva"])
+    await life.home.services.audit_log.flush()
 
 
 async def _hand_over(life: Life) -> None:
     """Shards of ada's users go to a first replica, some of them on to a second; requests go to each address."""
     store, home = life.home.services.store, life.home
     ada, ben = home.shard_of("ada"), home.shard_of("ben")
-    await store.rings.ring(ADA)
+    await store.inbox.request_poll(ADA)
     await anyio.sleep(1)
     taken = await store.ownership.take([Lease(ada), Lease(ben)], "first")
-    await store.ownership.enter(Owner("first", 3, demand={"dexcom#us": 1.5}))
-    await store.ownership.board()
-    await store.rings.ring(ADA)
-    await store.ownership.give_back([lease for lease in taken if lease.shard == ben])
-    board = await store.ownership.board()
+    await store.ownership.register(Owner("first", 3, demand={"dexcom#us": 1.5}))
+    await store.ownership.snapshot()
+    await store.inbox.request_poll(ADA)
+    await store.ownership.release([lease for lease in taken if lease.shard == ben])
+    board = await store.ownership.snapshot()
     await store.ownership.take([board.leases[ben]], "second")
-    await store.ownership.enter(Owner("second", 1, leaving=True))
-    await store.ownership.board()
+    await store.ownership.register(Owner("second", 1, leaving=True))
+    await store.ownership.snapshot()
     await anyio.sleep(1)
-    await store.rings.ring(ConnectionId(UserId("ben"), PROVIDER))
+    await store.inbox.request_poll(ConnectionId(UserId("ben"), PROVIDER))
     await _polls(life, 1)  # its change is announced to the first replica
-    answer = await home.house.api.post(f"/api/users/ada/connections/{PROVIDER}/poll")
+    answer = await home.service.api.post(f"/api/users/ada/connections/{PROVIDER}/poll")
     assert answer.status_code == 202, answer.text

@@ -10,11 +10,11 @@ import anyio
 from prometheus_client import CollectorRegistry
 from prometheus_client.metrics import MetricWrapperBase
 
-from bg_ingest.domain.connections import Defaults
+from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.errors import IngestError
-from bg_ingest.metrics.timing import ending_of
+from bg_ingest.observability.timing import outcome_label
 from bg_ingest.simulator import SimulatorOptions
-from tests.house import house
+from tests.harness.service import open_service
 
 ROOT = Path(__file__).parents[2]
 LEVELS = {"debug", "info", "warning", "error", "critical", "exception"}
@@ -49,16 +49,16 @@ def metrics(registry: CollectorRegistry) -> dict[str, Any]:
 async def of_running_replica() -> dict[str, Any]:
     """Return type, label names and buckets of every metric while the actors run."""
     options = SimulatorOptions(cadence_minutes=15)
-    async with house(simulated=options, defaults=Defaults(backfill_days=1)) as home, home.running():
+    async with open_service(simulated=options, defaults=PollDefaults(backfill_days=1)) as home, home.running():
         await home.connect("ada")
         await anyio.sleep(30)
-        shown = metrics(home.services.measures.registry)
+        shown = metrics(home.services.metrics.registry)
     return {name: {**metric, "labels": sorted(metric["labels"])} for name, metric in shown.items()}
 
 
 def error_outcomes() -> list[str]:
     """Return the outcomes that errors have as a label value."""
-    return sorted({ending_of(kind) for kind in (*_below(IngestError), ValueError, KeyboardInterrupt)})
+    return sorted({outcome_label(kind) for kind in (*_below(IngestError), ValueError, KeyboardInterrupt)})
 
 
 def _below(kind: type[IngestError]) -> Iterator[type[IngestError]]:

@@ -8,17 +8,17 @@ from typing import Any
 
 import pytest
 
-from bg_ingest.adapters.sealing import KeyRing
-from bg_ingest.domain.columns import pack
+from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.grants import Credentials, Grant, Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.readings import Recorded
+from bg_ingest.domain.readings import StoredReading
+from bg_ingest.domain.segment_codec import pack
 from bg_ingest.domain.segments import segment_start
-from bg_ingest.providers.dexcom import page
-from bg_ingest.services.sealed import SealedGrants
-from bg_ingest.services.shelve import digest_of, sealed_with
-from tests.domain.readings import curve
-from tests.providers.dexcom.answers import GOLDEN
+from bg_ingest.providers.dexcom import decode_page
+from bg_ingest.services.connections.grant_sealing import GrantSealer
+from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
+from tests.harness.dexcom_answers import GOLDEN
+from tests.harness.reading_strategies import glucose_curve
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 
@@ -27,15 +27,15 @@ def segments() -> dict[str, Any]:
     """Return the packed readings of each golden page, and of a simulated week."""
     found: dict[str, Any] = {}
     for path in sorted(GOLDEN.glob("egvs-*.json")):
-        readings = page(path.read_bytes(), NOW).readings
+        readings = decode_page(path.read_bytes(), NOW).readings
         unique = {reading.identity: reading for reading in readings}
         stored = [
-            Recorded(reading, NOW + timedelta(milliseconds=number // 3), 1 + number // 3)
+            StoredReading(reading, NOW + timedelta(milliseconds=number // 3), 1 + number // 3)
             for number, reading in enumerate(sorted(unique.values(), key=lambda reading: reading.measured_at))
         ]
-        revised = [Recorded(one.reading, NOW + timedelta(hours=1), 99, (one.version,)) for one in stored[:2]]
+        revised = [StoredReading(one.reading, NOW + timedelta(hours=1), 99, (one.version,)) for one in stored[:2]]
         found[path.name] = {"first": pack(stored).hex(), "revised": pack([*revised, *stored[2:]]).hex()}
-    week = [Recorded(reading, NOW, 1) for reading in curve(1, 5, 7)]
+    week = [StoredReading(reading, NOW, 1) for reading in glucose_curve(1, 5, 7)]
     starts = sorted({segment_start(one.reading.measured_at) for one in week})
     for start in starts:
         packed = pack([one for one in week if segment_start(one.reading.measured_at) == start])
@@ -50,13 +50,13 @@ def sealed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     pair = Credentials(
         Secret(answer["access_token"]), Secret(answer["refresh_token"]), NOW + timedelta(seconds=answer["expires_in"])
     )
-    keys = KeyRing([bytes(range(32)), bytes(32)])
+    keys = AesGcmSealer([bytes(range(32)), bytes(32)])
     grant = Grant(id=ConnectionId(UserId("ada"), "dexcom"), generation="first", version=1, sealed=b"", refreshed_at=NOW)
-    table = SealedGrants(keys, "test")
-    held = table.holding(grant, pair)
-    assert table.opened(held) == pair
-    digest = digest_of(b"a record")
-    bound = sealed_with("test", UserId("ada"), digest)
+    table = GrantSealer(keys, "test")
+    held = table.seal(grant, pair)
+    assert table.open(held) == pair
+    digest = hash_record(b"a record")
+    bound = record_seal_data("test", UserId("ada"), digest)
     return {
         "grant": held.sealed.hex(),
         "grant is bound to": grant.associated_data("test").decode(),

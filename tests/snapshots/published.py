@@ -6,24 +6,22 @@ from typing import Any
 
 import yaml  # type: ignore[import-untyped]  # ships no types
 
-from bg_ingest.adapters.rabbitmq.publisher import _properties
-from bg_ingest.domain.connections import State
-from bg_ingest.domain.events import (
-    CONTENT_TYPE,
-    EXCHANGE,
+from bg_ingest.adapters.rabbitmq.publisher import _to_properties
+from bg_ingest.domain.changes import (
     Change,
+    ChangeData,
     ConnectionChanged,
     GapHealed,
     GapOpened,
-    Happening,
     ReadingsRecorded,
     ReadingsRevised,
     UserErased,
-    cloud_event,
 )
+from bg_ingest.domain.cloud_events import CONTENT_TYPE, EXCHANGE, encode_cloud_event
+from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.gaps import Cause, Gap
 from bg_ingest.domain.ids import UserId
-from bg_ingest.domain.readings import Device, Flag, Origin, Reading, Recorded, Sent
+from bg_ingest.domain.readings import AsSent, Device, Flag, Origin, Reading, StoredReading
 from bg_ingest.wiring import SOURCE
 from tests.snapshots.interface import plain
 
@@ -42,19 +40,22 @@ def _gap(before: datetime | None, healed_at: datetime | None, cause: Cause) -> G
     )
 
 
-def _happenings() -> list[Happening]:
+def _happenings() -> list[ChangeData]:
     device = Device("dexcom", "account-1", "ab" * 32, "iOS", "g7")
     unnamed = Device("dexcom", "account-1", None, "receiver")
-    full = Reading(AT.replace(microsecond=0), 111, Flag.OK, device, "flat", 0.3, 7200, Sent(6.2, "mmol/L"))
+    full = Reading(AT.replace(microsecond=0), 111, Flag.OK, device, "flat", 0.3, 7200, AsSent(6.2, "mmol/L"))
     bare = Reading(AT.replace(microsecond=0) - timedelta(minutes=5), 39, Flag.LOW, unnamed)
-    earlier = Recorded(full, AT - timedelta(hours=1), 3).version
+    earlier = StoredReading(full, AT - timedelta(hours=1), 3).version
     later = Reading(full.measured_at, 401, Flag.HIGH, device)
     end = AT.replace(microsecond=0)
     return [
-        *(ReadingsRecorded("dexcom", origin, (Recorded(bare, AT, 4), Recorded(full, AT, 4))) for origin in Origin),
-        ReadingsRevised("dexcom", Origin.SWEEP, (Recorded(later, AT, 5, (earlier,)),)),
-        *(ConnectionChanged("dexcom", state, None) for state in State),
-        ConnectionChanged("dexcom", State.REAUTHORIZATION_REQUIRED, "grant_rejected"),
+        *(
+            ReadingsRecorded("dexcom", origin, (StoredReading(bare, AT, 4), StoredReading(full, AT, 4)))
+            for origin in Origin
+        ),
+        ReadingsRevised("dexcom", Origin.SWEEP, (StoredReading(later, AT, 5, (earlier,)),)),
+        *(ConnectionChanged("dexcom", state, None) for state in ConnectionState),
+        ConnectionChanged("dexcom", ConnectionState.REAUTHORIZATION_REQUIRED, "grant_rejected"),
         *(GapOpened("dexcom", _gap(None, None, cause)) for cause in Cause),
         GapOpened("dexcom", _gap(end, None, Cause.SERVICE_DOWN)),
         GapHealed("dexcom", _gap(end, AT + timedelta(hours=3), Cause.THROTTLED)),
@@ -67,11 +68,11 @@ def events() -> dict[str, Any]:
     changes = [Change(UserId("ada"), number, AT, one) for number, one in enumerate(_happenings(), start=1)]
     found = []
     for change in changes:
-        message = _properties(change)
+        message = _to_properties(change)
         found.append(
             {
                 "routing_key": change.type,
-                "body": cloud_event(change, SOURCE).decode(),
+                "body": encode_cloud_event(change, SOURCE).decode(),
                 "content_type": message.content_type,
                 "delivery_mode": message.delivery_mode,
                 "message_id": message.message_id,

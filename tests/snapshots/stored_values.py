@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from bg_ingest.adapters.table.protocol import Item, Key
+from bg_ingest.ports.table import Item, Key
 
 SEALED = b"\xb1\x01"
 """First bytes of encrypted values."""

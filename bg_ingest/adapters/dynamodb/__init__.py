@@ -5,13 +5,11 @@ from contextlib import asynccontextmanager
 
 import aioboto3
 
-from bg_ingest.adapters.dynamodb.capacity import Consumed, Metered
-from bg_ingest.adapters.dynamodb.client import open_client
 from bg_ingest.adapters.dynamodb.table import DynamoTable
-from bg_ingest.adapters.table import keys
-from bg_ingest.adapters.table.store import TableStore, agree
+from bg_ingest.adapters.dynamodb.transport import Consumed, MeteredTransport, open_transport
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import Clock
+from bg_ingest.store import TableStore, check_layout, keys
 
 
 @asynccontextmanager
@@ -37,9 +35,9 @@ async def open_table(
     Without an endpoint it is AWS's own; ``aws`` is the session to share with whoever else calls AWS. ``consumed`` is
     told what each call cost, where the server says so.
     """
-    async with open_client(endpoint, region, aws or aioboto3.Session()) as client:
-        opened = DynamoTable(Metered(client, consumed) if consumed else client, table)
-        await agree(opened)
+    async with open_transport(endpoint, region, aws or aioboto3.Session()) as transport:
+        opened = DynamoTable(MeteredTransport(transport, consumed) if consumed else transport, table)
+        await check_layout(opened)
         if await opened.get(keys.META) is None:  # botocore takes whatever a web server answers for an empty answer
             raise StoreError(f"{endpoint} does not keep what it is given: is it DynamoDB?")
         yield opened

@@ -5,12 +5,12 @@ import aiormq.abc
 import anyio
 import msgspec
 
-from bg_ingest.adapters.rabbitmq.failures import translated
-from bg_ingest.adapters.rabbitmq.publisher import CONNECT_WITHIN
-from bg_ingest.domain.events import EXCHANGE
+from bg_ingest.adapters.rabbitmq.errors import translate_errors
+from bg_ingest.adapters.rabbitmq.publisher import CONNECT_TIMEOUT
+from bg_ingest.domain.cloud_events import EXCHANGE
 
 
-class Inspected(msgspec.Struct, frozen=True):
+class BrokerState(msgspec.Struct, frozen=True):
     """What is there."""
 
     exchange: bool
@@ -19,18 +19,18 @@ class Inspected(msgspec.Struct, frozen=True):
     consumers: int | None = None
 
 
-async def inspected(url: str, queue: str | None) -> Inspected:
+async def inspect_broker(url: str, queue: str | None) -> BrokerState:
     """Connect and look; BrokerUnavailable says why it cannot be used."""
-    with translated(), anyio.fail_after(CONNECT_WITHIN):
+    with translate_errors(), anyio.fail_after(CONNECT_TIMEOUT):
         connection = await aiormq.connect(url)
     try:
-        with translated():
-            return await _look(connection, queue)
+        with translate_errors():
+            return await _inspect(connection, queue)
     finally:
         await connection.close()
 
 
-async def _look(connection: aiormq.abc.AbstractConnection, queue: str | None) -> Inspected:
+async def _inspect(connection: aiormq.abc.AbstractConnection, queue: str | None) -> BrokerState:
     """Ask on a channel each: the broker closes the one that asked for what is not there."""
     try:
         await (await connection.channel()).exchange_declare(EXCHANGE, passive=True)
@@ -38,9 +38,9 @@ async def _look(connection: aiormq.abc.AbstractConnection, queue: str | None) ->
     except aiormq.exceptions.ChannelNotFoundEntity:
         exchange = False
     if queue is None:
-        return Inspected(exchange, None)
+        return BrokerState(exchange, None)
     try:
         found = await (await connection.channel()).queue_declare(queue, passive=True)
     except aiormq.exceptions.ChannelNotFoundEntity:
-        return Inspected(exchange, None)
-    return Inspected(exchange, found.message_count, found.consumer_count)
+        return BrokerState(exchange, None)
+    return BrokerState(exchange, found.message_count, found.consumer_count)

@@ -7,14 +7,15 @@ import anyio
 from aiormq.abc import AbstractChannel
 from anyio.abc import TaskStatus
 
-from bg_ingest.adapters.rabbitmq.failures import Unroutable, lost, translated
-from bg_ingest.domain.events import CONTENT_TYPE, EXCHANGE, Change, cloud_event
+from bg_ingest.adapters.rabbitmq.errors import Unroutable, connection_lost, translate_errors
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.cloud_events import CONTENT_TYPE, EXCHANGE, encode_cloud_event
 from bg_ingest.errors import BrokerUnavailable
 
-CONNECT_WITHIN, CONFIRM_WITHIN, CLOSE_WITHIN = 5.0, 10.0, 2.0
+CONNECT_TIMEOUT, CONFIRM_TIMEOUT, CLOSE_TIMEOUT = 5.0, 10.0, 2.0
 """Seconds. A broker without memory or disk does not say so to a publisher: it stops confirming."""
 
-PERSISTENT = 2
+PERSISTENT_DELIVERY = 2
 
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 """It logs each failed attempt, and at DEBUG each event. Whoever runs the actor logs when it breaks and recovers."""
@@ -43,16 +44,16 @@ class RabbitPublisher:
         channel, ended = self._channel, self._ended
         if channel is None:
             raise BrokerUnavailable("RabbitMQ is not connected.")
-        body, properties = cloud_event(change, self._source), _properties(change)
+        body, properties = encode_cloud_event(change, self._source), _to_properties(change)
         try:
-            with translated():
+            with translate_errors():
                 await channel.basic_publish(
                     body,
                     exchange=EXCHANGE,
                     routing_key=change.type,
                     properties=properties,
                     mandatory=True,
-                    timeout=CONFIRM_WITHIN,
+                    timeout=CONFIRM_TIMEOUT,
                 )
         except Unroutable:
             if self._queue is not None:
@@ -73,19 +74,19 @@ class RabbitPublisher:
         connection = aiormq.Connection(self._url)
         try:
             try:
-                channel = await self._opened(connection)
+                channel = await self._open_channel(connection)
             except BrokerUnavailable:
                 if first:
                     task_status.started()
                 raise
-            await self._stay(connection, channel, task_status)
+            await self._wait_until_closed(connection, channel, task_status)
         finally:
             self._channel = None
-            with anyio.move_on_after(CLOSE_WITHIN, shield=True):
+            with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
                 await connection.close()
 
-    async def _opened(self, connection: aiormq.Connection) -> AbstractChannel:
-        with translated(), anyio.fail_after(CONNECT_WITHIN):
+    async def _open_channel(self, connection: aiormq.Connection) -> AbstractChannel:
+        with translate_errors(), anyio.fail_after(CONNECT_TIMEOUT):
             await connection.connect({"connection_name": "bg-ingest"})
             channel = await connection.channel()
             await channel.exchange_declare(EXCHANGE, exchange_type="topic", durable=True)
@@ -94,7 +95,7 @@ class RabbitPublisher:
                 await channel.queue_bind(self._queue, EXCHANGE, routing_key="#")
             return channel
 
-    async def _stay(
+    async def _wait_until_closed(
         self, connection: aiormq.Connection, channel: AbstractChannel, task_status: TaskStatus[None]
     ) -> None:
         self._ended = ended = anyio.Event()
@@ -105,14 +106,14 @@ class RabbitPublisher:
         await ended.wait()
         for part in (channel, connection):
             if part.is_closed:
-                raise lost(part.closing.exception())
-        raise lost(TimeoutError())  # a publisher said so
+                raise connection_lost(part.closing.exception())
+        raise connection_lost(TimeoutError())  # a publisher said so
 
 
-def _properties(change: Change) -> aiormq.spec.Basic.Properties:
+def _to_properties(change: Change) -> aiormq.spec.Basic.Properties:
     return aiormq.spec.Basic.Properties(
         content_type=CONTENT_TYPE,
-        delivery_mode=PERSISTENT,
+        delivery_mode=PERSISTENT_DELIVERY,
         message_id=change.id,
         timestamp=change.recorded_at,
         message_type=change.type,

@@ -9,13 +9,13 @@ from pathlib import Path
 from anyio import move_on_after
 
 from bg_ingest.adapters.sqlite.file import ItemFile
-from bg_ingest.adapters.sqlite.lock import only_process
-from bg_ingest.adapters.sqlite.table import SqliteTable, in_place, own_thread
-from bg_ingest.adapters.table.store import TableStore, agree, forget_owners
+from bg_ingest.adapters.sqlite.lock import lock_file
+from bg_ingest.adapters.sqlite.table import SqliteTable, run_in_thread, run_inline
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import Clock
+from bg_ingest.store import TableStore, check_layout, remove_all_owners
 
-CLOSE_WITHIN = 5
+CLOSE_TIMEOUT = 5
 """Seconds to wait for calls that are still under way; a file left open loses nothing."""
 
 
@@ -33,24 +33,24 @@ async def open_table(path: Path | None, clock: Clock) -> AsyncIterator[SqliteTab
     def now() -> float:
         return clock.now().timestamp()
 
-    run = own_thread() if path else in_place
-    opened = _file(path, now) if path else closing(ItemFile(":memory:", now))
+    run = run_in_thread() if path else run_inline
+    opened = _open_file(path, now) if path else closing(ItemFile(":memory:", now))
     table = SqliteTable(await run(opened.__enter__), run)
     try:
-        await agree(table)
-        await forget_owners(table)
+        await check_layout(table)
+        await remove_all_owners(table)
         yield table
     finally:
-        with move_on_after(CLOSE_WITHIN, shield=True):
+        with move_on_after(CLOSE_TIMEOUT, shield=True):
             await run(partial(opened.__exit__, None, None, None))
 
 
 @contextmanager
-def _file(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
+def _open_file(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
     """Open the file for this process alone and for its user alone: it holds health data."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with only_process(path):
+        with lock_file(path):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with closing(ItemFile(str(path), now)) as file:
                 yield file

@@ -2,25 +2,14 @@
 
 from collections.abc import Iterable
 
-from bg_ingest.adapters.table.protocol import (
-    Absent,
-    AtMost,
-    Condition,
-    Either,
-    Equals,
-    Exists,
-    Item,
-    Missing,
-    OneOf,
-    Scalar,
-)
+from bg_ingest.ports.table import Absent, AtMost, Condition, Either, Equals, Exists, Item, Missing, OneOf, Scalar
 
 
-def hold(conditions: Iterable[Condition], item: Item | None) -> bool:
-    return all(_holds(each, item) for each in conditions)
+def check_conditions(conditions: Iterable[Condition], item: Item | None) -> bool:
+    return all(_check_condition(each, item) for each in conditions)
 
 
-def _holds(condition: Condition, item: Item | None) -> bool:
+def _check_condition(condition: Condition, item: Item | None) -> bool:
     match condition:
         case Absent():
             return item is None
@@ -29,21 +18,21 @@ def _holds(condition: Condition, item: Item | None) -> bool:
         case Missing(attribute):
             return item is None or attribute not in item
         case Either(conditions):
-            return any(_holds(each, item) for each in conditions)
+            return any(_check_condition(each, item) for each in conditions)
         case _:
-            return _fits(condition, (item or {}).get(condition.attribute))
+            return _check_value(condition, (item or {}).get(condition.attribute))
 
 
-def _fits(condition: Equals | AtMost | OneOf, stored: Scalar | None) -> bool:
+def _check_value(condition: Equals | AtMost | OneOf, stored: Scalar | None) -> bool:
     match condition:
         case Equals(_, value):
-            return _same(stored, value)
+            return _is_same(stored, value)
         case OneOf(_, values):
-            return any(_same(stored, value) for value in values)
+            return any(_is_same(stored, value) for value in values)
         case AtMost(_, value):
             return isinstance(stored, int) and stored <= value
 
 
-def _same(stored: Scalar | None, value: Scalar) -> bool:
+def _is_same(stored: Scalar | None, value: Scalar) -> bool:
     """Of the same type as well: true is not 1."""
     return type(stored) is type(value) and stored == value

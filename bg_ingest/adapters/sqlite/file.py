@@ -7,14 +7,14 @@ from typing import Any
 
 import msgspec
 
-from bg_ingest.adapters.sqlite.conditions import hold
-from bg_ingest.adapters.table.protocol import MOST_WRITES, Check, ConditionFailed, Delete, Item, Key, Put, Update, Write
+from bg_ingest.adapters.sqlite.conditions import check_conditions
 from bg_ingest.errors import StoreUnavailable
+from bg_ingest.ports.table import MAX_WRITES, Check, ConditionFailed, Delete, Item, Key, Put, Update, Write
 
-BUSY_MS = 2_000
+BUSY_TIMEOUT_MS = 2_000
 """How long to wait for another program that holds the file, a backup or an open shell."""
 
-PURGE_EVERY, PURGE_AT_ONCE = 600, 500
+PURGE_INTERVAL_SECONDS, PURGE_BATCH_SIZE = 600, 500
 """Seconds between two looks for expired rows, and how many one look deletes."""
 
 _SCHEMA = """
@@ -46,9 +46,9 @@ class ItemFile:
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         """Open or create it; ``now`` gives epoch seconds and decides what has expired."""
-        with _unavailable():
+        with _translate_errors():
             self._rows = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
-            self._rows.execute(f"PRAGMA busy_timeout = {BUSY_MS}")
+            self._rows.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
             self._rows.execute("PRAGMA journal_mode = WAL")
             self._rows.execute("PRAGMA synchronous = FULL")
             self._rows.executescript(_SCHEMA)
@@ -58,38 +58,40 @@ class ItemFile:
             pass
 
     def close(self) -> None:
-        with _unavailable():
+        with _translate_errors():
             self._rows.close()
 
     def get(self, keys: Collection[Key]) -> dict[Key, Item]:
-        with _unavailable():
+        with _translate_errors():
             found = ((key, self._get(key)) for key in keys)
             return {key: item for key, item in found if item is not None}
 
     def page(self, pk: str, low: str, high: str, limit: int, *, after: bool) -> list[tuple[Key, Item]]:
         """Return at most ``limit`` items from ``low`` (or right after it) to ``high``."""
-        with _unavailable():
+        with _translate_errors():
             rows = self._rows.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
         return [((pk, sk), _decode(item)) for sk, item in rows]
 
-    def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        with _unavailable():
+    def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        with _translate_errors():
             return {pk for pk in pks if self._rows.execute(_ANY, (pk, low, high)).fetchone()}
 
     def scan(self, part: int, parts: int, after: Key, limit: int) -> list[tuple[Key, Item]]:
         """Return at most ``limit`` items beyond a key, of one part of the whole."""
-        with _unavailable():
+        with _translate_errors():
             rows = self._rows.execute(_SCAN, (*after, parts, part, limit)).fetchall()
         return [((pk, sk), _decode(item)) for pk, sk, item in rows]
 
     def transact(self, writes: Sequence[Write]) -> None:
-        if len(writes) > MOST_WRITES or len({write.key for write in writes}) < len(writes):
-            raise ValueError(f"a transaction holds at most {MOST_WRITES} writes, each of another key")
+        if len(writes) > MAX_WRITES or len({write.key for write in writes}) < len(writes):
+            raise ValueError(f"a transaction holds at most {MAX_WRITES} writes, each of another key")
         with self._transaction():
             before = [self._get(write.key) for write in writes]
-            met = {i: before[i] for i, write in enumerate(writes) if not hold(write.conditions, before[i])}
-            if met:
-                raise ConditionFailed(met)
+            current = {
+                i: before[i] for i, write in enumerate(writes) if not check_conditions(write.conditions, before[i])
+            }
+            if current:
+                raise ConditionFailed(current)
             for write, item in zip(writes, before, strict=True):
                 self._apply(write, item)
 
@@ -118,7 +120,7 @@ class ItemFile:
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
-        with _unavailable():
+        with _translate_errors():
             self._rows.execute("BEGIN IMMEDIATE")
             try:
                 yield
@@ -132,12 +134,12 @@ class ItemFile:
     def _purge(self) -> None:
         now = self._now()
         if now >= self._next_purge:
-            self._rows.execute(_PURGE, (now, PURGE_AT_ONCE))
-            self._next_purge = now + PURGE_EVERY
+            self._rows.execute(_PURGE, (now, PURGE_BATCH_SIZE))
+            self._next_purge = now + PURGE_INTERVAL_SECONDS
 
 
 @contextmanager
-def _unavailable() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except sqlite3.ProgrammingError:

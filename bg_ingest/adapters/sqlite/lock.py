@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from bg_ingest.errors import StoreTaken
+from bg_ingest.errors import StoreLocked
 
 
 @contextmanager
-def only_process(file: Path) -> Iterator[None]:
+def lock_file(file: Path) -> Iterator[None]:
     """Hold ``<file>.lock``; StoreTaken when somebody else does.
 
     The lock file stays when we leave: deleting it would let two processes lock two files of one name.
@@ -20,7 +20,7 @@ def only_process(file: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StoreTaken(f"{file} is in use by another process: SQLite serves one, several need DynamoDB.") from None
+        raise StoreLocked(f"{file} is in use by another process: SQLite serves one, several need DynamoDB.") from None
     try:
         yield
     finally:

@@ -7,9 +7,9 @@ from typing import Protocol, TypeVar
 from anyio import CapacityLimiter, lowlevel, to_thread
 
 from bg_ingest.adapters.sqlite.file import ItemFile
-from bg_ingest.adapters.table.protocol import Item, Key, SingleWrite, Write
+from bg_ingest.ports.table import Item, Key, SingleWrite, Write
 
-SCAN_PAGE = 500
+SCAN_BATCH_SIZE = 500
 
 Result = TypeVar("Result")
 
@@ -20,7 +20,7 @@ class Run(Protocol):
     def __call__(self, call: Callable[[], Result], /) -> Awaitable[Result]: ...
 
 
-def own_thread() -> Run:
+def run_in_thread() -> Run:
     """Run calls in a worker thread, never two at once."""
     limiter = CapacityLimiter(1)
 
@@ -30,7 +30,7 @@ def own_thread() -> Run:
     return run
 
 
-async def in_place(call: Callable[[], Result]) -> Result:
+async def run_inline(call: Callable[[], Result]) -> Result:
     """Run the call here and now: without a thread tests are deterministic."""
     await lowlevel.checkpoint()
     return call()
@@ -60,15 +60,15 @@ class SqliteTable:
                 return
             after, low = True, items[-1][0][1]
 
-    async def inhabited(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        return await self._run(partial(self._file.inhabited, pks, low, high))
+    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        return await self._run(partial(self._file.non_empty, pks, low, high))
 
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         after, prefixes = ("", ""), tuple(kinds) or ("",)
-        while items := await self._run(partial(self._file.scan, part, parts, after, SCAN_PAGE)):
+        while items := await self._run(partial(self._file.scan, part, parts, after, SCAN_BATCH_SIZE)):
             after = items[-1][0]
-            if wanted := [(key, item) for key, item in items if key[1].startswith(prefixes)]:
-                yield wanted
+            if matching := [(key, item) for key, item in items if key[1].startswith(prefixes)]:
+                yield matching
 
     async def write(self, one: SingleWrite) -> None:
         await self.transact([one])

@@ -9,14 +9,14 @@ import msgspec
 from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import Available, Capabilities, Clock, Page, Priority
+from bg_ingest.ports import AccountData, Capabilities, Clock, Page, Priority
 from bg_ingest.providers.dexcom import translate
 from bg_ingest.providers.dexcom.oauth import OAuth
-from bg_ingest.providers.dexcom.options import DexcomOptions
-from bg_ingest.providers.dexcom.wire import Envelope, Push, envelope
-from bg_ingest.providers.http import accepted, answered
+from bg_ingest.providers.dexcom.settings import DexcomSettings
+from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope
+from bg_ingest.providers.http import read_body, translate_transport_errors
 
-LONGEST_WINDOW = timedelta(days=30)
+MAX_WINDOW = timedelta(days=30)
 """Of the v3 API: a second more is a 400."""
 
 DATA_DEADLINE = timedelta(minutes=2)
@@ -31,7 +31,7 @@ WARM_UPS = {
 }
 """By transmitterGeneration, from the sensors' manuals."""
 
-YIELD_EVERY = 500
+RECORDS_PER_YIELD = 500
 """Records translated in one go, about 5 ms: then others have their turn."""
 
 
@@ -43,20 +43,20 @@ class Dexcom:
 
     name = "dexcom"
 
-    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(self, settings: DexcomSettings, http: httpx.AsyncClient, clock: Clock) -> None:
         self.capabilities = Capabilities(
-            regions=options.delays,
-            default_region=options.default_region,
+            regions=settings.delays,
+            default_region=settings.default_region,
             cadence=timedelta(minutes=5),
-            longest_window=LONGEST_WINDOW,
-            app=options.client_id,
+            longest_window=MAX_WINDOW,
+            app=settings.client_id,
             warm_ups=WARM_UPS,
             pushes=True,
         )
-        self._options = options
+        self._settings = settings
         self._http = http
         self._clock = clock
-        self._oauth = OAuth(options, http, clock)
+        self._oauth = OAuth(settings, http, clock)
 
     def authorize_url(self, region: str, state: str) -> str:
         return self._oauth.authorize_url(region, state)
@@ -72,9 +72,9 @@ class Dexcom:
         region: str,
         credentials: Credentials,
         priority: Priority,  # noqa: ARG002 - for the budget around this
-    ) -> Available:
+    ) -> AccountData:
         content = await self._get(region, credentials, "dataRange", {})
-        return translate.available(content, self._clock.now())
+        return translate.decode_data_range(content, self._clock.now())
 
     async def readings(
         self,
@@ -83,26 +83,26 @@ class Dexcom:
         window: Window,
         priority: Priority,  # noqa: ARG002 - for the budget around this
     ) -> Page:
-        if window.length > LONGEST_WINDOW:
+        if window.length > MAX_WINDOW:
             raise ValueError("Dexcom answers 30 days at most: split the window")
-        content = await self._get(region, credentials, "egvs", self._dates(region, window))
-        return await self._translated(envelope(content))
+        content = await self._get(region, credentials, "egvs", self._date_params(region, window))
+        return await self._translate(decode_envelope(content))
 
-    async def pushed(self, content: bytes) -> Page:
-        return await self._translated(envelope(content, Push))
+    async def parse_push(self, content: bytes) -> Page:
+        return await self._translate(decode_envelope(content, Push))
 
-    def retranslate(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
-        (found,) = translate.translated(Envelope(user_id=provider_account, records=[msgspec.Raw(raw)]), came_at)
+    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+        (found,) = translate.translate_records(Envelope(user_id=provider_account, records=[msgspec.Raw(raw)]), came_at)
         return found if isinstance(found, Unreadable) else found.reading
 
-    async def _get(self, region: str, credentials: Credentials, what: str, params: dict[str, str]) -> bytes:
-        url = self._options.url(region, f"/v3/users/self/{what}")
+    async def _get(self, region: str, credentials: Credentials, resource: str, params: dict[str, str]) -> bytes:
+        url = self._settings.url(region, f"/v3/users/self/{resource}")
         bearer = {"authorization": f"Bearer {credentials.access.reveal()}"}
-        with answered(DATA_DEADLINE):
+        with translate_transport_errors(DATA_DEADLINE):
             response = await self._http.get(url, params=params, headers=bearer)
-        return accepted(response, self._clock.now())
+        return read_body(response, self._clock.now())
 
-    def _dates(self, region: str, window: Window) -> dict[str, str]:
+    def _date_params(self, region: str, window: Window) -> dict[str, str]:
         """Both ends are inclusive, so whole seconds lose nothing.
 
         The end keeps away from Dexcom's present, which may be behind ours; nothing is lost as long as that is less
@@ -111,17 +111,17 @@ class Dexcom:
         margin = min(CLOCK_MARGIN, self.capabilities.regions[region])
         end = min(window.end, self._clock.now() - margin)
         start = min(window.start, end - timedelta(seconds=1))
-        return {"startDate": _date(start), "endDate": _date(end)}
+        return {"startDate": _format_date(start), "endDate": _format_date(end)}
 
-    async def _translated(self, page: Envelope) -> Page:
+    async def _translate(self, page: Envelope) -> Page:
         now = self._clock.now()
         found: list[translate.Candidate | Unreadable] = []
-        for each in translate.translated(page, now):
+        for each in translate.translate_records(page, now):
             found.append(each)
-            if len(found) % YIELD_EVERY == 0:
+            if len(found) % RECORDS_PER_YIELD == 0:
                 await anyio.lowlevel.checkpoint()
-        return translate.joined(page.user_id, found)
+        return translate.build_page(page.user_id, found)
 
 
-def _date(instant: datetime) -> str:
+def _format_date(instant: datetime) -> str:
     return instant.strftime("%Y-%m-%dT%H:%M:%S")

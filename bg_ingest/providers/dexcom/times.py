@@ -28,14 +28,14 @@ class Stamp(NamedTuple):
         return self.wall - timedelta(seconds=self.utc_offset) if self.utc_offset else self.wall
 
 
-def stamp(text: str) -> Stamp | None:
+def parse_stamp(text: str) -> Stamp | None:
     """Return what a timestamp says, None where it says nothing we understand.
 
     The forms are those Tidepool met in production, among them offsets with seconds such as ``-06:59:58`` (Dexcom's
     arithmetic: rounded to the minute). The years 1 and 9999 stand for no time.
     """
     try:
-        found = _usual_form(text) or _any_form(text)
+        found = _parse_common_form(text) or _parse_any_form(text)
     except ValueError:
         return None
     return found if found and 1 < found.wall.year < 9999 else None
@@ -52,7 +52,7 @@ def utc_offset_seconds(display: Stamp, measured_at: datetime) -> int | None:
     return offset if _WESTMOST <= offset <= _EASTMOST else None
 
 
-def _usual_form(text: str) -> Stamp | None:
+def _parse_common_form(text: str) -> Stamp | None:
     """``2025-02-06T10:05:12``, also with ``Z`` or ``-08:00``: nearly all of them, and ten times as fast."""
     if len(text) not in {19, 20, 25} or text[10] != "T" or text[16] != ":":
         return None
@@ -60,20 +60,20 @@ def _usual_form(text: str) -> Stamp | None:
         found = datetime.fromisoformat(text)
     except ValueError:
         return None
-    told = found.utcoffset()
-    return Stamp(found.replace(microsecond=0, tzinfo=UTC), None if told is None else int(told.total_seconds()))
+    stated = found.utcoffset()
+    return Stamp(found.replace(microsecond=0, tzinfo=UTC), None if stated is None else int(stated.total_seconds()))
 
 
-def _any_form(text: str) -> Stamp | None:
+def _parse_any_form(text: str) -> Stamp | None:
     match = _ANY_FORM.fullmatch(text.strip())
     if match is None or (match["clock"] is None and match["zone"]):
         return None
     year, month, day = map(int, match["date"].split("-"))
     hour, minute, second = map(int, f"{match['clock'] or '0:0'}:0".split(":")[:3])
-    return Stamp(datetime(year, month, day, hour, minute, second, tzinfo=UTC), _utc_offset(match["zone"]))
+    return Stamp(datetime(year, month, day, hour, minute, second, tzinfo=UTC), _parse_utc_offset(match["zone"]))
 
 
-def _utc_offset(zone: str | None) -> int | None:
+def _parse_utc_offset(zone: str | None) -> int | None:
     if zone is None:
         return None
     if zone in "Zz":

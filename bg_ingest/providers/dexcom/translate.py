@@ -7,33 +7,33 @@ from typing import Literal, NamedTuple, TypeAlias
 import msgspec
 
 from bg_ingest.domain.readings import (
-    HIGHEST,
-    LOWEST,
+    MAX_DISPLAYED_MG_DL,
     MG_DL_PER_MMOL_L,
+    MIN_DISPLAYED_MG_DL,
+    AsSent,
     Device,
     Flag,
     Identity,
     Reading,
-    Sent,
     Unreadable,
-    flagged,
+    clamp_to_range,
 )
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import Available, Page
-from bg_ingest.providers.dexcom.times import Stamp, stamp, utc_offset_seconds
-from bg_ingest.providers.dexcom.wire import DataRange, Egv, Envelope, Extent, Moment, Scalar, envelope
-from bg_ingest.providers.http import decoded
+from bg_ingest.ports import AccountData, Page
+from bg_ingest.providers.dexcom.times import Stamp, parse_stamp, utc_offset_seconds
+from bg_ingest.providers.dexcom.wire import DataRange, Egv, Envelope, Extent, RangeBound, Scalar, decode_envelope
+from bg_ingest.providers.http import decode_json
 
-FLOOR = datetime(2015, 1, 1, tzinfo=UTC)
+MIN_MEASURED_AT = datetime(2015, 1, 1, tzinfo=UTC)
 """No reading is older (Tidepool's floor): before it, a receiver has lost its clock."""
 
 FUTURE_TOLERANCE = timedelta(minutes=15)
 """How far a device's clock, or ours, may be off. A reading beyond would stop polling until its time has come."""
 
-MOST_MG_DL = 1000
+MAX_MG_DL = 1000
 """No sensor says more, as Tidepool has it; 401 to here is HIGH."""
 
-MOST_RATE = 100
+MAX_MG_DL_PER_MINUTE = 100
 """mg/dL per minute, either way: far beyond physiology, and no number that a store cannot keep."""
 
 Reason: TypeAlias = Literal[
@@ -41,8 +41,8 @@ Reason: TypeAlias = Literal[
 ]
 """Why a record is set aside."""
 
-_PER_UNIT = {"mg/dl": 1.0, "mmol/l": MG_DL_PER_MMOL_L}
-_SIDES = {"low": (LOWEST - 1, Flag.LOW), "high": (HIGHEST + 1, Flag.HIGH)}
+_MG_DL_PER_UNIT = {"mg/dl": 1.0, "mmol/l": MG_DL_PER_MMOL_L}
+_OUT_OF_RANGE = {"low": (MIN_DISPLAYED_MG_DL - 1, Flag.LOW), "high": (MAX_DISPLAYED_MG_DL + 1, Flag.HIGH)}
 _decode = msgspec.json.Decoder(Egv).decode
 
 
@@ -53,51 +53,51 @@ class Candidate(NamedTuple):
     record_id: str
     raw: msgspec.Raw
 
-    def outranks(self, other: "Candidate") -> bool:
+    def supersedes(self, other: "Candidate") -> bool:
         """Larger record id wins; the raw bytes decide the rest, so that the order of a page never does."""
         return (self.record_id, bytes(self.raw)) > (other.record_id, bytes(other.raw))
 
 
-class _Unfit(Exception):
+class _InvalidRecord(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason = reason
 
 
-def page(content: bytes, now: datetime) -> Page:
+def decode_page(content: bytes, now: datetime) -> Page:
     """Return a page as Dexcom sent it, in our words; ProviderMisbehaved when it is none."""
-    found = envelope(content)
-    return joined(found.user_id, translated(found, now))
+    found = decode_envelope(content)
+    return build_page(found.user_id, translate_records(found, now))
 
 
-def available(content: bytes, now: datetime) -> Available:
+def decode_data_range(content: bytes, now: datetime) -> AccountData:
     """Return what an answer of dataRange says about readings.
 
     Nothing when neither end has a usable time, or they are the wrong way round. One end missing is not the end of
     a user's past: it is then as far as it can be.
     """
-    found = decoded(content, DataRange)
-    return Available(found.user_id, _past(found.egvs or Extent(), now.replace(microsecond=0)))
+    found = decode_json(content, DataRange)
+    return AccountData(found.user_id, _data_window(found.egvs or Extent(), now.replace(microsecond=0)))
 
 
-def translated(found: Envelope, now: datetime) -> Iterator[Candidate | Unreadable]:
+def translate_records(found: Envelope, now: datetime) -> Iterator[Candidate | Unreadable]:
     """Yield each record of a page, in the page's order."""
     devices: dict[tuple[str, str, str], Device] = {}
     for raw in found.records:
         measured_at = None
         try:
-            egv = _egv(raw)
+            egv = _decode_egv(raw)
             measured_at = _measured_at(egv)
             _check_time(measured_at, now)
             words = _word(egv.transmitter_id), _word(egv.display_device), _word(egv.transmitter_generation)
             if words not in devices:
-                devices[words] = _device(found.user_id, *words)
-            yield Candidate(_reading(egv, measured_at, devices[words]), str(egv.record_id or ""), raw)
-        except _Unfit as unfit:
-            yield Unreadable(unfit.reason, bytes(raw), measured_at)
+                devices[words] = _to_device(found.user_id, *words)
+            yield Candidate(_to_reading(egv, measured_at, devices[words]), str(egv.record_id or ""), raw)
+        except _InvalidRecord as invalid:
+            yield Unreadable(invalid.reason, bytes(raw), measured_at)
 
 
-def joined(provider_account: str, found: Iterable[Candidate | Unreadable]) -> Page:
+def build_page(provider_account: str, found: Iterable[Candidate | Unreadable]) -> Page:
     """Return a page: ascending, one reading per identity."""
     best: dict[Identity, Candidate] = {}
     unreadable: list[Unreadable] = []
@@ -106,7 +106,7 @@ def joined(provider_account: str, found: Iterable[Candidate | Unreadable]) -> Pa
             unreadable.append(each)
             continue
         identity = each.reading.identity
-        if identity not in best or each.outranks(best[identity]):
+        if identity not in best or each.supersedes(best[identity]):
             best[identity] = each
     readings = sorted((each.reading for each in best.values()), key=_by_time_then_device)
     return Page(provider_account, tuple(readings), tuple(unreadable))
@@ -116,31 +116,31 @@ def _by_time_then_device(reading: Reading) -> tuple[datetime, str, str]:
     return reading.measured_at, reading.device.display, reading.device.transmitter or ""
 
 
-def _egv(raw: msgspec.Raw) -> Egv:
+def _decode_egv(raw: msgspec.Raw) -> Egv:
     try:
         return _decode(raw)
     except (ValueError, RecursionError):
-        raise _Unfit("not_a_record") from None
+        raise _InvalidRecord("not_a_record") from None
 
 
 def _measured_at(egv: Egv) -> datetime:
     if egv.system_time in {None, ""}:
-        raise _Unfit("no_time")
-    if found := _stamp(egv.system_time):
+        raise _InvalidRecord("no_time")
+    if found := _optional_stamp(egv.system_time):
         return found.utc
-    raise _Unfit("bad_time")
+    raise _InvalidRecord("bad_time")
 
 
 def _check_time(measured_at: datetime, now: datetime) -> None:
-    if measured_at < FLOOR:
-        raise _Unfit("ancient")
+    if measured_at < MIN_MEASURED_AT:
+        raise _InvalidRecord("ancient")
     if measured_at > now + FUTURE_TOLERANCE:
-        raise _Unfit("future")
+        raise _InvalidRecord("future")
 
 
-def _reading(egv: Egv, measured_at: datetime, device: Device) -> Reading:
+def _to_reading(egv: Egv, measured_at: datetime, device: Device) -> Reading:
     mg_dl, flag, sent = _glucose(egv)
-    display = _stamp(egv.display_time)
+    display = _optional_stamp(egv.display_time)
     return Reading(
         measured_at,
         mg_dl,
@@ -153,36 +153,36 @@ def _reading(egv: Egv, measured_at: datetime, device: Device) -> Reading:
     )
 
 
-def _device(provider_account: str, transmitter: str, display: str, generation: str) -> Device:
+def _to_device(provider_account: str, transmitter: str, display: str, generation: str) -> Device:
     return Device("dexcom", provider_account, transmitter or None, display or "unknown", generation or "unknown")
 
 
-def _glucose(egv: Egv) -> tuple[int, Flag, Sent | None]:
+def _glucose(egv: Egv) -> tuple[int, Flag, AsSent | None]:
     value = egv.value
     if value is None:
-        raise _Unfit("no_value")
+        raise _InvalidRecord("no_value")
     if isinstance(value, str):
-        if side := _SIDES.get(value.strip().lower()):
+        if side := _OUT_OF_RANGE.get(value.strip().lower()):
             return (*side, None)
-        raise _Unfit("bad_value")
+        raise _InvalidRecord("bad_value")
     unit = _word(egv.unit)
-    factor = _PER_UNIT.get(unit.lower())
+    factor = _MG_DL_PER_UNIT.get(unit.lower())
     if factor is None:
-        raise _Unfit("unit_unknown")
-    if isinstance(value, bool) or not 0 < value <= MOST_MG_DL or value * factor > MOST_MG_DL:
-        raise _Unfit("bad_value")
-    mg_dl, flag = _pinned(value * factor, _word(egv.status).lower())
-    return mg_dl, flag, None if factor == 1 and value == mg_dl else Sent(float(value), unit)
+        raise _InvalidRecord("unit_unknown")
+    if isinstance(value, bool) or not 0 < value <= MAX_MG_DL or value * factor > MAX_MG_DL:
+        raise _InvalidRecord("bad_value")
+    mg_dl, flag = _clamp(value * factor, _word(egv.status).lower())
+    return mg_dl, flag, None if factor == 1 and value == mg_dl else AsSent(float(value), unit)
 
 
-def _pinned(mg_dl: float, status: str) -> tuple[int, Flag]:
+def _clamp(mg_dl: float, status: str) -> tuple[int, Flag]:
     """Pin what is beyond the display range, and what is at its side where the status says that it is beyond.
 
     A status that contradicts the number otherwise is not believed: 120 is not made a LOW.
     """
-    whole, flag = flagged(mg_dl)
-    if (status == "low" and whole <= LOWEST) or (status == "high" and whole >= HIGHEST):
-        return _SIDES[status]
+    whole, flag = clamp_to_range(mg_dl)
+    if (status == "low" and whole <= MIN_DISPLAYED_MG_DL) or (status == "high" and whole >= MAX_DISPLAYED_MG_DL):
+        return _OUT_OF_RANGE[status]
     return whole, flag
 
 
@@ -195,8 +195,13 @@ def _trend(egv: Egv) -> str | None:
 def _rate(egv: Egv) -> float | None:
     """Return mg/dL per minute; its unit is its own, not the value's. A rate that cannot be read costs only itself."""
     rate = egv.trend_rate
-    factor = _PER_UNIT.get(_word(egv.rate_unit).lower().removesuffix("/min"))
-    if rate is None or factor is None or isinstance(rate, str | bool) or not -MOST_RATE <= rate <= MOST_RATE:
+    factor = _MG_DL_PER_UNIT.get(_word(egv.rate_unit).lower().removesuffix("/min"))
+    if (
+        rate is None
+        or factor is None
+        or isinstance(rate, str | bool)
+        or not -MAX_MG_DL_PER_MINUTE <= rate <= MAX_MG_DL_PER_MINUTE
+    ):
         return None
     return float(rate) if factor == 1 else round(rate * factor, 2)
 
@@ -205,18 +210,18 @@ def _word(scalar: Scalar) -> str:
     return scalar.strip() if isinstance(scalar, str) else ""
 
 
-def _stamp(scalar: Scalar) -> Stamp | None:
-    return stamp(scalar) if isinstance(scalar, str) else None
+def _optional_stamp(scalar: Scalar) -> Stamp | None:
+    return parse_stamp(scalar) if isinstance(scalar, str) else None
 
 
-def _past(extent: Extent, now: datetime) -> Window | None:
-    start, end = _instant(extent.start), _instant(extent.end)
+def _data_window(extent: Extent, now: datetime) -> Window | None:
+    start, end = _optional_instant(extent.start), _optional_instant(extent.end)
     if start is None and end is None:
         return None
-    start, end = max(start or FLOOR, FLOOR), min(end or now, now)
+    start, end = max(start or MIN_MEASURED_AT, MIN_MEASURED_AT), min(end or now, now)
     return Window(start, end + timedelta(seconds=1)) if start <= end else None
 
 
-def _instant(moment: Moment | None) -> datetime | None:
-    found = _stamp(moment.system_time) if moment else None
+def _optional_instant(bound: RangeBound | None) -> datetime | None:
+    found = _optional_stamp(bound.system_time) if bound else None
     return found.utc if found else None

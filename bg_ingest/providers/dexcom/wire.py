@@ -7,7 +7,7 @@ from typing import Annotated, Any, TypeAlias
 import msgspec
 
 from bg_ingest.errors import ProviderMisbehaved
-from bg_ingest.providers.http import decoded
+from bg_ingest.providers.http import decode_json
 
 Scalar: TypeAlias = str | int | float | bool | None
 """Whatever JSON has but lists and objects; what it must be is for translation to say, record by record."""
@@ -50,13 +50,13 @@ class Push(Envelope, kw_only=True):
     records: list[msgspec.Raw] = msgspec.field(default_factory=list)
 
 
-class Moment(msgspec.Struct, rename="camel", kw_only=True):
+class RangeBound(msgspec.Struct, rename="camel", kw_only=True):
     system_time: Scalar = None
 
 
 class Extent(msgspec.Struct, kw_only=True):
-    start: Moment | None = None
-    end: Moment | None = None
+    start: RangeBound | None = None
+    end: RangeBound | None = None
 
 
 class DataRange(msgspec.Struct, rename="camel", kw_only=True):
@@ -81,13 +81,13 @@ class TokenRefusal(msgspec.Struct, kw_only=True):
     error: str
 
 
-def envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelope:
+def decode_envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelope:
     """Return a page of egvs; ProviderMisbehaved when it is none. A byte order mark is passed over (RFC 8259, 8.1)."""
     content = content.removeprefix(BOM_UTF8)
     try:
-        page = decoded(content, shape)
+        page = decode_json(content, shape)
     except ProviderMisbehaved:
-        page = decoded(_without_constants(content), shape)
+        page = decode_json(_without_constants(content), shape)
     if page.record_type not in {None, "egv"}:
         raise ProviderMisbehaved("The answer is of another record type.")
     return page

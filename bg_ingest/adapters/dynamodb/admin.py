@@ -1,0 +1,204 @@
+"""Making the table: run by an operator, not by the service, which needs no right to."""
+
+from typing import Any
+
+import aioboto3
+import anyio
+
+from bg_ingest.adapters.dynamodb.errors import translate_errors
+from bg_ingest.adapters.dynamodb.table import DynamoTable
+from bg_ingest.adapters.dynamodb.transport import Answer, DynamoError, Transport, open_transport
+from bg_ingest.errors import StoreError, StoreUnavailable
+from bg_ingest.store import check_layout
+
+EXPIRY = {"Enabled": True, "AttributeName": "expires_at"}
+
+READY_TIMEOUT, CHECK_INTERVAL_SECONDS = 120.0, 0.5
+"""Seconds: AWS takes some ten to make a table, and sometimes a minute more until its backups can be set."""
+
+KEY_SCHEMA = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
+
+KEY_TYPES = [{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}]
+
+UNSUPPORTED_CODES = {"UnknownOperationException", "UnsupportedOperation", "NotImplemented", "InvalidAction"}
+"""How emulators say that they do not have an operation."""
+
+NOT_READY_CODES = {"ResourceInUseException", "ContinuousBackupsUnavailableException", "LimitExceededException"}
+"""How AWS says that a table is still being made or changed."""
+
+
+async def create_table(
+    endpoint: str | None, region: str | None, table: str, *, aws: aioboto3.Session | None = None
+) -> list[str]:
+    """Make the table, or put an existing one right, and agree on its layout; run again, it changes nothing.
+
+    Returns what was found and done, a sentence each. StoreError when it is somebody else's table: it has other keys,
+    another expiry attribute or another layout.
+    """
+    async with open_transport(endpoint, region, aws or aioboto3.Session()) as transport:
+        creation = TableCreation(transport, table)
+        with anyio.move_on_after(READY_TIMEOUT), translate_errors(table):
+            report = [
+                await creation.ensure_table(),
+                await creation.ensure_expiry(),
+                await creation.ensure_deletion_protection(),
+                await creation.ensure_backups(),
+            ]
+            await check_layout(DynamoTable(transport, table))
+            return report
+    raise StoreUnavailable(f"Table {table} was not ready within {READY_TIMEOUT:.0f} seconds: try again.")
+
+
+class TableCreation:
+    """Each step looks first, acts where needed, and says what it found or did."""
+
+    def __init__(self, transport: Transport, name: str) -> None:
+        self._transport = transport
+        self._name = name
+
+    async def ensure_table(self) -> str:
+        found = await self._describe()
+        sentence = f"Table {self._name} was there." if found else await self._create()
+        while found is None or found["TableStatus"] == "CREATING":
+            await anyio.sleep(CHECK_INTERVAL_SECONDS)
+            found = await self._describe()
+        types = sorted(found["AttributeDefinitions"], key=lambda each: str(each["AttributeName"]))
+        if found["KeySchema"] != KEY_SCHEMA or types != KEY_TYPES:
+            raise StoreError(f"Table {self._name} has other keys than the strings pk and sk: use another name.")
+        return sentence
+
+    async def ensure_expiry(self) -> str:
+        answer = await self._ask("DescribeTimeToLive")
+        if answer is None:
+            return "This server deletes nothing that expired."
+        found = answer["TimeToLiveDescription"]
+        if found["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}:
+            if found["AttributeName"] != EXPIRY["AttributeName"]:
+                raise StoreError(f"Table {self._name} expires by {found['AttributeName']}: use another name.")
+            return "Expired items were being deleted."
+        await self._change("UpdateTimeToLive", TimeToLiveSpecification=EXPIRY)
+        return "Expired items are now deleted."
+
+    async def ensure_deletion_protection(self) -> str:
+        if await self._is_protected():
+            return "The table is protected from deletion."
+        await self._change("UpdateTable", DeletionProtectionEnabled=True)
+        if await self._is_protected():
+            return "The table is now protected from deletion."
+        return "This server does not protect tables from deletion."
+
+    async def ensure_backups(self) -> str:
+        answer = await self._ask("DescribeContinuousBackups")
+        if answer is not None and _is_recoverable(answer):
+            return "Point-in-time recovery was on."
+        specification = {"PointInTimeRecoveryEnabled": True}
+        answer = await self._change("UpdateContinuousBackups", PointInTimeRecoverySpecification=specification)
+        return "This server has no point-in-time recovery." if answer is None else "Point-in-time recovery is now on."
+
+    async def _create(self) -> str:
+        try:
+            await self._transport.call(
+                "CreateTable",
+                TableName=self._name,
+                BillingMode="PAY_PER_REQUEST",
+                KeySchema=KEY_SCHEMA,
+                AttributeDefinitions=KEY_TYPES,
+                DeletionProtectionEnabled=True,
+            )
+        except DynamoError as refused:
+            if refused.code != "ResourceInUseException":
+                raise
+            return f"Table {self._name} is being made by somebody else."
+        return f"Table {self._name} was made, billed by request."
+
+    async def _is_protected(self) -> bool:
+        return bool((await self._describe() or {}).get("DeletionProtectionEnabled"))
+
+    async def _describe(self) -> dict[str, Any] | None:
+        try:
+            answer = await self._transport.call("DescribeTable", TableName=self._name)
+        except DynamoError as refused:
+            if refused.code == "ResourceNotFoundException":
+                return None
+            raise
+        found: dict[str, Any] = answer["Table"]
+        return found
+
+    async def _change(self, operation: str, **request: object) -> Answer | None:
+        """Ask until the table is ready for it."""
+        while True:
+            try:
+                return await self._ask(operation, **request)
+            except DynamoError as refused:
+                if refused.code not in NOT_READY_CODES:
+                    raise
+            await anyio.sleep(CHECK_INTERVAL_SECONDS)
+
+    async def _ask(self, operation: str, **request: object) -> Answer | None:
+        """Return None where the server does not have the operation."""
+        try:
+            return await self._transport.call(operation, TableName=self._name, **request)
+        except DynamoError as refused:
+            if refused.code in UNSUPPORTED_CODES:
+                return None
+            raise
+
+
+def _is_recoverable(answer: Answer) -> bool:
+    found = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
+    return bool(found.get("PointInTimeRecoveryStatus") == "ENABLED")
+
+
+DENIED_CODES = {"AccessDeniedException", "UnauthorizedOperation"}
+
+
+async def inspect_table(
+    endpoint: str | None, region: str | None, table: str, *, aws: aioboto3.Session | None = None
+) -> list[tuple[str, bool]]:
+    """Return what was found, each with whether it is as it should be; StoreError when there is no such table."""
+    async with open_transport(endpoint, region, aws or aioboto3.Session()) as transport:
+        with translate_errors(table):
+            described = await _ask(transport, "DescribeTable", table)
+            expiry = await _ask(transport, "DescribeTimeToLive", table)
+            backups = await _ask(transport, "DescribeContinuousBackups", table)
+    return [*_table_findings(described, table), *_expiry_findings(expiry), *_backup_findings(backups)]
+
+
+def _table_findings(answer: Answer | None, table: str) -> list[tuple[str, bool]]:
+    if answer is None:
+        return [("this identity may not describe the table; the service does not need to", True)]
+    found = answer["Table"]
+    if found["KeySchema"] != KEY_SCHEMA:
+        raise StoreError(f"Table {table} has other keys than pk and sk: it is another service's.")
+    status = str(found["TableStatus"])
+    protected = bool(found.get("DeletionProtectionEnabled"))
+    return [
+        (f"{table} is {status.lower()}", status in {"ACTIVE", "UPDATING"}),
+        ("it is protected from deletion" if protected else "it is not protected from deletion", protected),
+    ]
+
+
+def _expiry_findings(answer: Answer | None) -> list[tuple[str, bool]]:
+    if answer is None:
+        return []
+    found = answer["TimeToLiveDescription"]
+    on = found["TimeToLiveStatus"] in {"ENABLED", "ENABLING"} and found["AttributeName"] == EXPIRY["AttributeName"]
+    return [("what expired is deleted" if on else "nothing that expired is deleted: it is paid for for ever", on)]
+
+
+def _backup_findings(answer: Answer | None) -> list[tuple[str, bool]]:
+    if answer is None:
+        return []
+    found = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
+    on = found.get("PointInTimeRecoveryStatus") == "ENABLED"
+    return [("it can be set back to any second" if on else "it has no point-in-time recovery", on)]
+
+
+async def _ask(transport: Transport, operation: str, table: str) -> Answer | None:
+    """Return None where the server does not have the operation, or does not let us."""
+    try:
+        return await transport.call(operation, TableName=table)
+    except DynamoError as refused:
+        if refused.code in UNSUPPORTED_CODES | DENIED_CODES:
+            return None
+        raise

@@ -1,0 +1,136 @@
+"""Items on the wire: DynamoDB's JSON, in which numbers are texts, and bytes base64 once they are encoded."""
+
+from binascii import a2b_base64
+from collections.abc import Iterable
+from typing import Any, TypeAlias
+
+from bg_ingest.ports.table import (
+    Absent,
+    AtMost,
+    Check,
+    Condition,
+    Delete,
+    Either,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    Missing,
+    OneOf,
+    Put,
+    Scalar,
+    Update,
+    Write,
+)
+
+Wire: TypeAlias = dict[str, dict[str, Any]]
+"""Attributes by name, each ``{type: value}``."""
+
+
+def encode_value(value: Scalar) -> dict[str, Any]:
+    match value:
+        case str():
+            return {"S": value}
+        case bool():  # before int, which it is too
+            return {"BOOL": value}
+        case int():
+            return {"N": str(value)}
+        case bytes():
+            return {"B": value}
+
+
+def encode_key(key: Key) -> Wire:
+    return {"pk": {"S": key[0]}, "sk": {"S": key[1]}}
+
+
+def encode_item(key: Key, item: Item) -> Wire:
+    return {name: encode_value(value) for name, value in item.items()} | encode_key(key)
+
+
+def decode_item(wire: Wire) -> tuple[Key, Item]:
+    item = {name: _decode_value(typed) for name, typed in wire.items()}
+    return (str(item.pop("pk")), str(item.pop("sk"))), item
+
+
+def _decode_value(typed: dict[str, Any]) -> Scalar:
+    ((kind, value),) = typed.items()
+    match kind:
+        case "N":
+            return int(value)
+        case "B":
+            return a2b_base64(value)
+        case _:
+            scalar: Scalar = value
+            return scalar
+
+
+def encode_write(table: str, write: Write) -> dict[str, Any]:
+    """Return a write's parameters: the same alone and in a transaction."""
+    expressions = Expressions()
+    request: dict[str, Any] = {"TableName": table}
+    match write:
+        case Put(key, item):
+            request["Item"] = encode_item(key, item)
+        case Update(key, changed, removed):
+            request |= {"Key": encode_key(key), "UpdateExpression": expressions.update(changed, removed)}
+        case Delete(key) | Check(key):
+            request["Key"] = encode_key(key)
+    if write.conditions:
+        request["ConditionExpression"] = expressions.conditions(write.conditions)
+        request["ReturnValuesOnConditionCheckFailure"] = "ALL_OLD"
+    return request | expressions.aliases()
+
+
+class Expressions:
+    """The expressions of one request. Names and values are aliased in them, so that no word is reserved."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, str] = {}
+        self._values: dict[str, Any] = {}
+
+    def aliases(self) -> dict[str, Any]:
+        """Return what the aliases stand for; DynamoDB refuses empty parameters."""
+        names = {alias: name for name, alias in self._names.items()}
+        found = {"ExpressionAttributeNames": names, "ExpressionAttributeValues": self._values}
+        return {parameter: aliased for parameter, aliased in found.items() if aliased}
+
+    def update(self, changed: Item, removed: tuple[str, ...]) -> str:
+        """Say an update; ValueError for an attribute that is both set and removed, which only AWS refuses."""
+        if not changed.keys().isdisjoint(removed):
+            raise ValueError("an update sets or removes an attribute, not both")
+        sets = ", ".join(f"{self._name(name)} = {self._value(value)}" for name, value in changed.items())
+        removes = ", ".join(map(self._name, removed))
+        return " ".join([f"SET {sets}"] * bool(sets) + [f"REMOVE {removes}"] * bool(removes))
+
+    def conditions(self, conditions: Iterable[Condition]) -> str:
+        return " AND ".join(map(self._condition, conditions))
+
+    def _condition(self, condition: Condition) -> str:
+        match condition:
+            case Absent():
+                return "attribute_not_exists(pk)"
+            case Exists():
+                return "attribute_exists(pk)"
+            case Either(conditions):
+                return f"({' OR '.join(map(self._condition, conditions))})"
+            case _:
+                return self._attribute_condition(self._name(condition.attribute), condition)
+
+    def _attribute_condition(self, name: str, condition: Missing | Equals | AtMost | OneOf) -> str:
+        match condition:
+            case Missing():
+                return f"attribute_not_exists({name})"
+            case Equals(_, value):
+                return f"{name} = {self._value(value)}"
+            case AtMost(_, value):
+                return f"{name} <= {self._value(value)}"
+            case OneOf(_, values):
+                return f"{name} IN ({', '.join(map(self._value, values))})"
+
+    def _name(self, name: str) -> str:
+        return self._names.setdefault(name, f"#a{len(self._names)}")
+
+    def _value(self, value: Scalar) -> str:
+        alias = f":v{len(self._values)}"
+        self._values[alias] = encode_value(value)
+        return alias

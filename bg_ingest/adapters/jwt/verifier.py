@@ -1,0 +1,72 @@
+"""The port Tokens: JWTs, verified by what their issuer publishes."""
+
+import httpx
+import msgspec
+from joserfc import jws, jwt
+from joserfc.errors import JoseError
+
+from bg_ingest.adapters.jwt.keys import JwksCache
+from bg_ingest.domain.access import TokenClaims
+from bg_ingest.ports import Clock
+
+ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+"""What a token may be signed with, whatever it says itself: asymmetric all of them, and never ``none``."""
+
+LEEWAY_SECONDS = 30
+"""Seconds that the issuer's clock may be from ours."""
+
+MAX_CHARACTERS = 8_192
+"""Characters."""
+
+_TOKEN_ERRORS = (JoseError, ValueError, TypeError, KeyError, RecursionError)
+"""What the library raises at what is no token, or not a right one."""
+
+
+class JwtVerifier:
+    """Verifies the tokens of one issuer for one audience."""
+
+    def __init__(
+        self, http: httpx.AsyncClient, clock: Clock, *, issuer: str, audience: str, keys_url: str | None = None
+    ) -> None:
+        self._keys = JwksCache(http, issuer, keys_url)
+        self._clock = clock
+        self._issuer = issuer
+        self._audience = audience
+        self._registry = jws.JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
+
+    async def verify(self, token: str) -> TokenClaims | None:
+        kid, is_candidate = self._kid(token)
+        if not is_candidate:  # nobody is asked for a key
+            return None
+        keys = await self._keys.get(kid)
+        try:
+            found = jwt.decode(token, keys, algorithms=ALGORITHMS, registry=self._registry).claims
+            self._claims_registry().validate(found)
+        except _TOKEN_ERRORS:
+            return None
+        sub, scope = found["sub"], found.get("scope")
+        return TokenClaims(sub, frozenset(scope.split()) if isinstance(scope, str) else frozenset())
+
+    def _kid(self, token: str) -> tuple[str | None, bool]:
+        """Return which key a token says it is signed with, and whether it can be one of ours at all."""
+        if len(token) > MAX_CHARACTERS or not token.isascii():
+            return None, False
+        try:
+            parsed = jws.extract_compact(token.encode(), registry=self._registry)
+            header, claims = parsed.headers(), msgspec.json.decode(parsed.payload or b"", type=dict[str, object])
+        except _TOKEN_ERRORS:
+            return None, False
+        kid = header.get("kid")
+        ours = header.get("alg") in ALGORITHMS and claims.get("iss") == self._issuer
+        return (kid if isinstance(kid, str) else None), ours
+
+    def _claims_registry(self) -> jwt.JWTClaimsRegistry:
+        now = int(self._clock.now().timestamp())
+        return jwt.JWTClaimsRegistry(
+            now,
+            LEEWAY_SECONDS,
+            iss={"essential": True, "value": self._issuer},
+            aud={"essential": True, "value": self._audience},
+            exp={"essential": True},
+            sub={"essential": True},
+        )

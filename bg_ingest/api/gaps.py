@@ -1,0 +1,73 @@
+"""What is missing: gaps, and how complete each day is."""
+
+from litestar import Response, Router, get
+
+from bg_ingest.api.auth import require_scope
+from bg_ingest.api.dependencies import Use, User
+from bg_ingest.api.etags import CACHE_HEADERS
+from bg_ingest.api.openapi import ok_response, problem_responses
+from bg_ingest.api.query import parse_instant
+from bg_ingest.api.readings import From, To, requested_window
+from bg_ingest.domain.access import Scope
+from bg_ingest.domain.cloud_events import PublicGap, public_gap
+from bg_ingest.domain.completeness import Day
+from bg_ingest.services.queries.completeness import CompletenessQueries
+
+GAP = {
+    "provider": "example",
+    "from": "2025-04-26T14:30:00Z",
+    "to": "2025-04-26T15:10:00Z",
+    "cause": "provider_has_nothing",
+    "cadence_seconds": 300,
+    "missing": 8,
+    "opened_at": "2025-04-26T15:41:30Z",
+    "healed_at": None,
+}
+DAY = {
+    "date": "2025-04-26",
+    "provider": "example",
+    "expected": 288,
+    "stored": 280,
+    "late": 4,
+    "revised": 0,
+    "quarantined": 1,
+    "missing": {"provider_has_nothing": 8},
+}
+
+
+@get(
+    "/{user_id:str}/gaps",
+    operation_id="gaps",
+    summary="What is missing",
+    responses={
+        200: ok_response(list[PublicGap], [GAP], description="Gaps that reach into the time range, ascending."),
+        **problem_responses(400, 401, 403, 404, 429, 503),
+    },
+)
+async def gaps(
+    user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
+) -> Response[list[PublicGap]]:
+    """Open ones have no `healed_at`. A gap that goes on has no `to`: nothing has come since."""
+    window = requested_window(parse_instant("from", from_), parse_instant("to", to), completeness.now())
+    found = await completeness.gaps(user_id, window)
+    return Response([public_gap(provider, gap) for provider, gap in found], headers=CACHE_HEADERS)
+
+
+@get(
+    "/{user_id:str}/completeness",
+    operation_id="completeness",
+    summary="How complete each day is",
+    responses={
+        200: ok_response(list[Day], [DAY], description="UTC days of which anything is known, ascending."),
+        **problem_responses(400, 401, 403, 404, 429, 503),
+    },
+)
+async def days(
+    user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
+) -> Response[list[Day]]:
+    """Expected is what is stored and what is missing; days that are asked for in part count in part."""
+    window = requested_window(parse_instant("from", from_), parse_instant("to", to), completeness.now())
+    return Response(await completeness.days(user_id, window), headers=CACHE_HEADERS)
+
+
+router = Router("/api/bg", route_handlers=[gaps, days], tags=["completeness"], opt=require_scope(Scope.READINGS_READ))

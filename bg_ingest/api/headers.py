@@ -1,0 +1,63 @@
+"""What every answer carries, whoever gives it: the request's id, and what browsers must not do with health data."""
+
+import re
+from uuid import uuid4
+
+from litestar.types import Message, Scope
+
+from bg_ingest.api.html import POLICY
+
+_ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"x-frame-options", b"DENY"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+    (b"cache-control", b"no-store"),
+)
+
+_HSTS_HEADER = (b"strict-transport-security", b"max-age=31536000")
+"""For a year. Browsers believe it only where it came by https: who lies about that does so to themselves."""
+
+_PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", POLICY.encode()))
+_API_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
+
+
+def request_header(scope: Scope, name: bytes) -> str:
+    """Return a header of the request by its lower-case name; empty when it was not sent."""
+    return next((value for each, value in scope["headers"] if each == name), b"").decode("latin-1")
+
+
+def request_id(scope: Scope) -> str:
+    """Return the id the caller gave, if it is short and harmless in a log, else one of ours; the same all along."""
+    existing: str | None = scope["state"].get("request_id")
+    if existing is None:
+        given = request_header(scope, b"x-request-id")
+        existing = given if _ACCEPTABLE_ID.match(given) else uuid4().hex
+        scope["state"]["request_id"] = existing
+    return existing
+
+
+async def add_headers(message: Message, scope: Scope) -> None:
+    """Add the headers that are missing just before an answer starts; on raw pairs, since every answer pays for it."""
+    if message["type"] != "http.response.start":
+        return
+    headers = [(name.lower(), value) for name, value in message.get("headers", ())]
+    if scope.get("method") == "OPTIONS":
+        headers = [(name, _allowed_methods(scope) if name == b"allow" else value) for name, value in headers]
+    present = dict(headers)
+    defaults = _PAGE_HEADERS if present.get(b"content-type", b"").startswith(b"text/html") else _API_HEADERS
+    by_https = scope.get("scheme", "http") == "https" or request_header(scope, b"x-forwarded-proto") == "https"
+    message["headers"] = [
+        *(each for each in headers if each[0] != b"x-request-id"),
+        *(each for each in defaults if each[0] not in present),
+        *((_HSTS_HEADER,) if by_https else ()),
+        (b"x-request-id", request_id(scope).encode()),
+    ]
+
+
+def _allowed_methods(scope: Scope) -> bytes:
+    """Return all methods of a path; Litestar's own answer leaves out those of handlers that were added later."""
+    routes = (each for each in scope["litestar_app"].routes if each.path_format == scope["path_template"])
+    return ", ".join(sorted({method for each in routes for method in getattr(each, "methods", ())})).encode()

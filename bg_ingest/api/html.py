@@ -1,0 +1,42 @@
+"""Pages for people: readable anywhere, no script, nothing from another host."""
+
+from base64 import b64encode
+from collections.abc import Mapping
+from hashlib import sha256
+from html import escape
+
+from litestar import MediaType, Response
+
+_STYLE = (
+    "body{font:1.1rem/1.6 system-ui,sans-serif;max-width:42rem;margin:12vh auto;padding:0 1.5rem;"
+    "color:#1b2733;background:#f7f9fb}h1{font-size:1.7rem;line-height:1.25}h2{font-size:1.1rem;margin-top:2rem}"
+    "code{font-size:.95em;overflow-wrap:anywhere}table{border-collapse:collapse}td{padding:.2rem .8rem .2rem 0;"
+    "vertical-align:top}@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#11171d}a{color:#8cc4ff}}"
+)
+
+POLICY = (
+    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+"""What a browser may do on these pages: show them."""
+
+
+def render_document(title: str, html: str) -> str:
+    """Return a whole page; the title is plain text, the body HTML whose values are escaped already."""
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
+        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<body><main><h1>{escape(title)}</h1>{html}</main></body></html>"
+    )
+
+
+def render_page(title: str, *texts: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[str]:
+    """Answer with a title and paragraphs of plain text."""
+    html = "".join(f"<p>{escape(text)}</p>" for text in texts)
+    return Response(
+        render_document(title, html),
+        status_code=status,
+        media_type=MediaType.HTML,
+        headers={"Cache-Control": "no-store", **(headers or {})},
+    )

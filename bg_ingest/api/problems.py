@@ -1,0 +1,165 @@
+"""Every way to say no: RFC 9457 problems with a stable type and a detail that says what to do.
+
+Nothing of a store, a provider or a traceback gets out: texts are ours, only a RequestError brings its own.
+"""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+from traceback import extract_tb
+from typing import Any
+
+import msgspec
+import structlog
+from litestar import Request, Response
+from litestar.exceptions import HTTPException
+from litestar.types import Scope
+
+from bg_ingest.api.headers import request_id
+from bg_ingest.errors import (
+    Conflict,
+    ConnectRefused,
+    GrantRejected,
+    IssuerUnavailable,
+    NotFound,
+    ProviderError,
+    ProviderForbidden,
+    ProviderThrottled,
+    ProviderUnavailable,
+    RequestError,
+    StoreError,
+)
+
+MEDIA_TYPE = "application/problem+json"
+STORE_RETRY_SECONDS, PROVIDER_RETRY_SECONDS = 5, 60
+"""Seconds for Retry-After, where nobody said how long."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
+    """RFC 9457. ``type`` is a relative reference that never changes; ``detail`` says what to do."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    reasons: tuple[str, ...] = ()
+    """Only of a health check: what is wrong, by name."""
+
+
+class ProblemError(Exception):
+    """A request that is answered with this problem."""
+
+    def __init__(self, problem: Problem, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(problem.title)
+        self.problem = problem
+        self.headers = dict(headers or {})
+
+
+def build_problem(status: int, slug: str, detail: str, headers: Mapping[str, str] | None = None) -> ProblemError:
+    """Make a refusal; its title is the slug in words."""
+    return ProblemError(Problem(slug, slug.replace("-", " ").capitalize(), status, detail), headers)
+
+
+def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Answer any exception; what nobody expected is logged under the request's id and told to nobody."""
+    problem_error = to_problem(request, error)
+    if problem_error.problem.status == 500:
+        log_failure("request_failed", request.scope, error)
+    return Response(
+        problem_error.problem,
+        status_code=problem_error.problem.status,
+        media_type=MEDIA_TYPE,
+        headers={"Cache-Control": "no-store", **problem_error.headers},
+    )
+
+
+def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemError:
+    """Return what to say of an error, in words for the caller."""
+    match error:
+        case ProblemError():
+            return error
+        case RequestError():
+            return _request_problem(error)
+        case StoreError():
+            return build_problem(
+                503,
+                "store-unavailable",
+                "The store does not answer: try again shortly.",
+                _retry_after(STORE_RETRY_SECONDS),
+            )
+        case ProviderError() | IssuerUnavailable():
+            return _upstream_problem(error)
+        case HTTPException(status_code=status) if status < 500:
+            return _framework_problem(error)
+        case _:
+            detail = f"An error of ours, logged as request {request_id(request.scope)}: report that id if it stays."
+            return build_problem(500, "internal-error", detail)
+
+
+def _request_problem(error: RequestError) -> ProblemError:
+    match error:
+        case NotFound():
+            return build_problem(404, "unknown", str(error))
+        case Conflict():
+            return build_problem(409, "not-possible", str(error))
+        case ConnectRefused():
+            return build_problem(400, "not-connected", str(error))
+        case _:
+            return build_problem(400, "invalid-request", str(error))
+
+
+def _upstream_problem(error: ProviderError | IssuerUnavailable) -> ProblemError:
+    match error:
+        case IssuerUnavailable():
+            detail = "The issuer of tokens does not answer, so this one cannot be checked: try again shortly."
+            return build_problem(503, "issuer-unavailable", detail, _retry_after(STORE_RETRY_SECONDS))
+        case ProviderThrottled(wait=wait):
+            seconds = PROVIDER_RETRY_SECONDS if wait is None else max(1, round(wait.total_seconds()))
+            return build_problem(
+                503, "provider-throttled", "The provider asks us to call less: try again later.", _retry_after(seconds)
+            )
+        case ProviderUnavailable():
+            detail = "The provider does not answer: try again in a minute."
+            return build_problem(503, "provider-unavailable", detail, _retry_after(PROVIDER_RETRY_SECONDS))
+        case GrantRejected():
+            return build_problem(409, "grant-rejected", "The provider refuses the grant: connect again.")
+        case ProviderForbidden():
+            return build_problem(
+                502, "provider-forbidden", "The provider forbids this app: its operator must act, see the log."
+            )
+        case _:
+            return build_problem(
+                502, "provider-misbehaved", "The provider answered what we cannot read: try again later."
+            )
+
+
+_FRAMEWORK_PROBLEMS: dict[int, tuple[str, str]] = {
+    400: ("invalid-request", "The request cannot be read: compare it with GET /schema."),
+    404: ("no-such-path", "There is nothing at this path: GET /schema lists all there is."),
+    405: ("method-not-allowed", "This path knows other methods: see the Allow header."),
+    413: ("too-large", "The body is too large for this route: send only the fields that GET /schema lists."),
+}
+
+
+def _framework_problem(error: HTTPException) -> ProblemError:
+    slug, detail = _FRAMEWORK_PROBLEMS.get(error.status_code, ("invalid-request", HTTPStatus(error.status_code).phrase))
+    allow = {name.title(): value for name, value in (error.headers or {}).items() if name.lower() == "allow"}
+    return build_problem(error.status_code, slug, detail, allow)
+
+
+def log_failure(event: str, scope: Scope, error: Exception) -> None:
+    """Say what failed and where, without the error's text and any frame's values: they may be codes or readings."""
+    frames = extract_tb(error.__traceback__)
+    log.error(
+        event,
+        action="answer_request",
+        route=scope.get("path_template"),
+        request_id=request_id(scope),
+        error=type(error).__qualname__,
+        where=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-8:]],
+    )
+
+
+def _retry_after(seconds: int) -> dict[str, str]:
+    return {"Retry-After": str(seconds)}

@@ -1,0 +1,123 @@
+"""What is looked at before a handler is called: nothing of a bad request goes any further.
+
+In this order: the path's user and provider, the query's names, the body.
+"""
+
+import re
+from functools import lru_cache
+from typing import Any
+from urllib.parse import parse_qsl, unquote_to_bytes
+
+import anyio
+import msgspec
+from litestar import Request
+from litestar.exceptions import ClientException, InternalServerException
+from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
+
+from bg_ingest.api.problems import build_problem
+from bg_ingest.domain.ids import is_user_id
+
+MAX_BODY_BYTES = 65_536
+"""Bytes; the bodies of these routes have a handful of fields."""
+
+LENIENT = {"lenient_query": True}
+"""A route's ``opt`` when it ignores query parameters it does not know, as RFC 6749 asks of a callback.
+
+One that it does know still comes once only (3.1): of two codes or states, nobody can tell which was meant.
+"""
+
+_PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
+
+_JSON_TYPES = ("", "application/json", "application/merge-patch+json")
+
+
+async def validate_request(request: Request[Any, Any, Any]) -> None:
+    """Refuse what cannot be meant; Litestar calls it after the access guard and before it reads anything."""
+    _check_path(request)
+    route = request.route_handler
+    _check_query(request, _query_names(route), lenient=bool(route.opt.get("lenient_query")))
+    decoder = _body_decoder(route)
+    if decoder is not None:
+        await _check_body(request, decoder)
+
+
+def _check_path(request: Request[Any, Any, Any]) -> None:
+    # `/api/bg//latest` would be taken for the user "latest": the router drops empty parts
+    if b"//" in unquote_to_bytes(request.scope.get("raw_path") or b""):
+        raise build_problem(404, "no-such-path", "A part of the path is empty: put the user id there.")
+    if "path" in request.path_params:  # Litestar's own page for what is not there under /schema
+        raise build_problem(404, "no-such-path", "There is nothing at this path: GET /schema lists all there is.")
+    user = request.path_params.get("user_id")
+    if user is not None:
+        check_user(user)
+    provider = request.path_params.get("provider")
+    if provider is not None and not _PROVIDER.match(provider):
+        raise build_problem(404, "unknown", "There is no such provider: their names are short words in lower case.")
+
+
+def check_user(user: str) -> None:
+    if not is_user_id(user):
+        detail = "A user id has 1 to 128 characters, letters, digits and ._:@|- of them, the first a letter or digit."
+        raise build_problem(400, "invalid-user-id", detail)
+
+
+def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, lenient: bool) -> None:
+    pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    names = [name for name, _ in pairs if not lenient or name in known]
+    if not known.issuperset(names):
+        available = f"it has only {', '.join(sorted(known))}" if known else "it has none"
+        raise build_problem(
+            400, "unknown-parameter", f"This route does not know a query parameter that was sent: {available}."
+        )
+    if len(names) > len(set(names)):
+        raise build_problem(400, "repeated-parameter", "A query parameter was sent more than once: send each once.")
+
+
+async def _check_body(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[Any]) -> None:
+    media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
+    body = await read_body(
+        request, too_large=f"A body has {MAX_BODY_BYTES} bytes at most here: send only known fields."
+    )
+    if body and media_type not in _JSON_TYPES:
+        raise build_problem(
+            415, "unsupported-media-type", "The body must be JSON: send Content-Type: application/json."
+        )
+    try:
+        decoder.decode(body or b"null")
+    except msgspec.ValidationError as error:
+        raise build_problem(400, "invalid-body", f"The body is not as GET /schema describes it: {error}.") from None
+    except (msgspec.DecodeError, UnicodeDecodeError):
+        raise build_problem(400, "invalid-body", "The body is not JSON: compare it with GET /schema.") from None
+
+
+@lru_cache
+def _query_names(route: BaseRouteHandler) -> frozenset[str]:
+    fields = route.parsed_fn_signature.parameters.values()
+    definitions = (field.kwarg_definition for field in fields)
+    return frozenset(each.name for each in definitions if isinstance(each, QueryParameter) and each.name)
+
+
+@lru_cache
+def _body_decoder(route: BaseRouteHandler) -> msgspec.json.Decoder[Any] | None:
+    """Return a strict decoder of the body a route takes; Litestar's own would read "60" as a number."""
+    data = route.parsed_fn_signature.parameters.get("data")
+    return msgspec.json.Decoder(data.annotation) if data else None
+
+
+BODY_TIMEOUT = 10.0
+"""Seconds for a body to arrive: senders that stop halfway would otherwise hold what waits for them."""
+
+
+async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes:
+    """Return the whole body, or refuse it: too large for its route (which says what to do), too slow, broken off."""
+    try:
+        with anyio.move_on_after(BODY_TIMEOUT):
+            return await request.body()
+    except ClientException as error:
+        if error.status_code != 413:
+            raise
+        raise build_problem(413, "too-large", too_large) from None
+    except InternalServerException:  # Litestar's word for a sender that has gone
+        raise build_problem(400, "incomplete-body", "The body broke off: send it again.") from None
+    raise build_problem(408, "too-slow", f"The body was not here within {BODY_TIMEOUT:g} seconds: send it again.")

@@ -1,0 +1,90 @@
+"""What an operator asks of a connection's past: read it again, compare it."""
+
+from datetime import datetime
+
+import msgspec
+from litestar import Response, Router, post
+from litestar.params import JSONBody
+
+from bg_ingest.api.auth import require_scope
+from bg_ingest.api.connections import NO_STORE_HEADERS, Instant, backfill, whole_seconds
+from bg_ingest.api.dependencies import ProviderName, Use, User
+from bg_ingest.api.openapi import ok_response, problem_responses
+from bg_ingest.api.problems import build_problem
+from bg_ingest.domain.access import Scope
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.verification import Difference, Verification
+from bg_ingest.domain.windows import Window
+from bg_ingest.services.queries.verify import Verifier
+
+
+class Comparison(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """What a span was compared by; null where nothing of it was read yet."""
+
+    from_: datetime | None
+    to: datetime | None
+    compared: int
+    unreadable: int
+    """The provider's records that are no readings; they are set aside, not compared."""
+    differences: tuple[Difference, ...]
+
+
+class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """A stretch of at most what the provider answers at once (30 days); values are shown only when asked for."""
+
+    from_: Instant
+    to: Instant
+    values: bool = False
+
+
+COMPARISON = {
+    "from": "2025-04-01T00:00:00Z",
+    "to": "2025-04-26T14:30:01Z",
+    "compared": 7310,
+    "unreadable": 0,
+    "differences": [
+        {
+            "kind": "not_stored",
+            "measured_at": "2025-04-03T10:15:00Z",
+            "device": "g7/iOS",
+            "stored_mg_dl": None,
+            "provider_mg_dl": None,
+        }
+    ],
+}
+
+
+@post(
+    "/{provider:str}/verify",
+    operation_id="verify",
+    opt=require_scope(Scope.ADMIN),
+    summary="Compare with the provider",
+    status_code=200,
+    responses={
+        200: ok_response(Comparison, COMPARISON, description="Where the two differ."),
+        **problem_responses(400, 401, 404, 409, 413, 415, 502, 503),
+    },
+)
+async def verify(
+    user_id: User, provider: ProviderName, verifier: Use[Verifier], data: JSONBody[VerifyRequest]
+) -> Response[Comparison]:
+    """Asks the provider once, as a repair, and changes nothing."""
+    try:
+        window = Window(data.from_, data.to)
+    except ValueError:
+        raise build_problem(400, "invalid-range", "'from' must be before 'to'.") from None
+    found = await verifier.verify(ConnectionId(user_id, provider), window)
+    return Response(_to_comparison(found, values=data.values), headers=NO_STORE_HEADERS)
+
+
+def _to_comparison(found: Verification | None, *, values: bool) -> Comparison:
+    if found is None:
+        return Comparison(None, None, 0, 0, ())
+    differences = found.differences if values else tuple(each.without_values() for each in found.differences)
+    window = found.window
+    return Comparison(
+        whole_seconds(window.start), whole_seconds(window.end), found.compared, found.unreadable, differences
+    )
+
+
+router = Router("/api/users/{user_id:str}/connections", route_handlers=[backfill, verify], tags=["connections"])

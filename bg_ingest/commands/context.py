@@ -1,0 +1,81 @@
+"""The settings as a command reads them, and the use cases over the store they choose."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from contextlib import asynccontextmanager
+from typing import TYPE_CHECKING, TypeVar
+
+from bg_ingest.commands.exits import exit_failure, exit_usage
+
+if TYPE_CHECKING:
+    from bg_ingest.domain.changes import Change
+    from bg_ingest.domain.ids import ConnectionId
+    from bg_ingest.settings import Settings
+    from bg_ingest.wiring import Services
+
+Answer = TypeVar("Answer")
+
+
+def read_settings(host: str | None = None, port: int | None = None) -> "Settings":
+    """Read the settings, flags first: through the environment, so that the worker reads the same."""
+    environment = os.environ  # noqa: TID251 - see above
+    environment.update({name: str(value) for name, value in {"HOST": host, "PORT": port}.items() if value})
+    from bg_ingest.settings import SettingsError, get_settings
+
+    try:
+        return get_settings()
+    except SettingsError as error:
+        exit_usage(str(error))
+
+
+def run_with_services(command: "Callable[[Settings, Services], Awaitable[Answer]]") -> Answer:
+    """Run what a command does with the settings and the use cases, and return what it returns.
+
+    An error of ours ends the command: its text is the sentence. A store in a file that a running service
+    holds is refused with what to do instead.
+    """
+    import anyio
+
+    from bg_ingest.errors import IngestError, StoreLocked, first_error
+    from bg_ingest.settings import SettingsError
+
+    async def main() -> Answer:
+        settings = read_settings()
+        async with open_context(settings) as services:
+            return await command(settings, services)
+
+    try:
+        return anyio.run(main)
+    except* SettingsError as wrong:
+        exit_usage(str(first_error(wrong)))
+    except* StoreLocked:
+        exit_failure(
+            f"{read_settings().sqlite_file} is in use: stop the running service for this, or ask its API instead."
+        )
+    except* IngestError as failed:
+        exit_failure(str(first_error(failed)))
+    raise AssertionError("one of the two has ended the command")
+
+
+@asynccontextmanager
+async def open_context(settings: "Settings") -> "AsyncIterator[Services]":
+    """Open the store and the providers of the settings and join the use cases over them, without any actor."""
+    from bg_ingest.observability.logs import configure_logging
+    from bg_ingest.wiring import Services, open_services
+
+    configure_logging(max(settings.log_level, "WARNING", key=SEVERITY.index), settings.log_format)
+    services = Services()
+    async with open_services(settings, services, wakeups=NoWakeups()):
+        yield services
+
+
+SEVERITY = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class NoWakeups:
+    """The port Hints where no actor runs: the owner of the shard finds what was written, by its ring or its row."""
+
+    def wake_poller(self, connection: "ConnectionId") -> None: ...
+
+    def wake_relay(self, changes: "Sequence[Change]") -> None: ...

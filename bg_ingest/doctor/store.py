@@ -1,0 +1,100 @@
+"""Whether the store can be used, and the keys open what is in it."""
+
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import aclosing
+from datetime import datetime
+from secrets import token_hex
+
+from bg_ingest.adapters.dynamodb.admin import inspect_table
+from bg_ingest.doctor.finding import Finding, failed, ok, warning
+from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.ids import SHARDS
+from bg_ingest.errors import SealBroken, StoreError
+from bg_ingest.ports import Sealer, Store
+from bg_ingest.ports.table import Absent, Check, Delete, Exists, Item, Put, Table, Update
+from bg_ingest.settings import Settings
+
+REACH_ADVICE = "check DYNAMODB_ENDPOINT, DYNAMODB_TABLE, AWS_REGION, the network and the AWS credentials"
+
+RIGHTS = (
+    *("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"),
+    "ConditionCheckItem",
+)
+"""What the service's identity needs on the table in DynamoDB. To seal anew needs ``Scan`` too, which is another's."""
+
+MAX_TRIED_GRANTS = 20
+"""Grants that are opened: one of each of so many shards at most."""
+
+
+async def check_table(settings: Settings) -> list[Finding]:
+    """Describe the table in DynamoDB; in SQLite there is nothing to describe."""
+    if settings.dynamodb_table is None:
+        return []
+    try:
+        found = await inspect_table(settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table)
+    except StoreError as broken:
+        return [failed("table", str(broken), REACH_ADVICE)]
+    advice = "run bg-ingest tables create"
+    return [ok("table", said) if right else warning("table", said, advice) for said, right in found]
+
+
+async def check_rights(table: Table, now: datetime) -> list[Finding]:
+    """Do each kind of call once, on items that nothing else has; they are deleted, or expire where they may not be."""
+    key, other = ("doctor", token_hex(8)), ("doctor", token_hex(8))
+    item = Item(v=1, expires_at=int(now.timestamp()) + 3600)
+    leftovers: list[Item] = []
+
+    async def search() -> None:
+        for pk, sk in (key, other):
+            async with aclosing(table.query(pk, sk, sk)) as pages:
+                leftovers.extend([found async for page in pages for _, found in page])
+
+    kinds: dict[str, Callable[[], Awaitable[object]]] = {
+        "write": lambda: table.write(Put(key, item, (Absent(),))),
+        "update": lambda: table.write(Update(key, item, (), (Exists(),))),
+        "read": lambda: table.get(key),
+        "read several": lambda: table.batch_get([key]),
+        "change together": lambda: table.transact([Put(other, item, (Absent(),)), Check(key, (Exists(),))]),
+        "delete": lambda: table.write(Delete(key)),
+        "delete several": lambda: table.delete([other]),
+        "search": search,
+    }
+    for kind, call in kinds.items():
+        try:
+            await call()
+        except StoreError as refused:
+            return [failed("store", f"it may not {kind}: {refused}", f"give this identity {', '.join(RIGHTS)}")]
+    if leftovers:
+        return [failed("store", "what was deleted is still there", "is it DynamoDB?")]
+    return [ok("store", "reads, writes and transactions work")]
+
+
+async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
+    """Open some of the stored grants: none can be used without the key that sealed it."""
+    opened = unreadable = 0
+    async for grant in _sample_grants(store):
+        try:
+            sealer.open(grant.sealed, grant.associated_data(table))
+            opened += 1
+        except SealBroken:
+            unreadable += 1
+    if unreadable:
+        advice = "bring back the key that sealed them, behind the first of TOKEN_ENCRYPTION_KEYS"
+        return [failed("keys", f"{unreadable} of {unreadable + opened} stored grants do not open", advice)]
+    return [
+        ok("keys", f"they open all of {opened} stored grants that were tried" if opened else "no grants stored yet")
+    ]
+
+
+async def _sample_grants(store: Store) -> AsyncIterator[Grant]:
+    tried = 0
+    for shard in range(SHARDS):
+        async with aclosing(store.connections.iter_directory(shard)) as rows:
+            async for listed in rows:
+                _, grant = await store.connections.get_with_grant(listed.id)
+                if grant is not None:
+                    yield grant
+                    tried += 1
+                break
+        if tried == MAX_TRIED_GRANTS:
+            return

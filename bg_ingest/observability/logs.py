@@ -1,0 +1,82 @@
+"""Logs: one line per edge, for people in development, as JSON elsewhere. Never a token, never a glucose value."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from typing import Literal
+
+import structlog
+from structlog.tracebacks import ExceptionDictTransformer
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from bg_ingest.errors import IngestError
+
+QUIET_LOGGERS = ("httpx", "httpcore", "asyncio", "botocore", "aiobotocore", "aiormq", "urllib3")
+"""Libraries that log every call: only what they warn of is shown."""
+
+
+def configure_logging(level: str, form: Literal["json", "console"], facts: Sequence[Processor] = ()) -> None:
+    """Send our log lines and those of libraries to stderr in one form; calling it again replaces what was.
+
+    ``facts`` add to each line what they know of where it was written.
+    """
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        *facts,
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        strip_exception_texts,
+    ]
+    # Local variables hold tokens and readings: no traceback shows them.
+    if form == "json":
+        tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
+        last: list[Processor] = [tracebacks, structlog.processors.JSONRenderer()]
+    else:
+        plain = structlog.dev.plain_traceback
+        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+    structlog.configure(
+        processors=[*shared, *last],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+        )
+    )
+    logging.basicConfig(level=level, handlers=[handler], force=True)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+
+
+def strip_exception_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Leave of a line's exception, and of all behind it, the types and frames: texts may quote a token or a reading.
+
+    Those of our own errors stay: they say what to do.
+    """
+    found = event.get("exc_info")
+    if found and not isinstance(found, BaseException):
+        found = found[1] if isinstance(found, tuple) else sys.exc_info()[1]
+    if found:
+        event["exc_info"] = _strip_texts(found, {})
+    return event
+
+
+def _strip_texts(error: BaseException, known: dict[int, BaseException]) -> BaseException:
+    """Return what stands for an exception in the log: of a type with the same name, raised at the same place."""
+    if id(error) in known:  # contexts may lead round in a circle
+        return known[id(error)]
+    if isinstance(error, BaseExceptionGroup):
+        stripped: BaseException = BaseExceptionGroup("", [_strip_texts(each, known) for each in error.exceptions])
+    else:
+        names = {"__module__": type(error).__module__, "__qualname__": type(error).__qualname__}
+        stripped = type(type(error).__name__, (Exception,), names)(
+            *([str(error)] if isinstance(error, IngestError) else [])
+        )
+    known[id(error)] = stripped
+    stripped.__cause__ = _strip_texts(error.__cause__, known) if error.__cause__ else None
+    stripped.__context__ = _strip_texts(error.__context__, known) if error.__context__ else None
+    stripped.__suppress_context__ = error.__suppress_context__
+    return stripped.with_traceback(error.__traceback__)

@@ -1,0 +1,129 @@
+"""Remember who read or changed whose data, beside the requests: none of them waits for it."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from datetime import timedelta
+from secrets import token_bytes, token_hex
+
+import anyio
+import msgspec
+import structlog
+
+from bg_ingest.domain.audit import HOUR, KEY_BYTES, AuditAction, AuditRecord, hash_user, hour_start
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import StoreError
+from bg_ingest.ports import Clock, Sealer, Trail
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+MAX_WAITING_RECORDS = 10_000
+"""Records kept in memory while the store takes none: 3 MB. What comes beyond is dropped, and counted."""
+
+MAX_RECORDED_READS = 50_000
+"""Reads of the hour that are known to be on record; when there are more, some are written once more."""
+
+BATCH_SIZE = 500
+
+SEAL_LABEL = "audit key"
+
+
+class AuditLog:
+    """Takes notes and writes them down when it is told to; answers what is on record."""
+
+    def __init__(self, trail: Trail, sealer: Sealer, clock: Clock, table: str, *, retention: timedelta) -> None:
+        self._trail = trail
+        self._sealer = sealer
+        self._clock = clock
+        self._seal_data = audit_key_seal_data(table)
+        self._retention = retention
+        self._pending: list[tuple[UserId, AuditRecord]] = []
+        self._recorded_reads: set[tuple[UserId, AuditRecord]] = set()
+        self._key: bytes | None = None
+        self._failing = False
+        self._added = anyio.Event()
+        self.dropped = 0
+        """Notes that found no room."""
+
+    def add(self, user: UserId, credential: str, route: str, action: AuditAction) -> None:
+        """Note that it was done, now; never waits and never fails."""
+        now = self._clock.now()
+        at, mark = (now, token_hex(8)) if action is AuditAction.CHANGE else (hour_start(now), "")
+        entry = user, AuditRecord("", at, action, credential, route, mark)
+        if action is not AuditAction.CHANGE:
+            if entry in self._recorded_reads:
+                return
+            if len(self._recorded_reads) >= MAX_RECORDED_READS or any(
+                each.at != at for _, each in self._first_recorded()
+            ):
+                self._recorded_reads.clear()
+            self._recorded_reads.add(entry)
+        if len(self._pending) < MAX_WAITING_RECORDS:
+            self._pending.append(entry)
+            self._added.set()
+            return
+        self._recorded_reads.discard(entry)
+        self.dropped += 1
+        if self.dropped == 1:
+            log.error("the audit has no room; records are lost", action="audit_full")
+
+    def _first_recorded(self) -> Sequence[tuple[UserId, AuditRecord]]:
+        return [next(iter(self._recorded_reads))] if self._recorded_reads else []
+
+    async def wait(self) -> None:
+        """Wait until something waits to be written."""
+        if not self._pending:
+            self._added = anyio.Event()
+            await self._added.wait()
+
+    async def flush(self) -> int:
+        """Write what waits; return how much that was. Where the store does not take it, it waits on."""
+        written = 0
+        while some := self._pending[:BATCH_SIZE]:
+            try:
+                await self._trail.add(
+                    [await self._pseudonymize(*each) for each in some], self._clock.now() + self._retention
+                )
+            except StoreError as error:
+                if not self._failing:
+                    log.warning("the audit waits", action="audit_delayed", error=type(error).__name__)
+                self._failing = True
+                break
+            del self._pending[: len(some)]
+            written += len(some)
+        else:
+            if self._failing:
+                log.info("the audit is written again", action="audit_recovered", dropped=self.dropped)
+            self._failing, self.dropped = False, 0
+        return written
+
+    async def records(self, user: UserId, window: Window) -> AsyncGenerator[Sequence[AuditRecord]]:
+        """Yield what is on record of a user, erased or not, ascending, in batches."""
+        user_hash = hash_user(await self._load_hash_key(), user)
+        records = self._trail.iter_records(user_hash, Window(hour_start(window.start), window.end), self._clock.now())
+        async with aclosing(records) as batches:
+            async for batch in batches:
+                if batch:
+                    yield batch
+
+    async def _pseudonymize(self, user: UserId, record: AuditRecord) -> AuditRecord:
+        """Put hashes in place of the user and of a token's user."""
+        key = await self._load_hash_key()
+        kind, _, name = record.credential.partition(":")
+        credential = f"token:{hash_user(key, name)}" if kind == "token" else record.credential
+        return msgspec.structs.replace(record, user_hash=hash_user(key, user), credential=credential)
+
+    async def _load_hash_key(self) -> bytes:
+        if self._key is None:
+            sealed_key = self._sealer.seal(token_bytes(KEY_BYTES), self._seal_data)
+            self._key = self._sealer.open(await self._trail.hash_key(sealed_key), self._seal_data)
+        return self._key
+
+
+def audit_key_seal_data(table: str) -> bytes:
+    """Return what the seal of the hashes' key is bound to."""
+    return msgspec.json.encode([table, SEAL_LABEL])
+
+
+DEFAULT_WINDOW_LENGTH = 24 * 30 * HOUR
+"""Of the window of who names no start."""

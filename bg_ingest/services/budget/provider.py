@@ -1,0 +1,129 @@
+"""The calls that all processes together may make to a provider: the port Budget, and providers that keep to it."""
+
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime, timedelta
+
+import anyio
+
+from bg_ingest.domain.call_budget import BudgetKey, ProviderLimit
+from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.readings import Reading, Unreadable
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import ProviderThrottled
+from bg_ingest.ports import AccountData, Budgets, CallBudget, Capabilities, Clock, Page, Priority, Provider
+from bg_ingest.services.budget.limiter import CallLimiter
+from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPoll
+
+
+class SharedBudget:
+    """The port Budget: a till for each app and region that is called."""
+
+    def __init__(
+        self,
+        budgets: Budgets,
+        capabilities: Mapping[str, Capabilities],
+        clock: Clock,
+        limit: ProviderLimit,
+        interval: timedelta = DEFAULT_POLL_INTERVAL,
+    ) -> None:
+        """``interval``: how often connections are looked at where nothing else is set for them."""
+        self.limit = limit
+        self.limiters: dict[BudgetKey, CallLimiter] = {}
+        self._budgets = budgets
+        self._capabilities = capabilities
+        self._clock = clock
+        self._interval = interval
+        self._closed = False
+
+    async def acquire(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
+        limiter = self._limiter(provider, region)
+        await limiter.acquire(priority, once=once)
+        if not once and priority != Priority.BACKFILL:
+            limiter.calls_per_poll.count(is_poll=priority == Priority.LIVE)
+
+    async def pause(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
+        asked_seconds = None if wait is None else wait.total_seconds()
+        return timedelta(seconds=await self._limiter(provider, region).pause(sent, asked_seconds))
+
+    def close(self) -> None:
+        """Let nobody wait for a call any more but a connect: the process is about to end, others ask for the rest."""
+        self._closed = True
+        for limiter in self.limiters.values():
+            limiter.close()
+
+    def budget_key(self, provider: str, region: str) -> BudgetKey:
+        return BudgetKey(provider, self._capabilities[provider].app, region)
+
+    def default_budget_key(self, provider: str) -> BudgetKey | None:
+        """Return the app of a provider's default region; None where the provider is not known here."""
+        provider_capabilities = self._capabilities.get(provider)
+        return self.budget_key(provider, provider_capabilities.default_region) if provider_capabilities else None
+
+    def calls_per_poll(self, key: BudgetKey) -> float:
+        """Return how many calls a look costs, with refreshes and sweeps, as far as was seen here."""
+        return (
+            self.limiters[key].calls_per_poll if key in self.limiters else CallsPerPoll(self.limit, self._interval)
+        ).estimate
+
+    def _limiter(self, provider: str, region: str) -> CallLimiter:
+        key = self.budget_key(provider, region)
+        if key not in self.limiters:
+            self.limiters[key] = CallLimiter(key, self.limit, self._budgets, self._clock, self._interval)
+            if self._closed:
+                self.limiters[key].close()
+        return self.limiters[key]
+
+
+class BudgetedProvider:
+    """A provider whose calls are had from the budget first, and whose refusals pause everybody.
+
+    ``refresh`` takes none: its call is had before the claim, since nothing may wait after that (see ``grants.py``).
+    """
+
+    def __init__(self, inner: Provider, budget: CallBudget) -> None:
+        self.name = inner.name
+        self.capabilities = inner.capabilities
+        self._inner = inner
+        self._budget = budget
+
+    def authorize_url(self, region: str, state: str) -> str:
+        return self._inner.authorize_url(region, state)
+
+    async def exchange(self, region: str, code: str) -> Credentials:
+        async with self._call(region, Priority.REFRESH):
+            return await self._inner.exchange(region, code)
+
+    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
+        async with self._pause_on_refusal(region):
+            return await self._inner.refresh(region, credentials)
+
+    async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
+        async with self._call(region, priority):
+            return await self._inner.available(region, credentials, priority)
+
+    async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
+        async with self._call(region, priority):
+            return await self._inner.readings(region, credentials, window, priority)
+
+    async def parse_push(self, content: bytes) -> Page:
+        return await self._inner.parse_push(content)
+
+    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+        return self._inner.translate_record(provider_account, raw, came_at)
+
+    @asynccontextmanager
+    async def _call(self, region: str, priority: Priority) -> AsyncIterator[None]:
+        # of those that come here, what is as urgent as a refresh is a connect's
+        await self._budget.acquire(self.name, region, priority, once=priority == Priority.REFRESH)
+        async with self._pause_on_refusal(region):
+            yield
+
+    @asynccontextmanager
+    async def _pause_on_refusal(self, region: str) -> AsyncIterator[None]:
+        sent = anyio.current_time()
+        try:
+            yield
+        except ProviderThrottled as refused:
+            pause = await self._budget.pause(self.name, region, sent=sent, wait=refused.wait)
+            raise ProviderThrottled(pause) from None

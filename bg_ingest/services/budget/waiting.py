@@ -1,0 +1,90 @@
+"""What a till keeps: calls at hand, and who waits for one."""
+
+from datetime import timedelta
+
+import anyio
+
+from bg_ingest.domain.call_budget import ProviderLimit
+from bg_ingest.ports import Priority
+
+
+class Permits:
+    """Calls at hand, for a priority or a higher one."""
+
+    __slots__ = ("remaining", "size", "valid_until")
+
+    def __init__(self, size: int, valid_until: float) -> None:
+        self.size = self.remaining = size
+        self.valid_until = valid_until
+
+    @property
+    def next_size(self) -> int:
+        """How many to take the next time: more while they are used up, fewer when some were left."""
+        return max(1, self.size - self.remaining) if self.remaining else 2 * self.size
+
+
+class Waiter:
+    """A caller's place among the waiting."""
+
+    __slots__ = ("granted", "order", "priority", "wakeup")
+
+    def __init__(self, priority: Priority, order: int) -> None:
+        self.priority = priority
+        self.order = order
+        self.granted = False
+        self.wakeup = anyio.Event()
+
+
+MIN_WAIT_SECONDS = 1.0
+"""Seconds."""
+
+
+class RetryTimes:
+    """Numbers to be called up, per priority, at the rate at which calls can be had."""
+
+    def __init__(self, limit: ProviderLimit) -> None:
+        self._limit = limit
+        self._last: dict[Priority, float] = {}
+
+    def next_wait(self, priority: Priority, pause_seconds: float) -> timedelta:
+        """Return when to come back, later than everybody who was told before."""
+        now = anyio.current_time()
+        spacing = 100 / (self._limit.rate * priority)
+        at = max(self._last.get(priority, 0.0), now + max(MIN_WAIT_SECONDS, pause_seconds)) + spacing
+        self._last[priority] = at
+        return timedelta(seconds=at - now)
+
+
+REFRESH_INTERVAL, SWEEP_INTERVAL = timedelta(hours=2), timedelta(days=1)
+"""How often a connection needs another call than a look, however often it is looked at."""
+
+DEFAULT_POLL_INTERVAL = timedelta(minutes=15)
+
+DECAY_AFTER, PRIOR_WEIGHT = 1 / 3, 1 / 6
+"""Of an hour's calls: after how many the older ones count half, and how many it takes to unlearn what was expected.
+
+Whoever expected less would find, after a start, that many connections have been due for a while.
+"""
+
+
+class CallsPerPoll:
+    """Counts calls by what they were for, the late ones more than the early ones."""
+
+    def __init__(self, limit: ProviderLimit, interval: timedelta = DEFAULT_POLL_INTERVAL) -> None:
+        """``interval``: how often most connections are looked at."""
+        self._max_weight = limit.calls_per_hour * DECAY_AFTER
+        self._polls = limit.calls_per_hour * PRIOR_WEIGHT
+        self._others = self._polls * (interval / REFRESH_INTERVAL + interval / SWEEP_INTERVAL)
+
+    @property
+    def estimate(self) -> float:
+        return 1 + self._others / self._polls
+
+    def count(self, *, is_poll: bool) -> None:
+        if is_poll:
+            self._polls += 1
+        else:
+            self._others += 1
+        if self._polls + self._others > self._max_weight:
+            self._polls /= 2
+            self._others /= 2

@@ -1,0 +1,221 @@
+"""The OAuth2 flow: send the person to the provider, and make a connection of the answer."""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from hashlib import blake2b
+from secrets import token_hex, token_urlsafe
+
+import msgspec
+import structlog
+
+from bg_ingest.domain.commits import ConnectionUpdate
+from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults, WorkerSettings
+from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.errors import Conflict, ConnectRefused, Fenced, GrantRejected, NotFound
+from bg_ingest.ports import AccountData, Clock, Priority, Provider, Store, Wakeups
+from bg_ingest.services.connections.grants import Grants
+from bg_ingest.services.connections.states import ConnectionStates
+
+STATE_LIFETIME = timedelta(minutes=15)
+"""How long the person may take at the provider's pages."""
+
+_STATE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
+"""As ``token_urlsafe(32)`` makes it: for anything else the store need not be asked."""
+
+MAX_TRIES = 5
+
+SETUP_ERRORS = frozenset({"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"})
+PROVIDER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
+"""What a provider may say instead of ``access_denied`` (RFC 6749, 4.1.2.1)."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class ConnectStarted(msgspec.Struct, frozen=True):
+    """Where to send the person, and until when it works."""
+
+    authorize_url: str
+    expires_at: datetime
+
+
+class OAuthState(msgspec.Struct, frozen=True, array_like=True):
+    """What an OAuth state stands for; only its digest is stored beside it."""
+
+    user: UserId
+    provider: str
+    region: str
+    known_change: int
+    """The user's last when it was made: an erasure since then makes it void."""
+
+
+class Connector:
+    """Begins and finishes connects. Until one has succeeded, an existing connection stays as it is."""
+
+    def __init__(
+        self,
+        store: Store,
+        providers: Mapping[str, Provider],
+        grants: Grants,
+        connection_states: ConnectionStates,
+        clock: Clock,
+        wakeups: Wakeups,
+        defaults: PollDefaults,
+    ) -> None:
+        self._store = store
+        self._providers = providers
+        self._grants = grants
+        self._connection_states = connection_states
+        self._clock = clock
+        self._wakeups = wakeups
+        self._defaults = defaults
+
+    async def begin(self, user: UserId, provider: str, region: str | None) -> ConnectStarted:
+        """Return where to send the person. Unknown: no such provider; NotPossible: no such region of it."""
+        known = self._find_provider(provider)
+        region = region or known.capabilities.default_region
+        if region not in known.capabilities.regions:
+            raise Conflict(f"{provider} has no such region; choose one of {', '.join(known.capabilities.regions)}")
+        now = self._clock.now()
+        state, expires_at = token_urlsafe(32), now + STATE_LIFETIME
+        head = await self._store.readings.head(user)
+        oauth_state = OAuthState(user, provider, region, head.last_change if head else 0)
+        await self._store.states.add(user, _hash_state(state), msgspec.json.encode(oauth_state), expires_at)
+        await self._store.connections.add_connecting(
+            Connection(
+                id=ConnectionId(user, provider),
+                state=ConnectionState.CONNECTING,
+                generation=token_hex(8),
+                region=region,
+                app=known.capabilities.app,
+                connected_at=now,
+                expires_at=expires_at,
+            )
+        )
+        return ConnectStarted(known.authorize_url(region, state), expires_at)
+
+    async def finish(self, provider: str, *, state: str | None, code: str | None, error: str | None) -> Connection:
+        """Make the connection; ConnectRefused, with a text for the person, when it cannot be. Else a ProviderError."""
+        known = self._find_provider(provider)
+        oauth_state = await self._consume_state(state)
+        if error == "access_denied":  # said even of a state we do not know: nothing was to come of it anyway
+            raise ConnectRefused(
+                "You did not allow access, so nothing was connected. To connect after all, please start again."
+            )
+        if oauth_state is None or oauth_state.provider != provider:
+            raise ConnectRefused(
+                "This link has expired or was used already. Nothing was changed; please start connecting again."
+            )
+        if error is not None or not code:
+            raise _build_refusal(provider, error)
+        try:
+            credentials = await known.exchange(oauth_state.region, code)
+            account = await known.available(oauth_state.region, credentials, Priority.REFRESH)
+        except GrantRejected as rejected:
+            raise ConnectRefused(
+                "The confirmation has expired or was used already. Nothing was changed; please start connecting again."
+            ) from rejected
+        return await self._connect(oauth_state, known, credentials, account)
+
+    async def _connect(
+        self, oauth_state: OAuthState, provider: Provider, credentials: Credentials, account: AccountData
+    ) -> Connection:
+        connection = ConnectionId(oauth_state.user, oauth_state.provider)
+        for _ in range(MAX_TRIES):
+            await self._reject_erased(oauth_state)
+            holder = await self._store.connections.find_user(
+                oauth_state.provider, oauth_state.region, account.provider_account
+            )
+            if holder is not None and holder != oauth_state.user:
+                raise ConnectRefused(
+                    "This provider account is already connected to another user. Disconnect it there first."
+                )
+            before = await self._store.connections.get(connection)
+            after = self._build_connection(oauth_state, provider, account, before)
+            grant = self._grants.seal_new(connection, after.generation, credentials)
+            try:
+                await self._connection_states.commit(
+                    ConnectionUpdate(before, after, request_poll=True), grant=grant, revives=oauth_state.known_change
+                )
+            except Fenced:  # somebody changed the connection, took the account or erased the user since we looked
+                continue
+            self._wakeups.wake_poller(connection)
+            return after
+        raise ConnectRefused("Somebody else is connecting this user at the same moment. Please start again.")
+
+    async def _reject_erased(self, oauth_state: OAuthState) -> None:
+        head = await self._store.readings.head(oauth_state.user)
+        if head is None or not head.erased:
+            return
+        if head.last_change > oauth_state.known_change:
+            raise ConnectRefused("This user was erased after this link was made. Please start connecting again.")
+        if await self._store.erasures.pending_for(oauth_state.user) is not None:
+            raise ConnectRefused("This user's earlier data is being erased. Please start again in a few minutes.")
+
+    def _build_connection(
+        self, oauth_state: OAuthState, provider: Provider, account: AccountData, before: Connection | None
+    ) -> Connection:
+        """Return the new connection: of a known provider account it goes on where the old one was."""
+        now = self._clock.now()
+        worker = before.worker if before else WorkerSettings()
+        created = Connection(
+            id=ConnectionId(oauth_state.user, oauth_state.provider),
+            state=ConnectionState.PAUSED if worker.paused else ConnectionState.ACTIVE,
+            generation=token_hex(8),
+            region=oauth_state.region,
+            app=provider.capabilities.app,
+            connected_at=now,
+            provider_account=account.provider_account,
+            worker=worker,
+            available=account.data_range,
+            epoch=before.epoch if before else 0,
+        )
+        if before and (before.region, before.provider_account) == (oauth_state.region, account.provider_account):
+            return msgspec.structs.replace(
+                created,
+                watermark=before.watermark,
+                backfill=before.backfill,
+                swept_at=before.swept_at,
+                repair_at=before.repair_at,
+                suspected_gap_at=before.suspected_gap_at,
+                available=before.available or account.data_range,
+                newest_reading_at=before.newest_reading_at,
+                cadence_seconds=before.cadence_seconds,
+            )
+        newest = account.data_range.end if account.data_range else now
+        # nothing newer was there when we asked: a long silence before now need not be read through
+        floor = now - provider.capabilities.longest_window + timedelta(days=1)
+        created = msgspec.structs.replace(created, watermark=min(now, max(newest, floor)))
+        return msgspec.structs.replace(created, backfill=self._defaults.initial_backfill(created))
+
+    async def _consume_state(self, state: str | None) -> OAuthState | None:
+        if state is None or not _STATE_PATTERN.fullmatch(state):
+            return None
+        content = await self._store.states.consume(_hash_state(state), self._clock.now())
+        return msgspec.json.decode(content, type=OAuthState) if content else None
+
+    def _find_provider(self, name: str) -> Provider:
+        try:
+            return self._providers[name]
+        except KeyError:
+            raise NotFound(f"there is no such provider; known are: {', '.join(self._providers)}") from None
+
+
+def _build_refusal(provider: str, error: str | None) -> ConnectRefused:
+    """Tell the operator too: only a person with a state of ours gets here, so nobody can fill the log."""
+    known = error if error in SETUP_ERRORS | PROVIDER_ERRORS else "other"
+    log.warning("a provider ended a connect", action="connect_ended", provider=provider, said=known)
+    if error in SETUP_ERRORS:
+        return ConnectRefused(
+            "The provider does not accept this service as it is set up, so nothing was connected. Please tell whoever "
+            "runs it; starting again will not help before."
+        )
+    return ConnectRefused(
+        "The provider could not finish this, and nothing was changed. Please start connecting again in a few minutes."
+    )
+
+
+def _hash_state(state: str) -> str:
+    """Who reads the store cannot finish somebody's connect."""
+    return blake2b(state.encode(), digest_size=16).hexdigest()

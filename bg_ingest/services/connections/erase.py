@@ -1,0 +1,87 @@
+"""Erase a user: nothing can be written any more at once, and nothing is left soon after."""
+
+from collections.abc import Sequence
+from contextlib import suppress
+from random import uniform
+
+import anyio
+import structlog
+
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.erasure import ErasureCounts, PendingErasure, plan_erasure
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import NotFound, StaleRead, StoreUnavailable, TransactionConflict
+from bg_ingest.ports import Clock, Store, Wakeups
+from bg_ingest.services.polling.commit import MAX_TRIES
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Eraser:
+    """Begins erasures and brings them to their end; any process may go on with what another began."""
+
+    def __init__(self, store: Store, clock: Clock, wakeups: Wakeups) -> None:
+        self._store = store
+        self._clock = clock
+        self._wakeups = wakeups
+
+    async def erase(self, user: UserId) -> ErasureCounts:
+        """Erase all we hold of the user; return what was removed, which is nothing the second time.
+
+        Unknown when we never knew the user. After StoreUnavailable the same again goes on where this stopped, and so
+        does whichever process finds it first.
+        """
+        pending, removed, former_connections = await self._begin(user)
+        if pending is not None:
+            removed = removed.merge(await self.finish(pending))
+            log.info("erased a user", action="user_erased", change=pending.change)
+        await self._request_polls(former_connections)
+        return removed
+
+    async def finish(self, pending: PendingErasure) -> ErasureCounts:
+        """Delete what is left; what was removed by others meanwhile does not count."""
+        removed = ErasureCounts(keys=await self._remove_from_keys(pending.user))
+        while (some := await self._delete_next(pending)) is not None:
+            removed = removed.merge(some)
+        return removed
+
+    async def _request_polls(self, former_connections: Sequence[Connection]) -> None:
+        """Have whoever polls them find out now, not at the next slot. Last: finishing deletes rings for looks too."""
+        with suppress(StoreUnavailable, TransactionConflict):
+            for each in former_connections:
+                await self._store.inbox.request_poll(each.id)
+                self._wakeups.wake_poller(each.id)
+
+    async def _begin(self, user: UserId) -> tuple[PendingErasure | None, ErasureCounts, Sequence[Connection]]:
+        for attempt in range(MAX_TRIES):
+            head = await self._store.readings.head(user)
+            connections = await self._store.connections.list_for_user(user)
+            if not connections and head is None:
+                raise NotFound
+            if not connections and head is not None and head.erased:
+                return await self._store.erasures.pending_for(user), ErasureCounts(), ()
+            planned = plan_erasure(user, head, connections, self._clock.now())
+            try:
+                removed = await self._store.erasures.begin(planned)
+            except (StaleRead, TransactionConflict):  # a poll or push was under way: it is in, or it sees the tombstone
+                await anyio.sleep(uniform(0, 0.01 * 2**attempt))
+                continue
+            self._wakeups.wake_relay([planned.change])
+            return planned.pending, removed, connections
+        raise StoreUnavailable("too many writers at once")
+
+    async def _remove_from_keys(self, user: UserId) -> int:
+        for _ in range(MAX_TRIES):
+            with suppress(
+                StaleRead, TransactionConflict
+            ):  # another erasure shortened a list: what it left is looked at again
+                return await self._store.keys.remove_user(user)
+        raise StoreUnavailable("too many writers at once")
+
+    async def _delete_next(self, pending: PendingErasure) -> ErasureCounts | None:
+        for attempt in range(MAX_TRIES):
+            try:
+                return await self._store.erasures.delete_next(pending)
+            except TransactionConflict:
+                await anyio.sleep(uniform(0, 0.01 * 2**attempt))
+        raise StoreUnavailable("too many transactions at once")

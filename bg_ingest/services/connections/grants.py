@@ -1,0 +1,247 @@
+"""The one place that uses and renews grants.
+
+A refresh token is single-use: sent twice it may kill the connection, and its successor is known only to whoever got
+the answer. So a process first writes a claim, sends only while the claim is young, and stores the new pair before its
+first use, whoever holds the claim by then.
+"""
+
+from collections.abc import Awaitable, Callable, Mapping
+from contextlib import suppress
+from datetime import timedelta
+from random import uniform
+from secrets import token_hex
+from typing import NoReturn, TypeVar
+
+import anyio
+import msgspec
+import structlog
+
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.grants import (
+    CLAIM_SEND_TIMEOUT,
+    CLAIM_STALE_AFTER,
+    REFRESH_DEADLINE,
+    REFUSAL_RETRY_DELAYS,
+    Credentials,
+    Grant,
+)
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.errors import (
+    Fenced,
+    GrantBusy,
+    GrantLost,
+    GrantRefused,
+    GrantRejected,
+    ProviderError,
+    ProviderUnavailable,
+    StaleRead,
+    StoreError,
+    StoreUnavailable,
+)
+from bg_ingest.ports import CallBudget, Clock, Connections, Priority, Provider, Sealer
+from bg_ingest.services.connections.grant_claims import GrantClaims
+from bg_ingest.services.connections.grant_sealing import GrantSealer
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+STORE_DEADLINE = 60.0
+"""Seconds spent on storing a new pair; then it stays in memory, and the connection's next turn stores it."""
+
+Answer = TypeVar("Answer")
+
+
+class Grants:
+    """Uses grants, renews them, and counts how often they were refused."""
+
+    def __init__(
+        self,
+        connections: Connections,
+        providers: Mapping[str, Provider],
+        budget: CallBudget,
+        sealer: Sealer,
+        clock: Clock,
+        table: str,
+        on_stored: Callable[[Grant], None] = lambda _: None,
+    ) -> None:
+        """``told`` hears of each new pair, and of each refusal, once it is stored; ``table`` is where."""
+        self._connections = connections
+        self._providers = providers
+        self._budget = budget
+        self._sealer = GrantSealer(sealer, table)
+        self._clock = clock
+        self._on_stored = on_stored
+        self._claims = GrantClaims()
+        self._not_stored: dict[ConnectionId, Grant] = {}
+        self._shields: set[anyio.CancelScope] = set()
+        self._closed = False
+        self._close_at = float("inf")
+
+    def seal_new(self, connection: ConnectionId, generation: str, credentials: Credentials) -> Grant:
+        """Return the sealed grant of a new connect."""
+        grant = Grant(id=connection, generation=generation, version=1, sealed=b"", refreshed_at=self._clock.now())
+        return self._sealer.seal(grant, credentials)
+
+    async def use(
+        self, connection: Connection, grant: Grant, ask: Callable[[Credentials], Awaitable[Answer]]
+    ) -> Answer:
+        """Ask with credentials that should do, refreshed if need be; refused, refresh once and ask once more.
+
+        GrantBusy, GrantRefused: not now. GrantLost: never again. Else a ProviderError or StoreError.
+        """
+        held = grant
+        if not self._is_fresh(connection, grant):
+            grant = await self.refresh(connection, grant)
+        try:
+            return await ask(self._sealer.open(grant))
+        except GrantRejected:
+            if grant is not held:
+                await self._count_refusal(grant)
+        grant = await self.refresh(connection, grant, refused=True)
+        try:
+            return await ask(self._sealer.open(grant))
+        except GrantRejected:
+            await self._count_refusal(grant)
+
+    async def refresh(self, connection: Connection, grant: Grant, *, refused: bool = False) -> Grant:
+        """Return the grant's successor: our own refresh, or what another process stored meanwhile.
+
+        ``refused`` tells that a data call refused the access token: refusals are then counted on. Raises as ``use``.
+        """
+        if self._closed:
+            raise GrantBusy(CLAIM_STALE_AFTER)
+        if grant.is_exhausted:
+            raise GrantLost
+        if grant.retry_at and (wait := grant.retry_at - self._clock.now()) > timedelta(0):
+            raise GrantRefused(wait)
+        claim, claimed_at = token_hex(8), anyio.current_time()
+        if connection.id not in self._not_stored:
+            self._claims.check(grant)
+            # before the claim: whoever waited after it might send when somebody else already thinks us dead
+            await self._budget.acquire(connection.id.provider, connection.region, Priority.REFRESH)
+            if self._closed:
+                raise GrantBusy(CLAIM_STALE_AFTER)
+            claimed_at = anyio.current_time()
+            try:
+                await self._connections.claim(grant, claim)
+            except StaleRead:
+                return await self._adopt_stored(grant)
+        with anyio.CancelScope(shield=True) as shield:
+            deadline = anyio.current_time() + REFRESH_DEADLINE.total_seconds() + STORE_DEADLINE
+            shield.deadline = min(deadline, self._close_at)
+            self._shields.add(shield)
+            try:
+                if unstored := self._not_stored.get(connection.id):
+                    return await self._store_pair(unstored)
+                claimed = msgspec.structs.replace(grant, claim=claim)
+                return await self._exchange(connection, claimed, claimed_at, refused=refused)
+            finally:
+                self._shields.discard(shield)
+        raise StoreUnavailable("a new pair of tokens could not be stored yet; it is kept in memory")
+
+    def close(self, seconds: float) -> None:
+        """Begin no more refreshes and give those under way at most so long: the process is about to end."""
+        self._closed = True
+        self._close_at = anyio.current_time() + seconds
+        for shield in self._shields:
+            shield.deadline = min(shield.deadline, self._close_at)
+
+    def _is_fresh(self, connection: Connection, grant: Grant) -> bool:
+        if grant.retry_at is not None or connection.id in self._not_stored:
+            return False
+        return self._sealer.open(grant).is_fresh(self._clock.now(), connection.id.jitter)
+
+    async def _exchange(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
+        provider = self._providers[connection.id.provider]
+        credentials = self._sealer.open(grant)
+        if self._closed:  # while the claim was written
+            await self._unclaim(grant)
+            raise GrantBusy(CLAIM_STALE_AFTER)
+        if anyio.current_time() - claimed_at > CLAIM_SEND_TIMEOUT.total_seconds():
+            raise GrantBusy(CLAIM_STALE_AFTER)  # we slept: somebody may already think us dead
+        try:
+            with anyio.fail_after(REFRESH_DEADLINE.total_seconds()):
+                credentials = await provider.refresh(connection.region, credentials)
+        except GrantRejected:
+            return await self._adopt_stored(grant, refused_by_provider=True)
+        except (TimeoutError, ProviderError) as error:
+            await self._unclaim(grant)
+            if isinstance(error, TimeoutError):
+                raise ProviderUnavailable from error
+            raise
+        successor = msgspec.structs.replace(
+            grant,
+            version=grant.version + 1,
+            refreshed_at=self._clock.now(),
+            claim=None,
+            retry_at=None,
+            refusals=grant.refusals if refused or grant.retry_at else 0,  # forgotten once a refresh was not for that
+        )
+        return await self._store_pair(self._sealer.seal(successor, credentials))
+
+    async def _store_pair(self, successor: Grant) -> Grant:
+        """Store a new pair, trying until the shield's deadline: the old one is dead."""
+        self._not_stored[successor.id] = successor
+        delay = 0.1
+        while True:
+            try:
+                await self._connections.store(successor)
+                break
+            except StaleRead:
+                with suppress(StoreUnavailable):
+                    return await self._resolve_conflict(successor)
+            except StoreError:
+                log.warning(
+                    "a new pair of tokens is not stored yet", action="grant_unstored", connection=str(successor.id)
+                )
+            await anyio.sleep(uniform(delay / 2, delay))
+            delay = min(delay * 2, 5.0)
+        self._forget(successor)
+        self._claims.forget(successor.id)
+        self._on_stored(successor)
+        return successor
+
+    async def _resolve_conflict(self, successor: Grant) -> Grant:
+        """Return what stands in our successor's place: itself, when only the reply to its store was lost."""
+        _, stored = await self._connections.get_with_grant(successor.id)
+        self._forget(successor)
+        if stored is None or stored.generation != successor.generation:
+            raise Fenced  # disconnected, or connected anew: nobody needs this pair
+        if stored.sealed != successor.sealed and self._sealer.open(stored) != self._sealer.open(successor):
+            connection = str(successor.id)
+            log.error("another pair of tokens was stored first", action="grant_superseded", connection=connection)
+        return stored
+
+    def _forget(self, successor: Grant) -> None:
+        """Keep a pair in memory no longer; two turns may have been storing it, and a next one may have come."""
+        if self._not_stored.get(successor.id) is successor:
+            del self._not_stored[successor.id]
+
+    async def _adopt_stored(self, grant: Grant, *, refused_by_provider: bool = False) -> Grant:
+        """Return the newer pair of another process; without one, count the refusal or wait for the other."""
+        _, stored = await self._connections.get_with_grant(grant.id)
+        if stored is None or stored.generation != grant.generation:
+            raise Fenced
+        if stored.version != grant.version:
+            return msgspec.structs.replace(stored, claim=None)  # a claim on it is another's, not ours to end
+        if refused_by_provider:
+            await self._count_refusal(grant)
+        self._claims.check(stored)
+        raise GrantBusy(timedelta(seconds=1))
+
+    async def _count_refusal(self, grant: Grant) -> NoReturn:
+        refusals = grant.refusals + 1
+        wait = REFUSAL_RETRY_DELAYS[min(refusals, len(REFUSAL_RETRY_DELAYS)) - 1]
+        counted = msgspec.structs.replace(grant, refusals=refusals, retry_at=self._clock.now() + wait)
+        log.warning("the provider refused a grant", action="grant_refused", connection=str(grant.id), refusals=refusals)
+        try:
+            await self._connections.store(counted)
+        except StaleRead as error:
+            raise GrantBusy(timedelta(seconds=1)) from error
+        self._on_stored(counted)
+        if counted.is_exhausted:
+            raise GrantLost
+        raise GrantRefused(wait)
+
+    async def _unclaim(self, grant: Grant) -> None:
+        with suppress(StaleRead, StoreUnavailable):  # or the claim will be seen to stand still
+            await self._connections.store(grant)

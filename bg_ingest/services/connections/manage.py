@@ -1,0 +1,200 @@
+"""What may be asked of a connection: how it stands, other settings, a look now, its end."""
+
+from datetime import datetime, timedelta
+
+import msgspec
+
+from bg_ingest.domain.commits import ConnectionUpdate
+from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionState, PollDefaults
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.schedule import next_poll
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import Conflict, Fenced, NotFound, StoreUnavailable, TransactionConflict
+from bg_ingest.ports import Clock, Store, Wakeups
+from bg_ingest.services.connections.states import ConnectionStates
+from bg_ingest.services.polling.poll import Poller
+
+MAX_TRIES = 5
+
+
+class Status(msgspec.Struct, frozen=True):
+    """How a connection stands, with the settings in force."""
+
+    connection: Connection
+    poll_interval_seconds: int
+    backfill_days: int
+    backfill_done: float | None
+    """What share of the wanted past has been read, 0 to 1; None when there is none to read."""
+    next_poll_at: datetime | None
+    """The next slot by the schedule, where the connection is polled at all."""
+
+
+class ConnectionService:
+    """Answers about connections and changes them."""
+
+    def __init__(
+        self,
+        store: Store,
+        poller: Poller,
+        connection_states: ConnectionStates,
+        clock: Clock,
+        wakeups: Wakeups,
+        defaults: PollDefaults,
+    ) -> None:
+        self._connections = store.connections
+        self._inbox = store.inbox
+        self._poller = poller
+        self._connection_states = connection_states
+        self._clock = clock
+        self._wakeups = wakeups
+        self._defaults = defaults
+
+    async def status(self, connection: ConnectionId) -> Status:
+        """Return how it stands; Unknown when there is none."""
+        return self.status_of(await self._get_existing(connection))
+
+    async def list_statuses(self, user: UserId) -> list[Status]:
+        """Return all of a user's connections; Unknown when there is none."""
+        connections = await self._connections.list_for_user(user)
+        if not connections:
+            raise NotFound
+        return [self.status_of(each) for each in connections]
+
+    async def update_worker(self, connection: ConnectionId, **settings: int | bool | None) -> Status:
+        """Change some of the worker settings (named as in WorkerSettings), the rest stays; None is the default.
+
+        It takes effect wherever the connection is polled, without a restart.
+        """
+        for _ in range(MAX_TRIES):
+            before = await self._get_existing(connection)
+            worker = msgspec.structs.replace(before.worker, **settings)
+            after = msgspec.structs.replace(before, worker=worker)
+            after = msgspec.structs.replace(_apply_pause(after), backfill=self._remaining_backfill(before, after))
+            try:
+                if after.state is not before.state:
+                    await self._connection_states.commit(ConnectionUpdate(before, after, request_poll=True))
+                elif after != before:
+                    await self._connections.update(before, after, request_poll=True)
+            except (Fenced, TransactionConflict):  # a poll moved it between our read and write, or is about to
+                continue
+            self._wakeups.wake_poller(connection)
+            return self.status_of(after)
+        raise StoreUnavailable("too many writers at once")
+
+    async def poll_now(self, connection: ConnectionId) -> None:
+        """Look at the provider now; NotPossible while the connection is not polled at all."""
+        existing = await self._get_existing(connection)
+        if existing.state not in POLLED_STATES:
+            raise Conflict(f"the connection is {existing.state}: {_remedy(existing.state)}")
+        await self._inbox.request_poll(connection)
+        self._wakeups.wake_poller(connection)
+
+    async def disconnect(self, connection: ConnectionId) -> None:
+        """Stop polling and forget the credentials; the readings stay. Doing it again changes nothing."""
+        for _ in range(MAX_TRIES):
+            before = await self._get_existing(connection)
+            if before.state is ConnectionState.CONNECTING:
+                raise Conflict("it is not connected yet; an abandoned connect ends by itself within minutes")
+            if before.state is ConnectionState.DISCONNECTED:
+                return
+            try:
+                await self._connection_states.change(
+                    before, ConnectionState.DISCONNECTED, "disconnected_by_request", request_poll=True
+                )
+            except Fenced:
+                continue
+            self._wakeups.wake_poller(connection)
+            return
+        raise StoreUnavailable("too many writers at once")
+
+    async def _get_existing(self, connection: ConnectionId) -> Connection:
+        found = await self._connections.get(connection)
+        if found is None:
+            raise NotFound
+        return found
+
+    def _remaining_backfill(self, before: Connection, after: Connection) -> Window | None:
+        """Return what is left to read when more or less of the past is wanted.
+
+        What was missed since the connect, in a long silence, is not of that past: it stays.
+        """
+        initial_before, initial = self._defaults.initial_backfill(before), self._defaults.initial_backfill(after)
+        if initial == initial_before or before.available is None:
+            return before.backfill
+        remaining, connected = before.backfill, before.available.end
+        missed = remaining.since(connected) if remaining else None
+        if initial is None:
+            return missed
+        past = remaining.before(connected) if remaining else None
+        unread_until = past.end if past else (initial_before.start if initial_before else initial.end)
+        return initial.before(unread_until, joining=missed)
+
+    def status_of(self, connection: Connection) -> Status:
+        """Return how a connection that was read stands."""
+        initial, remaining = self._defaults.initial_backfill(connection), connection.backfill
+        days = connection.worker.backfill_days
+        rhythm = self._poller.rhythm(connection) if connection.state in POLLED_STATES else None
+        return Status(
+            connection,
+            int(self._defaults.interval(connection.worker) / timedelta(seconds=1)),
+            self._defaults.backfill_days if days is None else days,
+            (1 - min(1, remaining.length / initial.length) if remaining else 1.0) if initial else None,
+            next_poll(connection.anchor, self._clock.now(), rhythm) if rhythm else None,
+        )
+
+
+def _apply_pause(connection: Connection) -> Connection:
+    """Return it in the state that its settings ask for; where it cannot be polled anyway, they wait."""
+    paused = connection.worker.paused
+    if paused and connection.state in POLLED_STATES:
+        return msgspec.structs.replace(connection, state=ConnectionState.PAUSED, reason=None)
+    if connection.state is ConnectionState.PAUSED and not paused:
+        return msgspec.structs.replace(connection, state=ConnectionState.ACTIVE)
+    return connection
+
+
+def _remedy(state: ConnectionState) -> str:
+    if state is ConnectionState.PAUSED:
+        return "set paused to false first"
+    return "POST the connection again and follow its authorize_url"
+
+
+class BackfillRequester:
+    """Marks stretches to be read; what is marked already stays so."""
+
+    def __init__(self, store: Store, clock: Clock, wakeups: Wakeups, defaults: PollDefaults) -> None:
+        self._connections = store.connections
+        self._clock = clock
+        self._wakeups = wakeups
+        self._defaults = defaults
+
+    async def request_backfill(self, connection: ConnectionId, start: datetime | None, end: datetime | None) -> Window:
+        """Mark a stretch and return it: from the wanted past's start until now, where an end is left open.
+
+        Unknown; NotPossible when the connection is not polled, or the stretch is empty or lies ahead.
+        """
+        for _ in range(MAX_TRIES):
+            before = await self._connections.get(connection)
+            if before is None:
+                raise NotFound
+            if before.state not in POLLED_STATES:
+                raise Conflict(f"the connection is {before.state}: nothing of it is read until it is active")
+            requested = self._requested_window(before, start, end)
+            after = msgspec.structs.replace(before, backfill=requested.before(requested.end, joining=before.backfill))
+            try:
+                await self._connections.update(before, after, request_poll=True)
+            except (Fenced, TransactionConflict):  # a poll moved it between our read and write, or is about to
+                continue
+            self._wakeups.wake_poller(connection)
+            return requested
+        raise StoreUnavailable("too many writers at once")
+
+    def _requested_window(self, connection: Connection, start: datetime | None, end: datetime | None) -> Window:
+        now = self._clock.now()
+        end = min(now, end or now)
+        if start is None:
+            initial = self._defaults.initial_backfill(connection) or connection.available
+            start = initial.start if initial else connection.connected_at
+        if start >= end:
+            raise Conflict("there is nothing between these times: 'from' must be before 'to', and in the past")
+        return Window(start, end)

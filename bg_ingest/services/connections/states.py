@@ -1,0 +1,85 @@
+"""A connection enters another state: numbered and told, like everything that happens to a user."""
+
+from collections.abc import Callable
+
+import msgspec
+
+from bg_ingest.domain.commits import (
+    Commit,
+    ConnectionSummary,
+    ConnectionUpdate,
+    Head,
+    commit_of_changes,
+    connection_changed,
+    with_summary,
+)
+from bg_ingest.domain.connections import Connection, ConnectionState
+from bg_ingest.domain.grants import Grant
+from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
+from bg_ingest.ports import Clock, Readings, Wakeups
+from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+
+
+class ConnectionStates:
+    """Commits a change of state, with the grant that comes or goes with it."""
+
+    def __init__(
+        self, readings: Readings, clock: Clock, wakeups: Wakeups, summarize: Callable[[Connection], ConnectionSummary]
+    ) -> None:
+        self._readings = readings
+        self._clock = clock
+        self._wakeups = wakeups
+        self._summarize = summarize
+
+    async def change(
+        self,
+        connection: Connection,
+        state: ConnectionState,
+        reason: str | None,
+        *,
+        refused_grant: Grant | None = None,
+        request_poll: bool = False,
+    ) -> Connection:
+        """Move a connection as read to a state; Fenced when it is no longer as read."""
+        after = msgspec.structs.replace(connection, state=state, reason=reason)
+        update = ConnectionUpdate(connection, after, request_poll=request_poll)
+        await self.commit(update, refused_grant=refused_grant, drop_grant=state is ConnectionState.DISCONNECTED)
+        return after
+
+    async def commit(
+        self,
+        update: ConnectionUpdate,
+        *,
+        grant: Grant | None = None,
+        refused_grant: Grant | None = None,
+        drop_grant: bool = False,
+        revives: int = -1,
+    ) -> None:
+        """Write a step together with its event; Fenced when the connection, grant or account is not as it must be.
+
+        Of an erased user nothing is written, unless the erasure's number is at most ``revives``: a connect that was
+        begun when it was known.
+        """
+        for _ in range(MAX_TRIES):
+            head = await self._readings.head(update.after.id.user)
+            if head is not None and head.erased and head.last_change > revives:
+                raise Fenced
+            commit = self._with_event(head, update)
+            commit = msgspec.structs.replace(
+                commit, connection_update=update, grant=grant, refused_grant=refused_grant, drop_grant=drop_grant
+            )
+            try:
+                await commit_with_retries(self._readings, commit)
+            except StaleRead:
+                continue
+            self._wakeups.wake_relay(commit.changes)
+            return
+        raise StoreUnavailable("too many writers at once")
+
+    def _with_event(self, head: Head | None, update: ConnectionUpdate) -> Commit:
+        user = update.after.id.user
+        at = (head or Head(user)).next_recorded_at(self._clock.now())
+        commit = commit_of_changes(head, [connection_changed(update.after)], at, user=user)
+        after = with_summary(commit.head, update.after.id.provider, self._summarize(update.after))
+        # connecting is what clears a tombstone; nothing else may write over one
+        return msgspec.structs.replace(commit, head=msgspec.structs.replace(after, erased=False))

@@ -1,0 +1,173 @@
+"""Keep what a look or a push brought: the same again changes nothing."""
+
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timedelta
+from random import uniform
+from weakref import WeakValueDictionary
+
+import anyio
+import msgspec
+import structlog
+
+from bg_ingest.domain.commits import (
+    ConnectionSummary,
+    ConnectionUpdate,
+    Head,
+    readings_commit,
+    recheck_gaps_from,
+    with_summary,
+)
+from bg_ingest.domain.connections import Connection, PollDefaults
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.polling import Outcome, PollResult
+from bg_ingest.domain.readings import Origin, Reading
+from bg_ingest.domain.segments import Decision, decide, segment_start, split_batch
+from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
+from bg_ingest.ports import Capabilities, Clock, Page, Readings, Wakeups
+from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.services.polling.quarantine import Quarantine
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+MAX_RETRY_SECONDS = 5.0
+"""Seconds for which a commit that loses races is tried before the caller's next turn."""
+
+
+class Ingester:
+    """Keeps batches of readings, wherever they come from."""
+
+    def __init__(
+        self,
+        readings: Readings,
+        quarantine: Quarantine,
+        clock: Clock,
+        wakeups: Wakeups,
+        capabilities: Mapping[str, Capabilities],
+        defaults: PollDefaults,
+    ) -> None:
+        self._readings = readings
+        self._quarantine = quarantine
+        self._clock = clock
+        self._wakeups = wakeups
+        self._capabilities = capabilities
+        self._defaults = defaults
+        self._user_locks: WeakValueDictionary[UserId, anyio.Lock] = WeakValueDictionary()
+
+    async def ingest(
+        self, connection: Connection, page: Page, *, origin: Origin, after: Connection | None = None
+    ) -> tuple[PollResult, Connection]:
+        """Store a page in as few commits as it may take, oldest first; return what was new and the connection after.
+
+        ``after`` is how the connection shall be once all is stored; its watermark rises with every commit, so that a
+        crash between two repeats little. Without it (a push) the connection is only held to take pushes still.
+        StoreUnavailable, or Fenced when the connection is no longer as given: what was committed until then stays.
+        """
+        result = await self._quarantine.add(connection, page.unreadable)
+        batches = list(split_batch(page.readings))
+        for number, batch in enumerate(batches, 1):
+            update = ConnectionUpdate(connection, connection)
+            if after is not None:
+                reached = with_progress(connection, batch, self._clock.now())
+                reached = msgspec.structs.replace(reached, suspected_gap_at=after.suspected_gap_at)
+                update = ConnectionUpdate(
+                    connection, _merge_progress(reached, after) if number == len(batches) else reached
+                )
+            async with self._user_lock(connection.id.user):
+                stored = await self._commit(update, batch, origin)
+            if stored.outcome is Outcome.READ:
+                connection = update.after
+            result = result.merge(stored)
+        return result, connection
+
+    def _user_lock(self, user: UserId) -> anyio.Lock:
+        """One commit of a user at a time in this process: a burst of pushes would lose races against itself."""
+        return self._user_locks.setdefault(user, anyio.Lock())
+
+    async def _commit(self, update: ConnectionUpdate, batch: Sequence[Reading], origin: Origin) -> PollResult:
+        starts = {segment_start(each.measured_at) for each in batch}
+        user = update.after.id.user
+        give_up_at = anyio.current_time() + MAX_RETRY_SECONDS
+        for attempt in range(MAX_TRIES):
+            head, known = await self._readings.read(user, starts)
+            if head is None or head.erased:
+                raise Fenced
+            at = head.next_recorded_at(self._clock.now())
+            decision = decide(known, batch, at=at, last_change=head.last_change)
+            quarantined = await self._quarantine.add(update.before or update.after, decision.rejected)
+            provider = update.after.id.provider
+            checked_until = head.gaps_checked_until.get(provider)
+            late = sum(
+                checked_until is not None and each.reading.measured_at < checked_until for each in decision.recorded
+            )
+            counts = PollResult(
+                Outcome.READ, len(decision.recorded), len(decision.revised), decision.duplicates, late=late
+            )
+            if not decision.segments:
+                return quarantined.merge(msgspec.structs.replace(counts, outcome=Outcome.NOTHING_NEW))
+            commit = readings_commit(
+                head,
+                known,
+                decision,
+                provider=provider,
+                origin=_origin(update.before, decision, origin),
+                at=at,
+            )
+            # a push does not speak for the connection: it may have read it before a pause
+            after = commit.head if update.before == update.after else self._summarize(commit.head, update.after)
+            after = recheck_gaps_from(after, provider, decision.recorded)
+            commit = msgspec.structs.replace(commit, connection_update=update, head=after)
+            try:
+                await commit_with_retries(self._readings, commit)
+            except StaleRead:
+                if anyio.current_time() > give_up_at:
+                    break
+                await anyio.sleep(uniform(0, 0.01 * 2 ** min(attempt, 6)))
+                continue
+            self._wakeups.wake_relay(commit.changes)
+            return quarantined.merge(counts)
+        raise StoreUnavailable("too many writers at once")
+
+    def _summarize(self, head: Head, connection: Connection) -> Head:
+        return with_summary(head, connection.id.provider, self.summarize(connection))
+
+    def summarize(self, connection: Connection) -> ConnectionSummary:
+        """Return what ``latest`` has to know of a connection."""
+        capabilities = self._capabilities[connection.id.provider]
+        cadence = connection.cadence_seconds or capabilities.cadence.total_seconds()
+        return ConnectionSummary(
+            connection.state,
+            int(cadence),
+            int(capabilities.regions[connection.region].total_seconds()),
+            int(self._defaults.interval(connection.worker) / timedelta(seconds=1)),
+        )
+
+
+def with_progress(connection: Connection, batch: Sequence[Reading], now: datetime) -> Connection:
+    """Return the connection with what stored readings (ascending) move.
+
+    The watermark never falls, nor does it rise beyond now: a sensor's clock may be a little ahead.
+    """
+    if not batch:
+        return connection
+    newest = batch[-1].measured_at
+    reached = min(newest, now)
+    return msgspec.structs.replace(
+        connection,
+        watermark=max(connection.watermark or reached, reached),
+        newest_reading_at=max(connection.newest_reading_at or newest, newest),
+    )
+
+
+def _merge_progress(reached: Connection, after: Connection) -> Connection:
+    return msgspec.structs.replace(
+        after,
+        watermark=max(filter(None, (reached.watermark, after.watermark)), default=None),
+        newest_reading_at=reached.newest_reading_at,
+    )
+
+
+def _origin(before: Connection | None, decision: Decision, origin: Origin) -> Origin:
+    """A poll's late readings, those before its watermark, are the overlap's."""
+    watermark = before.watermark if before else None
+    late = watermark is not None and all(each.reading.measured_at < watermark for each in decision.recorded)
+    return Origin.OVERLAP if origin is Origin.LIVE and late and decision.recorded else origin

@@ -1,0 +1,270 @@
+"""A connection's turn: one look of one kind, and when the next turn is."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from datetime import datetime, timedelta
+
+import msgspec
+import structlog
+
+from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionState, PollDefaults
+from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE
+from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.polling import (
+    ORIGINS,
+    GapCheck,
+    NextPollReason,
+    Outcome,
+    PollKind,
+    PollReport,
+    PollResult,
+    PollState,
+)
+from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.schedule import Rhythm, next_poll, next_retry
+from bg_ingest.errors import (
+    BudgetSpent,
+    Fenced,
+    GrantError,
+    GrantLost,
+    IngestError,
+    ProviderForbidden,
+    ProviderThrottled,
+    StoreError,
+)
+from bg_ingest.ports import Clock, Provider, Store
+from bg_ingest.services.budget.demand import Demand
+from bg_ingest.services.connections.states import ConnectionStates
+from bg_ingest.services.polling.fetch import Fetched, Fetcher
+from bg_ingest.services.polling.gaps import GapKeeper
+from bg_ingest.services.polling.outcomes import outcome_of
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+THROTTLED_WAIT = timedelta(minutes=1)
+"""Where the provider does not say how long."""
+
+FORBIDDEN_WAIT = timedelta(hours=6)
+"""Only an operator can mend it, but nobody should have to tell us that it is mended."""
+
+
+class Poller:
+    """Takes connections' turns. It keeps nothing of them: any process may take any turn."""
+
+    def __init__(
+        self,
+        store: Store,
+        providers: Mapping[str, Provider],
+        fetcher: Fetcher,
+        gap_keeper: GapKeeper,
+        connection_states: ConnectionStates,
+        clock: Clock,
+        defaults: PollDefaults,
+        demand: Demand,
+    ) -> None:
+        self._connections = store.connections
+        self._providers = providers
+        self._fetcher = fetcher
+        self._gap_keeper = gap_keeper
+        self._connection_states = connection_states
+        self._clock = clock
+        self._defaults = defaults
+        self._demand = demand
+
+    async def poll(
+        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
+    ) -> PollReport:
+        """Take one turn: a look at what is new if one is due or ``asked`` for, else at what else there is to read.
+
+        Everything that is expected to happen becomes the outcome; a surprise escapes.
+        """
+        if requested:
+            state = msgspec.structs.replace(
+                state, poll_at=self._clock.now()
+            )  # due from now on, until one has succeeded
+        connection, kind = None, None
+        try:
+            connection, grant = await self._connections.get_with_grant(connection_id)
+            if connection is None or grant is None or connection.state not in POLLED_STATES:
+                return PollReport(PollResult(Outcome.INACTIVE), None)
+            if connection.epoch > epoch:  # its shard was taken from us, and its new owner has been here
+                raise Fenced
+            poll_at = state.poll_at or self.rhythm(connection).first_slot(connection.anchor)
+            kind = self._choose_kind(connection, poll_at)
+            if kind is None:
+                gap_check = await self._check_gaps(connection, state.gap_check)
+                return self._report(connection, PollResult(Outcome.NOT_DUE), poll_at, gap_check)
+            fetched = await self._fetch(kind, connection, grant, epoch)
+        except IngestError as error:
+            report = await self._handle_error(error, connection_id, connection, state)
+            return msgspec.structs.replace(report, origin=ORIGINS.get(kind))
+        if state.failures:
+            log.info("turns succeed again", action="poll_recovered", connection=str(connection_id))
+        if kind is PollKind.LIVE or connection.newest_reading_at is None:  # the newest of the past is the first look
+            poll_at = self._next_poll_at(fetched.connection)
+        gap_check = self._with_gap_check(fetched, state.gap_check, kind)
+        return self._report(fetched.connection, fetched.result, poll_at, gap_check, ORIGINS[kind])
+
+    def report_without_fetch(self, connection: Connection) -> PollReport | None:
+        """Return what a first turn that asks nothing would come to, without a due where it would ask something.
+
+        None for a connection that is not polled.
+        """
+        if connection.state not in POLLED_STATES:
+            return None
+        poll_at = self.rhythm(connection).first_slot(connection.anchor)
+        report = self._report(connection, PollResult(Outcome.NOT_DUE), poll_at, GapCheck())
+        if self._choose_kind(connection, poll_at) is None:
+            return report
+        return msgspec.structs.replace(
+            report, due=None, state=msgspec.structs.replace(report.state, reason=NextPollReason.START)
+        )
+
+    def _choose_kind(self, connection: Connection, poll_at: datetime) -> PollKind | None:
+        now = self._clock.now()
+        if connection.newest_reading_at is None and connection.backfill is not None:
+            return PollKind.BACKFILL
+        if now >= poll_at:
+            return PollKind.LIVE
+        if self._defaults.sweep(connection, now):
+            return PollKind.SWEEP
+        if connection.repair_at is not None and connection.repair_at <= now:
+            return PollKind.REPAIR
+        return PollKind.BACKFILL if connection.backfill else None
+
+    async def _fetch(self, kind: PollKind, connection: Connection, grant: Grant, epoch: int) -> Fetched:
+        if kind is PollKind.SWEEP and (sweep_window := self._defaults.sweep(connection, self._clock.now())):
+            return await self._fetcher.sweep(connection, grant, epoch, sweep_window)
+        if kind is PollKind.REPAIR:
+            repair_window, next_at = await self._gap_keeper.due_repair(connection)
+            return await self._fetcher.repair(connection, grant, epoch, repair_window, next_at)
+        if kind is PollKind.BACKFILL and connection.backfill:
+            return await self._fetcher.backfill(connection, grant, epoch, connection.backfill)
+        return await self._fetcher.live(connection, grant, epoch)
+
+    def _report(
+        self,
+        connection: Connection,
+        result: PollResult,
+        poll_at: datetime,
+        gap_check: GapCheck,
+        origin: Origin | None = None,
+    ) -> PollReport:
+        now = self._clock.now()
+        more = gap_check.due or self._choose_kind(connection, max(poll_at, now + timedelta(seconds=1))) is not None
+        is_expected = poll_at <= self.rhythm(connection).first_slot(connection.anchor)
+        reason = NextPollReason.BACKFILL if more else NextPollReason.SLOT if is_expected else NextPollReason.SILENCE
+        state = PollState(poll_at, 0, reason, self._visible_at(connection), gap_check, connection.backfill is not None)
+        rhythm = msgspec.structs.replace(self.rhythm(connection), slowdown=1.0)
+        demand = self._demand.for_connection(connection, rhythm.step.total_seconds())
+        return PollReport(result, now if more else poll_at, state, origin, demand)
+
+    def _with_gap_check(self, fetched: Fetched, gap_check: GapCheck, kind: PollKind) -> GapCheck:
+        """Want a survey where a look gives reason for one: what has come late, or is missing by now."""
+        connection = fetched.connection
+        has_suspected_gap = connection.suspected_gap_at and connection.suspected_gap_at <= self._missing_before(
+            connection
+        )
+        backfill_done = connection.backfill is None  # else the past's last look wants one
+        reread_done = kind is PollKind.SWEEP or (kind is PollKind.BACKFILL and backfill_done)
+        due = (
+            gap_check.due
+            or (has_suspected_gap and backfill_done)
+            or reread_done
+            or fetched.result.late
+            or self._is_silent(connection, gap_check)
+        )
+        return msgspec.structs.replace(gap_check, due=bool(due))
+
+    async def _check_gaps(self, connection: Connection, gap_check: GapCheck) -> GapCheck:
+        if not gap_check.due:
+            return gap_check
+        provider = self._providers[connection.id.provider]
+        silence = connection.newest_reading_at if self._is_silent(connection, gap_check) else gap_check.silence_after
+        more = await self._gap_keeper.check(connection, self.rhythm(connection), provider.capabilities)
+        return GapCheck(silence, due=more)
+
+    def _missing_before(self, connection: Connection) -> datetime:
+        """Return the instant from before which what has not come is missing."""
+        return self._clock.now() - self.rhythm(connection).delay - LATE_TOLERANCE - GAP_AFTER
+
+    def _is_silent(self, connection: Connection, gap_check: GapCheck) -> bool:
+        """Whether nothing has come for so long that a gap is open, and that was not surveyed yet."""
+        newest = connection.newest_reading_at
+        if newest is None or newest == gap_check.silence_after:
+            return False
+        return newest + self.rhythm(connection).step < self._missing_before(connection)
+
+    def _visible_at(self, connection: Connection) -> datetime:
+        return connection.anchor + self.rhythm(connection).delay
+
+    def _next_poll_at(self, connection: Connection) -> datetime:
+        return next_poll(connection.anchor, self._clock.now(), self.rhythm(connection))
+
+    def rhythm(self, connection: Connection) -> Rhythm:
+        """Return how this connection's readings come and how often they are looked for."""
+        capabilities = self._providers[connection.id.provider].capabilities
+        learned = connection.cadence_seconds
+        return Rhythm(
+            self._defaults.interval(connection.worker),
+            timedelta(seconds=learned) if learned else capabilities.cadence,
+            capabilities.regions[connection.region],
+            connection.id.jitter,
+            self._demand.slowdown_of(connection),
+        )
+
+    async def _handle_error(
+        self, error: IngestError, connection_id: ConnectionId, connection: Connection | None, state: PollState
+    ) -> PollReport:
+        """Turn what went wrong into an outcome, a state where it is one, and the time of the next try."""
+        now = self._clock.now()
+        if isinstance(error, BudgetSpent):  # nobody was asked: nothing is wrong, nothing to note
+            later = now + error.wait
+            if state.poll_at and state.poll_at > now:  # refused was the past: what is new does not wait for it
+                later = min(later, state.poll_at)
+            return PollReport(
+                PollResult(Outcome.BUDGET_SPENT), later, msgspec.structs.replace(state, reason=NextPollReason.BUDGET)
+            )
+        outcome = outcome_of(error)
+        visible_at = self._visible_at(connection) if connection else state.visible_at
+        backfill_pending = connection.backfill is not None if connection else state.backfill_pending
+        failed_state = PollState(
+            state.poll_at, state.failures + 1, NextPollReason.RETRY, visible_at, state.gap_check, backfill_pending
+        )
+        if outcome not in (Outcome.GRANT_BUSY, Outcome.FENCED) and not state.failures:
+            log.warning("a turn failed", action="poll_failed", connection=str(connection_id), outcome=outcome)
+        if connection is not None:
+            with suppress(StoreError):
+                if isinstance(error, GrantLost):
+                    await self._require_reauthorization(connection)
+                    return PollReport(PollResult(outcome), None)
+                if isinstance(error, ProviderForbidden) and connection.state is ConnectionState.ACTIVE:
+                    await self._connection_states.change(
+                        connection, ConnectionState.PROVIDER_FORBIDDEN, "forbidden_by_provider"
+                    )
+                elif outcome is not Outcome.FENCED:
+                    connection = await self._fetcher.record_outcome(connection, connection, outcome)
+                    if self._is_silent(connection, state.gap_check):  # no other turn may come to it for long
+                        due = msgspec.structs.replace(state.gap_check, due=True)
+                        gap_check = await self._check_gaps(connection, due)
+                        failed_state = msgspec.structs.replace(failed_state, gap_check=gap_check)
+        return PollReport(PollResult(outcome), self._retry_at(error, connection, now, failed_state), failed_state)
+
+    def _retry_at(self, error: IngestError, connection: Connection | None, now: datetime, state: PollState) -> datetime:
+        if isinstance(error, GrantError) and error.wait:
+            return now + error.wait
+        if isinstance(error, ProviderThrottled):
+            wait = error.wait or THROTTLED_WAIT
+            return now + wait * (1 + (connection.id.jitter if connection else 0) / 4)
+        if isinstance(error, ProviderForbidden):
+            return now + FORBIDDEN_WAIT
+        return next_retry(state.failures, now, self._next_poll_at(connection) if connection else None)
+
+    async def _require_reauthorization(self, connection: Connection) -> None:
+        """Believe the refusal, if the grant is still the one that was refused."""
+        _, grant = await self._connections.get_with_grant(connection.id)
+        if grant is not None and grant.generation == connection.generation and grant.is_exhausted:
+            await self._connection_states.change(
+                connection, ConnectionState.REAUTHORIZATION_REQUIRED, "grant_refused_by_provider", refused_grant=grant
+            )

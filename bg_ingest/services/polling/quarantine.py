@@ -1,0 +1,136 @@
+"""Set aside what could not be read, sealed, so that it can be understood later and its page is stored now."""
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from hashlib import blake2b
+from itertools import islice
+from typing import TypeAlias
+
+import msgspec
+import structlog
+
+from bg_ingest.domain.commits import Commit, ConnectionUpdate
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.polling import Outcome, PollResult
+from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
+from bg_ingest.domain.readings import Unreadable
+from bg_ingest.domain.segments import MAX_SEGMENTS, segment_start
+from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
+from bg_ingest.ports import Clock, Readings, Sealer
+from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+MAX_RECORDS_PER_PAGE = 200
+"""Records kept at each place; beyond, a provider sends nothing but rubbish, and that is known by then."""
+
+MAX_RECORD_BYTES = 1_500
+"""Kept of one record, three times what a sound one has: all of a place's stay within one item of the store."""
+
+RecordsByKey: TypeAlias = Mapping[QuarantineKey, Sequence[Unreadable]]
+
+
+class Quarantine:
+    """Keeps unreadable records by place; the same record again is known by its digest."""
+
+    def __init__(self, readings: Readings, sealer: Sealer, clock: Clock, table: str) -> None:
+        self._readings = readings
+        self._sealer = sealer
+        self._clock = clock
+        self._table = table
+        self._logged_full: set[ConnectionId] = set()
+
+    async def add(self, connection: Connection, unreadable: Sequence[Unreadable]) -> PollResult:
+        """Keep the records; return how many were not known yet and how many found no room. Raises as ``Ingester.keep``.
+
+        What found no room is not remembered: sent again, it is counted again.
+        """
+        by_key: dict[QuarantineKey, list[Unreadable]] = {}
+        for each in unreadable:
+            by_key.setdefault(_page_key(each), []).append(each)
+        keys = list(by_key)
+        groups = (keys[first : first + MAX_SEGMENTS] for first in range(0, len(keys), MAX_SEGMENTS))
+        added: list[QuarantinedRecord] = []
+        no_room = 0
+        for group in groups:
+            more, left_out = await self.add_pages(connection, {key: by_key[key] for key in group})
+            added += more
+            no_room += left_out
+        if added:
+            log.warning(
+                "set records aside",
+                action="records_quarantined",
+                connection=str(connection.id),
+                count=len(added),
+                reasons=dict(Counter(each.reason for each in added)),
+            )
+        self._log_full(connection.id, unreadable, no_room)
+        return PollResult(Outcome.NOTHING_NEW, quarantined=len(added), not_kept=no_room)
+
+    async def add_pages(self, connection: Connection, by_key: RecordsByKey) -> tuple[Sequence[QuarantinedRecord], int]:
+        """Keep the records of a few places in one commit; return those new to us, and how many found no room."""
+        for _ in range(MAX_TRIES):
+            head = await self._readings.head(connection.id.user)
+            if head is None or head.erased:
+                raise Fenced
+            pages, added, no_room = await self._grow_pages(connection, by_key)
+            if not pages:
+                return (), no_room
+            update = ConnectionUpdate(connection, connection)
+            commit = Commit(before=head, head=head, quarantine_pages=pages, connection_update=update)
+            try:
+                await commit_with_retries(self._readings, commit)
+            except StaleRead:
+                continue
+            return added, no_room
+        raise StoreUnavailable("too many writers at once")
+
+    def _log_full(self, connection: ConnectionId, unreadable: Sequence[Unreadable], no_room: int) -> None:
+        """Say it once, not at each look that is sent the same again."""
+        if no_room and connection not in self._logged_full:
+            log.warning(
+                "no room to set records aside", action="quarantine_full", connection=str(connection), count=no_room
+            )
+            self._logged_full.add(connection)
+        elif unreadable and not no_room:
+            self._logged_full.discard(connection)
+
+    async def _grow_pages(
+        self, connection: Connection, by_key: RecordsByKey
+    ) -> tuple[tuple[QuarantinePage, ...], tuple[QuarantinedRecord, ...], int]:
+        """Return the shelves that change, which records are new on them, and how many found no room."""
+        stored = await self._readings.read_pages(connection.id.user, by_key.keys())
+        changed: list[QuarantinePage] = []
+        added: list[QuarantinedRecord] = []
+        no_room = 0
+        for key, records in by_key.items():
+            page = stored.get(key) or QuarantinePage(key, 0, ())
+            fresh = {d: each for each in records if page.find(d := hash_record(each.raw)) is None}
+            room = MAX_RECORDS_PER_PAGE - sum(1 for each in page.records if each.sealed)
+            new_records = [self._seal(connection, digest, each) for digest, each in islice(fresh.items(), max(0, room))]
+            no_room += len(fresh) - len(new_records)
+            if new_records:
+                changed.append(page.with_added(new_records))
+                added += new_records
+        return tuple(changed), tuple(added), no_room
+
+    def _seal(self, connection: Connection, digest: bytes, record: Unreadable) -> QuarantinedRecord:
+        associated = record_seal_data(self._table, connection.id.user, digest)
+        sealed = self._sealer.seal(record.raw[:MAX_RECORD_BYTES], associated)
+        source = connection.id.provider, connection.provider_account or ""
+        return QuarantinedRecord(record.reason, digest, sealed, self._clock.now(), *source)
+
+
+def _page_key(record: Unreadable) -> QuarantineKey:
+    """The same record always comes to the same place."""
+    return segment_start(record.measured_at) if record.measured_at else hash_record(record.raw)[0] >> 4
+
+
+def hash_record(raw: bytes) -> bytes:
+    return blake2b(raw, digest_size=16).digest()
+
+
+def record_seal_data(table: str, user: UserId, digest: bytes) -> bytes:
+    """Return what a record's seal is bound to."""
+    return msgspec.json.encode([table, user, "quarantine", digest.hex()])

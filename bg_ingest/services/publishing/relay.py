@@ -1,0 +1,111 @@
+"""Tell what was committed: from the outbox to the broker, each user's changes in order."""
+
+from collections.abc import Collection, Mapping, Sequence
+from contextlib import aclosing
+from itertools import groupby
+from operator import attrgetter
+
+import anyio
+import msgspec
+import structlog
+
+from bg_ingest.domain.changes import Change, UserErased
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.ports import Outbox, OutboxEntry, Publisher
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+MAX_CONCURRENT_USERS = 32
+"""Users told at once: more confirms a second were not seen with more."""
+
+
+class RelayResult(msgspec.Struct):
+    """What one pass over a shard's outbox did."""
+
+    settled: int = 0
+    unroutable: int = 0
+    refused: int = 0
+
+
+class Relay:
+    """Tells a shard's outbox. At least once: a crash between confirmed and settled repeats, under the same id."""
+
+    def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
+        self._outbox = outbox
+        self._publisher = publisher
+
+    async def non_empty_shards(self, shards: Collection[int]) -> set[int]:
+        """Return those of these shards that have anything to tell."""
+        return await self._outbox.non_empty_shards(shards)
+
+    async def publish_shard(self, shard: int, cached: Mapping[OutboxEntry, Change]) -> RelayResult:
+        """Tell all that waits; changes ``cached_changes`` need not be read again.
+
+        A refused event holds back the user's later ones. BrokerUnavailable ends the pass; what was confirmed before
+        it is settled all the same.
+        """
+        result = RelayResult()
+        blocked: set[UserId] = set()
+        async with aclosing(self._outbox.iter_entries(shard)) as pages:
+            async for page in pages:
+                entries = [each for each in page if each.user not in blocked]
+                if entries:
+                    await self._publish_page(entries, cached, blocked, result)
+        return result
+
+    async def _publish_page(
+        self,
+        page: Sequence[OutboxEntry],
+        cached: Mapping[OutboxEntry, Change],
+        blocked: set[UserId],
+        result: RelayResult,
+    ) -> None:
+        missing = [each for each in page if each not in cached]
+        changes = {**cached, **(await self._outbox.changes(missing) if missing else {})}
+        # a row that is gone as well was of a user who was erased after the page was read
+        page = [each for each in page if each in changes or await self._outbox.exists(each)]
+        confirmed: list[OutboxEntry] = []
+        unavailable: list[BrokerUnavailable] = []
+        limit = anyio.Semaphore(MAX_CONCURRENT_USERS)
+
+        async def publish_user(rows: list[OutboxEntry]) -> None:
+            async with limit:
+                for row in rows:
+                    if unavailable:
+                        return
+                    try:
+                        await self._publish(row, changes.get(row), result)
+                    except EventRefused:
+                        result.refused += 1
+                        blocked.add(row.user)
+                        return
+                    except BrokerUnavailable as error:
+                        unavailable.append(error)
+                        return
+                    confirmed.append(row)
+
+        try:
+            async with anyio.create_task_group() as group:
+                for _, rows in groupby(page, key=attrgetter("user")):
+                    group.start_soon(publish_user, list(rows))
+        finally:
+            if confirmed:
+                with anyio.move_on_after(5, shield=True):  # a repeat would do no harm, only cost
+                    await self._settle(confirmed, changes)
+                    result.settled += len(confirmed)
+        if unavailable:
+            raise unavailable[0]
+
+    async def _settle(self, confirmed: Sequence[OutboxEntry], changes: Mapping[OutboxEntry, Change]) -> None:
+        """Forget what was told; of an erased user nothing but the tombstone stays."""
+        last = {row for row in confirmed if row in changes and isinstance(changes[row].data, UserErased)}
+        await self._outbox.settle([row for row in confirmed if row not in last])
+        for row in last:
+            await self._outbox.settle_last(row)
+
+    async def _publish(self, row: OutboxEntry, change: Change | None, result: RelayResult) -> None:
+        if change is None:
+            log.error("an event expired before it could be told", action="event_expired", number=row.number)
+        elif not await self._publisher.publish(change):
+            result.unroutable += 1

@@ -1,0 +1,96 @@
+"""Answering what is missing of a user, and how complete each day is."""
+
+from contextlib import aclosing
+from datetime import datetime, timedelta
+
+from bg_ingest.domain.commits import ConnectionSummary, Head
+from bg_ingest.domain.completeness import Day, DayCounter, Punctuality
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE
+from bg_ingest.domain.gaps import Gap
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.segment_codec import unpack
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import NotFound
+from bg_ingest.ports import Clock, Connections, Gaps, Readings
+from bg_ingest.services.polling.gaps import ALL_TIME
+
+
+class CompletenessQueries:
+    """Reads what is stored; asks no provider and changes nothing."""
+
+    def __init__(self, readings: Readings, connections: Connections, gaps: Gaps, clock: Clock) -> None:
+        self._readings = readings
+        self._connections = connections
+        self._gaps = gaps
+        self._clock = clock
+
+    def now(self) -> datetime:
+        return self._clock.now()
+
+    async def gaps(self, user: UserId, window: Window) -> list[tuple[str, Gap]]:
+        """Return each provider's gaps that reach into the window, open and healed, by where they begin.
+
+        Unknown when the user never connected or was erased.
+        """
+        head = await self._read_head(user)
+        found = [
+            (provider, gap)
+            for provider in head.summaries
+            for gap in await self._read_gaps(ConnectionId(user, provider), window)
+        ]
+        return sorted(found, key=lambda each: (each[1].start, each[0]))
+
+    async def days(self, user: UserId, window: Window) -> list[Day]:
+        """Return the window's days of which anything is known, of each provider; Unknown as above."""
+        head = await self._read_head(user)
+        counters: dict[str, DayCounter] = {}
+        for connection in await self._connections.list_for_user(user):
+            provider = connection.id.provider
+            if provider not in head.summaries:
+                continue
+            summary = head.summaries[provider]
+            counters[provider] = counter = DayCounter(
+                provider, window, _punctuality_of(connection, summary), summary.cadence_seconds
+            )
+            gaps = await self._read_gaps(connection.id, window)
+            visible_until = self._clock.now() - timedelta(seconds=summary.delay_seconds) - LATE_TOLERANCE - GAP_AFTER
+            counter.add_gaps([gap for gap in gaps if gap.healed_at is None], visible_until)
+        await self._count(user, window, counters)
+        return sorted(
+            (day for counter in counters.values() for day in counter.days()), key=lambda day: (day.date, day.provider)
+        )
+
+    async def _count(self, user: UserId, window: Window, counters: dict[str, DayCounter]) -> None:
+        async with aclosing(self._readings.iter_packed(user, window)) as packed:
+            async for each in packed:
+                rows = unpack(each)
+                for provider, counter in counters.items():
+                    counter.add_readings([row for row in rows if row.reading.device.provider == provider])
+        async with aclosing(self._readings.iter_pages(user)) as pages:
+            async for page in pages:
+                if isinstance(page.key, int) or not window.start <= page.key < window.end:
+                    continue
+                for record in page.records:
+                    provider = record.provider or next(iter(counters), "")
+                    if record.sealed and provider in counters:
+                        counters[provider].add_quarantined(page.key, 1)
+
+    async def _read_gaps(self, connection: ConnectionId, window: Window) -> list[Gap]:
+        months = await self._gaps.read_months(
+            connection, ALL_TIME.start, window.end
+        )  # a gap may have begun long before
+        gaps = (gap for month in months for gap in month.gaps)
+        return [gap for gap in gaps if gap.start < window.end and (gap.before is None or gap.before > window.start)]
+
+    async def _read_head(self, user: UserId) -> Head:
+        head = await self._readings.head(user)
+        if head is None or head.erased:
+            raise NotFound
+        return head
+
+
+def _punctuality_of(connection: Connection, summary: ConnectionSummary) -> Punctuality:
+    since = connection.available.end if connection.available else connection.connected_at
+    polls = timedelta(seconds=max(summary.interval_seconds, summary.cadence_seconds))
+    return Punctuality(since, timedelta(seconds=summary.delay_seconds) + polls + LATE_TOLERANCE + GAP_AFTER)

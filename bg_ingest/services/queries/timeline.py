@@ -1,0 +1,125 @@
+"""What happened lately to connections, as far as this process saw it: in memory, for timelines."""
+
+from collections import OrderedDict, deque
+from collections.abc import Callable
+
+from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.ids import ConnectionId, shard_of
+from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
+from bg_ingest.domain.timeline import (
+    NextPoll,
+    Timeline,
+    TimelineEvent,
+    change_event,
+    grant_event,
+    next_scheduled_poll,
+    poll_event,
+    stored_events,
+    webhook_event,
+)
+from bg_ingest.errors import NotFound
+from bg_ingest.ports import Clock, OutboxEntry, Polls, Store
+from bg_ingest.services.polling.poll import Poller
+
+MAX_CONNECTIONS, MAX_EVENTS_EACH = 2_000, 30
+"""Connections that are remembered, and how much of each: 12 MB at most."""
+
+NORMAL_OUTCOMES = {Outcome.READ, Outcome.NOTHING_NEW}
+
+
+class RecentEvents:
+    """Remembers for as many connections as there is room for.
+
+    Where there are more, those that were in trouble last have the room: it is of them that people ask.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._events: OrderedDict[ConnectionId, deque[TimelineEvent]] = OrderedDict()
+
+    def add_poll(self, connection: ConnectionId, report: PollReport) -> None:
+        """Remember a turn that asked the provider."""
+        self._add(
+            connection, poll_event(report, self._clock.now()), troubled=report.result.outcome not in NORMAL_OUTCOMES
+        )
+
+    def add_webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
+        """Remember a webhook; without an outcome it had been received before."""
+        self._add(connection, webhook_event(result, self._clock.now()), troubled=False)
+
+    def add_grant(self, grant: Grant) -> None:
+        """Remember what has just been stored of a grant: its successor, or that the provider refused it."""
+        self._add(grant.id, grant_event(grant, self._clock.now()), troubled=grant.retry_at is not None)
+
+    def list_for(self, connection: ConnectionId) -> list[TimelineEvent]:
+        """Return what is remembered, the oldest first."""
+        return [*self._events.get(connection, ())]
+
+    def _add(self, connection: ConnectionId, event: TimelineEvent, *, troubled: bool) -> None:
+        known = connection in self._events
+        if not known and not troubled and len(self._events) >= MAX_CONNECTIONS:
+            return
+        self._events.setdefault(connection, deque(maxlen=MAX_EVENTS_EACH)).append(event)
+        if troubled:
+            self._events.move_to_end(connection)
+        if len(self._events) > MAX_CONNECTIONS:
+            self._events.popitem(last=False)
+
+
+MAX_CHANGES = 50
+"""Of the user, read back for one answer: one batch."""
+
+
+class PollerWithEvents:
+    """The port Turns: takes turns, and remembers those that asked a provider."""
+
+    def __init__(self, poller: Polls, events: RecentEvents) -> None:
+        self._poller = poller
+        self._recent_events = events
+
+    async def poll(
+        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
+    ) -> PollReport:
+        report = await self._poller.poll(connection_id, epoch, state, requested=requested)
+        if report.result.outcome not in (Outcome.NOT_DUE, Outcome.INACTIVE):
+            self._recent_events.add_poll(connection_id, report)
+        return report
+
+
+class TimelineQueries:
+    """Tells what happened to a connection. It costs two reads, and nothing was written for it."""
+
+    def __init__(self, store: Store, poller: Poller, events: RecentEvents, clock: Clock) -> None:
+        self._store = store
+        self._poller = poller
+        self._recent_events = events
+        self._clock = clock
+
+    async def read(
+        self, connection_id: ConnectionId, find_next_poll: Callable[[ConnectionId], NextPoll | None]
+    ) -> Timeline:
+        """Return it; Unknown without such a connection. ``ahead`` knows the next turn where it is polled here."""
+        connection, grant = await self._store.connections.get_with_grant(connection_id)
+        if connection is None:
+            raise NotFound
+        next_poll = find_next_poll(connection_id)
+        # what is remembered from before the connect may be of a person who has been erased since
+        seen = [each for each in self._recent_events.list_for(connection_id) if each.at >= connection.connected_at]
+        events = [*stored_events(connection, grant, seen), *seen, *await self._change_events(connection_id)]
+        rhythm, now = self._poller.rhythm(connection), self._clock.now()
+        return Timeline(
+            connection,
+            next_poll or next_scheduled_poll(connection, rhythm, now),
+            tuple(sorted(events, key=lambda each: each.at, reverse=True)),
+            next_poll is not None,
+        )
+
+    async def _change_events(self, connection: ConnectionId) -> list[TimelineEvent]:
+        head = await self._store.readings.head(connection.user)
+        last = head.last_change if head else 0
+        shard = shard_of(connection.user)
+        entries = [
+            OutboxEntry(shard, connection.user, number) for number in range(max(1, last - MAX_CHANGES + 1), last + 1)
+        ]
+        changes = await self._store.outbox.changes(entries) if entries else {}
+        return [event for each in changes.values() if (event := change_event(each, connection.provider))]

@@ -1,0 +1,81 @@
+"""Prove that we have what the provider has: read it once more, change nothing, and compare."""
+
+from collections.abc import Mapping
+from contextlib import aclosing
+from datetime import timedelta
+
+from bg_ingest.domain.connections import POLLED_STATES, Connection
+from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.readings import Reading
+from bg_ingest.domain.segment_codec import unpack
+from bg_ingest.domain.verification import Verification, compare_readings
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import Conflict, NotFound, ProviderMisbehaved
+from bg_ingest.ports import Page, Priority, Provider, Store
+from bg_ingest.services.connections.grants import Grants
+
+
+class Verifier:
+    """Compares one window at a time; any process may."""
+
+    def __init__(self, store: Store, providers: Mapping[str, Provider], grants: Grants) -> None:
+        self._store = store
+        self._providers = providers
+        self._grants = grants
+
+    def max_window(self, provider: str) -> timedelta:
+        """Return how much may be compared at once: what the provider answers in one call."""
+        if provider not in self._providers:
+            raise NotFound(f"there is no such provider; known are: {', '.join(self._providers)}")
+        return self._providers[provider].capabilities.longest_window
+
+    async def verify(self, connection_id: ConnectionId, window: Window) -> Verification | None:
+        """Compare a window, as far as polls have read it; None where they have read nothing of it.
+
+        NotPossible when the connection cannot be read or the window is too long; Unknown; a ProviderError or
+        GrantError when the provider does not answer.
+        """
+        max_window = self.max_window(connection_id.provider)
+        if window.length > max_window:
+            raise Conflict(f"at most {max_window.days} days can be compared at once: ask for less")
+        connection, grant = await self._store.connections.get_with_grant(connection_id)
+        if connection is None:
+            raise NotFound
+        if grant is None or connection.state not in POLLED_STATES:
+            raise Conflict(f"the connection is {connection.state}: what cannot be read cannot be compared")
+        fetched = _fetched_part(connection, window)
+        if fetched is None:
+            return None
+        provider = self._providers[connection_id.provider]
+
+        async def ask(credentials: Credentials) -> Page:
+            return await provider.readings(connection.region, credentials, fetched, Priority.REPAIR)
+
+        page = await self._grants.use(connection, grant, ask)
+        if page.provider_account != connection.provider_account:
+            raise ProviderMisbehaved("the answer is about another person")
+        # only now: what polls stored since is no difference, and what they will store the page may not have
+        stored = await self._read_stored(connection, fetched)
+        unreadable = sum(each.measured_at is None or each.measured_at in fetched for each in page.unreadable)
+        return compare_readings(fetched, stored, page.readings, unreadable)
+
+    async def _read_stored(self, connection: Connection, window: Window) -> list[Reading]:
+        found: list[Reading] = []
+        packed = self._store.readings.iter_packed(connection.id.user, window, consistent=True)
+        async with aclosing(packed):
+            async for each in packed:
+                found += [recorded.reading for recorded in unpack(each)]
+        account = connection.id.provider, connection.provider_account
+        return [each for each in found if (each.device.provider, each.device.provider_account) == account]
+
+
+def _fetched_part(connection: Connection, window: Window) -> Window | None:
+    """Return what of a window has been read: up to the watermark, and without the past that is still to come."""
+    if connection.watermark is None:
+        return None
+    until = min(window.end, connection.watermark + timedelta(seconds=1))
+    start = window.start
+    if connection.backfill and connection.backfill.end > start:
+        start = min(until, connection.backfill.end)
+    return Window(start, until) if start < until else None

@@ -1,0 +1,242 @@
+"""What this process was told, typed and checked as a whole.
+
+A secret of AWS Secrets Manager (SECRET_NAME) wins over the environment, which wins over `.env` in the current
+directory. Empty means unset. Nothing here shows a secret, whether printed, serialised or raised. `.env.example`
+explains every setting.
+"""
+
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Annotated, Any, Literal, NoReturn, Self
+from urllib.parse import urlsplit
+
+from pydantic import (
+    Field,
+    ModelWrapValidatorHandler,
+    SecretStr,
+    ValidationError,
+    ValidationInfo,
+    field_validator,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from bg_ingest.settings.checks import describe_errors, find_missing, list_fallbacks
+from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
+from bg_ingest.settings.types import (
+    ApiKeyText,
+    BrokerUrl,
+    Folder,
+    HttpHost,
+    HttpUrl,
+    Port,
+    Proofs,
+    SealingKeys,
+    SigningSecrets,
+    WrappedKey,
+    is_loopback,
+    is_private_url,
+    to_lower,
+    to_upper,
+)
+
+__all__ = ["Settings", "SettingsError", "get_settings"]
+
+
+class Settings(BaseSettings):
+    """All settings; `get_settings` returns the process's own. An attribute that is None was not set and need not be."""
+
+    model_config = SettingsConfigDict(
+        env_file=".env",
+        env_ignore_empty=True,
+        extra="allow",  # unknown names come as far as _as_a_whole, which tells about them
+        frozen=True,
+        validate_default=False,  # defaults are values already
+    )
+
+    # Others look at those before them: the order matters.
+    environment: Annotated[Literal["development", "staging", "production"], to_lower] = "development"
+    secret_name: str | None = None
+
+    dynamodb_endpoint: HttpUrl | None = None
+    dynamodb_table: str | None = Field(
+        default_factory=lambda given: "bg-ingest" if given["dynamodb_endpoint"] else None,
+    )
+    aws_region: str | None = Field(  # emulators take any
+        default_factory=lambda given: "us-east-1" if given["dynamodb_endpoint"] else None,
+    )
+    data_dir: Annotated[Folder, Field(validate_default=True)] = Path(".bg-ingest")
+    rabbitmq_url: BrokerUrl | None = None
+    rabbitmq_queue: str | None = None
+    token_encryption_keys: SealingKeys = ()
+
+    api_open: bool = False
+    api_bootstrap_key: ApiKeyText | None = None
+    requests_per_second: Annotated[int, Field(ge=1, le=100_000)] = 100
+    jwt_issuer: HttpUrl | None = None
+    jwt_audience: str | None = None
+    jwt_jwks_url: HttpUrl | None = None
+    webhook_signing_secrets: SigningSecrets = ()
+    webhook_jwt_issuer: HttpUrl | None = None
+    webhook_jwt_audience: str | None = None
+    webhook_jwt_jwks_url: HttpUrl | None = None
+    webhook_jwt_scope: str = "webhooks:write"
+    webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
+    host: str = Field(
+        default_factory=lambda given: (
+            "127.0.0.1" if given["environment"] == "development" and not given["api_open"] else "0.0.0.0"  # noqa: S104 - a container's address is not known before
+        ),
+    )
+    port: Port = 5001
+    metrics_port: Port | None = None
+    traces_endpoint: HttpUrl | None = None
+
+    dexcom_client_id: str | None = None
+    dexcom_client_secret: SecretStr | None = None
+    dexcom_redirect_uri: HttpUrl = Field(
+        default_factory=lambda given: f"http://localhost:{given['port']}/api/oauth/dexcom/callback",
+    )
+    dexcom_region: Annotated[Literal["us", "ou", "jp", "sandbox"], to_lower] = "us"
+    dexcom_api_base_url: HttpHost | None = None
+    dexcom_webhook_auth: Proofs = ("signature",)
+
+    poll_interval_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
+    overlap_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10_800
+    sweep_days: Annotated[int, Field(ge=0, le=30)] = 3
+    weekly_sweep_days: Annotated[int, Field(ge=0, le=30)] = 30
+    provider_calls_per_hour: Annotated[int, Field(ge=100, le=10_000_000)] = 60_000
+    backfill_days: Annotated[int, Field(ge=0, le=3_650)] = 90
+
+    audit_days: Annotated[int, Field(ge=1, le=3_650)] = 365
+
+    log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], to_upper] = "INFO"
+    log_format: Annotated[Literal["json", "console"], to_lower] = Field(
+        default_factory=lambda given: "console" if given["environment"] == "development" else "json",
+    )
+
+    _notes: tuple[str, ...] = ()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What to warn about at start: names nobody knows, a secret that could not be had."""
+        return self._notes
+
+    @property
+    def store(self) -> Literal["dynamodb", "sqlite"]:
+        return "dynamodb" if self.dynamodb_table else "sqlite"
+
+    @property
+    def publisher(self) -> Literal["rabbitmq", "local"]:
+        return "rabbitmq" if self.rabbitmq_url else "local"
+
+    @property
+    def simulated(self) -> bool:
+        """Whether the simulated Dexcom stands in; only in development."""
+        return self.dexcom_client_id is None
+
+    @property
+    def anonymous(self) -> bool:
+        """Whether the API asks nobody who they are until a key is made: in development, without other credentials."""
+        return _is_anonymous(vars(self))
+
+    @property
+    def own_host(self) -> str:
+        """Where this machine reaches what we serve."""
+        return "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared
+
+    @property
+    def own_names(self) -> set[str]:
+        """By which names people ask for us, beside localhost: where we listen, and where providers send them back."""
+        return {self.host, urlsplit(self.dexcom_redirect_uri).hostname or ""}
+
+    @property
+    def sqlite_file(self) -> Path:
+        return self.data_dir / "bg-ingest.sqlite"
+
+    @property
+    def key_file(self) -> Path:
+        return self.data_dir / "token-encryption-key"
+
+    def sealing_keys(self) -> tuple[bytes | WrappedKey, ...]:
+        """Return the keys of stored tokens, 32 bytes or wrapped: the first seals. May make development's own."""
+        if self.token_encryption_keys:
+            keys = self.token_encryption_keys
+            return tuple(key if isinstance(key, WrappedKey) else key.get_secret_value() for key in keys)
+        try:
+            return (load_or_create_key(self.key_file),)
+        except SecretUnreadable as unreadable:
+            raise SettingsError(str(unreadable)) from None
+
+    def fallbacks(self) -> list[str]:
+        """Return a sentence for each embedded part that stands in for one not configured; none outside development."""
+        return list_fallbacks(self) if self.environment == "development" else []
+
+    @field_validator("api_open")
+    @classmethod
+    def _check_api_open(cls, api_open: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's way
+        if api_open and info.data.get("environment") != "development":
+            raise ValueError("should be false outside development: it would show health data to anybody")
+        return api_open
+
+    @field_validator("host")
+    @classmethod
+    def _check_host(cls, host: str, info: ValidationInfo) -> str:
+        if _is_anonymous(info.data) and not info.data.get("api_open") and not is_loopback(host):
+            raise ValueError(
+                "should be 127.0.0.1 while the API asks nobody who they are; if all who reach it may see everything, "
+                "set API_OPEN=true"
+            )
+        return host
+
+    @field_validator(
+        *("dexcom_redirect_uri", "dexcom_api_base_url"),
+        *("jwt_issuer", "jwt_jwks_url", "webhook_jwt_issuer", "webhook_jwt_jwks_url"),
+    )
+    @classmethod
+    def _check_https(cls, url: str | None, info: ValidationInfo) -> str | None:
+        if url and info.data.get("environment") == "production" and not is_private_url(url):
+            raise ValueError("should be https in production")
+        return url
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("settings are not pickled: their secrets would be in clear")
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _validate_all(cls, given: dict[str, Any], validate: ModelWrapValidatorHandler[Self]) -> Self:
+        """Add the secret, then name everything missing and wrong at once."""
+        given, notes = merge_secret(given)
+        known = {name: value for name, value in given.items() if name in cls.model_fields}
+        problems = [*find_missing(known)]
+        try:
+            settings = validate(known)
+        except ValidationError as invalid:
+            settings = None
+            problems = [*describe_errors(invalid), *problems]
+        if settings is None or problems:
+            raise SettingsError("\n  - ".join(["Wrong settings (.env.example explains each):", *problems]))
+        unknown = (
+            f"{name.upper()} in .env or the secret is no setting: it has no effect."
+            for name in sorted(given.keys() - known.keys())
+        )
+        settings._notes = (*notes, *unknown)  # noqa: SLF001 - our own
+        return settings
+
+
+@cache
+def get_settings() -> Settings:
+    """Return this process's settings, read once.
+
+    Raises:
+        SettingsError: the text is for the operator: everything missing and wrong, never a value.
+    """
+    try:
+        return Settings()
+    except (OSError, UnicodeDecodeError):
+        reason = ".env cannot be read: it should be a text file in UTF-8 that this user may read."
+    raise SettingsError(reason)
+
+
+def _is_anonymous(given: Mapping[str, Any]) -> bool:
+    return given.get("environment") == "development" and not (given.get("jwt_issuer") or given.get("api_bootstrap_key"))

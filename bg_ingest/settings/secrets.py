@@ -1,0 +1,109 @@
+"""Secrets that stand neither in the environment nor in `.env`: AWS Secrets Manager, and development's own key."""
+
+import base64
+import contextlib
+import json
+import os
+import secrets
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from bg_ingest.settings.checks import is_strict
+from bg_ingest.settings.types import SEALING_KEY_BYTES, parse_sealing_key
+
+
+class SecretUnreadable(Exception):
+    """The text is one sentence: which secret, why, and what to do. Never a part of the secret."""
+
+
+def read_secret(name: str, region: str | None) -> dict[str, str]:
+    """Return a JSON secret's settings under lower-case names, as texts; region None leaves it to AWS's own rules.
+
+    Not pydantic-settings' own Secrets Manager source: it takes no time-outs, skips names in upper case or in lower,
+    one of both, without a word, and lets botocore's errors through. AWS_ENDPOINT_URL is honoured by boto3 itself.
+    """
+    import boto3  # noqa: PLC0415 - 0.15 s, only with SECRET_NAME
+    from botocore.config import Config  # noqa: PLC0415 - the same
+    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - same
+
+    config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
+    try:
+        client = boto3.client("secretsmanager", region_name=region, config=config)
+        text = client.get_secret_value(SecretId=name).get("SecretString", "")
+    except (BotoCoreError, ClientError, ValueError) as refused:  # ValueError: AWS_ENDPOINT_URL or AWS_REGION is none
+        code = refused.response["Error"]["Code"] if isinstance(refused, ClientError) else type(refused).__name__
+    else:
+        return _parse_secret(name, text)
+    raise SecretUnreadable(
+        f"The secret {name} cannot be read from AWS Secrets Manager ({code}): "
+        "check SECRET_NAME, AWS_REGION, the AWS credentials and the network."
+    )
+
+
+def _parse_secret(name: str, text: str) -> dict[str, str]:
+    try:
+        content = json.loads(text)
+    except ValueError:  # its text repeats a part of the secret
+        content = None
+    if not isinstance(content, dict):
+        raise SecretUnreadable(f'The secret {name} should be a JSON object like {{"RABBITMQ_URL": "…"}}.')
+    return {
+        key.lower(): value if isinstance(value, str) else json.dumps(value)
+        for key, value in content.items()
+        if value is not None
+    }
+
+
+def load_or_create_key(file: Path) -> bytes:
+    """Return the key in the file, made there at the first call; processes that race for it all get the same one.
+
+    Raises:
+        SecretUnreadable: the file cannot be read or written, or holds something else.
+    """
+    try:
+        if not file.exists():
+            _create_key_file(file)
+        key = parse_sealing_key(file.read_text("ascii"))
+    except (OSError, UnicodeDecodeError) as failed:
+        reason = failed.strerror if isinstance(failed, OSError) else "not text"
+        raise SecretUnreadable(f"{file} cannot be used ({reason}): check DATA_DIR and its permissions.") from None
+    if key is None:
+        raise SecretUnreadable(
+            f"{file} holds no key: restore it, or remove it and connect all users again (their tokens are lost)."
+        )
+    return key
+
+
+def _create_key_file(file: Path) -> None:
+    """Write beside and link: under its name the file is complete or absent, and the first to link it wins."""
+    file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-") as draft:  # readable by its owner only
+        draft.write(base64.b64encode(secrets.token_bytes(SEALING_KEY_BYTES)) + b"\n")
+        draft.flush()
+        os.fsync(draft.fileno())
+        with contextlib.suppress(FileExistsError):
+            file.hardlink_to(draft.name)
+
+
+class SettingsError(Exception):
+    """The settings are wrong; the text lists everything to put right."""
+
+
+def merge_secret(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
+    """Return what was set, the secret first, and what to warn about; SettingsError where it must be had."""
+    given = _without_empty(given)
+    if "secret_name" not in given:
+        return given, []
+    try:
+        return given | _without_empty(read_secret(given["secret_name"], given.get("aws_region"))), []
+    except SecretUnreadable as unreadable:
+        if is_strict(given):
+            raise SettingsError(str(unreadable)) from None
+        return given, [f"{unreadable} Going on without it."]
+
+
+def _without_empty(given: Mapping[str, Any]) -> dict[str, Any]:
+    stripped = {name: value.strip() if isinstance(value, str) else value for name, value in given.items()}
+    return {name: value for name, value in stripped.items() if value != ""}

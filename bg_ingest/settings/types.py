@@ -1,0 +1,156 @@
+"""Single values as operators write them, read into what the program uses.
+
+Messages finish the sentence "<NAME> should …" and never repeat the value: it may be a secret.
+"""
+
+import base64
+import binascii
+import ipaddress
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr
+from pydantic_settings import NoDecode
+
+SEALING_KEY_BYTES = 32
+"""Bytes of a key that seals tokens (AES-256, ChaCha20)."""
+
+KMS_PREFIX = "kms:"
+MAX_WRAPPED_BYTES = 6144
+"""Bytes that KMS takes to unwrap."""
+
+KEY_COMMAND = "openssl rand -base64 32"
+API_KEY_COMMAND = "echo bgi_bootstrap_$(openssl rand -hex 32)"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine can come in by this address."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host.lower() == "localhost"
+
+
+def is_private_url(url: str) -> bool:
+    """Whether what is sent there cannot be read on the way: https, or this machine."""
+    parts = urlsplit(url)
+    return parts.scheme == "https" or is_loopback(parts.hostname or "")
+
+
+def decode_base64(text: str) -> bytes | None:
+    """Read base64 of either alphabet, with or without padding; None when it is none."""
+    plain = text.translate(str.maketrans("-_", "+/")).rstrip("=")
+    try:
+        return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
+    except binascii.Error:
+        return None
+
+
+def parse_sealing_key(text: str) -> bytes | None:
+    key = decode_base64(text.strip())
+    return key if key and len(key) == SEALING_KEY_BYTES else None
+
+
+def _split(text: str) -> list[str]:
+    return [part for part in (part.strip() for part in text.split(",")) if part]
+
+
+class WrappedKey(SecretBytes):
+    """A sealing key as AWS KMS wrapped it: KMS alone can tell the key."""
+
+
+def encode_wrapped_key(wrapped: bytes) -> str:
+    return KMS_PREFIX + base64.b64encode(wrapped).decode()
+
+
+def _parse_wrapped_key(text: str) -> WrappedKey | None:
+    wrapped = decode_base64(text.removeprefix(KMS_PREFIX))
+    return WrappedKey(wrapped) if wrapped and len(wrapped) <= MAX_WRAPPED_BYTES else None
+
+
+def _parse_sealing_keys(text: str) -> tuple[bytes | WrappedKey, ...]:
+    parts = _split(text)
+    keys = [_parse_wrapped_key(each) if each.startswith(KMS_PREFIX) else parse_sealing_key(each) for each in parts]
+    if not keys or not all(keys):
+        raise ValueError(
+            f"should be 32 bytes in base64 or {KMS_PREFIX} and a key wrapped by AWS KMS, or several with commas "
+            f"between; make one with: {KEY_COMMAND}"
+        )
+    return tuple(key for key in keys if key)
+
+
+def _parse_signing_secrets(text: str) -> tuple[str, ...]:
+    secrets = tuple(_split(text))
+    for secret in secrets:
+        prefix, _, encoded = secret.partition("_")
+        # Standard Webhooks: 24 to 64 random bytes.
+        if prefix != "whsec" or not 24 <= len(decode_base64(encoded) or b"") <= 64:
+            raise ValueError("should be whsec_ and 24 to 64 bytes in base64, or several with commas between")
+    return secrets
+
+
+def _check_api_key(key: SecretStr) -> SecretStr:
+    if not re.fullmatch(r"bgi_[a-z0-9]{1,32}_[A-Za-z0-9_-]{43,128}", key.get_secret_value()):
+        raise ValueError(
+            "should be bgi_, a name of small letters and digits, _ and a secret of at least 43 letters and digits; "
+            f"make one with: {API_KEY_COMMAND}"
+        )
+    return key
+
+
+def _parse_proofs(text: str) -> tuple[str, ...]:
+    proofs = tuple(_split(text.lower()))
+    if not proofs or not set(proofs) <= {"signature", "bearer"}:
+        raise ValueError("should be signature, bearer, or both with a comma between")
+    return proofs
+
+
+def _url_check(*schemes: str, example: str) -> Callable[[str], str]:
+    def check(url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
+        except ValueError:  # its text repeats the value
+            fits = False
+        if not fits:
+            raise ValueError(f"should be an address like {example}")
+        return url
+
+    return check
+
+
+def _check_http_url(url: str) -> str:
+    _url_check("https", "http", example="https://host or http://host:port")(url)
+    if "@" in urlsplit(url).netloc:
+        raise ValueError("should have no user name or password in it")
+    return url
+
+
+def _check_broker_url(url: SecretStr) -> SecretStr:
+    example = "amqps://user:password@host/vhost, special characters percent-encoded"
+    _url_check("amqps", "amqp", example=example)(url.get_secret_value())
+    return url
+
+
+def _expand_folder(path: Path) -> Path:
+    try:
+        return path.expanduser().absolute()
+    except RuntimeError:
+        raise ValueError("should be a folder: the user after ~ is not known here") from None
+
+
+to_lower = BeforeValidator(lambda text: str(text).lower())
+to_upper = BeforeValidator(lambda text: str(text).upper())
+
+HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
+HttpHost = Annotated[HttpUrl, AfterValidator(lambda url: url.rstrip("/"))]
+BrokerUrl = Annotated[SecretStr, AfterValidator(_check_broker_url)]
+SealingKeys = Annotated[tuple[SecretBytes, ...], NoDecode, BeforeValidator(_parse_sealing_keys)]
+SigningSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parse_signing_secrets)]
+Proofs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_proofs)]
+ApiKeyText = Annotated[SecretStr, AfterValidator(_check_api_key)]
+Folder = Annotated[Path, AfterValidator(_expand_folder)]
+Port = Annotated[int, Field(ge=1, le=65535)]

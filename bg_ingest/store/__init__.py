@@ -1,0 +1,91 @@
+"""The store over one table, and the agreement on how that table is laid out."""
+
+from contextlib import aclosing
+
+from bg_ingest.domain.ids import SHARDS
+from bg_ingest.domain.segments import SEGMENT_HOURS
+from bg_ingest.errors import StoreError
+from bg_ingest.ports import (
+    Budgets,
+    Clock,
+    Connections,
+    Erasures,
+    Gaps,
+    Keys,
+    Outbox,
+    Ownership,
+    Readings,
+    Requests,
+    SealedItems,
+    States,
+    Trail,
+    Webhooks,
+)
+from bg_ingest.ports.table import Absent, ConditionFailed, Put, Table
+from bg_ingest.store import keys
+from bg_ingest.store.api_keys import ApiKeyStore
+from bg_ingest.store.audit import AuditStore
+from bg_ingest.store.call_budget import CallBudgetStore
+from bg_ingest.store.connections import ConnectionStore
+from bg_ingest.store.erasures import ErasureStore
+from bg_ingest.store.gaps import GapStore
+from bg_ingest.store.inbox import InboxStore
+from bg_ingest.store.items import VERSION, StoredItem, build_item
+from bg_ingest.store.oauth_states import OAuthStateStore
+from bg_ingest.store.outbox import OutboxStore
+from bg_ingest.store.ownership import OwnershipStore, ShardAddresses
+from bg_ingest.store.sealed_items import SealedItemStore
+from bg_ingest.store.segments import ReadingStore
+from bg_ingest.store.webhook_ids import WebhookIdStore
+
+LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
+"""What all who use a table must agree on: keys would not be found again otherwise."""
+
+
+class TableStore:
+    """The port Store."""
+
+    def __init__(self, table: Table, clock: Clock) -> None:
+        addresses = ShardAddresses()
+        inbox = InboxStore(table, clock, addresses)
+        self.readings: Readings = ReadingStore(table, inbox)
+        self.gaps: Gaps = GapStore(table)
+        self.connections: Connections = ConnectionStore(table, clock, inbox)
+        self.states: States = OAuthStateStore(table)
+        self.webhooks: Webhooks = WebhookIdStore(table)
+        self.outbox: Outbox = OutboxStore(table)
+        self.ownership: Ownership = OwnershipStore(table, addresses)
+        self.inbox: Requests = inbox
+        self.keys: Keys = ApiKeyStore(table)
+        self.sealed: SealedItems = SealedItemStore(table)
+        self.audit: Trail = AuditStore(table)
+        self.erasures: Erasures = ErasureStore(table, inbox)
+        self.budgets: Budgets = CallBudgetStore(table)
+
+
+async def check_layout(table: Table) -> None:
+    """Write the layout into a new table; refuse one that is laid out otherwise, in one sentence."""
+    found = await table.get(keys.META)
+    if found is None:
+        try:
+            await table.write(Put(keys.META, LAYOUT, (Absent(),)))
+        except ConditionFailed:  # another process did, at the same time
+            found = await table.get(keys.META)
+    if found is not None:
+        _compare(found)
+
+
+async def remove_all_owners(table: Table) -> None:
+    """Take all processes for dead: who has a table to itself knows that the others are gone."""
+    async with aclosing(table.query(keys.OWNERS, " ", "~")) as pages:
+        await table.delete([key async for page in pages for key, _ in page])
+
+
+def _compare(found: StoredItem) -> None:
+    version = found["v"]
+    if version != VERSION:
+        advice = "update this service" if version > VERSION else "migrate it first"
+        raise StoreError(f"The store has schema version {version}, this service writes {VERSION}: {advice}.")
+    for name, ours in LAYOUT.items():
+        if found.get(name) != ours:
+            raise StoreError(f"The store was made with {name} {found.get(name)!r}, not {ours!r}: use another store.")

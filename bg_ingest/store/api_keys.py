@@ -1,0 +1,105 @@
+"""The port Keys over a table: all keys lie together, and are read as a whole."""
+
+from collections.abc import Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+import msgspec
+
+from bg_ingest.domain.access import ApiKey, known_scopes
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.segment_codec import to_epoch_ms
+from bg_ingest.errors import StaleRead
+from bg_ingest.ports.table import Absent, ConditionFailed, Equals, Exists, Item, Key, Put, Table, Update
+from bg_ingest.store import keys
+from bg_ingest.store.conditional import ConditionalWrite, write_all
+from bg_ingest.store.items import (
+    VERSION_OK,
+    StoredItem,
+    build_item,
+    is_newer,
+    newer_version_error,
+    optional_epoch_ms,
+    optional_instant,
+)
+
+_encode = msgspec.msgpack.encode
+_decode = msgspec.msgpack.decode
+
+
+class ApiKeyStore:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def read_all(self) -> Sequence[ApiKey]:
+        return [_decode_key(key[1], found) for key, found in await self._rows()]
+
+    async def add(self, key: ApiKey) -> None:
+        await write_all(
+            self._table, [ConditionalWrite(Put(keys.api_key(key.id), _encode_key(key), (Absent(),)), StaleRead)]
+        )
+
+    async def revoke(self, key_id: str, at: datetime) -> bool:
+        """Hold on to nothing but that there is one: whatever else changes, it stays revoked."""
+        return await self._update(key_id, build_item(revoked_at=to_epoch_ms(at)))
+
+    async def set_last_used(self, key_id: str, at: datetime) -> None:
+        await self._update(key_id, build_item(used_at=to_epoch_ms(at)))
+
+    async def remove_user(self, user: UserId) -> int:
+        listed = [(key, found, _decode_users(found)) for key, found in await self._rows()]
+        naming = [(key, found, users - {user}) for key, found, users in listed if users and user in users]
+        for key, found, others in naming:
+            # Lists only ever get shorter: a write in between was another erasure's, and is to be seen first.
+            same = Equals("users", found["users"])
+            shorter = Update(key, {"users": _encode_users(others)}, (), (Exists(), VERSION_OK, same))
+            await write_all(self._table, [ConditionalWrite(shorter, StaleRead)])
+        return len(naming)
+
+    async def _rows(self) -> Sequence[tuple[Key, Item]]:
+        async with aclosing(self._table.query(keys.API_KEYS, *keys.KEY_ID_RANGE)) as pages:
+            return [row async for page in pages for row in page]
+
+    async def _update(self, key_id: str, changed: Item) -> bool:
+        try:
+            await self._table.write(Update(keys.api_key(key_id), changed, (), (Exists(), VERSION_OK)))
+        except ConditionFailed as failed:
+            if is_newer(failed.current[0]):
+                raise newer_version_error() from None
+            return False
+        return True
+
+
+def _encode_key(key: ApiKey) -> Item:
+    return build_item(
+        name=key.name,
+        digest=key.digest,
+        scopes=" ".join(sorted(key.scopes)),
+        users=None if key.users is None else _encode_users(key.users),
+        made_at=to_epoch_ms(key.made_at),
+        ends_at=optional_epoch_ms(key.ends_at),
+        revoked_at=optional_epoch_ms(key.revoked_at),
+        used_at=optional_epoch_ms(key.used_at),
+    )
+
+
+def _decode_key(key_id: str, found: StoredItem) -> ApiKey:
+    return ApiKey(
+        id=key_id,
+        name=found["name"],
+        digest=found["digest"],
+        scopes=known_scopes(found["scopes"].split()),
+        users=_decode_users(found),
+        made_at=datetime.fromtimestamp(found["made_at"] / 1000, UTC),
+        ends_at=optional_instant(found.get("ends_at")),
+        revoked_at=optional_instant(found.get("revoked_at")),
+        used_at=optional_instant(found.get("used_at")),
+    )
+
+
+def _encode_users(users: frozenset[UserId]) -> bytes:
+    return _encode(sorted(users))
+
+
+def _decode_users(found: StoredItem) -> frozenset[UserId] | None:
+    return frozenset(map(UserId, _decode(found["users"]))) if "users" in found else None

@@ -1,0 +1,77 @@
+"""The port Trail over a table: a partition for each person's hash, in the order of time."""
+
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+from datetime import UTC, datetime
+
+import anyio
+
+from bg_ingest.domain.audit import AuditAction, AuditRecord
+from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
+from bg_ingest.domain.windows import Window
+from bg_ingest.ports.table import Absent, ConditionFailed, Item, Put, Table
+from bg_ingest.store import keys
+from bg_ingest.store.items import StoredItem, build_item
+
+MAX_CONCURRENT_WRITES = 8
+"""Writes under way together: the audit gives way to what people wait for."""
+
+
+class AuditStore:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def hash_key(self, fresh: bytes) -> bytes:
+        stored: StoredItem | None = await self._table.get(keys.AUDIT_KEY)
+        if stored is None:
+            try:
+                await self._table.write(Put(keys.AUDIT_KEY, build_item(sealed=fresh), (Absent(),)))
+            except ConditionFailed:  # another process did, at the same time
+                stored = await self._table.get(keys.AUDIT_KEY)
+        return _sealed_key(stored) if stored else fresh
+
+    async def add(self, records: Collection[AuditRecord], expires_at: datetime) -> None:
+        left = [Put(keys.audit(each), _encode(each, expires_at)) for each in records]
+
+        async def write() -> None:
+            while left:
+                await self._table.write(left.pop())
+
+        try:
+            async with anyio.create_task_group() as group:
+                for _ in range(min(MAX_CONCURRENT_WRITES, len(left))):
+                    group.start_soon(write)
+        except BaseExceptionGroup as failed:
+            raise failed.exceptions[0] from None
+
+    async def iter_records(
+        self, user_hash: str, window: Window, now: datetime
+    ) -> AsyncGenerator[Sequence[AuditRecord]]:
+        pk, low, high = keys.audit_range(user_hash, window)
+        async with aclosing(self._table.query(pk, low, high)) as pages:
+            async for page in pages:
+                yield [_decode(user_hash, found) for _, found in page if _is_unexpired(found, now)]
+
+
+def _sealed_key(found: StoredItem) -> bytes:
+    sealed: bytes = found["sealed"]
+    return sealed
+
+
+def _encode(record: AuditRecord, expires_at: datetime) -> Item:
+    return build_item(
+        at=to_epoch_ms(record.at),
+        action=record.action,
+        credential=record.credential,
+        route=record.route,
+        expires_at=to_epoch_seconds(expires_at),
+    )
+
+
+def _is_unexpired(found: StoredItem, now: datetime) -> bool:
+    return bool(found["expires_at"] > now.timestamp())
+
+
+def _decode(user_hash: str, found: StoredItem) -> AuditRecord:
+    at = datetime.fromtimestamp(found["at"] / 1000, UTC)
+    return AuditRecord(user_hash, at, AuditAction(found["action"]), found["credential"], found["route"])

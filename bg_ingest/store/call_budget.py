@@ -1,0 +1,34 @@
+"""The port Budgets over a table."""
+
+from bg_ingest.domain.call_budget import BudgetKey, BudgetRow
+from bg_ingest.errors import StaleRead
+from bg_ingest.ports.table import Absent, Exists, Item, Put, Table, Update, Write
+from bg_ingest.store import keys
+from bg_ingest.store.conditional import ConditionalWrite, unchanged_condition, write_all
+from bg_ingest.store.items import VERSION, VERSION_OK, VERSION_OK_OR_ABSENT, StoredItem, build_item
+
+
+class CallBudgetStore:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def get(self, key: BudgetKey) -> BudgetRow | None:
+        found: StoredItem | None = await self._table.get(keys.budget(key))
+        if found is None:
+            return None
+        return BudgetRow(found["paid_until"], found["at"], found["paused_until"], found["pauses"])
+
+    async def replace(self, key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> None:
+        await write_all(self._table, [ConditionalWrite(_replacement(key, before, after), StaleRead)])
+
+
+def _replacement(key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> Write:
+    if before is None:
+        return Put(keys.budget(key), _encode(after), (Absent(), VERSION_OK_OR_ABSENT))
+    read = _encode(before)
+    unchanged = (unchanged_condition(read, name) for name in read if name != "v")
+    return Update(keys.budget(key), _encode(after) | {"v": VERSION}, (), (Exists(), VERSION_OK, *unchanged))
+
+
+def _encode(row: BudgetRow) -> Item:
+    return build_item(paid_until=row.theoretical_arrival, at=row.at, paused_until=row.paused_until, pauses=row.pauses)

@@ -1,0 +1,174 @@
+"""The port Erasures over a table.
+
+A row of its own stands from an erasure's transaction until nothing is left. Every deletion holds to that row, and a
+connect to its absence: so a process that comes late, with a page it read long ago, deletes nothing of a new life.
+"""
+
+from collections.abc import AsyncGenerator, Iterator, Sequence
+from contextlib import aclosing, suppress
+
+import msgspec
+
+from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.erasure import Erasure, ErasureCounts, PendingErasure
+from bg_ingest.domain.ids import UserId, shard_of
+from bg_ingest.domain.ownership import UNOWNED
+from bg_ingest.domain.segment_codec import unpack
+from bg_ingest.errors import StaleRead
+from bg_ingest.ports import RequestKind
+from bg_ingest.ports.table import (
+    Absent,
+    Check,
+    ConditionFailed,
+    Delete,
+    Either,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    Put,
+    Table,
+    Write,
+)
+from bg_ingest.store import keys
+from bg_ingest.store.commit import head_conditions
+from bg_ingest.store.conditional import ConditionalWrite, write_all
+from bg_ingest.store.connection_items import STATES_WITH_GRANT
+from bg_ingest.store.inbox import InboxStore
+from bg_ingest.store.items import (
+    VERSION_OK,
+    VERSION_OK_OR_ABSENT,
+    build_item,
+    encode_change,
+    encode_head,
+    packed_readings,
+)
+from bg_ingest.store.outbox import FIRST_SORT_KEY, LAST_SORT_KEY
+
+DELETE_BATCH_SIZE = 49
+"""Rows deleted in one transaction: each may bring another with it, and the check makes one more."""
+
+COUNT_FIELDS = {"change": "changes", "connection": "connections", "grant": "grants", "gap": "gaps"}
+"""What one row of a kind counts as; a kind that is not known here is among the others."""
+
+
+class ErasureStore:
+    def __init__(self, table: Table, inbox: InboxStore) -> None:
+        self._table = table
+        self._inbox = inbox
+
+    async def begin(self, erasure: Erasure) -> ErasureCounts:
+        request = self._inbox.publish_request(erasure.tombstone.user)
+        writes = [*_start_writes(erasure), *([request] if request else [])]
+        await write_all(self._table, [ConditionalWrite(write, StaleRead) for write in writes])
+        connected = [each for each in erasure.connections if each.state in STATES_WITH_GRANT]
+        return ErasureCounts(connections=len(erasure.connections), grants=len(connected))
+
+    async def pending_for(self, user: UserId) -> PendingErasure | None:
+        found = await self._table.get(keys.erasure(user))
+        return _decode_pending(user, found) if found else None
+
+    async def iter_pending(self) -> AsyncGenerator[PendingErasure]:
+        async with aclosing(self._table.query(keys.ERASURES, FIRST_SORT_KEY, LAST_SORT_KEY)) as pages:
+            async for page in pages:
+                for key, found in page:
+                    yield _decode_pending(keys.parse_erasure(key), found)
+
+    async def delete_next(self, pending: PendingErasure) -> ErasureCounts | None:
+        rows = (
+            await self._outbox_rows(pending)
+            or await self._other_rows(pending)
+            or await self._poll_requests(pending.user)
+        )
+        deletes = [Delete(each) for key, _ in rows for each in _with_state(key)]
+        marker, same_erasure = keys.erasure(pending.user), Equals("change", pending.change)
+        try:
+            if not deletes:
+                await self._table.write(Delete(marker, (same_erasure,)))
+                return None
+            await self._table.transact([Check(marker, (same_erasure,)), *deletes])
+        except ConditionFailed:  # another process was faster, or the user was erased once more
+            return None
+        return _count_rows(rows)
+
+    async def _outbox_rows(self, pending: PendingErasure) -> list[tuple[Key, Item]]:
+        """What was not told goes first: a change without its row in the outbox is missed by nobody."""
+        pk, first = keys.outbox(shard_of(pending.user), pending.user, 0)
+        _, last = keys.outbox(shard_of(pending.user), pending.user, pending.change - 1)
+        async with aclosing(self._table.query(pk, first, last, page=DELETE_BATCH_SIZE)) as pages:
+            return await anext(pages, [])
+
+    async def _other_rows(self, pending: PendingErasure) -> list[tuple[Key, Item]]:
+        excluded = {keys.head(pending.user), keys.change(pending.user, pending.change)}
+        async with aclosing(
+            self._table.query(keys.user_pk(pending.user), FIRST_SORT_KEY, LAST_SORT_KEY, page=DELETE_BATCH_SIZE)
+        ) as pages:
+            async for page in pages:
+                if rows := [(key, found) for key, found in page if key not in excluded]:
+                    return rows
+        return []
+
+    async def _poll_requests(self, user: UserId) -> list[tuple[Key, Item]]:
+        """Rings for a look that nobody heard; what was sent to a process that is gone by now expires in an hour."""
+        lease = await self._table.get(keys.shard(shard_of(user))) or {}
+        found: list[tuple[Key, Item]] = []
+        for address in {UNOWNED, *(str(lease[name]) for name in ("owner", "previous") if name in lease)}:
+            pk, low, high = keys.inbox_pk(address), keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
+            async with aclosing(self._table.query(pk, low, high)) as pages:
+                found += [row async for page in pages for row in page if _is_poll_request(row, user)]
+        return found[:DELETE_BATCH_SIZE]
+
+
+def _is_poll_request(row: tuple[Key, Item], user: UserId) -> bool:
+    """What asks to tell stays: it is about the erasure's own event."""
+    _, connection = keys.parse_request(row[0])
+    return connection.user == user and row[1]["wish"] == RequestKind.POLL
+
+
+def _start_writes(erasure: Erasure) -> Iterator[Write]:
+    user, change = erasure.tombstone.user, erasure.change
+    head_unchanged = (Absent(),) if erasure.before is None else (Exists(), VERSION_OK, *head_conditions(erasure.before))
+    yield Put(keys.head(user), encode_head(erasure.tombstone), head_unchanged)
+    yield Put(keys.change(user, change.number), encode_change(change), (Absent(),))
+    yield Put(keys.outbox(shard_of(user), user, change.number), build_item())
+    yield Put(keys.erasure(user), build_item(change=change.number), (VERSION_OK_OR_ABSENT,))
+    for connection in erasure.connections:
+        yield from _connection_deletes(connection)
+
+
+def _connection_deletes(connection: Connection) -> Iterator[Write]:
+    yield Delete(keys.connection(connection.id))
+    yield Delete(keys.grant(connection.id))
+    yield Delete(keys.directory(connection.id))
+    connected = keys.connection_account(connection)
+    if connected and connection.state in STATES_WITH_GRANT:
+        yield Delete(connected, (Either((Absent(), Equals("user", connection.id.user))),))
+
+
+def _with_state(key: Key) -> Sequence[Key]:
+    """Return the row, and the state that it leads to."""
+    state = key[1].removeprefix(keys.STATES)
+    return (key, keys.state(state)) if state != key[1] else (key,)
+
+
+def _decode_pending(user: UserId, found: Item) -> PendingErasure:
+    return PendingErasure(user, int(found["change"]))
+
+
+def _count_rows(rows: Sequence[tuple[Key, Item]]) -> ErasureCounts:
+    removed = ErasureCounts()
+    for (pk, sk), found in rows:
+        if pk.startswith("user#"):  # what waited to be told is counted as the change it is
+            kind = sk.partition("#")[0]
+            name, count = _count_row(kind, found)
+            removed = removed.merge(msgspec.structs.replace(ErasureCounts(), **{name: count}))
+    return removed
+
+
+def _count_row(kind: str, found: Item) -> tuple[str, int]:
+    with suppress(Exception):  # what cannot be read can still be deleted
+        if kind == "readings":
+            return "readings", len(unpack(packed_readings(found)))
+        if kind == "quarantine":
+            return "quarantined", len(msgspec.msgpack.decode(bytes(found["records"])))  # type: ignore[arg-type] # bytes
+    return COUNT_FIELDS.get(kind, "others"), 1

@@ -1,0 +1,69 @@
+"""The port Rings over a table: each is a row under the address of the process that is to hear it."""
+
+from collections.abc import Collection
+from contextlib import aclosing
+from datetime import datetime, timedelta
+
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
+from bg_ingest.ports import Clock, OwnerRequest, RequestKind
+from bg_ingest.ports.table import Put, Table
+from bg_ingest.store import keys
+from bg_ingest.store.items import build_item
+from bg_ingest.store.ownership import ShardAddresses, decode_lease, inbox_address
+
+REQUEST_RETENTION = timedelta(hours=1)
+"""A ring nobody heard, or whose look could not be had by then, is worth nothing later: the directory and the outbox are
+read again long before, and the next slot may have come."""
+
+
+class InboxStore:
+    def __init__(self, table: Table, clock: Clock, addresses: ShardAddresses) -> None:
+        self._table = table
+        self._clock = clock
+        self._addresses = addresses
+
+    async def request_poll(self, connection: ConnectionId) -> None:
+        await self._table.write(await self.poll_request(connection))
+
+    async def list_requests(self, address: str) -> list[OwnerRequest]:
+        low, high = keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
+        async with aclosing(self._table.query(keys.inbox_pk(address), low, high)) as pages:
+            rows = [row async for page in pages for row in page]
+        return [OwnerRequest(address, *keys.parse_request(key), RequestKind(str(found["wish"]))) for key, found in rows]
+
+    async def delete(self, requests: Collection[OwnerRequest]) -> None:
+        await self._table.delete([keys.request(each.address, each.at, each.connection) for each in requests])
+
+    async def forward(self, requests: Collection[OwnerRequest]) -> None:
+        for each in requests:
+            address = await self._address(shard_of(each.connection.user))
+            if address != each.address:
+                await self._table.write(_request_write(address, self._clock.now(), each.connection, each.kind))
+                await self.delete([each])
+
+    async def poll_request(self, connection: ConnectionId) -> Put:
+        """Return the write that asks for a look, to go with whatever it is about."""
+        address = await self._address(shard_of(connection.user))
+        return _request_write(address, self._clock.now(), connection, RequestKind.POLL)
+
+    def publish_request(self, user: UserId) -> Put | None:
+        """Return the write that says that something waits to be told, where another process is to tell it."""
+        address = self._addresses.publish_address(shard_of(user))
+        return (
+            _request_write(address, self._clock.now(), ConnectionId(user, ""), RequestKind.PUBLISH) if address else None
+        )
+
+    async def _address(self, shard: int) -> str:
+        """Return who serves a shard: from memory where ownership is looked after, else by a read."""
+        if self._addresses.own_id is None:
+            found = await self._table.get(keys.shard(shard))
+            return inbox_address(decode_lease(shard, found) if found else None)
+        return inbox_address(self._addresses.leases.get(shard))
+
+
+def _request_write(address: str, now: datetime, connection: ConnectionId, kind: RequestKind) -> Put:
+    return Put(
+        keys.request(address, to_epoch_ms(now), connection),
+        build_item(wish=kind, expires_at=to_epoch_seconds(now + REQUEST_RETENTION)),
+    )

@@ -1,0 +1,31 @@
+"""The port States over a table."""
+
+from datetime import datetime
+
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.segment_codec import to_epoch_seconds
+from bg_ingest.ports.table import ConditionFailed, Delete, Exists, Put, Table
+from bg_ingest.store import keys
+from bg_ingest.store.items import StoredItem, build_item
+
+
+class OAuthStateStore:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def add(self, user: UserId, state: str, content: bytes, expires_at: datetime) -> None:
+        ends = to_epoch_seconds(expires_at)
+        by_state = Put(keys.state(state), build_item(content=content, user=user, expires_at=ends))
+        await self._table.transact([by_state, Put(keys.state_of_user(user, state), build_item(expires_at=ends))])
+
+    async def consume(self, state: str, now: datetime) -> bytes | None:
+        key = keys.state(state)
+        found: StoredItem | None = await self._table.get(key)
+        if found is None or found["expires_at"] <= now.timestamp():
+            return None
+        try:
+            await self._table.transact([Delete(key, (Exists(),)), Delete(keys.state_of_user(found["user"], state))])
+        except ConditionFailed:  # somebody took it since
+            return None
+        content: bytes = found["content"]
+        return content

@@ -1,0 +1,63 @@
+"""The port SealedItems over a table."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+
+from bg_ingest.domain.grants import Grant
+from bg_ingest.errors import StaleRead
+from bg_ingest.ports import AuditKey, SealedItem, SealedQuarantinePage
+from bg_ingest.ports.table import Condition, Equals, Exists, Item, Key, Missing, Put, SingleWrite, Table, Update
+from bg_ingest.store import keys
+from bg_ingest.store.conditional import ConditionalWrite, write_all
+from bg_ingest.store.grants import decode_grant
+from bg_ingest.store.items import VERSION, VERSION_OK, decode_quarantine_page, encode_quarantine_page
+
+SEALED_PREFIXES = (keys.GRANTS, keys.QUARANTINE, keys.AUDIT_KEY[1])
+
+
+class SealedItemStore:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def iter_items(self, part: int, parts: int) -> AsyncGenerator[Sequence[SealedItem]]:
+        async with aclosing(self._table.scan(part, parts, SEALED_PREFIXES)) as pages:
+            async for page in pages:
+                yield [each for key, item in page if (each := _decode(key, item))]
+
+    async def read_grant(self, seen: Grant) -> Grant | None:
+        found = await self._table.get(keys.grant(seen.id))
+        return decode_grant(seen.id, found) if found else None
+
+    async def replace(self, seen: SealedItem, after: SealedItem) -> None:
+        await write_all(self._table, [ConditionalWrite(_replacement(seen, after), StaleRead)])
+
+
+def _decode(key: Key, item: Item) -> SealedItem | None:
+    if key == keys.AUDIT_KEY:
+        sealed = item["sealed"]
+        return AuditKey(sealed) if isinstance(sealed, bytes) else None
+    user = keys.parse_user(key)
+    if user is None:
+        return None
+    if key[1].startswith(keys.GRANTS):
+        return decode_grant(keys.parse_connection(user, key), item)
+    return SealedQuarantinePage(user, decode_quarantine_page(keys.parse_quarantine(key), item))
+
+
+def _replacement(seen: SealedItem, after: SealedItem) -> SingleWrite:
+    match seen, after:
+        case Grant(), Grant():
+            as_seen = (Equals("version", seen.version), Equals("generation", seen.generation))
+            claim: Condition = Missing("claim") if seen.claim is None else Equals("claim", seen.claim)
+            conditions = (Exists(), VERSION_OK, *as_seen, Equals("sealed", seen.sealed), claim)
+            return Update(keys.grant(seen.id), {"sealed": after.sealed, "v": VERSION}, (), conditions)
+        case SealedQuarantinePage(), SealedQuarantinePage():
+            key = keys.quarantine(seen.user, seen.page.key)
+            return Put(
+                key, encode_quarantine_page(after.page), (Exists(), VERSION_OK, Equals("version", seen.page.version))
+            )
+        case AuditKey(), AuditKey():
+            changed: Item = {"sealed": after.sealed, "v": VERSION}
+            return Update(keys.AUDIT_KEY, changed, (), (Exists(), VERSION_OK, Equals("sealed", seen.sealed)))
+        case _:
+            raise ValueError("one thing does not become another")

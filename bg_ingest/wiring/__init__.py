@@ -1,0 +1,241 @@
+"""What is joined to what, by the settings. Adapters are imported here, and only those that are chosen."""
+
+# ruff: noqa: PLC0415 - see above: the start takes 2 seconds at most
+
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
+from collections.abc import Set as AbstractSet
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import httpx
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.domain.access import WebhookProof
+from bg_ingest.domain.call_budget import ProviderLimit
+from bg_ingest.domain.connections import PollDefaults
+from bg_ingest.domain.grants import Secret
+from bg_ingest.domain.ownership import EXCLUSIVE_TIMINGS, SHARED_TIMINGS, OwnershipTimings
+from bg_ingest.domain.schedule import SweepDepth
+from bg_ingest.observability.call_budget import CallBudgetCollector
+from bg_ingest.observability.observer import (
+    MeasuredIngester,
+    MeasuredPolls,
+    MeasuredProvider,
+    MeasuredPublisher,
+    MeasuredQuarantine,
+    MeasuredWakeups,
+    MeasuredWebhookReceiver,
+)
+from bg_ingest.observability.outbox import MeasuredOutbox
+from bg_ingest.observability.registry import MetricsRegistry
+from bg_ingest.ports import Broker, Clock, Polls, Provider, Publisher, Sealer, Store, TokenVerifier, Tracing, Wakeups
+from bg_ingest.providers.http import http_client
+from bg_ingest.services.access.api_keys import ApiKeys
+from bg_ingest.services.access.audit import AuditLog
+from bg_ingest.services.access.authenticate import Authenticator
+from bg_ingest.services.access.rotate_keys import KeyRotation
+from bg_ingest.services.budget.demand import Demand
+from bg_ingest.services.budget.provider import BudgetedProvider, SharedBudget
+from bg_ingest.services.connections.connect import Connector
+from bg_ingest.services.connections.erase import Eraser
+from bg_ingest.services.connections.export import Exporter
+from bg_ingest.services.connections.grants import Grants
+from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
+from bg_ingest.services.connections.states import ConnectionStates
+from bg_ingest.services.polling.fetch import Fetcher
+from bg_ingest.services.polling.gaps import GapKeeper
+from bg_ingest.services.polling.log_context import PollerWithLogContext
+from bg_ingest.services.polling.poll import Poller
+from bg_ingest.services.polling.quarantine_review import QuarantineReview
+from bg_ingest.services.polling.webhooks import SenderTokens, WebhookReceiver
+from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.services.queries.completeness import CompletenessQueries
+from bg_ingest.services.queries.readings import ReadingQueries
+from bg_ingest.services.queries.timeline import PollerWithEvents, RecentEvents, TimelineQueries
+from bg_ingest.services.queries.verify import Verifier
+from bg_ingest.settings import Settings
+from bg_ingest.wiring.keys import build_sealer
+from bg_ingest.wiring.providers import build_providers, webhook_proofs
+from bg_ingest.wiring.store import open_store
+from bg_ingest.wiring.tracing import UNTRACED, open_tracing
+
+SOURCE = "/bg-ingest"
+"""What events say they come from."""
+
+
+class Services:
+    """The use cases over one store, one publisher and the providers; there once ``join`` was called."""
+
+    authenticator: Authenticator
+    api_keys: ApiKeys
+    reader: ReadingQueries
+    completeness: CompletenessQueries
+    verifier: Verifier
+    backfill_requester: BackfillRequester
+    connector: Connector
+    connections: ConnectionService
+    webhook_receiver: WebhookReceiver
+    quarantine_review: QuarantineReview
+    eraser: Eraser
+    audit_log: AuditLog
+    key_rotation: KeyRotation
+    exporter: Exporter
+    poller: Poller
+    polls: Polls
+    timelines: TimelineQueries
+    grants: Grants
+    relay: Relay
+    budget: SharedBudget
+    demand: Demand
+    store: Store
+    publisher: Publisher
+    clock: Clock
+    broker: Broker | None = None
+    timings: OwnershipTimings = EXCLUSIVE_TIMINGS
+    name: str = "bg-ingest"
+    """What this process is called among the owners, before something random."""
+
+    def __init__(self) -> None:
+        self.metrics = MetricsRegistry()
+
+    def join(
+        self,
+        store: Store,
+        publisher: Publisher,
+        providers: Mapping[str, Provider],
+        *,
+        sealer: Sealer,
+        clock: Clock,
+        wakeups: Wakeups,
+        defaults: PollDefaults,
+        limit: ProviderLimit,
+        table: str,
+        token_verifier: TokenVerifier | None = None,
+        bootstrap: Secret | None = None,
+        traces: Tracing = UNTRACED,
+        audit_retention: timedelta = timedelta(days=365),
+        sender_tokens: SenderTokens | None = None,
+        proofs: Mapping[str, AbstractSet[WebhookProof]] | None = None,
+    ) -> None:
+        """Put the use cases together; ``table`` names where sealed things are stored and is bound to them.
+
+        ``tokens`` are those of the issuer and ``bootstrap`` the key that let callers in beside the store's keys;
+        ``senders`` may push with a token, for the providers whose ``proofs`` have that.
+        """
+        metrics = self.metrics
+        providers = {name: MeasuredProvider(provider, metrics) for name, provider in providers.items()}
+        outbox = MeasuredOutbox(store.outbox, clock)
+        metrics.add(outbox)
+        providers = {name: traces.around_provider(provider) for name, provider in providers.items()}
+        wakeups = traces.around_hints(MeasuredWakeups(wakeups, metrics, outbox))
+        capabilities = {name: provider.capabilities for name, provider in providers.items()}
+        quarantine = MeasuredQuarantine(metrics, store.readings, sealer, clock, table)
+        self.budget = budget = SharedBudget(store.budgets, capabilities, clock, limit, defaults.poll_interval)
+        self.demand = Demand(budget, defaults)
+        metrics.add(CallBudgetCollector(self.demand))
+        providers = {name: BudgetedProvider(provider, budget) for name, provider in providers.items()}
+        ingester = MeasuredIngester(metrics, store.readings, quarantine, clock, wakeups, capabilities, defaults)
+        connection_states = ConnectionStates(store.readings, clock, wakeups, ingester.summarize)
+        self.store, self.publisher, self.clock = store, publisher, clock
+        self.authenticator = Authenticator(store.keys, clock, token_verifier=token_verifier, bootstrap=bootstrap)
+        self.api_keys = ApiKeys(store.keys, clock)
+        recent_events = RecentEvents(clock)
+        self.grants = Grants(store.connections, providers, budget, sealer, clock, table, recent_events.add_grant)
+        fetcher = Fetcher(store.connections, providers, self.grants, ingester, connection_states, clock, defaults)
+        self.relay = Relay(outbox, traces.around_publisher(MeasuredPublisher(publisher, metrics, clock)))
+        gap_keeper = GapKeeper(store.readings, store.gaps, clock, wakeups)
+        self.poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, self.demand)
+        polls = MeasuredPolls(PollerWithLogContext(self.poller), metrics)
+        self.polls = PollerWithEvents(traces.around_polls(polls), recent_events)
+        self.timelines = TimelineQueries(store, self.poller, recent_events, clock)
+        self.reader = ReadingQueries(store.readings, clock)
+        self.completeness = CompletenessQueries(store.readings, store.connections, store.gaps, clock)
+        self.connector = Connector(store, providers, self.grants, connection_states, clock, wakeups, defaults)
+        self.connections = ConnectionService(store, self.poller, connection_states, clock, wakeups, defaults)
+        self.quarantine_review = QuarantineReview(store.readings, sealer, providers, clock, wakeups, table)
+        arguments = (
+            store,
+            providers,
+            ingester,
+            clock,
+            wakeups,
+            recent_events,
+            sender_tokens or SenderTokens(),
+            proofs or {},
+        )
+        self.webhook_receiver = MeasuredWebhookReceiver(metrics, *arguments)
+        self.verifier = Verifier(store, providers, self.grants)
+        self.backfill_requester = BackfillRequester(store, clock, wakeups, defaults)
+        self.eraser = Eraser(store, clock, wakeups)
+        self.key_rotation = KeyRotation(store.sealed, sealer, table)
+        self.audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
+        self.exporter = Exporter(store, self.quarantine_review, self.audit_log, clock, SOURCE)
+
+
+@asynccontextmanager
+async def open_services(settings: Settings, services: Services, wakeups: Wakeups) -> AsyncIterator[None]:
+    """Open what the settings choose and join it; close it in reverse."""
+    clock = SystemClock()
+    publisher, services.broker = _build_publisher(settings)
+    services.timings = EXCLUSIVE_TIMINGS if settings.store == "sqlite" else SHARED_TIMINGS
+    services.name = f"{socket.gethostname()}-{os.getpid()}"
+    async with (
+        open_tracing(settings.traces_endpoint) as traces,
+        open_store(settings, clock, services.metrics) as store,
+        http_client() as http,
+    ):
+        services.join(
+            store,
+            publisher,
+            build_providers(settings, http, clock),
+            sealer=await build_sealer(settings),
+            clock=clock,
+            wakeups=wakeups,
+            defaults=PollDefaults(
+                timedelta(seconds=settings.poll_interval_seconds),
+                settings.backfill_days,
+                timedelta(seconds=settings.overlap_seconds),
+                SweepDepth(timedelta(days=settings.sweep_days), timedelta(days=settings.weekly_sweep_days)),
+            ),
+            limit=ProviderLimit(settings.provider_calls_per_hour),
+            table=settings.dynamodb_table or "bg-ingest",
+            token_verifier=_build_token_verifier(
+                http, clock, settings.jwt_issuer, settings.jwt_audience, settings.jwt_jwks_url
+            ),
+            bootstrap=Secret(bootstrap.get_secret_value()) if (bootstrap := settings.api_bootstrap_key) else None,
+            sender_tokens=_build_sender_tokens(settings, http, clock),
+            proofs=webhook_proofs(settings),
+            audit_retention=timedelta(days=settings.audit_days),
+            traces=traces,
+        )
+        yield
+
+
+def _build_publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
+    """Return the publisher, and the actor that keeps it connected where there is something to connect to."""
+    if settings.rabbitmq_url is None:
+        from bg_ingest.adapters.memory.publisher import MemoryPublisher
+
+        return MemoryPublisher(SOURCE), None
+    from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
+
+    rabbit = RabbitPublisher(settings.rabbitmq_url.get_secret_value(), SOURCE, queue=settings.rabbitmq_queue)
+    return rabbit, rabbit
+
+
+def _build_token_verifier(http: httpx.AsyncClient, clock: Clock, *configured: str | None) -> TokenVerifier | None:
+    issuer, audience, keys_url = configured
+    if issuer is None or audience is None:
+        return None
+    from bg_ingest.adapters.jwt.verifier import JwtVerifier
+
+    return JwtVerifier(http, clock, issuer=issuer, audience=audience, keys_url=keys_url)
+
+
+def _build_sender_tokens(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> SenderTokens:
+    issuer, audience = settings.webhook_jwt_issuer, settings.webhook_jwt_audience
+    return SenderTokens(
+        _build_token_verifier(http, clock, issuer, audience, settings.webhook_jwt_jwks_url), settings.webhook_jwt_scope
+    )

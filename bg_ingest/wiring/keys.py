@@ -1,0 +1,35 @@
+"""The keys that the settings choose: plain ones, and those that AWS KMS has wrapped."""
+# ruff: noqa: PLC0415 - AWS is imported only where it is asked: the start takes 2 seconds at most
+
+from bg_ingest.adapters.sealing import AesGcmSealer, new_key
+from bg_ingest.ports import Sealer
+from bg_ingest.settings import Settings
+from bg_ingest.settings.types import WrappedKey, encode_wrapped_key
+
+
+async def build_sealer(settings: Settings) -> Sealer:
+    """Return the ring of all keys, the wrapped ones unwrapped; KeyUnavailable when one of them cannot be."""
+    keys = settings.sealing_keys()
+    if not any(isinstance(key, WrappedKey) for key in keys):
+        return AesGcmSealer([key for key in keys if isinstance(key, bytes)])
+    from bg_ingest.adapters.aws.kms import open_kms
+
+    async with open_kms(settings.aws_region) as kms:
+        return AesGcmSealer(
+            [
+                await kms.unwrap(key.get_secret_value(), f"Key {position} of TOKEN_ENCRYPTION_KEYS")
+                if isinstance(key, WrappedKey)
+                else key
+                for position, key in enumerate(keys, 1)
+            ]
+        )
+
+
+async def create_sealing_key(kms_key: str | None, region: str | None) -> str:
+    """Return a new key as TOKEN_ENCRYPTION_KEYS takes it: plain, or wrapped by this key of AWS KMS."""
+    if kms_key is None:
+        return new_key()
+    from bg_ingest.adapters.aws.kms import open_kms
+
+    async with open_kms(region) as kms:
+        return encode_wrapped_key(await kms.new_key(kms_key))

@@ -1,0 +1,40 @@
+"""The ids of webhooks seen."""
+
+from datetime import timedelta
+
+import pytest
+
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.ports import Store
+from tests.fakes.clock import NOON
+from tests.harness.sample_values import connection
+
+LATER = NOON + timedelta(days=4)
+
+
+async def test_an_id_is_seen_from_its_note_until_it_expires(store: Store) -> None:
+    assert not await store.webhooks.contains(connection(), "msg_1", NOON)
+    await store.webhooks.add(connection(), "msg_1", LATER)
+    await store.webhooks.add(connection(), "msg_1", LATER)
+    assert await store.webhooks.contains(connection(), "msg_1", NOON)
+    assert await store.webhooks.contains(connection(), "msg_1", LATER - timedelta(seconds=1))
+    assert not await store.webhooks.contains(connection(), "msg_1", LATER)
+    assert not await store.webhooks.contains(connection(), "msg_2", NOON)
+
+
+@pytest.mark.parametrize("webhook_id", ["a" * 5_000, "a#b", "\xff\x00", "ä"])
+async def test_an_id_may_be_whatever_fits_into_a_header(store: Store, webhook_id: str) -> None:
+    await store.webhooks.add(connection(), webhook_id, LATER)
+    assert await store.webhooks.contains(connection(), webhook_id, NOON)
+    assert not await store.webhooks.contains(connection(), webhook_id + "x", NOON)
+
+
+async def test_an_id_is_known_to_one_connect_of_one_connection(store: Store) -> None:
+    await store.webhooks.add(connection(), "msg_1", LATER)
+    others = [
+        connection(generation="second"),
+        connection(id=ConnectionId(UserId("ada"), "other")),
+        connection(id=ConnectionId(UserId("bob"), "acme")),
+    ]
+    for other in others:
+        assert not await store.webhooks.contains(other, "msg_1", NOON)

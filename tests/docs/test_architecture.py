@@ -1,0 +1,212 @@
+"""The shape of the code base, kept true by tests: who may import whom, and where things are."""
+
+import ast
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+MODULES = [
+    ROOT / "app.py",
+    *(path for folder in ("bg_ingest", "workers") for path in sorted((ROOT / folder).rglob("*.py"))),
+]
+
+DOMAIN = "bg_ingest.domain"
+ERRORS = "bg_ingest.errors"
+PORTS = "bg_ingest.ports"
+STORE = "bg_ingest.store"
+SERVICES = "bg_ingest.services"
+PROVIDERS = "bg_ingest.providers"
+ADAPTERS = "bg_ingest.adapters"
+API = "bg_ingest.api"
+SIMULATOR = "bg_ingest.simulator"
+SETTINGS = "bg_ingest.settings"
+OBSERVABILITY = "bg_ingest.observability"
+WIRING = "bg_ingest.wiring"
+SERVER = "bg_ingest.server"
+DEMO = "bg_ingest.demo"
+COMMANDS = "bg_ingest.commands"
+DOCTOR = "bg_ingest.doctor"
+WORKERS = "workers"
+
+CLOCK = "bg_ingest.adapters.clock"
+
+INSIDE = {DOMAIN, ERRORS, PORTS, STORE, SERVICES}
+
+MAY_IMPORT = {
+    DOMAIN: set[str](),
+    ERRORS: set[str](),
+    PORTS: {DOMAIN, ERRORS},
+    STORE: {DOMAIN, ERRORS, PORTS},
+    SERVICES: {DOMAIN, ERRORS, PORTS, STORE},
+    PROVIDERS: {DOMAIN, ERRORS, PORTS},
+    ADAPTERS: {DOMAIN, ERRORS, PORTS, STORE},
+    API: INSIDE,
+    WORKERS: INSIDE,
+    OBSERVABILITY: INSIDE,
+    SIMULATOR: {DOMAIN},
+    SETTINGS: set[str](),
+    DOCTOR: {DOMAIN, ERRORS, PORTS, STORE, ADAPTERS, PROVIDERS, SETTINGS},
+    # Those that assemble.
+    WIRING: INSIDE | {PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS, OBSERVABILITY},
+    SERVER: {WORKERS},
+    DEMO: set[str](),
+    COMMANDS: INSIDE | {SETTINGS, OBSERVABILITY, WIRING, SERVER, DEMO, SIMULATOR, DOCTOR, CLOCK},
+    "bg_ingest.cli": {COMMANDS},
+    "app": {API, ERRORS, SETTINGS, OBSERVABILITY, WIRING, WORKERS, CLOCK},
+}
+"""Allowed imports of each package, besides its own modules. A module outside these packages needs an entry here."""
+
+PURE = {"msgspec"}
+INNER = PURE | {"anyio", "structlog"}
+LIBRARIES = {DOMAIN: PURE, ERRORS: PURE, PORTS: PURE | {"anyio"}, STORE: INNER, SERVICES: INNER, WORKERS: INNER}
+"""Third-party packages that the inside may use: no web framework, HTTP client or database comes here."""
+
+OUTSIDE = {"asyncio", "http", "os", "random", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "urllib"}
+"""Parts of the standard library that know time, chance or the network; the domain does not."""
+
+MAX_LINES = 250
+"""Lines. The thousand-line worker must never come to exist; when a file nears this, it is two."""
+
+NAMES_A_PROVIDER = {
+    *("providers/__init__.py", "settings/__init__.py", "settings/checks.py", "wiring/providers.py"),
+    *("cli.py", "demo.py", "commands/demo.py", "commands/simulator.py"),
+}
+"""The registry, settings, what puts together, and help texts; besides each provider's own folder and simulator."""
+
+
+def dotted(path: Path) -> str:
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def layer_of(name: str) -> str | None:
+    return max((layer for layer in MAY_IMPORT if f"{name}.".startswith(f"{layer}.")), key=len, default=None)
+
+
+@cache
+def parse(path: Path) -> ast.Module:
+    return ast.parse(path.read_text())
+
+
+def imported_modules(path: Path) -> Iterator[str]:
+    for node in ast.walk(parse(path)):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are written in full"
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def is_ours(name: str) -> bool:
+    """The version is everybody's."""
+    return name.partition(".")[0] in {"app", "bg_ingest", "workers"} and name != "bg_ingest.__version__"
+
+
+def of_each(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
+    """Return what makes one test of a rule for many modules, which tells of all that break it."""
+
+    def made(rule: Callable[[Path], None]) -> Callable[[], None]:
+        def test() -> None:
+            broken: dict[str, str] = {}
+            for path in paths:
+                try:
+                    rule(path)
+                except AssertionError as error:
+                    broken[dotted(path)] = str(error)
+            assert not broken
+
+        return test
+
+    return made
+
+
+@of_each(MODULES)
+def test_every_module_belongs_to_a_layer(path: Path) -> None:
+    assert layer_of(dotted(path)) or dotted(path) == "bg_ingest"
+
+
+@of_each(MODULES)
+def test_imports_point_inwards(path: Path) -> None:
+    layer = layer_of(dotted(path))
+    allowed = MAY_IMPORT[layer] if layer else set()
+    for name in filter(is_ours, imported_modules(path)):
+        fits = layer_of(name) in allowed | {layer} or any(f"{name}.".startswith(f"{each}.") for each in allowed)
+        assert fits, f"{dotted(path)} may not import {name}"
+
+
+@of_each(MODULES)
+def test_a_provider_knows_nothing_of_another(path: Path) -> None:
+    own = provider_of(dotted(path))
+    if own is not None:
+        assert {provider_of(name) for name in imported_modules(path)} <= {own, None}
+
+
+def provider_of(name: str) -> str | None:
+    """Return the provider whose folder a module is in; providers share ``providers/http.py``."""
+    parts = name.split(".")
+    in_folder = len(parts) > 2 and name.startswith(f"{PROVIDERS}.") and (ROOT / Path(*parts[:3])).is_dir()
+    return parts[2] if in_folder else None
+
+
+@of_each(MODULES)
+def test_the_inside_uses_no_library_of_the_outside(path: Path) -> None:
+    allowed = LIBRARIES.get(layer_of(dotted(path)) or "")
+    if allowed is not None:
+        used = {name.partition(".")[0] for name in imported_modules(path) if not is_ours(name)}
+        assert used - set(sys.stdlib_module_names) <= allowed
+
+
+@of_each([path for path in MODULES if layer_of(dotted(path)) == DOMAIN])
+def test_the_domain_knows_neither_time_nor_network_and_never_awaits(path: Path) -> None:
+    assert not OUTSIDE & {name.partition(".")[0] for name in imported_modules(path)}
+    waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
+    assert not [node.lineno for node in ast.walk(parse(path)) if isinstance(node, waiting)]
+
+
+@of_each(MODULES)
+def test_files_stay_small(path: Path) -> None:
+    assert len(path.read_text().splitlines()) <= MAX_LINES
+
+
+@of_each(MODULES)
+def test_only_what_is_a_providers_own_names_it(path: Path) -> None:
+    path_name = path.relative_to(ROOT).as_posix().removeprefix("bg_ingest/")
+    if path_name in NAMES_A_PROVIDER or path_name.startswith("simulator/") or provider_of(dotted(path)):
+        return
+    providers = [each.name for each in (ROOT / "bg_ingest/providers").iterdir() if (each / "__init__.py").exists()]
+    assert providers
+    words = {word.lower() for word in code_words(parse(path))}
+    assert not [word for word in words for provider in providers if provider in word]
+
+
+def code_words(tree: ast.Module) -> Iterator[str]:
+    """Every name and string of the code; prose may say where a fact comes from."""
+    prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:
+            yield node.value
+        for field in ("name", "id", "attr", "arg", "module"):
+            if isinstance(word := getattr(node, field, None), str):
+                yield word
+
+
+def test_a_rule_names_all_that_break_it() -> None:
+    def holds(path: Path) -> None:
+        assert path.name != "app.py", "one"
+
+    with pytest.raises(AssertionError, match=r"'app': .one"):
+        of_each(MODULES)(holds)()
+
+
+def test_the_rules_notice_a_breach(tmp_path: Path) -> None:
+    module = tmp_path / "reach.py"
+    module.write_text("import httpx\nfrom bg_ingest.adapters import clock\n\ndexcom = 'Dexcom'\n")
+    assert list(imported_modules(module)) == ["httpx", "bg_ingest.adapters.clock"]
+    assert layer_of("bg_ingest.adapters.clock") not in MAY_IMPORT[SERVICES]
+    assert set(code_words(parse(module))) >= {"dexcom", "Dexcom"}
+    assert layer_of("bg_ingest.misc") is None

@@ -1,0 +1,29 @@
+"""A provider with a listener: what it is asked, and with which priority."""
+
+from typing import Any, NamedTuple
+
+from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.windows import Window
+from bg_ingest.ports import Page, Priority, Provider
+
+
+class RecordedCall(NamedTuple):
+    """One call for readings."""
+
+    window: Window
+    priority: Priority
+
+
+class RecordingProvider:
+    """Hands on every call, and remembers those for readings."""
+
+    def __init__(self, inner: Provider) -> None:
+        self._inner = inner
+        self.asked: list[RecordedCall] = []
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
+        self.asked.append(RecordedCall(window, priority))
+        return await self._inner.readings(region, credentials, window, priority)

@@ -1,0 +1,125 @@
+"""An API over a real store in memory whose calls are counted, without providers and actors."""
+
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import httpx
+
+from bg_ingest.adapters.memory.publisher import MemoryPublisher
+from bg_ingest.adapters.sealing import AesGcmSealer
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.api.app import create_api
+from bg_ingest.api.auth import Access
+from bg_ingest.domain.call_budget import ProviderLimit
+from bg_ingest.domain.commits import Commit, ConnectionSummary, Head, readings_commit, with_summary
+from bg_ingest.domain.connections import ConnectionState, PollDefaults
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.readings import Device, Flag, Origin, Reading
+from bg_ingest.domain.replica_status import ReplicaStatus
+from bg_ingest.domain.segments import decide, segment_start, split_batch
+from bg_ingest.domain.timeline import NextPoll
+from bg_ingest.ports import Provider, Store
+from bg_ingest.store import TableStore
+from bg_ingest.wiring import Services
+from tests.fakes.clock import NOON, SetClock
+from tests.fakes.counting_table import CountingTable
+from tests.harness.hygiene import check_answer
+from workers.build import Workers
+
+ADA = UserId("ada")
+DEVICE = Device("acme", "account-1", "ab" * 32, "iOS", "g7")
+FIVE_MINUTES = timedelta(minutes=5)
+
+
+class FakeProcessHealth:
+    """Vitals as a test wants them."""
+
+    def __init__(self) -> None:
+        self.unready_answer: list[str] = []
+        self.degraded_answer: list[str] = []
+        self.status_answer: ReplicaStatus | None = None
+
+    def unready_reasons(self) -> Sequence[str]:
+        return self.unready_answer
+
+    def degraded_parts(self) -> Sequence[str]:
+        return self.degraded_answer
+
+    def status(self) -> ReplicaStatus | None:
+        return self.status_answer
+
+    def next_poll(self, connection: ConnectionId) -> NextPoll | None:
+        return None
+
+
+class ApiHarness:
+    """What tests see: the API as a client does, the store, how often that was asked, the clock."""
+
+    def __init__(self, table: CountingTable, clock: SetClock, access: Access, providers: dict[str, Provider]) -> None:
+        self.table = table
+        self.clock = clock
+        self.process_health = FakeProcessHealth()
+        self.store: Store = TableStore(table, clock)
+        self.services = Services()
+        self.services.join(
+            self.store,
+            MemoryPublisher("/bg-ingest"),
+            providers,
+            sealer=AesGcmSealer([bytes(32)]),
+            clock=clock,
+            wakeups=Workers(),
+            defaults=PollDefaults(),
+            limit=ProviderLimit(60_000),
+            table="test",
+        )
+
+        async def exposition() -> bytes:
+            return self.services.metrics.text()  # on the loop: its clock is not another thread's
+
+        self.app = create_api(
+            self.services,
+            access=access,
+            process_health=self.process_health,
+            own_names=["ingest.test"],
+            exposition=exposition,
+        )
+        # A real server answers what the application raises; here the answer it began is what counts.
+        transport = httpx.ASGITransport(app=cast("Any", self.app), raise_app_exceptions=False)
+        hooks = {"response": [check_answer]}
+        self.http = httpx.AsyncClient(transport=transport, base_url="http://ingest.test", event_hooks=hooks)
+
+    async def add_connection(self, state: ConnectionState = ConnectionState.ACTIVE, provider: str = "acme") -> None:
+        """Make Ada known, with a sensor of 5 minutes that is polled as often."""
+        before = await self.store.readings.head(ADA)
+        head = with_summary(before or Head(ADA), provider, ConnectionSummary(state, 300, 0, 300))
+        await self.store.readings.commit(Commit(before=before, head=head))
+
+    async def add_readings(self, *readings: Reading) -> None:
+        """Store readings of Ada as a poll does; an active connection is made where she has none."""
+        if await self.store.readings.head(ADA) is None:
+            await self.add_connection()
+        for part in split_batch(readings):
+            head, known = await self.store.readings.read(ADA, {segment_start(each.measured_at) for each in part})
+            assert head is not None
+            at = head.next_recorded_at(self.clock.now())
+            decision = decide(known, part, at=at, last_change=head.last_change)
+            commit = readings_commit(head, known, decision, provider="acme", origin=Origin.LIVE, at=at)
+            await self.store.readings.commit(commit)
+
+
+def reading(number: int, value: int = 110, **others: Any) -> Reading:
+    """Return the reading of so many five minutes after noon."""
+    return Reading(NOON + number * FIVE_MINUTES, value, Flag.OK, DEVICE, **others)
+
+
+@asynccontextmanager
+async def open_api(access: Access = Access.OPEN, **providers: Provider) -> AsyncIterator[ApiHarness]:
+    clock = SetClock()
+    async with open_table(None, clock) as plain:
+        harness = ApiHarness(CountingTable(plain), clock, access, providers)
+        await harness.services.authenticator.is_open()  # which knows it for a while
+        harness.table.reads = 0
+        async with harness.http:
+            yield harness

@@ -1,0 +1,162 @@
+"""The commands as a terminal runs them, each a process of its own.
+
+To load the service takes a second of the processor, and the suite runs a hundred commands: those that end by themselves
+are forked from one process that has loaded it (``stem.py``).
+"""
+
+import atexit
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, suppress
+from functools import cache
+from pathlib import Path
+from select import select
+from tempfile import TemporaryDirectory
+from threading import Thread
+
+import httpx
+import pytest
+
+from tests.harness.hygiene import assert_clean
+from tests.harness.web import web
+from tests.integration.processes import free_port
+
+COMMAND = [sys.executable, "-m", "bg_ingest.cli"]
+
+ROOT = Path(__file__).parents[2]
+
+
+def environment(**settings: str) -> dict[str, str]:
+    return {"PYTHONPATH": str(ROOT), **settings}
+
+
+def run_bg_ingest(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command to its end, 20 seconds at most."""
+    with TemporaryDirectory() as folder:
+        out, err = Path(folder, "out"), Path(folder, "err")
+        code = _fork_server().ask(directory, arguments, environment(**settings), str(out), str(err))
+        return subprocess.CompletedProcess(arguments, code, out.read_text(), err.read_text())
+
+
+def run_on_terminal(directory: Path, *arguments: str, **settings: str) -> tuple[int, str]:
+    """Run a command with a person before it; return its exit code, and everything that appears."""
+    near, far = os.openpty()
+    seen: list[bytes] = []
+
+    def watch() -> None:
+        with suppress(OSError):  # nobody has the other end any more
+            while some := os.read(near, 65_536):
+                seen.append(some)
+
+    watching = Thread(target=watch)
+    watching.start()
+    try:
+        name = os.ttyname(far)
+        code = _fork_server().ask(directory, arguments, environment(TERM="xterm-256color", **settings), name, name)
+    finally:
+        os.close(far)
+        watching.join()
+        os.close(near)
+    return code, b"".join(seen).decode()
+
+
+class ForkServer:
+    """The process that commands are forked from."""
+
+    def __init__(self) -> None:
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "tests.harness.fork_server"],
+            env=environment(),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+
+    def ask(self, directory: Path, arguments: Sequence[str], settings: Mapping[str, str], out: str, err: str) -> int:
+        """Have a command say things into one file and complain into another; return its exit code."""
+        lines, answers = self._process.stdin, self._process.stdout
+        assert lines is not None
+        assert answers is not None
+        print(json.dumps([str(directory), arguments, settings, out, err]), file=lines, flush=True)
+        if not select([answers], [], [], 20)[0]:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            _fork_server.cache_clear()  # the next command is forked from another one
+            raise AssertionError("the command did not end")
+        return int(answers.readline())
+
+    def end(self) -> None:
+        self._process.communicate()
+
+
+@cache
+def _fork_server() -> ForkServer:
+    server = ForkServer()
+    atexit.register(server.end)
+    return server
+
+
+class RunningCommand:
+    """A command that serves, in a process group of its own."""
+
+    def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
+        self.port = free_port()
+        self.url = f"http://127.0.0.1:{self.port}"
+        self._said = directory / "said"
+        with self._said.open("w") as said:
+            self.process = subprocess.Popen(
+                [*COMMAND, *arguments, "--port", str(self.port)],
+                cwd=directory,
+                env=environment(**settings),
+                stdout=said,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+
+    @property
+    def said(self) -> str:
+        return self._said.read_text()
+
+    def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
+        deadline = time.monotonic() + seconds
+        while not condition():
+            assert self.process.poll() is None, self.said
+            assert time.monotonic() < deadline, self.said
+            time.sleep(0.02)
+
+    def answers(self, path: str) -> bool:
+        try:
+            return web.get(f"{self.url}{path}", timeout=2).is_success
+        except httpx.TransportError:
+            return False
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        """End it, and search what it said for what it must not say."""
+        os.killpg(self.process.pid, number)
+        code = self.process.wait(20)
+        assert_clean(self.said.replace(str(self._said.parent), ""), "what it said")  # a path may have any number
+        return code
+
+    def end(self) -> None:
+        if self.process.poll() is None:
+            self.stop(signal.SIGKILL)
+
+
+Serve = Callable[..., RunningCommand]
+
+
+@pytest.fixture
+def serve(tmp_path: Path) -> Iterator[Serve]:
+    with ExitStack() as stack:
+
+        def start(*arguments: str, **settings: str) -> RunningCommand:
+            running = RunningCommand(tmp_path, *arguments, **settings)
+            stack.callback(running.end)
+            return running
+
+        yield start

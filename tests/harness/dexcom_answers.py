@@ -1,0 +1,87 @@
+"""Answers shaped like Dexcom's, and a provider that gets them."""
+
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.providers.dexcom import Dexcom, DexcomSettings
+from bg_ingest.providers.http import http_client
+from tests.fakes.clock import NOON, SetClock
+
+GOLDEN = Path(__file__).parents[1] / "golden" / "dexcom"
+USER = "9f1c2b7ad04e5566778899aabbccddeeff00112233445566778899aabbccddee"
+TRANSMITTER = "c56b4d3f1a2e9087c56b4d3f1a2e9087c56b4d3f1a2e9087c56b4d3f1a2e9087"
+ACCESS, REFRESH = "access-token-1", "refresh-token-1"
+CREDENTIALS = Credentials(Secret(ACCESS), Secret(REFRESH), NOON + timedelta(hours=1))
+OPTIONS = DexcomSettings(
+    client_id="our-app", client_secret=Secret("our-secret"), redirect_uri="https://app.test/callback?next=a b"
+)
+EARLY = datetime(2026, 3, 2, 6, tzinfo=UTC)
+ABSENT: Any = object()
+
+Answer = Callable[[httpx.Request], Any]
+
+
+def record(**changed: Any) -> dict[str, Any]:
+    """A record of a G7 and an iPhone at six in the morning, with fields changed, or left out where ABSENT."""
+    usual = {
+        "recordId": "r1",
+        "systemTime": "2026-03-02T06:00:00Z",
+        "displayTime": "2026-03-01T22:00:00-08:00",
+        "transmitterId": TRANSMITTER,
+        "transmitterTicks": 5400,
+        "value": 120,
+        "status": "ok",
+        "trend": "flat",
+        "trendRate": 0.1,
+        "unit": "mg/dL",
+        "rateUnit": "mg/dL/min",
+        "displayDevice": "iOS",
+        "transmitterGeneration": "g7",
+    }
+    return {name: value for name, value in (usual | changed).items() if value is not ABSENT}
+
+
+def egvs(*records: Any, **changed: Any) -> bytes:
+    """A page of records."""
+    envelope = {"recordType": "egv", "recordVersion": "3.0", "userId": USER, "records": list(records)} | changed
+    return json.dumps({name: value for name, value in envelope.items() if value is not ABSENT}).encode()
+
+
+def token_pair(**changed: Any) -> bytes:
+    """An answer of the token endpoint."""
+    usual = {"access_token": ACCESS, "refresh_token": REFRESH, "expires_in": 7200, "token_type": "Bearer"} | changed
+    return json.dumps({name: value for name, value in usual.items() if value is not ABSENT}).encode()
+
+
+class ScriptedDexcom:
+    """A provider whose calls are answered by a function, and the requests that it got."""
+
+    def __init__(self, answer: Answer, options: DexcomSettings = OPTIONS, clock: SetClock | None = None) -> None:
+        self.requests: list[httpx.Request] = []
+        self.clock = clock or SetClock()
+        self._answer = answer
+        self.http = http_client(httpx.MockTransport(self._take))
+        self.provider = Dexcom(options, self.http, self.clock)
+
+    async def _take(self, request: httpx.Request) -> httpx.Response:
+        self.requests.append(request)
+        answer = self._answer(request)
+        response = answer if isinstance(answer, httpx.Response) else await answer
+        assert isinstance(response, httpx.Response)
+        return response
+
+    @property
+    def form(self) -> dict[str, str]:
+        """The fields of the last request."""
+        return dict(httpx.QueryParams(self.requests[-1].content.decode()))
+
+
+def scripted_answer(status: int, content: bytes = b"", **headers: str) -> ScriptedDexcom:
+    """A provider that gets this one answer."""
+    return ScriptedDexcom(lambda _: httpx.Response(status, content=content, headers=headers))

@@ -1,0 +1,106 @@
+"""Values to store, and the shortest ways to store them."""
+
+from collections.abc import Iterable, Sequence
+from datetime import timedelta
+from typing import Any, TypeVar
+
+import msgspec
+
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.commits import (
+    Commit,
+    ConnectionSummary,
+    ConnectionUpdate,
+    Head,
+    commit_of_changes,
+    connection_changed,
+    readings_commit,
+    with_summary,
+)
+from bg_ingest.domain.connections import Connection, ConnectionState
+from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.readings import Device, Flag, Origin, Reading, StoredReading
+from bg_ingest.domain.segment_codec import unpack
+from bg_ingest.domain.segments import decide, segment_start
+from bg_ingest.domain.windows import Window
+from bg_ingest.ports import Readings, Store
+from tests.fakes.clock import NOON
+
+Value = TypeVar("Value", bound=msgspec.Struct)
+
+USER = UserId("ada")
+ACME = ConnectionId(USER, "acme")
+DEVICE = Device("acme", "account-1", "ab" * 32, "iOS", "g7")
+ALWAYS = Window(NOON - timedelta(days=365), NOON + timedelta(days=365))
+
+
+def reading(number: int, value: int = 110, **others: Any) -> Reading:
+    """Return the reading of so many five minutes after noon."""
+    return Reading(NOON + number * timedelta(minutes=5), value, Flag.OK, others.pop("device", DEVICE), **others)
+
+
+def connection(state: ConnectionState = ConnectionState.ACTIVE, **others: Any) -> Connection:
+    known: dict[str, Any] = {
+        "id": ACME,
+        "generation": "first",
+        "region": "us",
+        "app": "our-app",
+        "connected_at": NOON,
+        "provider_account": "account-1",
+    }
+    return Connection(state=state, **{**known, **others})
+
+
+def grant(version: int = 1, **others: Any) -> Grant:
+    known: dict[str, Any] = {"id": ACME, "generation": "first", "sealed": b"sealed %d" % version}
+    return Grant(version=version, refreshed_at=NOON, **{**known, **others})
+
+
+def replaced_fields(what: Value, /, **changes: Any) -> Value:
+    return msgspec.structs.replace(what, **changes)
+
+
+def connection_commit(head: Head | None, before: Connection | None, after: Connection, **others: Any) -> Commit:
+    """Return the commit of a connection's step, with its event."""
+    at = (head or Head(after.id.user)).next_recorded_at(NOON)
+    commit = commit_of_changes(head, [connection_changed(after)], at, user=after.id.user)
+    summary = ConnectionSummary(after.state, 300, 0, 900)
+    after_head = with_summary(replaced_fields(commit.head, erased=False), after.id.provider, summary)
+    return replaced_fields(commit, head=after_head, connection_update=ConnectionUpdate(before, after), **others)
+
+
+async def commit_connection(store: Store, after: Connection | None = None, **others: Any) -> Connection:
+    """Store a connection and its grant as a connect does."""
+    after = after or connection()
+    before = await store.connections.get(after.id)
+    head = await store.readings.head(after.id.user)
+    given = grant(id=after.id, generation=after.generation)
+    await store.readings.commit(connection_commit(head, before, after, grant=given, **others))
+    return after
+
+
+async def readings_commit_of(readings: Readings, batch: Sequence[Reading], user: UserId = USER) -> Commit:
+    """Return what a batch would commit, given what is stored now."""
+    head, known = await readings.read(user, {segment_start(each.measured_at) for each in batch})
+    head = head or Head(user)
+    at = head.next_recorded_at(NOON)
+    decision = decide(known, batch, at=at, last_change=head.last_change)
+    return readings_commit(head, known, decision, provider="acme", origin=Origin.LIVE, at=at)
+
+
+async def commit_readings(readings: Readings, user: UserId = USER) -> list[StoredReading]:
+    from_segments = [each async for each in readings.iter_packed(user, ALWAYS)]
+    return [each for packed in from_segments for each in unpack(packed)]
+
+
+async def unpublished_changes(store: Store, user: UserId = USER) -> list[Change]:
+    """Return a user's changes that wait to be told, in the order of the outbox."""
+    pages = [page async for page in store.outbox.iter_entries(shard_of(user))]
+    rows = [row for page in pages for row in page if row.user == user]
+    found = await store.outbox.changes(rows)
+    return [found[row] for row in rows]
+
+
+def values_of(all_stored: Iterable[StoredReading]) -> list[int]:
+    return [each.reading.glucose_mg_dl for each in all_stored]

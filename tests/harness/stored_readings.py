@@ -1,0 +1,15 @@
+"""Reading everything back, past every service."""
+
+from datetime import UTC, datetime
+
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.readings import StoredReading
+from bg_ingest.domain.segment_codec import unpack
+from bg_ingest.domain.windows import Window
+from bg_ingest.ports import Readings
+
+ALL_TIME = Window(datetime(2000, 1, 1, tzinfo=UTC), datetime(2100, 1, 1, tzinfo=UTC))
+
+
+async def read_all(readings: Readings, user: UserId, window: Window = ALL_TIME) -> list[StoredReading]:
+    return [each async for packed in readings.iter_packed(user, window) for each in unpack(packed)]

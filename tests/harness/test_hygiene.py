@@ -1,0 +1,187 @@
+"""The watch over logs and errors notices what it is for."""
+
+import copy
+import json
+import logging
+import pickle
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import pytest
+import structlog
+from pydantic import SecretStr
+
+from bg_ingest.adapters.sealing import AesGcmSealer
+from bg_ingest.api.webhook_auth import SignatureVerifier
+from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.settings import Settings
+from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.faults import Failed, Html
+from tests.fakes.clock import NOON
+from tests.harness.connected_user import ADA, ConnectedUser, open_connected_user
+from tests.harness.hygiene import MARKED_GLUCOSE, assert_clean, exception_chain, find_leaks, strip_counts
+from tests.harness.webhook_sender import SECRET, envelope, record
+
+TEXT = "a-very-secret-token"
+HIDDEN_SECRET = Secret(TEXT)
+
+pytest_plugins = ["pytester"]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"secret={SECRET}",
+        SimulatorOptions().client_secret,
+        "access.1.2.3." + "0f" * 32,
+        "GET /api/oauth/dexcom/callback?code=code.1.0.0.ab&state=" + "x" * 43,
+        "bgi_abc_" + "x" * 43,
+        "TOKEN_ENCRYPTION_KEYS=kms:" + "AQID" * 40,
+        '{"CiphertextBlob": "AQID"}',
+        """{'Plaintext': b'xyz'}""",
+        "Reading(glucose_mg_dl=110)",
+        '{"glucose_mg_dl": 110}',
+        f"value {MARKED_GLUCOSE}",
+        f"newest {MARKED_GLUCOSE}.0",
+    ],
+)
+def test_a_leak_is_seen(text: str) -> None:
+    assert find_leaks(text)
+    with pytest.raises(AssertionError):
+        assert_clean(text, "this")
+
+
+def test_what_may_be_said_is_no_leak() -> None:
+    assert not find_leaks(
+        '{"action": "poll_failed", "connection": "ada/dexcom", "outcome": "unavailable", "level": "warning"}'
+        '{"frames": [{"filename": "any.py", "lineno": 377, "name": "call"}], "seconds": 0.377}'
+        'File "any.py", line 377, in call'
+    )
+
+
+def test_a_test_that_logs_or_prints_a_secret_fails(
+    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parents[2]))
+    pytester.makepyfile("""
+        import logging, pytest, structlog
+        @pytest.mark.parametrize("say", [structlog.get_logger().debug, logging.getLogger('any').debug, print])
+        def test_it(say): say("bgi_abc_" + "x" * 43)
+        def test_other(): structlog.get_logger().info("nothing")
+    """)
+    options = ("-p", "tests.harness.hygiene", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", "log_level=DEBUG")
+    outcome = pytester.runpytest_subprocess(*options)
+    capsys.readouterr()  # what the inner run shows is no leak of ours
+    outcome.assert_outcomes(failed=3, passed=1)
+
+
+def test_what_is_counted_may_come_to_any_number() -> None:
+    counted = 'polls_total{outcome="read"} 377.0\nseconds_bucket{le="1.0"} 377.0\nseconds_sum 0.377\n'
+    assert not find_leaks(strip_counts(counted))
+    assert find_leaks(strip_counts(counted + "newest 377.0\n"))
+    assert find_leaks(strip_counts('polls_total{value="377"} 1.0\n'))
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        str,
+        repr,
+        "{}".format,
+        lambda secret: f"{secret}",
+        lambda secret: f"{secret!s:>40}",
+        lambda secret: "%s" % secret,  # noqa: UP031 - one of the ways
+        lambda secret: str([secret, {"key": secret}]),
+        lambda secret: repr(Credentials(secret, secret, NOON)),
+        lambda secret: repr(ValueError(secret)),
+        lambda secret: str(ValueError(secret)),
+        lambda secret: json.dumps({"secret": secret}, default=repr),
+        lambda secret: logging.LogRecord("a", 10, "b", 1, "%s", (secret,), None).getMessage(),
+        lambda secret: structlog.processors.JSONRenderer()(None, "info", {"event": secret}),
+        lambda secret: structlog.dev.ConsoleRenderer(colors=False)(None, "info", {"event": "x", "secret": secret}),
+    ],
+)
+def test_a_secret_shows_itself_to_nobody(show: Any) -> None:
+    assert TEXT not in show(HIDDEN_SECRET)
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        pickle.dumps,
+        copy.copy,
+        copy.deepcopy,
+        msgspec.json.encode,
+        msgspec.msgpack.encode,
+        msgspec.to_builtins,
+        json.dumps,
+        vars,
+        bytes,
+        list,
+        lambda secret: secret.__getstate__(),
+        lambda secret: secret.__reduce_ex__(4),
+        lambda secret: msgspec.json.encode(Credentials(secret, secret, NOON)),
+        lambda secret: pickle.dumps(Credentials(secret, secret, NOON)),
+    ],
+)
+def test_a_secret_is_written_nowhere(write: Any) -> None:
+    with pytest.raises(TypeError) as refused:
+        write(HIDDEN_SECRET)
+    assert TEXT not in f"{refused.value} {refused.value!r}"
+
+
+@pytest.mark.parametrize("holder", [Settings.model_construct(), SignatureVerifier([SECRET])])
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+def test_what_holds_secrets_is_not_pickled(holder: object, protocol: int) -> None:
+    with pytest.raises(TypeError, match="not pickled"):
+        pickle.dumps(holder, protocol)
+
+
+def test_equal_secrets_are_equal_and_only_revealed_on_purpose() -> None:
+    assert Secret("a") == Secret("a") != Secret("b")
+    assert Secret("a") != "a"
+    assert HIDDEN_SECRET.reveal() == TEXT
+
+
+def test_keys_and_settings_do_not_show_theirs() -> None:
+    assert TEXT not in repr(SecretStr(TEXT)) + str(SecretStr(TEXT))
+    key = b"0123456789abcdef0123456789abcdef"
+    key_ring = AesGcmSealer([key])
+    assert key.decode() not in repr(key_ring) + str(key_ring)
+
+
+@pytest.mark.parametrize("endpoint", ["token", "dataRange", "egvs"])
+async def test_a_provider_in_trouble_is_not_quoted(endpoint: Literal["token", "dataRange", "egvs"]) -> None:
+    """The house looks at every exception, log line, answer and metric meanwhile."""
+    async with open_connected_user() as ada:
+        for fault in (Failed(endpoint=endpoint), Html(endpoint=endpoint)):
+            ada.service.simulator.add_fault(fault)
+            await ada.sleep_until_expired()
+            report = await ada.poll(requested=True)
+            assert report.result.outcome
+            assert (await ada.service.connect("ben", "SandboxUser2")).status_code in (200, 502, 503)
+
+
+async def test_a_marked_value_is_stored_and_said_nowhere() -> None:
+    async with open_connected_user() as ada:
+        await push_marked(ada)
+        stored = await ada.service.stored_readings(ADA.user)
+        assert MARKED_GLUCOSE in [each.reading.glucose_mg_dl for each in stored]
+
+
+async def push_marked(ada: ConnectedUser) -> None:
+    now = ada.service.clock.now()
+    account = (await ada.connection()).provider_account
+    good = record(now - timedelta(minutes=1), MARKED_GLUCOSE)
+    odd = record(now - timedelta(minutes=6), f"{MARKED_GLUCOSE} odd")
+    bodies = [envelope(account, [good, odd]), envelope("somebody", [good]), b'{"value":377', b"377"]
+    for number, body in enumerate(bodies):
+        await ada.service.push(ADA.user, body, f"marked_{number}")
+
+
+def test_the_whole_chain_of_an_exception_is_searched() -> None:
+    outer = RuntimeError("nothing")
+    outer.__cause__ = ValueError(SECRET)
+    assert [type(each) for each in exception_chain(outer)] == [RuntimeError, ValueError]

@@ -1,0 +1,90 @@
+"""What is asked of each side, and the table in which the sides stand beside each other."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, TypeAlias
+
+import msgspec
+from rich.table import Table
+
+from tests.long.benchmarks.history import FORTNIGHT, OF_A_DAY, QUARTER, START, Person
+from tests.long.benchmarks.load import LoadResult
+from tests.long.benchmarks.steady_sensor import DAY
+
+CONCURRENCY = 8
+"""Requests under way."""
+
+SERVICE, BASELINE, FLOOR = "service", "baseline", "floor"
+SIDES = (SERVICE, BASELINE, FLOOR)
+
+
+class Case(msgspec.Struct, frozen=True):
+    """One question; each side is asked so often that it works for a second or more."""
+
+    name: str
+    paths: tuple[str, ...]
+    counts: dict[str, int]
+    person: Person
+    """One of those who are asked about; all cost the same."""
+
+
+def _range(person: Person) -> str:
+    return f"/api/bg/{person.user}?from={START:%Y-%m-%d}&to={START + person.days * DAY:%Y-%m-%d}"
+
+
+def _ranges(people: Sequence[Person], name: str, service: int, baseline: int, floor: int) -> Case:
+    counts = {SERVICE: service, BASELINE: baseline, FLOOR: floor}
+    return Case(name, tuple(map(_range, people)), counts, people[0])
+
+
+LATEST = Case(
+    "latest",
+    tuple(f"/api/bg/{person.user}/latest" for person in OF_A_DAY),
+    {SERVICE: 2400, BASELINE: 1200, FLOOR: 6000},
+    OF_A_DAY[0],
+)
+QUARTERLY = _ranges([QUARTER], "range of 90 days", 120, 8, 200)
+CASES = (
+    LATEST,
+    _ranges(OF_A_DAY, "range of 1 day", 1200, 200, 3000),
+    _ranges([FORTNIGHT], "range of 14 days", 400, 24, 1000),
+    QUARTERLY,
+)
+
+Measurements: TypeAlias = Mapping[tuple[str, str], LoadResult]
+"""By case and side."""
+
+
+Units: TypeAlias = Mapping[str, Mapping[str, float]]
+"""Read units by case and side."""
+
+
+def ratio(found: Measurements, case: Case) -> float:
+    """Return how many requests the service answers for one of the baseline, of the same processor time."""
+    return found[case.name, SERVICE].per_cpu_second / found[case.name, BASELINE].per_cpu_second
+
+
+def to_figures(found: Measurements, units: Units) -> dict[str, Any]:
+    """Return the same for programs."""
+    return {
+        case.name: {side: found[case.name, side] for side in SIDES}
+        | {"times_baseline": ratio(found, case), "read_units": units[case.name]}
+        for case in CASES
+    }
+
+
+def to_table(found: Measurements, units: Units) -> Table:
+    rows = Table(
+        "asked", "of", "CPU ms", "per CPU s", "per s", "p50 ms", "p99 ms", "of baseline", "units", title="Reading"
+    )
+    for case in CASES:
+        for side in SIDES:
+            each = found[case.name, side]
+            figures = (each.cpu_ms, each.per_cpu_second, each.per_second, each.p50_ms, each.p99_ms)
+            times = f"{ratio(found, case):.1f}" if side == SERVICE else ""
+            read = f"{units[case.name][side]:g}" if side in units[case.name] else ""
+            rows.add_row(case.name if side == SERVICE else "", side, *map(_three_digits, figures), times, read)
+    return rows
+
+
+def _three_digits(figure: float) -> str:
+    return f"{figure:,.0f}" if figure >= 100 else f"{figure:.3g}"

@@ -1,0 +1,174 @@
+"""As many people as wanted, each with a sensor of five minutes, in a store and at a provider that answers at once."""
+
+import sqlite3
+from collections.abc import Callable, Iterator
+from datetime import datetime, timedelta
+from pathlib import Path
+
+from bg_ingest.adapters.memory.publisher import MemoryPublisher
+from bg_ingest.adapters.sealing import AesGcmSealer
+from bg_ingest.adapters.sqlite.file import ItemFile
+from bg_ingest.domain.call_budget import ProviderLimit
+from bg_ingest.domain.commits import ConnectionSummary, Head
+from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
+from bg_ingest.domain.grants import Credentials, Grant, Secret
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading, Unreadable
+from bg_ingest.domain.schedule import Rhythm
+from bg_ingest.domain.windows import Window
+from bg_ingest.ports import AccountData, Capabilities, Clock, Page, Priority
+from bg_ingest.ports.table import Item, Key, Put, Table
+from bg_ingest.services.connections.grant_sealing import GrantSealer
+from bg_ingest.store import LAYOUT, TableStore, keys
+from bg_ingest.store.connection_items import encode_connection, encode_directory_row
+from bg_ingest.store.grants import encode_grant
+from bg_ingest.store.items import encode_head
+from bg_ingest.wiring import SOURCE, Services
+from workers.build import Workers
+
+PROVIDER, REGION, APP = "dexcom", "us", "a-crowd"
+KEY = bytes(32)
+SEALS = GrantSealer(AesGcmSealer([KEY]), "bg-ingest")
+CADENCE = timedelta(minutes=5)
+DELAY = timedelta(seconds=30)
+INTERVAL = timedelta(minutes=15)
+FOREVER = timedelta(days=3650)
+ROWS_PER_TRANSACTION = 25
+"""People written in one transaction, four rows each."""
+
+
+def person(number: int) -> ConnectionId:
+    return ConnectionId(UserId(f"person-{number:06}"), PROVIDER)
+
+
+def device(connection: ConnectionId) -> Device:
+    return Device(PROVIDER, f"account-{connection.user}", "ab" * 32, "iOS", "g7")
+
+
+def fill_store(file: Path, people: int, begin: datetime, slowdown: float) -> None:
+    """Write connected people into a new store, whose next looks are due evenly from such a beginning on."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    items = ItemFile(str(file), begin.timestamp)
+    write_without_sync(items)
+    items.transact([Put(keys.META, LAYOUT)])
+    for start in range(0, people, ROWS_PER_TRANSACTION):
+        several = range(start, min(start + ROWS_PER_TRANSACTION, people))
+        rows = [row for number in several for row in rows_of(number, people, begin, slowdown)]
+        items.transact([Put(key, item) for key, item in rows])
+    items.close()
+
+
+def write_without_sync(items: ItemFile) -> None:
+    """Nobody misses a store that is only half filled."""
+    rows: sqlite3.Connection = items._rows
+    rows.execute("PRAGMA synchronous = OFF")
+
+
+def rows_of(number: int, people: int, begin: datetime, slowdown: float) -> Iterator[tuple[Key, Item]]:
+    """Yield what is stored of one of them."""
+    whose = person(number)
+    newest = _last_read(whose, begin + INTERVAL * slowdown * (number / people), begin, slowdown)
+    connection = Connection(
+        id=whose,
+        state=ConnectionState.ACTIVE,
+        generation="first",
+        region=REGION,
+        app=APP,
+        connected_at=begin - timedelta(days=30),
+        provider_account=f"account-{whose.user}",
+        watermark=newest,
+        newest_reading_at=newest,
+        cadence_seconds=300,
+        swept_at=begin,
+        last_outcome="read",
+        outcome_at=begin,
+    )
+    grant = Grant(id=whose, generation="first", version=1, sealed=b"", refreshed_at=begin)
+    credentials = Credentials(Secret(f"{whose.user} {newest.timestamp()}"), Secret("refresh"), begin + FOREVER)
+    reading = StoredReading(Reading(newest, 110, Flag.OK, device(whose)), newest + DELAY, 1)
+    head = Head(
+        whose.user, 1, newest + DELAY, reading, {PROVIDER: ConnectionSummary(ConnectionState.ACTIVE, 300, 30, 900)}
+    )
+    yield keys.head(whose.user), encode_head(head)
+    yield keys.connection(whose), encode_connection(connection)
+    yield keys.grant(whose), encode_grant(SEALS.seal(grant, credentials))
+    listed = encode_directory_row(connection)
+    assert listed is not None
+    yield keys.directory(whose), listed
+
+
+def _last_read(whose: ConnectionId, due: datetime, begin: datetime, slowdown: float) -> datetime:
+    """Return the newest reading of a person whose next look is due then, or soon after."""
+    rhythm = Rhythm(INTERVAL, CADENCE, DELAY, whose.jitter, slowdown)
+    for later in range(1000):
+        for step in (rhythm.step - CADENCE, rhythm.step):
+            newest = (due + timedelta(seconds=later)).replace(microsecond=0) - step - DELAY
+            if newest <= begin - DELAY and rhythm.step_after(newest) == step:
+                return newest
+    raise ValueError("no reading leads there")
+
+
+class CrowdProvider:
+    """The port Provider: each access token is the name of its user, and their sensors never rest."""
+
+    name = PROVIDER
+
+    def __init__(self, clock: Clock, asked: Callable[[], None] = lambda: None) -> None:
+        self.capabilities = Capabilities(
+            regions={REGION: DELAY},
+            default_region=REGION,
+            cadence=CADENCE,
+            longest_window=timedelta(days=30),
+            app=APP,
+        )
+        self._clock = clock
+        self._asked = asked
+
+    def authorize_url(self, region: str, state: str) -> str:
+        raise NotImplementedError
+
+    async def exchange(self, region: str, code: str) -> Credentials:
+        raise NotImplementedError
+
+    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
+        raise NotImplementedError
+
+    async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
+        raise NotImplementedError
+
+    async def parse_push(self, content: bytes) -> Page:
+        raise NotImplementedError
+
+    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+        raise NotImplementedError
+
+    async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
+        del region, priority
+        self._asked()
+        user, phase = credentials.access.reveal().split()
+        worn = device(ConnectionId(UserId(user), PROVIDER))
+        shown = min(window.end, self._clock.now() - DELAY)
+        newest = shown - timedelta(seconds=(shown.timestamp() - float(phase)) % CADENCE.total_seconds())
+        newest = newest.replace(microsecond=0) + timedelta(seconds=newest.microsecond >= 500_000)
+        readings = []
+        while newest >= window.start:
+            readings.append(Reading(newest, 70 + int(newest.timestamp()) // 300 % 90, Flag.OK, worn))
+            newest -= CADENCE
+        return Page(worn.provider_account, tuple(reversed(readings)))
+
+
+def build_services(table: Table, crowd: CrowdProvider, clock: Clock, calls_per_hour: int) -> tuple[Services, Workers]:
+    """Return one process's services and actors, which share the limit with others over the same table."""
+    services, workers = Services(), Workers()
+    services.join(
+        TableStore(table, clock),
+        MemoryPublisher(SOURCE),
+        {PROVIDER: crowd},
+        sealer=AesGcmSealer([KEY]),
+        clock=clock,
+        wakeups=workers,
+        defaults=PollDefaults(),
+        limit=ProviderLimit(calls_per_hour),
+        table="bg-ingest",
+    )
+    return services, workers

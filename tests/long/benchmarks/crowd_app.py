@@ -1,0 +1,131 @@
+"""The service as it is, with a crowd for a provider, writing down each second how it fares: ``crowded:app``."""
+
+import asyncio  # noqa: TID251 - the loop itself is what is looked at
+import os
+import resource
+import time
+from collections import Counter
+from contextvars import ContextVar
+from datetime import datetime
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.polling import PollReport, PollState
+from bg_ingest.ports import Polls
+from bg_ingest.providers import REGISTRY
+from tests.long.benchmarks.crowd import PROVIDER, CrowdProvider
+from tests.long.benchmarks.crowd_metrics import CrowdMetrics
+
+REPORT, PEOPLE = (os.environ[name] for name in ("SCALE_REPORT", "SCALE_PEOPLE"))  # noqa: TID251 - no settings of the service
+PAGE = os.sysconf("SC_PAGE_SIZE")
+CHECK_SECONDS = 0.005
+"""Seconds between two looks at whether the loop is on time."""
+
+DUE: ContextVar[datetime | None] = ContextVar("DUE", default=None)
+
+
+class LoopWatch:
+    """Looks at the loop, and writes what it saw."""
+
+    def __init__(self) -> None:
+        self._started_at = _process_start()
+        self._clock = SystemClock()
+        self._report = Path(REPORT).open("ab")  # noqa: SIM115 - to the end of the process
+        self.lags: list[float] = []
+        self.outcomes: Counter[str] = Counter()
+        self._polls = 0
+        self._pause = 0.0
+        self._scheduled_after: float | None = None
+        self._ready_after: float | None = None
+        self._tasks: list[asyncio.Task[None]] = []
+
+    def start(self) -> None:
+        self._tasks = [asyncio.create_task(self._measure_pauses()), asyncio.create_task(self._write_reports())]
+
+    def count_call(self) -> None:
+        due = DUE.get()
+        if due is not None:
+            self._polls += 1
+            self.lags.append((self._clock.now() - due).total_seconds())
+
+    async def _measure_pauses(self) -> None:
+        before = time.monotonic()
+        while True:
+            await asyncio.sleep(CHECK_SECONDS)
+            now = time.monotonic()
+            self._pause = max(self._pause, now - before - CHECK_SECONDS)
+            before = now
+
+    async def _write_reports(self) -> None:
+        while True:
+            await asyncio.sleep(1)
+            self._report.write(msgspec.json.encode(self._build_metrics()) + b"\n")
+            self._report.flush()
+
+    def _build_metrics(self) -> CrowdMetrics:
+        seconds, scheduled = self._clock.now().timestamp() - self._started_at, workers.connection_count()
+        if scheduled == int(PEOPLE) and self._scheduled_after is None:
+            self._scheduled_after = seconds
+        if self._ready_after is None and not workers.unready_reasons():
+            self._ready_after = seconds
+        used = resource.getrusage(resource.RUSAGE_SELF)
+        metrics = CrowdMetrics(
+            seconds=seconds,
+            scheduled=scheduled,
+            scheduled_after=self._scheduled_after,
+            ready_after=self._ready_after,
+            polls=self._polls,
+            lags=self.lags,
+            outcomes=self.outcomes,
+            max_pause=self._pause,
+            processor=used.ru_utime + used.ru_stime,
+            memory=int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,
+            slowdown=max((each.slowdown for each in services.demand.states()), default=1.0),
+        )
+        self.lags, self._pause = [], 0.0
+        return metrics
+
+
+class TimedPolls:
+    """Turns whose due times are known where the provider is asked."""
+
+    def __init__(self, inner: Polls) -> None:
+        self._inner = inner
+
+    async def poll(
+        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
+    ) -> PollReport:
+        poll_at = state.poll_at
+        DUE.set(poll_at if poll_at and poll_at <= watch._clock.now() else None)
+        report = await self._inner.poll(connection_id, epoch, state, requested=requested)
+        watch.outcomes[f"{report.origin or 'nothing'}: {report.result.outcome}"] += 1
+        return report
+
+
+def _process_start() -> float:
+    """Return when this process was started, in epoch seconds."""
+    ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
+    booted = next(int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if "btime" in line)
+    return booted + ticks / os.sysconf("SC_CLK_TCK")
+
+
+watch = LoopWatch()
+cast("dict[str, Any]", REGISTRY)[PROVIDER] = lambda _options, _http, clock: CrowdProvider(clock, watch.count_call)
+
+from app import app, services, workers  # noqa: E402 - it reads the registry
+
+_join = services.join
+
+
+def _join_and_watch(*args: Any, **kwargs: Any) -> None:
+    _join(*args, **kwargs)
+    services.polls = TimedPolls(services.polls)
+    watch.start()
+
+
+services.join = _join_and_watch  # type: ignore[method-assign]
+__all__ = ["app"]

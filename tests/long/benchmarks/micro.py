@@ -1,0 +1,67 @@
+"""Parts of an answer alone, in this process: what the store's client takes, and what encoding takes."""
+
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from statistics import median
+from typing import Any
+
+import msgspec
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.adapters.dynamodb import open_table
+from bg_ingest.api.schemas import to_basic
+from bg_ingest.domain.reading_filter import ReadingFilter
+from bg_ingest.domain.windows import Window
+from bg_ingest.store import TableStore
+from tests.integration.servers import REGION, credentials
+from tests.long.benchmarks.history import OF_A_DAY, QUARTER, START
+
+READS, GETS, ENCODINGS = 40, 1000, 40
+
+
+class MicroFigures(msgspec.Struct, frozen=True):
+    """Milliseconds of processor, each the median of the runs."""
+
+    get_head: float
+    """GetItem and decoding, what ``latest`` asks of the store."""
+    query_and_unpack: float
+    """Query of 90 days, and their time and value out of each segment: what a range cannot do without."""
+    encode_quarter: float
+    """msgspec's encoding of 90 days that are there as structs."""
+    encode_latest: float
+
+
+async def measure_micro(endpoint: str, table: str, runs: int) -> MicroFigures:
+    async with open_table(endpoint, REGION, table, aws=credentials()) as opened:
+        readings = TableStore(opened, SystemClock()).readings
+        window = Window(START, QUARTER.end)
+
+        async def unpacked() -> list[Sequence[tuple[int, int]]]:
+            return [ReadingFilter().points(each) async for each in readings.iter_packed(QUARTER.user, window)]
+
+        async def get() -> None:
+            assert await readings.head(OF_A_DAY[0].user) is not None
+
+        rows = [row for segment in await unpacked() for row in segment]
+        assert len(rows) == QUARTER.count
+        shown, encode = to_basic(rows), msgspec.json.Encoder().encode
+
+        async def encoded(what: Any) -> None:
+            encode(what)
+
+        return MicroFigures(
+            await _milliseconds(get, GETS, runs),
+            await _milliseconds(unpacked, READS, runs),
+            await _milliseconds(lambda: encoded(shown), ENCODINGS, runs),
+            await _milliseconds(lambda: encoded(shown[0]), GETS, runs),
+        )
+
+
+async def _milliseconds(do: Callable[[], Awaitable[object]], times: int, runs: int) -> float:
+    found = []
+    for _ in range(runs):
+        used = time.process_time()
+        for _ in range(times):
+            await do()
+        found.append(1000 * (time.process_time() - used) / times)
+    return median(found)

@@ -1,0 +1,157 @@
+"""Reading, side by side: the service, the straightforward layout, and the same routes answering from memory.
+
+    python -m tests.long.benchmarks.reads [--runs 3] [--json FILE]
+
+Each is a process of its own that this one asks over HTTP; a DynamoDB-compatible server is beside them on the same
+machine. The wall clock's figures are of all these together. A process's own time is what it costs, and what the limits
+are of. Exit code 1 beyond the limits.
+"""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+import anyio
+import rich_click as click
+
+from bg_ingest.adapters.dynamodb.admin import create_table
+from tests.harness.web import web
+from tests.integration.processes import free_port, start_ministack, start_server
+from tests.integration.servers import REGION, DynamoServer, credentials
+from tests.long.benchmarks.comparison import (
+    BASELINE,
+    CASES,
+    CONCURRENCY,
+    FLOOR,
+    LATEST,
+    QUARTERLY,
+    SERVICE,
+    Measurements,
+    Units,
+    ratio,
+    to_figures,
+    to_table,
+)
+from tests.long.benchmarks.history import PEOPLE, fill_both
+from tests.long.benchmarks.load import LoadResult, medians, run_load
+from tests.long.benchmarks.micro import MicroFigures, measure_micro
+from tests.long.benchmarks.read_units import of_baseline, of_service
+from tests.long.benchmarks.results_file import write_results
+from tests.long.chaos.processes import HOST, Process, answers, run_folder, service_settings, wait_until
+from tests.long.chaos.real_parts import TABLE
+from tests.long.chaos.report import Report, console
+
+MIN_LATEST_RATIO, MIN_QUARTER_RATIO = 2.5, 20.0
+"""At least so many of the baseline's requests, of the same processor time."""
+
+MIN_RANGE_RATIO = 2.5
+"""At most so many times what Query and unpacking take."""
+
+BASELINE_TABLE = "baseline"
+
+
+@click.command()
+@click.option("--runs", default=3, show_default=True)
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+def main(runs: int, file: Path | None) -> None:
+    """Latest and ranges, side by side with the straightforward layout and with memory."""
+    with run_folder("reads") as folder, _server(folder) as server, _sides(folder, server) as sides:
+        _compare_answers(sides)
+        found = _measure(sides, runs)
+        micro = anyio.run(measure_micro, server.endpoint, TABLE, runs)
+    units = _units()
+    console.print(to_table(found, units))
+    report = Report(f"Reading, medians of {runs} runs, {CONCURRENCY} at once")
+    _check_figures(report, found, micro)
+    if file is not None:
+        write_results(file, "reads", runs, to_figures(found, units) | {"inside": micro})
+    report.show()
+
+
+def _check_figures(report: Report, found: Measurements, micro: MicroFigures) -> None:
+    for case, least in ((LATEST, MIN_LATEST_RATIO), (QUARTERLY, MIN_QUARTER_RATIO)):
+        times = ratio(found, case)
+        report.check(f"{case.name}, times the baseline", f"{times:.1f}", holds=times >= least, expected=f"{least}")
+    times = found[QUARTERLY.name, SERVICE].cpu_ms / micro.query_and_unpack
+    report.check(
+        f"{QUARTERLY.name}, times Query and unpacking", f"{times:.2f}", holds=times <= MIN_RANGE_RATIO, expected="2.5"
+    )
+    report.figure("Query and unpacking of 90 days alone, ms of CPU", f"{micro.query_and_unpack:.1f}")
+    report.figure("msgspec's encoding of 90 days alone, ms of CPU", f"{micro.encode_quarter:.2f}")
+    report.figure("GetItem of a head alone, ms of CPU", f"{micro.get_head:.3f}")
+    report.figure("msgspec's encoding of a reading alone, ms of CPU", f"{micro.encode_latest:.4f}")
+
+
+@contextmanager
+def _server(folder: Path) -> Iterator[DynamoServer]:
+    """Run a server that has everybody's readings in both layouts."""
+    stack = start_ministack(folder / "ministack")
+    with start_server(stack):
+        server = DynamoServer(f"http://{HOST}:{stack.port}", credentials())
+
+        async def prepare() -> None:
+            await create_table(server.endpoint, REGION, TABLE, aws=credentials())
+            async with server.client() as client:
+                await fill_both(client, TABLE, BASELINE_TABLE)
+
+        console.print(f"{sum(person.count for person in PEOPLE):,} readings are written in both layouts ...")
+        anyio.run(prepare)
+        yield server
+
+
+@contextmanager
+def _sides(folder: Path, server: DynamoServer) -> Iterator[Mapping[str, Process]]:
+    aws = {"DYNAMODB_ENDPOINT": server.endpoint, "AWS_ACCESS_KEY_ID": "test", "AWS_SECRET_ACCESS_KEY": "test"}
+    ports = {side: free_port() for side in (SERVICE, BASELINE, FLOOR)}
+    table = {"DYNAMODB_TABLE": TABLE, "AWS_REGION": REGION}
+    own = service_settings(folder, ports[SERVICE]) | aws | table | {"REQUESTS_PER_SECOND": "100000"}
+    theirs = aws | {"DYNAMODB_TABLE": BASELINE_TABLE, "AWS_DEFAULT_REGION": REGION}
+    uvicorn = ["tests.long.benchmarks.baseline.app:app", "--port", str(ports[BASELINE]), "--no-access-log"]
+    with (
+        Process(folder, SERVICE, "bg_ingest.cli", "run", port=ports[SERVICE], **own) as service,
+        Process(folder, BASELINE, "uvicorn", *uvicorn, port=ports[BASELINE], **theirs) as baseline,
+        Process(folder, FLOOR, "tests.long.benchmarks.memory_baseline", str(ports[FLOOR]), port=ports[FLOOR]) as floor,
+    ):
+        sides = {SERVICE: service, BASELINE: baseline, FLOOR: floor}
+        for side in sides.values():
+            wait_until(lambda side=side: answers(side, LATEST.paths[0]), 60, f"an answer, see {side.said}")  # type: ignore[misc]
+        yield sides
+
+
+def _compare_answers(sides: Mapping[str, Process]) -> None:
+    """Make sure that all answer the same; it also warms them up."""
+    for case in CASES:
+        for path in case.paths:
+            bodies = [web.get(side.url + path, timeout=60).json() for side in sides.values()]
+            assert bodies[0] == bodies[1] == bodies[2], path
+
+
+def _measure(sides: Mapping[str, Process], runs: int) -> Measurements:
+    found: dict[tuple[str, str], list[LoadResult]] = {}
+    for run in range(1, runs + 1):
+        for case in CASES:
+            for name, side in sides.items():
+                console.print(f"run {run} of {runs}: {case.name}, {name} ...")
+                pid = side.pid if name == BASELINE else side.worker
+                one = anyio.run(_run_load, side.url, case.paths, case.counts[name], pid)
+                found.setdefault((case.name, name), []).append(one)
+    return {which: medians(each) for which, each in found.items()}
+
+
+def _units() -> Units:
+    """Return the read units of each case, of the service and of the baseline."""
+    return {
+        case.name: {
+            SERVICE: of_service(case.person, is_range=case is not LATEST),
+            BASELINE: of_baseline(case.person, is_range=case is not LATEST),
+        }
+        for case in CASES
+    }
+
+
+async def _run_load(url: str, paths: tuple[str, ...], count: int, pid: int) -> LoadResult:
+    return await run_load(url, paths, count=count, at_once=CONCURRENCY, pid=pid)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,82 @@
+"""The service as app.py makes it, with a publisher that confirms an event once it stands in a file.
+
+A subscriber of the in-process publisher would lose with the process what it was handed; a broker would not.
+"""
+
+import os
+import sys
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from functools import partial
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from anyio import to_thread
+from litestar import Litestar
+
+from bg_ingest.api.app import create_api
+from bg_ingest.api.auth import Access
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.cloud_events import encode_cloud_event
+from bg_ingest.observability.logs import configure_logging
+from bg_ingest.ports import Provider, Publisher, Store
+from bg_ingest.server import Server, listen
+from bg_ingest.settings import get_settings
+from bg_ingest.wiring import SOURCE, Services, open_services
+from bg_ingest.wiring.providers import simulator_mounts
+from workers.build import Workers
+
+
+class EventFilePublisher:
+    """A Publisher: one line an event, its id and what it says, durable when it is confirmed."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+
+    async def publish(self, change: Change) -> bool:
+        said = blake2b(encode_cloud_event(change, SOURCE), digest_size=8).hexdigest()
+        os.write(self._file, f"{change.id} {said}\n".encode())  # at once: another line cannot come in between
+        await to_thread.run_sync(os.fdatasync, self._file)
+        return True
+
+
+class ServicesWithPublisher(Services):
+    """The use cases, told to a publisher of our own."""
+
+    def __init__(self, publisher: Publisher) -> None:
+        super().__init__()
+        self._ours = publisher
+
+    def join(self, store: Store, publisher: Publisher, providers: Mapping[str, Provider], **others: Any) -> None:
+        del publisher
+        super().join(store, self._ours, providers, **others)
+
+
+def load(event_file: Path) -> Litestar:
+    return compose(EventFilePublisher(event_file))
+
+
+def compose(publisher: Publisher) -> Litestar:
+    """Put together what app.py puts together."""
+    settings = get_settings()
+    configure_logging(settings.log_level, settings.log_format)
+    services, workers = ServicesWithPublisher(publisher), Workers()
+
+    @asynccontextmanager
+    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+        async with open_services(settings, services, wakeups=workers), workers.running(services):
+            yield
+
+    return create_api(
+        services, access=Access.OPEN, process_health=workers, lifespan=[lifespan], mounts=simulator_mounts(settings)
+    )
+
+
+def main(event_file: str) -> None:
+    settings = get_settings()
+    Server(partial(load, Path(event_file)), listen(settings.host, settings.port)).serve()
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,118 @@
+"""A gate to the store that stops a refresh where it is told to: at the writes of its grant.
+
+A refresh writes its grant twice: an UpdateItem claims it before the token is sent, a PutItem stores what was answered.
+What is held goes nowhere until the process that waits for it is gone.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from enum import StrEnum
+
+import anyio
+from anyio import BrokenResourceError, ClosedResourceError, EndOfStream
+from anyio.abc import SocketStream
+from anyio.from_thread import BlockingPortal, start_blocking_portal
+
+from tests.long.chaos.gate import HOST, LENGTH, Gate
+
+
+class RefreshStep(StrEnum):
+    """How far a refresh has come when it is killed."""
+
+    BEFORE_SEND = "before send"
+    """The claim is written, and its writer does not know yet."""
+    SENT = "sent"
+    """The provider has the token and has not answered: it is slow, and no gate holds anything."""
+    ANSWERED = "answered, not stored"
+    """The write of the new pair has not reached the store."""
+    STORED = "stored"
+    """The new pair is written, and its writer does not know yet."""
+
+
+WRITES = {RefreshStep.BEFORE_SEND: b".UpdateItem", RefreshStep.ANSWERED: b".PutItem", RefreshStep.STORED: b".PutItem"}
+
+
+class RefreshGate(Gate):
+    """A gate that holds the refreshes of some users, each at one step."""
+
+    def __init__(self, server_port: int, portal: BlockingPortal) -> None:
+        super().__init__(server_port, portal)
+        self._aims: dict[bytes, RefreshStep] = {}
+        self._held: set[bytes] = set()
+
+    def aim(self, user: str, step: RefreshStep) -> None:
+        """Hold this user's next refresh there, and whatever its writer says of the grant afterwards."""
+        self._portal.call(self._aims.__setitem__, _quoted(user), step)
+
+    def is_held(self, user: str) -> bool:
+        return _quoted(user) in self._held
+
+    def forget(self) -> None:
+        """Hold nobody any more."""
+        self._portal.call(self._aims.clear)
+
+    async def _pass_on(self, client: SocketStream, wire: anyio.CancelScope) -> None:
+        async with await anyio.connect_tcp(HOST, self._server_port) as server, anyio.create_task_group() as group:
+            held: list[bytes] = []
+            group.start_soon(self._answer, server, client, held, wire)
+            with suppress(OSError, BrokenResourceError, ClosedResourceError, EndOfStream):
+                while True:
+                    request = await _read_request(client)
+                    if user := self._aimed_at(request):
+                        step = self._aims[user]
+                        if step is RefreshStep.ANSWERED or user in self._held:
+                            self._held.add(user)
+                            await client.receive()  # it says no more before it is killed
+                            break
+                        held.append(user)
+                    await server.send(request)
+            wire.cancel()
+
+    async def _answer(
+        self, server: SocketStream, client: SocketStream, held: list[bytes], wire: anyio.CancelScope
+    ) -> None:
+        with suppress(OSError, BrokenResourceError, ClosedResourceError, EndOfStream):
+            async for some in server:
+                if held:
+                    self._held.update(held)
+                else:
+                    await client.send(some)
+        wire.cancel()
+
+    def _aimed_at(self, request: bytes) -> bytes | None:
+        """Return whose refresh is held at this request or its answer."""
+        if b'"grant#' not in request:
+            return None
+        head, _, body = request.partition(b"\r\n\r\n")
+        for user, step in self._aims.items():
+            if user in body and step in WRITES and WRITES[step] in head:
+                return user
+        return None
+
+
+async def _read_request(client: SocketStream) -> bytes:
+    """Receive one request; a client sends the next when it has the answer."""
+    asked = b""
+    while b"\r\n\r\n" not in asked:
+        asked += await client.receive()
+    head, _, body = asked.partition(b"\r\n\r\n")
+    length = LENGTH.search(head)
+    missing = int(length[1]) - len(body) if length else 0
+    parts = [asked]
+    while missing > 0:
+        parts.append(await client.receive())
+        missing -= len(parts[-1])
+    return b"".join(parts)
+
+
+def _quoted(user: str) -> bytes:
+    return f'"user#{user}"'.encode()
+
+
+@contextmanager
+def open_refresh_gate(server_port: int) -> Iterator[RefreshGate]:
+    """Serve a gate from a thread of its own."""
+    with start_blocking_portal() as portal:
+        gate = RefreshGate(server_port, portal)
+        with portal.wrap_async_context_manager(gate.listening()):
+            yield gate

@@ -1,0 +1,116 @@
+"""Restart three replicas one after the other, while webhooks and reads come and everybody is polled.
+
+    python -m tests.long.chaos.rolling [--rounds 2] [--people 30] [--seed N]
+
+Each replica is asked to end, started again once it is gone, and the next follows when the shards are shared out.
+Clients ask any of the three, running or not, and another one once when that fails. Exit code 1 when both fail, or on
+any loss.
+"""
+
+import random
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import rich_click as click
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.wire import user_id
+from tests.long.chaos.checks import check_events
+from tests.long.chaos.clients import Clients
+from tests.long.chaos.consumer import check_polled, check_pushed, check_series, get_readings, write_event_file
+from tests.long.chaos.fleet import Fleet, fleet
+from tests.long.chaos.kills import DELAY, VISIBLE_AFTER
+from tests.long.chaos.processes import run_folder, wait_until
+from tests.long.chaos.pushing import PUSH_OFFSET
+from tests.long.chaos.real_parts import RealParts, check_outbox_ends, real_parts
+from tests.long.chaos.report import Report, console
+from tests.long.chaos.users import SimulatedUser, make_users, poll_now
+
+SETTINGS = {
+    "POLL_INTERVAL_SECONDS": "60",
+    "BACKFILL_DAYS": "2",
+    "SWEEP_DAYS": "0",
+    "WEEKLY_SWEEP_DAYS": "0",
+    "REQUESTS_PER_SECOND": "10000",
+}
+
+
+@click.command()
+@click.option("--seed", type=int, default=None, help="Of people and readings; drawn when not given.")
+@click.option("--rounds", default=2, show_default=True, help="How often each replica is restarted.")
+@click.option("--people", default=30, show_default=True)
+def main(seed: int | None, rounds: int, people: int) -> None:
+    """Restart one replica after the other; see which requests failed twice, and what was lost."""
+    seed = random.randrange(1_000_000) if seed is None else seed
+    console.print(f"seed {seed}, {rounds} rounds, {people} people")
+    began = time.monotonic()
+    report = Report(f"Restarted one after the other (seed {seed})")
+    options = SimulatorOptions(
+        seed=seed, users=people, cadence_minutes=1, delay_seconds=DELAY, access_token_seconds=180
+    )
+    with run_folder("rolling") as folder:
+        with (
+            real_parts(folder) as parts,
+            fleet(folder, parts.service, parts.dynamodb.port, options, SETTINGS) as replicas,
+        ):
+            everybody = make_users(people)
+            failed = replicas.connect(everybody)
+            report.check("users who could not connect", len(failed), holds=not failed, expected=f"0: {failed[:3]}")
+            wait_until(lambda: replicas.polled() == people - len(failed), 60, "everybody to be scheduled", every=1)
+            accounts = {each: user_id(seed, options.client_id, each.login) for each in everybody}
+            clients = Clients([each.process for each in replicas.replicas], accounts, seed=seed, every=0.1)
+            clients.start(lambda: everybody)
+            restart_all(report, replicas, rounds)
+            check_run(report, parts, replicas, clients, everybody, folder)
+        report.figure("minutes", round((time.monotonic() - began) / 60, 1))
+        report.show()
+
+
+def restart_all(report: Report, replicas: Fleet, rounds: int) -> None:
+    time.sleep(10)
+    codes, slowest = [], 0.0
+    for _ in range(rounds):
+        for each in replicas.replicas:
+            console.print(f"restarting {each.name}")
+            code, seconds = each.process.stop()
+            codes.append(code)
+            slowest = max(slowest, seconds)
+            each.restart()
+            replicas.get_balanced()
+            time.sleep(5)
+    report.check("exit codes of the restarts", codes, holds=not any(codes), expected="0 each")
+    report.figure("slowest stop, s", round(slowest, 1))
+
+
+def check_run(
+    report: Report, parts: RealParts, replicas: Fleet, clients: Clients, people: list[SimulatedUser], folder: Path
+) -> None:
+    unanswered, attempts = clients.finish(60), clients.attempts
+    report.check("webhooks without a 202 at the end", unanswered, holds=not unanswered, expected="0")
+    report.figure("requests answered at once", dict(attempts.at_once))
+    report.figure("healed by one retry", dict(attempts.healed))
+    failed = len(attempts.failed)
+    report.check("not healed by one retry", failed, holds=not failed, expected="0")
+    for each in attempts.failed[:10]:
+        report.wrong(f"failed twice: {each}")
+    report.figure("slowest webhook, both tries, s", round(clients.slowest, 1))
+    now = SystemClock().now().replace(microsecond=0)
+    end, service = now - VISIBLE_AFTER, replicas.replicas[0].process
+    for person in people:
+        poll_now(service, person)
+    time.sleep(10)  # a look takes moments, and so does telling
+    window = now - timedelta(days=1), end
+    check_polled(report, service, replicas.simulated, people, window)
+    check_pushed(report, service, clients.readings, clients.since, now - PUSH_OFFSET / 2)
+    shown = {each: get_readings(service, each) for each in people}
+    codes = [each.process.stop()[0] for each in replicas.replicas]
+    report.check("exit codes at the end", codes, holds=not any(codes), expected="0 each")
+    events = parts.events()
+    check_events(report, write_event_file(events, folder / "told"), check_outbox_ends(report, parts, people))
+    check_series(report, events, shown, before=end)
+
+
+if __name__ == "__main__":
+    main()

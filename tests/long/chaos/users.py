@@ -1,0 +1,51 @@
+"""Those whose glucose it is: they connect by HTTP alone, and may be asked how they stand."""
+
+from contextlib import suppress
+from typing import Any
+
+import httpx
+import msgspec
+
+from tests.harness.web import NO_CERTIFICATES, web
+from tests.long.chaos.processes import Process
+from tests.long.chaos.store_dump import PROVIDER
+
+
+class SimulatedUser(msgspec.Struct, frozen=True):
+    """Our user id, and who this is on the simulator's login page."""
+
+    user: str
+    login: str
+
+
+def make_users(count: int) -> list[SimulatedUser]:
+    return [SimulatedUser(f"person-{number:02}", f"SandboxUser{number}") for number in range(1, count + 1)]
+
+
+def connect(service: Process, person: SimulatedUser) -> bool:
+    """Go through the whole OAuth flow as a browser does; False when the service or the flow broke on the way."""
+    with (
+        httpx.Client(timeout=30, verify=NO_CERTIFICATES, follow_redirects=True) as browser,
+        suppress(httpx.TransportError),
+    ):
+        begun = browser.post(_path(service, person))
+        if not begun.is_success:
+            return False
+        login = httpx.URL(begun.json()["authorize_url"]).copy_merge_params({"user": person.login})
+        return browser.get(login).is_success
+    return False
+
+
+def status(service: Process, person: SimulatedUser) -> dict[str, Any]:
+    """Return the connection as the API shows it, empty when there is none."""
+    shown = web.get(_path(service, person))
+    found: dict[str, Any] = shown.json() if shown.is_success else {}
+    return found
+
+
+def poll_now(service: Process, person: SimulatedUser) -> None:
+    web.post(f"{_path(service, person)}/poll").raise_for_status()
+
+
+def _path(service: Process, person: SimulatedUser) -> str:
+    return f"{service.url}/api/users/{person.user}/connections/{PROVIDER}"

@@ -1,0 +1,33 @@
+"""Three days of ten people; ``make soak`` is a month of fifty."""
+
+from datetime import timedelta
+from typing import get_args
+
+from bg_ingest.domain.connections import PollDefaults
+from bg_ingest.domain.schedule import SweepDepth
+from bg_ingest.simulator.faults import Fault
+from tests.conftest import on
+from tests.long.soak.life import run_life
+
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+SEED = 5
+KINDS = len(get_args(Fault))
+
+
+anyio_backend = on("asyncio")
+"""On which a seed always gives the same days: trio draws the order of its tasks."""
+
+
+async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true() -> None:
+    """A nightly sweep of six days stands in for the weekly one; the calm is as long as both may take to be over."""
+    defaults = PollDefaults(HOUR, backfill_days=2, sweep_depth=SweepDepth(6 * DAY, timedelta(0)))
+    async with run_life(
+        seed=SEED, people=10, troubled=3 * DAY, calm=50 * HOUR, latest=DAY, defaults=defaults
+    ) as figures:
+        assert figures.compared > 10 * 5 * 200
+        assert figures.differences == 0
+        assert (figures.not_the_simulators, figures.not_known) == (0, 0)
+        assert figures.open_gaps > 50
+        assert figures.healed_gaps > 10
+        assert min(figures.restarts, figures.kills, figures.faults, figures.revocations, figures.reconnects) > 1
+        assert len(figures.met) > KINDS / 2, "three days meet no more than most kinds of trouble"

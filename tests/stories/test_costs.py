@@ -1,0 +1,118 @@
+"""What things cost in calls to the store. Counted, not timed."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import msgspec
+
+from bg_ingest.domain.connections import PollDefaults
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.polling import Outcome, PollReport, PollState
+from bg_ingest.ports import Priority
+from bg_ingest.simulator import SimulatorOptions
+from tests.fakes.counting_table import CountingTable
+from tests.harness.service import PROVIDER, ServiceHarness, open_service
+from tests.harness.stored_readings import ALL_TIME
+
+ADA = ConnectionId(UserId("ada"), PROVIDER)
+SHARD = shard_of(ADA.user)
+TWO_DAYS = PollDefaults(backfill_days=2)
+
+
+class Cost(msgspec.Struct):
+    """Reads, writes, transactions."""
+
+    reads: int = 0
+    writes: int = 0
+    transactions: int = 0
+
+
+@asynccontextmanager
+async def measure_cost(service: ServiceHarness) -> AsyncIterator[Cost]:
+    """Count what the store is asked in the body."""
+    table, spent = service.table, Cost()
+    assert isinstance(table, CountingTable)
+    before = table.asked
+    yield spent
+    after = table.asked
+    spent.reads, spent.writes, spent.transactions = (b - a for a, b in zip(before, after, strict=True))
+
+
+async def poll_until_idle(service: ServiceHarness) -> PollReport:
+    """Take turns until the past has been read, and tell all."""
+    plan = PollState()
+    while True:
+        report = await service.services.poller.poll(ADA, 1, plan)
+        plan = report.state
+        if report.due is not None and report.due > service.clock.now():
+            await service.services.relay.publish_shard(SHARD, {})
+            return report
+
+
+async def sleep_until_due(service: ServiceHarness, report: PollReport) -> None:
+    assert report.due is not None
+    await anyio.sleep((report.due - service.clock.now()).total_seconds())
+
+
+async def prefetch_calls(service: ServiceHarness) -> None:
+    """Let what a slice of the budget costs not count: it is for many calls, here and elsewhere."""
+    for _ in range(10):
+        await service.services.budget.acquire(ADA.provider, "us", Priority.LIVE)
+
+
+async def test_latest_costs_one_read() -> None:
+    async with open_service(around=CountingTable, defaults=TWO_DAYS) as service:
+        await service.connect("ada")
+        await poll_until_idle(service)
+        async with measure_cost(service) as spent:
+            answer = await service.api.get("/api/bg/ada/latest?view=full")
+        assert answer.status_code == 200
+        assert spent == Cost(reads=1)
+
+
+async def test_a_poll_with_news_costs_two_reads_and_a_transaction_and_publishing_it_a_read_and_a_write() -> None:
+    async with open_service(around=CountingTable, defaults=TWO_DAYS) as service:
+        await service.connect("ada")
+        report = await poll_until_idle(service)
+        await sleep_until_due(service, report)
+        await prefetch_calls(service)
+        async with measure_cost(service) as spent:
+            report = await service.services.poller.poll(ADA, 1, report.state)
+        assert report.result.outcome is Outcome.READ
+        assert report.result.recorded == 3
+        assert spent == Cost(reads=2, transactions=1)
+
+        outbox = service.services.store.outbox
+        pending = [each async for page in outbox.iter_entries(SHARD) for each in page]
+        at_hand = await outbox.changes(pending)
+        assert len(at_hand) == 1
+        async with measure_cost(service) as spent:
+            result = await service.services.relay.publish_shard(SHARD, at_hand)
+        assert result.settled == 1
+        assert spent == Cost(reads=1, writes=1)
+
+
+async def test_a_poll_that_brings_nothing_writes_nothing() -> None:
+    async with open_service(
+        simulated=SimulatorOptions(delay_seconds=7200), around=CountingTable, defaults=TWO_DAYS
+    ) as service:
+        await service.connect("ada")
+        plan = (await poll_until_idle(service)).state
+        first = await service.services.poller.poll(ADA, 1, plan, requested=True)  # notes an outcome of another kind
+        assert first.result.outcome is Outcome.NOTHING_NEW
+        await prefetch_calls(service)
+        async with measure_cost(service) as spent:
+            again = await service.services.poller.poll(ADA, 1, plan, requested=True)
+        assert again.result.outcome is Outcome.NOTHING_NEW
+        assert spent == Cost(reads=2)
+
+
+async def test_ninety_days_are_kept_in_ten_bytes_a_reading() -> None:
+    async with open_service() as service:
+        await service.connect("ada")
+        await poll_until_idle(service)
+        window = [packed async for packed in service.services.store.readings.iter_packed(ADA.user, ALL_TIME)]
+        readings = len(await service.stored_readings("ada"))
+        assert readings > 25_000
+        assert sum(map(len, window)) / readings <= 10

@@ -1,0 +1,46 @@
+"""A real person's readings, gaps included, go through the whole house unchanged."""
+
+import csv
+from datetime import UTC, datetime
+from pathlib import Path
+
+import anyio
+import pytest
+
+from bg_ingest.simulator import REPLAY_USER, SimulatorOptions
+from tests.harness.service import open_service
+
+EXPORT = Path(__file__).parents[3] / "shared" / "data" / "clarity-g6.csv"
+
+
+@pytest.fixture
+def exported() -> list[dict[str, object]]:
+    """The export's readings as the API shows them."""
+    if not EXPORT.exists():
+        pytest.skip(f"no real readings here: {EXPORT.name} is expected in shared/data beside the project")
+    with EXPORT.open(encoding="utf-8-sig", newline="") as lines:
+        rows = [row for row in csv.reader(lines) if row[2] == "EGV"]
+    words = {"Low": 39, "High": 401}
+    return [{"timestamp": f"{row[1]}Z", "glucose_mg_dl": words.get(row[7]) or int(row[7])} for row in rows]
+
+
+async def test_a_real_export_is_served_reading_by_reading(exported: list[dict[str, object]]) -> None:
+    assert len(exported) == 2148
+    simulated = SimulatorOptions(replay=EXPORT, zone="UTC", users=0)
+    start = datetime(2016, 11, 20, 8, tzinfo=UTC)
+    async with open_service(simulated=simulated, start=start) as service, service.running():
+        await service.connect("joe", REPLAY_USER)
+        await anyio.sleep(60)
+        served = await service.api.get("/api/bg/joe", params={"from": "2016-01-01", "to": "2017-01-01"})
+        assert served.json() == exported
+        numbers = service.event_numbers("joe")
+        assert numbers == list(range(1, len(numbers) + 1))
+
+
+async def test_published_events_rebuild_the_series(exported: list[dict[str, object]]) -> None:
+    simulated = SimulatorOptions(replay=EXPORT, zone="UTC", users=0)
+    start = datetime(2016, 11, 4, 0, tzinfo=UTC)
+    async with open_service(simulated=simulated, start=start) as service, service.running():
+        await service.connect("joe", REPLAY_USER)
+        await anyio.sleep(60)
+        assert service.published_readings("joe") == exported

@@ -1,0 +1,186 @@
+"""Who read or changed whose data."""
+
+import re
+from collections.abc import AsyncIterator
+from datetime import timedelta
+
+import anyio
+import pytest
+
+from bg_ingest.adapters.sealing import AesGcmSealer
+from bg_ingest.api.auth import Access
+from bg_ingest.domain.access import Scope
+from bg_ingest.domain.audit import AuditAction
+from bg_ingest.domain.ids import UserId
+from bg_ingest.services.access import audit
+from tests.fakes.acme_provider import AcmeProvider
+from tests.fakes.clock import NOON
+from tests.fakes.faults import Fault, FaultyCalls
+from tests.harness.api import ADA, ApiHarness, open_api, reading
+from tests.harness.table_dump import read_all_items
+from tests.unit.api.test_connections import connect
+from tests.unit.api.test_validation import assert_problem
+
+PERIOD = {"user": "ada", "from": "2026-03-01", "to": "2026-03-04"}
+AUDIT = "GET /api/audit"
+LATEST, DISCONNECT = "GET /api/bg/{user_id}/latest", "DELETE /api/users/{user_id}/connections/{provider}"
+
+
+@pytest.fixture
+async def api() -> AsyncIterator[ApiHarness]:
+    async with open_api(acme=AcmeProvider()) as opened:
+        yield opened
+
+
+async def get_audit(api: ApiHarness, **changed: str) -> list[dict[str, str]]:
+    await api.services.audit_log.flush()
+    answer = await api.http.get("/api/audit", params=PERIOD | changed)
+    assert answer.status_code == 200, answer.text
+    found: list[dict[str, str]] = answer.json()
+    return [each for each in found if each["route"] != AUDIT]
+
+
+async def test_reads_are_on_record_once_an_hour_and_changes_each(api: ApiHarness) -> None:
+    await connect(api)
+    await api.add_readings(reading(-1))
+    await api.services.audit_log.flush()
+    api.clock.advance(timedelta(hours=1, minutes=20))
+    for _ in range(3):
+        await api.http.get("/api/bg/ada/latest")
+    for _ in range(2):
+        await api.http.delete("/api/users/ada/connections/acme")
+        api.clock.advance(timedelta(seconds=1))
+    api.clock.advance(timedelta(hours=1))
+    await api.http.get("/api/bg/ada/latest")
+    found = [each for each in await get_audit(api) if each["at"] >= "2026-03-02T13:00:00Z"]
+    assert [(each["at"], each["action"], each["route"]) for each in found] == [
+        ("2026-03-02T13:00:00Z", "read", LATEST),
+        ("2026-03-02T13:20:00Z", "change", DISCONNECT),
+        ("2026-03-02T13:20:01Z", "change", DISCONNECT),
+        ("2026-03-02T14:00:00Z", "read", LATEST),
+    ]
+
+
+async def test_changes_of_one_instant_are_each_on_record_and_written_twice_stay_one(api: ApiHarness) -> None:
+    auditing = api.services.audit_log
+    for _ in range(3):
+        auditing.add(ADA, "key:a", DISCONNECT, AuditAction.CHANGE)
+        auditing.add(ADA, "key:a", LATEST, AuditAction.READ)
+    whole = auditing._trail
+    auditing._trail = FaultyCalls(whole, lambda _: Fault.AFTER, only={"add"})
+    assert await auditing.flush() == 0, "written, but nobody heard"
+    auditing._trail = whole
+    assert sorted(each["action"] for each in await get_audit(api)) == ["change", "change", "change", "read"]
+
+
+async def test_a_connect_is_on_record_with_the_user_it_was_for(api: ApiHarness) -> None:
+    await connect(api)
+    routes = {(each["route"], each["action"], each["credential"]) for each in await get_audit(api)}
+    assert ("POST /api/users/{user_id}/connections/{provider}", "change", "anybody") in routes
+    assert ("GET /api/oauth/{provider}/callback", "read", "oauth-state") not in routes
+    assert ("GET /api/oauth/{provider}/callback", "change", "oauth-state") in routes
+
+
+async def test_what_was_refused_is_not_on_record(api: ApiHarness) -> None:
+    await api.http.get("/api/bg/ada/latest")
+    await api.http.delete("/api/users/ada")
+    await api.http.get("/api/bg/ada?nonsense=1")
+    assert await get_audit(api) == []
+
+
+async def test_the_credential_is_on_record_and_no_user_id_anywhere() -> None:
+    async with open_api(Access.CLOSED, acme=AcmeProvider()) as api:
+        await api.add_readings(reading(-1))
+        made = await api.services.api_keys.create("test", [Scope.READINGS_READ, Scope.ADMIN])
+        await anyio.sleep(2)  # until a new key is known
+        headers = {"Authorization": f"Bearer {made.text.reveal()}"}
+        await api.http.get("/api/bg/ada/latest", headers=headers)
+        await api.services.audit_log.flush()
+        answer = await api.http.get("/api/audit", params=PERIOD, headers=headers)
+        assert [each["credential"] for each in answer.json()] == [f"key:{made.key.id}"]
+        kept = {key: item for key, item in (await read_all_items(api.table)).items() if key[0].startswith("audit")}
+        assert kept
+        assert not re.search(r"\bada\b", str(kept)), "in a hash the letters may stand, by chance"
+
+
+async def test_a_tokens_user_is_hashed_too(api: ApiHarness) -> None:
+    api.services.audit_log.add(ADA, "token:ada", LATEST, AuditAction.READ)
+    (found,) = await get_audit(api)
+    kind, name = found["credential"].split(":")
+    assert kind == "token"
+    assert len(name) == 32
+    assert "ada" not in name
+
+
+async def test_the_audit_outlives_an_erasure_and_records_it(api: ApiHarness) -> None:
+    await connect(api)
+    await get_audit(api)
+    assert (await api.http.delete("/api/users/ada")).status_code == 200
+    routes = [each["route"] for each in await get_audit(api)]
+    assert routes.count("DELETE /api/users/{user_id}") == 1
+    assert len(routes) > 2
+
+
+async def test_who_read_the_audit_is_on_record_too(api: ApiHarness) -> None:
+    await get_audit(api)
+    await api.services.audit_log.flush()
+    answer = await api.http.get("/api/audit", params=PERIOD)
+    assert [(each["action"], each["route"]) for each in answer.json()] == [("read", AUDIT)]
+
+
+async def test_records_are_of_one_person_only_and_go_after_their_time(api: ApiHarness) -> None:
+    api.services.audit_log.add(ADA, "key:a", LATEST, AuditAction.CHANGE)
+    api.services.audit_log.add(UserId("ben"), "key:b", LATEST, AuditAction.CHANGE)
+    assert [each["credential"] for each in await get_audit(api)] == ["key:a"]
+    assert [each["credential"] for each in await get_audit(api, user="ben")] == ["key:b"]
+    assert await get_audit(api, user="nobody") == []
+    kept = [item for key, item in (await read_all_items(api.table)).items() if key[0].startswith("audit#")]
+    assert {item["expires_at"] for item in kept} == {int((NOON + timedelta(days=365)).timestamp())}
+    api.clock.advance(timedelta(days=365))
+    assert await get_audit(api) == []
+
+
+@pytest.mark.parametrize(
+    ("changed", "slug"),
+    [
+        ({"user": ""}, "invalid-user-id"),
+        ({"user": "a#b"}, "invalid-user-id"),
+        ({"from": "yesterday"}, "invalid-time"),
+        ({"from": "2026-03-05"}, "invalid-range"),
+        ({"page": "2"}, "unknown-parameter"),
+    ],
+)
+async def test_a_question_that_cannot_be_meant_is_refused(api: ApiHarness, changed: dict[str, str], slug: str) -> None:
+    assert_problem(await api.http.get("/api/audit", params=PERIOD | changed), 400, slug)
+
+
+async def test_while_the_store_is_away_the_audit_waits_and_requests_do_not(api: ApiHarness) -> None:
+    auditing = api.services.audit_log
+    whole = auditing._trail
+    auditing._trail = FaultyCalls(whole, lambda _: Fault.BEFORE)
+    api.services.audit_log.add(ADA, "key:a", LATEST, AuditAction.CHANGE)
+    assert await auditing.flush() == 0
+    auditing._trail = whole
+    assert [each["credential"] for each in await get_audit(api)] == ["key:a"]
+
+
+async def test_what_finds_no_room_is_counted_and_a_read_is_noted_again(
+    api: ApiHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit, "MAX_WAITING_RECORDS", 2)
+    auditing = api.services.audit_log
+    for number in range(4):
+        auditing.add(ADA, f"key:{number}", LATEST, AuditAction.READ)
+    assert auditing.dropped == 2
+    assert len(await get_audit(api)) == 2
+    auditing.add(ADA, "key:3", LATEST, AuditAction.READ)
+    assert {each["credential"] for each in await get_audit(api)} == {"key:0", "key:1", "key:3"}
+
+
+async def test_two_processes_hash_alike(api: ApiHarness) -> None:
+    services = api.services
+    twin = audit.AuditLog(api.store.audit, AesGcmSealer([bytes(32)]), api.clock, "test", retention=timedelta(days=1))
+    services.audit_log.add(ADA, "key:a", LATEST, AuditAction.CHANGE)
+    twin.add(ADA, "key:b", LATEST, AuditAction.CHANGE)
+    await twin.flush()
+    assert {each["credential"] for each in await get_audit(api)} == {"key:a", "key:b"}

@@ -1,0 +1,74 @@
+"""GET latest: the newest reading, at the cost of one read."""
+
+from datetime import timedelta
+
+import pytest
+
+from bg_ingest.domain.connections import ConnectionState
+from tests.harness.api import ApiHarness, reading
+
+LATEST = "/api/bg/ada/latest"
+
+
+async def test_the_basic_view_is_as_promised_to_the_letter(api: ApiHarness) -> None:
+    await api.add_readings(reading(-2, 90), reading(-1, 110))
+    answer = await api.http.get(LATEST)
+    assert answer.text == '{"timestamp":"2026-03-02T11:55:00Z","glucose_mg_dl":110}'
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.headers["cache-control"] == "private, no-cache"
+
+
+@pytest.mark.parametrize("view", ["", "?view=full"])
+async def test_it_costs_one_read_of_the_store(api: ApiHarness, view: str) -> None:
+    await api.add_readings(*(reading(-each) for each in range(1, 400)))
+    reads, *written = api.table.asked
+    assert (await api.http.get(LATEST + view)).status_code == 200
+    assert api.table.asked == (reads + 1, *written)
+
+
+async def test_an_unknown_user_and_one_without_readings_are_404_and_say_which(api: ApiHarness) -> None:
+    unknown = await api.http.get(LATEST)
+    await api.add_connection()
+    nothing = await api.http.get(LATEST)
+    assert (unknown.status_code, nothing.status_code) == (404, 404)
+    assert unknown.headers["content-type"] == nothing.headers["content-type"] == "application/problem+json"
+    assert "no such user" in unknown.json()["detail"]
+    assert "no reading" in nothing.json()["detail"]
+
+
+async def test_the_full_view_has_everything(api: ApiHarness) -> None:
+    await api.add_readings(reading(-1, 110, trend="flat", trend_rate_mg_dl_min=0.3, utc_offset_seconds=3600))
+    api.clock.advance(timedelta(seconds=12.5))
+    full = (await api.http.get(LATEST, params={"view": "full"})).json()
+    assert full.pop("next_expected_at").startswith("2026-03-02T12:00:")
+    assert full == {
+        "timestamp": "2026-03-02T11:55:00Z",
+        "glucose_mg_dl": 110,
+        "glucose_mmol_l": 6.1,
+        "flag": "ok",
+        "trend": "flat",
+        "trend_rate_mg_dl_min": 0.3,
+        "measured_at": "2026-03-02T11:55:00Z",
+        "recorded_at": "2026-03-02T12:00:00Z",
+        "utc_offset_seconds": 3600,
+        "provider": "acme",
+        "device": "g7/iOS",
+        "sensor": "ef5fd6ee",
+        "change": 1,
+        "age_seconds": 312,
+        "state": "live",
+    }
+
+
+async def test_times_are_in_whole_seconds(api: ApiHarness) -> None:
+    await api.add_readings(reading(-1))
+    full = (await api.http.get(LATEST, params={"view": "full"})).json()
+    for name in ("timestamp", "measured_at", "recorded_at", "next_expected_at"):
+        assert len(full[name]) == len("2026-03-02T12:00:00Z"), name
+
+
+async def test_a_paused_connection_says_so(api: ApiHarness) -> None:
+    await api.add_connection(ConnectionState.PAUSED)
+    await api.add_readings(reading(-1))
+    full = (await api.http.get(LATEST, params={"view": "full"})).json()
+    assert (full["state"], full["next_expected_at"]) == ("paused", None)

@@ -1,0 +1,109 @@
+"""GET /schema and docs/api.md say what there is, and nothing else."""
+
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from litestar import Litestar
+from litestar.routes import HTTPRoute
+from openapi_spec_validator import OpenAPIV31SpecValidator
+
+from tests.harness.api import ApiHarness
+from tests.unit.api.test_callback import assert_harmless
+
+DOCUMENT = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
+
+RAISED_PROBLEM = r'(?:build_problem\(\s*\d+,\s*|Problem\(\s*|^    \d+: \()"([a-z-]+)"'
+
+
+def routes_of(app: Litestar) -> set[tuple[str, str]]:
+    """Return method and path of every route, but Litestar's own for OPTIONS and for what is not there."""
+    return {
+        (method, re.sub(r":\w+}", "}", route.path))
+        for route in app.routes
+        if isinstance(route, HTTPRoute)
+        for method in route.methods - {"OPTIONS"}
+        if "{path:" not in route.path
+    }
+
+
+@pytest.fixture
+async def schema(api: ApiHarness) -> dict[str, Any]:
+    answer = await api.http.get("/schema")
+    assert answer.headers["content-type"] == "application/json"
+    found: dict[str, Any] = answer.json()
+    return found
+
+
+def operations(schema: dict[str, Any]) -> dict[tuple[str, str], dict[str, Any]]:
+    return {(method.upper(), path): each for path, item in schema["paths"].items() for method, each in item.items()}
+
+
+async def test_the_document_has_every_route_and_no_other(api: ApiHarness) -> None:
+    rows = re.findall(r"^\| `([A-Z]+) (/[^`]*)` \|", DOCUMENT, re.MULTILINE)
+    assert sorted(rows) == sorted(routes_of(api.app))
+
+
+async def test_the_document_names_every_parameter(schema: dict[str, Any]) -> None:
+    for (method, path), operation in operations(schema).items():
+        (row,) = re.findall(rf"^\| `{method} {re.escape(path)}` \|.*$", DOCUMENT, re.MULTILINE)
+        for parameter in operation.get("parameters", ()):
+            assert parameter["name"] in row, (method, path)
+
+
+def test_the_document_names_every_problem() -> None:
+    sources = Path(__file__).parents[3] / "bg_ingest" / "api"
+    raised = {
+        slug
+        for path in sources.glob("*.py")
+        for slug in re.findall(RAISED_PROBLEM, path.read_text("utf-8"), re.MULTILINE)
+    }
+    documented = set(re.findall(r"^\| `([a-z-]+)` \| \d+", DOCUMENT, re.MULTILINE))
+    assert len(raised) > 20
+    assert documented == raised
+
+
+async def test_it_is_valid_openapi_3_1_with_every_route(api: ApiHarness, schema: dict[str, Any]) -> None:
+    assert schema["openapi"].startswith("3.1.")
+    OpenAPIV31SpecValidator(schema).validate()
+    assert set(operations(schema)) == {each for each in routes_of(api.app) if not each[1].startswith("/schema")}
+
+
+async def test_every_good_answer_with_a_body_has_an_example(schema: dict[str, Any]) -> None:
+    for where, operation in operations(schema).items():
+        for status, answer in operation["responses"].items():
+            for media_type, content in (answer.get("content") or {}).items():
+                assert content.get("examples"), (where, status, media_type)
+
+
+async def test_the_range_is_described_in_all_its_formats(schema: dict[str, Any]) -> None:
+    content = schema["paths"]["/api/bg/{user_id}"]["get"]["responses"]["200"]["content"]
+    assert set(content) == {"application/json", "text/csv", "application/x-ndjson"}
+
+
+async def test_problems_are_described_as_they_come(schema: dict[str, Any]) -> None:
+    for where, operation in operations(schema).items():
+        for status, answer in operation["responses"].items():
+            if int(status) >= 400 and where[1] != "/api/oauth/{provider}/callback":
+                assert set(answer["content"]) == {"application/problem+json"}, (where, status)
+
+
+async def test_what_needs_credentials_says_so(schema: dict[str, Any]) -> None:
+    assert schema["security"] == [{"bearer": []}]
+    public = {path for (_, path), each in operations(schema).items() if each.get("security") == [{}]}
+    assert public == {
+        "/health/live",
+        "/health/ready",
+        "/metrics",
+        "/api/oauth/{provider}/callback",
+        "/api/bg/{user_id}/webhook",
+    }
+
+
+async def test_the_page_lists_every_route_and_leaves_this_host_for_nothing(api: ApiHarness) -> None:
+    page = await api.http.get("/schema/page")
+    assert_harmless(page)
+    for method, path in routes_of(api.app):
+        assert path.startswith("/schema") or f"<code>{method} {path}</code>" in page.text
+    assert "://" not in page.text

@@ -1,0 +1,136 @@
+"""Years are answered in bounded memory, and an answer that breaks is seen to be broken."""
+
+import json
+import subprocess
+import sys
+from collections.abc import AsyncGenerator, MutableMapping
+from contextlib import aclosing
+from datetime import timedelta
+from pathlib import Path
+from typing import Any, cast
+
+import anyio
+import anyio.lowlevel
+import pytest
+import structlog.testing
+
+from bg_ingest.errors import StoreUnavailable
+from bg_ingest.ports import Readings
+from bg_ingest.services.queries.readings import ReadingQueries
+from tests.harness.api import ApiHarness
+from tests.harness.ten_years import DAYS, END, TenYearsOfReadings
+
+FORMATS = ("application/json", "text/csv", "application/x-ndjson")
+
+
+class BreakingReadings(TenYearsOfReadings):
+    """Breaks after so many segments, and knows whether it was closed."""
+
+    def __init__(self, after: int | None) -> None:
+        super().__init__()
+        self.after = after
+        self.closed = False
+        self.given = 0
+
+    async def iter_packed(self, *asked: Any, **how: Any) -> AsyncGenerator[bytes]:
+        try:
+            async with aclosing(super().iter_packed(*asked, **how)) as segments:
+                async for each in segments:
+                    if self.given == self.after:
+                        raise StoreUnavailable
+                    self.given += 1
+                    yield each
+        finally:
+            self.closed = True
+
+
+class FakeConnection:
+    """One connection: what was sent on it, and a reader that may go away."""
+
+    def __init__(self, gone_after: int | None = None) -> None:
+        self.events: list[MutableMapping[str, Any]] = []
+        self._gone_after = gone_after
+        self._gone = anyio.Event()
+
+    async def send(self, event: MutableMapping[str, Any]) -> None:
+        self.events.append(event)
+        if len(self.events) == self._gone_after:
+            self._gone.set()
+            await anyio.sleep_forever()
+
+    async def receive(self) -> dict[str, Any]:
+        await self._gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def ask(self, api: ApiHarness) -> None:
+        query = f"from={END - timedelta(days=365):%Y-%m-%d}&to={END:%Y-%m-%d}".encode()
+        scope: Any = {
+            "type": "http",
+            "method": "GET",
+            "path": "/api/bg/ada",
+            "query_string": query,
+            "headers": [(b"host", b"ingest.test")],
+        }
+        await api.app(scope, cast("Any", self.receive), cast("Any", self.send))
+
+
+def use_readings(api: ApiHarness, readings: TenYearsOfReadings) -> None:
+    api.services.reader = ReadingQueries(cast("Readings", readings), api.clock)
+
+
+def test_ten_years_in_each_format_grow_the_process_by_less_than_30_mb() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "tests.harness.ten_years", *FORMATS],
+        cwd=Path(__file__).parents[3],
+        check=True,
+        capture_output=True,
+        timeout=120,
+    )
+    figures = json.loads(done.stdout)
+    for accept in FORMATS:
+        pieces, size, count, _ = figures["asked"][accept]
+        assert count == DAYS * 288
+        assert size > 25 * count
+        assert size / pieces > 60_000, "small pieces cost a send each"
+    _, _, known_then, _ = figures["asked"]["as_of"]
+    assert known_then == DAYS // 5 * 144
+    assert figures["grown"] < 30_000_000
+
+
+async def test_the_store_failing_at_first_is_a_503_that_says_when_to_come_again(api: ApiHarness) -> None:
+    use_readings(api, BreakingReadings(after=0))
+    answer = await api.http.get("/api/bg/ada?from=2025-01-01")
+    assert (answer.status_code, answer.json()["type"]) == (503, "store-unavailable")
+    assert int(answer.headers["retry-after"]) > 0
+
+
+@pytest.mark.parametrize("after", [20, 600])
+async def test_the_store_failing_on_the_way_leaves_the_answer_without_its_end(api: ApiHarness, after: int) -> None:
+    use_readings(api, broken := BreakingReadings(after))
+    line = FakeConnection()
+    with structlog.testing.capture_logs() as logs, pytest.raises(Exception, match="after response started"):
+        await line.ask(api)
+    assert [(each["event"], each["error"]) for each in logs] == [("answer_cut", "StoreUnavailable")]
+    assert line.events[0]["status"] == 200
+    assert all(event["more_body"] for event in line.events[1:])
+    assert broken.closed
+
+
+async def test_a_reader_that_goes_away_ends_the_reading(api: ApiHarness) -> None:
+    use_readings(api, endless := BreakingReadings(after=None))
+    line = FakeConnection(gone_after=3)
+    await line.ask(api)
+    assert len(line.events) == 3
+    assert endless.given < 100
+    assert endless.closed
+
+
+async def test_others_are_answered_while_years_are_read(api: ApiHarness) -> None:
+    use_readings(api, TenYearsOfReadings())
+    line = FakeConnection()
+    async with anyio.create_task_group() as group:
+        group.start_soon(line.ask, api)
+        while not line.events:
+            await anyio.lowlevel.checkpoint()
+        assert (await api.http.get("/health/live")).status_code == 200
+        assert line.events[-1].get("more_body", True), "the answer came only after the years"

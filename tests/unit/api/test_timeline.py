@@ -1,0 +1,138 @@
+"""GET timeline answers why a user is late."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from bg_ingest.domain.connections import PollDefaults
+from bg_ingest.services.queries import timeline as moments
+from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.faults import Failed, Late
+from tests.harness.service import ServiceHarness, open_service
+from tests.harness.webhook_sender import envelope, records
+
+HOUR = timedelta(hours=1)
+
+
+@pytest.fixture
+async def service() -> AsyncIterator[ServiceHarness]:
+    async with open_service(defaults=PollDefaults(backfill_days=1)) as service:
+        yield service
+
+
+async def get_timeline(service: ServiceHarness, user: str = "ada") -> dict[str, Any]:
+    answer = await service.api.get(f"/api/users/{user}/connections/dexcom/timeline")
+    assert answer.status_code == 200, answer.text
+    shown: dict[str, Any] = answer.json()
+    ats = [each["at"] for each in shown["events"]]
+    assert ats == sorted(ats, reverse=True)
+    return shown
+
+
+def event_kinds(shown: dict[str, Any], *fields: str) -> list[tuple[Any, ...]]:
+    return [tuple(each[field] for field in fields) for each in shown["events"]]
+
+
+async def test_while_all_is_well_the_next_slot_is_waited_for(service: ServiceHarness) -> None:
+    async with service.running():
+        await service.connect("ada")
+        await anyio.sleep(2000)
+        shown = await get_timeline(service)
+    assert (shown["complete"], shown["next"]["why"]) == (True, "slot")
+    assert ("polled", "live", "read", 3) in event_kinds(shown, "kind", "origin", "outcome", "readings")
+    assert ("recorded", "live", 3) in event_kinds(shown, "kind", "origin", "readings")
+    assert {"connected", "refreshed", "state"} <= {each["kind"] for each in shown["events"]}
+
+
+async def test_a_silent_sensor_and_a_failing_provider_are_distinguished(service: ServiceHarness) -> None:
+    async with service.running():
+        await service.connect("ada")
+        at = service.clock.now()
+        service.simulator.add_fault(Late(start=at, end=at + 9 * HOUR, shown_at=at + 9 * HOUR))
+        await anyio.sleep(3 * 3600)
+        silent = await get_timeline(service)
+        service.simulator.add_fault(Failed(endpoint="egvs"))
+        await service.api.post("/api/users/ada/connections/dexcom/poll")
+        await anyio.sleep(10)
+        failing = await get_timeline(service)
+    assert silent["next"]["why"] == "silence"
+    assert ("polled", "nothing_new") in event_kinds(silent, "kind", "outcome")
+    assert (failing["next"]["why"], failing["next"]["failures"] > 0) == ("retry", True)
+    assert ("polled", "unavailable") in event_kinds(failing, "kind", "outcome")
+
+
+async def test_another_replica_answers_the_stored_part_and_says_that_it_is_not_all(service: ServiceHarness) -> None:
+    await service.connect("ada")  # no actors: nobody polls here
+    stored = await get_timeline(service)
+    assert (stored["complete"], stored["next"]["why"]) == (False, "past")
+    assert {"connected", "state", "refreshed"} == {each["kind"] for each in stored["events"]}
+
+
+async def test_pushes_and_a_pause_are_seen(service: ServiceHarness) -> None:
+    await service.connect("ada")
+    account = (await service.connection("ada")).provider_account
+    await service.push("ada", envelope(account, records(service.clock.now() - HOUR, 2)))
+    await service.api.patch("/api/users/ada/connections/dexcom/worker", json={"paused": True})
+    shown = await get_timeline(service)
+    assert (shown["next"]["at"], shown["next"]["why"]) == (None, "paused")
+    assert ("recorded", "webhook", 2) in event_kinds(shown, "kind", "origin", "readings")
+    assert ("webhook", "read", 2) in event_kinds(shown, "kind", "outcome", "readings")
+    assert ("state", "paused") in event_kinds(shown, "kind", "outcome")
+
+
+async def test_pushes_that_brought_nothing_are_seen(service: ServiceHarness) -> None:
+    await service.connect("ada")
+    account = (await service.connection("ada")).provider_account
+    brought = envelope(account, records(service.clock.now() - HOUR, 2))
+    for webhook_id in ("msg_1", "msg_1", "msg_2"):
+        await service.push("ada", brought, webhook_id)
+    pushes = [
+        each for each in event_kinds(await get_timeline(service), "kind", "outcome", "readings") if each[0] == "webhook"
+    ]
+    assert sorted(pushes) == [("webhook", "duplicate", 0), ("webhook", "nothing_new", 0), ("webhook", "read", 2)]
+
+
+async def test_nothing_from_before_the_connect_is_remembered_of_who_was_erased(service: ServiceHarness) -> None:
+    await service.connect("ada")
+    account = (await service.connection("ada")).provider_account
+    await service.push("ada", envelope(account, records(service.clock.now() - HOUR, 2)))
+    assert (await service.api.delete("/api/users/ada")).status_code == 200
+    await anyio.sleep(60)
+    await service.connect("ada")
+    assert {"connected", "state", "refreshed"} == {each["kind"] for each in (await get_timeline(service))["events"]}
+
+
+async def test_each_refresh_and_each_refusal_is_seen() -> None:
+    short = SimulatorOptions(access_token_seconds=900)
+    async with open_service(simulated=short, defaults=PollDefaults(backfill_days=1)) as service, service.running():
+        await service.connect("ada")
+        await anyio.sleep(3600)
+        refreshed = [each["at"] for each in (await get_timeline(service))["events"] if each["kind"] == "refreshed"]
+        service.simulator.revoke("SandboxUser1")
+        await anyio.sleep(2 * 3600)
+        refused = [each["detail"] for each in (await get_timeline(service))["events"] if each["kind"] == "refused"]
+    assert len({*refreshed}) == len(refreshed) >= 2
+    assert refused == [f"{number} times in a row" for number in (3, 2, 1)]
+
+
+async def test_who_is_unknown_has_none(service: ServiceHarness) -> None:
+    assert (await service.api.get("/api/users/nobody/connections/dexcom/timeline")).status_code == 404
+
+
+async def test_those_in_trouble_are_remembered_longest(
+    service: ServiceHarness, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(moments, "MAX_CONNECTIONS", 1)
+    async with service.running():
+        await service.connect("ada")
+        await anyio.sleep(60)
+        await service.connect("ben", "SandboxUser2")
+        await anyio.sleep(2000)
+        assert ("polled", "live") not in event_kinds(await get_timeline(service, "ben"), "kind", "origin")
+        service.simulator.add_fault(Failed(endpoint="egvs", count=1))
+        await service.api.post("/api/users/ben/connections/dexcom/poll")
+        await anyio.sleep(1)
+        assert ("polled", "unavailable") in event_kinds(await get_timeline(service, "ben"), "kind", "outcome")

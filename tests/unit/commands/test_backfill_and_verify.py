@@ -1,0 +1,64 @@
+"""``bg-ingest backfill`` and ``verify`` as a terminal runs them, on the demo's default parts: one file, one service."""
+
+import json
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from tests.harness.cli import RunningCommand, run_bg_ingest, run_on_terminal
+from tests.harness.web import web
+
+DAY = timedelta(days=1)
+
+
+@pytest.fixture
+def demo(tmp_path: Path) -> Iterator[RunningCommand]:
+    running = RunningCommand(tmp_path, "demo", BACKFILL_DAYS="4")
+    try:
+        running.until(lambda: running.answers("/api/bg/ada/latest"), 60)
+        yield running
+    finally:
+        running.stop()
+
+
+def test_both_work_beside_the_running_service_that_holds_the_file(demo: RunningCommand, tmp_path: Path) -> None:
+    port = str(demo.port)
+    since = f"{datetime.now(UTC) - 3 * DAY:%Y-%m-%d}"  # noqa: TID251 - the demo lives now
+    read = run_bg_ingest(tmp_path, "backfill", "ada", "--from", since, "--json", PORT=port)
+    assert read.returncode == 0, read.stderr
+    assert json.loads(read.stdout)["done"] is True
+    assert read.stderr == ""
+    code, seen = run_on_terminal(tmp_path, "backfill", "ada", "--from", since, PORT=port)
+    assert code == 0
+    assert re.search(r"Reading +\[#{36}\] +100%", seen)
+    compared = run_bg_ingest(tmp_path, "verify", "ada", "--from", since, "--json", PORT=port)
+    assert compared.returncode == 0, compared.stdout + compared.stderr
+    found = json.loads(compared.stdout)
+    assert found["compared"] > 500
+    assert found["differences"] == []
+
+    fault = {"kind": "revised", "start": f"{since}T00:00:00Z", "end": f"{since}T12:00:00Z", "by": 9}
+    revised_at = f"{datetime.now(UTC) - DAY:%Y-%m-%dT%H:%M:%SZ}"  # noqa: TID251 - see above
+    added = web.post(f"{demo.url}/simulator/admin/faults", json=fault | {"revised_at": revised_at})
+    assert added.is_success, added.text
+    plain = run_bg_ingest(tmp_path, "verify", "ada", "--from", since, PORT=port)
+    assert plain.returncode == 1
+    assert "other value" in plain.stderr
+    assert "mg/dL" not in plain.stdout
+    shown = run_bg_ingest(tmp_path, "verify", "ada", "--from", since, "--values", PORT=port)
+    assert (shown.returncode, "mg/dL" in shown.stdout) == (1, True)
+
+
+def test_wrong_usage_is_one_sentence(tmp_path: Path) -> None:
+    for arguments in (["verify", "a#a", "--from", "2026-01-01"], ["backfill", "ada", "--from", "yesterday"]):
+        found = run_bg_ingest(tmp_path, *arguments)
+        assert found.returncode == 2, found.stderr
+        assert len(found.stderr.strip().splitlines()) == 1
+    ambiguous = run_bg_ingest(tmp_path, "verify", "ada", "--from", "2026-01-01T10:00:00")
+    assert (ambiguous.returncode, "ambiguous" in ambiguous.stderr) == (2, True)
+    nobody = run_bg_ingest(tmp_path, "verify", "ada", "--from", "2026-01-01")
+    assert nobody.returncode == 1
+    assert len(nobody.stderr.strip().splitlines()) == 1

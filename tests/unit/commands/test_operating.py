@@ -1,0 +1,56 @@
+"""The operator's commands on a store that a service has left."""
+
+import json
+import re
+from pathlib import Path
+
+from tests.harness.cli import Serve, run_bg_ingest
+from tests.harness.web import web
+
+
+def test_the_data_of_the_demo_is_listed_published_again_and_examined(serve: Serve, tmp_path: Path) -> None:
+    demo = serve("demo", BACKFILL_DAYS="1")
+    demo.until(lambda: "past has been read" in demo.said, 60)
+    metrics = web.get(f"{demo.url}/metrics").text
+    assert re.search(r"^bg_ingest_connections 3\.0$", metrics, re.MULTILINE)
+    beside = run_bg_ingest(tmp_path, "doctor", "--json")
+    assert beside.returncode == 0
+    assert "in use by the running service" in beside.stdout
+    assert demo.stop() == 0
+
+    listed = json.loads(run_bg_ingest(tmp_path, "connections", "--json").stdout)
+    assert [each["user_id"] for each in sorted(listed, key=lambda each: str(each["user_id"]))] == ["ada", "ben", "eva"]
+    assert {each["state"] for each in listed} == {"active"}
+    assert json.loads(run_bg_ingest(tmp_path, "connections", "--state", "paused", "--json").stdout) == []
+    shown = run_bg_ingest(tmp_path, "connections", "--user", "ben")
+    assert re.search(r"^ben +dexcom +active +\d{4}-\d\d-\d\d", shown.stdout, re.MULTILINE)
+    assert "\x1b" not in shown.stdout
+
+    assert json.loads(run_bg_ingest(tmp_path, "outbox", "--json").stdout)["waiting"] == 0
+    again = run_bg_ingest(tmp_path, "outbox", "replay", "ada", "--from", "1")
+    assert re.fullmatch(r"\d+ events of ada will be told again\.\n", again.stdout), again.stderr
+    waiting = json.loads(run_bg_ingest(tmp_path, "outbox", "--json").stdout)
+    assert waiting["waiting"] == int(again.stdout.split()[0])
+    assert (waiting["users"], bool(waiting["oldest"])) == (1, True)
+    assert run_bg_ingest(tmp_path, "outbox", "replay", "nobody", "--from", "1").returncode == 1
+
+    whole = json.loads(run_bg_ingest(tmp_path, "doctor", "--json").stdout)
+    assert {each["verdict"] for each in whole} <= {"ok", "warning"}
+    assert "all of 3 stored grants" in str(whole)
+
+
+def test_a_broken_set_up_is_reported_with_the_remedy(tmp_path: Path) -> None:
+    broken = run_bg_ingest(
+        tmp_path,
+        "doctor",
+        RABBITMQ_URL="amqp://guest:guest@127.0.0.1:1/",
+        DYNAMODB_ENDPOINT="http://127.0.0.1:1",
+        DEXCOM_CLIENT_ID="id",
+        DEXCOM_CLIENT_SECRET="secret",
+        DEXCOM_API_BASE_URL="http://127.0.0.1:1",
+    )
+    assert broken.returncode == 1
+    for check, advice in (("table", "DYNAMODB_ENDPOINT"), ("broker", "RABBITMQ_URL"), ("provider", "network")):
+        assert re.search(rf"^{check} +failed .*{advice}", broken.stdout, re.MULTILINE), broken.stdout
+    assert "Traceback" not in broken.stderr
+    assert run_bg_ingest(tmp_path, "doctor", ENVIRONMENT="production").returncode == 2

@@ -1,0 +1,120 @@
+from datetime import UTC, datetime, timedelta
+from math import floor
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from bg_ingest.domain.schedule import MAX_IDLE_INTERVAL, Rhythm, learn_cadence, next_poll, next_retry
+
+NEWEST = datetime(2026, 3, 2, 12, 1, 7, tzinfo=UTC)
+
+
+def minutes(number: float) -> timedelta:
+    return timedelta(minutes=number)
+
+
+def rhythm(interval: float = 15, cadence: float = 5, delay: float = 0, jitter: float = 0) -> Rhythm:
+    return Rhythm(minutes(interval), minutes(cadence), minutes(delay), jitter)
+
+
+@pytest.mark.parametrize(
+    ("silence", "wait_from_newest"),
+    [
+        (0, 15),
+        (14, 15),
+        (15, 30),
+        (29, 30),
+        (30, 45),
+        (44, 45),
+        (45, 75),
+        (75, 135),
+        (105, 135),
+        (135, 195),
+        (400, 435),
+    ],
+)
+def test_the_wait_doubles_with_the_silence_up_to_an_hour(silence: float, wait_from_newest: float) -> None:
+    assert next_poll(NEWEST, NEWEST + minutes(silence), rhythm()) == NEWEST + minutes(wait_from_newest)
+
+
+def test_the_interval_counts_whole_slots_of_the_sensors_grid() -> None:
+    assert next_poll(NEWEST, NEWEST, rhythm(interval=7)) == NEWEST + minutes(10)
+    assert next_poll(NEWEST, NEWEST, rhythm(interval=1, cadence=15)) == NEWEST + minutes(15)
+
+
+def test_slots_lie_by_the_providers_delay_later() -> None:
+    assert next_poll(NEWEST, NEWEST + minutes(61), rhythm(interval=5, delay=60)) == NEWEST + minutes(65)
+
+
+def test_an_interval_longer_than_the_longest_wait_is_kept() -> None:
+    assert next_poll(NEWEST, NEWEST + timedelta(days=3), rhythm(interval=240)) == NEWEST + timedelta(days=3, hours=4)
+
+
+rhythms = st.builds(
+    rhythm,
+    interval=st.integers(1, 1440),
+    cadence=st.sampled_from([1, 5, 15]),
+    delay=st.integers(0, 240),
+    jitter=st.floats(0, 1, exclude_max=True),
+)
+
+
+@given(rhythms, st.integers(0, 10**7), st.integers(0, 10**5))
+def test_every_process_computes_the_same_future_slot(drawn_rhythm: Rhythm, silence: int, later: int) -> None:
+    now = NEWEST + timedelta(seconds=silence)
+    slot = next_poll(NEWEST, now, drawn_rhythm)
+    assert slot > now
+    assert slot - now <= max(MAX_IDLE_INTERVAL, drawn_rhythm.step) + drawn_rhythm.delay + drawn_rhythm.step + minutes(1)
+    between = min(now + timedelta(seconds=later), slot - timedelta(microseconds=1))
+    assert next_poll(NEWEST, between, drawn_rhythm) <= slot  # who looks later, but before the slot, goes no later
+
+
+@given(rhythms, st.integers(0, 10**7))
+def test_two_polls_are_never_closer_than_the_interval(drawn_rhythm: Rhythm, silence: int) -> None:
+    slot = next_poll(NEWEST, NEWEST + timedelta(seconds=silence), drawn_rhythm)
+    assert next_poll(NEWEST, slot, drawn_rhythm) - slot >= drawn_rhythm.interval
+
+
+def test_failures_are_tried_again_soon_four_times_then_at_the_slot() -> None:
+    slot = NEWEST + minutes(15)
+    waits = [(next_retry(n, NEWEST, slot) - NEWEST).total_seconds() for n in range(1, 7)]
+    assert waits == [2, 4, 8, 16, 900, 900]
+
+
+def test_a_try_after_failure_does_not_pass_the_slot() -> None:
+    assert next_retry(4, NEWEST, NEWEST + timedelta(seconds=3)) == NEWEST + timedelta(seconds=3)
+
+
+@pytest.mark.parametrize("cadence", [60, 300, 900])
+def test_the_cadence_is_learned_from_readings_with_gaps_and_wobbles(cadence: int) -> None:
+    at = [NEWEST + timedelta(seconds=cadence * i + i % 2) for i in range(30) if i not in {7, 8, 20}]
+    assert learn_cadence(at) == timedelta(seconds=cadence)
+
+
+@pytest.mark.parametrize("gaps", [[], [300], [300, 300], [17, 4000, 33, 72, 90]])
+def test_too_little_or_too_wild_teaches_no_cadence(gaps: list[int]) -> None:
+    at = [NEWEST]
+    for gap in gaps:
+        at.append(at[-1] + timedelta(seconds=gap))
+    assert learn_cadence(at) is None
+
+
+@pytest.mark.parametrize("slowdown", [1.05, 1.5, 2.0, 6.8])
+@pytest.mark.parametrize("slots", [1, 3])
+def test_slowed_polls_stay_on_the_grid_and_are_as_rare_as_the_slowdown_says(slots: int, slowdown: float) -> None:
+    drawn_rhythm = msgspec.structs.replace(rhythm(interval=5 * slots, jitter=0.3), slowdown=slowdown)
+    at, steps = NEWEST, []
+    for _ in range(1000):
+        step = drawn_rhythm.step_after(at) / drawn_rhythm.cadence
+        assert step in (floor(slots * slowdown), floor(slots * slowdown) + 1)
+        assert drawn_rhythm.step_after(at) <= drawn_rhythm.step
+        steps.append(step)
+        at += step * drawn_rhythm.cadence
+    assert sum(steps) / len(steps) == pytest.approx(slots * slowdown, rel=0.03)
+
+
+def test_without_slowdown_polls_are_as_ever() -> None:
+    for slot in range(100):
+        assert rhythm(interval=15, jitter=0.9).step_after(NEWEST + slot * minutes(5)) == minutes(15)

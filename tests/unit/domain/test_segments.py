@@ -1,0 +1,198 @@
+"""What a batch makes of what is known: nothing lost, nothing twice, however it is cut and repeated."""
+
+from datetime import UTC, datetime, timedelta
+from itertools import pairwise
+from random import Random
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading
+from bg_ingest.domain.segments import (
+    MAX_READINGS,
+    MAX_SEGMENTS,
+    MAX_VERSIONS,
+    SEGMENT_HOURS,
+    Decision,
+    KnownSegments,
+    decide,
+    segment_start,
+    segment_starts,
+    split_batch,
+)
+from tests.conftest import examples
+
+quick = settings(max_examples=examples(60))
+
+FIRST = datetime(2026, 3, 1, tzinfo=UTC)
+DEVICES = [Device("acme", "a", transmitter, "phone") for transmitter in (None, "", "t")]
+
+instants_of_day = st.integers(-3000, 3000).map(lambda minutes: FIRST + timedelta(minutes=minutes))
+readings = st.builds(
+    Reading,
+    instants_of_day,
+    st.integers(39, 45),
+    st.sampled_from(Flag),
+    st.sampled_from(DEVICES),
+    utc_offset_seconds=st.none(),
+)
+batches = st.lists(readings, max_size=40, unique_by=lambda each: each.identity)
+instants = st.integers(0, 10**10).map(lambda n: datetime.fromtimestamp(n, UTC))
+
+
+def apply_decision(known: KnownSegments, decision: Decision) -> KnownSegments:
+    return known | {each.start: each for each in decision.segments}
+
+
+def stored_values(known: KnownSegments) -> list[StoredReading]:
+    return [each for _, segment in sorted(known.items()) for each in segment.readings]
+
+
+def fold(all_batches: list[list[Reading]]) -> tuple[KnownSegments, list[Decision], int]:
+    """Decide one batch after the other, as commits do."""
+    known: KnownSegments = {}
+    decisions: list[Decision] = []
+    last = 0
+    for number, batch in enumerate(all_batches):
+        decision = decide(known, batch, at=FIRST + timedelta(seconds=number), last_change=last)
+        last += bool(decision.recorded) + bool(decision.revised)
+        known = apply_decision(known, decision)
+        decisions.append(decision)
+    return known, decisions, last
+
+
+@quick
+@given(st.lists(batches, max_size=5))
+def test_the_last_value_of_every_identity_is_kept_once(all_batches: list[list[Reading]]) -> None:
+    known, _, _ = fold(all_batches)
+    expected = {each.identity: each for batch in all_batches for each in batch}
+    found = stored_values(known)
+    assert len(found) == len(expected)
+    assert {e.reading.identity: (e.reading.glucose_mg_dl, e.reading.flag) for e in found} == {
+        identity: (each.glucose_mg_dl, each.flag) for identity, each in expected.items()
+    }
+
+
+@quick
+@given(st.lists(batches, max_size=4), st.randoms(use_true_random=False))
+def test_the_same_batch_again_changes_nothing(all_batches: list[list[Reading]], random: Random) -> None:
+    known, _, last = fold(all_batches)
+    again = [each.reading for each in stored_values(known)]
+    random.shuffle(again)
+    decision = decide(known, again, at=FIRST + timedelta(days=1), last_change=last)
+    assert decision == Decision((), (), (), len(again), ())
+
+
+@quick
+@given(st.lists(batches, max_size=5))
+def test_everything_in_a_batch_is_counted_once(all_batches: list[list[Reading]]) -> None:
+    _, decisions, _ = fold(all_batches)
+    for batch, decision in zip(all_batches, decisions, strict=True):
+        published = len(decision.recorded) + len(decision.revised) + len(decision.rejected)
+        assert published + decision.duplicates == len(batch)
+
+
+@quick
+@given(st.lists(batches, max_size=5))
+def test_every_value_there_ever_was_is_kept_in_its_order(all_batches: list[list[Reading]]) -> None:
+    known, _, _ = fold(all_batches)
+    history: dict[object, list[tuple[int, Flag]]] = {}
+    for each in (each for batch in all_batches for each in batch):
+        values = history.setdefault(each.identity, [])
+        if not values or values[-1] != (each.glucose_mg_dl, each.flag):
+            values.append((each.glucose_mg_dl, each.flag))
+    for found in stored_values(known):
+        earlier = [(version.glucose_mg_dl, version.flag) for version in found.earlier]
+        current = (found.reading.glucose_mg_dl, found.reading.flag)
+        assert [*earlier, current] == history[found.reading.identity]
+        changes = [*(version.change for version in found.earlier), found.change]
+        assert changes == sorted(set(changes))
+
+
+@quick
+@given(st.lists(batches, max_size=5))
+def test_published_readings_are_the_stored_ones_under_the_next_numbers(all_batches: list[list[Reading]]) -> None:
+    known: KnownSegments = {}
+    last = 0
+    for number, batch in enumerate(all_batches):
+        at = FIRST + timedelta(seconds=number)
+        decision = decide(known, batch, at=at, last_change=last)
+        known = apply_decision(known, decision)
+        published = [group for group in (decision.recorded, decision.revised) if group]
+        assert [{each.change for each in group} for group in published] == [
+            {last + 1 + n} for n in range(len(published))
+        ]
+        assert all(each.recorded_at == at and each in stored_values(known) for group in published for each in group)
+        last += len(published)
+
+
+@quick
+@given(st.lists(batches, max_size=5))
+def test_a_segment_holds_its_own_six_hours_ascending_and_the_change_that_wrote_it(
+    all_batches: list[list[Reading]],
+) -> None:
+    _, decisions, last = fold(all_batches)
+    for decision in decisions:
+        fresh = {each.reading.identity: each.change for each in (*decision.recorded, *decision.revised)}
+        for segment in decision.segments:
+            times = [each.reading.measured_at for each in segment.readings]
+            assert times == sorted(times)
+            assert {segment_start(at) for at in times} == {segment.start}
+            own = [each.change for each in segment.readings if each.reading.identity in fresh]
+            assert segment.change == max(own) <= last
+
+
+def test_a_reading_that_is_revised_for_ever_is_refused_and_the_others_are_kept() -> None:
+    values = [[Reading(FIRST, 100 + n, Flag.OK, DEVICES[2])] for n in range(MAX_VERSIONS + 2)]
+    known, decisions, last = fold(values)
+    assert [len(each.rejected) for each in decisions] == [0] * (MAX_VERSIONS + 1) + [1]
+    (stored,) = stored_values(known)
+    assert stored.reading.glucose_mg_dl == 100 + MAX_VERSIONS
+    assert len(stored.earlier) == MAX_VERSIONS
+    assert b"117" in decisions[-1].rejected[0].raw
+
+    other = Reading(FIRST + timedelta(minutes=5), 90, Flag.OK, DEVICES[2])
+    decision = decide(known, [*values[0], other], at=FIRST + timedelta(days=1), last_change=last)
+    assert [each.reading for each in decision.recorded] == [other]
+    assert len(decision.rejected) == 1
+
+
+@quick
+@given(st.lists(readings, max_size=400), st.integers(1, 60))
+def test_parts_are_small_ascending_and_hold_everything_once(batch: list[Reading], spread: int) -> None:
+    batch = [each for each in batch for _ in range(1 + spread % 2)]
+    found = list(split_batch(batch))
+    joined = [each for part in found for each in part]
+    expected = {each.identity: each for each in batch}
+    assert sorted(map(repr, joined)) == sorted(map(repr, expected.values()))
+    times = [each.measured_at for each in joined]
+    assert times == sorted(times)
+    for part in found:
+        assert 0 < len(part) <= MAX_READINGS
+        assert len({segment_start(each.measured_at) for each in part}) <= MAX_SEGMENTS
+
+
+def test_parts_of_a_dense_and_a_sparse_batch_are_as_large_as_may_be() -> None:
+    dense = [Reading(FIRST + timedelta(minutes=n), 100, Flag.OK, DEVICES[2]) for n in range(1000)]
+    sparse = [Reading(FIRST + timedelta(hours=6 * n), 100, Flag.OK, DEVICES[2]) for n in range(20)]
+    assert [len(part) for part in split_batch(dense)] == [288, 288, 288, 136]
+    assert [len(part) for part in split_batch(sparse)] == [8, 8, 4]
+    assert list(split_batch([])) == []
+
+
+@quick
+@given(instants)
+def test_an_instant_lies_in_the_segment_that_starts_at_most_six_hours_before(instant: datetime) -> None:
+    start = segment_start(instant)
+    assert start <= instant < start + timedelta(hours=SEGMENT_HOURS)
+    assert (start.hour % SEGMENT_HOURS, start.minute, start.second, start.microsecond) == (0, 0, 0, 0)
+
+
+@quick
+@given(instants, st.integers(1, 10**6))
+def test_the_segments_of_a_window_are_those_that_its_seconds_lie_in(start: datetime, length: int) -> None:
+    end = start + timedelta(seconds=length)
+    found = list(segment_starts(start, end))
+    assert found[0] == segment_start(start)
+    assert found[-1] == segment_start(end - timedelta(seconds=1))
+    assert [b - a for a, b in pairwise(found)] == [timedelta(hours=6)] * (len(found) - 1)

@@ -1,0 +1,98 @@
+import json
+import logging
+import re
+from collections.abc import Iterator
+
+import pytest
+import structlog
+
+from bg_ingest.errors import ProviderMisbehaved
+from bg_ingest.observability.logs import QUIET_LOGGERS, configure_logging
+from tests.harness.hygiene import MARKED_GLUCOSE
+
+SECRET = "tok-secret"
+
+
+@pytest.fixture(autouse=True)
+def restored() -> Iterator[None]:
+    handlers, level = logging.getLogger().handlers[:], logging.getLogger().level
+    levels = {name: logging.getLogger(name).level for name in QUIET_LOGGERS}
+    yield
+    for name, before in levels.items():
+        logging.getLogger(name).setLevel(before)
+    structlog.reset_defaults()
+    logging.basicConfig(level=level, handlers=handlers, force=True)
+
+
+def crash(token: str) -> None:
+    """Fail with a secret in a local variable."""
+    glucose = 13_700_000 + len(token)
+    raise ValueError(f"it broke after {glucose - glucose} readings")
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_a_traceback_shows_no_local_variable(form: str, capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("DEBUG", form)  # type: ignore[arg-type]  # parametrised
+    for log in (structlog.get_logger(), logging.getLogger("a.library")):
+        try:
+            crash(SECRET)
+        except ValueError:
+            log.exception("a turn crashed")
+    written = capsys.readouterr().err
+    assert written.count("in crash") + written.count('"name": "crash"') == 2
+    assert written.count("ValueError") >= 2
+    assert "it broke after 0 readings" not in written
+    assert SECRET not in written
+    assert str(13_700_000 + len(SECRET)) not in written
+
+
+READ = "no number: "
+
+TIME = re.compile(r"\d\d:\d\d:\d\d\.\d+Z")
+"""Any digits may be in one."""
+
+
+def misread(depth: int = 0) -> None:
+    """Fail as code does that quotes the record it cannot read; a group, a cause, a context and a note have one too."""
+    quoting = f"{READ}{MARKED_GLUCOSE}"
+    try:
+        try:
+            int(quoting)
+        except ValueError as error:
+            error.add_note(quoting)
+            raise KeyError(quoting) from error
+    except KeyError:
+        if depth == 0:
+            raise ExceptionGroup(quoting, [TypeError(quoting), ProviderMisbehaved("no JSON")])  # noqa: B904 - a context
+        raise
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+@pytest.mark.parametrize("depth", [0, 1])
+def test_exceptions_are_logged_by_types_and_frames_and_only_our_own_with_their_texts(
+    form: str, depth: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    configure_logging("DEBUG", form)  # type: ignore[arg-type]  # parametrised
+    for log in (structlog.get_logger(), logging.getLogger("a.library")):
+        try:
+            misread(depth)
+        except Exception as error:
+            log.exception("a turn crashed")
+            log.critical("a turn crashed", exc_info=error)
+    written = capsys.readouterr().err
+    assert READ not in written
+    assert f"{MARKED_GLUCOSE}" not in TIME.sub("", written)
+    assert "ValueError" in written
+    assert "KeyError" in written
+    assert "misread" in written
+    assert ("no JSON" in written) is (depth == 0)
+
+
+def test_production_lines_are_json_with_the_facts_as_keys(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", "json")
+    structlog.get_logger().warning("cannot tell", action="relay_stopped", shard=7)
+    structlog.get_logger().debug("not shown")
+    logging.getLogger("httpx").info("GET https://somewhere: not shown")
+    line = json.loads(capsys.readouterr().err)
+    assert {"event": "cannot tell", "action": "relay_stopped", "shard": 7, "level": "warning"}.items() <= line.items()
+    assert line["timestamp"].endswith("Z")

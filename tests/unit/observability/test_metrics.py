@@ -1,0 +1,226 @@
+"""What Prometheus is told, asked of the whole service as Prometheus asks."""
+
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+from anyio.abc import TaskStatus
+from prometheus_client.parser import text_string_to_metric_families
+
+from bg_ingest.domain.ids import SHARDS
+from bg_ingest.errors import BrokerUnavailable
+from bg_ingest.ports import Priority
+from bg_ingest.simulator.faults import Failed, Late, Throttled
+from tests.fakes.faults import Fault, FaultyCalls, every
+from tests.harness.connected_user import ConnectedUser
+from tests.harness.service import ServiceHarness, open_service
+from tests.harness.webhook_sender import envelope, records
+
+HOUR = timedelta(hours=1)
+
+
+class Scrape:
+    """One answer of /metrics."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self._samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
+
+    def __call__(self, name: str, **labels: str) -> float:
+        """Return the sum of all samples of a name that carry these labels."""
+        found = [each for each in self._samples if each.name == f"bg_ingest_{name}"]
+        return sum(each.value for each in found if labels.items() <= each.labels.items())
+
+
+async def scrape(service: ServiceHarness) -> Scrape:
+    answer = await service.api.get("/metrics")
+    assert answer.status_code == 200
+    assert answer.headers["content-type"] == "text/plain; version=0.0.4; charset=utf-8"
+    return Scrape(answer.text)
+
+
+async def test_a_day_with_readings_is_counted_from_the_call_to_the_confirmed_event(service: ServiceHarness) -> None:
+    async with service.running():
+        await service.connect("ada")
+        await anyio.sleep(3600)
+        metrics = await scrape(service)
+    stored = len(await service.stored_readings("ada"))
+    assert metrics("readings_total", outcome="recorded") == stored
+    assert metrics("readings_total", outcome="recorded", origin="live") == 12
+    assert metrics("readings_total", outcome="duplicate", origin="live") > 100
+    assert metrics("connection_changes_total", state="active") == 1
+    opened_gaps = await service.api.get("/api/bg/ada/gaps?from=2026-01-01")
+    assert metrics("gaps_total", outcome="opened") == len(opened_gaps.json()) > 0
+    assert metrics("poll_seconds_count", origin="live", outcome="read") == 4
+    calls = {name: count for (name, status), count in service.simulator.calls.items() if status == 200}
+    assert metrics("provider_call_seconds_count", call="readings", outcome="ok") == calls["egvs"]
+    event_count = metrics("event_seconds_count")
+    assert event_count == len(service.events) == metrics("event_seconds_count", outcome="confirmed")
+    assert metrics("event_age_seconds_count") == event_count
+    assert metrics("outbox_waiting") == metrics("outbox_oldest_seconds") == 0
+    assert metrics("connections") == 1
+    assert metrics("store_call_seconds_count", call="transact", outcome="ok") > 5
+    assert metrics("http_request_seconds_count", route="/api/users/{user_id}/connections/{provider}") == 1
+
+
+async def test_a_connection_grows_stale_without_anything_happening(service: ServiceHarness) -> None:
+    async with service.running():
+        await service.connect("ada")
+        await anyio.sleep(60)
+        at = service.clock.now()
+        service.simulator.add_fault(Late(start=at, end=at + 9 * HOUR, shown_at=at + 9 * HOUR))
+        fresh = await scrape(service)
+        assert fresh("freshness_seconds_bucket", le="600.0", provider="dexcom") == 1
+        service.clock.skip(3 * HOUR)
+        stale = await scrape(service)
+    assert stale("freshness_seconds_bucket", le="7200.0") == 0
+    assert stale("freshness_seconds_bucket", le="21600.0") == 1
+    assert stale("freshness_seconds_gcount") == 1
+
+
+async def test_backfills_are_reported_until_they_are_done(service: ServiceHarness) -> None:
+    service.simulator.add_fault(Failed(endpoint="egvs", count=5))
+    async with service.running():
+        await service.connect("ada")
+        await anyio.sleep(1)
+        assert (await scrape(service))("backfills") == 1, "also while it fails"
+        await anyio.sleep(3600)
+        assert (await scrape(service))("backfills") == 0
+        service.simulator.add_fault(Failed(endpoint="egvs", count=5))
+        start = (service.clock.now() - 9 * HOUR).isoformat()
+        asked = await service.api.post("/api/users/ada/connections/dexcom/backfill", json={"from": start})
+        assert asked.status_code == 202
+        await anyio.sleep(5)
+        assert (await scrape(service))("backfills") == 1
+        await anyio.sleep(3600)
+        assert (await scrape(service))("backfills") == 0
+
+
+@pytest.mark.parametrize(
+    ("fault", "outcome", "ending"),
+    [
+        (Throttled(endpoint="egvs", count=1), "provider_throttled", "throttled"),
+        (Failed(endpoint="egvs", count=1), "provider_unavailable", "unavailable"),
+        (Failed(endpoint="egvs", status=403, count=1), "provider_forbidden", "forbidden"),
+    ],
+)
+async def test_the_failures_of_a_provider_are_distinguished(
+    service: ServiceHarness, fault: Any, outcome: str, ending: str
+) -> None:
+    async with service.running():
+        await service.connect("ada")
+        await anyio.sleep(1)
+        service.simulator.add_fault(fault)
+        await anyio.sleep(1000)
+        metrics = await scrape(service)
+    assert metrics("provider_call_seconds_count", call="readings", outcome=outcome) == 1
+    assert metrics("poll_seconds_count", outcome=ending) == 1
+
+
+async def test_a_refresh_is_a_call_of_its_own(service: ServiceHarness) -> None:
+    ada = ConnectedUser(service)
+    await ada.connect()
+    await ada.sleep_until_expired()
+    await ada.poll()
+    assert (await scrape(service))("provider_call_seconds_count", call="refresh", outcome="ok") == 1
+
+
+async def test_what_is_pushed_is_counted_by_what_became_of_it(service: ServiceHarness) -> None:
+    ada = ConnectedUser(service)
+    await ada.connect()
+    body = envelope((await ada.connection()).provider_account, records(service.clock.now() - HOUR, 3))
+    assert (await service.push("ada", body)).status_code == 202
+    assert (await service.push("ada", body, webhook_signature="v1,no")).status_code == 401
+    metrics = await scrape(service)
+    assert metrics("readings_total", origin="webhook") > 0
+    for status in ("202", "401"):
+        assert metrics("http_request_seconds_count", route="/api/bg/{user_id}/webhook", status=status) == 1
+
+
+class CrashingActor:
+    """A broker's connection that breaks so many times."""
+
+    connected = True
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+
+    async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await anyio.sleep(1)
+        if self._left:
+            self._left -= 1
+            raise BrokerUnavailable
+        await anyio.sleep_forever()
+
+
+async def test_shards_are_those_served_here_and_restarts_are_counted_by_actor(service: ServiceHarness) -> None:
+    service.services.broker = CrashingActor(times=2)
+    assert (await scrape(service))("shards") == 0
+    async with service.running():
+        await anyio.sleep(600)
+        metrics = await scrape(service)
+    assert metrics("shards") == SHARDS
+    assert metrics("actor_restarts_total", actor="broker") == metrics("actor_restarts_total") == 2
+
+
+async def test_calls_of_the_budget_are_reported_with_the_callers_that_wait_for_one(service: ServiceHarness) -> None:
+    budget, us = service.services.budget, {"provider": "dexcom", "region": "us"}
+    for _ in range(3):
+        await budget.acquire("dexcom", "us", Priority.LIVE)
+    metrics = await scrape(service)
+    assert (metrics("budget_calls_total", **us), metrics("budget_waiting", **us)) == (3, 0)
+    assert (metrics("budget_paused", **us), metrics("poll_slowdown", **us)) == (0, 1)
+    await budget.pause("dexcom", "us", sent=anyio.current_time(), wait=timedelta(seconds=3))
+    async with anyio.create_task_group() as group:
+        for _ in range(2):
+            group.start_soon(budget.acquire, "dexcom", "us", Priority.REFRESH)
+        await anyio.sleep(1)
+        metrics = await scrape(service)
+        assert (metrics("budget_paused", **us), metrics("budget_waiting", **us)) == (1, 2)
+    metrics = await scrape(service)
+    assert (metrics("budget_calls_total"), metrics("budget_waiting"), metrics("budget_paused")) == (5, 0, 0)
+
+
+async def test_webhooks_are_counted_by_provider_and_result(service: ServiceHarness) -> None:
+    ada = ConnectedUser(service)
+    await ada.connect()
+    account = (await ada.connection()).provider_account
+    body = envelope(account, records(service.clock.now() - HOUR, 3))
+    for _ in range(2):
+        await service.push("ada", body)
+    await service.push("ada", envelope(account, []), "msg_2")
+    await service.push("ada", body, "msg_3", webhook_signature="v1,no")
+    await service.push("ada", body, "msg_4", webhook_timestamp=str(int((service.clock.now() - HOUR).timestamp())))
+    await service.push("ada", b"[]", "msg_5")
+    await service.push("eva", body, "msg_6")
+    await service.push("a b", body, "msg_7")
+    metrics = await scrape(service)
+    counted = {"accepted": 2, "duplicate": 1}
+    refused = {"invalid_signature": 1, "stale_signature": 1, "invalid_body": 1, "unknown": 1, "invalid_user_id": 1}
+    for provider, results in (("dexcom", counted), ("none", refused)):
+        assert {name: metrics("webhooks_total", provider=provider, result=name) for name in results} == results
+    assert metrics("webhooks_total") == 8, "each once"
+
+
+async def test_nobody_is_named(service: ServiceHarness) -> None:
+    async with service.running():
+        await service.connect("ada-with-a-name")
+        await service.api.get("/api/bg/ada-with-a-name/latest")
+        await service.api.get("/ada-with-a-name")
+        await service.api.request("ADA-WITH-A-NAME", "/health/live")
+        await anyio.sleep(60)
+        metrics = await scrape(service)
+    assert "ada-with-a-name" not in metrics.text.lower()
+    assert metrics("http_request_seconds_count", method="OTHER") == 1
+    assert metrics("http_request_seconds_count", route="none", status="404") == 1
+
+
+async def test_a_store_that_fails_is_seen_to_fail() -> None:
+    async with open_service(around=lambda table: FaultyCalls(table, every(3, Fault.BEFORE))) as service:
+        for _ in range(9):
+            await service.api.get("/api/bg/nobody/latest")
+        metrics = await scrape(service)
+    assert metrics("store_call_seconds_count", call="get", outcome="store_unavailable") == 3
+    assert metrics("http_request_seconds_count", status="503") == 3

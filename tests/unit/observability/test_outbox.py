@@ -1,0 +1,151 @@
+"""How much waits to be told, and for how long: seen by looking on while the relay works."""
+
+from collections.abc import AsyncIterator, Collection
+from contextlib import asynccontextmanager
+from datetime import timedelta
+
+import pytest
+
+from bg_ingest.adapters.sqlite import open_store
+from bg_ingest.domain.changes import Change, ConnectionChanged
+from bg_ingest.domain.commits import commit_of_changes
+from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.ids import UserId, shard_of
+from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.observability.outbox import MeasuredOutbox
+from bg_ingest.ports import OutboxEntry, Store
+from bg_ingest.services.publishing.relay import Relay
+from tests.fakes.clock import NOON, SetClock
+
+ADA, BEN = UserId("ada"), UserId("ben")
+
+
+class Broker:
+    """Refuses the events of some, or is away."""
+
+    def __init__(self) -> None:
+        self.refuses: Collection[UserId] = ()
+        self.away = False
+
+    async def publish(self, change: Change) -> bool:
+        if self.away:
+            raise BrokerUnavailable
+        if change.user in self.refuses:
+            raise EventRefused
+        return True
+
+
+class OutboxHarness:
+    def __init__(self, store: Store) -> None:
+        self.clock = SetClock(NOON)
+        self.broker = Broker()
+        self.store = store
+        self.outbox = MeasuredOutbox(store.outbox, self.clock)
+        self.relay = Relay(self.outbox, self.broker)
+
+    async def commit(self, user: UserId, *, seen: bool = True) -> Change:
+        head = await self.store.readings.head(user)
+        happened = ConnectionChanged("acme", ConnectionState.ACTIVE, None)
+        commit = commit_of_changes(head, [happened], self.clock.now(), user=user)
+        await self.store.readings.commit(commit)
+        if seen:
+            self.outbox.committed(commit.changes)
+        return commit.changes[0]
+
+    async def publish(self, user: UserId, *at_hand: Change) -> None:
+        shard = shard_of(user)
+        await self.relay.publish_shard(shard, {OutboxEntry(shard, each.user, each.number): each for each in at_hand})
+
+    async def erase(self, user: UserId) -> None:
+        async for page in self.store.outbox.iter_entries(shard_of(user)):
+            await self.store.outbox.settle(page)
+
+    def advance(self, seconds: int) -> None:
+        self.clock.advance(timedelta(seconds=seconds))
+
+    @property
+    def depth_and_age(self) -> tuple[float, float]:
+        """How many wait, and for how many seconds the oldest."""
+        waiting, oldest = (metric.samples[0].value for metric in self.outbox.collect())
+        return waiting, oldest
+
+
+@pytest.fixture
+async def outbox_harness() -> AsyncIterator[OutboxHarness]:
+    async with open_outbox() as outbox_harness:
+        yield outbox_harness
+
+
+@asynccontextmanager
+async def open_outbox() -> AsyncIterator[OutboxHarness]:
+    async with open_store(None, SetClock(NOON)) as store:
+        yield OutboxHarness(store)
+
+
+async def test_published_changes_wait_no_more(outbox_harness: OutboxHarness) -> None:
+    await outbox_harness.publish(ADA)
+    change = await outbox_harness.commit(ADA)
+    outbox_harness.advance(2)
+    assert outbox_harness.depth_and_age == (1, 2)
+    await outbox_harness.publish(ADA, change)
+    assert outbox_harness.depth_and_age == (0, 0)
+
+
+async def test_what_another_process_left_is_found_with_its_age(outbox_harness: OutboxHarness) -> None:
+    for _ in range(3):
+        await outbox_harness.commit(ADA, seen=False)
+        outbox_harness.advance(60)
+    outbox_harness.broker.away = True
+    with pytest.raises(BrokerUnavailable):
+        await outbox_harness.publish(ADA)
+    assert outbox_harness.depth_and_age == (3, 180)
+    outbox_harness.broker.away = False
+    await outbox_harness.publish(ADA)
+    assert outbox_harness.depth_and_age == (0, 0)
+
+
+async def test_a_check_of_all_outboxes_at_once_clears_the_empty_ones(outbox_harness: OutboxHarness) -> None:
+    outbox_harness.broker.refuses = {ADA, BEN}
+    await outbox_harness.publish(ADA, await outbox_harness.commit(ADA, seen=False))
+    await outbox_harness.publish(BEN, await outbox_harness.commit(BEN, seen=False))
+    outbox_harness.advance(200)
+    await outbox_harness.erase(ADA)  # by another process
+    assert await outbox_harness.relay.non_empty_shards([shard_of(ADA), shard_of(BEN)]) == {shard_of(BEN)}
+    assert outbox_harness.depth_and_age == (1, 200)
+    await outbox_harness.commit(ADA)
+    assert outbox_harness.depth_and_age == (2, 200)
+
+
+async def test_a_broker_away_does_not_hide_what_comes_meanwhile(outbox_harness: OutboxHarness) -> None:
+    await outbox_harness.publish(ADA)
+    await outbox_harness.publish(BEN)
+    outbox_harness.broker.away = True
+    for _ in range(5):
+        await outbox_harness.commit(ADA)
+        await outbox_harness.commit(BEN)
+        outbox_harness.advance(10)
+        with pytest.raises(BrokerUnavailable):
+            await outbox_harness.publish(ADA)
+    assert outbox_harness.depth_and_age == (10, 50)
+
+
+async def test_a_refused_event_ages_while_others_are_published(outbox_harness: OutboxHarness) -> None:
+    refused = await outbox_harness.commit(ADA)
+    outbox_harness.broker.refuses = {ADA}
+    await outbox_harness.publish(ADA, refused)
+    outbox_harness.advance(100)
+    await outbox_harness.commit(ADA)
+    await outbox_harness.publish(ADA)
+    assert outbox_harness.depth_and_age == (2, 100)
+    await outbox_harness.commit(BEN)
+    await outbox_harness.publish(BEN)
+    assert outbox_harness.depth_and_age == (2, 100)
+
+
+async def test_an_outbox_that_another_process_relays_by_now_is_forgotten(outbox_harness: OutboxHarness) -> None:
+    outbox_harness.broker.refuses = {ADA}
+    await outbox_harness.commit(ADA)
+    await outbox_harness.publish(ADA)
+    assert outbox_harness.depth_and_age[0] == 1
+    outbox_harness.advance(400)
+    assert outbox_harness.depth_and_age == (0, 0)

@@ -1,0 +1,171 @@
+"""What all providers share: their client, and what is made of an answer, a wait or none."""
+
+from collections.abc import AsyncIterator
+from datetime import timedelta
+from email.utils import format_datetime
+
+import anyio
+import httpx
+import msgspec
+import pytest
+
+from bg_ingest.errors import (
+    GrantRejected,
+    ProviderError,
+    ProviderForbidden,
+    ProviderMisbehaved,
+    ProviderThrottled,
+    ProviderUnavailable,
+)
+from bg_ingest.providers.http import decode_json, http_client, parse_retry_after, read_body, translate_transport_errors
+from tests.fakes.clock import NOON
+
+
+class Shape(msgspec.Struct):
+    number: int
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (401, GrantRejected),
+        (403, ProviderForbidden),
+        (429, ProviderThrottled),
+        *((status, ProviderUnavailable) for status in (408, 500, 502, 503, 504, 520)),
+        *((status, ProviderMisbehaved) for status in (204, 206, 302, 400, 404, 413, 418)),
+    ],
+)
+def test_a_status_names_what_to_do(status: int, error: type[ProviderError]) -> None:
+    with pytest.raises(ProviderError) as raised:
+        read_body(httpx.Response(status, text="secret words"), NOON)
+    assert type(raised.value) is error
+    assert "secret" not in str(raised.value)
+
+
+def test_a_200_is_its_body() -> None:
+    assert read_body(httpx.Response(200, content=b"it"), NOON) == b"it"
+
+
+@pytest.mark.parametrize(
+    ("header", "wait"),
+    [
+        ("120", 120),
+        (" 7 ", 7),
+        ("0", 0),
+        ("86400", 3600),
+        ("9" * 4000, 3600),
+        ("9" * 5000, None),
+        (format_datetime(NOON + timedelta(seconds=90), usegmt=True), 90),
+        ("Mon, 02 Mar 2026 12:01:30 -0000", 90),
+        ("Mon, 02 Mar 2026 13:01:30 +0100", 90),
+        (format_datetime(NOON - timedelta(days=1), usegmt=True), 0),
+        (format_datetime(NOON + timedelta(days=400), usegmt=True), 3600),
+        ("-5", None),
+        ("soon", None),
+        ("1.5", None),
+        ("", None),
+    ],
+)
+def test_case_36_retry_after_is_seconds_or_a_date_and_an_hour_at_most(header: str, wait: int | None) -> None:
+    with pytest.raises(ProviderThrottled) as raised:
+        read_body(httpx.Response(429, headers={"retry-after": header}), NOON)
+    assert raised.value.wait == (None if wait is None else timedelta(seconds=wait))
+
+
+def test_case_36_no_retry_after_is_no_stated_wait() -> None:
+    assert parse_retry_after(httpx.Headers(), NOON) is None
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [
+        httpx.ConnectError("refused"),
+        httpx.ConnectTimeout("slow"),
+        httpx.ReadTimeout("slow"),
+        httpx.ReadError("reset"),
+        httpx.RemoteProtocolError("EOF"),
+        httpx.PoolTimeout("full"),
+    ],
+)
+async def test_case_38_no_answer_is_unavailable_and_says_only_the_kind(failure: httpx.TransportError) -> None:
+    with (
+        pytest.raises(ProviderUnavailable, match=type(failure).__name__) as raised,
+        translate_transport_errors(timedelta(seconds=1)),
+    ):
+        raise failure
+    assert str(failure) not in str(raised.value)
+    assert raised.value.__suppress_context__  # its cause holds the request
+
+
+async def test_case_38_a_call_that_takes_too_long_as_a_whole_is_unavailable() -> None:
+    with pytest.raises(ProviderUnavailable, match="30 seconds"), translate_transport_errors(timedelta(seconds=30)):
+        await anyio.sleep(31)
+
+
+async def test_an_answer_that_cannot_be_decompressed_is_misbehaviour() -> None:
+    with pytest.raises(ProviderMisbehaved, match="DecodingError"), translate_transport_errors(timedelta(seconds=1)):
+        raise httpx.DecodingError("no gzip")
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"<html>", b"[1]", b'{"number":"one"}', b'{"number":', b'{"new":' + b"[" * 100_000, b"\xff"]
+)
+def test_case_22_what_is_not_the_shape_is_misbehaviour(content: bytes) -> None:
+    with pytest.raises(ProviderMisbehaved, match="no Shape"):
+        decode_json(content, Shape)
+    assert decode_json(b'{"number":1,"new":[]}', Shape) == Shape(1)
+
+
+async def test_no_user_gets_the_cookie_of_another() -> None:
+    cookies: list[str | None] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        cookies.append(request.headers.get("cookie"))
+        return httpx.Response(200, headers={"set-cookie": "session=of-one-user"})
+
+    async with http_client(httpx.MockTransport(answer)) as http:
+        await http.get("https://api.test/")
+        await http.get("https://api.test/")
+    assert cookies == [None, None]
+
+
+class TestOnASocket:
+    @pytest.fixture
+    def anyio_backend(self) -> str:
+        return "asyncio"
+
+    @pytest.fixture
+    async def address(self) -> AsyncIterator[str]:
+        """A server that answers every request on a connection, as long as the client keeps it."""
+        answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n"
+
+        async def serve(stream: anyio.abc.SocketStream) -> None:
+            async with stream:
+                self.connections += 1
+                while True:
+                    try:
+                        await stream.receive()
+                    except (anyio.EndOfStream, anyio.BrokenResourceError):
+                        return
+                    await stream.send(answer + str(self.connections).encode())
+
+        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
+        self.connections = 0
+        async with listener, anyio.create_task_group() as tasks:
+            tasks.start_soon(listener.serve, serve)
+            port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - not Django's
+            yield f"http://127.0.0.1:{port}"
+            tasks.cancel_scope.cancel()
+
+    async def test_a_call_never_goes_out_on_a_used_connection(self, address: str) -> None:
+        async with http_client() as http:
+            answers = [(await http.get(address)).text for _ in range(3)]
+        assert answers == ["1", "2", "3"]
+
+    @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
+    async def test_loopback_is_reached_past_a_proxy(
+        self, address: str, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+        async with http_client() as http:
+            assert (await http.get(address)).status_code == 200

@@ -1,0 +1,222 @@
+"""More users than the limit can serve at their intervals: all are polled less often, and all alike."""
+
+from collections import Counter
+from datetime import timedelta
+
+import anyio
+import msgspec
+import pytest
+
+from bg_ingest.domain.call_budget import BudgetKey, CallDemand, ProviderLimit
+from bg_ingest.domain.connections import DirectoryRow, PollDefaults
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.polling import Outcome, PollReport, PollState
+from bg_ingest.domain.readings import Origin
+from bg_ingest.ports import Polls
+from bg_ingest.services.budget.demand import SUSTAINED_SECONDS, Demand
+from bg_ingest.services.budget.waiting import CallsPerPoll
+from bg_ingest.simulator import SimulatorOptions
+from tests.harness.service import PROVIDER, open_service
+from tests.unit.observability.test_metrics import scrape
+
+LIMIT = 250
+USERS = [f"user-{number}" for number in range(12)]
+"""They want 720 calls an hour, of which 250 are to be had."""
+
+SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour=LIMIT, days_back=1)
+EVERY_MINUTE = PollDefaults(poll_interval=timedelta(minutes=1), backfill_days=1, overlap=timedelta(minutes=5))
+
+
+class CountingPolls:
+    """Turns that are counted."""
+
+    def __init__(self, inner: Polls, polls: Counter[str], endings: Counter[Outcome]) -> None:
+        self._inner = inner
+        self._polls = polls
+        self._outcomes = endings
+
+    async def poll(
+        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
+    ) -> PollReport:
+        report = await self._inner.poll(connection_id, epoch, state, requested=requested)
+        self._outcomes[report.result.outcome] += 1
+        if report.origin is Origin.LIVE and report.result.outcome in (Outcome.READ, Outcome.NOTHING_NEW):
+            self._polls[connection_id.user] += 1
+        return report
+
+
+async def test_two_services_slow_down_alike_and_everybody_has_as_many_polls() -> None:
+    polls, endings = Counter[str](), Counter[Outcome]()
+    async with open_service(simulated=SIMULATED, defaults=EVERY_MINUTE) as service:
+        for number, user in enumerate(USERS):
+            assert (await service.connect(user, f"SandboxUser{number + 1}")).status_code == 200
+            await anyio.sleep(30)
+        other, workers = service.new_process()
+        for services in (service.services, other):
+            services.polls = CountingPolls(services.polls, polls, endings)
+        async with service.running(), workers.running(other):
+            await anyio.sleep(1800)
+            polls.clear()
+            endings.clear()
+            slowdowns = [each.slowdown for services in (service.services, other) for each in services.demand.states()]
+            metrics = await scrape(service)
+            await anyio.sleep(5400)
+        assert service.simulator.limit.refused == 0
+        late = service.clock.now() - timedelta(minutes=30)
+        wearing = [  # hardly silent at any time: who is silent is looked at less often
+            polls[user]
+            for number, user in enumerate(USERS)
+            if len(service.true_values(f"SandboxUser{number + 1}", late - timedelta(hours=2), late)) > 115
+        ]
+    assert len(slowdowns) == 2
+    assert min(slowdowns) > 3
+    assert max(slowdowns) < 1.05 * min(slowdowns)
+    assert metrics("poll_slowdown", provider=PROVIDER, region="us") == pytest.approx(slowdowns[0])
+    demand_per_second = metrics("budget_wanted_per_second", provider=PROVIDER, region="us")
+    assert demand_per_second / (0.95 * ProviderLimit(LIMIT).rate) == pytest.approx(slowdowns[0]), (
+        "what is wanted by what there is"
+    )
+    assert len(wearing) > len(USERS) / 3
+    assert max(wearing) < 1.6 * min(wearing)
+    assert endings[Outcome.BUDGET_SPENT] < 0.1 * endings.total(), "hardly anybody comes in vain"
+    assert sum(polls.values()) > 0.6 * 1.5 * LIMIT
+
+
+async def test_one_process_slows_down_by_its_own_demand_and_several_by_all() -> None:
+    async with open_service(simulated=SimulatorOptions(calls_per_hour=3600), defaults=EVERY_MINUTE) as service:
+        demands = service.services.demand
+        app = service.services.budget.budget_key(PROVIDER, "us")
+        assert demands.slowdown(app) == 1.0
+        one = demands.for_directory_row(DirectoryRow(ConnectionId(UserId("ada"), PROVIDER), 60, paused=False))
+        assert one == CallDemand(app, 1 / 60)
+        fits = int(
+            ProviderLimit(3600).rate
+            * 0.95
+            * 60
+            / CallsPerPoll(ProviderLimit(3600), EVERY_MINUTE.poll_interval).estimate
+        )
+        for _ in range(fits):
+            demands.change(None, one)
+        assert demands.slowdown(app) == 1.0
+        for _ in range(fits):
+            demands.change(None, one)
+        assert demands.slowdown(app) == pytest.approx(2, rel=0.02)
+        demands.others = lambda: [{str(app): demands.to_publish()[str(app)]}, {"another": 9.0}]
+        assert demands.slowdown(app) == pytest.approx(4, rel=0.02)
+        for _ in range(fits):
+            demands.change(one, None)
+        demands.others = tuple
+        assert demands.slowdown(app) == 1.0
+        assert [each.slowdown for each in demands.states()] == [1.0]
+
+
+async def test_the_demand_of_a_connection_follows_its_own_interval_or_the_default() -> None:
+    async with open_service(defaults=PollDefaults(poll_interval=timedelta(minutes=15))) as service:
+        demands: Demand = service.services.demand
+        listed = demands.for_directory_row(DirectoryRow(ConnectionId(UserId("ada"), PROVIDER), None, paused=False))
+        assert listed
+        assert listed.per_second == 1 / 900
+        assert demands.for_directory_row(DirectoryRow(ConnectionId(UserId("ada"), "gone"), None, paused=False)) is None
+        assert demands.slowdown(BudgetKey("gone", "x", "us")) == 1.0
+
+
+async def test_connections_count_as_demand_while_the_actors_poll_them() -> None:
+    async with open_service(defaults=PollDefaults(backfill_days=1)) as service:
+        await service.connect("ada")
+        async with service.running():
+            await anyio.sleep(60)
+            (demand_per_second,) = service.services.demand.to_publish().values()
+            assert demand_per_second == pytest.approx(CallsPerPoll(ProviderLimit(60_000)).estimate / 900, rel=0.02)
+            await service.api.patch(
+                f"/api/users/ada/connections/{PROVIDER}/worker", json={"poll_interval_seconds": 300}
+            )
+            await anyio.sleep(120)
+            (demand_per_second,) = service.services.demand.to_publish().values()
+            assert demand_per_second == pytest.approx(CallsPerPoll(ProviderLimit(60_000)).estimate / 300, rel=0.02)
+            await service.api.delete(f"/api/users/ada/connections/{PROVIDER}")
+            await anyio.sleep(120)
+            assert service.services.demand.to_publish() == {}
+
+
+def test_refreshes_count_towards_the_calls_per_poll() -> None:
+    calls_per_poll = CallsPerPoll(ProviderLimit(6_000))
+    expected = calls_per_poll.estimate
+    assert expected == pytest.approx(1 + 1 / 8 + 1 / 96)
+    assert CallsPerPoll(ProviderLimit(6_000), timedelta(minutes=1)).estimate == pytest.approx(1 + 1 / 120 + 1 / 1440)
+    for _ in range(10_000):
+        calls_per_poll.count(is_poll=True)
+        calls_per_poll.count(is_poll=False)
+    assert calls_per_poll.estimate == pytest.approx(2, rel=0.02)
+    for _ in range(20_000):
+        calls_per_poll.count(is_poll=True)
+    assert calls_per_poll.estimate < 1.02, "what was long ago is forgotten"
+
+
+async def test_demand_counted_twice_during_a_hand_over_causes_no_slowdown_and_lasting_demand_does() -> None:
+    async with open_service(simulated=SimulatorOptions(calls_per_hour=400), defaults=EVERY_MINUTE) as service:
+        await service.connect("ada")
+        connection, demands = await service.connection("ada"), service.services.demand
+        app = service.services.budget.budget_key(PROVIDER, "us")
+        all_there_is = 0.95 * ProviderLimit(400).rate
+
+        async def slowdown_after(seconds: float) -> float:
+            for _ in range(int(seconds)):
+                await anyio.sleep(1)
+                demands.slowdown_of(connection)
+            return demands.slowdown_of(connection)
+
+        demands.others = lambda: [{str(app): all_there_is * 0.9}]
+        assert await slowdown_after(60) == 1
+        demands.others = lambda: [{str(app): all_there_is * 0.9}, {str(app): all_there_is / 2}]
+        assert await slowdown_after(15) == 1
+        assert demands.slowdown(app) > 1.3, "the metric says what is wanted just now"
+        demands.others = lambda: [{str(app): all_there_is * 0.9}]
+        assert await slowdown_after(60) == 1
+        demands.others = lambda: [{str(app): all_there_is * 2}]
+        assert await slowdown_after(2 * SUSTAINED_SECONDS + 2) == pytest.approx(2)
+        demands.others = tuple
+        assert await slowdown_after(1) == 1
+
+
+async def test_a_joining_process_skips_no_slot_for_demand_still_counted_by_the_previous_owners() -> None:
+    async with open_service(
+        simulated=msgspec.structs.replace(SIMULATED, calls_per_hour=900), defaults=EVERY_MINUTE
+    ) as service:
+        for number, user in enumerate(USERS):
+            await service.connect(user, f"SandboxUser{number + 1}")
+        connection, another = await service.connection(USERS[0]), service.replica()
+        demands, app = another.services.demand, service.services.budget.budget_key(PROVIDER, "us")
+        async with service.running():
+            await anyio.sleep(120)
+            most, requested = 1.0, 0.0
+            async with another.workers.running(another.services):
+                for _ in range(240):
+                    await anyio.sleep(0.25)
+                    if demands.to_publish():  # only who polls asks
+                        most = max(most, demands.slowdown(app))
+                        requested = max(requested, demands.slowdown_of(connection))
+    assert most > 1.1, "for a moment both count what changes hands"
+    assert requested == 1.0
+
+
+async def test_a_new_connection_slows_nobody_down() -> None:
+    """Two calls of each that come once: by a look that costs them too, 3,000 people would all be polled too seldom."""
+    async with open_service(simulated=SimulatorOptions(users=12, calls_per_hour=600), defaults=EVERY_MINUTE) as service:
+        budget = service.services.budget
+        expected = CallsPerPoll(ProviderLimit(600), EVERY_MINUTE.poll_interval).estimate
+        for number, user in enumerate(USERS):
+            assert (await service.connect(user, f"SandboxUser{number + 1}")).status_code == 200
+            await anyio.sleep(30)
+        app = budget.budget_key(PROVIDER, "us")
+        assert budget.limiters[app].granted >= 2 * len(USERS)
+        assert budget.calls_per_poll(app) == pytest.approx(expected)
+
+
+async def test_while_not_all_are_scheduled_the_others_are_expected_to_demand_as_much() -> None:
+    async with open_service() as service:
+        demands = service.services.demand
+        one = demands.for_directory_row(DirectoryRow(ConnectionId(UserId("ada"), PROVIDER), 60, paused=False))
+        demands.change(None, one)
+        (all_of_it,) = demands.to_publish().values()
+        demands.loaded_fraction = lambda: 0.25
+        assert demands.to_publish() == dict.fromkeys(demands.to_publish(), 4 * all_of_it)

@@ -1,0 +1,90 @@
+"""A process that dies in the middle of a refresh: what becomes of the grant depends on how far it had come.
+
+``tests.long.chaos.refreshes`` kills real processes with -9 at the same steps.
+"""
+
+from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from typing import Any
+
+import anyio
+import pytest
+from anyio.lowlevel import checkpoint
+
+from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.grants import REFUSAL_RETRY_DELAYS
+from bg_ingest.domain.polling import Outcome
+from tests.fakes.faults import CallWrapper
+from tests.harness.connected_user import ConnectedUser
+from tests.harness.owners import Suspension
+from tests.unit.services.connections.test_grants import another_process
+
+
+class KillingCalls(CallWrapper):
+    """Before or after a call has its effect, whoever called does nothing any more."""
+
+    def __init__(self, inner: Any, suspension: Suspension, name: str, *, after: bool) -> None:
+        super().__init__(inner)
+        self._suspension = suspension
+        self._name = name
+        self._after = after
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await call() if name != self._name or self._after else None
+        if name == self._name:
+            self._suspension.suspend()
+            await anyio.sleep_forever()
+        return answer
+
+
+@pytest.mark.parametrize(
+    ("port", "call", "after", "rotations", "endings"),
+    [
+        ("connections", "claim", True, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
+        ("provider", "refresh", False, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
+        ("provider", "refresh", True, 1, [Outcome.GRANT_BUSY, Outcome.REFUSED]),
+        ("connections", "store", False, 1, [Outcome.GRANT_BUSY, Outcome.REFUSED]),
+        ("connections", "store", True, 1, [Outcome.READ]),
+    ],
+    ids=["claimed", "sent", "answered", "about to be stored", "stored"],
+)
+async def test_only_what_the_provider_answered_and_nobody_stored_is_lost(
+    ada: ConnectedUser, port: str, call: str, *, after: bool, rotations: int, endings: list[Outcome]
+) -> None:
+    await ada.sleep_until_expired()
+    connection, grant = await ada.connection(), await ada.grant()
+    dying, suspension = another_process(ada), Suspension()
+    if port == "connections":
+        dying._connections = KillingCalls(dying._connections, suspension, call, after=after)
+    else:
+        (name, provider) = next(iter(dying._providers.items()))
+        dying._providers = {name: KillingCalls(provider, suspension, call, after=after)}
+
+    async def refresh() -> None:
+        await dying.refresh(connection, grant)
+
+    async def live() -> None:
+        with suppress(Exception):  # as it is woken, for this test to end
+            await suspension.over(refresh())
+
+    async with anyio.create_task_group() as group:
+        group.start_soon(live)
+        while suspension.awake.is_set():
+            await checkpoint()
+        assert ada.rotations == rotations
+
+        report = await ada.poll()
+        found = [report.result.outcome]
+        while found[-1] is Outcome.GRANT_BUSY:
+            report = await ada.poll_when_due(report)
+            found.append(report.result.outcome)
+        assert found == endings
+        assert (await ada.connection()).state is ConnectionState.ACTIVE, "a refusal is not believed at once"
+        if endings[-1] is Outcome.REFUSED:
+            assert (await ada.grant()).refusals == 1
+            assert report.due == ada.service.clock.now() + REFUSAL_RETRY_DELAYS[0]
+        else:
+            assert (await ada.grant()).refusals == 0
+            assert ada.rotations == 1
+        group.cancel_scope.cancel()
+        suspension.wake()

@@ -1,0 +1,142 @@
+"""What a drain lets finish and what it cuts off, over the whole service."""
+
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any
+
+import anyio
+import pytest
+
+from bg_ingest.domain.connections import PollDefaults
+from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.ownership import SHARED_TIMINGS
+from bg_ingest.domain.polling import Outcome, PollReport, PollState
+from bg_ingest.ports import Polls
+from bg_ingest.simulator import SimulatorOptions
+from bg_ingest.simulator.faults import Slow
+from tests.conftest import on
+from tests.fakes.faults import CallWrapper
+from tests.harness.service import PROVIDER, START, ServiceHarness, open_service
+from tests.unit.observability.test_metrics import scrape
+
+anyio_backend = on("asyncio", "trio")
+
+CROWDED_SIMULATOR = SimulatorOptions(users=12, calls_per_hour=3600)
+
+
+class SlowTable(CallWrapper):
+    """A table on which a transaction takes four seconds before it has its effect, from when it is told to."""
+
+    slow = False
+
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.begun = anyio.Event()
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if name == "transact" and self.slow:
+            self.begun.set()
+            await anyio.sleep(4)
+        return await call()
+
+
+async def test_a_commit_under_way_is_stored_and_hinted_once_and_a_fetch_is_cut_off() -> None:
+    tables: list[SlowTable] = []
+
+    def heavy(table: Any) -> SlowTable:
+        tables.append(SlowTable(table))
+        return tables[0]
+
+    async with open_service(defaults=PollDefaults(backfill_days=1), around=heavy) as service:
+        async with service.running():
+            await service.connect("ada")
+            await service.connect("ben", "SandboxUser2")
+            await anyio.sleep(700)
+            before = {user: await service.stored_readings(user) for user in ("ada", "ben")}
+            service.simulator.add_fault(Slow(endpoint="egvs", user="SandboxUser2", seconds=25))
+            tables[0].slow = True
+            for user in ("ada", "ben"):
+                assert (await service.api.post(f"/api/users/{user}/connections/{PROVIDER}/poll")).status_code == 202
+            with anyio.fail_after(5):
+                await tables[0].begun.wait()
+            began = anyio.current_time()
+        assert anyio.current_time() - began < 10
+        assert await service.stored_readings("ben") == before["ben"]
+        stored = await service.stored_readings("ada")
+        assert len(stored) > len(before["ada"])
+        assert stored[-1].reading.measured_at > START + timedelta(seconds=300)
+        metrics = await scrape(service)
+        assert metrics("readings_total", outcome="recorded") == len(stored) + len(before["ben"])
+        head = await service.services.store.readings.head(UserId("ada"))
+        assert head is not None
+        assert sorted(set(service.event_numbers("ada"))) == list(range(1, head.last_change + 1))
+
+
+DAILY = PollDefaults(backfill_days=0, poll_interval=timedelta(days=1))
+
+
+@asynccontextmanager
+async def open_crowded_service() -> AsyncIterator[tuple[ServiceHarness, list[str]]]:
+    """More people than there are calls at once, whose looks are due in a day, on a process that runs."""
+    async with open_service(defaults=DAILY, simulated=CROWDED_SIMULATOR) as service:
+        service.services.timings = SHARED_TIMINGS
+        async with service.running():
+            users = [f"user-{number}" for number in range(CROWDED_SIMULATOR.users)]
+            for number, user in enumerate(users):
+                await service.connect(user, f"SandboxUser{number + 1}")
+            await anyio.sleep(60)
+            yield service, users
+
+
+async def request_polls(service: ServiceHarness, users: list[str]) -> None:
+    """Ask for a look at everybody, and return while most wait for their call."""
+    for user in users:
+        assert (await service.api.post(f"/api/users/{user}/connections/{PROVIDER}/poll")).status_code == 202
+    await anyio.sleep(1.5)
+    assert next(iter(service.services.budget.limiters.values())).waiting > 3
+
+
+async def test_polls_that_only_wait_for_a_call_are_released_at_once() -> None:
+    async with open_crowded_service() as (service, users):
+        await request_polls(service, users)
+        began = anyio.current_time()
+    assert anyio.current_time() - began < 0.5
+
+
+class CountingPolls:
+    """Turns, with a note of whose looks were had."""
+
+    def __init__(self, inner: Polls, had: Counter[str]) -> None:
+        self._inner = inner
+        self._had = had
+
+    async def poll(
+        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
+    ) -> PollReport:
+        report = await self._inner.poll(connection_id, epoch, state, requested=requested)
+        if report.result.outcome in {Outcome.READ, Outcome.NOTHING_NEW}:
+            self._had[connection_id.user] += 1
+        return report
+
+
+@pytest.mark.parametrize("way", ["drained", "given up"])
+async def test_requested_polls_that_did_not_run_are_run_by_the_next_owner(way: str) -> None:
+    had = Counter[str]()
+    async with open_crowded_service() as (service, users):
+        replica, actors = service.replica(), service.workers._actors
+        assert actors is not None
+        actors.scheduler._poller = CountingPolls(service.services.polls, had)
+        replica.services.polls = CountingPolls(replica.services.polls, had)
+        await request_polls(service, users)
+        assert len(had) < len(users) - 3
+        if way == "drained":
+            async with replica.running():
+                await actors.runtime.drain()
+                await anyio.sleep(30)
+        else:  # as when the store was out of reach for long: it comes back under its own name
+            actors.ownership._release_all()
+            await anyio.sleep(30)
+    assert had.keys() == set(users)
+    assert max(had.values()) <= 2, "a second time at most, by who did not know of the first"

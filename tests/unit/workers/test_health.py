@@ -1,0 +1,192 @@
+"""What readiness says of the whole service, from its start to its end."""
+
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Any, cast
+
+import anyio
+import pytest
+from anyio.abc import TaskGroup
+
+from bg_ingest.domain.connections import DirectoryRow, PollDefaults
+from bg_ingest.domain.ownership import SHARED_TIMINGS
+from bg_ingest.ports import Connections
+from bg_ingest.simulator.faults import Failed, Fault, Html
+from tests.conftest import on
+from tests.fakes.faults import CallWrapper
+from tests.harness.service import PROVIDER, ServiceHarness, open_service
+from workers.shards import LOAD_TIMEOUT
+
+anyio_backend = on("asyncio")
+
+
+class TroubledTable(CallWrapper):
+    """A way to the table whose calls take a while, or meet a fault of ours, from when they are told to."""
+
+    delay = 0.0
+    has_bug = False
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        if self.has_bug:
+            raise ValueError("bug")
+        await anyio.sleep(self.delay)
+        return await call()
+
+
+@asynccontextmanager
+async def open_service_and_table() -> AsyncIterator[tuple[ServiceHarness, TroubledTable]]:
+    tables: list[TroubledTable] = []
+
+    def around(table: Any) -> TroubledTable:
+        tables.append(TroubledTable(table))
+        return tables[0]
+
+    async with open_service(defaults=PollDefaults(backfill_days=1), around=around) as service:
+        yield service, tables[0]
+
+
+async def health(service: ServiceHarness) -> tuple[int, list[str]]:
+    answer = await service.api.get("/health/ready")
+    expected = answer.json()
+    return answer.status_code, expected.get("reasons") or expected.get("degraded") or []
+
+
+async def start(group: TaskGroup, service: ServiceHarness) -> anyio.Event:
+    """Run the actors in the group until the event is set."""
+    over = anyio.Event()
+
+    async def run() -> None:
+        async with service.running():
+            await over.wait()
+
+    group.start_soon(run)
+    return over
+
+
+async def test_it_is_ready_between_the_start_and_the_drain_alone() -> None:
+    async with open_service_and_table() as (service, table), anyio.create_task_group() as group:
+        assert await health(service) == (503, ["starting"])
+        table.delay = 1.0
+        over = await start(group, service)
+        await anyio.sleep(0.5)
+        assert await health(service) == (503, ["starting"])
+        await anyio.sleep(60)
+        assert await health(service) == (200, [])
+        over.set()
+        await anyio.sleep(0.5)
+        assert await health(service) == (503, ["draining"])
+
+
+async def test_after_a_crash_that_cannot_heal_it_is_not_ready() -> None:
+    async with open_service_and_table() as (service, table), anyio.create_task_group() as group:
+        over = await start(group, service)
+        await anyio.sleep(5)
+        stopped = anyio.Event()
+        assert service.workers._actors is not None
+        service.workers._actors.runtime._on_crash = stopped.set  # else this process would be stopped
+        table.has_bug = True
+        await stopped.wait()
+        assert await health(service) == (503, ["crashed"])
+        table.has_bug = False
+        over.set()
+
+
+@pytest.mark.parametrize(
+    ("fault", "reason"),
+    [
+        (Failed(endpoint="egvs"), "provider:dexcom:unavailable"),
+        (Html(endpoint="egvs"), "provider:dexcom:misbehaved"),
+    ],
+)
+async def test_a_provider_that_does_not_answer_is_degraded_until_it_does(fault: Fault, reason: str) -> None:
+    async with open_service_and_table() as (service, _), service.running():
+        await service.connect("ada")
+        await anyio.sleep(60)
+        service.simulator.add_fault(fault)
+        assert (await service.api.post(f"/api/users/ada/connections/{PROVIDER}/poll")).status_code == 202
+        await anyio.sleep(5)
+        assert await health(service) == (200, []), "one turn that fails says little"
+        await anyio.sleep(180)
+        assert await health(service) == (200, [reason])
+        service.simulator.clear_faults()
+        await anyio.sleep(1800)
+        assert await health(service) == (200, [])
+
+
+async def test_one_persons_trouble_does_not_degrade_a_provider_that_answers_others() -> None:
+    async with open_service_and_table() as (service, _), service.running():
+        for number in range(1, 6):
+            await service.connect(f"u{number}", f"SandboxUser{number}")
+            await service.api.patch(
+                f"/api/users/u{number}/connections/{PROVIDER}/worker", json={"poll_interval_seconds": 300}
+            )
+        await anyio.sleep(60)
+        service.simulator.add_fault(Failed(endpoint="egvs", user="SandboxUser1"))
+        seen = set()
+        for _ in range(60):
+            await anyio.sleep(60)
+            seen.add((await health(service))[0])
+        assert seen == {200}
+        assert await health(service) == (200, [])
+
+
+@pytest.mark.parametrize(
+    ("name", "part", "expected"),
+    [
+        ("inbox", "_inbox", (503, ["inbox"])),
+        ("scheduler", "_clock", (503, ["scheduler"])),
+        ("auditor", "_audit_log", (200, ["auditor"])),
+    ],
+)
+async def test_while_an_actor_waits_to_be_started_again_it_is_ready_unless_nobody_is_polled_without_it(
+    name: str, part: str, expected: tuple[int, list[str]]
+) -> None:
+    async with open_service_and_table() as (service, _), service.running():
+        await service.connect("ada")
+        await anyio.sleep(5)
+        assert service.workers._actors is not None
+        actor = next(each._actor for each in service.workers._actors.supervisors if each.name == name)
+        working = getattr(actor, part)
+        setattr(actor, part, None)  # whatever it does next is a crash
+        await service.api.get("/api/users/ada/connections")  # is written down for the audit
+        said = []
+        for _ in range(300):
+            await anyio.sleep(0.1)
+            said.append(await health(service))
+        assert expected in said
+        assert said.count((200, [])) + said.count(expected) == len(said)
+        setattr(actor, part, working)
+        await anyio.sleep(60)
+        assert await health(service) == (200, [])
+
+
+class UnreadableConnections:
+    """Connections whose directory takes its time."""
+
+    def __init__(self, inner: Connections) -> None:
+        self._inner = inner
+        self.readable = anyio.Event()
+
+    async def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
+        await self.readable.wait()
+        async for each in self._inner.iter_directory(shard):
+            yield each
+
+
+async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready() -> None:
+    async with open_service_and_table() as (service, _):
+        service.services.timings = SHARED_TIMINGS
+        async with service.running():
+            await anyio.sleep(60)
+            actors = service.workers._actors
+            assert actors is not None
+            directory = UnreadableConnections(service.services.store.connections)
+            actors.shards._connections = cast("Connections", directory)
+            actors.ownership._release_all()  # they are its own by the rows: the next look takes them up again
+            await anyio.sleep(LOAD_TIMEOUT - 1)
+            assert await health(service) == (200, []), "a hand-over makes nobody unready"
+            await anyio.sleep(5)
+            assert await health(service) == (503, ["shards"])
+            directory.readable.set()
+            await anyio.sleep(1)
+            assert await health(service) == (200, [])

@@ -1,0 +1,218 @@
+"""What becomes of a look that was asked for, until it was had: whoever has the shard, whatever fails meanwhile."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import anyio
+
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.ownership import Owner
+from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
+from bg_ingest.ports import OwnerRequest
+from bg_ingest.ports.table import Table
+from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.store import TableStore
+from tests.fakes.faults import Fault, FaultyCalls
+from tests.harness.service import LoopClock
+from workers.inbox import InboxReader
+from workers.relay import RelayActor
+from workers.scheduler import Scheduler
+
+ADA = ConnectionId(UserId("ada"), "acme")
+SHARD = shard_of(ADA.user)
+INTERVAL_SECONDS = 4.0
+DAY = timedelta(days=1)
+
+
+class ScriptedPolls:
+    """Turns that end as the test says, after as many seconds, once a day; each of them is noted."""
+
+    def __init__(self, clock: LoopClock) -> None:
+        self.clock = clock
+        self.outcome = Outcome.READ
+        self.seconds = 0.0
+        self.requested_flags: list[bool] = []
+
+    async def poll(
+        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
+    ) -> PollReport:
+        await anyio.sleep(self.seconds)
+        self.requested_flags.append(requested)
+        again = timedelta(seconds=10) if self.outcome is Outcome.UNAVAILABLE else DAY
+        due = None if self.outcome is Outcome.REFUSED else self.clock.now() + again
+        return PollReport(PollResult(self.outcome), due)
+
+
+class InboxProcess:
+    """One that reads rings for the shards it has."""
+
+    def __init__(self, name: str, table: Any, clock: LoopClock) -> None:
+        self.name = name
+        self.store = TableStore(table, clock)
+        self.fails = False
+        self.polls = ScriptedPolls(clock)
+        self.scheduler = Scheduler(self.polls, clock)
+        self.epochs: dict[int, int] = {}
+        requests = FaultyCalls(self.store.inbox, lambda _: Fault.BEFORE if self.fails else None, only={"delete"})
+        self.readings = FaultyCalls(cast("Any", requests), lambda _: None, only={"list_requests"})
+        nothing: Any = None
+        self.reader = InboxReader(
+            cast("Any", self.readings),
+            self.scheduler,
+            RelayActor(Relay(self.store.outbox, nothing)),
+            owner_id=lambda: self.name,
+            epoch=self.epochs.get,
+            is_loaded=lambda shard: shard in self.epochs,
+            interval=INTERVAL_SECONDS,
+        )
+        self.scheduler.request_finished = self.reader.poll_finished
+
+    async def take(self) -> None:
+        board = await self.store.ownership.snapshot()
+        taken = await self.store.ownership.take([board.leases[SHARD]], self.name)
+        self.epochs[SHARD] = taken[0].epoch
+        self.reader.inherit(taken)
+
+    async def release(self) -> None:
+        """Take no more turns and let the shard go, as for a hand-over."""
+        epoch = self.epochs.pop(SHARD)
+        await self.scheduler.finish([SHARD])
+        lease = (await self.store.ownership.snapshot()).leases[SHARD]
+        assert lease.epoch == epoch
+        await self.store.ownership.release([lease])
+
+    async def list_requests(self) -> list[OwnerRequest]:
+        return await self.store.inbox.list_requests(self.name)
+
+
+@asynccontextmanager
+async def processes(*names: str) -> AsyncIterator[list[InboxProcess]]:
+    clock = LoopClock()
+    async with open_table(None, clock) as table, anyio.create_task_group() as group:
+        found = [InboxProcess(name, cast("Table", table), clock) for name in names]
+        for each in found:
+            await each.store.ownership.register(Owner(each.name))
+            await group.start(each.scheduler)
+            await group.start(each.reader)
+        yield found
+        group.cancel_scope.cancel()
+
+
+async def request_poll(process: InboxProcess) -> None:
+    """Ask for a look as its API does."""
+    await process.store.inbox.request_poll(ADA)
+    process.reader.wake()
+    await anyio.sleep(0.5)
+
+
+async def test_a_request_stays_until_its_poll_has_run() -> None:
+    async with processes("a") as [a]:
+        await a.take()
+        a.polls.outcome = Outcome.UNAVAILABLE
+        await request_poll(a)
+        await anyio.sleep(60)
+        assert len(a.polls.requested_flags) == 7
+        assert a.polls.requested_flags[:2] == [True, False], "it was asked for once"
+        assert len(await a.list_requests()) == 1
+        a.polls.outcome = Outcome.READ
+        await anyio.sleep(10 + INTERVAL_SECONDS)
+        assert len(a.polls.requested_flags) == 8
+        assert not await a.list_requests()
+
+
+async def test_of_many_requests_for_one_poll_one_stays() -> None:
+    async with processes("a") as [a]:
+        await a.take()
+        a.polls.seconds = 60
+        for _ in range(20):
+            await request_poll(a)
+        assert len(await a.list_requests()) == 1
+        await anyio.sleep(200)
+        assert a.polls.requested_flags == [True, True], (
+            "one that was under way, and one that began after the last was asked for"
+        )
+        assert not await a.list_requests()
+
+
+async def test_a_requested_poll_runs_once_though_its_request_cannot_be_deleted_for_long() -> None:
+    async with processes("a") as [a]:
+        await a.take()
+        a.fails = True
+        await request_poll(a)
+        await anyio.sleep(300)
+        assert a.polls.requested_flags == [True]
+        await request_poll(a)
+        await anyio.sleep(2 * INTERVAL_SECONDS)
+        assert a.polls.requested_flags == [True, True], "who asks meanwhile is heard"
+        a.fails = False
+        await anyio.sleep(2 * INTERVAL_SECONDS)
+        assert a.polls.requested_flags == [True, True]
+        assert not await a.list_requests()
+
+
+async def test_a_request_for_a_connection_without_a_grant_is_deleted() -> None:
+    async with processes("a") as [a]:
+        await a.take()
+        a.polls.outcome = Outcome.REFUSED
+        await request_poll(a)
+        await anyio.sleep(2 * INTERVAL_SECONDS)
+        assert a.polls.requested_flags == [True]
+        assert not await a.list_requests()
+
+
+async def test_a_requested_poll_outlasts_any_number_of_hand_overs() -> None:
+    async with processes("a", "b", "c") as [a, b, c]:
+        await a.take()
+        for each in (a, b):
+            each.polls.outcome = Outcome.BUDGET_SPENT
+        await request_poll(a)
+        for before, after in ((a, b), (b, c)):
+            await before.release()
+            await after.take()
+            await anyio.sleep(2)
+        assert c.polls.requested_flags == [True]
+        await anyio.sleep(2 * INTERVAL_SECONDS)
+        assert not [request for each in (a, b, c) for request in await each.list_requests()]
+
+
+async def test_a_process_that_takes_its_own_shard_again_reads_the_inbox_no_more_often() -> None:
+    async with processes("a") as [a]:
+        await a.take()
+        a.polls.outcome = Outcome.BUDGET_SPENT
+        await request_poll(a)
+        await a.release()
+        await a.take()
+        before = a.readings.calls
+        await anyio.sleep(10)
+        assert a.readings.calls - before < 25
+        assert len(await a.list_requests()) == 1
+
+
+async def test_a_poll_requested_while_another_finishes_is_run_by_the_next_owner() -> None:
+    async with processes("a", "b") as [a, b]:
+        await a.take()
+        a.polls.seconds = 1.5
+        a.scheduler.request_poll(ADA, epoch=a.epochs[SHARD])
+        await anyio.sleep(0.5)
+        await request_poll(a)  # a turn is under way that began before
+        await a.release()
+        assert a.polls.requested_flags == [True]
+        await b.take()
+        await anyio.sleep(2 * INTERVAL_SECONDS)
+        assert b.polls.requested_flags == [True]
+
+
+async def test_a_killed_process_leaves_its_requested_polls_to_the_next_owner() -> None:
+    async with processes("a", "b") as [a, b]:
+        await a.take()
+        a.polls.seconds = 1e6
+        await request_poll(a)
+        a.epochs.clear()
+        a.reader._owner_id = lambda: None  # nothing of it reads any more
+        await a.store.ownership.remove_dead(Owner("a"))
+        await b.take()
+        await anyio.sleep(2)
+        assert b.polls.requested_flags == [True]

@@ -1,0 +1,283 @@
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+from structlog.testing import capture_logs
+
+from bg_ingest.adapters.sqlite import open_store
+from bg_ingest.domain.changes import Change, ConnectionChanged
+from bg_ingest.domain.commits import commit_of_changes
+from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.ids import SHARDS, UserId, shard_of
+from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.ports import Store
+from bg_ingest.services.publishing.relay import Relay
+from tests.fakes.faults import Fault, FaultyCalls, at
+from tests.harness.service import LoopClock
+from workers.backoff import Backoff
+from workers.relay import RelayActor
+
+ADA, BEN = UserId("ada"), UserId("ben")
+EXACT = Backoff(first=1, ceiling=8, jitter=lambda low, high: high)
+
+
+class Broker:
+    """A publisher that does what the test says."""
+
+    def __init__(self) -> None:
+        self.published: list[str] = []
+        self.down = False
+        self.refuses: set[str] = set()
+        self.takes = 0.0
+
+    async def publish(self, change: Change) -> bool:
+        await anyio.sleep(self.takes)
+        if self.down:
+            raise BrokerUnavailable
+        if change.id in self.refuses:
+            raise EventRefused
+        self.published.append(change.id)
+        return True
+
+
+class RelayHarness:
+    """A store, the relay over it, and commits that it should tell."""
+
+    def __init__(self, store: Store, clock: LoopClock) -> None:
+        self.store = store
+        self.clock = clock
+        self.broker = Broker()
+        self.relay = RelayActor(Relay(store.outbox, self.broker), backoff=EXACT)
+
+    async def commit(self, user: UserId, *, hint: bool = True) -> None:
+        head = await self.store.readings.head(user)
+        now = self.clock.now()
+        happened = ConnectionChanged("dexcom", ConnectionState.ACTIVE, None)
+        commit = commit_of_changes(head, [happened], head.next_recorded_at(now) if head else now, user=user)
+        await self.store.readings.commit(commit)
+        if hint:
+            self.relay.on_committed(commit.changes)
+
+    async def waiting(self) -> int:
+        return sum([len(page) for shard in range(SHARDS) async for page in self.store.outbox.iter_entries(shard)])
+
+
+@asynccontextmanager
+async def open_relay() -> AsyncIterator[RelayHarness]:
+    clock = LoopClock()
+    async with open_store(None, clock) as store:
+        harness = RelayHarness(store, clock)
+        harness.relay.add_shards(range(SHARDS))
+        async with anyio.create_task_group() as group:
+            await group.start(harness.relay)
+            yield harness
+            group.cancel_scope.cancel()
+
+
+async def test_a_commit_is_published_at_its_hint_and_settled() -> None:
+    async with open_relay() as harness:
+        await harness.commit(ADA)
+        await anyio.sleep(0.1)
+        assert harness.broker.published == ["ada/1"]
+        assert await harness.waiting() == 0
+
+
+async def test_while_the_broker_is_away_it_is_known_what_waits_in_a_shard_that_is_taken_then() -> None:
+    async with open_relay() as harness:
+        harness.relay.cancel([shard_of(BEN)])
+        await harness.commit(BEN, hint=False)
+        harness.broker.down = True
+        await harness.commit(ADA)
+        await anyio.sleep(5)
+        assert harness.relay.backlog == 1
+        harness.relay.add_shards([shard_of(BEN)])
+        await anyio.sleep(1)
+        assert harness.relay.backlog == 2
+
+
+async def test_a_lost_hint_costs_a_minute_at_most() -> None:
+    async with open_relay() as harness:
+        await anyio.sleep(1)
+        await harness.commit(ADA, hint=False)
+        await anyio.sleep(60)
+        assert harness.broker.published == ["ada/1"]
+
+
+async def test_case_42_what_waits_for_the_broker_goes_out_in_order_when_it_is_back() -> None:
+    async with open_relay() as harness:
+        harness.broker.down = True
+        for _ in range(3):
+            await harness.commit(ADA)
+            await harness.commit(BEN)
+            await anyio.sleep(10)
+        assert not harness.broker.published
+        assert harness.relay.failures > 1
+        assert await harness.waiting() == 6
+        harness.broker.down = False
+        await anyio.sleep(9)
+        assert [each for each in harness.broker.published if each.startswith("ada")] == ["ada/1", "ada/2", "ada/3"]
+        assert [each for each in harness.broker.published if each.startswith("ben")] == ["ben/1", "ben/2", "ben/3"]
+        assert (await harness.waiting(), harness.relay.failures) == (0, 0)
+
+
+async def test_a_refused_event_holds_back_its_users_later_ones_alone() -> None:
+    async with open_relay() as harness:
+        harness.broker.refuses = {"ada/2"}
+        for _ in range(3):
+            await harness.commit(ADA)
+            await harness.commit(BEN)
+        await anyio.sleep(61)
+        assert sorted(harness.broker.published) == ["ada/1", "ben/1", "ben/2", "ben/3"]
+        harness.broker.refuses = set()
+        await anyio.sleep(60)
+        assert harness.broker.published[-2:] == ["ada/2", "ada/3"]
+        assert await harness.waiting() == 0
+
+
+async def test_case_43_a_change_published_but_not_settled_is_published_again_under_the_same_id() -> None:
+    async with open_relay() as harness:
+        broken = Relay(FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"settle"}), harness.broker)
+        harness.relay._relay = broken
+        await harness.commit(ADA)
+        await anyio.sleep(5)
+        assert harness.broker.published == ["ada/1", "ada/1"]
+        assert await harness.waiting() == 0
+
+
+async def test_events_of_many_users_are_published_at_once_each_in_order() -> None:
+    async with open_relay() as harness:
+        harness.broker.takes = 1.0
+        users = [UserId(f"u{number}") for number in range(10)]
+        for _ in range(3):
+            for user in users:
+                await harness.commit(user, hint=False)
+        await anyio.sleep(130)
+        assert len(harness.broker.published) == 30
+        for user in users:
+            assert [each for each in harness.broker.published if each.startswith(f"{user}/")] == [
+                f"{user}/{n}" for n in (1, 2, 3)
+            ]
+
+
+async def test_a_shard_that_is_released_publishes_its_outbox_and_then_no_more() -> None:
+    async with open_relay() as harness:
+        await harness.commit(ADA)
+        await harness.relay.finish(range(SHARDS))
+        assert harness.broker.published == ["ada/1"]
+        assert await harness.waiting() == 0
+        await harness.commit(ADA)
+        await anyio.sleep(61)
+        assert harness.broker.published == ["ada/1"]
+
+
+async def test_a_shard_whose_publishing_hangs_is_released_after_two_seconds() -> None:
+    async with open_relay() as harness:
+        harness.broker.takes = 3600.0
+        await harness.commit(ADA)
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        await harness.relay.finish(range(SHARDS))
+        assert anyio.current_time() - began == pytest.approx(2, abs=0.01)
+        assert await harness.waiting() == 1
+
+
+async def test_a_shard_is_not_kept_for_a_broker_that_is_away() -> None:
+    async with open_relay() as harness:
+        harness.broker.down = True
+        await harness.commit(ADA)
+        await anyio.sleep(1)
+        began = anyio.current_time()
+        await harness.relay.finish(range(SHARDS))
+        assert anyio.current_time() == began
+
+
+async def test_a_burst_over_many_users_is_published_several_shards_at_once() -> None:
+    async with open_relay() as harness:
+        harness.broker.takes = 1.0
+        users = [UserId(f"u{number}") for number in range(24)]
+        assert len({shard_of(user) for user in users}) >= 20
+        for user in users:
+            await harness.commit(user)
+        await anyio.sleep(3.5)
+        assert len(harness.broker.published) == 24
+
+
+async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> None:
+    async with open_relay() as harness:
+        harness.broker.down = True
+        await harness.commit(ADA)
+        failures = []
+        for _ in range(300):
+            await anyio.sleep(1)
+            failures.append(harness.relay.failures)
+        assert min(failures) > 0, "an outbox with nothing to tell proves no broker"
+        assert failures == sorted(failures)
+        harness.broker.down = False
+        await anyio.sleep(9)
+        assert harness.broker.published == ["ada/1"]
+        assert harness.relay.failures == 0
+
+
+async def test_a_store_that_is_back_is_noticed_even_if_there_is_nothing_to_publish() -> None:
+    async with open_relay() as harness:
+        harness.relay._relay = Relay(
+            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"iter_entries"}), harness.broker
+        )
+        harness.relay.wake([0])
+        await anyio.sleep(0.5)
+        assert harness.relay.failures == 1
+        await anyio.sleep(9)
+        assert harness.relay.failures == 0
+
+
+async def test_a_store_that_does_not_say_what_waits_is_asked_for_each_outbox() -> None:
+    async with open_relay() as harness:
+        harness.relay._relay = Relay(
+            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"non_empty_shards"}), harness.broker
+        )
+        await harness.commit(ADA, hint=False)
+        await anyio.sleep(60.5)
+        assert harness.broker.published == ["ada/1"]
+        assert harness.relay.failures == 0
+
+
+async def test_while_one_check_hangs_hints_are_handled_and_the_next_check_finds_the_rest() -> None:
+    async with open_relay() as harness:
+        await anyio.sleep(1)
+        harness.relay._relay = Relay(
+            FaultyCalls(harness.store.outbox, at(1, Fault.HANG), only={"non_empty_shards"}), harness.broker
+        )
+        await harness.commit(BEN, hint=False)
+        await anyio.sleep(60)
+        await harness.commit(ADA)
+        await anyio.sleep(0.5)
+        assert harness.broker.published == ["ada/1"]
+        await anyio.sleep(60)
+        assert harness.broker.published == ["ada/1", "ben/1"]
+
+
+async def test_the_log_says_that_an_event_is_refused_no_more_because_it_is_gone() -> None:
+    async with open_relay() as harness:
+        harness.broker.refuses = {"ada/1"}
+        with capture_logs() as lines:
+            await harness.commit(ADA)
+            await anyio.sleep(1)
+            async for page in harness.store.outbox.iter_entries(shard_of(ADA)):
+                await harness.store.outbox.settle(page)
+            await anyio.sleep(61)
+        assert [line["action"] for line in lines] == ["events_refused", "events_accepted"]
+
+
+async def test_refused_events_are_logged_once_when_it_begins_and_once_when_it_is_over() -> None:
+    async with open_relay() as harness:
+        users = [UserId(f"u{number}") for number in range(5)]
+        harness.broker.refuses = {f"{user}/1" for user in users}
+        with capture_logs() as lines:
+            for user in users:
+                await harness.commit(user)
+            await anyio.sleep(121)
+            harness.broker.refuses = set()
+            await anyio.sleep(121)
+        edges = [line["action"] for line in lines if line["action"].startswith("events_")]
+        assert edges == ["events_refused", "events_accepted"]

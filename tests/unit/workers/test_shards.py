@@ -1,0 +1,221 @@
+"""What becomes of shards that a process owns: seats, retries, readiness."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from datetime import timedelta
+from typing import Any, cast
+
+import anyio
+
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.domain.call_budget import BudgetKey, CallDemand
+from bg_ingest.domain.connections import WorkerSettings
+from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.ownership import Lease
+from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
+from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.store import TableStore
+from tests.fakes.faults import Fault, FaultyCalls
+from tests.harness.sample_values import commit_connection, connection, replaced_fields
+from tests.harness.service import LoopClock
+from workers.relay import RelayActor
+from workers.scheduler import Scheduler
+from workers.shards import FIRST_POLL_DELAY, Shards
+
+ADA, BEN = (ConnectionId(UserId(name), "acme") for name in ("ada", "ben"))
+LEASE_OF_ADA = Lease(shard_of(ADA.user), 4, "me")
+
+
+class ShardsWorld:
+    def __init__(self, store: TableStore, clock: LoopClock) -> None:
+        self.broken = self.unreadable = False
+        self.store, self.clock = store, clock
+        listing = FaultyCalls(
+            store.connections, lambda _: Fault.BEFORE if self.broken else None, only={"iter_directory"}
+        )
+        way = FaultyCalls(cast("Any", listing), lambda _: Fault.BEFORE if self.unreadable else None, only={"get_many"})
+        nothing: Any = None
+        self.scheduler = Scheduler(nothing, clock)
+        relay = RelayActor(Relay(store.outbox, nothing))
+        self.shards = Shards(cast("Any", way), self.scheduler, relay, clock)
+
+    async def connect(self, whom: ConnectionId, *, paused: bool = False) -> None:
+        new = connection(id=whom, provider_account=whom.user)
+        await commit_connection(self.store, replaced_fields(new, worker=WorkerSettings(paused=paused)))
+
+
+@asynccontextmanager
+async def open_shards_world() -> AsyncIterator[ShardsWorld]:
+    clock = LoopClock()
+    async with open_table(None, clock) as table, anyio.create_task_group() as group:
+        here = ShardsWorld(TableStore(table, clock), clock)
+        await group.start(here.shards)
+        yield here
+        group.cancel_scope.cancel()
+
+
+async def test_taking_a_shard_schedules_its_connections_under_its_epoch_and_nobody_elses() -> None:
+    async with open_shards_world() as here:
+        await here.connect(ADA)
+        await here.connect(BEN)
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.1)
+        assert {each: scheduled.epoch for each, scheduled in here.scheduler.scheduled.items()} == {ADA: 4}
+        assert (here.shards.loading, here.shards.load_overdue) == (0, False)
+
+
+async def test_a_paused_connection_is_not_scheduled() -> None:
+    async with open_shards_world() as here:
+        await here.connect(ADA, paused=True)
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.1)
+        assert not here.scheduler.scheduled
+
+
+async def test_a_connection_added_through_a_stale_writer_is_found_five_seconds_after_taking() -> None:
+    async with open_shards_world() as here:
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(1)
+        await here.connect(ADA)  # its ring went to whom the writer took for the owner
+        await anyio.sleep(4.5)
+        assert ADA in here.scheduler.scheduled
+
+
+async def test_a_directory_that_cannot_be_read_is_tried_again_and_makes_unready_only_after_a_while() -> None:
+    async with open_shards_world() as here:
+        await here.connect(ADA)
+        here.broken = True
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(14)
+        assert (here.shards.loading, here.shards.load_overdue) == (1, False)
+        await anyio.sleep(2)
+        assert here.shards.load_overdue
+        here.broken = False
+        await anyio.sleep(1.1)
+        assert ADA in here.scheduler.scheduled
+        assert not here.shards.load_overdue
+
+
+async def test_a_shard_that_is_dropped_or_released_leaves_nothing_scheduled_and_is_taken_anew() -> None:
+    async with open_shards_world() as here:
+        await here.connect(ADA)
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.1)
+        here.shards.cancel([LEASE_OF_ADA.shard])
+        assert not here.scheduler.scheduled
+        here.shards.add_shards([Lease(LEASE_OF_ADA.shard, 6, "me")])
+        await anyio.sleep(0.1)
+        assert here.scheduler.scheduled[ADA].epoch == 6
+        await here.shards.finish([LEASE_OF_ADA.shard])
+        await anyio.sleep(timedelta(hours=1).total_seconds())
+        assert not here.scheduler.scheduled
+
+
+async def test_all_connections_of_owned_shards_are_listed_the_paused_ones_too() -> None:
+    async with open_shards_world() as here:
+        await here.connect(ADA)
+        await here.connect(BEN, paused=True)
+        here.shards.add_shards([LEASE_OF_ADA, Lease(shard_of(BEN.user), 1, "me")])
+        assert {each async for each in here.shards.iter_connections()} == {ADA, BEN}
+
+
+async def test_first_polls_are_spread_over_as_long_as_all_new_ones_together_need() -> None:
+    """A process that has many shards already loses no time over the connections of one more."""
+    async with open_shards_world() as here:
+        here.shards.add_shards([Lease(shard, 1, "me") for shard in range(256) if shard != LEASE_OF_ADA.shard])
+        await anyio.sleep(1)
+        await here.connect(ADA)
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.01)
+        one = here.scheduler.scheduled[ADA].due - here.clock.now()
+        here.shards.cancel(range(256))
+        here.shards.add_shards(
+            [LEASE_OF_ADA, *(Lease(shard, 2, "me") for shard in range(256) if shard != LEASE_OF_ADA.shard)]
+        )
+        await anyio.sleep(0.01)
+        together = here.scheduler.scheduled[ADA].due - here.clock.now()
+    assert one <= timedelta(milliseconds=1)
+    assert together > timedelta(milliseconds=256 * ADA.jitter - 20)
+
+
+async def test_first_polls_without_effect_are_skipped_and_the_others_run_at_once() -> None:
+    async with open_shards_world() as here:
+        later = here.clock.now() + timedelta(minutes=5)
+        idle = PollReport(PollResult(Outcome.NOT_DUE), later, PollState(poll_at=later))
+        here.shards.report_without_fetch = lambda found: idle if found.id == ADA else None
+        await here.connect(ADA)
+        await here.connect(BEN)
+        here.shards.add_shards([LEASE_OF_ADA, Lease(shard_of(BEN.user), 4, "me")])
+        await anyio.sleep(0.01)
+        adas, bens = here.scheduler.scheduled[ADA], here.scheduler.scheduled[BEN]
+        assert (adas.due, adas.state) == (later, idle.state)
+        assert bens.due - here.clock.now() < timedelta(milliseconds=10)
+
+
+async def test_the_staleness_of_due_connections_is_known_before_their_first_poll() -> None:
+    async with open_shards_world() as here:
+        shown_at = here.clock.now() - timedelta(hours=1)
+        here.shards.report_without_fetch = lambda _: PollReport(
+            PollResult(Outcome.NOT_DUE), None, PollState(visible_at=shown_at)
+        )
+        await here.connect(ADA)
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.01)
+        scheduled = here.scheduler.scheduled[ADA]
+        assert scheduled.state.visible_at == shown_at
+        assert scheduled.due - here.clock.now() < timedelta(milliseconds=10)
+
+
+async def test_connections_that_cannot_be_read_together_each_have_their_first_poll() -> None:
+    async with open_shards_world() as here:
+        await here.connect(ADA)
+        here.unreadable = True
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.01)
+        assert here.scheduler.scheduled[ADA].due - here.clock.now() <= FIRST_POLL_DELAY + timedelta(milliseconds=1)
+
+
+async def test_a_connection_requested_meanwhile_is_polled_at_once() -> None:
+    async with open_shards_world() as here:
+        later = here.clock.now() + timedelta(minutes=5)
+        here.shards.report_without_fetch = lambda _: PollReport(
+            PollResult(Outcome.NOT_DUE), later, PollState(poll_at=later)
+        )
+        await here.connect(ADA)
+        here.scheduler.request_poll(ADA, epoch=4)
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.01)
+        assert here.scheduler.scheduled[ADA].due <= here.clock.now()
+
+
+async def test_a_connection_whose_poll_would_crash_delays_nobody_else() -> None:
+    async with open_shards_world() as here:
+
+        def crashes(_: object) -> None:
+            raise KeyError("a provider that is gone")
+
+        here.shards.report_without_fetch = crashes
+        await here.connect(ADA)
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.01)
+        assert here.scheduler.scheduled[ADA].due - here.clock.now() <= FIRST_POLL_DELAY + timedelta(milliseconds=1)
+        assert here.shards.loading == 0
+
+
+async def test_the_demand_of_a_preloaded_connection_follows_its_row_and_no_longer_the_directory() -> None:
+    async with open_shards_world() as here:
+        guessed, known = (
+            CallDemand(BudgetKey("acme", "client", "us"), 1 / 60),
+            CallDemand(BudgetKey("acme", "client", "ous"), 1 / 300),
+        )
+        later = here.clock.now() + timedelta(minutes=5)
+        here.shards.demand_for = lambda _: guessed
+        here.shards.report_without_fetch = lambda _: PollReport(
+            PollResult(Outcome.NOT_DUE), later, PollState(poll_at=later), demand=known
+        )
+        demands: list[tuple[CallDemand | None, CallDemand | None]] = []
+        here.scheduler.demand_changed = lambda before, after: demands.append((before, after))
+        await here.connect(ADA)
+        here.shards.add_shards([LEASE_OF_ADA])
+        await anyio.sleep(0.01)
+        assert demands == [(None, guessed), (guessed, known)]
