@@ -20,7 +20,7 @@ from bg_ingest.services.queries.timeline import TimelineQueries
 REASON_TEXTS: dict[str, str] = {
     NextPollReason.START: "Not polled since this replica took it over: that happens within seconds.",
     NextPollReason.SLOT: "The next reading is expected then.",
-    NextPollReason.SILENCE: "The provider has nothing new: sensor, phone or upload is silent. Polls continue less often.",
+    NextPollReason.SILENCE: "The provider has nothing new: sensor, phone or upload is silent. Polls go on less often.",
     NextPollReason.BACKFILL: "There is more to read: the past, or what is missing.",
     NextPollReason.RETRY: "The last poll failed, as its outcome says: it is tried again.",
     NextPollReason.REQUESTED: "A poll was requested.",

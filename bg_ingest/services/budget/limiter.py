@@ -42,7 +42,7 @@ MIN_JITTER_SECONDS, MAX_JITTER_SECONDS = 0.01, 0.02
 """Seconds after there is enough until we look, by chance."""
 
 FAIRNESS_SECONDS, FAIRNESS_HALF_LIFE = 0.2, 0.4
-"""Extra wait after a granted reservation: half of it after ``FAIRNESS_HALF_LIFE``, a third after twice that. The process
+"""Extra wait after a granted reservation: half of it after ``FAIRNESS_HALF_LIFE``, a third after twice it. The process
 that has waited longest reserves first, also if its store answers more slowly."""
 
 STARVATION_SECONDS = 3.0
