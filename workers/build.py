@@ -14,7 +14,7 @@ from bg_ingest.domain.ownership import Lease, OwnershipTimings
 from bg_ingest.domain.polling import NextPollReason
 from bg_ingest.domain.replica_status import ActorState, OwnerState, ReplicaStatus, UpcomingPoll
 from bg_ingest.domain.timeline import NextPoll
-from bg_ingest.ports import Broker, Clock, Polls, Store
+from bg_ingest.ports import Broker, Clock, Polls
 from bg_ingest.services.access.audit import AuditLog
 from bg_ingest.services.access.authenticate import Authenticator
 from bg_ingest.services.budget.demand import Demand
@@ -23,6 +23,7 @@ from bg_ingest.services.connections.erase import Eraser
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.polling.poll import Poller
 from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.store import Store
 from workers.auditor import Auditor
 from workers.backoff import Backoff, CrashLimit
 from workers.eraser import ErasureFinisher

@@ -8,8 +8,8 @@ from anyio.abc import TaskStatus
 
 from bg_ingest.domain.erasure import PendingErasure
 from bg_ingest.errors import StoreError
-from bg_ingest.ports import Erasures
 from bg_ingest.services.connections.erase import Eraser
+from bg_ingest.store.erasures import ErasureStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -20,7 +20,7 @@ INTERVAL_SECONDS = 60.0
 class ErasureFinisher:
     """Finishes whatever stood unfinished at two looks in a row: until then whoever began it is at it."""
 
-    def __init__(self, erasures: Erasures, eraser: Eraser) -> None:
+    def __init__(self, erasures: ErasureStore, eraser: Eraser) -> None:
         self._erasures = erasures
         self._eraser = eraser
         self._pending_before: set[PendingErasure] = set()

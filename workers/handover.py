@@ -8,7 +8,7 @@ import structlog
 
 from bg_ingest.domain.ownership import Lease
 from bg_ingest.errors import StoreError
-from bg_ingest.ports import Ownership as Rows
+from bg_ingest.store.ownership import OwnershipStore
 from workers.wakeup import Wakeup
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -54,7 +54,7 @@ class ShardConsumer(Protocol):
 class Handover:
     """Shards on their way back, and those that just went: a look asked for before that does not know of it."""
 
-    def __init__(self, store: Rows, consumer: ShardConsumer, on_released: Callable[[Lease], None]) -> None:
+    def __init__(self, store: OwnershipStore, consumer: ShardConsumer, on_released: Callable[[Lease], None]) -> None:
         self._store = store
         self._consumer = consumer
         self._on_released = on_released

@@ -13,7 +13,7 @@ from anyio.abc import TaskStatus
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.ownership import UNOWNED, Lease
 from bg_ingest.errors import StoreError
-from bg_ingest.ports import OwnerRequest, RequestKind, Requests
+from bg_ingest.store.inbox import InboxStore, OwnerRequest, RequestKind
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
 from workers.wakeup import Wakeup
@@ -29,7 +29,7 @@ class InboxReader:
 
     def __init__(
         self,
-        requests: Requests,
+        requests: InboxStore,
         scheduler: Scheduler,
         relay: RelayActor,
         *,

@@ -12,7 +12,7 @@ from anyio.abc import TaskGroup, TaskStatus
 from bg_ingest.domain import ownership
 from bg_ingest.domain.ownership import Lease, Owner, OwnershipSnapshot, OwnershipTimings
 from bg_ingest.errors import StaleRead, StoreError, StoreUnavailable, TransactionConflict
-from bg_ingest.ports import Ownership as Rows
+from bg_ingest.store.ownership import OwnershipStore
 from workers.handover import RETRY_SECONDS, Handover, ShardConsumer, retry_until
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -27,7 +27,7 @@ class Ownership:
 
     def __init__(
         self,
-        store: Rows,
+        store: OwnershipStore,
         consumer: ShardConsumer,
         name: str,
         *,

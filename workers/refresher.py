@@ -10,8 +10,9 @@ from anyio.abc import TaskStatus
 from bg_ingest.domain.grants import IDLE_REFRESH_AFTER
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import IngestError, StoreError
-from bg_ingest.ports import Clock, Connections
+from bg_ingest.ports import Clock
 from bg_ingest.services.connections.grants import Grants
+from bg_ingest.store.connections import ConnectionStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -27,7 +28,7 @@ class Refresher:
 
     def __init__(
         self,
-        connections: Connections,
+        connections: ConnectionStore,
         grants: Grants,
         clock: Clock,
         connection_ids: Callable[[], AsyncGenerator[ConnectionId]],

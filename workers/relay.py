@@ -9,8 +9,8 @@ from anyio.abc import TaskGroup, TaskStatus
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import shard_of
 from bg_ingest.errors import BrokerUnavailable, StoreError
-from bg_ingest.ports import OutboxEntry
 from bg_ingest.services.publishing.relay import Relay, RelayResult
+from bg_ingest.store.outbox import OutboxEntry
 from workers.backoff import Backoff
 from workers.wakeup import Wakeup
 

@@ -15,7 +15,8 @@ from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.ownership import Lease
 from bg_ingest.domain.polling import PollReport
 from bg_ingest.errors import StoreUnavailable
-from bg_ingest.ports import Clock, Connections
+from bg_ingest.ports import Clock
+from bg_ingest.store.connections import ConnectionStore
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
 from workers.wakeup import Wakeup
@@ -61,7 +62,7 @@ class Shards:
     ``take``, ``drop`` and ``rest`` state what is owned; the actor makes it so, again after a crash of its own.
     """
 
-    def __init__(self, connections: Connections, scheduler: Scheduler, relay: RelayActor, clock: Clock) -> None:
+    def __init__(self, connections: ConnectionStore, scheduler: Scheduler, relay: RelayActor, clock: Clock) -> None:
         self._connections = connections
         self._scheduler = scheduler
         self._relay = relay

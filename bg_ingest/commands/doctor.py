@@ -12,8 +12,8 @@ from bg_ingest.commands.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from bg_ingest.doctor.finding import Finding
-    from bg_ingest.ports import Store
     from bg_ingest.settings import Settings
+    from bg_ingest.store import Store
 
 
 @click.command()

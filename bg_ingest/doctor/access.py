@@ -3,12 +3,12 @@
 from datetime import datetime
 
 from bg_ingest.doctor.finding import Finding, ok, warning
-from bg_ingest.ports import Keys
 from bg_ingest.settings import Settings
 from bg_ingest.settings.types import is_loopback
+from bg_ingest.store.api_keys import ApiKeyStore
 
 
-async def check_access(settings: Settings, keys: Keys, now: datetime) -> list[Finding]:
+async def check_access(settings: Settings, keys: ApiKeyStore, now: datetime) -> list[Finding]:
     """Tell where nobody can, and where everybody can who reaches more than this machine."""
     made = await keys.read_all()
     if settings.anonymous and not made:

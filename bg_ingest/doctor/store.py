@@ -10,9 +10,10 @@ from bg_ingest.doctor.finding import Finding, failed, ok, warning
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.errors import SealBroken, StoreError
-from bg_ingest.ports import Sealer, Store
+from bg_ingest.ports import Sealer
 from bg_ingest.ports.table import Absent, Check, Delete, Exists, Item, Put, Table, Update
 from bg_ingest.settings import Settings
+from bg_ingest.store import Store
 
 REACH_ADVICE = "check DYNAMODB_ENDPOINT, DYNAMODB_TABLE, AWS_REGION, the network and the AWS credentials"
 

@@ -9,7 +9,8 @@ from prometheus_client.registry import Collector
 
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import shard_of
-from bg_ingest.ports import Clock, Outbox, OutboxEntry
+from bg_ingest.ports import Clock
+from bg_ingest.store.outbox import OutboxEntry, OutboxStore
 
 FORGET_AFTER = timedelta(minutes=5)
 """An outbox nobody looked into for so long is another process's by now."""
@@ -50,7 +51,7 @@ class OutboxPass:
 class MeasuredOutbox(Collector):
     """The port Outbox, and what it shows to whoever looks."""
 
-    def __init__(self, outbox: Outbox, clock: Clock) -> None:
+    def __init__(self, outbox: OutboxStore, clock: Clock) -> None:
         self._outbox = outbox
         self._clock = clock
         self._shards: dict[int, OutboxBacklog] = {}

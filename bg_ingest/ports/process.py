@@ -6,6 +6,7 @@ from typing import Protocol
 
 from anyio.abc import TaskStatus
 
+from bg_ingest.domain.access import TokenClaims
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.replica_status import ReplicaStatus
@@ -74,3 +75,13 @@ class ProcessHealth(Protocol):
 
     def next_poll(self, connection: ConnectionId) -> NextPoll | None:
         """Return when a connection's next turn is, and why then; None where it is not polled here."""
+
+
+class TokenVerifier(Protocol):
+    """The JWTs of one issuer."""
+
+    async def verify(self, token: str) -> TokenClaims | None:
+        """Return what a token says, if the issuer has signed it, for us, and it holds now; else None.
+
+        IssuerUnavailable when the issuer's keys cannot be had.
+        """

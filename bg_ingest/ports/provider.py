@@ -83,3 +83,19 @@ class Provider(Protocol):
 
     def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
         """Translate one record that was set aside, as if it came at that time; pure, it never raises."""
+
+
+class CallBudget(Protocol):
+    """Calls to providers, given out to whoever is first: by priority, then by arrival."""
+
+    async def acquire(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
+        """Return once one call may be made, at once; BudgetSpent, with when to come back, if that takes too long.
+
+        ``once``: it is no part of what connections want all the time, as looks and refreshes are.
+        """
+
+    async def pause(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
+        """Pause everybody, since a call was refused; return for how long.
+
+        ``sent`` is when, by the event loop's clock; ``wait`` what the provider asked for, if it did.
+        """

@@ -5,22 +5,7 @@ from contextlib import aclosing
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.errors import StoreError
-from bg_ingest.ports import (
-    Budgets,
-    Clock,
-    Connections,
-    Erasures,
-    Gaps,
-    Keys,
-    Outbox,
-    Ownership,
-    Readings,
-    Requests,
-    SealedItems,
-    States,
-    Trail,
-    Webhooks,
-)
+from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Absent, ConditionFailed, Put, Table
 from bg_ingest.store import keys
 from bg_ingest.store.api_keys import ApiKeyStore
@@ -42,25 +27,29 @@ LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT
 """What all who use a table must agree on: keys would not be found again otherwise."""
 
 
-class TableStore:
-    """The port Store."""
+class Store:
+    """All that is stored, by subject; opened and closed by wiring.
+
+    Every method may raise ``StoreUnavailable``, after which a write may or may not have happened; reads are
+    consistent unless they say otherwise.
+    """
 
     def __init__(self, table: Table, clock: Clock) -> None:
         addresses = ShardAddresses()
         inbox = InboxStore(table, clock, addresses)
-        self.readings: Readings = ReadingStore(table, inbox)
-        self.gaps: Gaps = GapStore(table)
-        self.connections: Connections = ConnectionStore(table, clock, inbox)
-        self.states: States = OAuthStateStore(table)
-        self.webhooks: Webhooks = WebhookIdStore(table)
-        self.outbox: Outbox = OutboxStore(table)
-        self.ownership: Ownership = OwnershipStore(table, addresses)
-        self.inbox: Requests = inbox
-        self.keys: Keys = ApiKeyStore(table)
-        self.sealed: SealedItems = SealedItemStore(table)
-        self.audit: Trail = AuditStore(table)
-        self.erasures: Erasures = ErasureStore(table, inbox)
-        self.budgets: Budgets = CallBudgetStore(table)
+        self.readings = ReadingStore(table, inbox)
+        self.gaps = GapStore(table)
+        self.connections = ConnectionStore(table, clock, inbox)
+        self.states = OAuthStateStore(table)
+        self.webhooks = WebhookIdStore(table)
+        self.outbox = OutboxStore(table)
+        self.ownership = OwnershipStore(table, addresses)
+        self.inbox = inbox
+        self.keys = ApiKeyStore(table)
+        self.sealed = SealedItemStore(table)
+        self.audit = AuditStore(table)
+        self.erasures = ErasureStore(table, inbox)
+        self.budgets = CallBudgetStore(table)
 
 
 async def check_layout(table: Table) -> None:

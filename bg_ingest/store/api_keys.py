@@ -28,25 +28,37 @@ _decode = msgspec.msgpack.decode
 
 
 class ApiKeyStore:
+    """API keys; some hundreds, so that a process can know all of them."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def read_all(self) -> Sequence[ApiKey]:
+        """Return every key, also those that no longer let in."""
         return [_decode_key(key[1], found) for key, found in await self._rows()]
 
     async def add(self, key: ApiKey) -> None:
+        """Keep a new key; StaleRead when its id is taken."""
         await write_all(
             self._table, [ConditionalWrite(Put(keys.api_key(key.id), _encode_key(key), (Absent(),)), StaleRead)]
         )
 
     async def revoke(self, key_id: str, at: datetime) -> bool:
-        """Hold on to nothing but that there is one: whatever else changes, it stays revoked."""
+        """Let it never in again; False when there is no such key. A second time changes nothing.
+
+        Hold on to nothing but that there is one: whatever else changes, it stays revoked.
+        """
         return await self._update(key_id, build_item(revoked_at=to_epoch_ms(at)))
 
     async def set_last_used(self, key_id: str, at: datetime) -> None:
+        """Write when it was last used, if it is still there."""
         await self._update(key_id, build_item(used_at=to_epoch_ms(at)))
 
     async def remove_user(self, user: UserId) -> int:
+        """Take a user off the lists of all keys, and return on how many they were; done again, it finds none.
+
+        A key whose list gets empty lets in for nobody.
+        """
         listed = [(key, found, _decode_users(found)) for key, found in await self._rows()]
         naming = [(key, found, users - {user}) for key, found, users in listed if users and user in users]
         for key, found, others in naming:

@@ -18,10 +18,13 @@ MAX_CONCURRENT_WRITES = 8
 
 
 class AuditStore:
+    """The audit: records are only ever added, and go when they expire."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def hash_key(self, fresh: bytes) -> bytes:
+        """Return the sealed key of its hashes: the one that was kept first, ``fresh`` where there was none."""
         stored: StoredItem | None = await self._table.get(keys.AUDIT_KEY)
         if stored is None:
             try:
@@ -31,6 +34,7 @@ class AuditStore:
         return _sealed_key(stored) if stored else fresh
 
     async def add(self, records: Collection[AuditRecord], expires_at: datetime) -> None:
+        """Keep them; the same hour's read again is the same record. After an error they may be added again."""
         left = [Put(keys.audit(each), _encode(each, expires_at)) for each in records]
 
         async def write() -> None:
@@ -47,6 +51,7 @@ class AuditStore:
     async def iter_records(
         self, user_hash: str, window: Window, now: datetime
     ) -> AsyncGenerator[Sequence[AuditRecord]]:
+        """Yield a person's records that have not expired, ascending."""
         pk, low, high = keys.audit_range(user_hash, window)
         async with aclosing(self._table.query(pk, low, high)) as pages:
             async for page in pages:

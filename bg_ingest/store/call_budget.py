@@ -9,6 +9,8 @@ from bg_ingest.store.items import VERSION, VERSION_OK, VERSION_OK_OR_ABSENT, Sto
 
 
 class CallBudgetStore:
+    """The rows that all processes share, one for each app and region. Methods may raise ``StoreUnavailable``."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 
@@ -19,6 +21,7 @@ class CallBudgetStore:
         return BudgetRow(found["paid_until"], found["at"], found["paused_until"], found["pauses"])
 
     async def replace(self, key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> None:
+        """Replace the row, on condition that it is as read; else StaleRead."""
         await write_all(self._table, [ConditionalWrite(_replacement(key, before, after), StaleRead)])
 
 

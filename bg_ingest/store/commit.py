@@ -29,7 +29,7 @@ from bg_ingest.store.items import (
 
 
 def commit_writes(commit: Commit) -> list[ConditionalWrite]:
-    """Return all writes of a commit; the connection's own mean Fenced, the others Outdated."""
+    """Return all writes of a commit; the connection's own mean Fenced, the others StaleRead."""
     return [
         *(ConditionalWrite(write, StaleRead) for write in _user_writes(commit)),
         *(ConditionalWrite(write, Fenced) for write in _revival_checks(commit)),

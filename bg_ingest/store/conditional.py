@@ -17,7 +17,7 @@ class ConditionalWrite(msgspec.Struct, frozen=True):
 
 
 async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]) -> None:
-    """Write all or nothing. Fenced outweighs Outdated: reading again does not help against it."""
+    """Write all or nothing. Fenced outweighs StaleRead: reading again does not help against it."""
     writes = [each.write for each in conditional_writes]
     try:
         if len(writes) == 1 and not isinstance(writes[0], Check):

@@ -48,6 +48,8 @@ DIRECTORY_BATCH_SIZE = 1000
 
 
 class ConnectionStore:
+    """Connections, their grants, and the directory that lists them by shard."""
+
     def __init__(self, table: Table, clock: Clock, inbox: InboxStore) -> None:
         self._table = table
         self._clock = clock
@@ -57,6 +59,7 @@ class ConnectionStore:
         return self._decode_unexpired(connection, await self._table.get(keys.connection(connection)))
 
     async def get_with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
+        """Return both in one read."""
         row, grant = keys.connection(connection), keys.grant(connection)
         found = await self._table.batch_get([row, grant])
         granted = decode_grant(connection, found[grant]) if grant in found else None
@@ -70,12 +73,14 @@ class ConnectionStore:
         return [each for each in found if each]
 
     async def get_many(self, connections: Collection[ConnectionId]) -> list[Connection]:
+        """Return those that exist, in as few reads as can be."""
         by_key = {keys.connection(each): each for each in connections}
         rows = await self._table.batch_get(by_key.keys())
         found = (self._decode_unexpired(by_key[key], row) for key, row in rows.items())
         return [each for each in found if each]
 
     async def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
+        """Yield a shard's directory: every connection that has a grant."""
         low, high = keys.CONNECTIONS, keys.prefix_end(keys.CONNECTIONS)
         async with aclosing(self._table.query(keys.directory_pk(shard), low, high, page=DIRECTORY_BATCH_SIZE)) as pages:
             async for page in pages:
@@ -83,6 +88,7 @@ class ConnectionStore:
                     yield decode_directory_row(keys.parse_directory(key), found)
 
     async def add_connecting(self, connection: Connection) -> None:
+        """Keep a connecting connection until it expires; an existing one stays as it is."""
         row = Put(
             keys.connection(connection.id),
             encode_connection(connection),
@@ -95,20 +101,30 @@ class ConnectionStore:
                 raise newer_version_error() from None
 
     async def update(self, before: Connection, after: Connection, *, request_poll: bool = False) -> None:
+        """Write what is neither reading nor state: settings, outcome, cursor. Fenced as a commit's step is.
+
+        With ``look``, whoever polls the connection is told to look at once.
+        """
         writes = list(connection_writes(ConnectionUpdate(before, after)))
         if request_poll:
             writes.append(ConditionalWrite(await self._inbox.poll_request(after.id), Fenced))
         await write_all(self._table, writes)
 
     async def find_user(self, provider: str, region: str, provider_account: str) -> UserId | None:
+        """Return who is connected to a provider account."""
         found = await self._table.get(keys.account(provider, region, provider_account))
         return UserId(str(found["user"])) if found else None
 
     async def claim(self, seen: Grant, claim: str) -> None:
+        """Write the claim, on condition that version, generation and claim are as seen; else StaleRead."""
         conditions = (*_version_conditions(seen, seen.version), _claim_condition(seen.claim))
         await self._write(Update(keys.grant(seen.id), {"claim": claim}, (), conditions))
 
     async def store(self, grant: Grant) -> None:
+        """Replace the version before this one in the same generation, whoever claims it; else StaleRead.
+
+        With the same version and tokens as the stored one it writes refusals and retry_at, and ends the grant's claim.
+        """
         unclaimed = encode_grant(msgspec.structs.replace(grant, claim=None))
         try:
             await self._table.write(Put(keys.grant(grant.id), unclaimed, _version_conditions(grant, grant.version - 1)))

@@ -15,7 +15,6 @@ from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.domain.ownership import UNOWNED
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports import RequestKind
 from bg_ingest.ports.table import (
     Absent,
     Check,
@@ -34,7 +33,7 @@ from bg_ingest.store import keys
 from bg_ingest.store.commit import head_conditions
 from bg_ingest.store.conditional import ConditionalWrite, write_all
 from bg_ingest.store.connection_items import STATES_WITH_GRANT
-from bg_ingest.store.inbox import InboxStore
+from bg_ingest.store.inbox import InboxStore, RequestKind
 from bg_ingest.store.items import (
     VERSION_OK,
     VERSION_OK_OR_ABSENT,
@@ -53,11 +52,17 @@ COUNT_FIELDS = {"change": "changes", "connection": "connections", "grant": "gran
 
 
 class ErasureStore:
+    """Users who are erased. From ``begin`` on nothing can be written of them; the rest of the rows goes in pieces."""
+
     def __init__(self, table: Table, inbox: InboxStore) -> None:
         self._table = table
         self._inbox = inbox
 
     async def begin(self, erasure: Erasure) -> ErasureCounts:
+        """Write it whole or not at all: the tombstone, its event, what is left to do; connections and grants go.
+
+        StaleRead: the head is not as read. TransactionConflict: another transaction was under way.
+        """
         request = self._inbox.publish_request(erasure.tombstone.user)
         writes = [*_start_writes(erasure), *([request] if request else [])]
         await write_all(self._table, [ConditionalWrite(write, StaleRead) for write in writes])
@@ -65,16 +70,22 @@ class ErasureStore:
         return ErasureCounts(connections=len(erasure.connections), grants=len(connected))
 
     async def pending_for(self, user: UserId) -> PendingErasure | None:
+        """Return the user's erasure if it is not through; while it is not, the user cannot connect."""
         found = await self._table.get(keys.erasure(user))
         return _decode_pending(user, found) if found else None
 
     async def iter_pending(self) -> AsyncGenerator[PendingErasure]:
+        """Yield every erasure that is not through, of all users."""
         async with aclosing(self._table.query(keys.ERASURES, FIRST_SORT_KEY, LAST_SORT_KEY)) as pages:
             async for page in pages:
                 for key, found in page:
                     yield _decode_pending(keys.parse_erasure(key), found)
 
     async def delete_next(self, pending: PendingErasure) -> ErasureCounts | None:
+        """Delete some of what is left; None when that was all, be it that another process did it.
+
+        Deletes nothing of a user who has connected again. TransactionConflict: another process does the same; repeat.
+        """
         rows = (
             await self._outbox_rows(pending)
             or await self._other_rows(pending)

@@ -45,10 +45,13 @@ def decode_gap(packed: list[Any]) -> Gap:
 
 
 class GapStore:
+    """The gaps of a connection, by the month in which they begin; may raise StoreUnavailable, consistent."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def read_months(self, connection: ConnectionId, first: datetime, last: datetime) -> list[GapMonth]:
+        """Return those that exist from the month of one instant to the month of another, ascending: one read."""
         pk, low = keys.gap_month(connection, month_start(first))
         _, high = keys.gap_month(connection, month_start(last))
         async with aclosing(self._table.query(pk, low, high)) as pages:

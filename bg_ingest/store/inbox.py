@@ -3,10 +3,13 @@
 from collections.abc import Collection
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from enum import StrEnum
+
+import msgspec
 
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
-from bg_ingest.ports import Clock, OwnerRequest, RequestKind
+from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Put, Table
 from bg_ingest.store import keys
 from bg_ingest.store.items import build_item
@@ -17,25 +20,51 @@ REQUEST_RETENTION = timedelta(hours=1)
 read again long before, and the next slot may have come."""
 
 
+class RequestKind(StrEnum):
+    """What a ring asks for."""
+
+    POLL = "look"
+    """The connection is new, changed, or to be looked at now."""
+    PUBLISH = "tell"
+    """A change of the user was committed by a process that does not tell it."""
+
+
+class OwnerRequest(msgspec.Struct, frozen=True):
+    """A durable hint that waits to be heard, under the address it was sent to."""
+
+    address: str
+    at: int
+    """Epoch milliseconds by the sender's clock; it only makes rings distinct."""
+    connection: ConnectionId
+    """Where something is to be told, only its user counts; it may name no provider."""
+    kind: RequestKind
+
+
 class InboxStore:
+    """Hints for the process that serves a connection, whichever it is."""
+
     def __init__(self, table: Table, clock: Clock, addresses: ShardAddresses) -> None:
         self._table = table
         self._clock = clock
         self._addresses = addresses
 
     async def request_poll(self, connection: ConnectionId) -> None:
+        """Ask that the connection be looked at now."""
         await self._table.write(await self.poll_request(connection))
 
     async def list_requests(self, address: str) -> list[OwnerRequest]:
+        """Return the rings that were sent to a process."""
         low, high = keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
         async with aclosing(self._table.query(keys.inbox_pk(address), low, high)) as pages:
             rows = [row async for page in pages for row in page]
         return [OwnerRequest(address, *keys.parse_request(key), RequestKind(str(found["wish"]))) for key, found in rows]
 
     async def delete(self, requests: Collection[OwnerRequest]) -> None:
+        """Forget rings that were heeded."""
         await self._table.delete([keys.request(each.address, each.at, each.connection) for each in requests])
 
     async def forward(self, requests: Collection[OwnerRequest]) -> None:
+        """Send rings on to whoever serves their shard by now."""
         for each in requests:
             address = await self._address(shard_of(each.connection.user))
             if address != each.address:

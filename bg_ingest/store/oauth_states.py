@@ -10,15 +10,19 @@ from bg_ingest.store.items import StoredItem, build_item
 
 
 class OAuthStateStore:
+    """OAuth states: random, single-use, short-lived."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def add(self, user: UserId, state: str, content: bytes, expires_at: datetime) -> None:
+        """Keep what a state stands for, until it is taken, expires, or the user is erased."""
         ends = to_epoch_seconds(expires_at)
         by_state = Put(keys.state(state), build_item(content=content, user=user, expires_at=ends))
         await self._table.transact([by_state, Put(keys.state_of_user(user, state), build_item(expires_at=ends))])
 
     async def consume(self, state: str, now: datetime) -> bytes | None:
+        """Return the content once; None when unknown, used or expired."""
         key = keys.state(state)
         found: StoredItem | None = await self._table.get(key)
         if found is None or found["expires_at"] <= now.timestamp():

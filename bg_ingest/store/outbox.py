@@ -3,8 +3,10 @@
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 
+import msgspec
+
 from bg_ingest.domain.changes import Change
-from bg_ingest.ports import OutboxEntry
+from bg_ingest.domain.ids import UserId
 from bg_ingest.ports.table import Delete, Key, Put, Table
 from bg_ingest.store import keys
 from bg_ingest.store.items import build_item, decode_change
@@ -15,15 +17,27 @@ FIRST_SORT_KEY, LAST_SORT_KEY = "0", "~"
 """Around every user id, and every sort key of a user: they start with a letter or a digit."""
 
 
+class OutboxEntry(msgspec.Struct, frozen=True, order=True):
+    """An outbox row: this change waits to be told."""
+
+    shard: int
+    user: UserId
+    number: int
+
+
 class OutboxStore:
+    """What waits to be told, by shard."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def non_empty_shards(self, shards: Collection[int]) -> set[int]:
+        """Return those of these shards in which anything waits."""
         partitions = {keys.outbox_pk(shard): shard for shard in shards}
         return {partitions[pk] for pk in await self._table.non_empty(partitions, FIRST_SORT_KEY, LAST_SORT_KEY)}
 
     async def iter_entries(self, shard: int) -> AsyncGenerator[Sequence[OutboxEntry]]:
+        """Yield all that waits, in pages, per user by ascending number."""
         async with aclosing(
             self._table.query(keys.outbox_pk(shard), FIRST_SORT_KEY, LAST_SORT_KEY, page=OUTBOX_BATCH_SIZE)
         ) as pages:
@@ -31,21 +45,26 @@ class OutboxStore:
                 yield [OutboxEntry(shard, *keys.parse_outbox(key)) for key, _ in page]
 
     async def changes(self, pending: Collection[OutboxEntry]) -> dict[OutboxEntry, Change]:
+        """Return what is to be told; a change that expired untold is absent."""
         by_key = {keys.change(each.user, each.number): each for each in pending}
         found = await self._table.batch_get(list(by_key))
         return {(each := by_key[key]): decode_change(each.user, each.number, item) for key, item in found.items()}
 
     async def exists(self, pending: OutboxEntry) -> bool:
+        """Tell whether a row is still there: an erasure takes a user's rows away before their changes."""
         return await self._table.get(_key(pending)) is not None
 
     async def settle(self, pending: Collection[OutboxEntry]) -> None:
+        """Forget rows whose events were confirmed."""
         await self._table.delete(list(map(_key, pending)))
 
     async def restore(self, pending: Collection[OutboxEntry]) -> None:
+        """Have these told again, whether they wait already or not."""
         for each in pending:
             await self._table.write(Put(_key(each), build_item()))
 
     async def settle_last(self, pending: OutboxEntry) -> None:
+        """Forget a row and its change: the last of an erased user."""
         await self._table.transact([Delete(_key(pending)), Delete(keys.change(pending.user, pending.number))])
 
 

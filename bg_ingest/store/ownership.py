@@ -59,24 +59,31 @@ class ShardAddresses:
 
 
 class OwnershipStore:
+    """Who serves which shard."""
+
     def __init__(self, table: Table, addresses: ShardAddresses) -> None:
         self._table = table
         self._addresses = addresses
 
     async def register(self, owner: Owner) -> None:
+        """Write the row of a process that has none yet."""
         await self._table.write(Put(keys.owner(owner.id), _encode_owner(owner)))
         self._addresses.own_id = owner.id
 
     async def heartbeat(self, owner: Owner) -> None:
+        """Replace our row; StaleRead when it is gone: somebody took us for dead."""
         await self._write(Put(keys.owner(owner.id), _encode_owner(owner), (Exists(), VERSION_OK)))
 
     async def remove_dead(self, seen: Owner) -> None:
+        """Delete the row of a process that is dead; StaleRead when its beat has moved since."""
         await self._write(Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
 
     async def unregister(self, owner: str) -> None:
+        """Delete our own row, whatever became of the last beat."""
         await self._table.write(Delete(keys.owner(owner)))
 
     async def snapshot(self) -> OwnershipSnapshot:
+        """Read all shards, then all owners."""
         found = {lease.shard: lease for lease in await self._leases()}
         leases = tuple(found.get(shard, Lease(shard)) for shard in range(SHARDS))
         self._addresses.leases = dict(enumerate(leases))
@@ -85,6 +92,7 @@ class OwnershipStore:
         return OwnershipSnapshot(leases, owners)
 
     async def take(self, seen: Sequence[Lease], owner: str) -> list[Lease]:
+        """Take shards that are as seen, each under its next epoch; return those that were."""
         taken: list[Lease] = []
         for batch in _batches(seen):
             after = [Lease(each.shard, each.epoch + 1, owner, each.owner or each.previous) for each in batch]
@@ -95,6 +103,7 @@ class OwnershipStore:
         return taken
 
     async def release(self, leases: Collection[Lease]) -> None:
+        """Release shards that are ours under these epochs; who is not the owner changes nothing."""
         for batch in _batches(leases):
             await self._write_unchanged([_release_write(each) for each in batch])
         freed = {each.shard: Lease(each.shard, each.epoch, None, each.owner) for each in leases}
@@ -105,7 +114,7 @@ class OwnershipStore:
             return [decode_lease(int(key[1]), each) async for page in pages for key, each in page]
 
     async def _write_unchanged(self, writes: list[Update]) -> list[int]:
-        """Write together all whose conditions hold; return their places. Conflicted, if others do so for long."""
+        """Write together all whose conditions hold; return their places. TransactionConflict if conflicts persist."""
         left, conflicts = dict(enumerate(writes)), 0
         while left:
             indexes = list(left)

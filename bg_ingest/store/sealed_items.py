@@ -2,10 +2,14 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
+from typing import TypeAlias
+
+import msgspec
 
 from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.quarantine import QuarantinePage
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports import AuditKey, SealedItem, SealedQuarantinePage
 from bg_ingest.ports.table import Condition, Equals, Exists, Item, Key, Missing, Put, SingleWrite, Table, Update
 from bg_ingest.store import keys
 from bg_ingest.store.conditional import ConditionalWrite, write_all
@@ -15,20 +19,47 @@ from bg_ingest.store.items import VERSION, VERSION_OK, decode_quarantine_page, e
 SEALED_PREFIXES = (keys.GRANTS, keys.QUARANTINE, keys.AUDIT_KEY[1])
 
 
+class SealedQuarantinePage(msgspec.Struct, frozen=True):
+    """Records that were set aside, and whose."""
+
+    user: UserId
+    page: QuarantinePage
+
+
+class AuditKey(msgspec.Struct, frozen=True):
+    """The sealed key of the audit's hashes."""
+
+    sealed: bytes
+
+
+SealedItem: TypeAlias = Grant | SealedQuarantinePage | AuditKey
+
+
 class SealedItemStore:
+    """Everything in the store that is sealed, whoever it belongs to."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def iter_items(self, part: int, parts: int) -> AsyncGenerator[Sequence[SealedItem]]:
+        """Yield what is sealed in one of so many parts of the whole store; all parts together have everything.
+
+        Reads the whole store: minutes where it is large.
+        """
         async with aclosing(self._table.scan(part, parts, SEALED_PREFIXES)) as pages:
             async for page in pages:
                 yield [each for key, item in page if (each := _decode(key, item))]
 
     async def read_grant(self, seen: Grant) -> Grant | None:
+        """Return the grant as it is by now."""
         found = await self._table.get(keys.grant(seen.id))
         return decode_grant(seen.id, found) if found else None
 
     async def replace(self, seen: SealedItem, after: SealedItem) -> None:
+        """Replace what is sealed; StaleRead when it is not as seen.
+
+        A grant keeps its version and its claim, which must both be as seen.
+        """
         await write_all(self._table, [ConditionalWrite(_replacement(seen, after), StaleRead)])
 
 

@@ -24,15 +24,19 @@ QUARANTINE_BATCH_SIZE = 10
 
 
 class ReadingStore:
+    """A user's time series, its head, and the one transaction that changes either."""
+
     def __init__(self, table: Table, inbox: InboxStore) -> None:
         self._table = table
         self._inbox = inbox
 
     async def head(self, user: UserId) -> Head | None:
+        """Return the head (also an erased one): one read."""
         found = await self._table.get(keys.head(user))
         return items.decode_head(user, found) if found else None
 
     async def read(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, KnownSegments]:
+        """Return the head and those segments that exist, by start: one read for all."""
         starts = {keys.segment(user, start): start for start in segments}
         found = await self._table.batch_get([keys.head(user), *starts])
         head = found.pop(keys.head(user), None)
@@ -42,11 +46,13 @@ class ReadingStore:
     async def read_pages(
         self, user: UserId, page_keys: Collection[QuarantineKey]
     ) -> dict[QuarantineKey, QuarantinePage]:
+        """Return those shelves of set-aside records that exist."""
         by_key = {keys.quarantine(user, page_key): page_key for page_key in page_keys}
         found = await self._table.batch_get(list(by_key))
         return {by_key[key]: items.decode_quarantine_page(by_key[key], each) for key, each in found.items()}
 
     async def iter_pages(self, user: UserId) -> AsyncGenerator[QuarantinePage]:
+        """Yield every shelf of a user, the one without a time last."""
         query = self._table.query(
             keys.user_pk(user), keys.QUARANTINE, keys.prefix_end(keys.QUARANTINE), page=QUARANTINE_BATCH_SIZE
         )
@@ -56,6 +62,11 @@ class ReadingStore:
                     yield items.decode_quarantine_page(keys.parse_quarantine(key), found)
 
     async def commit(self, commit: Commit) -> None:
+        """Write everything or nothing.
+
+        StaleRead: the head, a segment or a shelf is not as read. Fenced: the connection is not. TransactionConflict:
+        another transaction was under way. StoreUnavailable: it may have happened; repeating it is then StaleRead.
+        """
         writes = commit_writes(commit)
         if request := await self._owner_request(commit):
             writes.append(ConditionalWrite(request, Fenced))
@@ -68,6 +79,7 @@ class ReadingStore:
         return self._inbox.publish_request(commit.user) if commit.changes else None
 
     async def iter_packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
+        """Yield the packed segments that the window touches, ascending; may lag a second unless ``consistent``."""
         _, low = keys.segment(user, segment_start(window.start))
         _, high = keys.segment(user, segment_start(window.end - timedelta(microseconds=1)))
         query = self._table.query(keys.user_pk(user), low, high, consistent=consistent, page=SEGMENT_BATCH_SIZE)

@@ -10,6 +10,8 @@ from bg_ingest.store.items import StoredItem, build_item
 
 
 class WebhookIdStore:
+    """The ids of webhooks whose data is stored, each known to one connect of a connection."""
+
     def __init__(self, table: Table) -> None:
         self._table = table
 
@@ -18,6 +20,7 @@ class WebhookIdStore:
         return found is not None and bool(found["expires_at"] > now.timestamp())
 
     async def add(self, connection: Connection, webhook_id: str, expires_at: datetime) -> None:
+        """Remember one, after its data was committed."""
         await self._table.write(
             Put(keys.webhook(connection, webhook_id), build_item(expires_at=to_epoch_seconds(expires_at)))
         )

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator, Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import cast
 
 import httpx
 
@@ -30,7 +31,7 @@ from bg_ingest.observability.observer import (
 )
 from bg_ingest.observability.outbox import MeasuredOutbox
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.ports import Broker, Clock, Polls, Provider, Publisher, Sealer, Store, TokenVerifier, Tracing, Wakeups
+from bg_ingest.ports import Broker, Clock, Polls, Provider, Publisher, Sealer, TokenVerifier, Tracing, Wakeups
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.access.api_keys import ApiKeys
 from bg_ingest.services.access.audit import AuditLog
@@ -56,6 +57,8 @@ from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.timeline import PollerWithEvents, RecentEvents, TimelineQueries
 from bg_ingest.services.queries.verify import Verifier
 from bg_ingest.settings import Settings
+from bg_ingest.store import Store
+from bg_ingest.store.outbox import OutboxStore
 from bg_ingest.wiring.keys import build_sealer
 from bg_ingest.wiring.providers import build_providers, webhook_proofs
 from bg_ingest.wiring.store import open_store
@@ -144,7 +147,9 @@ class Services:
         recent_events = RecentEvents(clock)
         self.grants = Grants(store.connections, providers, budget, sealer, clock, table, recent_events.add_grant)
         fetcher = Fetcher(store.connections, providers, self.grants, ingester, connection_states, clock, defaults)
-        self.relay = Relay(outbox, traces.around_publisher(MeasuredPublisher(publisher, metrics, clock)))
+        self.relay = Relay(
+            cast("OutboxStore", outbox), traces.around_publisher(MeasuredPublisher(publisher, metrics, clock))
+        )
         gap_keeper = GapKeeper(store.readings, store.gaps, clock, wakeups)
         self.poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, self.demand)
         polls = MeasuredPolls(PollerWithLogContext(self.poller), metrics)

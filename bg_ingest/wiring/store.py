@@ -10,10 +10,10 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.table import ObservedTable
-from bg_ingest.ports import Clock, Store
+from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Table
 from bg_ingest.settings import Settings
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 
 
 @asynccontextmanager
@@ -21,7 +21,7 @@ async def open_for_inspection(settings: Settings) -> AsyncIterator[tuple[Table, 
     """Open the store alone, for who wants to know whether it can be used."""
     clock = SystemClock()
     async with open_table(settings, clock, MetricsRegistry()) as table:
-        yield table, TableStore(table, clock)
+        yield table, Store(table, clock)
 
 
 async def create_table(settings: Settings) -> list[str]:
@@ -36,7 +36,7 @@ async def create_table(settings: Settings) -> list[str]:
 async def open_store(settings: Settings, clock: Clock, metrics: MetricsRegistry) -> AsyncIterator[Store]:
     """Open the store, and close it in the end."""
     async with open_table(settings, clock, metrics) as table:
-        yield TableStore(ObservedTable(table, metrics), clock)
+        yield Store(ObservedTable(table, metrics), clock)
 
 
 def open_table(settings: Settings, clock: Clock, metrics: MetricsRegistry) -> AbstractAsyncContextManager[Table]:

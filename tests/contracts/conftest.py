@@ -6,9 +6,8 @@ from pathlib import Path
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.ports import Store
 from bg_ingest.ports.table import Table
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.fakes.clock import SetClock
 
 
@@ -36,4 +35,4 @@ async def table(request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock)
 
 @pytest.fixture
 def store(table: Table, clock: SetClock) -> Store:
-    return TableStore(table, clock)
+    return Store(table, clock)

@@ -8,9 +8,8 @@ import pytest
 from bg_ingest.domain.access import ApiKey, Scope
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import StaleRead, StoreError
-from bg_ingest.ports import Store
 from bg_ingest.ports.table import Put, Table
-from bg_ingest.store import keys
+from bg_ingest.store import Store, keys
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import replaced_fields
 

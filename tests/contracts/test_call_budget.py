@@ -4,9 +4,8 @@ import pytest
 
 from bg_ingest.domain.call_budget import BudgetKey, BudgetRow
 from bg_ingest.errors import StaleRead, StoreError
-from bg_ingest.ports import Store
 from bg_ingest.ports.table import Put, Table
-from bg_ingest.store import keys
+from bg_ingest.store import Store, keys
 
 BUDGET_KEY = BudgetKey("acme", "our-app", "us")
 FIRST = BudgetRow(theoretical_arrival=1_772_452_800_000_000)

@@ -14,9 +14,8 @@ from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.segments import segment_start
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced, StaleRead, StoreError
-from bg_ingest.ports import Store
 from bg_ingest.ports.table import Put, Table
-from bg_ingest.store import TableStore, keys
+from bg_ingest.store import Store, keys
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting_table import CountingTable
 from tests.harness.sample_values import (
@@ -358,7 +357,7 @@ async def test_an_item_of_a_newer_version_is_read_but_never_written_over(store: 
 
 async def test_latest_costs_one_read(table: Table) -> None:
     counting = CountingTable(table)
-    store = TableStore(counting, SetClock())
+    store = Store(counting, SetClock())
     await commit_connection(store)
     before = counting.asked
     await store.readings.head(USER)
@@ -367,7 +366,7 @@ async def test_latest_costs_one_read(table: Table) -> None:
 
 async def test_a_poll_that_brings_readings_costs_one_read_for_the_store_and_one_transaction(table: Table) -> None:
     counting = CountingTable(table)
-    store = TableStore(counting, SetClock())
+    store = Store(counting, SetClock())
     active = await commit_connection(store)
     before = counting.asked
     commit = await readings_commit_of(store.readings, [reading(n) for n in range(60, 63)])

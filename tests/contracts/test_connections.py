@@ -9,9 +9,8 @@ from bg_ingest.domain.connections import Connection, ConnectionState, DirectoryR
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced
-from bg_ingest.ports import Store
 from bg_ingest.ports.table import Table
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting_table import CountingTable
 from tests.harness.sample_values import (
@@ -266,7 +265,7 @@ async def test_a_grant_cannot_be_dropped_without_its_connections_step(store: Sto
 
 async def test_reading_a_connection_with_its_grant_costs_one_read_and_noting_one_write(table: Table) -> None:
     counting = CountingTable(table)
-    store = TableStore(counting, SetClock())
+    store = Store(counting, SetClock())
     active = await commit_connection(store)
     before = counting.asked
     await store.connections.get_with_grant(ACME)

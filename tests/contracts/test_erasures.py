@@ -12,10 +12,10 @@ from bg_ingest.domain.erasure import Erasure, ErasureCounts, PendingErasure, pla
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantinePage
 from bg_ingest.errors import Fenced, StaleRead
-from bg_ingest.ports import OutboxEntry, Store
 from bg_ingest.ports.table import Put, Table
-from bg_ingest.store import keys
+from bg_ingest.store import Store, keys
 from bg_ingest.store.items import build_item
+from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import (
     ACME,

@@ -8,7 +8,7 @@ from bg_ingest.domain.changes import GapHealed, GapOpened
 from bg_ingest.domain.commits import Commit, commit_of_changes
 from bg_ingest.domain.gaps import Cause, Gap, GapMonth, month_start, update_months
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports import Store
+from bg_ingest.store import Store
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import (
     ACME,

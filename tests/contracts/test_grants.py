@@ -6,7 +6,7 @@ import pytest
 
 from bg_ingest.domain.grants import Grant
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports import Store
+from bg_ingest.store import Store
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import ACME, commit_connection, grant, replaced_fields
 

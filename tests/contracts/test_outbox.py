@@ -5,9 +5,9 @@ from datetime import timedelta
 import anyio
 
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
-from bg_ingest.ports import OutboxEntry, Store
 from bg_ingest.ports.table import Table
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
+from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting_table import CountingTable
 from tests.harness.sample_values import (
@@ -79,7 +79,7 @@ async def test_an_outbox_row_outlives_its_change(store: Store, clock: SetClock) 
 
 async def test_publishing_costs_a_read_for_the_rows_one_for_the_changes_and_one_write(table: Table) -> None:
     counting = CountingTable(table)
-    store = TableStore(counting, SetClock())
+    store = Store(counting, SetClock())
     await commit_connection(store)
     before = counting.asked
     found = await rows(store, shard_of(USER))

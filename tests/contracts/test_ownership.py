@@ -9,9 +9,9 @@ from bg_ingest.domain.connections import WorkerSettings
 from bg_ingest.domain.ids import SHARDS, shard_of
 from bg_ingest.domain.ownership import UNOWNED, Lease, Owner
 from bg_ingest.errors import Fenced, StaleRead, StoreError
-from bg_ingest.ports import RequestKind, Store
 from bg_ingest.ports.table import Put, Table
-from bg_ingest.store import TableStore, keys
+from bg_ingest.store import Store, keys
+from bg_ingest.store.inbox import RequestKind
 from bg_ingest.store.items import VERSION, build_item
 from tests.fakes.clock import SetClock
 from tests.harness.sample_values import USER, commit_connection, connection, reading, readings_commit_of
@@ -82,7 +82,7 @@ async def test_a_poll_is_requested_from_the_owner_of_the_connection(
     await store.inbox.request_poll(ada)
     [request] = await store.inbox.list_requests(UNOWNED)
     assert (request.connection, request.kind) == (ada, RequestKind.POLL)
-    await owned_by(TableStore(table, clock), YOU)
+    await owned_by(Store(table, clock), YOU)
     await store.inbox.request_poll(ada)
     assert [each.connection for each in await store.inbox.list_requests("you")] == [ada]
 
@@ -104,7 +104,7 @@ async def test_requests_are_forwarded_to_the_new_owner(store: Store, table: Tabl
     requests = await store.inbox.list_requests("me")
     await store.inbox.forward(requests)
     assert await store.inbox.list_requests("me") == requests, "it is ours still"
-    other = TableStore(table, clock)
+    other = Store(table, clock)
     await other.ownership.register(YOU)
     await other.ownership.take([(await other.ownership.snapshot()).leases[SHARD]], "you")
     await store.ownership.snapshot()
@@ -116,7 +116,7 @@ async def test_requests_are_forwarded_to_the_new_owner(store: Store, table: Tabl
 async def test_a_commit_requests_publishing_only_from_the_process_that_relays_it(
     store: Store, table: Table, clock: SetClock
 ) -> None:
-    other = TableStore(table, clock)
+    other = Store(table, clock)
     await commit_connection(store)
     await owned_by(store, ME)
     await other.ownership.register(YOU)

@@ -12,9 +12,9 @@ from bg_ingest.domain.changes import ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Reading
 from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable, TransactionConflict
-from bg_ingest.ports import Readings, Store
 from bg_ingest.ports.table import Table
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
+from bg_ingest.store.segments import ReadingStore
 from tests.fakes.clock import SetClock
 from tests.fakes.faults import ConflictingCalls, Fault, FaultyCalls, StaleReads, every
 from tests.harness.sample_values import (
@@ -30,7 +30,7 @@ from tests.harness.sample_values import (
 WRITERS = 32
 
 
-async def ingest(readings: Readings, batch: list[Reading]) -> None:
+async def ingest(readings: ReadingStore, batch: list[Reading]) -> None:
     """Commit a batch as the ingest does: decide, commit, and after a lost race decide again."""
     while True:
         try:
@@ -42,7 +42,7 @@ async def ingest(readings: Readings, batch: list[Reading]) -> None:
         return
 
 
-async def write_all(readings: Readings, batches: list[list[Reading]]) -> None:
+async def write_all(readings: ReadingStore, batches: list[list[Reading]]) -> None:
     async with anyio.create_task_group() as group:
         for batch in batches:
             group.start_soon(ingest, readings, batch)
@@ -87,35 +87,35 @@ async def assert_nothing_lost(store: Store, batches: list[list[Reading]]) -> Non
 @pytest.mark.parametrize("seed", range(2))
 async def test_32_writers_with_late_reads_and_failing_calls_lose_and_double_nothing(table: Table, seed: int) -> None:
     random = Random(seed)
-    plain = TableStore(table, SetClock())
+    plain = Store(table, SetClock())
     await commit_connection(plain)
     late = StaleReads(table, random, lambda share: release_after(int(share * 40)))
     lossy = FaultyCalls(FaultyCalls(late, every(7, Fault.BEFORE)), every(5, Fault.AFTER))
     batches = batches_of(random)
     with anyio.fail_after(60):
-        await write_all(TableStore(lossy, SetClock()).readings, batches)
+        await write_all(Store(lossy, SetClock()).readings, batches)
     await assert_nothing_lost(plain, batches)
 
 
 async def test_two_writers_of_the_same_batch_store_and_publish_it_once(table: Table) -> None:
-    store = TableStore(table, SetClock())
+    store = Store(table, SetClock())
     await commit_connection(store)
     batch = [reading(number) for number in range(5)]
-    slow = TableStore(StaleReads(table, Random(1), lambda share: release_after(int(share * 9))), SetClock())
+    slow = Store(StaleReads(table, Random(1), lambda share: release_after(int(share * 9))), SetClock())
     await write_all(slow.readings, [batch, batch])
     await assert_nothing_lost(store, [batch])
 
 
 async def test_a_conflict_with_another_transaction_loses_nothing(table: Table) -> None:
-    plain = TableStore(table, SetClock())
+    plain = Store(table, SetClock())
     await commit_connection(plain)
     batches = [[reading(number)] for number in range(6)]
-    await write_all(TableStore(ConflictingCalls(table, 1, 2, 5), SetClock()).readings, batches)
+    await write_all(Store(ConflictingCalls(table, 1, 2, 5), SetClock()).readings, batches)
     await assert_nothing_lost(plain, batches)
 
 
 async def test_of_users_who_connect_one_provider_account_at_once_one_holds_it(table: Table) -> None:
-    store = TableStore(StaleReads(table, Random(2), lambda share: release_after(int(share * 9))), SetClock())
+    store = Store(StaleReads(table, Random(2), lambda share: release_after(int(share * 9))), SetClock())
     connected: list[str] = []
 
     async def try_connect(user: UserId) -> None:

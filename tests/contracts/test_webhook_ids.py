@@ -5,7 +5,7 @@ from datetime import timedelta
 import pytest
 
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.ports import Store
+from bg_ingest.store import Store
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import connection
 

@@ -13,8 +13,11 @@ from bg_ingest.errors import StoreUnavailable, TransactionConflict
 
 _END = object()
 
+AnyClass: Any = object
+"""Base of the wrappers: to mypy they are instances of whatever class they wrap."""
 
-class CallWrapper:
+
+class CallWrapper(AnyClass):  # type: ignore[misc] # that is the purpose
     """Hands on every call; ``_around`` says what happens at it. Each page of an iterator is a call of its own."""
 
     def __init__(self, inner: Any) -> None:

@@ -3,9 +3,9 @@
 from collections.abc import AsyncGenerator
 from typing import Any, cast
 
-from bg_ingest.ports import Clock, Store
+from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Check, Item, Key, Table
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.fakes.faults import CallWrapper
 
 
@@ -17,7 +17,7 @@ class LaggingTable(CallWrapper):
         self._before: dict[Key, Item | None] = {}
 
     def store(self, clock: Clock) -> Store:
-        return TableStore(cast("Table", self), clock)  # it hands on whatever it does not change
+        return Store(cast("Table", self), clock)  # it hands on whatever it does not change
 
     async def add_readings(self, api: Any, *readings: Any) -> None:
         plain, api.store = api.store, self.store(api.clock)

@@ -20,7 +20,7 @@ from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import to_epoch_seconds
 from bg_ingest.providers.dexcom import Dexcom
 from bg_ingest.providers.http import http_client
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from bg_ingest.wiring import Services
 from tests.fakes.clock import SetClock
 from tests.fuzz.decoder import Decoded, decode_record, plain, records_of
@@ -112,7 +112,7 @@ async def fuzz(seeds: range) -> FuzzVerdict:
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=provider.page))
     async with open_table(None, clock) as table, http_client(transport) as http:
         provider.services.join(
-            TableStore(table, clock),
+            Store(table, clock),
             MemoryPublisher("/bg-ingest"),
             {"dexcom": Dexcom(OPTIONS, http, clock)},
             sealer=AesGcmSealer([bytes(32)]),

@@ -20,8 +20,8 @@ from bg_ingest.domain.readings import Device, Flag, Origin, Reading
 from bg_ingest.domain.replica_status import ReplicaStatus
 from bg_ingest.domain.segments import decide, segment_start, split_batch
 from bg_ingest.domain.timeline import NextPoll
-from bg_ingest.ports import Provider, Store
-from bg_ingest.store import TableStore
+from bg_ingest.ports import Provider
+from bg_ingest.store import Store
 from bg_ingest.wiring import Services
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting_table import CountingTable
@@ -61,7 +61,7 @@ class ApiHarness:
         self.table = table
         self.clock = clock
         self.process_health = FakeProcessHealth()
-        self.store: Store = TableStore(table, clock)
+        self.store: Store = Store(table, clock)
         self.services = Services()
         self.services.join(
             self.store,

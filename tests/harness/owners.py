@@ -14,7 +14,7 @@ from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.ownership import SHARED_TIMINGS, Lease, OwnershipTimings
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.ports.table import Table
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.fakes.counting_table import CountingTable
 from tests.fakes.faults import CallWrapper
 from tests.harness.service import LoopClock
@@ -109,7 +109,7 @@ class OwnerProcess:
         self.suspension = Suspension()
         self.wire = CuttableTable(table, self.suspension)
         way: Any = self.wire
-        self.store = TableStore(way, clock)
+        self.store = Store(way, clock)
         self.served = RecordingConsumer()
         self.ownership = Ownership(self.store.ownership, self.served, name, timings=timings)
         self.scope = anyio.CancelScope()

@@ -24,7 +24,8 @@ from bg_ingest.domain.readings import Device, Flag, Origin, Reading, StoredReadi
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.segments import decide, segment_start
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import Readings, Store
+from bg_ingest.store import Store
+from bg_ingest.store.segments import ReadingStore
 from tests.fakes.clock import NOON
 
 Value = TypeVar("Value", bound=msgspec.Struct)
@@ -80,7 +81,7 @@ async def commit_connection(store: Store, after: Connection | None = None, **oth
     return after
 
 
-async def readings_commit_of(readings: Readings, batch: Sequence[Reading], user: UserId = USER) -> Commit:
+async def readings_commit_of(readings: ReadingStore, batch: Sequence[Reading], user: UserId = USER) -> Commit:
     """Return what a batch would commit, given what is stored now."""
     head, known = await readings.read(user, {segment_start(each.measured_at) for each in batch})
     head = head or Head(user)
@@ -89,7 +90,7 @@ async def readings_commit_of(readings: Readings, batch: Sequence[Reading], user:
     return readings_commit(head, known, decision, provider="acme", origin=Origin.LIVE, at=at)
 
 
-async def commit_readings(readings: Readings, user: UserId = USER) -> list[StoredReading]:
+async def commit_readings(readings: ReadingStore, user: UserId = USER) -> list[StoredReading]:
     from_segments = [each async for each in readings.iter_packed(user, ALWAYS)]
     return [each for packed in from_segments for each in unpack(packed)]
 

@@ -34,7 +34,7 @@ from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom import Dexcom, DexcomSettings
 from bg_ingest.providers.http import http_client
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from bg_ingest.wiring import SOURCE, Services
 from bg_ingest.wiring.tracing import UNTRACED
 from tests.fakes.cached_simulator import cache_days
@@ -230,7 +230,7 @@ async def open_service(
 
         def join(services: Services, workers: Workers, table: Table, sealer: Sealer) -> None:
             services.join(
-                TableStore(ObservedTable(cast("Table", WatchedCalls(table)), services.metrics), clock),
+                Store(ObservedTable(cast("Table", WatchedCalls(table)), services.metrics), clock),
                 publisher,
                 {PROVIDER: cast("Provider", provider)},
                 sealer=sealer,

@@ -24,10 +24,12 @@ from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading
 from bg_ingest.domain.segment_codec import pack
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import Keys, Readings, Trail
 from bg_ingest.services.access.audit import AuditLog
 from bg_ingest.services.access.authenticate import Authenticator
 from bg_ingest.services.queries.readings import ReadingQueries
+from bg_ingest.store.api_keys import ApiKeyStore
+from bg_ingest.store.audit import AuditStore
+from bg_ingest.store.segments import ReadingStore
 from bg_ingest.wiring import Services
 from tests.fakes.clock import SetClock
 from tests.harness.api import FakeProcessHealth
@@ -108,9 +110,9 @@ async def measure_format(app: Any, accept: str, days: int, more: str = "") -> tu
 async def main(*formats: str) -> None:
     """Warm up with a month of each, then let the years pass."""
     services = Services()
-    services.authenticator = Authenticator(cast("Keys", EmptyApiKeys()), SetClock())
-    services.reader = ReadingQueries(cast("Readings", TenYearsOfReadings()), SetClock())
-    nowhere = cast("Trail", None)  # what is noted is written by an actor, and none runs
+    services.authenticator = Authenticator(cast("ApiKeyStore", EmptyApiKeys()), SetClock())
+    services.reader = ReadingQueries(cast("ReadingStore", TenYearsOfReadings()), SetClock())
+    nowhere = cast("AuditStore", None)  # what is noted is written by an actor, and none runs
     services.audit_log = AuditLog(nowhere, AesGcmSealer([bytes(32)]), SetClock(), "test", retention=timedelta(days=365))
     app = create_api(services, access=Access.OPEN, process_health=FakeProcessHealth(), own_names=["ingest.test"])
     for accept in formats:

@@ -10,7 +10,7 @@ from bg_ingest.adapters.dynamodb import open_store, open_table
 from bg_ingest.adapters.dynamodb.admin import create_table
 from bg_ingest.errors import StoreError
 from bg_ingest.ports.table import Put
-from bg_ingest.store import LAYOUT, TableStore, keys
+from bg_ingest.store import LAYOUT, Store, keys
 from tests.contracts.test_races import assert_nothing_lost, batches_of
 from tests.fakes.clock import SetClock
 from tests.harness.sample_values import commit_connection
@@ -51,7 +51,7 @@ async def test_a_table_of_another_layout_is_refused(
 
 async def test_32_writers_in_4_processes_lose_and_double_nothing_of_one_user(dynamodb: DynamoServer) -> None:
     async with dynamodb.new_table() as table:
-        store = TableStore(table, SetClock())
+        store = Store(table, SetClock())
         await commit_connection(store)
 
         async def write(part: int) -> None:

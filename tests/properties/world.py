@@ -28,7 +28,7 @@ from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom import Dexcom
 from bg_ingest.providers.http import http_client
 from bg_ingest.services.queries.readings import ReadingQueries
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from bg_ingest.wiring import Services
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.faults import CallWrapper, Fault, StaleReads
@@ -67,15 +67,15 @@ class World:
     def __init__(self, truth: Truth, table: Table, http: httpx.AsyncClient, clock: SetClock, seed: int) -> None:
         self.truth = truth
         self.clock = clock
-        self.plain = TableStore(table, clock)
+        self.plain = Store(table, clock)
         self.faulty = FaultOnce(table)
         self.remembered: list[tuple[AsOf, Series]] = []
         """What was answered, and of which point it was the answer."""
         self._state = PollState()
         late = cast("Table", StaleReads(self.faulty, Random(seed)))
-        self._processes = [self._process(TableStore(late, clock), http) for _ in range(2)]
+        self._processes = [self._process(Store(late, clock), http) for _ in range(2)]
 
-    def _process(self, store: TableStore, http: httpx.AsyncClient) -> Services:
+    def _process(self, store: Store, http: httpx.AsyncClient) -> Services:
         services = Services()
         services.join(
             store,

@@ -13,10 +13,10 @@ from bg_ingest.domain.connections import ConnectionState, PollDefaults
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.domain.ownership import SHARED_TIMINGS
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
-from bg_ingest.ports import RequestKind
 from bg_ingest.ports.table import Delete, Put
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.store import keys
+from bg_ingest.store.inbox import RequestKind
 from bg_ingest.store.items import build_item
 from tests.harness.service import PROVIDER, Replica, ServiceHarness, open_service
 from workers.build import Workers

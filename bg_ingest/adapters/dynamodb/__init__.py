@@ -9,16 +9,16 @@ from bg_ingest.adapters.dynamodb.table import DynamoTable
 from bg_ingest.adapters.dynamodb.transport import Consumed, MeteredTransport, open_transport
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import Clock
-from bg_ingest.store import TableStore, check_layout, keys
+from bg_ingest.store import Store, check_layout, keys
 
 
 @asynccontextmanager
 async def open_store(
     endpoint: str | None, region: str | None, table: str, clock: Clock, *, aws: aioboto3.Session | None = None
-) -> AsyncIterator[TableStore]:
+) -> AsyncIterator[Store]:
     """Open the store in an existing table; StoreError says in one sentence why it cannot be used."""
     async with open_table(endpoint, region, table, aws=aws) as opened:
-        yield TableStore(opened, clock)
+        yield Store(opened, clock)
 
 
 @asynccontextmanager

@@ -13,17 +13,17 @@ from bg_ingest.adapters.sqlite.lock import lock_file
 from bg_ingest.adapters.sqlite.table import SqliteTable, run_in_thread, run_inline
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import Clock
-from bg_ingest.store import TableStore, check_layout, remove_all_owners
+from bg_ingest.store import Store, check_layout, remove_all_owners
 
 CLOSE_TIMEOUT = 5
 """Seconds to wait for calls that are still under way; a file left open loses nothing."""
 
 
 @asynccontextmanager
-async def open_store(path: Path | None, clock: Clock) -> AsyncIterator[TableStore]:
+async def open_store(path: Path | None, clock: Clock) -> AsyncIterator[Store]:
     """Open the store in a file, or in memory without one; StoreError says in one sentence why it cannot be used."""
     async with open_table(path, clock) as table:
-        yield TableStore(table, clock)
+        yield Store(table, clock)
 
 
 @asynccontextmanager

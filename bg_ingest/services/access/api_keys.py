@@ -10,7 +10,8 @@ from bg_ingest.domain.access import ApiKey, Scope, hash_key
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound
-from bg_ingest.ports import Clock, Keys
+from bg_ingest.ports import Clock
+from bg_ingest.store.api_keys import ApiKeyStore
 
 ID_LENGTH = 12
 
@@ -25,7 +26,7 @@ class CreatedKey(NamedTuple):
 class ApiKeys:
     """What an operator does with API keys."""
 
-    def __init__(self, keys: Keys, clock: Clock) -> None:
+    def __init__(self, keys: ApiKeyStore, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
 

@@ -13,7 +13,8 @@ from bg_ingest.domain.audit import HOUR, KEY_BYTES, AuditAction, AuditRecord, ha
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StoreError
-from bg_ingest.ports import Clock, Sealer, Trail
+from bg_ingest.ports import Clock, Sealer
+from bg_ingest.store.audit import AuditStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -31,7 +32,7 @@ SEAL_LABEL = "audit key"
 class AuditLog:
     """Takes notes and writes them down when it is told to; answers what is on record."""
 
-    def __init__(self, trail: Trail, sealer: Sealer, clock: Clock, table: str, *, retention: timedelta) -> None:
+    def __init__(self, trail: AuditStore, sealer: Sealer, clock: Clock, table: str, *, retention: timedelta) -> None:
         self._trail = trail
         self._sealer = sealer
         self._clock = clock

@@ -11,7 +11,8 @@ import msgspec
 from bg_ingest.domain.access import ApiKey, Caller, Scope, hash_key, parse_key_id
 from bg_ingest.domain.grants import Secret
 from bg_ingest.errors import StoreError, StoreUnavailable
-from bg_ingest.ports import Clock, Keys, TokenVerifier
+from bg_ingest.ports import Clock, TokenVerifier
+from bg_ingest.store.api_keys import ApiKeyStore
 
 REFRESH_AFTER, MAX_AGE = 12.0, 25.0
 """Seconds after which the keys are read again, and after which they are not believed without: a revoked key is
@@ -27,7 +28,12 @@ class Authenticator:
     """Knows all keys of the store, as they were some seconds ago: whoever sends wrong ones costs no read each."""
 
     def __init__(
-        self, keys: Keys, clock: Clock, *, token_verifier: TokenVerifier | None = None, bootstrap: Secret | None = None
+        self,
+        keys: ApiKeyStore,
+        clock: Clock,
+        *,
+        token_verifier: TokenVerifier | None = None,
+        bootstrap: Secret | None = None,
     ) -> None:
         self._keys = keys
         self._clock = clock

@@ -9,9 +9,10 @@ import structlog
 
 from bg_ingest.domain.grants import CLAIM_STALE_AFTER, Grant
 from bg_ingest.errors import SealBroken, StaleRead, TransactionConflict
-from bg_ingest.ports import AuditKey, SealedItem, SealedItems, SealedQuarantinePage, Sealer
+from bg_ingest.ports import Sealer
 from bg_ingest.services.access.audit import audit_key_seal_data
 from bg_ingest.services.polling.quarantine import record_seal_data
+from bg_ingest.store.sealed_items import AuditKey, SealedItem, SealedItemStore, SealedQuarantinePage
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -39,7 +40,7 @@ class RotationResult(msgspec.Struct):
 class KeyRotation:
     """Goes over the store; stopped anywhere, the next pass does what is left."""
 
-    def __init__(self, items: SealedItems, sealer: Sealer, table: str) -> None:
+    def __init__(self, items: SealedItemStore, sealer: Sealer, table: str) -> None:
         self._items = items
         self._sealer = sealer
         self._table = table

@@ -24,8 +24,9 @@ from bg_ingest.domain.call_budget import (
     pause_after,
 )
 from bg_ingest.errors import BudgetSpent, StaleRead, StoreError, TransactionConflict
-from bg_ingest.ports import Budgets, Clock, Priority
+from bg_ingest.ports import Clock, Priority
 from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPoll, Permits, RetryTimes, Waiter
+from bg_ingest.store.call_budget import CallBudgetStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -58,7 +59,7 @@ class CallLimiter:
         self,
         key: BudgetKey,
         limit: ProviderLimit,
-        budgets: Budgets,
+        budgets: CallBudgetStore,
         clock: Clock,
         interval: timedelta = DEFAULT_POLL_INTERVAL,
     ) -> None:

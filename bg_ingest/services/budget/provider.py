@@ -11,9 +11,10 @@ from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderThrottled
-from bg_ingest.ports import AccountData, Budgets, CallBudget, Capabilities, Clock, Page, Priority, Provider
+from bg_ingest.ports import AccountData, CallBudget, Capabilities, Clock, Page, Priority, Provider
 from bg_ingest.services.budget.limiter import CallLimiter
 from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPoll
+from bg_ingest.store.call_budget import CallBudgetStore
 
 
 class SharedBudget:
@@ -21,7 +22,7 @@ class SharedBudget:
 
     def __init__(
         self,
-        budgets: Budgets,
+        budgets: CallBudgetStore,
         capabilities: Mapping[str, Capabilities],
         clock: Clock,
         limit: ProviderLimit,

@@ -14,9 +14,10 @@ from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaul
 from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import Conflict, ConnectRefused, Fenced, GrantRejected, NotFound
-from bg_ingest.ports import AccountData, Clock, Priority, Provider, Store, Wakeups
+from bg_ingest.ports import AccountData, Clock, Priority, Provider, Wakeups
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.connections.states import ConnectionStates
+from bg_ingest.store import Store
 
 STATE_LIFETIME = timedelta(minutes=15)
 """How long the person may take at the provider's pages."""

@@ -11,8 +11,9 @@ from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.erasure import ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StaleRead, StoreUnavailable, TransactionConflict
-from bg_ingest.ports import Clock, Store, Wakeups
+from bg_ingest.ports import Clock, Wakeups
 from bg_ingest.services.polling.commit import MAX_TRIES
+from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

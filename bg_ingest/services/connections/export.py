@@ -12,9 +12,11 @@ from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound, SealBroken
-from bg_ingest.ports import Clock, OutboxEntry, Store
+from bg_ingest.ports import Clock
 from bg_ingest.services.access.audit import AuditLog
 from bg_ingest.services.polling.quarantine_review import QuarantineReview, ReviewedRecord
+from bg_ingest.store import Store
+from bg_ingest.store.outbox import OutboxEntry
 
 Row: TypeAlias = dict[str, Any]
 

@@ -38,9 +38,10 @@ from bg_ingest.errors import (
     StoreError,
     StoreUnavailable,
 )
-from bg_ingest.ports import CallBudget, Clock, Connections, Priority, Provider, Sealer
+from bg_ingest.ports import CallBudget, Clock, Priority, Provider, Sealer
 from bg_ingest.services.connections.grant_claims import GrantClaims
 from bg_ingest.services.connections.grant_sealing import GrantSealer
+from bg_ingest.store.connections import ConnectionStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -55,7 +56,7 @@ class Grants:
 
     def __init__(
         self,
-        connections: Connections,
+        connections: ConnectionStore,
         providers: Mapping[str, Provider],
         budget: CallBudget,
         sealer: Sealer,

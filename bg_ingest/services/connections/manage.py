@@ -10,9 +10,10 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.schedule import next_poll
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, Fenced, NotFound, StoreUnavailable, TransactionConflict
-from bg_ingest.ports import Clock, Store, Wakeups
+from bg_ingest.ports import Clock, Wakeups
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.polling.poll import Poller
+from bg_ingest.store import Store
 
 MAX_TRIES = 5
 

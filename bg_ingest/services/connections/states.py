@@ -16,15 +16,20 @@ from bg_ingest.domain.commits import (
 from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.grants import Grant
 from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
-from bg_ingest.ports import Clock, Readings, Wakeups
+from bg_ingest.ports import Clock, Wakeups
 from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.store.segments import ReadingStore
 
 
 class ConnectionStates:
     """Commits a change of state, with the grant that comes or goes with it."""
 
     def __init__(
-        self, readings: Readings, clock: Clock, wakeups: Wakeups, summarize: Callable[[Connection], ConnectionSummary]
+        self,
+        readings: ReadingStore,
+        clock: Clock,
+        wakeups: Wakeups,
+        summarize: Callable[[Connection], ConnectionSummary],
     ) -> None:
         self._readings = readings
         self._clock = clock

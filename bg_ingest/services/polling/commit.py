@@ -6,7 +6,7 @@ import anyio
 
 from bg_ingest.domain.commits import Commit
 from bg_ingest.errors import StoreUnavailable, TransactionConflict
-from bg_ingest.ports import Readings
+from bg_ingest.store.segments import ReadingStore
 
 MAX_TRIES = 10
 """How often a commit is tried, be it again as it is or decided anew."""
@@ -22,7 +22,7 @@ COMMIT_TIMEOUT = 10.0
 is either stored or not, and nobody here would know or tell."""
 
 
-async def commit_with_retries(readings: Readings, commit: Commit) -> None:
+async def commit_with_retries(readings: ReadingStore, commit: Commit) -> None:
     """Commit, trying the same again after conflicts; Outdated and Fenced are the caller's to decide on.
 
     Cancelled, it still ends: the caller can say what it did, up to its next await.
@@ -32,7 +32,7 @@ async def commit_with_retries(readings: Readings, commit: Commit) -> None:
     raise StoreUnavailable("the store did not answer in time")
 
 
-async def _retry(readings: Readings, commit: Commit) -> None:
+async def _retry(readings: ReadingStore, commit: Commit) -> None:
     give_up_at = anyio.current_time() + MAX_RETRY_SECONDS
     for attempt in range(MAX_TRIES):
         try:

@@ -13,10 +13,11 @@ from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import learn_cadence
 from bg_ingest.domain.windows import Window, live_window
 from bg_ingest.errors import ProviderMisbehaved
-from bg_ingest.ports import Clock, Connections, Page, Priority, Provider
+from bg_ingest.ports import Clock, Page, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.polling.ingest import Ingester, with_progress
+from bg_ingest.store.connections import ConnectionStore
 
 OUTCOME_INTERVAL = timedelta(hours=1)
 """How old the outcome on record may get while it stays the same."""
@@ -37,7 +38,7 @@ class Fetcher:
 
     def __init__(
         self,
-        connections: Connections,
+        connections: ConnectionStore,
         providers: Mapping[str, Provider],
         grants: Grants,
         ingester: Ingester,

@@ -18,8 +18,10 @@ from bg_ingest.domain.schedule import Rhythm
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
-from bg_ingest.ports import Capabilities, Clock, Gaps, Readings, Wakeups
+from bg_ingest.ports import Capabilities, Clock, Wakeups
 from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.store.gaps import GapStore
+from bg_ingest.store.segments import ReadingStore
 
 ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC))
 """No reading is outside."""
@@ -50,7 +52,7 @@ class ReadingRun(msgspec.Struct, frozen=True):
 class GapKeeper:
     """Surveys a connection's readings for gaps. Repeating one changes nothing."""
 
-    def __init__(self, readings: Readings, gaps: Gaps, clock: Clock, wakeups: Wakeups) -> None:
+    def __init__(self, readings: ReadingStore, gaps: GapStore, clock: Clock, wakeups: Wakeups) -> None:
         self._readings = readings
         self._gaps = gaps
         self._clock = clock

@@ -23,9 +23,10 @@ from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin, Reading
 from bg_ingest.domain.segments import Decision, decide, segment_start, split_batch
 from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
-from bg_ingest.ports import Capabilities, Clock, Page, Readings, Wakeups
+from bg_ingest.ports import Capabilities, Clock, Page, Wakeups
 from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
 from bg_ingest.services.polling.quarantine import Quarantine
+from bg_ingest.store.segments import ReadingStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -38,7 +39,7 @@ class Ingester:
 
     def __init__(
         self,
-        readings: Readings,
+        readings: ReadingStore,
         quarantine: Quarantine,
         clock: Clock,
         wakeups: Wakeups,

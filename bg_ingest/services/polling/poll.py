@@ -33,12 +33,13 @@ from bg_ingest.errors import (
     ProviderThrottled,
     StoreError,
 )
-from bg_ingest.ports import Clock, Provider, Store
+from bg_ingest.ports import Clock, Provider
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.polling.fetch import Fetched, Fetcher
 from bg_ingest.services.polling.gaps import GapKeeper
 from bg_ingest.services.polling.outcomes import outcome_of
+from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

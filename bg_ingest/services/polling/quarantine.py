@@ -17,8 +17,9 @@ from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, Quaran
 from bg_ingest.domain.readings import Unreadable
 from bg_ingest.domain.segments import MAX_SEGMENTS, segment_start
 from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
-from bg_ingest.ports import Clock, Readings, Sealer
+from bg_ingest.ports import Clock, Sealer
 from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.store.segments import ReadingStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -34,7 +35,7 @@ RecordsByKey: TypeAlias = Mapping[QuarantineKey, Sequence[Unreadable]]
 class Quarantine:
     """Keeps unreadable records by place; the same record again is known by its digest."""
 
-    def __init__(self, readings: Readings, sealer: Sealer, clock: Clock, table: str) -> None:
+    def __init__(self, readings: ReadingStore, sealer: Sealer, clock: Clock, table: str) -> None:
         self._readings = readings
         self._sealer = sealer
         self._clock = clock

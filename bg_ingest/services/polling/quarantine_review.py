@@ -14,9 +14,10 @@ from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, Quaran
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import decide, segment_start
 from bg_ingest.errors import NotFound, StaleRead, StoreUnavailable
-from bg_ingest.ports import Clock, Provider, Readings, Sealer, Wakeups
+from bg_ingest.ports import Clock, Provider, Sealer, Wakeups
 from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
+from bg_ingest.store.segments import ReadingStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -55,7 +56,7 @@ class QuarantineReview:
 
     def __init__(
         self,
-        readings: Readings,
+        readings: ReadingStore,
         sealer: Sealer,
         providers: Mapping[str, Provider],
         clock: Clock,

@@ -12,9 +12,10 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
 from bg_ingest.errors import Fenced, NotFound, ProviderMisbehaved, StoreUnavailable
-from bg_ingest.ports import Clock, Page, Provider, Store, TokenVerifier, Wakeups
+from bg_ingest.ports import Clock, Page, Provider, TokenVerifier, Wakeups
 from bg_ingest.services.polling.ingest import Ingester
 from bg_ingest.services.queries.timeline import RecentEvents
+from bg_ingest.store import Store
 
 
 class SenderTokens:

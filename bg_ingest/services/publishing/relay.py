@@ -12,7 +12,8 @@ import structlog
 from bg_ingest.domain.changes import Change, UserErased
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import BrokerUnavailable, EventRefused
-from bg_ingest.ports import Outbox, OutboxEntry, Publisher
+from bg_ingest.ports import Publisher
+from bg_ingest.store.outbox import OutboxEntry, OutboxStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -31,7 +32,7 @@ class RelayResult(msgspec.Struct):
 class Relay:
     """Tells a shard's outbox. At least once: a crash between confirmed and settled repeats, under the same id."""
 
-    def __init__(self, outbox: Outbox, publisher: Publisher) -> None:
+    def __init__(self, outbox: OutboxStore, publisher: Publisher) -> None:
         self._outbox = outbox
         self._publisher = publisher
 

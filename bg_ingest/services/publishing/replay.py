@@ -2,7 +2,8 @@
 
 from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.errors import NotFound
-from bg_ingest.ports import OutboxEntry, Store
+from bg_ingest.store import Store
+from bg_ingest.store.outbox import OutboxEntry
 
 BATCH_SIZE = 100
 """Changes looked for in one read."""

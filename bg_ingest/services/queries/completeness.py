@@ -12,14 +12,17 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
-from bg_ingest.ports import Clock, Connections, Gaps, Readings
+from bg_ingest.ports import Clock
 from bg_ingest.services.polling.gaps import ALL_TIME
+from bg_ingest.store.connections import ConnectionStore
+from bg_ingest.store.gaps import GapStore
+from bg_ingest.store.segments import ReadingStore
 
 
 class CompletenessQueries:
     """Reads what is stored; asks no provider and changes nothing."""
 
-    def __init__(self, readings: Readings, connections: Connections, gaps: Gaps, clock: Clock) -> None:
+    def __init__(self, readings: ReadingStore, connections: ConnectionStore, gaps: GapStore, clock: Clock) -> None:
         self._readings = readings
         self._connections = connections
         self._gaps = gaps

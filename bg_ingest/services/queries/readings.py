@@ -14,7 +14,8 @@ from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
-from bg_ingest.ports import Clock, Readings
+from bg_ingest.ports import Clock
+from bg_ingest.store.segments import ReadingStore
 
 DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
 """Of the window of who names no start."""
@@ -48,7 +49,7 @@ def resolve_window(start: datetime | None, end: datetime | None, now: datetime) 
 class ReadingQueries:
     """Reads what is stored; asks no provider and changes nothing."""
 
-    def __init__(self, readings: Readings, clock: Clock) -> None:
+    def __init__(self, readings: ReadingStore, clock: Clock) -> None:
         self._readings = readings
         self._clock = clock
 

@@ -18,8 +18,10 @@ from bg_ingest.domain.timeline import (
     webhook_event,
 )
 from bg_ingest.errors import NotFound
-from bg_ingest.ports import Clock, OutboxEntry, Polls, Store
+from bg_ingest.ports import Clock, Polls
 from bg_ingest.services.polling.poll import Poller
+from bg_ingest.store import Store
+from bg_ingest.store.outbox import OutboxEntry
 
 MAX_CONNECTIONS, MAX_EVENTS_EACH = 2_000, 30
 """Connections that are remembered, and how much of each: 12 MB at most."""

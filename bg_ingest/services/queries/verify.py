@@ -12,8 +12,9 @@ from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.verification import Verification, compare_readings
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, NotFound, ProviderMisbehaved
-from bg_ingest.ports import Page, Priority, Provider, Store
+from bg_ingest.ports import Page, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
+from bg_ingest.store import Store
 
 
 class Verifier:

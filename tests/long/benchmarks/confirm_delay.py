@@ -18,9 +18,10 @@ from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.changes import Change
 from bg_ingest.observability.logs import configure_logging
-from bg_ingest.ports import Provider, Publisher, Store
+from bg_ingest.ports import Provider, Publisher
 from bg_ingest.server import Server, listen
 from bg_ingest.settings import get_settings
+from bg_ingest.store import Store
 from bg_ingest.wiring import Services, open_services
 from workers.build import Workers
 

@@ -19,7 +19,7 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.ports import AccountData, Capabilities, Clock, Page, Priority
 from bg_ingest.ports.table import Item, Key, Put, Table
 from bg_ingest.services.connections.grant_sealing import GrantSealer
-from bg_ingest.store import LAYOUT, TableStore, keys
+from bg_ingest.store import LAYOUT, Store, keys
 from bg_ingest.store.connection_items import encode_connection, encode_directory_row
 from bg_ingest.store.grants import encode_grant
 from bg_ingest.store.items import encode_head
@@ -161,7 +161,7 @@ def build_services(table: Table, crowd: CrowdProvider, clock: Clock, calls_per_h
     """Return one process's services and actors, which share the limit with others over the same table."""
     services, workers = Services(), Workers()
     services.join(
-        TableStore(table, clock),
+        Store(table, clock),
         MemoryPublisher(SOURCE),
         {PROVIDER: crowd},
         sealer=AesGcmSealer([KEY]),

@@ -24,7 +24,7 @@ from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
 from bg_ingest.server import Server, listen
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from bg_ingest.store.items import decode_head, packed_readings
 from bg_ingest.wiring import SOURCE, Services
 from tests.long.benchmarks.history import PEOPLE, Person, segments
@@ -63,7 +63,7 @@ def load(readings: InMemoryReadings) -> Litestar:
     @asynccontextmanager
     async def lifespan(_: Litestar) -> AsyncIterator[None]:
         async with open_table(None, clock) as table:
-            store = TableStore(table, clock)
+            store = Store(table, clock)
             store.readings = cast("Any", readings)
             services.join(
                 store,

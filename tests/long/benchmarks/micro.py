@@ -12,7 +12,7 @@ from bg_ingest.adapters.dynamodb import open_table
 from bg_ingest.api.schemas import to_basic
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.integration.servers import REGION, credentials
 from tests.long.benchmarks.history import OF_A_DAY, QUARTER, START
 
@@ -33,7 +33,7 @@ class MicroFigures(msgspec.Struct, frozen=True):
 
 async def measure_micro(endpoint: str, table: str, runs: int) -> MicroFigures:
     async with open_table(endpoint, REGION, table, aws=credentials()) as opened:
-        readings = TableStore(opened, SystemClock()).readings
+        readings = Store(opened, SystemClock()).readings
         window = Window(START, QUARTER.end)
 
         async def unpacked() -> list[Sequence[tuple[int, int]]]:

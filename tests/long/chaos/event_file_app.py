@@ -20,9 +20,10 @@ from bg_ingest.api.auth import Access
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.cloud_events import encode_cloud_event
 from bg_ingest.observability.logs import configure_logging
-from bg_ingest.ports import Provider, Publisher, Store
+from bg_ingest.ports import Provider, Publisher
 from bg_ingest.server import Server, listen
 from bg_ingest.settings import get_settings
+from bg_ingest.store import Store
 from bg_ingest.wiring import SOURCE, Services, open_services
 from bg_ingest.wiring.providers import simulator_mounts
 from workers.build import Workers

@@ -15,8 +15,8 @@ import pytest
 import structlog.testing
 
 from bg_ingest.errors import StoreUnavailable
-from bg_ingest.ports import Readings
 from bg_ingest.services.queries.readings import ReadingQueries
+from bg_ingest.store.segments import ReadingStore
 from tests.harness.api import ApiHarness
 from tests.harness.ten_years import DAYS, END, TenYearsOfReadings
 
@@ -75,7 +75,7 @@ class FakeConnection:
 
 
 def use_readings(api: ApiHarness, readings: TenYearsOfReadings) -> None:
-    api.services.reader = ReadingQueries(cast("Readings", readings), api.clock)
+    api.services.reader = ReadingQueries(cast("ReadingStore", readings), api.clock)
 
 
 def test_ten_years_in_each_format_grow_the_process_by_less_than_30_mb() -> None:

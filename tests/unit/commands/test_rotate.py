@@ -16,7 +16,7 @@ from bg_ingest.domain.grants import Credentials, Grant, Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.connections.grants import Grants
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.unlimited_budget import UnlimitedBudget
 from tests.harness.aws import CREDENTIALS
@@ -42,7 +42,7 @@ async def folder(tmp_path: Path) -> Path:
     """Keep three people's grants, sealed by the old key."""
     clock = SetClock()
     async with open_table(tmp_path / "bg-ingest.sqlite", clock) as table:
-        store = TableStore(table, clock)
+        store = Store(table, clock)
         grants = Grants(store.connections, {}, UnlimitedBudget(), AesGcmSealer([OLD]), clock, "bg-ingest")
         for person in PEOPLE:
             after = connection(id=person, provider_account=str(person.user))
@@ -53,7 +53,7 @@ async def folder(tmp_path: Path) -> Path:
 
 async def stored(folder: Path) -> list[Grant]:
     async with open_table(folder / "bg-ingest.sqlite", SetClock()) as table:
-        found = [await TableStore(table, SetClock()).connections.get_with_grant(person) for person in PEOPLE]
+        found = [await Store(table, SetClock()).connections.get_with_grant(person) for person in PEOPLE]
     return [grant for _, grant in found if grant]
 
 

@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import cast
 
 import pytest
 
@@ -13,8 +14,9 @@ from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.observability.outbox import MeasuredOutbox
-from bg_ingest.ports import OutboxEntry, Store
 from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.store import Store
+from bg_ingest.store.outbox import OutboxEntry, OutboxStore
 from tests.fakes.clock import NOON, SetClock
 
 ADA, BEN = UserId("ada"), UserId("ben")
@@ -41,7 +43,7 @@ class OutboxHarness:
         self.broker = Broker()
         self.store = store
         self.outbox = MeasuredOutbox(store.outbox, self.clock)
-        self.relay = Relay(self.outbox, self.broker)
+        self.relay = Relay(cast("OutboxStore", self.outbox), self.broker)
 
     async def commit(self, user: UserId, *, seen: bool = True) -> Change:
         head = await self.store.readings.head(user)

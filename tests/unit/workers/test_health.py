@@ -10,8 +10,8 @@ from anyio.abc import TaskGroup
 
 from bg_ingest.domain.connections import DirectoryRow, PollDefaults
 from bg_ingest.domain.ownership import SHARED_TIMINGS
-from bg_ingest.ports import Connections
 from bg_ingest.simulator.faults import Failed, Fault, Html
+from bg_ingest.store.connections import ConnectionStore
 from tests.conftest import on
 from tests.fakes.faults import CallWrapper
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
@@ -163,7 +163,7 @@ async def test_while_an_actor_waits_to_be_started_again_it_is_ready_unless_nobod
 class UnreadableConnections:
     """Connections whose directory takes its time."""
 
-    def __init__(self, inner: Connections) -> None:
+    def __init__(self, inner: ConnectionStore) -> None:
         self._inner = inner
         self.readable = anyio.Event()
 
@@ -181,7 +181,7 @@ async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready() -
             actors = service.workers._actors
             assert actors is not None
             directory = UnreadableConnections(service.services.store.connections)
-            actors.shards._connections = cast("Connections", directory)
+            actors.shards._connections = cast("ConnectionStore", directory)
             actors.ownership._release_all()  # they are its own by the rows: the next look takes them up again
             await anyio.sleep(LOAD_TIMEOUT - 1)
             assert await health(service) == (200, []), "a hand-over makes nobody unready"

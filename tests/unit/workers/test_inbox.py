@@ -11,10 +11,10 @@ from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.ownership import Owner
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
-from bg_ingest.ports import OwnerRequest
 from bg_ingest.ports.table import Table
 from bg_ingest.services.publishing.relay import Relay
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
+from bg_ingest.store.inbox import OwnerRequest
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.service import LoopClock
 from workers.inbox import InboxReader
@@ -51,7 +51,7 @@ class InboxProcess:
 
     def __init__(self, name: str, table: Any, clock: LoopClock) -> None:
         self.name = name
-        self.store = TableStore(table, clock)
+        self.store = Store(table, clock)
         self.fails = False
         self.polls = ScriptedPolls(clock)
         self.scheduler = Scheduler(self.polls, clock)

@@ -11,8 +11,8 @@ from bg_ingest.domain.commits import commit_of_changes
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
-from bg_ingest.ports import Store
 from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.store import Store
 from tests.fakes.faults import Fault, FaultyCalls, at
 from tests.harness.service import LoopClock
 from workers.backoff import Backoff

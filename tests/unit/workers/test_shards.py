@@ -14,7 +14,7 @@ from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.ownership import Lease
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
 from bg_ingest.services.publishing.relay import Relay
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.sample_values import commit_connection, connection, replaced_fields
 from tests.harness.service import LoopClock
@@ -27,7 +27,7 @@ LEASE_OF_ADA = Lease(shard_of(ADA.user), 4, "me")
 
 
 class ShardsWorld:
-    def __init__(self, store: TableStore, clock: LoopClock) -> None:
+    def __init__(self, store: Store, clock: LoopClock) -> None:
         self.broken = self.unreadable = False
         self.store, self.clock = store, clock
         listing = FaultyCalls(
@@ -48,7 +48,7 @@ class ShardsWorld:
 async def open_shards_world() -> AsyncIterator[ShardsWorld]:
     clock = LoopClock()
     async with open_table(None, clock) as table, anyio.create_task_group() as group:
-        here = ShardsWorld(TableStore(table, clock), clock)
+        here = ShardsWorld(Store(table, clock), clock)
         await group.start(here.shards)
         yield here
         group.cancel_scope.cancel()

@@ -15,7 +15,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StoreUnavailable
 from bg_ingest.services.access.api_keys import ApiKeys, CreatedKey
 from bg_ingest.services.access.authenticate import Authenticator
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.service import LoopClock
 
@@ -27,7 +27,7 @@ HALF_A_MINUTE = 30.0
 class Replica:
     """A process of its own over the store that all share; its store can be taken away."""
 
-    def __init__(self, store: TableStore, clock: LoopClock, **given: Any) -> None:
+    def __init__(self, store: Store, clock: LoopClock, **given: Any) -> None:
         self.fault: Fault | None = None
         self.keys = FaultyCalls(store.keys, lambda _: self.fault)
         self.authenticator = Authenticator(self.keys, clock, **given)
@@ -37,7 +37,7 @@ class Replica:
 
 
 class KeyOffice:
-    def __init__(self, store: TableStore, clock: LoopClock) -> None:
+    def __init__(self, store: Store, clock: LoopClock) -> None:
         self.store, self.clock = store, clock
         self.keyring = ApiKeys(store.keys, clock)
 
@@ -52,7 +52,7 @@ class KeyOffice:
 async def open_key_office() -> Any:
     clock = LoopClock()
     async with open_table(None, clock) as table:
-        yield KeyOffice(TableStore(table, clock), clock)
+        yield KeyOffice(Store(table, clock), clock)
 
 
 async def test_a_key_lets_in_for_its_scopes_and_its_users() -> None:

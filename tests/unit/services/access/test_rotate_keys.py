@@ -14,9 +14,10 @@ from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.polling import PollState
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import SealBroken, StaleRead, StoreUnavailable
-from bg_ingest.ports import AuditKey, Sealer
+from bg_ingest.ports import Sealer
 from bg_ingest.ports.table import Table
 from bg_ingest.services.access.rotate_keys import KeyRotation, RotationResult
+from bg_ingest.store.sealed_items import AuditKey
 from tests.fakes.faults import Fault, FaultyCalls, StaleReads, at
 from tests.harness.connected_user import ADA, ConnectedUser
 from tests.harness.table_dump import read_all_items

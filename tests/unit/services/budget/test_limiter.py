@@ -11,9 +11,10 @@ import pytest
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.call_budget import RESERVATION_LIFETIME, BudgetKey, ProviderLimit
 from bg_ingest.errors import BudgetSpent, StoreUnavailable
-from bg_ingest.ports import Budgets, Clock, Priority
+from bg_ingest.ports import Clock, Priority
 from bg_ingest.services.budget.limiter import MAX_WAIT_SECONDS, MAX_WAITING_LOW, RECHECK_SECONDS, CallLimiter
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
+from bg_ingest.store.call_budget import CallBudgetStore
 from tests.conftest import on
 from tests.fakes.counting_table import CountingTable
 from tests.fakes.faults import CallWrapper, Fault, FaultyCalls, every
@@ -44,9 +45,11 @@ class SharedRow:
     def __init__(self, table: CountingTable, clock: LoopClock) -> None:
         self.table = table
         self.clock = clock
-        self.budgets: Budgets = TableStore(table, clock).budgets
+        self.budgets: CallBudgetStore = Store(table, clock).budgets
 
-    def limiter(self, limit: ProviderLimit = LIMIT, *, ahead: float = 0, budgets: Budgets | None = None) -> CallLimiter:
+    def limiter(
+        self, limit: ProviderLimit = LIMIT, *, ahead: float = 0, budgets: CallBudgetStore | None = None
+    ) -> CallLimiter:
         clock = ShiftedClock(self.clock, timedelta(seconds=ahead))
         return CallLimiter(APP, limit, budgets or self.budgets, clock)  # type: ignore[arg-type]
 
@@ -186,7 +189,7 @@ async def test_nobody_goes_short_for_long_not_even_whose_store_answers_later(
 class SlowBudgets(CallWrapper):
     """A store that takes a while to answer."""
 
-    def __init__(self, inner: Budgets, after: float) -> None:
+    def __init__(self, inner: CallBudgetStore, after: float) -> None:
         super().__init__(inner)
         self._after = after
 
@@ -328,7 +331,7 @@ async def test_a_process_whose_clock_is_behind_pauses_those_that_are_ahead(row: 
 
 
 async def test_a_closed_limiter_releases_its_waiters_except_for_calls_that_nobody_would_repeat(row: SharedRow) -> None:
-    limiter, times = row.limiter(budgets=cast("Budgets", SlowBudgets(row.budgets, 0.3))), dict[str, float]()
+    limiter, times = row.limiter(budgets=cast("CallBudgetStore", SlowBudgets(row.budgets, 0.3))), dict[str, float]()
     for _ in range(LIMIT.ceiling(REFRESH)):
         await limiter.acquire(REFRESH)
 

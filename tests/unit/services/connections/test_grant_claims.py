@@ -16,9 +16,9 @@ from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.commits import ConnectionUpdate
 from bg_ingest.domain.grants import CLAIM_SEND_TIMEOUT, CLAIM_STALE_AFTER, Credentials, Secret
 from bg_ingest.errors import GrantRejected, IngestError, ProviderUnavailable
-from bg_ingest.ports import Provider, Store
+from bg_ingest.ports import Provider
 from bg_ingest.services.connections.grants import Grants
-from bg_ingest.store import TableStore
+from bg_ingest.store import Store
 from tests.conftest import examples, on
 from tests.fakes.faults import CallWrapper
 from tests.fakes.unlimited_budget import UnlimitedBudget
@@ -110,12 +110,12 @@ async def test_no_refresh_token_is_sent_twice_unless_what_came_of_it_was_unknown
     random, clock = Random(seed), LoopClock()
     async with open_table(None, clock) as table:
         provider = RotatingProvider(clock, random, lost)
-        await connected(TableStore(table, clock), grants_of(TableStore(table, clock), provider, clock), clock)
+        await connected(Store(table, clock), grants_of(Store(table, clock), provider, clock), clock)
         async with anyio.create_task_group() as watching:
-            watching.start_soon(watch, TableStore(table, clock), provider)
+            watching.start_soon(watch, Store(table, clock), provider)
             async with anyio.create_task_group() as group:
                 for _ in range(3):
-                    store = TableStore(cast("Any", SleepyCalls(table, random)), clock)
+                    store = Store(cast("Any", SleepyCalls(table, random)), clock)
                     group.start_soon(keep_fresh, store, grants_of(store, provider, clock), random)
             watching.cancel_scope.cancel()
         assert not provider.wrong

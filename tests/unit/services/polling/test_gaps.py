@@ -11,10 +11,10 @@ from bg_ingest.domain.connections import ConnectionState, PollDefaults
 from bg_ingest.domain.gaps import Cause, Gap, missing_count
 from bg_ingest.domain.polling import Outcome, PollState
 from bg_ingest.domain.schedule import SweepDepth
-from bg_ingest.ports import OutboxEntry
 from bg_ingest.services.polling.gaps import ALL_TIME
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Fault, Html, Late, Throttled
+from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import FaultyCalls
 from tests.harness.connected_user import ADA, ConnectedUser

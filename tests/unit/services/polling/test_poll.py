@@ -12,7 +12,7 @@ from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.polling import Outcome, PollResult, PollState
 from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import Clock, OutboxEntry, Page, Priority, Provider
+from bg_ingest.ports import Clock, Page, Priority, Provider
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.polling.poll import FORBIDDEN_WAIT
 from bg_ingest.services.polling.quarantine import MAX_RECORDS_PER_PAGE, Quarantine
@@ -31,6 +31,7 @@ from bg_ingest.simulator.faults import (
     Throttled,
     Truncated,
 )
+from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import FaultyCalls, every
 from tests.harness.connected_user import ADA, ConnectedUser
