@@ -1,1 +1,1 @@
-"""What is true: values and pure functions. Nothing here awaits, and nothing knows the time or the network."""
+"""Values and pure functions. Nothing here awaits or reads the time or the network."""

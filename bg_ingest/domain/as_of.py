@@ -1,4 +1,4 @@
-"""What was known at some point: the answer that would have been given then, whatever came later."""
+"""Answers as of an earlier point: later changes are left out."""
 
 from datetime import datetime, timedelta
 
@@ -7,28 +7,29 @@ import msgspec
 from bg_ingest.domain.readings import StoredReading
 
 SETTLED_AFTER = timedelta(minutes=1)
-"""How long a commit may take from choosing its ``recorded_at`` until it is seen, with what clocks of replicas differ
-by: before that, what was known at a time may still grow."""
+"""Bound on the time from the choice of ``recorded_at`` until the commit is visible, plus the clock differences of
+replicas. Before it has passed, the answer as of a time may still grow."""
 
 
 class AsOf(msgspec.Struct, frozen=True):
-    """The last that counts as known. A user's changes rise in number and in time together, so either says it."""
+    """Last known change. A user's changes rise in number and in time together, so that either identifies it."""
 
     change: int | None = None
-    """A change number: exact."""
+    """Number of the last change, exact."""
     before: datetime | None = None
-    """Not included. ``recorded_at`` is shown in whole seconds, and what is shown as that second counts: see ``at``."""
+    """Exclusive bound. ``recorded_at`` is shown in whole seconds, and all of the shown second is included: see
+    ``at``."""
 
     @classmethod
     def at(cls, instant: datetime) -> "AsOf":
-        """Return what was known when the second of an instant was over."""
+        """Return the point at the end of an instant's second."""
         return cls(before=instant.replace(microsecond=0) + timedelta(seconds=1))
 
     def includes(self, recorded_at: datetime, change: int) -> bool:
         return (self.change is None or change <= self.change) and (self.before is None or recorded_at < self.before)
 
     def apply(self, recorded: StoredReading) -> StoredReading | None:
-        """Return a reading with the value it had; None while it was not there."""
+        """Return a reading with its value at the point; None if it did not exist yet."""
         if self.includes(recorded.recorded_at, recorded.change):
             return recorded
         for index in reversed(range(len(recorded.earlier))):

@@ -1,4 +1,4 @@
-"""Who read or changed whose data: what is on record, and for how long it matters."""
+"""Audit records of reads and changes of users' data."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,7 +11,7 @@ HOUR = timedelta(hours=1)
 
 
 class AuditAction(StrEnum):
-    """What was done. Reads and pushes come all day: they are recorded once an hour."""
+    """Kind of access. Reads and pushes occur all day and are recorded once an hour."""
 
     READ = "read"
     PUSH = "push"
@@ -19,28 +19,28 @@ class AuditAction(StrEnum):
 
 
 class AuditRecord(msgspec.Struct, frozen=True):
-    """One line of the audit. It names no user: ``person`` is a keyed hash, so that it may outlive an erasure."""
+    """One line of the audit. ``user_hash`` is a keyed hash, so that the record may outlive an erasure."""
 
     user_hash: str
     at: datetime
-    """Of reads and pushes: the hour they fell in."""
+    """Reads and pushes: the start of their hour."""
     action: AuditAction
     credential: str
-    """As ``Caller.name`` has it; of a token's user only the keyed hash."""
+    """``Caller.name``; for a token issued to a user only the keyed hash."""
     route: str
-    """Method and path, with names for its parts."""
+    """Method and path, with parameter names for the variable parts."""
     nonce: str = ""
-    """Of changes: made up when it was noted, since two may fall into one instant. It is not read back."""
+    """Random value of a change, because two changes may fall into one instant. It is not read back."""
 
     @property
     def name(self) -> str:
-        """What tells it from others of the same instant; written again, it is the same."""
+        """Distinguishes records of the same instant. A repeated write has the same name."""
         whole = f"{self.action} {self.credential} {self.route} {self.nonce}"
         return blake2b(whole.encode(), digest_size=8).hexdigest()
 
 
 def hash_user(key: bytes, text: str) -> str:
-    """Return what stands for a user in the audit: 128 bits that nobody can compute or test without the key."""
+    """Return the hash of a user in the audit: 128 bits that cannot be computed or tested without the key."""
     return blake2b(text.encode(), key=key, digest_size=16, person=b"bg-ingest audit").hexdigest()
 
 

@@ -1,12 +1,12 @@
-"""A provider's limit of calls, shared by all processes: pure arithmetic over one row for each app and region.
+"""Call limit of a provider, shared by all processes: GCRA over one row per app and region.
 
-The row says until when the calls given out so far pay the way at an even rate. A call may be had while that is less
-than the depth ahead of now, so in any stretch of time, wherever it begins, no more are given than rate x time + depth:
-there are no minutes whose ends and beginnings could meet.
+The row stores the theoretical arrival time: the end of all reserved calls if they follow each other at the even rate. A
+call is available while this time is less than the burst ahead of now. Any interval, wherever it begins, therefore has
+at most rate x time + burst calls. Counters per minute would allow two bursts around the end of a minute.
 
-Now is the row's own time, in microseconds: the furthest of the clocks that wrote it. Who reads the row learns that it
-is at least as late, and counts on from there by a clock that only tells durations. A clock that is ahead, by
-whatever it is, therefore gains one depth of calls, once; one that is behind waits for nobody.
+Now is the row's own time, in microseconds: the furthest of the clocks that wrote it. A process that reads the row
+advances from there by its monotonic clock. A clock that is ahead, by any amount, therefore gains one burst of calls,
+once; a clock that is behind delays no call.
 """
 
 from math import floor
@@ -16,30 +16,33 @@ import msgspec
 MICROS_PER_SECOND = 1_000_000
 
 RESERVATION_LIFETIME = 60.0
-"""Seconds for which calls taken in advance are good; then they are lost, to us and to the provider's count."""
+"""Seconds until reserved calls expire. Expired calls are lost for us and for the provider's count."""
 
 MARGIN_SECONDS = 73.0
-"""Seconds of calls that an hour leaves out: LIFETIME, for calls taken before it, and 13 for clocks that leap."""
+"""Seconds of calls left unused per hour: ``RESERVATION_SECONDS`` for calls reserved earlier, and 13 for clocks that
+leap."""
 
 BURST_DIVISOR, MIN_BURST = 3_000, 4.0
-"""The depth in calls is the hour's limit divided by this, 1.2 seconds' worth, and never less than that."""
+"""The burst in calls is the hour's limit divided by ``BURST_DIVISOR`` (1.2 seconds' worth), and at least
+``MIN_BURST``."""
 
 MAX_RESERVATION_SHARE = 0.35
-"""The largest part of the depth taken at once: the least distance of two priorities that waits matter between."""
+"""Largest part of the burst reserved at once: the distance of the backfill and live priorities (60 and 95 %), between
+which waiting matters most."""
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 30, 900
-"""Seconds of a pause where the provider does not say how long: doubled each time the next one follows soon."""
+"""Length of a pause without a time from the provider. It doubles with each pause that follows soon."""
 
 REPEAT_WINDOW = 600
-"""Seconds after a pause: a refusal within these says that it was too short."""
+"""A refusal within this time after a pause shows that the pause was too short."""
 
 
 class BudgetKey(msgspec.Struct, frozen=True, gc=False):
-    """Whose calls a provider counts together."""
+    """Calls that a provider counts together."""
 
     provider: str
     app: str
-    """Our client id there."""
+    """Our client id at the provider."""
     region: str
 
     def __str__(self) -> str:
@@ -47,42 +50,45 @@ class BudgetKey(msgspec.Struct, frozen=True, gc=False):
 
 
 class CallDemand(msgspec.Struct, frozen=True, gc=False):
-    """What a connection wants while its interval is not stretched."""
+    """Calls of a connection while its interval is not slowed down."""
 
     key: BudgetKey
     per_second: float
 
 
 class BudgetRow(msgspec.Struct, frozen=True):
-    """The row. Everything but ``pauses`` is an instant of its own time; nothing was spent before the first row."""
+    """Stored row.
+
+    All fields but ``pauses`` are instants of the row's own time; before the first row nothing was spent.
+    """
 
     theoretical_arrival: int = 0
-    """Where the calls given out end when they follow each other at the even rate."""
+    """End of all reserved calls at the even rate."""
     at: int = 0
-    """When it was written."""
+    """Time of the write."""
     paused_until: int = 0
-    """Nobody calls before this."""
+    """No call is made before this."""
     pauses: int = 0
-    """Refusals that followed each other, the last pause's included."""
+    """Consecutive refusals, including that of the last pause."""
 
 
 class RowClock(msgspec.Struct, frozen=True):
-    """The row's time as far as one process knows it: it never goes back, and goes on by that process's own clock."""
+    """The row's time as known to one process. It never goes back, and advances by the process's own clock."""
 
     row_time: int = 0
     local_time: float = 0.0
-    """When that was known, in seconds of a clock that only tells durations."""
+    """Time of the last update, in seconds of a monotonic clock."""
 
     def at(self, local_time: float) -> int:
         return self.row_time + round((local_time - self.local_time) * MICROS_PER_SECOND)
 
     def advance(self, row_time: int, local_time: float) -> "RowClock":
-        """Return it with what a row or a clock of instants shows at a moment."""
+        """Return the later of this time and the time seen in a row or on a wall clock."""
         return RowClock(row_time, local_time) if row_time > self.at(local_time) else self
 
 
 class Reservation(msgspec.Struct, frozen=True):
-    """What may be had now: ``calls``, once the row is ``after``; or nothing, and when to ask again."""
+    """Calls available now, and the row after their reservation; or no calls, and the time until the next attempt."""
 
     calls: int
     after: BudgetRow
@@ -91,36 +97,36 @@ class Reservation(msgspec.Struct, frozen=True):
 
 
 class ProviderLimit(msgspec.Struct, frozen=True):
-    """What a provider allows an app, and how it is given out."""
+    """Limit of one app at a provider."""
 
     calls_per_hour: int
 
     @property
     def burst(self) -> float:
-        """The most calls that may be had at once, after a rest."""
+        """Largest number of calls available at once after a rest."""
         return max(self.calls_per_hour / BURST_DIVISOR, MIN_BURST)
 
     @property
     def rate(self) -> float:
-        """Calls per second, 98 % of the limit: with depth and spare an hour adds up to the limit."""
+        """Calls per second, 98 % of the limit: with burst and margin an hour adds up to the limit."""
         return (self.calls_per_hour - self.burst) / (3600 + MARGIN_SECONDS)
 
     @property
     def emission_interval(self) -> float:
-        """Between two calls at the even rate."""
+        """Microseconds between two calls at the even rate."""
         return MICROS_PER_SECOND / self.rate
 
     @property
     def max_reservation(self) -> int:
-        """The most calls taken in advance at once, so that a lower priority does not get in between."""
+        """Largest number of calls reserved at once, so that a lower priority does not come in between."""
         return max(1, floor(self.burst * MAX_RESERVATION_SHARE))
 
     def ceiling(self, priority: int) -> int:
-        """Return how far calls of a priority, in percent of the depth, may run ahead."""
+        """Return the part of the burst open to a priority, in calls; a priority is a percentage of the burst."""
         return max(1, floor(self.burst * priority / 100))
 
     def reserve(self, row: BudgetRow, now: int, priority: int, *, max_calls: int, min_calls: int = 1) -> Reservation:
-        """Return up to ``most`` calls; nothing, if there are not ``least`` to be had below the priority's ceiling."""
+        """Reserve up to ``max_calls``; none if less than ``min_calls`` are available below the priority's ceiling."""
         if row.paused_until > now:
             return Reservation(0, row, (row.paused_until - now) / MICROS_PER_SECOND)
         begin = max(row.theoretical_arrival, now)
@@ -136,9 +142,9 @@ class ProviderLimit(msgspec.Struct, frozen=True):
 
 
 def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> BudgetRow:
-    """Return the row after the provider refused a call that was sent at such an instant, asking for so many seconds.
+    """Return the row after the provider refused a call sent at an instant and asked for a wait in seconds.
 
-    Many calls under way are refused together: that is one pause, as long as the longest that was asked for.
+    Many calls under way are refused together. They count as one pause, as long as the longest requested one.
     """
     requested = 0 if wait is None else round(max(wait, 1.0) * MICROS_PER_SECOND)
     if sent <= row.paused_until:
@@ -152,8 +158,8 @@ def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> Budg
 
 
 def slowdown(demand: float, limit: ProviderLimit, share: int) -> float:
-    """Return by what all intervals are multiplied, so that a demand in calls per second fits into a share in percent.
+    """Return the factor on all intervals that fits a demand in calls per second into a share in percent.
 
-    At least 1. With every process knowing all demands, it is the same for everybody.
+    At least 1. It is the same for all processes, because each reads the demands of all.
     """
     return max(1.0, demand / (limit.rate * share / 100))

@@ -1,4 +1,4 @@
-"""What downstream is told: numbered changes of a user, and the CloudEvents they become."""
+"""Numbered changes of a user, which are published as events."""
 
 from datetime import datetime
 from typing import TypeAlias
@@ -12,7 +12,7 @@ from bg_ingest.domain.readings import Origin, StoredReading
 
 
 class ReadingsRecorded(msgspec.Struct, frozen=True, tag="readings.recorded"):
-    """Readings we did not have before."""
+    """Readings that were not stored before."""
 
     provider: str
     origin: Origin
@@ -20,7 +20,7 @@ class ReadingsRecorded(msgspec.Struct, frozen=True, tag="readings.recorded"):
 
 
 class ReadingsRevised(msgspec.Struct, frozen=True, tag="readings.revised"):
-    """Readings we had, with another value or flag; each carries its earlier ones."""
+    """Stored readings with another value or flag; each carries its earlier values."""
 
     provider: str
     origin: Origin
@@ -28,7 +28,7 @@ class ReadingsRevised(msgspec.Struct, frozen=True, tag="readings.revised"):
 
 
 class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection.changed"):
-    """A connection is in another state."""
+    """New state of a connection."""
 
     provider: str
     state: ConnectionState
@@ -36,18 +36,18 @@ class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection.changed"):
 
 
 class UserErased(msgspec.Struct, frozen=True, tag="user.erased"):
-    """All we held of the user is gone. Numbers before this one that were not told yet never will be."""
+    """All data of the user is deleted. Unpublished changes with a smaller number are never published."""
 
 
 class GapOpened(msgspec.Struct, frozen=True, tag="gap.opened"):
-    """Readings are missing, or of an open gap more is known now: its end, or that part of it came."""
+    """Readings are missing, or more is known about an open gap: its end, or the arrival of a part."""
 
     provider: str
     gap: Gap
 
 
 class GapHealed(msgspec.Struct, frozen=True, tag="gap.healed"):
-    """What was missing has come; what still is of the same stretch is told as opened right after."""
+    """The missing readings have arrived. If some are still missing, their gap is opened right after."""
 
     provider: str
     gap: Gap
@@ -63,7 +63,7 @@ EVENT_TYPES: dict[type, str] = {
     GapHealed: "bg.gap.healed.v1",
     UserErased: "bg.user.erased.v1",
 }
-"""The CloudEvents type, which is also the routing key."""
+"""CloudEvents type, also the routing key."""
 
 
 class Change(msgspec.Struct, frozen=True):
@@ -76,7 +76,7 @@ class Change(msgspec.Struct, frozen=True):
 
     @property
     def id(self) -> str:
-        """The CloudEvents id, the same for every delivery."""
+        """CloudEvents id, the same for every delivery."""
         return f"{self.user}/{self.number}"
 
     @property

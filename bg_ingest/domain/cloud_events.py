@@ -1,4 +1,4 @@
-"""TODO."""
+"""Public forms of readings and gaps, and the CloudEvents body of a change."""
 
 from datetime import datetime
 from typing import Any
@@ -23,7 +23,7 @@ CONTENT_TYPE = "application/cloudevents+json"
 
 
 class FullReading(msgspec.Struct, frozen=True, kw_only=True):
-    """A reading with everything we know of it: ``view=full`` of the API, and in events."""
+    """Reading with all known fields: ``view=full`` of the API, and events."""
 
     timestamp: datetime
     glucose_mg_dl: int
@@ -39,11 +39,10 @@ class FullReading(msgspec.Struct, frozen=True, kw_only=True):
     sensor: str | None
     change: int
     previous_glucose_mg_dl: int | msgspec.UnsetType = msgspec.UNSET
-    """Only in a revision's event."""
+    """Set only in the event of a revision."""
 
 
 def public_reading(recorded: StoredReading, *, previous: bool = False) -> FullReading:
-    """Return the public form of a reading."""
     reading = recorded.reading
     return FullReading(
         timestamp=reading.measured_at,
@@ -64,23 +63,22 @@ def public_reading(recorded: StoredReading, *, previous: bool = False) -> FullRe
 
 
 class PublicGap(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "from"}):
-    """A gap as the API and events show it: half-open, times in whole seconds."""
+    """Gap as shown by the API and in events: half-open, times in whole seconds."""
 
     provider: str
     from_: datetime
-    """When the first missing reading would have been measured."""
+    """Expected measurement time of the first missing reading."""
     to: datetime | None
-    """When the next reading was; null while nothing has come since."""
+    """Measurement time of the next reading; null while none has arrived."""
     cause: Cause
     cadence_seconds: int
     missing: int | None
-    """Readings; null while the end is not known."""
+    """Number of readings; null while the end is unknown."""
     opened_at: datetime
     healed_at: datetime | None
 
 
 def public_gap(provider: str, gap: Gap) -> PublicGap:
-    """Return the public form of a gap."""
     return PublicGap(
         provider=provider,
         from_=gap.start,
@@ -94,21 +92,21 @@ def public_gap(provider: str, gap: Gap) -> PublicGap:
 
 
 def encode_cloud_event(change: Change, source: str) -> bytes:
-    """Return the change as a CloudEvents 1.0 structured JSON body.
+    """Encode a change as a CloudEvents 1.0 structured JSON body.
 
-    ``source`` names the service that tells, a URI reference. The ``data`` is as docs/events.md lists it.
+    ``source`` names the publishing service, a URI reference. ``docs/events.md`` lists the fields of ``data``.
     """
-    content = change.data
+    change_data = change.data
     data: dict[str, Any] = {"user_id": change.user, "change": change.number}
-    match content:
+    match change_data:
         case ConnectionChanged():
-            data |= {"provider": content.provider, "state": content.state, "reason": content.reason}
+            data |= {"provider": change_data.provider, "state": change_data.state, "reason": change_data.reason}
         case ReadingsRecorded() | ReadingsRevised():
-            revised = isinstance(content, ReadingsRevised)
-            readings = [public_reading(each, previous=revised) for each in content.readings]
-            data |= {"provider": content.provider, "origin": content.origin, "readings": readings}
+            revised = isinstance(change_data, ReadingsRevised)
+            readings = [public_reading(recorded, previous=revised) for recorded in change_data.readings]
+            data |= {"provider": change_data.provider, "origin": change_data.origin, "readings": readings}
         case GapOpened() | GapHealed():
-            data |= msgspec.to_builtins(public_gap(content.provider, content.gap), builtin_types=(datetime,))
+            data |= msgspec.to_builtins(public_gap(change_data.provider, change_data.gap), builtin_types=(datetime,))
         case UserErased():
             pass
     return msgspec.json.encode(

@@ -1,4 +1,4 @@
-"""What is written together or not at all: a user's head and everything that moves with it."""
+"""Contents of one transaction: a user's head and all that changes together with it."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -16,7 +16,7 @@ from bg_ingest.domain.segments import Decision, KnownSegments, Segment
 
 
 class ConnectionSummary(msgspec.Struct, frozen=True):
-    """What ``latest`` has to know of a connection, kept with the head so that one read answers it."""
+    """Part of a connection that ``latest`` needs, kept in the head so that one read suffices."""
 
     state: ConnectionState
     cadence_seconds: int
@@ -25,60 +25,60 @@ class ConnectionSummary(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """The newest of a user. It exists from the first connect on; who has none is unknown."""
+    """Newest state of a user. It exists from the first connect on; a user without it is unknown."""
 
     user: UserId
     last_change: int = 0
     recorded_at: datetime | None = None
-    """Of the last change: the next is later."""
+    """Time of the last change. The next one is later."""
     newest: StoredReading | None = None
     summaries: Mapping[str, ConnectionSummary] = {}
     """By provider."""
     erased: bool = False
-    """A tombstone: the number is kept, nothing may be written until the user connects again."""
+    """Tombstone: the number is kept, and nothing may be written until the user connects again."""
     gaps_checked_until: Mapping[str, datetime] = {}
-    """By provider: the reading up to which gaps have been judged. Readings from before it move it back."""
+    """By provider: reading up to which gaps are checked. Readings recorded from before it move it back."""
 
     def next_recorded_at(self, now: datetime) -> datetime:
-        """Return when the next change is recorded: now, in whole milliseconds, and after the one before."""
+        """Return the time of the next change: now in whole milliseconds, and after the previous change."""
         now = now.replace(microsecond=now.microsecond // 1000 * 1000)
         return max(now, self.recorded_at + timedelta(milliseconds=1)) if self.recorded_at else now
 
 
 class ConnectionUpdate(msgspec.Struct, frozen=True):
-    """A connection as read and as it shall be.
+    """Compare-and-set of one connection.
 
-    The write holds only if the connection's state and generation, and every field that changes, still are as read,
-    and no owner with a later epoch has written. Equal sides write nothing and only hold to the generation and the
-    state, in which a pause makes no difference.
+    The write succeeds only if state, generation and every changed field are still as read, and no owner with a later
+    epoch has written. Equal sides write nothing and only check generation and state; in this check a pause makes no
+    difference.
     """
 
     before: Connection | None
     after: Connection
     request_poll: bool = False
-    """Whoever polls the connection shall look at it at once."""
+    """True if the owner of the connection is to poll it at once."""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
-    """One transaction; every part has its condition, and one that fails undoes all."""
+    """One transaction. Every part has its condition, and one failed condition cancels all parts."""
 
     before: Head | None
     """As read: its last change number must still be the last."""
     head: Head
     segments: tuple[Segment, ...] = ()
     known_segments: KnownSegments = {}
-    """As read: each segment's own change number must still stand. (With only the head conditioned, a third of
-    concurrent additions were lost when one read was stale.)"""
+    """As read: the change number of each segment must be unchanged. (With only the head conditioned, a third of
+    concurrent additions were lost after a stale read.)"""
     quarantine_pages: tuple[QuarantinePage, ...] = ()
     gap_months: tuple[GapMonth, ...] = ()
-    """Of gaps, each on condition of its version."""
+    """Each on condition of its version."""
     changes: tuple[Change, ...] = ()
     connection_update: ConnectionUpdate | None = None
     grant: Grant | None = None
-    """A new connect's grant; a grant of an older generation is replaced."""
+    """Grant of a new connect. It replaces a grant of an older generation."""
     drop_grant: bool = False
     refused_grant: Grant | None = None
-    """A grant whose refusal is now believed: it must still be the stored one, in generation and version."""
+    """Grant with a refusal that is now final. Generation and version must still be the stored ones."""
 
     @property
     def user(self) -> UserId:
@@ -88,14 +88,14 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
 def readings_commit(
     before: Head, known: KnownSegments, decision: Decision, *, provider: str, origin: Origin, at: datetime
 ) -> Commit:
-    """Return the commit of a decision, without its connection's step and shelves."""
+    """Build the commit of a decision, without the connection and quarantine pages."""
     data: list[ChangeData] = []
     if decision.recorded:
         data.append(ReadingsRecorded(provider, origin, decision.recorded))
     if decision.revised:
         data.append(ReadingsRevised(provider, origin, decision.revised))
     candidates = [*decision.recorded, *decision.revised, *([before.newest] if before.newest else ())]
-    newest = newest_reading(candidates)  # the first of equals: of a revision and what it revises the new one
+    newest = newest_reading(candidates)  # of equals the first wins: a revision before its old value
     commit = commit_of_changes(before, data, at)
     return msgspec.structs.replace(
         commit,
@@ -106,9 +106,9 @@ def readings_commit(
 
 
 def recheck_gaps_from(head: Head, provider: str, recorded: Iterable[StoredReading]) -> Head:
-    """Return the head with gaps to be judged again from the earliest of new readings, where that is earlier."""
+    """Move the gap check of a provider back to the earliest of new readings, if that is earlier."""
     checked_until = head.gaps_checked_until.get(provider)
-    earliest = min((each.reading.measured_at for each in recorded), default=checked_until)
+    earliest = min((stored.reading.measured_at for stored in recorded), default=checked_until)
     if checked_until is None or earliest is None or earliest >= checked_until:
         return head
     return msgspec.structs.replace(head, gaps_checked_until={**head.gaps_checked_until, provider: earliest})
@@ -117,7 +117,7 @@ def recheck_gaps_from(head: Head, provider: str, recorded: Iterable[StoredReadin
 def commit_of_changes(
     before: Head | None, data: Sequence[ChangeData], at: datetime, *, user: UserId | None = None
 ) -> Commit:
-    """Return a commit that numbers what happened; ``user`` is needed where there is no head yet."""
+    """Build a commit that numbers changes. ``user`` is required without a head."""
     if before is None:
         if user is None:
             raise ValueError("the first commit of a user needs the user")

@@ -1,4 +1,4 @@
-"""How complete each day of a connection is: what a sensor of its cadence would have shown, and what we have of it."""
+"""Completeness of a connection's days: readings expected by the sensor's cadence, and readings stored."""
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -13,28 +13,28 @@ from bg_ingest.domain.windows import Window
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
-    """One UTC day, or the part of it that was asked for. Two displays of one sensor count once."""
+    """One UTC day, or the requested part of it. Two displays of one sensor count once."""
 
     date: date
     provider: str
     expected: int
-    """By the sensor's own cadence: what is stored and what is missing, nothing before the first reading."""
+    """Stored and missing readings by the sensor's own cadence; none before the first reading."""
     stored: int
     late: int
-    """Of the stored, those that were overdue when they came."""
+    """Stored readings that were overdue on arrival."""
     revised: int
     quarantined: int
-    """Records of that time that could not be read, set aside."""
+    """Unreadable records of that time."""
     missing: Mapping[Cause, int]
 
 
 class Punctuality(msgspec.Struct, frozen=True):
-    """When a reading comes in time."""
+    """Limits by which a reading is late."""
 
     since: datetime
-    """What was measured earlier was read as the past: it cannot have come late."""
+    """Older measurements came by a backfill and cannot be late."""
     max_delay: timedelta
-    """Of its measurement."""
+    """Longest time from the measurement to the first record."""
 
     def is_late(self, recorded: StoredReading) -> bool:
         first_recorded_at = recorded.earlier[0].recorded_at if recorded.earlier else recorded.recorded_at
@@ -43,7 +43,7 @@ class Punctuality(msgspec.Struct, frozen=True):
 
 
 class DayCounter:
-    """Counts a connection's days while its readings pass by."""
+    """Counts the days of one connection in a stream of its readings."""
 
     def __init__(self, provider: str, window: Window, punctuality: Punctuality, default_cadence: int) -> None:
         self._provider = provider
@@ -58,44 +58,44 @@ class DayCounter:
         self._last: datetime | None = None
 
     def add_readings(self, readings: Sequence[StoredReading]) -> None:
-        """Count some of the connection's readings, ascending, later than those before."""
+        """Count a part of the connection's readings, ascending, later than the parts before."""
         if not readings:
             return
         apart = timedelta(
-            seconds=min(learn_cadences([each.reading for each in readings], self._default_cadence).values()) / 2
+            seconds=min(learn_cadences([recorded.reading for recorded in readings], self._default_cadence).values()) / 2
         )
-        for each in readings:
-            at = each.reading.measured_at
+        for recorded in readings:
+            at = recorded.reading.measured_at
             if self._last is not None and at - self._last < apart:
-                continue  # of another display, or of another sensor worn at the same time
+                continue  # another display, or another sensor worn at the same time
             self._last = at
             if at in self._window:
                 self._stored[at.date()] += 1
-                self._late[at.date()] += self._punctuality.is_late(each)
-                self._revised[at.date()] += bool(each.earlier)
+                self._late[at.date()] += self._punctuality.is_late(recorded)
+                self._revised[at.date()] += bool(recorded.earlier)
 
     def add_quarantined(self, at: datetime, records: int) -> None:
         self._quarantined[at.date()] += records
 
     def add_gaps(self, gaps: Iterable[Gap], until: datetime) -> None:
-        """Count what open gaps miss; of a silence what was expected by an instant."""
+        """Count the readings missing in open gaps; for a silence those expected by an instant."""
         for gap in gaps:
             for at in _missing_times(gap, until):
                 if at in self._window:
                     self._missing.setdefault(at.date(), Counter())[gap.cause] += 1
 
     def days(self) -> Iterator[Day]:
-        """Yield every day of which anything is known, ascending."""
-        for each in sorted({*self._stored, *self._quarantined, *self._missing}):
-            missing = self._missing.get(each, Counter())
+        """Yield every day with any reading, record or gap, ascending."""
+        for day in sorted({*self._stored, *self._quarantined, *self._missing}):
+            missing = self._missing.get(day, Counter())
             yield Day(
-                date=each,
+                date=day,
                 provider=self._provider,
-                expected=self._stored[each] + missing.total(),
-                stored=self._stored[each],
-                late=self._late[each],
-                revised=self._revised[each],
-                quarantined=self._quarantined[each],
+                expected=self._stored[day] + missing.total(),
+                stored=self._stored[day],
+                late=self._late[day],
+                revised=self._revised[day],
+                quarantined=self._quarantined[day],
                 missing=dict(missing),
             )
 

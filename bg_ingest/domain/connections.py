@@ -1,4 +1,4 @@
-"""One user's link to one provider: its state, its settings, and how far its reading has come."""
+"""A user's connection to one provider: state, settings and progress."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -11,7 +11,7 @@ from bg_ingest.domain.windows import Window
 
 
 class ConnectionState(StrEnum):
-    """Where a connection stands. A paused one is not polled, but takes what is pushed."""
+    """State of a connection. A paused one is not polled, but accepts pushes."""
 
     CONNECTING = "connecting"
     ACTIVE = "active"
@@ -22,59 +22,61 @@ class ConnectionState(StrEnum):
 
 
 POLLED_STATES = frozenset({ConnectionState.ACTIVE, ConnectionState.PROVIDER_FORBIDDEN})
-"""A forbidden connection is looked at now and then: once the operator has mended it, it goes on by itself."""
+"""States with polls. A forbidden connection is polled seldom. It recovers by itself after the operator removed the
+cause."""
 
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 60, 86_400
-"""Seconds between polls that may be asked for."""
+"""Bounds of the poll interval that may be set."""
 
 MAX_BACKFILL_DAYS = 3_650
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """What an operator may set for one connection; None means the service's own default."""
+    """Settings of one connection; None selects the service's default."""
 
     poll_interval_seconds: int | None = None
-    """The shortest time between two polls."""
+    """Shortest time between two polls."""
     paused: bool = False
     backfill_days: int | None = None
-    """How far back to read, counted from the newer end of what the provider has."""
+    """Length of the backfill, counted back from the newer end of the provider's data."""
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """A connection as stored. ``generation`` is random per connect: what was decided before a reconnect is void."""
+    """Connection as stored. ``generation`` is random per connect: decisions from before a reconnect are void."""
 
     id: ConnectionId
     state: ConnectionState
     generation: str
     region: str
     app: str
-    """Our client id at the provider: a grant of one app is worth nothing to another."""
+    """Our client id at the provider. A grant of one app is worthless to another."""
     connected_at: datetime
     reason: str | None = None
-    """Why it is in this state, a stable word."""
+    """Cause of the state, a stable word."""
     provider_account: str | None = None
     worker: WorkerSettings = WorkerSettings()
     watermark: datetime | None = None
-    """Where the next window starts. It promises nothing about what is before it."""
+    """Start of the next window. It promises nothing about earlier data."""
     available: Window | None = None
-    """What the provider said it had when the connection was made."""
+    """Range of data that the provider reported at the connect."""
     backfill: Window | None = None
-    """What is still to be read of the past, newest part first; None when all has been read."""
+    """Part of the past that is still to be read, newest part first; None after all was read."""
     swept_at: datetime | None = None
-    """When the past was last read again, for what came late; None until the first time."""
+    """Time of the last sweep; None before the first."""
     repair_at: datetime | None = None
-    """When to ask again for what is missing; None while nothing is that could still come."""
+    """Due time of the next repair; None while no missing reading can still arrive."""
     suspected_gap_at: datetime | None = None
-    """The first reading before which something seems to lack, until that is judged: it may still be on its way."""
+    """First reading after a suspected gap, since the missing readings may still arrive. Cleared once the gap has been
+    confirmed or filled."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
-    """How often this sensor has a reading, learned from its readings."""
+    """Distance of this sensor's readings, learned from them."""
     last_outcome: str | None = None
     outcome_at: datetime | None = None
-    """When last_outcome was written: at a change of its kind, and hourly while polls bring nothing."""
+    """Time at which ``last_outcome`` was written: at a change of its kind, and hourly while polls bring nothing."""
     epoch: int = 0
     expires_at: datetime | None = None
-    """Only while connecting: an abandoned connect goes away by itself."""
+    """Set only while connecting: an abandoned connect expires by itself."""
 
     @property
     def accepts_pushes(self) -> bool:
@@ -82,12 +84,12 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def anchor(self) -> datetime:
-        """Where the grid of its polls hangs: the newest reading, or the connect while there is none."""
+        """Origin of the grid of polls: the newest reading, or the connect while there is none."""
         return self.newest_reading_at or self.connected_at
 
 
 class PollDefaults(msgspec.Struct, frozen=True):
-    """What holds where a connection's own settings are silent."""
+    """Values for settings that a connection leaves open."""
 
     poll_interval: timedelta = timedelta(minutes=15)
     backfill_days: int = 90
@@ -100,14 +102,17 @@ class PollDefaults(msgspec.Struct, frozen=True):
         return timedelta(seconds=worker.poll_interval_seconds)
 
     def initial_backfill(self, connection: Connection) -> Window | None:
-        """Return what the first backfill is to read: so many days back from the newer end."""
+        """Return the window of the first backfill: the days to read, counted back from the newer end."""
         available = connection.available
         days = connection.worker.backfill_days
         depth = timedelta(days=self.backfill_days if days is None else days)
         return available.newest(depth) if available and depth else None
 
     def sweep(self, connection: Connection, now: datetime) -> Window | None:
-        """Return what a sweep that is due reads again: never what lies before the wanted past, nor what is unread."""
+        """Return the window of a due sweep.
+
+        It never begins before the initial backfill, because older data was never read.
+        """
         jitter = connection.id.jitter
         depth = self.sweep_depth.due(connection.swept_at or connection.connected_at, now, jitter)
         initial = self.initial_backfill(connection)
@@ -116,7 +121,7 @@ class PollDefaults(msgspec.Struct, frozen=True):
 
 
 class DirectoryRow(msgspec.Struct, frozen=True):
-    """A connection as its shard's directory lists it: enough to plan its first look."""
+    """Connection as listed in its shard's directory: enough to schedule its first poll."""
 
     id: ConnectionId
     poll_interval_seconds: int | None

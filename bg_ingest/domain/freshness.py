@@ -1,4 +1,4 @@
-"""Whether a user's readings come as they should: what a dashboard shows beside the newest value."""
+"""Freshness of a user's readings, shown beside the newest value."""
 
 from datetime import datetime, timedelta
 from enum import StrEnum
@@ -12,14 +12,14 @@ from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.schedule import JITTER_SPAN, Rhythm, next_poll
 
 LATE_TOLERANCE = JITTER_SPAN + timedelta(minutes=1)
-"""For the spread of polls and the poll itself: a provider that takes its time to answer makes no reading late."""
+"""Allowance for the spread of polls and the poll itself. A provider that answers slowly makes no reading late."""
 
 GAP_AFTER = timedelta(hours=1)
-"""How long an expected reading stays late: most times out of the phone's reach are over by then."""
+"""Time for which an expected reading is late. Most losses of the phone's connection are over by then."""
 
 
 class FreshnessState(StrEnum):
-    """How it stands with a user's readings."""
+    """State of a user's readings as shown on a dashboard."""
 
     LIVE = "live"
     LATE = "late"
@@ -35,20 +35,20 @@ _STATE_BY_CONNECTION_STATE = {
 
 
 class Freshness(msgspec.Struct, frozen=True):
-    """What follows from the head and the time alone, so that every replica says the same."""
+    """Result of the head and the time alone, so that every replica answers the same."""
 
     state: FreshnessState
     age_seconds: int
     next_expected_at: datetime | None
-    """When we look next; None while nobody looks."""
+    """Due time of the next poll; None without polls."""
 
 
 def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshness:
-    """Tell how old the newest reading is and what to expect.
+    """Assess the age of the newest reading.
 
-    Live until the reading after it should be here (its slot, the provider's delay and SLACK), then late, and
-    GAP_AFTER beyond that a gap. A connection that is paused, or that the person must renew, says so instead. One
-    that is forbidden, disconnected or gone promises nothing, and age alone speaks.
+    The state is live until the reading after it is due (its slot, the provider's delay and ``LATE_TOLERANCE``), then
+    late, and after ``GAP_AFTER`` more a gap. A connection that is paused, or that needs the person to authorise again,
+    has that state instead. A forbidden, disconnected or missing connection expects no reading, and only the age counts.
     """
     measured_at = newest.reading.measured_at
     age = max(0, int((now - measured_at).total_seconds()))
@@ -67,7 +67,7 @@ def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshn
 
 
 def _select_summary(head: Head, own: str) -> tuple[str, ConnectionSummary | None]:
-    """Choose the connection that speaks for the user: the newest reading's own, unless only another is active."""
+    """Choose the connection that decides: the one of the newest reading, unless only another is active."""
     active = [provider for provider, summary in head.summaries.items() if summary.state == ConnectionState.ACTIVE]
     provider = own if own in active else min(active, default=own)
     return provider, head.summaries.get(provider)

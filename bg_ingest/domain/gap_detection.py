@@ -1,7 +1,7 @@
-"""Finding gaps: pure, so that looking again finds the same.
+"""Detection of gaps: pure, so that a repeated check finds the same gaps.
 
-All sensors and displays of a connection count as one series: a second display of a sensor, or a second sensor,
-fills the first one's gap. LOW and HIGH are readings.
+All sensors and displays of a connection count as one series: a second display of a sensor, or a second sensor, fills
+the first one's gap. LOW and HIGH are readings.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,13 +17,13 @@ from bg_ingest.domain.readings import Reading
 from bg_ingest.domain.schedule import learn_cadence
 
 MAX_GAPS = 20
-"""What one commit may open and heal: each is told, and a transaction holds 100 items."""
+"""Bound on the gaps that one commit opens and heals: each is a change, and a transaction holds 100 items."""
 
 SENSOR_CHANGE_TIME = timedelta(minutes=30)
-"""What a person takes to change a sensor, beside its warm-up."""
+"""Time a person takes to change a sensor, in addition to its warm-up."""
 
 DEFAULT_WARM_UP = timedelta(hours=2)
-"""Of a sensor generation the provider does not know the warm-up of."""
+"""Warm-up of a sensor generation that the provider does not list."""
 
 SILENCE_CAUSES = {
     Outcome.READ: Cause.PROVIDER_HAS_NOTHING,
@@ -34,28 +34,28 @@ SILENCE_CAUSES = {
     Outcome.FORBIDDEN: Cause.PROVIDER_FORBIDDEN,
     Outcome.REFUSED: Cause.REAUTHORIZATION_REQUIRED,
 }
-"""Of a silence, by how the last look ended; any other ending is ours."""
+"""Cause of a silence by the outcome of the last poll. Any other outcome is a failure on our side."""
 
 
 class GapChanges(msgspec.Struct, frozen=True):
-    """What a look through readings finds: gaps that are new, have changed, or have healed, oldest first."""
+    """Result of a check: gaps that are new, changed or healed, oldest first."""
 
     gaps: tuple[Gap, ...]
     checked_until: datetime
-    """The reading up to which all is judged now."""
+    """Measurement time up to which all gaps are checked now."""
     has_more: bool
-    """Whether there was more to find than one commit may hold."""
+    """True if one commit could not hold all changes."""
 
 
 class GapContext(msgspec.Struct, frozen=True):
-    """What is known of a connection besides its readings."""
+    """Facts about a connection besides its readings."""
 
     cadence_seconds: int
-    """Where the readings of a device are too few to tell."""
+    """Default for a device with too few readings to learn its cadence."""
     warm_ups: Mapping[str, timedelta]
     """By sensor generation."""
     silence_cause: Cause
-    """Why nothing comes, where nothing does."""
+    """Cause to record for a silence."""
 
 
 Pair: TypeAlias = tuple[Reading, Reading | None]
@@ -64,14 +64,14 @@ Pair: TypeAlias = tuple[Reading, Reading | None]
 def first_suspected_gap(
     readings: Sequence[Reading], cadence_seconds: int, *, since: datetime | None
 ) -> datetime | None:
-    """Return the first of the readings (ascending) after an instant before which something seems to lack."""
-    found = (
+    """Return the first reading after an instant with a suspected gap before it; readings are ascending."""
+    suspected = (
         later.measured_at
         for earlier, later in pairwise(readings)
         if since is None or since < later.measured_at
         if missing_count(earlier.measured_at, later.measured_at, cadence_seconds)
     )
-    return next(found, None)
+    return next(suspected, None)
 
 
 def detect_gaps(
@@ -83,12 +83,12 @@ def detect_gaps(
     silent: bool,
     at: datetime,
 ) -> GapChanges:
-    """Compare what lacks between a connection's readings (ascending, at least one) with the open gaps known there.
+    """Compare the gaps between a connection's readings (ascending, at least one) with its known open gaps.
 
-    Only pairs of which the later was measured by ``until`` are judged: of what is younger, the missing may still be
-    on its way. A silence that was open is judged in any case. ``silent`` opens one after the last reading.
+    Only pairs with a later reading measured by ``until`` are checked, because readings missing between younger ones may
+    still arrive. A silence that was open is checked in any case. ``silent`` opens one after the last reading.
     """
-    open_before = {each.after: each for each in known if each.healed_at is None}
+    open_before = {gap.after: gap for gap in known if gap.healed_at is None}
     pairs = _checkable_pairs(readings, open_before, until)
     last = pairs[-1][1] if pairs else readings[0]
     reached = last.measured_at if last else readings[0].measured_at
@@ -97,12 +97,12 @@ def detect_gaps(
     current_gaps = dict(_find_gaps(pairs, open_before, learn_cadences(readings, context.cadence_seconds), context, at))
     passed = {earlier.measured_at for earlier, _ in pairs}
     healed = [
-        msgspec.structs.replace(old, healed_at=at, before=_healed_end(old, current_gaps, reached))
-        for after, old in open_before.items()
+        msgspec.structs.replace(gap, healed_at=at, before=_healed_end(gap, current_gaps, reached))
+        for after, gap in open_before.items()
         if after in passed and after not in current_gaps
     ]
-    changed = [each for after, each in current_gaps.items() if each != open_before.get(after)]
-    gaps = sorted([*healed, *changed], key=lambda each: each.after)
+    changed = [gap for after, gap in current_gaps.items() if gap != open_before.get(after)]
+    gaps = sorted([*healed, *changed], key=lambda gap: gap.after)
     if len(gaps) > MAX_GAPS:
         return GapChanges(tuple(gaps[:MAX_GAPS]), gaps[MAX_GAPS].after, has_more=True)
     return GapChanges(tuple(gaps), reached, has_more=False)
@@ -125,19 +125,21 @@ def _find_gaps(
     context: GapContext,
     at: datetime,
 ) -> Iterable[tuple[datetime, Gap]]:
-    """Yield the gaps there are, by what they are after; what is left of an open one has been open as long."""
+    """Yield the gaps by the reading before them. The remainder of an open gap keeps its opening time."""
     for earlier, later in pairs:
         after, before = earlier.measured_at, later.measured_at if later else None
-        old = known.get(after)
+        open_gap = known.get(after)
         cadence = (
-            old.cadence_seconds if old else max(own_cadences[_device_key(each)] for each in (earlier, later) if each)
+            open_gap.cadence_seconds
+            if open_gap
+            else max(own_cadences[_device_key(reading)] for reading in (earlier, later) if reading)
         )
         if before is not None and not missing_count(after, before, cadence):
             continue
-        if old and old.before == before:
-            yield after, old
+        if open_gap and open_gap.before == before:
+            yield after, open_gap
             continue
-        whole = old or next((each for each in known.values() if _contains(each, after)), None)
+        earlier_gap = open_gap or next((gap for gap in known.values() if _contains(gap, after)), None)
         yield (
             after,
             Gap(
@@ -145,7 +147,7 @@ def _find_gaps(
                 before=before,
                 cadence_seconds=cadence,
                 cause=_cause(earlier, later, context),
-                opened_at=whole.opened_at if whole else at,
+                opened_at=earlier_gap.opened_at if earlier_gap else at,
             ),
         )
 
@@ -154,10 +156,10 @@ def _contains(gap: Gap, instant: datetime) -> bool:
     return gap.after < instant and (gap.before is None or instant < gap.before)
 
 
-def _healed_end(old: Gap, current_gaps: Mapping[datetime, Gap], reached: datetime) -> datetime:
-    """Return up to where readings have come: the end of the gap, or where the next one begins."""
-    ends = [after for after in current_gaps if after > old.after]
-    return min([old.before or reached, *ends])
+def _healed_end(gap: Gap, current_gaps: Mapping[datetime, Gap], reached: datetime) -> datetime:
+    """Return the end of the part that was filled: the end of the gap, or the start of the next one."""
+    ends = [after for after in current_gaps if after > gap.after]
+    return min([gap.before or reached, *ends])
 
 
 def _cause(earlier: Reading, later: Reading | None, context: GapContext) -> Cause:
@@ -171,12 +173,12 @@ def _cause(earlier: Reading, later: Reading | None, context: GapContext) -> Caus
 
 
 def learn_cadences(readings: Sequence[Reading], default: int) -> Mapping[tuple[str | None, str], int]:
-    """Return each device's own cadence in seconds, where it has enough readings to tell."""
+    """Return the cadence of each device in seconds; the default if it has too few readings."""
     measured: dict[tuple[str | None, str], list[datetime]] = {}
-    for each in readings:
-        measured.setdefault(_device_key(each), []).append(each.measured_at)
+    for reading in readings:
+        measured.setdefault(_device_key(reading), []).append(reading.measured_at)
     learned = {device: learn_cadence(times) for device, times in measured.items()}
-    return {device: int(each.total_seconds()) if each else default for device, each in learned.items()}
+    return {device: int(cadence.total_seconds()) if cadence else default for device, cadence in learned.items()}
 
 
 def _device_key(reading: Reading) -> tuple[str | None, str]:

@@ -1,6 +1,6 @@
-"""What is missing of a user's readings: told by the readings on both sides, and kept by month.
+"""Missing readings of a connection, stored by month.
 
-A gap lies between two neighbouring readings of a connection, or after its newest one while nothing comes.
+A gap lies between two neighbouring readings of a connection, or after its newest reading while no other arrives.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -12,30 +12,37 @@ import msgspec
 
 from bg_ingest.domain.windows import Window
 
+FIRST_REPAIR_AFTER, MAX_REPAIRS = timedelta(hours=4), 8
+"""Repairs follow after 4, 8, 16 ... 512 hours. Polls read the first hours again anyway; after 21 days the weekly sweeps
+continue."""
+
+REPAIR_HORIZON = timedelta(days=30)
+"""Readings measured longer ago are not requested again: no phone or receiver is known to upload them."""
+
 
 class Cause(StrEnum):
-    """Why readings are missing, as far as our own records tell."""
+    """Cause of a gap, as far as our own records show it."""
 
     PROVIDER_HAS_NOTHING = "provider_has_nothing"
-    """It answered, and had none: the phone was out of reach, or no sensor worn."""
+    """The provider answered without readings: the phone was out of reach, or no sensor was worn."""
     SENSOR_WARM_UP = "sensor_warm_up"
-    """A new sensor had to warm up."""
+    """A new sensor was warming up."""
     PROVIDER_FAILING = "provider_failing"
     THROTTLED = "throttled"
     PROVIDER_FORBIDDEN = "provider_forbidden"
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
-    """The provider refuses the grant, believed yet or not."""
+    """The provider refuses the grant, finally or not yet finally."""
     SERVICE_DOWN = "service_down"
-    """Ours: nobody looked, or we could not store or open what was needed."""
+    """Failure on our side: no poll ran, or the store or a key was unavailable."""
 
 
 class Gap(msgspec.Struct, frozen=True, kw_only=True):
-    """A missing stretch. ``after`` names it: no other gap of the connection begins there."""
+    """Missing readings. ``after`` identifies the gap: no other gap of the connection begins there."""
 
     after: datetime
-    """The reading before it."""
+    """Measurement time of the reading before the gap."""
     before: datetime | None
-    """The reading after it; None while nothing has come since."""
+    """Measurement time of the reading after it; None while none has arrived."""
     cadence_seconds: int
     cause: Cause
     opened_at: datetime
@@ -43,75 +50,69 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def start(self) -> datetime:
-        """When the first missing reading would have been measured."""
+        """Expected measurement time of the first missing reading."""
         return self.after + timedelta(seconds=self.cadence_seconds)
 
     @property
     def missing(self) -> int | None:
-        """How many readings; None while the end is not known."""
+        """Number of missing readings; None while the end is unknown."""
         return missing_count(self.after, self.before, self.cadence_seconds) if self.before else None
 
 
 class GapMonth(msgspec.Struct, frozen=True):
-    """A connection's gaps that begin in one month, as stored."""
+    """Gaps of a connection that begin in one month, as stored."""
 
     provider: str
     month: datetime
     version: int
-    """Counts its writes: the condition of the next. 0 while there is none."""
+    """Number of writes: condition of the next one. 0 if the month is not stored yet."""
     gaps: tuple[Gap, ...]
 
 
 def missing_count(after: datetime, before: datetime, cadence_seconds: int) -> int:
-    """Return how many readings lack between two: up to one and a half cadences apart, none."""
+    """Return the number of readings missing between two. Up to one and a half cadences apart, none is missing."""
     return max(0, ceil((before - after).total_seconds() / cadence_seconds - 0.5) - 1)
 
 
 def month_start(instant: datetime) -> datetime:
-    """Return the start of the month (UTC) in whose ledger a gap after this instant stands."""
+    """Return the start of the month (UTC) that stores a gap after this instant."""
     return datetime(instant.year, instant.month, 1, tzinfo=UTC)
 
 
 def update_months(known: Iterable[GapMonth], provider: str, changed: Sequence[Gap]) -> tuple[GapMonth, ...]:
-    """Return the ledgers that change, whole, given those that are known."""
-    by_month = {each.month: each for each in known}
-    months = sorted({month_start(each.after) for each in changed})
+    """Return the months that change, each complete, given those that are known."""
+    by_month = {month_gaps.month: month_gaps for month_gaps in known}
+    months = sorted({month_start(gap.after) for gap in changed})
     return tuple(
         _with_gaps(
-            by_month.get(month, GapMonth(provider, month, 0, ())), [g for g in changed if month_start(g.after) == month]
+            by_month.get(month, GapMonth(provider, month, 0, ())),
+            [gap for gap in changed if month_start(gap.after) == month],
         )
         for month in months
     )
 
 
 def _with_gaps(gap_month: GapMonth, changed: Sequence[Gap]) -> GapMonth:
-    gaps = {each.after: each for each in (*gap_month.gaps, *changed)}
+    gaps = {gap.after: gap for gap in (*gap_month.gaps, *changed)}
     return GapMonth(
         gap_month.provider, gap_month.month, gap_month.version + 1, tuple(gaps[after] for after in sorted(gaps))
     )
 
 
-FIRST_REPAIR_AFTER, MAX_REPAIRS = timedelta(hours=4), 8
-"""After 4, 8, 16 ... 512 hours: polls read the first hours again anyway, and after 21 days the weekly sweeps go on."""
-
-REPAIR_HORIZON = timedelta(days=30)
-"""What was measured longer ago is not asked for again: no phone or receiver is known to upload it."""
-
-
 def next_repair_at(gaps: Iterable[Gap], after: datetime) -> datetime | None:
-    """Return the first instant after one at which any of the gaps is to be asked for."""
+    """Return the first instant after another at which the repair of any gap is due."""
     return min((at for gap in gaps for at in _repair_times(gap) if at > after), default=None)
 
 
 def repair_window(gaps: Iterable[Gap], since: datetime, now: datetime) -> Window | None:
-    """Return a window over those that were due in [since, now], both neighbours of each gap included."""
+    """Return a window over the gaps with a repair due in [since, now], including both neighbours of each gap."""
     due = [gap for gap in gaps if any(since <= at <= now for at in _repair_times(gap))]
     ends = [gap.before for gap in due if gap.before]
     return Window(min(gap.after for gap in due), max(ends) + timedelta(seconds=1)) if ends else None
 
 
 def _repair_times(gap: Gap) -> Iterator[datetime]:
-    """Silences are not asked for: each look at what is new does."""
+    """Yield the repair times of a gap. A silence has none, because every live poll covers it."""
     if gap.before is None or gap.healed_at is not None:
         return
     for number in range(MAX_REPAIRS):

@@ -1,4 +1,4 @@
-"""What a user allowed us to read, and when it must be renewed."""
+"""Permission of a user to read data at a provider, and the rules of its renewal."""
 
 from datetime import datetime, timedelta
 from typing import NoReturn
@@ -8,24 +8,24 @@ import msgspec
 from bg_ingest.domain.ids import ConnectionId
 
 CLAIM_STALE_AFTER = timedelta(seconds=60)
-"""A claim that stood still this long on our own clock belongs to a process that died."""
+"""A claim unchanged for this long on our own clock belongs to a dead process."""
 
 CLAIM_SEND_TIMEOUT = timedelta(seconds=20)
-"""A claim older than this is given up just before sending: someone may soon think it stale."""
+"""An older claim is given up just before sending, because another process may soon treat it as stale."""
 
 REFRESH_DEADLINE = timedelta(seconds=30)
-"""For the whole refresh request. Slow answers are normal, and cutting one off may lose the grant."""
+"""Limit of the whole refresh request. Slow answers are normal, and a cut-off answer may lose the grant."""
 
 IDLE_REFRESH_AFTER = timedelta(days=20)
-"""How long a refresh token lives is not known: even an unused one is renewed before a month is over."""
+"""The lifetime of a refresh token is unknown: even an unused one is renewed before a month is over."""
 
 REFUSAL_RETRY_DELAYS = (timedelta(minutes=10), timedelta(hours=1), timedelta(hours=4), timedelta(hours=12))
-"""When a refused token is tried again, after each refusal. Dexcom is known to have refused healthy ones for an
-hour in the night (Tidepool, 2018); a refusal after the last of these waits is believed."""
+"""Wait after each refusal of a refresh token before it is sent again. Dexcom is known to have refused healthy tokens
+for an hour in the night (Tidepool, 2018). A refusal after the last of these waits is final."""
 
 
 class Secret:
-    """A string that cannot be printed, pickled or serialised by accident."""
+    """String that cannot be printed, pickled or serialised by accident."""
 
     __slots__ = ("_text",)
 
@@ -33,7 +33,7 @@ class Secret:
         self._text = text
 
     def reveal(self) -> str:
-        """Return the string itself, at the place that sends or seals it."""
+        """Return the string itself. Only code that sends or seals it calls this."""
         return self._text
 
     def __repr__(self) -> str:
@@ -54,20 +54,20 @@ class Secret:
 
 
 class Credentials(msgspec.Struct, frozen=True):
-    """One pair of tokens, as the provider gave it."""
+    """One pair of tokens, as issued by the provider."""
 
     access: Secret
     refresh: Secret
     expires_at: datetime
-    """When the access token ends."""
+    """End of the access token."""
 
     def is_fresh(self, now: datetime, jitter: float) -> bool:
-        """Whether the access token may still be used: not in its last 60 to 120 seconds, spread by connection."""
+        """Return True while the access token may be used: not in its last 60 to 120 seconds, spread by connection."""
         return now < self.expires_at - timedelta(seconds=60 + 60 * jitter)
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Credentials as stored: sealed. ``version`` counts token pairs, ``generation`` is the connect it came from."""
+    """Credentials as stored: sealed. ``version`` counts token pairs, ``generation`` is the connect of the grant."""
 
     id: ConnectionId
     generation: str
@@ -75,17 +75,17 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     sealed: bytes
     refreshed_at: datetime
     claim: str | None = None
-    """Whoever wrote this may send the refresh token; nobody else may until it has stood still."""
+    """Only the process that wrote this may send the refresh token; others must wait until the claim is stale."""
     refusals: int = 0
-    """How often in a row the provider refused this version's refresh token."""
+    """Consecutive refusals of this version's refresh token."""
     retry_at: datetime | None = None
-    """Not before then is a refused token sent again."""
+    """A refused token is not sent again before this."""
 
     @property
     def is_exhausted(self) -> bool:
-        """Whether the plan of retries is over."""
+        """True after the last planned retry was refused."""
         return self.refusals > len(REFUSAL_RETRY_DELAYS)
 
     def associated_data(self, table: str) -> bytes:
-        """What a sealed grant is bound to: moved to another row, it does not open."""
+        """Return the context to which a grant is sealed: in another row it does not open."""
         return msgspec.json.encode([table, self.id.user, self.id.provider, "grant", self.generation])

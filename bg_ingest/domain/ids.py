@@ -1,4 +1,4 @@
-"""Whose, from whom, and in which shard."""
+"""Ids of users and connections, and the shard of a user."""
 
 import re
 from hashlib import blake2b
@@ -7,16 +7,16 @@ from typing import NewType
 import msgspec
 
 UserId = NewType("UserId", str)
-"""Our own id of the person whose glucose it is; see ``is_user_id``."""
+"""Our own id of a user: see ``is_user_id``."""
 
 SHARDS = 256
-"""Fixed when a table is made: a user's shard must not move while the table lives."""
+"""Fixed for a table, because a user's shard must not move while the table exists."""
 
 _USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@|-]{0,127}\Z")
 
 
 def is_user_id(text: str) -> bool:
-    """Tell whether the whole text may name a user: no ``#``, which separates the parts of keys."""
+    """Check that the whole text is a valid user id. It has no ``#``, which separates the parts of keys."""
     return _USER_ID.match(text) is not None
 
 
@@ -26,7 +26,7 @@ def shard_of(user: UserId) -> int:
 
 
 class ConnectionId(msgspec.Struct, frozen=True, order=True, gc=False):
-    """One user's link to one provider."""
+    """Identifies the connection of a user to a provider."""
 
     user: UserId
     provider: str
@@ -36,5 +36,5 @@ class ConnectionId(msgspec.Struct, frozen=True, order=True, gc=False):
 
     @property
     def jitter(self) -> float:
-        """A fixed number in [0, 1) that spreads connections which would otherwise act together."""
+        """Fixed number in [0, 1) that spreads connections which would otherwise act together."""
         return int.from_bytes(blake2b(str(self).encode(), person=b"jitter").digest()[:8], "big") / 2**64

@@ -1,8 +1,9 @@
-"""Which process serves which shards: pure arithmetic over what the rows say and what a process saw, and when.
+"""Distribution of shards over processes: pure arithmetic over rows and the times of observation.
 
-No wall-clock time decides anything. A process that serves keeps its beat moving; who saw a beat stand still for a
-whole TTL on its own clock takes that process for dead. A shard's epoch grows whenever it is taken, and a commit of an
-earlier epoch is refused: so even a process that slept through its own death writes nothing over its successor.
+No wall-clock time decides ownership. An owner updates its heartbeat all the time; a heartbeat that stood still for a
+whole TTL on the observer's own clock belongs to a dead process. The epoch of a shard grows whenever it is taken, and a
+commit with an earlier epoch is refused: a process that was suspended beyond its own death overwrites nothing of its
+successor.
 """
 
 from collections import Counter
@@ -15,19 +16,19 @@ from bg_ingest.domain.ids import SHARDS
 
 
 class OwnershipTimings(msgspec.Struct, frozen=True, kw_only=True):
-    """How fast ownership moves, in seconds."""
+    """Timing of ownership, in seconds."""
 
     ttl: float = 15.0
-    """How long a beat may stand still before its process is taken for dead."""
+    """A heartbeat unchanged for this long belongs to a dead process."""
     heartbeat_every: float = 5.0
     snapshot_every: float = 1.5
-    """Between looks at all owners and shards: what was given back is taken this soon."""
+    """Time between reads of all owners and shards. A released shard is taken this soon."""
     inbox_every: float = 4.0
-    """Between looks at the rings addressed to us."""
+    """Time between reads of the requests addressed to this owner."""
 
     @property
     def valid_for(self) -> float:
-        """How long after a beat was sent its sender may act as an owner: less than it takes others to give it up."""
+        """Time for which the sender of a heartbeat may act as an owner. It is shorter than the TTL of the observers."""
         return 0.9 * self.ttl
 
 
@@ -35,86 +36,86 @@ SHARED_TIMINGS = OwnershipTimings()
 """For a store that several processes may use."""
 
 EXCLUSIVE_TIMINGS = OwnershipTimings(ttl=3600.0, heartbeat_every=900.0, snapshot_every=300.0, inbox_every=60.0)
-"""For a store that one process has to itself: there is nobody to be quick for."""
+"""For a store with only one process: no other process waits for a shard."""
 
 
 UNOWNED = "nobody"
-"""Where rings for a shard that never had an owner go: whoever takes it first looks there."""
+"""Address of requests for a shard that never had an owner. Its first owner reads them there."""
 
 
 class Owner(msgspec.Struct, frozen=True):
-    """A process that serves shards, as its row says."""
+    """Process that serves shards, as stored."""
 
     id: str
     heartbeat: int = 0
     leaving: bool = False
-    """It gives everything back and takes nothing more."""
+    """It releases everything and takes nothing more."""
     demand: Mapping[str, float] = {}
-    """Calls per second its connections want, by budget (see ``domain/budget.py``)."""
+    """Calls per second needed by its connections, by budget (see ``domain/call_budget.py``)."""
 
 
 class Lease(msgspec.Struct, frozen=True):
-    """Who serves a shard. ``owner`` is None once it was given back; nobody ever had it while the epoch is 0."""
+    """Assignment of a shard. ``owner`` is None after a release; with epoch 0 the shard never had an owner."""
 
     shard: int
     epoch: int = 0
     owner: str | None = None
     previous: str | None = None
-    """Who had it before: rings may still be addressed there."""
+    """Owner before. Requests may still be addressed to it."""
 
 
 class OwnershipSnapshot(msgspec.Struct, frozen=True):
-    """All rows as one look found them: the shards first, then the owners, so that no owner of a shard is missing."""
+    """All rows of one read: the shards first, then the owners, so that no owner of a shard is missing."""
 
     leases: tuple[Lease, ...]
-    """One for each shard, by its number."""
+    """One for each shard, by number."""
     owners: tuple[Owner, ...]
 
 
 Heartbeats: TypeAlias = Mapping[str, tuple[int, float]]
-"""For each owner its beat, and since when (own clock) it stands there."""
+"""For each owner its heartbeat, and the time (own clock) at which it was first seen."""
 
 
 class Rebalance(msgspec.Struct, frozen=True):
-    """What a look makes a process do."""
+    """Steps of a process towards its fair share."""
 
     take: tuple[Lease, ...] = ()
-    """Free shards, as seen: the write holds only if they still are so."""
+    """Free shards, as seen: the write succeeds only if they are still free."""
     adopt: tuple[Lease, ...] = ()
-    """Ours by the rows, though we do not serve them: the reply to our write was lost."""
+    """Assigned to this process by the rows, but not served: the reply to its write was lost."""
     release: tuple[Lease, ...] = ()
-    """More than our share: bring them to rest, then give them back."""
+    """More than its share: finish their work, then release them."""
     lost: tuple[int, ...] = ()
-    """Somebody else's by now: leave them at once."""
+    """Assigned to another process: drop them at once."""
 
 
 def track_heartbeats(before: Heartbeats, owners: Iterable[Owner], *, answered_at: float) -> Heartbeats:
-    """Return since when each beat stands: for a new one, since the answer that showed it came."""
+    """Return the first sighting of each heartbeat: for a new one, the time of the answer that showed it."""
     return {
-        each.id: before[each.id]
-        if each.id in before and before[each.id][0] == each.heartbeat
-        else (each.heartbeat, answered_at)
-        for each in owners
+        owner.id: before[owner.id]
+        if owner.id in before and before[owner.id][0] == owner.heartbeat
+        else (owner.heartbeat, answered_at)
+        for owner in owners
     }
 
 
 def find_dead(
     heartbeats: Heartbeats, owners: Iterable[Owner], me: str, *, read_started_at: float, ttl: float
 ) -> list[Owner]:
-    """Return the others whose beat, still the same in a look asked for then, stood still for a whole TTL."""
+    """Return the other owners with a heartbeat that stood still for a whole TTL before this read began."""
     return [
-        each
-        for each in owners
-        if each.id != me
-        and each.id in heartbeats
-        and heartbeats[each.id][0] == each.heartbeat
-        and read_started_at - heartbeats[each.id][1] >= ttl
+        owner
+        for owner in owners
+        if owner.id != me
+        and owner.id in heartbeats
+        and heartbeats[owner.id][0] == owner.heartbeat
+        and read_started_at - heartbeats[owner.id][1] >= ttl
     ]
 
 
 def fair_share(owners: Iterable[Owner], me: str, *, shards: int = SHARDS) -> int:
-    """Return how many shards are mine when all who stay share them: no two differ by more than one."""
-    staying = sorted({each.id for each in owners if not each.leaving})
+    """Return the number of shards for ``me`` if all owners that stay share them: shares differ by at most one."""
+    staying = sorted({owner.id for owner in owners if not owner.leaving})
     if me not in staying:
         return 0
     return shards // len(staying) + (staying.index(me) < shards % len(staying))
@@ -123,11 +124,11 @@ def fair_share(owners: Iterable[Owner], me: str, *, shards: int = SHARDS) -> int
 def plan_rebalance(
     snapshot: OwnershipSnapshot, me: str, serving: Mapping[int, int], leaving: Iterable[int] = ()
 ) -> Rebalance:
-    """Return what to do about the rows, given the shards we serve (with their epochs) and those we are leaving.
+    """Compare the rows with the shards served (with their epochs) and those being released.
 
-    Stating the goal anew at each look makes lost replies harmless: what did not happen is asked for again.
+    Each call states the whole goal again. A lost reply is therefore harmless, because the step is planned once more.
     """
-    alive = {each.id for each in snapshot.owners}
+    alive = {owner.id for owner in snapshot.owners}
     releasing = set(leaving)
     lost = [
         shard
@@ -138,16 +139,16 @@ def plan_rebalance(
     adopt = [lease for lease in ours if lease.shard not in serving or lease.shard in lost]
     share = fair_share(snapshot.owners, me, shards=len(snapshot.leases))
     release = ours[share:]
-    adopt = [each for each in adopt if each not in release]
+    adopt = [lease for lease in adopt if lease not in release]
     return Rebalance(_own_part_of_free(snapshot, me, alive, releasing), tuple(adopt), tuple(release), tuple(lost))
 
 
 def _own_part_of_free(
     snapshot: OwnershipSnapshot, me: str, alive: Collection[str], releasing: Collection[int]
 ) -> tuple[Lease, ...]:
-    """Return my part of the free shards, dealt in one order to all who are below their share.
+    """Return the free shards for ``me``, dealt in one order to all owners below their share.
 
-    Everybody who saw the same rows deals alike, so no two reach for the same shard.
+    Processes that saw the same rows deal alike, so that no two reach for the same shard.
     """
     free = [lease for lease in snapshot.leases if lease.owner not in alive and lease.shard not in releasing]
     have = Counter(lease.owner for lease in snapshot.leases)

@@ -1,4 +1,4 @@
-"""How a look at a provider ended: expected ends are values, only surprises are exceptions."""
+"""Kinds, outcomes and carried state of polls. Expected outcomes are values; only surprises are exceptions."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -11,35 +11,35 @@ from bg_ingest.domain.readings import Origin
 
 
 class Outcome(StrEnum):
-    """The kinds of end, as operators see them."""
+    """Kinds of end of a poll or push, as shown to operators."""
 
     READ = "read"
-    """The provider answered; readings were new."""
+    """The provider answered with new readings."""
     NOTHING_NEW = "nothing_new"
     NOT_DUE = "not_due"
     INACTIVE = "inactive"
-    """Not a connection to be polled: paused, disconnected, gone."""
+    """The connection is not to be polled: paused, disconnected or deleted."""
     THROTTLED = "throttled"
     BUDGET_SPENT = "budget_spent"
-    """No call could be had: others of the app had them all, or everybody pauses."""
+    """No call was available: other connections of the app used all of them, or all calls are paused."""
     UNAVAILABLE = "unavailable"
-    """The provider did not answer, or with an error of its own."""
+    """The provider did not answer, or reported an error of its own."""
     MISBEHAVED = "misbehaved"
-    """It answered what we cannot read; nothing was moved."""
+    """The provider's answer is unreadable. The watermark did not move."""
     FORBIDDEN = "forbidden"
     REFUSED = "refused"
-    """It refused the grant; tried again by plan before it is believed."""
+    """The provider refused the grant. Retries follow by plan before the refusal is final."""
     GRANT_BUSY = "grant_busy"
     """Another process is refreshing the grant."""
     STORE_UNAVAILABLE = "store_unavailable"
     UNSEALABLE = "unsealable"
-    """None of our keys opens the stored grant: an operator must bring back the key that sealed it."""
+    """None of our keys opens the stored grant. An operator must restore the key that sealed it."""
     FENCED = "fenced"
-    """What we knew of the connection was out of date: somebody else changed or owns it."""
+    """The connection in memory was out of date: another process changed or owns it."""
 
 
 class PollResult(msgspec.Struct, frozen=True, gc=False):
-    """How one look or push ended, and what it brought."""
+    """Outcome of a poll or push, and its counts."""
 
     outcome: Outcome
     recorded: int = 0
@@ -47,12 +47,12 @@ class PollResult(msgspec.Struct, frozen=True, gc=False):
     duplicates: int = 0
     quarantined: int = 0
     late: int = 0
-    """Of the recorded, those measured before the reading up to which gaps had been judged."""
+    """Recorded readings from before the reading up to which gaps had been checked."""
     not_kept: int = 0
-    """Unreadable records that were not kept: their shelf is full."""
+    """Unreadable records that were dropped, because their quarantine page is full."""
 
     def merge(self, other: "PollResult") -> "PollResult":
-        """Return both counted together, under the later one's ending unless only the earlier brought readings."""
+        """Add up two results. The later outcome wins, unless it is NOTHING_NEW."""
         outcome = self.outcome if other.outcome == Outcome.NOTHING_NEW else other.outcome
         return PollResult(
             outcome,
@@ -66,7 +66,7 @@ class PollResult(msgspec.Struct, frozen=True, gc=False):
 
 
 class PollKind(Enum):
-    """What a turn can look at, in this order."""
+    """Kinds of fetch in a poll, in order of precedence."""
 
     LIVE = auto()
     SWEEP = auto()
@@ -83,56 +83,56 @@ ORIGINS: Mapping[PollKind | None, Origin] = {
 
 
 class NextPollReason(StrEnum):
-    """Why the next turn is due when it is; the last outcome says more of a retry."""
+    """Reason for the next due time. After a failure the last outcome has the details."""
 
     START = "start"
-    """Not yet looked at by this process."""
+    """This process has not polled the connection yet."""
     SLOT = "slot"
     """The next reading is expected then."""
     SILENCE = "silence"
-    """Readings fail to come: looks drift apart, up to an hour."""
+    """No readings arrive: the distance of polls grows, up to an hour."""
     BACKFILL = "past"
-    """More of the past waits to be read."""
+    """A part of the backfill window is still to be read."""
     RETRY = "retry"
-    """The last turn failed."""
+    """The last poll failed."""
     BUDGET = "budget"
-    """All calls of the app are spent, or it pauses."""
+    """All calls of the app are spent, or they are paused."""
     REQUESTED = "asked"
-    """Somebody asked for a look."""
+    """A poll was requested."""
 
 
 class GapCheck(msgspec.Struct, frozen=True, gc=False):
-    """What this process has surveyed for gaps: surveying again only costs a little."""
+    """Gap checks made by this process. Losing this state costs only a repeated check."""
 
     silence_after: datetime | None = None
-    """The silence after this reading has had one."""
+    """The silence after this reading has been checked."""
     due: bool = False
-    """Whether one is to be taken in the next turn that has nothing to ask."""
+    """True if the next poll without a fetch is to check for gaps."""
 
 
 class PollState(msgspec.Struct, frozen=True, gc=False):
-    """What one turn leaves to the next, in memory: losing it costs a look too many, nothing else."""
+    """State that one poll leaves to the next, in memory. Losing it costs one superfluous poll."""
 
     poll_at: datetime | None = None
-    """When the next look for new readings is due; unknown after a start."""
+    """Due time of the next live poll; unknown after a start."""
     failures: int = 0
-    """Turns in a row that failed."""
+    """Consecutive failed polls."""
     reason: NextPollReason = NextPollReason.START
     visible_at: datetime | None = None
-    """When the provider showed the newest reading (without any: could have, from the connect on); how long ago that
-    is, is how stale the connection is."""
+    """Time at which the provider showed the newest reading, or could have shown a first one after the connect. The age
+    of this instant is the staleness of the connection."""
     gap_check: GapCheck = GapCheck()
     backfill_pending: bool = False
-    """Whether some of the past is still to be read, as of the last turn."""
+    """True if a part of the backfill window was unread after the last poll."""
 
 
 class PollReport(msgspec.Struct, frozen=True, gc=False):
-    """How a turn ended, and when the next is due: never, where due is None."""
+    """Result of a poll and the next due time; None if no poll follows."""
 
     result: PollResult
     due: datetime | None
     state: PollState = PollState()
     origin: Origin | None = None
-    """What it asked the provider for; None when it asked nothing."""
+    """Origin of the fetched window; None without a fetch."""
     demand: CallDemand | None = None
-    """How many calls the connection wants from now on, where the turn came to know."""
+    """Calls that the connection needs from now on; None if the poll did not compute them."""

@@ -1,4 +1,4 @@
-"""TODO."""
+"""Quarantine pages: unreadable provider records, kept sealed."""
 
 from collections.abc import Iterable
 from datetime import datetime
@@ -7,48 +7,52 @@ from typing import TypeAlias
 import msgspec
 
 MAX_DROPPED_DIGESTS = 1_000
-"""Digests that a shelf remembers of dropped records, about 60 KB."""
+"""Digests of dropped records that a page keeps, about 60 KB."""
 
 
 class QuarantinedRecord(msgspec.Struct, frozen=True):
-    """An unreadable record as kept."""
+    """Unreadable record as stored."""
 
     reason: str
     digest: bytes
-    """Of the whole record: tells the same record sent again."""
+    """Digest of the whole record. It recognises the same record when it is sent again."""
     sealed: bytes
-    """Empty once it was dropped: then the digest alone stays, so that the same record is not set aside again."""
+    """Empty after the record was dropped. The digest alone stays, so that the same record is not quarantined again."""
     noticed_at: datetime
     provider: str = ""
     provider_account: str = ""
-    """Whose record it is: needed to translate it again. Empty in those kept before this was."""
+    """The person's account, needed to translate the record again. Empty in records stored before this field existed."""
 
 
 QuarantineKey: TypeAlias = datetime | int
-"""Where a record is set aside: at its segment's start, or where not even its time could be read, at the first
+"""Key of a page: the start of the record's segment. A record without a readable time is stored under the first
 hexadecimal digit of its digest (0 to 15)."""
 
 
 class QuarantinePage(msgspec.Struct, frozen=True):
-    """The records set aside at one place. It stays when it is empty: its version must go on counting."""
+    """Records with one key. An empty page stays, because its version must go on counting."""
 
     key: QuarantineKey
     version: int
-    """Counts its writes: the condition of the next. 0 while there is none."""
+    """Number of writes: condition of the next one. 0 if the page is not stored yet."""
     records: tuple[QuarantinedRecord, ...]
 
     def find(self, digest: bytes) -> QuarantinedRecord | None:
-        return next((each for each in self.records if each.digest == digest), None)
+        return next((record for record in self.records if record.digest == digest), None)
 
     def with_added(self, records: Iterable[QuarantinedRecord]) -> "QuarantinePage":
         return QuarantinePage(self.key, self.version + 1, (*self.records, *records))
 
     def without(self, digest: bytes) -> "QuarantinePage":
-        return QuarantinePage(self.key, self.version + 1, tuple(each for each in self.records if each.digest != digest))
+        return QuarantinePage(
+            self.key, self.version + 1, tuple(record for record in self.records if record.digest != digest)
+        )
 
     def with_dropped(self, digest: bytes) -> "QuarantinePage":
-        """Return it with nothing but the digest of a record; of the longest dropped not even that."""
-        empty = (msgspec.structs.replace(each, sealed=b"") for each in self.records if each.digest == digest)
-        dropped = [*(each for each in self.records if not each.sealed), *empty]
-        remaining = (each for each in self.records if each.sealed and each.digest != digest)
+        """Reduce a record to its digest. Digests of the records dropped longest ago are deleted."""
+        digest_only = (
+            msgspec.structs.replace(record, sealed=b"") for record in self.records if record.digest == digest
+        )
+        dropped = [*(record for record in self.records if not record.sealed), *digest_only]
+        remaining = (record for record in self.records if record.sealed and record.digest != digest)
         return QuarantinePage(self.key, self.version + 1, (*dropped[-MAX_DROPPED_DIGESTS:], *remaining))

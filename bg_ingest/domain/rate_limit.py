@@ -1,13 +1,13 @@
-"""How often somebody may come: steadily so many a second, and some of it at once."""
+"""Rate limit per key: a steady rate and a burst."""
 
 from collections.abc import Hashable
 
 MAX_KEYS = 10_000
-"""Of whom anything is remembered. Beyond it, who has not come for the longest is taken for new."""
+"""Bound on the remembered keys. Beyond it, the key unused for the longest is treated as new."""
 
 
 class RateLimiter:
-    """Counts for everybody by themselves, each by one number: when all they took will be made up for."""
+    """GCRA rate limiter; stores one theoretical arrival time per key."""
 
     def __init__(self, per_second: float, burst: int) -> None:
         self._interval = 1 / per_second
@@ -15,7 +15,10 @@ class RateLimiter:
         self._arrivals: dict[Hashable, float] = {}
 
     def acquire(self, key: Hashable, now: float) -> float:
-        """Take one at a time that never goes back, in seconds; return 0, or how long to wait where none is left."""
+        """Take one unit and return 0, or return the wait in seconds if none is left.
+
+        ``now`` is monotonic, in seconds.
+        """
         arrival = max(now, self._arrivals.pop(key, now))
         wait = arrival - self._tolerance - now
         self._arrivals[key] = arrival if wait > 0 else arrival + self._interval

@@ -1,4 +1,4 @@
-"""What of the stored is shown: one reading per sensor and second, and of what was known at some point only that."""
+"""Selection of stored readings: one per sensor and second, and optionally as of an earlier point."""
 
 from collections.abc import Sequence
 from itertools import chain
@@ -12,7 +12,7 @@ from bg_ingest.domain.readings import StoredReading, display_rank, select_one_pe
 from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points, to_epoch_seconds, unpack
 
 _DISPLAY_INDEX = 3
-"""The place of the display among a device's parts; what comes before it names the sensor."""
+"""Index of the display among the fields of a device; the fields before it identify the sensor."""
 
 
 class ReadingFilter(msgspec.Struct, frozen=True):
@@ -20,21 +20,23 @@ class ReadingFilter(msgspec.Struct, frozen=True):
 
     as_of: AsOf | None = None
     all_devices: bool = False
-    """Also what a second device told of the same second of a sensor."""
+    """Include readings of a second display for the same sensor and second."""
 
     def readings(self, packed: bytes) -> Sequence[StoredReading]:
         """Return the readings of a segment, ascending by time, then by device."""
-        found = unpack(packed)
+        stored = unpack(packed)
         if self.as_of is not None:
-            found = tuple(known for each in found if (known := self.as_of.apply(each)))
-        return found if self.all_devices else select_one_per_sensor(found)
+            stored = tuple(known for recorded in stored if (known := self.as_of.apply(recorded)))
+        return stored if self.all_devices else select_one_per_sensor(stored)
 
     def points(self, packed: bytes) -> Sequence[tuple[int, int]]:
-        """Return only (epoch seconds, mg/dL), ascending: what charts ask for, at a tenth of the cost."""
+        """Return only (epoch seconds, mg/dL), ascending, as charts need it: a tenth of the cost of whole readings."""
         parts = decode(packed)
         if self.as_of and not all(self.as_of.includes(at, change) for at, change in decode_commits(parts)):
-            found = self.readings(packed)
-            return [(to_epoch_seconds(each.reading.measured_at), each.reading.glucose_mg_dl) for each in found]
+            stored = self.readings(packed)
+            return [
+                (to_epoch_seconds(recorded.reading.measured_at), recorded.reading.glucose_mg_dl) for recorded in stored
+            ]
         by_device = decode_points(parts)
         if len(by_device) == 1:
             return by_device[0][1]
@@ -43,14 +45,15 @@ class ReadingFilter(msgspec.Struct, frozen=True):
 
 
 def _select_one_per_sensor(by_device: list[tuple[list[Any], list[tuple[int, int]]]]) -> list[list[tuple[int, int]]]:
-    """Return each sensor's rows, every second once: as ``select_one_per_sensor`` does with whole readings."""
+    """Return each sensor's points, one per second, by the rule of ``select_one_per_sensor``."""
     by_sensor: dict[tuple[Any, ...], dict[int, int]] = {}
     for device, rows in sorted(by_device, key=_display_rank):
         shown = by_sensor.setdefault(tuple(device[:_DISPLAY_INDEX]), {})
         for second, value in rows:
             shown.setdefault(second, value)
     return [
-        list(by_sensor[sensor].items()) for sensor in dict.fromkeys(tuple(d[:_DISPLAY_INDEX]) for d, _ in by_device)
+        list(by_sensor[sensor].items())
+        for sensor in dict.fromkeys(tuple(device[:_DISPLAY_INDEX]) for device, _ in by_device)
     ]
 
 

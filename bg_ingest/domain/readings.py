@@ -1,4 +1,4 @@
-"""One glucose value at one instant, as we speak of it whoever measured it."""
+"""Glucose readings in a form that is the same for all providers."""
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime
@@ -10,14 +10,14 @@ from typing import TypeAlias
 import msgspec
 
 MG_DL_PER_MMOL_L = 18.01559
-"""From the molar mass of glucose, 180.1559 g/mol."""
+"""Derived from the molar mass of glucose, 180.1559 g/mol."""
 
 MIN_DISPLAYED_MG_DL, MAX_DISPLAYED_MG_DL = 40, 400
-"""What CGMs display, in mg/dL. Beyond it they say LOW or HIGH, kept as 39 and 401."""
+"""Display range of CGMs, in mg/dL. Values beyond it are shown as LOW or HIGH and stored as 39 and 401."""
 
 
 class Flag(StrEnum):
-    """Whether the value is a measurement or only a side of the display range."""
+    """Distinguishes a measurement from a bound of the display range."""
 
     OK = "ok"
     LOW = "low"
@@ -25,7 +25,7 @@ class Flag(StrEnum):
 
 
 class Origin(StrEnum):
-    """Which look brought a reading."""
+    """Kind of fetch or push that delivered a reading."""
 
     LIVE = "live"
     OVERLAP = "overlap"
@@ -33,33 +33,33 @@ class Origin(StrEnum):
     BACKFILL = "backfill"
     WEBHOOK = "webhook"
     QUARANTINE = "quarantine"
-    """A record that could not be read at first, and was translated again."""
+    """A quarantined record that became readable when it was translated again."""
 
 
 class Device(msgspec.Struct, frozen=True, order=True):
-    """What measured and showed a reading; two devices may tell of one sensor at the same time."""
+    """Sensor and display of a reading. Two devices may report one sensor at the same time."""
 
     provider: str
     provider_account: str
-    """The provider's own id of the person: two logins never mix."""
+    """The provider's own id of the person. It keeps the readings of two logins apart."""
     transmitter: str | None
     display: str
-    """The phone or receiver, in the provider's spelling."""
+    """Phone or receiver, in the provider's spelling."""
     generation: str = msgspec.field(default="unknown")
 
     @property
     def sensor(self) -> tuple[str, str, str | None]:
-        """What measured, whichever device showed it."""
+        """Identity of the sensor, equal for all of its displays."""
         return self.provider, self.provider_account, self.transmitter
 
     @property
     def sensor_name(self) -> str | None:
-        """A short name of the sensor, to tell two that are worn at once apart; it says nothing of the serial number."""
+        """Short name that distinguishes two sensors worn at once. It reveals nothing of the serial number."""
         return _short_name(self.transmitter) if self.transmitter else None
 
     @property
     def display_rank(self) -> tuple[str, str]:
-        """Of two devices that tell of one sensor's same second, the smaller is shown: see ``precedence``."""
+        """Of two readings of one sensor and second, the one with the smaller rank is shown: see ``display_rank``."""
         return display_rank(self.display)
 
 
@@ -69,9 +69,10 @@ def _short_name(transmitter: str) -> str:
 
 
 def display_rank(display: str) -> tuple[str, str]:
-    """Order devices by name: phones (``android``, ``iOS``) come before a ``receiver``, whose clock nobody sets.
+    """Return the order of devices by name: phones (``android``, ``iOS``) before a ``receiver``.
 
-    The names alone decide, not who came first: the same readings are shown alike in whatever order they arrived.
+    The clock of a receiver is hardly ever set. Only the names decide, so that the same readings are shown alike in any
+    order of arrival.
     """
     return display.casefold(), display
 
@@ -81,14 +82,14 @@ Identity: TypeAlias = tuple[str, str, str | None, str, datetime]
 
 
 class AsSent(msgspec.Struct, frozen=True):
-    """The value as the provider sent it, kept where ours differs from it (converted, or pinned to a side)."""
+    """Value as sent by the provider, kept if the stored value differs from it (converted or clamped)."""
 
     value: float
     unit: str
 
 
 class Reading(msgspec.Struct, frozen=True):
-    """A glucose value: integer mg/dL, 39 and 401 standing for LOW and HIGH."""
+    """Glucose value in whole mg/dL; 39 means LOW, 401 means HIGH."""
 
     measured_at: datetime
     """UTC, whole seconds."""
@@ -96,25 +97,25 @@ class Reading(msgspec.Struct, frozen=True):
     flag: Flag
     device: Device
     trend: str | None = None
-    """In Dexcom's words, which the field has adopted: ``flat``, ``singleUp`` and so on; a new word is kept."""
+    """One of Dexcom's words, which the field has adopted: ``flat``, ``singleUp`` and so on. Unknown words are kept."""
     trend_rate_mg_dl_min: float | None = None
     utc_offset_seconds: int | None = None
-    """What the person's clock showed, where it is known: local time is measured_at plus this."""
+    """Offset of the person's clock, if known: local time is ``measured_at`` plus this."""
     sent: AsSent | None = None
 
     @property
     def identity(self) -> Identity:
-        """What makes two records the same reading; the provider's record ids are random and do not."""
-        d = self.device
-        return (d.provider, d.provider_account, d.transmitter, d.display, self.measured_at)
+        """Key under which two records are the same reading. The provider's record ids are random and no part of it."""
+        device = self.device
+        return (device.provider, device.provider_account, device.transmitter, device.display, self.measured_at)
 
     def same_value(self, other: "Reading") -> bool:
-        """Whether the value and its flag agree: a difference elsewhere is no revision."""
+        """Compare value and flag. A difference in another field is no revision."""
         return self.glucose_mg_dl == other.glucose_mg_dl and self.flag == other.flag
 
 
 class Version(msgspec.Struct, frozen=True):
-    """An earlier value of a revised reading with all that came with it, and when and by which change we knew it."""
+    """Earlier value of a revised reading with its other fields, and the time and change that recorded it."""
 
     glucose_mg_dl: int
     flag: Flag
@@ -127,84 +128,89 @@ class Version(msgspec.Struct, frozen=True):
 
 
 class StoredReading(msgspec.Struct, frozen=True):
-    """A reading as stored."""
+    """Reading with the commit that recorded it, and its earlier values."""
 
     reading: Reading
     recorded_at: datetime
-    """When we committed it: UTC, whole milliseconds, never earlier than the user's change before."""
+    """Time of the commit: UTC, whole milliseconds, never earlier than the user's previous change."""
     change: int
-    """The change that wrote this value."""
+    """Number of the change that wrote this value."""
     earlier: tuple[Version, ...] = ()
-    """The values it had before, oldest first."""
+    """Earlier values, oldest first."""
 
     @property
     def version(self) -> Version:
-        """Return what of it a revision replaces."""
-        r = self.reading
+        """Part of the reading that a revision replaces."""
+        reading = self.reading
         return Version(
-            r.glucose_mg_dl,
-            r.flag,
+            reading.glucose_mg_dl,
+            reading.flag,
             self.recorded_at,
             self.change,
-            r.trend,
-            r.trend_rate_mg_dl_min,
-            r.utc_offset_seconds,
-            r.sent,
+            reading.trend,
+            reading.trend_rate_mg_dl_min,
+            reading.utc_offset_seconds,
+            reading.sent,
         )
 
     def at_version(self, index: int) -> "StoredReading":
-        """Return the reading as the version at a place of ``earlier`` had it."""
-        v = self.earlier[index]
+        """Return the reading as it was with the version at an index of ``earlier``."""
+        version = self.earlier[index]
         reading = msgspec.structs.replace(
             self.reading,
-            glucose_mg_dl=v.glucose_mg_dl,
-            flag=v.flag,
-            trend=v.trend,
-            trend_rate_mg_dl_min=v.trend_rate_mg_dl_min,
-            utc_offset_seconds=v.utc_offset_seconds,
-            sent=v.sent,
+            glucose_mg_dl=version.glucose_mg_dl,
+            flag=version.flag,
+            trend=version.trend,
+            trend_rate_mg_dl_min=version.trend_rate_mg_dl_min,
+            utc_offset_seconds=version.utc_offset_seconds,
+            sent=version.sent,
         )
-        return StoredReading(reading, v.recorded_at, v.change, self.earlier[:index])
+        return StoredReading(reading, version.recorded_at, version.change, self.earlier[:index])
 
 
 def select_one_per_sensor(readings: Sequence[StoredReading]) -> Sequence[StoredReading]:
-    """Leave out what a second device tells of a sensor's same second; ascending readings stay ascending."""
-    devices = {id(each.reading.device) for each in readings}
-    if len(devices) <= 1:  # nearly always, and asked of every reading there is
+    """Drop readings of a second display for the same sensor and second. Ascending readings stay ascending."""
+    devices = {id(stored.reading.device) for stored in readings}
+    if len(devices) <= 1:  # the usual case, on the path of every read
         return readings
     shown: dict[object, StoredReading] = {}
-    for each in readings:
-        key = each.reading.measured_at, each.reading.device.sensor
-        rival = shown.setdefault(key, each)
-        if each.reading.device.display_rank < rival.reading.device.display_rank:
-            shown[key] = each
+    for stored in readings:
+        key = stored.reading.measured_at, stored.reading.device.sensor
+        shown_before = shown.setdefault(key, stored)
+        if stored.reading.device.display_rank < shown_before.reading.device.display_rank:
+            shown[key] = stored
     return tuple(shown.values())
 
 
 def newest_reading(readings: Iterable[StoredReading]) -> StoredReading | None:
-    """Return the newest reading; of several at one second always the same, and of equals the first."""
-    found = list(readings)
-    second = max((each.reading.measured_at for each in found), default=None)
-    last = [each for each in found if each.reading.measured_at == second]
-    return min(last, key=lambda each: (each.reading.device.display_rank, _sensor_key(each)), default=None)
+    """Return the newest reading.
+
+    Of several at one second the choice does not depend on the order; of equals the first wins.
+    """
+    candidates = list(readings)
+    second = max((stored.reading.measured_at for stored in candidates), default=None)
+    of_last_second = [stored for stored in candidates if stored.reading.measured_at == second]
+    return min(
+        of_last_second, key=lambda stored: (stored.reading.device.display_rank, _sensor_key(stored)), default=None
+    )
 
 
-def _sensor_key(each: StoredReading) -> tuple[str, ...]:
-    return tuple(part or "" for part in each.reading.device.sensor)
+def _sensor_key(stored: StoredReading) -> tuple[str, ...]:
+    return tuple(part or "" for part in stored.reading.device.sensor)
 
 
 class Unreadable(msgspec.Struct, frozen=True):
-    """A provider's record that is no reading: set aside, so that the rest of its page is stored."""
+    """Provider record that cannot be translated. It is quarantined, so that the rest of its page is stored."""
 
     reason: str
-    """A stable word: it becomes a metric's label. Never a value from the record."""
+    """Stable word, used as a metric label. It never contains a value of the record."""
     raw: bytes
-    """The record as it came, JSON. Health data: it must be sealed before it is kept."""
+    """The record as received, JSON. It is health data and must be sealed before it is stored."""
     measured_at: datetime | None = None
 
 
 def clamp_to_range(mg_dl: float) -> tuple[int, Flag]:
-    """Round to whole mg/dL and pin what is beyond the display range to its side."""
+    """Round to whole mg/dL. A value beyond the display range becomes the LOW or HIGH value of that side."""
     whole = round(mg_dl)
     if whole < MIN_DISPLAYED_MG_DL:
         return MIN_DISPLAYED_MG_DL - 1, Flag.LOW

@@ -1,4 +1,4 @@
-"""How a process is: what an operator is shown when they ask what it does."""
+"""Status of one process, as shown to operators."""
 
 from datetime import datetime
 
@@ -8,16 +8,16 @@ from bg_ingest.domain.ids import ConnectionId
 
 
 class ActorState(msgspec.Struct, frozen=True):
-    """One actor of the process; ``running`` is false while it waits to be started again."""
+    """One actor of the process; ``running`` is False while it waits for its restart."""
 
     name: str
     running: bool
     crashes: int
-    """In a row; forgotten after a long run."""
+    """Consecutive crashes; reset after a long run."""
 
 
 class OwnerState(msgspec.Struct, frozen=True):
-    """A process among the owners, as the last look found it."""
+    """One process among the owners, as last read."""
 
     id: str
     shards: int
@@ -25,47 +25,47 @@ class OwnerState(msgspec.Struct, frozen=True):
 
 
 class UpcomingPoll(msgspec.Struct, frozen=True):
-    """A connection's next turn."""
+    """Next poll of a connection."""
 
     due: datetime
     connection: ConnectionId
 
 
 class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
-    """The calls of one app, of which all processes together may make so many."""
+    """Call limit of one app, shared by all processes."""
 
     provider: str
     region: str
     slowdown: float
-    """By what intervals are longer than asked for; 1 where the calls do for everybody."""
+    """Factor on the intervals; 1 while the calls cover all demand."""
     wanted_per_second: float
-    """Calls that all processes want, were nothing stretched."""
+    """Demand of all processes without slowdown."""
     calls: int
-    """Given out here since the start."""
+    """Calls granted by this process since its start."""
     waiting: int
-    """Callers here."""
+    """Waiting callers in this process."""
     paused: bool
-    """Nobody may call: the provider refused one."""
+    """All calls wait, because the provider refused one."""
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """What one process does, at one moment."""
+    """Activity of one process at one instant."""
 
     owner: str | None
-    """Its name among the owners; None while it has none."""
+    """Its owner id; None while it has none."""
     state: str
     unready: tuple[str, ...]
     degraded: tuple[str, ...]
     shards: int
     shards_loading: int
-    """Owned, their connections not seated yet."""
+    """Owned shards with connections that are not scheduled yet."""
     owners: tuple[OwnerState, ...]
     connections: int
     polls_running: int
     next_polls: tuple[UpcomingPoll, ...]
     budgets: tuple[BudgetState, ...]
     relay_backlog: int
-    """Shards known to have something to tell."""
+    """Shards known to have changes to publish."""
     relay_failures: int
-    """Times in a row that telling did not succeed."""
+    """Consecutive failures to publish."""
     actors: tuple[ActorState, ...]

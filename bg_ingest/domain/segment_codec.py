@@ -1,15 +1,15 @@
-"""Readings packed in columns: the stored form, at most 10 bytes a reading.
+"""Column format of stored readings, at most 10 bytes per reading.
 
-Plain columns take about 25 bytes. What repeats is written once: the device, the commit (``recorded_at`` and change
-number), runs of equal values; times are differences from the cadence, values differences from the one before.
-The layout is MessagePack arrays, and they only ever grow at the end: an older program reads what it knows.
+Plain columns take about 25 bytes. Repeated facts are written once: the device, the commit (``recorded_at`` and change
+number), runs of equal values. Times are differences from the cadence, values are differences from the previous value.
+The layout consists of MessagePack arrays. They grow only at the end, so that an older program reads the part it knows.
 
     [base, devices, words, commits, streams]
-    commits = [[ms since base, ...], [change, ...]]                  differences from the one before
+    commits = [[ms since base, ...], [change, ...]]                  differences from the previous one
     stream  = [device, count, cadence, times, values, flags, trends, scale, rates, offsets, commits, sent, earlier]
 
-``base`` is in epoch seconds. A column is one value where all are equal, two lists (values, lengths) where runs
-are long, else the plain list.
+``base`` is in epoch seconds. A column is one value if all cells are equal, two lists (values, lengths) if runs are
+long, and otherwise the plain list.
 """
 
 import re
@@ -29,7 +29,7 @@ Column: TypeAlias = int | float | list[Any] | None
 _DEVICE_PARTS = len(Device.__struct_fields__)
 _FLAGS = (Flag.OK, Flag.LOW, Flag.HIGH)
 _MAX_EXACT_RATE = 1e9
-"""Rates from here on (infinite ones too) are no whole numbers that MessagePack can hold."""
+"""Rates from this size on (including infinite ones) have no whole number that MessagePack can hold."""
 
 _HEX = re.compile(r"(?:[0-9a-f]{2}){8,}\Z")
 _encode = msgspec.msgpack.Encoder().encode
@@ -37,10 +37,10 @@ decode = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 def pack(readings: Sequence[StoredReading]) -> bytes:
-    """Return the readings as bytes; what ``unpack`` gives back is equal, in ascending order."""
-    base = min((to_epoch_seconds(each.reading.measured_at) for each in readings), default=0)
+    """Encode readings. ``unpack`` returns equal readings in ascending order."""
+    base = min((to_epoch_seconds(stored.reading.measured_at) for stored in readings), default=0)
     words: dict[str | None, int] = {}
-    commits = sorted({(to_epoch_ms(each.recorded_at) - base * 1000, each.change) for each in readings})
+    commits = sorted({(to_epoch_ms(stored.recorded_at) - base * 1000, stored.change) for stored in readings})
     numbers = {commit: number for number, commit in enumerate(commits)}
     by_device = groupby(sorted(readings, key=_device_then_time), key=attrgetter("reading.device"))
     devices: list[list[str | bytes | None]] = []
@@ -53,19 +53,19 @@ def pack(readings: Sequence[StoredReading]) -> bytes:
 
 
 def unpack(packed: bytes) -> tuple[StoredReading, ...]:
-    """Return the readings, ascending by time, then by device."""
+    """Decode readings, ascending by time, then by device."""
     parts = decode(packed)
     base, devices, words, _, streams, *_ = parts
     stored_commits = decode_commits(parts)
-    found: list[StoredReading] = []
+    readings: list[StoredReading] = []
     for stream in streams:
         device = Device(*map(_expand_hex, devices[stream[0]][:_DEVICE_PARTS]))
-        found.extend(_unpack_stream(stream, base, device, words, stored_commits))
-    return tuple(found) if len(streams) == 1 else sort_readings(found)
+        readings.extend(_unpack_stream(stream, base, device, words, stored_commits))
+    return tuple(readings) if len(streams) == 1 else sort_readings(readings)
 
 
 def decode_commits(parts: list[Any]) -> list[tuple[datetime, int]]:
-    """Return the commits of a decoded segment: when they were recorded, and their change numbers."""
+    """Return time and change number of each commit in a decoded segment."""
     base, _, _, (recorded, changes, *_), *_ = parts
     return [
         (datetime.fromtimestamp((base * 1000 + at) / 1000, UTC), change)
@@ -74,13 +74,13 @@ def decode_commits(parts: list[Any]) -> list[tuple[datetime, int]]:
 
 
 def decode_points(parts: list[Any]) -> list[tuple[list[Any], list[tuple[int, int]]]]:
-    """Return for each device of a decoded segment its packed parts and (epoch seconds, mg/dL), ascending."""
+    """Return for each device its packed fields and its points (epoch seconds, mg/dL), ascending."""
     base, devices, _, _, streams, *_ = parts
-    return [(devices[each[0]], list(zip(*_times_and_values(each, base), strict=True))) for each in streams]
+    return [(devices[stream[0]], list(zip(*_times_and_values(stream, base), strict=True))) for stream in streams]
 
 
 def sort_readings(readings: Iterable[StoredReading]) -> tuple[StoredReading, ...]:
-    return tuple(sorted(readings, key=lambda each: (each.reading.measured_at, *_device_key(each))))
+    return tuple(sorted(readings, key=lambda stored: (stored.reading.measured_at, *_device_key(stored))))
 
 
 def to_epoch_seconds(instant: datetime) -> int:
@@ -98,24 +98,32 @@ def _pack_stream(
     words: dict[str | None, int],
     commits: dict[tuple[int, int], int],
 ) -> list[Any]:
-    times = list(_differences([to_epoch_seconds(each.reading.measured_at) - base for each in readings]))
+    times = list(_differences([to_epoch_seconds(stored.reading.measured_at) - base for stored in readings]))
     cadence = Counter(times[1:]).most_common(1)[0][0] if len(times) > 1 else 0
-    rates = [each.reading.trend_rate_mg_dl_min for each in readings]
+    rates = [stored.reading.trend_rate_mg_dl_min for stored in readings]
     scale = _scale(rates)
     return [
         device,
         len(readings),
         cadence,
-        _column([times[0], *(each - cadence for each in times[1:])]),
-        _column(list(_differences([each.reading.glucose_mg_dl for each in readings]))),
-        _column([_FLAGS.index(each.reading.flag) for each in readings]),
-        _column([words.setdefault(each.reading.trend, len(words)) for each in readings]),
+        _column([times[0], *(difference - cadence for difference in times[1:])]),
+        _column(list(_differences([stored.reading.glucose_mg_dl for stored in readings]))),
+        _column([_FLAGS.index(stored.reading.flag) for stored in readings]),
+        _column([words.setdefault(stored.reading.trend, len(words)) for stored in readings]),
         scale,
         _column([rate if rate is None or not scale else round(rate * scale) for rate in rates]),
-        _column([each.reading.utc_offset_seconds for each in readings]),
-        _column([commits[to_epoch_ms(each.recorded_at) - base * 1000, each.change] for each in readings]),
-        {i: [r.reading.sent.value, r.reading.sent.unit] for i, r in enumerate(readings) if r.reading.sent},
-        {i: [_pack_version(v) for v in each.earlier] for i, each in enumerate(readings) if each.earlier},
+        _column([stored.reading.utc_offset_seconds for stored in readings]),
+        _column([commits[to_epoch_ms(stored.recorded_at) - base * 1000, stored.change] for stored in readings]),
+        {
+            index: [stored.reading.sent.value, stored.reading.sent.unit]
+            for index, stored in enumerate(readings)
+            if stored.reading.sent
+        },
+        {
+            index: [_pack_version(version) for version in stored.earlier]
+            for index, stored in enumerate(readings)
+            if stored.earlier
+        },
     ]
 
 
@@ -128,8 +136,8 @@ def _unpack_stream(
 ) -> Iterable[StoredReading]:
     _, count, _, _, _, flags, trends, scale, rates, offsets, commits, sent, earlier, *_ = stream
     columns = (flags, trends, rates, offsets, commits)
-    rows = zip(*_times_and_values(stream, base), *(_cells(each, count) for each in columns), strict=True)
-    for i, (at, value, flag, trend, rate, offset, commit) in enumerate(rows):
+    rows = zip(*_times_and_values(stream, base), *(_cells(column, count) for column in columns), strict=True)
+    for index, (at, value, flag, trend, rate, offset, commit) in enumerate(rows):
         reading = Reading(
             datetime.fromtimestamp(at, UTC),
             value,
@@ -138,9 +146,9 @@ def _unpack_stream(
             words[trend],
             rate / scale if scale and rate is not None else rate,
             offset,
-            AsSent(*sent[i][:2]) if i in sent else None,
+            AsSent(*sent[index][:2]) if index in sent else None,
         )
-        versions = tuple(_unpack_version(each) for each in earlier[i]) if i in earlier else ()
+        versions = tuple(_unpack_version(version) for version in earlier[index]) if index in earlier else ()
         recorded_at, change = stored_commits[commit]
         yield StoredReading(reading, recorded_at, change, versions)
 
@@ -148,7 +156,7 @@ def _unpack_stream(
 def _times_and_values(stream: list[Any], base: int) -> tuple[Iterable[int], Iterable[int]]:
     _, count, cadence, times, values, *_ = stream
     first, *rest = _cells(times, count)
-    at = accumulate((each + cadence for each in rest), initial=base + first)
+    at = accumulate((difference + cadence for difference in rest), initial=base + first)
     return at, accumulate(_cells(values, count))
 
 
@@ -178,7 +186,7 @@ def _differences(numbers: Sequence[int]) -> Iterable[int]:
 
 
 def _scale(rates: list[float | None]) -> int:
-    """Return what makes every rate a whole number (they come with one decimal), or 0 to keep them as they are."""
+    """Return the factor that makes every rate a whole number (they have one decimal), or 0 to keep them as they are."""
     known = [rate for rate in rates if rate is not None]
     if not all(abs(rate) < _MAX_EXACT_RATE for rate in known):
         return 0
@@ -186,21 +194,30 @@ def _scale(rates: list[float | None]) -> int:
     return next(exact, 0)
 
 
-def _pack_version(v: Version) -> list[Any]:
-    at, sent = to_epoch_ms(v.recorded_at), [v.sent.value, v.sent.unit] if v.sent else None
-    value, flag = v.glucose_mg_dl, _FLAGS.index(v.flag)
-    return [value, flag, at, v.change, v.trend, v.trend_rate_mg_dl_min, v.utc_offset_seconds, sent]
+def _pack_version(version: Version) -> list[Any]:
+    at, sent = to_epoch_ms(version.recorded_at), [version.sent.value, version.sent.unit] if version.sent else None
+    value, flag = version.glucose_mg_dl, _FLAGS.index(version.flag)
+    return [
+        value,
+        flag,
+        at,
+        version.change,
+        version.trend,
+        version.trend_rate_mg_dl_min,
+        version.utc_offset_seconds,
+        sent,
+    ]
 
 
 def _unpack_version(packed: list[Any]) -> Version:
     value, flag, at, change, *more = packed
-    trend, rate, offset, sent, *_ = more or (None, None, None, None)  # the first versions had no more
+    trend, rate, offset, sent, *_ = more or (None, None, None, None)  # the first stored format ends here
     recorded_at = datetime.fromtimestamp(at / 1000, UTC)
     return Version(value, _FLAGS[flag], recorded_at, change, trend, rate, offset, AsSent(*sent[:2]) if sent else None)
 
 
 def _compress_hex(part: str | None) -> str | bytes | None:
-    """Write long hexadecimal ids as bytes, half as long."""
+    """Encode long hexadecimal ids as bytes, which halves their length."""
     return bytes.fromhex(part) if part and _HEX.match(part) else part
 
 
@@ -208,9 +225,9 @@ def _expand_hex(part: str | bytes) -> str:
     return part.hex() if isinstance(part, bytes) else part
 
 
-def _device_key(each: StoredReading) -> tuple[str, ...]:
-    return tuple(part or "" for part in msgspec.structs.astuple(each.reading.device))
+def _device_key(stored: StoredReading) -> tuple[str, ...]:
+    return tuple(part or "" for part in msgspec.structs.astuple(stored.reading.device))
 
 
-def _device_then_time(each: StoredReading) -> tuple[Any, ...]:
-    return (*_device_key(each), each.reading.device.transmitter is None, each.reading.measured_at)
+def _device_then_time(stored: StoredReading) -> tuple[Any, ...]:
+    return (*_device_key(stored), stored.reading.device.transmitter is None, stored.reading.measured_at)

@@ -1,4 +1,4 @@
-"""What happened to a connection lately and what comes next: the answer to "why is this user late?"."""
+"""Recent events of a connection and its next poll. They explain late readings of a user."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -22,13 +22,13 @@ from bg_ingest.domain.schedule import Rhythm, next_poll
 
 
 class TimelineKind(StrEnum):
-    """The kinds of moments."""
+    """Kind of event."""
 
     CONNECTED = "connected"
     POLLED = "polled"
-    """A turn that asked the provider; known to the replica that polls, and only lately."""
+    """A poll with a fetch. Kept by the polling replica alone, for a limited time."""
     WEBHOOK = "webhook"
-    """A webhook; known to the replica that took it, and only lately."""
+    """A webhook. Kept by the replica that received it alone, for a limited time."""
     RECORDED = "recorded"
     REVISED = "revised"
     STATE = "state"
@@ -36,43 +36,45 @@ class TimelineKind(StrEnum):
     GAP_HEALED = "gap_healed"
     REFRESHED = "refreshed"
     REFUSED = "refused"
-    """The provider refused the refresh token; it is tried again by plan."""
+    """The provider refused the refresh token. A retry follows by plan."""
 
 
 class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One thing that happened."""
+    """One event of a connection."""
 
     at: datetime
     kind: TimelineKind
     origin: Origin | None = None
-    """Which look, or a push (webhook)."""
+    """Origin of the fetched window; ``webhook`` for a push."""
     outcome: str | None = None
     readings: int | None = None
     detail: str | None = None
-    """A state, a reason, a cause: a stable word."""
+    """A state, reason or cause: a stable word."""
 
 
 class NextPoll(msgspec.Struct, frozen=True):
-    """When the connection is looked at next; never, where ``at`` is None, and ``why`` is then its state."""
+    """Next poll of the connection.
+
+    ``at`` is None without one (``reason`` is then the state) or if the time is unknown.
+    """
 
     at: datetime | None
     reason: str
     failures: int = 0
-    """Turns in a row that failed."""
+    """Consecutive failed polls."""
 
 
 class Timeline(msgspec.Struct, frozen=True):
-    """Moments, the latest first."""
+    """Events, latest first."""
 
     connection: Connection
     next: NextPoll
     events: tuple[TimelineEvent, ...]
     polled_here: bool
-    """Whether this replica polls it and therefore knows of looks and refreshes that changed nothing else."""
+    """True if this replica polls the connection and therefore has polls and refreshes that changed nothing else."""
 
 
 def poll_event(report: PollReport, at: datetime) -> TimelineEvent:
-    """Return the moment of a turn."""
     result = report.result
     return TimelineEvent(
         at=at,
@@ -84,7 +86,7 @@ def poll_event(report: PollReport, at: datetime) -> TimelineEvent:
 
 
 def webhook_event(result: PollResult | None, at: datetime) -> TimelineEvent:
-    """Return the moment of a webhook; without an outcome it had been received before."""
+    """Return the event of a webhook; without a result it is a duplicate."""
     if result is None:
         return TimelineEvent(at=at, kind=TimelineKind.WEBHOOK, origin=Origin.WEBHOOK, outcome="duplicate", readings=0)
     brought = result.recorded + result.revised
@@ -94,14 +96,14 @@ def webhook_event(result: PollResult | None, at: datetime) -> TimelineEvent:
 
 
 def grant_event(grant: Grant, at: datetime) -> TimelineEvent:
-    """Return the moment at which this was stored of a grant: that the provider renewed it, or refused to."""
+    """Return the event of the last write of a grant: its renewal, or a refusal by the provider."""
     if grant.retry_at is None:
         return TimelineEvent(at=grant.refreshed_at, kind=TimelineKind.REFRESHED)
     return _refusal_event(grant, at)
 
 
 def change_event(change: Change, provider: str) -> TimelineEvent | None:
-    """Return the moment of a change, if it is about this provider's connection."""
+    """Return the event of a change; None if it concerns another provider."""
     at = change.recorded_at
     match change.data:
         case ReadingsRecorded(name, origin, readings) if name == provider:
@@ -118,20 +120,22 @@ def change_event(change: Change, provider: str) -> TimelineEvent | None:
 
 
 def stored_events(connection: Connection, grant: Grant | None, seen: Sequence[TimelineEvent]) -> list[TimelineEvent]:
-    """Return what the rows themselves tell, whichever replica reads them, beyond what was ``seen`` here."""
-    kinds = {each.kind for each in seen}
-    found = [TimelineEvent(at=connection.connected_at, kind=TimelineKind.CONNECTED, detail=connection.region)]
+    """Return the events that the rows of any replica show, beyond those ``seen`` in this process."""
+    kinds = {event.kind for event in seen}
+    events = [TimelineEvent(at=connection.connected_at, kind=TimelineKind.CONNECTED, detail=connection.region)]
     if connection.outcome_at is not None and TimelineKind.POLLED not in kinds:
-        found.append(TimelineEvent(at=connection.outcome_at, kind=TimelineKind.POLLED, outcome=connection.last_outcome))
-    if grant is not None and not any(_is_refresh(each, grant.refreshed_at) for each in seen):
-        found.append(TimelineEvent(at=grant.refreshed_at, kind=TimelineKind.REFRESHED))
+        events.append(
+            TimelineEvent(at=connection.outcome_at, kind=TimelineKind.POLLED, outcome=connection.last_outcome)
+        )
+    if grant is not None and not any(_is_refresh(event, grant.refreshed_at) for event in seen):
+        events.append(TimelineEvent(at=grant.refreshed_at, kind=TimelineKind.REFRESHED))
     if grant is not None and grant.refusals and TimelineKind.REFUSED not in kinds:
-        found.append(_refusal_event(grant, connection.outcome_at or grant.refreshed_at))
-    return found
+        events.append(_refusal_event(grant, connection.outcome_at or grant.refreshed_at))
+    return events
 
 
 def _is_refresh(event: TimelineEvent, at: datetime) -> bool:
-    """Tell whether it is the one of which a row tells, where instants are kept to the millisecond."""
+    """Compare with the time in a row, which is kept to the millisecond."""
     return event.kind is TimelineKind.REFRESHED and abs(event.at - at) < timedelta(milliseconds=1)
 
 
@@ -140,7 +144,7 @@ def _refusal_event(grant: Grant, at: datetime) -> TimelineEvent:
 
 
 def next_scheduled_poll(connection: Connection, rhythm: Rhythm, now: datetime) -> NextPoll:
-    """Return what any replica can tell of the next look, from the row alone."""
+    """Return the next poll as far as it follows from the row alone, on any replica."""
     if connection.state not in POLLED_STATES:
         return NextPoll(None, connection.state)
     if connection.state is ConnectionState.PROVIDER_FORBIDDEN:

@@ -1,4 +1,4 @@
-"""Comparing what we have with what the provider has, reading by reading."""
+"""Comparison of stored readings with the provider's, reading by reading."""
 
 from collections import Counter
 from collections.abc import Iterable
@@ -12,23 +12,23 @@ from bg_ingest.domain.windows import Window
 
 
 class DifferenceKind(StrEnum):
-    """How the two can differ."""
+    """Kind of difference."""
 
     NOT_STORED = "not_stored"
-    """The provider has it, we have not."""
+    """The provider has it, the store has not."""
     NOT_AT_PROVIDER = "not_at_provider"
-    """We have it, the provider shows it no more."""
+    """The store has it, the provider does not return it any more."""
     OTHER_VALUE = "other_value"
     """Both have it, with another value or flag."""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading on which the two do not agree."""
+    """One reading that differs."""
 
     kind: DifferenceKind
     measured_at: datetime
     device: str
-    """Generation and display, as readings show it."""
+    """Generation and display, as in readings."""
     stored_mg_dl: int | None = None
     provider_mg_dl: int | None = None
 
@@ -37,38 +37,38 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Verification(msgspec.Struct, frozen=True):
-    """What came of comparing one window."""
+    """Result of the comparison over one window."""
 
     window: Window
-    """What was compared: nothing that no poll has read yet."""
+    """Compared window: only data that polls have read."""
     compared: int
-    """Readings that either side has."""
+    """Readings of either side."""
     unreadable: int
-    """The provider's records there that are no readings; they are set aside, not compared."""
+    """Records of the provider that are no readings. They are quarantined, not compared."""
     differences: tuple[Difference, ...]
 
     def counts(self) -> Counter[DifferenceKind]:
-        return Counter(each.kind for each in self.differences)
+        return Counter(difference.kind for difference in self.differences)
 
 
 def compare_readings(
     window: Window, stored: Iterable[Reading], provided: Iterable[Reading], unreadable: int
 ) -> Verification:
-    """Compare both sides' readings; what lies outside of the window does not count."""
-    ours = {each.identity: each for each in stored if each.measured_at in window}
-    theirs = {each.identity: each for each in provided if each.measured_at in window}
+    """Compare the readings of both sides. Readings outside of the window are ignored."""
+    ours = {reading.identity: reading for reading in stored if reading.measured_at in window}
+    theirs = {reading.identity: reading for reading in provided if reading.measured_at in window}
     differences = [
         difference
         for identity in {**ours, **theirs}
         if (difference := _compare(ours.get(identity), theirs.get(identity)))
     ]
-    ordered = sorted(differences, key=lambda each: (each.measured_at, each.device))
+    ordered = sorted(differences, key=lambda difference: (difference.measured_at, difference.device))
     return Verification(window, len({**ours, **theirs}), unreadable, tuple(ordered))
 
 
 def _compare(ours: Reading | None, theirs: Reading | None) -> Difference | None:
-    one = ours or theirs
-    if one is None or (ours and theirs and ours.same_value(theirs)):
+    either = ours or theirs
+    if either is None or (ours and theirs and ours.same_value(theirs)):
         return None
     kind = (
         DifferenceKind.NOT_STORED
@@ -79,8 +79,8 @@ def _compare(ours: Reading | None, theirs: Reading | None) -> Difference | None:
     )
     return Difference(
         kind=kind,
-        measured_at=one.measured_at,
-        device=f"{one.device.generation}/{one.device.display}",
+        measured_at=either.measured_at,
+        device=f"{either.device.generation}/{either.device.display}",
         stored_mg_dl=ours.glucose_mg_dl if ours else None,
         provider_mg_dl=theirs.glucose_mg_dl if theirs else None,
     )
