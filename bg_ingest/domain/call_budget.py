@@ -15,7 +15,7 @@ import msgspec
 
 MICROS_PER_SECOND = 1_000_000
 
-RESERVATION_LIFETIME = 60.0
+RESERVATION_SECONDS = 60.0
 """Seconds until reserved calls expire. Expired calls are lost for us and for the provider's count."""
 
 MARGIN_SECONDS = 73.0
@@ -33,7 +33,7 @@ which waiting matters most."""
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 30, 900
 """Length of a pause without a time from the provider. It doubles with each pause that follows soon."""
 
-REPEAT_WINDOW = 600
+REPEAT_WINDOW_SECONDS = 600
 """A refusal within this time after a pause shows that the pause was too short."""
 
 
@@ -151,7 +151,7 @@ def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> Budg
         if now + requested <= row.paused_until:
             return row
         return msgspec.structs.replace(row, at=now, paused_until=now + requested) if requested else row
-    follows = row.pauses and sent - row.paused_until < REPEAT_WINDOW * MICROS_PER_SECOND
+    follows = row.pauses and sent - row.paused_until < REPEAT_WINDOW_SECONDS * MICROS_PER_SECOND
     pauses = row.pauses + 1 if follows else 1
     length = requested or min(FIRST_PAUSE_SECONDS * 2 ** min(pauses - 1, 16), MAX_PAUSE_SECONDS) * MICROS_PER_SECOND
     return msgspec.structs.replace(row, at=now, paused_until=now + length, pauses=pauses)

@@ -16,7 +16,7 @@ from bg_ingest.domain.polling import Outcome
 from bg_ingest.domain.readings import Reading
 from bg_ingest.domain.schedule import learn_cadence
 
-MAX_GAPS = 20
+MAX_GAPS_PER_COMMIT = 20
 """Bound on the gaps that one commit opens and heals: each is a change, and a transaction holds 100 items."""
 
 SENSOR_CHANGE_TIME = timedelta(minutes=30)
@@ -103,8 +103,8 @@ def detect_gaps(
     ]
     changed = [gap for after, gap in current_gaps.items() if gap != open_before.get(after)]
     gaps = sorted([*healed, *changed], key=lambda gap: gap.after)
-    if len(gaps) > MAX_GAPS:
-        return GapChanges(tuple(gaps[:MAX_GAPS]), gaps[MAX_GAPS].after, has_more=True)
+    if len(gaps) > MAX_GAPS_PER_COMMIT:
+        return GapChanges(tuple(gaps[:MAX_GAPS_PER_COMMIT]), gaps[MAX_GAPS_PER_COMMIT].after, has_more=True)
     return GapChanges(tuple(gaps), reached, has_more=False)
 
 

@@ -7,13 +7,13 @@ from math import ceil, floor, log2
 
 import msgspec
 
-CADENCES = (60, 300, 900)
+CADENCE_SECONDS = (60, 300, 900)
 """Distances between readings of the known sensors: 1, 5 and 15 minutes."""
 
 MAX_IDLE_INTERVAL = timedelta(hours=1)
 """Longest distance of polls while no reading arrives, unless the interval itself is longer."""
 
-FAST_RETRIES = 4
+MAX_FAST_RETRIES = 4
 
 JITTER_SPAN = timedelta(seconds=30)
 """Time over which the polls of sensors with the same phase are spread."""
@@ -87,7 +87,7 @@ def next_poll(anchor: datetime, now: datetime, rhythm: Rhythm) -> datetime:
 def next_retry(failures: int, now: datetime, slot: datetime | None) -> datetime:
     """Return the time of the retry after a number of consecutive failures: 2, 4, 8 and 16 s later, then at the slot."""
     wait = timedelta(seconds=2.0 ** min(failures, 6))
-    if failures > FAST_RETRIES and slot is not None:
+    if failures > MAX_FAST_RETRIES and slot is not None:
         return slot
     return now + wait if slot is None else min(now + wait, slot)
 
@@ -95,13 +95,13 @@ def next_retry(failures: int, now: datetime, slot: datetime | None) -> datetime:
 def learn_cadence(measured: list[datetime]) -> timedelta | None:
     """Return the cadence that most neighbouring readings show, or None without a clear majority."""
     measured = sorted(set(measured))
-    counts = dict.fromkeys(CADENCES, 0)
+    counts = dict.fromkeys(CADENCE_SECONDS, 0)
     for earlier, later in pairwise(measured):
         apart = (later - earlier).total_seconds()
-        for cadence in CADENCES:
+        for cadence in CADENCE_SECONDS:
             if abs(apart - cadence) <= cadence / 10:
                 counts[cadence] += 1
-    best = max(CADENCES, key=lambda cadence: counts[cadence])
+    best = max(CADENCE_SECONDS, key=lambda cadence: counts[cadence])
     return timedelta(seconds=best) if counts[best] >= 3 and counts[best] * 2 > len(measured) - 1 else None
 
 

@@ -4,7 +4,7 @@ The merge is pure: a lost race is resolved by a new merge.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import TypeAlias
 
 import msgspec
@@ -15,7 +15,7 @@ from bg_ingest.domain.segment_codec import sort_readings, to_epoch_seconds
 SEGMENT_HOURS = 6
 """A segment under 1 KB costs the least to rewrite: 72 readings of a 5-minute sensor are about 600 bytes."""
 
-MAX_READINGS, MAX_SEGMENTS = 288, 8
+MAX_READINGS_PER_COMMIT, MAX_SEGMENTS_PER_COMMIT = 288, 8
 """Bounds of one commit: far below DynamoDB's 100 items and 4 MB, and small enough to repeat cheaply after a lost
 race."""
 
@@ -52,14 +52,6 @@ def segment_start(instant: datetime) -> datetime:
     return datetime.fromtimestamp(to_epoch_seconds(instant) // length * length, UTC)
 
 
-def segment_starts(start: datetime, end: datetime) -> Iterator[datetime]:
-    """Yield the starts of all segments that [start, end) touches."""
-    at = segment_start(start)
-    while at < end:
-        yield at
-        at += timedelta(hours=SEGMENT_HOURS)
-
-
 def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
     """Split a batch, oldest first, into parts for single commits.
 
@@ -70,7 +62,7 @@ def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
     touched: set[datetime] = set()
     for reading in sorted(unique.values(), key=lambda reading: reading.measured_at):
         touched.add(segment_start(reading.measured_at))
-        if len(part) == MAX_READINGS or len(touched) > MAX_SEGMENTS:
+        if len(part) == MAX_READINGS_PER_COMMIT or len(touched) > MAX_SEGMENTS_PER_COMMIT:
             yield part
             part, touched = [], {segment_start(reading.measured_at)}
         part.append(reading)

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from bg_ingest.domain.call_budget import (
     MICROS_PER_SECOND,
-    RESERVATION_LIFETIME,
+    RESERVATION_SECONDS,
     BudgetRow,
     ProviderLimit,
     Reservation,
@@ -52,7 +52,7 @@ class Replica:
         self._world.later(now + self._delay(), self.decide)
 
     def decide(self, now: float) -> None:
-        self._good_until = now + RESERVATION_LIFETIME
+        self._good_until = now + RESERVATION_SECONDS
         priority, most = self._dice.choice(PRIORITIES), self._dice.randint(1, 4)
         self._sale = LIMIT.reserve(self._read, self.row_time(now), priority, max_calls=most)
         if self._sale.calls:
@@ -73,7 +73,7 @@ class Replica:
             self._at_hand -= 1
             self._world.made.append(now)
             dallies = not self._world.calm and self._dice.random() < 0.1
-            self._world.later(now + (self._dice.uniform(0, RESERVATION_LIFETIME) if dallies else 0), self.use)
+            self._world.later(now + (self._dice.uniform(0, RESERVATION_SECONDS) if dallies else 0), self.use)
         else:
             self._at_hand = 0
             self._world.later(now + self._delay(), self.read_row)

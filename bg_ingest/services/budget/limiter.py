@@ -16,7 +16,7 @@ import structlog
 
 from bg_ingest.domain.call_budget import (
     MICROS_PER_SECOND,
-    RESERVATION_LIFETIME,
+    RESERVATION_SECONDS,
     BudgetKey,
     BudgetRow,
     ProviderLimit,
@@ -207,7 +207,7 @@ class CallLimiter:
         except (StaleRead, TransactionConflict):
             return self._fairness_delay()
         self._update_row(reservation.after)
-        self._permits[priority] = Permits(reservation.calls, started_at + RESERVATION_LIFETIME)
+        self._permits[priority] = Permits(reservation.calls, started_at + RESERVATION_SECONDS)
         self._reserved_at = started_at
         self._grant_waiting()
         return 0.0

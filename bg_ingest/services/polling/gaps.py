@@ -29,7 +29,7 @@ ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=
 LOOKBACK = timedelta(days=2)
 """Where the reading before a late one is looked for first; further back, only the ledger can know it."""
 
-MAX_SEGMENTS = 60
+MAX_SEGMENTS_PER_COMMIT = 60
 """Read at once: 15 days, 4,320 readings of a 5-minute sensor."""
 
 PROGRESS_INTERVAL = timedelta(days=1)
@@ -96,7 +96,7 @@ class GapKeeper:
     async def _next_run(self, connection: Connection, head: Head) -> ReadingRun:
         """Read on from where all is judged, beginning with the reading before that."""
         start = head.gaps_checked_until.get(connection.id.provider)
-        max_segments = MAX_SEGMENTS
+        max_segments = MAX_SEGMENTS_PER_COMMIT
         while True:
             found, complete = await self._read_segments(
                 connection, start - LOOKBACK if start else ALL_TIME.start, max_segments

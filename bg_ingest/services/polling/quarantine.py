@@ -15,7 +15,7 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
 from bg_ingest.domain.readings import Unreadable
-from bg_ingest.domain.segments import MAX_SEGMENTS, segment_start
+from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_start
 from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
 from bg_ingest.ports import Clock, Sealer
 from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
@@ -51,7 +51,9 @@ class Quarantine:
         for each in unreadable:
             by_key.setdefault(_page_key(each), []).append(each)
         keys = list(by_key)
-        groups = (keys[first : first + MAX_SEGMENTS] for first in range(0, len(keys), MAX_SEGMENTS))
+        groups = (
+            keys[first : first + MAX_SEGMENTS_PER_COMMIT] for first in range(0, len(keys), MAX_SEGMENTS_PER_COMMIT)
+        )
         added: list[QuarantinedRecord] = []
         no_room = 0
         for group in groups:

@@ -6,7 +6,7 @@ from bg_ingest.domain.call_budget import (
     FIRST_PAUSE_SECONDS,
     MAX_PAUSE_SECONDS,
     MICROS_PER_SECOND,
-    REPEAT_WINDOW,
+    REPEAT_WINDOW_SECONDS,
     BudgetRow,
     ProviderLimit,
     Reservation,
@@ -93,7 +93,7 @@ def test_without_a_time_it_grows_while_refusals_follow_each_other() -> None:
         pauses.append((row.paused_until - now) // MICROS_PER_SECOND)
         now = row.paused_until + MICROS_PER_SECOND
     assert pauses == [FIRST_PAUSE_SECONDS, 60, 120, 240, 480, MAX_PAUSE_SECONDS, MAX_PAUSE_SECONDS]
-    later = row.paused_until + REPEAT_WINDOW * MICROS_PER_SECOND
+    later = row.paused_until + REPEAT_WINDOW_SECONDS * MICROS_PER_SECOND
     assert pause_after(row, later, later, None).paused_until == later + FIRST_PAUSE_SECONDS * MICROS_PER_SECOND
 
 

@@ -6,7 +6,7 @@ import msgspec
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bg_ingest.domain.gap_detection import MAX_GAPS, GapChanges, GapContext, detect_gaps, first_suspected_gap
+from bg_ingest.domain.gap_detection import MAX_GAPS_PER_COMMIT, GapChanges, GapContext, detect_gaps, first_suspected_gap
 from bg_ingest.domain.gaps import Cause, Gap, missing_count, next_repair_at, repair_window
 from bg_ingest.domain.readings import Device, Flag, Reading
 
@@ -126,7 +126,7 @@ def test_more_than_a_commit_holds_is_found_piece_by_piece() -> None:
         rounds += 1
         if not judgement.has_more:
             break
-        assert len(judgement.gaps) == MAX_GAPS
+        assert len(judgement.gaps) == MAX_GAPS_PER_COMMIT
     assert len(known) == 99
     assert rounds == 5
 

@@ -1,7 +1,6 @@
 """What a batch makes of what is known: nothing lost, nothing twice, however it is cut and repeated."""
 
 from datetime import UTC, datetime, timedelta
-from itertools import pairwise
 from random import Random
 
 from hypothesis import given, settings
@@ -9,15 +8,14 @@ from hypothesis import strategies as st
 
 from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading
 from bg_ingest.domain.segments import (
-    MAX_READINGS,
-    MAX_SEGMENTS,
+    MAX_READINGS_PER_COMMIT,
+    MAX_SEGMENTS_PER_COMMIT,
     MAX_VERSIONS,
     SEGMENT_HOURS,
     Decision,
     KnownSegments,
     decide,
     segment_start,
-    segment_starts,
     split_batch,
 )
 from tests.conftest import examples
@@ -168,8 +166,8 @@ def test_parts_are_small_ascending_and_hold_everything_once(batch: list[Reading]
     times = [each.measured_at for each in joined]
     assert times == sorted(times)
     for part in found:
-        assert 0 < len(part) <= MAX_READINGS
-        assert len({segment_start(each.measured_at) for each in part}) <= MAX_SEGMENTS
+        assert 0 < len(part) <= MAX_READINGS_PER_COMMIT
+        assert len({segment_start(each.measured_at) for each in part}) <= MAX_SEGMENTS_PER_COMMIT
 
 
 def test_parts_of_a_dense_and_a_sparse_batch_are_as_large_as_may_be() -> None:
@@ -186,13 +184,3 @@ def test_an_instant_lies_in_the_segment_that_starts_at_most_six_hours_before(ins
     start = segment_start(instant)
     assert start <= instant < start + timedelta(hours=SEGMENT_HOURS)
     assert (start.hour % SEGMENT_HOURS, start.minute, start.second, start.microsecond) == (0, 0, 0, 0)
-
-
-@quick
-@given(instants, st.integers(1, 10**6))
-def test_the_segments_of_a_window_are_those_that_its_seconds_lie_in(start: datetime, length: int) -> None:
-    end = start + timedelta(seconds=length)
-    found = list(segment_starts(start, end))
-    assert found[0] == segment_start(start)
-    assert found[-1] == segment_start(end - timedelta(seconds=1))
-    assert [b - a for a, b in pairwise(found)] == [timedelta(hours=6)] * (len(found) - 1)

@@ -9,7 +9,7 @@ import anyio
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.domain.call_budget import RESERVATION_LIFETIME, BudgetKey, ProviderLimit
+from bg_ingest.domain.call_budget import RESERVATION_SECONDS, BudgetKey, ProviderLimit
 from bg_ingest.errors import BudgetSpent, StoreUnavailable
 from bg_ingest.ports import Clock, Priority
 from bg_ingest.services.budget.limiter import MAX_WAIT_SECONDS, MAX_WAITING_LOW, RECHECK_SECONDS, CallLimiter
@@ -82,7 +82,7 @@ async def test_who_calls_now_and_then_writes_at_most_once_a_minute_and_who_does_
     for _ in range(60):
         await limiter.acquire(LIVE)
         await anyio.sleep(10)
-    assert row.table.writes <= 600 / RESERVATION_LIFETIME + 5
+    assert row.table.writes <= 600 / RESERVATION_SECONDS + 5
     before = row.table.asked
     await anyio.sleep(3600)
     assert row.table.asked == before
@@ -93,7 +93,7 @@ async def test_calls_taken_in_advance_are_not_used_after_their_lifetime(row: Sha
     while not any(each.remaining > 1 for each in limiter._permits.values()):
         await limiter.acquire(LIVE)
     bought = row.table.writes
-    await anyio.sleep(RESERVATION_LIFETIME - 1)
+    await anyio.sleep(RESERVATION_SECONDS - 1)
     await limiter.acquire(LIVE)
     assert row.table.writes == bought, "what is at hand is still good"
     await anyio.sleep(2)
