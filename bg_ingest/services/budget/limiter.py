@@ -26,6 +26,7 @@ from bg_ingest.domain.call_budget import (
 from bg_ingest.errors import BudgetSpent, StaleRead, StoreError, TransactionConflict
 from bg_ingest.ports import Clock, Priority
 from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPoll, Permits, RetryTimes, Waiter
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store.call_budget import CallBudgetStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -48,8 +49,6 @@ that has waited longest reserves first, also if its store answers more slowly.""
 
 STARVATION_SECONDS = 3.0
 """Seconds without any call after which one is enough, where otherwise half a slice is waited for."""
-
-MAX_TRIES = 10
 
 
 class CallLimiter:
@@ -127,15 +126,16 @@ class CallLimiter:
         """Pause everybody, since a call sent at such a moment was refused; return for how many seconds."""
         self._update_row(self._with_pause(self._row, sent, wait))  # whatever becomes of the row, we stop here
         with suppress(StoreError):
-            for _ in range(MAX_TRIES):
-                row = await self._budgets.get(self.key)
-                after = self._with_pause(row, sent, wait)
-                with suppress(StaleRead, TransactionConflict):
-                    if after != row:
-                        await self._budgets.replace(self.key, row, after)
-                    self._update_row(after)
-                    break
+            await self._write_pause(sent, wait)
         return self.pause_seconds
+
+    @retrying(StaleRead, TransactionConflict)
+    async def _write_pause(self, sent: float, wait: float | None) -> None:
+        row = await self._budgets.get(self.key)
+        after = self._with_pause(row, sent, wait)
+        if after != row:
+            await self._budgets.replace(self.key, row, after)
+        self._update_row(after)
 
     def _with_pause(self, row: BudgetRow | None, sent: float, wait: float | None) -> BudgetRow:
         row = row or BudgetRow()

@@ -17,6 +17,7 @@ from bg_ingest.errors import Conflict, ConnectRefused, Fenced, GrantRejected, No
 from bg_ingest.ports import AccountData, Clock, Priority, Provider, Wakeups
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.connections.states import ConnectionStates
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
 STATE_LIFETIME = timedelta(minutes=15)
@@ -24,8 +25,6 @@ STATE_LIFETIME = timedelta(minutes=15)
 
 _STATE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 """As ``token_urlsafe(32)`` makes it: for anything else the store need not be asked."""
-
-MAX_TRIES = 5
 
 SETUP_ERRORS = frozenset({"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"})
 PROVIDER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
@@ -119,31 +118,32 @@ class Connector:
             ) from rejected
         return await self._connect(oauth_state, known, credentials, account)
 
+    @retrying(
+        Fenced,
+        tries=5,
+        error=lambda: ConnectRefused("Somebody else is connecting this user at the same moment. Please start again."),
+    )
     async def _connect(
         self, oauth_state: OAuthState, provider: Provider, credentials: Credentials, account: AccountData
     ) -> Connection:
         connection = ConnectionId(oauth_state.user, oauth_state.provider)
-        for _ in range(MAX_TRIES):
-            await self._reject_erased(oauth_state)
-            holder = await self._store.connections.find_user(
-                oauth_state.provider, oauth_state.region, account.provider_account
+        await self._reject_erased(oauth_state)
+        holder = await self._store.connections.find_user(
+            oauth_state.provider, oauth_state.region, account.provider_account
+        )
+        if holder is not None and holder != oauth_state.user:
+            raise ConnectRefused(
+                "This provider account is already connected to another user. Disconnect it there first."
             )
-            if holder is not None and holder != oauth_state.user:
-                raise ConnectRefused(
-                    "This provider account is already connected to another user. Disconnect it there first."
-                )
-            before = await self._store.connections.get(connection)
-            after = self._build_connection(oauth_state, provider, account, before)
-            grant = self._grants.seal_new(connection, after.generation, credentials)
-            try:
-                await self._connection_states.commit(
-                    ConnectionUpdate(before, after, request_poll=True), grant=grant, revives=oauth_state.known_change
-                )
-            except Fenced:  # somebody changed the connection, took the account or erased the user since we looked
-                continue
-            self._wakeups.wake_poller(connection)
-            return after
-        raise ConnectRefused("Somebody else is connecting this user at the same moment. Please start again.")
+        before = await self._store.connections.get(connection)
+        after = self._build_connection(oauth_state, provider, account, before)
+        grant = self._grants.seal_new(connection, after.generation, credentials)
+        # Fenced: another request changed the connection, took the account or erased the user since these reads
+        await self._connection_states.commit(
+            ConnectionUpdate(before, after, request_poll=True), grant=grant, revives=oauth_state.known_change
+        )
+        self._wakeups.wake_poller(connection)
+        return after
 
     async def _reject_erased(self, oauth_state: OAuthState) -> None:
         head = await self._store.readings.head(oauth_state.user)

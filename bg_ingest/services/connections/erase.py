@@ -2,9 +2,7 @@
 
 from collections.abc import Sequence
 from contextlib import suppress
-from random import uniform
 
-import anyio
 import structlog
 
 from bg_ingest.domain.connections import Connection
@@ -12,7 +10,7 @@ from bg_ingest.domain.erasure import ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StaleRead, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
-from bg_ingest.services.polling.commit import MAX_TRIES
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -53,36 +51,24 @@ class Eraser:
                 await self._store.inbox.request_poll(each.id)
                 self._wakeups.wake_poller(each.id)
 
+    @retrying(StaleRead, TransactionConflict, first_wait=0.01)
     async def _begin(self, user: UserId) -> tuple[PendingErasure | None, ErasureCounts, Sequence[Connection]]:
-        for attempt in range(MAX_TRIES):
-            head = await self._store.readings.head(user)
-            connections = await self._store.connections.list_for_user(user)
-            if not connections and head is None:
-                raise NotFound
-            if not connections and head is not None and head.erased:
-                return await self._store.erasures.pending_for(user), ErasureCounts(), ()
-            planned = plan_erasure(user, head, connections, self._clock.now())
-            try:
-                removed = await self._store.erasures.begin(planned)
-            except (StaleRead, TransactionConflict):  # a poll or push was under way: it is in, or it sees the tombstone
-                await anyio.sleep(uniform(0, 0.01 * 2**attempt))
-                continue
-            self._wakeups.wake_relay([planned.change])
-            return planned.pending, removed, connections
-        raise StoreUnavailable("too many writers at once")
+        head = await self._store.readings.head(user)
+        connections = await self._store.connections.list_for_user(user)
+        if not connections and head is None:
+            raise NotFound
+        if not connections and head is not None and head.erased:
+            return await self._store.erasures.pending_for(user), ErasureCounts(), ()
+        planned = plan_erasure(user, head, connections, self._clock.now())
+        # StaleRead, TransactionConflict: a poll or push was under way; it is committed, or it sees the tombstone
+        removed = await self._store.erasures.begin(planned)
+        self._wakeups.wake_relay([planned.change])
+        return planned.pending, removed, connections
 
+    @retrying(StaleRead, TransactionConflict)
     async def _remove_from_keys(self, user: UserId) -> int:
-        for _ in range(MAX_TRIES):
-            with suppress(
-                StaleRead, TransactionConflict
-            ):  # another erasure shortened a list: what it left is looked at again
-                return await self._store.keys.remove_user(user)
-        raise StoreUnavailable("too many writers at once")
+        return await self._store.keys.remove_user(user)  # StaleRead: another erasure shortened the list of a key
 
+    @retrying(TransactionConflict, first_wait=0.01, error=lambda: StoreUnavailable("too many transactions at once"))
     async def _delete_next(self, pending: PendingErasure) -> ErasureCounts | None:
-        for attempt in range(MAX_TRIES):
-            try:
-                return await self._store.erasures.delete_next(pending)
-            except TransactionConflict:
-                await anyio.sleep(uniform(0, 0.01 * 2**attempt))
-        raise StoreUnavailable("too many transactions at once")
+        return await self._store.erasures.delete_next(pending)

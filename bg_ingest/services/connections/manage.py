@@ -9,13 +9,12 @@ from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionSt
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.schedule import next_poll
 from bg_ingest.domain.windows import Window
-from bg_ingest.errors import Conflict, Fenced, NotFound, StoreUnavailable, TransactionConflict
+from bg_ingest.errors import Conflict, Fenced, NotFound, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.polling.poll import Poller
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
-
-MAX_TRIES = 5
 
 
 class Status(msgspec.Struct, frozen=True):
@@ -61,26 +60,23 @@ class ConnectionService:
             raise NotFound
         return [self.status_of(each) for each in connections]
 
+    @retrying(Fenced, TransactionConflict, tries=5)
     async def update_worker(self, connection: ConnectionId, **settings: int | bool | None) -> Status:
         """Change some of the worker settings (named as in WorkerSettings), the rest stays; None is the default.
 
         It takes effect wherever the connection is polled, without a restart.
         """
-        for _ in range(MAX_TRIES):
-            before = await self._get_existing(connection)
-            worker = msgspec.structs.replace(before.worker, **settings)
-            after = msgspec.structs.replace(before, worker=worker)
-            after = msgspec.structs.replace(_apply_pause(after), backfill=self._remaining_backfill(before, after))
-            try:
-                if after.state is not before.state:
-                    await self._connection_states.commit(ConnectionUpdate(before, after, request_poll=True))
-                elif after != before:
-                    await self._connections.update(before, after, request_poll=True)
-            except (Fenced, TransactionConflict):  # a poll moved it between our read and write, or is about to
-                continue
-            self._wakeups.wake_poller(connection)
-            return self.status_of(after)
-        raise StoreUnavailable("too many writers at once")
+        before = await self._get_existing(connection)
+        worker = msgspec.structs.replace(before.worker, **settings)
+        after = msgspec.structs.replace(before, worker=worker)
+        after = msgspec.structs.replace(_apply_pause(after), backfill=self._remaining_backfill(before, after))
+        # Fenced, TransactionConflict: a poll changed the connection since it was read, or is about to
+        if after.state is not before.state:
+            await self._connection_states.commit(ConnectionUpdate(before, after, request_poll=True))
+        elif after != before:
+            await self._connections.update(before, after, request_poll=True)
+        self._wakeups.wake_poller(connection)
+        return self.status_of(after)
 
     async def poll_now(self, connection: ConnectionId) -> None:
         """Look at the provider now; NotPossible while the connection is not polled at all."""
@@ -90,23 +86,18 @@ class ConnectionService:
         await self._inbox.request_poll(connection)
         self._wakeups.wake_poller(connection)
 
+    @retrying(Fenced, tries=5)
     async def disconnect(self, connection: ConnectionId) -> None:
         """Stop polling and forget the credentials; the readings stay. Doing it again changes nothing."""
-        for _ in range(MAX_TRIES):
-            before = await self._get_existing(connection)
-            if before.state is ConnectionState.CONNECTING:
-                raise Conflict("it is not connected yet; an abandoned connect ends by itself within minutes")
-            if before.state is ConnectionState.DISCONNECTED:
-                return
-            try:
-                await self._connection_states.change(
-                    before, ConnectionState.DISCONNECTED, "disconnected_by_request", request_poll=True
-                )
-            except Fenced:
-                continue
-            self._wakeups.wake_poller(connection)
+        before = await self._get_existing(connection)
+        if before.state is ConnectionState.CONNECTING:
+            raise Conflict("it is not connected yet; an abandoned connect ends by itself within minutes")
+        if before.state is ConnectionState.DISCONNECTED:
             return
-        raise StoreUnavailable("too many writers at once")
+        await self._connection_states.change(
+            before, ConnectionState.DISCONNECTED, "disconnected_by_request", request_poll=True
+        )
+        self._wakeups.wake_poller(connection)
 
     async def _get_existing(self, connection: ConnectionId) -> Connection:
         found = await self._connections.get(connection)
@@ -169,26 +160,23 @@ class BackfillRequester:
         self._wakeups = wakeups
         self._defaults = defaults
 
+    @retrying(Fenced, TransactionConflict, tries=5)
     async def request_backfill(self, connection: ConnectionId, start: datetime | None, end: datetime | None) -> Window:
         """Mark a stretch and return it: from the wanted past's start until now, where an end is left open.
 
         Unknown; NotPossible when the connection is not polled, or the stretch is empty or lies ahead.
         """
-        for _ in range(MAX_TRIES):
-            before = await self._connections.get(connection)
-            if before is None:
-                raise NotFound
-            if before.state not in POLLED_STATES:
-                raise Conflict(f"the connection is {before.state}: nothing of it is read until it is active")
-            requested = self._requested_window(before, start, end)
-            after = msgspec.structs.replace(before, backfill=requested.before(requested.end, joining=before.backfill))
-            try:
-                await self._connections.update(before, after, request_poll=True)
-            except (Fenced, TransactionConflict):  # a poll moved it between our read and write, or is about to
-                continue
-            self._wakeups.wake_poller(connection)
-            return requested
-        raise StoreUnavailable("too many writers at once")
+        before = await self._connections.get(connection)
+        if before is None:
+            raise NotFound
+        if before.state not in POLLED_STATES:
+            raise Conflict(f"the connection is {before.state}: nothing of it is read until it is active")
+        requested = self._requested_window(before, start, end)
+        after = msgspec.structs.replace(before, backfill=requested.before(requested.end, joining=before.backfill))
+        # Fenced, TransactionConflict: as in ``update_worker``
+        await self._connections.update(before, after, request_poll=True)
+        self._wakeups.wake_poller(connection)
+        return requested
 
     def _requested_window(self, connection: Connection, start: datetime | None, end: datetime | None) -> Window:
         now = self._clock.now()

@@ -15,9 +15,10 @@ from bg_ingest.domain.commits import (
 )
 from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.grants import Grant
-from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
+from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Clock, Wakeups
-from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.services.polling.commit import commit_with_retries
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
 
 
@@ -51,6 +52,7 @@ class ConnectionStates:
         await self.commit(update, refused_grant=refused_grant, drop_grant=state is ConnectionState.DISCONNECTED)
         return after
 
+    @retrying(StaleRead)
     async def commit(
         self,
         update: ConnectionUpdate,
@@ -65,21 +67,15 @@ class ConnectionStates:
         Of an erased user nothing is written, unless the erasure's number is at most ``revives``: a connect that was
         begun when it was known.
         """
-        for _ in range(MAX_TRIES):
-            head = await self._readings.head(update.after.id.user)
-            if head is not None and head.erased and head.last_change > revives:
-                raise Fenced
-            commit = self._with_event(head, update)
-            commit = msgspec.structs.replace(
-                commit, connection_update=update, grant=grant, refused_grant=refused_grant, drop_grant=drop_grant
-            )
-            try:
-                await commit_with_retries(self._readings, commit)
-            except StaleRead:
-                continue
-            self._wakeups.wake_relay(commit.changes)
-            return
-        raise StoreUnavailable("too many writers at once")
+        head = await self._readings.head(update.after.id.user)
+        if head is not None and head.erased and head.last_change > revives:
+            raise Fenced
+        commit = self._with_event(head, update)
+        commit = msgspec.structs.replace(
+            commit, connection_update=update, grant=grant, refused_grant=refused_grant, drop_grant=drop_grant
+        )
+        await commit_with_retries(self._readings, commit)
+        self._wakeups.wake_relay(commit.changes)
 
     def _with_event(self, head: Head | None, update: ConnectionUpdate) -> Commit:
         user = update.after.id.user

@@ -1,16 +1,11 @@
 """Commit, however many transactions are under way on the same items."""
 
-from random import uniform
-
 import anyio
 
 from bg_ingest.domain.commits import Commit
 from bg_ingest.errors import StoreUnavailable, TransactionConflict
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
-
-MAX_TRIES = 10
-"""How often a commit is tried, be it again as it is or decided anew."""
-
 
 MAX_RETRY_SECONDS = 5.0
 """Seconds after which the same commit is not tried again: its ``recorded_at`` must not lie far behind the moment it is
@@ -32,13 +27,11 @@ async def commit_with_retries(readings: ReadingStore, commit: Commit) -> None:
     raise StoreUnavailable("the store did not answer in time")
 
 
+@retrying(
+    TransactionConflict,
+    deadline=MAX_RETRY_SECONDS,
+    first_wait=0.01,
+    error=lambda: StoreUnavailable("too many transactions at once"),
+)
 async def _retry(readings: ReadingStore, commit: Commit) -> None:
-    give_up_at = anyio.current_time() + MAX_RETRY_SECONDS
-    for attempt in range(MAX_TRIES):
-        try:
-            return await readings.commit(commit)
-        except TransactionConflict:
-            if anyio.current_time() > give_up_at:
-                break
-            await anyio.sleep(uniform(0, 0.01 * 2**attempt))
-    raise StoreUnavailable("too many transactions at once")
+    await readings.commit(commit)

@@ -17,9 +17,10 @@ from bg_ingest.domain.readings import Reading
 from bg_ingest.domain.schedule import Rhythm
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
-from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
+from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Capabilities, Clock, Wakeups
-from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.services.polling.commit import commit_with_retries
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store.gaps import GapStore
 from bg_ingest.store.segments import ReadingStore
 
@@ -58,33 +59,29 @@ class GapKeeper:
         self._clock = clock
         self._wakeups = wakeups
 
+    @retrying(StaleRead)
     async def check(self, connection: Connection, rhythm: Rhythm, capabilities: Capabilities) -> bool:
         """Judge from where the last survey ended, and commit what is new; tell whether there is more to do.
 
         Fenced when the connection is no longer as given.
         """
-        for _ in range(MAX_TRIES):
-            head = await self._readings.head(connection.id.user)
-            if head is None or head.erased:
-                raise Fenced
-            run = await self._next_run(connection, head)
-            if not run.readings:
-                return False
-            found, months = await self._detect_changes(connection, rhythm, capabilities, run)
-            more = found.has_more or not run.complete
-            suspected_gap_at = first_suspected_gap(
-                run.readings, int(rhythm.cadence.total_seconds()), since=found.checked_until
-            )
-            after = connection if more else msgspec.structs.replace(connection, suspected_gap_at=suspected_gap_at)
-            commit = self._build_commit(ConnectionUpdate(connection, after), head, found, months, more=more)
-            try:
-                if commit is not None:
-                    await commit_with_retries(self._readings, commit)
-                    self._wakeups.wake_relay(commit.changes)
-            except StaleRead:
-                continue
-            return commit is not None and more
-        raise StoreUnavailable("too many writers at once")
+        head = await self._readings.head(connection.id.user)
+        if head is None or head.erased:
+            raise Fenced
+        run = await self._next_run(connection, head)
+        if not run.readings:
+            return False
+        found, months = await self._detect_changes(connection, rhythm, capabilities, run)
+        more = found.has_more or not run.complete
+        suspected_gap_at = first_suspected_gap(
+            run.readings, int(rhythm.cadence.total_seconds()), since=found.checked_until
+        )
+        after = connection if more else msgspec.structs.replace(connection, suspected_gap_at=suspected_gap_at)
+        commit = self._build_commit(ConnectionUpdate(connection, after), head, found, months, more=more)
+        if commit is not None:
+            await commit_with_retries(self._readings, commit)
+            self._wakeups.wake_relay(commit.changes)
+        return commit is not None and more
 
     async def due_repair(self, connection: Connection) -> tuple[Window | None, datetime | None]:
         """Return what is due to be asked for again, and when something will be next."""

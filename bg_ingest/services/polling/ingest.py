@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
-from random import uniform
 from weakref import WeakValueDictionary
 
 import anyio
@@ -22,10 +21,11 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin, Reading
 from bg_ingest.domain.segments import Decision, decide, segment_start, split_batch
-from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
+from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Capabilities, Clock, Page, Wakeups
-from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.services.polling.commit import commit_with_retries
 from bg_ingest.services.polling.quarantine import Quarantine
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -84,49 +84,37 @@ class Ingester:
         """One commit of a user at a time in this process: a burst of pushes would lose races against itself."""
         return self._user_locks.setdefault(user, anyio.Lock())
 
+    @retrying(StaleRead, deadline=MAX_RETRY_SECONDS, first_wait=0.01, max_wait=0.64)
     async def _commit(self, update: ConnectionUpdate, batch: Sequence[Reading], origin: Origin) -> PollResult:
         starts = {segment_start(each.measured_at) for each in batch}
         user = update.after.id.user
-        give_up_at = anyio.current_time() + MAX_RETRY_SECONDS
-        for attempt in range(MAX_TRIES):
-            head, known = await self._readings.read(user, starts)
-            if head is None or head.erased:
-                raise Fenced
-            at = head.next_recorded_at(self._clock.now())
-            decision = decide(known, batch, at=at, last_change=head.last_change)
-            quarantined = await self._quarantine.add(update.before or update.after, decision.rejected)
-            provider = update.after.id.provider
-            checked_until = head.gaps_checked_until.get(provider)
-            late = sum(
-                checked_until is not None and each.reading.measured_at < checked_until for each in decision.recorded
-            )
-            counts = PollResult(
-                Outcome.READ, len(decision.recorded), len(decision.revised), decision.duplicates, late=late
-            )
-            if not decision.segments:
-                return quarantined.merge(msgspec.structs.replace(counts, outcome=Outcome.NOTHING_NEW))
-            commit = readings_commit(
-                head,
-                known,
-                decision,
-                provider=provider,
-                origin=_origin(update.before, decision, origin),
-                at=at,
-            )
-            # a push does not speak for the connection: it may have read it before a pause
-            after = commit.head if update.before == update.after else self._summarize(commit.head, update.after)
-            after = recheck_gaps_from(after, provider, decision.recorded)
-            commit = msgspec.structs.replace(commit, connection_update=update, head=after)
-            try:
-                await commit_with_retries(self._readings, commit)
-            except StaleRead:
-                if anyio.current_time() > give_up_at:
-                    break
-                await anyio.sleep(uniform(0, 0.01 * 2 ** min(attempt, 6)))
-                continue
-            self._wakeups.wake_relay(commit.changes)
-            return quarantined.merge(counts)
-        raise StoreUnavailable("too many writers at once")
+        head, known = await self._readings.read(user, starts)
+        if head is None or head.erased:
+            raise Fenced
+        at = head.next_recorded_at(self._clock.now())
+        decision = decide(known, batch, at=at, last_change=head.last_change)
+        quarantined = await self._quarantine.add(update.before or update.after, decision.rejected)
+        provider = update.after.id.provider
+        checked_until = head.gaps_checked_until.get(provider)
+        late = sum(checked_until is not None and each.reading.measured_at < checked_until for each in decision.recorded)
+        counts = PollResult(Outcome.READ, len(decision.recorded), len(decision.revised), decision.duplicates, late=late)
+        if not decision.segments:
+            return quarantined.merge(msgspec.structs.replace(counts, outcome=Outcome.NOTHING_NEW))
+        commit = readings_commit(
+            head,
+            known,
+            decision,
+            provider=provider,
+            origin=_origin(update.before, decision, origin),
+            at=at,
+        )
+        # a push does not speak for the connection: it may have read it before a pause
+        after = commit.head if update.before == update.after else self._summarize(commit.head, update.after)
+        after = recheck_gaps_from(after, provider, decision.recorded)
+        commit = msgspec.structs.replace(commit, connection_update=update, head=after)
+        await commit_with_retries(self._readings, commit)
+        self._wakeups.wake_relay(commit.changes)
+        return quarantined.merge(counts)
 
     def _summarize(self, head: Head, connection: Connection) -> Head:
         return with_summary(head, connection.id.provider, self.summarize(connection))

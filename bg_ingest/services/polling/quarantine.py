@@ -16,9 +16,10 @@ from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
 from bg_ingest.domain.readings import Unreadable
 from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_start
-from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
+from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Clock, Sealer
-from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.services.polling.commit import commit_with_retries
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -71,23 +72,19 @@ class Quarantine:
         self._log_full(connection.id, unreadable, no_room)
         return PollResult(Outcome.NOTHING_NEW, quarantined=len(added), not_kept=no_room)
 
+    @retrying(StaleRead)
     async def add_pages(self, connection: Connection, by_key: RecordsByKey) -> tuple[Sequence[QuarantinedRecord], int]:
         """Keep the records of a few places in one commit; return those new to us, and how many found no room."""
-        for _ in range(MAX_TRIES):
-            head = await self._readings.head(connection.id.user)
-            if head is None or head.erased:
-                raise Fenced
-            pages, added, no_room = await self._grow_pages(connection, by_key)
-            if not pages:
-                return (), no_room
-            update = ConnectionUpdate(connection, connection)
-            commit = Commit(before=head, head=head, quarantine_pages=pages, connection_update=update)
-            try:
-                await commit_with_retries(self._readings, commit)
-            except StaleRead:
-                continue
-            return added, no_room
-        raise StoreUnavailable("too many writers at once")
+        head = await self._readings.head(connection.id.user)
+        if head is None or head.erased:
+            raise Fenced
+        pages, added, no_room = await self._grow_pages(connection, by_key)
+        if not pages:
+            return (), no_room
+        update = ConnectionUpdate(connection, connection)
+        commit = Commit(before=head, head=head, quarantine_pages=pages, connection_update=update)
+        await commit_with_retries(self._readings, commit)
+        return added, no_room
 
     def _log_full(self, connection: ConnectionId, unreadable: Sequence[Unreadable], no_room: int) -> None:
         """Say it once, not at each look that is sent the same again."""

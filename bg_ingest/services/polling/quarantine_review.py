@@ -13,10 +13,11 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import decide, segment_start
-from bg_ingest.errors import NotFound, StaleRead, StoreUnavailable
+from bg_ingest.errors import NotFound, StaleRead
 from bg_ingest.ports import Clock, Provider, Sealer, Wakeups
-from bg_ingest.services.polling.commit import MAX_TRIES, commit_with_retries
+from bg_ingest.services.polling.commit import commit_with_retries
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -115,41 +116,32 @@ class QuarantineReview:
         log.info("retried a record", action="record_retried", user=reviewed.user, reason=record.reason, ended=result)
         return result
 
+    @retrying(StaleRead)
     async def drop(self, reviewed: ReviewedRecord) -> None:
         """Forget a record for good: sent again, it is not set aside again."""
-        for _ in range(MAX_TRIES):
-            head, page = await self._read_head(reviewed.user), await self._read_page(reviewed)
-            after = page.with_dropped(reviewed.record.digest)
-            if await self._try_commit(Commit(before=head, head=head, quarantine_pages=(after,))):
-                log.info("dropped a record", action="record_dropped", user=reviewed.user, reason=reviewed.record.reason)
-                return
-        raise StoreUnavailable("too many writers at once")
+        head, page = await self._read_head(reviewed.user), await self._read_page(reviewed)
+        after = page.with_dropped(reviewed.record.digest)
+        await self._commit(Commit(before=head, head=head, quarantine_pages=(after,)))
+        log.info("dropped a record", action="record_dropped", user=reviewed.user, reason=reviewed.record.reason)
 
+    @retrying(StaleRead)
     async def _release(self, reviewed: ReviewedRecord, reading: Reading) -> RetryResult:
-        for _ in range(MAX_TRIES):
-            head, known = await self._readings.read(reviewed.user, [segment_start(reading.measured_at)])
-            if head is None or head.erased:
-                raise _user_not_found()
-            at = head.next_recorded_at(self._clock.now())
-            decision = decide(known, [reading], at=at, last_change=head.last_change)
-            if decision.revised or decision.rejected:
-                return RetryResult.CONTRADICTED
-            page = await self._read_page(reviewed)
-            provider = reviewed.record.provider
-            commit = readings_commit(head, known, decision, provider=provider, origin=Origin.QUARANTINE, at=at)
-            if await self._try_commit(
-                msgspec.structs.replace(commit, quarantine_pages=(page.without(reviewed.record.digest),))
-            ):
-                return RetryResult.RELEASED if decision.recorded else RetryResult.ALREADY_STORED
-        raise StoreUnavailable("too many writers at once")
+        head, known = await self._readings.read(reviewed.user, [segment_start(reading.measured_at)])
+        if head is None or head.erased:
+            raise _user_not_found()
+        at = head.next_recorded_at(self._clock.now())
+        decision = decide(known, [reading], at=at, last_change=head.last_change)
+        if decision.revised or decision.rejected:
+            return RetryResult.CONTRADICTED
+        page = await self._read_page(reviewed)
+        provider = reviewed.record.provider
+        commit = readings_commit(head, known, decision, provider=provider, origin=Origin.QUARANTINE, at=at)
+        await self._commit(msgspec.structs.replace(commit, quarantine_pages=(page.without(reviewed.record.digest),)))
+        return RetryResult.RELEASED if decision.recorded else RetryResult.ALREADY_STORED
 
-    async def _try_commit(self, commit: Commit) -> bool:
-        try:
-            await commit_with_retries(self._readings, commit)
-        except StaleRead:
-            return False
+    async def _commit(self, commit: Commit) -> None:
+        await commit_with_retries(self._readings, commit)
         self._wakeups.wake_relay(commit.changes)
-        return True
 
     async def _read_head(self, user: UserId) -> Head:
         head = await self._readings.head(user)

@@ -15,6 +15,7 @@ from bg_ingest.errors import Fenced, NotFound, ProviderMisbehaved, StoreUnavaila
 from bg_ingest.ports import Clock, Page, Provider, TokenVerifier, Wakeups
 from bg_ingest.services.polling.ingest import Ingester
 from bg_ingest.services.queries.timeline import RecentEvents
+from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
 
@@ -34,8 +35,6 @@ class SenderTokens:
 ID_RETENTION = timedelta(days=4)
 """Senders by the book repeat for 3 days and 4 hours (the retry schedule of Standard Webhooks). A repeat that came
 later would store nothing twice, but could revise a value back that was revised in the meantime."""
-
-MAX_TRIES = 5
 
 
 class WebhookReceiver:
@@ -83,16 +82,17 @@ class WebhookReceiver:
         """
         pages = await self._parse_pages(content, proof)
         identity = f"content {sha256(content).hexdigest()}" if webhook_id is None else webhook_id
-        for _ in range(MAX_TRIES):
-            connection = await self._find_connection(user, pages)
-            page = pages[connection.id.provider]
-            once = webhook_id is not None or bool(page.readings or page.unreadable)
-            try:
-                result = await self.store(connection, page, identity, once=once)
-            except Fenced:  # disconnected, or connected anew, since it was read
-                continue
-            return result or PollResult(Outcome.NOTHING_NEW)
-        raise StoreUnavailable("the connection changes all the time")
+        result = await self._store_pages(user, pages, identity, has_id=webhook_id is not None)
+        return result or PollResult(Outcome.NOTHING_NEW)
+
+    @retrying(Fenced, tries=5, error=lambda: StoreUnavailable("the connection changes all the time"))
+    async def _store_pages(
+        self, user: UserId, pages: Mapping[str, Page], identity: str, *, has_id: bool
+    ) -> PollResult | None:
+        connection = await self._find_connection(user, pages)
+        page = pages[connection.id.provider]
+        # Fenced: the connection was disconnected, or connected anew, since it was read
+        return await self.store(connection, page, identity, once=has_id or bool(page.readings or page.unreadable))
 
     async def store(self, connection: Connection, page: Page, identity: str, *, once: bool) -> PollResult | None:
         """Keep what is in it; None where it was received before."""
