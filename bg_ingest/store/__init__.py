@@ -11,6 +11,7 @@ from bg_ingest.store import keys
 from bg_ingest.store.api_keys import ApiKeyStore
 from bg_ingest.store.audit import AuditStore
 from bg_ingest.store.call_budget import CallBudgetStore
+from bg_ingest.store.commit import CommitStore
 from bg_ingest.store.connections import ConnectionStore
 from bg_ingest.store.erasures import ErasureStore
 from bg_ingest.store.gaps import GapStore
@@ -19,6 +20,7 @@ from bg_ingest.store.items import VERSION, StoredItem, build_item
 from bg_ingest.store.oauth_states import OAuthStateStore
 from bg_ingest.store.outbox import OutboxStore
 from bg_ingest.store.ownership import OwnershipStore, ShardAddresses
+from bg_ingest.store.quarantine import QuarantineStore
 from bg_ingest.store.sealed_items import SealedItemStore
 from bg_ingest.store.segments import ReadingStore
 from bg_ingest.store.webhook_ids import WebhookIdStore
@@ -37,7 +39,9 @@ class Store:
     def __init__(self, table: Table, clock: Clock) -> None:
         addresses = ShardAddresses()
         inbox = InboxStore(table, clock, addresses)
-        self.readings = ReadingStore(table, inbox)
+        self.commits = CommitStore(table, inbox)
+        self.quarantine = QuarantineStore(table)
+        self.readings = ReadingStore(table, self.quarantine, self.commits.write)
         self.gaps = GapStore(table)
         self.connections = ConnectionStore(table, clock, inbox)
         self.states = OAuthStateStore(table)

@@ -1,26 +1,24 @@
 """The port Keys over a table: all keys lie together, and are read as a whole."""
 
 from collections.abc import Sequence
-from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 
 import msgspec
 
 from bg_ingest.domain.access import ApiKey, known_scopes
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segment_codec import to_epoch_ms
-from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, ConditionFailed, Equals, Exists, Item, Key, Put, Table, Update
+from bg_ingest.ports.table import Absent, Equals, Exists, Item, Key, Put, Table, Update
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, write_all
+from bg_ingest.store.conditional import try_write, write_if_current
 from bg_ingest.store.items import (
     VERSION_OK,
     StoredItem,
     build_item,
-    is_newer,
-    newer_version_error,
+    from_epoch_ms,
     optional_epoch_ms,
     optional_instant,
+    read_range,
 )
 
 _encode = msgspec.msgpack.encode
@@ -39,9 +37,7 @@ class ApiKeyStore:
 
     async def add(self, key: ApiKey) -> None:
         """Keep a new key; StaleRead when its id is taken."""
-        await write_all(
-            self._table, [ConditionalWrite(Put(keys.api_key(key.id), _encode_key(key), (Absent(),)), StaleRead)]
-        )
+        await write_if_current(self._table, Put(keys.api_key(key.id), _encode_key(key), (Absent(),)))
 
     async def revoke(self, key_id: str, at: datetime) -> bool:
         """Let it never in again; False when there is no such key. A second time changes nothing.
@@ -65,21 +61,14 @@ class ApiKeyStore:
             # Lists only ever get shorter: a write in between was another erasure's, and is to be seen first.
             same = Equals("users", found["users"])
             shorter = Update(key, {"users": _encode_users(others)}, (), (Exists(), VERSION_OK, same))
-            await write_all(self._table, [ConditionalWrite(shorter, StaleRead)])
+            await write_if_current(self._table, shorter)
         return len(naming)
 
-    async def _rows(self) -> Sequence[tuple[Key, Item]]:
-        async with aclosing(self._table.query(keys.API_KEYS, *keys.KEY_ID_RANGE)) as pages:
-            return [row async for page in pages for row in page]
+    async def _rows(self) -> Sequence[tuple[Key, StoredItem]]:
+        return await read_range(self._table, keys.API_KEYS, *keys.KEY_ID_RANGE)
 
     async def _update(self, key_id: str, changed: Item) -> bool:
-        try:
-            await self._table.write(Update(keys.api_key(key_id), changed, (), (Exists(), VERSION_OK)))
-        except ConditionFailed as failed:
-            if is_newer(failed.current[0]):
-                raise newer_version_error() from None
-            return False
-        return True
+        return await try_write(self._table, Update(keys.api_key(key_id), changed, (), (Exists(), VERSION_OK)))
 
 
 def _encode_key(key: ApiKey) -> Item:
@@ -102,7 +91,7 @@ def _decode_key(key_id: str, found: StoredItem) -> ApiKey:
         digest=found["digest"],
         scopes=known_scopes(found["scopes"].split()),
         users=_decode_users(found),
-        made_at=datetime.fromtimestamp(found["made_at"] / 1000, UTC),
+        made_at=from_epoch_ms(found["made_at"]),
         ends_at=optional_instant(found.get("ends_at")),
         revoked_at=optional_instant(found.get("revoked_at")),
         used_at=optional_instant(found.get("used_at")),

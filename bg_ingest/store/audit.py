@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
-from datetime import UTC, datetime
+from datetime import datetime
 
 import anyio
 
@@ -11,7 +11,7 @@ from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports.table import Absent, ConditionFailed, Item, Put, Table
 from bg_ingest.store import keys
-from bg_ingest.store.items import StoredItem, build_item
+from bg_ingest.store.items import StoredItem, build_item, from_epoch_ms
 
 MAX_CONCURRENT_WRITES = 8
 """Writes under way together: the audit gives way to what people wait for."""
@@ -78,5 +78,5 @@ def _is_unexpired(found: StoredItem, now: datetime) -> bool:
 
 
 def _decode(user_hash: str, found: StoredItem) -> AuditRecord:
-    at = datetime.fromtimestamp(found["at"] / 1000, UTC)
+    at = from_epoch_ms(found["at"])
     return AuditRecord(user_hash, at, AuditAction(found["action"]), found["credential"], found["route"])

@@ -1,10 +1,9 @@
 """The port Budgets over a table."""
 
 from bg_ingest.domain.call_budget import BudgetKey, BudgetRow
-from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, Exists, Item, Put, Table, Update, Write
+from bg_ingest.ports.table import Absent, Exists, Item, Put, SingleWrite, Table, Update
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, unchanged_condition, write_all
+from bg_ingest.store.conditional import unchanged_condition, write_if_current
 from bg_ingest.store.items import VERSION, VERSION_OK, VERSION_OK_OR_ABSENT, StoredItem, build_item
 
 
@@ -22,10 +21,10 @@ class CallBudgetStore:
 
     async def replace(self, key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> None:
         """Replace the row, on condition that it is as read; else StaleRead."""
-        await write_all(self._table, [ConditionalWrite(_replacement(key, before, after), StaleRead)])
+        await write_if_current(self._table, _replacement(key, before, after))
 
 
-def _replacement(key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> Write:
+def _replacement(key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> SingleWrite:
     if before is None:
         return Put(keys.budget(key), _encode(after), (Absent(), VERSION_OK_OR_ABSENT))
     read = _encode(before)

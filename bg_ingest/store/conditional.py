@@ -5,8 +5,21 @@ from collections.abc import Sequence
 import msgspec
 
 from bg_ingest.errors import Fenced, StaleRead, StoreError
-from bg_ingest.ports.table import Check, Condition, ConditionFailed, Equals, Item, Missing, Table, Write
-from bg_ingest.store.items import is_newer, newer_version_error
+from bg_ingest.ports.table import (
+    Absent,
+    Check,
+    Condition,
+    ConditionFailed,
+    Conditions,
+    Equals,
+    Item,
+    Missing,
+    Scalar,
+    SingleWrite,
+    Table,
+    Write,
+)
+from bg_ingest.store.items import VERSION_OK, is_newer, newer_version_error
 
 
 class ConditionalWrite(msgspec.Struct, frozen=True):
@@ -28,6 +41,22 @@ async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]
         raise _to_error(failed, conditional_writes) from None
 
 
+async def write_if_current(table: Table, write: SingleWrite) -> None:
+    """Write one item; StaleRead when its condition does not hold."""
+    await write_all(table, [ConditionalWrite(write, StaleRead)])
+
+
+async def try_write(table: Table, write: SingleWrite) -> bool:
+    """Write one item; return False when its condition does not hold."""
+    try:
+        await table.write(write)
+    except ConditionFailed as failed:
+        if is_newer(failed.current[0]):
+            raise newer_version_error() from None
+        return False
+    return True
+
+
 def diff_items(before: Item, after: Item) -> tuple[Item, tuple[str, ...]]:
     """Return what an update has to set and to remove."""
     changed = {name: value for name, value in after.items() if before.get(name) != value}
@@ -35,7 +64,17 @@ def diff_items(before: Item, after: Item) -> tuple[Item, tuple[str, ...]]:
 
 
 def unchanged_condition(before: Item, name: str) -> Condition:
-    return Equals(name, before[name]) if name in before else Missing(name)
+    return value_condition(name, before.get(name))
+
+
+def value_condition(name: str, value: Scalar | None) -> Condition:
+    """The attribute has this value; it is missing where the value is None."""
+    return Missing(name) if value is None else Equals(name, value)
+
+
+def version_conditions(version: int) -> Conditions:
+    """The item to be replaced by one of this version, which counts its writes, is the one before or absent."""
+    return (Equals("version", version - 1), VERSION_OK) if version > 1 else (Absent(),)
 
 
 def _to_error(failed: ConditionFailed, conditional_writes: Sequence[ConditionalWrite]) -> StoreError:

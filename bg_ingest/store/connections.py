@@ -1,47 +1,53 @@
-"""The port Connections over a table."""
+"""Connections, the directory that lists them by shard, and the provider accounts they hold.
 
-from collections.abc import AsyncGenerator, Collection
+Plain attributes, so that a write can hold on to each as it was read.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
+from datetime import UTC, datetime
 
-import msgspec
-
-from bg_ingest.domain.commits import ConnectionUpdate
-from bg_ingest.domain.connections import Connection, DirectoryRow
+from bg_ingest.domain.commits import Commit, ConnectionUpdate
+from bg_ingest.domain.connections import Connection, ConnectionState, DirectoryRow, WorkerSettings
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.errors import Fenced, StaleRead
+from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
+from bg_ingest.domain.windows import Window
+from bg_ingest.errors import Fenced
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import (
-    Condition,
-    ConditionFailed,
+    Absent,
+    AtMost,
+    Check,
     Either,
     Equals,
     Exists,
     Item,
-    Missing,
+    Key,
+    OneOf,
     Put,
     Table,
     Update,
+    Write,
 )
-from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, write_all
-from bg_ingest.store.connection_items import (
-    REPLACEABLE_CONNECTION,
-    connection_writes,
-    decode_connection,
-    decode_directory_row,
-    encode_connection,
-)
-from bg_ingest.store.grants import decode_grant, encode_grant
+from bg_ingest.store import directory, keys
+from bg_ingest.store.conditional import ConditionalWrite, diff_items, try_write, unchanged_condition, write_all
+from bg_ingest.store.grants import GrantStore, decode_grant
 from bg_ingest.store.inbox import InboxStore
 from bg_ingest.store.items import (
     VERSION,
     VERSION_OK,
     VERSION_OK_OR_ABSENT,
-    is_newer,
-    newer_version_error,
+    StoredItem,
+    build_item,
+    from_epoch_ms,
     optional_epoch_ms,
+    optional_instant,
+    read_range,
 )
+
+PUSHABLE_STATES = (str(ConnectionState.ACTIVE), str(ConnectionState.PAUSED))
+"""The states in which readings that are pushed to us are kept."""
 
 DIRECTORY_BATCH_SIZE = 1000
 """Rows of 44 bytes each: a start reads all there are, and each page is a turn of the store's thread or a call."""
@@ -54,6 +60,7 @@ class ConnectionStore:
         self._table = table
         self._clock = clock
         self._inbox = inbox
+        self._grants = GrantStore(table)
 
     async def get(self, connection: ConnectionId) -> Connection | None:
         return self._decode_unexpired(connection, await self._table.get(keys.connection(connection)))
@@ -67,17 +74,16 @@ class ConnectionStore:
 
     async def list_for_user(self, user: UserId) -> list[Connection]:
         low, high = keys.CONNECTIONS, keys.prefix_end(keys.CONNECTIONS)
-        async with aclosing(self._table.query(keys.user_pk(user), low, high)) as pages:
-            rows = [row async for page in pages for row in page]
-        found = [self._decode_unexpired(keys.parse_connection(user, key), each) for key, each in rows]
-        return [each for each in found if each]
+        rows = await read_range(self._table, keys.user_pk(user), low, high)
+        found = (self._decode_unexpired(keys.parse_connection(user, key), row) for key, row in rows)
+        return [connection for connection in found if connection]
 
     async def get_many(self, connections: Collection[ConnectionId]) -> list[Connection]:
         """Return those that exist, in as few reads as can be."""
-        by_key = {keys.connection(each): each for each in connections}
+        by_key = {keys.connection(identity): identity for identity in connections}
         rows = await self._table.batch_get(by_key.keys())
         found = (self._decode_unexpired(by_key[key], row) for key, row in rows.items())
-        return [each for each in found if each]
+        return [connection for connection in found if connection]
 
     async def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
         """Yield a shard's directory: every connection that has a grant."""
@@ -85,30 +91,22 @@ class ConnectionStore:
         async with aclosing(self._table.query(keys.directory_pk(shard), low, high, page=DIRECTORY_BATCH_SIZE)) as pages:
             async for page in pages:
                 for key, found in page:
-                    yield decode_directory_row(keys.parse_directory(key), found)
+                    yield directory.decode_directory_row(keys.parse_directory(key), found)
 
     async def add_connecting(self, connection: Connection) -> None:
         """Keep a connecting connection until it expires; an existing one stays as it is."""
-        row = Put(
-            keys.connection(connection.id),
-            encode_connection(connection),
-            (REPLACEABLE_CONNECTION, VERSION_OK_OR_ABSENT),
-        )
-        try:
-            await self._table.write(row)
-        except ConditionFailed as failed:
-            if is_newer(failed.current[0]):
-                raise newer_version_error() from None
+        await try_write(self._table, _first_write(connection))
 
     async def update(self, before: Connection, after: Connection, *, request_poll: bool = False) -> None:
         """Write what is neither reading nor state: settings, outcome, cursor. Fenced as a commit's step is.
 
         With ``look``, whoever polls the connection is told to look at once.
         """
-        writes = list(connection_writes(ConnectionUpdate(before, after)))
+        update = ConnectionUpdate(before, after)
+        writes = [_update_write(update), *directory.update_writes(update)]
         if request_poll:
-            writes.append(ConditionalWrite(await self._inbox.poll_request(after.id), Fenced))
-        await write_all(self._table, writes)
+            writes.append(await self._inbox.poll_request(after.id))
+        await write_all(self._table, [ConditionalWrite(write, Fenced) for write in writes])
 
     async def find_user(self, provider: str, region: str, provider_account: str) -> UserId | None:
         """Return who is connected to a provider account."""
@@ -116,25 +114,12 @@ class ConnectionStore:
         return UserId(str(found["user"])) if found else None
 
     async def claim(self, seen: Grant, claim: str) -> None:
-        """Write the claim, on condition that version, generation and claim are as seen; else StaleRead."""
-        conditions = (*_version_conditions(seen, seen.version), _claim_condition(seen.claim))
-        await self._write(Update(keys.grant(seen.id), {"claim": claim}, (), conditions))
+        await self._grants.claim(seen, claim)
 
     async def store(self, grant: Grant) -> None:
-        """Replace the version before this one in the same generation, whoever claims it; else StaleRead.
+        await self._grants.store(grant)
 
-        With the same version and tokens as the stored one it writes refusals and retry_at, and ends the grant's claim.
-        """
-        unclaimed = encode_grant(msgspec.structs.replace(grant, claim=None))
-        try:
-            await self._table.write(Put(keys.grant(grant.id), unclaimed, _version_conditions(grant, grant.version - 1)))
-        except ConditionFailed:
-            await self._write(_refusals_write(grant))
-
-    async def _write(self, one: Update) -> None:
-        await write_all(self._table, [ConditionalWrite(one, StaleRead)])
-
-    def _decode_unexpired(self, connection: ConnectionId, found: Item | None) -> Connection | None:
+    def _decode_unexpired(self, connection: ConnectionId, found: StoredItem | None) -> Connection | None:
         if found is None:
             return None
         current = decode_connection(connection, found)
@@ -142,26 +127,100 @@ class ConnectionStore:
         return None if abandoned else current
 
 
-def _refusals_write(grant: Grant) -> Update:
-    """Write what came of sending this version's refresh token, and end the claim.
-
-    Held to the same tokens, so that of two who refreshed at once the second learns that its own were not stored; and
-    to the claim the writer has, so that nobody ends another's. One that is gone already was this write's first try.
-    """
-    retry_at = optional_epoch_ms(grant.retry_at)
-    changed: Item = {"refusals": grant.refusals, "v": VERSION}
-    claim = Missing("claim") if grant.claim is None else Either((Missing("claim"), Equals("claim", grant.claim)))
-    return Update(
-        keys.grant(grant.id),
-        changed if retry_at is None else changed | {"retry_at": retry_at},
-        ("claim",) if retry_at is not None else ("claim", "retry_at"),
-        (*_version_conditions(grant, grant.version), Equals("sealed", grant.sealed), claim),
+def encode_connection(connection: Connection) -> Item:
+    c = connection
+    return build_item(
+        state=str(c.state),
+        generation=c.generation,
+        region=c.region,
+        app=c.app,
+        connected_at=to_epoch_ms(c.connected_at),
+        reason=c.reason,
+        provider_account=c.provider_account,
+        poll_interval_seconds=c.worker.poll_interval_seconds,
+        paused=c.worker.paused,
+        backfill_days=c.worker.backfill_days,
+        watermark=optional_epoch_ms(c.watermark),
+        available_from=optional_epoch_ms(c.available.start) if c.available else None,
+        available_until=optional_epoch_ms(c.available.end) if c.available else None,
+        backfill_from=optional_epoch_ms(c.backfill.start) if c.backfill else None,
+        backfill_until=optional_epoch_ms(c.backfill.end) if c.backfill else None,
+        swept_at=optional_epoch_ms(c.swept_at),
+        repair_at=optional_epoch_ms(c.repair_at),
+        lacks_until=optional_epoch_ms(c.suspected_gap_at),
+        newest_reading_at=optional_epoch_ms(c.newest_reading_at),
+        cadence_seconds=c.cadence_seconds,
+        last_outcome=c.last_outcome,
+        outcome_at=optional_epoch_ms(c.outcome_at),
+        epoch=c.epoch,
+        expires_at=None if c.expires_at is None else to_epoch_seconds(c.expires_at),
     )
 
 
-def _version_conditions(grant: Grant, version: int) -> tuple[Condition, ...]:
-    return Exists(), VERSION_OK, Equals("version", version), Equals("generation", grant.generation)
+def decode_connection(identity: ConnectionId, found: StoredItem) -> Connection:
+    expires_at = found.get("expires_at")
+    return Connection(
+        id=identity,
+        state=ConnectionState(found["state"]),
+        generation=found["generation"],
+        region=found["region"],
+        app=found["app"],
+        connected_at=from_epoch_ms(found["connected_at"]),
+        reason=found.get("reason"),
+        provider_account=found.get("provider_account"),
+        worker=WorkerSettings(found.get("poll_interval_seconds"), found["paused"], found.get("backfill_days")),
+        watermark=optional_instant(found.get("watermark")),
+        available=_optional_window(found.get("available_from"), found.get("available_until")),
+        backfill=_optional_window(found.get("backfill_from"), found.get("backfill_until")),
+        swept_at=optional_instant(found.get("swept_at")),
+        repair_at=optional_instant(found.get("repair_at")),
+        suspected_gap_at=optional_instant(found.get("lacks_until")),
+        newest_reading_at=optional_instant(found.get("newest_reading_at")),
+        cadence_seconds=found.get("cadence_seconds"),
+        last_outcome=found.get("last_outcome"),
+        outcome_at=optional_instant(found.get("outcome_at")),
+        epoch=found["epoch"],
+        expires_at=None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
+    )
 
 
-def _claim_condition(claim: str | None) -> Condition:
-    return Missing("claim") if claim is None else Equals("claim", claim)
+def _optional_window(start: int | None, end: int | None) -> Window | None:
+    first, last = optional_instant(start), optional_instant(end)
+    return Window(first, last) if first and last else None
+
+
+def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+    if commit.connection_update is not None:
+        yield ConditionalWrite(_update_write(commit.connection_update), Fenced)
+
+
+def _update_write(update: ConnectionUpdate) -> Write:
+    if update.before is None:
+        return _first_write(update.after)
+    key = keys.connection(update.after.id)
+    before, after = encode_connection(update.before), encode_connection(update.after)
+    if before == after:
+        return _check_unchanged(key, update.before)
+    changed, removed = diff_items(before, after)
+    conditional_names = dict.fromkeys(("state", "generation", *changed, *removed))
+    if update.before.backfill != update.after.backfill:  # of two who each move an end, one would leave no window
+        conditional_names |= dict.fromkeys(("backfill_from", "backfill_until"))
+    conditions = (
+        Exists(),
+        VERSION_OK,
+        AtMost("epoch", update.after.epoch),
+        *(unchanged_condition(before, name) for name in conditional_names),
+    )
+    return Update(key, changed | {"v": VERSION}, removed, conditions)
+
+
+def _first_write(connection: Connection) -> Put:
+    """Hold to what was read, which is none: an expired connect reads as none."""
+    replaceable = Either((Absent(), Equals("state", str(ConnectionState.CONNECTING))))
+    return Put(keys.connection(connection.id), encode_connection(connection), (replaceable, VERSION_OK_OR_ABSENT))
+
+
+def _check_unchanged(key: Key, connection: Connection) -> Check:
+    """Whoever only stores, as a push does, is stopped by neither a pause in between nor another owner."""
+    states = PUSHABLE_STATES if connection.state in PUSHABLE_STATES else (str(connection.state),)
+    return Check(key, (OneOf("state", states), Equals("generation", connection.generation)))

@@ -22,27 +22,20 @@ from bg_ingest.ports.table import (
     Delete,
     Either,
     Equals,
-    Exists,
-    Item,
     Key,
     Put,
     Table,
     Write,
 )
 from bg_ingest.store import keys
-from bg_ingest.store.commit import head_conditions
+from bg_ingest.store.changes import change_write
 from bg_ingest.store.conditional import ConditionalWrite, write_all
-from bg_ingest.store.connection_items import STATES_WITH_GRANT
+from bg_ingest.store.directory import STATES_WITH_GRANT
+from bg_ingest.store.head import encode_head, head_conditions
 from bg_ingest.store.inbox import InboxStore, RequestKind
-from bg_ingest.store.items import (
-    VERSION_OK,
-    VERSION_OK_OR_ABSENT,
-    build_item,
-    encode_change,
-    encode_head,
-    packed_readings,
-)
-from bg_ingest.store.outbox import FIRST_SORT_KEY, LAST_SORT_KEY
+from bg_ingest.store.items import VERSION_OK_OR_ABSENT, StoredItem, build_item, read_range
+from bg_ingest.store.outbox import entry_write
+from bg_ingest.store.segments import packed_readings
 
 DELETE_BATCH_SIZE = 49
 """Rows deleted in one transaction: each may bring another with it, and the check makes one more."""
@@ -76,7 +69,7 @@ class ErasureStore:
 
     async def iter_pending(self) -> AsyncGenerator[PendingErasure]:
         """Yield every erasure that is not through, of all users."""
-        async with aclosing(self._table.query(keys.ERASURES, FIRST_SORT_KEY, LAST_SORT_KEY)) as pages:
+        async with aclosing(self._table.query(keys.ERASURES, keys.FIRST_SORT_KEY, keys.LAST_SORT_KEY)) as pages:
             async for page in pages:
                 for key, found in page:
                     yield _decode_pending(keys.parse_erasure(key), found)
@@ -102,35 +95,36 @@ class ErasureStore:
             return None
         return _count_rows(rows)
 
-    async def _outbox_rows(self, pending: PendingErasure) -> list[tuple[Key, Item]]:
+    async def _outbox_rows(self, pending: PendingErasure) -> Sequence[tuple[Key, StoredItem]]:
         """What was not told goes first: a change without its row in the outbox is missed by nobody."""
         pk, first = keys.outbox(shard_of(pending.user), pending.user, 0)
         _, last = keys.outbox(shard_of(pending.user), pending.user, pending.change - 1)
         async with aclosing(self._table.query(pk, first, last, page=DELETE_BATCH_SIZE)) as pages:
             return await anext(pages, [])
 
-    async def _other_rows(self, pending: PendingErasure) -> list[tuple[Key, Item]]:
+    async def _other_rows(self, pending: PendingErasure) -> Sequence[tuple[Key, StoredItem]]:
         excluded = {keys.head(pending.user), keys.change(pending.user, pending.change)}
         async with aclosing(
-            self._table.query(keys.user_pk(pending.user), FIRST_SORT_KEY, LAST_SORT_KEY, page=DELETE_BATCH_SIZE)
+            self._table.query(
+                keys.user_pk(pending.user), keys.FIRST_SORT_KEY, keys.LAST_SORT_KEY, page=DELETE_BATCH_SIZE
+            )
         ) as pages:
             async for page in pages:
                 if rows := [(key, found) for key, found in page if key not in excluded]:
                     return rows
         return []
 
-    async def _poll_requests(self, user: UserId) -> list[tuple[Key, Item]]:
+    async def _poll_requests(self, user: UserId) -> Sequence[tuple[Key, StoredItem]]:
         """Rings for a look that nobody heard; what was sent to a process that is gone by now expires in an hour."""
         lease = await self._table.get(keys.shard(shard_of(user))) or {}
-        found: list[tuple[Key, Item]] = []
+        found: list[tuple[Key, StoredItem]] = []
         for address in {UNOWNED, *(str(lease[name]) for name in ("owner", "previous") if name in lease)}:
             pk, low, high = keys.inbox_pk(address), keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
-            async with aclosing(self._table.query(pk, low, high)) as pages:
-                found += [row async for page in pages for row in page if _is_poll_request(row, user)]
+            found += [row for row in await read_range(self._table, pk, low, high) if _is_poll_request(row, user)]
         return found[:DELETE_BATCH_SIZE]
 
 
-def _is_poll_request(row: tuple[Key, Item], user: UserId) -> bool:
+def _is_poll_request(row: tuple[Key, StoredItem], user: UserId) -> bool:
     """What asks to tell stays: it is about the erasure's own event."""
     _, connection = keys.parse_request(row[0])
     return connection.user == user and row[1]["wish"] == RequestKind.POLL
@@ -138,10 +132,9 @@ def _is_poll_request(row: tuple[Key, Item], user: UserId) -> bool:
 
 def _start_writes(erasure: Erasure) -> Iterator[Write]:
     user, change = erasure.tombstone.user, erasure.change
-    head_unchanged = (Absent(),) if erasure.before is None else (Exists(), VERSION_OK, *head_conditions(erasure.before))
-    yield Put(keys.head(user), encode_head(erasure.tombstone), head_unchanged)
-    yield Put(keys.change(user, change.number), encode_change(change), (Absent(),))
-    yield Put(keys.outbox(shard_of(user), user, change.number), build_item())
+    yield Put(keys.head(user), encode_head(erasure.tombstone), head_conditions(erasure.before))
+    yield change_write(change)
+    yield entry_write(change)
     yield Put(keys.erasure(user), build_item(change=change.number), (VERSION_OK_OR_ABSENT,))
     for connection in erasure.connections:
         yield from _connection_deletes(connection)
@@ -162,11 +155,11 @@ def _with_state(key: Key) -> Sequence[Key]:
     return (key, keys.state(state)) if state != key[1] else (key,)
 
 
-def _decode_pending(user: UserId, found: Item) -> PendingErasure:
-    return PendingErasure(user, int(found["change"]))
+def _decode_pending(user: UserId, found: StoredItem) -> PendingErasure:
+    return PendingErasure(user, found["change"])
 
 
-def _count_rows(rows: Sequence[tuple[Key, Item]]) -> ErasureCounts:
+def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
     removed = ErasureCounts()
     for (pk, sk), found in rows:
         if pk.startswith("user#"):  # what waited to be told is counted as the change it is
@@ -176,10 +169,10 @@ def _count_rows(rows: Sequence[tuple[Key, Item]]) -> ErasureCounts:
     return removed
 
 
-def _count_row(kind: str, found: Item) -> tuple[str, int]:
+def _count_row(kind: str, found: StoredItem) -> tuple[str, int]:
     with suppress(Exception):  # what cannot be read can still be deleted
         if kind == "readings":
             return "readings", len(unpack(packed_readings(found)))
         if kind == "quarantine":
-            return "quarantined", len(msgspec.msgpack.decode(bytes(found["records"])))  # type: ignore[arg-type] # bytes
+            return "quarantined", len(msgspec.msgpack.decode(found["records"]))
     return COUNT_FIELDS.get(kind, "others"), 1

@@ -1,12 +1,63 @@
-"""TODO."""
+"""Grants: a user's permission at a provider, sealed."""
 
-from datetime import UTC, datetime
+from collections.abc import Iterator
 
+import msgspec
+
+from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.segment_codec import to_epoch_ms
-from bg_ingest.ports.table import Item
-from bg_ingest.store.items import StoredItem, build_item, optional_epoch_ms, optional_instant
+from bg_ingest.errors import Fenced
+from bg_ingest.ports.table import (
+    Check,
+    Condition,
+    ConditionFailed,
+    Delete,
+    Either,
+    Equals,
+    Exists,
+    Item,
+    Missing,
+    Put,
+    Table,
+    Update,
+    Write,
+)
+from bg_ingest.store import keys
+from bg_ingest.store.conditional import ConditionalWrite, value_condition, write_if_current
+from bg_ingest.store.items import (
+    VERSION,
+    VERSION_OK,
+    VERSION_OK_OR_ABSENT,
+    StoredItem,
+    build_item,
+    from_epoch_ms,
+    optional_epoch_ms,
+    optional_instant,
+)
+
+
+class GrantStore:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def claim(self, seen: Grant, claim: str) -> None:
+        """Write the claim, on condition that version, generation and claim are as seen; else StaleRead."""
+        conditions = (*_version_conditions(seen, seen.version), value_condition("claim", seen.claim))
+        await write_if_current(self._table, Update(keys.grant(seen.id), {"claim": claim}, (), conditions))
+
+    async def store(self, grant: Grant) -> None:
+        """Replace the version before this one in the same generation, whoever claims it; else StaleRead.
+
+        With the same version and tokens as the stored one it writes refusals and retry_at, and ends the grant's claim.
+        """
+        unclaimed = encode_grant(msgspec.structs.replace(grant, claim=None))
+        successor = Put(keys.grant(grant.id), unclaimed, _version_conditions(grant, grant.version - 1))
+        try:
+            await self._table.write(successor)
+        except ConditionFailed:
+            await write_if_current(self._table, _refusals_write(grant))
 
 
 def encode_grant(grant: Grant) -> Item:
@@ -27,8 +78,48 @@ def decode_grant(identity: ConnectionId, found: StoredItem) -> Grant:
         generation=found["generation"],
         version=found["version"],
         sealed=found["sealed"],
-        refreshed_at=datetime.fromtimestamp(found["refreshed_at"] / 1000, UTC),
+        refreshed_at=from_epoch_ms(found["refreshed_at"]),
         claim=found.get("claim"),
         refusals=found["refusals"],
         retry_at=optional_instant(found.get("retry_at")),
     )
+
+
+def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+    """A new grant needs no condition beside its connection's: each connect writes both."""
+    if write := _commit_write(commit):
+        yield ConditionalWrite(write, Fenced)
+
+
+def _commit_write(commit: Commit) -> Write | None:
+    refused: tuple[Condition, ...] = ()
+    if commit.refused_grant is not None:
+        refused = Equals("generation", commit.refused_grant.generation), Equals("version", commit.refused_grant.version)
+    if commit.grant is not None:
+        return Put(keys.grant(commit.grant.id), encode_grant(commit.grant), (VERSION_OK_OR_ABSENT, *refused))
+    if commit.drop_grant:
+        if commit.connection_update is None:
+            raise ValueError("a grant is dropped in a step of its connection")
+        return Delete(keys.grant(commit.connection_update.after.id), refused)
+    return Check(keys.grant(commit.refused_grant.id), refused) if commit.refused_grant else None
+
+
+def _refusals_write(grant: Grant) -> Update:
+    """Write what came of sending this version's refresh token, and end the claim.
+
+    Held to the same tokens, so that of two who refreshed at once the second learns that its own were not stored; and
+    to the claim the writer has, so that nobody ends another's. One that is gone already was this write's first try.
+    """
+    retry_at = optional_epoch_ms(grant.retry_at)
+    changed: Item = {"refusals": grant.refusals, "v": VERSION}
+    claim = Missing("claim") if grant.claim is None else Either((Missing("claim"), Equals("claim", grant.claim)))
+    return Update(
+        keys.grant(grant.id),
+        changed if retry_at is None else changed | {"retry_at": retry_at},
+        ("claim",) if retry_at is not None else ("claim", "retry_at"),
+        (*_version_conditions(grant, grant.version), Equals("sealed", grant.sealed), claim),
+    )
+
+
+def _version_conditions(grant: Grant, version: int) -> tuple[Condition, ...]:
+    return Exists(), VERSION_OK, Equals("version", version), Equals("generation", grant.generation)

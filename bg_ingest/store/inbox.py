@@ -1,18 +1,18 @@
 """The port Rings over a table: each is a row under the address of the process that is to hear it."""
 
 from collections.abc import Collection
-from contextlib import aclosing
 from datetime import datetime, timedelta
 from enum import StrEnum
 
 import msgspec
 
+from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Put, Table
 from bg_ingest.store import keys
-from bg_ingest.store.items import build_item
+from bg_ingest.store.items import build_item, read_range
 from bg_ingest.store.ownership import ShardAddresses, decode_lease, inbox_address
 
 REQUEST_RETENTION = timedelta(hours=1)
@@ -55,9 +55,8 @@ class InboxStore:
     async def list_requests(self, address: str) -> list[OwnerRequest]:
         """Return the rings that were sent to a process."""
         low, high = keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
-        async with aclosing(self._table.query(keys.inbox_pk(address), low, high)) as pages:
-            rows = [row async for page in pages for row in page]
-        return [OwnerRequest(address, *keys.parse_request(key), RequestKind(str(found["wish"]))) for key, found in rows]
+        rows = await read_range(self._table, keys.inbox_pk(address), low, high)
+        return [OwnerRequest(address, *keys.parse_request(key), RequestKind(found["wish"])) for key, found in rows]
 
     async def delete(self, requests: Collection[OwnerRequest]) -> None:
         """Forget rings that were heeded."""
@@ -82,6 +81,12 @@ class InboxStore:
         return (
             _request_write(address, self._clock.now(), ConnectionId(user, ""), RequestKind.PUBLISH) if address else None
         )
+
+    async def request_for(self, commit: Commit) -> Put | None:
+        """Return the write for a commit. One ring is enough: a look tells too."""
+        if commit.connection_update and commit.connection_update.request_poll:
+            return await self.poll_request(commit.connection_update.after.id)
+        return self.publish_request(commit.user) if commit.changes else None
 
     async def _address(self, shard: int) -> str:
         """Return who serves a shard: from memory where ownership is looked after, else by a read."""

@@ -22,6 +22,8 @@ OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
 API_KEYS = "keys"
 KEY_ID_RANGE = ("0", "~")
 """Before and after all ids of API keys, which are small letters and digits."""
+FIRST_SORT_KEY, LAST_SORT_KEY = "0", "~"
+"""Around every user id, and every sort key of a user: they start with a letter or a digit."""
 _TIMELESS = "timeless"
 """Alone it is place 0, and was all places before there were sixteen."""
 

@@ -1,7 +1,7 @@
 """The port Ownership over a table, and where hints for a shard are to be sent."""
 
 from collections.abc import Collection, Iterable, Sequence
-from contextlib import aclosing, suppress
+from contextlib import suppress
 from random import uniform
 from typing import TypeVar
 
@@ -10,7 +10,7 @@ import msgspec
 
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.ownership import UNOWNED, Lease, Owner, OwnershipSnapshot
-from bg_ingest.errors import StaleRead, TransactionConflict
+from bg_ingest.errors import TransactionConflict
 from bg_ingest.ports.table import (
     Absent,
     Condition,
@@ -19,15 +19,13 @@ from bg_ingest.ports.table import (
     Equals,
     Exists,
     Item,
-    Missing,
     Put,
-    SingleWrite,
     Table,
     Update,
 )
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, write_all
-from bg_ingest.store.items import VERSION, VERSION_OK, StoredItem, build_item, is_newer, newer_version_error
+from bg_ingest.store.conditional import value_condition, write_if_current
+from bg_ingest.store.items import VERSION, VERSION_OK, StoredItem, build_item, is_newer, newer_version_error, read_range
 
 SHARD_BATCH_SIZE, OWNER_BATCH_SIZE = 300, 100
 """All shards come in one answer: 16 KB."""
@@ -72,11 +70,11 @@ class OwnershipStore:
 
     async def heartbeat(self, owner: Owner) -> None:
         """Replace our row; StaleRead when it is gone: somebody took us for dead."""
-        await self._write(Put(keys.owner(owner.id), _encode_owner(owner), (Exists(), VERSION_OK)))
+        await write_if_current(self._table, Put(keys.owner(owner.id), _encode_owner(owner), (Exists(), VERSION_OK)))
 
     async def remove_dead(self, seen: Owner) -> None:
         """Delete the row of a process that is dead; StaleRead when its beat has moved since."""
-        await self._write(Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
+        await write_if_current(self._table, Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
 
     async def unregister(self, owner: str) -> None:
         """Delete our own row, whatever became of the last beat."""
@@ -87,9 +85,8 @@ class OwnershipStore:
         found = {lease.shard: lease for lease in await self._leases()}
         leases = tuple(found.get(shard, Lease(shard)) for shard in range(SHARDS))
         self._addresses.leases = dict(enumerate(leases))
-        async with aclosing(self._table.query(keys.OWNERS, _FIRST, _LAST, page=OWNER_BATCH_SIZE)) as pages:
-            owners = tuple([_decode_owner(key[1], each) async for page in pages for key, each in page])
-        return OwnershipSnapshot(leases, owners)
+        rows = await read_range(self._table, keys.OWNERS, _FIRST, _LAST, page=OWNER_BATCH_SIZE)
+        return OwnershipSnapshot(leases, tuple(_decode_owner(key[1], found) for key, found in rows))
 
     async def take(self, seen: Sequence[Lease], owner: str) -> list[Lease]:
         """Take shards that are as seen, each under its next epoch; return those that were."""
@@ -110,8 +107,8 @@ class OwnershipStore:
         self._addresses.leases.update(freed)
 
     async def _leases(self) -> list[Lease]:
-        async with aclosing(self._table.query(keys.SHARDS, _FIRST, _LAST, page=SHARD_BATCH_SIZE)) as pages:
-            return [decode_lease(int(key[1]), each) async for page in pages for key, each in page]
+        rows = await read_range(self._table, keys.SHARDS, _FIRST, _LAST, page=SHARD_BATCH_SIZE)
+        return [decode_lease(int(key[1]), found) for key, found in rows]
 
     async def _write_unchanged(self, writes: list[Update]) -> list[int]:
         """Write together all whose conditions hold; return their places. TransactionConflict if conflicts persist."""
@@ -134,9 +131,6 @@ class OwnershipStore:
                 break
         return list(left)
 
-    async def _write(self, one: SingleWrite) -> None:
-        await write_all(self._table, [ConditionalWrite(one, StaleRead)])
-
 
 def decode_lease(shard: int, found: StoredItem) -> Lease:
     return Lease(shard, found["epoch"], found.get("owner"), found.get("previous"))
@@ -154,8 +148,7 @@ def _take_write(seen: Lease, after: Lease) -> Update:
     """A row is made by its first owner; afterwards it only changes hands."""
     conditions: tuple[Condition, ...] = (Absent(),)
     if seen.epoch:
-        same_owner = Missing("owner") if seen.owner is None else Equals("owner", seen.owner)
-        conditions = (Exists(), VERSION_OK, Equals("epoch", seen.epoch), same_owner)
+        conditions = (Exists(), VERSION_OK, Equals("epoch", seen.epoch), value_condition("owner", seen.owner))
     changed: Item = {"owner": after.owner or "", "epoch": after.epoch, "v": VERSION}
     previous = {"previous": after.previous} if after.previous else {}
     return Update(keys.shard(seen.shard), changed | previous, (), conditions)

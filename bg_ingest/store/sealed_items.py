@@ -9,12 +9,12 @@ import msgspec
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.quarantine import QuarantinePage
-from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Condition, Equals, Exists, Item, Key, Missing, Put, SingleWrite, Table, Update
+from bg_ingest.ports.table import Equals, Exists, Item, Key, Put, SingleWrite, Table, Update
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, write_all
+from bg_ingest.store.conditional import value_condition, write_if_current
 from bg_ingest.store.grants import decode_grant
-from bg_ingest.store.items import VERSION, VERSION_OK, decode_quarantine_page, encode_quarantine_page
+from bg_ingest.store.items import VERSION, VERSION_OK
+from bg_ingest.store.quarantine import decode_quarantine_page, encode_quarantine_page
 
 SEALED_PREFIXES = (keys.GRANTS, keys.QUARANTINE, keys.AUDIT_KEY[1])
 
@@ -60,7 +60,7 @@ class SealedItemStore:
 
         A grant keeps its version and its claim, which must both be as seen.
         """
-        await write_all(self._table, [ConditionalWrite(_replacement(seen, after), StaleRead)])
+        await write_if_current(self._table, _replacement(seen, after))
 
 
 def _decode(key: Key, item: Item) -> SealedItem | None:
@@ -79,7 +79,7 @@ def _replacement(seen: SealedItem, after: SealedItem) -> SingleWrite:
     match seen, after:
         case Grant(), Grant():
             as_seen = (Equals("version", seen.version), Equals("generation", seen.generation))
-            claim: Condition = Missing("claim") if seen.claim is None else Equals("claim", seen.claim)
+            claim = value_condition("claim", seen.claim)
             conditions = (Exists(), VERSION_OK, *as_seen, Equals("sealed", seen.sealed), claim)
             return Update(keys.grant(seen.id), {"sealed": after.sealed, "v": VERSION}, (), conditions)
         case SealedQuarantinePage(), SealedQuarantinePage():

@@ -1,82 +1,46 @@
-"""The port Readings over a table."""
+"""Readings, packed by segment, and the reads of a user's series."""
 
-from collections.abc import AsyncGenerator, Collection
+from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
 from bg_ingest.domain.commits import Commit, Head
 from bg_ingest.domain.ids import UserId
-from bg_ingest.domain.quarantine import QuarantineKey, QuarantinePage
-from bg_ingest.domain.segments import KnownSegments, segment_start
+from bg_ingest.domain.segment_codec import pack, unpack
+from bg_ingest.domain.segments import KnownSegments, Segment, segment_start
 from bg_ingest.domain.windows import Window
-from bg_ingest.errors import Fenced
-from bg_ingest.ports.table import Put, Table
-from bg_ingest.store import items, keys
-from bg_ingest.store.commit import commit_writes
-from bg_ingest.store.conditional import ConditionalWrite, write_all
-from bg_ingest.store.inbox import InboxStore
+from bg_ingest.errors import StaleRead
+from bg_ingest.ports.table import Absent, Equals, Item, Put, Table
+from bg_ingest.store import keys
+from bg_ingest.store.conditional import ConditionalWrite
+from bg_ingest.store.head import decode_head
+from bg_ingest.store.items import VERSION_OK, StoredItem, build_item
+from bg_ingest.store.quarantine import QuarantineStore
 
 SEGMENT_BATCH_SIZE = 100
 """Segments read at once: 25 days of a 5-minute sensor, about 60 KB."""
 
-QUARANTINE_BATCH_SIZE = 10
-"""Shelves read at once: full ones are 300 KB."""
-
 
 class ReadingStore:
-    """A user's time series, its head, and the one transaction that changes either."""
+    """A user's time series and its head."""
 
-    def __init__(self, table: Table, inbox: InboxStore) -> None:
+    def __init__(self, table: Table, quarantine: QuarantineStore, commit: Callable[[Commit], Awaitable[None]]) -> None:
         self._table = table
-        self._inbox = inbox
+        self.commit = commit
+        self.read_pages, self.iter_pages = quarantine.read_pages, quarantine.iter_pages
 
     async def head(self, user: UserId) -> Head | None:
         """Return the head (also an erased one): one read."""
         found = await self._table.get(keys.head(user))
-        return items.decode_head(user, found) if found else None
+        return decode_head(user, found) if found else None
 
     async def read(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, KnownSegments]:
         """Return the head and those segments that exist, by start: one read for all."""
         starts = {keys.segment(user, start): start for start in segments}
         found = await self._table.batch_get([keys.head(user), *starts])
         head = found.pop(keys.head(user), None)
-        known = {starts[key]: items.decode_segment(starts[key], each) for key, each in found.items()}
-        return items.decode_head(user, head) if head else None, known
-
-    async def read_pages(
-        self, user: UserId, page_keys: Collection[QuarantineKey]
-    ) -> dict[QuarantineKey, QuarantinePage]:
-        """Return those shelves of set-aside records that exist."""
-        by_key = {keys.quarantine(user, page_key): page_key for page_key in page_keys}
-        found = await self._table.batch_get(list(by_key))
-        return {by_key[key]: items.decode_quarantine_page(by_key[key], each) for key, each in found.items()}
-
-    async def iter_pages(self, user: UserId) -> AsyncGenerator[QuarantinePage]:
-        """Yield every shelf of a user, the one without a time last."""
-        query = self._table.query(
-            keys.user_pk(user), keys.QUARANTINE, keys.prefix_end(keys.QUARANTINE), page=QUARANTINE_BATCH_SIZE
-        )
-        async with aclosing(query) as pages:
-            async for page in pages:
-                for key, found in page:
-                    yield items.decode_quarantine_page(keys.parse_quarantine(key), found)
-
-    async def commit(self, commit: Commit) -> None:
-        """Write everything or nothing.
-
-        StaleRead: the head, a segment or a shelf is not as read. Fenced: the connection is not. TransactionConflict:
-        another transaction was under way. StoreUnavailable: it may have happened; repeating it is then StaleRead.
-        """
-        writes = commit_writes(commit)
-        if request := await self._owner_request(commit):
-            writes.append(ConditionalWrite(request, Fenced))
-        await write_all(self._table, writes)
-
-    async def _owner_request(self, commit: Commit) -> Put | None:
-        """One ring is enough: a look tells too."""
-        if commit.connection_update and commit.connection_update.request_poll:
-            return await self._inbox.poll_request(commit.connection_update.after.id)
-        return self._inbox.publish_request(commit.user) if commit.changes else None
+        known = {starts[key]: decode_segment(starts[key], item) for key, item in found.items()}
+        return decode_head(user, head) if head else None, known
 
     async def iter_packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
         """Yield the packed segments that the window touches, ascending; may lag a second unless ``consistent``."""
@@ -86,4 +50,26 @@ class ReadingStore:
         async with aclosing(query) as pages:
             async for page in pages:
                 for _, found in page:
-                    yield items.packed_readings(found)
+                    yield packed_readings(found)
+
+
+def encode_segment(segment: Segment) -> Item:
+    return build_item(change=segment.change, readings=pack(segment.readings))
+
+
+def decode_segment(start: datetime, found: StoredItem) -> Segment:
+    return Segment(start, found["change"], unpack(found["readings"]))
+
+
+def packed_readings(found: StoredItem) -> bytes:
+    """Return a segment's readings as they are, for who need not look into each."""
+    readings: bytes = found["readings"]
+    return readings
+
+
+def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+    for segment in commit.segments:
+        old = commit.known_segments.get(segment.start)
+        conditions = (Absent(),) if old is None else (Equals("change", old.change), VERSION_OK)
+        key = keys.segment(commit.user, segment.start)
+        yield ConditionalWrite(Put(key, encode_segment(segment), conditions), StaleRead)

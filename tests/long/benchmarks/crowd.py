@@ -20,9 +20,10 @@ from bg_ingest.ports import AccountData, Capabilities, Clock, Page, Priority
 from bg_ingest.ports.table import Item, Key, Put, Table
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.store import LAYOUT, Store, keys
-from bg_ingest.store.connection_items import encode_connection, encode_directory_row
+from bg_ingest.store.connections import encode_connection
+from bg_ingest.store.directory import encode_directory_row
 from bg_ingest.store.grants import encode_grant
-from bg_ingest.store.items import encode_head
+from bg_ingest.store.head import encode_head
 from bg_ingest.wiring import SOURCE, Services
 from workers.build import Workers
 

@@ -15,7 +15,8 @@ from bg_ingest.domain.readings import Device, Flag, Origin, Reading
 from bg_ingest.domain.segments import Segment, decide, segment_start
 from bg_ingest.ports.table import Item, Key
 from bg_ingest.store import keys
-from bg_ingest.store.items import encode_head, encode_segment
+from bg_ingest.store.head import encode_head
+from bg_ingest.store.segments import encode_segment
 from tests.long.benchmarks.steady_sensor import CADENCE, DAY
 
 START = datetime(2026, 3, 1, tzinfo=UTC)

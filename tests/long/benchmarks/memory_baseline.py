@@ -25,7 +25,8 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
 from bg_ingest.server import Server, listen
 from bg_ingest.store import Store
-from bg_ingest.store.items import decode_head, packed_readings
+from bg_ingest.store.head import decode_head
+from bg_ingest.store.segments import packed_readings
 from bg_ingest.wiring import SOURCE, Services
 from tests.long.benchmarks.history import PEOPLE, Person, segments
 from workers.build import Workers

@@ -13,7 +13,8 @@ from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading
 from bg_ingest.domain.segments import SEGMENT_HOURS, Segment, segment_start
 from bg_ingest.ports.table import MAX_WRITES, Put
 from bg_ingest.store import LAYOUT, keys
-from bg_ingest.store.items import encode_head, encode_segment
+from bg_ingest.store.head import encode_head
+from bg_ingest.store.segments import encode_segment
 from tests.long.chaos.store_dump import open_items
 
 CADENCE = timedelta(minutes=5)

@@ -17,9 +17,9 @@ from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId
 from bg_ingest.settings.secrets import load_or_create_key
 from bg_ingest.simulator.journal import token_hash
 from bg_ingest.store import keys
-from bg_ingest.store.connection_items import decode_connection
+from bg_ingest.store.connections import decode_connection
 from bg_ingest.store.grants import decode_grant
-from bg_ingest.store.items import decode_head
+from bg_ingest.store.head import decode_head
 
 PROVIDER = "dexcom"
 FILE = "bg-ingest.sqlite"

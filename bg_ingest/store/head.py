@@ -1,0 +1,107 @@
+"""The head of a user: the newest of the series, and the number of the last change."""
+
+from collections.abc import Iterator
+from typing import Any
+
+import msgspec
+
+from bg_ingest.domain.changes import UserErased
+from bg_ingest.domain.commits import Commit, ConnectionSummary, Head
+from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.segment_codec import pack, to_epoch_ms, unpack
+from bg_ingest.errors import Fenced, StaleRead
+from bg_ingest.ports.table import Absent, Check, Condition, Equals, Exists, Item, Put, Update, Write
+from bg_ingest.store import keys
+from bg_ingest.store.conditional import ConditionalWrite, diff_items, unchanged_condition
+from bg_ingest.store.items import (
+    VERSION,
+    VERSION_OK,
+    StoredItem,
+    build_item,
+    from_epoch_ms,
+    optional_epoch_ms,
+    optional_instant,
+)
+
+_SUMMARY = "standing_"
+
+_GAPS_CHECKED = "judged_"
+"""Begins the names of the attributes that say how far gaps are judged, of each provider."""
+
+
+def encode_head(head: Head) -> Item:
+    """Each standing is an attribute of its own: commits for different providers do not undo each other's."""
+    newest = None if head.newest is None else pack([head.newest])
+    plain = build_item(
+        last_change=head.last_change, recorded_at=optional_epoch_ms(head.recorded_at), newest=newest, erased=head.erased
+    )
+    summaries = {_SUMMARY + name: _encode_summary(each) for name, each in head.summaries.items()}
+    return (
+        plain | summaries | {_GAPS_CHECKED + name: to_epoch_ms(each) for name, each in head.gaps_checked_until.items()}
+    )
+
+
+def decode_head(user: UserId, found: StoredItem) -> Head:
+    newest = found.get("newest")
+    return Head(
+        user,
+        found["last_change"],
+        optional_instant(found.get("recorded_at")),
+        unpack(newest)[0] if newest else None,
+        {name: _decode_summary(packed) for name, packed in _by_provider(found, _SUMMARY)},
+        found["erased"],
+        {name: from_epoch_ms(ms) for name, ms in _by_provider(found, _GAPS_CHECKED)},
+    )
+
+
+def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+    head_write = _head_write(commit)
+    if head_write is not None:
+        yield ConditionalWrite(head_write, StaleRead)
+    if commit.before is not None and commit.before.erased and not commit.head.erased:
+        # while something of an erased user may be left, deleting it would take from the new life too
+        yield ConditionalWrite(Check(keys.erasure(commit.user), (Absent(),)), Fenced)
+
+
+def head_conditions(before: Head | None) -> tuple[Condition, ...]:
+    """A tombstone is as read too: only who saw it, which is a connect, may write over it."""
+    if before is None:
+        return (Absent(),)
+    return Exists(), VERSION_OK, Equals("last_change", before.last_change), Equals("erased", before.erased)
+
+
+def _head_write(commit: Commit) -> Write | None:
+    key, after = keys.head(commit.user), encode_head(commit.head)
+    if commit.before is None:
+        return Put(key, after, head_conditions(None))
+    before = encode_head(commit.before)
+    changed, removed = diff_items(before, after)
+    if changed or removed or commit.changes:
+        conditions = (*head_conditions(commit.before), *_gaps_checked_conditions(commit, before))
+        return Update(key, changed | {"v": VERSION}, removed, conditions)
+    if commit.quarantine_pages:  # they have versions of their own, so only a tombstone matters
+        return Check(key, (Equals("erased", commit.before.erased),))
+    return None
+
+
+def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition]:
+    """How far gaps are judged moves without a change number: who did not see that might open what is not missing."""
+    providers = {
+        *commit.head.gaps_checked_until,
+        *(change.data.provider for change in commit.changes if not isinstance(change.data, UserErased)),
+    }
+    return (unchanged_condition(before, _GAPS_CHECKED + name) for name in sorted(providers))
+
+
+def _by_provider(found: StoredItem, prefix: str) -> Iterator[tuple[str, Any]]:
+    return ((name.removeprefix(prefix), found[name]) for name in found if name.startswith(prefix))
+
+
+def _encode_summary(summary: ConnectionSummary) -> bytes:
+    return msgspec.msgpack.encode(msgspec.structs.astuple(summary))
+
+
+def _decode_summary(packed: bytes) -> ConnectionSummary:
+    state, cadence, delay, interval, *_ = msgspec.msgpack.decode(packed)
+    return ConnectionSummary(ConnectionState(state), cadence, delay, interval)

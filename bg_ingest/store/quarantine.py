@@ -1,0 +1,63 @@
+"""Unreadable records of a user, by the place where they are set aside."""
+
+from collections.abc import AsyncGenerator, Collection, Iterator
+from contextlib import aclosing
+
+import msgspec
+
+from bg_ingest.domain.commits import Commit
+from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
+from bg_ingest.domain.segment_codec import to_epoch_ms
+from bg_ingest.errors import StaleRead
+from bg_ingest.ports.table import Item, Put, Table
+from bg_ingest.store import keys
+from bg_ingest.store.conditional import ConditionalWrite, version_conditions
+from bg_ingest.store.items import StoredItem, build_item, from_epoch_ms
+
+QUARANTINE_BATCH_SIZE = 10
+"""Shelves read at once: full ones are 300 KB."""
+
+
+class QuarantineStore:
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def read_pages(
+        self, user: UserId, page_keys: Collection[QuarantineKey]
+    ) -> dict[QuarantineKey, QuarantinePage]:
+        """Return those shelves of set-aside records that exist."""
+        by_key = {keys.quarantine(user, page_key): page_key for page_key in page_keys}
+        found = await self._table.batch_get(list(by_key))
+        return {by_key[key]: decode_quarantine_page(by_key[key], item) for key, item in found.items()}
+
+    async def iter_pages(self, user: UserId) -> AsyncGenerator[QuarantinePage]:
+        """Yield every shelf of a user, the one without a time last."""
+        query = self._table.query(
+            keys.user_pk(user), keys.QUARANTINE, keys.prefix_end(keys.QUARANTINE), page=QUARANTINE_BATCH_SIZE
+        )
+        async with aclosing(query) as pages:
+            async for page in pages:
+                for key, found in page:
+                    yield decode_quarantine_page(keys.parse_quarantine(key), found)
+
+
+def encode_quarantine_page(page: QuarantinePage) -> Item:
+    records = [
+        [r.reason, r.digest, r.sealed, to_epoch_ms(r.noticed_at), r.provider, r.provider_account] for r in page.records
+    ]
+    return build_item(version=page.version, records=msgspec.msgpack.encode(records))
+
+
+def decode_quarantine_page(key: QuarantineKey, found: StoredItem) -> QuarantinePage:
+    records = (
+        QuarantinedRecord(reason, digest, sealed, from_epoch_ms(noticed), *account[:2])
+        for reason, digest, sealed, noticed, *account in msgspec.msgpack.decode(found["records"])
+    )
+    return QuarantinePage(key, found["version"], tuple(records))
+
+
+def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+    for page in commit.quarantine_pages:
+        key = keys.quarantine(commit.user, page.key)
+        yield ConditionalWrite(Put(key, encode_quarantine_page(page), version_conditions(page.version)), StaleRead)
