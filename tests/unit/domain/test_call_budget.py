@@ -1,4 +1,4 @@
-"""How calls are given out: never more than rate and depth allow, and a pause for a refusal."""
+"""Reservations of calls: never more than rate and burst allow, and a pause after a refusal."""
 
 import pytest
 
@@ -19,31 +19,31 @@ NOON = 1_772_452_800 * MICROS_PER_SECOND
 
 
 def reserve_calls(row: BudgetRow, now: int, priority: int = 100, calls: int = 1) -> BudgetRow:
-    sale = DEXCOM.reserve(row, now, priority, max_calls=calls, min_calls=calls)
-    assert sale.calls == calls
-    return sale.after
+    reservation = DEXCOM.reserve(row, now, priority, max_calls=calls, min_calls=calls)
+    assert reservation.calls == calls
+    return reservation.after
 
 
 def test_the_rate_leaves_room_for_a_burst_a_minute_old_reservation_and_clocks_that_leap() -> None:
     assert DEXCOM.burst == 20
-    assert 60 * DEXCOM.rate + DEXCOM.burst <= 1000, "no minute, wherever it begins, has more than its part of the hour"
+    assert 60 * DEXCOM.rate + DEXCOM.burst <= 1000, "no minute, at any start, has more than its part of the hour"
     assert 3600 * DEXCOM.rate + DEXCOM.burst + 60 * DEXCOM.rate + 9 * DEXCOM.burst <= 60_000
     assert DEXCOM.rate > 0.979 * 60_000 / 3600
 
 
 @pytest.mark.parametrize(("priority", "calls"), [(60, 12), (75, 15), (95, 19), (100, 20)])
-def test_after_a_rest_each_priority_has_its_share_of_the_depth(priority: int, calls: int) -> None:
-    sale = DEXCOM.reserve(BudgetRow(), NOON, priority, max_calls=1000)
-    assert sale.calls == calls
-    assert DEXCOM.reserve(sale.after, NOON, priority, max_calls=1).calls == 0
+def test_after_a_rest_each_priority_has_its_share_of_the_burst(priority: int, calls: int) -> None:
+    reservation = DEXCOM.reserve(BudgetRow(), NOON, priority, max_calls=1000)
+    assert reservation.calls == calls
+    assert DEXCOM.reserve(reservation.after, NOON, priority, max_calls=1).calls == 0
 
 
-def test_what_lower_priorities_may_not_have_is_left_to_the_higher_ones() -> None:
+def test_calls_above_a_lower_priority_are_left_to_the_higher_ones() -> None:
     row = BudgetRow()
-    for priority, left in ((60, 12), (75, 3), (95, 4), (100, 1)):
-        sale = DEXCOM.reserve(row, NOON, priority, max_calls=1000)
-        assert sale.calls == left
-        row = sale.after
+    for priority, calls in ((60, 12), (75, 3), (95, 4), (100, 1)):
+        reservation = DEXCOM.reserve(row, NOON, priority, max_calls=1000)
+        assert reservation.calls == calls
+        row = reservation.after
 
 
 def test_a_caller_that_returns_after_the_wait_has_as_many_as_were_requested() -> None:
@@ -56,7 +56,7 @@ def test_a_caller_that_returns_after_the_wait_has_as_many_as_were_requested() ->
         assert DEXCOM.reserve(row, later - MICROS_PER_SECOND // 20, priority, max_calls=7, min_calls=4).calls == 0
 
 
-def test_a_rest_is_not_saved_up() -> None:
+def test_a_long_rest_saves_no_more_than_one_burst() -> None:
     row = reserve_calls(BudgetRow(), NOON, 100, 20)
     assert DEXCOM.reserve(row, NOON + 3600 * MICROS_PER_SECOND, 100, max_calls=1000).calls == 20
 
@@ -68,7 +68,7 @@ def test_a_small_limit_still_lets_every_priority_through() -> None:
     assert small.rate * 3660 + small.burst <= 100
 
 
-def test_who_reads_the_row_learns_what_time_it_is() -> None:
+def test_a_process_that_reads_the_row_advances_to_its_time() -> None:
     row = reserve_calls(BudgetRow(), NOON)
     assert row.at == NOON
     behind = RowClock(NOON - 3600 * MICROS_PER_SECOND, 100.0).advance(row.at, 110.0)
@@ -77,16 +77,16 @@ def test_who_reads_the_row_learns_what_time_it_is() -> None:
     assert ahead.advance(row.at, 110.0) == ahead
 
 
-def test_a_refusal_pauses_everybody_for_as_long_as_was_asked() -> None:
+def test_a_refusal_pauses_all_calls_for_the_requested_time() -> None:
     row = pause_after(reserve_calls(BudgetRow(), NOON), NOON, NOON - MICROS_PER_SECOND, 120)
     assert DEXCOM.reserve(row, NOON, 100, max_calls=1) == Reservation(0, row, 120)
     assert DEXCOM.reserve(row, NOON + 120 * MICROS_PER_SECOND, 100, max_calls=1).calls == 1
     assert pause_after(BudgetRow(), NOON, NOON, 0).paused_until == NOON + MICROS_PER_SECOND, (
-        "not at all would be a loop"
+        "a pause of 0 s would be a loop"
     )
 
 
-def test_without_a_time_it_grows_while_refusals_follow_each_other() -> None:
+def test_without_a_requested_time_pauses_grow_while_refusals_follow_each_other() -> None:
     row, now, pauses = BudgetRow(), NOON, []
     for _ in range(7):
         row = pause_after(row, now, now, None)
@@ -97,7 +97,7 @@ def test_without_a_time_it_grows_while_refusals_follow_each_other() -> None:
     assert pause_after(row, later, later, None).paused_until == later + FIRST_PAUSE_SECONDS * MICROS_PER_SECOND
 
 
-def test_calls_that_were_under_way_are_one_refusal() -> None:
+def test_refusals_of_calls_under_way_are_one_pause() -> None:
     row = pause_after(BudgetRow(), NOON, NOON - MICROS_PER_SECOND, None)
     assert pause_after(row, NOON + MICROS_PER_SECOND, NOON - MICROS_PER_SECOND, None) == row
     assert pause_after(row, NOON + MICROS_PER_SECOND, NOON - MICROS_PER_SECOND, 5) == row, (

@@ -1,4 +1,4 @@
-"""What a dashboard shows beside the newest value follows from the head and the time alone."""
+"""Freshness beside the newest value, computed from the head and the time alone."""
 
 from datetime import timedelta
 
@@ -28,7 +28,7 @@ def head(**summaries: ConnectionSummary) -> Head:
 
 
 @pytest.mark.parametrize(
-    ("age", "condition"),
+    ("age", "expected"),
     [
         (timedelta(), FreshnessState.LIVE),
         (INTERVAL + DELAY, FreshnessState.LIVE),
@@ -39,28 +39,28 @@ def head(**summaries: ConnectionSummary) -> Head:
         (timedelta(days=400), FreshnessState.GAP),
     ],
 )
-def test_it_is_live_until_the_next_reading_is_overdue_then_late_then_a_gap(
-    age: timedelta, condition: FreshnessState
+def test_readings_are_live_until_the_next_is_overdue_then_late_then_a_gap(
+    age: timedelta, expected: FreshnessState
 ) -> None:
-    assert assess_freshness(head(acme=summary()), NEWEST, NOON + age).state is condition
+    assert assess_freshness(head(acme=summary()), NEWEST, NOON + age).state is expected
 
 
 @pytest.mark.parametrize("minutes", [0, 61, 76, 200, 100_000])
-def test_what_is_expected_is_when_the_poll_is_due(minutes: int) -> None:
+def test_the_next_reading_is_expected_at_the_due_time_of_the_poll(minutes: int) -> None:
     now = NOON + timedelta(minutes=minutes)
     rhythm = Rhythm(INTERVAL, CADENCE, DELAY, ConnectionId(ADA, "acme").jitter)
     expected = assess_freshness(head(acme=summary()), NEWEST, now).next_expected_at
     assert expected == next_poll(NOON, now, rhythm) > now
 
 
-def test_just_before_the_next_reading_is_due_it_is_still_live() -> None:
-    found = assess_freshness(head(acme=summary()), NEWEST, NOON)
-    assert found.next_expected_at is not None
-    assert assess_freshness(head(acme=summary()), NEWEST, found.next_expected_at).state is FreshnessState.LIVE
+def test_at_the_due_time_of_the_next_reading_the_state_is_still_live() -> None:
+    freshness = assess_freshness(head(acme=summary()), NEWEST, NOON)
+    assert freshness.next_expected_at is not None
+    assert assess_freshness(head(acme=summary()), NEWEST, freshness.next_expected_at).state is FreshnessState.LIVE
 
 
 @pytest.mark.parametrize(
-    ("state", "condition"),
+    ("state", "expected"),
     [
         (ConnectionState.PAUSED, FreshnessState.PAUSED),
         (ConnectionState.REAUTHORIZATION_REQUIRED, FreshnessState.REAUTHORIZATION_REQUIRED),
@@ -68,20 +68,20 @@ def test_just_before_the_next_reading_is_due_it_is_still_live() -> None:
         (ConnectionState.DISCONNECTED, FreshnessState.GAP),
     ],
 )
-def test_a_connection_that_is_not_read_says_why_and_expects_nothing(
-    state: ConnectionState, condition: FreshnessState
+def test_a_connection_without_polls_shows_its_state_and_expects_nothing(
+    state: ConnectionState, expected: FreshnessState
 ) -> None:
-    found = assess_freshness(head(acme=summary(state)), NEWEST, NOON + timedelta(days=1))
-    assert (found.state, found.next_expected_at) == (condition, None)
+    freshness = assess_freshness(head(acme=summary(state)), NEWEST, NOON + timedelta(days=1))
+    assert (freshness.state, freshness.next_expected_at) == (expected, None)
 
 
-def test_without_any_connection_age_alone_speaks() -> None:
+def test_without_any_connection_only_the_age_counts() -> None:
     assert assess_freshness(head(), NEWEST, NOON).state is FreshnessState.LIVE
     assert assess_freshness(head(), NEWEST, NOON + timedelta(days=1)).state is FreshnessState.GAP
     assert assess_freshness(head(), NEWEST, NOON).next_expected_at is None
 
 
-def test_the_newest_readings_own_connection_speaks_unless_only_another_is_active() -> None:
+def test_the_connection_of_the_newest_reading_decides_unless_only_another_is_active() -> None:
     own_and_other = head(acme=summary(), aardvark=msgspec.structs.replace(summary(), interval_seconds=86_400))
     assert assess_freshness(own_and_other, NEWEST, NOON) == assess_freshness(head(acme=summary()), NEWEST, NOON)
     replaced = head(acme=summary(ConnectionState.DISCONNECTED), other=summary())

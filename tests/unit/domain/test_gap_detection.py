@@ -1,3 +1,5 @@
+"""Detection of gaps between readings: opened, changed and healed, by cause."""
+
 import itertools
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -7,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bg_ingest.domain.gap_detection import MAX_GAPS_PER_COMMIT, GapChanges, GapContext, detect_gaps, first_suspected_gap
-from bg_ingest.domain.gaps import Cause, Gap, missing_count, next_repair_at, repair_window
+from bg_ingest.domain.gaps import Cause, Gap
 from bg_ingest.domain.readings import Device, Flag, Reading
 
 NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
@@ -29,7 +31,7 @@ def detect(
     silent: bool = False,
     at: datetime = LATER,
 ) -> GapChanges:
-    ordered = sorted(readings, key=lambda each: each.measured_at)
+    ordered = sorted(readings, key=lambda reading: reading.measured_at)
     return detect_gaps(ordered, known, CONTEXT, until=until, silent=silent, at=at)
 
 
@@ -37,20 +39,20 @@ def slots(*numbers: int, device: Device = PHONE) -> list[Reading]:
     return [reading(5 * number, device) for number in numbers]
 
 
-def opened_gaps(judgement: GapChanges) -> list[tuple[float, float | None, bool]]:
-    """Minutes of the readings around each, and whether it has healed."""
+def opened_gaps(changes: GapChanges) -> list[tuple[float, float | None, bool]]:
+    """Return for gap_or_reading gap the minutes of the readings around it, and True if it is healed."""
     return [
         ((g.after - NOON) / MINUTE, (g.before - NOON) / MINUTE if g.before else None, g.healed_at is not None)
-        for g in judgement.gaps
+        for g in changes.gaps
     ]
 
 
-def test_what_lacks_between_two_readings_is_a_gap_of_so_many() -> None:
+def test_readings_missing_between_two_are_a_gap_with_their_number() -> None:
     (gap,) = detect(slots(0, 1, 2, 6, 7)).gaps
     assert (gap.start, gap.before, gap.missing) == (NOON + 15 * MINUTE, NOON + 30 * MINUTE, 3)
 
 
-def test_a_reading_at_the_edge_of_its_slot_lacks_nothing() -> None:
+def test_a_reading_at_the_edge_of_its_slot_leaves_no_gap() -> None:
     assert not detect([reading(0), reading(7.5), reading(12.5)]).gaps
     assert len(detect([reading(0), reading(7.6), reading(12.5)]).gaps) == 1
 
@@ -64,12 +66,12 @@ def test_two_displays_of_one_sensor_fill_each_others_gaps() -> None:
     assert not detect([*slots(0, 1, 2, 5, 6), *slots(0, 2, 3, 4, 5, device=receiver)]).gaps
 
 
-def test_of_two_sensors_worn_at_once_one_is_enough() -> None:
+def test_a_second_sensor_worn_at_the_same_time_fills_the_gap() -> None:
     other = msgspec.structs.replace(PHONE, transmitter="sensor-2")
     assert not detect([*slots(0, 1, 2, 9, 10, 11), *[reading(5 * n + 2, other) for n in range(12)]]).gaps
 
 
-def test_a_new_sensor_warms_up_and_a_longer_pause_is_none() -> None:
+def test_a_pause_is_a_warm_up_only_with_a_new_sensor_and_its_length() -> None:
     new = msgspec.structs.replace(PHONE, transmitter="sensor-2")
     (warm_up,) = detect([*slots(0, 1), *slots(9, 10, device=new)]).gaps
     assert warm_up.cause is Cause.SENSOR_WARM_UP
@@ -91,18 +93,18 @@ def test_each_sensor_is_checked_by_its_own_cadence() -> None:
 
 
 def test_readings_that_may_still_be_on_their_way_are_not_checked() -> None:
-    judgement = detect(slots(0, 1, 5, 6, 9, 10), until=NOON + 30 * MINUTE)
-    assert opened_gaps(judgement) == [(5, 25, False)]
-    assert judgement.checked_until == NOON + 30 * MINUTE
+    changes = detect(slots(0, 1, 5, 6, 9, 10), until=NOON + 30 * MINUTE)
+    assert opened_gaps(changes) == [(5, 25, False)]
+    assert changes.checked_until == NOON + 30 * MINUTE
 
 
-def test_a_silence_is_open_without_an_end_and_then_has_one() -> None:
+def test_a_silence_has_no_end_until_the_next_reading() -> None:
     (silence,) = detect(slots(0, 1), silent=True).gaps
     assert (silence.before, silence.missing) == (None, None)
-    assert not detect(slots(0, 1), [silence], silent=True).gaps, "told once"
+    assert not detect(slots(0, 1), [silence], silent=True).gaps, "opened once"
     ended = detect(slots(0, 1, 7, 8), [silence], until=NOON)
     assert opened_gaps(ended) == [(5, 35, False)]
-    assert ended.checked_until == NOON + 35 * MINUTE, "what is younger stays unjudged"
+    assert ended.checked_until == NOON + 35 * MINUTE, "younger readings are not checked"
     assert opened_gaps(detect(slots(*range(9)), [silence], until=NOON)) == [(5, 10, True)]
 
 
@@ -113,45 +115,45 @@ def test_late_readings_heal_shrink_and_split() -> None:
     assert opened_gaps(detect(slots(0, 1, 8, 9, 10, 11), [gap])) == [(5, 40, False)]
     split = detect(slots(0, 1, 5, 6, 10, 11), [gap])
     assert opened_gaps(split) == [(5, 25, False), (30, 50, False)]
-    assert {each.opened_at for each in split.gaps} == {NOON + DAY}
+    assert {gap.opened_at for gap in split.gaps} == {NOON + DAY}
 
 
-def test_more_than_a_commit_holds_is_found_piece_by_piece() -> None:
+def test_more_gaps_than_a_commit_holds_are_found_in_several_checks() -> None:
     readings, known = slots(*range(0, 200, 2)), dict[datetime, Gap]()
     rest, rounds = readings, 0
     while True:
-        judgement = detect(rest, list(known.values()))
-        known |= {gap.after: gap for gap in judgement.gaps}
-        rest = [each for each in readings if each.measured_at >= judgement.checked_until]
+        changes = detect(rest, list(known.values()))
+        known |= {gap.after: gap for gap in changes.gaps}
+        rest = [reading for reading in readings if reading.measured_at >= changes.checked_until]
         rounds += 1
-        if not judgement.has_more:
+        if not changes.has_more:
             break
-        assert len(judgement.gaps) == MAX_GAPS_PER_COMMIT
+        assert len(changes.gaps) == MAX_GAPS_PER_COMMIT
     assert len(known) == 99
     assert rounds == 5
 
 
 @given(st.lists(st.sets(st.integers(1, 58)), min_size=1, max_size=5), st.integers(1, 2))
-def test_whatever_comes_in_whatever_order_the_open_gaps_are_those_of_the_readings(
-    arrivals: list[set[int]], surveys: int
+def test_for_any_arrivals_in_any_order_the_open_gaps_are_those_of_the_readings(
+    arrivals: list[set[int]], checks: int
 ) -> None:
-    """Surveys between arrivals end where one survey at the end does; what is told can be replayed."""
-    there, open_gaps = {0, 59}, dict[datetime, Gap]()
+    """Checks between arrivals end with the same gaps as one check at the end. Their changes can be replayed."""
+    slots_present, open_gaps = {0, 59}, dict[datetime, Gap]()
     for number, arrival in enumerate(arrivals):
-        there |= arrival
-        for _ in range(surveys):
-            judgement = detect(slots(*there), list(open_gaps.values()), at=LATER + number * HOUR)
+        slots_present |= arrival
+        for _ in range(checks):
+            changes = detect(slots(*slots_present), list(open_gaps.values()), at=LATER + number * HOUR)
             while True:
-                for gap in judgement.gaps:
-                    assert gap != open_gaps.get(gap.after), "nothing is told twice"
+                for gap in changes.gaps:
+                    assert gap != open_gaps.get(gap.after), "no change is repeated"
                     if gap.healed_at:
                         del open_gaps[gap.after]
                     else:
                         open_gaps[gap.after] = gap
-                if not judgement.has_more:
+                if not changes.has_more:
                     break
-                judgement = detect(slots(*there), list(open_gaps.values()), at=LATER + number * HOUR)
-    at = sorted(there)
+                changes = detect(slots(*slots_present), list(open_gaps.values()), at=LATER + number * HOUR)
+    at = sorted(slots_present)
     expected = [(a, b) for a, b in itertools.pairwise(at) if b - a > 1]
     around = [((g.after - NOON) / MINUTE / 5, (g.before - NOON) / MINUTE / 5) for g in sort_gaps(open_gaps) if g.before]
     assert around == expected
@@ -166,23 +168,3 @@ def test_the_first_reading_after_a_suspected_gap_is_returned() -> None:
     assert first_suspected_gap(readings, 300, since=None) == NOON + 20 * MINUTE
     assert first_suspected_gap(readings, 300, since=NOON) == NOON + 20 * MINUTE
     assert first_suspected_gap(readings, 300, since=NOON + 20 * MINUTE) is None
-
-
-def test_missing_are_counted_between_the_two_around() -> None:
-    assert [missing_count(NOON, NOON + n * MINUTE, 300) for n in (1, 5, 7, 8, 10, 15, 60)] == [0, 0, 0, 1, 1, 2, 11]
-
-
-def test_open_gaps_are_asked_for_ever_more_seldom_and_then_no_more() -> None:
-    (gap,) = detect(slots(0, 1, 10, 11), at=NOON + 2 * HOUR).gaps
-    asks, at = [], NOON
-    while (due := next_repair_at([gap], at)) is not None:
-        asks.append((due - gap.opened_at) / HOUR)
-        at = due
-    assert asks == [4, 8, 16, 32, 64, 128, 256, 512]
-    window = repair_window([gap], gap.opened_at + 4 * HOUR, gap.opened_at + 5 * HOUR)
-    assert window is not None
-    assert window.start <= gap.after < (gap.before or LATER) < window.end
-    assert repair_window([gap], gap.opened_at + 5 * HOUR, gap.opened_at + 6 * HOUR) is None
-    assert next_repair_at([msgspec.structs.replace(gap, healed_at=LATER)], NOON) is None
-    assert next_repair_at([msgspec.structs.replace(gap, before=None)], NOON) is None
-    assert next_repair_at([msgspec.structs.replace(gap, opened_at=NOON + 40 * DAY)], NOON) is None

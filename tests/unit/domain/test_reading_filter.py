@@ -1,4 +1,4 @@
-"""What is shown of a segment: the same whether glimpsed or read whole, and what was known then comes back."""
+"""Selection from a segment: points agree with selected readings, and every earlier state can be read again."""
 
 from datetime import UTC, datetime, timedelta
 from random import Random
@@ -27,7 +27,7 @@ readings = st.builds(
     st.sampled_from(DEVICES),
     st.sampled_from([None, "flat", "singleUp"]),
 )
-batches = st.lists(readings, min_size=1, max_size=6, unique_by=lambda each: each.identity)
+batches = st.lists(readings, min_size=1, max_size=6, unique_by=lambda reading: reading.identity)
 points = st.one_of(
     st.none(), st.builds(AsOf, change=st.integers(0, 2**31)), st.builds(AsOf.at, instants), st.builds(AsOf.at, instants)
 )
@@ -35,49 +35,51 @@ points = st.one_of(
 
 @quick
 @given(stored_readings(), st.builds(ReadingFilter, points, st.booleans()))
-def test_a_glimpse_shows_the_times_and_values_of_what_is_shown_whole(
-    found: list[StoredReading], selection: ReadingFilter
+def test_points_have_the_times_and_values_of_the_readings(
+    stored: list[StoredReading], reading_filter: ReadingFilter
 ) -> None:
-    packed = pack(found)
-    whole = selection.readings(packed)
-    rows = [(to_epoch_seconds(each.reading.measured_at), each.reading.glucose_mg_dl) for each in whole]
-    assert list(selection.points(packed)) == rows
-    assert len({each.reading.identity for each in whole}) == len(whole)
+    packed = pack(stored)
+    selected = reading_filter.readings(packed)
+    rows = [(to_epoch_seconds(stored.reading.measured_at), stored.reading.glucose_mg_dl) for stored in selected]
+    assert list(reading_filter.points(packed)) == rows
+    assert len({stored.reading.identity for stored in selected}) == len(selected)
 
 
 @quick
 @given(st.lists(batches, min_size=1, max_size=6))
-def test_every_state_there_was_comes_back_by_number_and_by_time(all_batches: list[list[Reading]]) -> None:
+def test_every_earlier_state_is_returned_by_number_and_by_time(all_batches: list[list[Reading]]) -> None:
     known: KnownSegments = {}
     last = 0
     states: list[tuple[AsOf, list[StoredReading]]] = []
     for number, batch in enumerate(all_batches):
         at = NOON + timedelta(hours=number)
         decision = decide(known, batch, at=at, last_change=last)
-        known = known | {each.start: each for each in decision.segments}
+        known = known | {segment.start: segment for segment in decision.segments}
         last += bool(decision.recorded) + bool(decision.revised)
-        now = [each for segment in known.values() for each in segment.readings]
+        now = [stored for segment in known.values() for stored in segment.readings]
         states += [(AsOf(change=last), now), (AsOf.at(at), now)]
-    packed = pack([each for segment in known.values() for each in segment.readings])
+    packed = pack([stored for segment in known.values() for stored in segment.readings])
     for point, then in states:
         assert ReadingFilter(point, all_devices=True).readings(packed) == unpack(pack(then))
 
 
 @quick
 @given(batches, st.randoms(use_true_random=False))
-def test_what_is_shown_and_latest_do_not_depend_on_the_order_of_arrival(batch: list[Reading], random: Random) -> None:
-    stored = [StoredReading(each, NOON, 1) for each in batch]
+def test_selection_and_newest_reading_do_not_depend_on_the_order_of_arrival(
+    batch: list[Reading], random: Random
+) -> None:
+    stored = [StoredReading(reading, NOON, 1) for reading in batch]
     shuffled = stored[:]
     random.shuffle(shuffled)
     assert newest_reading(stored) == newest_reading(shuffled)
     assert newest_reading(stored) in ReadingFilter().readings(pack(shuffled))
 
 
-def test_versions_of_before_they_had_more_than_a_value_are_read() -> None:
+def test_versions_of_the_first_stored_format_are_read() -> None:
     first = StoredReading(Reading(NOON, 100, Flag.OK, DEVICES[0], "flat"), NOON, 1)
     last = StoredReading(Reading(NOON, 39, Flag.LOW, DEVICES[0]), NOON + timedelta(hours=1), 2, (first.version,))
-    base, devices, words, ledger, (stream,) = msgspec.msgpack.decode(pack([last]))
+    base, devices, words, commits, (stream,) = msgspec.msgpack.decode(pack([last]))
     stream[-1] = {index: [version[:4] for version in versions] for index, versions in stream[-1].items()}
-    older = msgspec.msgpack.encode([base, devices, words, ledger, [stream]])
+    older = msgspec.msgpack.encode([base, devices, words, commits, [stream]])
     (then,) = ReadingFilter(AsOf(change=1)).readings(older)
     assert then == msgspec.structs.replace(first, reading=msgspec.structs.replace(first.reading, trend=None))

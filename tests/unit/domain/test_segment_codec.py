@@ -1,4 +1,4 @@
-"""Readings in columns: nothing is lost, and little is stored."""
+"""Column format of readings: nothing is lost, and a reading takes at most 10 bytes."""
 
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
@@ -19,64 +19,66 @@ quick = settings(max_examples=examples(30))
 
 DAYS = 90
 
-glimpse = ReadingFilter(all_devices=True).points
+all_points = ReadingFilter(all_devices=True).points
 
 
 @quick
 @given(stored_readings())
-def test_what_is_packed_is_unpacked_equal_and_ascending(readings: list[StoredReading]) -> None:
-    found = unpack(pack(readings))
-    assert len(found) == len(readings)
-    assert index_by_identity(found) == index_by_identity(readings)
-    assert list(found) == list(sort_readings(found))
+def test_packed_readings_are_unpacked_equal_and_ascending(readings: list[StoredReading]) -> None:
+    unpacked = unpack(pack(readings))
+    assert len(unpacked) == len(readings)
+    assert index_by_identity(unpacked) == index_by_identity(readings)
+    assert list(unpacked) == list(sort_readings(unpacked))
 
 
 @quick
 @given(stored_readings())
-def test_equal_readings_are_packed_alike_in_whatever_order_they_come(readings: list[StoredReading]) -> None:
+def test_equal_readings_are_packed_alike_in_any_order(readings: list[StoredReading]) -> None:
     assert pack(unpack(pack(readings))) == pack(list(reversed(readings)))
 
 
 @quick
 @given(stored_readings())
-def test_a_glimpse_shows_the_times_and_values_of_all(readings: list[StoredReading]) -> None:
+def test_points_have_the_times_and_values_of_all_readings(readings: list[StoredReading]) -> None:
     packed = pack(readings)
-    shown = glimpse(packed)
-    assert [at for at, _ in shown] == sorted(at for at, _ in shown)
-    whole = [(to_epoch_seconds(each.reading.measured_at), each.reading.glucose_mg_dl) for each in unpack(packed)]
-    assert sorted(shown) == sorted(whole)
+    points = all_points(packed)
+    assert [at for at, _ in points] == sorted(at for at, _ in points)
+    expected = [
+        (to_epoch_seconds(stored.reading.measured_at), stored.reading.glucose_mg_dl) for stored in unpack(packed)
+    ]
+    assert sorted(points) == sorted(expected)
 
 
-def pack_incrementally(packed: bytes) -> bytes:
-    """Append something unknown to each array that may grow, as a newer program may have."""
+def append_unknown_fields(packed: bytes) -> bytes:
+    """Append a field to each array that may grow, as a newer program may do."""
     base, devices, words, commits, streams = msgspec.msgpack.decode(packed)
     for *_, sent, earlier in streams:
-        for each in (*sent.values(), *(version for versions in earlier.values() for version in versions)):
-            each.append("newer")
-    for each in (*devices, commits, *streams):
-        each.append("newer")
+        for array in (*sent.values(), *(version for versions in earlier.values() for version in versions)):
+            array.append("newer")
+    for array in (*devices, commits, *streams):
+        array.append("newer")
     return msgspec.msgpack.encode([base, devices, words, commits, streams, "newer"])
 
 
 @quick
 @given(stored_readings())
-def test_what_a_newer_program_appended_is_passed_over(readings: list[StoredReading]) -> None:
+def test_fields_appended_by_a_newer_program_are_ignored(readings: list[StoredReading]) -> None:
     packed = pack(readings)
-    assert unpack(pack_incrementally(packed)) == unpack(packed)
-    assert glimpse(pack_incrementally(packed)) == glimpse(packed)
+    assert unpack(append_unknown_fields(packed)) == unpack(packed)
+    assert all_points(append_unknown_fields(packed)) == all_points(packed)
 
 
 def segments(readings: Sequence[Reading], per_commit: int) -> Iterator[list[StoredReading]]:
-    """Yield the segments as they are stored when each commit brings so many readings."""
+    """Yield the stored segments of commits with ``per_commit`` readings."""
     stored = [
         StoredReading(
-            each, readings[last].measured_at + timedelta(milliseconds=140_523 + 7919 * number % 977), number + 2
+            reading, readings[last].measured_at + timedelta(milliseconds=140_523 + 7919 * number % 977), number + 2
         )
-        for index, each in enumerate(readings)
+        for index, reading in enumerate(readings)
         if (number := index // per_commit) >= 0
         if (last := min((number + 1) * per_commit, len(readings)) - 1) >= 0
     ]
-    for _, group in groupby(stored, key=lambda each: segment_start(each.reading.measured_at)):
+    for _, group in groupby(stored, key=lambda stored: segment_start(stored.reading.measured_at)):
         yield list(group)
 
 
