@@ -117,8 +117,8 @@ class MeasuredOutbox(Collector):
             if backlog is not None:
                 backlog.number = max(0, backlog.number - 1)
 
-    async def restore(self, pending: Collection[OutboxEntry]) -> None:
-        await self._outbox.restore(pending)
+    async def restore(self, changes: Iterable[Change]) -> None:
+        await self._outbox.restore(changes)
 
     def collect(self) -> Iterable[Metric]:
         now = self._clock.now()

@@ -11,6 +11,7 @@ from bg_ingest.store import keys
 from bg_ingest.store.api_keys import ApiKeyStore
 from bg_ingest.store.audit import AuditStore
 from bg_ingest.store.call_budget import CallBudgetStore
+from bg_ingest.store.changes import ChangeLog
 from bg_ingest.store.commit import CommitStore
 from bg_ingest.store.connections import ConnectionStore
 from bg_ingest.store.erasures import ErasureStore
@@ -46,6 +47,7 @@ class Store:
         self.connections = ConnectionStore(table, clock, inbox)
         self.states = OAuthStateStore(table)
         self.webhooks = WebhookIdStore(table)
+        self.changes = ChangeLog(table)
         self.outbox = OutboxStore(table)
         self.ownership = OwnershipStore(table, addresses)
         self.inbox = inbox

@@ -22,12 +22,36 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.segment_codec import pack, to_epoch_ms, to_epoch_seconds, unpack
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, Item, Put
+from bg_ingest.ports.table import Absent, Item, Put, Table
 from bg_ingest.store import keys
 from bg_ingest.store.conditional import ConditionalWrite
-from bg_ingest.store.items import StoredItem, build_item, decode_gap, encode_gap, from_epoch_ms, newer_version_error
+from bg_ingest.store.items import (
+    StoredItem,
+    build_item,
+    decode_gap,
+    encode_gap,
+    from_epoch_ms,
+    newer_version_error,
+    read_range,
+)
 
 CHANGE_RETENTION = timedelta(days=60)
+
+
+class ChangeLog:
+    """Numbered changes of each user, as far back as they are kept."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+
+    async def read(self, user: UserId, first: int, last: int) -> list[Change]:
+        """Return the changes with first <= number <= last, ascending; expired ones are absent."""
+        if first > last:
+            return []
+        pk, low = keys.change(user, first)
+        _, high = keys.change(user, last)
+        rows = await read_range(self._table, pk, low, high)
+        return [decode_change(user, keys.parse_change(key), item) for key, item in rows]
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:

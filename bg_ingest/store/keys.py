@@ -66,6 +66,11 @@ def change(user: UserId, number: int) -> Key:
     return user_pk(user), f"change#{number:012}"
 
 
+def parse_change(key: Key) -> int:
+    """Return the number."""
+    return int(key[1].rpartition("#")[2])
+
+
 def connection(identity: ConnectionId) -> Key:
     return user_pk(identity.user), f"{CONNECTIONS}{identity.provider}"
 

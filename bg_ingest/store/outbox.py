@@ -1,6 +1,6 @@
 """What waits to be told, by shard: a row for each change."""
 
-from collections.abc import AsyncGenerator, Collection, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
 
 import msgspec
@@ -65,10 +65,10 @@ class OutboxStore:
         """Forget a row and its change: the last of an erased user."""
         await self._table.transact([Delete(_key(pending)), Delete(keys.change(pending.user, pending.number))])
 
-    async def restore(self, pending: Collection[OutboxEntry]) -> None:
+    async def restore(self, changes: Iterable[Change]) -> None:
         """Have these told again, whether they wait already or not."""
-        for entry in pending:
-            await self._table.write(Put(_key(entry), build_item()))
+        for change in changes:
+            await self._table.write(entry_write(change))
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:

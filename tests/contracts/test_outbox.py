@@ -2,8 +2,6 @@
 
 from datetime import timedelta
 
-import anyio
-
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.ports.table import Table
 from bg_ingest.store import Store
@@ -87,30 +85,3 @@ async def test_publishing_costs_a_read_for_the_rows_one_for_the_changes_and_one_
     await store.outbox.settle(found)
     assert [now - then for now, then in zip(counting.asked, before, strict=True)] == [2, 1, 0]
     assert await unpublished_changes(store) == []
-
-
-async def test_a_state_is_taken_once(store: Store) -> None:
-    await store.states.add(USER, "random", b"content", NOON + timedelta(minutes=10))
-    assert await store.states.consume("other", NOON) is None
-    assert await store.states.consume("random", NOON) == b"content"
-    assert await store.states.consume("random", NOON) is None
-
-
-async def test_of_many_who_take_a_state_at_once_one_gets_it(store: Store) -> None:
-    await store.states.add(USER, "random", b"content", NOON + timedelta(minutes=10))
-    taken: list[bytes | None] = []
-
-    async def take() -> None:
-        taken.append(await store.states.consume("random", NOON))
-
-    async with anyio.create_task_group() as group:
-        for _ in range(8):
-            group.start_soon(take)
-    assert sorted(taken, key=bool) == [None] * 7 + [b"content"]
-
-
-async def test_an_expired_state_is_gone_at_that_very_instant(store: Store) -> None:
-    expires_at = NOON + timedelta(minutes=10)
-    await store.states.add(USER, "random", b"content", expires_at)
-    assert await store.states.consume("random", expires_at) is None
-    assert await store.states.consume("random", expires_at - timedelta(seconds=1)) == b"content"

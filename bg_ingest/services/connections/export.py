@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 import msgspec
 
 from bg_ingest.domain.cloud_events import encode_cloud_event
-from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound, SealBroken
@@ -16,7 +16,6 @@ from bg_ingest.ports import Clock
 from bg_ingest.services.access.audit import AuditLog
 from bg_ingest.services.polling.quarantine_review import QuarantineReview, ReviewedRecord
 from bg_ingest.store import Store
-from bg_ingest.store.outbox import OutboxEntry
 
 Row: TypeAlias = dict[str, Any]
 
@@ -82,14 +81,13 @@ class Exporter:
     async def _changes(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
         """Yield what was told, newest first, as far back as it is kept."""
         head = await self._store.readings.head(user)
-        last, shard = head.last_change if head else 0, shard_of(user)
+        last = head.last_change if head else 0
         while last > 0:
-            numbers = range(last, max(0, last - CHANGES_BATCH_SIZE), -1)
-            found = await self._store.outbox.changes([OutboxEntry(shard, user, number) for number in numbers])
-            if not found:
+            changes = await self._store.changes.read(user, max(1, last - CHANGES_BATCH_SIZE + 1), last)
+            if not changes:
                 return
-            changes = sorted(found.values(), key=lambda each: -each.number)
-            yield [{"kind": "event", "event": msgspec.Raw(encode_cloud_event(each, self._source))} for each in changes]
+            events = (encode_cloud_event(change, self._source) for change in reversed(changes))
+            yield [{"kind": "event", "event": msgspec.Raw(event)} for event in events]
             last -= CHANGES_BATCH_SIZE
 
     async def _gaps(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:

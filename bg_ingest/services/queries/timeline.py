@@ -4,7 +4,7 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 
 from bg_ingest.domain.grants import Grant
-from bg_ingest.domain.ids import ConnectionId, shard_of
+from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
 from bg_ingest.domain.timeline import (
     NextPoll,
@@ -21,7 +21,6 @@ from bg_ingest.errors import NotFound
 from bg_ingest.ports import Clock, Polls
 from bg_ingest.services.polling.poll import Poller
 from bg_ingest.store import Store
-from bg_ingest.store.outbox import OutboxEntry
 
 MAX_CONNECTIONS, MAX_EVENTS_EACH = 2_000, 30
 """Connections that are remembered, and how much of each: 12 MB at most."""
@@ -119,9 +118,5 @@ class TimelineQueries:
     async def _change_events(self, connection: ConnectionId) -> list[TimelineEvent]:
         head = await self._store.readings.head(connection.user)
         last = head.last_change if head else 0
-        shard = shard_of(connection.user)
-        entries = [
-            OutboxEntry(shard, connection.user, number) for number in range(max(1, last - MAX_CHANGES + 1), last + 1)
-        ]
-        changes = await self._store.outbox.changes(entries) if entries else {}
-        return [event for each in changes.values() if (event := change_event(each, connection.provider))]
+        changes = await self._store.changes.read(connection.user, max(1, last - MAX_CHANGES + 1), last)
+        return [event for change in changes if (event := change_event(change, connection.provider))]

@@ -14,7 +14,6 @@ from bg_ingest.domain.schedule import SweepDepth
 from bg_ingest.services.polling.gaps import ALL_TIME
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Fault, Html, Late, Throttled
-from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import FaultyCalls
 from tests.harness.connected_user import ADA, ConnectedUser
@@ -50,11 +49,9 @@ def true_gaps(ada: ConnectedUser, since: datetime, until: datetime) -> list[tupl
 async def gap_events(ada: ConnectedUser) -> list[GapOpened | GapHealed]:
     head = await ada.services.store.readings.head(ADA.user)
     assert head is not None
-    pending = [OutboxEntry(0, ADA.user, number) for number in range(1, head.last_change + 1)]
-    changes = await ada.services.store.outbox.changes(pending)
+    changes = await ada.services.store.changes.read(ADA.user, 1, head.last_change)
     assert len(changes) == head.last_change
-    found = [changes[each].data for each in pending]
-    return [each for each in found if isinstance(each, GapOpened | GapHealed)]
+    return [change.data for change in changes if isinstance(change.data, GapOpened | GapHealed)]
 
 
 def replay_gaps(events: list[GapOpened | GapHealed]) -> list[Gap]:

@@ -31,7 +31,6 @@ from bg_ingest.simulator.faults import (
     Throttled,
     Truncated,
 )
-from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import FaultyCalls, every
 from tests.harness.connected_user import ADA, ConnectedUser
@@ -42,12 +41,11 @@ MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
 
 async def published_data(ada: ConnectedUser) -> list[object]:
     """What happened to Ada, by number."""
-    outbox = ada.services.store.outbox
     head = await ada.services.store.readings.head(ADA.user)
     assert head is not None
-    pending = [OutboxEntry(0, ADA.user, number) for number in range(1, head.last_change + 1)]
-    changes = await outbox.changes(pending)
-    return [changes[each].data for each in pending]
+    changes = await ada.services.store.changes.read(ADA.user, 1, head.last_change)
+    assert len(changes) == head.last_change
+    return [change.data for change in changes]
 
 
 async def test_polls_lie_on_the_sensors_grid_and_bring_each_reading_once(ada: ConnectedUser) -> None:
