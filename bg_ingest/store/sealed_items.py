@@ -50,11 +50,6 @@ class SealedItemStore:
             async for page in pages:
                 yield [each for key, item in page if (each := _decode(key, item))]
 
-    async def read_grant(self, seen: Grant) -> Grant | None:
-        """Return the grant as it is by now."""
-        found = await self._table.get(keys.grant(seen.id))
-        return decode_grant(seen.id, found) if found else None
-
     async def replace(self, seen: SealedItem, after: SealedItem) -> None:
         """Replace what is sealed; StaleRead when it is not as seen.
 
