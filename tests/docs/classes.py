@@ -4,6 +4,7 @@ import ast
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from tests.docs.source import Function, Module, within
 
@@ -30,12 +31,13 @@ class Class:
 
 
 def classes(modules: Iterable[Module]) -> list[Class]:
-    return [
-        _describe_class(module.path, node)
-        for module in modules
-        for node in ast.walk(module.tree)
-        if isinstance(node, ast.ClassDef)
-    ]
+    return [description for module in modules for description in _classes_of(module)]
+
+
+@cache
+def _classes_of(module: Module) -> tuple[Class, ...]:
+    nodes = [node for node in ast.walk(module.tree) if isinstance(node, ast.ClassDef)]
+    return tuple(_describe_class(module.path, node) for node in nodes)
 
 
 def _describe_class(path: str, node: ast.ClassDef) -> Class:
@@ -70,7 +72,7 @@ def implementations(protocol: Class, candidates: Sequence[Class]) -> list[Class]
 
     def ancestors(candidate: Class, seen: frozenset[str] = frozenset()) -> list[Class]:
         parents = [by_name[base] for base in candidate.bases if base in by_name and base not in seen]
-        return [*parents, *(each for parent in parents for each in ancestors(parent, seen | {parent.name}))]
+        return [*parents, *(distant for parent in parents for distant in ancestors(parent, seen | {parent.name}))]
 
     def fits(candidate: Class) -> bool:
         family = [candidate, *ancestors(candidate)]
@@ -88,7 +90,7 @@ def implementations(protocol: Class, candidates: Sequence[Class]) -> list[Class]
 
 
 def protocols(modules: Iterable[Module]) -> list[Class]:
-    return [each for each in classes(modules) if each.is_protocol]
+    return [candidate for candidate in classes(modules) if candidate.is_protocol]
 
 
 def lone_protocols(product: Sequence[Module], tests: Sequence[Module]) -> list[str]:
@@ -104,9 +106,9 @@ def lone_protocols(product: Sequence[Module], tests: Sequence[Module]) -> list[s
 def repeated_class_names(modules: Iterable[Module]) -> dict[str, list[str]]:
     """Return the names of classes that are defined more than once, with the files; the simulator does not count."""
     locations: dict[str, list[str]] = defaultdict(list)
-    for each in classes(modules):
-        if not each.path.startswith(SIMULATOR):
-            locations[each.name].append(each.path)
+    for description in classes(modules):
+        if not description.path.startswith(SIMULATOR):
+            locations[description.name].append(description.path)
     return {name: paths for name, paths in locations.items() if len(paths) > 1}
 
 
@@ -114,8 +116,8 @@ def outside_assignments(modules: Sequence[Module]) -> dict[str, list[str]]:
     """Return the attributes of product classes that other modules assign, each with the locations.
 
     The target is ``x.attr`` with ``x`` neither ``self`` nor ``cls``. A class that is no record has ``attr``, and
-    no class of the assigning module has it. This is a heuristic. Counters (``+=``), request
-    state and the simulator are left out.
+    no class of the assigning module has it. This is a heuristic, because types are unknown. Counters (``+=``),
+    request state and the simulator are left out.
     """
     statements = [
         (module.path, node)
@@ -141,7 +143,9 @@ def outside_assignments(modules: Sequence[Module]) -> dict[str, list[str]]:
 
 def _is_record(node: ast.ClassDef) -> bool:
     """Recognize records: msgspec structs, dataclasses and classes without a method beside the constructor."""
-    decorators = {last_name(each.func if isinstance(each, ast.Call) else each) for each in node.decorator_list}
+    decorators = {
+        last_name(decorator.func if isinstance(decorator, ast.Call) else decorator) for decorator in node.decorator_list
+    }
     declared = "dataclass" in decorators or bool({"Struct", "NamedTuple"} & {last_name(base) for base in node.bases})
     return declared or {child.name for child in node.body if isinstance(child, Function)} <= {"__init__"}
 

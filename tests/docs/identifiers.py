@@ -65,8 +65,8 @@ def words_in(identifier: str) -> set[str]:
 
 def replaced_words(identifier: str, rules: Collection[str]) -> frozenset[str]:
     """Return the words of the rules in an identifier, in the singular or the plural."""
-    found = words_in(identifier)
-    return frozenset(rule for rule in rules if found & {rule, *_plurals(rule)})
+    words = words_in(identifier)
+    return frozenset(rule for rule in rules if words & {rule, *_plurals(rule)})
 
 
 def _plurals(word: str) -> set[str]:
@@ -82,18 +82,18 @@ def uses(modules: Iterable[Module], rules: Collection[str]) -> list[Use]:
     ]
 
 
-def breaches(found: Iterable[Use], allowed: Collection[Allowed], rules: Mapping[str, str]) -> list[str]:
+def breaches(all_uses: Iterable[Use], allowed: Collection[Allowed], rules: Mapping[str, str]) -> list[str]:
     """Return a line for each use without an exception, with the words to use instead."""
     return [
         f"{use.path}: {use.identifier} ({', '.join(f'{word}: {rules[word]}' for word in sorted(use.words))})"
-        for use in found
+        for use in all_uses
         if not any(covers(exception, use) for exception in allowed)
     ]
 
 
-def needless(found: Collection[Use], allowed: Iterable[Allowed]) -> list[Allowed]:
+def needless(all_uses: Collection[Use], allowed: Iterable[Allowed]) -> list[Allowed]:
     """Return the exceptions that cover no use."""
-    return [exception for exception in allowed if not any(covers(exception, use) for use in found)]
+    return [exception for exception in allowed if not any(covers(exception, use) for use in all_uses)]
 
 
 def covers(exception: Allowed, use: Use) -> bool:

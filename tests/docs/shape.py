@@ -64,7 +64,7 @@ def large_files(modules: Iterable[Module]) -> list[str]:
 
 
 def imports(modules: Sequence[Module]) -> dict[str, set[str]]:
-    """Return the product modules that each module imports, wherever in its code the import stands."""
+    """Return the product modules that each module imports, at the top of its code or inside a function."""
     known = {module.name for module in modules}
     graph: dict[str, set[str]] = {}
     for module in modules:
@@ -127,7 +127,7 @@ def find_mirrors(modules: Iterable[Module], root: Path) -> tuple[list[str], list
             continue
         test = path.with_name(f"test_{path.name}")
         inner = Path(*test.parts[1:]) if test.parts[0] == "bg_ingest" else test
-        exists = any((folder / each).exists() for each in (test, inner))
+        exists = any((folder / candidate).exists() for candidate in (test, inner))
         (tested if exists else untested).append(module.path)
     return tested, untested
 
@@ -135,31 +135,49 @@ def find_mirrors(modules: Iterable[Module], root: Path) -> tuple[list[str], list
 def measure(root: Path = ROOT) -> list[Measure]:
     """Return all rows of the table for a checkout."""
     product, tests = read_modules(root), read_modules(root, ["tests"])
-    rates = {folder: word_rates(within(product, f"{folder}/")) for folder in ("bg_ingest", "workers")}
     tested, untested = find_mirrors(product, root)
+    return [
+        *_size_measures(product),
+        *_language_measures(product),
+        *_structure_measures(product, tests),
+        Measure("% of modules with a test file of their name", _percent(tested, untested), 90, at_least=True),
+        Measure("README lines", len((root / "README.md").read_text().splitlines()), 150),
+    ]
+
+
+def _size_measures(product: Sequence[Module]) -> list[Measure]:
     return [
         Measure("product files", len(product), 210),
         Measure("product lines", sum(module.line_count for module in product), 22_500),
-        Measure("protocols", len(protocols(product)), 22),
-        Measure("question-word docstrings: modules", len(question_openings(product, ["module"])), 0),
-        Measure(
-            "question-word docstrings: classes, functions", len(question_openings(product, ["class", "function"])), 0
-        ),
-        Measure("question-word docstrings: attributes", len(question_openings(product, ["attribute"])), 0),
+        Measure(f"product files of at most {SMALL_FILE_LINES} lines", len(small_files(product)), 20),
+        Measure(f"product files over {MAX_FILE_LINES} lines", len(large_files(product)), 0),
+    ]
+
+
+def _language_measures(product: Sequence[Module]) -> list[Measure]:
+    kinds = {"modules": ["module"], "classes, functions": ["class", "function"], "attributes": ["attribute"]}
+    rates = {folder: word_rates(within(product, f"{folder}/")) for folder in ("bg_ingest", "workers")}
+    return [
         *(
-            Measure(f"'{group}' per 1,000 words: {folder}", round(rate, 1), WORD_LIMITS[group])
-            for group in WORD_GROUPS
-            for folder, rate in ((folder, rates[folder][group]) for folder in rates)
+            Measure(f"question-word docstrings: {name}", len(question_openings(product, members)), 0)
+            for name, members in kinds.items()
         ),
+        *(
+            Measure(f"'{group}' per 1,000 words: {folder}", round(rates[folder][group], 1), WORD_LIMITS[group])
+            for group in WORD_GROUPS
+            for folder in rates
+        ),
+    ]
+
+
+def _structure_measures(product: Sequence[Module], tests: Sequence[Module]) -> list[Measure]:
+    return [
+        Measure("protocols", len(protocols(product)), 22),
         Measure("ports with one implementation and no fake", len(lone_protocols(product, tests)), 3),
         Measure("class names defined twice, simulator aside", len(repeated_class_names(product)), 0),
         Measure("attributes assigned from outside", len(outside_assignments(product)), 0),
         Measure("loops over range(TRIES) in services", len(retry_loops(within(product, SERVICES))), 1),
-        Measure(f"product files of at most {SMALL_FILE_LINES} lines", len(small_files(product)), 20),
         Measure("import cycles", len(import_cycles(imports(product))), 0),
-        Measure(f"product files over {MAX_FILE_LINES} lines", len(large_files(product)), 0),
-        Measure("% of modules with a test file of their name", _percent(tested, untested), 90, at_least=True),
-        Measure("README lines", len((root / "README.md").read_text().splitlines()), 150),
     ]
 
 

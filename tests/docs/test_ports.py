@@ -8,7 +8,7 @@ import pytest
 from tests.docs.classes import PORTS, classes, implementations, protocols
 from tests.docs.source import ROOT, Module, imported_packages, read_modules, within
 
-PRODUCT = read_modules(ROOT)
+PRODUCT, TESTS = read_modules(ROOT), read_modules(ROOT, ["tests"])
 
 
 class Reason(Enum):
@@ -52,13 +52,13 @@ def test_every_port_is_listed_with_its_reason() -> None:
 
 @pytest.mark.parametrize("port", PORT_LIST, ids=lambda port: port.name)
 def test_the_reason_of_a_port_holds(port: Port) -> None:
-    assert port.name in {each.name for each in protocols(within(PRODUCT, PORTS))}
-    assert not missing_reason(port, PRODUCT, read_modules(ROOT, ["tests"]))
+    assert port.name in {protocol.name for protocol in protocols(within(PRODUCT, PORTS))}
+    assert not missing_reason(port, PRODUCT, TESTS)
 
 
 def missing_reason(port: Port, product: list[Module], tests: list[Module]) -> str:
     """Return the reason that does not hold, or an empty text."""
-    protocol = next(each for each in protocols(product) if each.name == port.name)
+    protocol = next(candidate for candidate in protocols(product) if candidate.name == port.name)
     count = len(implementations(protocol, classes(product)))
     if port.reason is Reason.TWO:
         return "" if count >= 2 else f"{count} implementations"

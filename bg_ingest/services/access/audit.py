@@ -50,20 +50,20 @@ class AuditLog:
         """Note that it was done, now; never waits and never fails."""
         now = self._clock.now()
         at, mark = (now, token_hex(8)) if action is AuditAction.CHANGE else (hour_start(now), "")
-        entry = user, AuditRecord("", at, action, credential, route, mark)
+        pending_record = user, AuditRecord("", at, action, credential, route, mark)
         if action is not AuditAction.CHANGE:
-            if entry in self._recorded_reads:
+            if pending_record in self._recorded_reads:
                 return
             if len(self._recorded_reads) >= MAX_RECORDED_READS or any(
                 each.at != at for _, each in self._first_recorded()
             ):
                 self._recorded_reads.clear()
-            self._recorded_reads.add(entry)
+            self._recorded_reads.add(pending_record)
         if len(self._pending) < MAX_WAITING_RECORDS:
-            self._pending.append(entry)
+            self._pending.append(pending_record)
             self._added.set()
             return
-        self._recorded_reads.discard(entry)
+        self._recorded_reads.discard(pending_record)
         self.dropped += 1
         if self.dropped == 1:
             log.error("the audit has no room; records are lost", action="audit_full")

@@ -111,12 +111,12 @@ class Connector:
             raise _build_refusal(provider, error)
         try:
             credentials = await known.exchange(oauth_state.region, code)
-            account = await known.available(oauth_state.region, credentials, Priority.REFRESH)
+            account_data = await known.available(oauth_state.region, credentials, Priority.REFRESH)
         except GrantRejected as rejected:
             raise ConnectRefused(
                 "The confirmation has expired or was used already. Nothing was changed; please start connecting again."
             ) from rejected
-        return await self._connect(oauth_state, known, credentials, account)
+        return await self._connect(oauth_state, known, credentials, account_data)
 
     @retrying(
         Fenced,
@@ -124,19 +124,19 @@ class Connector:
         error=lambda: ConnectRefused("Somebody else is connecting this user at the same moment. Please start again."),
     )
     async def _connect(
-        self, oauth_state: OAuthState, provider: Provider, credentials: Credentials, account: AccountData
+        self, oauth_state: OAuthState, provider: Provider, credentials: Credentials, account_data: AccountData
     ) -> Connection:
         connection = ConnectionId(oauth_state.user, oauth_state.provider)
         await self._reject_erased(oauth_state)
         holder = await self._store.connections.find_user(
-            oauth_state.provider, oauth_state.region, account.provider_account
+            oauth_state.provider, oauth_state.region, account_data.provider_account
         )
         if holder is not None and holder != oauth_state.user:
             raise ConnectRefused(
                 "This provider account is already connected to another user. Disconnect it there first."
             )
         before = await self._store.connections.get(connection)
-        after = self._build_connection(oauth_state, provider, account, before)
+        after = self._build_connection(oauth_state, provider, account_data, before)
         grant = self._grants.seal_new(connection, after.generation, credentials)
         # Fenced: another request changed the connection, took the account or erased the user since these reads
         await self._connection_states.commit(
@@ -155,7 +155,7 @@ class Connector:
             raise ConnectRefused("This user's earlier data is being erased. Please start again in a few minutes.")
 
     def _build_connection(
-        self, oauth_state: OAuthState, provider: Provider, account: AccountData, before: Connection | None
+        self, oauth_state: OAuthState, provider: Provider, account_data: AccountData, before: Connection | None
     ) -> Connection:
         """Return the new connection: of a known provider account it goes on where the old one was."""
         now = self._clock.now()
@@ -167,12 +167,12 @@ class Connector:
             region=oauth_state.region,
             app=provider.capabilities.app,
             connected_at=now,
-            provider_account=account.provider_account,
+            provider_account=account_data.provider_account,
             worker=worker,
-            available=account.data_range,
+            available=account_data.data_range,
             epoch=before.epoch if before else 0,
         )
-        if before and (before.region, before.provider_account) == (oauth_state.region, account.provider_account):
+        if before and (before.region, before.provider_account) == (oauth_state.region, account_data.provider_account):
             return msgspec.structs.replace(
                 created,
                 watermark=before.watermark,
@@ -180,11 +180,11 @@ class Connector:
                 swept_at=before.swept_at,
                 repair_at=before.repair_at,
                 suspected_gap_at=before.suspected_gap_at,
-                available=before.available or account.data_range,
+                available=before.available or account_data.data_range,
                 newest_reading_at=before.newest_reading_at,
                 cadence_seconds=before.cadence_seconds,
             )
-        newest = account.data_range.end if account.data_range else now
+        newest = account_data.data_range.end if account_data.data_range else now
         # nothing newer was there when we asked: a long silence before now need not be read through
         floor = now - provider.capabilities.longest_window + timedelta(days=1)
         created = msgspec.structs.replace(created, watermark=min(now, max(newest, floor)))

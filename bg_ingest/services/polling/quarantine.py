@@ -118,8 +118,10 @@ class Quarantine:
     def _seal(self, connection: Connection, digest: bytes, record: Unreadable) -> QuarantinedRecord:
         associated = record_seal_data(self._table, connection.id.user, digest)
         sealed = self._sealer.seal(record.raw[:MAX_RECORD_BYTES], associated)
-        source = connection.id.provider, connection.provider_account or ""
-        return QuarantinedRecord(record.reason, digest, sealed, self._clock.now(), *source)
+        provider_account = connection.provider_account or ""
+        return QuarantinedRecord(
+            record.reason, digest, sealed, self._clock.now(), connection.id.provider, provider_account
+        )
 
 
 def _page_key(record: Unreadable) -> QuarantineKey:

@@ -67,8 +67,8 @@ class Verifier:
         async with aclosing(packed):
             async for each in packed:
                 found += [recorded.reading for recorded in unpack(each)]
-        account = connection.id.provider, connection.provider_account
-        return [each for each in found if (each.device.provider, each.device.provider_account) == account]
+        provider_account = connection.id.provider, connection.provider_account
+        return [each for each in found if (each.device.provider, each.device.provider_account) == provider_account]
 
 
 def _fetched_part(connection: Connection, window: Window) -> Window | None:
