@@ -24,12 +24,10 @@ from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.polling.poll import Poller
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
-from workers.auditor import Auditor
 from workers.backoff import Backoff, CrashLimit
-from workers.eraser import ErasureFinisher
 from workers.inbox import InboxReader
-from workers.key_uses import KeyUseWriter
 from workers.ownership import Ownership
+from workers.periodic import AUDIT_SECONDS, ERASURE_SECONDS, KEY_USE_SECONDS, Periodic
 from workers.provider_health import ProviderHealth
 from workers.refresher import Refresher
 from workers.relay import RelayActor
@@ -179,11 +177,11 @@ class ActorTree:
             "relay": self.relay,
             "scheduler": self.scheduler,
             "refresher": Refresher(connections, parts.grants, parts.clock, self.shards.iter_connections),
-            "key uses": KeyUseWriter(parts.authenticator),
+            "key uses": Periodic(KEY_USE_SECONDS, parts.authenticator.write_key_uses),
             "shards": self.shards,
             "inbox": self.inbox,
-            "auditor": Auditor(parts.audit_log),
-            "eraser": ErasureFinisher(parts.store.erasures, parts.eraser),
+            "auditor": Periodic(AUDIT_SECONDS, parts.audit_log.flush, work=parts.audit_log.wait),
+            "eraser": Periodic(ERASURE_SECONDS, parts.eraser.finish_unfinished, first_after=0.0),
             "ownership": self.ownership,  # last: then work begins
         }
         self.supervisors = [Supervisor(name, actor, crash_limit=CrashLimit()) for name, actor in actors.items()]

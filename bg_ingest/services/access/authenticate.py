@@ -63,13 +63,17 @@ class Authenticator:
         return self._token_verifier is None and self._bootstrap is None and not await self._current_keys()
 
     async def write_key_uses(self) -> None:
-        """Write when keys were last used, an hour apart; what fails is written another time."""
-        for identity, at in list(self._unwritten_uses.items()):
-            await self._keys.set_last_used(identity, at)
-            if identity in self._cached_keys:
-                updated = msgspec.structs.replace(self._cached_keys[identity], used_at=at)
-                self._cached_keys = {**self._cached_keys, identity: updated}
-            self._unwritten_uses.pop(identity, None)
+        """Write the last use of each key, at most once an hour.
+
+        Uses that the store does not take wait for the next call.
+        """
+        with suppress(StoreError):
+            for identity, at in list(self._unwritten_uses.items()):
+                await self._keys.set_last_used(identity, at)
+                if identity in self._cached_keys:
+                    updated = msgspec.structs.replace(self._cached_keys[identity], used_at=at)
+                    self._cached_keys = {**self._cached_keys, identity: updated}
+                self._unwritten_uses.pop(identity, None)
 
     async def _authenticate_key(self, identity: str, digest: bytes) -> Caller | None:
         now = self._clock.now()

@@ -1,14 +1,14 @@
 """Erase a user: nothing can be written any more at once, and nothing is left soon after."""
 
 from collections.abc import Sequence
-from contextlib import suppress
+from contextlib import aclosing, suppress
 
 import structlog
 
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.erasure import ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.ids import UserId
-from bg_ingest.errors import NotFound, StaleRead, StoreUnavailable, TransactionConflict
+from bg_ingest.errors import NotFound, StaleRead, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
 from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
@@ -23,6 +23,7 @@ class Eraser:
         self._store = store
         self._clock = clock
         self._wakeups = wakeups
+        self._unfinished: set[PendingErasure] = set()
 
     async def erase(self, user: UserId) -> ErasureCounts:
         """Erase all we hold of the user; return what was removed, which is nothing the second time.
@@ -43,6 +44,21 @@ class Eraser:
         while (some := await self._delete_next(pending)) is not None:
             removed = removed.merge(some)
         return removed
+
+    async def finish_unfinished(self) -> None:
+        """Finish the erasures that were unfinished at the previous call too, after a crash or a failure of the store.
+
+        An erasure seen for the first time is left to the process that began it.
+        """
+        try:
+            async with aclosing(self._store.erasures.iter_pending()) as entries:
+                unfinished = {pending async for pending in entries}
+            overdue, self._unfinished = unfinished & self._unfinished, unfinished
+            for pending in overdue:
+                await self.finish(pending)
+                log.info("finished an erasure", action="user_erased", change=pending.change)
+        except StoreError as error:
+            log.warning("cannot finish erasures", action="erasures_unfinished", error=type(error).__name__)
 
     async def _request_polls(self, former_connections: Sequence[Connection]) -> None:
         """Have whoever polls them find out now, not at the next slot. Last: finishing deletes rings for looks too."""
