@@ -7,8 +7,11 @@ import os
 import secrets
 import tempfile
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
+
+import anyio
 
 from bg_ingest.settings.checks import is_strict
 from bg_ingest.settings.types import SEALING_KEY_BYTES, parse_sealing_key
@@ -22,24 +25,28 @@ def read_secret(name: str, region: str | None) -> dict[str, str]:
     """Return a JSON secret's settings under lower-case names, as texts; region None leaves it to AWS's own rules.
 
     Not pydantic-settings' own Secrets Manager source: it takes no time-outs, skips names in upper case or in lower,
-    one of both, without a word, and lets botocore's errors through. AWS_ENDPOINT_URL is honoured by boto3 itself.
+    one of both, without a word, lets botocore's errors through, and creates a session of its own.
     """
-    import boto3  # noqa: PLC0415 - 0.15 s, only with SECRET_NAME
-    from botocore.config import Config  # noqa: PLC0415 - the same
-    from botocore.exceptions import BotoCoreError, ClientError  # noqa: PLC0415 - same
+    from bg_ingest.adapters.aws.session import AWS_ERRORS, error_code  # noqa: PLC0415 - 0.3 s, only with SECRET_NAME
 
-    config = Config(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
-    try:
-        client = boto3.client("secretsmanager", region_name=region, config=config)
-        text = client.get_secret_value(SecretId=name).get("SecretString", "")
-    except (BotoCoreError, ClientError, ValueError) as refused:  # ValueError: AWS_ENDPOINT_URL or AWS_REGION is none
-        code = refused.response["Error"]["Code"] if isinstance(refused, ClientError) else type(refused).__name__
+    try:  # in a thread, because settings are also read inside a running event loop
+        with ThreadPoolExecutor(1) as thread:
+            text = thread.submit(anyio.run, _fetch_secret, name, region).result()
+    except AWS_ERRORS as error:
+        code = error_code(error)
     else:
         return _parse_secret(name, text)
     raise SecretUnreadable(
         f"The secret {name} cannot be read from AWS Secrets Manager ({code}): "
         "check SECRET_NAME, AWS_REGION, the AWS credentials and the network."
     )
+
+
+async def _fetch_secret(name: str, region: str | None) -> str:
+    from bg_ingest.adapters.aws.session import START_CONFIG, get_session  # noqa: PLC0415 - as above
+
+    async with get_session().client("secretsmanager", region_name=region, config=START_CONFIG) as client:
+        return str((await client.get_secret_value(SecretId=name)).get("SecretString", ""))
 
 
 def _parse_secret(name: str, text: str) -> dict[str, str]:

@@ -13,8 +13,9 @@ async def build_sealer(settings: Settings) -> Sealer:
     if not any(isinstance(key, WrappedKey) for key in keys):
         return AesGcmSealer([key for key in keys if isinstance(key, bytes)])
     from bg_ingest.adapters.aws.kms import open_kms
+    from bg_ingest.adapters.aws.session import get_session
 
-    async with open_kms(settings.aws_region) as kms:
+    async with open_kms(settings.aws_region, get_session()) as kms:
         return AesGcmSealer(
             [
                 await kms.unwrap(key.get_secret_value(), f"Key {position} of TOKEN_ENCRYPTION_KEYS")
@@ -30,6 +31,7 @@ async def create_sealing_key(kms_key: str | None, region: str | None) -> str:
     if kms_key is None:
         return new_key()
     from bg_ingest.adapters.aws.kms import open_kms
+    from bg_ingest.adapters.aws.session import get_session
 
-    async with open_kms(region) as kms:
+    async with open_kms(region, get_session()) as kms:
         return encode_wrapped_key(await kms.new_key(kms_key))

@@ -34,6 +34,7 @@ DOCTOR = "bg_ingest.doctor"
 WORKERS = "workers"
 
 CLOCK = "bg_ingest.adapters.clock"
+AWS_SESSION = "bg_ingest.adapters.aws.session"
 
 INSIDE = {DOMAIN, ERRORS, PORTS, STORE, SERVICES}
 
@@ -49,7 +50,7 @@ MAY_IMPORT = {
     WORKERS: INSIDE,
     OBSERVABILITY: INSIDE,
     SIMULATOR: {DOMAIN},
-    SETTINGS: set[str](),
+    SETTINGS: {AWS_SESSION},  # SECRET_NAME is read while settings load: the process has one session
     DOCTOR: {DOMAIN, ERRORS, PORTS, STORE, ADAPTERS, PROVIDERS, SETTINGS},
     # Those that assemble.
     WIRING: INSIDE | {PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS, OBSERVABILITY},

@@ -23,8 +23,9 @@ def moto_server() -> Iterator[str]:
 
 
 @pytest.fixture
-def aws(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
+def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
     """Point the AWS libraries at an address, with credentials that open nothing."""
+    from bg_ingest.adapters.aws.session import get_session  # noqa: PLC0415 - loads the AWS library
 
     def use(endpoint: str) -> None:
         monkeypatch.setenv("AWS_ENDPOINT_URL", endpoint)
@@ -32,8 +33,10 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Callable[[str], None]:
             monkeypatch.setenv(name, value)
         for name in ("AWS_PROFILE", "AWS_DEFAULT_REGION", "AWS_SESSION_TOKEN"):
             monkeypatch.delenv(name, raising=False)
+        get_session.cache_clear()
 
-    return use
+    yield use
+    get_session.cache_clear()
 
 
 @pytest.fixture

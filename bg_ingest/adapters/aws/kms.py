@@ -8,16 +8,13 @@ from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any
 
 import aioboto3
-from aiobotocore.config import AioConfig
-from botocore.exceptions import BotoCoreError, ClientError
 
+from bg_ingest.adapters.aws.session import AWS_ERRORS, START_CONFIG, error_code
 from bg_ingest.adapters.sealing import KEY_BYTES
 from bg_ingest.errors import KeyUnavailable
 
 ENCRYPTION_CONTEXT = {"application": "bg-ingest", "purpose": "token-sealing"}
 """Bound to the wrapped key, shown in CloudTrail; a policy may ask for it (``kms:EncryptionContext:application``)."""
-
-CLIENT_CONFIG = AioConfig(connect_timeout=1, read_timeout=3, retries={"mode": "standard", "total_max_attempts": 2})
 
 NAME_ADVICE = "name a KMS key of this account and region, by its id, ARN or alias/…"
 ADVICE_BY_CODE = {
@@ -63,9 +60,9 @@ class Kms:
 
 
 @asynccontextmanager
-async def open_kms(region: str | None, *, aws: aioboto3.Session | None = None) -> AsyncIterator[Kms]:
+async def open_kms(region: str | None, session: aioboto3.Session) -> AsyncIterator[Kms]:
     """Open KMS; region None leaves it to AWS's own rules. KeyUnavailable where it cannot be asked at all."""
-    client = (aws or aioboto3.Session()).client("kms", region_name=region, config=CLIENT_CONFIG)
+    client = session.client("kms", region_name=region, config=START_CONFIG)
     async with AsyncExitStack() as opened:
         with _translate_errors("A key"):
             kms = Kms(await opened.enter_async_context(client))
@@ -77,7 +74,7 @@ def _translate_errors(name: str, action: str = "") -> Iterator[None]:
     """Raise KeyUnavailable for what the AWS library raises: error codes only, never what was asked or answered."""
     try:
         yield
-    except (BotoCoreError, ClientError, ValueError) as refused:  # ValueError: AWS_ENDPOINT_URL or AWS_REGION is none
-        code = refused.response["Error"]["Code"] if isinstance(refused, ClientError) else type(refused).__name__
+    except AWS_ERRORS as refused:
+        code = error_code(refused)
         advice = ADVICE_BY_CODE.get(code, UNREACHABLE_ADVICE).format(action=action)
         raise KeyUnavailable(f"{name} cannot be had from AWS KMS ({code})", advice) from None

@@ -8,6 +8,7 @@ import boto3
 import pytest
 
 from bg_ingest.adapters.aws.kms import ENCRYPTION_CONTEXT, open_kms
+from bg_ingest.adapters.aws.session import get_session
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.errors import KeyUnavailable, SealBroken
 from tests.fakes.dynamodb import BrokenReply, ErrorReply, Reply, in_sequence, scripted
@@ -41,7 +42,7 @@ def wrapped_by(client: Any, context: Mapping[str, str] = ENCRYPTION_CONTEXT, siz
 
 
 async def unwrapped(wrapped: bytes, region: str | None = REGION) -> bytes:
-    async with open_kms(region) as kms:
+    async with open_kms(region, get_session()) as kms:
         return await kms.unwrap(wrapped, "Key 2 of TOKEN_ENCRYPTION_KEYS")
 
 
@@ -58,7 +59,7 @@ async def refusal(wrapped: bytes, region: str | None = REGION) -> str:
 
 async def test_a_new_key_is_wrapped_and_unwraps_to_the_same_one_each_time(kms: Any) -> None:
     kms.create_alias(AliasName="alias/bg-ingest", TargetKeyId=new_kms_key(kms))
-    async with open_kms(REGION) as ours:
+    async with open_kms(REGION, get_session()) as ours:
         wrapped, other = await ours.new_key("alias/bg-ingest"), await ours.new_key("alias/bg-ingest")
     key = await unwrapped(wrapped)
     assert key not in wrapped
@@ -90,7 +91,7 @@ async def test_a_key_wrapped_for_something_else_is_refused(kms: Any) -> None:
 
 async def test_no_altered_byte_goes_unnoticed(kms: Any) -> None:
     _, wrapped = wrapped_by(kms)
-    async with open_kms(REGION) as ours:
+    async with open_kms(REGION, get_session()) as ours:
         for index in range(len(wrapped)):
             altered = bytearray(wrapped)
             altered[index] ^= 1
@@ -110,7 +111,7 @@ async def test_a_key_of_another_length_is_no_key(kms: Any) -> None:
 
 
 async def test_no_new_key_by_a_name_that_nobody_has(kms: Any) -> None:
-    async with open_kms(REGION) as ours:
+    async with open_kms(REGION, get_session()) as ours:
         with pytest.raises(KeyUnavailable, match=r"NotFoundException\): name a KMS key of this account and region"):
             await ours.new_key("alias/nobody")
 
@@ -152,7 +153,7 @@ async def test_whatever_the_answer_it_becomes_a_sentence_that_says_what_to_do(
 async def test_why_no_new_key_is_made_is_said_too(aws: Callable[[str], None], reply: Reply, advice: str) -> None:
     async with scripted(in_sequence(reply)) as server:
         aws(server.endpoint)
-        async with open_kms(REGION) as ours:
+        async with open_kms(REGION, get_session()) as ours:
             with pytest.raises(KeyUnavailable, match=advice):
                 await ours.new_key("alias/any")
 
