@@ -5,6 +5,7 @@ from contextlib import aclosing
 from datetime import datetime
 from secrets import token_hex
 
+from bg_ingest.adapters.aws.session import get_session
 from bg_ingest.adapters.dynamodb.admin import inspect_table
 from bg_ingest.doctor.finding import Finding, failed, ok, warning
 from bg_ingest.domain.grants import Grant
@@ -32,7 +33,9 @@ async def check_table(settings: Settings) -> list[Finding]:
     if settings.dynamodb_table is None:
         return []
     try:
-        found = await inspect_table(settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table)
+        found = await inspect_table(
+            settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table, get_session()
+        )
     except StoreError as broken:
         return [failed("table", str(broken), REACH_ADVICE)]
     advice = "run bg-ingest tables create"

@@ -1,4 +1,7 @@
-"""The table below the store means what DynamoDB would mean."""
+"""The table below the store means what DynamoDB would mean, over either transport."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
@@ -22,6 +25,8 @@ from bg_ingest.ports.table import (
     Write,
 )
 from bg_ingest.store.keys import META
+from tests.contracts.conftest import STORES, open_contract_table
+from tests.fakes.clock import SetClock
 
 KEY, OTHER = ("pk", "a"), ("pk", "b")
 ITEM: Item = {"v": 1, "text": "t", "number": 3, "raw": b"\x00\xff", "yes": True}
@@ -50,6 +55,12 @@ FALSE_CONDITIONS: list[Condition] = [
     Either((Absent(), Equals("number", 4))),
 ]
 TRUE_WITHOUT_ITEM: list[Condition] = [Absent(), Missing("text"), Either((Exists(), Absent()))]
+
+
+@pytest.fixture(params=[*STORES, pytest.param("dynamodb_by_aioboto3", marks=pytest.mark.integration)])
+async def table(request: pytest.FixtureRequest, tmp_path: Path, clock: SetClock) -> AsyncIterator[Table]:
+    async with open_contract_table(request, tmp_path, clock) as opened:
+        yield opened
 
 
 async def test_a_scan_finds_each_item_once_in_one_of_its_parts(table: Table) -> None:

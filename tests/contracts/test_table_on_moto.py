@@ -1,4 +1,4 @@
-"""The table once more on moto: a second opinion on what DynamoDB means.
+"""The table once more on moto, over either transport: a second opinion on what DynamoDB means.
 
 Only where moto is right. To its conditions a true is a 1, and it loses updates that come at once.
 """
@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from bg_ingest.adapters.dynamodb import aioboto3_transport, transport
 from bg_ingest.adapters.dynamodb.table import DynamoTable
 from tests.contracts import test_table as suite
 from tests.fakes.dynamodb import AWS
@@ -24,7 +25,7 @@ test_empty_queries = suite.test_a_query_that_finds_nothing_has_no_pages
 test_deletes = suite.test_many_are_deleted_whether_they_are_there_or_not
 
 
-@pytest.fixture
-async def table(moto_server: str) -> AsyncIterator[DynamoTable]:
-    async with DynamoServer(moto_server, AWS).new_table() as opened:
+@pytest.fixture(params=[transport, aioboto3_transport], ids=["direct", "aioboto3"])
+async def table(request: pytest.FixtureRequest, moto_server: str) -> AsyncIterator[DynamoTable]:
+    async with DynamoServer(moto_server, AWS, request.param.open_transport).new_table() as opened:
         yield opened

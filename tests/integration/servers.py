@@ -6,8 +6,8 @@ are left out, and a line says so.
 """
 
 import os
-from collections.abc import AsyncIterator, Iterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
 from pathlib import Path
 
@@ -15,9 +15,10 @@ import aioboto3
 import msgspec
 import pytest
 
+from bg_ingest.adapters.dynamodb import aioboto3_transport, transport
 from bg_ingest.adapters.dynamodb.admin import KEY_SCHEMA, KEY_TYPES
 from bg_ingest.adapters.dynamodb.table import DynamoTable
-from bg_ingest.adapters.dynamodb.transport import Transport, open_transport
+from bg_ingest.adapters.dynamodb.transport import Transport
 from bg_ingest.store import check_layout
 from tests.integration.processes import start_ministack, start_server
 from tests.integration.rabbitmq_node import Node, can_run, running_node
@@ -26,6 +27,8 @@ HERE = Path(__file__).parent
 REGION = "us-east-1"
 
 _numbers = count(1)
+
+OpenTransport = Callable[[str, str, aioboto3.Session], AbstractAsyncContextManager[Transport]]
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -75,18 +78,27 @@ class DynamoServer(msgspec.Struct, frozen=True):
 
     endpoint: str
     aws: aioboto3.Session
+    connect: OpenTransport = transport.open_transport
 
     @asynccontextmanager
     async def client(self) -> AsyncIterator[Transport]:
-        async with open_transport(self.endpoint, REGION, self.aws) as client:
+        async with self.connect(self.endpoint, REGION, self.aws) as client:
             yield client
+
+    @asynccontextmanager
+    async def open_table(self, name: str) -> AsyncIterator[DynamoTable]:
+        """Open an existing table and check its layout."""
+        async with self.client() as client:
+            table = DynamoTable(client, name)
+            await check_layout(table)
+            yield table
 
     @asynccontextmanager
     async def new_table(self) -> AsyncIterator[DynamoTable]:
         """Open an empty table. Nothing expires in it: tests set their clocks to times long gone."""
         async with self.client() as client:
-            table = DynamoTable(client, await make_table(client))
-            await check_layout(table)
+            name = await make_table(client)
+        async with self.open_table(name) as table:
             yield table
 
 
@@ -111,6 +123,12 @@ def dynamodb(tmp_path_factory: pytest.TempPathFactory) -> Iterator[DynamoServer]
     server = start_ministack(tmp_path_factory.mktemp("ministack"))
     with start_server(server):
         yield DynamoServer(f"http://127.0.0.1:{server.port}", credentials())
+
+
+@pytest.fixture(scope="session")
+def dynamodb_by_aioboto3(dynamodb: DynamoServer) -> DynamoServer:
+    """Return the same server, reached through aioboto3's client."""
+    return msgspec.structs.replace(dynamodb, connect=aioboto3_transport.open_transport)
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,6 @@ from random import Random
 import anyio
 import pytest
 
-from bg_ingest.adapters.dynamodb import open_store, open_table
 from bg_ingest.adapters.dynamodb.admin import create_table
 from bg_ingest.errors import StoreError
 from bg_ingest.ports.table import Put
@@ -21,18 +20,18 @@ PROCESSES, WRITERS = 4, 8
 
 
 async def test_a_table_is_made_once_and_made_again_changes_nothing(dynamodb: DynamoServer) -> None:
-    made = await create_table(dynamodb.endpoint, REGION, "made", aws=dynamodb.aws)
-    again = await create_table(dynamodb.endpoint, REGION, "made", aws=dynamodb.aws)
+    made = await create_table(dynamodb.endpoint, REGION, "made", dynamodb.aws)
+    again = await create_table(dynamodb.endpoint, REGION, "made", dynamodb.aws)
     assert "was made" in made[0]
     assert "was there" in again[0]
     assert not [said for said in again if "now" in said.split()]
-    async with open_table(dynamodb.endpoint, REGION, "made", aws=dynamodb.aws) as table:
+    async with dynamodb.open_table("made") as table:
         assert await table.get(keys.META) == LAYOUT
 
 
 async def test_without_its_table_the_store_does_not_open(dynamodb: DynamoServer) -> None:
     with pytest.raises(StoreError, match="no table nowhere: run `bg-ingest tables create`"):
-        async with open_store(dynamodb.endpoint, REGION, "nowhere", SetClock(), aws=dynamodb.aws):
+        async with dynamodb.open_table("nowhere"):
             pass
 
 
@@ -42,10 +41,10 @@ async def test_a_table_of_another_layout_is_refused(
 ) -> None:
     async with dynamodb.client() as client:
         name = await make_table(client)
-    async with open_table(dynamodb.endpoint, REGION, name, aws=dynamodb.aws) as table:
+    async with dynamodb.open_table(name) as table:
         await table.write(Put(keys.META, LAYOUT | other))
     with pytest.raises(StoreError, match=expected_detail):
-        async with open_table(dynamodb.endpoint, REGION, name, aws=dynamodb.aws):
+        async with dynamodb.open_table(name):
             pass
 
 

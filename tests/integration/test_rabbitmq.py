@@ -14,13 +14,14 @@ from structlog.testing import capture_logs
 from bg_ingest.adapters.rabbitmq import publisher as module
 from bg_ingest.adapters.rabbitmq.inspection import BrokerState, inspect_broker
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
-from bg_ingest.adapters.sqlite import open_store
+from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.cloud_events import EXCHANGE
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.store import Store
 from tests.contracts.test_publisher import change
 from tests.fakes.clock import SetClock
 from tests.harness.sample_values import USER, commit_connection, reading, readings_commit_of, unpublished_changes
@@ -191,7 +192,8 @@ async def test_a_wrong_password_or_virtual_host_is_reported_without_the_password
 async def test_changes_wait_while_the_broker_is_away_and_go_out_in_order_when_it_is_back(
     rabbitmq_node: Node, rabbitmq_vhost: str
 ) -> None:
-    async with open_store(None, SetClock()) as store:
+    async with open_table(None, SetClock()) as table:
+        store = Store(table, SetClock())
         await commit_connection(store)
         await to_thread.run_sync(rabbitmq_node.server.stop, SIGKILL)
         async with connect(rabbitmq_vhost, queue=QUEUE) as publisher:

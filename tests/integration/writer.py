@@ -5,16 +5,18 @@ from random import Random
 
 import anyio
 
-from bg_ingest.adapters.dynamodb import open_store
+from bg_ingest.store import Store
 from tests.contracts.test_races import batches_of, write_all
 from tests.fakes.clock import SetClock
-from tests.integration.servers import REGION, credentials
+from tests.integration.servers import DynamoServer, credentials
 from tests.integration.test_dynamodb import WRITERS
 
 
 async def main(endpoint: str, table: str, part: int) -> None:
-    async with open_store(endpoint, REGION, table, SetClock(), aws=credentials()) as store:
-        await write_all(store.readings, batches_of(Random(0))[part * WRITERS : (part + 1) * WRITERS])
+    async with DynamoServer(endpoint, credentials()).open_table(table) as opened:
+        await write_all(
+            Store(opened, SetClock()).readings, batches_of(Random(0))[part * WRITERS : (part + 1) * WRITERS]
+        )
 
 
 if __name__ == "__main__":

@@ -5,11 +5,10 @@ from typing import Any
 import aioboto3
 import anyio
 
+from bg_ingest.adapters.dynamodb.aioboto3_transport import open_transport
 from bg_ingest.adapters.dynamodb.errors import translate_errors
-from bg_ingest.adapters.dynamodb.table import DynamoTable
-from bg_ingest.adapters.dynamodb.transport import Answer, DynamoError, Transport, open_transport
+from bg_ingest.adapters.dynamodb.transport import Answer, DynamoError, Transport
 from bg_ingest.errors import StoreError, StoreUnavailable
-from bg_ingest.store import check_layout
 
 EXPIRY = {"Enabled": True, "AttributeName": "expires_at"}
 
@@ -27,25 +26,21 @@ NOT_READY_CODES = {"ResourceInUseException", "ContinuousBackupsUnavailableExcept
 """How AWS says that a table is still being made or changed."""
 
 
-async def create_table(
-    endpoint: str | None, region: str | None, table: str, *, aws: aioboto3.Session | None = None
-) -> list[str]:
-    """Make the table, or put an existing one right, and agree on its layout; run again, it changes nothing.
+async def create_table(endpoint: str | None, region: str | None, table: str, session: aioboto3.Session) -> list[str]:
+    """Make the table, or put an existing one right; run again, it changes nothing.
 
-    Returns what was found and done, a sentence each. StoreError when it is somebody else's table: it has other keys,
-    another expiry attribute or another layout.
+    Returns what was found and done, a sentence each. StoreError when it is somebody else's table: it has other keys
+    or another expiry attribute.
     """
-    async with open_transport(endpoint, region, aws or aioboto3.Session()) as transport:
+    async with open_transport(endpoint, region, session) as transport:
         creation = TableCreation(transport, table)
         with anyio.move_on_after(READY_TIMEOUT), translate_errors(table):
-            report = [
+            return [
                 await creation.ensure_table(),
                 await creation.ensure_expiry(),
                 await creation.ensure_deletion_protection(),
                 await creation.ensure_backups(),
             ]
-            await check_layout(DynamoTable(transport, table))
-            return report
     raise StoreUnavailable(f"Table {table} was not ready within {READY_TIMEOUT:.0f} seconds: try again.")
 
 
@@ -153,10 +148,10 @@ DENIED_CODES = {"AccessDeniedException", "UnauthorizedOperation"}
 
 
 async def inspect_table(
-    endpoint: str | None, region: str | None, table: str, *, aws: aioboto3.Session | None = None
+    endpoint: str | None, region: str | None, table: str, session: aioboto3.Session
 ) -> list[tuple[str, bool]]:
     """Return what was found, each with whether it is as it should be; StoreError when there is no such table."""
-    async with open_transport(endpoint, region, aws or aioboto3.Session()) as transport:
+    async with open_transport(endpoint, region, session) as transport:
         with translate_errors(table):
             described = await _ask(transport, "DescribeTable", table)
             expiry = await _ask(transport, "DescribeTimeToLive", table)

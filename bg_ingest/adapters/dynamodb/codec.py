@@ -58,7 +58,7 @@ def _decode_value(typed: dict[str, Any]) -> Scalar:
         case "N":
             return int(value)
         case "B":
-            return a2b_base64(value)
+            return value if isinstance(value, bytes) else a2b_base64(value)
         case _:
             scalar: Scalar = value
             return scalar

@@ -169,9 +169,11 @@ def _decode_error(status: int, content: bytes, tries: int) -> DynamoError:
 
 
 @asynccontextmanager
-async def open_transport(endpoint: str | None, region: str | None, aws: aioboto3.Session) -> AsyncIterator[Transport]:
+async def open_transport(
+    endpoint: str | None, region: str | None, session: aioboto3.Session
+) -> AsyncIterator[Transport]:
     """Open a client; endpoint, region and credentials are looked for as AWS's tools do where they are not given."""
-    url, region = await _resolve_endpoint(endpoint, region, aws)
+    url, region = await resolve_endpoint(endpoint, region, session)
     bypassed = proxy_bypass(url.host or "")
     proxy = None if bypassed else getproxies().get(url.scheme)
     async with aiohttp.ClientSession(
@@ -182,12 +184,12 @@ async def open_transport(endpoint: str | None, region: str | None, aws: aioboto3
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=proxy,
     ) as http:
-        yield DirectTransport(http, url, region, await aws.get_credentials())
+        yield DirectTransport(http, url, region, await session.get_credentials())
 
 
-async def _resolve_endpoint(endpoint: str | None, region: str | None, aws: aioboto3.Session) -> tuple[URL, str]:
+async def resolve_endpoint(endpoint: str | None, region: str | None, session: aioboto3.Session) -> tuple[URL, str]:
     """Ask the AWS library, which knows its regions, their names for DynamoDB and all that may be configured."""
-    async with aws.client("dynamodb", region_name=region, endpoint_url=endpoint, config=AioConfig()) as found:
+    async with session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=AioConfig()) as found:
         return URL(found.meta.endpoint_url), str(found.meta.region_name)
 
 

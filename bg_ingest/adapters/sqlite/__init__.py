@@ -13,22 +13,14 @@ from bg_ingest.adapters.sqlite.lock import lock_file
 from bg_ingest.adapters.sqlite.table import SqliteTable, run_in_thread, run_inline
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import Clock
-from bg_ingest.store import Store, check_layout, remove_all_owners
 
 CLOSE_TIMEOUT = 5
 """Seconds to wait for calls that are still under way; a file left open loses nothing."""
 
 
 @asynccontextmanager
-async def open_store(path: Path | None, clock: Clock) -> AsyncIterator[Store]:
-    """Open the store in a file, or in memory without one; StoreError says in one sentence why it cannot be used."""
-    async with open_table(path, clock) as table:
-        yield Store(table, clock)
-
-
-@asynccontextmanager
 async def open_table(path: Path | None, clock: Clock) -> AsyncIterator[SqliteTable]:
-    """Open only the table below a store, agreed on its layout."""
+    """Open the table in a file, or in memory without one; StoreError says in one sentence why it cannot be used."""
 
     def now() -> float:
         return clock.now().timestamp()
@@ -37,8 +29,6 @@ async def open_table(path: Path | None, clock: Clock) -> AsyncIterator[SqliteTab
     opened = _open_file(path, now) if path else closing(ItemFile(":memory:", now))
     table = SqliteTable(await run(opened.__enter__), run)
     try:
-        await check_layout(table)
-        await remove_all_owners(table)
         yield table
     finally:
         with move_on_after(CLOSE_TIMEOUT, shield=True):

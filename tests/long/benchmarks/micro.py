@@ -8,12 +8,11 @@ from typing import Any
 import msgspec
 
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.adapters.dynamodb import open_table
 from bg_ingest.api.schemas import to_basic
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
 from bg_ingest.store import Store
-from tests.integration.servers import REGION, credentials
+from tests.integration.servers import DynamoServer, credentials
 from tests.long.benchmarks.history import OF_A_DAY, QUARTER, START
 
 READS, GETS, ENCODINGS = 40, 1000, 40
@@ -32,7 +31,7 @@ class MicroFigures(msgspec.Struct, frozen=True):
 
 
 async def measure_micro(endpoint: str, table: str, runs: int) -> MicroFigures:
-    async with open_table(endpoint, REGION, table, aws=credentials()) as opened:
+    async with DynamoServer(endpoint, credentials()).open_table(table) as opened:
         readings = Store(opened, SystemClock()).readings
         window = Window(START, QUARTER.end)
 

@@ -90,7 +90,7 @@ def _server(folder: Path) -> Iterator[DynamoServer]:
         server = DynamoServer(f"http://{HOST}:{stack.port}", credentials())
 
         async def prepare() -> None:
-            await create_table(server.endpoint, REGION, TABLE, aws=credentials())
+            await create_table(server.endpoint, REGION, TABLE, credentials())
             async with server.client() as client:
                 await fill_both(client, TABLE, BASELINE_TABLE)
 

@@ -8,7 +8,6 @@ from typing import TypeVar
 import anyio
 import msgspec
 
-from bg_ingest.adapters.dynamodb import open_table
 from bg_ingest.adapters.dynamodb.admin import create_table
 from bg_ingest.adapters.dynamodb.table import DynamoTable
 from bg_ingest.adapters.memory.publisher import Event
@@ -26,7 +25,7 @@ from tests.harness.webhook_sender import SECRET
 from tests.integration.listener import Listener, channel_to
 from tests.integration.processes import Server, free_port, start_ministack, start_server
 from tests.integration.rabbitmq_node import Node, running_node
-from tests.integration.servers import REGION, credentials
+from tests.integration.servers import REGION, DynamoServer, credentials
 from tests.long.chaos.processes import Process, service_settings
 from tests.long.chaos.report import Report
 from tests.long.chaos.store_dump import PROVIDER, StoredGrant, StoredUser
@@ -121,7 +120,7 @@ class RealParts:
     @asynccontextmanager
     async def _table(self) -> AsyncIterator[DynamoTable]:
         endpoint = f"http://127.0.0.1:{self.dynamodb.port}"
-        async with open_table(endpoint, REGION, TABLE, aws=credentials()) as table:
+        async with DynamoServer(endpoint, credentials()).open_table(TABLE) as table:
             yield table
 
 
@@ -176,7 +175,7 @@ def real_parts(directory: Path) -> Iterator[RealParts]:
         endpoint = f"http://127.0.0.1:{dynamodb.port}"
 
         async def make() -> None:
-            await create_table(endpoint, REGION, TABLE, aws=credentials())
+            await create_table(endpoint, REGION, TABLE, credentials())
 
         anyio.run(make)
         yield RealParts(directory, dynamodb, node)

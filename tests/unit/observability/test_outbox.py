@@ -7,7 +7,7 @@ from typing import cast
 
 import pytest
 
-from bg_ingest.adapters.sqlite import open_store
+from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.commits import commit_of_changes
 from bg_ingest.domain.connections import ConnectionState
@@ -80,7 +80,8 @@ async def outbox_harness() -> AsyncIterator[OutboxHarness]:
 
 @asynccontextmanager
 async def open_outbox() -> AsyncIterator[OutboxHarness]:
-    async with open_store(None, SetClock(NOON)) as store:
+    async with open_table(None, SetClock(NOON)) as table:
+        store = Store(table, SetClock(NOON))
         yield OutboxHarness(store)
 
 

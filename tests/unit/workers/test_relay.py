@@ -5,7 +5,7 @@ import anyio
 import pytest
 from structlog.testing import capture_logs
 
-from bg_ingest.adapters.sqlite import open_store
+from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.commits import commit_of_changes
 from bg_ingest.domain.connections import ConnectionState
@@ -66,7 +66,8 @@ class RelayHarness:
 @asynccontextmanager
 async def open_relay() -> AsyncIterator[RelayHarness]:
     clock = LoopClock()
-    async with open_store(None, clock) as store:
+    async with open_table(None, clock) as table:
+        store = Store(table, clock)
         harness = RelayHarness(store, clock)
         harness.relay.add_shards(range(SHARDS))
         async with anyio.create_task_group() as group:

@@ -6,9 +6,7 @@ import pytest
 
 from bg_ingest.adapters.dynamodb import admin as tables
 from bg_ingest.adapters.dynamodb.admin import KEY_SCHEMA, KEY_TYPES, create_table
-from bg_ingest.adapters.dynamodb.codec import encode_item
 from bg_ingest.errors import StoreError, StoreUnavailable
-from bg_ingest.store import LAYOUT, keys
 from tests.fakes.dynamodb import AWS, REGION, ErrorReply, RecordedRequest, Reply, scripted
 
 GONE = ErrorReply("ResourceNotFoundException")
@@ -18,16 +16,15 @@ WHOLE: dict[str, Reply] = {
     "DescribeTable": {"Table": {**TABLE, "DeletionProtectionEnabled": True}},
     "DescribeTimeToLive": {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}},
     "DescribeContinuousBackups": {"ContinuousBackupsDescription": {RECOVERY: {"PointInTimeRecoveryStatus": "ENABLED"}}},
-    "GetItem": {"Item": encode_item(keys.META, LAYOUT)},
 }
-"""What a server answers that has everything and where all is done; the layout has no bytes, so it is on the wire."""
+"""What a server answers that has everything and where all is done."""
 UNSET: dict[str, Reply] = {
     "DescribeTimeToLive": {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}},
     "DescribeContinuousBackups": {
         "ContinuousBackupsDescription": {RECOVERY: {"PointInTimeRecoveryStatus": "DISABLED"}}
     },
 }
-LOOKING = {"DescribeTable", "DescribeTimeToLive", "DescribeContinuousBackups", "GetItem"}
+LOOKING = {"DescribeTable", "DescribeTimeToLive", "DescribeContinuousBackups"}
 
 
 @pytest.fixture
@@ -55,7 +52,7 @@ async def making(**replies: Reply | list[Reply]) -> tuple[list[str], list[str]]:
         return reply
 
     async with scripted(answer) as server:
-        return await create_table(server.endpoint, REGION, "readings", aws=AWS), changed
+        return await create_table(server.endpoint, REGION, "readings", AWS), changed
 
 
 async def test_where_all_is_done_nothing_is_changed() -> None:
@@ -118,8 +115,6 @@ async def test_a_missing_server_feature_is_reported_and_is_no_error() -> None:
             {"DescribeTimeToLive": {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": "ttl"}}},
             "expires by ttl",
         ),
-        ({"GetItem": {"Item": encode_item(keys.META, LAYOUT | {"shards": 16})}}, "shards 16"),
-        ({"GetItem": {"Item": encode_item(keys.META, LAYOUT | {"v": 99})}}, "version 99"),
     ],
 )
 async def test_somebody_elses_table_is_refused_and_stays_as_it_is(

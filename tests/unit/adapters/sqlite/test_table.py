@@ -13,11 +13,10 @@ from stat import S_IMODE
 import anyio
 import pytest
 
-from bg_ingest.adapters.sqlite import open_store, open_table
+from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.sqlite.file import PURGE_INTERVAL_SECONDS
 from bg_ingest.errors import StoreError, StoreUnavailable
 from bg_ingest.ports.table import Item, Put, Table, Update
-from bg_ingest.store import keys
 from tests.fakes.clock import NOON, SetClock
 
 KEY = ("pk", "sk")
@@ -200,33 +199,12 @@ async def left(table: Table, pk: str = "pk") -> list[str]:
     return [key[1] async for page in table.query(pk, "0", "z") for key, _ in page]
 
 
-@pytest.mark.parametrize(
-    ("attribute", "value", "says"),
-    [
-        ("v", 2, "schema version 2.*update this service"),
-        ("v", 0, "schema version 0.*migrate"),
-        ("shards", 64, "shards 64, not 256"),
-        ("shard_hash", "md5", "shard_hash 'md5', not 'blake2b-8'"),
-        ("segment_hours", 24, "segment_hours 24, not 6"),
-    ],
-)
-async def test_a_store_laid_out_otherwise_is_refused_in_one_sentence(
-    path: Path, attribute: str, value: int | str, says: str
-) -> None:
-    async with open_table(path, SetClock()) as table:
-        await table.write(Update(keys.META, {attribute: value}, (), ()))
-    for _ in range(2):
-        with pytest.raises(StoreError, match=says):
-            async with open_store(path, SetClock()):
-                pass
-
-
 async def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> None:
     diary = anyio.Path(path)
     await diary.parent.mkdir(parents=True)
     await diary.write_text(before := "dear diary, this is the only copy of you " * 9)
     with pytest.raises(StoreError, match="not a database"):
-        async with open_store(path, SetClock()):
+        async with open_table(path, SetClock()):
             pass
     assert await diary.read_text() == before
 
@@ -234,7 +212,7 @@ async def test_what_is_no_database_is_refused_and_left_as_it_is(path: Path) -> N
 async def test_a_path_that_cannot_be_is_refused_in_one_sentence(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(StoreError, match=r"cannot be opened: .+\.$"):
-        async with open_store(tmp_path / "file" / "bg-ingest.sqlite", SetClock()):
+        async with open_table(tmp_path / "file" / "bg-ingest.sqlite", SetClock()):
             pass
 
 

@@ -1,0 +1,138 @@
+"""The store of the settings: its layout is checked wherever it is, and what keeps nothing is no store."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.adapters.dynamodb.admin import KEY_SCHEMA, KEY_TYPES
+from bg_ingest.adapters.dynamodb.codec import encode_item
+from bg_ingest.errors import StoreError
+from bg_ingest.observability.registry import MetricsRegistry
+from bg_ingest.ports.table import Put, Table, Update
+from bg_ingest.settings import Settings
+from bg_ingest.store import LAYOUT, keys
+from bg_ingest.wiring.store import create_table, open_for_inspection, open_store, open_table
+from tests.fakes.dynamodb import BrokenReply, RecordedRequest, Reply, in_sequence, scripted
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
+    """Return settings that have nothing of this machine but the given ones."""
+    monkeypatch.chdir(tmp_path)
+    for name in Settings.model_fields:
+        monkeypatch.delenv(name.upper(), raising=False)
+    return Settings
+
+
+@pytest.fixture
+def in_aws(configure: Callable[..., Settings], aws: Callable[[str], None]) -> Callable[[str], Settings]:
+    def choose(endpoint: str) -> Settings:
+        aws(endpoint)
+        return configure(dynamodb_endpoint=endpoint, dynamodb_table="readings")
+
+    return choose
+
+
+@pytest.mark.parametrize(
+    ("attribute", "value", "says"),
+    [
+        ("v", 2, "schema version 2.*update this service"),
+        ("v", 0, "schema version 0.*migrate"),
+        ("shards", 64, "shards 64, not 256"),
+        ("shard_hash", "md5", "shard_hash 'md5', not 'blake2b-8'"),
+        ("segment_hours", 24, "segment_hours 24, not 6"),
+    ],
+)
+async def test_a_file_laid_out_otherwise_is_refused_in_one_sentence(
+    configure: Callable[..., Settings], attribute: str, value: int | str, says: str
+) -> None:
+    settings = configure()
+    async with open_table(settings, SystemClock(), MetricsRegistry()) as table:
+        await table.write(Update(keys.META, {attribute: value}, (), ()))
+    for _ in range(2):
+        with pytest.raises(StoreError, match=says):
+            async with open_store(settings, SystemClock(), MetricsRegistry()):
+                pass
+
+
+async def test_owners_in_a_file_are_those_of_processes_that_have_ended(configure: Callable[..., Settings]) -> None:
+    settings = configure()
+    async with open_table(settings, SystemClock(), MetricsRegistry()) as table:
+        await table.write(Put((keys.OWNERS, "one"), {"v": 1}))
+    async with open_for_inspection(settings) as (table, _):
+        assert await owners(table) == []
+
+
+async def owners(table: Table) -> list[str]:
+    return [key[1] async for page in table.query(keys.OWNERS, " ", "~") for key, _ in page]
+
+
+DESCRIBED: dict[str, Any] = {
+    "Table": {
+        "TableStatus": "ACTIVE",
+        "KeySchema": KEY_SCHEMA,
+        "AttributeDefinitions": KEY_TYPES,
+        "DeletionProtectionEnabled": True,
+    },
+    "TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"},
+    "ContinuousBackupsDescription": {"PointInTimeRecoveryDescription": {"PointInTimeRecoveryStatus": "ENABLED"}},
+}
+
+
+@pytest.mark.parametrize(("other", "says"), [({"shards": 16}, "shards 16"), ({"v": 99}, "version 99")])
+async def test_a_table_laid_out_otherwise_is_refused_and_stays_as_it_is(
+    in_aws: Callable[[str], Settings], other: dict[str, int], says: str
+) -> None:
+    asked: list[str] = []
+
+    def answer(question: RecordedRequest) -> Reply:
+        asked.append(question.operation)
+        return DESCRIBED | {"Item": encode_item(keys.META, LAYOUT | other)}
+
+    async with scripted(answer) as server:
+        settings = in_aws(server.endpoint)
+        with pytest.raises(StoreError, match=says):
+            await create_table(settings)
+        with pytest.raises(StoreError, match=says):
+            async with open_table(settings, SystemClock(), MetricsRegistry()):
+                pass
+    assert {name for name in asked if not name.startswith("Describe")} == {"GetItem"}
+
+
+async def test_a_server_that_says_done_and_keeps_nothing_is_no_store(in_aws: Callable[[str], Settings]) -> None:
+    async with scripted(in_sequence({})) as server:
+        with pytest.raises(StoreError, match="does not keep what it is given: is it DynamoDB"):
+            async with open_table(in_aws(server.endpoint), SystemClock(), MetricsRegistry()):
+                pass
+
+
+async def test_a_web_server_is_no_store(in_aws: Callable[[str], Settings]) -> None:
+    async with scripted(in_sequence(BrokenReply.NONSENSE)) as server:
+        settings = in_aws(server.endpoint)
+        with pytest.raises(StoreError, match="is it DynamoDB"):
+            async with open_table(settings, SystemClock(), MetricsRegistry()):
+                pass
+        with pytest.raises(StoreError, match="is it DynamoDB"):
+            await create_table(settings)
+
+
+async def test_units_that_the_server_reports_are_counted(in_aws: Callable[[str], Settings]) -> None:
+    def answer(_: RecordedRequest) -> Reply:
+        return {"Item": encode_item(keys.META, LAYOUT), "ConsumedCapacity": {"CapacityUnits": 1.5}}
+
+    metrics = MetricsRegistry()
+    async with (
+        scripted(answer) as server,
+        open_table(in_aws(server.endpoint), SystemClock(), metrics) as table,
+    ):
+        await table.get(("pk", "sk"))
+    text = metrics.text().decode()
+    assert 'bg_ingest_store_units_total{kind="read"} 4.5' in text
