@@ -1,4 +1,4 @@
-"""The composition root: settings, actors and routes become one ASGI application, ``app``."""
+"""ASGI application `app`: settings, routes, and a lifespan that opens the services and runs the actors."""
 
 import gc
 from collections.abc import AsyncIterator
@@ -8,29 +8,30 @@ import structlog
 from litestar import Litestar
 
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.api.app import create_api
+from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access, Limits
 from bg_ingest.api.log_context import RequestContext, add_request
 from bg_ingest.errors import IngestError, first_error
 from bg_ingest.observability.exposition import serve_metrics
 from bg_ingest.observability.http import RequestMetrics
 from bg_ingest.observability.logs import configure_logging
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.settings import get_settings
-from bg_ingest.wiring import Services, open_services
+from bg_ingest.wiring import open_services
 from bg_ingest.wiring.providers import simulator_mounts
 from workers.build import Workers
 from workers.runtime import exit_process
 
 settings = get_settings()
 configure_logging(settings.log_level, settings.log_format, [add_request])
-services, workers = Services(), Workers()
-services.metrics.add(ReplicaCollector(workers, SystemClock()))
+metrics, workers = MetricsRegistry(), Workers()
+metrics.add(ReplicaCollector(workers, SystemClock()))
 
 
 @asynccontextmanager
-async def lifespan(_: Litestar) -> AsyncIterator[None]:
-    """Open the store, start the actors; on the way out drain and close."""
+async def lifespan(api: Litestar) -> AsyncIterator[None]:
+    """Open the services and start the actors; on exit drain and close them."""
     log = structlog.get_logger()
     for line in settings.fallbacks():
         log.info(line, action="settings")
@@ -38,26 +39,25 @@ async def lifespan(_: Litestar) -> AsyncIterator[None]:
         log.warning(line, action="settings")
     async with AsyncExitStack() as stack:
         try:
-            stack.enter_context(serve_metrics(services.metrics, settings.host, settings.metrics_port))
-            await stack.enter_async_context(open_services(settings, services, wakeups=workers))
-            gc.freeze()  # what is loaded by now stays: looking through it for garbage stopped the loop
+            stack.enter_context(serve_metrics(metrics, settings.host, settings.metrics_port))
+            services = await stack.enter_async_context(open_services(settings, metrics, wakeups=workers))
+            gc.freeze()  # all that is loaded by now stays: a collection that visits it stops the loop
             await stack.enter_async_context(workers.running(services))
+            api.state.services = services
         except* IngestError as error_group:
             log.critical(str(first_error(error_group)), action="start_failed")
             exit_process(1)  # a server would show the sentence in two tracebacks
         yield
 
 
-api = create_api(
-    services,
+state = build_state(
     access=Access.OPEN if settings.anonymous else Access.CLOSED,
     process_health=workers,
     own_names=settings.own_names,
     limits=Limits(settings.requests_per_second, 5 * settings.requests_per_second),
-    signing_secrets=[each.get_secret_value() for each in settings.webhook_signing_secrets],
+    signing_secrets=[secret.get_secret_value() for secret in settings.webhook_signing_secrets],
     webhook_limits=Limits(settings.webhooks_per_second, 2 * settings.webhooks_per_second),
-    lifespan=[lifespan],
-    mounts=simulator_mounts(settings),
-    exposition=None if settings.metrics_port else services.metrics.exposition,
+    exposition=None if settings.metrics_port else metrics.exposition,
 )
-app = RequestContext(RequestMetrics(api, services.metrics))
+api = create_api(state, lifespan=[lifespan], mounts=simulator_mounts(settings))
+app = RequestContext(RequestMetrics(api, metrics))

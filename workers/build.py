@@ -4,26 +4,16 @@ from collections import Counter
 from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Protocol
 
 import anyio
 
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.ownership import Lease, OwnershipTimings
+from bg_ingest.domain.ownership import Lease
 from bg_ingest.domain.polling import NextPollReason
 from bg_ingest.domain.replica_status import ActorState, OwnerState, ReplicaStatus, UpcomingPoll
 from bg_ingest.domain.timeline import NextPoll
-from bg_ingest.ports import Broker, Clock, Polls
-from bg_ingest.services.access.audit import AuditLog
-from bg_ingest.services.access.authenticate import Authenticator
-from bg_ingest.services.budget.demand import Demand
-from bg_ingest.services.budget.provider import SharedBudget
-from bg_ingest.services.connections.erase import Eraser
-from bg_ingest.services.connections.grants import Grants
-from bg_ingest.services.polling.poll import Poller
-from bg_ingest.services.publishing.relay import Relay
-from bg_ingest.store import Store
+from bg_ingest.services import Services
 from workers.backoff import Backoff, CrashLimit
 from workers.inbox import InboxReader
 from workers.ownership import Ownership
@@ -46,25 +36,6 @@ UPCOMING_POLLS = 10
 """Shown in a report."""
 
 
-class Parts(Protocol):
-    """What the actors work with."""
-
-    store: Store
-    polls: Polls
-    poller: Poller
-    grants: Grants
-    budget: SharedBudget
-    demand: Demand
-    authenticator: Authenticator
-    relay: Relay
-    eraser: Eraser
-    audit_log: AuditLog
-    clock: Clock
-    broker: Broker | None
-    timings: OwnershipTimings
-    name: str
-
-
 class Workers:
     """The actors while they run: the ports Hints and Vitals of this process.
 
@@ -75,9 +46,9 @@ class Workers:
         self._actors: ActorTree | None = None
 
     @asynccontextmanager
-    async def running(self, parts: Parts) -> AsyncIterator[None]:
+    async def running(self, services: Services) -> AsyncIterator[None]:
         """Start the actors, and drain them on exit."""
-        self._actors = ActorTree(parts)
+        self._actors = ActorTree(services)
         async with self._actors.runtime.running():
             yield
 
@@ -139,55 +110,65 @@ class Workers:
 class ActorTree:
     """One process's actors, joined."""
 
-    def __init__(self, parts: Parts) -> None:
-        self._grants = parts.grants
-        self._budget = parts.budget
-        self._demand = parts.demand
-        self._audit_log = parts.audit_log
-        self._broker = parts.broker
-        connections = parts.store.connections
-        self.relay = RelayActor(parts.relay)
-        self.scheduler = Scheduler(parts.polls, parts.clock)
+    def __init__(self, services: Services) -> None:
+        self._grants = services.grants
+        self._budget = services.budget
+        self._demand = services.demand
+        self._audit_log = services.audit_log
+        self._broker = services.broker
+        connections = services.store.connections
+        self.relay = RelayActor(services.relay)
+        self.scheduler = Scheduler(services.polls, services.clock)
         self._provider_health = ProviderHealth()
-        self.shards = Shards(connections, self.scheduler, self.relay, parts.clock)
+        self.shards = Shards(connections, self.scheduler, self.relay, services.clock)
         self.ownership = Ownership(
-            parts.store.ownership, self.shards, parts.name, timings=parts.timings, demand=parts.demand.to_publish
+            services.store.ownership,
+            self.shards,
+            services.name,
+            timings=services.timings,
+            demand=services.demand.to_publish,
         )
         self.inbox = InboxReader(
-            parts.store.inbox,
+            services.store.inbox,
             self.scheduler,
             self.relay,
             owner_id=lambda: self.ownership.owner_id,
             epoch=self.ownership.epoch,
             is_loaded=self.shards.is_loaded,
-            interval=parts.timings.inbox_every,
+            interval=services.timings.inbox_every,
         )
         self.scheduler.poll_finished, self.scheduler.request_finished = (
             self._provider_health.record,
             self.inbox.poll_finished,
         )
         self.scheduler.may_poll = self.ownership.is_valid
-        self.scheduler.demand_changed, self.shards.demand_for = parts.demand.change, parts.demand.for_directory_row
-        parts.demand.others, parts.demand.loaded_fraction = self._other_demands, lambda: self.shards.loaded_fraction
+        self.scheduler.demand_changed, self.shards.demand_for = (
+            services.demand.change,
+            services.demand.for_directory_row,
+        )
+        services.demand.others, services.demand.loaded_fraction = (
+            self._other_demands,
+            lambda: self.shards.loaded_fraction,
+        )
         self.shards.on_take_over, self.shards.report_without_fetch = (
             self._prepare_take_over,
-            parts.poller.report_without_fetch,
+            services.poller.report_without_fetch,
         )
         actors: dict[str, Actor] = {
             "relay": self.relay,
             "scheduler": self.scheduler,
-            "refresher": Refresher(connections, parts.grants, parts.clock, self.shards.iter_connections),
-            "key uses": Periodic(KEY_USE_SECONDS, parts.authenticator.write_key_uses),
+            "refresher": Refresher(connections, services.grants, services.clock, self.shards.iter_connections),
+            "key uses": Periodic(KEY_USE_SECONDS, services.authenticator.write_key_uses),
             "shards": self.shards,
             "inbox": self.inbox,
-            "auditor": Periodic(AUDIT_SECONDS, parts.audit_log.flush, work=parts.audit_log.wait),
-            "eraser": Periodic(ERASURE_SECONDS, parts.eraser.finish_unfinished, first_after=0.0),
+            "auditor": Periodic(AUDIT_SECONDS, services.audit_log.flush, work=services.audit_log.wait),
+            "eraser": Periodic(ERASURE_SECONDS, services.eraser.finish_unfinished, first_after=0.0),
             "ownership": self.ownership,  # last: then work begins
         }
         self.supervisors = [Supervisor(name, actor, crash_limit=CrashLimit()) for name, actor in actors.items()]
-        if parts.broker is not None:  # first, and for ever: a broker may be away for days
+        if services.broker is not None:  # first, and for ever: a broker may be away for days
             self.supervisors.insert(
-                0, Supervisor("broker", parts.broker, backoff=Backoff(ceiling=30.0), crash_limit=None)
+                0, Supervisor("broker", services.broker, backoff=Backoff(ceiling=30.0), crash_limit=None)
             )
         self.runtime = Runtime(self.supervisors, drain=self._drain)
 

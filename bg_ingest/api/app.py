@@ -1,9 +1,10 @@
 """The HTTP application: which routes there are, and what holds for all of them."""
 
-from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
 
 from litestar import Litestar
+from litestar.datastructures import State
 from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
@@ -29,17 +30,26 @@ from bg_ingest.api import (
 from bg_ingest.api import (
     verify as repairs,
 )
-from bg_ingest.api.auth import DEFAULT_LIMITS, PUBLIC, Access, AuthGuard, Limits, exception_handlers
-from bg_ingest.api.dependencies import Services, provide
+from bg_ingest.api.auth import (
+    DEFAULT_LIMITS,
+    EXCEPTION_HANDLERS,
+    PUBLIC,
+    Access,
+    AuthGuard,
+    Limits,
+    check_access,
+)
+from bg_ingest.api.dependencies import provide_services
 from bg_ingest.api.headers import add_headers
+from bg_ingest.api.metrics import Exposition
 from bg_ingest.api.validation import MAX_BODY_BYTES, validate_request
+from bg_ingest.api.webhook_auth import WebhookGuard
 from bg_ingest.ports import ProcessHealth
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
 
 
-def create_api(
-    services: Services,
+def build_state(
     *,
     access: Access,
     process_health: ProcessHealth,
@@ -47,21 +57,31 @@ def create_api(
     limits: Limits = DEFAULT_LIMITS,
     signing_secrets: Sequence[str] = (),
     webhook_limits: Limits | None = None,
-    lifespan: Sequence[Lifespan] = (),
-    mounts: Mapping[str, ASGIApp] | None = None,
-    exposition: Callable[[], Awaitable[bytes]] | None = None,
-) -> Litestar:
-    """Assemble it. Mounts, by their path, are applications of their own that ask for themselves who it is.
+    exposition: Exposition | None = None,
+) -> State:
+    """Return everything that requests share, except the services: the lifespan adds them as `state.services`.
 
-    While nobody is asked for a credential, it answers only to ``own_names``, localhost and addresses. Without signing
-    secrets (``whsec_…``) every webhook is refused, without an ``exposition`` there is no /metrics.
+    With `Access.OPEN` and no API key, only requests for `own_names`, localhost or an address are answered. Without
+    signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no /metrics.
     """
-    auth_guard = AuthGuard(access, services, own_names, limits)
+    shared = {
+        "process_health": process_health,
+        "auth_guard": AuthGuard(access, own_names, limits),
+        "webhook_guard": WebhookGuard(signing_secrets, webhook_limits),
+        "exposition": exposition,
+    }
+    return State(shared)
+
+
+def create_api(
+    state: State, *, lifespan: Sequence[Lifespan] = (), mounts: Mapping[str, ASGIApp] | None = None
+) -> Litestar:
+    """Assemble the application. Mounts, by path, are applications with an authentication of their own."""
     return Litestar(
         route_handlers=[
             readings.router,
             missing.router,
-            webhooks.router(signing_secrets, webhook_limits),
+            webhooks.router,
             connections.router,
             timeline.router,
             repairs.router,
@@ -70,14 +90,15 @@ def create_api(
             callback.router,
             health.router,
             workers.router,
-            *([metrics.router(exposition)] if exposition else []),
+            *([metrics.router] if state.exposition else []),
             *(_mount(path, app) for path, app in (mounts or {}).items()),
         ],
-        dependencies=provide(services, process_health),
-        guards=[auth_guard.check],
+        state=state,
+        dependencies=provide_services(state),
+        guards=[check_access],
         before_request=validate_request,
-        before_send=[add_headers, audit.audit_hook(services)],
-        exception_handlers=exception_handlers(auth_guard),
+        before_send=[add_headers, audit.record_access],
+        exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
         openapi_config=schema.build_config(__version__),
         request_max_body_size=MAX_BODY_BYTES,

@@ -1,9 +1,9 @@
 """Who read or changed whose data: noted as answers begin, and answered to operators."""
 
 import re
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime
-from typing import Annotated, Any, Protocol
+from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, Router, get
@@ -35,37 +35,26 @@ _PATH_TYPE = re.compile(r":\w+}")
 _READ_METHODS = {"GET", "HEAD"}
 
 
-class HasAuditLog(Protocol):
-    """Where the use case is found, once it is there."""
-
-    @property
-    def audit_log(self) -> AuditLog: ...
-
-
 def mark_user(scope: Scope, user: UserId) -> None:
     """Say whose data a request is about whose path does not."""
     scope["state"]["audited_user"] = user
 
 
-def audit_hook(services: HasAuditLog) -> Callable[[Message, Scope], Any]:
-    """Return what notes each answer that shows or changed somebody's data, as it starts; refusals show nothing."""
-
-    async def note(message: Message, scope: Scope) -> None:
-        if message["type"] != "http.response.start" or message["status"] >= 400:
-            return
-        route: BaseRouteHandler | None = scope.get("route_handler")
-        user = scope["state"].get("audited_user") or scope.get("path_params", {}).get("user_id")
-        method = scope.get("method")
-        if route is None or not user or method == "OPTIONS":
-            return
-        caller = caller_of(scope)
-        action = route.opt.get("audited_as") or (AuditAction.READ if method in _READ_METHODS else AuditAction.CHANGE)
-        credential = caller.name if caller else "signature" if action is AuditAction.PUSH else "oauth-state"
-        services.audit_log.add(
-            UserId(user), credential, f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}", action
-        )
-
-    return note
+async def record_access(message: Message, scope: Scope) -> None:
+    """Add an answer that shows or changed a user's data to the audit log as it starts; refusals show nothing."""
+    if message["type"] != "http.response.start" or message["status"] >= 400:
+        return
+    route: BaseRouteHandler | None = scope.get("route_handler")
+    user = scope["state"].get("audited_user") or scope.get("path_params", {}).get("user_id")
+    method = scope.get("method")
+    if route is None or not user or method == "OPTIONS":
+        return
+    caller = caller_of(scope)
+    action = route.opt.get("audited_as") or (AuditAction.READ if method in _READ_METHODS else AuditAction.CHANGE)
+    credential = caller.name if caller else "signature" if action is AuditAction.PUSH else "oauth-state"
+    route_text = f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}"
+    audit_log: AuditLog = scope["litestar_app"].state.services.audit_log
+    audit_log.add(UserId(user), credential, route_text, action)
 
 
 class AuditLine(msgspec.Struct, frozen=True):

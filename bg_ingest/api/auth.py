@@ -4,7 +4,7 @@ from collections.abc import Collection
 from enum import Enum, auto
 from ipaddress import ip_address
 from math import ceil
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple
 
 import anyio
 from litestar import Request, Response
@@ -44,13 +44,6 @@ class Access(Enum):
     CLOSED = auto()
 
 
-class HasAuthenticator(Protocol):
-    """Where the use case is found, once it is there."""
-
-    @property
-    def authenticator(self) -> Authenticator: ...
-
-
 class Limits(NamedTuple):
     """How often each credential may come to this process."""
 
@@ -64,9 +57,8 @@ DEFAULT_LIMITS = Limits(100, 500)
 class AuthGuard:
     """Lets a request in or refuses it, before anything else of it is looked at."""
 
-    def __init__(self, access: Access, services: HasAuthenticator, own_names: Collection[str], limits: Limits) -> None:
+    def __init__(self, access: Access, own_names: Collection[str], limits: Limits) -> None:
         self._access = access
-        self._services = services
         self._own_names = {"localhost", *(name.lower() for name in own_names)}
         self._rate_limiter = RateLimiter(*limits)
 
@@ -98,10 +90,6 @@ class AuthGuard:
         scope["state"]["caller"] = found
         return found
 
-    def hide_unknown(self, request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-        """Answer for what is not there: who may not ask does not learn either which paths there are."""
-        return _HiddenResponse(self, request, problem_response(request, error))
-
     def _check_rate(self, client_key: str) -> None:
         wait = self._rate_limiter.acquire(client_key, anyio.current_time())
         if wait > 0:
@@ -109,7 +97,7 @@ class AuthGuard:
             raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
 
     async def _find_caller(self, scope: Scope) -> Caller:
-        authenticator = self._services.authenticator
+        authenticator: Authenticator = scope["litestar_app"].state.services.authenticator
         if self._access is Access.OPEN and await authenticator.is_open():
             self._check_host(_single_header(scope, b"host"))
             return ANONYMOUS
@@ -129,6 +117,16 @@ class AuthGuard:
         if name and name.lower() not in self._own_names and not _is_address(name.strip("[]")):
             detail = "An API that is open to everybody is asked by localhost, an address, or HOST: use one of these."
             raise build_problem(421, "unknown-host", detail)
+
+
+async def check_access(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+    """Guard of all routes: run the `AuthGuard` of the application's state."""
+    await connection.app.state.auth_guard.check(connection, route)
+
+
+def hide_unknown(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
+    """Answer for what is not there: who may not ask does not learn either which paths there are."""
+    return _HiddenResponse(request.app.state.auth_guard, request, problem_response(request, error))
 
 
 class _HiddenResponse(Response[Problem]):
@@ -164,13 +162,11 @@ def bearer_token(scope: Scope) -> str | None:
     return given[len(_BEARER_PREFIX) :].strip(" ") if given[: len(_BEARER_PREFIX)].lower() == _BEARER_PREFIX else None
 
 
-def exception_handlers(auth_guard: AuthGuard) -> ExceptionHandlersMap:
-    """Return how errors are answered."""
-    return {
-        Exception: problem_response,
-        NotFoundException: auth_guard.hide_unknown,
-        MethodNotAllowedException: auth_guard.hide_unknown,
-    }
+EXCEPTION_HANDLERS: ExceptionHandlersMap = {
+    Exception: problem_response,
+    NotFoundException: hide_unknown,
+    MethodNotAllowedException: hide_unknown,
+}
 
 
 def _insufficient_scope(needed: access.Scope | None) -> ProblemError:

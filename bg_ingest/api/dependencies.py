@@ -1,24 +1,14 @@
-"""What handlers are given: parts of the path, and the use cases by the name of the handler's argument."""
+"""Arguments of handlers: parts of the path, and use cases by the name of the argument."""
 
-from collections.abc import Mapping
-from typing import Annotated, Protocol, TypeAlias, TypeVar
+from dataclasses import fields
+from typing import Annotated, TypeAlias, TypeVar
 
+from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.params import PathParameter, SkipValidation
 
 from bg_ingest.domain.ids import UserId
-from bg_ingest.ports import ProcessHealth
-from bg_ingest.services.access.audit import AuditLog
-from bg_ingest.services.access.authenticate import Authenticator
-from bg_ingest.services.connections.connect import Connector
-from bg_ingest.services.connections.erase import Eraser
-from bg_ingest.services.connections.export import Exporter
-from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
-from bg_ingest.services.polling.webhooks import WebhookReceiver
-from bg_ingest.services.queries.completeness import CompletenessQueries
-from bg_ingest.services.queries.readings import ReadingQueries
-from bg_ingest.services.queries.timeline import TimelineQueries
-from bg_ingest.services.queries.verify import Verifier
+from bg_ingest.services import Services
 
 Given = TypeVar("Given")
 Use: TypeAlias = SkipValidation[Given]
@@ -38,59 +28,19 @@ ProviderName: TypeAlias = Annotated[
 ]
 
 
-class Services(Protocol):
-    """The use cases that can be asked for over HTTP."""
+def provide_services(state: State) -> dict[str, Provide]:
+    """Return Litestar's dependencies: each field of `Services`, and what else handlers share, under its name.
 
-    @property
-    def authenticator(self) -> Authenticator: ...
+    They read the application's state at each request, because the services open after the routes are built.
+    Litestar reserves the argument name `state`, therefore the state arrives here and not in each provider.
+    """
 
-    @property
-    def reader(self) -> ReadingQueries: ...
+    def provide(name: str) -> Provide:
+        return Provide(lambda: getattr(state.services, name), sync_to_thread=False)
 
-    @property
-    def completeness(self) -> CompletenessQueries: ...
+    def provide_shared(name: str) -> Provide:
+        return Provide(lambda: getattr(state, name), sync_to_thread=False)
 
-    @property
-    def verifier(self) -> Verifier: ...
-
-    @property
-    def backfill_requester(self) -> BackfillRequester: ...
-
-    @property
-    def connector(self) -> Connector: ...
-
-    @property
-    def connections(self) -> ConnectionService: ...
-
-    @property
-    def timelines(self) -> TimelineQueries: ...
-
-    @property
-    def webhook_receiver(self) -> WebhookReceiver: ...
-
-    @property
-    def eraser(self) -> Eraser: ...
-
-    @property
-    def exporter(self) -> Exporter: ...
-
-    @property
-    def audit_log(self) -> AuditLog: ...
-
-
-def provide(services: Services, process_health: ProcessHealth) -> Mapping[str, Provide]:
-    """Return Litestar's dependencies: each request gets the same objects."""
-    return {
-        "reader": Provide(lambda: services.reader, sync_to_thread=False),
-        "completeness": Provide(lambda: services.completeness, sync_to_thread=False),
-        "verifier": Provide(lambda: services.verifier, sync_to_thread=False),
-        "backfill_requester": Provide(lambda: services.backfill_requester, sync_to_thread=False),
-        "connector": Provide(lambda: services.connector, sync_to_thread=False),
-        "connections": Provide(lambda: services.connections, sync_to_thread=False),
-        "timelines": Provide(lambda: services.timelines, sync_to_thread=False),
-        "webhook_receiver": Provide(lambda: services.webhook_receiver, sync_to_thread=False),
-        "eraser": Provide(lambda: services.eraser, sync_to_thread=False),
-        "exporter": Provide(lambda: services.exporter, sync_to_thread=False),
-        "audit_log": Provide(lambda: services.audit_log, sync_to_thread=False),
-        "process_health": Provide(lambda: process_health, sync_to_thread=False),
-    }
+    shared = ("process_health", "webhook_guard", "exposition")
+    use_cases = {field.name: provide(field.name) for field in fields(Services)}
+    return use_cases | {name: provide_shared(name) for name in shared}

@@ -1,33 +1,37 @@
 """GET /metrics: for Prometheus, which brings no credentials."""
 
 from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 from litestar import Response, Router, get
 from litestar.openapi.spec import Example
 
 from bg_ingest.api.auth import PUBLIC
+from bg_ingest.api.dependencies import Use
 from bg_ingest.api.openapi import ResponseExample
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
 """Litestar adds the charset."""
 
+Exposition: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Returns the metrics as text."""
+
 EXAMPLE = 'bg_ingest_readings_total{provider="example",origin="live",outcome="recorded"} 2016.0'
 
 
-def router(exposition: Callable[[], Awaitable[bytes]]) -> Router:
+@get(
+    operation_id="metrics",
+    summary="Metrics for Prometheus",
+    media_type=MEDIA_TYPE,
+    responses={
+        200: ResponseExample(
+            str, description="In Prometheus' text format.", media_type=MEDIA_TYPE, examples=[Example(value=EXAMPLE)]
+        )
+    },
+)
+async def metrics(exposition: Use[Exposition]) -> Response[bytes]:
+    """Counts and times; no user's id, no reading."""
+    return Response(await exposition(), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
-    @get(
-        operation_id="metrics",
-        summary="Metrics for Prometheus",
-        media_type=MEDIA_TYPE,
-        responses={
-            200: ResponseExample(
-                str, description="In Prometheus' text format.", media_type=MEDIA_TYPE, examples=[Example(value=EXAMPLE)]
-            )
-        },
-    )
-    async def metrics() -> Response[bytes]:
-        """Counts and times; no user's id, no reading."""
-        return Response(await exposition(), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
-    return Router("/metrics", route_handlers=[metrics], tags=["health"], opt=PUBLIC, security=[{}])
+router = Router("/metrics", route_handlers=[metrics], tags=["health"], opt=PUBLIC, security=[{}])

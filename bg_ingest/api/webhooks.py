@@ -1,18 +1,16 @@
 """POST webhook: readings pushed to us, by whoever has a signing secret or a token of the senders' issuer."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, TypeAlias
 
 from litestar import Response, Router, post
-from litestar.di import Provide
 from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Reference, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import HeaderParameter
 
 from bg_ingest.api.audit import PUSHES
-from bg_ingest.api.auth import PUBLIC, Limits
+from bg_ingest.api.auth import PUBLIC
 from bg_ingest.api.dependencies import Use, User
 from bg_ingest.api.openapi import ok_response, problem_responses
 from bg_ingest.api.problems import build_problem, to_problem
@@ -109,11 +107,4 @@ async def _receive(
                 raise build_problem(400, "invalid-body", detail) from None
 
 
-def router(signing_secrets: Sequence[str], limits: Limits | None) -> Router:
-    webhook_guard = WebhookGuard(signing_secrets, limits)
-    return Router(
-        "/api/bg",
-        route_handlers=[webhook],
-        dependencies={"webhook_guard": Provide(lambda: webhook_guard, sync_to_thread=False)},
-        tags=["webhooks"],
-    )
+router = Router("/api/bg", route_handlers=[webhook], tags=["webhooks"])

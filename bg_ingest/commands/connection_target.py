@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from bg_ingest.domain.ids import ConnectionId
     from bg_ingest.domain.verification import Verification
     from bg_ingest.domain.windows import Window
+    from bg_ingest.services import Services
     from bg_ingest.settings import Settings
-    from bg_ingest.wiring import Services
 
 Answer = TypeVar("Answer")
 

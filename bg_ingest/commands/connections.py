@@ -12,10 +12,10 @@ from bg_ingest.commands.context import run_with_services
 from bg_ingest.commands.output import json_option, print_json, print_table
 
 if TYPE_CHECKING:
+    from bg_ingest.services import Services
     from bg_ingest.services.connections.manage import Status
     from bg_ingest.settings import Settings
     from bg_ingest.store import Store
-    from bg_ingest.wiring import Services
 
 STATES = ("active", "paused", "reauthorization_required", "provider_forbidden", "disconnected")
 

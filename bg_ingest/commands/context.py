@@ -11,8 +11,8 @@ from bg_ingest.commands.exits import exit_failure, exit_usage
 if TYPE_CHECKING:
     from bg_ingest.domain.changes import Change
     from bg_ingest.domain.ids import ConnectionId
+    from bg_ingest.services import Services
     from bg_ingest.settings import Settings
-    from bg_ingest.wiring import Services
 
 Answer = TypeVar("Answer")
 
@@ -62,11 +62,11 @@ def run_with_services(command: "Callable[[Settings, Services], Awaitable[Answer]
 async def open_context(settings: "Settings") -> "AsyncIterator[Services]":
     """Open the store and the providers of the settings and join the use cases over them, without any actor."""
     from bg_ingest.observability.logs import configure_logging
-    from bg_ingest.wiring import Services, open_services
+    from bg_ingest.observability.registry import MetricsRegistry
+    from bg_ingest.wiring import open_services
 
     configure_logging(max(settings.log_level, "WARNING", key=SEVERITY.index), settings.log_format)
-    services = Services()
-    async with open_services(settings, services, wakeups=NoWakeups()):
+    async with open_services(settings, MetricsRegistry(), wakeups=NoWakeups()) as services:
         yield services
 
 

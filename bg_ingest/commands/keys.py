@@ -15,8 +15,8 @@ from bg_ingest.commands.rotate import create_encryption, rotate_encryption
 
 if TYPE_CHECKING:
     from bg_ingest.domain.access import ApiKey
+    from bg_ingest.services import Services
     from bg_ingest.settings import Settings
-    from bg_ingest.wiring import Services
 
 SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
 

@@ -16,9 +16,9 @@ from bg_ingest.commands.output import json_option, print_json
 
 if TYPE_CHECKING:
     from bg_ingest.domain.ids import UserId
+    from bg_ingest.services import Services
     from bg_ingest.settings import Settings
     from bg_ingest.store.outbox import OutboxEntry
-    from bg_ingest.wiring import Services
 
 
 class OutboxSummary(msgspec.Struct, frozen=True):

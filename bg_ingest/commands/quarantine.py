@@ -13,9 +13,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
 
     from bg_ingest.domain.ids import UserId
+    from bg_ingest.services import Services
     from bg_ingest.services.polling.quarantine_review import ReviewedRecord
     from bg_ingest.settings import Settings
-    from bg_ingest.wiring import Services
 
 SHORT_DIGITS = 12
 """Digits of a record's name that are shown in tables: enough that two hardly ever begin alike."""

@@ -11,9 +11,9 @@ from bg_ingest.commands.context import run_with_services
 from bg_ingest.commands.exits import exit_failure
 
 if TYPE_CHECKING:
+    from bg_ingest.services import Services
     from bg_ingest.services.access.rotate_keys import RotationResult
     from bg_ingest.settings import Settings
-    from bg_ingest.wiring import Services
 
 
 @click.command("create-encryption")

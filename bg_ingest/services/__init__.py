@@ -1,1 +1,73 @@
-"""What happens: the use cases. They await, and meet the world through ports alone."""
+"""Use cases, and `Services`: all of them in one value, over one store, one publisher and the providers."""
+
+from dataclasses import dataclass
+
+from bg_ingest.domain.ownership import OwnershipTimings
+from bg_ingest.ports import Broker, Clock, Polls, Publisher
+from bg_ingest.services.access.api_keys import ApiKeys
+from bg_ingest.services.access.audit import AuditLog
+from bg_ingest.services.access.authenticate import Authenticator
+from bg_ingest.services.access.rotate_keys import KeyRotation
+from bg_ingest.services.budget.demand import Demand
+from bg_ingest.services.budget.provider import SharedBudget
+from bg_ingest.services.connections.connect import Connector
+from bg_ingest.services.connections.erase import Eraser
+from bg_ingest.services.connections.export import Exporter
+from bg_ingest.services.connections.grants import Grants
+from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
+from bg_ingest.services.polling.poll import Poller
+from bg_ingest.services.polling.quarantine_review import QuarantineReview
+from bg_ingest.services.polling.webhooks import WebhookReceiver
+from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.services.queries.completeness import CompletenessQueries
+from bg_ingest.services.queries.readings import ReadingQueries
+from bg_ingest.services.queries.timeline import TimelineQueries
+from bg_ingest.services.queries.verify import Verifier
+from bg_ingest.store import Store
+
+__all__ = ["Services"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Services:
+    """The use cases of one process and the parts that its actors share.
+
+    `bg_ingest.wiring` builds it. Request handlers take a use case by the name of its field (`api/dependencies`),
+    actors and commands take the fields they need.
+    """
+
+    store: Store
+    publisher: Publisher
+    clock: Clock
+
+    authenticator: Authenticator
+    api_keys: ApiKeys
+    audit_log: AuditLog
+    key_rotation: KeyRotation
+
+    connector: Connector
+    connections: ConnectionService
+    backfill_requester: BackfillRequester
+    grants: Grants
+    eraser: Eraser
+    exporter: Exporter
+
+    poller: Poller
+    polls: Polls
+    """The poller as the scheduler calls it: with log context, metrics, traces and the record of recent events."""
+    webhook_receiver: WebhookReceiver
+    quarantine_review: QuarantineReview
+    budget: SharedBudget
+    demand: Demand
+    relay: Relay
+
+    reader: ReadingQueries
+    completeness: CompletenessQueries
+    timelines: TimelineQueries
+    verifier: Verifier
+
+    broker: Broker | None
+    """The actor that keeps the publisher connected; None for a publisher without a connection."""
+    timings: OwnershipTimings
+    name: str
+    """Prefix of this process's owner id; a random part follows it."""

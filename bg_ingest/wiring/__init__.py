@@ -1,4 +1,4 @@
-"""What is joined to what, by the settings. Adapters are imported here, and only those that are chosen."""
+"""Composition root: builds adapters, providers and use cases from the settings. Imports only the chosen adapters."""
 
 # ruff: noqa: PLC0415 - see above: the start takes 2 seconds at most
 
@@ -31,8 +31,9 @@ from bg_ingest.observability.observer import (
 )
 from bg_ingest.observability.outbox import MeasuredOutbox
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.ports import Broker, Clock, Polls, Provider, Publisher, Sealer, TokenVerifier, Tracing, Wakeups
+from bg_ingest.ports import Broker, Clock, Provider, Publisher, Sealer, TokenVerifier, Tracing, Wakeups
 from bg_ingest.providers.http import http_client
+from bg_ingest.services import Services
 from bg_ingest.services.access.api_keys import ApiKeys
 from bg_ingest.services.access.audit import AuditLog
 from bg_ingest.services.access.authenticate import Authenticator
@@ -50,7 +51,7 @@ from bg_ingest.services.polling.gaps import GapKeeper
 from bg_ingest.services.polling.log_context import PollerWithLogContext
 from bg_ingest.services.polling.poll import Poller
 from bg_ingest.services.polling.quarantine_review import QuarantineReview
-from bg_ingest.services.polling.webhooks import SenderTokens, WebhookReceiver
+from bg_ingest.services.polling.webhooks import SenderTokens
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.services.queries.completeness import CompletenessQueries
 from bg_ingest.services.queries.readings import ReadingQueries
@@ -68,99 +69,73 @@ SOURCE = "/bg-ingest"
 """What events say they come from."""
 
 
-class Services:
-    """The use cases over one store, one publisher and the providers; there once ``join`` was called."""
+def build_services(
+    store: Store,
+    publisher: Publisher,
+    providers: Mapping[str, Provider],
+    *,
+    metrics: MetricsRegistry,
+    sealer: Sealer,
+    clock: Clock,
+    wakeups: Wakeups,
+    defaults: PollDefaults,
+    limit: ProviderLimit,
+    table: str,
+    token_verifier: TokenVerifier | None = None,
+    bootstrap: Secret | None = None,
+    traces: Tracing = UNTRACED,
+    audit_retention: timedelta = timedelta(days=365),
+    sender_tokens: SenderTokens | None = None,
+    proofs: Mapping[str, AbstractSet[WebhookProof]] | None = None,
+    broker: Broker | None = None,
+    timings: OwnershipTimings = EXCLUSIVE_TIMINGS,
+    name: str = "bg-ingest",
+) -> Services:
+    """Build the use cases.
 
-    authenticator: Authenticator
-    api_keys: ApiKeys
-    reader: ReadingQueries
-    completeness: CompletenessQueries
-    verifier: Verifier
-    backfill_requester: BackfillRequester
-    connector: Connector
-    connections: ConnectionService
-    webhook_receiver: WebhookReceiver
-    quarantine_review: QuarantineReview
-    eraser: Eraser
-    audit_log: AuditLog
-    key_rotation: KeyRotation
-    exporter: Exporter
-    poller: Poller
-    polls: Polls
-    timelines: TimelineQueries
-    grants: Grants
-    relay: Relay
-    budget: SharedBudget
-    demand: Demand
-    store: Store
-    publisher: Publisher
-    clock: Clock
-    broker: Broker | None = None
-    timings: OwnershipTimings = EXCLUSIVE_TIMINGS
-    name: str = "bg-ingest"
-    """What this process is called among the owners, before something random."""
-
-    def __init__(self) -> None:
-        self.metrics = MetricsRegistry()
-
-    def join(
-        self,
-        store: Store,
-        publisher: Publisher,
-        providers: Mapping[str, Provider],
-        *,
-        sealer: Sealer,
-        clock: Clock,
-        wakeups: Wakeups,
-        defaults: PollDefaults,
-        limit: ProviderLimit,
-        table: str,
-        token_verifier: TokenVerifier | None = None,
-        bootstrap: Secret | None = None,
-        traces: Tracing = UNTRACED,
-        audit_retention: timedelta = timedelta(days=365),
-        sender_tokens: SenderTokens | None = None,
-        proofs: Mapping[str, AbstractSet[WebhookProof]] | None = None,
-    ) -> None:
-        """Put the use cases together; ``table`` names where sealed things are stored and is bound to them.
-
-        ``tokens`` are those of the issuer and ``bootstrap`` the key that let callers in beside the store's keys;
-        ``senders`` may push with a token, for the providers whose ``proofs`` have that.
-        """
-        metrics = self.metrics
-        providers = {name: MeasuredProvider(provider, metrics) for name, provider in providers.items()}
-        outbox = MeasuredOutbox(store.outbox, clock)
-        metrics.add(outbox)
-        providers = {name: traces.around_provider(provider) for name, provider in providers.items()}
-        wakeups = traces.around_hints(MeasuredWakeups(wakeups, metrics, outbox))
-        capabilities = {name: provider.capabilities for name, provider in providers.items()}
-        quarantine = MeasuredQuarantine(metrics, store.readings, sealer, clock, table)
-        self.budget = budget = SharedBudget(store.budgets, capabilities, clock, limit, defaults.poll_interval)
-        self.demand = Demand(budget, defaults)
-        metrics.add(CallBudgetCollector(self.demand))
-        providers = {name: BudgetedProvider(provider, budget) for name, provider in providers.items()}
-        ingester = MeasuredIngester(metrics, store.readings, quarantine, clock, wakeups, capabilities, defaults)
-        connection_states = ConnectionStates(store.readings, clock, wakeups, ingester.summarize)
-        self.store, self.publisher, self.clock = store, publisher, clock
-        self.authenticator = Authenticator(store.keys, clock, token_verifier=token_verifier, bootstrap=bootstrap)
-        self.api_keys = ApiKeys(store.keys, clock)
-        recent_events = RecentEvents(clock)
-        self.grants = Grants(store.connections, providers, budget, sealer, clock, table, recent_events.add_grant)
-        fetcher = Fetcher(store.connections, providers, self.grants, ingester, connection_states, clock, defaults)
-        self.relay = Relay(
-            cast("OutboxStore", outbox), traces.around_publisher(MeasuredPublisher(publisher, metrics, clock))
-        )
-        gap_keeper = GapKeeper(store.readings, store.gaps, clock, wakeups)
-        self.poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, self.demand)
-        polls = MeasuredPolls(PollerWithLogContext(self.poller), metrics)
-        self.polls = PollerWithEvents(traces.around_polls(polls), recent_events)
-        self.timelines = TimelineQueries(store, self.poller, recent_events, clock)
-        self.reader = ReadingQueries(store.readings, clock)
-        self.completeness = CompletenessQueries(store.readings, store.connections, store.gaps, clock)
-        self.connector = Connector(store, providers, self.grants, connection_states, clock, wakeups, defaults)
-        self.connections = ConnectionService(store, self.poller, connection_states, clock, wakeups, defaults)
-        self.quarantine_review = QuarantineReview(store.readings, sealer, providers, clock, wakeups, table)
-        arguments = (
+    Sealed items are bound to `table`, the name of the table that stores them. `token_verifier` and `bootstrap` accept
+    tokens of the issuer and one further key beside the stored API keys. `sender_tokens` accepts the tokens of webhook
+    senders, for providers whose `proofs` include tokens.
+    """
+    providers = {name: MeasuredProvider(provider, metrics) for name, provider in providers.items()}
+    outbox = MeasuredOutbox(store.outbox, clock)
+    metrics.add(outbox)
+    providers = {name: traces.around_provider(provider) for name, provider in providers.items()}
+    wakeups = traces.around_hints(MeasuredWakeups(wakeups, metrics, outbox))
+    capabilities = {name: provider.capabilities for name, provider in providers.items()}
+    quarantine = MeasuredQuarantine(metrics, store.readings, sealer, clock, table)
+    budget = SharedBudget(store.budgets, capabilities, clock, limit, defaults.poll_interval)
+    demand = Demand(budget, defaults)
+    metrics.add(CallBudgetCollector(demand))
+    providers = {name: BudgetedProvider(provider, budget) for name, provider in providers.items()}
+    ingester = MeasuredIngester(metrics, store.readings, quarantine, clock, wakeups, capabilities, defaults)
+    connection_states = ConnectionStates(store.readings, clock, wakeups, ingester.summarize)
+    recent_events = RecentEvents(clock)
+    grants = Grants(store.connections, providers, budget, sealer, clock, table, recent_events.add_grant)
+    fetcher = Fetcher(store.connections, providers, grants, ingester, connection_states, clock, defaults)
+    gap_keeper = GapKeeper(store.readings, store.gaps, clock, wakeups)
+    poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, demand)
+    polls = MeasuredPolls(PollerWithLogContext(poller), metrics)
+    quarantine_review = QuarantineReview(store.readings, sealer, providers, clock, wakeups, table)
+    audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
+    return Services(
+        store=store,
+        publisher=publisher,
+        clock=clock,
+        authenticator=Authenticator(store.keys, clock, token_verifier=token_verifier, bootstrap=bootstrap),
+        api_keys=ApiKeys(store.keys, clock),
+        audit_log=audit_log,
+        key_rotation=KeyRotation(store.sealed, sealer, table),
+        connector=Connector(store, providers, grants, connection_states, clock, wakeups, defaults),
+        connections=ConnectionService(store, poller, connection_states, clock, wakeups, defaults),
+        backfill_requester=BackfillRequester(store, clock, wakeups, defaults),
+        grants=grants,
+        eraser=Eraser(store, clock, wakeups),
+        exporter=Exporter(store, quarantine_review, audit_log, clock, SOURCE),
+        poller=poller,
+        polls=PollerWithEvents(traces.around_polls(polls), recent_events),
+        webhook_receiver=MeasuredWebhookReceiver(
+            metrics,
             store,
             providers,
             ingester,
@@ -169,32 +144,36 @@ class Services:
             recent_events,
             sender_tokens or SenderTokens(),
             proofs or {},
-        )
-        self.webhook_receiver = MeasuredWebhookReceiver(metrics, *arguments)
-        self.verifier = Verifier(store, providers, self.grants)
-        self.backfill_requester = BackfillRequester(store, clock, wakeups, defaults)
-        self.eraser = Eraser(store, clock, wakeups)
-        self.key_rotation = KeyRotation(store.sealed, sealer, table)
-        self.audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
-        self.exporter = Exporter(store, self.quarantine_review, self.audit_log, clock, SOURCE)
+        ),
+        quarantine_review=quarantine_review,
+        budget=budget,
+        demand=demand,
+        relay=Relay(cast("OutboxStore", outbox), traces.around_publisher(MeasuredPublisher(publisher, metrics, clock))),
+        reader=ReadingQueries(store.readings, clock),
+        completeness=CompletenessQueries(store.readings, store.connections, store.gaps, clock),
+        timelines=TimelineQueries(store, poller, recent_events, clock),
+        verifier=Verifier(store, providers, grants),
+        broker=broker,
+        timings=timings,
+        name=name,
+    )
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, services: Services, wakeups: Wakeups) -> AsyncIterator[None]:
-    """Open what the settings choose and join it; close it in reverse."""
+async def open_services(settings: Settings, metrics: MetricsRegistry, wakeups: Wakeups) -> AsyncIterator[Services]:
+    """Open the parts that the settings choose and yield the use cases over them; close the parts in reverse."""
     clock = SystemClock()
-    publisher, services.broker = _build_publisher(settings)
-    services.timings = EXCLUSIVE_TIMINGS if settings.store == "sqlite" else SHARED_TIMINGS
-    services.name = f"{socket.gethostname()}-{os.getpid()}"
+    publisher, broker = _build_publisher(settings)
     async with (
         open_tracing(settings.traces_endpoint) as traces,
-        open_store(settings, clock, services.metrics) as store,
+        open_store(settings, clock, metrics) as store,
         http_client() as http,
     ):
-        services.join(
+        yield build_services(
             store,
             publisher,
             build_providers(settings, http, clock),
+            metrics=metrics,
             sealer=await build_sealer(settings),
             clock=clock,
             wakeups=wakeups,
@@ -214,8 +193,10 @@ async def open_services(settings: Settings, services: Services, wakeups: Wakeups
             proofs=webhook_proofs(settings),
             audit_retention=timedelta(days=settings.audit_days),
             traces=traces,
+            broker=broker,
+            timings=EXCLUSIVE_TIMINGS if settings.store == "sqlite" else SHARED_TIMINGS,
+            name=f"{socket.gethostname()}-{os.getpid()}",
         )
-        yield
 
 
 def _build_publisher(settings: Settings) -> tuple[Publisher, Broker | None]:

@@ -24,8 +24,8 @@ from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.grants import Credentials, Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Unreadable
+from bg_ingest.services import Services
 from bg_ingest.settings import Settings, get_settings
-from bg_ingest.wiring import Services
 from tests.conftest import VirtualTimeLoop
 from tests.docs.test_makefile import RECIPES
 from tests.fakes.clock import NOON

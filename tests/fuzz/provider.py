@@ -18,10 +18,12 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollState
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import to_epoch_seconds
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.providers.dexcom import Dexcom
 from bg_ingest.providers.http import http_client
+from bg_ingest.services import Services
 from bg_ingest.store import Store
-from bg_ingest.wiring import Services
+from bg_ingest.wiring import build_services
 from tests.fakes.clock import SetClock
 from tests.fuzz.decoder import Decoded, decode_record, plain, records_of
 from tests.fuzz.mutations import NOW, mutate
@@ -108,13 +110,14 @@ def account_of(user: UserId) -> str:
 async def fuzz(seeds: range) -> FuzzVerdict:
     """Give a poller one mutated page for each seed, and judge what it stored of it."""
     verdict, hearing, clock = FuzzVerdict(), RecordingWakeups(), SetClock(NOW)
-    provider = FuzzedProvider(Services(), hearing)
+    provider: FuzzedProvider
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=provider.page))
     async with open_table(None, clock) as table, http_client(transport) as http:
-        provider.services.join(
+        services = build_services(
             Store(table, clock),
             MemoryPublisher("/bg-ingest"),
             {"dexcom": Dexcom(OPTIONS, http, clock)},
+            metrics=MetricsRegistry(),
             sealer=AesGcmSealer([bytes(32)]),
             clock=clock,
             wakeups=hearing,
@@ -122,6 +125,7 @@ async def fuzz(seeds: range) -> FuzzVerdict:
             limit=ProviderLimit(10**9),
             table="fuzz",
         )
+        provider = FuzzedProvider(services, hearing)
         for seed in seeds:
             user = UserId(f"user-{seed // PAGES_A_USER}")
             if seed % PAGES_A_USER == 0 or seed == seeds.start:

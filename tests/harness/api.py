@@ -2,15 +2,16 @@
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any, cast
 
 import httpx
+from litestar import Litestar
 
 from bg_ingest.adapters.memory.publisher import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.commits import Commit, ConnectionSummary, Head, readings_commit, with_summary
@@ -20,12 +21,14 @@ from bg_ingest.domain.readings import Device, Flag, Origin, Reading
 from bg_ingest.domain.replica_status import ReplicaStatus
 from bg_ingest.domain.segments import decide, segment_start, split_batch
 from bg_ingest.domain.timeline import NextPoll
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Provider
 from bg_ingest.store import Store
-from bg_ingest.wiring import Services
+from bg_ingest.wiring import build_services
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting_table import CountingTable
 from tests.harness.hygiene import check_answer
+from tests.harness.shared_api import borrow_api
 from workers.build import Workers
 
 ADA = UserId("ada")
@@ -57,16 +60,17 @@ class FakeProcessHealth:
 class ApiHarness:
     """What tests see: the API as a client does, the store, how often that was asked, the clock."""
 
-    def __init__(self, table: CountingTable, clock: SetClock, access: Access, providers: dict[str, Provider]) -> None:
+    def __init__(self, table: CountingTable, clock: SetClock, providers: dict[str, Provider]) -> None:
         self.table = table
         self.clock = clock
         self.process_health = FakeProcessHealth()
         self.store: Store = Store(table, clock)
-        self.services = Services()
-        self.services.join(
+        self.metrics = MetricsRegistry()
+        self.services = build_services(
             self.store,
             MemoryPublisher("/bg-ingest"),
             providers,
+            metrics=self.metrics,
             sealer=AesGcmSealer([bytes(32)]),
             clock=clock,
             wakeups=Workers(),
@@ -74,21 +78,29 @@ class ApiHarness:
             limit=ProviderLimit(60_000),
             table="test",
         )
+        self.app: Litestar
+        self.http: httpx.AsyncClient
 
-        async def exposition() -> bytes:
-            return self.services.metrics.text()  # on the loop: its clock is not another thread's
-
-        self.app = create_api(
+    @asynccontextmanager
+    async def open(self, access: Access) -> AsyncIterator[None]:
+        """Open the client of the API."""
+        with borrow_api(
             self.services,
+            self.metrics,
             access=access,
             process_health=self.process_health,
             own_names=["ingest.test"],
-            exposition=exposition,
-        )
-        # A real server answers what the application raises; here the answer it began is what counts.
-        transport = httpx.ASGITransport(app=cast("Any", self.app), raise_app_exceptions=False)
-        hooks = {"response": [check_answer]}
-        self.http = httpx.AsyncClient(transport=transport, base_url="http://ingest.test", event_hooks=hooks)
+        ) as self.app:
+            # A real server answers what the application raises; here the answer it began is what counts.
+            transport = httpx.ASGITransport(app=cast("Any", self.app), raise_app_exceptions=False)
+            hooks = {"response": [check_answer]}
+            self.http = httpx.AsyncClient(transport=transport, base_url="http://ingest.test", event_hooks=hooks)
+            async with self.http:
+                yield
+
+    def replace_services(self, **changes: Any) -> None:
+        """Put others in place of some services."""
+        self.services = self.app.state.services = replace(self.services, **changes)
 
     async def add_connection(self, state: ConnectionState = ConnectionState.ACTIVE, provider: str = "acme") -> None:
         """Make Ada known, with a sensor of 5 minutes that is polled as often."""
@@ -118,8 +130,8 @@ def reading(number: int, value: int = 110, **others: Any) -> Reading:
 async def open_api(access: Access = Access.OPEN, **providers: Provider) -> AsyncIterator[ApiHarness]:
     clock = SetClock()
     async with open_table(None, clock) as plain:
-        harness = ApiHarness(CountingTable(plain), clock, access, providers)
-        await harness.services.authenticator.is_open()  # which knows it for a while
+        harness = ApiHarness(CountingTable(plain), clock, providers)
+        await harness.services.authenticator.is_open()  # cached for a while
         harness.table.reads = 0
-        async with harness.http:
+        async with harness.open(access):
             yield harness

@@ -4,7 +4,8 @@ Time is the loop's own, so under the virtual clock months pass in seconds; nothi
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from itertools import count
 from typing import Any, cast
@@ -12,12 +13,12 @@ from typing import Any, cast
 import anyio
 import httpx
 import msgspec
+from litestar import Litestar
 
 from bg_ingest.adapters.memory.publisher import Event, MemoryPublisher
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.call_budget import ProviderLimit
@@ -27,25 +28,29 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.ownership import SHARED_TIMINGS
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.observability.http import RequestMetrics
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.observability.table import ObservedTable
 from bg_ingest.ports import Provider, Sealer, Tracing
 from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom import Dexcom, DexcomSettings
 from bg_ingest.providers.http import http_client
+from bg_ingest.services import Services
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
 from bg_ingest.store import Store
-from bg_ingest.wiring import SOURCE, Services
+from bg_ingest.wiring import SOURCE, build_services
 from bg_ingest.wiring.tracing import UNTRACED
 from tests.fakes.cached_simulator import cache_days
 from tests.fakes.recording_provider import RecordingProvider
 from tests.harness.hygiene import WatchedCalls, assert_clean, check_answer, strip_counts
+from tests.harness.shared_api import borrow_api
 from tests.harness.stored_readings import read_all
 from tests.harness.webhook_sender import SECRET, raw, signed
 from workers.build import Workers
 
 START = datetime(2026, 3, 2, 12, tzinfo=UTC)
 PROVIDER = "dexcom"
+SEALER = AesGcmSealer([bytes(32)])
 
 
 class LoopClock:
@@ -63,24 +68,58 @@ class LoopClock:
         self._start += by
 
 
+Build = Callable[[Workers, MetricsRegistry, Table, Sealer], Services]
+
+
 class ServiceHarness:
-    """What tests see of it. ``told`` fills while the actors run."""
+    """One process of the service, and the parts that further processes share with it."""
 
     def __init__(
-        self, *, simulator: Simulator, services: Services, table: Table, clock: LoopClock, provider: RecordingProvider
+        self, *, simulator: Simulator, table: Table, clock: LoopClock, provider: RecordingProvider, build: Build
     ) -> None:
         self.simulator = simulator
-        self.services = services
         self.table = table
         self.clock = clock
         self.provider = provider
         self.workers = Workers()
+        self.metrics = MetricsRegistry()
+        self.metrics.add(ReplicaCollector(self.workers, clock))
+        self.services = build(self.workers, self.metrics, table, SEALER)
         self.events: list[Event] = []
+        """Filled while the actors run."""
         self.callbacks: list[httpx.URL] = []
-        self.join: Callable[[Services, Workers, Table, Sealer], None]
+        self._build = build
         self._numbers = count(2)
+        self._apps = ExitStack()
+        self.app: Litestar
         self.simulated_http: httpx.AsyncClient
         self.api: httpx.AsyncClient
+
+    @asynccontextmanager
+    async def open(self, transport: httpx.ASGITransport, **options: Any) -> AsyncIterator[None]:
+        """Open the clients of the API, whose options are given, and of the simulated provider."""
+        with self._apps:
+            self.app = self._apps.enter_context(
+                borrow_api(
+                    self.services,
+                    self.metrics,
+                    process_health=self.workers,
+                    own_names=["ingest.test"],
+                    **options,
+                )
+            )
+            self.simulated_http = httpx.AsyncClient(transport=transport)
+            self.api = httpx.AsyncClient(
+                transport=httpx.ASGITransport(app=cast("Any", RequestMetrics(self.app, self.metrics))),
+                base_url="https://ingest.test",
+                event_hooks={"response": [check_answer]},
+            )
+            async with self.simulated_http, self.api:
+                yield
+
+    def replace_services(self, **changes: Any) -> None:
+        """Put others in place of some services; actors take them when they start."""
+        self.services = self.app.state.services = replace(self.services, **changes)
 
     async def connect(self, user: str, person: str = "SandboxUser1") -> httpx.Response:
         """Walk the OAuth flow as a person does; return the callback's answer."""
@@ -109,11 +148,10 @@ class ServiceHarness:
         others = {name.replace("_", "-"): value for name, value in headers.items()}
         return await (to or self.api).post(f"/api/bg/{user}/webhook", content=body, headers=raw(own | others))
 
-    def new_process(self, table: Table | None = None, sealer: Sealer | None = None) -> tuple[Services, Workers]:
+    def new_process(self, table: Table | None = None, sealer: Sealer = SEALER) -> tuple[Services, Workers]:
         """Return another process's services and actors, over the same parts or its own way to the table."""
-        services, workers = Services(), Workers()
-        self.join(services, workers, table or self.table, sealer or AesGcmSealer([bytes(32)]))
-        return services, workers
+        workers = Workers()
+        return self._build(workers, MetricsRegistry(), table or self.table, sealer), workers
 
     async def connection(self, user: str) -> Connection:
         found = await self.services.store.connections.get(ConnectionId(UserId(user), PROVIDER))
@@ -135,11 +173,18 @@ class ServiceHarness:
 
     def replica(self) -> "Replica":
         """Make another process's services, over the same table and providers; both then share with others."""
-        services, workers = Services(), Workers()
-        self.services.timings = services.timings = SHARED_TIMINGS
-        services.name = f"replica-{next(self._numbers)}"
-        self.join(services, workers, self.table, AesGcmSealer([bytes(32)]))
-        api = create_api(services, access=Access.OPEN, process_health=workers, signing_secrets=(SECRET,))
+        self.replace_services(timings=SHARED_TIMINGS)
+        services, workers = self.new_process()
+        services = replace(services, timings=SHARED_TIMINGS, name=f"replica-{next(self._numbers)}")
+        api = self._apps.enter_context(
+            borrow_api(
+                services,
+                MetricsRegistry(),
+                access=Access.OPEN,
+                process_health=workers,
+                signing_secrets=(SECRET,),
+            )
+        )
         transport = httpx.ASGITransport(app=cast("Any", api))
         return Replica(services, workers, httpx.AsyncClient(transport=transport, base_url="https://ingest.test"))
 
@@ -212,9 +257,8 @@ async def open_service(
     app = create_simulator(simulated, now=clock.now)
     cache_days(app.state.simulator)
     transport = httpx.ASGITransport(app=cast("Any", app))
-    services = Services()
+    publisher = broker or MemoryPublisher(SOURCE, capacity=100_000)
     async with open_table(None, clock) as memory, http_client(transport) as http:
-        used = around(table or memory)
         options = DexcomSettings(
             client_id=simulated.client_id,
             client_secret=Secret(simulated.client_secret),
@@ -223,16 +267,13 @@ async def open_service(
             delay=timedelta(seconds=simulated.delay_seconds),
         )
         provider = RecordingProvider(cast("Provider", WatchedCalls(Dexcom(options, http, clock))))
-        found = ServiceHarness(
-            simulator=app.state.simulator, services=services, table=used, clock=clock, provider=provider
-        )
-        publisher = broker or MemoryPublisher(SOURCE, capacity=100_000)
 
-        def join(services: Services, workers: Workers, table: Table, sealer: Sealer) -> None:
-            services.join(
-                Store(ObservedTable(cast("Table", WatchedCalls(table)), services.metrics), clock),
+        def build(workers: Workers, metrics: MetricsRegistry, table: Table, sealer: Sealer) -> Services:
+            return build_services(
+                Store(ObservedTable(cast("Table", WatchedCalls(table)), metrics), clock),
                 publisher,
                 {PROVIDER: cast("Provider", provider)},
+                metrics=metrics,
                 sealer=sealer,
                 clock=clock,
                 wakeups=workers,
@@ -241,31 +282,18 @@ async def open_service(
                 table="test",
                 proofs=proofs,
                 traces=traces,
+                broker=broker,
             )
-            services.broker = broker
 
-        found.join = join
-        found.join(services, found.workers, used, AesGcmSealer([bytes(32)]))
-
-        async def exposition() -> bytes:
-            return services.metrics.text()  # on the loop: its clock is not another thread's
-
-        services.metrics.add(ReplicaCollector(found.workers, clock))
-        api = create_api(
-            services,
-            access=access,
-            process_health=found.workers,
-            own_names=["ingest.test"],
-            signing_secrets=signing_secrets,
-            webhook_limits=webhook_limits,
-            exposition=exposition,
+        service = ServiceHarness(
+            simulator=app.state.simulator,
+            table=around(table or memory),
+            clock=clock,
+            provider=provider,
+            build=build,
         )
-        found.simulated_http = httpx.AsyncClient(transport=transport)
-        found.api = httpx.AsyncClient(
-            transport=httpx.ASGITransport(app=cast("Any", RequestMetrics(api, services.metrics))),
-            base_url="https://ingest.test",
-            event_hooks={"response": [check_answer]},
-        )
-        async with found.simulated_http, found.api:
-            yield found
-        assert_clean(strip_counts((await exposition()).decode()), "the metrics")
+        async with service.open(
+            transport, access=access, signing_secrets=signing_secrets, webhook_limits=webhook_limits
+        ):
+            yield service
+        assert_clean(strip_counts(service.metrics.text().decode()), "the metrics")

@@ -9,13 +9,14 @@ import sys
 from collections.abc import AsyncGenerator, MutableMapping
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
 import msgspec
 
 from bg_ingest.adapters.sealing import AesGcmSealer
-from bg_ingest.api.app import create_api
+from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.access import ApiKey
 from bg_ingest.domain.commits import Head
@@ -30,7 +31,6 @@ from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.store.api_keys import ApiKeyStore
 from bg_ingest.store.audit import AuditStore
 from bg_ingest.store.segments import ReadingStore
-from bg_ingest.wiring import Services
 from tests.fakes.clock import SetClock
 from tests.harness.api import FakeProcessHealth
 
@@ -109,12 +109,14 @@ async def measure_format(app: Any, accept: str, days: int, more: str = "") -> tu
 
 async def main(*formats: str) -> None:
     """Warm up with a month of each, then let the years pass."""
-    services = Services()
-    services.authenticator = Authenticator(cast("ApiKeyStore", EmptyApiKeys()), SetClock())
-    services.reader = ReadingQueries(cast("ReadingStore", TenYearsOfReadings()), SetClock())
+    state = build_state(access=Access.OPEN, process_health=FakeProcessHealth(), own_names=["ingest.test"])
     nowhere = cast("AuditStore", None)  # what is noted is written by an actor, and none runs
-    services.audit_log = AuditLog(nowhere, AesGcmSealer([bytes(32)]), SetClock(), "test", retention=timedelta(days=365))
-    app = create_api(services, access=Access.OPEN, process_health=FakeProcessHealth(), own_names=["ingest.test"])
+    state.services = SimpleNamespace(
+        authenticator=Authenticator(cast("ApiKeyStore", EmptyApiKeys()), SetClock()),
+        reader=ReadingQueries(cast("ReadingStore", TenYearsOfReadings()), SetClock()),
+        audit_log=AuditLog(nowhere, AesGcmSealer([bytes(32)]), SetClock(), "test", retention=timedelta(days=365)),
+    )
+    app = create_api(state)
     for accept in formats:
         await measure_format(app, accept, 30)
     before = resident_memory()

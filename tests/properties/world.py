@@ -24,12 +24,14 @@ from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StoreUnavailable
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom import Dexcom
 from bg_ingest.providers.http import http_client
+from bg_ingest.services import Services
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.store import Store
-from bg_ingest.wiring import Services
+from bg_ingest.wiring import build_services
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.faults import CallWrapper, Fault, StaleReads
 from tests.harness.dexcom_answers import OPTIONS, USER
@@ -76,11 +78,11 @@ class World:
         self._processes = [self._process(Store(late, clock), http) for _ in range(2)]
 
     def _process(self, store: Store, http: httpx.AsyncClient) -> Services:
-        services = Services()
-        services.join(
+        return build_services(
             store,
             MemoryPublisher("/bg-ingest"),
             {"dexcom": Dexcom(OPTIONS, http, self.clock)},
+            metrics=MetricsRegistry(),
             sealer=AesGcmSealer([bytes(32)]),
             clock=self.clock,
             wakeups=NoWakeups(),
@@ -88,7 +90,6 @@ class World:
             limit=ProviderLimit(10**9),
             table="world",
         )
-        return services
 
     async def connect(self) -> None:
         after = Connection(

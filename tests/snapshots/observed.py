@@ -52,7 +52,7 @@ async def of_running_replica() -> dict[str, Any]:
     async with open_service(simulated=options, defaults=PollDefaults(backfill_days=1)) as home, home.running():
         await home.connect("ada")
         await anyio.sleep(30)
-        shown = metrics(home.services.metrics.registry)
+        shown = metrics(home.metrics.registry)
     return {name: {**metric, "labels": sorted(metric["labels"])} for name, metric in shown.items()}
 
 

@@ -66,7 +66,7 @@ async def test_metrics_and_log_lines_have_the_same_names() -> None:
         assert_snapshot(
             "08_observability",
             {
-                "metrics": observed.metrics(life.home.services.metrics.registry),
+                "metrics": observed.metrics(life.home.service.metrics.registry),
                 "metrics of a running replica": await observed.of_running_replica(),
                 "error outcomes": observed.error_outcomes(),
                 "log lines": observed.log_lines(),

@@ -5,24 +5,25 @@ python -m tests.long.benchmarks.confirm_delay FILE
 
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from litestar import Litestar
 
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.api.app import create_api
+from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.changes import Change
 from bg_ingest.observability.logs import configure_logging
-from bg_ingest.ports import Provider, Publisher
+from bg_ingest.observability.registry import MetricsRegistry
+from bg_ingest.ports import Publisher
 from bg_ingest.server import Server, listen
+from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.settings import get_settings
-from bg_ingest.store import Store
-from bg_ingest.wiring import Services, open_services
+from bg_ingest.wiring import open_services
 from workers.build import Workers
 
 UNLIMITED = Limits(100_000, 100_000)
@@ -43,34 +44,28 @@ class TimedPublisher:
         return taken
 
 
-class TimedServices(Services):
-    def __init__(self, file: Path) -> None:
-        super().__init__()
-        self._file = file
-
-    def join(self, store: Store, publisher: Publisher, providers: Mapping[str, Provider], **others: Any) -> None:
-        super().join(store, TimedPublisher(publisher, self._file), providers, **others)
-
-
 def load(file: Path) -> Litestar:
     settings = get_settings()
     configure_logging(settings.log_level, settings.log_format)
-    services, workers = TimedServices(file), Workers()
+    workers = Workers()
 
     @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with open_services(settings, services, wakeups=workers), workers.running(services):
-            yield
+    async def lifespan(api: Litestar) -> AsyncIterator[None]:
+        async with open_services(settings, MetricsRegistry(), wakeups=workers) as opened:
+            relay = Relay(opened.store.outbox, TimedPublisher(opened.publisher, file))
+            services = replace(opened, relay=relay)
+            async with workers.running(services):
+                api.state.services = services
+                yield
 
-    return create_api(
-        services,
+    state = build_state(
         access=Access.OPEN,
         process_health=workers,
         limits=UNLIMITED,
         signing_secrets=[each.get_secret_value() for each in settings.webhook_signing_secrets],
         webhook_limits=UNLIMITED,
-        lifespan=[lifespan],
     )
+    return create_api(state, lifespan=[lifespan])
 
 
 def main(file: str) -> None:

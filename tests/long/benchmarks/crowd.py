@@ -16,15 +16,17 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading, Unreadable
 from bg_ingest.domain.schedule import Rhythm
 from bg_ingest.domain.windows import Window
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import AccountData, Capabilities, Clock, Page, Priority
 from bg_ingest.ports.table import Item, Key, Put, Table
+from bg_ingest.services import Services
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.store import LAYOUT, Store, keys
 from bg_ingest.store.connections import encode_connection
 from bg_ingest.store.directory import encode_directory_row
 from bg_ingest.store.grants import encode_grant
 from bg_ingest.store.head import encode_head
-from bg_ingest.wiring import SOURCE, Services
+from bg_ingest.wiring import SOURCE, build_services
 from workers.build import Workers
 
 PROVIDER, REGION, APP = "dexcom", "us", "a-crowd"
@@ -158,13 +160,14 @@ class CrowdProvider:
         return Page(worn.provider_account, tuple(reversed(readings)))
 
 
-def build_services(table: Table, crowd: CrowdProvider, clock: Clock, calls_per_hour: int) -> tuple[Services, Workers]:
+def build_process(table: Table, crowd: CrowdProvider, clock: Clock, calls_per_hour: int) -> tuple[Services, Workers]:
     """Return one process's services and actors, which share the limit with others over the same table."""
-    services, workers = Services(), Workers()
-    services.join(
+    workers = Workers()
+    services = build_services(
         Store(table, clock),
         MemoryPublisher(SOURCE),
         {PROVIDER: crowd},
+        metrics=MetricsRegistry(),
         sealer=AesGcmSealer([KEY]),
         clock=clock,
         wakeups=workers,

@@ -5,7 +5,10 @@ import os
 import resource
 import time
 from collections import Counter
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
@@ -17,6 +20,8 @@ from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import PollReport, PollState
 from bg_ingest.ports import Polls
 from bg_ingest.providers import REGISTRY
+from bg_ingest.services import Services
+from bg_ingest.services.budget.demand import Demand
 from tests.long.benchmarks.crowd import PROVIDER, CrowdProvider
 from tests.long.benchmarks.crowd_metrics import CrowdMetrics
 
@@ -41,9 +46,11 @@ class LoopWatch:
         self._pause = 0.0
         self._scheduled_after: float | None = None
         self._ready_after: float | None = None
+        self._demand: Demand
         self._tasks: list[asyncio.Task[None]] = []
 
-    def start(self) -> None:
+    def start(self, demand: Demand) -> None:
+        self._demand = demand
         self._tasks = [asyncio.create_task(self._measure_pauses()), asyncio.create_task(self._write_reports())]
 
     def count_call(self) -> None:
@@ -84,7 +91,7 @@ class LoopWatch:
             max_pause=self._pause,
             processor=used.ru_utime + used.ru_stime,
             memory=int(Path("/proc/self/statm").read_text().split()[1]) * PAGE,
-            slowdown=max((each.slowdown for each in services.demand.states()), default=1.0),
+            slowdown=max((each.slowdown for each in self._demand.states()), default=1.0),
         )
         self.lags, self._pause = [], 0.0
         return metrics
@@ -116,16 +123,17 @@ def _process_start() -> float:
 watch = LoopWatch()
 cast("dict[str, Any]", REGISTRY)[PROVIDER] = lambda _options, _http, clock: CrowdProvider(clock, watch.count_call)
 
-from app import app, services, workers  # noqa: E402 - it reads the registry
+from app import app, workers  # noqa: E402 - it reads the registry
 
-_join = services.join
-
-
-def _join_and_watch(*args: Any, **kwargs: Any) -> None:
-    _join(*args, **kwargs)
-    services.polls = TimedPolls(services.polls)
-    watch.start()
+_running = workers.running
 
 
-services.join = _join_and_watch  # type: ignore[method-assign]
+@asynccontextmanager
+async def _run_and_watch(services: Services) -> AsyncIterator[None]:
+    watch.start(services.demand)
+    async with _running(replace(services, polls=TimedPolls(services.polls))):
+        yield
+
+
+workers.running = _run_and_watch  # type: ignore[method-assign]
 __all__ = ["app"]

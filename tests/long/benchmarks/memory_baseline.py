@@ -16,18 +16,19 @@ from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.memory.publisher import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.api.app import create_api
+from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.server import Server, listen
 from bg_ingest.store import Store
 from bg_ingest.store.head import decode_head
 from bg_ingest.store.segments import packed_readings
-from bg_ingest.wiring import SOURCE, Services
+from bg_ingest.wiring import SOURCE, build_services
 from tests.long.benchmarks.history import PEOPLE, Person, segments
 from workers.build import Workers
 
@@ -59,17 +60,18 @@ def _of(person: Person) -> tuple[Head, list[bytes]]:
 
 
 def load(readings: InMemoryReadings) -> Litestar:
-    services, workers, clock = Services(), Workers(), SystemClock()
+    workers, clock = Workers(), SystemClock()
 
     @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
+    async def lifespan(api: Litestar) -> AsyncIterator[None]:
         async with open_table(None, clock) as table:
             store = Store(table, clock)
             store.readings = cast("Any", readings)
-            services.join(
+            api.state.services = build_services(
                 store,
                 MemoryPublisher(SOURCE),
                 {},
+                metrics=MetricsRegistry(),
                 sealer=AesGcmSealer([bytes(32)]),
                 clock=clock,
                 wakeups=workers,
@@ -80,7 +82,8 @@ def load(readings: InMemoryReadings) -> Litestar:
             yield
 
     limits = Limits(100_000, 100_000)
-    return create_api(services, access=Access.OPEN, process_health=workers, limits=limits, lifespan=[lifespan])
+    state = build_state(access=Access.OPEN, process_health=workers, limits=limits)
+    return create_api(state, lifespan=[lifespan])
 
 
 def main(port: str) -> None:

@@ -11,6 +11,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from contextlib import AsyncExitStack
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -28,7 +29,7 @@ from bg_ingest.ports import Page, Priority
 from bg_ingest.ports.table import Put
 from tests.conftest import VirtualTimeLoop
 from tests.harness.service import LoopClock
-from tests.long.benchmarks.crowd import CrowdProvider, build_services, rows_of
+from tests.long.benchmarks.crowd import CrowdProvider, build_process, rows_of
 from tests.long.chaos.report import console
 from tests.properties.test_budget import max_within
 from workers.build import Workers
@@ -111,8 +112,8 @@ async def run_storm(people: int, processes: int, calls_per_hour: int) -> StormRe
             await memory.transact([Put(key, item) for key, item in rows_of(number, people, before.now(), 1.0)])
         crowd, each, actors = RefusingCrowd(clock, people, calls_per_hour), [], []
         for number in range(processes):
-            services, workers = build_services(memory, crowd, clock, calls_per_hour)
-            services.timings, services.name = SHARED_TIMINGS, f"process-{number}"
+            services, workers = build_process(memory, crowd, clock, calls_per_hour)
+            services = replace(services, timings=SHARED_TIMINGS, name=f"process-{number}")
             await opened.enter_async_context(workers.running(services))
             each.append(services)
             actors.append(workers)

@@ -16,7 +16,7 @@ from bg_ingest.ports.table import Item, Key, Put
 from tests.conftest import on
 from tests.fakes.counting_table import CountingTable
 from tests.harness.service import LoopClock
-from tests.long.benchmarks.crowd import CrowdProvider, build_services, rows_of
+from tests.long.benchmarks.crowd import CrowdProvider, build_process, rows_of
 from tests.long.benchmarks.scale import expected_slowdown
 
 anyio_backend = on("asyncio")
@@ -58,7 +58,7 @@ async def table() -> AsyncGenerator[Directories]:
 
 async def test_all_are_scheduled_by_one_read_of_each_page_and_polled_when_they_are_due(table: Directories) -> None:
     clock = LoopClock()
-    services, workers = build_services(table, CrowdProvider(clock), clock, CALLS_PER_HOUR)
+    services, workers = build_process(table, CrowdProvider(clock), clock, CALLS_PER_HOUR)
     async with workers.running(services):
         await anyio.sleep(4)
         assert workers.connection_count() == PEOPLE

@@ -43,7 +43,7 @@ async def measure_week(wearer: SimulatorOptions) -> WeekFigures:
     """
     idle_hour = await _idle_hour(wearer)
     async with open_service(simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
-        service.services.timings = EXCLUSIVE_TIMINGS
+        service.replace_services(timings=EXCLUSIVE_TIMINGS)
         async with service.running():
             metered = OperationBench(service).metered
             await service.connect(ADA.user, REPLAY_USER)
@@ -59,7 +59,7 @@ async def measure_week(wearer: SimulatorOptions) -> WeekFigures:
 
 async def _idle_hour(wearer: SimulatorOptions) -> Units:
     async with open_service(simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
-        service.services.timings = SHARED_TIMINGS
+        service.replace_services(timings=SHARED_TIMINGS)
         async with service.running():
             await anyio.sleep(HOUR.total_seconds())  # at the start everything is looked into once more
             used_before = OperationBench(service).metered.used

@@ -5,26 +5,27 @@ A subscriber of the in-process publisher would lose with the process what it was
 
 import os
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from functools import partial
 from hashlib import blake2b
 from pathlib import Path
-from typing import Any
 
 from anyio import to_thread
 from litestar import Litestar
 
-from bg_ingest.api.app import create_api
+from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.cloud_events import encode_cloud_event
 from bg_ingest.observability.logs import configure_logging
-from bg_ingest.ports import Provider, Publisher
+from bg_ingest.observability.registry import MetricsRegistry
+from bg_ingest.ports import Publisher
 from bg_ingest.server import Server, listen
+from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.settings import get_settings
-from bg_ingest.store import Store
-from bg_ingest.wiring import SOURCE, Services, open_services
+from bg_ingest.wiring import SOURCE, open_services
 from bg_ingest.wiring.providers import simulator_mounts
 from workers.build import Workers
 
@@ -42,18 +43,6 @@ class EventFilePublisher:
         return True
 
 
-class ServicesWithPublisher(Services):
-    """The use cases, told to a publisher of our own."""
-
-    def __init__(self, publisher: Publisher) -> None:
-        super().__init__()
-        self._ours = publisher
-
-    def join(self, store: Store, publisher: Publisher, providers: Mapping[str, Provider], **others: Any) -> None:
-        del publisher
-        super().join(store, self._ours, providers, **others)
-
-
 def load(event_file: Path) -> Litestar:
     return compose(EventFilePublisher(event_file))
 
@@ -62,16 +51,18 @@ def compose(publisher: Publisher) -> Litestar:
     """Put together what app.py puts together."""
     settings = get_settings()
     configure_logging(settings.log_level, settings.log_format)
-    services, workers = ServicesWithPublisher(publisher), Workers()
+    workers = Workers()
 
     @asynccontextmanager
-    async def lifespan(_: Litestar) -> AsyncIterator[None]:
-        async with open_services(settings, services, wakeups=workers), workers.running(services):
-            yield
+    async def lifespan(api: Litestar) -> AsyncIterator[None]:
+        async with open_services(settings, MetricsRegistry(), wakeups=workers) as opened:
+            services = replace(opened, relay=Relay(opened.store.outbox, publisher))
+            async with workers.running(services):
+                api.state.services = services
+                yield
 
-    return create_api(
-        services, access=Access.OPEN, process_health=workers, lifespan=[lifespan], mounts=simulator_mounts(settings)
-    )
+    state = build_state(access=Access.OPEN, process_health=workers)
+    return create_api(state, lifespan=[lifespan], mounts=simulator_mounts(settings))
 
 
 def main(event_file: str) -> None:

@@ -13,12 +13,12 @@ from bg_ingest.domain.gaps import Gap, missing_count
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.verification import Verification
 from bg_ingest.domain.windows import Window
+from bg_ingest.services import Services
 from bg_ingest.services.polling.gaps import ALL_TIME
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.active import ActiveFault
 from bg_ingest.simulator.faults import Fault as TroubleFault
 from bg_ingest.simulator.faults import Late, Revised
-from bg_ingest.wiring import Services
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
 from tests.long.soak.trouble import DAY, HOUR, MINUTE, Trouble

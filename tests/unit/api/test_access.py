@@ -1,11 +1,14 @@
 """Health data is closed outside development; what is open is open on purpose."""
 
 from collections.abc import AsyncIterator
+from typing import Any, cast
 
+import httpx
 import pytest
 from litestar import get
 from litestar.routes import HTTPRoute
 
+from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
 from tests.harness.api import ApiHarness, open_api, reading
 
@@ -86,8 +89,11 @@ async def test_a_new_route_is_closed_unless_it_says_otherwise(closed: ApiHarness
     async def new() -> str:
         return "health data"
 
-    closed.app.register(new)
-    assert (await closed.http.get("/api/new")).status_code == 401
+    app = create_api(closed.app.state)
+    app.register(new)
+    transport = httpx.ASGITransport(app=cast("Any", app))
+    async with httpx.AsyncClient(transport=transport, base_url="http://ingest.test") as http:
+        assert (await http.get("/api/new")).status_code == 401
 
 
 async def test_no_credential_opens_what_is_closed(closed: ApiHarness) -> None:

@@ -155,7 +155,7 @@ async def test_it_is_exact_while_the_store_lags() -> None:
     async with open_api() as api:
         await api.add_readings(reading(-2, 100))
         lagging = LaggingTable(api.table)
-        api.services.reader = ReadingQueries(lagging.store(api.clock).readings, api.clock)
+        api.replace_services(reader=ReadingQueries(lagging.store(api.clock).readings, api.clock))
         await lagging.add_readings(api, reading(-2, 105), reading(-1, 90))
         head = await api.services.reader.head(ADA)
         assert await values(api) == [100], "a plain range may lag"

@@ -35,7 +35,7 @@ class FailingConnector(Connector):
 
 
 async def get_failure(api: ApiHarness, failure: Exception) -> Any:
-    api.services.connector = FailingConnector(failure)
+    api.replace_services(connector=FailingConnector(failure))
     return await api.http.post("/api/users/ada/connections/acme", headers={"X-Request-Id": "call-7"})
 
 

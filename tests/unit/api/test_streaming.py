@@ -75,7 +75,7 @@ class FakeConnection:
 
 
 def use_readings(api: ApiHarness, readings: TenYearsOfReadings) -> None:
-    api.services.reader = ReadingQueries(cast("ReadingStore", readings), api.clock)
+    api.replace_services(reader=ReadingQueries(cast("ReadingStore", readings), api.clock))
 
 
 def test_ten_years_in_each_format_grow_the_process_by_less_than_30_mb() -> None:

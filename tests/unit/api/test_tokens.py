@@ -32,7 +32,7 @@ async def issuer(office: CredentialOffice) -> AsyncIterator[FakeIssuer]:
     clock = office.api.clock
     issuer = FakeIssuer(clock.now)
     tokens = JwtVerifier(issuer.http, clock, issuer=ISSUER, audience=AUDIENCE)
-    office.api.services.authenticator = Authenticator(office.api.store.keys, clock, token_verifier=tokens)
+    office.api.replace_services(authenticator=Authenticator(office.api.store.keys, clock, token_verifier=tokens))
     async with issuer.http:
         yield issuer
 

@@ -13,7 +13,7 @@ OPERATING = Path(__file__).parents[3] / "docs" / "operating"
 
 
 def metrics(service: ServiceHarness) -> list[Metric]:
-    return [*service.services.metrics.registry.collect()]
+    return [*service.metrics.registry.collect()]
 
 
 async def test_every_metric_is_explained_and_no_other(service: ServiceHarness) -> None:

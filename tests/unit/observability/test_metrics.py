@@ -156,7 +156,7 @@ class CrashingActor:
 
 
 async def test_shards_are_those_served_here_and_restarts_are_counted_by_actor(service: ServiceHarness) -> None:
-    service.services.broker = CrashingActor(times=2)
+    service.replace_services(broker=CrashingActor(times=2))
     assert (await scrape(service))("shards") == 0
     async with service.running():
         await anyio.sleep(600)

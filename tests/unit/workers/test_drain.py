@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -81,7 +82,7 @@ DAILY = PollDefaults(backfill_days=0, poll_interval=timedelta(days=1))
 async def open_crowded_service() -> AsyncIterator[tuple[ServiceHarness, list[str]]]:
     """More people than there are calls at once, whose looks are due in a day, on a process that runs."""
     async with open_service(defaults=DAILY, simulated=CROWDED_SIMULATOR) as service:
-        service.services.timings = SHARED_TIMINGS
+        service.replace_services(timings=SHARED_TIMINGS)
         async with service.running():
             users = [f"user-{number}" for number in range(CROWDED_SIMULATOR.users)]
             for number, user in enumerate(users):
@@ -128,7 +129,7 @@ async def test_requested_polls_that_did_not_run_are_run_by_the_next_owner(way: s
         replica, actors = service.replica(), service.workers._actors
         assert actors is not None
         actors.scheduler._poller = CountingPolls(service.services.polls, had)
-        replica.services.polls = CountingPolls(replica.services.polls, had)
+        replica.services = replace(replica.services, polls=CountingPolls(replica.services.polls, had))
         await request_polls(service, users)
         assert len(had) < len(users) - 3
         if way == "drained":

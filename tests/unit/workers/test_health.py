@@ -169,7 +169,7 @@ async def test_while_an_actor_waits_for_its_restart_the_process_is_ready_unless_
 ) -> None:
     async with open_service_and_table() as (service, table):
         clock = TroubledClock(service.clock)
-        service.services.clock = clock
+        service.replace_services(clock=clock)
         async with service.running():
             await service.connect("ada")
             await anyio.sleep(10)  # by then the shards have read their directories for the second time
@@ -203,7 +203,7 @@ class UnreadableConnections:
 
 async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready() -> None:
     async with open_service_and_table() as (service, _):
-        service.services.timings = SHARED_TIMINGS
+        service.replace_services(timings=SHARED_TIMINGS)
         async with service.running():
             await anyio.sleep(60)
             actors = service.workers._actors

@@ -1,6 +1,7 @@
 """More users than the limit can serve at their intervals: all are polled less often, and all alike."""
 
 from collections import Counter
+from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -52,8 +53,8 @@ async def test_two_services_slow_down_alike_and_everybody_has_as_many_polls() ->
             assert (await service.connect(user, f"SandboxUser{number + 1}")).status_code == 200
             await anyio.sleep(30)
         other, workers = service.new_process()
-        for services in (service.services, other):
-            services.polls = CountingPolls(services.polls, polls, endings)
+        other = replace(other, polls=CountingPolls(other.polls, polls, endings))
+        service.replace_services(polls=CountingPolls(service.services.polls, polls, endings))
         async with service.running(), workers.running(other):
             await anyio.sleep(1800)
             polls.clear()

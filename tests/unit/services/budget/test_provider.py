@@ -9,8 +9,8 @@ import anyio
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollState
+from bg_ingest.services import Services
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.wiring import Services
 from tests.harness.service import PROVIDER, START, ServiceHarness, open_service
 
 LIMIT = 400

@@ -203,11 +203,9 @@ async def test_case_50_erased_during_poll_push_and_backfill_on_two_replicas_noth
 
 async def test_an_erasure_hidden_from_its_own_process_is_finished_by_another(ada: ConnectedUser) -> None:
     services, workers = ada.service.new_process()
-    first = ada.services
-    dying: Any = StoreWithoutDeletes(first.store)
-    first.eraser = Eraser(dying, first.clock, ada.service.workers)
+    dying: Any = StoreWithoutDeletes(ada.services.store)
     with pytest.raises(StoreUnavailable):
-        await first.eraser.erase(ADA.user)
+        await Eraser(dying, ada.services.clock, ada.service.workers).erase(ADA.user)
     async with workers.running(services):
         await anyio.sleep(200)
     assert await services.store.erasures.pending_for(ADA.user) is None
