@@ -7,7 +7,10 @@ from enum import Enum, StrEnum, auto
 import msgspec
 
 from bg_ingest.domain.call_budget import CallDemand
+from bg_ingest.domain.connections import Connection, PollDefaults
+from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE
 from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.schedule import Rhythm
 
 
 class Outcome(StrEnum):
@@ -136,3 +139,54 @@ class PollReport(msgspec.Struct, frozen=True, gc=False):
     """Origin of the fetched window; None without a fetch."""
     demand: CallDemand | None = None
     """Calls that the connection needs from now on; None if the poll did not compute them."""
+
+
+def choose_kind(connection: Connection, defaults: PollDefaults, live_due: datetime, now: datetime) -> PollKind | None:
+    """Return the kind of fetch that is due, or None.
+
+    Without any reading the backfill comes first, because its newest window is also the first live poll.
+    """
+    if connection.newest_reading_at is None and connection.backfill is not None:
+        return PollKind.BACKFILL
+    if now >= live_due:
+        return PollKind.LIVE
+    if defaults.sweep(connection, now):
+        return PollKind.SWEEP
+    if connection.repair_at is not None and connection.repair_at <= now:
+        return PollKind.REPAIR
+    return PollKind.BACKFILL if connection.backfill else None
+
+
+def is_silent(connection: Connection, gap_check: GapCheck, rhythm: Rhythm, now: datetime) -> bool:
+    """Report whether readings are overdue long enough for an open gap that has not been checked yet."""
+    newest = connection.newest_reading_at
+    if newest is None or newest == gap_check.silence_after:
+        return False
+    return newest + rhythm.step < _missing_before(rhythm, now)
+
+
+def gap_check_after(
+    kind: PollKind, connection: Connection, gap_check: GapCheck, rhythm: Rhythm, now: datetime, *, late: bool
+) -> GapCheck:
+    """Return the state of the gap check after a fetch.
+
+    A check becomes due by readings that arrived late, by readings that are missing by now, and by the end of a sweep
+    or of the backfill. A suspected gap waits for the end of the backfill, because that requires a check anyway.
+    """
+    missing_before = _missing_before(rhythm, now)
+    has_suspected_gap = connection.suspected_gap_at and connection.suspected_gap_at <= missing_before
+    backfill_done = connection.backfill is None
+    reread_done = kind is PollKind.SWEEP or (kind is PollKind.BACKFILL and backfill_done)
+    due = (
+        gap_check.due
+        or (has_suspected_gap and backfill_done)
+        or reread_done
+        or late
+        or is_silent(connection, gap_check, rhythm, now)
+    )
+    return msgspec.structs.replace(gap_check, due=bool(due))
+
+
+def _missing_before(rhythm: Rhythm, now: datetime) -> datetime:
+    """Return the instant before which a reading that has not arrived is missing."""
+    return now - rhythm.delay - LATE_TOLERANCE - GAP_AFTER

@@ -8,7 +8,6 @@ import msgspec
 import structlog
 
 from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionState, PollDefaults
-from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import (
@@ -20,6 +19,9 @@ from bg_ingest.domain.polling import (
     PollReport,
     PollResult,
     PollState,
+    choose_kind,
+    gap_check_after,
+    is_silent,
 )
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import Rhythm, next_poll, next_retry
@@ -92,7 +94,7 @@ class Poller:
             if connection.epoch > epoch:  # its shard was taken from us, and its new owner has been here
                 raise Fenced
             poll_at = state.poll_at or self.rhythm(connection).first_slot(connection.anchor)
-            kind = self._choose_kind(connection, poll_at)
+            kind = choose_kind(connection, self._defaults, poll_at, self._clock.now())
             if kind is None:
                 gap_check = await self._check_gaps(connection, state.gap_check)
                 return self._report(connection, PollResult(Outcome.NOT_DUE), poll_at, gap_check)
@@ -104,7 +106,10 @@ class Poller:
             log.info("turns succeed again", action="poll_recovered", connection=str(connection_id))
         if kind is PollKind.LIVE or connection.newest_reading_at is None:  # the newest of the past is the first look
             poll_at = self._next_poll_at(fetched.connection)
-        gap_check = self._with_gap_check(fetched, state.gap_check, kind)
+        late, now = fetched.result.late > 0, self._clock.now()
+        gap_check = gap_check_after(
+            kind, fetched.connection, state.gap_check, self.rhythm(fetched.connection), now, late=late
+        )
         return self._report(fetched.connection, fetched.result, poll_at, gap_check, ORIGINS[kind])
 
     def report_without_fetch(self, connection: Connection) -> PollReport | None:
@@ -116,23 +121,11 @@ class Poller:
             return None
         poll_at = self.rhythm(connection).first_slot(connection.anchor)
         report = self._report(connection, PollResult(Outcome.NOT_DUE), poll_at, GapCheck())
-        if self._choose_kind(connection, poll_at) is None:
+        if choose_kind(connection, self._defaults, poll_at, self._clock.now()) is None:
             return report
         return msgspec.structs.replace(
             report, due=None, state=msgspec.structs.replace(report.state, reason=NextPollReason.START)
         )
-
-    def _choose_kind(self, connection: Connection, poll_at: datetime) -> PollKind | None:
-        now = self._clock.now()
-        if connection.newest_reading_at is None and connection.backfill is not None:
-            return PollKind.BACKFILL
-        if now >= poll_at:
-            return PollKind.LIVE
-        if self._defaults.sweep(connection, now):
-            return PollKind.SWEEP
-        if connection.repair_at is not None and connection.repair_at <= now:
-            return PollKind.REPAIR
-        return PollKind.BACKFILL if connection.backfill else None
 
     async def _fetch(self, kind: PollKind, connection: Connection, grant: Grant, epoch: int) -> Fetched:
         if kind is PollKind.SWEEP and (sweep_window := self._defaults.sweep(connection, self._clock.now())):
@@ -153,30 +146,15 @@ class Poller:
         origin: Origin | None = None,
     ) -> PollReport:
         now = self._clock.now()
-        more = gap_check.due or self._choose_kind(connection, max(poll_at, now + timedelta(seconds=1))) is not None
-        is_expected = poll_at <= self.rhythm(connection).first_slot(connection.anchor)
+        rhythm = self.rhythm(connection)
+        past_due = choose_kind(connection, self._defaults, max(poll_at, now + timedelta(seconds=1)), now)
+        more = gap_check.due or past_due is not None
+        is_expected = poll_at <= rhythm.first_slot(connection.anchor)
         reason = NextPollReason.BACKFILL if more else NextPollReason.SLOT if is_expected else NextPollReason.SILENCE
         state = PollState(poll_at, 0, reason, self._visible_at(connection), gap_check, connection.backfill is not None)
-        rhythm = msgspec.structs.replace(self.rhythm(connection), slowdown=1.0)
-        demand = self._demand.for_connection(connection, rhythm.step.total_seconds())
+        step = msgspec.structs.replace(rhythm, slowdown=1.0).step
+        demand = self._demand.for_connection(connection, step.total_seconds())
         return PollReport(result, now if more else poll_at, state, origin, demand)
-
-    def _with_gap_check(self, fetched: Fetched, gap_check: GapCheck, kind: PollKind) -> GapCheck:
-        """Want a survey where a look gives reason for one: what has come late, or is missing by now."""
-        connection = fetched.connection
-        has_suspected_gap = connection.suspected_gap_at and connection.suspected_gap_at <= self._missing_before(
-            connection
-        )
-        backfill_done = connection.backfill is None  # else the past's last look wants one
-        reread_done = kind is PollKind.SWEEP or (kind is PollKind.BACKFILL and backfill_done)
-        due = (
-            gap_check.due
-            or (has_suspected_gap and backfill_done)
-            or reread_done
-            or fetched.result.late
-            or self._is_silent(connection, gap_check)
-        )
-        return msgspec.structs.replace(gap_check, due=bool(due))
 
     async def _check_gaps(self, connection: Connection, gap_check: GapCheck) -> GapCheck:
         if not gap_check.due:
@@ -186,16 +164,8 @@ class Poller:
         more = await self._gap_keeper.check(connection, self.rhythm(connection), provider.capabilities)
         return GapCheck(silence, due=more)
 
-    def _missing_before(self, connection: Connection) -> datetime:
-        """Return the instant from before which what has not come is missing."""
-        return self._clock.now() - self.rhythm(connection).delay - LATE_TOLERANCE - GAP_AFTER
-
     def _is_silent(self, connection: Connection, gap_check: GapCheck) -> bool:
-        """Whether nothing has come for so long that a gap is open, and that was not surveyed yet."""
-        newest = connection.newest_reading_at
-        if newest is None or newest == gap_check.silence_after:
-            return False
-        return newest + self.rhythm(connection).step < self._missing_before(connection)
+        return is_silent(connection, gap_check, self.rhythm(connection), self._clock.now())
 
     def _visible_at(self, connection: Connection) -> datetime:
         return connection.anchor + self.rhythm(connection).delay
