@@ -1,12 +1,12 @@
-"""What all tests share: virtual time on asyncio and trio, and no way out of this machine.
+"""Shared parts of the tests: virtual time on asyncio and trio, and a block of the network beyond this machine.
 
-Async tests need no mark. They run twice, on asyncio and on trio, under a clock that jumps to the next timer
-instead of waiting: an hour of sleeping takes no time and is exact. Where tasks do not race, one of them is enough:
+Async tests need no mark. They run twice, on asyncio and on trio, under a clock that jumps to the next timer instead of
+waiting: an hour of sleeping takes no time and is exact. Tests without racing tasks need only one of them:
 
     anyio_backend = on("asyncio")
 
-Real sockets, threads and subprocesses do not advance that clock, so a module (or a folder's conftest) that uses
-them asks for an ordinary loop:
+Real sockets, threads and subprocesses do not advance that clock, so a module (or a folder's conftest) that uses them
+selects an ordinary loop:
 
     @pytest.fixture
     def anyio_backend() -> str:
@@ -29,18 +29,16 @@ pytest_plugins = ["tests.harness.aws", "tests.harness.hygiene", "tests.integrati
 
 
 EXPLORE = int(os.environ.get("EXPLORE", "1"))  # noqa: TID251 - not a setting of the service
-"""How many times as many examples properties are tried with; with 1 the same ones in every run, else new ones.
-
-A change is judged by what it changes, so the suite takes no chances; ``make fuzz`` looks further.
-"""
+"""Factor on the number of examples of a property. With 1 every run has the same examples, else new ones. The suite is
+deterministic, so that a failure is caused by the change under test; ``make fuzz`` searches further."""
 
 
 def examples(usual: int) -> int:
-    """Return how many examples a property is tried with, of which the suite has so many."""
+    """Return the number of examples of a property, from the number for one run of the suite."""
     return usual * EXPLORE
 
 
-# Timings belong in benchmarks. Why an example fails is not traced line by line: that makes hours in virtual time long.
+# No deadline: timings belong in benchmarks. No explain phase: its tracing makes hours of virtual time slow.
 hypothesis.settings.register_profile(
     "suite",
     max_examples=examples(100),
@@ -65,7 +63,7 @@ class _NeverWait(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """An asyncio loop whose clock jumps to the next timer instead of waiting for it."""
+    """Loop of asyncio with a clock that jumps to the next timer instead of waiting for it."""
 
     now = 0.0
 
@@ -79,7 +77,7 @@ class VirtualTimeLoop(asyncio.SelectorEventLoop):
 
 
 def on(*backends: str) -> Any:
-    """Return the fixture that has async tests run on each of these, in virtual time."""
+    """Return a fixture that runs async tests on each of the backends, in virtual time."""
 
     @pytest.fixture(params=backends)
     def anyio_backend(request: pytest.FixtureRequest) -> tuple[str, dict[str, Any]]:
@@ -94,15 +92,15 @@ anyio_backend = on("asyncio", "trio")
 
 
 def _stay_on_this_machine(event: str, args: tuple[Any, ...]) -> None:
-    """Fail the test that looks up a name or sends beyond loopback (an audit hook sees C code too)."""
+    """Fail a test that resolves a name or sends beyond loopback. An audit hook also sees C code."""
     if event in {"socket.connect", "socket.sendto", "socket.sendmsg"}:
         address = args[1]
-        host = address[0] if isinstance(address, tuple) else None  # a Unix socket's is a path
+        host = address[0] if isinstance(address, tuple) else None  # the address of a Unix socket is a path
         allowed = not isinstance(host, str) or host == "localhost" or _is_loopback(host)
     elif event in {"socket.getaddrinfo", "socket.gethostbyname"}:
         host = args[0]
         ours = host in {"localhost", b"localhost"}
-        allowed = not host or ours or _is_loopback(host) is not None  # an address asks nobody
+        allowed = not host or ours or _is_loopback(host) is not None  # a numeric address is not resolved
     else:
         return
     if not allowed:
@@ -117,7 +115,7 @@ def _is_loopback(host: str | bytes) -> bool | None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage less often, never among what has been loaded: that took a seventh of the suite's processor."""
+    """Collect garbage less often, and never among the loaded modules: it took a seventh of the suite's CPU time."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(100_000, 20, 20)

@@ -1,4 +1,4 @@
-"""A provider that answers at once, or as a test tells it to."""
+"""Provider with fixed answers, or the failure set by a test."""
 
 from datetime import datetime, timedelta
 
@@ -10,7 +10,7 @@ from tests.fakes.clock import NOON
 
 
 class AcmeProvider:
-    """One person's readings, two regions."""
+    """Readings of one person; two regions."""
 
     name = "acme"
     capabilities = Capabilities(
@@ -24,7 +24,7 @@ class AcmeProvider:
     def __init__(self) -> None:
         self.failure: Exception | None = None
         self.exchanged: list[str] = []
-        """The regions of which a code was taken."""
+        """Region of each exchanged code."""
 
     def authorize_url(self, region: str, state: str) -> str:
         return f"https://{region}.acme.test/login?state={state}"

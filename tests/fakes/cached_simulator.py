@@ -1,4 +1,4 @@
-"""The simulated Dexcom, as quick the second time: tests ask for the same days of the same people again and again."""
+"""Simulated Dexcom with a cache of days, because many tests request the same days of the same people."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _measured_at = attrgetter("measured_at")
 
 
 def cache_days(simulator: Simulator) -> None:
-    """Let its simulated people tell the same, but compute each of their days once for all tests of this process."""
+    """Compute each day of the simulated people once for all tests of this process; the readings stay the same."""
     seed, cadence = simulator.options.seed, simulator.options.cadence_minutes
     for number in range(1, simulator.options.users + 1):
         wearer = simulator.wearer(person(number).name)
@@ -24,7 +24,7 @@ def cache_days(simulator: Simulator) -> None:
 
 
 class CachedWearer:
-    """A simulated person whose days are computed once."""
+    """Simulated person with each day computed once."""
 
     last = None
 
@@ -34,10 +34,10 @@ class CachedWearer:
 
     def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
         start = max(start, self.first)
-        found: list[TrueReading] = []
+        readings: list[TrueReading] = []
         for day in range((start - EPOCH) // DAY, (end - EPOCH) // DAY + 1):
-            found += _day(*self._of, day)
-        return found[bisect_left(found, start, key=_measured_at) : bisect_right(found, end, key=_measured_at)]
+            readings += _day(*self._of, day)
+        return readings[bisect_left(readings, start, key=_measured_at) : bisect_right(readings, end, key=_measured_at)]
 
 
 @lru_cache(maxsize=1500)

@@ -1,4 +1,4 @@
-"""A clock that tests set."""
+"""Clock set by tests."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -6,7 +6,7 @@ NOON = datetime(2026, 3, 2, 12, tzinfo=UTC)
 
 
 class SetClock:
-    """Stands still until it is moved."""
+    """Returns the same instant until it is advanced."""
 
     def __init__(self, now: datetime = NOON) -> None:
         self._now = now

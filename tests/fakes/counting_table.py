@@ -1,4 +1,4 @@
-"""What a table is asked, counted: costs are claims that tests can check."""
+"""Counts of table calls: tests check the costs that the documentation claims."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
@@ -7,7 +7,7 @@ from bg_ingest.ports.table import Item, Key, SingleWrite, Table, Write
 
 
 class CountingTable:
-    """A Table that counts reads (each batch and each page is one), writes and transactions."""
+    """Table that counts reads (each batch and each page is one), writes and transactions."""
 
     def __init__(self, inner: Table) -> None:
         self._inner = inner

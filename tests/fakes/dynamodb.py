@@ -1,4 +1,4 @@
-"""A DynamoDB that answers what a test says: no emulator throttles, conflicts, leaves work undone or loses replies."""
+"""Server with scripted answers of DynamoDB. No emulator throttles, conflicts, leaves work undone or loses replies."""
 
 from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
@@ -16,18 +16,18 @@ AWS = aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
 
 
 class BrokenReply(Enum):
-    """Not an answer."""
+    """Reply that is no answer of DynamoDB."""
 
     RESET = auto()
     SILENCE = auto()
     NONSENSE = auto()
     MOVED = auto()
     BUSY = auto()
-    """As a proxy or load balancer in front says it."""
+    """As sent by a proxy or load balancer in front."""
 
 
 class ErrorReply(NamedTuple):
-    """An error, as DynamoDB says it."""
+    """Error in DynamoDB's form."""
 
     code: str
     status: int = 400
@@ -38,7 +38,7 @@ Reply = dict[str, Any] | ErrorReply | BrokenReply
 
 
 class RecordedRequest(NamedTuple):
-    """A request as it arrived."""
+    """Request as received."""
 
     operation: str
     body: dict[str, Any]
@@ -46,7 +46,7 @@ class RecordedRequest(NamedTuple):
 
 
 class ScriptedDynamo:
-    """Answers each request by the script, and remembers them all."""
+    """Answers each request by the script and records it."""
 
     def __init__(self, script: Callable[[RecordedRequest], Reply]) -> None:
         self.endpoint = self.moved_to = ""
@@ -72,8 +72,8 @@ class ScriptedDynamo:
             case BrokenReply.BUSY:
                 return web.Response(status=502, body=b"<html>", content_type="text/html")
             case ErrorReply(code, status, more):
-                said = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "about a secret", **more}
-                return web.json_response(said, status=status)
+                error = {"__type": f"com.amazonaws.dynamodb.v20120810#{code}", "message": "about a secret", **more}
+                return web.json_response(error, status=status)
             case reply:
                 return web.json_response(reply)
 
@@ -95,6 +95,6 @@ async def scripted(script: Callable[[RecordedRequest], Reply]) -> AsyncIterator[
 
 
 def in_sequence(*replies: Reply) -> Callable[[RecordedRequest], Reply]:
-    """Answer with these, and then with the last one for ever."""
-    left = iter(replies)
-    return lambda _: next(left, replies[-1])
+    """Return a script with these replies; the last one is repeated."""
+    remaining = iter(replies)
+    return lambda _: next(remaining, replies[-1])

@@ -1,4 +1,4 @@
-"""What no emulator shows: around any port or table, calls that fail, hang, answer late or lose their answer."""
+"""Faults that no emulator shows: calls of any port or table fail, hang, answer late or lose their answer."""
 
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection
@@ -14,11 +14,14 @@ from bg_ingest.errors import StoreUnavailable, TransactionConflict
 _END = object()
 
 AnyClass: Any = object
-"""Base of the wrappers: to mypy they are instances of whatever class they wrap."""
+"""Base of the wrappers: for mypy they are instances of any class."""
 
 
-class CallWrapper(AnyClass):  # type: ignore[misc] # that is the purpose
-    """Hands on every call; ``_around`` says what happens at it. Each page of an iterator is a call of its own."""
+class CallWrapper(AnyClass):  # type: ignore[misc] # the base is any class on purpose
+    """Passes on every call through ``_around``, which subclasses replace.
+
+    Each page of an iterator is a call of its own.
+    """
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -43,16 +46,16 @@ class CallWrapper(AnyClass):  # type: ignore[misc] # that is the purpose
 
 
 class Fault(Enum):
-    """When a call goes wrong."""
+    """Time and kind of a failure."""
 
     BEFORE = auto()
     AFTER = auto()
-    """It had its effect, but the answer is lost."""
+    """The call had its effect, but its answer is lost."""
     HANG = auto()
 
 
 class FaultyCalls(CallWrapper):
-    """Goes wrong at the calls that the plan says, counted from 1; ``only`` these methods count, or all."""
+    """Fails at the calls selected by ``plan``, counted from 1. With ``only``, other methods neither count nor fail."""
 
     def __init__(
         self,
@@ -63,7 +66,7 @@ class FaultyCalls(CallWrapper):
         only: Collection[str] | None = None,
     ) -> None:
         super().__init__(inner)
-        self._plan = plan
+        self.plan = plan
         self._error = error
         self._only = only
         self.calls = 0
@@ -72,7 +75,7 @@ class FaultyCalls(CallWrapper):
         if self._only is not None and name not in self._only:
             return await call()
         self.calls += 1
-        fault = self._plan(self.calls)
+        fault = self.plan(self.calls)
         if fault is Fault.HANG:
             await anyio.sleep_forever()
         if fault is Fault.BEFORE:
@@ -92,7 +95,7 @@ def every(number: int, fault: Fault) -> Callable[[int], Fault | None]:
 
 
 class ConflictingCalls(FaultyCalls):
-    """A store whose writes meet another transaction at the chosen ones, counted from 1."""
+    """Store whose writes conflict with another transaction at the chosen calls, counted from 1."""
 
     def __init__(self, inner: Any, *chosen: int) -> None:
         writes = ("write", "transact", "commit", "update", "add_connecting", "claim", "store")
@@ -101,22 +104,22 @@ class ConflictingCalls(FaultyCalls):
 
 
 class StaleReads(CallWrapper):
-    """Delivers what it read after a random while; of a batch, each item was read at another time."""
+    """Delivers an answer after a random time. The items of a batch are read at different times."""
 
     READS = frozenset({"get", "query", "head", "read", "read_pages", "get_with_grant", "list_for_user", "find_user"})
 
     def __init__(self, inner: Any, random: Random, pause: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
-        """``pause`` gets a number from 0 to 1: by default that many seconds, virtual ones."""
+        """``pause`` receives a number from 0 to 1; the default sleeps for that many virtual seconds."""
         super().__init__(inner)
         self._random = random
         self._pause = pause
 
     async def batch_get(self, keys: Collection[Any]) -> dict[Any, Any]:
-        found: dict[Any, Any] = {}
+        items: dict[Any, Any] = {}
         for key in self._random.sample(list(keys), len(keys)):
-            found |= await self._inner.batch_get([key])
+            items |= await self._inner.batch_get([key])
             await self._pause(self._random.random())
-        return found
+        return items
 
     async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         answer = await call()

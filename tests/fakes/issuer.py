@@ -1,4 +1,4 @@
-"""An issuer of tokens: keys of its own, published where it says, signed with what a test asks for."""
+"""Token issuer with its own keys, published over HTTP, that signs any claims."""
 
 from datetime import datetime, timedelta
 from typing import Any
@@ -11,7 +11,7 @@ ISSUER = "https://id.example/"
 AUDIENCE = "bg-ingest"
 
 _POOL: dict[str, Key] = {}
-"""Making RSA keys takes time: each is made once, by its name."""
+"""Keys by name: generating RSA keys takes time, so each is generated once."""
 
 
 def key(kid: str = "first", kind: str = "EC") -> Key:
@@ -23,7 +23,7 @@ def key(kid: str = "first", kind: str = "EC") -> Key:
 
 
 class FakeIssuer:
-    """Answers over HTTP; ``failing`` is how it does not."""
+    """Answers over HTTP; ``failing`` is a status or an exception to answer with instead."""
 
     def __init__(self, now: Any, *, discovered: bool = True) -> None:
         self.now = now
@@ -34,7 +34,7 @@ class FakeIssuer:
         self.http = httpx.AsyncClient(transport=httpx.MockTransport(self._answer))
 
     def token(self, by: Key | None = None, *, alg: str = "ES256", header: Any = None, **claims: Any) -> str:
-        """Return a right token with these claims changed; None takes one away."""
+        """Return a valid token with some claims replaced; None removes a claim."""
         now: datetime = self.now()
         whole = {
             "iss": ISSUER,

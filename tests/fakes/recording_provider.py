@@ -1,4 +1,4 @@
-"""A provider with a listener: what it is asked, and with which priority."""
+"""Provider wrapper that records window and priority of each call for readings."""
 
 from typing import Any, NamedTuple
 
@@ -15,7 +15,7 @@ class RecordedCall(NamedTuple):
 
 
 class RecordingProvider:
-    """Hands on every call, and remembers those for readings."""
+    """Passes on every call and records those for readings."""
 
     def __init__(self, inner: Provider) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""A table whose inconsistent queries do not show the last transaction yet, as DynamoDB's may not."""
+"""Table with inconsistent queries that miss the last transaction, as those of DynamoDB may do."""
 
 from collections.abc import AsyncGenerator
 from typing import Any, cast
@@ -10,14 +10,14 @@ from tests.fakes.faults import CallWrapper
 
 
 class LaggingTable(CallWrapper):
-    """``keep`` is what a desk's does, through this table."""
+    """Shows consistent queries as they are, and others as before the last transaction."""
 
     def __init__(self, inner: Table) -> None:
         super().__init__(inner)
         self._before: dict[Key, Item | None] = {}
 
     def store(self, clock: Clock) -> Store:
-        return Store(cast("Table", self), clock)  # it hands on whatever it does not change
+        return Store(cast("Table", self), clock)  # other calls are passed on unchanged
 
     async def add_readings(self, api: Any, *readings: Any) -> None:
         plain, api.store = api.store, self.store(api.clock)
@@ -30,7 +30,7 @@ class LaggingTable(CallWrapper):
         return await call()
 
     async def transact(self, writes: Any) -> None:
-        keys = [each.key for each in writes if not isinstance(each, Check)]
+        keys = [write.key for write in writes if not isinstance(write, Check)]
         self._before = {key: await self._inner.get(key) for key in keys}
         await self._inner.transact(writes)
 
@@ -38,5 +38,5 @@ class LaggingTable(CallWrapper):
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         async for items in self._inner.query(pk, low, high, consistent=consistent, page=page):
-            then = items if consistent else [(key, self._before.get(key, item)) for key, item in items]
-            yield [(key, item) for key, item in then if item is not None]
+            shown = items if consistent else [(key, self._before.get(key, item)) for key, item in items]
+            yield [(key, item) for key, item in shown if item is not None]

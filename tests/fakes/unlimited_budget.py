@@ -1,4 +1,4 @@
-"""A budget that never ends, where a test is about something else."""
+"""Call budget without a limit, for tests of another subject."""
 
 from datetime import timedelta
 
@@ -6,7 +6,7 @@ from bg_ingest.ports import Priority
 
 
 class UnlimitedBudget:
-    """The port Budget."""
+    """Grants every call at once."""
 
     async def acquire(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
         del provider, region, priority, once

@@ -1,4 +1,4 @@
-"""An API over a real store in memory whose calls are counted, without providers and actors."""
+"""API over a counted store in memory, without provider or actors."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -37,7 +37,7 @@ FIVE_MINUTES = timedelta(minutes=5)
 
 
 class FakeProcessHealth:
-    """Vitals as a test wants them."""
+    """Process health with answers set by a test."""
 
     def __init__(self) -> None:
         self.unready_answer: list[str] = []
@@ -58,7 +58,7 @@ class FakeProcessHealth:
 
 
 class ApiHarness:
-    """What tests see: the API as a client does, the store, how often that was asked, the clock."""
+    """API as seen by a client, with its store, its call counts and its clock."""
 
     def __init__(self, table: CountingTable, clock: SetClock, providers: dict[str, Provider]) -> None:
         self.table = table
@@ -91,7 +91,7 @@ class ApiHarness:
             process_health=self.process_health,
             own_names=["ingest.test"],
         ) as self.app:
-            # A real server answers what the application raises; here the answer it began is what counts.
+            # A real server answers an exception of the application itself; here the answer that it began counts.
             transport = httpx.ASGITransport(app=cast("Any", self.app), raise_app_exceptions=False)
             hooks = {"response": [check_answer]}
             self.http = httpx.AsyncClient(transport=transport, base_url="http://ingest.test", event_hooks=hooks)
@@ -99,17 +99,17 @@ class ApiHarness:
                 yield
 
     def replace_services(self, **changes: Any) -> None:
-        """Put others in place of some services."""
+        """Replace some services."""
         self.services = self.app.state.services = replace(self.services, **changes)
 
     async def add_connection(self, state: ConnectionState = ConnectionState.ACTIVE, provider: str = "acme") -> None:
-        """Make Ada known, with a sensor of 5 minutes that is polled as often."""
+        """Store a head for Ada with a sensor of 5 minutes that is polled at the same interval."""
         before = await self.store.readings.head(ADA)
         head = with_summary(before or Head(ADA), provider, ConnectionSummary(state, 300, 0, 300))
         await self.store.readings.commit(Commit(before=before, head=head))
 
     async def add_readings(self, *readings: Reading) -> None:
-        """Store readings of Ada as a poll does; an active connection is made where she has none."""
+        """Store readings of Ada as a poll does. Without a head, an active connection is added first."""
         if await self.store.readings.head(ADA) is None:
             await self.add_connection()
         for part in split_batch(readings):
@@ -122,7 +122,7 @@ class ApiHarness:
 
 
 def reading(number: int, value: int = 110, **others: Any) -> Reading:
-    """Return the reading of so many five minutes after noon."""
+    """Return the reading of a number of five-minute slots after noon."""
     return Reading(NOON + number * FIVE_MINUTES, value, Flag.OK, DEVICE, **others)
 
 

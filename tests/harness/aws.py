@@ -1,4 +1,4 @@
-"""AWS on this machine: moto's server, which has Secrets Manager, KMS and DynamoDB, one for a whole run."""
+"""AWS on this machine: one server of moto for a whole run, with Secrets Manager, KMS and DynamoDB."""
 
 import logging
 import socket
@@ -11,10 +11,10 @@ CREDENTIALS = {"AWS_ACCESS_KEY_ID": "invented", "AWS_SECRET_ACCESS_KEY": "invent
 
 @pytest.fixture(scope="session")
 def moto_server() -> Iterator[str]:
-    """Return its address; what one test makes there the next finds, so that names are to be new."""
-    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - a second to load, and few tests want it
+    """Return the server's address. Items of one test are visible to the next, so each test needs new names."""
+    from moto.server import ThreadedMotoServer  # noqa: PLC0415 - takes a second to load, and few tests need it
 
-    logging.getLogger("moto").setLevel(logging.WARNING)  # it logs what it is asked, as no client of ours may
+    logging.getLogger("moto").setLevel(logging.WARNING)  # it logs request bodies, which our clients never do
     server = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     server.start()
     host, port = server.get_host_and_port()
@@ -24,7 +24,7 @@ def moto_server() -> Iterator[str]:
 
 @pytest.fixture
 def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
-    """Point the AWS libraries at an address, with credentials that open nothing."""
+    """Return a function that points the AWS libraries at an address, with invented credentials."""
     from bg_ingest.adapters.aws.session import get_session  # noqa: PLC0415 - loads the AWS library
 
     def use(endpoint: str) -> None:
@@ -40,7 +40,7 @@ def aws(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[str], None]]:
 
 
 @pytest.fixture
-def nobody_there(aws: Callable[[str], None]) -> None:
+def unreachable_aws(aws: Callable[[str], None]) -> None:
     with socket.socket() as reserved:
         reserved.bind(("127.0.0.1", 0))
         port = reserved.getsockname()[1]

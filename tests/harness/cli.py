@@ -1,7 +1,7 @@
-"""The commands as a terminal runs them, each a process of its own.
+"""Commands as run by a terminal, each in a process of its own.
 
-To load the service takes a second of the processor, and the suite runs a hundred commands: those that end by themselves
-are forked from one process that has loaded it (``stem.py``).
+Loading the service takes a second of CPU time, and the suite runs a hundred commands. Commands that end by themselves
+are therefore forked from one process that has loaded it (``fork_server.py``).
 """
 
 import atexit
@@ -36,7 +36,7 @@ def environment(**settings: str) -> dict[str, str]:
 
 
 def run_bg_ingest(directory: Path, *arguments: str, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end, 20 seconds at most."""
+    """Run a command to its end, for 20 seconds at most."""
     with TemporaryDirectory() as folder:
         out, err = Path(folder, "out"), Path(folder, "err")
         code = _fork_server().ask(directory, arguments, environment(**settings), str(out), str(err))
@@ -44,14 +44,14 @@ def run_bg_ingest(directory: Path, *arguments: str, **settings: str) -> subproce
 
 
 def run_on_terminal(directory: Path, *arguments: str, **settings: str) -> tuple[int, str]:
-    """Run a command with a person before it; return its exit code, and everything that appears."""
+    """Run a command on a pseudo-terminal; return its exit code and its output."""
     near, far = os.openpty()
     seen: list[bytes] = []
 
     def watch() -> None:
-        with suppress(OSError):  # nobody has the other end any more
-            while some := os.read(near, 65_536):
-                seen.append(some)
+        with suppress(OSError):  # the other end is closed
+            while output := os.read(near, 65_536):
+                seen.append(output)
 
     watching = Thread(target=watch)
     watching.start()
@@ -66,7 +66,7 @@ def run_on_terminal(directory: Path, *arguments: str, **settings: str) -> tuple[
 
 
 class ForkServer:
-    """The process that commands are forked from."""
+    """Process that forks commands."""
 
     def __init__(self) -> None:
         self._process = subprocess.Popen(
@@ -79,7 +79,7 @@ class ForkServer:
         )
 
     def ask(self, directory: Path, arguments: Sequence[str], settings: Mapping[str, str], out: str, err: str) -> int:
-        """Have a command say things into one file and complain into another; return its exit code."""
+        """Run a command with output and errors in two files; return its exit code."""
         lines, answers = self._process.stdin, self._process.stdout
         assert lines is not None
         assert answers is not None
@@ -102,7 +102,7 @@ def _fork_server() -> ForkServer:
 
 
 class RunningCommand:
-    """A command that serves, in a process group of its own."""
+    """Command that serves, in a process group of its own."""
 
     def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
         self.port = free_port()
@@ -136,10 +136,10 @@ class RunningCommand:
             return False
 
     def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
-        """End it, and search what it said for what it must not say."""
+        """End the process and search its output for secrets."""
         os.killpg(self.process.pid, number)
         code = self.process.wait(20)
-        assert_clean(self.said.replace(str(self._said.parent), ""), "what it said")  # a path may have any number
+        assert_clean(self.said.replace(str(self._said.parent), ""), "its output")  # a path may contain any number
         return code
 
     def end(self) -> None:

@@ -1,4 +1,4 @@
-"""A house without actors, where Ada is connected and the test takes her turns."""
+"""Service without actors and with a connected user; tests run the polls themselves."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -17,7 +17,7 @@ ADA = ConnectionId(UserId("ada"), PROVIDER)
 
 
 class ConnectedUser:
-    """Ada's connection, and turns of it."""
+    """Ada's connection, and polls of it."""
 
     def __init__(self, ada: ServiceHarness) -> None:
         self.service = ada
@@ -39,19 +39,19 @@ class ConnectedUser:
         return report
 
     async def poll_when_due(self, report: PollReport) -> PollReport:
-        """Sleep until the turn after this one is due, and take it."""
+        """Sleep until the next poll is due, and run it."""
         assert report.due is not None
         await anyio.sleep(max(0.0, (report.due - self.service.clock.now()).total_seconds()))
         return await self.poll()
 
     async def poll_until_idle(self, report: PollReport) -> PollReport:
-        """Take the turns that are due at once, surveys and what is left to read, until one is due later."""
+        """Run all polls that are due at once, gap checks and backfill windows included."""
         while report.due is not None and report.due <= self.service.clock.now():
             report = await self.poll()
         return report
 
     async def poll_until_done(self, report: PollReport) -> PollReport:
-        """Take turns until there is none to come."""
+        """Run polls until none follows."""
         for _ in range(100):
             if report.due is None:
                 return report
@@ -85,7 +85,7 @@ class ConnectedUser:
 
 @asynccontextmanager
 async def open_connected_user() -> AsyncIterator[ConnectedUser]:
-    """Ada is connected, and her last day has been read."""
+    """Connect Ada and read her last day."""
     async with open_service(defaults=PollDefaults(backfill_days=1)) as service:
         ada = ConnectedUser(service)
         await ada.connect()

@@ -1,4 +1,4 @@
-"""Answers shaped like Dexcom's, and a provider that gets them."""
+"""Answers in Dexcom's form, and a provider that receives them."""
 
 import json
 from collections.abc import Callable
@@ -28,7 +28,7 @@ Answer = Callable[[httpx.Request], Any]
 
 
 def record(**changed: Any) -> dict[str, Any]:
-    """A record of a G7 and an iPhone at six in the morning, with fields changed, or left out where ABSENT."""
+    """Return a record of a G7 and an iPhone at 06:00 with some fields replaced; ABSENT removes a field."""
     usual = {
         "recordId": "r1",
         "systemTime": "2026-03-02T06:00:00Z",
@@ -48,19 +48,19 @@ def record(**changed: Any) -> dict[str, Any]:
 
 
 def egvs(*records: Any, **changed: Any) -> bytes:
-    """A page of records."""
+    """Return a page of records."""
     envelope = {"recordType": "egv", "recordVersion": "3.0", "userId": USER, "records": list(records)} | changed
     return json.dumps({name: value for name, value in envelope.items() if value is not ABSENT}).encode()
 
 
 def token_pair(**changed: Any) -> bytes:
-    """An answer of the token endpoint."""
+    """Return an answer of the token endpoint."""
     usual = {"access_token": ACCESS, "refresh_token": REFRESH, "expires_in": 7200, "token_type": "Bearer"} | changed
     return json.dumps({name: value for name, value in usual.items() if value is not ABSENT}).encode()
 
 
 class ScriptedDexcom:
-    """A provider whose calls are answered by a function, and the requests that it got."""
+    """Provider with calls answered by a function; records the requests."""
 
     def __init__(self, answer: Answer, options: DexcomSettings = OPTIONS, clock: SetClock | None = None) -> None:
         self.requests: list[httpx.Request] = []
@@ -78,10 +78,10 @@ class ScriptedDexcom:
 
     @property
     def form(self) -> dict[str, str]:
-        """The fields of the last request."""
+        """Fields of the last request."""
         return dict(httpx.QueryParams(self.requests[-1].content.decode()))
 
 
 def scripted_answer(status: int, content: bytes = b"", **headers: str) -> ScriptedDexcom:
-    """A provider that gets this one answer."""
+    """Return a provider with one fixed answer."""
     return ScriptedDexcom(lambda _: httpx.Response(status, content=content, headers=headers))

@@ -1,7 +1,7 @@
-"""A process that has loaded the service, and becomes a command for each line that it reads (see ``terminal.py``).
+"""Process that has loaded the service and forks a command for each line of its input (see ``cli.py``).
 
-A line is JSON: where, the arguments, the environment, and the files for what the command says and complains of. The
-answer is a line with its exit code.
+A line is JSON: directory, arguments, environment, and the files for output and errors. The answer is a line with the
+exit code.
 """
 
 import json

@@ -1,9 +1,9 @@
-"""Nothing secret and no glucose value gets out: watched during every test of the suite.
+"""Search for secrets and glucose values in the output of every test.
 
-What tests log, at DEBUG and from libraries too, is captured by pytest; so is what they print. After each test that is
-searched for the known secrets of the suite, for whatever has the form of a token or key, and for glucose values.
-Houses watch more: problem bodies, metrics, and what every exception says that leaves a provider or the table. What real
-processes said is searched as they are stopped, and so are the spans of a trace.
+Pytest captures logs (at DEBUG, libraries included) and printed text. After each test they are searched for the known
+secrets of the suite, for anything in the form of a token or key, and for glucose values. The service harness also
+searches problem bodies, metrics, and the text of every exception that leaves a provider or the table. The output of
+real processes is searched when they are stopped, and so are the spans of a trace.
 """
 
 import logging
@@ -23,7 +23,7 @@ from tests.harness.webhook_sender import OTHER_SECRET, SECRET
 
 KNOWN_SECRETS = (SECRET, OTHER_SECRET, SimulatorOptions().client_secret)
 MARKED_GLUCOSE = 377
-"""A value for tests that want one which stands for nothing else."""
+"""Value for tests that need a number without any other meaning."""
 
 SECRET_FORMS = {
     "a simulated token": r"(?:code|access|refresh)\.\d+\.\d+\.\d+\.[0-9a-f]{64}",
@@ -40,42 +40,42 @@ _FORMS = {name: re.compile(form) for name, form in SECRET_FORMS.items()}
 
 
 def find_leaks(text: str) -> set[str]:
-    """Return the kinds of things in a text that must not be there."""
-    found = {name for name, form in _FORMS.items() if form.search(text)}
-    return found | {"a known secret" for each in KNOWN_SECRETS if each in text}
+    """Return the kinds of forbidden content in a text."""
+    kinds = {name for name, form in _FORMS.items() if form.search(text)}
+    return kinds | {"a known secret" for secret in KNOWN_SECRETS if secret in text}
 
 
 def strip_counts(exposition: str) -> str:
-    """Return metrics without the numbers of what is only counted: in time these come to be any number."""
+    """Return metrics without the values of counters, because a counter may reach any number."""
     return re.sub(r"(?m)^(\w+_(?:total|count|bucket|sum|created)(?:{.*})?) \S+$", r"\1", exposition)
 
 
 def assert_clean(text: str, where: str) -> None:
-    found = find_leaks(text)
-    assert not found, f"{where} shows {', '.join(sorted(found))}"
+    leaks = find_leaks(text)
+    assert not leaks, f"{where} shows {', '.join(sorted(leaks))}"
 
 
 async def check_answer(answer: httpx.Response) -> None:
-    """Look at problem bodies and error pages; a hook of the houses' clients."""
+    """Search problem bodies and error pages; a hook of the harness's HTTP clients."""
     if answer.status_code >= 400:
         await answer.aread()
         assert_clean(answer.text, f"the answer {answer.status_code}")
 
 
 class WatchedCalls(CallWrapper):
-    """In front of a port: looks at the text and ``repr`` of every exception that leaves it, and of all behind it."""
+    """Wrapper of a port that searches text and ``repr`` of every exception that leaves it, including their causes."""
 
     async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
         try:
             return await call()
         except Exception as error:
-            for each in exception_chain(error):
-                assert_clean(f"{each}\n{each!r}\n{each.args!r}", f"{type(each).__name__} of {name}")
+            for link in exception_chain(error):
+                assert_clean(f"{link}\n{link!r}\n{link.args!r}", f"{type(link).__name__} of {name}")
             raise
 
 
 def exception_chain(error: BaseException | None) -> Iterator[BaseException]:
-    """Yield an exception and all that led to it, as tracebacks show them."""
+    """Yield an exception and its causes, as a traceback shows them."""
     while error is not None:
         yield error
         error = error.__cause__ or (None if error.__suppress_context__ else error.__context__)
@@ -83,14 +83,14 @@ def exception_chain(error: BaseException | None) -> Iterator[BaseException]:
 
 @pytest.fixture(scope="session", autouse=True)
 def _quiet() -> None:
-    """Show of libraries what the service shows of them, from the first fixture on."""
+    """Set the libraries' log levels as the service does, before the first fixture."""
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
 
 
 @pytest.fixture(autouse=True)
 def _log_everything() -> Iterator[None]:
-    """Log as the service does at LOG_LEVEL=DEBUG, to wherever standard output goes just then."""
+    """Log as the service does at LOG_LEVEL=DEBUG, to the current standard output."""
     tracebacks = structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False))
     structlog.configure(
         processors=[
@@ -107,12 +107,12 @@ def _log_everything() -> Iterator[None]:
 
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
-    """Fail a test that passed, if anything it logged or printed shows what it must not."""
+    """Fail a passed test with forbidden content in its logs or output."""
     report = yield
     if report.when == "call" and report.passed:
         for name, content in report.sections:
-            found = find_leaks(content)
-            if found:
+            leaks = find_leaks(content)
+            if leaks:
                 report.outcome = "failed"
-                report.longrepr = f"{name} shows {', '.join(sorted(found))}:\n{content[:4000]}"
+                report.longrepr = f"{name} shows {', '.join(sorted(leaks))}:\n{content[:4000]}"
     return report

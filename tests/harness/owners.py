@@ -1,4 +1,4 @@
-"""Several processes that look after ownership, in one loop over one table; what they serve is only noted."""
+"""Several processes with ownership actors, in one loop over one table. Their shards are only recorded."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Collection, Coroutine, Generator
 from contextlib import asynccontextmanager
@@ -22,7 +22,7 @@ from workers.ownership import Ownership
 
 
 class RecordingConsumer:
-    """What is done with shards: nothing. ``restless`` shards take so many seconds to come to rest."""
+    """Records its shards. ``finish_seconds`` is the time that a shard takes to finish."""
 
     def __init__(self) -> None:
         self.shards: dict[int, int] = {}
@@ -30,7 +30,7 @@ class RecordingConsumer:
         self.dropped: list[tuple[float, int]] = []
 
     def add_shards(self, taken: Collection[Lease]) -> None:
-        self.shards |= {each.shard: each.epoch for each in taken}
+        self.shards |= {lease.shard: lease.epoch for lease in taken}
 
     def cancel(self, shards: Collection[int]) -> None:
         for shard in shards:
@@ -44,7 +44,7 @@ class RecordingConsumer:
 
 
 class Suspension:
-    """Has a process stand still, as SIGSTOP does: what it waits for goes on happening, and is noticed on waking."""
+    """Suspends a process as SIGSTOP does: awaited events still happen, and are noticed after waking."""
 
     def __init__(self) -> None:
         self.awake = anyio.Event()
@@ -59,7 +59,7 @@ class Suspension:
 
     @coroutine
     def over(self, inner: Coroutine[Any, Any, None]) -> Generator[Any, Any, None]:
-        """Run a coroutine of which no step, be it after a timer or a cancellation, is taken while suspended."""
+        """Run a coroutine without taking a step while suspended, neither after a timer nor after a cancellation."""
         step: Callable[[], Any] = partial(inner.send, None)
         while True:
             try:
@@ -81,7 +81,7 @@ class Suspension:
 
 
 class CuttableTable(CallWrapper):
-    """A process's way to the table; cut, no call gets an answer. Of a suspended process no call goes on."""
+    """Connection of a process to the table. While cut, no call is answered; while suspended, none returns."""
 
     cut = False
 
@@ -103,13 +103,13 @@ class CuttableTable(CallWrapper):
 
 
 class OwnerProcess:
-    """One of them."""
+    """One process with an ownership actor."""
 
     def __init__(self, name: str, table: Any, clock: LoopClock, timings: OwnershipTimings) -> None:
         self.suspension = Suspension()
         self.wire = CuttableTable(table, self.suspension)
-        way: Any = self.wire
-        self.store = Store(way, clock)
+        untyped_table: Any = self.wire
+        self.store = Store(untyped_table, clock)
         self.served = RecordingConsumer()
         self.ownership = Ownership(self.store.ownership, self.served, name, timings=timings)
         self.scope = anyio.CancelScope()
@@ -119,13 +119,13 @@ class OwnerProcess:
         return set(self.served.shards)
 
     def owns(self, shard: int) -> bool:
-        """Whether it would act for a shard now."""
+        """Return True if it may act for a shard now."""
         return shard in self.owned()
 
     def owned(self) -> set[int]:
-        """Return the shards it would act for now."""
+        """Return the shards that it may act for now."""
         ownership = self.ownership
-        return {each for each in ownership.serving if ownership.epoch(each)} if ownership.is_valid() else set()
+        return {shard for shard in ownership.serving if ownership.epoch(shard)} if ownership.is_valid() else set()
 
     async def run(self, *, task_status: Any) -> None:
         with self.scope:
@@ -142,38 +142,38 @@ class OwnerProcess:
 
 
 class OwnerGroup:
-    """All of them."""
+    """Processes over one table."""
 
     def __init__(self, table: Any, group: TaskGroup, timings: OwnershipTimings) -> None:
         self.table = table
         self.clock = LoopClock()
         self.processes: list[OwnerProcess] = []
         self._group = group
-        self._tempo = timings
+        self._timings = timings
 
     async def start(self, around: Callable[[Table], Any] = lambda table: table) -> OwnerProcess:
         number = len(self.processes)
-        process = OwnerProcess(f"p{number}", around(self.table), self.clock, self._tempo)
+        process = OwnerProcess(f"p{number}", around(self.table), self.clock, self._timings)
         self.processes.append(process)
         await self._group.start(process.run)
         return process
 
     async def restart(self, process: OwnerProcess) -> None:
-        """Start the actor of a process once more, as after a crash of its own."""
+        """Start the actor of a process again, as after its crash."""
         process.scope = anyio.CancelScope()
         await self._group.start(process.run)
 
     def is_balanced(self, *processes: OwnerProcess) -> bool:
-        """Whether these share all shards, none has two more than another, and nobody else acts for one."""
-        sizes = sorted(len(each.shards) for each in processes)
-        whole = set().union(*(each.shards for each in processes)) == set(range(SHARDS))
+        """Return True if these processes share all shards, with sizes that differ by at most one."""
+        sizes = sorted(len(process.shards) for process in processes)
+        whole = set().union(*(process.shards for process in processes)) == set(range(SHARDS))
         return whole and sum(sizes) == SHARDS and sizes[-1] - sizes[0] <= 1
 
     async def until_balanced(self, *processes: OwnerProcess, within: float = 60.0) -> float:
-        """Return after how many seconds it was so."""
+        """Wait for a balance and return the seconds it took."""
         began = anyio.current_time()
         while not self.is_balanced(*processes):
-            assert anyio.current_time() - began < within, [len(each.shards) for each in processes]
+            assert anyio.current_time() - began < within, [len(process.shards) for process in processes]
             await anyio.sleep(0.1)
         return anyio.current_time() - began
 
@@ -183,10 +183,10 @@ async def open_owners(
     timings: OwnershipTimings = SHARED_TIMINGS, counted: Callable[[Table], Any] = CountingTable
 ) -> AsyncIterator[OwnerGroup]:
     async with open_table(None, LoopClock()) as table, anyio.create_task_group() as group:
-        everybody = OwnerGroup(counted(table), group, timings)
+        owners = OwnerGroup(counted(table), group, timings)
         try:
-            yield everybody
+            yield owners
         finally:
-            for each in everybody.processes:
-                each.kill()
+            for process in owners.processes:
+                process.kill()
         group.cancel_scope.cancel()

@@ -1,4 +1,4 @@
-"""Any readings there may be, and plausible ones."""
+"""Strategies for arbitrary readings, and a plausible curve."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
@@ -61,7 +61,7 @@ def stored_readings(draw: st.DrawFn) -> list[StoredReading]:
 
 
 def glucose_curve(number: int, cadence: int, days: int) -> list[Reading]:
-    """Return what a simulated person's sensor shows, gaps and sensor changes included."""
+    """Return the readings of a simulated person's sensor, including gaps and sensor changes."""
     wearer = SimulatedWearer(1, person(number), cadence, FIRST)
     return [
         Reading(

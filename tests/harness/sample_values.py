@@ -1,4 +1,4 @@
-"""Values to store, and the shortest ways to store them."""
+"""Sample values, and short ways to store them."""
 
 from collections.abc import Iterable, Sequence
 from datetime import timedelta
@@ -37,7 +37,7 @@ ALWAYS = Window(NOON - timedelta(days=365), NOON + timedelta(days=365))
 
 
 def reading(number: int, value: int = 110, **others: Any) -> Reading:
-    """Return the reading of so many five minutes after noon."""
+    """Return the reading of a number of five-minute slots after noon."""
     return Reading(NOON + number * timedelta(minutes=5), value, Flag.OK, others.pop("device", DEVICE), **others)
 
 
@@ -63,7 +63,7 @@ def replaced_fields(what: Value, /, **changes: Any) -> Value:
 
 
 def connection_commit(head: Head | None, before: Connection | None, after: Connection, **others: Any) -> Commit:
-    """Return the commit of a connection's step, with its event."""
+    """Return the commit of a changed connection, with its event."""
     at = (head or Head(after.id.user)).next_recorded_at(NOON)
     commit = commit_of_changes(head, [connection_changed(after)], at, user=after.id.user)
     summary = ConnectionSummary(after.state, 300, 0, 900)
@@ -82,7 +82,7 @@ async def commit_connection(store: Store, after: Connection | None = None, **oth
 
 
 async def readings_commit_of(readings: ReadingStore, batch: Sequence[Reading], user: UserId = USER) -> Commit:
-    """Return what a batch would commit, given what is stored now."""
+    """Return the commit of a batch, based on the stored readings."""
     head, known = await readings.read(user, {segment_start(each.measured_at) for each in batch})
     head = head or Head(user)
     at = head.next_recorded_at(NOON)
@@ -96,7 +96,7 @@ async def commit_readings(readings: ReadingStore, user: UserId = USER) -> list[S
 
 
 async def unpublished_changes(store: Store, user: UserId = USER) -> list[Change]:
-    """Return a user's changes that wait to be told, in the order of the outbox."""
+    """Return a user's unpublished changes in the order of the outbox."""
     pages = [page async for page in store.outbox.iter_entries(shard_of(user))]
     rows = [row for page in pages for row in page if row.user == user]
     found = await store.outbox.changes(rows)

@@ -1,6 +1,6 @@
-"""The whole service in one event loop: the simulated Dexcom, the store in memory, actors, and HTTP in process.
+"""Whole service in one event loop: simulated Dexcom, store in memory, actors, and HTTP in process.
 
-Time is the loop's own, so under the virtual clock months pass in seconds; nothing here sleeps for real.
+Time is the loop's own, so that months pass in seconds under the virtual clock; nothing here sleeps for real.
 """
 
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -54,7 +54,7 @@ SEALER = AesGcmSealer([bytes(32)])
 
 
 class LoopClock:
-    """Instants that move with the event loop."""
+    """Instants that advance with the event loop."""
 
     def __init__(self, start: datetime = START) -> None:
         self._start = start
@@ -64,7 +64,7 @@ class LoopClock:
         return self._start + timedelta(seconds=anyio.current_time() - self._origin)
 
     def skip(self, by: timedelta) -> None:
-        """Let time pass for who asks what time it is; sleepers sleep on."""
+        """Advance the clock without waking any sleeper."""
         self._start += by
 
 
@@ -118,15 +118,15 @@ class ServiceHarness:
                 yield
 
     def replace_services(self, **changes: Any) -> None:
-        """Put others in place of some services; actors take them when they start."""
+        """Replace some services. Actors use the new ones from their next start."""
         self.services = self.app.state.services = replace(self.services, **changes)
 
     async def connect(self, user: str, person: str = "SandboxUser1") -> httpx.Response:
-        """Walk the OAuth flow as a person does; return the callback's answer."""
+        """Complete the OAuth flow as a person does; return the callback's answer."""
         return await self.api.get(await self.authorize(user, person))
 
     async def authorize(self, user: str, person: str) -> httpx.URL:
-        """Walk the flow up to where the provider sends the person back to."""
+        """Run the flow up to the redirect back to the service, and return its URL."""
         begun = await self.api.post(f"/api/users/{user}/connections/{PROVIDER}")
         assert begun.status_code == 201, begun.text
         login = httpx.URL(begun.json()["authorize_url"]).copy_merge_params({"user": person})
@@ -143,13 +143,13 @@ class ServiceHarness:
         to: httpx.AsyncClient | None = None,
         **headers: str | bytes,
     ) -> httpx.Response:
-        """Send a webhook that is signed now; ``headers`` (with _ for -) replace its own."""
+        """Send a webhook signed now. ``headers`` (with _ for -) replace its own headers."""
         own = signed(body, webhook_id, self.clock.now())
         others = {name.replace("_", "-"): value for name, value in headers.items()}
         return await (to or self.api).post(f"/api/bg/{user}/webhook", content=body, headers=raw(own | others))
 
     def new_process(self, table: Table | None = None, sealer: Sealer = SEALER) -> tuple[Services, Workers]:
-        """Return another process's services and actors, over the same parts or its own way to the table."""
+        """Return services and actors of another process, with the same parts or its own connection to the table."""
         workers = Workers()
         return self._build(workers, MetricsRegistry(), table or self.table, sealer), workers
 
@@ -167,12 +167,12 @@ class ServiceHarness:
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
-        """Run the actors, and collect what they tell."""
+        """Run the actors and record the published events."""
         async with self._listening(), self.workers.running(self.services):
             yield
 
     def replica(self) -> "Replica":
-        """Make another process's services, over the same table and providers; both then share with others."""
+        """Return another process over the same table and providers; both use the timings for several processes."""
         self.replace_services(timings=SHARED_TIMINGS)
         services, workers = self.new_process()
         services = replace(services, timings=SHARED_TIMINGS, name=f"replica-{next(self._numbers)}")
@@ -191,7 +191,7 @@ class ServiceHarness:
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         publisher = self.services.publisher
-        if not isinstance(publisher, MemoryPublisher):  # a real broker: the test listens there
+        if not isinstance(publisher, MemoryPublisher):  # with a real broker the test listens there
             yield
             return
         async with publisher.subscribe() as events, anyio.create_task_group() as group:
@@ -205,7 +205,7 @@ class ServiceHarness:
             group.cancel_scope.cancel()
 
     def event_data_of(self, user: str) -> list[dict[str, Any]]:
-        """The data of every event about a user, in the order it came."""
+        """Return the data of every event of a user, in order of publication."""
         data = [msgspec.json.decode(each.body)["data"] for each in self.events]
         return [each for each in data if each["user_id"] == user]
 
@@ -213,7 +213,7 @@ class ServiceHarness:
         return [each["change"] for each in self.event_data_of(user)]
 
     def published_readings(self, user: str) -> list[dict[str, Any]]:
-        """The series as a consumer of the events has it, in the API's basic view."""
+        """Return the series as built by a consumer of the events, in the API's basic view."""
         series = {
             reading["timestamp"]: reading["glucose_mg_dl"]
             for each in self.event_data_of(user)
@@ -223,7 +223,7 @@ class ServiceHarness:
 
 
 class Replica:
-    """A further process of the house."""
+    """Another process of the service."""
 
     def __init__(self, services: Services, workers: Workers, api: httpx.AsyncClient) -> None:
         self.services = services
@@ -251,7 +251,7 @@ async def open_service(
     traces: Tracing = UNTRACED,
     start: datetime = START,
 ) -> AsyncIterator[ServiceHarness]:
-    """Open a house, on memory or on the real parts given; ``around`` may put a fake in front of its table."""
+    """Open a service in memory or on the given real parts; ``around`` wraps its table."""
     simulated = simulated or SimulatorOptions()
     clock = LoopClock(start)
     app = create_simulator(simulated, now=clock.now)

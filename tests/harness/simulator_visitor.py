@@ -1,4 +1,4 @@
-"""A client of the simulator that knows only HTTP, and a clock to set."""
+"""HTTP client of the simulator, and a clock to set."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CLIENT = {"client_id": "simulated-client", "client_secret": "simulated-secret"}
 
 @dataclass
 class SetClock:
-    """The time is what the test says."""
+    """Clock set by tests."""
 
     at: datetime = datetime(2026, 6, 9, 12, tzinfo=UTC)
 
@@ -29,12 +29,12 @@ class SetClock:
 
 
 def in_process(app: Litestar) -> httpx.ASGITransport:
-    """The app as a transport; httpx and Litestar spell the same ASGI types differently."""
+    """Return the app as a transport. Httpx and Litestar declare the same ASGI types differently."""
     return httpx.ASGITransport(app=cast("Any", app))
 
 
 class Visitor:
-    """One client application with its HTTP client; `access` and `refresh` are its newest tokens."""
+    """One client application with its HTTP client; ``access`` and ``refresh_token`` are its newest tokens."""
 
     def __init__(self, app: Litestar) -> None:
         self.app = app
@@ -71,7 +71,7 @@ class Visitor:
         self._keep(await self.exchange(await self.code(user)))
 
     async def rotate(self) -> httpx.Response:
-        """Spends the newest refresh token and keeps what comes."""
+        """Use the newest refresh token and keep the new pair."""
         answer = await self.token(grant_type="refresh_token", refresh_token=self.refresh_token)
         self._keep(answer)
         return answer
@@ -102,7 +102,7 @@ class Visitor:
 
 
 def answer_of(redirect: httpx.Response) -> Mapping[str, str]:
-    """What a redirect tells the client in its query."""
+    """Return the query of a redirect."""
     assert redirect.status_code == 302, redirect.text
     return {name: values[0] for name, values in parse_qs(urlsplit(redirect.headers["location"]).query).items()}
 

@@ -1,4 +1,4 @@
-"""Reading everything back, past every service."""
+"""Read of all stored readings of a user without any service."""
 
 from datetime import UTC, datetime
 

@@ -1,4 +1,4 @@
-"""All that a table holds, past every key that is known, and what of it speaks of somebody."""
+"""All items of a table, and those that mention a word."""
 
 from bg_ingest.ports.table import Item, Key, Table
 
@@ -8,9 +8,9 @@ async def read_all_items(table: Table) -> dict[Key, Item]:
 
 
 async def find_mentions(table: Table, *words: str) -> dict[Key, Item]:
-    """Return the items that have one of the words anywhere, in a key or in a value."""
-    found = await read_all_items(table)
-    return {key: item for key, item in found.items() if any(word in _text(key, item) for word in words)}
+    """Return the items with one of the words in a key or a value."""
+    items = await read_all_items(table)
+    return {key: item for key, item in items.items() if any(word in _text(key, item) for word in words)}
 
 
 def _text(key: Key, item: Item) -> str:

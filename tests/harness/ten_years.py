@@ -1,6 +1,6 @@
-"""Asks ten years of readings in each format, piece by piece, and prints how much the process grew.
+"""Program that requests ten years of readings in each format and prints the growth of its memory.
 
-A program of its own: another test's freed memory would hide what an answer takes.
+It is a program of its own, because memory freed by another test would hide the memory of an answer.
 """
 
 import json
@@ -39,7 +39,7 @@ DAYS = 3_650
 
 
 class TenYearsOfReadings:
-    """Six hours of readings again and again, as far as anybody asks; every other one was recorded later."""
+    """Readings of six hours, repeated over any window. Every second one was recorded later."""
 
     def __init__(self) -> None:
         device = Device("acme", "account-1", "ab" * 32, "iOS", "g7")
@@ -64,20 +64,20 @@ class TenYearsOfReadings:
 
 
 def resident_memory() -> int:
-    """Return the bytes of memory this process has now; its highest ever is inherited from whoever started it."""
+    """Return the resident bytes of this process. The highest value ever would include that of its parent."""
     pages = Path("/proc/self/statm").read_text("ascii").split()[1]
     return int(pages) * resource.getpagesize()
 
 
 class EmptyApiKeys:
-    """Nobody has made one."""
+    """Store without API keys."""
 
     async def read_all(self) -> list[ApiKey]:
         return []
 
 
 async def measure_format(app: Any, accept: str, days: int, more: str = "") -> tuple[int, int, int, int]:
-    """Return pieces, bytes and readings of an answer, and the most memory seen; nothing of it is kept."""
+    """Return pieces, bytes and readings of an answer, and the highest memory. Nothing of the answer is kept."""
     pieces, size, count, status, most = 0, 0, 0, 0, 0
 
     async def send(event: MutableMapping[str, Any]) -> None:
@@ -108,9 +108,9 @@ async def measure_format(app: Any, accept: str, days: int, more: str = "") -> tu
 
 
 async def main(*formats: str) -> None:
-    """Warm up with a month of each, then let the years pass."""
+    """Warm up with a month of each format, then request ten years."""
     state = build_state(access=Access.OPEN, process_health=FakeProcessHealth(), own_names=["ingest.test"])
-    nowhere = cast("AuditStore", None)  # what is noted is written by an actor, and none runs
+    nowhere = cast("AuditStore", None)  # an actor writes the records, and none runs
     state.services = SimpleNamespace(
         authenticator=Authenticator(cast("ApiKeyStore", EmptyApiKeys()), SetClock()),
         reader=ReadingQueries(cast("ReadingStore", TenYearsOfReadings()), SetClock()),

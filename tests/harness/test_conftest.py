@@ -1,4 +1,4 @@
-"""The test bed keeps its own promises."""
+"""Virtual time and the block of the network hold."""
 
 import socket
 

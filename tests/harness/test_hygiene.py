@@ -1,4 +1,4 @@
-"""The watch over logs and errors notices what it is for."""
+"""Leaks of secrets and glucose values are found."""
 
 import pickle
 from datetime import timedelta
@@ -39,13 +39,13 @@ pytest_plugins = ["pytester"]
         f"newest {MARKED_GLUCOSE}.0",
     ],
 )
-def test_a_leak_is_seen(text: str) -> None:
+def test_a_leak_is_found(text: str) -> None:
     assert find_leaks(text)
     with pytest.raises(AssertionError):
         assert_clean(text, "this")
 
 
-def test_what_may_be_said_is_no_leak() -> None:
+def test_ordinary_output_is_no_leak() -> None:
     assert not find_leaks(
         '{"action": "poll_failed", "connection": "ada/dexcom", "outcome": "unavailable", "level": "warning"}'
         '{"frames": [{"filename": "any.py", "lineno": 377, "name": "call"}], "seconds": 0.377}'
@@ -65,11 +65,11 @@ def test_a_test_that_logs_or_prints_a_secret_fails(
     """)
     options = ("-p", "tests.harness.hygiene", "-p", "no:randomly", "-p", "no:cacheprovider", "-o", "log_level=DEBUG")
     outcome = pytester.runpytest_subprocess(*options)
-    capsys.readouterr()  # what the inner run shows is no leak of ours
+    capsys.readouterr()  # output of the inner run is no leak of this test
     outcome.assert_outcomes(failed=3, passed=1)
 
 
-def test_what_is_counted_may_come_to_any_number() -> None:
+def test_counters_may_have_any_value() -> None:
     counted = 'polls_total{outcome="read"} 377.0\nseconds_bucket{le="1.0"} 377.0\nseconds_sum 0.377\n'
     assert not find_leaks(strip_counts(counted))
     assert find_leaks(strip_counts(counted + "newest 377.0\n"))
@@ -78,12 +78,12 @@ def test_what_is_counted_may_come_to_any_number() -> None:
 
 @pytest.mark.parametrize("holder", [Settings.model_construct(), SignatureVerifier([SECRET])])
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
-def test_what_holds_secrets_is_not_pickled(holder: object, protocol: int) -> None:
+def test_objects_with_secrets_are_not_pickled(holder: object, protocol: int) -> None:
     with pytest.raises(TypeError, match="not pickled"):
         pickle.dumps(holder, protocol)
 
 
-def test_keys_and_settings_do_not_show_theirs() -> None:
+def test_keys_and_settings_do_not_show_their_secrets() -> None:
     assert TEXT not in repr(SecretStr(TEXT)) + str(SecretStr(TEXT))
     key = b"0123456789abcdef0123456789abcdef"
     key_ring = AesGcmSealer([key])
@@ -91,8 +91,8 @@ def test_keys_and_settings_do_not_show_theirs() -> None:
 
 
 @pytest.mark.parametrize("endpoint", ["token", "dataRange", "egvs"])
-async def test_a_provider_in_trouble_is_not_quoted(endpoint: Literal["token", "dataRange", "egvs"]) -> None:
-    """The house looks at every exception, log line, answer and metric meanwhile."""
+async def test_the_errors_of_a_provider_are_not_quoted(endpoint: Literal["token", "dataRange", "egvs"]) -> None:
+    """The harness searches every exception, log line, answer and metric of this test."""
     async with open_connected_user() as ada:
         for fault in (Failed(endpoint=endpoint), Html(endpoint=endpoint)):
             ada.service.simulator.add_fault(fault)
@@ -102,7 +102,7 @@ async def test_a_provider_in_trouble_is_not_quoted(endpoint: Literal["token", "d
             assert (await ada.service.connect("ben", "SandboxUser2")).status_code in (200, 502, 503)
 
 
-async def test_a_marked_value_is_stored_and_said_nowhere() -> None:
+async def test_a_marked_value_is_stored_and_shown_nowhere() -> None:
     async with open_connected_user() as ada:
         await push_marked(ada)
         stored = await ada.service.stored_readings(ADA.user)

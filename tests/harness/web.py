@@ -1,7 +1,7 @@
 """Requests to processes on this machine.
 
-``httpx.get`` and its like read all certificates that the machine trusts at each call: 35 ms of processor, and whoever
-waits for something asks twenty times a second.
+``httpx.get`` reads all trusted certificates of the machine at each call, which takes 35 ms of CPU time. Tests that wait
+for a process send twenty requests per second.
 """
 
 import ssl
@@ -14,4 +14,4 @@ NO_CERTIFICATES = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
 web = httpx.Client(
     verify=NO_CERTIFICATES, trust_env=False, timeout=30, limits=httpx.Limits(max_keepalive_connections=0)
 )
-"""For requests that have nothing to do with each other."""
+"""For independent requests."""

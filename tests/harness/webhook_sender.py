@@ -1,4 +1,4 @@
-"""A sender of webhooks, written from the specification and sharing no code with what verifies."""
+"""Sender of webhooks, written from the specification. It shares no code with the verifier."""
 
 import base64
 import hashlib
@@ -31,7 +31,7 @@ def signed(
 
 
 def raw(headers: Mapping[str, str | bytes]) -> list[tuple[bytes, bytes]]:
-    """Return headers as they go over the wire, also such as no client library would send."""
+    """Return headers in bytes, including those that no client library would send."""
     return [(name.encode(), to_bytes(value)) for name, value in headers.items()]
 
 
@@ -40,7 +40,7 @@ def to_bytes(text: str | bytes) -> bytes:
 
 
 def record(at: datetime, value: Any = 110, **changed: Any) -> dict[str, Any]:
-    """Return a record as Dexcom writes it."""
+    """Return a record in Dexcom's form."""
     known = {
         "recordId": f"{int(at.timestamp())}",
         "systemTime": at.strftime("%Y-%m-%dT%H:%M:%SZ"),
@@ -58,11 +58,11 @@ def record(at: datetime, value: Any = 110, **changed: Any) -> dict[str, Any]:
 
 
 def records(start: datetime, count: int, value: int = 110) -> list[dict[str, Any]]:
-    """Return so many, one every five minutes."""
+    """Return records at distances of five minutes."""
     return [record(start + number * timedelta(minutes=5), value + number) for number in range(count)]
 
 
 def envelope(provider_account: str | None, of: Sequence[Any] | None = ()) -> bytes:
-    """Return a pushed page; without any ``records`` at all where ``of`` is None."""
+    """Return a pushed page; without ``records`` if ``of`` is None."""
     page: dict[str, Any] = {"recordType": "egv", "recordVersion": "3.0", "userId": provider_account}
     return json.dumps(page if of is None else page | {"records": list(of)}).encode()

@@ -387,13 +387,13 @@ class TestSecret:
         assert text.startswith("The secret bg/other cannot be read from AWS Secrets Manager (ResourceNotFoundException")
         assert "\n" not in text
 
-    @pytest.mark.usefixtures("nobody_there")
+    @pytest.mark.usefixtures("unreachable_aws")
     def test_an_unreachable_one_stops_production_in_a_sentence(self, load: Load) -> None:
         text = refusal(load, **PRODUCTION, SECRET_NAME="bg/ingest")
         assert text.startswith("The secret bg/ingest cannot be read from AWS Secrets Manager (EndpointConnectionError)")
         assert "\n" not in text
 
-    @pytest.mark.usefixtures("nobody_there")
+    @pytest.mark.usefixtures("unreachable_aws")
     def test_development_goes_on_without_an_unreachable_one(self, load: Load) -> None:
         settings = load(SECRET_NAME="bg/ingest", AWS_REGION="eu-central-1")
         assert settings.store == "sqlite"

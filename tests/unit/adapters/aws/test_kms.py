@@ -158,7 +158,7 @@ async def test_why_no_new_key_is_made_is_said_too(aws: Callable[[str], None], re
                 await ours.new_key("alias/any")
 
 
-@pytest.mark.usefixtures("nobody_there")
+@pytest.mark.usefixtures("unreachable_aws")
 async def test_where_nobody_answers_the_network_is_named() -> None:
     said = await refusal(b"w" * 184)
     assert "(EndpointConnectionError): check the network, AWS_REGION and the AWS credentials" in said

@@ -304,7 +304,7 @@ async def test_a_gap_shows_though_the_page_that_had_it_was_stored_in_part_only()
         begins = service.clock.now() + HOUR
         service.simulator.add_fault(Late(start=begins, end=begins + HOUR, shown_at=START + 90 * DAY))
         second = broken[0].calls + 2
-        broken[0]._plan = lambda call: StoreFault.BEFORE if call == second else None
+        broken[0].plan = lambda call: StoreFault.BEFORE if call == second else None
         report = await ada.poll_when_due(report)
         assert report.result.outcome is Outcome.STORE_UNAVAILABLE
         kept = await ada.connection()

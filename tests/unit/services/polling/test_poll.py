@@ -343,11 +343,11 @@ async def test_a_store_that_fails_at_every_nth_call_loses_and_doubles_nothing(wh
     async with open_service(defaults=PollDefaults(backfill_days=3), around=breaking) as service:
         ada = ConnectedUser(service)
         await service.connect("ada")
-        broken[0]._plan = every(number, when)
+        broken[0].plan = every(number, when)
         for _ in range(40):
             await ada.poll()
             await anyio.sleep(120)
-        broken[0]._plan = lambda _: None
+        broken[0].plan = lambda _: None
         await ada.read_backfill()
         await ada.poll(requested=True)
         stored = await ada.measured_values()
@@ -382,7 +382,7 @@ async def test_case_23_a_catch_up_that_is_cut_off_leaves_nothing_unread() -> Non
         await ada.connect()
         await anyio.sleep((40 * DAY).total_seconds())
         second = broken[0].calls + 2
-        broken[0]._plan = lambda call: StoreFault.BEFORE if call == second else None
+        broken[0].plan = lambda call: StoreFault.BEFORE if call == second else None
         report = await ada.poll()
         assert report.result.outcome is Outcome.STORE_UNAVAILABLE
         ada.state = PollState()  # the next process knows nothing of it

@@ -122,10 +122,10 @@ async def test_ninety_days_killed_and_resumed_repeat_at_most_one_window(dies_at:
         table = service.table
         assert isinstance(table, FaultyCalls)
         died = table.calls + dies_at
-        table._plan = lambda call: Fault.BEFORE if call >= died else None
+        table.plan = lambda call: Fault.BEFORE if call >= died else None
         while (await ada.poll()).result.outcome is Outcome.READ:
             pass
-        table._plan = lambda _: None
+        table.plan = lambda _: None
         ada.state = PollState()
         await ada.read_backfill()
         assert service.simulator.calls["dataRange", 200] == 1
