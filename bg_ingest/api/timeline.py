@@ -23,6 +23,7 @@ REASON_TEXTS: dict[str, str] = {
     NextPollReason.SILENCE: "The provider has nothing new: sensor, phone or upload is silent. Polls go on less often.",
     NextPollReason.BACKFILL: "There is more to read: the past, or what is missing.",
     NextPollReason.RETRY: "The last poll failed, as its outcome says: it is tried again.",
+    NextPollReason.BUDGET: "The provider's call limit is used up, or its calls are paused: the poll waits for a call.",
     NextPollReason.REQUESTED: "A poll was requested.",
     ConnectionState.CONNECTING: "The person has not finished connecting.",
     ConnectionState.PAUSED: "It is paused: set paused to false.",

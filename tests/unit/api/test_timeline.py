@@ -1,13 +1,17 @@
 """GET timeline answers why a user is late."""
 
+import re
 from collections.abc import AsyncIterator
 from datetime import timedelta
+from pathlib import Path
 from typing import Any
 
 import anyio
 import pytest
 
-from bg_ingest.domain.connections import PollDefaults
+from bg_ingest.api.timeline import REASON_TEXTS
+from bg_ingest.domain.connections import POLLED_STATES, ConnectionState, PollDefaults
+from bg_ingest.domain.polling import NextPollReason
 from bg_ingest.services.queries import timeline as moments
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Late
@@ -136,3 +140,14 @@ async def test_those_in_trouble_are_remembered_longest(
         await service.api.post("/api/users/ben/connections/dexcom/poll")
         await anyio.sleep(1)
         assert ("polled", "unavailable") in event_kinds(await get_timeline(service, "ben"), "kind", "outcome")
+
+
+def test_every_reason_of_a_next_poll_has_a_text() -> None:
+    """Without one the answer would be a 500, as it was for connections that waited for the call limit."""
+    assert set(REASON_TEXTS) == {*NextPollReason, *(set(ConnectionState) - set(POLLED_STATES))}
+
+
+def test_the_document_lists_every_reason_of_a_next_poll() -> None:
+    document = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
+    table = document.partition("| `why` |")[2].partition("| `kind` |")[0]
+    assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(NextPollReason)
