@@ -1,7 +1,7 @@
-# Everything a newcomer or CI runs. Each target does its own set-up.
+# Targets for developers and CI. Each target does its own set-up.
 PYTHON ?= python3.11
 BIN := .venv/bin
-unexport PYTHONDONTWRITEBYTECODE # where it is set, each process that a test starts would compile everything anew
+unexport PYTHONDONTWRITEBYTECODE # if it is set, each process started by a test compiles every module again
 
 .PHONY: help demo run dev test check lint types format lock chaos bench bench-scale fuzz soak binary browser image audit clean
 .DEFAULT_GOAL := help
@@ -10,7 +10,7 @@ help:
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 .venv/bin/python:
-	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or say make PYTHON=/path/to/python"; exit 1; }
+	@command -v $(PYTHON) >/dev/null || { echo "$(PYTHON) not found: install Python 3.11, or run make PYTHON=/path/to/python"; exit 1; }
 	$(PYTHON) -m venv .venv
 
 .venv/locked: requirements.txt .venv/bin/python
@@ -28,7 +28,7 @@ demo: .venv/locked ## the service with embedded defaults and simulated users on 
 run: .venv/locked ## the service with your settings (.env)
 	@$(BIN)/python -m bg_ingest.cli run
 
-dev: .venv/locked-dev ## the same, restarting at every change of the code
+dev: .venv/locked-dev ## the same, with a restart at every change of the code
 	@$(BIN)/python -m bg_ingest.cli run --reload
 
 test: .venv/locked-dev ## the whole test suite
@@ -51,7 +51,7 @@ lock: .venv/locked-dev ## resolve the dependencies again into both requirements 
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml -o requirements.txt
 	$(BIN)/uv pip compile --quiet --upgrade --universal --python-version 3.11 --generate-hashes --custom-compile-command "make lock" pyproject.toml --group dev -c requirements.txt -o requirements-dev.txt
 
-chaos: .venv/locked-dev ## the long runs: kills, outages, drains, memory, start, replicas (an hour; figures in docs/figures.md)
+chaos: .venv/locked-dev ## long runs: kills, outages, drains, memory, start, replicas (an hour; figures in docs/figures.md)
 	$(BIN)/python -m tests.long.chaos.kills
 	$(BIN)/python -m tests.long.chaos.drains
 	$(BIN)/python -m tests.long.chaos.memory
@@ -69,13 +69,13 @@ bench-scale: .venv/locked-dev ## one process with up to 100,000 connections (25 
 	$(BIN)/python -m tests.long.benchmarks.balance
 	$(BIN)/python -m tests.long.benchmarks.storm
 
-bench: .venv/locked-dev ## what things cost, beside a baseline: units, processor, latency (figures in build/benchmarks/)
+bench: .venv/locked-dev ## cost of operations beside a baseline: units, CPU, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.long.benchmarks.units --json build/benchmarks/units.json
 	$(BIN)/python -m tests.long.benchmarks.reads --json build/benchmarks/reads.json
 	$(BIN)/python -m tests.long.benchmarks.throughput --json build/benchmarks/throughput.json
 	$(BIN)/python -m tests.long.benchmarks.polls --json build/benchmarks/polls.json
 
-binary: .venv/locked-dev ## one executable file for any machine with Python 3.11: dist/bg-ingest, built and tried
+binary: .venv/locked-dev ## one executable file for any machine with Python 3.11: dist/bg-ingest, built and tested
 	rm -rf build/binary
 	$(BIN)/python -m pip install --quiet --require-hashes --only-binary :all: --no-compile --target build/binary -r requirements.txt
 	$(BIN)/python -m pip install --quiet --no-deps --no-build-isolation --no-compile --upgrade --target build/binary .
@@ -83,21 +83,21 @@ binary: .venv/locked-dev ## one executable file for any machine with Python 3.11
 	$(BIN)/shiv --site-packages build/binary --console-script bg-ingest --python "/usr/bin/env python3.11" --reproducible --output-file dist/bg-ingest
 	$(BIN)/python -m tests.long.chaos.binary dist/bg-ingest
 
-fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider and as many webhooks: none may do harm, none forged gets in; every property, ten times as long
+fuzz: .venv/locked-dev ## 100,000 mutated pages of a provider, as many webhooks, and ten times the property examples
 	$(BIN)/python -m tests.fuzz.run 100000
 	$(BIN)/python -m tests.fuzz.pushing 100000
 	EXPLORE=10 $(BIN)/python -m pytest -q -n logical -m hypothesis -o faulthandler_timeout=0
 
-soak: .venv/locked-dev ## a month of fifty people under random faults, in virtual time
+soak: .venv/locked-dev ## a month of fifty users under random faults, in virtual time
 	$(BIN)/python -m tests.long.soak
 
-audit: .venv/locked-dev ## are the dependencies free of known vulnerabilities (asks the network; not in CI)
+audit: .venv/locked-dev ## search the dependencies for known vulnerabilities (needs the network; not in CI)
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
 
-browser: .venv/locked-dev ## the page of the API in a real browser: it asks nobody but us
+browser: .venv/locked-dev ## the API page in a real browser: it contacts no other host
 	$(BIN)/python -m tests.long.chaos.browser
 
-image: .venv/locked-dev ## build the container image without a Docker engine, start it, and stop it
+image: .venv/locked-dev ## build the container image without a container engine, start it, and stop it
 	$(BIN)/python -m tests.long.chaos.image
 
 clean: ## remove the virtual environment and caches (data stays)

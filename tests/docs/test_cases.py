@@ -1,6 +1,6 @@
-"""The 50 cases of what Dexcom, a network, a store and a queue may do: each has a test that names its number.
+"""The 50 numbered faults of Dexcom, a network, a store and a queue: each has a test with its number in the name.
 
-A test says so in its name: ``test_case_17_…``, or of several ``test_case_22_and_38_…``.
+Examples: ``test_case_17_…``, and for several cases ``test_case_22_and_38_…``.
 """
 
 import re
@@ -13,7 +13,7 @@ ELSEWHERE = {
     48: "LibreLinkUp's redirects, versions and terms: with that provider",
     49: "Share's zero ids and lock-outs: with that provider",
 }
-"""Cases of providers that are not among ours."""
+"""Cases of providers that are not implemented."""
 
 CASES = range(1, 51)
 

@@ -1,4 +1,4 @@
-"""Every make, bg-ingest and curl command of the documentation works: it is run, or a reason stands here why not."""
+"""Every make, bg-ingest and curl command of the documentation works: each is run, or listed here with the reason."""
 
 import logging
 import re
@@ -39,28 +39,28 @@ PROGRAMS = "make|bg-ingest|curl|python -m"
 OUR_URL = "http://localhost:5001"
 
 PEOPLE = {"ada": "SandboxUser1", "me": "SandboxUser2"}
-"""Who is connected in the examples."""
+"""Connected users of the examples, with their sandbox users."""
 
 PARSED_ONLY = {
     "run": "serves until it is stopped; tests/unit/test_cli.py starts it",
     "demo": "likewise",
     "simulator": "likewise",
-    "keys create-encryption --kms": "asks AWS KMS; tests/unit/adapters/aws/test_kms.py has a server of its own",
+    "keys create-encryption --kms": "calls AWS KMS; tests/unit/adapters/aws/test_kms.py has a server of its own",
 }
-"""Commands of ``bg-ingest`` that are not run here, by how they begin, and why."""
+"""Prefixes of ``bg-ingest`` commands that are only parsed here, with the reason."""
 
 UNREADABLE = b'{"systemTime":null,"value":112,"unit":"mg/dL"}'
 
 
 class DocumentedCommand(NamedTuple):
-    """A command as a page has it."""
+    """A command of a page, split into words."""
 
     page: str
     words: list[str]
 
 
 def find_commands(program: str) -> list[DocumentedCommand]:
-    """Return all commands of a program: lines of code blocks, and code among text."""
+    """Return all commands of a program, from code blocks and from inline code."""
     commands: list[DocumentedCommand] = []
     for page in PAGES:
         text = page.read_text("utf-8").replace("\\\n", " ")
@@ -70,43 +70,45 @@ def find_commands(program: str) -> list[DocumentedCommand]:
     return commands
 
 
-def case_id(said: DocumentedCommand) -> str:
-    return f"{said.page}: {' '.join(said.words)}"
+def case_id(command: DocumentedCommand) -> str:
+    return f"{command.page}: {' '.join(command.words)}"
 
 
 def expand(words: list[str]) -> Iterator[list[str]]:
-    """Yield a command for each way to read ``a|b`` and ``[what may be left out]``."""
+    """Yield a command for each alternative of ``a|b`` and with and without each ``[optional part]``."""
     line = " ".join(words)
-    for said in {re.sub(r" \[.*?\]", "", line), re.sub(r"[][]", "", line)}:
-        yield from (list(each) for each in product(*(word.split("|") for word in said.split())))
+    for variant in {re.sub(r" \[.*?\]", "", line), re.sub(r"[][]", "", line)}:
+        yield from (list(words) for words in product(*(word.split("|") for word in variant.split())))
 
 
-def ours() -> list[list[str]]:
+def own_commands() -> list[list[str]]:
     """Return the commands of ``bg-ingest`` in the order of the pages, each once."""
-    said = [tuple(words) for each in find_commands("bg-ingest") for words in expand(each.words[1:])]
-    return [list(words) for words in dict.fromkeys(said) if words]
+    variants = [tuple(words) for command in find_commands("bg-ingest") for words in expand(command.words[1:])]
+    return [list(words) for words in dict.fromkeys(variants) if words]
 
 
-def only_parsed(words: list[str]) -> bool:
-    begun = [each.split() for each in PARSED_ONLY]
-    return any(words[: len(each)] == each for each in begun)
+def is_parsed_only(words: list[str]) -> bool:
+    prefixes = [prefix.split() for prefix in PARSED_ONLY]
+    return any(words[: len(prefix)] == prefix for prefix in prefixes)
 
 
-@pytest.mark.parametrize("target", sorted({target for said in find_commands("make") for target in said.words[1:]}))
-def test_there_is_such_a_target_and_what_it_would_run(target: str) -> None:
+@pytest.mark.parametrize(
+    "target", sorted({target for command in find_commands("make") for target in command.words[1:]})
+)
+def test_a_make_target_and_the_modules_it_runs_exist(target: str) -> None:
     assert target in RECIPES
     dry = subprocess.run(["make", "-n", target], cwd=ROOT, capture_output=True, text=True, check=True)
     for module in re.findall(r"python -m ([\w.]+)", dry.stdout):
         assert find_spec(module) is not None, module
 
 
-@pytest.mark.parametrize("said", find_commands("python -m"), ids=case_id)
-def test_there_is_such_a_module(said: DocumentedCommand) -> None:
-    assert find_spec(said.words[2]) is not None
+@pytest.mark.parametrize("command", find_commands("python -m"), ids=case_id)
+def test_a_module_exists(command: DocumentedCommand) -> None:
+    assert find_spec(command.words[2]) is not None
 
 
 def parse(words: list[str]) -> None:
-    """Read a command as the terminal's words are read, and do nothing; it raises for what the command does not take."""
+    """Parse a command without running it; raise UsageError for an unknown option or argument."""
     arguments = list(words)
     command = COMMANDS[arguments.pop(0)].load()
     while isinstance(command, click.Group) and arguments:
@@ -114,20 +116,20 @@ def parse(words: list[str]) -> None:
     command.make_context(command.name, arguments)
 
 
-@pytest.mark.parametrize("words", [words for words in ours() if only_parsed(words)], ids=" ".join)
-def test_there_is_such_a_command_with_these_options(words: list[str]) -> None:
+@pytest.mark.parametrize("words", [words for words in own_commands() if is_parsed_only(words)], ids=" ".join)
+def test_a_command_with_these_options_exists(words: list[str]) -> None:
     parse(words)
 
 
 @pytest.mark.parametrize("wrong", ["run --nonsense", "run now", "verify ada", "keys create --name x --scope y"])
-def test_what_a_command_does_not_take_would_be_seen(wrong: str) -> None:
+def test_an_unknown_option_or_argument_is_found(wrong: str) -> None:
     with pytest.raises(click.UsageError):
         parse(wrong.split())
 
 
 @pytest.fixture
 def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRunner]:
-    """A place without any setting, and what commands change in their process put back."""
+    """Command runner in an empty folder without settings; restores the process state that commands change."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
@@ -140,19 +142,19 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRun
     logging.basicConfig(level=level, handlers=handlers, force=True)
 
 
-def test_every_command_that_ends_by_itself_does_what_the_pages_say(terminal: CliRunner) -> None:
-    """Over one store; what removes something comes last."""
+def test_every_command_that_ends_by_itself_succeeds(terminal: CliRunner) -> None:
+    """All commands share one store; commands that delete run last."""
 
     async def fill(_: Settings, services: Services) -> tuple[str, str]:
         ada = connection(id=ConnectionId(UserId("ada"), "dexcom"))
         grant = services.grants.seal_new(ada.id, ada.generation, Credentials(Secret("access"), Secret("refresh"), NOON))
         await services.store.readings.commit(connection_commit(None, None, ada, grant=grant))
-        for paused in (True, False):  # changes of today: those of long ago cannot be replayed
+        for paused in (True, False):  # changes of today, because old ones have expired
             await services.connections.update_worker(ada.id, paused=paused)
         await services.webhook_receiver._ingester._quarantine.add(ada, [Unreadable("no_time", UNREADABLE)])
-        (kept,) = [each async for each in services.quarantine_review.iter_records(ada.id.user)]
-        made = await services.api_keys.create("dashboard", [Scope.READINGS_READ])
-        return kept.record.digest.hex(), made.key.id
+        (record,) = [record async for record in services.quarantine_review.iter_records(ada.id.user)]
+        created = await services.api_keys.create("dashboard", [Scope.READINGS_READ])
+        return record.record.digest.hex(), created.key.id
 
     record, key = run_with_services(fill)
     values = {
@@ -164,15 +166,15 @@ def test_every_command_that_ends_by_itself_does_what_the_pages_say(terminal: Cli
         "RECORD": record,
         "ID": key,
     }
-    commands = [words for words in ours() if not only_parsed(words)]
+    commands = [words for words in own_commands() if not is_parsed_only(words)]
     assert len(commands) > 15
-    for words in sorted(commands, key=lambda each: bool({"revoke", "drop"} & {*each})):
-        done = terminal.invoke(main, [values.get(word, word) for word in words])
-        assert done.exit_code == 0, (words, done.output, done.exception)
+    for words in sorted(commands, key=lambda words: bool({"revoke", "drop"} & {*words})):
+        result = terminal.invoke(main, [values.get(word, word) for word in words])
+        assert result.exit_code == 0, (words, result.output, result.exception)
 
 
-async def ask(service: ServiceHarness, words: list[str]) -> int:
-    """Do what curl would; return the status."""
+async def send(service: ServiceHarness, words: list[str]) -> int:
+    """Send the request of a curl command; return the status."""
     method, headers, body, url = "GET", {}, None, ""
     rest = iter(words[1:])
     for word in rest:
@@ -190,7 +192,7 @@ async def ask(service: ServiceHarness, words: list[str]) -> int:
                 url = word
     assert url.startswith(OUR_URL + "/"), words
     if re.search(r"[…$<]", headers.get("Authorization", "")):
-        del headers["Authorization"]  # a placeholder; this house is open
+        del headers["Authorization"]  # a placeholder; the API of this service is open
     answer = await service.api.request(method, url.removeprefix(OUR_URL), headers=headers, content=body)
     return answer.status_code
 
@@ -200,13 +202,13 @@ def anyio_backend() -> object:
     return "asyncio", {"loop_factory": VirtualTimeLoop}
 
 
-async def test_every_request_is_answered() -> None:
-    """In one house; what removes somebody comes last."""
-    requests = [said for said in find_commands("curl") if any("://" in word for word in said.words)]
+async def test_every_request_succeeds() -> None:
+    """All requests go to one service; requests that delete are sent last."""
+    requests = [command for command in find_commands("curl") if any("://" in word for word in command.words)]
     assert len(requests) > 5
     async with open_service(defaults=PollDefaults(backfill_days=45)) as service, service.running():
         for user, person in PEOPLE.items():
             await service.connect(user, person)
         await anyio.sleep(60)
-        for said in sorted(requests, key=lambda each: "DELETE" in each.words):
-            assert await ask(service, said.words) < 400, case_id(said)
+        for command in sorted(requests, key=lambda command: "DELETE" in command.words):
+            assert await send(service, command.words) < 400, case_id(command)

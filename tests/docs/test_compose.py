@@ -1,4 +1,4 @@
-"""compose.yaml fits together, and fits the service: its settings, its drain, its image."""
+"""compose.yaml is consistent in itself and with the service: its settings, its drain, its image."""
 
 from importlib.resources import files
 from pathlib import Path
@@ -19,7 +19,7 @@ SERVICES: dict[str, dict[str, Any]] = COMPOSE["services"]
 OUR_SERVICES = [name for name, service in SERVICES.items() if "build" in service]
 
 SCHEMA = "builtin_schemas/vendor/compose-spec.json"
-"""The Compose project's own, as check-jsonschema brings it."""
+"""The Compose project's own schema, contained in check-jsonschema."""
 
 each_service = pytest.mark.parametrize("name", SERVICES)
 each_our_service = pytest.mark.parametrize("name", OUR_SERVICES)
@@ -27,7 +27,7 @@ each_our_service = pytest.mark.parametrize("name", OUR_SERVICES)
 
 @pytest.fixture
 def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
-    """What the service reads with .env.example, unchanged, as .env."""
+    """Settings of the service with .env.example, unchanged, as .env."""
     monkeypatch.chdir(tmp_path)
     lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
     unset = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
@@ -36,14 +36,14 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     return Settings()
 
 
-def test_it_is_as_the_compose_specification_has_it() -> None:
+def test_it_conforms_to_the_compose_specification() -> None:
     schema = msgspec.json.decode(files("check_jsonschema").joinpath(SCHEMA).read_bytes())
     jsonschema.validators.validator_for(schema)(schema).validate(COMPOSE)
     with pytest.raises(jsonschema.ValidationError):
         jsonschema.validate({**COMPOSE, "services": {"bg-ingest": {"imagee": "x"}}}, schema)
 
 
-def test_it_has_the_service_its_table_and_the_real_parts() -> None:
+def test_it_contains_the_service_its_table_and_the_real_parts() -> None:
     assert set(SERVICES) == {"bg-ingest", "tables", "dynamodb-local", "rabbitmq"}
     assert OUR_SERVICES == ["bg-ingest", "tables"]
 
@@ -54,9 +54,9 @@ def test_the_example_settings_work_unchanged(settings: Settings) -> None:
 
 
 @each_our_service
-def test_what_must_fit_together_is_a_setting_or_for_aws(name: str) -> None:
+def test_the_environment_contains_only_settings_and_aws_credentials(name: str) -> None:
     known = {setting.upper() for setting in Settings.model_fields}
-    credentials = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}  # else they are looked for in the network
+    credentials = {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"}  # otherwise they are searched in the network
     assert credentials <= set(SERVICES[name]["environment"]) <= known | credentials
 
 
@@ -70,7 +70,7 @@ def test_the_service_addresses_its_parts_correctly(settings: Settings) -> None:
     assert (broker.username, broker.password) == (login["RABBITMQ_DEFAULT_USER"], login["RABBITMQ_DEFAULT_PASS"])
 
 
-def test_everything_starts_only_when_what_it_needs_is_there() -> None:
+def test_each_service_starts_after_the_services_it_needs() -> None:
     assert SERVICES["bg-ingest"]["depends_on"] == {
         "tables": {"condition": "service_completed_successfully"},
         "rabbitmq": {"condition": "service_healthy"},
@@ -80,12 +80,12 @@ def test_everything_starts_only_when_what_it_needs_is_there() -> None:
 
 
 @pytest.mark.parametrize("name", ["dynamodb-local", "rabbitmq"])
-def test_what_is_waited_for_can_become_healthy(name: str) -> None:
+def test_each_awaited_service_has_a_health_check(name: str) -> None:
     assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
 
 
 @each_service
-def test_only_this_machine_gets_in(name: str) -> None:
+def test_ports_are_published_to_this_machine_only(name: str) -> None:
     assert all(str(port).startswith("127.0.0.1:") for port in SERVICES[name].get("ports", ()))
 
 
@@ -95,7 +95,7 @@ def test_the_published_port_leads_to_the_service(settings: Settings) -> None:
 
 
 @each_our_service
-def test_ours_have_no_rights_and_write_to_their_volume_only(name: str) -> None:
+def test_our_services_are_unprivileged_and_write_to_their_volume_only(name: str) -> None:
     service = SERVICES[name]
     assert service["read_only"] is True
     assert service["cap_drop"] == ["ALL"]
@@ -104,7 +104,7 @@ def test_ours_have_no_rights_and_write_to_their_volume_only(name: str) -> None:
     assert not {"privileged", "cap_add", "user", "network_mode", "pid"} & set(service)
 
 
-def test_the_drain_has_time() -> None:
+def test_the_grace_period_is_longer_than_the_drain() -> None:
     assert SERVICES["bg-ingest"]["stop_grace_period"] == "40s"
     assert KILL_TIMEOUT_SECONDS < 40
 

@@ -1,4 +1,4 @@
-"""What can be said of the image without building it; ``tests/long/chaos/image.py`` builds it and runs it."""
+"""Properties of the image that need no build; ``tests/long/chaos/image.py`` builds and runs it."""
 
 import re
 import tomllib
@@ -17,24 +17,24 @@ PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))
 
 
 def instruction(name: str) -> str:
-    """Return what the image's only such instruction says, on one line."""
-    (said,) = re.findall(rf"^{name} (.+)$", IMAGE.replace("\\\n", ""), re.MULTILINE)
-    return str(said)
+    """Return the argument of the image's only such instruction, on one line."""
+    (argument,) = re.findall(rf"^{name} (.+)$", IMAGE.replace("\\\n", ""), re.MULTILINE)
+    return str(argument)
 
 
 def copied_paths() -> set[str]:
-    """Return what comes from the source tree."""
+    """Return the paths that are copied from the source tree."""
     lines = re.findall(r"^COPY (?!--from)(.+) \S+$", CONTAINERFILE, re.MULTILINE)
     return {folder for line in lines for folder in line.split()}
 
 
 def needed_packages(package: str) -> set[str]:
-    found = {package}
+    packages = {package}
     for line in requires(package) or ():
         requirement = Requirement(line)
         if requirement.marker is None or requirement.marker.evaluate({"extra": ""}):
-            found |= needed_packages(canonicalize_name(requirement.name))
-    return found
+            packages |= needed_packages(canonicalize_name(requirement.name))
+    return packages
 
 
 def test_every_stage_starts_from_the_same_python() -> None:
@@ -49,25 +49,25 @@ def test_nothing_is_installed_without_its_hash() -> None:
     assert all("--require-hashes" in line or "--no-index" in line for line in installs)
 
 
-def test_the_build_takes_all_that_the_back_end_needs_from_the_lock() -> None:
+def test_the_build_back_end_and_its_dependencies_come_from_the_lock() -> None:
     picked = re.search(r"/\^\((.+?)\)==/", CONTAINERFILE)
     assert picked is not None
     assert set(picked[1].split("|")) == needed_packages("hatchling")
 
 
-def test_everything_of_the_wheel_is_copied_and_may_be() -> None:
+def test_all_content_of_the_wheel_is_copied_and_allowed() -> None:
     allowed = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
     assert copied_paths() == allowed
     assert set(PROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["only-include"]) <= copied_paths()
 
 
-def test_whatever_else_a_working_copy_has_stays_out_of_the_build() -> None:
+def test_other_files_of_a_working_copy_are_excluded_from_the_build() -> None:
     patterns = [line for line in (ROOT / ".dockerignore").read_text().splitlines() if not line.startswith("#")]
     assert patterns[0] == "*"
     assert not [line for line in patterns if line.startswith("!.")]
 
 
-def test_it_runs_as_somebody_without_rights() -> None:
+def test_it_runs_as_an_unprivileged_user() -> None:
     assert re.fullmatch(r"[1-9]\d+:[1-9]\d+", instruction("USER"))
 
 
@@ -81,6 +81,6 @@ def test_the_label_names_the_version() -> None:
     assert f'org.opencontainers.image.version="{PROJECT["project"]["version"]}"' in IMAGE
 
 
-def test_an_older_buildah_understands_it() -> None:
+def test_it_uses_no_syntax_unknown_to_an_older_buildah() -> None:
     assert "<<" not in CONTAINERFILE
     assert "--mount" not in CONTAINERFILE
