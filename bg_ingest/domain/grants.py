@@ -1,7 +1,8 @@
 """Permission of a user to read data at a provider, and the rules of its renewal."""
 
 from datetime import datetime, timedelta
-from typing import NoReturn
+from enum import StrEnum
+from typing import Generic, NoReturn, TypeVar
 
 import msgspec
 
@@ -23,29 +24,31 @@ REFUSAL_RETRY_DELAYS = (timedelta(minutes=10), timedelta(hours=1), timedelta(hou
 """Wait after each refusal of a refresh token before it is sent again. Dexcom is known to have refused healthy tokens
 for an hour in the night (Tidepool, 2018). A refusal after the last of these waits is final."""
 
+Value = TypeVar("Value")
 
-class Secret:
-    """String that cannot be printed, pickled or serialised by accident."""
 
-    __slots__ = ("_text",)
+class _Hidden(Generic[Value]):
+    """Value that cannot be printed, pickled or serialised by accident."""
 
-    def __init__(self, text: str) -> None:
-        self._text = text
+    __slots__ = ("_value",)
 
-    def reveal(self) -> str:
-        """Return the string itself. Only code that sends or seals it calls this."""
-        return self._text
+    def __init__(self, value: Value) -> None:
+        self._value = value
+
+    def reveal(self) -> Value:
+        """Return the value itself. Only code that sends or seals it calls this."""
+        return self._value
 
     def __repr__(self) -> str:
-        return "Secret(…)"
+        return f"{type(self).__name__}(…)"
 
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._text == self._text
+        return isinstance(other, type(self)) and other._value == self._value
 
     def __hash__(self) -> int:
-        return hash(self._text)
+        return hash(self._value)
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a secret is not pickled")
@@ -53,17 +56,41 @@ class Secret:
     __getstate__ = __reduce__
 
 
+class Secret(_Hidden[str]):
+    """Secret string, such as a token."""
+
+    __slots__ = ()
+
+
+class SecretBytes(_Hidden[bytes]):
+    """Secret bytes, such as the content of credentials."""
+
+    __slots__ = ()
+
+
+class Renewal(StrEnum):
+    """Way in which credentials are replaced by their successors."""
+
+    SINGLE_USE = "single_use"
+    """A renewal spends the old credentials: sent twice, they may end the grant. Only the holder of a claim renews."""
+    REPEATABLE = "repeatable"
+    """The old credentials renew any number of times: no claim is needed, and a lost answer costs one more renewal."""
+    NONE = "none"
+    """The credentials have no successor."""
+
+
 class Credentials(msgspec.Struct, frozen=True):
-    """One pair of tokens, as issued by the provider."""
+    """Credentials of one connection. Only their provider reads the content."""
 
-    access: Secret
-    refresh: Secret
-    expires_at: datetime
-    """End of the access token."""
+    content: SecretBytes
+    """Sealed and stored as it is; the provider derives the other fields from it."""
+    expires_at: datetime | None = None
+    """Instant after which data calls are refused; None where none is known."""
+    renewal: Renewal = Renewal.NONE
 
-    def is_fresh(self, now: datetime, jitter: float) -> bool:
-        """Return True while the access token may be used: not in its last 60 to 120 seconds, spread by connection."""
-        return now < self.expires_at - timedelta(seconds=60 + 60 * jitter)
+    def is_due(self, now: datetime, jitter: float) -> bool:
+        """Return True when a renewal precedes the next call: in the last 60 to 120 seconds, spread by connection."""
+        return self.expires_at is not None and now >= self.expires_at - timedelta(seconds=60 + 60 * jitter)
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from bg_ingest.domain.changes import (
     ReadingsRevised,
 )
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.grants import Credentials, SecretBytes
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import PollReport, PollResult, PollState
 from bg_ingest.domain.quarantine import QuarantinedRecord
@@ -23,7 +23,18 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.observability.outbox import MeasuredOutbox
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.timing import outcome_label
-from bg_ingest.ports import AccountData, Clock, Page, Polls, Priority, Provider, Publisher, Wakeups
+from bg_ingest.ports import (
+    AccountData,
+    Answers,
+    Clock,
+    ConnectStep,
+    Page,
+    Polls,
+    Priority,
+    Provider,
+    Publisher,
+    Wakeups,
+)
 from bg_ingest.services.polling.ingest import Ingester
 from bg_ingest.services.polling.quarantine import Quarantine, RecordsByKey
 from bg_ingest.services.polling.webhooks import WebhookReceiver
@@ -138,16 +149,18 @@ class MeasuredProvider:
         self._provider = provider
         self._calls = metrics.provider_calls
 
-    def authorize_url(self, region: str, state: str) -> str:
-        return self._provider.authorize_url(region, state)
-
-    async def exchange(self, region: str, code: str) -> Credentials:
+    async def connect(self, region: str, answers: Answers) -> ConnectStep:
+        if not answers.values:  # makes no call
+            return await self._provider.connect(region, answers)
         with self._calls(self.name, region, "exchange"):
-            return await self._provider.exchange(region, code)
+            return await self._provider.connect(region, answers)
 
-    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
+    def parse_credentials(self, content: SecretBytes) -> Credentials:
+        return self._provider.parse_credentials(content)
+
+    async def renew(self, region: str, credentials: Credentials) -> Credentials:
         with self._calls(self.name, region, "refresh"):
-            return await self._provider.refresh(region, credentials)
+            return await self._provider.renew(region, credentials)
 
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
         with self._calls(self.name, region, "available"):
@@ -156,9 +169,6 @@ class MeasuredProvider:
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
         with self._calls(self.name, region, "readings"):
             return await self._provider.readings(region, credentials, window, priority)
-
-    async def parse_push(self, content: bytes) -> Page:
-        return await self._provider.parse_push(content)
 
     def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
         return self._provider.translate_record(provider_account, raw, came_at)

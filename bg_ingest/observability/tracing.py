@@ -21,7 +21,7 @@ from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.polling import PollReport, PollState
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import AccountData, Page, Polls, Priority, Provider, Publisher, Wakeups
+from bg_ingest.ports import AccountData, Answers, ConnectStep, Page, Polls, Priority, Provider, Publisher, Wakeups
 
 MAX_CARRIED_CONTEXTS = 1_000
 """Changes whose trace is kept until they are told."""
@@ -127,19 +127,20 @@ class TracedProvider:
     def __init__(self, provider: Provider, traces: Traces) -> None:
         self.name = provider.name
         self.capabilities = provider.capabilities
-        self.authorize_url = provider.authorize_url
-        self.parse_push = provider.parse_push
+        self.parse_credentials = provider.parse_credentials
         self.translate_record = provider.translate_record
         self._provider = provider
         self._traces = traces
 
-    async def exchange(self, region: str, code: str) -> Credentials:
+    async def connect(self, region: str, answers: Answers) -> ConnectStep:
+        if not answers.values:  # makes no call
+            return await self._provider.connect(region, answers)
         with self._traces.span("exchange", provider=self.name, region=region):
-            return await self._provider.exchange(region, code)
+            return await self._provider.connect(region, answers)
 
-    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
+    async def renew(self, region: str, credentials: Credentials) -> Credentials:
         with self._traces.span("refresh", provider=self.name, region=region):
-            return await self._provider.refresh(region, credentials)
+            return await self._provider.renew(region, credentials)
 
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
         with self._traces.span("available", provider=self.name, region=region):

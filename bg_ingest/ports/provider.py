@@ -1,46 +1,89 @@
-"""What we need of whom readings come from."""
+"""Data sources: their calls, their capabilities, and the shared limit on their calls."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
-from enum import IntEnum
-from typing import Protocol
+from enum import IntEnum, StrEnum
+from typing import Protocol, TypeAlias, runtime_checkable
 
 import msgspec
 
-from bg_ingest.domain.grants import Credentials
-from bg_ingest.domain.readings import Reading, Unreadable
+from bg_ingest.domain.grants import Credentials, SecretBytes
+from bg_ingest.domain.readings import MAX_DISPLAYED_MG_DL, MIN_DISPLAYED_MG_DL, Reading, Unreadable
 from bg_ingest.domain.windows import Window
 
 
 class Priority(IntEnum):
-    """Who goes first where a provider's calls are scarce."""
+    """Order of calls where they are scarce, as a share of the burst in per cent."""
 
     BACKFILL = 60
     REPAIR = 75
     LIVE = 95
     REFRESH = 100
-    """Renewing a grant, and whatever a person who connects waits for at a browser."""
+    """Renewal of a grant, and the calls of a connect, because a person waits for them at a browser."""
 
 
-class Capabilities(msgspec.Struct, frozen=True):
-    """What a provider can do; code branches on these, never on its name."""
+class LimitScope(StrEnum):
+    """Set of calls that one limit counts; a refusal for too many calls pauses this set only."""
 
-    regions: Mapping[str, timedelta]
-    """Its regions, each with the delay from a measurement until it is shown."""
+    APP = "app"
+    ACCOUNT = "account"
+    ADDRESS = "address"
+
+
+class CallLimit(msgspec.Struct, frozen=True):
+    """Calls that a provider answers per hour."""
+
+    scope: LimitScope
+    calls_per_hour: int
+
+
+class OAuthCode(msgspec.Struct, frozen=True):
+    """Authorization code flow of OAuth 2 (RFC 6749, 4.1): a redirect, then the query of the callback."""
+
+
+Auth: TypeAlias = OAuthCode
+"""Kinds of permission; the answers of a connect depend on the kind."""
+
+
+class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
+    """Properties of a provider. Code branches on these, never on its name."""
+
+    regions: tuple[str, ...]
     default_region: str
+    initial_delays: Mapping[str, timedelta]
+    """Time from a measurement until it is shown, by region."""
     cadence: timedelta
-    """Of its usual sensor, until a connection's own is learned."""
+    """Distance of readings of the usual sensor, until that of the connection is learned."""
     longest_window: timedelta
     app: str
-    """Our client id."""
+    """Client id of this service."""
+    auth: Auth = OAuthCode()
+    history: timedelta | None = None
+    """Age of the oldest data that the provider has; None where it has all."""
+    windowed: bool = True
+    """Whether a window of the past can be requested; else each answer ends at the newest reading."""
+    limits: tuple[CallLimit, ...] = ()
+    value_range: tuple[int, int] = (MIN_DISPLAYED_MG_DL, MAX_DISPLAYED_MG_DL)
+    """Lowest and highest value in mg/dL; LOW and HIGH are one beyond."""
+    official: bool = True
+    """Whether the provider offers this interface to others; one that is not is off until a setting allows it."""
     warm_ups: Mapping[str, timedelta] = {}
-    """How long a new sensor has no readings, by generation."""
-    pushes: bool = False
-    """Whether readings may also be pushed to us; ``pushed`` is only called then."""
+    """Time without readings after a sensor is inserted, by generation."""
+
+    def __post_init__(self) -> None:
+        if self.default_region not in self.regions or set(self.initial_delays) != set(self.regions):
+            raise ValueError("the default region is one of the regions, and each region has an initial delay")
+        durations = (self.cadence, self.longest_window, *([] if self.history is None else [self.history]))
+        if min(durations) <= timedelta(0) or min(self.initial_delays.values()) < timedelta(0):
+            raise ValueError("cadence, longest window and history are positive, and no delay is negative")
+        if not 0 < self.value_range[0] < self.value_range[1]:
+            raise ValueError("the value range ascends")
+        if any(limit.calls_per_hour <= 0 for limit in self.limits):
+            raise ValueError("a limit allows calls")
 
 
 class Page(msgspec.Struct, frozen=True):
-    """A provider's answer, translated. Readings ascend, and one identity is there once."""
+    """Translated answer of a provider. Readings ascend by time and are unique by identity."""
 
     provider_account: str
     readings: tuple[Reading, ...]
@@ -48,41 +91,102 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class AccountData(msgspec.Struct, frozen=True):
-    """What a provider says it has of a user; ``past`` is None when that is nothing."""
+    """Provider account of a user and the time span of its data; None for an account without data."""
 
     provider_account: str
     data_range: Window | None
 
 
+class Answers(msgspec.Struct, frozen=True):
+    """Answers of the person who connects, as far as given."""
+
+    state: str
+    """Single-use state of this connect. A redirect carries it, and so does the callback."""
+    values: Mapping[str, str] = {}
+    """Fields of an ``Ask``; after a redirect, the ``code`` of the callback."""
+
+
+class Redirect(msgspec.Struct, frozen=True):
+    """The person continues at this address."""
+
+    url: str
+
+
+class Field(msgspec.Struct, frozen=True):
+    """Field of a form. A secret one is never shown or logged."""
+
+    name: str
+    label: str
+    is_secret: bool = False
+
+
+class Ask(msgspec.Struct, frozen=True):
+    """The person fills in these fields and picks one of the choices (values by label), if there are any."""
+
+    fields: tuple[Field, ...]
+    choices: Mapping[str, str] = {}
+
+
+class Done(msgspec.Struct, frozen=True):
+    """The person gave permission."""
+
+    credentials: Credentials
+    account: AccountData | None = None
+    """Account whose readings are permitted; None where a call of ``available`` with the credentials names it."""
+
+
+ConnectStep: TypeAlias = Done | Ask | Redirect
+
+
 class Provider(Protocol):
-    """A source of readings. Calls raise ``ProviderError``s and nothing else."""
+    """Source of readings. Calls raise ``ProviderError``s and nothing else.
+
+    Each call is one request, except where an expired login is renewed inside. The budget takes the priority of a call
+    into account; the provider ignores it.
+    """
 
     name: str
     capabilities: Capabilities
 
-    def authorize_url(self, region: str, state: str) -> str:
-        """Return where to send the person."""
+    async def connect(self, region: str, answers: Answers) -> ConnectStep:
+        """Return the next step of a connect. Without answers it makes no call.
 
-    async def exchange(self, region: str, code: str) -> Credentials:
-        """Trade the callback's code; GrantRejected when it is spent, expired or not ours."""
+        GrantRejected: the answers are wrong, expired or used already.
+        """
 
-    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
-        """Trade the single-use refresh token. After ProviderUnavailable it may or may not be spent."""
+    def parse_credentials(self, content: SecretBytes) -> Credentials:
+        """Return stored credentials with their expiry and renewal; pure."""
+
+    async def renew(self, region: str, credentials: Credentials) -> Credentials:
+        """Return the successor of credentials that have one.
+
+        After ProviderUnavailable, single-use credentials may or may not be spent.
+        """
 
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
-        """Ask from when to when there are readings."""
+        """Return the account of the credentials, and the time span of its data."""
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
-        """Ask for a window no longer than ``longest_window``; both its ends may be in the answer."""
+        """Request a window of at most ``longest_window``; both its ends may be in the answer.
 
-    async def parse_push(self, content: bytes) -> Page:
-        """Read what was pushed to us, whoever did; ProviderMisbehaved when it is no push of this provider's.
-
-        A page without any record asks us to look now.
+        Nothing older than ``history`` is requested.
         """
 
     def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
-        """Translate one record that was set aside, as if it came at that time; pure, it never raises."""
+        """Translate one quarantined record as of the instant of its receipt; pure, never raises."""
+
+
+@runtime_checkable
+class PushProvider(Protocol):
+    """Provider whose readings are also pushed to this service."""
+
+    name: str
+
+    async def parse_push(self, content: bytes) -> Page:
+        """Translate a webhook's body, whoever sent it; ProviderMisbehaved for anything but a push of this provider.
+
+        A page without records requests a poll.
+        """
 
 
 class CallBudget(Protocol):

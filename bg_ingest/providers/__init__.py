@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 
 from bg_ingest.ports import Clock, Provider
-from bg_ingest.providers.dexcom import Dexcom
+from bg_ingest.providers.dexcom.client import Dexcom
 
 REGISTRY: Mapping[str, Callable[[Any, httpx.AsyncClient, Clock], Provider]] = {
     Dexcom.name: Dexcom,

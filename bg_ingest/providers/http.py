@@ -1,7 +1,7 @@
-"""What every provider's HTTP shares: how its client is built, and what is made of what goes wrong.
+"""HTTP client of all providers, its transport errors, and the decoding of answers. Statuses belong to each provider.
 
-No text here quotes a request or an answer: both hold tokens or health data. For the same reason causes are not
-chained: the library's own errors carry the request.
+No text quotes a request or an answer: both hold tokens or health data. For the same reason causes are not chained:
+the library's own errors carry the request.
 """
 
 from collections.abc import Iterator
@@ -15,13 +15,7 @@ import anyio
 import httpx
 import msgspec
 
-from bg_ingest.errors import (
-    GrantRejected,
-    ProviderForbidden,
-    ProviderMisbehaved,
-    ProviderThrottled,
-    ProviderUnavailable,
-)
+from bg_ingest.errors import ProviderMisbehaved, ProviderUnavailable
 
 MAX_WAIT = timedelta(hours=1)
 """However long a provider asks us to wait, we look again after this."""
@@ -58,22 +52,6 @@ def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
         raise ProviderUnavailable(f"No answer: {type(error).__name__}.") from None
     except httpx.HTTPError as error:
         raise ProviderMisbehaved(f"The answer cannot be read: {type(error).__name__}.") from None
-
-
-def read_body(response: httpx.Response, now: datetime) -> bytes:
-    """Return the body of a 200; every other status is a ProviderError by what the caller should do."""
-    status = response.status_code
-    if status == 200:
-        return response.content
-    if status == 401:
-        raise GrantRejected
-    if status == 403:
-        raise ProviderForbidden
-    if status == 429:
-        raise ProviderThrottled(parse_retry_after(response.headers, now))
-    if status >= 500 or status == 408:
-        raise ProviderUnavailable(f"It answered with status {status}.")
-    raise ProviderMisbehaved(f"It answered with status {status}.")
 
 
 def parse_retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:

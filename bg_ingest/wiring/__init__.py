@@ -31,7 +31,7 @@ from bg_ingest.observability.observer import (
 )
 from bg_ingest.observability.outbox import MeasuredOutbox
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.ports import Broker, Clock, Provider, Publisher, Sealer, TokenVerifier, Tracing, Wakeups
+from bg_ingest.ports import Broker, Clock, Provider, Publisher, PushProvider, Sealer, TokenVerifier, Tracing, Wakeups
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.services.access.api_keys import ApiKeys
@@ -97,6 +97,7 @@ def build_services(
     tokens of the issuer and one further key beside the stored API keys. `sender_tokens` accepts the tokens of webhook
     senders, for providers whose `proofs` include tokens.
     """
+    push_providers = {name: provider for name, provider in providers.items() if isinstance(provider, PushProvider)}
     providers = {name: MeasuredProvider(provider, metrics) for name, provider in providers.items()}
     outbox = MeasuredOutbox(store.outbox, clock)
     metrics.add(outbox)
@@ -137,7 +138,7 @@ def build_services(
         webhook_receiver=MeasuredWebhookReceiver(
             metrics,
             store,
-            providers,
+            push_providers,
             ingester,
             clock,
             wakeups,

@@ -12,7 +12,8 @@ from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers import REGISTRY
-from bg_ingest.providers.dexcom import Dexcom, DexcomSettings
+from bg_ingest.providers.dexcom.client import Dexcom
+from bg_ingest.providers.dexcom.options import DexcomOptions
 from bg_ingest.settings import Settings
 
 SIMULATOR_PATH = "/simulator"
@@ -30,7 +31,7 @@ def simulator_mounts(settings: Settings) -> Mapping[str, ASGIApp]:
 
 
 def build_providers(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Mapping[str, Provider]:
-    options = {Dexcom.name: _dexcom_settings(settings)}
+    options = {Dexcom.name: _dexcom_options(settings)}
     return {name: build(options[name], http, clock) for name, build in REGISTRY.items()}
 
 
@@ -38,15 +39,15 @@ def provider_urls(settings: Settings) -> dict[str, str]:
     """Return where each provider would be asked for readings; empty where a simulated one stands in."""
     if settings.simulated:
         return {}
-    return {Dexcom.name: _dexcom_settings(settings).url(settings.dexcom_region, "/v3/users/self/egvs")}
+    return {Dexcom.name: _dexcom_options(settings).url(settings.dexcom_region, "/v3/users/self/egvs")}
 
 
-def _dexcom_settings(settings: Settings) -> DexcomSettings:
+def _dexcom_options(settings: Settings) -> DexcomOptions:
     if settings.simulated:
         from bg_ingest.simulator import SimulatorOptions
 
         simulated = SimulatorOptions()
-        return DexcomSettings(
+        return DexcomOptions(
             client_id=simulated.client_id,
             client_secret=Secret(simulated.client_secret),
             redirect_uri=settings.dexcom_redirect_uri,
@@ -54,7 +55,7 @@ def _dexcom_settings(settings: Settings) -> DexcomSettings:
             base_url=f"http://{settings.own_host}:{settings.port}{SIMULATOR_PATH}",
             delay=timedelta(seconds=simulated.delay_seconds),
         )
-    return DexcomSettings(
+    return DexcomOptions(
         client_id=settings.dexcom_client_id or "",
         client_secret=Secret(settings.dexcom_client_secret.get_secret_value() if settings.dexcom_client_secret else ""),
         redirect_uri=settings.dexcom_redirect_uri,

@@ -21,9 +21,10 @@ from bg_ingest.cli import COMMANDS, main
 from bg_ingest.commands.context import run_with_services
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.connections import PollDefaults
-from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Unreadable
+from bg_ingest.providers.dexcom.tokens import Tokens
 from bg_ingest.services import Services
 from bg_ingest.settings import Settings, get_settings
 from tests.conftest import VirtualTimeLoop
@@ -147,7 +148,8 @@ def test_every_command_that_ends_by_itself_succeeds(terminal: CliRunner) -> None
 
     async def fill(_: Settings, services: Services) -> tuple[str, str]:
         ada = connection(id=ConnectionId(UserId("ada"), "dexcom"))
-        grant = services.grants.seal_new(ada.id, ada.generation, Credentials(Secret("access"), Secret("refresh"), NOON))
+        credentials = Tokens(Secret("access"), Secret("refresh"), NOON).to_credentials()
+        grant = services.grants.seal_new(ada.id, ada.generation, credentials)
         await services.store.readings.commit(connection_commit(None, None, ada, grant=grant))
         for paused in (True, False):  # changes of today, because old ones have expired
             await services.connections.update_worker(ada.id, paused=paused)

@@ -13,13 +13,14 @@ from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.changes import Change, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
-from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollState
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import to_epoch_seconds
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.providers.dexcom import Dexcom
+from bg_ingest.providers.dexcom.client import Dexcom
+from bg_ingest.providers.dexcom.tokens import Tokens
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.store import Store
@@ -89,7 +90,7 @@ class FuzzedProvider:
             connected_at=NOW,
             provider_account=account_of(user),
         )
-        credentials = Credentials(Secret("access"), Secret("refresh"), NOW.replace(year=NOW.year + 1))
+        credentials = Tokens(Secret("access"), Secret("refresh"), NOW.replace(year=NOW.year + 1)).to_credentials()
         grant = self.services.grants.seal_new(connection.id, connection.generation, credentials)
         await self.services.store.readings.commit(connection_commit(None, None, connection, grant=grant))
 

@@ -9,7 +9,10 @@ from typing import Any
 import httpx
 
 from bg_ingest.domain.grants import Credentials, Secret
-from bg_ingest.providers.dexcom import Dexcom, DexcomSettings
+from bg_ingest.ports import Answers, Done, Provider, Redirect
+from bg_ingest.providers.dexcom.client import Dexcom
+from bg_ingest.providers.dexcom.options import DexcomOptions
+from bg_ingest.providers.dexcom.tokens import Tokens, parse_tokens
 from bg_ingest.providers.http import http_client
 from tests.fakes.clock import NOON, SetClock
 
@@ -17,8 +20,9 @@ GOLDEN = Path(__file__).parents[1] / "golden" / "dexcom"
 USER = "9f1c2b7ad04e5566778899aabbccddeeff00112233445566778899aabbccddee"
 TRANSMITTER = "c56b4d3f1a2e9087c56b4d3f1a2e9087c56b4d3f1a2e9087c56b4d3f1a2e9087"
 ACCESS, REFRESH = "access-token-1", "refresh-token-1"
-CREDENTIALS = Credentials(Secret(ACCESS), Secret(REFRESH), NOON + timedelta(hours=1))
-OPTIONS = DexcomSettings(
+TOKENS = Tokens(Secret(ACCESS), Secret(REFRESH), NOON + timedelta(hours=1))
+CREDENTIALS = TOKENS.to_credentials()
+OPTIONS = DexcomOptions(
     client_id="our-app", client_secret=Secret("our-secret"), redirect_uri="https://app.test/callback?next=a b"
 )
 EARLY = datetime(2026, 3, 2, 6, tzinfo=UTC)
@@ -62,7 +66,7 @@ def token_pair(**changed: Any) -> bytes:
 class ScriptedDexcom:
     """Provider with calls answered by a function; records the requests."""
 
-    def __init__(self, answer: Answer, options: DexcomSettings = OPTIONS, clock: SetClock | None = None) -> None:
+    def __init__(self, answer: Answer, options: DexcomOptions = OPTIONS, clock: SetClock | None = None) -> None:
         self.requests: list[httpx.Request] = []
         self.clock = clock or SetClock()
         self._answer = answer
@@ -85,3 +89,21 @@ class ScriptedDexcom:
 def scripted_answer(status: int, content: bytes = b"", **headers: str) -> ScriptedDexcom:
     """Return a provider with one fixed answer."""
     return ScriptedDexcom(lambda _: httpx.Response(status, content=content, headers=headers))
+
+
+async def exchange(provider: Provider, region: str, code: str) -> Credentials:
+    """Finish a connect with the callback's code."""
+    step = await provider.connect(region, Answers("state", {"code": code}))
+    assert isinstance(step, Done)
+    return step.credentials
+
+
+async def login_url(provider: Provider, region: str, state: str) -> str:
+    """Begin a connect; return the address of the login page."""
+    step = await provider.connect(region, Answers(state))
+    assert isinstance(step, Redirect)
+    return step.url
+
+
+def tokens_of(credentials: Credentials) -> Tokens:
+    return parse_tokens(credentials.content)

@@ -33,7 +33,8 @@ from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.observability.table import ObservedTable
 from bg_ingest.ports import Provider, Sealer, Tracing
 from bg_ingest.ports.table import Table
-from bg_ingest.providers.dexcom import Dexcom, DexcomSettings
+from bg_ingest.providers.dexcom.client import Dexcom
+from bg_ingest.providers.dexcom.options import DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
@@ -259,7 +260,7 @@ async def open_service(
     transport = httpx.ASGITransport(app=cast("Any", app))
     publisher = broker or MemoryPublisher(SOURCE, capacity=100_000)
     async with open_table(None, clock) as memory, http_client(transport) as http:
-        options = DexcomSettings(
+        options = DexcomOptions(
             client_id=simulated.client_id,
             client_secret=Secret(simulated.client_secret),
             redirect_uri="https://ingest.test/api/oauth/dexcom/callback",

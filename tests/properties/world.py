@@ -18,7 +18,7 @@ from bg_ingest.domain.as_of import AsOf
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.cloud_events import FullReading, encode_cloud_event, public_reading
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
-from bg_ingest.domain.grants import Credentials, Secret
+from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.domain.reading_filter import ReadingFilter
@@ -26,7 +26,8 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports.table import Table
-from bg_ingest.providers.dexcom import Dexcom
+from bg_ingest.providers.dexcom.client import Dexcom
+from bg_ingest.providers.dexcom.tokens import Tokens
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.services.queries.readings import ReadingQueries
@@ -101,7 +102,7 @@ class World:
             connected_at=NOON - DAY,
             provider_account=USER,
         )
-        lasting = Credentials(Secret("access"), Secret("refresh"), NOON + timedelta(days=365))
+        lasting = Tokens(Secret("access"), Secret("refresh"), NOON + timedelta(days=365)).to_credentials()
         grant = self._processes[0].grants.seal_new(ADA, after.generation, lasting)
         await self.plain.readings.commit(connection_commit(None, None, after, grant=grant))
 

@@ -11,7 +11,7 @@ from litestar.routes import HTTPRoute
 
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.access import Scope
-from tests.fakes.acme_provider import AcmeProvider
+from tests.fakes.fake_provider import FakeProvider
 from tests.harness.api import open_api
 
 PROSE = {"description", "summary", "title", "example", "examples", "operationId", "tags", "externalDocs"}
@@ -58,7 +58,7 @@ def _sort_key(item: Any) -> bytes:
 
 async def openapi() -> dict[str, Any]:
     """Return the OpenAPI document of the service."""
-    async with open_api(acme=AcmeProvider()) as desk:
+    async with open_api(acme=FakeProvider()) as desk:
         document: dict[str, Any] = (await desk.http.get("/schema/openapi.json")).json()
         return plain(document)
 
@@ -66,7 +66,7 @@ async def openapi() -> dict[str, Any]:
 async def routes() -> dict[str, Any]:
     """Return for every route what callers without credential and with a single scope get."""
     found: dict[str, Any] = {}
-    async with open_api(Access.CLOSED, acme=AcmeProvider()) as desk:
+    async with open_api(Access.CLOSED, acme=FakeProvider()) as desk:
         tokens = {
             str(scope): (await desk.services.api_keys.create(scope, [scope])).text.reveal() for scope in sorted(Scope)
         }

@@ -9,12 +9,13 @@ from typing import Any
 import pytest
 
 from bg_ingest.adapters.sealing import AesGcmSealer
-from bg_ingest.domain.grants import Credentials, Grant, Secret
+from bg_ingest.domain.grants import Grant, Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import pack
 from bg_ingest.domain.segments import segment_start
-from bg_ingest.providers.dexcom import decode_page
+from bg_ingest.providers.dexcom.tokens import Tokens
+from bg_ingest.providers.dexcom.translate import decode_page
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
 from tests.harness.dexcom_answers import GOLDEN
@@ -47,14 +48,14 @@ def sealed(monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
     """Return a sealed grant of the golden token answer and a sealed record, and what they are bound to."""
     monkeypatch.setattr(os, "urandom", lambda size: bytes(range(size)))
     answer = json.loads((GOLDEN / "token.json").read_bytes())
-    pair = Credentials(
+    pair = Tokens(
         Secret(answer["access_token"]), Secret(answer["refresh_token"]), NOW + timedelta(seconds=answer["expires_in"])
-    )
+    ).to_credentials()
     keys = AesGcmSealer([bytes(range(32)), bytes(32)])
     grant = Grant(id=ConnectionId(UserId("ada"), "dexcom"), generation="first", version=1, sealed=b"", refreshed_at=NOW)
     table = GrantSealer(keys, "test")
     held = table.seal(grant, pair)
-    assert table.open(held) == pair
+    assert table.open(held) == pair.content
     digest = hash_record(b"a record")
     bound = record_seal_data("test", UserId("ada"), digest)
     return {

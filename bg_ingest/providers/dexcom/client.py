@@ -6,18 +6,35 @@ import anyio.lowlevel
 import httpx
 import msgspec
 
-from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.grants import Credentials, SecretBytes
 from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import AccountData, Capabilities, Clock, Page, Priority
+from bg_ingest.ports import (
+    AccountData,
+    Answers,
+    CallLimit,
+    Capabilities,
+    Clock,
+    ConnectStep,
+    Done,
+    LimitScope,
+    Page,
+    Priority,
+    Redirect,
+)
 from bg_ingest.providers.dexcom import translate
+from bg_ingest.providers.dexcom.errors import read_body
 from bg_ingest.providers.dexcom.oauth import OAuth
-from bg_ingest.providers.dexcom.settings import DexcomSettings
+from bg_ingest.providers.dexcom.options import REGION_URLS, DexcomOptions
+from bg_ingest.providers.dexcom.tokens import parse_tokens
 from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope
-from bg_ingest.providers.http import read_body, translate_transport_errors
+from bg_ingest.providers.http import translate_transport_errors
 
 MAX_WINDOW = timedelta(days=30)
 """Of the v3 API: a second more is a 400."""
+
+CALLS_PER_HOUR = 60_000
+"""Calls of one app that Dexcom answers."""
 
 DATA_DEADLINE = timedelta(minutes=2)
 """For one data call as a whole: half a minute is normal (Tidepool gives up after two minutes, too)."""
@@ -43,29 +60,33 @@ class Dexcom:
 
     name = "dexcom"
 
-    def __init__(self, settings: DexcomSettings, http: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock) -> None:
         self.capabilities = Capabilities(
-            regions=settings.delays,
-            default_region=settings.default_region,
+            regions=tuple(REGION_URLS),
+            default_region=options.default_region,
+            initial_delays=options.initial_delays,
             cadence=timedelta(minutes=5),
             longest_window=MAX_WINDOW,
-            app=settings.client_id,
+            app=options.client_id,
+            limits=(CallLimit(LimitScope.APP, CALLS_PER_HOUR),),
             warm_ups=WARM_UPS,
-            pushes=True,
         )
-        self._settings = settings
+        self._options = options
         self._http = http
         self._clock = clock
-        self._oauth = OAuth(settings, http, clock)
+        self._oauth = OAuth(options, http, clock)
 
-    def authorize_url(self, region: str, state: str) -> str:
-        return self._oauth.authorize_url(region, state)
+    async def connect(self, region: str, answers: Answers) -> ConnectStep:
+        code = answers.values.get("code")
+        if code is None:
+            return Redirect(self._oauth.authorize_url(region, answers.state))
+        return Done((await self._oauth.exchange(region, code)).to_credentials())
 
-    async def exchange(self, region: str, code: str) -> Credentials:
-        return await self._oauth.exchange(region, code)
+    def parse_credentials(self, content: SecretBytes) -> Credentials:
+        return parse_tokens(content).to_credentials()
 
-    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
-        return await self._oauth.refresh(region, credentials.refresh)
+    async def renew(self, region: str, credentials: Credentials) -> Credentials:
+        return (await self._oauth.refresh(region, parse_tokens(credentials.content).refresh)).to_credentials()
 
     async def available(
         self,
@@ -96,8 +117,8 @@ class Dexcom:
         return found if isinstance(found, Unreadable) else found.reading
 
     async def _get(self, region: str, credentials: Credentials, resource: str, params: dict[str, str]) -> bytes:
-        url = self._settings.url(region, f"/v3/users/self/{resource}")
-        bearer = {"authorization": f"Bearer {credentials.access.reveal()}"}
+        url = self._options.url(region, f"/v3/users/self/{resource}")
+        bearer = {"authorization": f"Bearer {parse_tokens(credentials.content).access.reveal()}"}
         with translate_transport_errors(DATA_DEADLINE):
             response = await self._http.get(url, params=params, headers=bearer)
         return read_body(response, self._clock.now())
@@ -108,7 +129,7 @@ class Dexcom:
         The end keeps away from Dexcom's present, which may be behind ours; nothing is lost as long as that is less
         than the delay until readings are shown.
         """
-        margin = min(CLOCK_MARGIN, self.capabilities.regions[region])
+        margin = min(CLOCK_MARGIN, self.capabilities.initial_delays[region])
         end = min(window.end, self._clock.now() - margin)
         start = min(window.start, end - timedelta(seconds=1))
         return {"startDate": _format_date(start), "endDate": _format_date(end)}

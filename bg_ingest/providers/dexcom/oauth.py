@@ -1,19 +1,19 @@
-"""Dexcom's OAuth2: the login address, and codes and refresh tokens traded for pairs of tokens."""
+"""Dexcom's OAuth2: login address, and exchange of codes and refresh tokens for pairs of tokens."""
 
 import warnings
-from datetime import datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import authlib.deprecate
 import httpx
-import msgspec
 
-from bg_ingest.domain.grants import REFRESH_DEADLINE, Credentials, Secret
-from bg_ingest.errors import GrantRejected, ProviderForbidden, ProviderMisbehaved
+from bg_ingest.domain.grants import REFRESH_DEADLINE, Secret
 from bg_ingest.ports import Clock
-from bg_ingest.providers.dexcom.settings import DexcomSettings
-from bg_ingest.providers.dexcom.wire import TokenPair, TokenRefusal
-from bg_ingest.providers.http import decode_json, read_body, translate_transport_errors
+from bg_ingest.providers.dexcom.errors import read_token_body
+from bg_ingest.providers.dexcom.options import DexcomOptions
+from bg_ingest.providers.dexcom.tokens import Tokens
+from bg_ingest.providers.dexcom.wire import TokenPair
+from bg_ingest.providers.http import decode_json, translate_transport_errors
 
 with warnings.catch_warnings():
     # It says at every start that it will move to httpx2. Ours is pinned, and a test checks what it is built on.
@@ -28,80 +28,62 @@ MAX_LIFETIME_SECONDS = 86_400
 
 
 class OAuth:
-    """Calls of the token endpoint go out once: a refresh token sent twice is a lost grant.
+    """Login address and token endpoint.
 
-    Authlib's client is made per call, on the connections of ours: it keeps the last token it saw, and would refresh
-    on its own.
+    A call of the token endpoint goes out once, because a refresh token sent twice may end the grant. Authlib's client
+    is made for each call: it keeps the last token, and would refresh on its own.
     """
 
-    def __init__(self, settings: DexcomSettings, http: httpx.AsyncClient, clock: Clock) -> None:
-        self._settings = settings
+    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock) -> None:
+        self._options = options
         self._http = http
         self._clock = clock
 
     def authorize_url(self, region: str, state: str) -> str:
-        """Return the login page's address."""
-        login = self._settings.url(region, "/v3/oauth2/login")
+        login = self._options.url(region, "/v3/oauth2/login")
         url: str
         url, _ = self._client().create_authorization_url(login, state, scope="offline_access")
         return url
 
-    async def exchange(self, region: str, code: str) -> Credentials:
+    async def exchange(self, region: str, code: str) -> Tokens:
         return await self._request_tokens(region, grant_type="authorization_code", code=code)
 
-    async def refresh(self, region: str, refresh: Secret) -> Credentials:
+    async def refresh(self, region: str, refresh: Secret) -> Tokens:
         return await self._request_tokens(region, grant_type="refresh_token", refresh_token=refresh.reveal())
 
-    async def _request_tokens(self, region: str, **form: str) -> Credentials:
-        client, asked_at = self._client(), self._clock.now()
-        client.register_compliance_hook("access_token_response", self._accept_pair)
-        url = self._settings.url(region, "/v3/oauth2/token")
+    async def _request_tokens(self, region: str, **form: str) -> Tokens:
+        asked_at = self._clock.now()
+        url = self._options.url(region, "/v3/oauth2/token")
         with translate_transport_errors(REFRESH_DEADLINE):
-            token = await client.fetch_token(url, redirect_uri=self._settings.redirect_uri, **form)
-        expires_at = asked_at + timedelta(seconds=token["expires_in"])
-        return Credentials(Secret(token["access_token"]), Secret(token["refresh_token"]), expires_at)
+            pair: TokenPair = await self._client().fetch_token(url, redirect_uri=self._options.redirect_uri, **form)
+        expires_at = asked_at + timedelta(seconds=_lifetime_seconds(pair.expires_in))
+        return Tokens(Secret(pair.access_token), Secret(pair.refresh_token), expires_at)
 
     def _client(self) -> Any:  # noqa: ANN401 - Authlib ships no types
-        return AsyncOAuth2Client(
-            self._settings.client_id,
-            self._settings.client_secret.reveal(),
+        return _TokenClient(
+            self._options.client_id,
+            self._options.client_secret.reveal(),
             token_endpoint_auth_method="client_secret_post",  # noqa: S106 - a method's name
-            redirect_uri=self._settings.redirect_uri,
+            redirect_uri=self._options.redirect_uri,
             transport=_SharedTransport(self._http),
             timeout=self._http.timeout,
+            clock=self._clock,
         )
 
-    def _accept_pair(self, response: httpx.Response) -> httpx.Response:
-        """Give Authlib only pairs it can read.
 
-        On its own it loses a pair with an odd ``expires_in`` and takes a gateway's JSON for one.
-        """
-        pair = read_pair(response, self._clock.now())
-        return httpx.Response(200, content=msgspec.json.encode(pair))
+class _TokenClient(AsyncOAuth2Client):  # type: ignore[misc] # Authlib ships no types
+    """Authlib's client with our reading of a token answer.
 
-
-def read_pair(response: httpx.Response, now: datetime) -> TokenPair:
-    """Return the pair with its life in whole seconds.
-
-    GrantRejected only where the body blames the grant, ProviderForbidden where it blames our client.
+    Authlib's own loses a pair with an odd ``expires_in``, and takes any JSON of a gateway for a pair.
     """
-    status = response.status_code
-    if 400 <= status < 500 and status not in {408, 429}:
-        error = _error_code(response.content)
-        if error == "invalid_grant" and status in {400, 401}:
-            raise GrantRejected
-        if error in {"invalid_client", "unauthorized_client"}:
-            raise ProviderForbidden
-        raise ProviderMisbehaved(f"The token endpoint answered with status {status}.")
-    pair = decode_json(read_body(response, now), TokenPair)
-    return msgspec.structs.replace(pair, expires_in=_lifetime_seconds(pair.expires_in))
 
+    def __init__(self, *args: object, clock: Clock, **kwargs: object) -> None:
+        super().__init__(*args, **kwargs)
+        self._clock = clock
 
-def _error_code(content: bytes) -> str | None:
-    try:
-        return decode_json(content, TokenRefusal).error
-    except ProviderMisbehaved:
-        return None
+    def parse_response_token(self, resp: httpx.Response) -> TokenPair:
+        """Return the pair, decoded once."""
+        return decode_json(read_token_body(resp, self._clock.now()), TokenPair)
 
 
 def _lifetime_seconds(expires_in: object) -> int:

@@ -7,11 +7,11 @@ from datetime import datetime, timedelta
 import anyio
 
 from bg_ingest.domain.call_budget import BudgetKey, ProviderLimit
-from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.grants import Credentials, SecretBytes
 from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderThrottled
-from bg_ingest.ports import AccountData, CallBudget, Capabilities, Clock, Page, Priority, Provider
+from bg_ingest.ports import AccountData, Answers, CallBudget, Capabilities, Clock, ConnectStep, Page, Priority, Provider
 from bg_ingest.services.budget.limiter import CallLimiter
 from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPoll
 from bg_ingest.store.call_budget import CallBudgetStore
@@ -79,7 +79,7 @@ class SharedBudget:
 class BudgetedProvider:
     """A provider whose calls are had from the budget first, and whose refusals pause everybody.
 
-    ``refresh`` takes none: its call is had before the claim, since nothing may wait after that (see ``grants.py``).
+    ``renew`` takes none: its call is had before the claim, since nothing may wait after that (see ``grants.py``).
     """
 
     def __init__(self, inner: Provider, budget: CallBudget) -> None:
@@ -88,16 +88,18 @@ class BudgetedProvider:
         self._inner = inner
         self._budget = budget
 
-    def authorize_url(self, region: str, state: str) -> str:
-        return self._inner.authorize_url(region, state)
-
-    async def exchange(self, region: str, code: str) -> Credentials:
+    async def connect(self, region: str, answers: Answers) -> ConnectStep:
+        if not answers.values:  # makes no call
+            return await self._inner.connect(region, answers)
         async with self._call(region, Priority.REFRESH):
-            return await self._inner.exchange(region, code)
+            return await self._inner.connect(region, answers)
 
-    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
+    def parse_credentials(self, content: SecretBytes) -> Credentials:
+        return self._inner.parse_credentials(content)
+
+    async def renew(self, region: str, credentials: Credentials) -> Credentials:
         async with self._pause_on_refusal(region):
-            return await self._inner.refresh(region, credentials)
+            return await self._inner.renew(region, credentials)
 
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
         async with self._call(region, priority):
@@ -106,9 +108,6 @@ class BudgetedProvider:
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
         async with self._call(region, priority):
             return await self._inner.readings(region, credentials, window, priority)
-
-    async def parse_push(self, content: bytes) -> Page:
-        return await self._inner.parse_push(content)
 
     def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
         return self._inner.translate_record(provider_account, raw, came_at)

@@ -14,7 +14,7 @@ from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaul
 from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import Conflict, ConnectRefused, Fenced, GrantRejected, NotFound
-from bg_ingest.ports import AccountData, Clock, Priority, Provider, Wakeups
+from bg_ingest.ports import AccountData, Answers, Clock, Done, Priority, Provider, Redirect, Wakeups
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.retrying import retrying
@@ -79,6 +79,9 @@ class Connector:
             raise Conflict(f"{provider} has no such region; choose one of {', '.join(known.capabilities.regions)}")
         now = self._clock.now()
         state, expires_at = token_urlsafe(32), now + STATE_LIFETIME
+        step = await known.connect(region, Answers(state))
+        if not isinstance(step, Redirect):
+            raise Conflict(f"{provider} has no login page to send a person to, and this version shows no forms")
         head = await self._store.readings.head(user)
         oauth_state = OAuthState(user, provider, region, head.last_change if head else 0)
         await self._store.states.add(user, _hash_state(state), msgspec.json.encode(oauth_state), expires_at)
@@ -93,7 +96,7 @@ class Connector:
                 expires_at=expires_at,
             )
         )
-        return ConnectStarted(known.authorize_url(region, state), expires_at)
+        return ConnectStarted(step.url, expires_at)
 
     async def finish(self, provider: str, *, state: str | None, code: str | None, error: str | None) -> Connection:
         """Make the connection; ConnectRefused, with a text for the person, when it cannot be. Else a ProviderError."""
@@ -110,8 +113,11 @@ class Connector:
         if error is not None or not code:
             raise _build_refusal(provider, error)
         try:
-            credentials = await known.exchange(oauth_state.region, code)
-            account_data = await known.available(oauth_state.region, credentials, Priority.REFRESH)
+            step = await known.connect(oauth_state.region, Answers(state or "", {"code": code}))
+            if not isinstance(step, Done):
+                raise _build_refusal(provider, "other")
+            credentials = step.credentials
+            account_data = step.account or await known.available(oauth_state.region, credentials, Priority.REFRESH)
         except GrantRejected as rejected:
             raise ConnectRefused(
                 "The confirmation has expired or was used already. Nothing was changed; please start connecting again."

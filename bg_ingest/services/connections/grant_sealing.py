@@ -1,29 +1,27 @@
-"""Credentials inside a grant: sealed, and bound to where they are stored."""
-
-from datetime import datetime
+"""Sealing of a grant's credentials, bound to the place where they are stored."""
 
 import msgspec
 
-from bg_ingest.domain.grants import Credentials, Grant, Secret
+from bg_ingest.domain.grants import Credentials, Grant, SecretBytes
 from bg_ingest.ports import Sealer
 
 
 class GrantSealer:
-    """Puts credentials into grants of one table, and takes them out."""
+    """Seals and opens the credentials of the grants of one table."""
 
     def __init__(self, sealer: Sealer, table: str) -> None:
         self._sealer = sealer
         self._table = table
 
-    def open(self, grant: Grant) -> Credentials:
-        """Return what the grant holds; Unsealable when no key fits, or it was moved or altered."""
-        plain = self._sealer.open(grant.sealed, grant.associated_data(self._table))
-        access, refresh, expires_at = msgspec.msgpack.decode(plain, type=tuple[str, str, datetime])
-        return Credentials(Secret(access), Secret(refresh), expires_at)
+    def open(self, grant: Grant) -> SecretBytes:
+        """Return the content of the credentials.
+
+        Raises:
+            SealBroken: no key fits, or the sealed bytes were moved or altered.
+        """
+        return SecretBytes(self._sealer.open(grant.sealed, grant.associated_data(self._table)))
 
     def seal(self, grant: Grant, credentials: Credentials) -> Grant:
-        plain = msgspec.msgpack.encode(
-            [credentials.access.reveal(), credentials.refresh.reveal(), credentials.expires_at]
-        )
-        sealed = self._sealer.seal(plain, grant.associated_data(self._table))
+        """Return the grant with these credentials; nothing but their content is sealed."""
+        sealed = self._sealer.seal(credentials.content.reveal(), grant.associated_data(self._table))
         return msgspec.structs.replace(grant, sealed=sealed)

@@ -8,7 +8,6 @@ first use, whoever holds the claim by then.
 from collections.abc import Awaitable, Callable, Mapping
 from contextlib import suppress
 from datetime import timedelta
-from random import uniform
 from secrets import token_hex
 from typing import NoReturn, TypeVar
 
@@ -24,6 +23,7 @@ from bg_ingest.domain.grants import (
     REFUSAL_RETRY_DELAYS,
     Credentials,
     Grant,
+    Renewal,
 )
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import (
@@ -35,12 +35,12 @@ from bg_ingest.errors import (
     ProviderError,
     ProviderUnavailable,
     StaleRead,
-    StoreError,
     StoreUnavailable,
 )
 from bg_ingest.ports import CallBudget, Clock, Priority, Provider, Sealer
 from bg_ingest.services.connections.grant_claims import GrantClaims
 from bg_ingest.services.connections.grant_sealing import GrantSealer
+from bg_ingest.services.connections.unstored_grants import UnstoredGrants
 from bg_ingest.store.connections import ConnectionStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -72,7 +72,7 @@ class Grants:
         self._clock = clock
         self._on_stored = on_stored
         self._claims = GrantClaims()
-        self._not_stored: dict[ConnectionId, Grant] = {}
+        self._unstored = UnstoredGrants(connections, self._open, self._stored)
         self._shields: set[anyio.CancelScope] = set()
         self._closed = False
         self._close_at = float("inf")
@@ -90,16 +90,21 @@ class Grants:
         GrantBusy, GrantRefused: not now. GrantLost: never again. Else a ProviderError or StoreError.
         """
         held = grant
-        if not self._is_fresh(connection, grant):
+        if self._is_due(connection, grant):
             grant = await self.refresh(connection, grant)
+        credentials = self._open(grant)
         try:
-            return await ask(self._sealer.open(grant))
+            answer = await ask(credentials)
         except GrantRejected:
-            if grant is not held:
+            if grant is not held or credentials.renewal is Renewal.NONE:
                 await self._count_refusal(grant)
+        else:
+            if credentials.renewal is Renewal.NONE and grant.refusals:
+                await self._release(msgspec.structs.replace(grant, refusals=0, retry_at=None))
+            return answer
         grant = await self.refresh(connection, grant, refused=True)
         try:
-            return await ask(self._sealer.open(grant))
+            return await ask(self._open(grant))
         except GrantRejected:
             await self._count_refusal(grant)
 
@@ -114,8 +119,12 @@ class Grants:
             raise GrantLost
         if grant.retry_at and (wait := grant.retry_at - self._clock.now()) > timedelta(0):
             raise GrantRefused(wait)
-        claim, claimed_at = token_hex(8), anyio.current_time()
-        if connection.id not in self._not_stored:
+        renewal = self._open(grant).renewal
+        if renewal is Renewal.NONE:
+            return grant
+        claim = token_hex(8) if renewal is Renewal.SINGLE_USE else None
+        claimed_at = anyio.current_time()
+        if connection.id not in self._unstored:
             self._claims.check(grant)
             # before the claim: whoever waited after it might send when somebody else already thinks us dead
             await self._budget.acquire(connection.id.provider, connection.region, Priority.REFRESH)
@@ -123,7 +132,8 @@ class Grants:
                 raise GrantBusy(CLAIM_STALE_AFTER)
             claimed_at = anyio.current_time()
             try:
-                await self._connections.claim(grant, claim)
+                if claim is not None:
+                    await self._connections.claim(grant, claim)
             except StaleRead:
                 return await self._adopt_stored(grant)
         with anyio.CancelScope(shield=True) as shield:
@@ -131,8 +141,8 @@ class Grants:
             shield.deadline = min(deadline, self._close_at)
             self._shields.add(shield)
             try:
-                if unstored := self._not_stored.get(connection.id):
-                    return await self._store_pair(unstored)
+                if unstored := self._unstored.get(connection.id):
+                    return await self._unstored.store(unstored)
                 claimed = msgspec.structs.replace(grant, claim=claim)
                 return await self._exchange(connection, claimed, claimed_at, refused=refused)
             finally:
@@ -146,26 +156,29 @@ class Grants:
         for shield in self._shields:
             shield.deadline = min(shield.deadline, self._close_at)
 
-    def _is_fresh(self, connection: Connection, grant: Grant) -> bool:
-        if grant.retry_at is not None or connection.id in self._not_stored:
-            return False
-        return self._sealer.open(grant).is_fresh(self._clock.now(), connection.id.jitter)
+    def _open(self, grant: Grant) -> Credentials:
+        return self._providers[grant.id.provider].parse_credentials(self._sealer.open(grant))
+
+    def _is_due(self, connection: Connection, grant: Grant) -> bool:
+        if grant.retry_at is not None or connection.id in self._unstored:
+            return True
+        return self._open(grant).is_due(self._clock.now(), connection.id.jitter)
 
     async def _exchange(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
         provider = self._providers[connection.id.provider]
-        credentials = self._sealer.open(grant)
+        credentials = self._open(grant)
         if self._closed:  # while the claim was written
-            await self._unclaim(grant)
+            await self._release(grant)
             raise GrantBusy(CLAIM_STALE_AFTER)
         if anyio.current_time() - claimed_at > CLAIM_SEND_TIMEOUT.total_seconds():
             raise GrantBusy(CLAIM_STALE_AFTER)  # we slept: somebody may already think us dead
         try:
             with anyio.fail_after(REFRESH_DEADLINE.total_seconds()):
-                credentials = await provider.refresh(connection.region, credentials)
+                credentials = await provider.renew(connection.region, credentials)
         except GrantRejected:
             return await self._adopt_stored(grant, refused_by_provider=True)
         except (TimeoutError, ProviderError) as error:
-            await self._unclaim(grant)
+            await self._release(grant)
             if isinstance(error, TimeoutError):
                 raise ProviderUnavailable from error
             raise
@@ -177,45 +190,11 @@ class Grants:
             retry_at=None,
             refusals=grant.refusals if refused or grant.retry_at else 0,  # forgotten once a refresh was not for that
         )
-        return await self._store_pair(self._sealer.seal(successor, credentials))
+        return await self._unstored.store(self._sealer.seal(successor, credentials))
 
-    async def _store_pair(self, successor: Grant) -> Grant:
-        """Store a new pair, trying until the shield's deadline: the old one is dead."""
-        self._not_stored[successor.id] = successor
-        delay = 0.1
-        while True:
-            try:
-                await self._connections.store(successor)
-                break
-            except StaleRead:
-                with suppress(StoreUnavailable):
-                    return await self._resolve_conflict(successor)
-            except StoreError:
-                log.warning(
-                    "a new pair of tokens is not stored yet", action="grant_unstored", connection=str(successor.id)
-                )
-            await anyio.sleep(uniform(delay / 2, delay))
-            delay = min(delay * 2, 5.0)
-        self._forget(successor)
+    def _stored(self, successor: Grant) -> None:
         self._claims.forget(successor.id)
         self._on_stored(successor)
-        return successor
-
-    async def _resolve_conflict(self, successor: Grant) -> Grant:
-        """Return what stands in our successor's place: itself, when only the reply to its store was lost."""
-        _, stored = await self._connections.get_with_grant(successor.id)
-        self._forget(successor)
-        if stored is None or stored.generation != successor.generation:
-            raise Fenced  # disconnected, or connected anew: nobody needs this pair
-        if stored.sealed != successor.sealed and self._sealer.open(stored) != self._sealer.open(successor):
-            connection = str(successor.id)
-            log.error("another pair of tokens was stored first", action="grant_superseded", connection=connection)
-        return stored
-
-    def _forget(self, successor: Grant) -> None:
-        """Keep a pair in memory no longer; two turns may have been storing it, and a next one may have come."""
-        if self._not_stored.get(successor.id) is successor:
-            del self._not_stored[successor.id]
 
     async def _adopt_stored(self, grant: Grant, *, refused_by_provider: bool = False) -> Grant:
         """Return the newer pair of another process; without one, count the refusal or wait for the other."""
@@ -243,6 +222,6 @@ class Grants:
             raise GrantLost
         raise GrantRefused(wait)
 
-    async def _unclaim(self, grant: Grant) -> None:
+    async def _release(self, grant: Grant) -> None:
         with suppress(StaleRead, StoreUnavailable):  # or the claim will be seen to stand still
             await self._connections.store(grant)

@@ -126,7 +126,7 @@ class Ingester:
         return ConnectionSummary(
             connection.state,
             int(cadence),
-            int(capabilities.regions[connection.region].total_seconds()),
+            int(capabilities.initial_delays[connection.region].total_seconds()),
             int(self._defaults.interval(connection.worker) / timedelta(seconds=1)),
         )
 

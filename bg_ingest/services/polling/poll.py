@@ -180,7 +180,7 @@ class Poller:
         return Rhythm(
             self._defaults.interval(connection.worker),
             timedelta(seconds=learned) if learned else capabilities.cadence,
-            capabilities.regions[connection.region],
+            capabilities.initial_delays[connection.region],
             connection.id.jitter,
             self._demand.slowdown_of(connection),
         )

@@ -12,7 +12,7 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
 from bg_ingest.errors import Fenced, NotFound, ProviderMisbehaved, StoreUnavailable
-from bg_ingest.ports import Clock, Page, Provider, TokenVerifier, Wakeups
+from bg_ingest.ports import Clock, Page, PushProvider, TokenVerifier, Wakeups
 from bg_ingest.services.polling.ingest import Ingester
 from bg_ingest.services.queries.timeline import RecentEvents
 from bg_ingest.services.retrying import retrying
@@ -43,7 +43,7 @@ class WebhookReceiver:
     def __init__(
         self,
         store: Store,
-        providers: Mapping[str, Provider],
+        providers: Mapping[str, PushProvider],
         ingester: Ingester,
         clock: Clock,
         wakeups: Wakeups,
@@ -56,8 +56,8 @@ class WebhookReceiver:
         self._connections = store.connections
         self._webhooks = store.webhooks
         self._inbox = store.inbox
-        self._push_providers = {name: each for name, each in providers.items() if each.capabilities.pushes}
-        self._proofs = {name: proofs.get(name, {WebhookProof.SIGNATURE}) for name in self._push_providers}
+        self._providers = providers
+        self._proofs = {name: proofs.get(name, {WebhookProof.SIGNATURE}) for name in providers}
         self._ingester = ingester
         self._clock = clock
         self._wakeups = wakeups
@@ -112,7 +112,7 @@ class WebhookReceiver:
     async def _parse_pages(self, content: bytes, proof: WebhookProof) -> dict[str, Page]:
         """Return how each provider reads it that can, and that this proof is good for."""
         pages: dict[str, Page] = {}
-        for name, provider in self._push_providers.items():
+        for name, provider in self._providers.items():
             if proof in self._proofs[name]:
                 with suppress(ProviderMisbehaved):
                     pages[name] = await provider.parse_push(content)

@@ -11,14 +11,15 @@ from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.commits import ConnectionSummary, Head
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
-from bg_ingest.domain.grants import Credentials, Grant, Secret
+from bg_ingest.domain.grants import Credentials, Grant, Secret, SecretBytes
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading, Unreadable
 from bg_ingest.domain.schedule import Rhythm
 from bg_ingest.domain.windows import Window
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.ports import AccountData, Capabilities, Clock, Page, Priority
+from bg_ingest.ports import AccountData, Answers, Capabilities, Clock, ConnectStep, Page, Priority
 from bg_ingest.ports.table import Item, Key, Put, Table
+from bg_ingest.providers.dexcom.tokens import Tokens, parse_tokens
 from bg_ingest.services import Services
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.store import LAYOUT, Store, keys
@@ -87,7 +88,9 @@ def rows_of(number: int, people: int, begin: datetime, slowdown: float) -> Itera
         outcome_at=begin,
     )
     grant = Grant(id=whose, generation="first", version=1, sealed=b"", refreshed_at=begin)
-    credentials = Credentials(Secret(f"{whose.user} {newest.timestamp()}"), Secret("refresh"), begin + FOREVER)
+    credentials = Tokens(
+        Secret(f"{whose.user} {newest.timestamp()}"), Secret("refresh"), begin + FOREVER
+    ).to_credentials()
     reading = StoredReading(Reading(newest, 110, Flag.OK, device(whose)), newest + DELAY, 1)
     head = Head(
         whose.user, 1, newest + DELAY, reading, {PROVIDER: ConnectionSummary(ConnectionState.ACTIVE, 300, 30, 900)}
@@ -118,8 +121,9 @@ class CrowdProvider:
 
     def __init__(self, clock: Clock, asked: Callable[[], None] = lambda: None) -> None:
         self.capabilities = Capabilities(
-            regions={REGION: DELAY},
+            regions=(REGION,),
             default_region=REGION,
+            initial_delays={REGION: DELAY},
             cadence=CADENCE,
             longest_window=timedelta(days=30),
             app=APP,
@@ -127,19 +131,16 @@ class CrowdProvider:
         self._clock = clock
         self._asked = asked
 
-    def authorize_url(self, region: str, state: str) -> str:
+    async def connect(self, region: str, answers: Answers) -> ConnectStep:
         raise NotImplementedError
 
-    async def exchange(self, region: str, code: str) -> Credentials:
-        raise NotImplementedError
+    def parse_credentials(self, content: SecretBytes) -> Credentials:
+        return parse_tokens(content).to_credentials()
 
-    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
+    async def renew(self, region: str, credentials: Credentials) -> Credentials:
         raise NotImplementedError
 
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
-        raise NotImplementedError
-
-    async def parse_push(self, content: bytes) -> Page:
         raise NotImplementedError
 
     def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
@@ -148,7 +149,7 @@ class CrowdProvider:
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
         del region, priority
         self._asked()
-        user, phase = credentials.access.reveal().split()
+        user, phase = parse_tokens(credentials.content).access.reveal().split()
         worn = device(ConnectionId(UserId(user), PROVIDER))
         shown = min(window.end, self._clock.now() - DELAY)
         newest = shown - timedelta(seconds=(shown.timestamp() - float(phase)) % CADENCE.total_seconds())

@@ -13,8 +13,8 @@ from bg_ingest.domain.access import Scope
 from bg_ingest.domain.audit import AuditAction
 from bg_ingest.domain.ids import UserId
 from bg_ingest.services.access import audit
-from tests.fakes.acme_provider import AcmeProvider
 from tests.fakes.clock import NOON
+from tests.fakes.fake_provider import FakeProvider
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.api import ADA, ApiHarness, open_api, reading
 from tests.harness.table_dump import read_all_items
@@ -28,7 +28,7 @@ LATEST, DISCONNECT = "GET /api/bg/{user_id}/latest", "DELETE /api/users/{user_id
 
 @pytest.fixture
 async def api() -> AsyncIterator[ApiHarness]:
-    async with open_api(acme=AcmeProvider()) as opened:
+    async with open_api(acme=FakeProvider()) as opened:
         yield opened
 
 
@@ -89,7 +89,7 @@ async def test_what_was_refused_is_not_on_record(api: ApiHarness) -> None:
 
 
 async def test_the_credential_is_on_record_and_no_user_id_anywhere() -> None:
-    async with open_api(Access.CLOSED, acme=AcmeProvider()) as api:
+    async with open_api(Access.CLOSED, acme=FakeProvider()) as api:
         await api.add_readings(reading(-1))
         made = await api.services.api_keys.create("test", [Scope.READINGS_READ, Scope.ADMIN])
         await anyio.sleep(2)  # until a new key is known

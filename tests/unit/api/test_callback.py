@@ -16,18 +16,18 @@ from bg_ingest.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from tests.fakes.acme_provider import AcmeProvider
+from tests.fakes.fake_provider import FakeProvider
 from tests.harness.api import ApiHarness, open_api
 from tests.unit.api.test_connections import CALLBACK, begin, connect
 
 
 @pytest.fixture
-def acme() -> AcmeProvider:
-    return AcmeProvider()
+def acme() -> FakeProvider:
+    return FakeProvider()
 
 
 @pytest.fixture
-async def api(acme: AcmeProvider) -> AsyncIterator[ApiHarness]:
+async def api(acme: FakeProvider) -> AsyncIterator[ApiHarness]:
     async with open_api(acme=acme) as opened:
         yield opened
 
@@ -144,7 +144,7 @@ async def test_parameters_nobody_knows_are_ignored_here(api: ApiHarness) -> None
     ],
 )
 async def test_what_went_wrong_elsewhere_is_a_page_too(
-    api: ApiHarness, acme: AcmeProvider, failure: Exception, status: int, says: str
+    api: ApiHarness, acme: FakeProvider, failure: Exception, status: int, says: str
 ) -> None:
     acme.failure = failure
     page = await connect(api)
@@ -177,7 +177,7 @@ async def test_a_failure_that_a_retry_cannot_cure_does_not_ask_for_one(api: ApiH
 
 
 @pytest.mark.parametrize("twice", ["code=a&code=b", "code=a&state=other", "error=&error=access_denied"])
-async def test_a_parameter_that_comes_twice_connects_nobody(api: ApiHarness, acme: AcmeProvider, twice: str) -> None:
+async def test_a_parameter_that_comes_twice_connects_nobody(api: ApiHarness, acme: FakeProvider, twice: str) -> None:
     page = await api.http.get(f"{CALLBACK}?state={await begin(api)}&{twice}")
     assert page.status_code == 400
     assert "start" in assert_harmless(page).shown or "begin" in page.text
@@ -199,8 +199,8 @@ async def test_nobody_is_sent_anywhere_from_here(api: ApiHarness, where: str) ->
     assert refused.status_code == 400, "where people come back to is the operator's setting alone"
 
 
-async def test_a_state_works_for_the_provider_it_was_made_for_only(acme: AcmeProvider) -> None:
-    other = AcmeProvider()
+async def test_a_state_works_for_the_provider_it_was_made_for_only(acme: FakeProvider) -> None:
+    other = FakeProvider()
     async with open_api(acme=acme, other=other) as api:
         asked = {"state": await begin(api), "code": "fine"}
         page = await api.http.get("/api/oauth/other/callback", params=asked)
@@ -211,7 +211,7 @@ async def test_a_state_works_for_the_provider_it_was_made_for_only(acme: AcmePro
         assert (await api.http.get(CALLBACK, params=asked)).status_code == 400, "and it is spent by that"
 
 
-async def test_a_state_brings_the_region_it_was_made_with(api: ApiHarness, acme: AcmeProvider) -> None:
+async def test_a_state_brings_the_region_it_was_made_with(api: ApiHarness, acme: FakeProvider) -> None:
     page = await api.http.get(CALLBACK, params={"state": await begin(api, region="ou"), "code": "fine", "region": "us"})
     assert page.status_code == 200
     assert acme.exchanged == ["ou"]

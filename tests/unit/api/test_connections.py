@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bg_ingest.domain.ids import ConnectionId
-from tests.fakes.acme_provider import AcmeProvider
+from tests.fakes.fake_provider import FakeProvider
 from tests.harness.api import ADA, ApiHarness, open_api
 from tests.unit.api.test_validation import assert_problem
 
@@ -19,12 +19,12 @@ CALLBACK = "/api/oauth/acme/callback"
 
 
 @pytest.fixture
-def acme() -> AcmeProvider:
-    return AcmeProvider()
+def acme() -> FakeProvider:
+    return FakeProvider()
 
 
 @pytest.fixture
-async def api(acme: AcmeProvider) -> AsyncIterator[ApiHarness]:
+async def api(acme: FakeProvider) -> AsyncIterator[ApiHarness]:
     async with open_api(acme=acme) as opened:
         yield opened
 

@@ -14,7 +14,7 @@ from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import UserId
 from bg_ingest.simulator.faults import Late
 from bg_ingest.store import keys
-from tests.fakes.acme_provider import AcmeProvider
+from tests.fakes.fake_provider import FakeProvider
 from tests.harness.api import ApiHarness, open_api, reading
 from tests.harness.connected_user import ADA, ConnectedUser, open_connected_user
 from tests.harness.table_dump import read_all_items
@@ -28,7 +28,7 @@ EXPORT = "/api/users/ada/export"
 
 @pytest.fixture
 async def api() -> AsyncIterator[ApiHarness]:
-    async with open_api(acme=AcmeProvider()) as opened:
+    async with open_api(acme=FakeProvider()) as opened:
         yield opened
 
 
@@ -136,7 +136,7 @@ async def test_whom_we_do_not_know_has_nothing(api: ApiHarness) -> None:
 
 
 async def test_a_key_for_one_person_gives_that_persons_data_alone() -> None:
-    async with open_api(Access.CLOSED, acme=AcmeProvider()) as api:
+    async with open_api(Access.CLOSED, acme=FakeProvider()) as api:
         await api.add_readings(reading(1))
         made = await api.services.api_keys.create("test", [Scope.ADMIN], users=[UserId("ada")])
         await anyio.sleep(2)  # until a new key is known

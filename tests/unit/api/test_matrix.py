@@ -13,7 +13,7 @@ from litestar.routes import HTTPRoute
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import UserId
-from tests.fakes.acme_provider import AcmeProvider
+from tests.fakes.fake_provider import FakeProvider
 from tests.harness.api import ADA, ApiHarness, open_api, reading
 from tests.unit.api.test_openapi import routes_of
 from tests.unit.api.test_workers import REPORT
@@ -117,7 +117,7 @@ class CredentialOffice:
 
 @pytest.fixture
 async def office() -> AsyncIterator[CredentialOffice]:
-    async with open_api(Access.CLOSED, acme=AcmeProvider()) as api:
+    async with open_api(Access.CLOSED, acme=FakeProvider()) as api:
         begun = await api.services.connector.begin(ADA, "acme", None)
         state = httpx.URL(begun.authorize_url).params["state"]
         await api.services.connector.finish("acme", state=state, code="code", error=None)

@@ -6,7 +6,7 @@ import pytest
 
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import UserId
-from tests.fakes.acme_provider import AcmeProvider
+from tests.fakes.fake_provider import FakeProvider
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.api import ApiHarness, open_api, reading
 from tests.unit.api.test_connections import connect
@@ -20,7 +20,7 @@ EMPTY_COUNTS = dict.fromkeys(
 
 @pytest.fixture
 async def api() -> AsyncIterator[ApiHarness]:
-    async with open_api(acme=AcmeProvider()) as opened:
+    async with open_api(acme=FakeProvider()) as opened:
         yield opened
 
 

@@ -12,7 +12,7 @@ import pytest
 from bg_ingest.adapters.aws.kms import ENCRYPTION_CONTEXT
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.domain.grants import Credentials, Grant, Secret
+from bg_ingest.domain.grants import Credentials, Grant, SecretBytes
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.connections.grants import Grants
@@ -29,7 +29,7 @@ PEOPLE = [ConnectionId(UserId(name), "acme") for name in ("ada", "ben", "eva")]
 
 
 def credentials_of(person: ConnectionId) -> Credentials:
-    return Credentials(Secret(f"access of {person.user}"), Secret(f"refresh of {person.user}"), NOON)
+    return Credentials(SecretBytes(f"tokens of {person.user}".encode()), NOON)
 
 
 @pytest.fixture
@@ -57,7 +57,7 @@ async def stored(folder: Path) -> list[Grant]:
     return [grant for _, grant in found if grant]
 
 
-def opened_with(key: bytes, grants: list[Grant]) -> list[Credentials]:
+def opened_with(key: bytes, grants: list[Grant]) -> list[SecretBytes]:
     seals = GrantSealer(AesGcmSealer([key]), "bg-ingest")
     return [seals.open(each) for each in grants]
 
@@ -116,7 +116,7 @@ def made_by_kms(folder: Path, at_aws: dict[str, str]) -> tuple[str, bytes]:
 
 
 async def test_from_a_plain_key_to_kms_and_back_every_grant_is_kept(folder: Path, at_aws: dict[str, str]) -> None:
-    before = [credentials_of(person) for person in PEOPLE]
+    before = [credentials_of(person).content for person in PEOPLE]
     all_anew = {"sealed": 3, "resealed": 3, "busy": 0, "unopened": 0, "complete": True}
     wrapped, key = made_by_kms(folder, at_aws)
 

@@ -11,13 +11,14 @@ import msgspec
 import pytest
 import structlog
 
-from bg_ingest.domain.grants import REFUSAL_RETRY_DELAYS, Credentials, Secret
+from bg_ingest.domain.grants import REFUSAL_RETRY_DELAYS, Credentials, Secret, SecretBytes
 from bg_ingest.domain.ids import ConnectionId, UserId
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import grant
 
 TEXT = "a-very-secret-token"
 HIDDEN_SECRET = Secret(TEXT)
+HIDDEN_SECRETS = (HIDDEN_SECRET, SecretBytes(TEXT.encode()))
 SECOND = timedelta(seconds=1)
 
 
@@ -31,7 +32,7 @@ SECOND = timedelta(seconds=1)
         lambda secret: f"{secret!s:>40}",
         lambda secret: "%s" % secret,  # noqa: UP031 - one of the ways to format
         lambda secret: str([secret, {"key": secret}]),
-        lambda secret: repr(Credentials(secret, secret, NOON)),
+        lambda secret: repr(Credentials(secret, NOON)),
         lambda secret: repr(ValueError(secret)),
         lambda secret: str(ValueError(secret)),
         lambda secret: json.dumps({"secret": secret}, default=repr),
@@ -41,7 +42,8 @@ SECOND = timedelta(seconds=1)
     ],
 )
 def test_a_secret_is_shown_in_no_text(show: Any) -> None:
-    assert TEXT not in show(HIDDEN_SECRET)
+    for secret in HIDDEN_SECRETS:
+        assert TEXT not in show(secret)
 
 
 @pytest.mark.parametrize(
@@ -59,14 +61,15 @@ def test_a_secret_is_shown_in_no_text(show: Any) -> None:
         list,
         lambda secret: secret.__getstate__(),
         lambda secret: secret.__reduce_ex__(4),
-        lambda secret: msgspec.json.encode(Credentials(secret, secret, NOON)),
-        lambda secret: pickle.dumps(Credentials(secret, secret, NOON)),
+        lambda secret: msgspec.json.encode(Credentials(secret, NOON)),
+        lambda secret: pickle.dumps(Credentials(secret, NOON)),
     ],
 )
 def test_a_secret_is_not_serialised(write: Any) -> None:
-    with pytest.raises(TypeError) as refused:
-        write(HIDDEN_SECRET)
-    assert TEXT not in f"{refused.value} {refused.value!r}"
+    for secret in HIDDEN_SECRETS:
+        with pytest.raises(TypeError) as refused:
+            write(secret)
+        assert TEXT not in f"{refused.value} {refused.value!r}"
 
 
 def test_equal_secrets_are_equal_and_revealed_by_one_method() -> None:
@@ -77,9 +80,13 @@ def test_equal_secrets_are_equal_and_revealed_by_one_method() -> None:
 
 @pytest.mark.parametrize(("jitter", "margin"), [(0, 60), (0.5, 90), (0.999, 120)])
 def test_an_access_token_is_not_used_in_its_last_minute_or_two(jitter: float, margin: int) -> None:
-    credentials = Credentials(HIDDEN_SECRET, HIDDEN_SECRET, NOON)
-    assert credentials.is_fresh(NOON - (margin + 1) * SECOND, jitter)
-    assert not credentials.is_fresh(NOON - (margin - 1) * SECOND, jitter)
+    credentials = Credentials(SecretBytes(b"tokens"), NOON)
+    assert not credentials.is_due(NOON - (margin + 1) * SECOND, jitter)
+    assert credentials.is_due(NOON - (margin - 1) * SECOND, jitter)
+
+
+def test_credentials_without_an_end_are_never_due() -> None:
+    assert not Credentials(SecretBytes(b"token")).is_due(NOON + 3650 * timedelta(days=1), 0.5)
 
 
 def test_a_grant_is_exhausted_by_the_refusal_after_the_last_planned_retry() -> None:

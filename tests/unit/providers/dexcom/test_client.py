@@ -20,7 +20,7 @@ from bg_ingest.errors import (
 )
 from bg_ingest.ports import Page, Priority, Provider
 from bg_ingest.providers import REGISTRY
-from bg_ingest.providers.dexcom import DexcomSettings
+from bg_ingest.providers.dexcom.options import DexcomOptions
 from tests.fakes.clock import NOON, SetClock
 from tests.harness.dexcom_answers import (
     ACCESS,
@@ -90,15 +90,16 @@ async def test_a_base_url_stands_for_every_host_and_may_have_a_path(region: str)
 
 def test_each_region_has_its_delay_unless_one_is_set() -> None:
     hours = {
-        name: delay / timedelta(hours=1) for name, delay in scripted_answer(200).provider.capabilities.regions.items()
+        name: delay / timedelta(hours=1)
+        for name, delay in scripted_answer(200).provider.capabilities.initial_delays.items()
     }
     assert hours == {"us": 1, "ou": 3, "jp": 3, "sandbox": 1}
-    assert set(ScriptedDexcom(lambda _: None, NO_DELAY).provider.capabilities.regions.values()) == {timedelta(0)}
+    assert set(ScriptedDexcom(lambda _: None, NO_DELAY).provider.capabilities.initial_delays.values()) == {timedelta(0)}
 
 
 def test_a_region_that_is_none_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match="us, ou, jp, sandbox"):
-        DexcomSettings(
+        DexcomOptions(
             client_id="a", client_secret=OPTIONS.client_secret, redirect_uri="https://a.test", default_region="eu"
         )
 

@@ -9,7 +9,7 @@ import pytest
 
 from bg_ingest.domain.readings import Reading
 from bg_ingest.ports import Page
-from bg_ingest.providers.dexcom import decode_page
+from bg_ingest.providers.dexcom.translate import decode_page
 from tests.harness.dexcom_answers import GOLDEN, USER
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

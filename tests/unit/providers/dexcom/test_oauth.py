@@ -24,7 +24,7 @@ from bg_ingest.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from bg_ingest.providers.dexcom import Dexcom
+from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.http import http_client
 from tests.fakes.clock import NOON, SetClock
 from tests.harness.dexcom_answers import (
@@ -33,9 +33,13 @@ from tests.harness.dexcom_answers import (
     GOLDEN,
     OPTIONS,
     REFRESH,
+    TOKENS,
     ScriptedDexcom,
+    exchange,
+    login_url,
     scripted_answer,
     token_pair,
+    tokens_of,
 )
 
 ODD_LIFETIMES: list[Any] = [ABSENT, None, 0, -1, "", "soon", [], {}, "inf", "nan", "1e999", True]
@@ -64,9 +68,9 @@ def test_authlib_warns_nobody_at_a_start() -> None:
         ("http://localhost:5001/simulator", "jp", "http://localhost:5001/simulator/v3/oauth2/login"),
     ],
 )
-def test_a_person_is_sent_to_their_regions_login(base_url: str | None, region: str, login: str) -> None:
+async def test_a_person_is_sent_to_their_regions_login(base_url: str | None, region: str, login: str) -> None:
     given = ScriptedDexcom(lambda _: None, msgspec.structs.replace(OPTIONS, base_url=base_url))
-    url = given.provider.authorize_url(region, "a state & more")
+    url = await login_url(given.provider, region, "a state & more")
     assert url.partition("?")[0] == login
     assert parse_qs(urlsplit(url).query) == {
         "client_id": ["our-app"],
@@ -80,7 +84,7 @@ def test_a_person_is_sent_to_their_regions_login(base_url: str | None, region: s
 
 async def test_a_code_is_traded_with_the_client_secret_in_the_form() -> None:
     given = scripted_answer(200, token_pair())
-    credentials = await given.provider.exchange("ou", "the+code/&=")
+    credentials = await exchange(given.provider, "ou", "the+code/&=")
     assert str(given.requests[-1].url) == "https://api.dexcom.eu/v3/oauth2/token"
     assert "authorization" not in given.requests[-1].headers
     assert given.requests[-1].headers["content-type"].startswith("application/x-www-form-urlencoded")
@@ -91,12 +95,12 @@ async def test_a_code_is_traded_with_the_client_secret_in_the_form() -> None:
         "client_id": "our-app",
         "client_secret": "our-secret",
     }
-    assert credentials == msgspec.structs.replace(CREDENTIALS, expires_at=NOON + timedelta(hours=2))
+    assert tokens_of(credentials) == msgspec.structs.replace(TOKENS, expires_at=NOON + timedelta(hours=2))
 
 
 async def test_a_refresh_token_is_traded_for_the_next_pair() -> None:
     given = scripted_answer(200, token_pair(access_token="new-access", refresh_token="new-refresh"))
-    credentials = await given.provider.refresh("us", CREDENTIALS)
+    credentials = await given.provider.renew("us", CREDENTIALS)
     assert given.form == {
         "grant_type": "refresh_token",
         "refresh_token": REFRESH,
@@ -104,7 +108,8 @@ async def test_a_refresh_token_is_traded_for_the_next_pair() -> None:
         "client_id": "our-app",
         "client_secret": "our-secret",
     }
-    assert (credentials.access, credentials.refresh) == (Secret("new-access"), Secret("new-refresh"))
+    tokens = tokens_of(credentials)
+    assert (tokens.access, tokens.refresh) == (Secret("new-access"), Secret("new-refresh"))
 
 
 async def test_the_life_of_a_token_counts_from_before_the_call() -> None:
@@ -115,7 +120,7 @@ async def test_the_life_of_a_token_counts_from_before_the_call() -> None:
         given.clock.advance(timedelta(seconds=25))
         return httpx.Response(200, content=token_pair())
 
-    assert (await given.provider.refresh("us", CREDENTIALS)).expires_at == NOON + timedelta(hours=2)
+    assert (await given.provider.renew("us", CREDENTIALS)).expires_at == NOON + timedelta(hours=2)
 
 
 @pytest.mark.parametrize(
@@ -131,12 +136,12 @@ async def test_the_life_of_a_token_counts_from_before_the_call() -> None:
 )
 async def test_case_08_a_pair_is_never_lost_to_an_odd_expiry(expires_in: Any, seconds: int) -> None:
     given = scripted_answer(200, token_pair(expires_in=expires_in))
-    assert (await given.provider.refresh("us", CREDENTIALS)).expires_at == NOON + timedelta(seconds=seconds)
+    assert (await given.provider.renew("us", CREDENTIALS)).expires_at == NOON + timedelta(seconds=seconds)
 
 
 async def test_case_08_unknown_fields_are_ignored() -> None:
-    credentials = await scripted_answer(200, (GOLDEN / "token.json").read_bytes()).provider.exchange("us", "the-code")
-    assert credentials.refresh == Secret("6f1ed1f6-example")
+    credentials = await exchange(scripted_answer(200, (GOLDEN / "token.json").read_bytes()).provider, "us", "the-code")
+    assert tokens_of(credentials).refresh == Secret("6f1ed1f6-example")
 
 
 @pytest.mark.parametrize(
@@ -161,7 +166,7 @@ async def test_case_08_a_200_without_both_tokens_is_misbehaviour(content: bytes)
 
 
 def scripted_trades(given: ScriptedDexcom) -> tuple[Any, Any]:
-    return given.provider.refresh("us", CREDENTIALS), given.provider.exchange("us", "the-code")
+    return given.provider.renew("us", CREDENTIALS), exchange(given.provider, "us", "the-code")
 
 
 def error(word: Any) -> bytes:
@@ -212,7 +217,7 @@ async def test_case_05_a_trade_without_an_answer_is_not_sent_again(failure: http
 
     given = ScriptedDexcom(broken)
     with pytest.raises(ProviderUnavailable):
-        await given.provider.refresh("us", CREDENTIALS)
+        await given.provider.renew("us", CREDENTIALS)
     assert len(given.requests) == 1
 
 
@@ -221,11 +226,10 @@ async def test_case_05_a_trade_is_waited_for_half_a_minute() -> None:
         await anyio.sleep(seconds)
         return httpx.Response(200, content=token_pair())
 
-    assert (
-        await ScriptedDexcom(lambda _: answer_after(29)).provider.refresh("us", CREDENTIALS)
-    ).refresh == CREDENTIALS.refresh
+    late = await ScriptedDexcom(lambda _: answer_after(29)).provider.renew("us", CREDENTIALS)
+    assert tokens_of(late).refresh == TOKENS.refresh
     with pytest.raises(ProviderUnavailable, match="30 seconds"):
-        await ScriptedDexcom(lambda _: answer_after(31)).provider.refresh("us", CREDENTIALS)
+        await ScriptedDexcom(lambda _: answer_after(31)).provider.renew("us", CREDENTIALS)
 
 
 async def test_trades_at_the_same_time_do_not_get_each_others_pair() -> None:
@@ -238,7 +242,7 @@ async def test_trades_at_the_same_time_do_not_get_each_others_pair() -> None:
     got: dict[str, Secret] = {}
 
     async def trade(code: str) -> None:
-        got[code] = (await given.provider.exchange("us", code)).access
+        got[code] = tokens_of(await exchange(given.provider, "us", code)).access
 
     async with anyio.create_task_group() as tasks:
         for code in ("a", "bb", "ccc"):
@@ -277,8 +281,8 @@ class TestOnASocket:
         options = msgspec.structs.replace(OPTIONS, base_url=address)
         async with http_client() as http:
             provider = Dexcom(options, http, SetClock())
-            pairs = [await provider.exchange("us", "the-code"), await provider.refresh("us", CREDENTIALS)]
-        assert {each.access for each in pairs} == {Secret("new-access")}
+            pairs = [await exchange(provider, "us", "the-code"), await provider.renew("us", CREDENTIALS)]
+        assert {tokens_of(each).access for each in pairs} == {Secret("new-access")}
         assert {"httpx", "httpcore.http11"} <= {each.name for each in caplog.records}
         output = caplog.text + repr(pairs) + repr(options)
         assert not [secret for secret in SECRETS if secret in output]

@@ -8,13 +8,15 @@ import pytest
 
 from bg_ingest.domain.grants import Secret
 from bg_ingest.errors import ProviderMisbehaved
-from bg_ingest.providers.dexcom import Dexcom, DexcomSettings, decode_page
+from bg_ingest.providers.dexcom.client import Dexcom
+from bg_ingest.providers.dexcom.options import DexcomOptions
+from bg_ingest.providers.dexcom.translate import decode_page
 from tests.fakes.clock import NOON, SetClock
 from tests.harness.webhook_sender import envelope, record, records
 
 
 def dexcom() -> Dexcom:
-    options = DexcomSettings(client_id="app", client_secret=Secret("s"), redirect_uri="https://ingest.test/callback")
+    options = DexcomOptions(client_id="app", client_secret=Secret("s"), redirect_uri="https://ingest.test/callback")
     return Dexcom(options, httpx.AsyncClient(), SetClock())
 
 

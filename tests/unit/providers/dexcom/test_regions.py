@@ -3,7 +3,7 @@
 import httpx
 import pytest
 
-from tests.harness.dexcom_answers import CREDENTIALS, ScriptedDexcom, egvs, token_pair
+from tests.harness.dexcom_answers import CREDENTIALS, ScriptedDexcom, egvs, exchange, login_url, token_pair
 from tests.unit.providers.dexcom.test_client import read
 
 
@@ -12,9 +12,9 @@ async def test_case_13_login_tokens_and_data_of_a_region_are_asked_of_one_host(r
     given = ScriptedDexcom(
         lambda request: httpx.Response(200, content=token_pair() if request.url.path.endswith("/token") else egvs())
     )
-    hosts = {httpx.URL(given.provider.authorize_url(region, "state")).host}
-    await given.provider.exchange(region, "code")
-    await given.provider.refresh(region, CREDENTIALS)
+    hosts = {httpx.URL(await login_url(given.provider, region, "state")).host}
+    await exchange(given.provider, region, "code")
+    await given.provider.renew(region, CREDENTIALS)
     await read(given, region=region)
     hosts |= {request.url.host for request in given.requests}
     assert len(given.requests) == 3

@@ -15,6 +15,7 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import NotFound, StoreUnavailable
 from bg_ingest.ports.table import Table
 from bg_ingest.services.connections.erase import Eraser
+from bg_ingest.simulator.faults import Slow
 from bg_ingest.store import keys
 from tests.fakes.faults import Fault, FaultyCalls, StaleReads, at
 from tests.harness.connected_user import ADA, ConnectedUser
@@ -79,24 +80,16 @@ async def test_a_connect_that_was_begun_before_does_not_bring_the_person_back(ad
 async def test_a_connect_whose_exchange_is_under_way_does_not_bring_the_person_back(ada: ConnectedUser) -> None:
     callback = await ada.service.authorize("ada", "SandboxUser2")
     answers: list[httpx.Response] = []
-    provider = ada.services.connector._providers[PROVIDER]
-    exchange, reached, go_on = provider.exchange, anyio.Event(), anyio.Event()
-
-    async def slow(region: str, code: str) -> Any:
-        reached.set()
-        await go_on.wait()
-        return await exchange(region, code)
-
-    provider.exchange = slow  # type: ignore[method-assign] # the provider takes its time
+    ada.service.simulator.add_fault(Slow(endpoint="token", seconds=5, count=1))
 
     async def call() -> None:
         answers.append(await ada.service.api.get(callback))
 
     async with anyio.create_task_group() as group:
         group.start_soon(call)
-        await reached.wait()
+        await anyio.sleep(1)
         await ada.services.eraser.erase(ADA.user)
-        go_on.set()
+        assert not answers
     assert answers[0].status_code == 400
     assert "was erased after this link was made" in answers[0].text
     assert (await find_mentions(ada.service.table, "ada")).keys() >= {keys.head(ADA.user)}

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.commits import ConnectionUpdate
-from bg_ingest.domain.grants import CLAIM_SEND_TIMEOUT, CLAIM_STALE_AFTER, Credentials, Secret
+from bg_ingest.domain.grants import CLAIM_SEND_TIMEOUT, CLAIM_STALE_AFTER, Credentials, Renewal, SecretBytes
 from bg_ingest.errors import GrantRejected, IngestError, ProviderUnavailable
 from bg_ingest.ports import Provider
 from bg_ingest.services.connections.grants import Grants
@@ -54,8 +54,11 @@ class RotatingProvider:
         """Since when each version is in the store."""
         self.wrong: list[str] = []
 
-    async def refresh(self, region: str, credentials: Credentials) -> Credentials:
-        number = int(credentials.refresh.reveal())
+    def parse_credentials(self, content: SecretBytes) -> Credentials:
+        return credentials_of(self._clock, int(content.reveal()))
+
+    async def renew(self, region: str, credentials: Credentials) -> Credentials:
+        number = int(credentials.content.reveal())
         sent = SentToken(anyio.current_time())
         self._check_sent(number, sent)
         self.sent.setdefault(number, []).append(sent)
@@ -84,7 +87,7 @@ class RotatingProvider:
 
 
 def credentials_of(clock: LoopClock, number: int) -> Credentials:
-    return Credentials(Secret("access"), Secret(str(number)), clock.now() + timedelta(minutes=5))
+    return Credentials(SecretBytes(str(number).encode()), clock.now() + timedelta(minutes=5), Renewal.SINGLE_USE)
 
 
 class SleepyCalls(CallWrapper):

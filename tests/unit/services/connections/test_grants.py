@@ -8,10 +8,12 @@ import pytest
 
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.connections import ConnectionState
-from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_RETRY_DELAYS, Grant
+from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_RETRY_DELAYS, Credentials, Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome
 from bg_ingest.errors import Fenced, GrantBusy, SealBroken, StaleRead, StoreError, StoreUnavailable, TransactionConflict
+from bg_ingest.ports import AccountData, Priority
+from bg_ingest.providers.dexcom.tokens import parse_tokens
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.simulator.faults import Failed, Fault, ReplyLost, Reset, Slow, Throttled
@@ -23,17 +25,29 @@ from tests.harness.connected_user import ADA, ConnectedUser
 anyio_backend = on("asyncio", "trio")
 
 
-def another_process(ada: ConnectedUser) -> Grants:
-    """Grants as a second process has them: the same store and provider, no memory in common."""
+def another_process(
+    ada: ConnectedUser, *, connections: Any = None, provider: Any = None, budget: Any = None, key: bytes = bytes(32)
+) -> Grants:
+    """Return the grants of a second process: the same parts unless others are given, and no memory in common."""
     services = ada.services
     return Grants(
-        services.store.connections,
-        services.grants._providers,
-        services.budget,
-        AesGcmSealer([bytes(32)]),
+        connections or services.store.connections,
+        {ADA.provider: provider or ada.service.provider},
+        budget or services.budget,
+        AesGcmSealer([key]),
         services.clock,
         "test",
     )
+
+
+async def use(ada: ConnectedUser, grants: Grants) -> str:
+    """Use the grant as it is stored; return the account that a data call named."""
+
+    async def ask(credentials: Credentials) -> str:
+        account: AccountData = await ada.service.provider.available("us", credentials, Priority.LIVE)
+        return account.provider_account
+
+    return await grants.use(await ada.connection(), await ada.grant(), ask)
 
 
 async def test_case_1_an_expired_access_token_is_refreshed_once_before_the_call(ada: ConnectedUser) -> None:
@@ -201,8 +215,7 @@ async def test_who_slept_between_claim_and_sending_does_not_send(ada: ConnectedU
             await connections.claim(*given)  # type: ignore[arg-type]
             await anyio.sleep(25)
 
-    sleeper = another_process(ada)
-    sleeper._connections = Sleepy()  # type: ignore[assignment]
+    sleeper = another_process(ada, connections=Sleepy())
     with pytest.raises(GrantBusy):
         await sleeper.refresh(await ada.connection(), await ada.grant())
     assert ada.rotations == 0
@@ -210,36 +223,37 @@ async def test_who_slept_between_claim_and_sending_does_not_send(ada: ConnectedU
 
 async def test_case_7_a_pair_that_cannot_be_stored_is_tried_again_and_not_used_before(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
-    grants, calls = ada.services.grants, ada.service.simulator.calls
+    calls = ada.service.simulator.calls
     asked = sum(count for (endpoint, _), count in calls.items() if endpoint == "egvs")
     broken = FaultyCalls(
         ada.services.store.connections, lambda n: StoreFault.BEFORE if n <= 8 else None, only={"store"}
     )
-    grants._connections = broken
     connection, before = await ada.connection(), await ada.grant()
-    renewed = await grants.refresh(connection, before)
+    renewed = await another_process(ada, connections=broken).refresh(connection, before)
     assert renewed.version == before.version + 1
     assert (await ada.grant()).version == renewed.version
     assert broken.calls == 9
     assert sum(count for (endpoint, _), count in calls.items() if endpoint == "egvs") == asked
 
 
-async def test_case_7_a_pair_not_stored_for_minutes_is_kept_and_stored_by_the_next_poll(ada: ConnectedUser) -> None:
+async def test_case_7_a_pair_not_stored_for_minutes_is_kept_and_stored_by_the_next_use(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
     working = ada.services.store.connections
-    ada.services.grants._connections = FaultyCalls(working, lambda _: StoreFault.BEFORE, only={"store"})
-    report = await ada.poll()
-    assert report.result.outcome is Outcome.STORE_UNAVAILABLE
-    ada.services.grants._connections = working
-    assert (await ada.poll_when_due(report)).result.outcome is Outcome.READ
+    faults = [StoreFault.BEFORE]
+    broken = FaultyCalls(working, lambda _: faults[0] if faults else None, only={"store"})
+    grants = another_process(ada, connections=broken)
+    with pytest.raises(StoreUnavailable):
+        await use(ada, grants)
+    faults.clear()
+    assert await use(ada, grants)
     assert ada.rotations == 1
 
 
 async def test_case_7_a_lost_reply_to_the_store_of_a_pair_is_no_loss(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
     working = ada.services.store.connections
-    ada.services.grants._connections = FaultyCalls(working, at(1, StoreFault.AFTER), only={"store"})
-    assert (await ada.poll()).result.outcome is Outcome.READ
+    unsure = FaultyCalls(working, at(1, StoreFault.AFTER), only={"store"})
+    assert await use(ada, another_process(ada, connections=unsure))
     assert ada.rotations == 1
     assert (await ada.grant()).claim is None
 
@@ -264,9 +278,9 @@ async def test_a_process_that_has_to_end_while_it_claims_a_grant_sends_nothing_a
     ada: ConnectedUser,
 ) -> None:
     await ada.sleep_until_expired()
-    grants = ada.services.grants
-    grants._connections = ClaimListener(ada.services.store.connections, lambda: grants.close(12))
-    assert (await ada.poll()).result.outcome is Outcome.GRANT_BUSY
+    grants = another_process(ada, connections=ClaimListener(ada.services.store.connections, lambda: grants.close(12)))
+    with pytest.raises(GrantBusy):
+        await use(ada, grants)
     assert ada.rotations == 0
     assert (await ada.grant()).claim is None
 
@@ -274,8 +288,8 @@ async def test_a_process_that_has_to_end_while_it_claims_a_grant_sends_nothing_a
 async def test_who_waits_for_a_call_of_the_budget_keeps_nobody_from_refreshing_meanwhile(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
     connection, grant = await ada.connection(), await ada.grant()
-    other, waiting = another_process(ada), SlowClaim(ada.services.budget)
-    other._budget = waiting
+    waiting = SlowClaim(ada.services.budget)
+    other = another_process(ada, budget=waiting)
     renewed: list[Grant] = []
 
     async def wait() -> None:
@@ -342,22 +356,23 @@ async def test_what_is_sealed_opens_nowhere_else(ada: ConnectedUser) -> None:
         msgspec.structs.replace(grant, id=ConnectionId(ADA.user, "acme")),
         msgspec.structs.replace(grant, generation="other"),
     ]
+    sealer = GrantSealer(AesGcmSealer([bytes(32)]), "test")
     for moved in elsewhere:
         with pytest.raises(SealBroken):
-            ada.services.grants._sealer.open(moved)
+            sealer.open(moved)
     with pytest.raises(SealBroken):
         GrantSealer(AesGcmSealer([bytes(32)]), "another table").open(grant)
-    credentials = ada.services.grants._sealer.open(grant)
-    assert credentials.refresh.reveal().encode() not in grant.sealed
+    tokens = parse_tokens(sealer.open(grant))
+    assert tokens.refresh.reveal().encode() not in grant.sealed
 
 
 async def test_no_bit_of_what_is_sealed_can_be_flipped(ada: ConnectedUser) -> None:
-    grant = await ada.grant()
+    grant, sealer = await ada.grant(), GrantSealer(AesGcmSealer([bytes(32)]), "test")
     for bit in range(8 * len(grant.sealed)):
         altered = bytearray(grant.sealed)
         altered[bit // 8] ^= 1 << bit % 8
         with pytest.raises(SealBroken):
-            ada.services.grants._sealer.open(msgspec.structs.replace(grant, sealed=bytes(altered)))
+            sealer.open(msgspec.structs.replace(grant, sealed=bytes(altered)))
 
 
 async def test_anothers_tokens_put_into_a_row_are_never_sent(ada: ConnectedUser) -> None:
@@ -391,8 +406,9 @@ async def test_a_store_that_is_away_is_an_outcome(ada: ConnectedUser) -> None:
 
 async def test_case_7_a_pair_that_two_polls_store_at_once_is_stored_once(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
-    grants, working = ada.services.grants, ada.services.store.connections
-    grants._connections = FaultyCalls(working, lambda n: StoreFault.BEFORE if n <= 8 else None, only={"store"})
+    working = ada.services.store.connections
+    broken = FaultyCalls(working, lambda n: StoreFault.BEFORE if n <= 8 else None, only={"store"})
+    grants = another_process(ada, connections=broken)
     connection, before = await ada.connection(), await ada.grant()
     got: list[int] = []
 
@@ -413,6 +429,5 @@ async def test_case_7_a_pair_is_stored_whatever_the_store_says_at_first(
 ) -> None:
     await ada.sleep_until_expired()
     broken = FaultyCalls(ada.services.store.connections, at(1, StoreFault.BEFORE), error=error, only={"store"})
-    ada.services.grants._connections = broken
-    assert (await ada.poll()).result.outcome is Outcome.READ
+    assert await use(ada, another_process(ada, connections=broken))
     assert ada.rotations == 1

@@ -41,8 +41,8 @@ class KillingCalls(CallWrapper):
     ("port", "call", "after", "rotations", "endings"),
     [
         ("connections", "claim", True, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
-        ("provider", "refresh", False, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
-        ("provider", "refresh", True, 1, [Outcome.GRANT_BUSY, Outcome.REFUSED]),
+        ("provider", "renew", False, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
+        ("provider", "renew", True, 1, [Outcome.GRANT_BUSY, Outcome.REFUSED]),
         ("connections", "store", False, 1, [Outcome.GRANT_BUSY, Outcome.REFUSED]),
         ("connections", "store", True, 1, [Outcome.READ]),
     ],
@@ -53,12 +53,10 @@ async def test_only_what_the_provider_answered_and_nobody_stored_is_lost(
 ) -> None:
     await ada.sleep_until_expired()
     connection, grant = await ada.connection(), await ada.grant()
-    dying, suspension = another_process(ada), Suspension()
-    if port == "connections":
-        dying._connections = KillingCalls(dying._connections, suspension, call, after=after)
-    else:
-        (name, provider) = next(iter(dying._providers.items()))
-        dying._providers = {name: KillingCalls(provider, suspension, call, after=after)}
+    suspension = Suspension()
+    parts = {"connections": ada.services.store.connections, "provider": ada.service.provider}
+    killing = KillingCalls(parts[port], suspension, call, after=after)
+    dying = another_process(ada, **{port: killing})
 
     async def refresh() -> None:
         await dying.refresh(connection, grant)
