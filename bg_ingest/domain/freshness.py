@@ -18,6 +18,11 @@ GAP_AFTER = timedelta(hours=1)
 """Time for which an expected reading is late. Most losses of the phone's connection are over by then."""
 
 
+def overdue_before(now: datetime, delay: timedelta) -> datetime:
+    """Return the instant before which a reading that has not arrived counts as missing."""
+    return now - delay - LATE_TOLERANCE - GAP_AFTER
+
+
 class FreshnessState(StrEnum):
     """State of a user's readings as shown on a dashboard."""
 

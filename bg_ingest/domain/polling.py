@@ -8,7 +8,7 @@ import msgspec
 
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.connections import Connection, PollDefaults
-from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE
+from bg_ingest.domain.freshness import overdue_before
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import Rhythm
 
@@ -158,11 +158,11 @@ def choose_kind(connection: Connection, defaults: PollDefaults, live_due: dateti
 
 
 def is_silent(connection: Connection, gap_check: GapCheck, rhythm: Rhythm, now: datetime) -> bool:
-    """Report whether readings are overdue long enough for an open gap that has not been checked yet."""
+    """Return True if readings are overdue long enough for a gap, and this silence has not been checked yet."""
     newest = connection.newest_reading_at
     if newest is None or newest == gap_check.silence_after:
         return False
-    return newest + rhythm.step < _missing_before(rhythm, now)
+    return newest + rhythm.step < overdue_before(now, rhythm.delay)
 
 
 def gap_check_after(
@@ -173,8 +173,8 @@ def gap_check_after(
     A check becomes due by readings that arrived late, by readings that are missing by now, and by the end of a sweep
     or of the backfill. A suspected gap waits for the end of the backfill, because that requires a check anyway.
     """
-    missing_before = _missing_before(rhythm, now)
-    has_suspected_gap = connection.suspected_gap_at and connection.suspected_gap_at <= missing_before
+    overdue = overdue_before(now, rhythm.delay)
+    has_suspected_gap = connection.suspected_gap_at and connection.suspected_gap_at <= overdue
     backfill_done = connection.backfill is None
     reread_done = kind is PollKind.SWEEP or (kind is PollKind.BACKFILL and backfill_done)
     due = (
@@ -185,8 +185,3 @@ def gap_check_after(
         or is_silent(connection, gap_check, rhythm, now)
     )
     return msgspec.structs.replace(gap_check, due=bool(due))
-
-
-def _missing_before(rhythm: Rhythm, now: datetime) -> datetime:
-    """Return the instant before which a reading that has not arrived is missing."""
-    return now - rhythm.delay - LATE_TOLERANCE - GAP_AFTER

@@ -9,7 +9,7 @@ import msgspec
 from bg_ingest.domain.changes import GapHealed, GapOpened
 from bg_ingest.domain.commits import Commit, ConnectionUpdate, Head, commit_of_changes
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE
+from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE, overdue_before
 from bg_ingest.domain.gap_detection import SILENCE_CAUSES, GapChanges, GapContext, detect_gaps, first_suspected_gap
 from bg_ingest.domain.gaps import Cause, Gap, GapMonth, next_repair_at, repair_window, update_months
 from bg_ingest.domain.polling import Outcome
@@ -30,7 +30,7 @@ ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=
 LOOKBACK = timedelta(days=2)
 """Where the reading before a late one is looked for first; further back, only the ledger can know it."""
 
-MAX_SEGMENTS_PER_COMMIT = 60
+MAX_SEGMENTS_PER_READ = 60
 """Read at once: 15 days, 4,320 readings of a 5-minute sensor."""
 
 PROGRESS_INTERVAL = timedelta(days=1)
@@ -93,7 +93,7 @@ class GapKeeper:
     async def _next_run(self, connection: Connection, head: Head) -> ReadingRun:
         """Read on from where all is judged, beginning with the reading before that."""
         start = head.gaps_checked_until.get(connection.id.provider)
-        max_segments = MAX_SEGMENTS_PER_COMMIT
+        max_segments = MAX_SEGMENTS_PER_READ
         while True:
             found, complete = await self._read_segments(
                 connection, start - LOOKBACK if start else ALL_TIME.start, max_segments
@@ -137,7 +137,7 @@ class GapKeeper:
     ) -> tuple[GapChanges, Sequence[GapMonth]]:
         now, readings = self._clock.now(), run.readings
         unread = connection.backfill
-        overdue = now - rhythm.delay - LATE_TOLERANCE - GAP_AFTER
+        overdue = overdue_before(now, rhythm.delay)
         months = await self._gaps.read_months(connection.id, readings[0].measured_at, readings[-1].measured_at)
         gap_changes = detect_gaps(
             readings,

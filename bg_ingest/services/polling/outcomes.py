@@ -1,9 +1,13 @@
-"""What an expected error makes of a turn."""
+"""Outcome of a poll after an expected error, and the time of the retry."""
+
+from datetime import datetime, timedelta
 
 from bg_ingest.domain.polling import Outcome
+from bg_ingest.domain.schedule import next_retry
 from bg_ingest.errors import (
     Fenced,
     GrantBusy,
+    GrantError,
     GrantLost,
     GrantRefused,
     IngestError,
@@ -14,6 +18,12 @@ from bg_ingest.errors import (
     SealBroken,
     StoreUnavailable,
 )
+
+THROTTLED_WAIT = timedelta(minutes=1)
+"""Default for a refusal without a time from the provider."""
+
+FORBIDDEN_WAIT = timedelta(hours=6)
+"""Only an operator can remove the cause. A retry finds out by itself that it is gone."""
 
 OUTCOMES: dict[type[IngestError], Outcome] = {
     GrantBusy: Outcome.GRANT_BUSY,
@@ -31,3 +41,17 @@ OUTCOMES: dict[type[IngestError], Outcome] = {
 
 def outcome_of(error: IngestError) -> Outcome:
     return next((outcome for kind, outcome in OUTCOMES.items() if isinstance(error, kind)), Outcome.STORE_UNAVAILABLE)
+
+
+def retry_at(error: IngestError, now: datetime, *, jitter: float, failures: int, slot: datetime | None) -> datetime:
+    """Return the time of the retry: as the error says, else by the number of consecutive failures and the next slot.
+
+    The wait of a throttled poll is up to a quarter longer by the connection's jitter, so that retries are spread.
+    """
+    if isinstance(error, GrantError) and error.wait:
+        return now + error.wait
+    if isinstance(error, ProviderThrottled):
+        return now + (error.wait or THROTTLED_WAIT) * (1 + jitter / 4)
+    if isinstance(error, ProviderForbidden):
+        return now + FORBIDDEN_WAIT
+    return next_retry(failures, now, slot)

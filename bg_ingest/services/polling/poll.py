@@ -24,15 +24,13 @@ from bg_ingest.domain.polling import (
     is_silent,
 )
 from bg_ingest.domain.readings import Origin
-from bg_ingest.domain.schedule import Rhythm, next_poll, next_retry
+from bg_ingest.domain.schedule import Rhythm, next_poll
 from bg_ingest.errors import (
     BudgetSpent,
     Fenced,
-    GrantError,
     GrantLost,
     IngestError,
     ProviderForbidden,
-    ProviderThrottled,
     StoreError,
 )
 from bg_ingest.ports import Clock, Provider
@@ -40,16 +38,10 @@ from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.polling.fetch import Fetched, Fetcher
 from bg_ingest.services.polling.gaps import GapKeeper
-from bg_ingest.services.polling.outcomes import outcome_of
+from bg_ingest.services.polling.outcomes import outcome_of, retry_at
 from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
-THROTTLED_WAIT = timedelta(minutes=1)
-"""Where the provider does not say how long."""
-
-FORBIDDEN_WAIT = timedelta(hours=6)
-"""Only an operator can mend it, but nobody should have to tell us that it is mended."""
 
 
 class Poller:
@@ -217,20 +209,13 @@ class Poller:
                 elif outcome is not Outcome.FENCED:
                     connection = await self._fetcher.record_outcome(connection, connection, outcome)
                     if self._is_silent(connection, state.gap_check):  # no other turn may come to it for long
-                        due = msgspec.structs.replace(state.gap_check, due=True)
-                        gap_check = await self._check_gaps(connection, due)
+                        due_check = msgspec.structs.replace(state.gap_check, due=True)
+                        gap_check = await self._check_gaps(connection, due_check)
                         failed_state = msgspec.structs.replace(failed_state, gap_check=gap_check)
-        return PollReport(PollResult(outcome), self._retry_at(error, connection, now, failed_state), failed_state)
-
-    def _retry_at(self, error: IngestError, connection: Connection | None, now: datetime, state: PollState) -> datetime:
-        if isinstance(error, GrantError) and error.wait:
-            return now + error.wait
-        if isinstance(error, ProviderThrottled):
-            wait = error.wait or THROTTLED_WAIT
-            return now + wait * (1 + (connection.id.jitter if connection else 0) / 4)
-        if isinstance(error, ProviderForbidden):
-            return now + FORBIDDEN_WAIT
-        return next_retry(state.failures, now, self._next_poll_at(connection) if connection else None)
+        jitter = connection.id.jitter if connection else 0
+        slot = self._next_poll_at(connection) if connection else None
+        due = retry_at(error, now, jitter=jitter, failures=failed_state.failures, slot=slot)
+        return PollReport(PollResult(outcome), due, failed_state)
 
     async def _require_reauthorization(self, connection: Connection) -> None:
         """Believe the refusal, if the grant is still the one that was refused."""

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from bg_ingest.domain.commits import ConnectionSummary, Head
 from bg_ingest.domain.completeness import Day, DayCounter, Punctuality
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE
+from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE, overdue_before
 from bg_ingest.domain.gaps import Gap
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segment_codec import unpack
@@ -57,8 +57,8 @@ class CompletenessQueries:
                 provider, window, _punctuality_of(connection, summary), summary.cadence_seconds
             )
             gaps = await self._read_gaps(connection.id, window)
-            visible_until = self._clock.now() - timedelta(seconds=summary.delay_seconds) - LATE_TOLERANCE - GAP_AFTER
-            counter.add_gaps([gap for gap in gaps if gap.healed_at is None], visible_until)
+            until = overdue_before(self._clock.now(), timedelta(seconds=summary.delay_seconds))
+            counter.add_gaps([gap for gap in gaps if gap.healed_at is None], until)
         await self._count(user, window, counters)
         return sorted(
             (day for counter in counters.values() for day in counter.days()), key=lambda day: (day.date, day.provider)

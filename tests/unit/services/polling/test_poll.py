@@ -14,7 +14,7 @@ from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import Clock, Page, Priority, Provider
 from bg_ingest.services.connections.grant_sealing import GrantSealer
-from bg_ingest.services.polling.poll import FORBIDDEN_WAIT
+from bg_ingest.services.polling.outcomes import FORBIDDEN_WAIT
 from bg_ingest.services.polling.quarantine import MAX_RECORDS_PER_PAGE, Quarantine
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import (
