@@ -60,14 +60,14 @@ class Store:
 
 async def check_layout(table: Table) -> None:
     """Write the layout into a new table; refuse one that is laid out otherwise, in one sentence."""
-    found = await table.get(keys.META)
-    if found is None:
+    item = await table.get(keys.META)
+    if item is None:
         try:
             await table.write(Put(keys.META, LAYOUT, (Absent(),)))
         except ConditionFailed:  # another process did, at the same time
-            found = await table.get(keys.META)
-    if found is not None:
-        _compare(found)
+            item = await table.get(keys.META)
+    if item is not None:
+        _compare(item)
 
 
 async def remove_all_owners(table: Table) -> None:
@@ -76,11 +76,11 @@ async def remove_all_owners(table: Table) -> None:
         await table.delete([key async for page in pages for key, _ in page])
 
 
-def _compare(found: StoredItem) -> None:
-    version = found["v"]
+def _compare(item: StoredItem) -> None:
+    version = item["v"]
     if version != VERSION:
         advice = "update this service" if version > VERSION else "migrate it first"
         raise StoreError(f"The store has schema version {version}, this service writes {VERSION}: {advice}.")
     for name, ours in LAYOUT.items():
-        if found.get(name) != ours:
-            raise StoreError(f"The store was made with {name} {found.get(name)!r}, not {ours!r}: use another store.")
+        if item.get(name) != ours:
+            raise StoreError(f"The store was made with {name} {item.get(name)!r}, not {ours!r}: use another store.")

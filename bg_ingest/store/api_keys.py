@@ -33,7 +33,7 @@ class ApiKeyStore:
 
     async def read_all(self) -> Sequence[ApiKey]:
         """Return every key, also those that no longer let in."""
-        return [_decode_key(key[1], found) for key, found in await self._rows()]
+        return [_decode_key(key[1], item) for key, item in await self._rows()]
 
     async def add(self, key: ApiKey) -> None:
         """Keep a new key; StaleRead when its id is taken."""
@@ -55,11 +55,11 @@ class ApiKeyStore:
 
         A key whose list gets empty lets in for nobody.
         """
-        listed = [(key, found, _decode_users(found)) for key, found in await self._rows()]
-        naming = [(key, found, users - {user}) for key, found, users in listed if users and user in users]
-        for key, found, others in naming:
+        listed = [(key, item, _decode_users(item)) for key, item in await self._rows()]
+        naming = [(key, item, users - {user}) for key, item, users in listed if users and user in users]
+        for key, item, others in naming:
             # Lists only ever get shorter: a write in between was another erasure's, and is to be seen first.
-            same = Equals("users", found["users"])
+            same = Equals("users", item["users"])
             shorter = Update(key, {"users": _encode_users(others)}, (), (Exists(), VERSION_OK, same))
             await write_if_current(self._table, shorter)
         return len(naming)
@@ -84,17 +84,17 @@ def _encode_key(key: ApiKey) -> Item:
     )
 
 
-def _decode_key(key_id: str, found: StoredItem) -> ApiKey:
+def _decode_key(key_id: str, item: StoredItem) -> ApiKey:
     return ApiKey(
         id=key_id,
-        name=found["name"],
-        digest=found["digest"],
-        scopes=known_scopes(found["scopes"].split()),
-        users=_decode_users(found),
-        made_at=from_epoch_ms(found["made_at"]),
-        ends_at=optional_instant(found.get("ends_at")),
-        revoked_at=optional_instant(found.get("revoked_at")),
-        used_at=optional_instant(found.get("used_at")),
+        name=item["name"],
+        digest=item["digest"],
+        scopes=known_scopes(item["scopes"].split()),
+        users=_decode_users(item),
+        made_at=from_epoch_ms(item["made_at"]),
+        ends_at=optional_instant(item.get("ends_at")),
+        revoked_at=optional_instant(item.get("revoked_at")),
+        used_at=optional_instant(item.get("used_at")),
     )
 
 
@@ -102,5 +102,5 @@ def _encode_users(users: frozenset[UserId]) -> bytes:
     return _encode(sorted(users))
 
 
-def _decode_users(found: StoredItem) -> frozenset[UserId] | None:
-    return frozenset(map(UserId, _decode(found["users"]))) if "users" in found else None
+def _decode_users(item: StoredItem) -> frozenset[UserId] | None:
+    return frozenset(map(UserId, _decode(item["users"]))) if "users" in item else None

@@ -35,16 +35,16 @@ class AuditStore:
 
     async def add(self, records: Collection[AuditRecord], expires_at: datetime) -> None:
         """Keep them; the same hour's read again is the same record. After an error they may be added again."""
-        left = [Put(keys.audit(each), _encode(each, expires_at)) for each in records]
+        writes = [Put(keys.audit(record), _encode(record, expires_at)) for record in records]
 
-        async def write() -> None:
-            while left:
-                await self._table.write(left.pop())
+        async def write_remaining() -> None:
+            while writes:
+                await self._table.write(writes.pop())
 
         try:
             async with anyio.create_task_group() as group:
-                for _ in range(min(MAX_CONCURRENT_WRITES, len(left))):
-                    group.start_soon(write)
+                for _ in range(min(MAX_CONCURRENT_WRITES, len(writes))):
+                    group.start_soon(write_remaining)
         except BaseExceptionGroup as failed:
             raise failed.exceptions[0] from None
 
@@ -55,11 +55,11 @@ class AuditStore:
         pk, low, high = keys.audit_range(user_hash, window)
         async with aclosing(self._table.query(pk, low, high)) as pages:
             async for page in pages:
-                yield [_decode(user_hash, found) for _, found in page if _is_unexpired(found, now)]
+                yield [_decode(user_hash, item) for _, item in page if _is_unexpired(item, now)]
 
 
-def _sealed_key(found: StoredItem) -> bytes:
-    sealed: bytes = found["sealed"]
+def _sealed_key(item: StoredItem) -> bytes:
+    sealed: bytes = item["sealed"]
     return sealed
 
 
@@ -73,10 +73,10 @@ def _encode(record: AuditRecord, expires_at: datetime) -> Item:
     )
 
 
-def _is_unexpired(found: StoredItem, now: datetime) -> bool:
-    return bool(found["expires_at"] > now.timestamp())
+def _is_unexpired(item: StoredItem, now: datetime) -> bool:
+    return bool(item["expires_at"] > now.timestamp())
 
 
-def _decode(user_hash: str, found: StoredItem) -> AuditRecord:
-    at = from_epoch_ms(found["at"])
-    return AuditRecord(user_hash, at, AuditAction(found["action"]), found["credential"], found["route"])
+def _decode(user_hash: str, item: StoredItem) -> AuditRecord:
+    at = from_epoch_ms(item["at"])
+    return AuditRecord(user_hash, at, AuditAction(item["action"]), item["credential"], item["route"])

@@ -14,10 +14,10 @@ class CallBudgetStore:
         self._table = table
 
     async def get(self, key: BudgetKey) -> BudgetRow | None:
-        found: StoredItem | None = await self._table.get(keys.budget(key))
-        if found is None:
+        item: StoredItem | None = await self._table.get(keys.budget(key))
+        if item is None:
             return None
-        return BudgetRow(found["paid_until"], found["at"], found["paused_until"], found["pauses"])
+        return BudgetRow(item["paid_until"], item["at"], item["paused_until"], item["pauses"])
 
     async def replace(self, key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> None:
         """Replace the row, on condition that it is as read; else StaleRead."""

@@ -62,9 +62,9 @@ def change_write(change: Change) -> Put:
     return Put(keys.change(change.user, change.number), _encode_change(change), (Absent(),))
 
 
-def decode_change(user: UserId, number: int, found: StoredItem) -> Change:
-    data = _decode_data(found["kind"], msgspec.msgpack.decode(found["content"]))
-    return Change(user, number, from_epoch_ms(found["recorded_at"]), data)
+def decode_change(user: UserId, number: int, item: StoredItem) -> Change:
+    data = _decode_data(item["kind"], msgspec.msgpack.decode(item["content"]))
+    return Change(user, number, from_epoch_ms(item["recorded_at"]), data)
 
 
 def _encode_change(change: Change) -> Item:

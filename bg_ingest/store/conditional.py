@@ -31,7 +31,7 @@ class ConditionalWrite(msgspec.Struct, frozen=True):
 
 async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]) -> None:
     """Write all or nothing. Fenced outweighs StaleRead: reading again does not help against it."""
-    writes = [each.write for each in conditional_writes]
+    writes = [conditional.write for conditional in conditional_writes]
     try:
         if len(writes) == 1 and not isinstance(writes[0], Check):
             await table.write(writes[0])

@@ -68,30 +68,30 @@ class ConnectionStore:
     async def get_with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
         """Return both in one read."""
         row, grant = keys.connection(connection), keys.grant(connection)
-        found = await self._table.batch_get([row, grant])
-        granted = decode_grant(connection, found[grant]) if grant in found else None
-        return self._decode_unexpired(connection, found.get(row)), granted
+        items = await self._table.batch_get([row, grant])
+        granted = decode_grant(connection, items[grant]) if grant in items else None
+        return self._decode_unexpired(connection, items.get(row)), granted
 
     async def list_for_user(self, user: UserId) -> list[Connection]:
         low, high = keys.CONNECTIONS, keys.prefix_end(keys.CONNECTIONS)
         rows = await read_range(self._table, keys.user_pk(user), low, high)
-        found = (self._decode_unexpired(keys.parse_connection(user, key), row) for key, row in rows)
-        return [connection for connection in found if connection]
+        connections = (self._decode_unexpired(keys.parse_connection(user, key), item) for key, item in rows)
+        return [connection for connection in connections if connection]
 
     async def get_many(self, connections: Collection[ConnectionId]) -> list[Connection]:
         """Return those that exist, in as few reads as can be."""
         by_key = {keys.connection(identity): identity for identity in connections}
-        rows = await self._table.batch_get(by_key.keys())
-        found = (self._decode_unexpired(by_key[key], row) for key, row in rows.items())
-        return [connection for connection in found if connection]
+        items = await self._table.batch_get(by_key.keys())
+        unexpired = (self._decode_unexpired(by_key[key], item) for key, item in items.items())
+        return [connection for connection in unexpired if connection]
 
     async def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
         """Yield a shard's directory: every connection that has a grant."""
         low, high = keys.CONNECTIONS, keys.prefix_end(keys.CONNECTIONS)
         async with aclosing(self._table.query(keys.directory_pk(shard), low, high, page=DIRECTORY_BATCH_SIZE)) as pages:
             async for page in pages:
-                for key, found in page:
-                    yield directory.decode_directory_row(keys.parse_directory(key), found)
+                for key, item in page:
+                    yield directory.decode_directory_row(keys.parse_directory(key), item)
 
     async def add_connecting(self, connection: Connection) -> None:
         """Keep a connecting connection until it expires; an existing one stays as it is."""
@@ -110,8 +110,8 @@ class ConnectionStore:
 
     async def find_user(self, provider: str, region: str, provider_account: str) -> UserId | None:
         """Return who is connected to a provider account."""
-        found = await self._table.get(keys.account(provider, region, provider_account))
-        return UserId(str(found["user"])) if found else None
+        item = await self._table.get(keys.account(provider, region, provider_account))
+        return UserId(str(item["user"])) if item else None
 
     async def claim(self, seen: Grant, claim: str) -> None:
         await self._grants.claim(seen, claim)
@@ -119,10 +119,10 @@ class ConnectionStore:
     async def store(self, grant: Grant) -> None:
         await self._grants.store(grant)
 
-    def _decode_unexpired(self, connection: ConnectionId, found: StoredItem | None) -> Connection | None:
-        if found is None:
+    def _decode_unexpired(self, connection: ConnectionId, item: StoredItem | None) -> Connection | None:
+        if item is None:
             return None
-        current = decode_connection(connection, found)
+        current = decode_connection(connection, item)
         abandoned = current.expires_at is not None and current.expires_at <= self._clock.now()
         return None if abandoned else current
 
@@ -157,29 +157,29 @@ def encode_connection(connection: Connection) -> Item:
     )
 
 
-def decode_connection(identity: ConnectionId, found: StoredItem) -> Connection:
-    expires_at = found.get("expires_at")
+def decode_connection(identity: ConnectionId, item: StoredItem) -> Connection:
+    expires_at = item.get("expires_at")
     return Connection(
         id=identity,
-        state=ConnectionState(found["state"]),
-        generation=found["generation"],
-        region=found["region"],
-        app=found["app"],
-        connected_at=from_epoch_ms(found["connected_at"]),
-        reason=found.get("reason"),
-        provider_account=found.get("provider_account"),
-        worker=WorkerSettings(found.get("poll_interval_seconds"), found["paused"], found.get("backfill_days")),
-        watermark=optional_instant(found.get("watermark")),
-        available=_optional_window(found.get("available_from"), found.get("available_until")),
-        backfill=_optional_window(found.get("backfill_from"), found.get("backfill_until")),
-        swept_at=optional_instant(found.get("swept_at")),
-        repair_at=optional_instant(found.get("repair_at")),
-        suspected_gap_at=optional_instant(found.get("lacks_until")),
-        newest_reading_at=optional_instant(found.get("newest_reading_at")),
-        cadence_seconds=found.get("cadence_seconds"),
-        last_outcome=found.get("last_outcome"),
-        outcome_at=optional_instant(found.get("outcome_at")),
-        epoch=found["epoch"],
+        state=ConnectionState(item["state"]),
+        generation=item["generation"],
+        region=item["region"],
+        app=item["app"],
+        connected_at=from_epoch_ms(item["connected_at"]),
+        reason=item.get("reason"),
+        provider_account=item.get("provider_account"),
+        worker=WorkerSettings(item.get("poll_interval_seconds"), item["paused"], item.get("backfill_days")),
+        watermark=optional_instant(item.get("watermark")),
+        available=_optional_window(item.get("available_from"), item.get("available_until")),
+        backfill=_optional_window(item.get("backfill_from"), item.get("backfill_until")),
+        swept_at=optional_instant(item.get("swept_at")),
+        repair_at=optional_instant(item.get("repair_at")),
+        suspected_gap_at=optional_instant(item.get("lacks_until")),
+        newest_reading_at=optional_instant(item.get("newest_reading_at")),
+        cadence_seconds=item.get("cadence_seconds"),
+        last_outcome=item.get("last_outcome"),
+        outcome_at=optional_instant(item.get("outcome_at")),
+        epoch=item["epoch"],
         expires_at=None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
     )
 

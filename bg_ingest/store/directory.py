@@ -30,8 +30,8 @@ def encode_directory_row(connection: Connection | None) -> Item | None:
     return build_item(poll_interval_seconds=connection.worker.poll_interval_seconds, paused=paused)
 
 
-def decode_directory_row(identity: ConnectionId, found: StoredItem) -> DirectoryRow:
-    return DirectoryRow(identity, found.get("poll_interval_seconds"), found["paused"])
+def decode_directory_row(identity: ConnectionId, item: StoredItem) -> DirectoryRow:
+    return DirectoryRow(identity, item.get("poll_interval_seconds"), item["paused"])
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:

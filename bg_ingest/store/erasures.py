@@ -59,20 +59,20 @@ class ErasureStore:
         request = self._inbox.publish_request(erasure.tombstone.user)
         writes = [*_start_writes(erasure), *([request] if request else [])]
         await write_all(self._table, [ConditionalWrite(write, StaleRead) for write in writes])
-        connected = [each for each in erasure.connections if each.state in STATES_WITH_GRANT]
+        connected = [connection for connection in erasure.connections if connection.state in STATES_WITH_GRANT]
         return ErasureCounts(connections=len(erasure.connections), grants=len(connected))
 
     async def pending_for(self, user: UserId) -> PendingErasure | None:
         """Return the user's erasure if it is not through; while it is not, the user cannot connect."""
-        found = await self._table.get(keys.erasure(user))
-        return _decode_pending(user, found) if found else None
+        item = await self._table.get(keys.erasure(user))
+        return _decode_pending(user, item) if item else None
 
     async def iter_pending(self) -> AsyncGenerator[PendingErasure]:
         """Yield every erasure that is not through, of all users."""
         async with aclosing(self._table.query(keys.ERASURES, keys.FIRST_SORT_KEY, keys.LAST_SORT_KEY)) as pages:
             async for page in pages:
-                for key, found in page:
-                    yield _decode_pending(keys.parse_erasure(key), found)
+                for key, item in page:
+                    yield _decode_pending(keys.parse_erasure(key), item)
 
     async def delete_next(self, pending: PendingErasure) -> ErasureCounts | None:
         """Delete some of what is left; None when that was all, be it that another process did it.
@@ -84,7 +84,7 @@ class ErasureStore:
             or await self._other_rows(pending)
             or await self._poll_requests(pending.user)
         )
-        deletes = [Delete(each) for key, _ in rows for each in _with_state(key)]
+        deletes = [Delete(key) for row_key, _ in rows for key in _with_state(row_key)]
         marker, same_erasure = keys.erasure(pending.user), Equals("change", pending.change)
         try:
             if not deletes:
@@ -110,18 +110,18 @@ class ErasureStore:
             )
         ) as pages:
             async for page in pages:
-                if rows := [(key, found) for key, found in page if key not in excluded]:
+                if rows := [(key, item) for key, item in page if key not in excluded]:
                     return rows
         return []
 
     async def _poll_requests(self, user: UserId) -> Sequence[tuple[Key, StoredItem]]:
         """Rings for a look that nobody heard; what was sent to a process that is gone by now expires in an hour."""
         lease = await self._table.get(keys.shard(shard_of(user))) or {}
-        found: list[tuple[Key, StoredItem]] = []
+        requests: list[tuple[Key, StoredItem]] = []
         for address in {UNOWNED, *(str(lease[name]) for name in ("owner", "previous") if name in lease)}:
             pk, low, high = keys.inbox_pk(address), keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
-            found += [row for row in await read_range(self._table, pk, low, high) if _is_poll_request(row, user)]
-        return found[:DELETE_BATCH_SIZE]
+            requests += [row for row in await read_range(self._table, pk, low, high) if _is_poll_request(row, user)]
+        return requests[:DELETE_BATCH_SIZE]
 
 
 def _is_poll_request(row: tuple[Key, StoredItem], user: UserId) -> bool:
@@ -155,24 +155,24 @@ def _with_state(key: Key) -> Sequence[Key]:
     return (key, keys.state(state)) if state != key[1] else (key,)
 
 
-def _decode_pending(user: UserId, found: StoredItem) -> PendingErasure:
-    return PendingErasure(user, found["change"])
+def _decode_pending(user: UserId, item: StoredItem) -> PendingErasure:
+    return PendingErasure(user, item["change"])
 
 
 def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
     removed = ErasureCounts()
-    for (pk, sk), found in rows:
+    for (pk, sk), item in rows:
         if pk.startswith("user#"):  # what waited to be told is counted as the change it is
             kind = sk.partition("#")[0]
-            name, count = _count_row(kind, found)
+            name, count = _count_row(kind, item)
             removed = removed.merge(msgspec.structs.replace(ErasureCounts(), **{name: count}))
     return removed
 
 
-def _count_row(kind: str, found: StoredItem) -> tuple[str, int]:
+def _count_row(kind: str, item: StoredItem) -> tuple[str, int]:
     with suppress(Exception):  # what cannot be read can still be deleted
         if kind == "readings":
-            return "readings", len(unpack(packed_readings(found)))
+            return "readings", len(unpack(packed_readings(item)))
         if kind == "quarantine":
-            return "quarantined", len(msgspec.msgpack.decode(found["records"]))
+            return "quarantined", len(msgspec.msgpack.decode(item["records"]))
     return COUNT_FIELDS.get(kind, "others"), 1

@@ -29,7 +29,7 @@ class GapStore:
         pk, low = keys.gap_month(connection, month_start(first))
         _, high = keys.gap_month(connection, month_start(last))
         rows = await read_range(self._table, pk, low, high)
-        return [_decode_month(connection.provider, keys.parse_gap_month(key), found) for key, found in rows]
+        return [_decode_month(connection.provider, keys.parse_gap_month(key), item) for key, item in rows]
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:
@@ -42,6 +42,6 @@ def _encode_month(month: GapMonth) -> Item:
     return build_item(version=month.version, gaps=msgspec.msgpack.encode([encode_gap(gap) for gap in month.gaps]))
 
 
-def _decode_month(provider: str, month: datetime, found: StoredItem) -> GapMonth:
-    gaps = tuple(decode_gap(packed) for packed in msgspec.msgpack.decode(found["gaps"]))
-    return GapMonth(provider, month, found["version"], gaps)
+def _decode_month(provider: str, month: datetime, item: StoredItem) -> GapMonth:
+    gaps = tuple(decode_gap(packed) for packed in msgspec.msgpack.decode(item["gaps"]))
+    return GapMonth(provider, month, item["version"], gaps)

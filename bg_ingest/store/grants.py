@@ -72,16 +72,16 @@ def encode_grant(grant: Grant) -> Item:
     )
 
 
-def decode_grant(identity: ConnectionId, found: StoredItem) -> Grant:
+def decode_grant(identity: ConnectionId, item: StoredItem) -> Grant:
     return Grant(
         id=identity,
-        generation=found["generation"],
-        version=found["version"],
-        sealed=found["sealed"],
-        refreshed_at=from_epoch_ms(found["refreshed_at"]),
-        claim=found.get("claim"),
-        refusals=found["refusals"],
-        retry_at=optional_instant(found.get("retry_at")),
+        generation=item["generation"],
+        version=item["version"],
+        sealed=item["sealed"],
+        refreshed_at=from_epoch_ms(item["refreshed_at"]),
+        claim=item.get("claim"),
+        refusals=item["refusals"],
+        retry_at=optional_instant(item.get("retry_at")),
     )
 
 

@@ -36,22 +36,24 @@ def encode_head(head: Head) -> Item:
     plain = build_item(
         last_change=head.last_change, recorded_at=optional_epoch_ms(head.recorded_at), newest=newest, erased=head.erased
     )
-    summaries = {_SUMMARY + name: _encode_summary(each) for name, each in head.summaries.items()}
+    summaries = {_SUMMARY + name: _encode_summary(summary) for name, summary in head.summaries.items()}
     return (
-        plain | summaries | {_GAPS_CHECKED + name: to_epoch_ms(each) for name, each in head.gaps_checked_until.items()}
+        plain
+        | summaries
+        | {_GAPS_CHECKED + name: to_epoch_ms(instant) for name, instant in head.gaps_checked_until.items()}
     )
 
 
-def decode_head(user: UserId, found: StoredItem) -> Head:
-    newest = found.get("newest")
+def decode_head(user: UserId, item: StoredItem) -> Head:
+    newest = item.get("newest")
     return Head(
         user,
-        found["last_change"],
-        optional_instant(found.get("recorded_at")),
+        item["last_change"],
+        optional_instant(item.get("recorded_at")),
         unpack(newest)[0] if newest else None,
-        {name: _decode_summary(packed) for name, packed in _by_provider(found, _SUMMARY)},
-        found["erased"],
-        {name: from_epoch_ms(ms) for name, ms in _by_provider(found, _GAPS_CHECKED)},
+        {name: _decode_summary(packed) for name, packed in _by_provider(item, _SUMMARY)},
+        item["erased"],
+        {name: from_epoch_ms(ms) for name, ms in _by_provider(item, _GAPS_CHECKED)},
     )
 
 
@@ -94,8 +96,8 @@ def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition
     return (unchanged_condition(before, _GAPS_CHECKED + name) for name in sorted(providers))
 
 
-def _by_provider(found: StoredItem, prefix: str) -> Iterator[tuple[str, Any]]:
-    return ((name.removeprefix(prefix), found[name]) for name in found if name.startswith(prefix))
+def _by_provider(item: StoredItem, prefix: str) -> Iterator[tuple[str, Any]]:
+    return ((name.removeprefix(prefix), item[name]) for name in item if name.startswith(prefix))
 
 
 def _encode_summary(summary: ConnectionSummary) -> bytes:

@@ -56,19 +56,21 @@ class InboxStore:
         """Return the rings that were sent to a process."""
         low, high = keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
         rows = await read_range(self._table, keys.inbox_pk(address), low, high)
-        return [OwnerRequest(address, *keys.parse_request(key), RequestKind(found["wish"])) for key, found in rows]
+        return [OwnerRequest(address, *keys.parse_request(key), RequestKind(item["wish"])) for key, item in rows]
 
     async def delete(self, requests: Collection[OwnerRequest]) -> None:
         """Forget rings that were heeded."""
-        await self._table.delete([keys.request(each.address, each.at, each.connection) for each in requests])
+        await self._table.delete(
+            [keys.request(request.address, request.at, request.connection) for request in requests]
+        )
 
     async def forward(self, requests: Collection[OwnerRequest]) -> None:
         """Send rings on to whoever serves their shard by now."""
-        for each in requests:
-            address = await self._address(shard_of(each.connection.user))
-            if address != each.address:
-                await self._table.write(_request_write(address, self._clock.now(), each.connection, each.kind))
-                await self.delete([each])
+        for request in requests:
+            address = await self._address(shard_of(request.connection.user))
+            if address != request.address:
+                await self._table.write(_request_write(address, self._clock.now(), request.connection, request.kind))
+                await self.delete([request])
 
     async def poll_request(self, connection: ConnectionId) -> Put:
         """Return the write that asks for a look, to go with whatever it is about."""
@@ -91,8 +93,8 @@ class InboxStore:
     async def _address(self, shard: int) -> str:
         """Return who serves a shard: from memory where ownership is looked after, else by a read."""
         if self._addresses.own_id is None:
-            found = await self._table.get(keys.shard(shard))
-            return inbox_address(decode_lease(shard, found) if found else None)
+            item = await self._table.get(keys.shard(shard))
+            return inbox_address(decode_lease(shard, item) if item else None)
         return inbox_address(self._addresses.leases.get(shard))
 
 

@@ -31,8 +31,8 @@ def build_item(**attributes: Scalar | None) -> Item:
     return {"v": VERSION} | {name: value for name, value in attributes.items() if value is not None}
 
 
-def is_newer(found: StoredItem | None) -> bool:
-    return found is not None and bool(found["v"] > VERSION)
+def is_newer(item: StoredItem | None) -> bool:
+    return item is not None and bool(item["v"] > VERSION)
 
 
 def newer_version_error() -> StoreError:

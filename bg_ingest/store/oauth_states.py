@@ -24,12 +24,12 @@ class OAuthStateStore:
     async def consume(self, state: str, now: datetime) -> bytes | None:
         """Return the content once; None when unknown, used or expired."""
         key = keys.state(state)
-        found: StoredItem | None = await self._table.get(key)
-        if found is None or found["expires_at"] <= now.timestamp():
+        item: StoredItem | None = await self._table.get(key)
+        if item is None or item["expires_at"] <= now.timestamp():
             return None
         try:
-            await self._table.transact([Delete(key, (Exists(),)), Delete(keys.state_of_user(found["user"], state))])
+            await self._table.transact([Delete(key, (Exists(),)), Delete(keys.state_of_user(item["user"], state))])
         except ConditionFailed:  # somebody took it since
             return None
-        content: bytes = found["content"]
+        content: bytes = item["content"]
         return content

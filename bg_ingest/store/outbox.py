@@ -50,8 +50,8 @@ class OutboxStore:
     async def changes(self, pending: Collection[OutboxEntry]) -> dict[OutboxEntry, Change]:
         """Return what is to be told; a change that expired untold is absent."""
         by_key = {keys.change(entry.user, entry.number): entry for entry in pending}
-        found = await self._table.batch_get(list(by_key))
-        return {(entry := by_key[key]): decode_change(entry.user, entry.number, item) for key, item in found.items()}
+        items = await self._table.batch_get(list(by_key))
+        return {(entry := by_key[key]): decode_change(entry.user, entry.number, item) for key, item in items.items()}
 
     async def exists(self, pending: OutboxEntry) -> bool:
         """Tell whether a row is still there: an erasure takes a user's rows away before their changes."""

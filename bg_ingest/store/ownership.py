@@ -82,46 +82,46 @@ class OwnershipStore:
 
     async def snapshot(self) -> OwnershipSnapshot:
         """Read all shards, then all owners."""
-        found = {lease.shard: lease for lease in await self._leases()}
-        leases = tuple(found.get(shard, Lease(shard)) for shard in range(SHARDS))
+        owned = {lease.shard: lease for lease in await self._leases()}
+        leases = tuple(owned.get(shard, Lease(shard)) for shard in range(SHARDS))
         self._addresses.leases = dict(enumerate(leases))
         rows = await read_range(self._table, keys.OWNERS, _FIRST, _LAST, page=OWNER_BATCH_SIZE)
-        return OwnershipSnapshot(leases, tuple(_decode_owner(key[1], found) for key, found in rows))
+        return OwnershipSnapshot(leases, tuple(_decode_owner(key[1], item) for key, item in rows))
 
     async def take(self, seen: Sequence[Lease], owner: str) -> list[Lease]:
         """Take shards that are as seen, each under its next epoch; return those that were."""
         taken: list[Lease] = []
         for batch in _batches(seen):
-            after = [Lease(each.shard, each.epoch + 1, owner, each.owner or each.previous) for each in batch]
+            after = [Lease(lease.shard, lease.epoch + 1, owner, lease.owner or lease.previous) for lease in batch]
             with suppress(TransactionConflict):  # the next look shows who has them
                 done = await self._write_unchanged([_take_write(a, b) for a, b in zip(batch, after, strict=True)])
                 taken += [after[index] for index in done]
-        self._addresses.leases.update({each.shard: each for each in taken})
+        self._addresses.leases.update({lease.shard: lease for lease in taken})
         return taken
 
     async def release(self, leases: Collection[Lease]) -> None:
         """Release shards that are ours under these epochs; who is not the owner changes nothing."""
         for batch in _batches(leases):
-            await self._write_unchanged([_release_write(each) for each in batch])
-        freed = {each.shard: Lease(each.shard, each.epoch, None, each.owner) for each in leases}
+            await self._write_unchanged([_release_write(lease) for lease in batch])
+        freed = {lease.shard: Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases}
         self._addresses.leases.update(freed)
 
     async def _leases(self) -> list[Lease]:
         rows = await read_range(self._table, keys.SHARDS, _FIRST, _LAST, page=SHARD_BATCH_SIZE)
-        return [decode_lease(int(key[1]), found) for key, found in rows]
+        return [decode_lease(int(key[1]), item) for key, item in rows]
 
     async def _write_unchanged(self, writes: list[Update]) -> list[int]:
         """Write together all whose conditions hold; return their places. TransactionConflict if conflicts persist."""
-        left, conflicts = dict(enumerate(writes)), 0
-        while left:
-            indexes = list(left)
+        remaining, conflicts = dict(enumerate(writes)), 0
+        while remaining:
+            indexes = list(remaining)
             try:
-                await self._table.transact(list(left.values()))
+                await self._table.transact(list(remaining.values()))
             except ConditionFailed as failed:
                 if any(map(is_newer, failed.current.values())):
                     raise newer_version_error() from None
                 for index in failed.current:
-                    del left[indexes[index]]
+                    del remaining[indexes[index]]
             except TransactionConflict:  # others reach for some of them just now: soon it is known who has which
                 conflicts += 1
                 if conflicts == MAX_CONFLICTS:
@@ -129,11 +129,11 @@ class OwnershipStore:
                 await anyio.sleep(uniform(*CONFLICT_PAUSE_SECONDS))
             else:
                 break
-        return list(left)
+        return list(remaining)
 
 
-def decode_lease(shard: int, found: StoredItem) -> Lease:
-    return Lease(shard, found["epoch"], found.get("owner"), found.get("previous"))
+def decode_lease(shard: int, item: StoredItem) -> Lease:
+    return Lease(shard, item["epoch"], item.get("owner"), item.get("previous"))
 
 
 def inbox_address(lease: Lease | None) -> str:
@@ -164,9 +164,9 @@ def _encode_owner(owner: Owner) -> Item:
     return build_item(beat=owner.heartbeat, leaving=owner.leaving, demand=msgspec.msgpack.encode(owner.demand))
 
 
-def _decode_owner(name: str, found: StoredItem) -> Owner:
-    demand = msgspec.msgpack.decode(found["demand"], type=dict[str, float])
-    return Owner(name, found["beat"], found["leaving"], demand)
+def _decode_owner(name: str, item: StoredItem) -> Owner:
+    demand = msgspec.msgpack.decode(item["demand"], type=dict[str, float])
+    return Owner(name, item["beat"], item["leaving"], demand)
 
 
 def _batches(leases: Iterable[Element]) -> Iterable[list[Element]]:

@@ -28,8 +28,8 @@ class QuarantineStore:
     ) -> dict[QuarantineKey, QuarantinePage]:
         """Return those shelves of set-aside records that exist."""
         by_key = {keys.quarantine(user, page_key): page_key for page_key in page_keys}
-        found = await self._table.batch_get(list(by_key))
-        return {by_key[key]: decode_quarantine_page(by_key[key], item) for key, item in found.items()}
+        items = await self._table.batch_get(list(by_key))
+        return {by_key[key]: decode_quarantine_page(by_key[key], item) for key, item in items.items()}
 
     async def iter_pages(self, user: UserId) -> AsyncGenerator[QuarantinePage]:
         """Yield every shelf of a user, the one without a time last."""
@@ -38,8 +38,8 @@ class QuarantineStore:
         )
         async with aclosing(query) as pages:
             async for page in pages:
-                for key, found in page:
-                    yield decode_quarantine_page(keys.parse_quarantine(key), found)
+                for key, item in page:
+                    yield decode_quarantine_page(keys.parse_quarantine(key), item)
 
 
 def encode_quarantine_page(page: QuarantinePage) -> Item:
@@ -49,12 +49,12 @@ def encode_quarantine_page(page: QuarantinePage) -> Item:
     return build_item(version=page.version, records=msgspec.msgpack.encode(records))
 
 
-def decode_quarantine_page(key: QuarantineKey, found: StoredItem) -> QuarantinePage:
+def decode_quarantine_page(key: QuarantineKey, item: StoredItem) -> QuarantinePage:
     records = (
         QuarantinedRecord(reason, digest, sealed, from_epoch_ms(noticed), *account[:2])
-        for reason, digest, sealed, noticed, *account in msgspec.msgpack.decode(found["records"])
+        for reason, digest, sealed, noticed, *account in msgspec.msgpack.decode(item["records"])
     )
-    return QuarantinePage(key, found["version"], tuple(records))
+    return QuarantinePage(key, item["version"], tuple(records))
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:

@@ -48,7 +48,7 @@ class SealedItemStore:
         """
         async with aclosing(self._table.scan(part, parts, SEALED_PREFIXES)) as pages:
             async for page in pages:
-                yield [each for key, item in page if (each := _decode(key, item))]
+                yield [sealed for key, item in page if (sealed := _decode(key, item))]
 
     async def replace(self, seen: SealedItem, after: SealedItem) -> None:
         """Replace what is sealed; StaleRead when it is not as seen.

@@ -31,15 +31,15 @@ class ReadingStore:
 
     async def head(self, user: UserId) -> Head | None:
         """Return the head (also an erased one): one read."""
-        found = await self._table.get(keys.head(user))
-        return decode_head(user, found) if found else None
+        item = await self._table.get(keys.head(user))
+        return decode_head(user, item) if item else None
 
     async def read(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, KnownSegments]:
         """Return the head and those segments that exist, by start: one read for all."""
         starts = {keys.segment(user, start): start for start in segments}
-        found = await self._table.batch_get([keys.head(user), *starts])
-        head = found.pop(keys.head(user), None)
-        known = {starts[key]: decode_segment(starts[key], item) for key, item in found.items()}
+        items = await self._table.batch_get([keys.head(user), *starts])
+        head = items.pop(keys.head(user), None)
+        known = {starts[key]: decode_segment(starts[key], item) for key, item in items.items()}
         return decode_head(user, head) if head else None, known
 
     async def iter_packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
@@ -49,21 +49,21 @@ class ReadingStore:
         query = self._table.query(keys.user_pk(user), low, high, consistent=consistent, page=SEGMENT_BATCH_SIZE)
         async with aclosing(query) as pages:
             async for page in pages:
-                for _, found in page:
-                    yield packed_readings(found)
+                for _, item in page:
+                    yield packed_readings(item)
 
 
 def encode_segment(segment: Segment) -> Item:
     return build_item(change=segment.change, readings=pack(segment.readings))
 
 
-def decode_segment(start: datetime, found: StoredItem) -> Segment:
-    return Segment(start, found["change"], unpack(found["readings"]))
+def decode_segment(start: datetime, item: StoredItem) -> Segment:
+    return Segment(start, item["change"], unpack(item["readings"]))
 
 
-def packed_readings(found: StoredItem) -> bytes:
+def packed_readings(item: StoredItem) -> bytes:
     """Return a segment's readings as they are, for who need not look into each."""
-    readings: bytes = found["readings"]
+    readings: bytes = item["readings"]
     return readings
 
 

@@ -16,8 +16,8 @@ class WebhookIdStore:
         self._table = table
 
     async def contains(self, connection: Connection, webhook_id: str, now: datetime) -> bool:
-        found: StoredItem | None = await self._table.get(keys.webhook(connection, webhook_id))
-        return found is not None and bool(found["expires_at"] > now.timestamp())
+        item: StoredItem | None = await self._table.get(keys.webhook(connection, webhook_id))
+        return item is not None and bool(item["expires_at"] > now.timestamp())
 
     async def add(self, connection: Connection, webhook_id: str, expires_at: datetime) -> None:
         """Remember one, after its data was committed."""
