@@ -1,4 +1,4 @@
-"""Everything this service needs from outside: adapters and providers implement it, services know only this."""
+"""Interfaces to everything outside the process. Adapters and providers implement them; services use only these."""
 
 from bg_ingest.ports.polling import Polls
 from bg_ingest.ports.process import Broker, Clock, ProcessHealth, Publisher, Sealer, TokenVerifier, Wakeups

@@ -1,4 +1,4 @@
-"""What we need of the machine, the broker, and the rest of this process."""
+"""Clock, broker, encryption, and the other parts of this process."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -14,24 +14,27 @@ from bg_ingest.domain.timeline import NextPoll
 
 
 class Clock(Protocol):
-    """Instants that are stored or compared with stored ones. Durations come from ``anyio.current_time()``."""
+    """Wall clock for instants that are stored or compared with stored ones.
+
+    Durations come from ``anyio.current_time()``.
+    """
 
     def now(self) -> datetime:
         """Return the time, aware, in UTC."""
 
 
 class Publisher(Protocol):
-    """The broker."""
+    """Publisher of changes to the broker."""
 
     async def publish(self, change: Change) -> bool:
-        """Tell one change and return once it is confirmed: False when nobody was there to receive it.
+        """Publish one change and return after the broker's confirm: False if the event was unroutable.
 
-        BrokerUnavailable when it could not be told, EventRefused when the broker would not have it.
+        BrokerUnavailable if it could not be published, EventRefused if the broker refused it.
         """
 
 
 class Broker(Protocol):
-    """An actor whose run is the connection to a broker."""
+    """Actor that runs as long as its connection to the broker."""
 
     @property
     def connected(self) -> bool: ...
@@ -45,43 +48,43 @@ class Sealer(Protocol):
     def seal(self, secret: bytes, associated: bytes) -> bytes: ...
 
     def is_current(self, sealed: bytes) -> bool:
-        """Tell whether it was sealed by the key that ``seal`` uses; it need not open."""
+        """Return whether the key that ``seal`` uses sealed the value, which need not be valid."""
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
-        """Return what was sealed with the same associated data; else Unsealable."""
+        """Return the secret that was sealed with the same associated data; else SealBroken."""
 
 
 class Wakeups(Protocol):
-    """Wake-ups inside this process. Losing one costs time, never data: what it hints at stands in the store."""
+    """Wake-ups inside this process. A lost one costs time, never data, because its cause is in the store."""
 
     def wake_poller(self, connection: ConnectionId) -> None:
-        """This connection is worth a look: new, changed, or asked for."""
+        """Announce a connection that is new, changed, or to be polled now."""
 
     def wake_relay(self, changes: Sequence[Change]) -> None:
-        """These changes were committed and wait in the outbox."""
+        """Announce committed changes that are in the outbox."""
 
 
 class ProcessHealth(Protocol):
-    """How this process is, for health checks."""
+    """State of this process, for health checks and operators."""
 
     def unready_reasons(self) -> Sequence[str]:
-        """Return the reasons, by name, why no traffic should come here; empty when it should."""
+        """Return the names of the reasons against traffic to this process; empty if it is ready."""
 
     def degraded_parts(self) -> Sequence[str]:
-        """Return what is broken outside of us, by name, while we still serve."""
+        """Return the names of broken parts outside the process, which serves all the same."""
 
     def status(self) -> ReplicaStatus | None:
-        """Return what this process does; None before its actors were started."""
+        """Return the state of this process; None before its actors were started."""
 
     def next_poll(self, connection: ConnectionId) -> NextPoll | None:
-        """Return when a connection's next turn is, and why then; None where it is not polled here."""
+        """Return the due time of a connection's next poll and its reason; None if this process does not poll it."""
 
 
 class TokenVerifier(Protocol):
-    """The JWTs of one issuer."""
+    """Verifier of the JWTs of one issuer."""
 
     async def verify(self, token: str) -> TokenClaims | None:
-        """Return what a token says, if the issuer has signed it, for us, and it holds now; else None.
+        """Return the claims if the issuer signed the token for this service and it is valid now; else None.
 
-        IssuerUnavailable when the issuer's keys cannot be had.
+        IssuerUnavailable if the issuer's keys cannot be fetched.
         """

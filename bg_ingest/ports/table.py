@@ -1,8 +1,10 @@
-"""What a table must do: no more than DynamoDB can, so that every adapter is small and all mean the same.
+"""Key-value table with conditional writes and transactions.
 
-Items are flat: text, integers, bytes, booleans; what is compound is MessagePack in bytes, instants are epoch
-milliseconds. Every item carries ``v``, the schema version that wrote it, and ``expires_at`` (epoch seconds) where it
-may be deleted after that time; a table deletes late, so whoever reads must look.
+It has no more than DynamoDB offers, so that every adapter is small and all adapters behave alike.
+
+Items are flat: text, integers, bytes, booleans. Compound values are MessagePack in bytes, instants are epoch
+milliseconds. Every item has ``v``, the schema version of its writer. An item that may be deleted after a time has
+``expires_at`` (epoch seconds). A table deletes late, so readers compare ``expires_at`` themselves.
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
@@ -18,57 +20,57 @@ Scalar: TypeAlias = str | int | bytes | bool
 Item: TypeAlias = dict[str, Scalar]
 
 MAX_WRITES = 100
-"""In one transaction, as DynamoDB allows."""
+"""Writes per transaction, as in DynamoDB."""
 
 
 class Absent(msgspec.Struct, frozen=True):
-    """There is no such item."""
+    """The item does not exist."""
 
 
 class Exists(msgspec.Struct, frozen=True):
-    """There is such an item. An update that is not to create one needs this."""
+    """The item exists. An update that must not create an item needs this condition."""
 
 
 class Equals(msgspec.Struct, frozen=True):
-    """The attribute is there and is this, of the same type."""
+    """The attribute exists and has this value and type."""
 
     attribute: str
     value: Scalar
 
 
 class Missing(msgspec.Struct, frozen=True):
-    """The attribute is not there; true also where there is no item."""
+    """The attribute does not exist; also true without an item."""
 
     attribute: str
 
 
 class AtMost(msgspec.Struct, frozen=True):
-    """The attribute is there and not greater."""
+    """The attribute exists and is not greater."""
 
     attribute: str
     value: int
 
 
 class OneOf(msgspec.Struct, frozen=True):
-    """The attribute is there and one of these."""
+    """The attribute exists and has one of these values."""
 
     attribute: str
     values: tuple[Scalar, ...]
 
 
 class Either(msgspec.Struct, frozen=True):
-    """At least one of these holds."""
+    """At least one of the conditions holds."""
 
     conditions: "tuple[Condition, ...]"
 
 
 Condition: TypeAlias = Absent | Exists | Equals | Missing | AtMost | OneOf | Either
 Conditions: TypeAlias = tuple[Condition, ...]
-"""All of them must hold."""
+"""Conditions that must all hold."""
 
 
 class Put(msgspec.Struct, frozen=True):
-    """Write the whole item, whatever was there."""
+    """Write the whole item, replacing an existing one."""
 
     key: Key
     item: Item
@@ -76,7 +78,7 @@ class Put(msgspec.Struct, frozen=True):
 
 
 class Update(msgspec.Struct, frozen=True):
-    """Write some attributes of an item, and take others away."""
+    """Set some attributes of an item and remove others."""
 
     key: Key
     set: Item
@@ -85,14 +87,14 @@ class Update(msgspec.Struct, frozen=True):
 
 
 class Delete(msgspec.Struct, frozen=True):
-    """Take the item away, if there is one."""
+    """Delete the item if it exists."""
 
     key: Key
     conditions: Conditions = ()
 
 
 class Check(msgspec.Struct, frozen=True):
-    """Write nothing, but let the transaction fail unless the conditions hold."""
+    """Write nothing; the transaction fails unless the conditions hold."""
 
     key: Key
     conditions: Conditions
@@ -103,43 +105,46 @@ Write: TypeAlias = SingleWrite | Check
 
 
 class ConditionFailed(StoreError):
-    """Conditions did not hold, nothing was written. Ports translate this: it never leaves the adapters."""
+    """Conditions did not hold, and nothing was written. The store translates this error; services never get it."""
 
     def __init__(self, current: Mapping[int, Item | None]) -> None:
         super().__init__()
         self.current = current
-        """The failed writes by their place, each with the item it met; None where there is none or it is not told."""
+        """Failed writes by index, each with the existing item; None without one or if the server returned none."""
 
 
 class Table(Protocol):
-    """Every method may raise StoreUnavailable; writes also Conflicted, where a transaction was under way."""
+    """Every method may raise StoreUnavailable, and writes TransactionConflict if another transaction is in progress."""
 
     async def get(self, key: Key) -> Item | None:
         """Read one item, consistently."""
 
     async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
-        """Read those that exist, each consistently; together they are no snapshot."""
+        """Read the existing items, each consistently; together they are no snapshot."""
 
     def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        """Yield the items with low <= sort key <= high, ascending, in pages of at most so many items; to be closed."""
+        """Yield the items with low <= sort key <= high, ascending, in pages of at most ``page`` items.
+
+        The generator must be closed. DynamoDB refuses low > high.
+        """
 
     async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        """Return those partitions that have an item with low <= sort key <= high, each read consistently."""
+        """Return the partitions with an item in low <= sort key <= high, each read consistently."""
 
     def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        """Yield every item of the table whose sort key starts with one of ``kinds``, in no order; to be closed.
+        """Yield the items of one part of the table whose sort key starts with one of ``kinds``, in no order.
 
-        The table is cut into so many parts, each item in one of them; one part is read. Reads the whole table, which
-        takes minutes and costs by its size: not for what happens every day.
+        Each item is in one of the ``parts``. All parts together read the whole table, which takes minutes and costs
+        by its size: not for daily work. The generator must be closed.
         """
 
     async def write(self, one: SingleWrite) -> None:
-        """Write one item; else ConditionFailed at 0."""
+        """Write one item; else ConditionFailed with index 0."""
 
     async def transact(self, writes: Sequence[Write]) -> None:
-        """Write all or nothing; else ConditionFailed. No key twice, at most MOST_WRITES."""
+        """Write all or nothing; else ConditionFailed. At most MAX_WRITES, each with another key."""
 
     async def delete(self, keys: Collection[Key]) -> None:
-        """Delete all of these, without condition and not as one."""
+        """Delete items without condition and not atomically."""

@@ -1,4 +1,4 @@
-"""The store over one table, and the agreement on how that table is laid out."""
+"""Store over one table, and the check of the table's layout."""
 
 from contextlib import aclosing
 
@@ -27,14 +27,14 @@ from bg_ingest.store.segments import ReadingStore
 from bg_ingest.store.webhook_ids import WebhookIdStore
 
 LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
-"""What all who use a table must agree on: keys would not be found again otherwise."""
+"""Values that all users of a table share: with other values, stored keys would not be found again."""
 
 
 class Store:
-    """All that is stored, by subject; opened and closed by wiring.
+    """Stored items by subject.
 
-    Every method may raise ``StoreUnavailable``, after which a write may or may not have happened; reads are
-    consistent unless they say otherwise.
+    Every method may raise ``StoreUnavailable``; a write may then have happened or not. Reads are consistent unless
+    their docstring says otherwise.
     """
 
     def __init__(self, table: Table, clock: Clock) -> None:
@@ -59,19 +59,19 @@ class Store:
 
 
 async def check_layout(table: Table) -> None:
-    """Write the layout into a new table; refuse one that is laid out otherwise, in one sentence."""
+    """Write the layout into a new table. StoreError states in one sentence why another layout cannot be used."""
     item = await table.get(keys.META)
     if item is None:
         try:
             await table.write(Put(keys.META, LAYOUT, (Absent(),)))
-        except ConditionFailed:  # another process did, at the same time
+        except ConditionFailed:  # another process wrote it at the same time
             item = await table.get(keys.META)
     if item is not None:
         _compare(item)
 
 
 async def remove_all_owners(table: Table) -> None:
-    """Take all processes for dead: who has a table to itself knows that the others are gone."""
+    """Delete the rows of all processes. Only for a table that serves one process: all rows are of ended ones."""
     async with aclosing(table.query(keys.OWNERS, " ", "~")) as pages:
         await table.delete([key async for page in pages for key, _ in page])
 

@@ -1,4 +1,4 @@
-"""The port Keys over a table: all keys lie together, and are read as a whole."""
+"""API keys: one partition, which is read as a whole."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -26,39 +26,39 @@ _decode = msgspec.msgpack.decode
 
 
 class ApiKeyStore:
-    """API keys; some hundreds, so that a process can know all of them."""
+    """API keys. There are some hundreds at most, so that a process holds all of them in memory."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def read_all(self) -> Sequence[ApiKey]:
-        """Return every key, also those that no longer let in."""
+        """Return all keys, including expired and revoked ones."""
         return [_decode_key(key[1], item) for key, item in await self._rows()]
 
     async def add(self, key: ApiKey) -> None:
-        """Keep a new key; StaleRead when its id is taken."""
+        """Write a new key; StaleRead if its id exists."""
         await write_if_current(self._table, Put(keys.api_key(key.id), _encode_key(key), (Absent(),)))
 
     async def revoke(self, key_id: str, at: datetime) -> bool:
-        """Let it never in again; False when there is no such key. A second time changes nothing.
+        """Revoke a key for ever; return False if it does not exist. A repetition changes nothing.
 
-        Hold on to nothing but that there is one: whatever else changes, it stays revoked.
+        The only condition is that the key exists, so that no concurrent change keeps it from being revoked.
         """
         return await self._update(key_id, build_item(revoked_at=to_epoch_ms(at)))
 
     async def set_last_used(self, key_id: str, at: datetime) -> None:
-        """Write when it was last used, if it is still there."""
+        """Write the time of the last use if the key exists."""
         await self._update(key_id, build_item(used_at=to_epoch_ms(at)))
 
     async def remove_user(self, user: UserId) -> int:
-        """Take a user off the lists of all keys, and return on how many they were; done again, it finds none.
+        """Remove a user from the lists of all keys; return the number of changed keys, 0 if repeated.
 
-        A key whose list gets empty lets in for nobody.
+        A key with an empty list gives access to no user. StaleRead: another erasure changed a list; repeat.
         """
         listed = [(key, item, _decode_users(item)) for key, item in await self._rows()]
         naming = [(key, item, users - {user}) for key, item, users in listed if users and user in users]
         for key, item, others in naming:
-            # Lists only ever get shorter: a write in between was another erasure's, and is to be seen first.
+            # Lists only get shorter: a write in between is of another erasure, and its list is to be read first.
             same = Equals("users", item["users"])
             shorter = Update(key, {"users": _encode_users(others)}, (), (Exists(), VERSION_OK, same))
             await write_if_current(self._table, shorter)

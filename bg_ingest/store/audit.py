@@ -1,4 +1,4 @@
-"""The port Trail over a table: a partition for each person's hash, in the order of time."""
+"""Audit records: one partition per hash of a person, ordered by time."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
@@ -14,27 +14,27 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import StoredItem, build_item, from_epoch_ms
 
 MAX_CONCURRENT_WRITES = 8
-"""Writes under way together: the audit gives way to what people wait for."""
+"""Concurrent writes. Few, because requests of users have precedence."""
 
 
 class AuditStore:
-    """The audit: records are only ever added, and go when they expire."""
+    """Append-only audit records that expire."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def hash_key(self, fresh: bytes) -> bytes:
-        """Return the sealed key of its hashes: the one that was kept first, ``fresh`` where there was none."""
+        """Return the sealed key of the hashes: the stored one, or ``fresh`` after storing it as the first."""
         stored: StoredItem | None = await self._table.get(keys.AUDIT_KEY)
         if stored is None:
             try:
                 await self._table.write(Put(keys.AUDIT_KEY, build_item(sealed=fresh), (Absent(),)))
-            except ConditionFailed:  # another process did, at the same time
+            except ConditionFailed:  # another process wrote it at the same time
                 stored = await self._table.get(keys.AUDIT_KEY)
         return _sealed_key(stored) if stored else fresh
 
     async def add(self, records: Collection[AuditRecord], expires_at: datetime) -> None:
-        """Keep them; the same hour's read again is the same record. After an error they may be added again."""
+        """Write records. Reads of one hour have the same key. After an error the same records may be added again."""
         writes = [Put(keys.audit(record), _encode(record, expires_at)) for record in records]
 
         async def write_remaining() -> None:
@@ -51,7 +51,7 @@ class AuditStore:
     async def iter_records(
         self, user_hash: str, window: Window, now: datetime
     ) -> AsyncGenerator[Sequence[AuditRecord]]:
-        """Yield a person's records that have not expired, ascending."""
+        """Yield the unexpired records of a person, ascending."""
         pk, low, high = keys.audit_range(user_hash, window)
         async with aclosing(self._table.query(pk, low, high)) as pages:
             async for page in pages:

@@ -1,4 +1,4 @@
-"""The port Budgets over a table."""
+"""Rate-limit rows (GCRA) that all processes share."""
 
 from bg_ingest.domain.call_budget import BudgetKey, BudgetRow
 from bg_ingest.ports.table import Absent, Exists, Item, Put, SingleWrite, Table, Update
@@ -8,7 +8,7 @@ from bg_ingest.store.items import VERSION, VERSION_OK, VERSION_OK_OR_ABSENT, Sto
 
 
 class CallBudgetStore:
-    """The rows that all processes share, one for each app and region. Methods may raise ``StoreUnavailable``."""
+    """One row per provider, app and region."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -20,7 +20,7 @@ class CallBudgetStore:
         return BudgetRow(item["paid_until"], item["at"], item["paused_until"], item["pauses"])
 
     async def replace(self, key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> None:
-        """Replace the row, on condition that it is as read; else StaleRead."""
+        """Replace the row if it is as read; else StaleRead."""
         await write_if_current(self._table, _replacement(key, before, after))
 
 

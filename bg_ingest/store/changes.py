@@ -1,4 +1,4 @@
-"""Numbered changes of a user."""
+"""Change log: the numbered events of a user, kept for 60 days after the commit."""
 
 from collections.abc import Iterator
 from datetime import timedelta
@@ -39,7 +39,7 @@ CHANGE_RETENTION = timedelta(days=60)
 
 
 class ChangeLog:
-    """Numbered changes of each user, as far back as they are kept."""
+    """Numbered changes of each user."""
 
     def __init__(self, table: Table) -> None:
         self._table = table

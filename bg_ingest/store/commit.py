@@ -1,4 +1,4 @@
-"""A commit as the writes of one transaction, each with the condition that a lost race breaks."""
+"""Commits: the writes of one transaction, each with the condition that a lost race breaks."""
 
 from collections.abc import Iterator
 
@@ -11,7 +11,7 @@ from bg_ingest.store.inbox import InboxStore
 
 
 class CommitStore:
-    """The one transaction that changes a user's readings, gaps, quarantine and the state of connections."""
+    """Writer of the only transaction that changes readings, gaps, quarantine and the state of connections."""
 
     def __init__(self, table: Table, inbox: InboxStore) -> None:
         self._table = table
@@ -20,8 +20,9 @@ class CommitStore:
     async def write(self, commit: Commit) -> None:
         """Write everything or nothing.
 
-        StaleRead: the head, a segment or a shelf is not as read. Fenced: the connection is not. TransactionConflict:
-        another transaction was under way. StoreUnavailable: it may have happened; repeating it is then StaleRead.
+        StaleRead: the head, a segment, a gap month or a quarantine page is not as read. Fenced: the connection is not
+        as read. TransactionConflict: another transaction was in progress. StoreUnavailable: the commit may have
+        happened; its repetition then raises StaleRead.
         """
         writes = list(_commit_writes(commit))
         if request := await self._inbox.request_for(commit):
@@ -30,6 +31,6 @@ class CommitStore:
 
 
 def _commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
-    """Yield all writes of a commit; the connection's own mean Fenced, the others StaleRead."""
+    """Yield the writes of a commit. Failed conditions of the connection mean Fenced, the others StaleRead."""
     for kind in (head, segments, quarantine, gaps, changes, outbox, connections, directory, grants):
         yield from kind.writes(commit)

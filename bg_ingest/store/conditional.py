@@ -1,4 +1,4 @@
-"""Writes with what their failure means, performed together."""
+"""Writes with the errors that their failed conditions mean, and helpers for conditions."""
 
 from collections.abc import Sequence
 
@@ -23,14 +23,14 @@ from bg_ingest.store.items import VERSION_OK, is_newer, newer_version_error
 
 
 class ConditionalWrite(msgspec.Struct, frozen=True):
-    """A write, and what it means when its condition does not hold."""
+    """Write with the error that a failed condition means."""
 
     write: Write
     on_failure: type[StaleRead | Fenced]
 
 
 async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]) -> None:
-    """Write all or nothing. Fenced outweighs StaleRead: reading again does not help against it."""
+    """Write all or nothing. Fenced outweighs StaleRead, because a repeated read does not help against it."""
     writes = [conditional.write for conditional in conditional_writes]
     try:
         if len(writes) == 1 and not isinstance(writes[0], Check):
@@ -42,12 +42,12 @@ async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]
 
 
 async def write_if_current(table: Table, write: SingleWrite) -> None:
-    """Write one item; StaleRead when its condition does not hold."""
+    """Write one item; StaleRead if its condition does not hold."""
     await write_all(table, [ConditionalWrite(write, StaleRead)])
 
 
 async def try_write(table: Table, write: SingleWrite) -> bool:
-    """Write one item; return False when its condition does not hold."""
+    """Write one item; return False if its condition does not hold."""
     try:
         await table.write(write)
     except ConditionFailed as failed:
@@ -58,7 +58,7 @@ async def try_write(table: Table, write: SingleWrite) -> bool:
 
 
 def diff_items(before: Item, after: Item) -> tuple[Item, tuple[str, ...]]:
-    """Return what an update has to set and to remove."""
+    """Return the attributes that an update sets and the names of those that it removes."""
     changed = {name: value for name, value in after.items() if before.get(name) != value}
     return changed, tuple(name for name in before if name not in after)
 
@@ -68,12 +68,12 @@ def unchanged_condition(before: Item, name: str) -> Condition:
 
 
 def value_condition(name: str, value: Scalar | None) -> Condition:
-    """The attribute has this value; it is missing where the value is None."""
+    """Return the condition that an attribute has a value, or is missing if the value is None."""
     return Missing(name) if value is None else Equals(name, value)
 
 
 def version_conditions(version: int) -> Conditions:
-    """The item to be replaced by one of this version, which counts its writes, is the one before or absent."""
+    """Return the conditions of an item whose version counts its writes: one write less, or absent before the first."""
     return (Equals("version", version - 1), VERSION_OK) if version > 1 else (Absent(),)
 
 

@@ -1,6 +1,6 @@
-"""Connections, the directory that lists them by shard, and the provider accounts they hold.
+"""Connections as stored.
 
-Plain attributes, so that a write can hold on to each as it was read.
+Each field is an attribute of its own, because the conditions of a write name the fields that it changes.
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterator
@@ -47,14 +47,14 @@ from bg_ingest.store.items import (
 )
 
 PUSHABLE_STATES = (str(ConnectionState.ACTIVE), str(ConnectionState.PAUSED))
-"""The states in which readings that are pushed to us are kept."""
+"""States in which pushed readings are stored."""
 
 DIRECTORY_BATCH_SIZE = 1000
-"""Rows of 44 bytes each: a start reads all there are, and each page is a turn of the store's thread or a call."""
+"""Rows of 44 bytes each. A start reads all rows, and each page costs one call of the store."""
 
 
 class ConnectionStore:
-    """Connections, their grants, and the directory that lists them by shard."""
+    """Connections, and the directory that lists them by shard. An expired connect reads as absent."""
 
     def __init__(self, table: Table, clock: Clock, inbox: InboxStore) -> None:
         self._table = table
@@ -66,7 +66,7 @@ class ConnectionStore:
         return self._decode_unexpired(connection, await self._table.get(keys.connection(connection)))
 
     async def get_with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
-        """Return both in one read."""
+        """Return the connection and its grant in one read."""
         row, grant = keys.connection(connection), keys.grant(connection)
         items = await self._table.batch_get([row, grant])
         granted = decode_grant(connection, items[grant]) if grant in items else None
@@ -79,14 +79,14 @@ class ConnectionStore:
         return [connection for connection in connections if connection]
 
     async def get_many(self, connections: Collection[ConnectionId]) -> list[Connection]:
-        """Return those that exist, in as few reads as can be."""
+        """Return the existing ones in as few reads as possible."""
         by_key = {keys.connection(identity): identity for identity in connections}
         items = await self._table.batch_get(by_key.keys())
         unexpired = (self._decode_unexpired(by_key[key], item) for key, item in items.items())
         return [connection for connection in unexpired if connection]
 
     async def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
-        """Yield a shard's directory: every connection that has a grant."""
+        """Yield the directory rows of a shard: all connections with a grant."""
         low, high = keys.CONNECTIONS, keys.prefix_end(keys.CONNECTIONS)
         async with aclosing(self._table.query(keys.directory_pk(shard), low, high, page=DIRECTORY_BATCH_SIZE)) as pages:
             async for page in pages:
@@ -94,13 +94,13 @@ class ConnectionStore:
                     yield directory.decode_directory_row(keys.parse_directory(key), item)
 
     async def add_connecting(self, connection: Connection) -> None:
-        """Keep a connecting connection until it expires; an existing one stays as it is."""
+        """Write a connecting connection that expires; an existing connection in another state stays unchanged."""
         await try_write(self._table, _first_write(connection))
 
     async def update(self, before: Connection, after: Connection, *, request_poll: bool = False) -> None:
-        """Write what is neither reading nor state: settings, outcome, cursor. Fenced as a commit's step is.
+        """Write settings, outcome and progress without a change. The conditions are those of a commit; else Fenced.
 
-        With ``look``, whoever polls the connection is told to look at once.
+        With ``request_poll`` the owner of the connection gets a poll request in the same transaction.
         """
         update = ConnectionUpdate(before, after)
         writes = [_update_write(update), *directory.update_writes(update)]
@@ -109,7 +109,7 @@ class ConnectionStore:
         await write_all(self._table, [ConditionalWrite(write, Fenced) for write in writes])
 
     async def find_user(self, provider: str, region: str, provider_account: str) -> UserId | None:
-        """Return who is connected to a provider account."""
+        """Return the user that is connected to a provider account."""
         item = await self._table.get(keys.account(provider, region, provider_account))
         return UserId(str(item["user"])) if item else None
 
@@ -203,7 +203,7 @@ def _update_write(update: ConnectionUpdate) -> Write:
         return _check_unchanged(key, update.before)
     changed, removed = diff_items(before, after)
     conditional_names = dict.fromkeys(("state", "generation", *changed, *removed))
-    if update.before.backfill != update.after.backfill:  # of two who each move an end, one would leave no window
+    if update.before.backfill != update.after.backfill:  # two writers of one end each could leave an empty window
         conditional_names |= dict.fromkeys(("backfill_from", "backfill_until"))
     conditions = (
         Exists(),
@@ -215,12 +215,12 @@ def _update_write(update: ConnectionUpdate) -> Write:
 
 
 def _first_write(connection: Connection) -> Put:
-    """Hold to what was read, which is none: an expired connect reads as none."""
+    """Return the write of a connection that read as absent, as an expired connect does."""
     replaceable = Either((Absent(), Equals("state", str(ConnectionState.CONNECTING))))
     return Put(keys.connection(connection.id), encode_connection(connection), (replaceable, VERSION_OK_OR_ABSENT))
 
 
 def _check_unchanged(key: Key, connection: Connection) -> Check:
-    """Whoever only stores, as a push does, is stopped by neither a pause in between nor another owner."""
+    """Return the check of a push: a pause since the read or another owner does not matter."""
     states = PUSHABLE_STATES if connection.state in PUSHABLE_STATES else (str(connection.state),)
     return Check(key, (OneOf("state", states), Equals("generation", connection.generation)))

@@ -1,4 +1,4 @@
-"""Rows by which a connection is found: in the directory of its shard, and by its provider account."""
+"""Rows that find a connection: in the directory of its shard, and by its provider account."""
 
 from collections.abc import Iterator
 
@@ -19,11 +19,11 @@ STATES_WITH_GRANT = frozenset(
         ConnectionState.PROVIDER_FORBIDDEN,
     }
 )
-"""The states that are listed in the directory and hold their provider account."""
+"""States with a directory row and a row of the provider account."""
 
 
 def encode_directory_row(connection: Connection | None) -> Item | None:
-    """Return the connection's directory row, or None where it has none."""
+    """Return the directory row, or None in a state without one."""
     if connection is None or connection.state not in STATES_WITH_GRANT:
         return None
     paused = connection.worker.paused or connection.state == ConnectionState.PAUSED
@@ -40,7 +40,7 @@ def writes(commit: Commit) -> Iterator[ConditionalWrite]:
 
 
 def update_writes(update: ConnectionUpdate) -> Iterator[Write]:
-    """Yield the writes that go with one of the connection."""
+    """Yield the writes of both rows that a changed connection requires."""
     yield from _directory_writes(update)
     yield from _account_writes(update)
 

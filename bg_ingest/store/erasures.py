@@ -1,7 +1,8 @@
-"""The port Erasures over a table.
+"""Erasures: one transaction for the tombstone, then deletions in steps.
 
-A row of its own stands from an erasure's transaction until nothing is left. Every deletion holds to that row, and a
-connect to its absence: so a process that comes late, with a page it read long ago, deletes nothing of a new life.
+A marker row exists from an erasure's transaction until nothing is left. Every deletion has the condition that the
+marker exists, and a connect that it is absent. A late process, with a page it read long ago, therefore deletes nothing
+that was written after a reconnect.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -38,21 +39,21 @@ from bg_ingest.store.outbox import entry_write
 from bg_ingest.store.segments import packed_readings
 
 DELETE_BATCH_SIZE = 49
-"""Rows deleted in one transaction: each may bring another with it, and the check makes one more."""
+"""Rows per transaction, of which 100 are allowed: a row may take a second one with it, and the check is one more."""
 
 COUNT_FIELDS = {"change": "changes", "connection": "connections", "grant": "grants", "gap": "gaps"}
-"""What one row of a kind counts as; a kind that is not known here is among the others."""
+"""Field of the counts by kind of row; other kinds count as ``others``."""
 
 
 class ErasureStore:
-    """Users who are erased. From ``begin`` on nothing can be written of them; the rest of the rows goes in pieces."""
+    """Erasures of users. After ``begin`` nothing can be written for a user; the remaining rows are deleted in steps."""
 
     def __init__(self, table: Table, inbox: InboxStore) -> None:
         self._table = table
         self._inbox = inbox
 
     async def begin(self, erasure: Erasure) -> ErasureCounts:
-        """Write it whole or not at all: the tombstone, its event, what is left to do; connections and grants go.
+        """Write the tombstone, its event and the marker, and delete connections and grants, all or nothing.
 
         StaleRead: the head is not as read. TransactionConflict: another transaction was under way.
         """
@@ -63,21 +64,21 @@ class ErasureStore:
         return ErasureCounts(connections=len(erasure.connections), grants=len(connected))
 
     async def pending_for(self, user: UserId) -> PendingErasure | None:
-        """Return the user's erasure if it is not through; while it is not, the user cannot connect."""
+        """Return the user's unfinished erasure. Until it is finished, the user cannot connect."""
         item = await self._table.get(keys.erasure(user))
         return _decode_pending(user, item) if item else None
 
     async def iter_pending(self) -> AsyncGenerator[PendingErasure]:
-        """Yield every erasure that is not through, of all users."""
+        """Yield the unfinished erasures of all users."""
         async with aclosing(self._table.query(keys.ERASURES, keys.FIRST_SORT_KEY, keys.LAST_SORT_KEY)) as pages:
             async for page in pages:
                 for key, item in page:
                     yield _decode_pending(keys.parse_erasure(key), item)
 
     async def delete_next(self, pending: PendingErasure) -> ErasureCounts | None:
-        """Delete some of what is left; None when that was all, be it that another process did it.
+        """Delete the next remaining rows; None if there are none, also if another process deleted them.
 
-        Deletes nothing of a user who has connected again. TransactionConflict: another process does the same; repeat.
+        Deletes nothing after a reconnect of the user. TransactionConflict: another process does the same; repeat.
         """
         rows = (
             await self._outbox_rows(pending)
@@ -91,12 +92,12 @@ class ErasureStore:
                 await self._table.write(Delete(marker, (same_erasure,)))
                 return None
             await self._table.transact([Check(marker, (same_erasure,)), *deletes])
-        except ConditionFailed:  # another process was faster, or the user was erased once more
+        except ConditionFailed:  # another process was faster, or the user was erased again
             return None
         return _count_rows(rows)
 
     async def _outbox_rows(self, pending: PendingErasure) -> Sequence[tuple[Key, StoredItem]]:
-        """What was not told goes first: a change without its row in the outbox is missed by nobody."""
+        """Return outbox rows. They go before the changes, because a change without its outbox row is not missed."""
         pk, first = keys.outbox(shard_of(pending.user), pending.user, 0)
         _, last = keys.outbox(shard_of(pending.user), pending.user, pending.change - 1)
         async with aclosing(self._table.query(pk, first, last, page=DELETE_BATCH_SIZE)) as pages:
@@ -115,7 +116,7 @@ class ErasureStore:
         return []
 
     async def _poll_requests(self, user: UserId) -> Sequence[tuple[Key, StoredItem]]:
-        """Rings for a look that nobody heard; what was sent to a process that is gone by now expires in an hour."""
+        """Return unhandled poll requests. Those addressed to an ended process expire within an hour."""
         lease = await self._table.get(keys.shard(shard_of(user))) or {}
         requests: list[tuple[Key, StoredItem]] = []
         for address in {UNOWNED, *(str(lease[name]) for name in ("owner", "previous") if name in lease)}:
@@ -125,7 +126,7 @@ class ErasureStore:
 
 
 def _is_poll_request(row: tuple[Key, StoredItem], user: UserId) -> bool:
-    """What asks to tell stays: it is about the erasure's own event."""
+    """Return whether a row requests a poll of the user. Publish requests stay: they concern the erasure's own event."""
     _, connection = keys.parse_request(row[0])
     return connection.user == user and row[1]["wish"] == RequestKind.POLL
 
@@ -150,7 +151,7 @@ def _connection_deletes(connection: Connection) -> Iterator[Write]:
 
 
 def _with_state(key: Key) -> Sequence[Key]:
-    """Return the row, and the state that it leads to."""
+    """Return a row's key, and for a listed OAuth state also the key of the state."""
     state = key[1].removeprefix(keys.STATES)
     return (key, keys.state(state)) if state != key[1] else (key,)
 
@@ -162,7 +163,7 @@ def _decode_pending(user: UserId, item: StoredItem) -> PendingErasure:
 def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
     removed = ErasureCounts()
     for (pk, sk), item in rows:
-        if pk.startswith("user#"):  # what waited to be told is counted as the change it is
+        if pk.startswith("user#"):  # an unpublished change is counted once, as a change
             kind = sk.partition("#")[0]
             name, count = _count_row(kind, item)
             removed = removed.merge(msgspec.structs.replace(ErasureCounts(), **{name: count}))
@@ -170,7 +171,7 @@ def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
 
 
 def _count_row(kind: str, item: StoredItem) -> tuple[str, int]:
-    with suppress(Exception):  # what cannot be read can still be deleted
+    with suppress(Exception):  # unreadable rows are deleted as well
         if kind == "readings":
             return "readings", len(unpack(packed_readings(item)))
         if kind == "quarantine":

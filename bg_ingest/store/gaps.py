@@ -1,4 +1,4 @@
-"""Gaps as stored: a month of them packed in one item, and single ones in changes. Arrays only grow at their end."""
+"""Gap months: the packed gaps of a connection that begin in one month."""
 
 from collections.abc import Iterator
 from datetime import datetime
@@ -16,16 +16,13 @@ from bg_ingest.store.items import StoredItem, build_item, decode_gap, encode_gap
 
 
 class GapStore:
-    """The gaps of a connection, by the month in which they begin; may raise StoreUnavailable, consistent.
-
-    They change in commits only.
-    """
+    """Gaps of connections by the month in which they begin. Only commits change them."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def read_months(self, connection: ConnectionId, first: datetime, last: datetime) -> list[GapMonth]:
-        """Return those that exist from the month of one instant to the month of another, ascending: one read."""
+        """Return the existing months from that of one instant to that of another, ascending, in one read."""
         pk, low = keys.gap_month(connection, month_start(first))
         _, high = keys.gap_month(connection, month_start(last))
         rows = await read_range(self._table, pk, low, high)

@@ -1,4 +1,4 @@
-"""Grants: a user's permission at a provider, sealed."""
+"""Grants: sealed credentials with their version, generation and claim."""
 
 from collections.abc import Iterator
 
@@ -43,14 +43,14 @@ class GrantStore:
         self._table = table
 
     async def claim(self, seen: Grant, claim: str) -> None:
-        """Write the claim, on condition that version, generation and claim are as seen; else StaleRead."""
+        """Write the claim if version, generation and claim are as seen; else StaleRead."""
         conditions = (*_version_conditions(seen, seen.version), value_condition("claim", seen.claim))
         await write_if_current(self._table, Update(keys.grant(seen.id), {"claim": claim}, (), conditions))
 
     async def store(self, grant: Grant) -> None:
-        """Replace the version before this one in the same generation, whoever claims it; else StaleRead.
+        """Replace the version before this one in the same generation, whatever its claim; else StaleRead.
 
-        With the same version and tokens as the stored one it writes refusals and retry_at, and ends the grant's claim.
+        If the stored grant has the same version and tokens, refusals and retry_at are written and the claim ends.
         """
         unclaimed = encode_grant(msgspec.structs.replace(grant, claim=None))
         successor = Put(keys.grant(grant.id), unclaimed, _version_conditions(grant, grant.version - 1))
@@ -86,7 +86,7 @@ def decode_grant(identity: ConnectionId, item: StoredItem) -> Grant:
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:
-    """A new grant needs no condition beside its connection's: each connect writes both."""
+    """Yield the grant's write. A new one needs no condition beside the connection's, because a connect writes both."""
     if write := _commit_write(commit):
         yield ConditionalWrite(write, Fenced)
 
@@ -99,16 +99,16 @@ def _commit_write(commit: Commit) -> Write | None:
         return Put(keys.grant(commit.grant.id), encode_grant(commit.grant), (VERSION_OK_OR_ABSENT, *refused))
     if commit.drop_grant:
         if commit.connection_update is None:
-            raise ValueError("a grant is dropped in a step of its connection")
+            raise ValueError("a grant is dropped together with an update of its connection")
         return Delete(keys.grant(commit.connection_update.after.id), refused)
     return Check(keys.grant(commit.refused_grant.id), refused) if commit.refused_grant else None
 
 
 def _refusals_write(grant: Grant) -> Update:
-    """Write what came of sending this version's refresh token, and end the claim.
+    """Return the write of a refused refresh, which also ends the claim.
 
-    Held to the same tokens, so that of two who refreshed at once the second learns that its own were not stored; and
-    to the claim the writer has, so that nobody ends another's. One that is gone already was this write's first try.
+    The condition on the tokens shows the second of two concurrent refreshes that its tokens were not stored. The
+    condition on the claim keeps another process's claim. A missing claim was ended by an earlier try of this write.
     """
     retry_at = optional_epoch_ms(grant.retry_at)
     changed: Item = {"refusals": grant.refusals, "v": VERSION}

@@ -1,4 +1,4 @@
-"""The head of a user: the newest of the series, and the number of the last change."""
+"""Head of a user: the newest reading, the last change, and a summary per connection; one read answers ``latest``."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -27,11 +27,11 @@ from bg_ingest.store.items import (
 _SUMMARY = "standing_"
 
 _GAPS_CHECKED = "judged_"
-"""Begins the names of the attributes that say how far gaps are judged, of each provider."""
+"""Prefixes of attribute names; the provider follows."""
 
 
 def encode_head(head: Head) -> Item:
-    """Each standing is an attribute of its own: commits for different providers do not undo each other's."""
+    """Return the item. Each summary is an attribute, so that commits for other providers do not overwrite it."""
     newest = None if head.newest is None else pack([head.newest])
     plain = build_item(
         last_change=head.last_change, recorded_at=optional_epoch_ms(head.recorded_at), newest=newest, erased=head.erased
@@ -62,12 +62,12 @@ def writes(commit: Commit) -> Iterator[ConditionalWrite]:
     if head_write is not None:
         yield ConditionalWrite(head_write, StaleRead)
     if commit.before is not None and commit.before.erased and not commit.head.erased:
-        # while something of an erased user may be left, deleting it would take from the new life too
+        # an unfinished erasure would also delete items that were written after the reconnect
         yield ConditionalWrite(Check(keys.erasure(commit.user), (Absent(),)), Fenced)
 
 
 def head_conditions(before: Head | None) -> tuple[Condition, ...]:
-    """A tombstone is as read too: only who saw it, which is a connect, may write over it."""
+    """Return the conditions of an unchanged head. Only a commit that read the tombstone, a connect, overwrites it."""
     if before is None:
         return (Absent(),)
     return Exists(), VERSION_OK, Equals("last_change", before.last_change), Equals("erased", before.erased)
@@ -82,13 +82,16 @@ def _head_write(commit: Commit) -> Write | None:
     if changed or removed or commit.changes:
         conditions = (*head_conditions(commit.before), *_gaps_checked_conditions(commit, before))
         return Update(key, changed | {"v": VERSION}, removed, conditions)
-    if commit.quarantine_pages:  # they have versions of their own, so only a tombstone matters
+    if commit.quarantine_pages:  # pages have their own versions, so only a tombstone matters
         return Check(key, (Equals("erased", commit.before.erased),))
     return None
 
 
 def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition]:
-    """How far gaps are judged moves without a change number: who did not see that might open what is not missing."""
+    """Return the conditions on gap checks, which move without a change number.
+
+    A commit from before the move could open a gap for readings that are not missing.
+    """
     providers = {
         *commit.head.gaps_checked_until,
         *(change.data.provider for change in commit.changes if not isinstance(change.data, UserErased)),

@@ -1,4 +1,4 @@
-"""The port Rings over a table: each is a row under the address of the process that is to hear it."""
+"""Inbox of each owner: durable requests to poll a connection or to publish, one row each."""
 
 from collections.abc import Collection
 from datetime import datetime, timedelta
@@ -16,32 +16,32 @@ from bg_ingest.store.items import build_item, read_range
 from bg_ingest.store.ownership import ShardAddresses, decode_lease, inbox_address
 
 REQUEST_RETENTION = timedelta(hours=1)
-"""A ring nobody heard, or whose look could not be had by then, is worth nothing later: the directory and the outbox are
-read again long before, and the next slot may have come."""
+"""Older requests are useless: the directory and the outbox are read again long before, and the next slot may have
+come."""
 
 
 class RequestKind(StrEnum):
-    """What a ring asks for."""
+    """Kind of a request."""
 
     POLL = "look"
-    """The connection is new, changed, or to be looked at now."""
+    """The connection is new, changed, or to be polled now."""
     PUBLISH = "tell"
-    """A change of the user was committed by a process that does not tell it."""
+    """A change of the user was committed by a process that does not own its shard."""
 
 
 class OwnerRequest(msgspec.Struct, frozen=True):
-    """A durable hint that waits to be heard, under the address it was sent to."""
+    """Stored request, with the address it was sent to."""
 
     address: str
     at: int
-    """Epoch milliseconds by the sender's clock; it only makes rings distinct."""
+    """Epoch milliseconds by the sender's clock. They only make keys distinct."""
     connection: ConnectionId
-    """Where something is to be told, only its user counts; it may name no provider."""
+    """For PUBLISH only the user matters; the provider may be empty."""
     kind: RequestKind
 
 
 class InboxStore:
-    """Hints for the process that serves a connection, whichever it is."""
+    """Requests addressed to the owner of a connection's shard."""
 
     def __init__(self, table: Table, clock: Clock, addresses: ShardAddresses) -> None:
         self._table = table
@@ -49,23 +49,23 @@ class InboxStore:
         self._addresses = addresses
 
     async def request_poll(self, connection: ConnectionId) -> None:
-        """Ask that the connection be looked at now."""
+        """Write a request to poll the connection now."""
         await self._table.write(await self.poll_request(connection))
 
     async def list_requests(self, address: str) -> list[OwnerRequest]:
-        """Return the rings that were sent to a process."""
+        """Return the requests that were sent to an address."""
         low, high = keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
         rows = await read_range(self._table, keys.inbox_pk(address), low, high)
         return [OwnerRequest(address, *keys.parse_request(key), RequestKind(item["wish"])) for key, item in rows]
 
     async def delete(self, requests: Collection[OwnerRequest]) -> None:
-        """Forget rings that were heeded."""
+        """Delete handled requests."""
         await self._table.delete(
             [keys.request(request.address, request.at, request.connection) for request in requests]
         )
 
     async def forward(self, requests: Collection[OwnerRequest]) -> None:
-        """Send rings on to whoever serves their shard by now."""
+        """Move requests to the present owners of their shards."""
         for request in requests:
             address = await self._address(shard_of(request.connection.user))
             if address != request.address:
@@ -73,25 +73,25 @@ class InboxStore:
                 await self.delete([request])
 
     async def poll_request(self, connection: ConnectionId) -> Put:
-        """Return the write that asks for a look, to go with whatever it is about."""
+        """Return the write of a poll request, for the transaction of the change that causes it."""
         address = await self._address(shard_of(connection.user))
         return _request_write(address, self._clock.now(), connection, RequestKind.POLL)
 
     def publish_request(self, user: UserId) -> Put | None:
-        """Return the write that says that something waits to be told, where another process is to tell it."""
+        """Return the write of a publish request, or None if this process publishes the shard or knows no owner."""
         address = self._addresses.publish_address(shard_of(user))
         return (
             _request_write(address, self._clock.now(), ConnectionId(user, ""), RequestKind.PUBLISH) if address else None
         )
 
     async def request_for(self, commit: Commit) -> Put | None:
-        """Return the write for a commit. One ring is enough: a look tells too."""
+        """Return the request that a commit causes. A poll request suffices, as its handling also publishes."""
         if commit.connection_update and commit.connection_update.request_poll:
             return await self.poll_request(commit.connection_update.after.id)
         return self.publish_request(commit.user) if commit.changes else None
 
     async def _address(self, shard: int) -> str:
-        """Return who serves a shard: from memory where ownership is looked after, else by a read."""
+        """Return the address of a shard's owner: from memory in a process with an ownership actor, else by a read."""
         if self._addresses.own_id is None:
             item = await self._table.get(keys.shard(shard))
             return inbox_address(decode_lease(shard, item) if item else None)

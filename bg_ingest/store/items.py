@@ -1,6 +1,6 @@
-"""Parts that all items share: the schema version, its conditions, instants, and reads of a range.
+"""Parts that several kinds of items share: schema version, instants, packed gaps, and the read of a range.
 
-Newer attributes and longer arrays are passed over.
+Readers ignore unknown attributes and further elements of arrays, so that newer versions can add them.
 """
 
 from collections.abc import Mapping
@@ -14,20 +14,20 @@ from bg_ingest.errors import StoreError
 from bg_ingest.ports.table import Absent, AtMost, Either, Item, Key, Scalar, Table
 
 VERSION = 1
-"""The schema version this program writes, and the newest it may overwrite."""
+"""Schema version of written items, and the newest version that may be overwritten."""
 
 VERSION_OK = AtMost("v", VERSION)
-"""The condition of every write over an item."""
+"""Condition of every write over an item."""
 
 VERSION_OK_OR_ABSENT = Either((Absent(), VERSION_OK))
-"""The condition of a write over what may be there or not."""
+"""Condition of a write over an item that may exist or not."""
 
 StoredItem: TypeAlias = Mapping[str, Any]
-"""An item as read."""
+"""Item as read."""
 
 
 def build_item(**attributes: Scalar | None) -> Item:
-    """Return an item of what is not None, under our version."""
+    """Return an item with the attributes that are not None and the schema version."""
     return {"v": VERSION} | {name: value for name, value in attributes.items() if value is not None}
 
 
@@ -52,7 +52,10 @@ def optional_instant(ms: int | None) -> datetime | None:
 
 
 def encode_gap(gap: Gap) -> list[Any]:
-    """Return after, before (epoch seconds), cadence, cause, opened and healed (epoch milliseconds)."""
+    """Return after, before (epoch seconds), cadence, cause, opened and healed (epoch milliseconds).
+
+    The array may only grow at its end.
+    """
     return [
         to_epoch_seconds(gap.after),
         None if gap.before is None else to_epoch_seconds(gap.before),

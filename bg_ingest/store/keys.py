@@ -1,4 +1,4 @@
-"""All keys of the table. ``#`` separates their parts: user ids, providers and regions have none."""
+"""Keys of all items. ``#`` separates the parts, because user ids, providers and regions do not contain it."""
 
 from datetime import UTC, datetime
 from hashlib import blake2b
@@ -21,11 +21,11 @@ STATES, GRANTS = "state#", "grant#"
 OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
 API_KEYS = "keys"
 KEY_ID_RANGE = ("0", "~")
-"""Before and after all ids of API keys, which are small letters and digits."""
+"""Bounds of the ids of API keys, which are lower-case letters and digits."""
 FIRST_SORT_KEY, LAST_SORT_KEY = "0", "~"
-"""Around every user id, and every sort key of a user: they start with a letter or a digit."""
+"""Bounds of user ids and of a user's sort keys: all start with a letter or a digit."""
 _TIMELESS = "timeless"
-"""Alone it is place 0, and was all places before there were sixteen."""
+"""Without a digit it is page 0: the only page before there were sixteen."""
 
 
 def user_pk(user: UserId) -> str:
@@ -84,7 +84,7 @@ def account(provider: str, region: str, provider_account: str) -> Key:
 
 
 def connection_account(connection: Connection) -> Key | None:
-    """Return the row that gives the connection's provider account to its user, once that account is known."""
+    """Return the key of the row that assigns a provider account to its user; None while the account is unknown."""
     if connection.provider_account is None:
         return None
     return account(connection.id.provider, connection.region, connection.provider_account)
@@ -99,12 +99,12 @@ def state(state: str) -> Key:
 
 
 def state_of_user(user: UserId, state: str) -> Key:
-    """Return the row by which a user's states are found."""
+    """Return the key of the row that lists a state below its user."""
     return user_pk(user), f"{STATES}{state}"
 
 
 def erasure(user: UserId) -> Key:
-    """Return the row that stands while something of an erased user may be left."""
+    """Return the key of the marker of an unfinished erasure."""
     return ERASURES, user
 
 
@@ -113,12 +113,12 @@ def audit(record: AuditRecord) -> Key:
 
 
 def audit_range(user_hash: str, window: Window) -> tuple[str, str, str]:
-    """Return the partition of a person's audit, and between which sort keys a window of it lies."""
+    """Return the partition of a person's audit, and the lowest and highest sort key of a window."""
     return f"audit#{user_hash}", f"{to_epoch_ms(window.start):013}", f"{to_epoch_ms(window.end) - 1:013}$"
 
 
 def webhook(connection: Connection, webhook_id: str) -> Key:
-    """Return the row of an id, which its sender chose freely: hence the digest. Another connect has others."""
+    """Return the key of a webhook id, which is digested because its sender chooses it. Each connect has its own ids."""
     whole = f"{connection.id.user}#{connection.id.provider}#{connection.generation}#{webhook_id}"
     return f"webhook#{blake2b(whole.encode(), digest_size=16).hexdigest()}", "webhook"
 
@@ -160,7 +160,7 @@ def request(address: str, at: int, identity: ConnectionId) -> Key:
 
 
 def parse_user(key: Key) -> UserId | None:
-    """Return whose row this is; None when it is nobody's."""
+    """Return the user of a row; None for a row without one."""
     kind, _, user = key[0].partition("#")
     return UserId(user) if kind == "user" else None
 
@@ -176,13 +176,13 @@ def parse_outbox(key: Key) -> tuple[UserId, int]:
 
 
 def parse_connection(user: UserId, key: Key) -> ConnectionId:
-    """Return whose connection row, or any other row with the provider last, this is."""
+    """Return the connection of a row whose sort key ends with the provider."""
     return ConnectionId(user, key[1].rpartition("#")[2])
 
 
 def parse_directory(key: Key) -> ConnectionId:
     _, user, provider = key[1].split("#")
-    return ConnectionId(UserId(user), intern(provider))  # one string for all: there are many rows
+    return ConnectionId(UserId(user), intern(provider))  # one string object for many rows
 
 
 def parse_erasure(key: Key) -> UserId:
@@ -190,7 +190,7 @@ def parse_erasure(key: Key) -> UserId:
 
 
 def prefix_end(prefix: str) -> str:
-    """Return the end of the sort keys with a prefix that ends in ``#``: no key is exactly this."""
+    """Return the upper bound of the sort keys with a prefix that ends in ``#``; no key equals it."""
     return prefix[:-1] + "$"
 
 

@@ -1,4 +1,4 @@
-"""The port States over a table."""
+"""OAuth states of unfinished connects, also listed below their user."""
 
 from datetime import datetime
 
@@ -10,26 +10,26 @@ from bg_ingest.store.items import StoredItem, build_item
 
 
 class OAuthStateStore:
-    """OAuth states: random, single-use, short-lived."""
+    """Random, single-use, short-lived states."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def add(self, user: UserId, state: str, content: bytes, expires_at: datetime) -> None:
-        """Keep what a state stands for, until it is taken, expires, or the user is erased."""
+        """Store the content of a state until it is consumed, expires, or the user is erased."""
         ends = to_epoch_seconds(expires_at)
         by_state = Put(keys.state(state), build_item(content=content, user=user, expires_at=ends))
         await self._table.transact([by_state, Put(keys.state_of_user(user, state), build_item(expires_at=ends))])
 
     async def consume(self, state: str, now: datetime) -> bytes | None:
-        """Return the content once; None when unknown, used or expired."""
+        """Return the content once; None if the state is unknown, used or expired."""
         key = keys.state(state)
         item: StoredItem | None = await self._table.get(key)
         if item is None or item["expires_at"] <= now.timestamp():
             return None
         try:
             await self._table.transact([Delete(key, (Exists(),)), Delete(keys.state_of_user(item["user"], state))])
-        except ConditionFailed:  # somebody took it since
+        except ConditionFailed:  # another request consumed it since
             return None
         content: bytes = item["content"]
         return content

@@ -1,4 +1,4 @@
-"""What waits to be told, by shard: a row for each change."""
+"""Outbox: one row per unpublished change, by shard. The row is a key only and never expires."""
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
@@ -19,7 +19,7 @@ OUTBOX_BATCH_SIZE = 100
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, order=True):
-    """An outbox row: this change waits to be told."""
+    """Outbox row of an unpublished change."""
 
     shard: int
     user: UserId
@@ -27,19 +27,19 @@ class OutboxEntry(msgspec.Struct, frozen=True, order=True):
 
 
 class OutboxStore:
-    """What waits to be told, by shard."""
+    """Unpublished changes by shard."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def non_empty_shards(self, shards: Collection[int]) -> set[int]:
-        """Return those of these shards in which anything waits."""
+        """Return the shards with unpublished changes."""
         partitions = {keys.outbox_pk(shard): shard for shard in shards}
         non_empty = await self._table.non_empty(partitions, keys.FIRST_SORT_KEY, keys.LAST_SORT_KEY)
         return {partitions[pk] for pk in non_empty}
 
     async def iter_entries(self, shard: int) -> AsyncGenerator[Sequence[OutboxEntry]]:
-        """Yield all that waits, in pages, per user by ascending number."""
+        """Yield pages of all entries of a shard; the numbers of each user ascend."""
         query = self._table.query(
             keys.outbox_pk(shard), keys.FIRST_SORT_KEY, keys.LAST_SORT_KEY, page=OUTBOX_BATCH_SIZE
         )
@@ -48,25 +48,25 @@ class OutboxStore:
                 yield [OutboxEntry(shard, *keys.parse_outbox(key)) for key, _ in page]
 
     async def changes(self, pending: Collection[OutboxEntry]) -> dict[OutboxEntry, Change]:
-        """Return what is to be told; a change that expired untold is absent."""
+        """Return the changes of entries; expired ones are absent."""
         by_key = {keys.change(entry.user, entry.number): entry for entry in pending}
         items = await self._table.batch_get(list(by_key))
         return {(entry := by_key[key]): decode_change(entry.user, entry.number, item) for key, item in items.items()}
 
     async def exists(self, pending: OutboxEntry) -> bool:
-        """Tell whether a row is still there: an erasure takes a user's rows away before their changes."""
+        """Return whether a row still exists. An erasure deletes a user's rows before their changes."""
         return await self._table.get(_key(pending)) is not None
 
     async def settle(self, pending: Collection[OutboxEntry]) -> None:
-        """Forget rows whose events were confirmed."""
+        """Delete the rows of confirmed events."""
         await self._table.delete(list(map(_key, pending)))
 
     async def settle_last(self, pending: OutboxEntry) -> None:
-        """Forget a row and its change: the last of an erased user."""
+        """Delete a row and its change, the last one of an erased user."""
         await self._table.transact([Delete(_key(pending)), Delete(keys.change(pending.user, pending.number))])
 
     async def restore(self, changes: Iterable[Change]) -> None:
-        """Have these told again, whether they wait already or not."""
+        """Write the rows of changes that are to be published again; existing rows stay."""
         for change in changes:
             await self._table.write(entry_write(change))
 

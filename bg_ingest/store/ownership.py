@@ -1,4 +1,4 @@
-"""The port Ownership over a table, and where hints for a shard are to be sent."""
+"""Shards and owners: epoch-fenced assignment, heartbeats, and the addresses of requests."""
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -28,13 +28,13 @@ from bg_ingest.store.conditional import value_condition, write_if_current
 from bg_ingest.store.items import VERSION, VERSION_OK, StoredItem, build_item, is_newer, newer_version_error, read_range
 
 SHARD_BATCH_SIZE, OWNER_BATCH_SIZE = 300, 100
-"""All shards come in one answer: 16 KB."""
+"""Rows per page. All shards come in one page of 16 KB."""
 
 TRANSACTION_SIZE = 50
-"""Shards taken or given back in one transaction; one that another process took only takes itself out of it."""
+"""Shards per transaction. A shard that another process took is left out and the rest is tried again."""
 
 MAX_CONFLICTS, CONFLICT_PAUSE_SECONDS = 10, (0.05, 0.2)
-"""How often a transaction may meet another, and seconds until it is tried again, by chance: so two meet but once."""
+"""Conflicts of a transaction before it fails, and bounds of the random pause, which separates two conflicting ones."""
 
 _FIRST, _LAST = " ", "~"
 
@@ -42,42 +42,42 @@ Element = TypeVar("Element")
 
 
 class ShardAddresses:
-    """Who serves which shard, as this process last saw it; it may be a look behind."""
+    """Owners of shards as of the last snapshot in this process; one snapshot old at most."""
 
     def __init__(self) -> None:
         self.own_id: str | None = None
-        """Our own id, once we have a row."""
+        """Id of this process, once its row is written."""
         self.leases: dict[int, Lease] = {}
 
     def publish_address(self, shard: int) -> str | None:
-        """Return whom to ring for a committed change: nobody, where that is us or we serve nothing and know nobody."""
+        """Return the address of publish requests; None if this process owns it, has no row, or knows no owner."""
         lease = self.leases.get(shard)
         address = _owner_address(lease) if lease else None
         return None if self.own_id is None or address == self.own_id else address
 
 
 class OwnershipStore:
-    """Who serves which shard."""
+    """Assignment of shards to owners, and the owners' heartbeats."""
 
     def __init__(self, table: Table, addresses: ShardAddresses) -> None:
         self._table = table
         self._addresses = addresses
 
     async def register(self, owner: Owner) -> None:
-        """Write the row of a process that has none yet."""
+        """Write the row of a process without one."""
         await self._table.write(Put(keys.owner(owner.id), _encode_owner(owner)))
         self._addresses.own_id = owner.id
 
     async def heartbeat(self, owner: Owner) -> None:
-        """Replace our row; StaleRead when it is gone: somebody took us for dead."""
+        """Replace the own row; StaleRead if it is gone because another process declared this one dead."""
         await write_if_current(self._table, Put(keys.owner(owner.id), _encode_owner(owner), (Exists(), VERSION_OK)))
 
     async def remove_dead(self, seen: Owner) -> None:
-        """Delete the row of a process that is dead; StaleRead when its beat has moved since."""
+        """Delete the row of a dead process; StaleRead if its heartbeat has moved since."""
         await write_if_current(self._table, Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
 
     async def unregister(self, owner: str) -> None:
-        """Delete our own row, whatever became of the last beat."""
+        """Delete the own row, also after a heartbeat with an unknown result."""
         await self._table.write(Delete(keys.owner(owner)))
 
     async def snapshot(self) -> OwnershipSnapshot:
@@ -89,18 +89,18 @@ class OwnershipStore:
         return OwnershipSnapshot(leases, tuple(_decode_owner(key[1], item) for key, item in rows))
 
     async def take(self, seen: Sequence[Lease], owner: str) -> list[Lease]:
-        """Take shards that are as seen, each under its next epoch; return those that were."""
+        """Take the shards that are as seen, each with its epoch + 1; return the taken ones."""
         taken: list[Lease] = []
         for batch in _batches(seen):
             after = [Lease(lease.shard, lease.epoch + 1, owner, lease.owner or lease.previous) for lease in batch]
-            with suppress(TransactionConflict):  # the next look shows who has them
+            with suppress(TransactionConflict):  # the next snapshot shows their owners
                 done = await self._write_unchanged([_take_write(a, b) for a, b in zip(batch, after, strict=True)])
                 taken += [after[index] for index in done]
         self._addresses.leases.update({lease.shard: lease for lease in taken})
         return taken
 
     async def release(self, leases: Collection[Lease]) -> None:
-        """Release shards that are ours under these epochs; who is not the owner changes nothing."""
+        """Release the shards that are owned with these epochs; the others stay unchanged."""
         for batch in _batches(leases):
             await self._write_unchanged([_release_write(lease) for lease in batch])
         freed = {lease.shard: Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases}
@@ -111,7 +111,10 @@ class OwnershipStore:
         return [decode_lease(int(key[1]), item) for key, item in rows]
 
     async def _write_unchanged(self, writes: list[Update]) -> list[int]:
-        """Write together all whose conditions hold; return their places. TransactionConflict if conflicts persist."""
+        """Write all updates whose conditions hold in one transaction; return their indexes.
+
+        TransactionConflict if conflicts persist.
+        """
         remaining, conflicts = dict(enumerate(writes)), 0
         while remaining:
             indexes = list(remaining)
@@ -122,7 +125,7 @@ class OwnershipStore:
                     raise newer_version_error() from None
                 for index in failed.current:
                     del remaining[indexes[index]]
-            except TransactionConflict:  # others reach for some of them just now: soon it is known who has which
+            except TransactionConflict:  # other processes take some of them now; afterwards their conditions fail
                 conflicts += 1
                 if conflicts == MAX_CONFLICTS:
                     raise
@@ -145,7 +148,7 @@ def _owner_address(lease: Lease) -> str | None:
 
 
 def _take_write(seen: Lease, after: Lease) -> Update:
-    """A row is made by its first owner; afterwards it only changes hands."""
+    """Return the write of a taken shard. The first owner creates the row."""
     conditions: tuple[Condition, ...] = (Absent(),)
     if seen.epoch:
         conditions = (Exists(), VERSION_OK, Equals("epoch", seen.epoch), value_condition("owner", seen.owner))

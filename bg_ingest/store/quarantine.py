@@ -1,4 +1,4 @@
-"""Unreadable records of a user, by the place where they are set aside."""
+"""Quarantine pages: sealed unreadable records of a user, by segment or by digest."""
 
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
@@ -16,7 +16,7 @@ from bg_ingest.store.conditional import ConditionalWrite, version_conditions
 from bg_ingest.store.items import StoredItem, build_item, from_epoch_ms
 
 QUARANTINE_BATCH_SIZE = 10
-"""Shelves read at once: full ones are 300 KB."""
+"""Pages per read. A full page has 300 KB."""
 
 
 class QuarantineStore:
@@ -26,13 +26,13 @@ class QuarantineStore:
     async def read_pages(
         self, user: UserId, page_keys: Collection[QuarantineKey]
     ) -> dict[QuarantineKey, QuarantinePage]:
-        """Return those shelves of set-aside records that exist."""
+        """Return the existing pages."""
         by_key = {keys.quarantine(user, page_key): page_key for page_key in page_keys}
         items = await self._table.batch_get(list(by_key))
         return {by_key[key]: decode_quarantine_page(by_key[key], item) for key, item in items.items()}
 
     async def iter_pages(self, user: UserId) -> AsyncGenerator[QuarantinePage]:
-        """Yield every shelf of a user, the one without a time last."""
+        """Yield all pages of a user; those of records without a time come last."""
         query = self._table.query(
             keys.user_pk(user), keys.QUARANTINE, keys.prefix_end(keys.QUARANTINE), page=QUARANTINE_BATCH_SIZE
         )

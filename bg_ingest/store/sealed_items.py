@@ -1,4 +1,4 @@
-"""The port SealedItems over a table."""
+"""All sealed values of the table, for the rotation of encryption keys."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -20,14 +20,14 @@ SEALED_PREFIXES = (keys.GRANTS, keys.QUARANTINE, keys.AUDIT_KEY[1])
 
 
 class SealedQuarantinePage(msgspec.Struct, frozen=True):
-    """Records that were set aside, and whose."""
+    """Quarantine page with its user."""
 
     user: UserId
     page: QuarantinePage
 
 
 class AuditKey(msgspec.Struct, frozen=True):
-    """The sealed key of the audit's hashes."""
+    """Sealed key of the audit's hashes."""
 
     sealed: bytes
 
@@ -36,22 +36,22 @@ SealedItem: TypeAlias = Grant | SealedQuarantinePage | AuditKey
 
 
 class SealedItemStore:
-    """Everything in the store that is sealed, whoever it belongs to."""
+    """Sealed items of all users."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
 
     async def iter_items(self, part: int, parts: int) -> AsyncGenerator[Sequence[SealedItem]]:
-        """Yield what is sealed in one of so many parts of the whole store; all parts together have everything.
+        """Yield the sealed items of one part of the table; all parts together have all items.
 
-        Reads the whole store: minutes where it is large.
+        All parts together read the whole store, which takes minutes if it is large.
         """
         async with aclosing(self._table.scan(part, parts, SEALED_PREFIXES)) as pages:
             async for page in pages:
                 yield [sealed for key, item in page if (sealed := _decode(key, item))]
 
     async def replace(self, seen: SealedItem, after: SealedItem) -> None:
-        """Replace what is sealed; StaleRead when it is not as seen.
+        """Replace a sealed item; StaleRead if it is not as seen.
 
         A grant keeps its version and its claim, which must both be as seen.
         """
@@ -86,4 +86,4 @@ def _replacement(seen: SealedItem, after: SealedItem) -> SingleWrite:
             changed: Item = {"sealed": after.sealed, "v": VERSION}
             return Update(keys.AUDIT_KEY, changed, (), (Exists(), VERSION_OK, Equals("sealed", seen.sealed)))
         case _:
-            raise ValueError("one thing does not become another")
+            raise ValueError("an item keeps its kind")

@@ -1,4 +1,4 @@
-"""Readings, packed by segment, and the reads of a user's series."""
+"""Segments: six hours of packed readings per item, and the reads of a user's series."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
 from contextlib import aclosing
@@ -22,7 +22,7 @@ SEGMENT_BATCH_SIZE = 100
 
 
 class ReadingStore:
-    """A user's time series and its head."""
+    """Time series of users and their heads."""
 
     def __init__(self, table: Table, quarantine: QuarantineStore, commit: Callable[[Commit], Awaitable[None]]) -> None:
         self._table = table
@@ -30,12 +30,12 @@ class ReadingStore:
         self.read_pages, self.iter_pages = quarantine.read_pages, quarantine.iter_pages
 
     async def head(self, user: UserId) -> Head | None:
-        """Return the head (also an erased one): one read."""
+        """Return the head in one read; after an erasure it is the tombstone."""
         item = await self._table.get(keys.head(user))
         return decode_head(user, item) if item else None
 
     async def read(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, KnownSegments]:
-        """Return the head and those segments that exist, by start: one read for all."""
+        """Return the head and the existing segments by start, in one read."""
         starts = {keys.segment(user, start): start for start in segments}
         items = await self._table.batch_get([keys.head(user), *starts])
         head = items.pop(keys.head(user), None)
@@ -43,7 +43,10 @@ class ReadingStore:
         return decode_head(user, head) if head else None, known
 
     async def iter_packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
-        """Yield the packed segments that the window touches, ascending; may lag a second unless ``consistent``."""
+        """Yield the packed segments that overlap the window, ascending.
+
+        They may be a second old unless ``consistent``.
+        """
         _, low = keys.segment(user, segment_start(window.start))
         _, high = keys.segment(user, segment_start(window.end - timedelta(microseconds=1)))
         query = self._table.query(keys.user_pk(user), low, high, consistent=consistent, page=SEGMENT_BATCH_SIZE)
@@ -62,7 +65,7 @@ def decode_segment(start: datetime, item: StoredItem) -> Segment:
 
 
 def packed_readings(item: StoredItem) -> bytes:
-    """Return a segment's readings as they are, for who need not look into each."""
+    """Return the readings of a segment, still packed."""
     readings: bytes = item["readings"]
     return readings
 

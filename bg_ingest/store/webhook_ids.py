@@ -1,4 +1,4 @@
-"""The port Webhooks over a table."""
+"""Ids of received webhooks, which detect deliveries that are repeated."""
 
 from datetime import datetime
 
@@ -10,7 +10,7 @@ from bg_ingest.store.items import StoredItem, build_item
 
 
 class WebhookIdStore:
-    """The ids of webhooks whose data is stored, each known to one connect of a connection."""
+    """Ids of webhooks whose data is committed; each belongs to one connect of a connection."""
 
     def __init__(self, table: Table) -> None:
         self._table = table
@@ -20,7 +20,7 @@ class WebhookIdStore:
         return item is not None and bool(item["expires_at"] > now.timestamp())
 
     async def add(self, connection: Connection, webhook_id: str, expires_at: datetime) -> None:
-        """Remember one, after its data was committed."""
+        """Add an id. To be called after the commit of its data: a crash in between repeats data and loses none."""
         await self._table.write(
             Put(keys.webhook(connection, webhook_id), build_item(expires_at=to_epoch_seconds(expires_at)))
         )
