@@ -259,7 +259,7 @@ async def test_a_grant_cannot_be_dropped_without_its_connections_step(store: Sto
     await commit_connection(store)
     head = await store.readings.head(USER)
     assert head is not None
-    with pytest.raises(ValueError, match="step"):
+    with pytest.raises(ValueError, match="together with an update of its connection"):
         await store.readings.commit(Commit(before=head, head=head, drop_grant=True))
 
 
