@@ -9,6 +9,7 @@ import structlog
 from bg_ingest.domain.ownership import Lease
 from bg_ingest.errors import StoreError
 from bg_ingest.store.ownership import OwnershipStore
+from workers.ownership_view import NEVER, OwnershipView
 from workers.wakeup import Wakeup
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -17,8 +18,6 @@ RELEASE_TIMEOUT = 3.0
 """Seconds for saying that shards are free; unsaid, others find out after a TTL."""
 
 RETRY_SECONDS = 0.2
-
-NEVER = float("inf")
 
 
 async def retry_until(write: Callable[[], Awaitable[None]]) -> None:
@@ -54,25 +53,19 @@ class ShardConsumer(Protocol):
 class Handover:
     """Shards on their way back, and those that just went: a look asked for before that does not know of it."""
 
-    def __init__(self, store: OwnershipStore, consumer: ShardConsumer, on_released: Callable[[Lease], None]) -> None:
+    def __init__(self, store: OwnershipStore, consumer: ShardConsumer, view: OwnershipView) -> None:
         self._store = store
         self._consumer = consumer
-        self._on_released = on_released
-        self._released_at: dict[int, float] = {}
-
-    def __contains__(self, shard: int) -> bool:
-        return shard in self._released_at
+        self._view = view
 
     def unconfirmed(self, read_started_at: float) -> Collection[int]:
         """Return the shards of which rows that were asked for then may tell what is no longer so."""
-        self._released_at = {shard: at for shard, at in self._released_at.items() if at > read_started_at}
-        return self._released_at.keys()
+        released_at = self._view.released_at
+        self._view.released_at = {shard: at for shard, at in released_at.items() if at > read_started_at}
+        return self._view.released_at.keys()
 
     def mark_releasing(self, shards: Iterable[int]) -> None:
-        self._released_at.update(dict.fromkeys(shards, NEVER))
-
-    def clear(self) -> None:
-        self._released_at.clear()
+        self._view.released_at.update(dict.fromkeys(shards, NEVER))
 
     async def release(self, leases: Collection[Lease]) -> None:
         """Bring shards to rest and give each back when it is quiet, those that are so at once together."""
@@ -97,5 +90,6 @@ class Handover:
     async def _release_batch(self, leases: Collection[Lease]) -> None:
         await retry_until(lambda: self._store.release(leases))  # else the next look finds them ours and unserved
         for each in leases:
-            self._on_released(each)
-            self._released_at[each.shard] = anyio.current_time()
+            if self._view.serving.get(each.shard) == each:
+                del self._view.serving[each.shard]
+            self._view.released_at[each.shard] = anyio.current_time()

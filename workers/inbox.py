@@ -14,6 +14,7 @@ from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.ownership import UNOWNED, Lease
 from bg_ingest.errors import StoreError
 from bg_ingest.store.inbox import InboxStore, OwnerRequest, RequestKind
+from workers.ownership_view import OwnershipView
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
 from workers.wakeup import Wakeup
@@ -22,6 +23,31 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 INHERIT_SECONDS = 20.0
 """Seconds for which rings to a shard's previous owner are read: longer than any process believes an old look."""
+
+
+class PollRequests:
+    """Rings for a look that were handed to the scheduler: one for each connection, and those whose look was had."""
+
+    def __init__(self) -> None:
+        self.done: set[OwnerRequest] = set()
+        """Forgotten at the next reading."""
+        self._pending: dict[ConnectionId, OwnerRequest] = {}
+
+    def add(self, request: OwnerRequest) -> bool:
+        """Take note of a request, unless another for its connection is pending; return whether it is the first."""
+        return self._pending.setdefault(request.connection, request) == request
+
+    def contains(self, request: OwnerRequest) -> bool:
+        return request in self.done or self._pending.get(request.connection) == request
+
+    def finish(self, connection: ConnectionId) -> None:
+        """Take note that a connection's look was had."""
+        if request := self._pending.pop(connection, None):
+            self.done.add(request)
+
+    def forget_shards(self, is_gone: Callable[[int], bool]) -> None:
+        """Remember nothing any more of what was asked for in shards that went."""
+        self._pending = {each: request for each, request in self._pending.items() if not is_gone(shard_of(each.user))}
 
 
 class InboxReader:
@@ -33,24 +59,22 @@ class InboxReader:
         scheduler: Scheduler,
         relay: RelayActor,
         *,
-        owner_id: Callable[[], str | None],
-        epoch: Callable[[int], int | None],
+        ownership: OwnershipView,
+        poll_requests: PollRequests,
         is_loaded: Callable[[int], bool],
         interval: float,
     ) -> None:
-        """``epoch`` is that of a shard which is ours; ``seated`` tells whether its connections have their seats."""
+        """``is_loaded`` tells whether a shard's connections have their seats."""
         self._inbox = requests
         self._scheduler = scheduler
         self._relay = relay
-        self._owner_id = owner_id
-        self._epoch = epoch
+        self._ownership = ownership
+        self._poll_requests = poll_requests
         self._is_loaded = is_loaded
         self._interval = interval
         self._inherited: dict[str, float] = {}
         self._last_owner_id: str | None = None
         self._former: dict[str, float] = {}
-        self._pending: dict[ConnectionId, OwnerRequest] = {}
-        self._done: set[OwnerRequest] = set()
         self._wakeup = Wakeup()
         self._unreadable = False
 
@@ -61,7 +85,9 @@ class InboxReader:
     def inherit(self, taken: Collection[Lease]) -> None:
         """Read also what is sent to the previous owners of these shards, for a while."""
         shards = {each.shard for each in taken}
-        self._forget_shards(lambda shard: shard in shards)  # what was asked of their seats before went with these
+        self._poll_requests.forget_shards(
+            lambda shard: shard in shards
+        )  # what was asked of their seats before went with these
         until = anyio.current_time() + INHERIT_SECONDS
         self._inherited |= {each.previous or UNOWNED: until for each in taken}
         self._wakeup.set()
@@ -83,13 +109,8 @@ class InboxReader:
                     log.info("reads rings again", action="inbox_readable")
                 self._unreadable = False
 
-    def poll_finished(self, connection: ConnectionId) -> None:
-        """Be told whose look was had: its ring is forgotten at the next reading."""
-        if request := self._pending.pop(connection, None):
-            self._done.add(request)
-
     async def _read_all(self) -> None:
-        now, owner_id = anyio.current_time(), self._owner_id()
+        now, owner_id = anyio.current_time(), self._ownership.owner_id
         if (
             self._last_owner_id and owner_id != self._last_owner_id
         ):  # we were taken for dead, and may have been rung at since
@@ -97,10 +118,10 @@ class InboxReader:
         self._last_owner_id = owner_id
         self._former = {each: until for each, until in self._former.items() if until > now}
         self._inherited = {each: until for each, until in self._inherited.items() if until > now}
-        self._forget_shards(lambda shard: self._epoch(shard) is None)
+        self._poll_requests.forget_shards(lambda shard: self._ownership.epoch(shard) is None)
         if owner_id is not None:
             requests = await self._inbox.list_requests(owner_id)
-            self._done |= {each for each in requests if self._is_ours(each) and self._handle(each)}
+            self._poll_requests.done |= {each for each in requests if self._is_ours(each) and self._handle(each)}
             await self._inbox.forward([each for each in requests if not self._is_ours(each)])
         for previous in (self._former.keys() | self._inherited.keys()) - {owner_id}:
             requests = await self._inbox.list_requests(previous)
@@ -108,34 +129,25 @@ class InboxReader:
             await self._inbox.forward(requests if previous in self._former else ours)
             if ours:
                 self._wakeup.set()  # they stand under our name now
-        done = set(self._done)  # last: where rows cannot be deleted, who rings is heard all the same
+        done = set(self._poll_requests.done)  # last: where rows cannot be deleted, who rings is heard all the same
         await self._delete(done)
-        self._done -= done
-
-    def _forget_shards(self, is_gone: Callable[[int], bool]) -> None:
-        """Remember nothing any more of what was asked for in shards that went."""
-        self._pending = {each: request for each, request in self._pending.items() if not is_gone(shard_of(each.user))}
+        self._poll_requests.done -= done
 
     async def _delete(self, requests: Collection[OwnerRequest]) -> None:
         if requests:
             await self._inbox.delete(requests)
 
     def _is_ours(self, request: OwnerRequest) -> bool:
-        return self._epoch(shard_of(request.connection.user)) is not None
+        return self._ownership.epoch(shard_of(request.connection.user)) is not None
 
     def _handle(self, request: OwnerRequest) -> bool:
         """Do what a ring asks for; return whether it may be forgotten: of those for one look, all but the first."""
         shard, connection = shard_of(request.connection.user), request.connection
-        epoch = self._epoch(shard)
-        if (
-            epoch is None
-            or not self._is_loaded(shard)
-            or request in self._done
-            or self._pending.get(connection) == request
-        ):
+        epoch = self._ownership.epoch(shard)
+        if epoch is None or not self._is_loaded(shard) or self._poll_requests.contains(request):
             return False
         self._relay.wake([shard])
         if request.kind is not RequestKind.POLL:
             return True
         self._scheduler.request_poll(connection, epoch=epoch)
-        return self._pending.setdefault(connection, request) != request
+        return not self._poll_requests.add(request)

@@ -1,9 +1,10 @@
 """When each connection's next turn is: a heap of due times, and a task only while a turn runs."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from heapq import heappop, heappush, nsmallest
 from itertools import count
+from typing import Protocol
 
 import anyio
 import structlog
@@ -14,6 +15,7 @@ from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.ports import Clock, Polls
 from workers.backoff import Backoff
+from workers.ownership_view import OwnershipView
 from workers.scheduled import INITIAL_STATE, RunningPoll, Scheduled, ScheduledConnections
 from workers.wakeup import Wakeup
 
@@ -32,6 +34,16 @@ FINISH_SECONDS = 2.0
 """Seconds left to turns under way when their shard is given back; a cut-off turn repeats elsewhere."""
 
 
+class PollListener(Protocol):
+    """Receiver of events of the scheduler; each call returns at once."""
+
+    def demand_changed(self, before: CallDemand | None, after: CallDemand | None) -> None:
+        """Take note that a scheduled connection wants other calls; None is a connection that is not scheduled."""
+
+    def poll_finished(self, connection: ConnectionId, outcome: Outcome, *, request_done: bool) -> None:
+        """Take note of an outcome; ``request_done``: a look asked for before this turn began is due no more."""
+
+
 class Scheduler:
     """Gives every connection it was told of its turns, never two at once for one connection.
 
@@ -42,20 +54,16 @@ class Scheduler:
         self,
         poller: Polls,
         clock: Clock,
+        ownership: OwnershipView,
+        listener: PollListener,
         *,
         max_concurrent: int = MAX_CONCURRENT_POLLS,
         backoff: Backoff | None = None,
     ) -> None:
         self._poller = poller
         self._clock = clock
-        self.may_poll: Callable[[], bool] = lambda: True
-        """Asked before each turn: a process that slept learns that nothing is its own any more before it acts."""
-        self.demand_changed: Callable[[CallDemand | None, CallDemand | None], None] = lambda _before, _after: None
-        """Told what a connection seated here wants, before and after."""
-        self.poll_finished: Callable[[ConnectionId, Outcome], None] = lambda _connection, _outcome: None
-        """Told how each turn ended."""
-        self.request_finished: Callable[[ConnectionId], None] = lambda _connection: None
-        """Told whose look was had, if nobody has asked for another since it began."""
+        self._ownership = ownership
+        self._listener = listener
         self._backoff = backoff or Backoff(first=5.0)
         self._scheduled = ScheduledConnections()
         self._heap: list[tuple[datetime, int, ConnectionId]] = []
@@ -163,9 +171,9 @@ class Scheduler:
             self._push(connection)
 
     async def _start_due(self, group: TaskGroup) -> None:
-        while self.may_poll() and self._heap and self._heap[0][0] <= self._clock.now():
+        while self._ownership.is_valid() and self._heap and self._heap[0][0] <= self._clock.now():
             await self._semaphore.acquire()
-            if not self.may_poll():  # any more
+            if not self._ownership.is_valid():  # any more
                 self._semaphore.release()
                 break
             due, _, connection = heappop(self._heap)
@@ -204,9 +212,9 @@ class Scheduler:
             raise
         else:
             scheduled.crashes, scheduled.state = 0, poll.state
-            self.poll_finished(connection, poll.result.outcome)
-            if not scheduled.requested and (poll.due is None or poll.result.outcome in DONE_OUTCOMES):
-                self.request_finished(connection)
+            is_done = poll.due is None or poll.result.outcome in DONE_OUTCOMES
+            request_done = is_done and not scheduled.requested
+            self._listener.poll_finished(connection, poll.result.outcome, request_done=request_done)
             if poll.demand and self._scheduled.get(connection) is scheduled:
                 self._set_demand(scheduled, poll.demand)
             self._schedule_next(connection, scheduled, poll.due)
@@ -228,7 +236,7 @@ class Scheduler:
         self._set_demand(self._scheduled.remove(connection), None)
 
     def _set_demand(self, scheduled: Scheduled, demand: CallDemand | None) -> None:
-        self.demand_changed(scheduled.demand, demand)
+        self._listener.demand_changed(scheduled.demand, demand)
         scheduled.demand = demand
 
     def _push(self, connection: ConnectionId) -> None:
@@ -236,6 +244,6 @@ class Scheduler:
         self._wakeup.set()
 
     def _seconds_to_next(self) -> float:
-        if not self._heap or not self.may_poll():
+        if not self._heap or not self._ownership.is_valid():
             return RECHECK_SECONDS
         return min(RECHECK_SECONDS, max(0.0, (self._heap[0][0] - self._clock.now()).total_seconds()))

@@ -1,6 +1,6 @@
 """What this process does with the shards it owns: seats for their connections, and their outboxes told."""
 
-from collections.abc import AsyncGenerator, Callable, Collection, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from datetime import timedelta
 from typing import NamedTuple
@@ -9,13 +9,13 @@ import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
-from bg_ingest.domain.call_budget import CallDemand
-from bg_ingest.domain.connections import Connection, DirectoryRow
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.ownership import Lease
 from bg_ingest.domain.polling import PollReport
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.ports import Clock
+from bg_ingest.services.budget.demand import Demand
+from bg_ingest.services.polling.poll import Poller
 from bg_ingest.store.connections import ConnectionStore
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
@@ -62,11 +62,21 @@ class Shards:
     ``take``, ``drop`` and ``rest`` state what is owned; the actor makes it so, again after a crash of its own.
     """
 
-    def __init__(self, connections: ConnectionStore, scheduler: Scheduler, relay: RelayActor, clock: Clock) -> None:
+    def __init__(
+        self,
+        connections: ConnectionStore,
+        scheduler: Scheduler,
+        relay: RelayActor,
+        clock: Clock,
+        demand: Demand,
+        poller: Poller,
+    ) -> None:
         self._connections = connections
         self._scheduler = scheduler
         self._relay = relay
         self._clock = clock
+        self._demand = demand
+        self._poller = poller
         self._owned: dict[int, Lease] = {}
         self._take_overs: dict[int, TakeOver] = {}
         self._tasks: dict[int, tuple[Lease, anyio.CancelScope]] = {}
@@ -74,12 +84,6 @@ class Shards:
         self._semaphore = anyio.Semaphore(MAX_CONCURRENT_READS)
         self._wakeup = Wakeup()
         self._unreadable = False
-        self.on_take_over: Callable[[Collection[Lease]], None] = lambda _: None
-        """Told which shards were taken, and from whom."""
-        self.demand_for: Callable[[DirectoryRow], CallDemand | None] = lambda _: None
-        """What a connection wants, as far as its directory tells."""
-        self.report_without_fetch: Callable[[Connection], PollReport | None] = lambda _: None
-        """What is known before a connection's first turn: also when that is due, if it has nothing to ask yet."""
 
     def is_loaded(self, shard: int) -> bool:
         """Whether the connections of a shard are seated, and no turn from before it was taken is under way."""
@@ -91,11 +95,6 @@ class Shards:
         return len(self._owned.keys() - self._loaded)
 
     @property
-    def loaded_fraction(self) -> float:
-        """What part of the shards we own has its connections seated; never nothing."""
-        return max(1, len(self._loaded)) / max(1, len(self._owned))
-
-    @property
     def load_overdue(self) -> bool:
         """Whether any of them should have been by now."""
         latest = anyio.current_time() - LOAD_TIMEOUT
@@ -105,7 +104,8 @@ class Shards:
         """Serve these from now on."""
         self._owned.update({each.shard: each for each in taken})
         self._take_overs |= dict.fromkeys([each.shard for each in taken], TakeOver(anyio.current_time(), len(taken)))
-        self.on_take_over(taken)
+        self._demand.prime()
+        self._update_loaded_fraction()
         self._wakeup.set()
 
     def cancel(self, shards: Collection[int]) -> None:
@@ -145,6 +145,11 @@ class Shards:
             self._loaded.discard(shard)
             if found := self._tasks.pop(shard, None):
                 found[1].cancel()
+        self._update_loaded_fraction()
+
+    def _update_loaded_fraction(self) -> None:
+        """Take note of the part of our shards whose connections are seated; it is never nothing."""
+        self._demand.update_loaded_fraction(max(1, len(self._loaded)) / max(1, len(self._owned)))
 
     def _start_missing(self, group: TaskGroup) -> None:
         for shard, lease in self._owned.items():
@@ -162,6 +167,7 @@ class Shards:
             self._relay.add_shards([lease.shard])
             loaded = await self._load(lease)
             self._loaded.add(lease.shard)
+            self._update_loaded_fraction()
             taken_at = anyio.current_time()
             await self._set_first_polls(lease, loaded)
             await anyio.sleep_until(taken_at + REREAD_AFTER)
@@ -192,7 +198,7 @@ class Shards:
         now = self._clock.now() + FIRST_POLL_DELAY
         for each in listed:
             due = now + self._spread(lease, len(listed)) * each.id.jitter
-            self._scheduler.schedule(each.id, epoch=lease.epoch, due=due, demand=self.demand_for(each))
+            self._scheduler.schedule(each.id, epoch=lease.epoch, due=due, demand=self._demand.for_directory_row(each))
         return [each.id for each in listed]
 
     async def _set_first_polls(self, lease: Lease, loaded: Sequence[ConnectionId]) -> None:
@@ -202,7 +208,7 @@ class Shards:
             for start in range(0, len(loaded), READ_BATCH):
                 async with self._semaphore:
                     found = await self._connections.get_many(loaded[start : start + READ_BATCH])
-                polls |= {each.id: poll for each in found if (poll := self.report_without_fetch(each))}
+                polls |= {each.id: poll for each in found if (poll := self._poller.report_without_fetch(each))}
         except Exception:  # noqa: BLE001 - each has its first turn then, and says for itself what is wrong with it alone
             return
         due = {each: poll.due for each, poll in polls.items() if poll.due}

@@ -10,15 +10,20 @@ import anyio
 from anyio.abc import TaskGroup
 
 from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.domain.call_budget import ProviderLimit
+from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.ownership import SHARED_TIMINGS, Lease, OwnershipTimings
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.ports.table import Table
+from bg_ingest.services.budget.demand import Demand
+from bg_ingest.services.budget.provider import SharedBudget
 from bg_ingest.store import Store
 from tests.fakes.counting_table import CountingTable
 from tests.fakes.faults import CallWrapper
 from tests.harness.service import LoopClock
 from workers.ownership import Ownership
+from workers.ownership_view import OwnershipView
 
 
 class RecordingConsumer:
@@ -111,7 +116,17 @@ class OwnerProcess:
         untyped_table: Any = self.wire
         self.store = Store(untyped_table, clock)
         self.served = RecordingConsumer()
-        self.ownership = Ownership(self.store.ownership, self.served, name, timings=timings)
+        self.view = OwnershipView(timings.valid_for)
+        budget = SharedBudget(self.store.budgets, {}, clock, ProviderLimit(60_000))
+        self.ownership = Ownership(
+            self.store.ownership,
+            self.view,
+            self.served,
+            name,
+            timings=timings,
+            demand=Demand(budget, PollDefaults()),
+            inherit_requests=lambda _: None,
+        )
         self.scope = anyio.CancelScope()
 
     @property
@@ -124,8 +139,7 @@ class OwnerProcess:
 
     def owned(self) -> set[int]:
         """Return the shards that it may act for now."""
-        ownership = self.ownership
-        return {shard for shard in ownership.serving if ownership.epoch(shard)} if ownership.is_valid() else set()
+        return {shard for shard in self.view.serving if self.view.epoch(shard)} if self.view.is_valid() else set()
 
     async def run(self, *, task_status: Any) -> None:
         with self.scope:

@@ -45,8 +45,8 @@ def shards_of(workers: Workers) -> int:
 
 
 def is_polled_by(workers: Workers, user: str) -> bool:
-    actors = workers._actors
-    return actors is not None and actors.ownership.epoch(shard_of(UserId(user))) is not None
+    actors = workers.actors
+    return actors is not None and actors.view.epoch(shard_of(UserId(user))) is not None
 
 
 def user_of_other(service: ServiceHarness, other: Replica, user: str) -> httpx.AsyncClient:

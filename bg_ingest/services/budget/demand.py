@@ -1,6 +1,6 @@
 """How many calls per second all connections want, here and in other processes: by that everybody's polls stretch."""
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Collection, Mapping
 
 import anyio
 
@@ -38,10 +38,8 @@ class Demand:
     """The sum of what connections polled here want, kept as they come and go."""
 
     def __init__(self, budget: SharedBudget, defaults: PollDefaults) -> None:
-        self.others: Callable[[], Iterable[Mapping[str, float]]] = tuple
-        """What the other processes published, as last read."""
-        self.loaded_fraction: Callable[[], float] = lambda: 1.0
-        """What part of our connections is known: right after a start it is not yet all of them."""
+        self._others: Collection[Mapping[str, float]] = ()
+        self._loaded_fraction = 1.0
         self._budget = budget
         self._defaults = defaults
         self._own: dict[BudgetKey, float] = {}
@@ -66,9 +64,17 @@ class Demand:
             if demand is not None:
                 self._own[demand.key] = self._own.get(demand.key, 0.0) + sign * demand.per_second
 
+    def update_others(self, others: Collection[Mapping[str, float]]) -> None:
+        """Take note of what the other processes published, as last read."""
+        self._others = others
+
+    def update_loaded_fraction(self, fraction: float) -> None:
+        """Take note of what part of our connections is known: right after a start it is not yet all of them."""
+        self._loaded_fraction = fraction
+
     def prime(self) -> None:
         """Take note of what all want before we take the first shards: whose they were counts them for a while, too."""
-        for key in {key for other in self.others() for key in other} - self._minimums.keys():
+        for key in {key for other in self._others for key in other} - self._minimums.keys():
             self._sustained(key, self._other_total(key))
 
     def to_publish(self) -> dict[str, float]:
@@ -111,11 +117,11 @@ class Demand:
         return self._minimums.setdefault(key, SustainedMinimum()).update(demand, anyio.current_time())
 
     def _other_total(self, key: str) -> float:
-        return sum(other.get(key, 0.0) for other in self.others())
+        return sum(other.get(key, 0.0) for other in self._others)
 
     def _own_total(self, key: BudgetKey) -> float:
         own = max(0.0, self._own.get(key, 0.0))
-        return own / self.loaded_fraction() * self._budget.calls_per_poll(key)
+        return own / self._loaded_fraction * self._budget.calls_per_poll(key)
 
     def _intern(self, demand: CallDemand) -> CallDemand:
         """Return one object for all that are equal: there are as many connections as users, and few intervals."""

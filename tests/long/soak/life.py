@@ -20,6 +20,7 @@ from bg_ingest.simulator.active import ActiveFault
 from bg_ingest.simulator.faults import Fault as TroubleFault
 from bg_ingest.simulator.faults import Late, Revised
 from tests.fakes.faults import Fault, FaultyCalls
+from tests.fakes.poll_listener import RecordingListener, lasting_view
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
 from tests.long.soak.trouble import DAY, HOUR, MINUTE, Trouble
 from workers.scheduler import Scheduler
@@ -124,7 +125,7 @@ class SoakLife:
         dead = False
         table = FaultyCalls(self.service.table, lambda _: Fault.BEFORE if dead else None)
         services, _ = self.service.new_process(table)
-        scheduler = Scheduler(services.poller, self.service.clock)
+        scheduler = Scheduler(services.poller, self.service.clock, lasting_view(), RecordingListener())
         async with anyio.create_task_group() as group:
             await group.start(scheduler)
             group.start_soon(self._schedule_all, scheduler, services)

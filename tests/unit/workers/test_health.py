@@ -1,20 +1,20 @@
 """What readiness says of the whole service, from its start to its end."""
 
+import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import aclosing, asynccontextmanager
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 import anyio
 import pytest
 from anyio.abc import TaskGroup
 
-from bg_ingest.domain.connections import DirectoryRow, PollDefaults
+from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ownership import SHARED_TIMINGS
 from bg_ingest.ports import Clock
-from bg_ingest.ports.table import SingleWrite
+from bg_ingest.ports.table import Item, SingleWrite
 from bg_ingest.simulator.faults import Failed, Fault, Html
-from bg_ingest.store.connections import ConnectionStore
 from tests.conftest import on
 from tests.fakes.faults import CallWrapper
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
@@ -30,10 +30,20 @@ class TroubledTable(CallWrapper):
     has_bug = False
     broken_partitions: str | None = None
     """Prefix of their keys."""
+    held_partitions: str | None = None
+    """Prefix of the keys of partitions that cannot be read until ``released``."""
 
-    def query(self, pk: str, *arguments: Any, **options: Any) -> Any:
+    def __init__(self, inner: Any) -> None:
+        super().__init__(inner)
+        self.released = anyio.Event()
+
+    async def query(self, pk: str, *arguments: Any, **options: Any) -> AsyncGenerator[list[Item]]:
         self._check(pk)
-        return self.__getattr__("query")(pk, *arguments, **options)
+        if self.held_partitions is not None and pk.startswith(self.held_partitions):
+            await self.released.wait()
+        async with aclosing(self.__getattr__("query")(pk, *arguments, **options)) as pages:
+            async for page in pages:
+                yield page
 
     async def write(self, one: SingleWrite) -> None:
         self._check(one.key[0])
@@ -108,13 +118,12 @@ async def test_it_is_ready_between_the_start_and_the_drain_alone() -> None:
         assert await health(service) == (503, ["draining"])
 
 
-async def test_after_a_crash_that_cannot_heal_it_is_not_ready() -> None:
+async def test_after_a_crash_that_cannot_heal_it_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
+    stopped = anyio.Event()
+    monkeypatch.setattr(os, "kill", lambda *_: stopped.set())  # else this process would be stopped
     async with open_service_and_table() as (service, table), anyio.create_task_group() as group:
         over = await start(group, service)
         await anyio.sleep(5)
-        stopped = anyio.Event()
-        assert service.workers._actors is not None
-        service.workers._actors.runtime._on_crash = stopped.set  # else this process would be stopped
         table.has_bug = True
         await stopped.wait()
         assert await health(service) == (503, ["crashed"])
@@ -188,33 +197,22 @@ async def test_while_an_actor_waits_for_its_restart_the_process_is_ready_unless_
             assert await health(service) == (200, [])
 
 
-class UnreadableConnections:
-    """Connections whose directory takes its time."""
-
-    def __init__(self, inner: ConnectionStore) -> None:
-        self._inner = inner
-        self.readable = anyio.Event()
-
-    async def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
-        await self.readable.wait()
-        async for each in self._inner.iter_directory(shard):
-            yield each
-
-
-async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready() -> None:
-    async with open_service_and_table() as (service, _):
+async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with open_service_and_table() as (service, table):
         service.replace_services(timings=SHARED_TIMINGS)
         async with service.running():
-            await anyio.sleep(60)
-            actors = service.workers._actors
+            await anyio.sleep(60.7)  # between two rounds of ownership
+            actors = service.workers.actors
             assert actors is not None
-            directory = UnreadableConnections(service.services.store.connections)
-            actors.shards._connections = cast("ConnectionStore", directory)
-            actors.ownership._release_all()  # they are its own by the rows: the next look takes them up again
+            table.held_partitions, released = "shard#", table.released
+            actors.view.heartbeat_sent_at = float("-inf")  # the next round drops all shards and adopts them again
             await anyio.sleep(LOAD_TIMEOUT - 1)
+            assert "shards_lost" in capsys.readouterr().out
             assert await health(service) == (200, []), "a hand-over makes nobody unready"
             await anyio.sleep(5)
             assert await health(service) == (503, ["shards"])
-            directory.readable.set()
+            released.set()
             await anyio.sleep(1)
             assert await health(service) == (200, [])

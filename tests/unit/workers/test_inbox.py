@@ -16,8 +16,10 @@ from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
 from bg_ingest.store.inbox import OwnerRequest
 from tests.fakes.faults import Fault, FaultyCalls
+from tests.fakes.poll_listener import RecordingListener
 from tests.harness.service import LoopClock
-from workers.inbox import InboxReader
+from workers.inbox import InboxReader, PollRequests
+from workers.ownership_view import OwnershipView
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
 
@@ -54,8 +56,9 @@ class InboxProcess:
         self.store = Store(table, clock)
         self.fails = False
         self.polls = ScriptedPolls(clock)
-        self.scheduler = Scheduler(self.polls, clock)
-        self.epochs: dict[int, int] = {}
+        self.view = OwnershipView(valid_for=float("inf"), owner=Owner(name), heartbeat_sent_at=0.0)
+        poll_requests = PollRequests()
+        self.scheduler = Scheduler(self.polls, clock, self.view, RecordingListener(poll_requests.finish))
         requests = FaultyCalls(self.store.inbox, lambda _: Fault.BEFORE if self.fails else None, only={"delete"})
         self.readings = FaultyCalls(cast("Any", requests), lambda _: None, only={"list_requests"})
         nothing: Any = None
@@ -63,22 +66,21 @@ class InboxProcess:
             cast("Any", self.readings),
             self.scheduler,
             RelayActor(Relay(self.store.outbox, nothing)),
-            owner_id=lambda: self.name,
-            epoch=self.epochs.get,
-            is_loaded=lambda shard: shard in self.epochs,
+            ownership=self.view,
+            poll_requests=poll_requests,
+            is_loaded=lambda shard: shard in self.view.serving,
             interval=INTERVAL_SECONDS,
         )
-        self.scheduler.request_finished = self.reader.poll_finished
 
     async def take(self) -> None:
         board = await self.store.ownership.snapshot()
         taken = await self.store.ownership.take([board.leases[SHARD]], self.name)
-        self.epochs[SHARD] = taken[0].epoch
+        self.view.serving[SHARD] = taken[0]
         self.reader.inherit(taken)
 
     async def release(self) -> None:
         """Take no more turns and let the shard go, as for a hand-over."""
-        epoch = self.epochs.pop(SHARD)
+        epoch = self.view.serving.pop(SHARD).epoch
         await self.scheduler.finish([SHARD])
         lease = (await self.store.ownership.snapshot()).leases[SHARD]
         assert lease.epoch == epoch
@@ -195,7 +197,7 @@ async def test_a_poll_requested_while_another_finishes_is_run_by_the_next_owner(
     async with processes("a", "b") as [a, b]:
         await a.take()
         a.polls.seconds = 1.5
-        a.scheduler.request_poll(ADA, epoch=a.epochs[SHARD])
+        a.scheduler.request_poll(ADA, epoch=a.view.serving[SHARD].epoch)
         await anyio.sleep(0.5)
         await request_poll(a)  # a turn is under way that began before
         await a.release()
@@ -210,8 +212,8 @@ async def test_a_killed_process_leaves_its_requested_polls_to_the_next_owner() -
         await a.take()
         a.polls.seconds = 1e6
         await request_poll(a)
-        a.epochs.clear()
-        a.reader._owner_id = lambda: None  # nothing of it reads any more
+        a.view.serving.clear()
+        a.view.owner = None  # reads no inbox any more
         await a.store.ownership.remove_dead(Owner("a"))
         await b.take()
         await anyio.sleep(2)

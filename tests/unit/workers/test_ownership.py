@@ -56,7 +56,7 @@ async def test_a_process_that_stops_hands_over_what_is_quiet_without_waiting_for
             await anyio.sleep(12)
             assert staying.shards == set(range(SHARDS))
         board = await staying.store.ownership.snapshot()
-        assert [each.id for each in board.owners] == [staying.ownership.owner_id]
+        assert [each.id for each in board.owners] == [staying.view.owner_id]
 
 
 async def test_what_a_dead_process_served_is_taken_within_a_ttl_and_a_little() -> None:
@@ -110,12 +110,12 @@ async def test_a_process_taken_for_dead_by_mistake_drops_everything_and_comes_ba
     async with open_owners() as all_of_them:
         mistaken, other = await all_of_them.start(), await all_of_them.start()
         await all_of_them.until_balanced(mistaken, other)
-        name = mistaken.ownership.owner_id
+        name = mistaken.view.owner_id
         assert name is not None
         await all_of_them.table.write(Delete(keys.owner(name)))
         await anyio.sleep(SHARED_TIMINGS.snapshot_every + 0.1)
         await all_of_them.until_balanced(mistaken, other, within=20)
-        assert mistaken.ownership.owner_id not in {None, name}
+        assert mistaken.view.owner_id not in {None, name}
 
 
 async def test_shards_whose_taking_went_unanswered_are_served_all_the_same() -> None:
@@ -167,7 +167,7 @@ async def test_who_stops_before_it_serves_anything_keeps_nothing_for_itself() ->
         await anyio.sleep(3)
         assert staying.shards == set(range(SHARDS))
         board = await staying.store.ownership.snapshot()
-        assert [each.id for each in board.owners] == [staying.ownership.owner_id]
+        assert [each.id for each in board.owners] == [staying.view.owner_id]
 
 
 async def test_what_was_at_rest_when_ownership_crashed_is_served_again() -> None:
@@ -179,7 +179,7 @@ async def test_what_was_at_rest_when_ownership_crashed_is_served_again() -> None
         assert len(first.shards) == SHARDS // 2
         first.kill()
         joining.kill()
-        await joining.store.ownership.unregister(str(joining.ownership.owner_id))
+        await joining.store.ownership.unregister(str(joining.view.owner_id))
         await all_of_them.restart(first)
         await all_of_them.until_balanced(first)
 
@@ -200,7 +200,7 @@ async def test_a_slow_hand_over_delays_no_heartbeat() -> None:
         first.served.finish_seconds = dict.fromkeys(range(SHARDS), 40.0)
         second = await all_of_them.start()
         await anyio.sleep(30)
-        assert first.ownership.is_valid()
+        assert first.view.is_valid()
         assert len(first.shards) == SHARDS // 2
         await all_of_them.until_balanced(first, second)
 
@@ -212,4 +212,4 @@ async def test_a_process_that_has_the_store_to_itself_takes_its_time() -> None:
         await anyio.sleep(3700)
         reads, writes, _ = (now - then for now, then in zip(all_of_them.table.asked, asked, strict=True))
         assert (reads, writes) == (24, 4)
-        assert alone.ownership.is_valid()
+        assert alone.view.is_valid()

@@ -60,7 +60,7 @@ class WriteLog:
             if not mine:
                 continue
             connection_id = ConnectionId(random.choice(mine), "acme")
-            epoch = process.ownership.epoch(shard_of(connection_id.user))
+            epoch = process.view.epoch(shard_of(connection_id.user))
             assert epoch is not None
             await anyio.sleep(random.choice([0, 0, 1, 30]))  # the process may sleep anywhere
             await self.write(process, connection_id, epoch, random)
@@ -85,7 +85,7 @@ async def never_two_owners(everybody: OwnerGroup) -> None:
         owned: set[int] = set()
         for each in everybody.processes:
             mine = each.owned()
-            assert not owned & mine, (each.ownership.owner_id, owned & mine)
+            assert not owned & mine, (each.view.owner_id, owned & mine)
             owned |= mine
         await anyio.sleep(0.2)
 
@@ -159,7 +159,7 @@ async def test_case_44_who_was_suspended_drops_on_waking_what_was_taken_and_its_
         connection_id, shard = ConnectionId(UserId(user), "acme"), shard_of(UserId(user))
         await commit_connection(second.store, _connection(connection_id.user))
         writes, had = WriteLog(everybody), first.shards
-        epoch = first.ownership.epoch(shard)
+        epoch = first.view.epoch(shard)
         assert epoch is not None
         first.suspension.suspend()
         async with anyio.create_task_group() as group:
@@ -167,7 +167,7 @@ async def test_case_44_who_was_suspended_drops_on_waking_what_was_taken_and_its_
             await anyio.sleep(SHARED_TIMINGS.ttl * 3)
             assert first.shards == had, "it stands still"
             assert second.shards == set(range(SHARDS))
-            later = second.ownership.epoch(shard)
+            later = second.view.epoch(shard)
             assert later is not None
             assert later > epoch
             await writes.write(second, connection_id, later, Random(1))

@@ -8,8 +8,10 @@ import pytest
 
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
+from tests.fakes.poll_listener import RecordingListener, lasting_view
 from tests.harness.service import LoopClock
 from workers.backoff import Backoff
+from workers.ownership_view import OwnershipView
 from workers.scheduler import MAX_CONCURRENT_POLLS, Scheduler
 
 ADA, BEN = ConnectionId(UserId("ada"), "dexcom"), ConnectionId(UserId("ben"), "dexcom")
@@ -51,10 +53,14 @@ class ScriptedPolls:
 
 
 @asynccontextmanager
-async def open_scheduler(at_once: int = MAX_CONCURRENT_POLLS) -> AsyncIterator[tuple[Scheduler, ScriptedPolls]]:
+async def open_scheduler(
+    at_once: int = MAX_CONCURRENT_POLLS, view: OwnershipView | None = None
+) -> AsyncIterator[tuple[Scheduler, ScriptedPolls]]:
     clock = LoopClock()
     polls = ScriptedPolls(clock)
-    scheduler = Scheduler(polls, clock, max_concurrent=at_once, backoff=EXACT)
+    scheduler = Scheduler(
+        polls, clock, view or lasting_view(), RecordingListener(), max_concurrent=at_once, backoff=EXACT
+    )
     async with anyio.create_task_group() as group:
         await group.start(scheduler)
         yield scheduler, polls
@@ -238,12 +244,12 @@ async def test_a_shard_is_idle_only_when_a_cancelled_poll_has_stored_its_grant()
 
 
 async def test_no_poll_begins_while_ownership_is_uncertain() -> None:
-    async with open_scheduler() as (scheduler, polls):
+    view = OwnershipView(valid_for=12.0)
+    async with open_scheduler(view=view) as (scheduler, polls):
         scheduler.schedule(ADA, epoch=7, due=polls.clock.now() + 5 * SECOND)
-        scheduler.may_poll = lambda: False
         await anyio.sleep(40)
         assert not polls.taken
-        scheduler.may_poll = lambda: True
+        view.heartbeat_sent_at = float("inf")
         await anyio.sleep(30)
         assert polls.taken[0][1] == ADA
 

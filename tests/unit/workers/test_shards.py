@@ -1,6 +1,6 @@
 """What becomes of shards that a process owns: seats, retries, readiness."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any, cast
@@ -9,13 +9,16 @@ import anyio
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.call_budget import BudgetKey, CallDemand
-from bg_ingest.domain.connections import WorkerSettings
+from bg_ingest.domain.connections import Connection, DirectoryRow, WorkerSettings
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.ownership import Lease
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
+from bg_ingest.services.budget.demand import Demand
+from bg_ingest.services.polling.poll import Poller
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
 from tests.fakes.faults import Fault, FaultyCalls
+from tests.fakes.poll_listener import RecordingListener, lasting_view
 from tests.harness.sample_values import commit_connection, connection, replaced_fields
 from tests.harness.service import LoopClock
 from workers.relay import RelayActor
@@ -24,6 +27,32 @@ from workers.shards import FIRST_POLL_DELAY, Shards
 
 ADA, BEN = (ConnectionId(UserId(name), "acme") for name in ("ada", "ben"))
 LEASE_OF_ADA = Lease(shard_of(ADA.user), 4, "me")
+
+
+class ScriptedDemand:
+    """Demand of one value for all rows of a directory."""
+
+    def __init__(self) -> None:
+        self.of_rows: CallDemand | None = None
+        self.loaded_fractions: list[float] = []
+
+    def prime(self) -> None: ...
+
+    def for_directory_row(self, row: DirectoryRow) -> CallDemand | None:
+        return self.of_rows
+
+    def update_loaded_fraction(self, fraction: float) -> None:
+        self.loaded_fractions.append(fraction)
+
+
+class ScriptedPoller:
+    """Reports without a fetch as the test says."""
+
+    def __init__(self) -> None:
+        self.report: Callable[[Connection], PollReport | None] = lambda _: None
+
+    def report_without_fetch(self, connection: Connection) -> PollReport | None:
+        return self.report(connection)
 
 
 class ShardsWorld:
@@ -35,9 +64,12 @@ class ShardsWorld:
         )
         way = FaultyCalls(cast("Any", listing), lambda _: Fault.BEFORE if self.unreadable else None, only={"get_many"})
         nothing: Any = None
-        self.scheduler = Scheduler(nothing, clock)
+        self.listener = RecordingListener()
+        self.scheduler = Scheduler(nothing, clock, lasting_view(), self.listener)
         relay = RelayActor(Relay(store.outbox, nothing))
-        self.shards = Shards(cast("Any", way), self.scheduler, relay, clock)
+        self.demand, self.poller = ScriptedDemand(), ScriptedPoller()
+        demand, poller = cast("Demand", self.demand), cast("Poller", self.poller)
+        self.shards = Shards(cast("Any", way), self.scheduler, relay, clock, demand, poller)
 
     async def connect(self, whom: ConnectionId, *, paused: bool = False) -> None:
         new = connection(id=whom, provider_account=whom.user)
@@ -96,6 +128,18 @@ async def test_a_directory_that_cannot_be_read_is_tried_again_and_makes_unready_
         assert not here.shards.load_overdue
 
 
+async def test_the_fraction_of_loaded_shards_is_known_to_the_demand() -> None:
+    async with open_shards_world() as here:
+        here.shards.add_shards([LEASE_OF_ADA, Lease(shard_of(BEN.user), 4, "me")])
+        assert here.demand.loaded_fractions == [0.5], "never nothing"
+        await anyio.sleep(0.1)
+        assert here.demand.loaded_fractions[-1] == 1.0
+        here.broken = True
+        here.shards.add_shards([Lease(shard, 1, "me") for shard in range(256) if shard != LEASE_OF_ADA.shard])
+        await anyio.sleep(0.1)
+        assert here.demand.loaded_fractions[-1] == 2 / 256
+
+
 async def test_a_shard_that_is_dropped_or_released_leaves_nothing_scheduled_and_is_taken_anew() -> None:
     async with open_shards_world() as here:
         await here.connect(ADA)
@@ -142,7 +186,7 @@ async def test_first_polls_without_effect_are_skipped_and_the_others_run_at_once
     async with open_shards_world() as here:
         later = here.clock.now() + timedelta(minutes=5)
         idle = PollReport(PollResult(Outcome.NOT_DUE), later, PollState(poll_at=later))
-        here.shards.report_without_fetch = lambda found: idle if found.id == ADA else None
+        here.poller.report = lambda found: idle if found.id == ADA else None
         await here.connect(ADA)
         await here.connect(BEN)
         here.shards.add_shards([LEASE_OF_ADA, Lease(shard_of(BEN.user), 4, "me")])
@@ -155,9 +199,7 @@ async def test_first_polls_without_effect_are_skipped_and_the_others_run_at_once
 async def test_the_staleness_of_due_connections_is_known_before_their_first_poll() -> None:
     async with open_shards_world() as here:
         shown_at = here.clock.now() - timedelta(hours=1)
-        here.shards.report_without_fetch = lambda _: PollReport(
-            PollResult(Outcome.NOT_DUE), None, PollState(visible_at=shown_at)
-        )
+        here.poller.report = lambda _: PollReport(PollResult(Outcome.NOT_DUE), None, PollState(visible_at=shown_at))
         await here.connect(ADA)
         here.shards.add_shards([LEASE_OF_ADA])
         await anyio.sleep(0.01)
@@ -178,9 +220,7 @@ async def test_connections_that_cannot_be_read_together_each_have_their_first_po
 async def test_a_connection_requested_meanwhile_is_polled_at_once() -> None:
     async with open_shards_world() as here:
         later = here.clock.now() + timedelta(minutes=5)
-        here.shards.report_without_fetch = lambda _: PollReport(
-            PollResult(Outcome.NOT_DUE), later, PollState(poll_at=later)
-        )
+        here.poller.report = lambda _: PollReport(PollResult(Outcome.NOT_DUE), later, PollState(poll_at=later))
         await here.connect(ADA)
         here.scheduler.request_poll(ADA, epoch=4)
         here.shards.add_shards([LEASE_OF_ADA])
@@ -194,7 +234,7 @@ async def test_a_connection_whose_poll_would_crash_delays_nobody_else() -> None:
         def crashes(_: object) -> None:
             raise KeyError("a provider that is gone")
 
-        here.shards.report_without_fetch = crashes
+        here.poller.report = crashes
         await here.connect(ADA)
         here.shards.add_shards([LEASE_OF_ADA])
         await anyio.sleep(0.01)
@@ -209,13 +249,11 @@ async def test_the_demand_of_a_preloaded_connection_follows_its_row_and_no_longe
             CallDemand(BudgetKey("acme", "client", "ous"), 1 / 300),
         )
         later = here.clock.now() + timedelta(minutes=5)
-        here.shards.demand_for = lambda _: guessed
-        here.shards.report_without_fetch = lambda _: PollReport(
+        here.demand.of_rows = guessed
+        here.poller.report = lambda _: PollReport(
             PollResult(Outcome.NOT_DUE), later, PollState(poll_at=later), demand=known
         )
-        demands: list[tuple[CallDemand | None, CallDemand | None]] = []
-        here.scheduler.demand_changed = lambda before, after: demands.append((before, after))
         await here.connect(ADA)
         here.shards.add_shards([LEASE_OF_ADA])
         await anyio.sleep(0.01)
-        assert demands == [(None, guessed), (guessed, known)]
+        assert here.listener.demands == [(None, guessed), (guessed, known)]

@@ -102,11 +102,11 @@ async def test_one_process_slows_down_by_its_own_demand_and_several_by_all() -> 
         for _ in range(fits):
             demands.change(None, one)
         assert demands.slowdown(app) == pytest.approx(2, rel=0.02)
-        demands.others = lambda: [{str(app): demands.to_publish()[str(app)]}, {"another": 9.0}]
+        demands.update_others([{str(app): demands.to_publish()[str(app)]}, {"another": 9.0}])
         assert demands.slowdown(app) == pytest.approx(4, rel=0.02)
         for _ in range(fits):
             demands.change(one, None)
-        demands.others = tuple
+        demands.update_others(())
         assert demands.slowdown(app) == 1.0
         assert [each.slowdown for each in demands.states()] == [1.0]
 
@@ -166,16 +166,16 @@ async def test_demand_counted_twice_during_a_hand_over_causes_no_slowdown_and_la
                 demands.slowdown_of(connection)
             return demands.slowdown_of(connection)
 
-        demands.others = lambda: [{str(app): all_there_is * 0.9}]
+        demands.update_others([{str(app): all_there_is * 0.9}])
         assert await slowdown_after(60) == 1
-        demands.others = lambda: [{str(app): all_there_is * 0.9}, {str(app): all_there_is / 2}]
+        demands.update_others([{str(app): all_there_is * 0.9}, {str(app): all_there_is / 2}])
         assert await slowdown_after(15) == 1
         assert demands.slowdown(app) > 1.3, "the metric says what is wanted just now"
-        demands.others = lambda: [{str(app): all_there_is * 0.9}]
+        demands.update_others([{str(app): all_there_is * 0.9}])
         assert await slowdown_after(60) == 1
-        demands.others = lambda: [{str(app): all_there_is * 2}]
+        demands.update_others([{str(app): all_there_is * 2}])
         assert await slowdown_after(2 * SUSTAINED_SECONDS + 2) == pytest.approx(2)
-        demands.others = tuple
+        demands.update_others(())
         assert await slowdown_after(1) == 1
 
 
@@ -219,5 +219,5 @@ async def test_while_not_all_are_scheduled_the_others_are_expected_to_demand_as_
         one = demands.for_directory_row(DirectoryRow(ConnectionId(UserId("ada"), PROVIDER), 60, paused=False))
         demands.change(None, one)
         (all_of_it,) = demands.to_publish().values()
-        demands.loaded_fraction = lambda: 0.25
+        demands.update_loaded_fraction(0.25)
         assert demands.to_publish() == dict.fromkeys(demands.to_publish(), 4 * all_of_it)

@@ -147,7 +147,7 @@ async def push_repeatedly(
 
 
 def has_next_poll(serving: ServiceHarness | Replica, connection: ConnectionId) -> bool:
-    actors = serving.workers._actors
+    actors = serving.workers.actors
     scheduled = actors.scheduler.scheduled.get(connection) if actors else None
     return scheduled is not None and scheduled.running is not None
 

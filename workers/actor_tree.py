@@ -1,0 +1,152 @@
+"""The actors of one process, and how they are."""
+
+from collections import Counter
+
+import anyio
+
+from bg_ingest.domain.call_budget import CallDemand
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.polling import Outcome
+from bg_ingest.domain.replica_status import ActorState, OwnerState, ReplicaStatus, UpcomingPoll
+from bg_ingest.services import Services
+from bg_ingest.services.budget.demand import Demand
+from workers.backoff import Backoff, CrashLimit
+from workers.inbox import InboxReader, PollRequests
+from workers.ownership import Ownership
+from workers.ownership_view import OwnershipView
+from workers.periodic import AUDIT_SECONDS, ERASURE_SECONDS, KEY_USE_SECONDS, Periodic
+from workers.provider_health import ProviderHealth
+from workers.refresher import Refresher
+from workers.relay import RelayActor
+from workers.runtime import Actor, Runtime, RuntimeState
+from workers.scheduler import Scheduler
+from workers.shards import Shards
+from workers.supervisor import Supervisor
+
+TOKEN_STORAGE_SECONDS = 12.0
+"""Seconds a drain leaves to a refresh under way: its answer is the one thing that cannot be had again."""
+
+READINESS_ACTORS = frozenset({"scheduler", "shards", "inbox", "ownership"})
+"""Actors without which nobody is polled here; while another is down, the rest goes on."""
+
+UPCOMING_POLLS = 10
+"""Shown in a report."""
+
+
+class PollEvents:
+    """Passes on what happens to polls: to the demand, the health of providers and the rings for a look."""
+
+    def __init__(self, demand: Demand, provider_health: ProviderHealth, poll_requests: PollRequests) -> None:
+        self._demand = demand
+        self._provider_health = provider_health
+        self._poll_requests = poll_requests
+
+    def demand_changed(self, before: CallDemand | None, after: CallDemand | None) -> None:
+        self._demand.change(before, after)
+
+    def poll_finished(self, connection: ConnectionId, outcome: Outcome, *, request_done: bool) -> None:
+        self._provider_health.record(connection, outcome)
+        if request_done:
+            self._poll_requests.finish(connection)
+
+
+class ActorTree:
+    """One process's actors, joined."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        connections, clock, demand = services.store.connections, services.clock, services.demand
+        poll_requests = PollRequests()
+        self._provider_health = ProviderHealth()
+        self.view = OwnershipView(services.timings.valid_for)
+        self.relay = RelayActor(services.relay)
+        self.scheduler = Scheduler(
+            services.polls, clock, self.view, PollEvents(demand, self._provider_health, poll_requests)
+        )
+        self.shards = Shards(connections, self.scheduler, self.relay, clock, demand, services.poller)
+        self.inbox = InboxReader(
+            services.store.inbox,
+            self.scheduler,
+            self.relay,
+            ownership=self.view,
+            poll_requests=poll_requests,
+            is_loaded=self.shards.is_loaded,
+            interval=services.timings.inbox_every,
+        )
+        self.ownership = Ownership(
+            services.store.ownership,
+            self.view,
+            self.shards,
+            services.name,
+            timings=services.timings,
+            demand=demand,
+            inherit_requests=self.inbox.inherit,
+        )
+        actors: dict[str, Actor] = {
+            "relay": self.relay,
+            "scheduler": self.scheduler,
+            "refresher": Refresher(connections, services.grants, clock, self.shards.iter_connections),
+            "key uses": Periodic(KEY_USE_SECONDS, services.authenticator.write_key_uses),
+            "shards": self.shards,
+            "inbox": self.inbox,
+            "auditor": Periodic(AUDIT_SECONDS, services.audit_log.flush, work=services.audit_log.wait),
+            "eraser": Periodic(ERASURE_SECONDS, services.eraser.finish_unfinished, first_after=0.0),
+            "ownership": self.ownership,  # last: then work begins
+        }
+        self.supervisors = [Supervisor(name, actor, crash_limit=CrashLimit()) for name, actor in actors.items()]
+        if services.broker is not None:  # first, and for ever: a broker may be away for days
+            self.supervisors.insert(
+                0, Supervisor("broker", services.broker, backoff=Backoff(ceiling=30.0), crash_limit=None)
+            )
+        self.runtime = Runtime(self.supervisors, drain=self._drain)
+
+    async def _drain(self) -> None:
+        self._services.grants.close(TOKEN_STORAGE_SECONDS)
+        self._services.budget.close()
+        await self.ownership.drain()
+        with anyio.move_on_after(2.0):
+            await self._services.audit_log.flush()
+
+    def unready_reasons(self) -> list[str]:
+        """The reasons, by name: the runtime's state, what serves and is down, shards that are ours and not served."""
+        if self.runtime.state is not RuntimeState.RUNNING:
+            return [self.runtime.state.value]
+        down = [each.name for each in self.supervisors if not each.running and each.name in READINESS_ACTORS]
+        reasons = {"ownership": self.ownership.store_unreachable, "shards": self.shards.load_overdue}
+        return [*down, *(name for name, applies in reasons.items() if applies and name not in down)]
+
+    def degraded_parts(self) -> list[str]:
+        is_running = self.runtime.state is RuntimeState.RUNNING
+        others_down = {
+            each.name: is_running and not each.running for each in self.supervisors if each.name not in READINESS_ACTORS
+        }
+        broken = others_down | {
+            "broker": self._services.broker is not None and not self._services.broker.connected,
+            "publishing": self.relay.failures > 0,
+        }
+        providers = (
+            self._provider_health.degraded_providers if self.scheduler.scheduled else []
+        )  # who polls nobody cannot know any more
+        return [*(name for name, is_broken in broken.items() if is_broken), *providers]
+
+    def status(self) -> ReplicaStatus:
+        snapshot = self.view.snapshot
+        owned = Counter(lease.owner for lease in snapshot.leases) if snapshot else Counter()
+        return ReplicaStatus(
+            owner=self.view.owner_id,
+            state=self.runtime.state.value,
+            unready=tuple(self.unready_reasons()),
+            degraded=tuple(self.degraded_parts()),
+            shards=len(self.view.serving),
+            shards_loading=self.shards.loading,
+            owners=tuple(OwnerState(each.id, owned[each.id], each.leaving) for each in snapshot.owners)
+            if snapshot
+            else (),
+            connections=len(self.scheduler.scheduled),
+            polls_running=self.scheduler.polls_running,
+            next_polls=tuple(UpcomingPoll(*each) for each in self.scheduler.next_due(UPCOMING_POLLS)),
+            budgets=tuple(self._services.demand.states()),
+            relay_backlog=self.relay.backlog,
+            relay_failures=self.relay.failures,
+            actors=tuple(ActorState(each.name, each.running, each.failures) for each in self.supervisors),
+        )
