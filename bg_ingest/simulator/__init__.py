@@ -1,7 +1,7 @@
-"""A Dexcom look-alike with users, readings and faults of its own: for the demo, for load tests, for development.
+"""Simulated Dexcom with users, readings and faults of its own: for the demo, load tests and development.
 
-It behaves like the real v3 API as far as that is known, and shares nothing with the code that talks to it but the words
-of the domain.
+The behaviour follows the real v3 API as far as that is known. The simulator shares only the domain with the code that
+calls it.
 """
 
 from bg_ingest.simulator.app import create_simulator

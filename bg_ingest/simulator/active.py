@@ -1,4 +1,4 @@
-"""The faults in force: which of them a call meets, and what they do to a user's readings."""
+"""Active faults, and their effect on calls and readings."""
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
@@ -18,7 +18,7 @@ class ActiveFault(msgspec.Struct):
 
 
 class ActiveFaults:
-    """Faults by number, in the order they were added. Every change is an event first."""
+    """Faults by number, in the order of their addition. Every change is recorded as an event first."""
 
     def __init__(self, seed: int, now: Callable[[], datetime], record: Callable[[Event], None]) -> None:
         self._seed = seed
@@ -49,14 +49,14 @@ class ActiveFaults:
         return number
 
     def remove(self, number: int) -> bool:
-        """False if there is none of that number."""
+        """Remove a fault; return False for an unknown number."""
         known = number in self._faults
         if known:
             self._record(FaultRemoved(at=self._now(), number=number))
         return known
 
     def meet(self, endpoint: Endpoint, user: str | None) -> list[Fault]:
-        """The faults this call meets, in their order; of those that answer instead, only the first."""
+        """Return the faults that affect this call, in their order; of those that replace the answer, only the first."""
         call_faults: list[Fault] = []
         for number, active in list(self._faults.items()):
             fault = active.fault
@@ -88,7 +88,7 @@ class ActiveFaults:
         return True
 
     def readings(self, user: str, true: Iterable[TrueReading], at: datetime | None) -> Sequence[TrueReading]:
-        """The readings as they stand at an instant; None: when every fault has passed."""
+        """Return the readings visible at an instant; None: after the end of every fault."""
         faults = [
             active.fault
             for active in self._faults.values()

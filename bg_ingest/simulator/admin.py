@@ -1,6 +1,6 @@
-"""The admin routes: faults on demand, and what a test needs to know about the other side.
+"""Admin routes: faults on request, and the true state for tests in other processes.
 
-They ask for no credentials, because the simulator holds nothing real: serve it in development only.
+They need no credentials, because the simulator holds nothing real: serve it in development only.
 """
 
 from typing import Any
@@ -18,7 +18,7 @@ from bg_ingest.simulator.wire import parse_instant
 
 @post("/faults")
 async def add_fault(request: SimulatorRequest, simulator: SimulatorDependency) -> dict[str, int]:
-    """A fault as JSON with its `kind`; answers its number."""
+    """Add a fault, given as JSON with its `kind`; return its number."""
     try:
         return {"number": simulator.add_fault(msgspec.json.decode(await request.body(), type=Fault))}
     except (msgspec.DecodeError, UnknownUser) as problem:
@@ -27,20 +27,20 @@ async def add_fault(request: SimulatorRequest, simulator: SimulatorDependency) -
 
 @delete("/faults")
 async def clear_faults(simulator: SimulatorDependency) -> None:
-    """Ends every fault."""
+    """Remove every fault."""
     simulator.clear_faults()
 
 
 @delete("/faults/{number:int}")
 async def remove_fault(number: FromPath[int], simulator: SimulatorDependency) -> None:
-    """Ends one fault."""
+    """Remove one fault."""
     if not simulator.faults.remove(number):
         raise NotFoundException(f"No fault {number} is in force.")
 
 
 @post("/users/{user:str}/revoke", status_code=204)
 async def revoke(user: FromPath[str], simulator: SimulatorDependency) -> None:
-    """The user takes every grant back, until the next login."""
+    """Revoke every grant of the user, until the next login."""
     try:
         simulator.revoke(user)
     except UnknownUser as unknown:
@@ -49,7 +49,7 @@ async def revoke(user: FromPath[str], simulator: SimulatorDependency) -> None:
 
 @get("/state")
 async def state_of(simulator: SimulatorDependency) -> dict[str, Any]:
-    """Users, live grants, faults in force with how many calls met each, and calls by endpoint and status."""
+    """Return users, live grants, active faults with the number of affected calls, and calls by endpoint and status."""
     limit = simulator.limit
     calls = {f"{endpoint} {status}": count for (endpoint, status), count in sorted(simulator.calls.items())}
     return {
@@ -72,7 +72,7 @@ async def state_of(simulator: SimulatorDependency) -> dict[str, Any]:
 
 @get("/rotations")
 async def rotations(simulator: SimulatorDependency) -> list[dict[str, Any]]:
-    """Every refresh token spent, by SHA-256, and whether its successor was answered."""
+    """Return every spent refresh token, by SHA-256, with `answered` for the delivery of its successor."""
     return [msgspec.to_builtins(rotated) for rotated in simulator.grants.rotations]
 
 
@@ -85,7 +85,7 @@ async def truth(
     *,
     shown: FromQuery[bool] = False,
 ) -> list[dict[str, Any]]:
-    """What was measured in [start, end] (`YYYY-MM-DDThh:mm:ss`, UTC); with `shown` only what the API shows by now."""
+    """Return the readings of [start, end] (`YYYY-MM-DDThh:mm:ss`, UTC); with `shown` only those visible by now."""
     try:
         window = parse_instant(start), parse_instant(end)
         readings = simulator.truth(user, *window, simulator.now() if shown else None)

@@ -24,7 +24,7 @@ logger = logging.getLogger(__name__)
 
 
 class SimulatorApp(Litestar):
-    """A Litestar app that lets a broken connection be one, where Litestar would wrap its error into another."""
+    """Litestar application that raises `ConnectionLost` unwrapped; Litestar would wrap it into another error."""
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # type: ignore[override]  # lifespan scopes pass through
         try:
@@ -36,7 +36,7 @@ class SimulatorApp(Litestar):
 
 
 async def log_unexpected_error(problem: Exception, _: Scope) -> None:
-    """Says in the log what Litestar answers with a bare 500."""
+    """Log the error behind a plain 500 of Litestar."""
     if not isinstance(problem, HTTPException):
         logger.error("The simulator failed", exc_info=problem)
 
@@ -44,10 +44,10 @@ async def log_unexpected_error(problem: Exception, _: Scope) -> None:
 def create_simulator(
     options: SimulatorOptions, *, now: Callable[[], datetime], journal: Path | None = None
 ) -> Litestar:
-    """A Dexcom look-alike to mount or to run alone; `app.state.simulator` is the `Simulator` behind it.
+    """Return a simulated Dexcom to mount or to run alone; `app.state.simulator` is its `Simulator`.
 
-    `now` tells the time in UTC and is the only clock. With `journal`, grants, faults and rotations survive a restart.
-    Its admin routes ask for no credentials: development only. Raises ReplayUnreadable.
+    `now` returns the time in UTC and is the only clock. With `journal`, grants, faults and rotations survive a restart.
+    The admin routes need no credentials: development only. Raises ReplayUnreadable.
     """
     simulator = Simulator(options, now=now, journal=journal)
 

@@ -1,4 +1,4 @@
-"""Chance without a state: a number that depends on nothing but its key and its place."""
+"""Stateless random numbers: each depends only on its key and its position."""
 
 import hashlib
 
@@ -6,18 +6,18 @@ _MASK = (1 << 64) - 1
 
 
 def key_of(*parts: object) -> int:
-    """A 64-bit key for the parts, the same in every process (Python's own `hash` is not)."""
+    """Return a 64-bit key for the parts, the same in every process (unlike Python's own `hash`)."""
     text = "/".join(str(part) for part in parts)
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest())
 
 
 def hex_of(*parts: object) -> str:
-    """64 lower-case hexadecimal digits: the shape of Dexcom's hashed ids."""
+    """Return 64 lower-case hexadecimal digits: the form of Dexcom's hashed ids."""
     return hashlib.sha256("/".join(str(part) for part in parts).encode()).hexdigest()
 
 
 def chance(key: int, index: int) -> float:
-    """A number in [0, 1), by the splitmix64 finalizer (Steele et al. 2014): a tenth of the price of a digest."""
+    """Return a number in [0, 1), by the splitmix64 finalizer (Steele et al. 2014): a tenth of the cost of a digest."""
     mixed = (key + index * 0x9E3779B97F4A7C15) & _MASK
     mixed = ((mixed ^ (mixed >> 30)) * 0xBF58476D1CE4E5B9) & _MASK
     mixed = ((mixed ^ (mixed >> 27)) * 0x94D049BB133111EB) & _MASK

@@ -1,6 +1,6 @@
-"""A person's glucose at any instant: a pure function of the seed, so that no span ever needs storing.
+"""Glucose of a person at any instant: a pure function of the seed, so that nothing is stored.
 
-Level = habit + hour of day + slow wandering + what meals, dips and rare highs of the day add.
+Level = base + hour of day + slow noise + meals, dips and rare highs of the day.
 Instants are whole seconds since 1970, levels mg/dL before rounding and clamping.
 """
 
@@ -17,7 +17,7 @@ DAY = 86_400
 HOUR = 3600
 MAX_SWING_SECONDS = 11 * HOUR
 _KNOT_SECONDS = 100 * 60
-_PEAK_FRACTION = 0.2  # a meal's rise takes a fifth of its whole time
+_PEAK_FRACTION = 0.2  # share of the rise in the whole duration of a meal
 
 
 class Swing(msgspec.Struct, frozen=True):
@@ -29,7 +29,7 @@ class Swing(msgspec.Struct, frozen=True):
 
 
 def levels(seed: int, person: Person, begins: int, step: int, count: int) -> list[float]:
-    """The true levels at `begins`, `begins + step`, … (`count` of them)."""
+    """Return the levels at `begins`, `begins + step`, … (`count` of them)."""
     key = key_of(seed, person.name, "curve")
     values = [_baseline(key, person, begins + index * step) for index in range(count)]
     ends = begins + count * step
@@ -52,7 +52,7 @@ def _baseline(key: int, person: Person, instant: int) -> float:
 
 
 def _smooth_noise(key: int, instant: int) -> float:
-    """Smooth noise in [-1, 1]: random knots, joined by a curve without corners."""
+    """Return smooth noise in [-1, 1]: random knots, joined by a smoothstep curve."""
     knot, rest = divmod(instant, _KNOT_SECONDS)
     along = rest / _KNOT_SECONDS
     along = along * along * (3 - 2 * along)
@@ -62,7 +62,7 @@ def _smooth_noise(key: int, instant: int) -> float:
 
 @lru_cache(maxsize=8192)
 def swings(key: int, temperament: Temperament, day: int) -> tuple[Swing, ...]:
-    """What happens on one day; instants in the person's home time."""
+    """Return the swings of one day; instants in the person's home time."""
     dice = random.Random(key_of(key, day))
     midnight = day * DAY
     happened: list[Swing] = []

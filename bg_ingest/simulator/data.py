@@ -1,4 +1,4 @@
-"""The data endpoints: egvs by window, and how far they reach."""
+"""Data endpoints: egvs by window, and their extent."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -19,7 +19,7 @@ MAX_WINDOW = timedelta(days=30)
 
 @get("/v3/users/self/egvs")
 async def readings(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
-    """Readings by system time, both ends included, newest first; 400 unless the dates span 0 to 30 days."""
+    """Return readings by system time, both ends included, newest first; 400 unless the dates span 0 to 30 days."""
     dates = [str(request.query_params.get(name, "")) for name in ("startDate", "endDate")]
 
     def work(grant: Grant, call_faults: Sequence[Fault]) -> Reply:
@@ -36,7 +36,7 @@ async def readings(request: SimulatorRequest, simulator: SimulatorDependency) ->
 
 @get("/v3/users/self/dataRange")
 async def extent(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
-    """The oldest and newest reading shown. `lastSyncTime` is ignored: Dexcom itself advises against it."""
+    """Return the oldest and newest visible reading. `lastSyncTime` is ignored: Dexcom itself advises against it."""
 
     def work(grant: Grant, _: Sequence[Fault]) -> Reply:
         ends = simulator.extent(grant.user, simulator.now())

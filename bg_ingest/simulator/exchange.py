@@ -1,4 +1,4 @@
-"""The token endpoint: codes and refresh tokens for new pairs, each good for one exchange."""
+"""Token endpoint: exchanges codes and refresh tokens for new pairs; each is valid for one exchange."""
 
 import hmac
 from collections.abc import Mapping, Sequence
@@ -19,7 +19,7 @@ _NO_STORE = {"cache-control": "no-store", "pragma": "no-cache"}
 
 @post(["/v3/oauth2/token", "/v2/oauth2/token"], status_code=200)
 async def exchange(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
-    """Form fields only, client credentials among them: HTTP Basic is not taken, as Dexcom does not."""
+    """Exchange by form fields, including the client credentials. HTTP Basic is refused, as by Dexcom."""
     body = (await request.body()).decode("utf-8", "replace")
     is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     form = {name: values[0] for name, values in parse_qs(body).items()} if is_form else {}
@@ -31,7 +31,7 @@ async def exchange(request: SimulatorRequest, simulator: SimulatorDependency) ->
 
 
 def exchange_token(simulator: Simulator, form: Mapping[str, str], *, answered: bool) -> Reply:
-    """The reply to a token call, RFC 6749 §5; `answered` is only written down."""
+    """Return the reply to a token call, RFC 6749 §5; `answered` is only recorded."""
     if not _is_client(form, simulator.options):
         return _error_reply(401, "invalid_client")
     match form.get("grant_type"):
@@ -51,7 +51,7 @@ def exchange_token(simulator: Simulator, form: Mapping[str, str], *, answered: b
 
 
 def _user(simulator: Simulator, form: Mapping[str, str]) -> str | None:
-    """Whose call this is, so that faults of one user can meet it."""
+    """Return the user of the call, for faults of one user."""
     code = simulator.grants.find_code(form.get("code", ""))
     holder = simulator.grants.holder(form.get("refresh_token", ""))
     return code.user if code else holder.user if holder else None
@@ -68,7 +68,7 @@ def _error_reply(status: int, error: str) -> Reply:
 
 
 def _body(pair: TokenPair) -> bytes:
-    """Dexcom's own fields, its odd ones included."""
+    """Return Dexcom's own fields, including its unusual ones."""
     return msgspec.json.encode(
         {
             "access_token": pair.access_token,

@@ -1,6 +1,6 @@
-"""What can be made to go wrong: plain values, added by Python or as JSON with their `kind`.
+"""Faults as plain values, added by Python or as JSON with their `kind`.
 
-A call fault touches calls; a reading fault changes which readings exist. `user` None means every user.
+A call fault affects calls. A reading fault changes the visible readings. `user` None means every user.
 """
 
 import random
@@ -18,7 +18,7 @@ Damage = Literal["no_value", "unknown_unit", "garbage_time", "new_words", "no_tr
 
 
 class CallFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """Meets calls of one user and endpoint, or any, until `count` calls met it, until `until`, or until deleted."""
+    """Affects calls of one user and endpoint, or any, for `count` calls, until `until`, or until its removal."""
 
     user: str | None = None
     endpoint: Endpoint | Literal["any"] = "any"
@@ -28,20 +28,20 @@ class CallFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
 
 
 class Slow(CallFault, frozen=True, tag="slow"):
-    """The call is carried out `seconds` late."""
+    """The call is executed `seconds` late."""
 
     seconds: Annotated[float, msgspec.Meta(ge=0)]
 
 
 class Throttled(CallFault, frozen=True, tag="throttled"):
-    """429 instead of an answer; `retry_after` seconds are told as a number, or as an HTTP date."""
+    """429 instead of an answer; `retry_after` is sent in seconds, or as an HTTP date."""
 
     retry_after: Annotated[int, msgspec.Meta(ge=0)] | None = None
     as_date: bool = False
 
 
 class Failed(CallFault, frozen=True, tag="failed"):
-    """An error page of a gateway instead of an answer. A token call that failed rotated nothing."""
+    """An error page of a gateway instead of an answer. A failed token call rotates nothing."""
 
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 503
 
@@ -51,27 +51,27 @@ class Html(CallFault, frozen=True, tag="html"):
 
 
 class Reset(CallFault, frozen=True, tag="reset"):
-    """The connection breaks before the call is carried out: nothing is rotated."""
+    """The connection breaks before the call is executed: nothing is rotated."""
 
 
 class ReplyLost(CallFault, frozen=True, tag="reply_lost"):
-    """The call is carried out, then the connection breaks in the middle of the reply: a refresh token is spent."""
+    """The call is executed, then the connection breaks in the middle of the reply: a refresh token is spent."""
 
 
 class Truncated(CallFault, frozen=True, tag="truncated"):
-    """The call is carried out; half of its body arrives, and the headers say that this is all."""
+    """The call is executed; half of the body arrives, and the headers declare it complete."""
 
 
 class Duplicated(CallFault, frozen=True, tag="duplicated"):
-    """Every third record of the page comes twice."""
+    """Every third record of the page is repeated."""
 
 
 class Shuffled(CallFault, frozen=True, tag="shuffled"):
-    """The records of the page come in no order."""
+    """The records of the page are in random order."""
 
 
 class Damaged(CallFault, frozen=True, tag="damaged"):
-    """Every `every`-th record is one that Dexcom should not send, in each of `ways` by turns."""
+    """Every `every`-th record is invalid, in each of `ways` one after the other."""
 
     every: Annotated[int, msgspec.Meta(ge=1)] = 10
     ways: Annotated[tuple[Damage, ...], msgspec.Meta(min_length=1)] = (
@@ -84,7 +84,7 @@ class Damaged(CallFault, frozen=True, tag="damaged"):
 
 
 class ReadingFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """Concerns what was measured in [start, end)."""
+    """Affects readings measured in [start, end)."""
 
     user: str | None = None
     start: Instant
@@ -92,7 +92,7 @@ class ReadingFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
 
 class Late(ReadingFault, frozen=True, tag="late"):
-    """The readings do not show before `shown_at`: a phone out of reach, a receiver not yet uploaded."""
+    """The readings are invisible before `shown_at`: a phone out of reach, a receiver not yet uploaded."""
 
     shown_at: Instant
 
@@ -108,9 +108,9 @@ Fault: TypeAlias = (
     Slow | Throttled | Failed | Html | Reset | ReplyLost | Truncated | Duplicated | Shuffled | Damaged | Late | Revised
 )
 AnswerFault: TypeAlias = Throttled | Failed | Html | Reset
-"""Faults that answer in the place of the true answer."""
+"""Faults that replace the answer."""
 DeliveryFault: TypeAlias = ReplyLost | Truncated
-"""Faults that keep the true answer from arriving whole."""
+"""Faults that cut the answer."""
 
 _DAMAGE: dict[Damage, dict[str, object]] = {
     "no_value": {"value": None},
@@ -122,7 +122,7 @@ _DAMAGE: dict[Damage, dict[str, object]] = {
 
 
 def apply_page_faults(records: Sequence[Record], faults: Sequence[Fault], seed: int) -> list[Record]:
-    """The page's records as the faults leave them. Pure."""
+    """Return the records of a page with the faults applied. Pure."""
     changed = list(records)
     for fault in faults:
         match fault:

@@ -1,4 +1,4 @@
-"""Who allowed what: codes, grants and their rotations. Every change is an event first."""
+"""Codes, grants and their rotations. Every change is recorded as an event first."""
 
 from collections.abc import Callable, Mapping
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from bg_ingest.simulator.tokens import Token, TokenCodec
 
 
 class Grant(msgspec.Struct):
-    """A user's permission to one client; `version` counts the rotations, only the newest refresh token is good."""
+    """Permission of a user for one client; `version` counts the rotations. Only the newest refresh token is valid."""
 
     number: int
     user: str
@@ -21,7 +21,7 @@ class Grant(msgspec.Struct):
 
 
 class Code(msgspec.Struct, frozen=True):
-    """What a login promised; exchanged once, before `ends`, with the same redirect address."""
+    """Code of a login; exchanged once, before `ends`, with the same redirect address."""
 
     user: str
     client_id: str
@@ -36,7 +36,7 @@ class TokenPair(msgspec.Struct, frozen=True):
 
 
 class Grants:
-    """The grants of all users. Methods do not await: a rotation cannot be interleaved with another."""
+    """Grants of all users. Methods do not await, so that two rotations cannot interleave."""
 
     def __init__(self, options: SimulatorOptions, now: Callable[[], datetime], record: Callable[[Event], None]) -> None:
         self._options = options
@@ -53,7 +53,7 @@ class Grants:
         return self._grants
 
     def apply(self, event: Event) -> None:
-        """Brings the state where the event says; the only place that changes it, at run time and after a restart."""
+        """Apply an event to the state; the only method that changes the state, at run time and after a restart."""
         match event:
             case Granted(grant=number, user=user, client_id=client_id):
                 self._issued = number
@@ -67,7 +67,7 @@ class Grants:
                 pass
 
     def issue_code(self, user: str, client_id: str, redirect_uri: str) -> str:
-        """A code for the login just approved."""
+        """Return a code for an approved login."""
         now = self._now()
         self._codes = {text: code for text, code in self._codes.items() if code.ends > now}
         index = len(self._codes) + self._issued
@@ -80,7 +80,7 @@ class Grants:
         return self._codes.get(code)
 
     def exchange(self, code: str, redirect_uri: str, *, answered: bool) -> TokenPair | None:
-        """Spends the code. None: unknown, spent, too old, or meant for another redirect address."""
+        """Spend the code. None: unknown, spent, expired, or issued for another redirect address."""
         known = self._codes.pop(code, None)
         if known is None or known.ends <= self._now() or known.redirect_uri != redirect_uri:
             return None
@@ -99,13 +99,13 @@ class Grants:
         return pair
 
     def holder(self, refresh_token: str) -> Grant | None:
-        """The grant whose newest refresh token this is."""
+        """Return the grant with this newest refresh token."""
         token = self._tokens.decode(refresh_token, "refresh")
         grant = self._grants.get(token.grant) if token else None
         return grant if grant and token and grant.version == token.version else None
 
     def rotate(self, refresh_token: str, *, answered: bool) -> TokenPair | None:
-        """Spends the refresh token. None: spent, revoked or unknown; a newer one of the same grant stays good."""
+        """Spend the refresh token. None: spent, revoked or unknown; a newer token of the same grant stays valid."""
         grant = self.holder(refresh_token)
         if grant is None:
             return None
@@ -123,7 +123,7 @@ class Grants:
         return pair
 
     def bearer(self, access_token: str) -> Grant | None:
-        """The grant an access token still opens. It outlives rotations, not its two hours nor a revocation."""
+        """Return the grant of a valid access token. Rotations keep it valid; expiry or a revocation ends it."""
         token = self._tokens.decode(access_token, "access")
         if token is None or token.ends <= self._now().timestamp():
             return None
@@ -131,7 +131,7 @@ class Grants:
 
     def _pair(self, number: int, version: int) -> TokenPair:
         life = self._options.access_token_seconds
-        ends = ceil(self._now().timestamp()) + life  # at least as long as told
+        ends = ceil(self._now().timestamp()) + life  # at least the announced duration
         return TokenPair(
             access_token=self._tokens.encode(Token("access", number, version, ends)),
             refresh_token=self._tokens.encode(Token("refresh", number, version)),

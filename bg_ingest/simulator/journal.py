@@ -1,6 +1,6 @@
-"""The simulator's memory as a list of events: appended and synced to a file, read again after a restart.
+"""State of the simulator as a list of events: appended and synced to a file, replayed after a restart.
 
-One JSON line per event. Tokens stand there as SHA-256 only; they are computed anew from the seed, never stored.
+One JSON line per event. Tokens are recorded as SHA-256 only; they are computed again from the seed, never stored.
 """
 
 import hashlib
@@ -20,7 +20,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class Began(_Event, frozen=True, tag="began"):
-    """The first start: where the simulated users' readings begin, so that a restart does not shorten them."""
+    """The first start, with the start of the simulated readings, so that a restart does not shorten them."""
 
     readings_from: datetime
 
@@ -36,7 +36,7 @@ class Granted(_Event, frozen=True, tag="granted"):
 
 
 class Rotated(_Event, frozen=True, tag="rotated"):
-    """A refresh token was spent for a new one. `answered` False: a fault kept the reply from the client."""
+    """A refresh token was exchanged for a new one. `answered` False: a fault suppressed the reply."""
 
     grant: int
     user: str
@@ -46,7 +46,7 @@ class Rotated(_Event, frozen=True, tag="rotated"):
 
 
 class Revoked(_Event, frozen=True, tag="revoked"):
-    """The user took back every grant."""
+    """The user revoked every grant."""
 
     user: str
 
@@ -57,7 +57,7 @@ class FaultAdded(_Event, frozen=True, tag="fault_added"):
 
 
 class FaultMet(_Event, frozen=True, tag="fault_met"):
-    """A call met a counted fault."""
+    """A fault with a `count` affected a call."""
 
     number: int
 
@@ -70,18 +70,18 @@ Event: TypeAlias = Began | Granted | Rotated | Revoked | FaultAdded | FaultMet |
 
 
 def token_hash(token: str) -> str:
-    """How a token is named where it must not stand: SHA-256, hexadecimal."""
+    """Return the SHA-256 of a token, hexadecimal, for places that must not contain the token."""
     return hashlib.sha256(token.encode()).hexdigest()
 
 
 class Journal:
-    """An append-only file of events; without a path it forgets."""
+    """Append-only file of events; without a path nothing is kept."""
 
     def __init__(self, path: Path | None) -> None:
         self._path = path
 
     def replay(self) -> Iterator[Event]:
-        """The events so far. A last line torn by a kill was never acted upon and is cut off."""
+        """Yield the stored events. A last line that a kill cut off had no effect and is removed."""
         if self._path is None or not self._path.exists():
             return
         whole = 0
@@ -94,7 +94,7 @@ class Journal:
             file.truncate(whole)
 
     def append(self, event: Event) -> None:
-        """Returns when the event is on the disk: only then may a token be told to anybody."""
+        """Write the event to the disk. A token may be sent only after this returns."""
         if self._path is None:
             return
         with self._path.open("ab") as file:

@@ -1,4 +1,4 @@
-"""The application's call limit: Dexcom counts the calls for all of its users together."""
+"""Call limit of the application: Dexcom counts the calls of all users together."""
 
 from collections import deque
 from datetime import datetime
@@ -7,7 +7,7 @@ _WINDOW_MINUTES = 60
 
 
 class CallLimit:
-    """Rolling, by minutes: a minute's calls count until sixty minutes after it. Refused calls do not count."""
+    """Rolling by minutes: the calls of a minute count until sixty minutes after it. Refused calls do not count."""
 
     def __init__(self, calls_per_hour: int) -> None:
         self.calls_per_hour = calls_per_hour
@@ -17,7 +17,7 @@ class CallLimit:
         self._minutes: deque[list[int]] = deque()
 
     def acquire(self, now: datetime) -> bool:
-        """Whether the call is allowed; if so it is counted."""
+        """Count a call and return True if it is allowed."""
         minute = int(now.timestamp()) // 60
         while self._minutes and self._minutes[0][0] <= minute - _WINDOW_MINUTES:
             self.taken -= self._minutes.popleft()[1]

@@ -1,4 +1,4 @@
-"""The login: what a client asks for, the page, and the way back with a code or a refusal."""
+"""Login: the request of a client, the page, and the redirect with a code or a refusal."""
 
 import re
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ _ORIGIN = re.compile(r"https?://[A-Za-z0-9.\-]+(:[0-9]+)?|https?://\[[0-9a-fA-F:
 
 
 class LoginRefused(Exception):
-    """The request is not one to answer with a redirect; the text says why."""
+    """The request must not be answered with a redirect; the text has the reason."""
 
 
 class Login(msgspec.Struct, frozen=True):
-    """A login asked for by a known client with an address we may send the user back to."""
+    """Login request of a known client with an accepted redirect address."""
 
     client_id: str
     redirect_uri: str
@@ -31,7 +31,7 @@ class Login(msgspec.Struct, frozen=True):
     error: str | None
 
     def redirect(self, **answer: str) -> ASGIResponse:
-        """Sends the user back to the client."""
+        """Return the redirect to the client."""
         parameters = answer if self.state is None else {**answer, "state": self.state}
         joint = "&" if urlsplit(self.redirect_uri).query else "?"
         return ASGIResponse(
@@ -41,7 +41,7 @@ class Login(msgspec.Struct, frozen=True):
 
 
 def parse_login(query: Mapping[str, str], options: SimulatorOptions) -> Login:
-    """Raises LoginRefused where a redirect could lead a user astray (unknown client or address)."""
+    """Validate a login request. Raise LoginRefused for an unknown client or address: a redirect would be unsafe."""
     if query.get("client_id") != options.client_id:
         raise LoginRefused("The client_id is not registered here.")
     redirect_uri = query.get("redirect_uri", "")
@@ -61,7 +61,7 @@ def parse_login(query: Mapping[str, str], options: SimulatorOptions) -> Login:
 
 @get(PATHS)
 async def show_login(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
-    """The page to choose a user on. `&user=SandboxUser1` chooses at once, for scripts."""
+    """Show the users to choose from. `&user=SandboxUser1` chooses without the page, for scripts."""
     query = {name: str(value) for name, value in request.query_params.items()}
     try:
         login = parse_login(query, simulator.options)
@@ -76,7 +76,7 @@ async def show_login(request: SimulatorRequest, simulator: SimulatorDependency) 
 
 @post(PATHS, status_code=302)
 async def choose(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
-    """The page's form: a `user`, or anything else to decline."""
+    """Accept the form of the page: a `user`, or any other field to decline."""
     query = {name: str(value) for name, value in request.query_params.items()}
     form = parse_qs((await request.body()).decode("utf-8", "replace"))
     try:
@@ -91,6 +91,6 @@ async def choose(request: SimulatorRequest, simulator: SimulatorDependency) -> A
 
 
 def approve(simulator: Simulator, login: Login, user: str) -> ASGIResponse:
-    """Raises UnknownUser."""
+    """Redirect with a code; raise UnknownUser."""
     name = simulator.wearer(user).name
     return login.redirect(code=simulator.grants.issue_code(name, login.client_id, login.redirect_uri))

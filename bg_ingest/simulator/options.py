@@ -1,4 +1,4 @@
-"""What a simulated Dexcom can be told at its start."""
+"""Options of a simulated Dexcom."""
 
 from pathlib import Path
 from typing import Literal
@@ -9,12 +9,12 @@ Cadence = Literal[1, 5, 15]
 
 
 class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Everything but the clock. The same options give the same users, readings and record ids, always.
+    """All options except the clock. The same options always give the same users, readings and record ids.
 
-    `redirect_uris` empty means that any http or https address is accepted. `delay_seconds` is how late a reading
-    shows up (Dexcom: 3600 in the US, 10800 elsewhere), `days_back` how far before the first start readings reach.
-    `access_token_seconds` and `calls_per_hour` are Dexcom's own figures. `replay` names a Clarity CSV export, whose
-    local times are read in `zone`; it becomes the readings of one more user, `ReplayUser`, on their own dates.
+    Empty `redirect_uris` accept any http or https address. `delay_seconds` is the time from a measurement to its
+    visibility (Dexcom: 3600 in the US, 10800 elsewhere). `days_back` is the length of the readings before the first
+    start. `access_token_seconds` and `calls_per_hour` are Dexcom's own figures. `replay` is a Clarity CSV export, whose
+    local times are read in `zone`. Its readings become those of one more user, `ReplayUser`, on their own dates.
     """
 
     seed: int = 1

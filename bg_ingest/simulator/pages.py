@@ -1,4 +1,4 @@
-"""The simulator's two web pages: no script, nothing loaded from anywhere."""
+"""The two web pages of the simulator: no script, nothing loaded."""
 
 import base64
 import hashlib
@@ -32,7 +32,7 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 
 
 def login_page(wearers: Sequence[Wearer], origin: str) -> ASGIResponse:
-    """Users to choose from. The form goes to the page's own address, wherever it is mounted."""
+    """Return the page with the users. The form goes to the page's own address, under any prefix."""
     buttons = "\n".join(
         f'<button name="user" value="{escape(wearer.name)}"><b>{escape(wearer.name)}</b>'
         f"<span>{escape(wearer.title)}</span></button>"
@@ -52,7 +52,7 @@ def login_page(wearers: Sequence[Wearer], origin: str) -> ASGIResponse:
 {more}
 <button class="decline" name="decline" value="yes">Decline</button>
 </form>""",
-        # Browsers hold the redirect after a form to this rule too, so the client's origin belongs in it.
+        # Browsers apply this rule to the redirect after a form too, so it includes the origin of the client.
         form_action=f"'self' {origin}",
     )
 

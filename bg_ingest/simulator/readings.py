@@ -1,4 +1,4 @@
-"""The readings a simulated person truly has, for any span, computed when asked."""
+"""True readings of a simulated person, computed on request for any window."""
 
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
@@ -26,7 +26,7 @@ _ARROWS = (
 
 
 class TrueReading(msgspec.Struct, frozen=True, kw_only=True):
-    """What a sensor measured. Glucose in mg/dL, 39 and 401 for LOW and HIGH; the rate in mg/dL per minute."""
+    """Measurement of a sensor. Glucose in mg/dL, 39 and 401 for LOW and HIGH; the rate in mg/dL per minute."""
 
     measured_at: datetime
     glucose_mg_dl: int
@@ -49,18 +49,18 @@ class Wearer(Protocol):
     def title(self) -> str: ...
     @property
     def first(self) -> datetime:
-        """No reading is older."""
+        """Lower bound of all readings."""
 
     @property
     def last(self) -> datetime | None:
-        """No reading is newer; None: they never end."""
+        """Upper bound of all readings; None: unlimited."""
 
     def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
-        """Readings with start <= measured_at <= end, oldest first. Pure."""
+        """Return the readings with start <= measured_at <= end, oldest first. Pure."""
 
 
 class SimulatedWearer:
-    """A person whose readings come from the curve, from `first` on and without an end."""
+    """User with readings computed from the curve, from `first` on, without an end."""
 
     last = None
 
@@ -74,7 +74,7 @@ class SimulatedWearer:
         self._key = key_of(seed, person.name, "slots")
 
     def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
-        """Readings with start <= measured_at <= end, oldest first."""
+        """Return the readings with start <= measured_at <= end, oldest first."""
         begins = -int(-max(start, self.first).timestamp() // 1)
         ends = int(end.timestamp() // 1)
         return [
@@ -114,7 +114,7 @@ class SimulatedWearer:
 
 
 def clamp_to_display(level: float) -> tuple[int, Flag]:
-    """The value and flag for a level: beyond the display's 40 to 400 mg/dL only the side is told."""
+    """Return value and flag of a level: outside the display's 40 to 400 mg/dL only LOW or HIGH is shown."""
     value = round(level)
     if value < MIN_DISPLAYED_MG_DL:
         return MIN_DISPLAYED_MG_DL - 1, Flag.LOW
@@ -124,7 +124,7 @@ def clamp_to_display(level: float) -> tuple[int, Flag]:
 
 
 def arrow(rate: float) -> tuple[str, float]:
-    """Trend word and rate, rounded to what the API tells: a word per 1 mg/dL per minute."""
+    """Return trend word and rate, rounded as in the API: one word per 1 mg/dL per minute."""
     rounded = round(rate, 1) + 0.0  # no minus zero
     return next((word for above, word in _ARROWS if rounded <= above), "doubleUp"), rounded
 

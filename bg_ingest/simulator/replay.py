@@ -1,4 +1,4 @@
-"""A Clarity export as a user's readings: the values, dates and gaps of a sensor somebody really wore."""
+"""Readings from a Clarity export: the values, dates and gaps of a real sensor."""
 
 import csv
 from bisect import bisect_left, bisect_right
@@ -18,11 +18,11 @@ _LIMIT_WORDS = {"low": MIN_DISPLAYED_MG_DL - 1.0, "high": MAX_DISPLAYED_MG_DL + 
 
 
 class ReplayUnreadable(Exception):
-    """The file is no Clarity export, or the zone is unknown; the text says which and what to do."""
+    """The file is no Clarity export, or the zone is unknown; the text names the remedy."""
 
 
 class ReplayedWearer:
-    """The wearer of a Clarity export. The export's local times are read in `zone`."""
+    """User with the readings of a Clarity export. The local times of the export are read in `zone`."""
 
     name = REPLAY_USER
 
@@ -40,7 +40,7 @@ class ReplayedWearer:
         return self._instants[-1]
 
     def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
-        """Readings with start <= measured_at <= end, oldest first."""
+        """Return the readings with start <= measured_at <= end, oldest first."""
         return self._readings[bisect_left(self._instants, start) : bisect_right(self._instants, end)]
 
 
@@ -62,7 +62,7 @@ def _read(path: Path, zone_name: str) -> list[TrueReading]:
 
 
 def _rows(lines: Iterable[str]) -> Iterator[tuple[datetime, float, str]]:
-    """Local time, mg/dL and device of every EGV row. Columns are found by name: exports differ in their order."""
+    """Yield local time, mg/dL and device of every EGV row. Columns are found by name, because their order differs."""
     rows = csv.reader(lines)
     header = next(rows, [])
     column = {name.split(" (")[0]: index for index, name in enumerate(header)}
@@ -86,7 +86,7 @@ def _readings(rows: Sequence[tuple[datetime, float, str]], zone: ZoneInfo) -> li
 
 
 def _instants(local_times: Iterable[datetime], zone: ZoneInfo) -> list[datetime]:
-    """UTC instants. In the hour that autumn repeats, a time that seems to step back is its second pass."""
+    """Return UTC instants. In the hour that autumn repeats, a backward step marks the second pass."""
     instants: list[datetime] = []
     for local in local_times:
         at = local.replace(tzinfo=zone).astimezone(UTC)
@@ -97,7 +97,7 @@ def _instants(local_times: Iterable[datetime], zone: ZoneInfo) -> list[datetime]
 
 
 def _rate(at: datetime, earlier: datetime, known: dict[datetime, tuple[datetime, float, str]]) -> float | None:
-    """mg/dL per minute over the last three steps, None at the start and after a gap."""
+    """Return mg/dL per minute over the last three steps; None at the start and after a gap."""
     if not timedelta() < at - earlier <= _RATE_PERIOD + timedelta(minutes=1):
         return None
     return (known[at][1] - known[earlier][1]) / ((at - earlier).total_seconds() / 60)

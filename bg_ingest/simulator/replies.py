@@ -1,4 +1,4 @@
-"""How a call is answered: counted, met by faults, carried out, and sent whole or broken."""
+"""Execution of a call: counting, faults, work, and a complete or broken reply."""
 
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
@@ -36,7 +36,7 @@ SimulatorDependency: TypeAlias = NamedDependency[Simulator]
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """An answer before faults break it."""
+    """Answer before faults are applied."""
 
     status: int
     body: bytes
@@ -47,13 +47,13 @@ class Reply(msgspec.Struct, frozen=True):
 class ConnectionLost(httpx.ReadError):
     """Ends a reply in the middle.
 
-    A server closes the connection; httpx's in-process transport passes the error on as it is, and so the client
-    sees there too what it would see on a real connection.
+    A server closes the connection. The in-process transport of httpx raises this error unchanged, so the client gets
+    the same error as on a real connection.
     """
 
 
 class LostReply(ASGIResponse):
-    """Announces a whole body and breaks the connection after `sent` bytes of it."""
+    """Announces the complete body and breaks the connection after `sent` bytes of it."""
 
     def __init__(self, reply: Reply, sent: int) -> None:
         super().__init__(
@@ -68,11 +68,11 @@ class LostReply(ASGIResponse):
 
 
 Work = Callable[[Sequence[Fault]], Reply]
-"""The call itself; it knows what will happen to its reply, because the journal says whether a token was answered."""
+"""The call itself. It receives the faults of its reply, because the journal records the delivery of a token."""
 
 
 async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, work: Work) -> ASGIResponse:
-    """Answers one call of the API: the limit first, then faults, then the work."""
+    """Answer one call of the API: the limit first, then faults, then the work."""
     if not simulator.limit.acquire(simulator.now()):
         return _count_and_send(simulator, endpoint, Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded")))
     call_faults = simulator.faults.meet(endpoint, user)
@@ -86,7 +86,7 @@ async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, 
 
 
 def build_answer_fault(simulator: Simulator, fault: AnswerFault) -> Reply:
-    """What comes in the place of the answer."""
+    """Return the reply that replaces the answer."""
     match fault:
         case Throttled(retry_after=None):
             return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"))
@@ -103,12 +103,12 @@ def build_answer_fault(simulator: Simulator, fault: AnswerFault) -> Reply:
 
 
 def is_answered(call_faults: Sequence[Fault]) -> bool:
-    """Whether the client gets the reply whole."""
+    """Return True if the client receives the complete reply."""
     return not any(isinstance(fault, DeliveryFault) for fault in call_faults)
 
 
 def fault_body(text: str, code: str) -> bytes:
-    """An error of the data endpoints. Dexcom documents no shape; this is the one its gateway is known for."""
+    """Return an error of the data endpoints. Dexcom documents no shape; this is the known shape of its gateway."""
     return msgspec.json.encode({"fault": {"faultstring": text, "detail": {"errorcode": code}}})
 
 

@@ -1,4 +1,4 @@
-"""When a worn sensor measures: its ten days, its warm-up, its grid of slots, and the stretches it misses.
+"""Measuring times of a worn sensor: its ten days, warm-up, grid of slots, and missing periods.
 
 Pure like the curve. Instants are whole seconds since 1970.
 """
@@ -20,7 +20,7 @@ _LATE_SECOND_RATE = 0.3  # a real G6 trace has 299, 300 and 301 s between readin
 
 
 class Sensor(msgspec.Struct, frozen=True):
-    """One sensor with its transmitter: worn from `begins`, measuring from `first` until before `ends`."""
+    """One sensor with its transmitter: worn from `begins`, measuring in [`first`, `ends`)."""
 
     begins: int
     first: int
@@ -29,7 +29,7 @@ class Sensor(msgspec.Struct, frozen=True):
 
 
 def sensors(seed: int, person: Person, start: int, end: int) -> Iterator[Sensor]:
-    """The sensors worn between two instants, oldest first."""
+    """Return the sensors worn between two instants, oldest first."""
     key = key_of(seed, person.name, "sensors")
     change = int(chance(key, -1) * LIFE_SECONDS)  # people change sensors on different days
     for number in range((start - change) // LIFE_SECONDS, (end - change) // LIFE_SECONDS + 1):
@@ -43,18 +43,18 @@ def sensors(seed: int, person: Person, start: int, end: int) -> Iterator[Sensor]
 
 
 def slots(sensor: Sensor, cadence: int, start: int, end: int) -> range:
-    """Numbers of the slots that can measure in [start, end]; a slot may be a second late, see `measured`."""
+    """Return the numbers of slots in [start, end]; a slot may be a second late, see `slot_second`."""
     first = max(0, -((sensor.first - start + 1) // cadence))
     return range(first, (min(end, sensor.ends - 2) - sensor.first) // cadence + 1)
 
 
 def slot_second(key: int, slot_begins: int) -> int:
-    """The second a slot's reading carries."""
+    """Return the second of a slot's reading."""
     return slot_begins + (chance(key, slot_begins) < _LATE_SECOND_RATE)
 
 
 def is_missed(key: int, instant: int) -> bool:
-    """Whether a slot has no reading: a single loss now and then, or one of the day's stretches out of reach."""
+    """Return True for a slot without a reading: a single loss, or one of the day's periods out of reach."""
     if chance(key ^ 1, instant) < _MISSED_SLOT_RATE:
         return True
     return any(begins <= instant < ends for begins, ends in _out_of_reach(key, instant // DAY))

@@ -1,4 +1,4 @@
-"""The simulated Dexcom itself, without HTTP: users, their readings, grants and faults."""
+"""Simulated Dexcom without HTTP: users, their readings, grants and faults."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
@@ -23,7 +23,7 @@ class UnknownUser(LookupError):
 
 
 class Simulator:
-    """Everything behind the routes, for tests to use directly. With a journal, a restart goes on where it was."""
+    """State and operations behind the routes, for tests to use directly. With a journal, a restart keeps the state."""
 
     def __init__(self, options: SimulatorOptions, *, now: Callable[[], datetime], journal: Path | None = None) -> None:
         self.options = options
@@ -46,7 +46,7 @@ class Simulator:
             self._record(Began(at=self.now(), readings_from=self._readings_from))
 
     def _revoke_unknown_users(self) -> None:
-        """After a restart with fewer users, whoever is gone has no grant any more."""
+        """Revoke the grants of users that do not exist after a restart with fewer users."""
         for user in {grant.user for grant in self.grants.alive.values()} - self._wearers.keys():
             self._record(Revoked(at=self.now(), user=user))
 
@@ -72,23 +72,23 @@ class Simulator:
         return list(self._wearers.values())
 
     def wearer(self, user: str) -> Wearer:
-        """Raises UnknownUser."""
+        """Return the wearer of this name; raise UnknownUser."""
         try:
             return self._wearers[user]
         except KeyError:
             raise UnknownUser(f"No user {user!r}: there are SandboxUser1 to SandboxUser{self.options.users}.") from None
 
     def truth(self, user: str, start: datetime, end: datetime, at: datetime | None = None) -> Sequence[TrueReading]:
-        """What was measured in [start, end], both ends included, oldest first; faults of calls change nothing of it.
+        """Return the readings of [start, end], both ends included, oldest first, without the effect of call faults.
 
-        As the provider shows it at `at`; without it as it will be when everything late has come and every revision
-        is made. Raises UnknownUser.
+        With `at`, the readings visible at that instant; without it, the final state after all late readings and
+        revisions. Raises UnknownUser.
         """
         last = end if at is None else min(end, at - timedelta(seconds=self.options.delay_seconds))
         return self.faults.readings(user, self.wearer(user).readings(start, last), at)
 
     def extent(self, user: str, at: datetime) -> tuple[TrueReading, TrueReading] | None:
-        """The oldest and newest reading shown at an instant, None if there is none."""
+        """Return the oldest and newest reading visible at an instant; None without any."""
         wearer = self.wearer(user)
         last = min(at, wearer.last or at)
         days = list(_days(wearer.first, last))
@@ -97,7 +97,7 @@ class Simulator:
         return (oldest, newest) if oldest and newest else None
 
     def add_fault(self, fault: Fault) -> int:
-        """Puts a fault in force and returns its number. Raises UnknownUser."""
+        """Add a fault and return its number. Raises UnknownUser."""
         if fault.user is not None:
             self.wearer(fault.user)
         return self.faults.add(fault)
@@ -107,7 +107,7 @@ class Simulator:
             self.faults.remove(number)
 
     def revoke(self, user: str) -> None:
-        """The user takes every grant back: tokens are dead until the next login. Raises UnknownUser."""
+        """Revoke every grant of the user: tokens are invalid until the next login. Raises UnknownUser."""
         self._record(Revoked(at=self.now(), user=self.wearer(user).name))
 
 

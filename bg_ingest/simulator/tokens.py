@@ -1,4 +1,4 @@
-"""Tokens that need no storage: what they stand for is written in them, under a keyed hash."""
+"""Tokens without storage: their content is encoded in them, with a keyed hash."""
 
 import hmac
 from typing import Literal
@@ -9,7 +9,7 @@ TokenKind = Literal["code", "access", "refresh"]
 
 
 class Token(msgspec.Struct, frozen=True):
-    """A grant's number, how many rotations it saw, and the second the token ends (0: never)."""
+    """Number of the grant, number of its rotations, and expiry of the token in seconds (0: never)."""
 
     kind: TokenKind
     grant: int
@@ -18,7 +18,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class TokenCodec:
-    """Makes tokens and recognises its own; the same seed recognises them after a restart."""
+    """Issues tokens and recognises its own; with the same seed also after a restart."""
 
     def __init__(self, seed: int) -> None:
         self._key = f"simulated tokens of seed {seed}".encode()
@@ -28,7 +28,7 @@ class TokenCodec:
         return f"{claims}.{hmac.digest(self._key, claims.encode(), 'sha256').hex()}"
 
     def decode(self, text: str, kind: TokenKind) -> Token | None:
-        """None for whatever this mint did not make as that kind."""
+        """Decode a token of that kind; return None for any other text."""
         try:
             _, grant, version, ends, _ = text.split(".")
             token = Token(kind, int(grant), int(version), int(ends))

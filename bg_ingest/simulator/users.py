@@ -1,4 +1,4 @@
-"""Who wears the simulated sensors: seven kinds of people, and as many of each as a load test wants."""
+"""Wearers of the simulated sensors: seven kinds of people, repeated as often as a load test needs."""
 
 from typing import Literal
 
@@ -9,7 +9,7 @@ Generation = Literal["g6", "g7"]
 
 
 class Temperament(msgspec.Struct, frozen=True, kw_only=True):
-    """How a person's glucose behaves. Levels and rises in mg/dL, the rest in times per day."""
+    """Parameters of a person's glucose curve. Levels and rises in mg/dL, frequencies per day."""
 
     level: float = 112
     wander: float = 14
@@ -21,7 +21,7 @@ class Temperament(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Person(msgspec.Struct, frozen=True, kw_only=True):
-    """One user of the login page. `zones` are lived in by turns of `stay_days`; meals keep to `home_hours` of UTC."""
+    """One user of the login page, `stay_days` in each of `zones`; meals follow `home_hours` from UTC."""
 
     name: str
     title: str
@@ -91,6 +91,6 @@ _KINDS = (
 
 
 def person(number: int) -> Person:
-    """The number-th user, from 1. Beyond seven the kinds repeat, each person with a curve of their own."""
+    """Return the number-th user, from 1. Beyond seven the kinds repeat, each person with another curve."""
     kind = _KINDS[(number - 1) % len(_KINDS)]
     return msgspec.structs.replace(kind, name=f"SandboxUser{number}")

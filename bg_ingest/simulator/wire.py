@@ -1,4 +1,4 @@
-"""What the API answers with: records and pages of Dexcom's v3 shapes."""
+"""Answers of the API: records and pages in the shapes of Dexcom's v3."""
 
 import hashlib
 from datetime import UTC, datetime, timedelta, timezone
@@ -12,7 +12,7 @@ from bg_ingest.simulator.readings import TrueReading
 
 
 class Record(msgspec.Struct, rename="camel", kw_only=True):
-    """One record of the egvs endpoint. Wider than Dexcom's: faults put in what should not be there."""
+    """One record of the egvs endpoint. Its types are wider than Dexcom's, because faults insert invalid values."""
 
     record_id: str
     system_time: str
@@ -47,7 +47,7 @@ class Extent(msgspec.Struct):
 
 
 class Extents(msgspec.Struct, rename="camel", kw_only=True):
-    """The answer of dataRange; only readings are simulated, so the other two are null."""
+    """Answer of dataRange; only readings are simulated, so the other two fields are null."""
 
     record_type: str = "dataRange"
     record_version: str = "3.0"
@@ -58,12 +58,12 @@ class Extents(msgspec.Struct, rename="camel", kw_only=True):
 
 
 def user_id(seed: int, client_id: str, user: str) -> str:
-    """Dexcom's id of a user: 64 hexadecimal digits, another one for every client."""
+    """Return Dexcom's id of a user: 64 hexadecimal digits, different for every client."""
     return hex_of(seed, "user", client_id, user)
 
 
 def record(seed: int, user: str, reading: TrueReading) -> Record:
-    """The record of a reading. Its id looks random, is the same each time, and stays when the value is revised."""
+    """Return the record of a reading. Its id looks random, is reproducible, and survives a revision of the value."""
     timestamps = to_timestamps(reading)
     identity = f"{seed}/{user}/{timestamps.system_time}/{reading.transmitter_id}".encode()
     return Record(
@@ -82,7 +82,7 @@ def record(seed: int, user: str, reading: TrueReading) -> Record:
 
 
 def to_timestamps(reading: TrueReading) -> Timestamps:
-    """Both times as text: from phones with Z and UTC offset, from a receiver bare."""
+    """Return both times as text: with Z and UTC offset for phones, without them for a receiver."""
     display = reading.measured_at.astimezone(_zone(reading.utc_offset_seconds))
     if reading.display_device == "receiver":
         return Timestamps(_format_without_zone(reading.measured_at), _format_without_zone(display))
@@ -90,7 +90,7 @@ def to_timestamps(reading: TrueReading) -> Timestamps:
 
 
 def parse_instant(text: str) -> datetime:
-    """A startDate or endDate: `2025-02-06T09:12:35`, read as UTC. ValueError for every other form."""
+    """Parse a startDate or endDate: `2025-02-06T09:12:35`, read as UTC. ValueError for every other form."""
     if len(text) != 19:
         raise ValueError(text)
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)
