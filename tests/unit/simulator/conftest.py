@@ -1,4 +1,4 @@
-"""The simulator's tests speak to it as clients do: by HTTP, in process."""
+"""Fixtures of the simulator's tests: requests over HTTP, in process."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any
@@ -21,7 +21,7 @@ def clock() -> SetClock:
 
 @pytest.fixture
 async def visit(clock: SetClock) -> AsyncIterator[Visit]:
-    """Makes a simulator with the options named, and a visitor of it."""
+    """Create a simulator with these options, and a client of it."""
     visitors: list[Visitor] = []
 
     def make(**options: Any) -> Visitor:

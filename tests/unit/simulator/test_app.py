@@ -1,4 +1,4 @@
-"""Mounted in another application, the simulator works the same under its prefix."""
+"""Application: works under a prefix, dates every answer."""
 
 from collections.abc import AsyncIterator
 
@@ -8,6 +8,7 @@ from litestar import Litestar, asgi, get
 
 from bg_ingest.simulator import SimulatorOptions, create_simulator
 from tests.harness.simulator_visitor import SetClock, Visitor, answer_of, in_process
+from tests.unit.simulator.conftest import Visit
 
 
 @get("/")
@@ -36,3 +37,11 @@ async def test_login_and_data_work_under_a_prefix(mounted: Visitor) -> None:
     await mounted.connect("SandboxUser3")
     assert (await mounted.get("dataRange")).json()["recordType"] == "dataRange"
     assert (await mounted.http.get("http://service.test/")).text == "the service"
+
+
+async def test_every_answer_carries_the_clock_as_its_date(visit: Visit, clock: SetClock) -> None:
+    visitor = visit()
+    for answer in (await visitor.login(), await visitor.get("egvs"), await visitor.http.get("/nothing-here")):
+        assert answer.headers.get_list("date") == ["Tue, 09 Jun 2026 12:00:00 GMT"], answer.request.url
+    clock.pass_time(hours=1)
+    assert (await visitor.login()).headers["date"] == "Tue, 09 Jun 2026 13:00:00 GMT"

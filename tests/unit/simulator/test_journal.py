@@ -1,4 +1,4 @@
-"""The journal: a simulator killed at any moment goes on where it was."""
+"""Journal: a killed simulator continues with its state."""
 
 from datetime import timedelta
 from pathlib import Path
@@ -18,19 +18,19 @@ def journal(tmp_path: Path) -> Path:
     return tmp_path / "simulator.jsonl"
 
 
+def carry_over(before: Visitor, after: Visitor) -> Visitor:
+    after.access, after.refresh_token = before.access, before.refresh_token
+    return after
+
+
 def lines(journal: Path) -> list[bytes]:
     return journal.read_bytes().splitlines(keepends=True)
 
 
 def tear(journal: Path) -> None:
-    """As a kill in the middle of the last write leaves it."""
+    """Cut off the last line, as a kill during its write does."""
     *whole, last = lines(journal)
     journal.write_bytes(b"".join(whole) + last[: len(last) // 2])
-
-
-def carry_over(before: Visitor, after: Visitor) -> Visitor:
-    after.access, after.refresh_token = before.access, before.refresh_token
-    return after
 
 
 async def test_a_restart_keeps_grants_and_spent_tokens_spent(visit: Visit, journal: Path) -> None:
@@ -56,7 +56,7 @@ async def test_a_restart_keeps_revocations_and_new_grants_do_not_revive_old_ones
     assert newcomer.refresh_token != visitor.refresh_token
 
 
-async def test_a_restart_keeps_faults_and_what_is_left_of_them(visit: Visit, journal: Path) -> None:
+async def test_a_restart_keeps_faults_and_their_remaining_counts(visit: Visit, journal: Path) -> None:
     visitor = visit(journal=journal)
     await visitor.connect()
     removed = visitor.simulator.add_fault(Reset())
@@ -91,7 +91,7 @@ async def test_a_rotation_is_on_disk_before_it_is_answered(visit: Visit, journal
     assert visitor.access.encode() not in text
 
 
-async def test_a_line_torn_by_a_kill_is_as_if_never_written(visit: Visit, journal: Path) -> None:
+async def test_a_line_cut_off_by_a_kill_has_no_effect(visit: Visit, journal: Path) -> None:
     visitor = visit(journal=journal)
     await visitor.connect()
     kept = visitor.refresh_token
@@ -106,7 +106,7 @@ async def test_a_line_torn_by_a_kill_is_as_if_never_written(visit: Visit, journa
     assert (await third.rotate()).status_code == 200
 
 
-async def test_who_is_gone_after_a_restart_has_no_grant(visit: Visit, journal: Path) -> None:
+async def test_a_user_missing_after_a_restart_has_no_grant(visit: Visit, journal: Path) -> None:
     visitor = visit(journal=journal)
     await visitor.connect("SandboxUser7")
     again = carry_over(visitor, visit(journal=journal, users=3))
@@ -114,7 +114,7 @@ async def test_who_is_gone_after_a_restart_has_no_grant(visit: Visit, journal: P
     assert (await again.rotate()).json() == {"error": "invalid_grant"}
 
 
-async def test_without_a_journal_a_restart_forgets(visit: Visit, clock: SetClock) -> None:
+async def test_without_a_journal_a_restart_keeps_nothing(visit: Visit, clock: SetClock) -> None:
     visitor = visit()
     await visitor.connect()
     clock.pass_time(seconds=timedelta(minutes=1).total_seconds())

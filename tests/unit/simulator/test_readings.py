@@ -1,43 +1,19 @@
-"""Simulated readings: plausible, the same each time, and worn on real sensors' terms."""
+"""Simulated readings: reproducible, and clamped like those of a display."""
 
-from collections import Counter
-from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
-from functools import lru_cache
-from itertools import pairwise
+from datetime import datetime, timedelta
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from bg_ingest.domain.readings import Flag
-from bg_ingest.simulator import TrueReading
-from bg_ingest.simulator.readings import SimulatedWearer, arrow, clamp_to_display
-from bg_ingest.simulator.users import person
-
-FIRST = datetime(2026, 1, 1, tzinfo=UTC)
-START = datetime(2026, 4, 1, tzinfo=UTC)
-MONTH = timedelta(days=30)
-EVERYBODY = range(1, 8)
-
-
-def wearer(number: int = 1, *, seed: int = 1, cadence: int = 5) -> SimulatedWearer:
-    return SimulatedWearer(seed, person(number), cadence, FIRST)
-
-
-@lru_cache
-def month(number: int, *, seed: int = 1, cadence: int = 5) -> tuple[TrueReading, ...]:
-    return tuple(wearer(number, seed=seed, cadence=cadence).readings(START, START + MONTH))
-
-
-def steps(readings: Sequence[TrueReading]) -> list[float]:
-    return [(b.measured_at - a.measured_at).total_seconds() for a, b in pairwise(readings)]
-
+from bg_ingest.simulator.readings import arrow, clamp_to_display
+from tests.harness.simulated_readings import ALL_USERS, FIRST, MONTH, START, month, wearer
 
 instants = st.integers(0, 40 * 86_400).map(lambda seconds: START + timedelta(seconds=seconds))
 
 
-@given(instants, instants, instants, st.sampled_from(EVERYBODY), st.sampled_from([1, 5, 15]))
+@given(instants, instants, instants, st.sampled_from(ALL_USERS), st.sampled_from([1, 5, 15]))
 def test_any_split_of_a_span_gives_the_same_readings(
     a: datetime, b: datetime, c: datetime, number: int, cadence: int
 ) -> None:
@@ -50,36 +26,21 @@ def test_any_split_of_a_span_gives_the_same_readings(
     assert [*before, *after] == list(someone.readings(start, end))
 
 
-@given(instants, st.sampled_from(EVERYBODY))
+@given(instants, st.sampled_from(ALL_USERS))
 def test_both_ends_of_a_span_are_included(at: datetime, number: int) -> None:
     someone = wearer(number)
     for reading in someone.readings(at, at + timedelta(minutes=12)):
         assert list(someone.readings(reading.measured_at, reading.measured_at)) == [reading]
 
 
-def test_a_seed_is_a_world_of_its_own() -> None:
+def test_seeds_give_different_readings() -> None:
     assert list(month(1)) == wearer(1).readings(START, START + MONTH)
     assert month(1) != month(1, seed=2)
     assert month(1) != month(8), "the eighth is a steady one too, but somebody else"
 
 
-@pytest.mark.parametrize("number", EVERYBODY)
-def test_glucose_is_plausible(number: int) -> None:
-    readings = month(number)
-    values = [reading.glucose_mg_dl for reading in readings]
-    assert 90 < sum(values) / len(values) < 230
-    assert max(values) - min(values) > 80
-    changes = [
-        abs(b.glucose_mg_dl - a.glucose_mg_dl)
-        for a, b in pairwise(readings)
-        if b.measured_at - a.measured_at < timedelta(minutes=6)
-    ]
-    assert max(changes) < 45
-    assert sum(changes) / len(changes) < 6
-
-
 @pytest.mark.parametrize(("number", "flag", "value"), [(3, Flag.LOW, 39), (6, Flag.HIGH, 401)])
-def test_beyond_the_display_only_the_side_is_shown(number: int, flag: Flag, value: int) -> None:
+def test_values_outside_the_display_are_low_or_high(number: int, flag: Flag, value: int) -> None:
     flagged = [reading for reading in month(number) if reading.flag != Flag.OK]
     assert {(reading.flag, reading.glucose_mg_dl) for reading in flagged} == {(flag, value)}
     assert all(40 <= reading.glucose_mg_dl <= 400 for reading in month(number) if reading.flag == Flag.OK)
@@ -100,44 +61,7 @@ def test_the_display_reaches_from_40_to_400(level: float, expected: tuple[int, F
     assert clamp_to_display(level) == expected
 
 
-def test_dawn_raises_the_one_with_high_mornings() -> None:
-    def mean_at(hour: int) -> float:
-        values = [r.glucose_mg_dl for r in month(2) if (r.measured_at.hour - 5) % 24 == hour]
-        return sum(values) / len(values)
-
-    assert mean_at(7) > mean_at(3) + 30
-
-
-@pytest.mark.parametrize("cadence", [1, 5, 15])
-def test_readings_keep_to_the_cadence_but_for_a_second(cadence: int) -> None:
-    common = Counter(steps(month(1, cadence=cadence))).most_common(3)
-    assert {step for step, _ in common} == {cadence * 60 - 1, cadence * 60, cadence * 60 + 1}
-    assert common[0][0] == cadence * 60
-
-
-@pytest.mark.parametrize(("number", "warm_up"), [(1, timedelta(hours=2)), (7, timedelta(minutes=30))])
-def test_a_sensor_lasts_ten_days_and_the_next_one_warms_up(number: int, warm_up: timedelta) -> None:
-    readings = month(number)
-    changes = [(a, b) for a, b in pairwise(readings) if a.transmitter_id != b.transmitter_id]
-    assert len(changes) == 3
-    assert len({reading.transmitter_id for reading in readings}) == 4
-    for before, after in changes:
-        assert warm_up <= after.measured_at - before.measured_at < warm_up + timedelta(hours=3)
-        assert before.transmitter_ticks > 9.8 * 86_400
-        assert warm_up.total_seconds() <= after.transmitter_ticks < warm_up.total_seconds() + 3 * 3600
-    worn = [b.measured_at - a.measured_at for (_, a), (b, _) in pairwise(changes)]
-    assert all(timedelta(days=9.8) < span < timedelta(days=10) for span in worn)
-
-
-def test_some_readings_are_missing_and_most_are_there() -> None:
-    readings = month(1)
-    assert 8000 < len(readings) < 8600
-    gaps = [step for step in steps(readings) if step > 301]
-    assert any(step < 700 for step in gaps), "a single reading lost"
-    assert any(900 < step < 9000 for step in gaps), "a stretch lost"
-
-
-def test_trend_and_rate_say_what_the_values_do() -> None:
+def test_trend_and_rate_follow_the_values() -> None:
     readings = month(6)
     for a, b in zip(readings, readings[3:], strict=False):
         minutes = (b.measured_at - a.measured_at).total_seconds() / 60
@@ -161,14 +85,6 @@ def test_trend_and_rate_say_what_the_values_do() -> None:
 def test_a_rate_has_one_decimal_and_its_arrow(rate: float, expected: tuple[str, float]) -> None:
     assert arrow(rate) == expected
     assert str(arrow(rate)[1]) != "-0.0"
-
-
-def test_the_traveller_changes_zones_and_the_clock_follows_summer() -> None:
-    travelled = {reading.utc_offset_seconds for reading in month(5)}
-    assert len(travelled) >= 3
-    assert 20_700 in travelled, "Nepal is 5:45 ahead"
-    berlin = wearer(1).readings(datetime(2026, 3, 28, tzinfo=UTC), datetime(2026, 3, 30, tzinfo=UTC))
-    assert {reading.utc_offset_seconds for reading in berlin} == {3600, 7200}
 
 
 def test_nothing_was_measured_before_the_first_day() -> None:

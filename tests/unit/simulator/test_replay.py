@@ -1,4 +1,4 @@
-"""A Clarity export, replayed: its own values, dates and gaps."""
+"""Replay of a Clarity export: its own values, dates and gaps."""
 
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -112,7 +112,7 @@ async def test_the_replay_is_a_user_whose_api_serves_the_file(visit: Visit, cloc
         (HEADER.format(unit="mg/dL") + "\n", "../UTC", "zone '../UTC' is unknown"),
     ],
 )
-def test_what_cannot_be_replayed_says_why(tmp_path: Path, text: str | None, zone: str, says: str) -> None:
+def test_an_unreadable_export_names_its_error(tmp_path: Path, text: str | None, zone: str, says: str) -> None:
     path = tmp_path / "some.csv"
     if text is not None:
         path.write_text(text)
