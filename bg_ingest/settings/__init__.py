@@ -22,7 +22,7 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bg_ingest.settings.checks import describe_errors, find_missing, list_fallbacks
+from bg_ingest.settings.checks import describe_errors, find_missing
 from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
 from bg_ingest.settings.types import (
     ApiKeyText,
@@ -30,13 +30,14 @@ from bg_ingest.settings.types import (
     Folder,
     HttpHost,
     HttpUrl,
+    OpenFlag,
     Port,
     Proofs,
+    PublicUrl,
     SealingKeys,
     SigningSecrets,
     WrappedKey,
     is_loopback,
-    is_private_url,
     to_lower,
     to_upper,
 )
@@ -71,16 +72,16 @@ class Settings(BaseSettings):
     rabbitmq_queue: str | None = None
     token_encryption_keys: SealingKeys = ()
 
-    api_open: bool = False
+    api_open: OpenFlag = False
     api_bootstrap_key: ApiKeyText | None = None
     requests_per_second: Annotated[int, Field(ge=1, le=100_000)] = 100
-    jwt_issuer: HttpUrl | None = None
+    jwt_issuer: PublicUrl | None = None
     jwt_audience: str | None = None
-    jwt_jwks_url: HttpUrl | None = None
+    jwt_jwks_url: PublicUrl | None = None
     webhook_signing_secrets: SigningSecrets = ()
-    webhook_jwt_issuer: HttpUrl | None = None
+    webhook_jwt_issuer: PublicUrl | None = None
     webhook_jwt_audience: str | None = None
-    webhook_jwt_jwks_url: HttpUrl | None = None
+    webhook_jwt_jwks_url: PublicUrl | None = None
     webhook_jwt_scope: str = "webhooks:write"
     webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     host: str = Field(
@@ -94,7 +95,7 @@ class Settings(BaseSettings):
 
     dexcom_client_id: str | None = None
     dexcom_client_secret: SecretStr | None = None
-    dexcom_redirect_uri: HttpUrl = Field(
+    dexcom_redirect_uri: PublicUrl = Field(
         default_factory=lambda given: f"http://localhost:{given['port']}/api/oauth/dexcom/callback",
     )
     dexcom_region: Annotated[Literal["us", "ou", "jp", "sandbox"], to_lower] = "us"
@@ -169,15 +170,29 @@ class Settings(BaseSettings):
             raise SettingsError(str(unreadable)) from None
 
     def fallbacks(self) -> list[str]:
-        """Return a sentence for each embedded part that stands in for one not configured; none outside development."""
-        return list_fallbacks(self) if self.environment == "development" else []
-
-    @field_validator("api_open")
-    @classmethod
-    def _check_api_open(cls, api_open: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's way
-        if api_open and info.data.get("environment") != "development":
-            raise ValueError("should be false outside development: it would show health data to anybody")
-        return api_open
+        """Return a sentence for each embedded part that replaces one not configured; none outside development."""
+        if self.environment != "development":
+            return []
+        given, dynamodb = self.model_fields_set, self.store == "dynamodb"
+        lines = (
+            (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
+            (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
+            (self.publisher == "local", "No RABBITMQ_URL: events are told inside this process only."),
+            (self.simulated, "No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator stands in."),
+            (
+                not self.simulated and "dexcom_redirect_uri" not in given,
+                f"No DEXCOM_REDIRECT_URI: it is {self.dexcom_redirect_uri}; your Dexcom app must have it registered.",
+            ),
+            (
+                not self.token_encryption_keys,
+                f"No TOKEN_ENCRYPTION_KEYS: tokens are sealed with {self.key_file}, made at the first start.",
+            ),
+            (
+                self.anonymous,
+                f"No credentials: until a key is made, the API is open to whoever reaches {self.host}:{self.port}.",
+            ),
+        )
+        return [line for applies, line in lines if applies]
 
     @field_validator("host")
     @classmethod
@@ -188,16 +203,6 @@ class Settings(BaseSettings):
                 "set API_OPEN=true"
             )
         return host
-
-    @field_validator(
-        *("dexcom_redirect_uri", "dexcom_api_base_url"),
-        *("jwt_issuer", "jwt_jwks_url", "webhook_jwt_issuer", "webhook_jwt_jwks_url"),
-    )
-    @classmethod
-    def _check_https(cls, url: str | None, info: ValidationInfo) -> str | None:
-        if url and info.data.get("environment") == "production" and not is_private_url(url):
-            raise ValueError("should be https in production")
-        return url
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("settings are not pickled: their secrets would be in clear")

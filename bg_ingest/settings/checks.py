@@ -1,14 +1,11 @@
 """What is missing and what is wrong, each in a sentence for the operator that shows no value."""
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from pydantic import ValidationError
 
-from bg_ingest.settings.types import KEY_COMMAND
-
-if TYPE_CHECKING:
-    from bg_ingest.settings import Settings
+from bg_ingest.settings.types import KEY_COMMAND, is_strict
 
 _REQUIRED = {
     "aws_region": "say in which AWS region the table is",
@@ -36,10 +33,6 @@ _COUPLED = {
 """Who sets the one means the others too: alone it would do nothing, in silence."""
 
 
-def is_strict(given: Mapping[str, Any]) -> bool:
-    return str(given.get("environment", "development")).lower() != "development"
-
-
 def describe_errors(invalid: ValidationError) -> Iterator[str]:
     for error in invalid.errors(include_input=False, include_url=False, include_context=False):
         if error["type"] != "default_factory_not_called":  # another setting is wrong, and is listed
@@ -58,28 +51,3 @@ def find_missing(given: Mapping[str, Any]) -> Iterator[str]:
     for name, advice in required.items():
         if name not in given:
             yield f"{name.upper()} is missing: {advice}."
-
-
-def list_fallbacks(settings: "Settings") -> list[str]:
-    """Return a sentence for each embedded part that stands in for one not configured."""
-    given = settings.model_fields_set
-    dynamodb = settings.store == "dynamodb"
-    lines = (
-        (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {settings.sqlite_file}."),
-        (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {settings.dynamodb_table}."),
-        (settings.publisher == "local", "No RABBITMQ_URL: events are told inside this process only."),
-        (settings.simulated, "No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator stands in."),
-        (
-            not settings.simulated and "dexcom_redirect_uri" not in given,
-            f"No DEXCOM_REDIRECT_URI: it is {settings.dexcom_redirect_uri}; your Dexcom app must have it registered.",
-        ),
-        (
-            not settings.token_encryption_keys,
-            f"No TOKEN_ENCRYPTION_KEYS: tokens are sealed with {settings.key_file}, made at the first start.",
-        ),
-        (
-            settings.anonymous,
-            f"No credentials: until a key is made, the API is open to whoever reaches {settings.host}:{settings.port}.",
-        ),
-    )
-    return [line for applies, line in lines if applies]

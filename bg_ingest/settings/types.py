@@ -7,12 +7,12 @@ import base64
 import binascii
 import ipaddress
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr
+from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
 
 SEALING_KEY_BYTES = 32
@@ -24,6 +24,11 @@ MAX_WRAPPED_BYTES = 6144
 
 KEY_COMMAND = "openssl rand -base64 32"
 API_KEY_COMMAND = "echo bgi_bootstrap_$(openssl rand -hex 32)"
+
+
+def is_strict(given: Mapping[str, Any]) -> bool:
+    """True outside development: every part must be configured."""
+    return str(given.get("environment", "development")).lower() != "development"
 
 
 def is_loopback(host: str) -> bool:
@@ -129,6 +134,18 @@ def _check_http_url(url: str) -> str:
     return url
 
 
+def _check_https(url: str, info: ValidationInfo) -> str:
+    if info.data.get("environment") == "production" and not is_private_url(url):
+        raise ValueError("should be https in production")
+    return url
+
+
+def _check_open(api_open: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
+    if api_open and info.data.get("environment") != "development":
+        raise ValueError("should be false outside development: it would show health data to anybody")
+    return api_open
+
+
 def _check_broker_url(url: SecretStr) -> SecretStr:
     example = "amqps://user:password@host/vhost, special characters percent-encoded"
     _url_check("amqps", "amqp", example=example)(url.get_secret_value())
@@ -146,11 +163,13 @@ to_lower = BeforeValidator(lambda text: str(text).lower())
 to_upper = BeforeValidator(lambda text: str(text).upper())
 
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
-HttpHost = Annotated[HttpUrl, AfterValidator(lambda url: url.rstrip("/"))]
+PublicUrl = Annotated[HttpUrl, AfterValidator(_check_https)]
+HttpHost = Annotated[PublicUrl, AfterValidator(lambda url: url.rstrip("/"))]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_check_broker_url)]
 SealingKeys = Annotated[tuple[SecretBytes, ...], NoDecode, BeforeValidator(_parse_sealing_keys)]
 SigningSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parse_signing_secrets)]
 Proofs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_proofs)]
 ApiKeyText = Annotated[SecretStr, AfterValidator(_check_api_key)]
+OpenFlag = Annotated[bool, AfterValidator(_check_open)]
 Folder = Annotated[Path, AfterValidator(_expand_folder)]
 Port = Annotated[int, Field(ge=1, le=65535)]
