@@ -7,7 +7,15 @@ import anyio
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome
-from bg_ingest.domain.replica_status import ActorState, OwnerState, ReplicaStatus, UpcomingPoll
+from bg_ingest.domain.replica_status import (
+    ActorState,
+    ConnectionCounts,
+    OwnerState,
+    RelayCounts,
+    ReplicaStatus,
+    ShardCounts,
+    UpcomingPoll,
+)
 from bg_ingest.services import Services
 from bg_ingest.services.budget.demand import Demand
 from workers.backoff import Backoff, CrashLimit
@@ -137,16 +145,19 @@ class ActorTree:
             state=self.runtime.state.value,
             unready=tuple(self.unready_reasons()),
             degraded=tuple(self.degraded_parts()),
-            shards=len(self.view.serving),
-            shards_loading=self.shards.loading,
+            shards=ShardCounts(len(self.view.serving), self.shards.loading),
             owners=tuple(OwnerState(each.id, owned[each.id], each.leaving) for each in snapshot.owners)
             if snapshot
             else (),
-            connections=len(self.scheduler.scheduled),
-            polls_running=self.scheduler.polls_running,
-            next_polls=tuple(UpcomingPoll(*each) for each in self.scheduler.next_due(UPCOMING_POLLS)),
+            connections=ConnectionCounts(
+                len(self.scheduler.scheduled),
+                self.scheduler.polls_running,
+                tuple(
+                    UpcomingPoll(due.replace(microsecond=0), str(connection))
+                    for due, connection in self.scheduler.next_due(UPCOMING_POLLS)
+                ),
+            ),
             budgets=tuple(self._services.demand.states()),
-            relay_backlog=self.relay.backlog,
-            relay_failures=self.relay.failures,
+            relay=RelayCounts(self.relay.backlog, self.relay.failures),
             actors=tuple(ActorState(each.name, each.running, each.failures) for each in self.supervisors),
         )

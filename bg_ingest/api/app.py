@@ -13,35 +13,22 @@ from bg_ingest.api import (
     audit,
     callback,
     connections,
+    gaps,
     health,
     metrics,
     readings,
     timeline,
     users,
+    verify,
     webhooks,
     workers,
 )
-from bg_ingest.api import (
-    gaps as missing,
-)
-from bg_ingest.api import (
-    openapi as schema,
-)
-from bg_ingest.api import (
-    verify as repairs,
-)
-from bg_ingest.api.auth import (
-    DEFAULT_LIMITS,
-    EXCEPTION_HANDLERS,
-    PUBLIC,
-    Access,
-    AuthGuard,
-    Limits,
-    check_access,
-)
+from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AuthGuard, Limits, check_access
 from bg_ingest.api.dependencies import provide_services
 from bg_ingest.api.headers import add_headers
 from bg_ingest.api.metrics import Exposition
+from bg_ingest.api.openapi import build_config
+from bg_ingest.api.routes import RouteOptions
 from bg_ingest.api.validation import MAX_BODY_BYTES, validate_request
 from bg_ingest.api.webhook_auth import WebhookGuard
 from bg_ingest.ports import ProcessHealth
@@ -80,11 +67,11 @@ def create_api(
     return Litestar(
         route_handlers=[
             readings.router,
-            missing.router,
+            gaps.router,
             webhooks.router,
             connections.router,
             timeline.router,
-            repairs.router,
+            verify.router,
             users.router,
             audit.router,
             callback.router,
@@ -100,7 +87,7 @@ def create_api(
         before_send=[add_headers, audit.record_access],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
-        openapi_config=schema.build_config(__version__),
+        openapi_config=build_config(__version__),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,  # what may be logged of a request is decided where it is logged, never by a library
         debug=False,
@@ -109,4 +96,4 @@ def create_api(
 
 
 def _mount(path: str, app: ASGIApp) -> ASGIRouteHandler:
-    return asgi(path, is_mount=True, copy_scope=True, opt=PUBLIC)(app)
+    return asgi(path, is_mount=True, copy_scope=True, opt=RouteOptions(public=True).opt())(app)

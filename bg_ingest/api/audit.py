@@ -11,12 +11,12 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 from litestar.types import Message, Scope
 
-from bg_ingest.api.auth import caller_of, require_scope
+from bg_ingest.api.auth import caller_of
 from bg_ingest.api.dependencies import Use
 from bg_ingest.api.formats import JSON, encode_stream
-from bg_ingest.api.openapi import ok_response, problem_responses
 from bg_ingest.api.problems import build_problem
 from bg_ingest.api.query import parse_instant
+from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain import access
 from bg_ingest.domain.audit import AuditAction, AuditRecord
@@ -24,12 +24,6 @@ from bg_ingest.domain.ids import UserId, is_user_id
 from bg_ingest.domain.windows import Window
 from bg_ingest.services.access.audit import DEFAULT_WINDOW_LENGTH, AuditLog
 from bg_ingest.services.queries.readings import ReadingQueries
-
-PUSHES = {"audited_as": AuditAction.PUSH}
-"""A route's ``opt`` when readings are pushed to it."""
-
-CONNECTS = {"audited_as": AuditAction.CHANGE}
-"""The same of a route that changes something by GET."""
 
 _PATH_TYPE = re.compile(r":\w+}")
 _READ_METHODS = {"GET", "HEAD"}
@@ -50,7 +44,8 @@ async def record_access(message: Message, scope: Scope) -> None:
     if route is None or not user or method == "OPTIONS":
         return
     caller = caller_of(scope)
-    action = route.opt.get("audited_as") or (AuditAction.READ if method in _READ_METHODS else AuditAction.CHANGE)
+    by_method = AuditAction.READ if method in _READ_METHODS else AuditAction.CHANGE
+    action = RouteOptions.of(route).audited_as or by_method
     credential = caller.name if caller else "signature" if action is AuditAction.PUSH else "oauth-state"
     route_text = f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}"
     audit_log: AuditLog = scope["litestar_app"].state.services.audit_log
@@ -78,11 +73,8 @@ def _to_lines(records: Sequence[AuditRecord]) -> list[AuditLine]:
 @get(
     operation_id="audit",
     summary="Who read or changed a user's data",
-    opt=require_scope(access.Scope.ADMIN),
-    responses={
-        200: ok_response(list[AuditLine], [EXAMPLE], description="Ascending."),
-        **problem_responses(400, 401, 503),
-    },
+    opt=RouteOptions(scope=access.Scope.ADMIN).opt(),
+    responses=responses(list[AuditLine], [EXAMPLE], description="Ascending.", problems=(400, 401, 503)),
 )
 async def audit(
     request: Request[Any, Any, Any],

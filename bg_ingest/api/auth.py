@@ -15,6 +15,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
 from bg_ingest.api.problems import Problem, ProblemError, build_problem, problem_response
+from bg_ingest.api.routes import RouteOptions
 from bg_ingest.api.validation import check_user
 from bg_ingest.domain import access
 from bg_ingest.domain.access import ANONYMOUS, Caller
@@ -22,18 +23,7 @@ from bg_ingest.domain.rate_limit import RateLimiter
 from bg_ingest.errors import NotFound
 from bg_ingest.services.access.authenticate import Authenticator
 
-PUBLIC = {"public": True}
-"""A route's ``opt`` when it asks nobody who they are."""
-
-COUNTED = {"counted": "callbacks"}
-"""The same of one that asks the store for whoever comes: all of them together come as often as one credential may."""
-
 _BEARER_PREFIX = "bearer "
-
-
-def require_scope(scope: access.Scope) -> dict[str, access.Scope]:
-    """Return a route's ``opt`` when it asks for a credential with this scope."""
-    return {"needs": scope}
 
 
 class Access(Enum):
@@ -64,15 +54,15 @@ class AuthGuard:
 
     async def check(self, connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         """Refuse who is unknown, comes too often, lacks the route's scope or asks about a user they may not see."""
-        if route.opt.get("public"):
-            if client_key := route.opt.get("counted"):
-                self._check_rate(client_key)
+        options = RouteOptions.of(route)
+        if options.public:
+            if options.rate_key:
+                self._check_rate(options.rate_key)
             return
         caller = await self.authenticate(connection.scope)
-        needed = route.opt.get("needs")
         lists_methods = connection.scope.get("method") == "OPTIONS"
-        if needed not in caller.scopes and not lists_methods:
-            raise _insufficient_scope(needed)
+        if options.scope not in caller.scopes and not lists_methods:
+            raise _insufficient_scope(options.scope)
         user = connection.path_params.get("user_id")
         if user is None and caller.users is not None:
             raise build_problem(

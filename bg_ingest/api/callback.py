@@ -5,13 +5,12 @@ from typing import Annotated, Any
 from litestar import MediaType, Request, Response, Router, get
 from litestar.params import QueryParameter
 
-from bg_ingest.api.audit import CONNECTS, mark_user
-from bg_ingest.api.auth import COUNTED, PUBLIC
+from bg_ingest.api.audit import mark_user
 from bg_ingest.api.dependencies import ProviderName, Use
 from bg_ingest.api.html import render_page
-from bg_ingest.api.openapi import page_responses
 from bg_ingest.api.problems import ProblemError, problem_response
-from bg_ingest.api.validation import LENIENT
+from bg_ingest.api.routes import RouteOptions, page_responses
+from bg_ingest.domain.audit import AuditAction
 from bg_ingest.errors import ConnectRefused, NotFound, ProviderThrottled, ProviderUnavailable
 from bg_ingest.services.connections.connect import Connector
 
@@ -52,7 +51,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     operation_id="callback",
     summary="The end of a connect",
     media_type=MediaType.HTML,
-    opt=PUBLIC | COUNTED | LENIENT | CONNECTS,
+    opt=RouteOptions(public=True, rate_key="callbacks", lenient_query=True, audited_as=AuditAction.CHANGE).opt(),
     security=[{}],
     exception_handlers={Exception: render_error},
     responses=page_responses(200, 400, 404, 429, 500, 502, 503),

@@ -7,9 +7,9 @@ import msgspec
 from litestar import MediaType, Response, Router, delete, get, patch, post
 from litestar.params import JSONBody
 
-from bg_ingest.api.auth import require_scope
 from bg_ingest.api.dependencies import ProviderName, Use, User
-from bg_ingest.api.openapi import CONNECTION, INVITATION, ResponseExample, ok_response, problem_responses
+from bg_ingest.api.openapi import CONNECTION, INVITATION
+from bg_ingest.api.routes import RouteOptions, problem_responses, responses
 from bg_ingest.api.schemas import (
     ConnectionStatus,
     ConnectRequest,
@@ -18,6 +18,7 @@ from bg_ingest.api.schemas import (
     WorkerChange,
     to_settings,
     to_status,
+    whole_seconds,
 )
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import ConnectionId
@@ -37,49 +38,21 @@ class BackfillRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, r
 MARKED_SPAN = {"from": "2025-01-26T00:00:00Z", "to": "2025-04-26T14:30:00Z"}
 
 
-@post(
-    "/{provider:str}/backfill",
-    operation_id="backfill",
-    opt=require_scope(Scope.CONNECTIONS_WRITE),
-    summary="Read the past again",
-    status_code=202,
-    responses={
-        202: ok_response(
-            Span, MARKED_SPAN, description="It will be read, newest first; the connection shows what is left."
-        ),
-        **problem_responses(400, 401, 404, 409, 413, 415, 503),
-    },
-)
-async def backfill(
-    user_id: User,
-    provider: ProviderName,
-    backfill_requester: Use[BackfillRequester],
-    data: JSONBody[BackfillRequest | None] = None,
-) -> Response[Span]:
-    """From the start of the wanted past until now, where an end is left out. What is known already changes nothing."""
-    span = data or BackfillRequest()
-    marked = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
-    return Response(Span(whole_seconds(marked.start), whole_seconds(marked.end)), headers=NO_STORE_HEADERS)
-
-
-def whole_seconds(instant: datetime) -> datetime:
-    return instant.replace(microsecond=0)
-
-
 NO_STORE_HEADERS = {"Cache-Control": "no-store"}
-
-READ_OPTIONS, WRITE_OPTIONS = require_scope(Scope.CONNECTIONS_READ), require_scope(Scope.CONNECTIONS_WRITE)
 
 
 @post(
     "/{provider:str}",
     operation_id="begin_connect",
-    opt=WRITE_OPTIONS,
+    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
     summary="Begin to connect",
-    responses={
-        201: ok_response(Invitation, INVITATION, description="Send the person to authorize_url."),
-        **problem_responses(400, 401, 404, 408, 409, 413, 415, 503),
-    },
+    responses=responses(
+        Invitation,
+        INVITATION,
+        description="Send the person to authorize_url.",
+        problems=(400, 401, 404, 408, 409, 413, 415, 503),
+        status=201,
+    ),
 )
 async def begin_connect(
     user_id: User,
@@ -96,12 +69,11 @@ async def begin_connect(
 
 @get(
     operation_id="list_connections",
-    opt=READ_OPTIONS,
+    opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
     summary="All connections of a user",
-    responses={
-        200: ok_response(list[ConnectionStatus], [CONNECTION], description="In no particular order."),
-        **problem_responses(400, 401, 404, 503),
-    },
+    responses=responses(
+        list[ConnectionStatus], [CONNECTION], description="In no particular order.", problems=(400, 401, 404, 503)
+    ),
 )
 async def list_connections(user_id: User, connections: Use[ConnectionService]) -> Response[list[ConnectionStatus]]:
     statuses = await connections.list_statuses(user_id)
@@ -111,12 +83,11 @@ async def list_connections(user_id: User, connections: Use[ConnectionService]) -
 @get(
     "/{provider:str}",
     operation_id="get_connection",
-    opt=READ_OPTIONS,
+    opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
     summary="How a connection stands",
-    responses={
-        200: ok_response(ConnectionStatus, CONNECTION, description="Its state, progress and settings."),
-        **problem_responses(400, 401, 404, 503),
-    },
+    responses=responses(
+        ConnectionStatus, CONNECTION, description="Its state, progress and settings.", problems=(400, 401, 404, 503)
+    ),
 )
 async def get_connection(
     user_id: User, provider: ProviderName, connections: Use[ConnectionService]
@@ -127,12 +98,14 @@ async def get_connection(
 @patch(
     "/{provider:str}/worker",
     operation_id="steer_connection",
-    opt=WRITE_OPTIONS,
+    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
     summary="Change how a connection is polled",
-    responses={
-        200: ok_response(ConnectionStatus, CONNECTION, description="How it stands now."),
-        **problem_responses(400, 401, 404, 408, 409, 413, 415, 503),
-    },
+    responses=responses(
+        ConnectionStatus,
+        CONNECTION,
+        description="How it stands now.",
+        problems=(400, 401, 404, 408, 409, 413, 415, 503),
+    ),
 )
 async def update_worker(
     user_id: User, provider: ProviderName, connections: Use[ConnectionService], data: JSONBody[WorkerChange]
@@ -145,10 +118,10 @@ async def update_worker(
 @post(
     "/{provider:str}/poll",
     operation_id="poll_now",
-    opt=WRITE_OPTIONS,
+    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
     summary="Look at the provider now",
     status_code=202,
-    responses={202: ResponseExample(None, description="We look now."), **problem_responses(400, 401, 404, 409, 503)},
+    responses=responses(None, description="We look now.", problems=(400, 401, 404, 409, 503), status=202),
 )
 async def poll_now(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> Response[bytes]:
     """Answered before the look; what it brings is seen at latest and range."""
@@ -156,10 +129,36 @@ async def poll_now(user_id: User, provider: ProviderName, connections: Use[Conne
     return Response(b"", media_type=MediaType.TEXT)
 
 
+@post(
+    "/{provider:str}/backfill",
+    operation_id="backfill",
+    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
+    summary="Read the past again",
+    status_code=202,
+    responses=responses(
+        Span,
+        MARKED_SPAN,
+        description="It will be read, newest first; the connection shows what is left.",
+        problems=(400, 401, 404, 409, 413, 415, 503),
+        status=202,
+    ),
+)
+async def backfill(
+    user_id: User,
+    provider: ProviderName,
+    backfill_requester: Use[BackfillRequester],
+    data: JSONBody[BackfillRequest | None] = None,
+) -> Response[Span]:
+    """From the start of the wanted past until now, where an end is left out. What is known already changes nothing."""
+    span = data or BackfillRequest()
+    marked = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
+    return Response(Span(whole_seconds(marked.start), whole_seconds(marked.end)), headers=NO_STORE_HEADERS)
+
+
 @delete(
     "/{provider:str}",
     operation_id="disconnect",
-    opt=WRITE_OPTIONS,
+    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
     summary="Disconnect",
     responses=problem_responses(400, 401, 404, 409, 503),
 )
@@ -170,6 +169,6 @@ async def disconnect(user_id: User, provider: ProviderName, connections: Use[Con
 
 router = Router(
     "/api/users/{user_id:str}/connections",
-    route_handlers=[begin_connect, list_connections, get_connection, update_worker, poll_now, disconnect],
+    route_handlers=[begin_connect, list_connections, get_connection, update_worker, poll_now, backfill, disconnect],
     tags=["connections"],
 )

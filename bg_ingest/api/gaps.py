@@ -2,12 +2,11 @@
 
 from litestar import Response, Router, get
 
-from bg_ingest.api.auth import require_scope
 from bg_ingest.api.dependencies import Use, User
 from bg_ingest.api.etags import CACHE_HEADERS
-from bg_ingest.api.openapi import ok_response, problem_responses
 from bg_ingest.api.query import parse_instant
 from bg_ingest.api.readings import From, To, requested_window
+from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.cloud_events import PublicGap, public_gap
 from bg_ingest.domain.completeness import Day
@@ -39,10 +38,12 @@ DAY = {
     "/{user_id:str}/gaps",
     operation_id="gaps",
     summary="What is missing",
-    responses={
-        200: ok_response(list[PublicGap], [GAP], description="Gaps that reach into the time range, ascending."),
-        **problem_responses(400, 401, 403, 404, 429, 503),
-    },
+    responses=responses(
+        list[PublicGap],
+        [GAP],
+        description="Gaps that reach into the time range, ascending.",
+        problems=(400, 401, 403, 404, 429, 503),
+    ),
 )
 async def gaps(
     user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
@@ -57,10 +58,12 @@ async def gaps(
     "/{user_id:str}/completeness",
     operation_id="completeness",
     summary="How complete each day is",
-    responses={
-        200: ok_response(list[Day], [DAY], description="UTC days of which anything is known, ascending."),
-        **problem_responses(400, 401, 403, 404, 429, 503),
-    },
+    responses=responses(
+        list[Day],
+        [DAY],
+        description="UTC days of which anything is known, ascending.",
+        problems=(400, 401, 403, 404, 429, 503),
+    ),
 )
 async def days(
     user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
@@ -70,4 +73,6 @@ async def days(
     return Response(await completeness.days(user_id, window), headers=CACHE_HEADERS)
 
 
-router = Router("/api/bg", route_handlers=[gaps, days], tags=["completeness"], opt=require_scope(Scope.READINGS_READ))
+router = Router(
+    "/api/bg", route_handlers=[gaps, days], tags=["completeness"], opt=RouteOptions(scope=Scope.READINGS_READ).opt()
+)

@@ -3,10 +3,9 @@
 import msgspec
 from litestar import Response, Router, get
 
-from bg_ingest.api.auth import PUBLIC
 from bg_ingest.api.dependencies import Use
-from bg_ingest.api.openapi import ok_response, problem_responses
 from bg_ingest.api.problems import Problem, ProblemError
+from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.ports import ProcessHealth
 
 _NO_STORE_HEADERS = {"Cache-Control": "no-store"}
@@ -23,7 +22,7 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     "/live",
     operation_id="live",
     summary="Is the process alive",
-    responses={200: ok_response(Health, Health("live"), description="It is.")},
+    responses=responses(Health, Health("live"), description="It is."),
     sync_to_thread=False,
 )
 def live() -> Response[Health]:
@@ -35,7 +34,7 @@ def live() -> Response[Health]:
     "/ready",
     operation_id="ready",
     summary="May traffic come here",
-    responses={200: ok_response(Health, Health("ready", ("broker",)), description="It may."), **problem_responses(503)},
+    responses=responses(Health, Health("ready", ("broker",)), description="It may.", problems=(503,)),
     sync_to_thread=False,
 )
 def ready(process_health: Use[ProcessHealth]) -> Response[Health]:
@@ -47,4 +46,6 @@ def ready(process_health: Use[ProcessHealth]) -> Response[Health]:
     return Response(Health("ready", tuple(process_health.degraded_parts())), headers=_NO_STORE_HEADERS)
 
 
-router = Router("/health", route_handlers=[live, ready], tags=["health"], opt=PUBLIC, security=[{}])
+router = Router(
+    "/health", route_handlers=[live, ready], tags=["health"], opt=RouteOptions(public=True).opt(), security=[{}]
+)

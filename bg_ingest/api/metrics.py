@@ -4,11 +4,9 @@ from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
 from litestar import Response, Router, get
-from litestar.openapi.spec import Example
 
-from bg_ingest.api.auth import PUBLIC
 from bg_ingest.api.dependencies import Use
-from bg_ingest.api.openapi import ResponseExample
+from bg_ingest.api.routes import RouteOptions, responses
 
 MEDIA_TYPE = "text/plain; version=0.0.4"
 """Litestar adds the charset."""
@@ -23,15 +21,13 @@ EXAMPLE = 'bg_ingest_readings_total{provider="example",origin="live",outcome="re
     operation_id="metrics",
     summary="Metrics for Prometheus",
     media_type=MEDIA_TYPE,
-    responses={
-        200: ResponseExample(
-            str, description="In Prometheus' text format.", media_type=MEDIA_TYPE, examples=[Example(value=EXAMPLE)]
-        )
-    },
+    responses=responses(str, EXAMPLE, description="In Prometheus' text format.", media_type=MEDIA_TYPE),
 )
 async def metrics(exposition: Use[Exposition]) -> Response[bytes]:
     """Counts and times; no user's id, no reading."""
     return Response(await exposition(), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 
-router = Router("/metrics", route_handlers=[metrics], tags=["health"], opt=PUBLIC, security=[{}])
+router = Router(
+    "/metrics", route_handlers=[metrics], tags=["health"], opt=RouteOptions(public=True).opt(), security=[{}]
+)

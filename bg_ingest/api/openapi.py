@@ -3,12 +3,10 @@
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
-from http import HTTPStatus
-from typing import Any, Self
+from typing import Any
 
 from litestar import MediaType, Request, Router
 from litestar.openapi import OpenAPIConfig
-from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, YamlRenderPlugin
 from litestar.openapi.spec import (
     Components,
@@ -21,9 +19,8 @@ from litestar.openapi.spec import (
 )
 from litestar.openapi.spec.enums import OpenAPIType
 
-from bg_ingest.api.auth import PUBLIC
 from bg_ingest.api.html import render_document
-from bg_ingest.api.problems import MEDIA_TYPE, Problem
+from bg_ingest.api.routes import RouteOptions
 
 BASIC_READING = {"timestamp": "2025-04-26T14:30:00Z", "glucose_mg_dl": 110}
 
@@ -67,59 +64,6 @@ INVITATION = {
     "expires_at": "2025-04-26T14:45:00Z",
 }
 
-_PROBLEM_EXAMPLES = {
-    400: ("invalid-time", "'from' is ambiguous without an offset: write it like 2025-04-26T14:30:00Z."),
-    401: ("not-authenticated", "The credential is unknown, has expired or was revoked: send another."),
-    403: ("insufficient-scope", "This needs a credential with the scope readings:read."),
-    404: ("unknown", "There is no such user: connect the user to a provider first."),
-    406: ("not-acceptable", "This route answers application/json, text/csv and application/x-ndjson."),
-    408: ("too-slow", "The body was not here within 10 seconds: send it again."),
-    409: ("not-possible", "The connection is paused: set paused to false first."),
-    413: ("too-large", "The body is too large for this route."),
-    421: ("unknown-host", "An API that is open to everybody is asked by localhost, an address, or HOST."),
-    429: ("too-many-requests", "This credential has come too often: wait as long as Retry-After says."),
-    415: ("unsupported-media-type", "The body must be JSON: send Content-Type: application/json."),
-    502: ("provider-misbehaved", "The provider answered what we cannot read: try again later."),
-    503: ("store-unavailable", "The store does not answer: try again shortly."),
-}
-
-
-class ResponseExample(ResponseSpec):
-    """What a route may answer, with examples; never changed, so that the copies of a route share it."""
-
-    def __deepcopy__(self, memo: object) -> Self:
-        return self
-
-
-def problem_responses(*statuses: int, guarded: bool = True) -> dict[int, ResponseExample]:
-    """Return the problems a route may answer with, each with an example.
-
-    A guarded route, one that asks who it is (401), may say three more things of them.
-    """
-    more = (403, 421, 429) if guarded and 401 in statuses else ()
-    return {status: _problem_response(status) for status in sorted({*statuses, *more})}
-
-
-def ok_response(container: Any, *values: object, description: str) -> ResponseExample:  # noqa: ANN401 - a type, or a union of them
-    """Return a good answer's description with examples."""
-    examples = [Example(value=value) for value in values]
-    return ResponseExample(container, generate_examples=False, description=description, examples=examples)
-
-
-def page_responses(*statuses: int) -> dict[int, ResponseExample]:
-    """Return the pages a route may answer with, good and bad."""
-    example = [Example(value="<!doctype html><html>…</html>")]
-    return {
-        status: ResponseExample(
-            str,
-            generate_examples=False,
-            description=HTTPStatus(status).phrase,
-            media_type=MediaType.HTML,
-            examples=example,
-        )
-        for status in statuses
-    }
-
 
 def with_views(formats: Mapping[str, str]) -> type[Operation]:
     """Return the kind of operation whose good answer has several views, and other media types given by examples.
@@ -141,18 +85,6 @@ def with_views(formats: Mapping[str, str]) -> type[Operation]:
                     )
 
     return InViews
-
-
-def _problem_response(status: int) -> ResponseExample:
-    slug, detail = _PROBLEM_EXAMPLES[status]
-    example = {"type": slug, "title": slug.replace("-", " ").capitalize(), "status": status, "detail": detail}
-    return ResponseExample(
-        Problem,
-        generate_examples=False,
-        description=HTTPStatus(status).phrase,
-        media_type=MEDIA_TYPE,
-        examples=[Example(value=example)],
-    )
 
 
 METHODS = ("get", "post", "put", "patch", "delete")
@@ -180,7 +112,9 @@ def build_config(version: str) -> OpenAPIConfig:
         security=[{"bearer": []}],
         components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
         use_handler_docstrings=True,
-        openapi_router=Router("/schema", route_handlers=[], include_in_schema=False, opt=PUBLIC),
+        openapi_router=Router(
+            "/schema", route_handlers=[], include_in_schema=False, opt=RouteOptions(public=True).opt()
+        ),
         render_plugins=[
             JsonRenderPlugin(path=("/", "/openapi.json"), media_type=MediaType.JSON),
             YamlRenderPlugin(),

@@ -8,21 +8,14 @@ import msgspec
 from litestar import Request, Response, Router, get
 from litestar.params import QueryParameter
 
-from bg_ingest.api.auth import require_scope
 from bg_ingest.api.dependencies import Use, User
 from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, if_none_match, make_etag, not_modified
 from bg_ingest.api.formats import JSON, NDJSON, Format, csv_format, encode_stream, negotiate
 from bg_ingest.api.headers import request_header
-from bg_ingest.api.openapi import (
-    BASIC_READING,
-    FULL_READING,
-    LATEST_READING,
-    ok_response,
-    problem_responses,
-    with_views,
-)
+from bg_ingest.api.openapi import BASIC_READING, FULL_READING, LATEST_READING, with_views
 from bg_ingest.api.problems import build_problem
 from bg_ingest.api.query import check_reached, parse_as_of, parse_instant
+from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.api.schemas import BasicReading, LatestReading, to_basic, to_basic_one, to_full, to_latest
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain.access import Scope
@@ -91,12 +84,13 @@ Devices: TypeAlias = Annotated[
     operation_id="latest",
     summary="The newest reading",
     operation_class=with_views({}),
-    responses={
-        200: ok_response(
-            BasicReading | LatestReading, BASIC_READING, LATEST_READING, description="The newest reading."
-        ),
-        **problem_responses(400, 401, 404, 503),
-    },
+    responses=responses(
+        BasicReading | LatestReading,
+        BASIC_READING,
+        LATEST_READING,
+        description="The newest reading.",
+        problems=(400, 401, 404, 503),
+    ),
 )
 async def latest(
     request: AnyRequest, user_id: User, reader: Use[ReadingQueries], view: ViewName = None
@@ -123,12 +117,13 @@ async def latest(
             "application/x-ndjson": '{"timestamp":"2025-04-26T14:30:00Z","glucose_mg_dl":110}\n',
         }
     ),
-    responses={
-        200: ok_response(
-            list[BasicReading] | list[FullReading], [BASIC_READING], [FULL_READING], description="Ascending readings."
-        ),
-        **problem_responses(400, 401, 404, 406, 503),
-    },
+    responses=responses(
+        list[BasicReading] | list[FullReading],
+        [BASIC_READING],
+        [FULL_READING],
+        description="Ascending readings.",
+        problems=(400, 401, 404, 406, 503),
+    ),
 )
 async def readings(
     request: AnyRequest,
@@ -203,4 +198,6 @@ def requested_window(start: datetime | None, end: datetime | None, now: datetime
         ) from None
 
 
-router = Router("/api/bg", route_handlers=[latest, readings], tags=["readings"], opt=require_scope(Scope.READINGS_READ))
+router = Router(
+    "/api/bg", route_handlers=[latest, readings], tags=["readings"], opt=RouteOptions(scope=Scope.READINGS_READ).opt()
+)

@@ -152,5 +152,9 @@ def to_webhook_result(result: PollResult) -> WebhookResult:
     return WebhookResult(result.recorded, result.duplicates, result.revised, result.quarantined)
 
 
+def whole_seconds(instant: datetime) -> datetime:
+    return instant.replace(microsecond=0)
+
+
 def _whole_seconds(instant: datetime | None) -> datetime | None:
-    return instant.replace(microsecond=0) if instant else None
+    return whole_seconds(instant) if instant else None

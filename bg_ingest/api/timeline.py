@@ -5,9 +5,8 @@ from datetime import datetime, timedelta
 import msgspec
 from litestar import Response, Router, get
 
-from bg_ingest.api.auth import require_scope
 from bg_ingest.api.dependencies import ProviderName, Use, User
-from bg_ingest.api.openapi import ok_response, problem_responses
+from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import ConnectionId
@@ -89,12 +88,9 @@ EXAMPLE = TimelineResponse(
 @get(
     "/{provider:str}/timeline",
     operation_id="get_timeline",
-    opt=require_scope(Scope.CONNECTIONS_READ),
+    opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
     summary="What happened lately, and what comes next",
-    responses={
-        200: ok_response(TimelineResponse, EXAMPLE, description="The latest first."),
-        **problem_responses(400, 401, 404, 503),
-    },
+    responses=responses(TimelineResponse, EXAMPLE, description="The latest first.", problems=(400, 401, 404, 503)),
 )
 async def timeline(
     user_id: User, provider: ProviderName, timelines: Use[TimelineQueries], process_health: Use[ProcessHealth]

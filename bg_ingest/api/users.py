@@ -2,55 +2,39 @@
 
 from typing import Any
 
-import msgspec
 from litestar import Response, Router, delete, get
-from litestar.openapi.spec import Example
 
-from bg_ingest.api.auth import require_scope
 from bg_ingest.api.dependencies import Use, User
 from bg_ingest.api.formats import NDJSON, encode_stream
-from bg_ingest.api.openapi import ResponseExample, ok_response, problem_responses
+from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.erasure import ErasureCounts
 from bg_ingest.services.connections.erase import Eraser
 from bg_ingest.services.connections.export import Exporter
 
-
-class Erasure(msgspec.Struct, frozen=True):
-    """How much was removed, by kind; ``changes`` are the user's events on record, told or not."""
-
-    readings: int
-    changes: int
-    connections: int
-    grants: int
-    gaps: int
-    quarantined: int
-    keys: int
-    others: int
-
-
-EXAMPLE = Erasure(25_920, 312, 1, 1, 4, 0, 1, 0)
+EXAMPLE = ErasureCounts(25_920, 312, 1, 1, 4, 0, 1, 0)
 
 
 @delete(
     "/{user_id:str}",
     operation_id="erase_user",
-    opt=require_scope(Scope.ADMIN),
+    opt=RouteOptions(scope=Scope.ADMIN).opt(),
     summary="Erase a user",
     status_code=200,
-    responses={
-        200: ok_response(Erasure, EXAMPLE, description="What was removed; zeros when nothing was left."),
-        **problem_responses(400, 401, 404, 503),
-    },
+    responses=responses(
+        ErasureCounts,
+        EXAMPLE,
+        description="What was removed; zeros when nothing was left.",
+        problems=(400, 401, 404, 503),
+    ),
 )
-async def erase(user_id: User, eraser: Use[Eraser]) -> Response[Erasure]:
+async def erase(user_id: User, eraser: Use[Eraser]) -> Response[ErasureCounts]:
     """From its first moment on nothing of the user can be written. After a 503 send it again: it goes on.
 
     The user comes back only by connecting again.
     """
-    removed: ErasureCounts = await eraser.erase(user_id)
-    return Response(Erasure(**msgspec.structs.asdict(removed)), headers={"Cache-Control": "no-store"})
+    return Response(await eraser.erase(user_id), headers={"Cache-Control": "no-store"})
 
 
 EXPORT_EXAMPLE = (
@@ -64,18 +48,15 @@ EXPORT_EXAMPLE = (
     "/{user_id:str}/export",
     operation_id="export_user",
     summary="Everything we hold of a user",
-    opt=require_scope(Scope.ADMIN),
+    opt=RouteOptions(scope=Scope.ADMIN).opt(),
     media_type=NDJSON.media_type,
-    responses={
-        200: ResponseExample(
-            str,
-            generate_examples=False,
-            description="One JSON object a line, each with its kind; the last one is the end.",
-            media_type=NDJSON.media_type,
-            examples=[Example(value=EXPORT_EXAMPLE)],
-        ),
-        **problem_responses(400, 401, 404, 503),
-    },
+    responses=responses(
+        str,
+        EXPORT_EXAMPLE,
+        description="One JSON object a line, each with its kind; the last one is the end.",
+        media_type=NDJSON.media_type,
+        problems=(400, 401, 404, 503),
+    ),
 )
 async def export(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
     """Streamed. A credential with the scope admin that is good for one user alone lets that person have it."""

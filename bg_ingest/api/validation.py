@@ -16,16 +16,11 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from bg_ingest.api.problems import build_problem
+from bg_ingest.api.routes import RouteOptions
 from bg_ingest.domain.ids import is_user_id
 
 MAX_BODY_BYTES = 65_536
 """Bytes; the bodies of these routes have a handful of fields."""
-
-LENIENT = {"lenient_query": True}
-"""A route's ``opt`` when it ignores query parameters it does not know, as RFC 6749 asks of a callback.
-
-One that it does know still comes once only (3.1): of two codes or states, nobody can tell which was meant.
-"""
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 
@@ -36,7 +31,7 @@ async def validate_request(request: Request[Any, Any, Any]) -> None:
     """Refuse what cannot be meant; Litestar calls it after the access guard and before it reads anything."""
     _check_path(request)
     route = request.route_handler
-    _check_query(request, _query_names(route), lenient=bool(route.opt.get("lenient_query")))
+    _check_query(request, _query_names(route), lenient=RouteOptions.of(route).lenient_query)
     decoder = _body_decoder(route)
     if decoder is not None:
         await _check_body(request, decoder)

@@ -6,11 +6,11 @@ import msgspec
 from litestar import Response, Router, post
 from litestar.params import JSONBody
 
-from bg_ingest.api.auth import require_scope
-from bg_ingest.api.connections import NO_STORE_HEADERS, Instant, backfill, whole_seconds
+from bg_ingest.api.connections import NO_STORE_HEADERS, Instant
 from bg_ingest.api.dependencies import ProviderName, Use, User
-from bg_ingest.api.openapi import ok_response, problem_responses
 from bg_ingest.api.problems import build_problem
+from bg_ingest.api.routes import RouteOptions, responses
+from bg_ingest.api.schemas import whole_seconds
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.verification import Difference, Verification
@@ -57,13 +57,12 @@ COMPARISON = {
 @post(
     "/{provider:str}/verify",
     operation_id="verify",
-    opt=require_scope(Scope.ADMIN),
+    opt=RouteOptions(scope=Scope.ADMIN).opt(),
     summary="Compare with the provider",
     status_code=200,
-    responses={
-        200: ok_response(Comparison, COMPARISON, description="Where the two differ."),
-        **problem_responses(400, 401, 404, 409, 413, 415, 502, 503),
-    },
+    responses=responses(
+        Comparison, COMPARISON, description="Where the two differ.", problems=(400, 401, 404, 409, 413, 415, 502, 503)
+    ),
 )
 async def verify(
     user_id: User, provider: ProviderName, verifier: Use[Verifier], data: JSONBody[VerifyRequest]
@@ -87,4 +86,4 @@ def _to_comparison(found: Verification | None, *, values: bool) -> Comparison:
     )
 
 
-router = Router("/api/users/{user_id:str}/connections", route_handlers=[backfill, verify], tags=["connections"])
+router = Router("/api/users/{user_id:str}/connections", route_handlers=[verify], tags=["connections"])

@@ -9,14 +9,13 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Referenc
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import HeaderParameter
 
-from bg_ingest.api.audit import PUSHES
-from bg_ingest.api.auth import PUBLIC
 from bg_ingest.api.dependencies import Use, User
-from bg_ingest.api.openapi import ok_response, problem_responses
 from bg_ingest.api.problems import build_problem, to_problem
+from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.api.schemas import WebhookResult, to_webhook_result
 from bg_ingest.api.validation import validate_request
 from bg_ingest.api.webhook_auth import MAX_WEBHOOK_BYTES, AnyRequest, SignatureHeaders, WebhookGuard
+from bg_ingest.domain.audit import AuditAction
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import PollResult
 from bg_ingest.errors import ProviderMisbehaved
@@ -58,17 +57,19 @@ async def skip_validation(_: AnyRequest) -> None:
     operation_id="webhook",
     summary="Push readings",
     status_code=HTTPStatus.ACCEPTED,
-    opt=PUBLIC | PUSHES,
+    opt=RouteOptions(public=True, audited_as=AuditAction.PUSH).opt(),
     security=[{}],
     before_request=skip_validation,
     request_max_body_size=MAX_WEBHOOK_BYTES,
     operation_class=WebhookOperation,
-    responses={
-        202: ok_response(
-            WebhookResult, WebhookResult(2), description="All of it is durable; the same webhook-id again brings zeros."
-        ),
-        **problem_responses(400, 401, 404, 408, 413, 429, 503, guarded=False),
-    },
+    responses=responses(
+        WebhookResult,
+        WebhookResult(2),
+        description="All of it is durable; the same webhook-id again brings zeros.",
+        problems=(400, 401, 404, 408, 413, 429, 503),
+        status=202,
+        public=True,
+    ),
 )
 async def webhook(
     request: AnyRequest,

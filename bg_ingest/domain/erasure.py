@@ -14,20 +14,23 @@ from bg_ingest.domain.ids import UserId
 class ErasureCounts(msgspec.Struct, frozen=True):
     """Number of deleted items of each kind."""
 
-    readings: int = 0
-    changes: int = 0
+    readings: int
+    changes: int
     """Stored events. Unpublished ones among them are never published."""
-    connections: int = 0
-    grants: int = 0
-    gaps: int = 0
-    quarantined: int = 0
-    keys: int = 0
+    connections: int
+    grants: int
+    gaps: int
+    quarantined: int
+    keys: int
     """API keys that were valid for the user and are not any more."""
-    others: int = 0
+    others: int
 
     def merge(self, more: "ErasureCounts") -> "ErasureCounts":
         ours, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(more)
         return ErasureCounts(*(count + more_count for count, more_count in zip(ours, theirs, strict=True)))
+
+
+NOTHING_ERASED = ErasureCounts(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class PendingErasure(msgspec.Struct, frozen=True):

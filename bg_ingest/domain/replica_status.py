@@ -4,8 +4,6 @@ from datetime import datetime
 
 import msgspec
 
-from bg_ingest.domain.ids import ConnectionId
-
 
 class ActorState(msgspec.Struct, frozen=True):
     """One actor of the process; ``running`` is False while it waits for its restart."""
@@ -28,7 +26,33 @@ class UpcomingPoll(msgspec.Struct, frozen=True):
     """Next poll of a connection."""
 
     due: datetime
-    connection: ConnectionId
+    connection: str
+    """User id and provider with a slash between."""
+
+
+class ConnectionCounts(msgspec.Struct, frozen=True):
+    """Connections polled by this process."""
+
+    polled: int
+    polls_running: int
+    next_polls: tuple[UpcomingPoll, ...]
+
+
+class ShardCounts(msgspec.Struct, frozen=True):
+    """Shards of this process."""
+
+    owned: int
+    loading: int
+    """Owned shards whose connections are not scheduled yet."""
+
+
+class RelayCounts(msgspec.Struct, frozen=True):
+    """State of the outbox relay of this process."""
+
+    backlog_shards: int
+    """Shards that are known to have changes to publish."""
+    failures: int
+    """Consecutive failures to publish."""
 
 
 class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
@@ -49,23 +73,17 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """Activity of one process at one instant."""
+    """State of one process at one instant: the answer of `/api/workers`."""
 
     owner: str | None
-    """Its owner id; None while it has none."""
+    """Owner id of the process; None while it is not registered."""
     state: str
     unready: tuple[str, ...]
     degraded: tuple[str, ...]
-    shards: int
-    shards_loading: int
-    """Owned shards with connections that are not scheduled yet."""
+    shards: ShardCounts
     owners: tuple[OwnerState, ...]
-    connections: int
-    polls_running: int
-    next_polls: tuple[UpcomingPoll, ...]
+    """All processes, as last read."""
+    connections: ConnectionCounts
     budgets: tuple[BudgetState, ...]
-    relay_backlog: int
-    """Shards known to have changes to publish."""
-    relay_failures: int
-    """Consecutive failures to publish."""
+    relay: RelayCounts
     actors: tuple[ActorState, ...]

@@ -9,9 +9,10 @@ from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, suppress
 
 import msgspec
+from msgspec.structs import replace
 
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.erasure import Erasure, ErasureCounts, PendingErasure
+from bg_ingest.domain.erasure import NOTHING_ERASED, Erasure, ErasureCounts, PendingErasure
 from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.domain.ownership import UNOWNED
 from bg_ingest.domain.segment_codec import unpack
@@ -61,7 +62,7 @@ class ErasureStore:
         writes = [*_start_writes(erasure), *([request] if request else [])]
         await write_all(self._table, [ConditionalWrite(write, StaleRead) for write in writes])
         connected = [connection for connection in erasure.connections if connection.state in STATES_WITH_GRANT]
-        return ErasureCounts(connections=len(erasure.connections), grants=len(connected))
+        return replace(NOTHING_ERASED, connections=len(erasure.connections), grants=len(connected))
 
     async def pending_for(self, user: UserId) -> PendingErasure | None:
         """Return the user's unfinished erasure. Until it is finished, the user cannot connect."""
@@ -161,12 +162,12 @@ def _decode_pending(user: UserId, item: StoredItem) -> PendingErasure:
 
 
 def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
-    removed = ErasureCounts()
+    removed = NOTHING_ERASED
     for (pk, sk), item in rows:
         if pk.startswith("user#"):  # an unpublished change is counted once, as a change
             kind = sk.partition("#")[0]
             name, count = _count_row(kind, item)
-            removed = removed.merge(msgspec.structs.replace(ErasureCounts(), **{name: count}))
+            removed = removed.merge(replace(NOTHING_ERASED, **{name: count}))
     return removed
 
 

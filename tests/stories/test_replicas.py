@@ -41,7 +41,7 @@ async def pair() -> AsyncIterator[tuple[ServiceHarness, Replica]]:
 def shards_of(workers: Workers) -> int:
     report = workers.status()
     assert report is not None
-    return report.shards
+    return report.shards.owned
 
 
 def is_polled_by(workers: Workers, user: str) -> bool:
@@ -119,7 +119,7 @@ async def test_who_leaves_by_the_replica_that_does_not_serve_is_not_awaited_in_f
         assert service.workers.connection_count() == other.workers.connection_count() == 0
         report = owner.workers.status()
         assert report is not None
-        assert report.connections == 0
+        assert report.connections.polled == 0
 
 
 async def test_readings_pushed_to_one_replica_are_published_by_the_other_within_seconds() -> None:

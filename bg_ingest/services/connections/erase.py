@@ -4,9 +4,10 @@ from collections.abc import Sequence
 from contextlib import aclosing, suppress
 
 import structlog
+from msgspec.structs import replace
 
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.erasure import ErasureCounts, PendingErasure, plan_erasure
+from bg_ingest.domain.erasure import NOTHING_ERASED, ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StaleRead, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
@@ -40,7 +41,7 @@ class Eraser:
 
     async def finish(self, pending: PendingErasure) -> ErasureCounts:
         """Delete what is left; what was removed by others meanwhile does not count."""
-        removed = ErasureCounts(keys=await self._remove_from_keys(pending.user))
+        removed = replace(NOTHING_ERASED, keys=await self._remove_from_keys(pending.user))
         while (some := await self._delete_next(pending)) is not None:
             removed = removed.merge(some)
         return removed
@@ -74,7 +75,7 @@ class Eraser:
         if not connections and head is None:
             raise NotFound
         if not connections and head is not None and head.erased:
-            return await self._store.erasures.pending_for(user), ErasureCounts(), ()
+            return await self._store.erasures.pending_for(user), NOTHING_ERASED, ()
         planned = plan_erasure(user, head, connections, self._clock.now())
         # StaleRead, TransactionConflict: a poll or push was under way; it is committed, or it sees the tombstone
         removed = await self._store.erasures.begin(planned)

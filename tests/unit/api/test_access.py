@@ -10,6 +10,7 @@ from litestar.routes import HTTPRoute
 
 from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
+from bg_ingest.api.routes import RouteOptions
 from tests.harness.api import ApiHarness, open_api, reading
 
 OPEN = [
@@ -68,7 +69,7 @@ async def test_what_asks_for_no_credentials_is_open(closed: ApiHarness, method: 
 
 async def test_only_these_routes_are_open(closed: ApiHarness) -> None:
     routes = [route for route in closed.app.routes if isinstance(route, HTTPRoute)]
-    public = {route.path for route in routes for each in route.route_handlers if each.opt.get("public")}
+    public = {route.path for route in routes for each in route.route_handlers if RouteOptions.of(each).public}
     assert public == {
         "/health/live",
         "/health/ready",

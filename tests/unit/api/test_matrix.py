@@ -11,6 +11,7 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from bg_ingest.api.auth import Access
+from bg_ingest.api.routes import RouteOptions
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import UserId
 from tests.fakes.fake_provider import FakeProvider
@@ -138,7 +139,7 @@ async def test_every_route_has_a_row_and_every_row_a_route(office: CredentialOff
 
 async def test_every_row_has_the_scope_that_the_route_asks_for(office: CredentialOffice) -> None:
     found = {
-        (method, route.path.replace(":str", ""), handler.opt.get("needs"), bool(handler.opt.get("public")))
+        (method, route.path.replace(":str", ""), RouteOptions.of(handler).scope, RouteOptions.of(handler).public)
         for route in office.api.app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers

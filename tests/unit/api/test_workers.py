@@ -2,8 +2,16 @@
 
 from datetime import UTC, datetime
 
-from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.replica_status import ActorState, BudgetState, OwnerState, ReplicaStatus, UpcomingPoll
+from bg_ingest.domain.replica_status import (
+    ActorState,
+    BudgetState,
+    ConnectionCounts,
+    OwnerState,
+    RelayCounts,
+    ReplicaStatus,
+    ShardCounts,
+    UpcomingPoll,
+)
 from tests.harness.api import ApiHarness
 
 REPORT = ReplicaStatus(
@@ -11,19 +19,15 @@ REPORT = ReplicaStatus(
     state="running",
     unready=(),
     degraded=("broker",),
-    shards=3,
-    shards_loading=1,
+    shards=ShardCounts(owned=3, loading=1),
     owners=(OwnerState("a-1-ff", 3, leaving=False),),
-    connections=7,
-    polls_running=2,
-    next_polls=(UpcomingPoll(datetime(2026, 3, 2, 12, 0, 1, 500_000, UTC), ConnectionId(UserId("ada"), "acme")),),
+    connections=ConnectionCounts(7, 2, (UpcomingPoll(datetime(2026, 3, 2, 12, 0, 1, tzinfo=UTC), "ada/acme"),)),
     budgets=(
         BudgetState(
             provider="acme", region="us", slowdown=1.25, wanted_per_second=20.5, calls=12, waiting=1, paused=False
         ),
     ),
-    relay_backlog=4,
-    relay_failures=5,
+    relay=RelayCounts(backlog_shards=4, failures=5),
     actors=(ActorState("relay", running=True, crashes=6),),
 )
 

@@ -7,7 +7,7 @@ import msgspec
 from bg_ingest.domain.changes import UserErased
 from bg_ingest.domain.commits import ConnectionSummary, Head
 from bg_ingest.domain.connections import ConnectionState
-from bg_ingest.domain.erasure import ErasureCounts, PendingErasure, plan_erasure
+from bg_ingest.domain.erasure import NOTHING_ERASED, ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.readings import StoredReading
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import USER, connection, reading
@@ -32,5 +32,5 @@ def test_a_user_without_a_head_can_be_erased() -> None:
 
 def test_counts_are_added_by_kind() -> None:
     counts = ErasureCounts(1, 2, 3, 4, 5, 6, 7, 8)
-    assert counts.merge(ErasureCounts()) == counts
+    assert counts.merge(NOTHING_ERASED) == counts
     assert msgspec.structs.astuple(counts.merge(counts)) == (2, 4, 6, 8, 10, 12, 14, 16)

@@ -10,7 +10,7 @@ import httpx
 import pytest
 
 from bg_ingest.domain.connections import ConnectionState, PollDefaults
-from bg_ingest.domain.erasure import ErasureCounts
+from bg_ingest.domain.erasure import NOTHING_ERASED
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import NotFound, StoreUnavailable
 from bg_ingest.ports.table import Table
@@ -40,7 +40,7 @@ async def test_a_person_is_gone_and_a_second_time_there_is_nothing_to_remove(ada
     assert (await ada.service.api.get("/api/bg/ada/latest")).status_code == 404
     assert (await ada.service.api.get("/api/bg/ada")).status_code == 404
     assert (await ada.service.api.get("/api/users/ada/connections")).status_code == 404
-    assert await ada.services.eraser.erase(ADA.user) == ErasureCounts()
+    assert await ada.services.eraser.erase(ADA.user) == NOTHING_ERASED
 
 
 async def test_whom_nobody_knows_cannot_be_erased(ada: ConnectedUser) -> None:
