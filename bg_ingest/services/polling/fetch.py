@@ -1,4 +1,4 @@
-"""What a turn asks of a provider: what is new, a window of the past, or again what was read before."""
+"""Fetches of one poll: live, backfill, sweep or repair window, and the record of the outcome."""
 
 from collections.abc import Mapping
 from datetime import datetime, timedelta
@@ -20,21 +20,21 @@ from bg_ingest.services.polling.ingest import Ingester, with_progress
 from bg_ingest.store.connections import ConnectionStore
 
 OUTCOME_INTERVAL = timedelta(hours=1)
-"""How old the outcome on record may get while it stays the same."""
+"""Longest age of the stored outcome while it stays the same."""
 
 PRIORITIES = {Origin.LIVE: Priority.LIVE, Origin.BACKFILL: Priority.BACKFILL, Origin.SWEEP: Priority.REPAIR}
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """What a look has come to."""
+    """Result of one fetch."""
 
     result: PollResult
     connection: Connection
-    """As it is after it."""
+    """Connection as stored after the fetch."""
 
 
 class Fetcher:
-    """Asks, keeps what came, and notes how it ended; raises what went wrong."""
+    """Fetches a window, stores its readings and records the outcome; raises every failure."""
 
     def __init__(
         self,
@@ -55,28 +55,28 @@ class Fetcher:
         self._defaults = defaults
 
     async def live(self, connection: Connection, grant: Grant, epoch: int) -> Fetched:
-        """Ask for what is new. After a silence longer than one window, the older part joins the backfill."""
+        """Fetch new readings. After a silence longer than one window, the older part joins the backfill."""
         now, max_window = self._clock.now(), self._max_window(connection)
         window = live_window(connection.watermark or now, now, overlap=self._defaults.overlap)
         after = msgspec.structs.replace(connection, epoch=epoch)
         if now - (connection.watermark or now) > max_window:
-            # a day further than need be: a sensor long silent costs one more call a day, not at each look
+            # a day of reserve, so that a silent sensor costs one more call per day, not one per poll
             reached = window.newest(max_window).start + timedelta(days=1)
             backfill = window.before(reached, joining=connection.backfill)
             after = msgspec.structs.replace(after, backfill=backfill, watermark=reached)
-            # before anything is read: the commits of a long page move the watermark one by one
+            # before the fetch, because the commits of a long page move the watermark one by one
             await self._connections.update(connection, after)
             connection = after
         return await self._fetch(connection, after, grant, window.newest(max_window), Origin.LIVE)
 
     async def backfill(self, connection: Connection, grant: Grant, epoch: int, remaining: Window) -> Fetched:
-        """Ask for the newest window of the past that is left to read."""
+        """Fetch the newest window of the backfill that is still to be read."""
         window = remaining.newest(self._max_window(connection))
         after = msgspec.structs.replace(connection, epoch=epoch, backfill=remaining.before(window.start))
         return await self._fetch(connection, after, grant, window, Origin.BACKFILL)
 
     async def sweep(self, connection: Connection, grant: Grant, epoch: int, sweep_window: Window) -> Fetched:
-        """Ask once more for what was read before: a sweep."""
+        """Fetch a window again that was read before."""
         after = msgspec.structs.replace(connection, epoch=epoch, swept_at=self._clock.now())
         return await self._fetch(
             connection, after, grant, sweep_window.newest(self._max_window(connection)), Origin.SWEEP
@@ -85,7 +85,7 @@ class Fetcher:
     async def repair(
         self, connection: Connection, grant: Grant, epoch: int, repair_window: Window | None, next_at: datetime | None
     ) -> Fetched:
-        """Ask once more for what is missing, if anything still is, and note when to do so again."""
+        """Fetch a gap again, if any is due, and store the time of the next repair."""
         after = msgspec.structs.replace(connection, epoch=epoch, repair_at=next_at)
         if repair_window is None:
             await self._connections.update(connection, after)
@@ -95,7 +95,10 @@ class Fetcher:
         )
 
     async def record_outcome(self, stored: Connection, target: Connection, outcome: Outcome) -> Connection:
-        """Write what the look's commits did not: one that brought nothing new mostly writes nothing."""
+        """Write the part of the target that the fetch's commits did not write.
+
+        A fetch without news mostly writes nothing.
+        """
         now = self._clock.now()
         same = msgspec.structs.replace(target, last_outcome=stored.last_outcome, outcome_at=stored.outcome_at)
         due = stored.last_outcome != outcome or stored.outcome_at is None or now - stored.outcome_at >= OUTCOME_INTERVAL
@@ -109,7 +112,7 @@ class Fetcher:
         self, connection: Connection, after: Connection, grant: Grant, window: Window, origin: Origin
     ) -> Fetched:
         provider = self._providers[after.id.provider]
-        is_first = connection.newest_reading_at is None  # who has just connected waits for it
+        is_first = connection.newest_reading_at is None  # a new user waits for it
         priority = Priority.LIVE if is_first else PRIORITIES[origin]
 
         async def ask(credentials: Credentials) -> Page:
@@ -121,7 +124,7 @@ class Fetcher:
         if connection.state is ConnectionState.PROVIDER_FORBIDDEN:
             connection = await self._connection_states.change(connection, ConnectionState.ACTIVE, None)
             after = msgspec.structs.replace(after, state=ConnectionState.ACTIVE, reason=None)
-        if cadence := learn_cadence([each.measured_at for each in page.readings[-50:]]):
+        if cadence := learn_cadence([reading.measured_at for reading in page.readings[-50:]]):
             after = msgspec.structs.replace(after, cadence_seconds=int(cadence.total_seconds()))
         after = msgspec.structs.replace(
             after, suspected_gap_at=connection.suspected_gap_at or self._first_suspected_gap(after, page)
@@ -135,7 +138,10 @@ class Fetcher:
         return Fetched(result, recorded)
 
     def _first_suspected_gap(self, connection: Connection, page: Page) -> datetime | None:
-        """The first look at a reading shows also what was before it; later ones may begin between the two."""
+        """Return the first reading with a suspected gap before it.
+
+        Only the first fetch of a reading surely includes the time before it; later ones may begin in between.
+        """
         default_cadence = self._providers[connection.id.provider].capabilities.cadence
         cadence = connection.cadence_seconds or int(default_cadence.total_seconds())
         return first_suspected_gap(page.readings, cadence, since=connection.newest_reading_at)

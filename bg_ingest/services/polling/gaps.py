@@ -1,4 +1,4 @@
-"""Keep the ledger of what is missing: compare it with the readings, and commit the difference."""
+"""Keeping of gaps: the stored gaps are compared with the readings, and the difference is committed."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -28,30 +28,30 @@ ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=
 """No reading is outside."""
 
 LOOKBACK = timedelta(days=2)
-"""Where the reading before a late one is looked for first; further back, only the ledger can know it."""
+"""First distance of the search for the reading before a late one. Beyond it, only the stored gaps show it."""
 
 MAX_SEGMENTS_PER_READ = 60
-"""Read at once: 15 days, 4,320 readings of a 5-minute sensor."""
+"""15 days, 4,320 readings of a 5-minute sensor."""
 
 PROGRESS_INTERVAL = timedelta(days=1)
-"""How far we may have judged before that is written with nothing else: reading a day again costs less."""
+"""Progress of the check that is written without any other change. To read a day again costs less than a write."""
 
 HOURLY_CAUSES = {Cause.PROVIDER_FAILING, Cause.THROTTLED}
-"""While it is so, an outcome is on record from its first hour; else it was we who did not look."""
+"""While these last, an outcome is recorded from their first hour on. Without such a record no poll was running."""
 
 REPAIR_LOOKBACK = timedelta(days=62)
-"""How far back gaps may begin that are asked for again."""
+"""Age of gaps that repairs still read again."""
 
 
 class ReadingRun(msgspec.Struct, frozen=True):
-    """Neighbouring readings of a connection, ascending; ``whole`` if there is none after them."""
+    """Neighbouring readings of a connection, ascending; ``complete`` if no others follow."""
 
     readings: Sequence[Reading]
     complete: bool
 
 
 class GapKeeper:
-    """Surveys a connection's readings for gaps. Repeating one changes nothing."""
+    """Checks a connection's readings for gaps. A repeated check changes nothing."""
 
     def __init__(self, readings: ReadingStore, gaps: GapStore, clock: Clock, wakeups: Wakeups) -> None:
         self._readings = readings
@@ -61,9 +61,9 @@ class GapKeeper:
 
     @retrying(StaleRead)
     async def check(self, connection: Connection, rhythm: Rhythm, capabilities: Capabilities) -> bool:
-        """Judge from where the last survey ended, and commit what is new; tell whether there is more to do.
+        """Check on from the end of the last check and commit the difference; return True if there is more to check.
 
-        Fenced when the connection is no longer as given.
+        Fenced if the connection is no longer as given.
         """
         head = await self._readings.head(connection.id.user)
         if head is None or head.erased:
@@ -71,60 +71,62 @@ class GapKeeper:
         run = await self._next_run(connection, head)
         if not run.readings:
             return False
-        found, months = await self._detect_changes(connection, rhythm, capabilities, run)
-        more = found.has_more or not run.complete
+        gap_changes, months = await self._detect_changes(connection, rhythm, capabilities, run)
+        more = gap_changes.has_more or not run.complete
         suspected_gap_at = first_suspected_gap(
-            run.readings, int(rhythm.cadence.total_seconds()), since=found.checked_until
+            run.readings, int(rhythm.cadence.total_seconds()), since=gap_changes.checked_until
         )
         after = connection if more else msgspec.structs.replace(connection, suspected_gap_at=suspected_gap_at)
-        commit = self._build_commit(ConnectionUpdate(connection, after), head, found, months, more=more)
+        commit = self._build_commit(ConnectionUpdate(connection, after), head, gap_changes, months, more=more)
         if commit is not None:
             await commit_with_retries(self._readings, commit)
             self._wakeups.wake_relay(commit.changes)
         return commit is not None and more
 
     async def due_repair(self, connection: Connection) -> tuple[Window | None, datetime | None]:
-        """Return what is due to be asked for again, and when something will be next."""
+        """Return the window of a due repair, and the time of the next one."""
         now = self._clock.now()
         months = await self._gaps.read_months(connection.id, now - REPAIR_LOOKBACK, now)
         gaps = [gap for month in months for gap in month.gaps]
         return repair_window(gaps, connection.repair_at or now, now), next_repair_at(gaps, now)
 
     async def _next_run(self, connection: Connection, head: Head) -> ReadingRun:
-        """Read on from where all is judged, beginning with the reading before that."""
+        """Read on from the end of the last check, beginning with the reading before it."""
         start = head.gaps_checked_until.get(connection.id.provider)
         max_segments = MAX_SEGMENTS_PER_READ
         while True:
-            found, complete = await self._read_segments(
+            readings, complete = await self._read_segments(
                 connection, start - LOOKBACK if start else ALL_TIME.start, max_segments
             )
-            if complete or (found and (start is None or found[-1].measured_at > start)):
+            if complete or (readings and (start is None or readings[-1].measured_at > start)):
                 break
-            max_segments *= 4  # segments of others, or of before the start
-        if start is None or not found:
-            return ReadingRun(found, complete)
-        first = max((index for index, each in enumerate(found) if each.measured_at < start), default=None)
+            max_segments *= 4  # all segments belonged to other providers or to the time before the start
+        if start is None or not readings:
+            return ReadingRun(readings, complete)
+        first = max((index for index, reading in enumerate(readings) if reading.measured_at < start), default=None)
         if first is not None:
-            return ReadingRun(found[first:], complete)
-        over = await self._gap_across(connection, start)
-        # the reading before a long gap: only its time is known, and that is all that is needed of it
-        before = [msgspec.structs.replace(found[0], measured_at=over.after)] if over else []
-        return ReadingRun([*before, *found], complete)
+            return ReadingRun(readings[first:], complete)
+        spanning_gap = await self._gap_across(connection, start)
+        # of the reading before a long gap only its time is known, which suffices
+        before = [msgspec.structs.replace(readings[0], measured_at=spanning_gap.after)] if spanning_gap else []
+        return ReadingRun([*before, *readings], complete)
 
     async def _read_segments(
         self, connection: Connection, start: datetime, max_segments: int
     ) -> tuple[list[Reading], bool]:
-        """Return the connection's readings of the first so many segments, and whether these were all."""
-        found: list[Reading] = []
+        """Return the connection's readings of the first segments, and True if no others follow."""
+        provider_readings: list[Reading] = []
         window, segments = Window(start, ALL_TIME.end), 0
         async with aclosing(self._readings.iter_packed(connection.id.user, window, consistent=True)) as packed:
-            async for each in packed:
+            async for segment in packed:
                 if segments == max_segments:
-                    return found, False
+                    return provider_readings, False
                 segments += 1
-                readings = (recorded.reading for recorded in unpack(each))
-                found += [reading for reading in readings if reading.device.provider == connection.id.provider]
-        return found, True
+                readings = (recorded.reading for recorded in unpack(segment))
+                provider_readings += [
+                    reading for reading in readings if reading.device.provider == connection.id.provider
+                ]
+        return provider_readings, True
 
     async def _gap_across(self, connection: Connection, instant: datetime) -> Gap | None:
         months = await self._gaps.read_months(connection.id, ALL_TIME.start, instant)
@@ -154,7 +156,7 @@ class GapKeeper:
         return gap_changes, months
 
     def _silence_cause(self, connection: Connection, rhythm: Rhythm, readings: Sequence[Reading]) -> Cause:
-        """Tell why nothing comes: by the last outcome, unless the records begin too late after the last reading."""
+        """Return the cause of a silence: by the last outcome, unless the first record of it came too late."""
         last = Outcome(connection.last_outcome) if connection.last_outcome else None
         cause = SILENCE_CAUSES.get(last, Cause.SERVICE_DOWN) if last else Cause.SERVICE_DOWN
         if cause not in HOURLY_CAUSES or connection.outcome_at is None:
@@ -163,29 +165,29 @@ class GapKeeper:
         return Cause.SERVICE_DOWN if connection.outcome_at > outcome_expected_by else cause
 
     def _build_commit(
-        self, update: ConnectionUpdate, head: Head, found: GapChanges, months: Sequence[GapMonth], *, more: bool
+        self, update: ConnectionUpdate, head: Head, gap_changes: GapChanges, months: Sequence[GapMonth], *, more: bool
     ) -> Commit | None:
         connection, provider = update.after, update.after.id.provider
         checked_until = head.gaps_checked_until.get(provider)
         has_progress = (
             checked_until is None
-            or found.checked_until - checked_until >= PROGRESS_INTERVAL
-            or (more and found.checked_until > checked_until)
+            or gap_changes.checked_until - checked_until >= PROGRESS_INTERVAL
+            or (more and gap_changes.checked_until > checked_until)
         )
-        if not found.gaps and not has_progress and update.before == update.after:
+        if not gap_changes.gaps and not has_progress and update.before == update.after:
             return None
         at = head.next_recorded_at(self._clock.now())
         change_data = [
-            GapHealed(provider, each) if each.healed_at else GapOpened(provider, each) for each in found.gaps
+            GapHealed(provider, gap) if gap.healed_at else GapOpened(provider, gap) for gap in gap_changes.gaps
         ]
         commit = commit_of_changes(head, change_data, at)
-        repair_times = [each for each in (connection.repair_at, next_repair_at(found.gaps, at)) if each]
+        repair_times = [due for due in (connection.repair_at, next_repair_at(gap_changes.gaps, at)) if due]
         after = msgspec.structs.replace(connection, repair_at=min(repair_times, default=None))
         return msgspec.structs.replace(
             commit,
             head=msgspec.structs.replace(
-                commit.head, gaps_checked_until={**head.gaps_checked_until, provider: found.checked_until}
+                commit.head, gaps_checked_until={**head.gaps_checked_until, provider: gap_changes.checked_until}
             ),
-            gap_months=update_months(months, provider, found.gaps),
+            gap_months=update_months(months, provider, gap_changes.gaps),
             connection_update=msgspec.structs.replace(update, after=after),
         )

@@ -1,4 +1,4 @@
-"""Keep what a look or a push brought: the same again changes nothing."""
+"""Storage of readings from polls and pushes. The same readings again change nothing."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime, timedelta
@@ -31,11 +31,11 @@ from bg_ingest.store.segments import ReadingStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_RETRY_SECONDS = 5.0
-"""Seconds for which a commit that loses races is tried before the caller's next turn."""
+"""Time for which a commit that loses races is repeated before the caller gives up until its next poll."""
 
 
 class Ingester:
-    """Keeps batches of readings, wherever they come from."""
+    """Stores batches of readings of any origin."""
 
     def __init__(
         self,
@@ -57,11 +57,12 @@ class Ingester:
     async def ingest(
         self, connection: Connection, page: Page, *, origin: Origin, after: Connection | None = None
     ) -> tuple[PollResult, Connection]:
-        """Store a page in as few commits as it may take, oldest first; return what was new and the connection after.
+        """Store a page in as few commits as possible, oldest first; return its counts and the connection after it.
 
-        ``after`` is how the connection shall be once all is stored; its watermark rises with every commit, so that a
-        crash between two repeats little. Without it (a push) the connection is only held to take pushes still.
-        StoreUnavailable, or Fenced when the connection is no longer as given: what was committed until then stays.
+        ``after`` is the connection to store with the last commit. Its watermark rises with every commit, so that little
+        is repeated after a crash in between. Without it (a push) the commits only check that the connection still
+        accepts pushes. StoreUnavailable, or Fenced if the connection is no longer as given: commits made until then
+        stay.
         """
         result = await self._quarantine.add(connection, page.unreadable)
         batches = list(split_batch(page.readings))
@@ -81,12 +82,15 @@ class Ingester:
         return result, connection
 
     def _user_lock(self, user: UserId) -> anyio.Lock:
-        """One commit of a user at a time in this process: a burst of pushes would lose races against itself."""
+        """Return the lock for one commit of a user at a time in this process.
+
+        A burst of pushes would lose races against itself.
+        """
         return self._user_locks.setdefault(user, anyio.Lock())
 
     @retrying(StaleRead, deadline=MAX_RETRY_SECONDS, first_wait=0.01, max_wait=0.64)
     async def _commit(self, update: ConnectionUpdate, batch: Sequence[Reading], origin: Origin) -> PollResult:
-        starts = {segment_start(each.measured_at) for each in batch}
+        starts = {segment_start(reading.measured_at) for reading in batch}
         user = update.after.id.user
         head, known = await self._readings.read(user, starts)
         if head is None or head.erased:
@@ -96,7 +100,9 @@ class Ingester:
         quarantined = await self._quarantine.add(update.before or update.after, decision.rejected)
         provider = update.after.id.provider
         checked_until = head.gaps_checked_until.get(provider)
-        late = sum(checked_until is not None and each.reading.measured_at < checked_until for each in decision.recorded)
+        late = sum(
+            checked_until is not None and stored.reading.measured_at < checked_until for stored in decision.recorded
+        )
         counts = PollResult(Outcome.READ, len(decision.recorded), len(decision.revised), decision.duplicates, late=late)
         if not decision.segments:
             return quarantined.merge(msgspec.structs.replace(counts, outcome=Outcome.NOTHING_NEW))
@@ -108,7 +114,7 @@ class Ingester:
             origin=_origin(update.before, decision, origin),
             at=at,
         )
-        # a push does not speak for the connection: it may have read it before a pause
+        # a push leaves the summary alone, because its connection may have been read before a pause
         after = commit.head if update.before == update.after else self._summarize(commit.head, update.after)
         after = recheck_gaps_from(after, provider, decision.recorded)
         commit = msgspec.structs.replace(commit, connection_update=update, head=after)
@@ -120,7 +126,7 @@ class Ingester:
         return with_summary(head, connection.id.provider, self.summarize(connection))
 
     def summarize(self, connection: Connection) -> ConnectionSummary:
-        """Return what ``latest`` has to know of a connection."""
+        """Return the part of a connection that ``latest`` needs."""
         capabilities = self._capabilities[connection.id.provider]
         cadence = connection.cadence_seconds or capabilities.cadence.total_seconds()
         return ConnectionSummary(
@@ -132,9 +138,9 @@ class Ingester:
 
 
 def with_progress(connection: Connection, batch: Sequence[Reading], now: datetime) -> Connection:
-    """Return the connection with what stored readings (ascending) move.
+    """Return the connection with the progress of stored readings (ascending).
 
-    The watermark never falls, nor does it rise beyond now: a sensor's clock may be a little ahead.
+    The watermark never falls. It does not rise beyond ``now`` either, because a sensor's clock may be a little ahead.
     """
     if not batch:
         return connection
@@ -156,7 +162,7 @@ def _merge_progress(reached: Connection, after: Connection) -> Connection:
 
 
 def _origin(before: Connection | None, decision: Decision, origin: Origin) -> Origin:
-    """A poll's late readings, those before its watermark, are the overlap's."""
+    """Return OVERLAP for the late readings of a live poll, which lie before its watermark."""
     watermark = before.watermark if before else None
-    late = watermark is not None and all(each.reading.measured_at < watermark for each in decision.recorded)
+    late = watermark is not None and all(stored.reading.measured_at < watermark for stored in decision.recorded)
     return Origin.OVERLAP if origin is Origin.LIVE and late and decision.recorded else origin

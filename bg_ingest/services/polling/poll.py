@@ -1,4 +1,4 @@
-"""A connection's turn: one look of one kind, and when the next turn is."""
+"""One poll of a connection, and the time of the next."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -45,7 +45,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Poller:
-    """Takes connections' turns. It keeps nothing of them: any process may take any turn."""
+    """Polls connections. It keeps no state of them, so that any process may run any poll."""
 
     def __init__(
         self,
@@ -70,20 +70,19 @@ class Poller:
     async def poll(
         self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
     ) -> PollReport:
-        """Take one turn: a look at what is new if one is due or ``asked`` for, else at what else there is to read.
+        """Run one poll: live if it is due or ``requested``, else one window of the other kinds, else a gap check.
 
-        Everything that is expected to happen becomes the outcome; a surprise escapes.
+        Every expected failure becomes the outcome; a surprise escapes.
         """
         if requested:
-            state = msgspec.structs.replace(
-                state, poll_at=self._clock.now()
-            )  # due from now on, until one has succeeded
+            # due from now on, until a poll has succeeded
+            state = msgspec.structs.replace(state, poll_at=self._clock.now())
         connection, kind = None, None
         try:
             connection, grant = await self._connections.get_with_grant(connection_id)
             if connection is None or grant is None or connection.state not in POLLED_STATES:
                 return PollReport(PollResult(Outcome.INACTIVE), None)
-            if connection.epoch > epoch:  # its shard was taken from us, and its new owner has been here
+            if connection.epoch > epoch:  # its shard was taken, and its new owner has written
                 raise Fenced
             poll_at = state.poll_at or self.rhythm(connection).first_slot(connection.anchor)
             kind = choose_kind(connection, self._defaults, poll_at, self._clock.now())
@@ -95,8 +94,10 @@ class Poller:
             report = await self._handle_error(error, connection_id, connection, state)
             return msgspec.structs.replace(report, origin=ORIGINS.get(kind))
         if state.failures:
-            log.info("turns succeed again", action="poll_recovered", connection=str(connection_id))
-        if kind is PollKind.LIVE or connection.newest_reading_at is None:  # the newest of the past is the first look
+            log.info("polls succeed again", action="poll_recovered", connection=str(connection_id))
+        if (
+            kind is PollKind.LIVE or connection.newest_reading_at is None
+        ):  # without a reading, the newest part of the backfill is the live poll
             poll_at = self._next_poll_at(fetched.connection)
         late, now = fetched.result.late > 0, self._clock.now()
         gap_check = gap_check_after(
@@ -105,7 +106,7 @@ class Poller:
         return self._report(fetched.connection, fetched.result, poll_at, gap_check, ORIGINS[kind])
 
     def report_without_fetch(self, connection: Connection) -> PollReport | None:
-        """Return what a first turn that asks nothing would come to, without a due where it would ask something.
+        """Return the report of a first poll if that makes no request; without a due time if it would make one.
 
         None for a connection that is not polled.
         """
@@ -166,7 +167,7 @@ class Poller:
         return next_poll(connection.anchor, self._clock.now(), self.rhythm(connection))
 
     def rhythm(self, connection: Connection) -> Rhythm:
-        """Return how this connection's readings come and how often they are looked for."""
+        """Return the timing of a connection from its settings, its learned cadence and the current slowdown."""
         capabilities = self._providers[connection.id.provider].capabilities
         learned = connection.cadence_seconds
         return Rhythm(
@@ -180,11 +181,11 @@ class Poller:
     async def _handle_error(
         self, error: IngestError, connection_id: ConnectionId, connection: Connection | None, state: PollState
     ) -> PollReport:
-        """Turn what went wrong into an outcome, a state where it is one, and the time of the next try."""
+        """Return the report for an expected error: outcome, new state of the connection, time of the retry."""
         now = self._clock.now()
-        if isinstance(error, BudgetSpent):  # nobody was asked: nothing is wrong, nothing to note
+        if isinstance(error, BudgetSpent):  # no request was made, so nothing failed
             later = now + error.wait
-            if state.poll_at and state.poll_at > now:  # refused was the past: what is new does not wait for it
+            if state.poll_at and state.poll_at > now:  # a backfill was refused; the live poll does not wait for it
                 later = min(later, state.poll_at)
             return PollReport(
                 PollResult(Outcome.BUDGET_SPENT), later, msgspec.structs.replace(state, reason=NextPollReason.BUDGET)
@@ -196,7 +197,7 @@ class Poller:
             state.poll_at, state.failures + 1, NextPollReason.RETRY, visible_at, state.gap_check, backfill_pending
         )
         if outcome not in (Outcome.GRANT_BUSY, Outcome.FENCED) and not state.failures:
-            log.warning("a turn failed", action="poll_failed", connection=str(connection_id), outcome=outcome)
+            log.warning("a poll failed", action="poll_failed", connection=str(connection_id), outcome=outcome)
         if connection is not None:
             with suppress(StoreError):
                 if isinstance(error, GrantLost):
@@ -208,7 +209,7 @@ class Poller:
                     )
                 elif outcome is not Outcome.FENCED:
                     connection = await self._fetcher.record_outcome(connection, connection, outcome)
-                    if self._is_silent(connection, state.gap_check):  # no other turn may come to it for long
+                    if self._is_silent(connection, state.gap_check):  # a poll without a fetch may not follow for long
                         due_check = msgspec.structs.replace(state.gap_check, due=True)
                         gap_check = await self._check_gaps(connection, due_check)
                         failed_state = msgspec.structs.replace(failed_state, gap_check=gap_check)
@@ -218,7 +219,7 @@ class Poller:
         return PollReport(PollResult(outcome), due, failed_state)
 
     async def _require_reauthorization(self, connection: Connection) -> None:
-        """Believe the refusal, if the grant is still the one that was refused."""
+        """Change the state after a final refusal, if the refused grant is still the stored one."""
         _, grant = await self._connections.get_with_grant(connection.id)
         if grant is not None and grant.generation == connection.generation and grant.is_exhausted:
             await self._connection_states.change(

@@ -1,4 +1,4 @@
-"""Set aside what could not be read, sealed, so that it can be understood later and its page is stored now."""
+"""Quarantine of unreadable records. They are sealed for a later analysis, and the rest of their page is stored."""
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -25,16 +25,17 @@ from bg_ingest.store.segments import ReadingStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_RECORDS_PER_PAGE = 200
-"""Records kept at each place; beyond, a provider sends nothing but rubbish, and that is known by then."""
+"""Bound on the sealed records under one key. A provider that exceeds it sends only garbage, which is evident by
+then."""
 
 MAX_RECORD_BYTES = 1_500
-"""Kept of one record, three times what a sound one has: all of a place's stay within one item of the store."""
+"""Bytes stored of one record: three times a valid one. All records of a page fit into one item of the store."""
 
 RecordsByKey: TypeAlias = Mapping[QuarantineKey, Sequence[Unreadable]]
 
 
 class Quarantine:
-    """Keeps unreadable records by place; the same record again is known by its digest."""
+    """Stores unreadable records in pages. A record that was stored before is recognised by its digest."""
 
     def __init__(self, readings: ReadingStore, sealer: Sealer, clock: Clock, table: str) -> None:
         self._readings = readings
@@ -44,13 +45,13 @@ class Quarantine:
         self._logged_full: set[ConnectionId] = set()
 
     async def add(self, connection: Connection, unreadable: Sequence[Unreadable]) -> PollResult:
-        """Keep the records; return how many were not known yet and how many found no room. Raises as ``Ingester.keep``.
+        """Store the records; return the numbers of new ones and of those without room. Raises as ``Ingester.ingest``.
 
-        What found no room is not remembered: sent again, it is counted again.
+        A record without room is not remembered: sent again, it is counted again.
         """
         by_key: dict[QuarantineKey, list[Unreadable]] = {}
-        for each in unreadable:
-            by_key.setdefault(_page_key(each), []).append(each)
+        for record in unreadable:
+            by_key.setdefault(_page_key(record), []).append(record)
         keys = list(by_key)
         groups = (
             keys[first : first + MAX_SEGMENTS_PER_COMMIT] for first in range(0, len(keys), MAX_SEGMENTS_PER_COMMIT)
@@ -63,11 +64,11 @@ class Quarantine:
             no_room += left_out
         if added:
             log.warning(
-                "set records aside",
+                "quarantined records",
                 action="records_quarantined",
                 connection=str(connection.id),
                 count=len(added),
-                reasons=dict(Counter(each.reason for each in added)),
+                reasons=dict(Counter(record.reason for record in added)),
             )
         self._log_full(connection.id, unreadable, no_room)
         return PollResult(Outcome.NOTHING_NEW, quarantined=len(added), not_kept=no_room)
@@ -87,10 +88,10 @@ class Quarantine:
         return added, no_room
 
     def _log_full(self, connection: ConnectionId, unreadable: Sequence[Unreadable], no_room: int) -> None:
-        """Say it once, not at each look that is sent the same again."""
+        """Log a full page once, not at each poll that receives the same records."""
         if no_room and connection not in self._logged_full:
             log.warning(
-                "no room to set records aside", action="quarantine_full", connection=str(connection), count=no_room
+                "no room to quarantine records", action="quarantine_full", connection=str(connection), count=no_room
             )
             self._logged_full.add(connection)
         elif unreadable and not no_room:
@@ -99,16 +100,18 @@ class Quarantine:
     async def _grow_pages(
         self, connection: Connection, by_key: RecordsByKey
     ) -> tuple[tuple[QuarantinePage, ...], tuple[QuarantinedRecord, ...], int]:
-        """Return the shelves that change, which records are new on them, and how many found no room."""
+        """Return the pages that change, the records that are new in them, and the number of records without room."""
         stored = await self._readings.read_pages(connection.id.user, by_key.keys())
         changed: list[QuarantinePage] = []
         added: list[QuarantinedRecord] = []
         no_room = 0
         for key, records in by_key.items():
             page = stored.get(key) or QuarantinePage(key, 0, ())
-            fresh = {d: each for each in records if page.find(d := hash_record(each.raw)) is None}
-            room = MAX_RECORDS_PER_PAGE - sum(1 for each in page.records if each.sealed)
-            new_records = [self._seal(connection, digest, each) for digest, each in islice(fresh.items(), max(0, room))]
+            fresh = {digest: record for record in records if page.find(digest := hash_record(record.raw)) is None}
+            room = MAX_RECORDS_PER_PAGE - sum(1 for record in page.records if record.sealed)
+            new_records = [
+                self._seal(connection, digest, record) for digest, record in islice(fresh.items(), max(0, room))
+            ]
             no_room += len(fresh) - len(new_records)
             if new_records:
                 changed.append(page.with_added(new_records))
@@ -125,7 +128,7 @@ class Quarantine:
 
 
 def _page_key(record: Unreadable) -> QuarantineKey:
-    """The same record always comes to the same place."""
+    """Return the key of a record: always the same for the same record."""
     return segment_start(record.measured_at) if record.measured_at else hash_record(record.raw)[0] >> 4
 
 
@@ -134,5 +137,5 @@ def hash_record(raw: bytes) -> bytes:
 
 
 def record_seal_data(table: str, user: UserId, digest: bytes) -> bytes:
-    """Return what a record's seal is bound to."""
+    """Return the context to which a record is sealed."""
     return msgspec.json.encode([table, user, "quarantine", digest.hex()])

@@ -1,4 +1,4 @@
-"""What was set aside, once more: listed, shown, translated again after a fix and released, or dropped."""
+"""Review of quarantined records: list, show, translate again after a fix, release or drop."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -24,7 +24,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class ReviewedRecord(msgspec.Struct, frozen=True):
-    """A record on its shelf."""
+    """A quarantined record with its key."""
 
     user: UserId
     key: QuarantineKey
@@ -32,28 +32,28 @@ class ReviewedRecord(msgspec.Struct, frozen=True):
 
     @property
     def segment(self) -> datetime | None:
-        """The start of the segment it belongs to, if its time could be read."""
+        """Start of the record's segment, if its time is readable."""
         return None if isinstance(self.key, int) else self.key
 
 
 class RetryResult(StrEnum):
-    """What came of translating a record again."""
+    """Result of translating a record again."""
 
     RELEASED = "released"
-    """It is a reading now: stored, told, and off its shelf."""
+    """It is a reading now: stored, published and removed from its page."""
     ALREADY_STORED = "known"
-    """The same reading was stored meanwhile: the record is off its shelf."""
+    """The same reading was stored meanwhile: the record is removed from its page."""
     CONTRADICTED = "contradicted"
     """The reading was stored meanwhile with another value, which is newer: the record stays, to be dropped."""
     UNREADABLE = "unreadable"
     TRUNCATED = "cut"
-    """Only its beginning was kept: it can never be translated again."""
+    """Only its beginning was stored: it can never be translated again."""
     NO_PROVIDER = "nobodys"
-    """It does not say whose it is, or its provider is not among ours."""
+    """It names no provider, or a provider that is not configured."""
 
 
 class QuarantineReview:
-    """Never logs a record, and reads one only to translate or to show it."""
+    """Reads records only to translate or to show them, and never logs one."""
 
     def __init__(
         self,
@@ -72,7 +72,10 @@ class QuarantineReview:
         self._table = table
 
     async def iter_records(self, user: UserId) -> AsyncGenerator[ReviewedRecord]:
-        """Yield a user's records that were neither released nor dropped, by segment, the timeless ones last."""
+        """Yield a user's records that were neither released nor dropped, by segment.
+
+        Records without a time come last.
+        """
         async with aclosing(self._readings.iter_pages(user)) as pages:
             async for page in pages:
                 for record in page.records:
@@ -80,17 +83,22 @@ class QuarantineReview:
                         yield ReviewedRecord(user, page.key, record)
 
     async def find(self, user: UserId, name: str) -> ReviewedRecord:
-        """Return the one record whose digest begins so, in hexadecimal; Unknown when there is none or more."""
-        found = [each async for each in self.iter_records(user) if each.record.digest.hex().startswith(name)]
-        if len(found) != 1:
+        """Return the one record with a digest that begins with a hexadecimal name.
+
+        NotFound if there is none or several.
+        """
+        matches = [
+            reviewed async for reviewed in self.iter_records(user) if reviewed.record.digest.hex().startswith(name)
+        ]
+        if len(matches) != 1:
             raise NotFound(
-                f"{len(found) or 'None'} of the records set aside for this user begin with {name!r}: list them, and "
-                "give enough of one's name."
+                f"{len(matches) or 'None'} of the quarantined records of this user begin with {name!r}: list them, "
+                "and give enough of one's name."
             )
-        return found[0]
+        return matches[0]
 
     def open_record(self, reviewed: ReviewedRecord) -> bytes:
-        """Return the record as it came, or what was kept of it; Unsealable without its key."""
+        """Return the record as received, or its stored beginning; SealBroken without its key."""
         digest = reviewed.record.digest
         return self._sealer.open(reviewed.record.sealed, record_seal_data(self._table, reviewed.user, digest))
 
@@ -98,10 +106,10 @@ class QuarantineReview:
         return hash_record(self.open_record(reviewed)) != reviewed.record.digest
 
     async def retry(self, reviewed: ReviewedRecord) -> RetryResult:
-        """Translate a record again, as if it came when it was noticed, and release it if it is a reading now.
+        """Translate a record again, as of the time it was noticed, and release it if it is a reading now.
 
-        A clock that was wrong then is not right because its time has come. What is released adds a reading; it
-        never revises one, because the record is older than what was stored since.
+        A time that was in the future then stays wrong, although it has passed since. A release adds a reading; it never
+        revises one, because the record is older than any reading stored since.
         """
         raw, record = self.open_record(reviewed), reviewed.record
         if hash_record(raw) != record.digest:
@@ -109,16 +117,16 @@ class QuarantineReview:
         provider = self._providers.get(record.provider)
         if provider is None:
             return RetryResult.NO_PROVIDER
-        found = provider.translate_record(record.provider_account, raw, record.noticed_at)
-        if isinstance(found, Unreadable):
+        translated = provider.translate_record(record.provider_account, raw, record.noticed_at)
+        if isinstance(translated, Unreadable):
             return RetryResult.UNREADABLE
-        result = await self._release(reviewed, found)
+        result = await self._release(reviewed, translated)
         log.info("retried a record", action="record_retried", user=reviewed.user, reason=record.reason, ended=result)
         return result
 
     @retrying(StaleRead)
     async def drop(self, reviewed: ReviewedRecord) -> None:
-        """Forget a record for good: sent again, it is not set aside again."""
+        """Drop a record for good. The same record is not quarantined again."""
         head, page = await self._read_head(reviewed.user), await self._read_page(reviewed)
         after = page.with_dropped(reviewed.record.digest)
         await self._commit(Commit(before=head, head=head, quarantine_pages=(after,)))
@@ -150,11 +158,11 @@ class QuarantineReview:
         return head
 
     async def _read_page(self, reviewed: ReviewedRecord) -> QuarantinePage:
-        """Return the record's shelf as it is now; Unknown when somebody took the record off it."""
+        """Return the current page of a record; NotFound if the record was removed from it."""
         page = (await self._readings.read_pages(reviewed.user, [reviewed.key])).get(reviewed.key)
         record = page.find(reviewed.record.digest) if page else None
         if page is None or record is None or not record.sealed:
-            raise NotFound("The record is not set aside any more: list them again.")
+            raise NotFound("The record is not in quarantine any more: list the records again.")
         return page
 
 

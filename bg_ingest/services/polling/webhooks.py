@@ -1,4 +1,4 @@
-"""Who may push to us with a token: a client of the operator's own issuer, with the scope for it."""
+"""Webhooks: proof of the sender, duplicates, and storage of their pages."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -20,25 +20,28 @@ from bg_ingest.store import Store
 
 
 class SenderTokens:
-    """Knows them by their tokens; whom the readings are of is the page's and the connection's matter."""
+    """Verifies senders by tokens of the operator's issuer.
+
+    The user of the readings follows from page and connection.
+    """
 
     def __init__(self, token_verifier: TokenVerifier | None = None, scope: str = "") -> None:
         self._token_verifier = token_verifier
         self._scope = scope
 
     async def verify(self, token: str) -> bool:
-        """Tell whether the token's holder may push; IssuerUnavailable when that cannot be known."""
+        """Return True if the token allows to push; IssuerUnavailable if that cannot be verified."""
         claims = await self._token_verifier.verify(token) if self._token_verifier else None
         return claims is not None and self._scope in claims.scopes
 
 
 ID_RETENTION = timedelta(days=4)
-"""Senders by the book repeat for 3 days and 4 hours (the retry schedule of Standard Webhooks). A repeat that came
-later would store nothing twice, but could revise a value back that was revised in the meantime."""
+"""Senders that follow Standard Webhooks repeat for 3 days and 4 hours. A later repeat would store nothing twice, but
+could undo a revision made in the meantime."""
 
 
 class WebhookReceiver:
-    """Takes webhooks whose sender is known to be who they say."""
+    """Receives webhooks with a verified sender."""
 
     def __init__(
         self,
@@ -51,7 +54,7 @@ class WebhookReceiver:
         sender_tokens: SenderTokens,
         proofs: Mapping[str, AbstractSet[WebhookProof]],
     ) -> None:
-        """``proofs`` says what the webhooks of a provider may be proven by, where that is not a signature."""
+        """``proofs`` lists the accepted proofs of a provider's webhooks, if they are not signatures."""
         self.sender_tokens = sender_tokens
         self._connections = store.connections
         self._webhooks = store.webhooks
@@ -67,18 +70,18 @@ class WebhookReceiver:
         return self._clock.now()
 
     def accepts(self, proof: WebhookProof) -> bool:
-        """Tell whether any provider's webhooks may be proven by this."""
-        return any(proof in each for each in self._proofs.values())
+        """Return True if the webhooks of any provider accept this proof."""
+        return any(proof in proofs for proofs in self._proofs.values())
 
     async def receive(
         self, user: UserId, webhook_id: str | None, content: bytes, proof: WebhookProof = WebhookProof.SIGNATURE
     ) -> PollResult:
-        """Return what was new in it once that is durable; an id that was received before brings nothing.
+        """Return the counts of the webhook after they are durable; zero for an id that was received before.
 
-        Without an id that its sender has vouched for, the same content is the same webhook; except where it asks us
-        to look, which may be asked again. ProviderMisbehaved when it is nothing that a provider pushes with this
-        proof, Unknown when the user has no connection that it is for. After any error the same webhook may be sent
-        again, and has its whole effect.
+        Without an id vouched for by the sender, the same content is the same webhook. A request for a poll is the
+        exception, because it may be repeated. ProviderMisbehaved if no provider pushes such content with this proof;
+        NotFound if the user has no connection for it. After any error the same webhook may be sent again, and has its
+        whole effect.
         """
         pages = await self._parse_pages(content, proof)
         identity = f"content {sha256(content).hexdigest()}" if webhook_id is None else webhook_id
@@ -91,7 +94,7 @@ class WebhookReceiver:
     ) -> PollResult | None:
         connection = await self._find_connection(user, pages)
         page = pages[connection.id.provider]
-        # Fenced: the connection was disconnected, or connected anew, since it was read
+        # Fenced: since the read the connection was disconnected or connected again
         return await self.store(connection, page, identity, once=has_id or bool(page.readings or page.unreadable))
 
     async def store(self, connection: Connection, page: Page, identity: str, *, once: bool) -> PollResult | None:
@@ -100,7 +103,7 @@ class WebhookReceiver:
             self._recent_events.add_webhook(connection.id, None)
             return None
         result = await self._store_page(connection, page)
-        # Only now: were the id written first, a crash in between would make the sender's repeat ineffective.
+        # The id follows the data: written first, a crash in between would make the sender's repeat ineffective.
         if once:
             await self._webhooks.add(connection, identity, self.now() + ID_RETENTION)
         self._recent_events.add_webhook(connection.id, result)
@@ -110,7 +113,7 @@ class WebhookReceiver:
         """Hear of a webhook that was refused, and by what type of problem; whatever it was, nothing is noted of it."""
 
     async def _parse_pages(self, content: bytes, proof: WebhookProof) -> dict[str, Page]:
-        """Return how each provider reads it that can, and that this proof is good for."""
+        """Return the page as parsed by each provider that can read it and accepts this proof."""
         pages: dict[str, Page] = {}
         for name, provider in self._providers.items():
             if proof in self._proofs[name]:
@@ -121,11 +124,11 @@ class WebhookReceiver:
         return pages
 
     async def _find_connection(self, user: UserId, pages: Mapping[str, Page]) -> Connection:
-        """Return the user's connection that a page is for; who is refused does not learn what was missing."""
+        """Return the user's connection for one of the pages. The error does not reveal the missing part."""
         for name, page in pages.items():
-            found = await self._connections.get(ConnectionId(user, name))
-            if found and found.accepts_pushes and found.provider_account == page.provider_account:
-                return found
+            connection = await self._connections.get(ConnectionId(user, name))
+            if connection and connection.accepts_pushes and connection.provider_account == page.provider_account:
+                return connection
         raise NotFound("There is no connection of this user that this is for: connect the user to the provider first.")
 
     async def _store_page(self, connection: Connection, page: Page) -> PollResult:

@@ -1,4 +1,4 @@
-"""Answering what is missing of a user, and how complete each day is."""
+"""Queries for missing readings and for the completeness of each day."""
 
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -20,7 +20,7 @@ from bg_ingest.store.segments import ReadingStore
 
 
 class CompletenessQueries:
-    """Reads what is stored; asks no provider and changes nothing."""
+    """Reads stored data only; makes no provider call and no write."""
 
     def __init__(self, readings: ReadingStore, connections: ConnectionStore, gaps: GapStore, clock: Clock) -> None:
         self._readings = readings
@@ -32,20 +32,20 @@ class CompletenessQueries:
         return self._clock.now()
 
     async def gaps(self, user: UserId, window: Window) -> list[tuple[str, Gap]]:
-        """Return each provider's gaps that reach into the window, open and healed, by where they begin.
+        """Return each provider's gaps that reach into the window, open and healed, by their start.
 
-        Unknown when the user never connected or was erased.
+        NotFound if the user never connected or was erased.
         """
         head = await self._read_head(user)
-        found = [
+        rows = [
             (provider, gap)
             for provider in head.summaries
             for gap in await self._read_gaps(ConnectionId(user, provider), window)
         ]
-        return sorted(found, key=lambda each: (each[1].start, each[0]))
+        return sorted(rows, key=lambda row: (row[1].start, row[0]))
 
     async def days(self, user: UserId, window: Window) -> list[Day]:
-        """Return the window's days of which anything is known, of each provider; Unknown as above."""
+        """Return the days of the window with any data, for each provider; NotFound as above."""
         head = await self._read_head(user)
         counters: dict[str, DayCounter] = {}
         for connection in await self._connections.list_for_user(user):
@@ -66,8 +66,8 @@ class CompletenessQueries:
 
     async def _count(self, user: UserId, window: Window, counters: dict[str, DayCounter]) -> None:
         async with aclosing(self._readings.iter_packed(user, window)) as packed:
-            async for each in packed:
-                rows = unpack(each)
+            async for segment in packed:
+                rows = unpack(segment)
                 for provider, counter in counters.items():
                     counter.add_readings([row for row in rows if row.reading.device.provider == provider])
         async with aclosing(self._readings.iter_pages(user)) as pages:
@@ -80,9 +80,8 @@ class CompletenessQueries:
                         counters[provider].add_quarantined(page.key, 1)
 
     async def _read_gaps(self, connection: ConnectionId, window: Window) -> list[Gap]:
-        months = await self._gaps.read_months(
-            connection, ALL_TIME.start, window.end
-        )  # a gap may have begun long before
+        # a gap may have begun long before the window
+        months = await self._gaps.read_months(connection, ALL_TIME.start, window.end)
         gaps = (gap for month in months for gap in month.gaps)
         return [gap for gap in gaps if gap.start < window.end and (gap.before is None or gap.before > window.start)]
 

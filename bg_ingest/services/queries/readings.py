@@ -1,4 +1,4 @@
-"""Answering what is known of a user: the newest reading at the cost of one read, a window in bounded memory."""
+"""Queries for readings: the newest at the cost of one read, a window in bounded memory."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -18,7 +18,7 @@ from bg_ingest.ports import Clock
 from bg_ingest.store.segments import ReadingStore
 
 DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
-"""Of the window of who names no start."""
+"""Length of a window without a start."""
 
 DEFAULT_FILTER = ReadingFilter()
 
@@ -29,25 +29,25 @@ Row = TypeVar("Row")
 
 
 class Latest(msgspec.Struct, frozen=True):
-    """A user's newest reading."""
+    """Newest reading of a user."""
 
     head: Head
     newest: StoredReading
     asked_at: datetime
 
     def freshness(self) -> Freshness:
-        """Tell how it stands with the next; only some callers want to know."""
+        """Assess the freshness; computed on demand, because only some answers contain it."""
         return assess_freshness(self.head, self.newest, self.asked_at)
 
 
 def resolve_window(start: datetime | None, end: datetime | None, now: datetime) -> Window:
-    """Return what is asked for where an end or a start is left open; ValueError when it would be empty."""
+    """Return the window of a request with optional bounds; ValueError if it is empty."""
     end = now if end is None else end
     return Window(end - DEFAULT_WINDOW_LENGTH if start is None else start, end)
 
 
 class ReadingQueries:
-    """Reads what is stored; asks no provider and changes nothing."""
+    """Reads stored data only; makes no provider call and no write."""
 
     def __init__(self, readings: ReadingStore, clock: Clock) -> None:
         self._readings = readings
@@ -57,14 +57,14 @@ class ReadingQueries:
         return self._clock.now()
 
     async def head(self, user: UserId) -> Head:
-        """Return the head in one read; Unknown when the user never connected or was erased."""
+        """Return the head in one read; NotFound if the user never connected or was erased."""
         head = await self._readings.head(user)
         if head is None or head.erased:
             raise NotFound
         return head
 
     async def latest(self, user: UserId) -> Latest:
-        """Return the newest reading in one read; Unknown also while there is none."""
+        """Return the newest reading in one read; NotFound also before the first one."""
         head = await self.head(user)
         if head.newest is None:
             raise NotFound("There is no reading of this user yet: ask again when the first poll has brought some.")
@@ -92,13 +92,13 @@ class ReadingQueries:
         decode: Callable[[bytes], Sequence[Row]],
         second: Callable[[Row], int],
     ) -> AsyncGenerator[Sequence[Row]]:
-        # Readings lie on whole seconds: comparing whole seconds rounded up is exact, and cheap.
+        # Readings lie on whole seconds, so comparing whole seconds rounded up is exact and cheap.
         start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
-        # What was known at a point never changes again, so not even the store's lag may show in it.
+        # The answer as of a point never changes, so it must not show the lag of an inconsistent read.
         packed = self._readings.iter_packed(user, window, consistent=reading_filter.as_of is not None)
         async with aclosing(packed):
-            async for each in packed:
-                rows = decode(each)
+            async for segment in packed:
+                rows = decode(segment)
                 if rows and (second(rows[0]) < start or second(rows[-1]) >= end):
                     rows = [row for row in rows if start <= second(row) < end]
                 if rows:

@@ -104,7 +104,7 @@ class TimelineQueries:
         if connection is None:
             raise NotFound
         next_poll = find_next_poll(connection_id)
-        # what is remembered from before the connect may be of a person who has been erased since
+        # earlier events may belong to a person who has been erased since
         seen = [each for each in self._recent_events.list_for(connection_id) if each.at >= connection.connected_at]
         events = [*stored_events(connection, grant, seen), *seen, *await self._change_events(connection_id)]
         rhythm, now = self._poller.rhythm(connection), self._clock.now()

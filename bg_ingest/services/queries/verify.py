@@ -1,4 +1,4 @@
-"""Prove that we have what the provider has: read it once more, change nothing, and compare."""
+"""Verification: one window is fetched again and compared with the stored readings. Nothing is written."""
 
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -18,7 +18,7 @@ from bg_ingest.store import Store
 
 
 class Verifier:
-    """Compares one window at a time; any process may."""
+    """Compares one window at a time. Any process may do so, without owning the shard."""
 
     def __init__(self, store: Store, providers: Mapping[str, Provider], grants: Grants) -> None:
         self._store = store
@@ -26,16 +26,16 @@ class Verifier:
         self._grants = grants
 
     def max_window(self, provider: str) -> timedelta:
-        """Return how much may be compared at once: what the provider answers in one call."""
+        """Return the longest window of one comparison, which is one call of the provider."""
         if provider not in self._providers:
             raise NotFound(f"there is no such provider; known are: {', '.join(self._providers)}")
         return self._providers[provider].capabilities.longest_window
 
     async def verify(self, connection_id: ConnectionId, window: Window) -> Verification | None:
-        """Compare a window, as far as polls have read it; None where they have read nothing of it.
+        """Compare the part of a window that polls have read; None if they have read nothing of it.
 
-        NotPossible when the connection cannot be read or the window is too long; Unknown; a ProviderError or
-        GrantError when the provider does not answer.
+        Conflict if the connection cannot be read or the window is too long; NotFound without the connection; a
+        ProviderError or GrantError if the provider does not answer.
         """
         max_window = self.max_window(connection_id.provider)
         if window.length > max_window:
@@ -56,23 +56,23 @@ class Verifier:
         page = await self._grants.use(connection, grant, ask)
         if page.provider_account != connection.provider_account:
             raise ProviderMisbehaved("the answer is about another person")
-        # only now: what polls stored since is no difference, and what they will store the page may not have
+        # after the fetch, so that readings stored by a poll meanwhile are no difference (a later one may miss the page)
         stored = await self._read_stored(connection, fetched)
-        unreadable = sum(each.measured_at is None or each.measured_at in fetched for each in page.unreadable)
+        unreadable = sum(record.measured_at is None or record.measured_at in fetched for record in page.unreadable)
         return compare_readings(fetched, stored, page.readings, unreadable)
 
     async def _read_stored(self, connection: Connection, window: Window) -> list[Reading]:
-        found: list[Reading] = []
+        readings: list[Reading] = []
         packed = self._store.readings.iter_packed(connection.id.user, window, consistent=True)
         async with aclosing(packed):
-            async for each in packed:
-                found += [recorded.reading for recorded in unpack(each)]
-        provider_account = connection.id.provider, connection.provider_account
-        return [each for each in found if (each.device.provider, each.device.provider_account) == provider_account]
+            async for segment in packed:
+                readings += [stored.reading for stored in unpack(segment)]
+        own = connection.id.provider, connection.provider_account
+        return [reading for reading in readings if (reading.device.provider, reading.device.provider_account) == own]
 
 
 def _fetched_part(connection: Connection, window: Window) -> Window | None:
-    """Return what of a window has been read: up to the watermark, and without the past that is still to come."""
+    """Return the part of a window that has been read: up to the watermark, and without the rest of the backfill."""
     if connection.watermark is None:
         return None
     until = min(window.end, connection.watermark + timedelta(seconds=1))
