@@ -69,7 +69,7 @@ class ActorTree:
         self.view = OwnershipView(services.timings.valid_for)
         self.relay = RelayActor(services.relay)
         self.scheduler = Scheduler(
-            services.polls, clock, self.view, PollEvents(demand, self._provider_health, poll_requests)
+            services.poller, clock, self.view, PollEvents(demand, self._provider_health, poll_requests)
         )
         self.shards = Shards(connections, self.scheduler, self.relay, clock, demand, services.poller)
         self.inbox = InboxReader(

@@ -9,7 +9,8 @@ from anyio.abc import TaskGroup, TaskStatus
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import shard_of
 from bg_ingest.errors import BrokerUnavailable, StoreError
-from bg_ingest.services.publishing.relay import Relay, RelayResult
+from bg_ingest.ports import OutboxPass
+from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store.outbox import OutboxEntry
 from workers.backoff import Backoff
 from workers.wakeup import Wakeup
@@ -174,7 +175,7 @@ class RelayActor:
         for shard in shards:
             self._cached_count -= len(self._cached.pop(shard, {}))
 
-    def _log_result(self, shard: int, result: RelayResult) -> None:
+    def _log_result(self, shard: int, result: OutboxPass) -> None:
         # an outbox with nothing to tell proves no broker; all of them without trouble do: nothing waits
         if self.failures and (result.settled or self.backlog == 1):
             log.info("telling again", action="relay_recovered", failures=self.failures)

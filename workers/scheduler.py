@@ -13,7 +13,8 @@ from anyio.abc import TaskGroup, TaskStatus
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.polling import Outcome, PollReport, PollState
-from bg_ingest.ports import Clock, Polls
+from bg_ingest.ports import Clock
+from bg_ingest.services.polling.poll import Poller
 from workers.backoff import Backoff
 from workers.ownership_view import OwnershipView
 from workers.scheduled import INITIAL_STATE, RunningPoll, Scheduled, ScheduledConnections
@@ -52,7 +53,7 @@ class Scheduler:
 
     def __init__(
         self,
-        poller: Polls,
+        poller: Poller,
         clock: Clock,
         ownership: OwnershipView,
         listener: PollListener,

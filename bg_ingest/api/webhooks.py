@@ -19,6 +19,7 @@ from bg_ingest.domain.audit import AuditAction
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import PollResult
 from bg_ingest.errors import ProviderMisbehaved
+from bg_ingest.ports import Observer
 from bg_ingest.services.polling.webhooks import WebhookReceiver
 
 WebhookId: TypeAlias = Annotated[
@@ -76,6 +77,7 @@ async def webhook(
     user_id: User,
     webhook_guard: Use[WebhookGuard],
     webhook_receiver: Use[WebhookReceiver],
+    observer: Use[Observer],
     webhook_id: WebhookId = None,
     timestamp: Timestamp = None,
     signature: Signature = None,
@@ -85,7 +87,7 @@ async def webhook(
     try:
         result = await _receive(request, user_id, webhook_guard, webhook_receiver, signature_headers)
     except Exception as error:
-        webhook_receiver.record_rejection(to_problem(request, error).problem.type)
+        observer.webhook_rejected(to_problem(request, error).problem.type)
         raise
     return Response(to_webhook_result(result), headers={"Cache-Control": "no-store"})
 

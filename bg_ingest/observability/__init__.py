@@ -1,4 +1,4 @@
-"""What this service counts and times, for Prometheus: decorators around ports, joined in wiring.
+"""Logs, metrics and traces of this process. Wiring joins their observers to the use cases.
 
-Nothing further inside knows of it. Labels have few values: no user, no connection, no text from outside.
+Labels have few values: no user, no connection, no text from outside.
 """

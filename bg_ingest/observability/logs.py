@@ -3,13 +3,19 @@
 import logging
 import sys
 from collections.abc import Sequence
-from typing import Literal
+from types import TracebackType
+from typing import Literal, Self, TypeVar
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 from structlog.typing import EventDict, Processor, WrappedLogger
 
+from bg_ingest.domain.ids import ConnectionId, shard_of
+from bg_ingest.domain.polling import PollReport
 from bg_ingest.errors import IngestError
+from bg_ingest.ports import Observation, Observer
+
+Result = TypeVar("Result")
 
 QUIET_LOGGERS = ("httpx", "httpcore", "asyncio", "botocore", "aiobotocore", "aiormq", "urllib3")
 """Libraries that log every call: only what they warn of is shown."""
@@ -80,3 +86,29 @@ def _strip_texts(error: BaseException, known: dict[int, BaseException]) -> BaseE
     stripped.__context__ = _strip_texts(error.__context__, known) if error.__context__ else None
     stripped.__suppress_context__ = error.__suppress_context__
     return stripped.with_traceback(error.__traceback__)
+
+
+class LogContext(Observer):
+    """Adds connection, shard and epoch to every line logged within a poll."""
+
+    def poll(self, connection: ConnectionId, epoch: int) -> Observation[PollReport]:
+        return LogBinding(connection=str(connection), shard=shard_of(connection.user), epoch=epoch)
+
+
+class LogBinding(Observation[Result]):
+    """Binds keys to all lines logged in the body."""
+
+    __slots__ = ("_keys", "_tokens")
+
+    def __init__(self, **keys: str | int) -> None:
+        super().__init__()
+        self._keys = keys
+
+    def __enter__(self) -> Self:
+        self._tokens = structlog.contextvars.bind_contextvars(**self._keys)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        structlog.contextvars.reset_contextvars(**self._tokens)

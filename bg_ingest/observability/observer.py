@@ -1,9 +1,9 @@
-"""What was committed, and what became of it: by the hints that follow a commit, and on its way to the broker."""
+"""Metrics as an observer, the fan-out to several observers, and the table whose calls are observed."""
 
-from collections.abc import Sequence
-from datetime import datetime
-from time import perf_counter
-from typing import Any
+from collections.abc import AsyncGenerator, Collection, Sequence
+from contextlib import aclosing
+from types import TracebackType
+from typing import Self, TypeVar
 
 from bg_ingest.domain.changes import (
     Change,
@@ -13,185 +13,211 @@ from bg_ingest.domain.changes import (
     ReadingsRecorded,
     ReadingsRevised,
 )
-from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.grants import Credentials, SecretBytes
+from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.polling import PollReport, PollResult, PollState
+from bg_ingest.domain.polling import PollReport, PollResult
 from bg_ingest.domain.quarantine import QuarantinedRecord
-from bg_ingest.domain.readings import Origin, Reading, Unreadable
-from bg_ingest.domain.windows import Window
-from bg_ingest.observability.outbox import MeasuredOutbox
+from bg_ingest.domain.readings import Origin
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.observability.timing import outcome_label
-from bg_ingest.ports import (
-    AccountData,
-    Answers,
-    Clock,
-    ConnectStep,
-    Page,
-    Polls,
-    Priority,
-    Provider,
-    Publisher,
-    Wakeups,
-)
-from bg_ingest.services.polling.ingest import Ingester
-from bg_ingest.services.polling.quarantine import Quarantine, RecordsByKey
-from bg_ingest.services.polling.webhooks import WebhookReceiver
+from bg_ingest.observability.replica import OutboxCollector
+from bg_ingest.observability.timing import PollTiming, PublishTiming, Timing
+from bg_ingest.ports import Clock, Observation, Observer, OutboxPass
+from bg_ingest.ports.table import Item, Key, SingleWrite, Table, Write
 
 NO_PROVIDER = "none"
-"""Of a webhook that was refused: whose it would have been is not looked into, or not believed."""
+"""Provider label of rejected webhooks: a claim about the provider counts only after acceptance."""
+
+Result = TypeVar("Result")
 
 
-class MeasuredWakeups:
-    """The port Hints: told of every change once it is committed, it counts what was new."""
+class Metrics(Observer):
+    """Counts and durations of all events, in the registry of this process."""
 
-    def __init__(self, wakeups: Wakeups, metrics: MetricsRegistry, outbox: MeasuredOutbox) -> None:
-        self._wakeups = wakeups
-        self._metrics = metrics
-        self._outbox = outbox
+    def __init__(self, registry: MetricsRegistry, clock: Clock) -> None:
+        self.registry = registry
+        self._clock = clock
+        self._outboxes = OutboxCollector(clock)
+        registry.add(self._outboxes)
 
-    def wake_poller(self, connection: ConnectionId) -> None:
-        self._wakeups.wake_poller(connection)
+    def poll(self, connection: ConnectionId, epoch: int) -> Observation[PollReport]:
+        del epoch  # a label with too many values
+        return PollTiming(self.registry.polls, connection.provider)
 
-    def wake_relay(self, changes: Sequence[Change]) -> None:
+    def provider_call(self, provider: str, region: str, call: str) -> Observation[None]:
+        return Timing(self.registry.provider_calls, provider, region, call)
+
+    def store_call(self, call: str) -> Observation[None]:
+        return Timing(self.registry.store_calls, call)
+
+    def publish(self, change: Change) -> Observation[bool]:
+        return PublishTiming(self.registry.events, self.registry.event_age, self._clock, change)
+
+    def committed(self, changes: Sequence[Change]) -> None:
         for change in changes:
             self._count(change)
-        self._outbox.committed(changes)
-        self._wakeups.wake_relay(changes)
+        self._outboxes.committed(changes)
 
     def _count(self, change: Change) -> None:
+        metrics = self.registry
         match change.data:
             case ReadingsRecorded(provider, origin, readings):
-                self._metrics.readings.labels(provider, origin, "recorded").inc(len(readings))
+                metrics.readings.labels(provider, origin, "recorded").inc(len(readings))
             case ReadingsRevised(provider, origin, readings):
-                self._metrics.readings.labels(provider, origin, "revised").inc(len(readings))
+                metrics.readings.labels(provider, origin, "revised").inc(len(readings))
             case ConnectionChanged(provider, state):
-                self._metrics.connection_changes.labels(provider, state).inc()
+                metrics.connection_changes.labels(provider, state).inc()
             case GapOpened(provider, gap):
-                self._metrics.gaps.labels(provider, gap.cause, "opened").inc()
+                metrics.gaps.labels(provider, gap.cause, "opened").inc()
             case GapHealed(provider, gap):
-                self._metrics.gaps.labels(provider, gap.cause, "healed").inc()
+                metrics.gaps.labels(provider, gap.cause, "healed").inc()
 
-
-class MeasuredIngester(Ingester):
-    """Counts what no change tells of: readings that were there already, and those set aside."""
-
-    def __init__(self, metrics: MetricsRegistry, *collaborators: Any) -> None:  # noqa: ANN401 - as Ingest has them
-        super().__init__(*collaborators)
-        self._metrics = metrics
-
-    async def ingest(
-        self, connection: Connection, page: Page, *, origin: Origin, after: Connection | None = None
-    ) -> tuple[PollResult, Connection]:
-        outcome, connection = await super().ingest(connection, page, origin=origin, after=after)
-        for name, number in (("duplicate", outcome.duplicates), ("quarantined", outcome.quarantined)):
+    def ingested(self, connection: ConnectionId, origin: Origin, result: PollResult) -> None:
+        for outcome, number in (("duplicate", result.duplicates), ("quarantined", result.quarantined)):
             if number:
-                self._metrics.readings.labels(connection.id.provider, origin, name).inc(number)
-        return outcome, connection
+                self.registry.readings.labels(connection.provider, origin, outcome).inc(number)
 
-
-class MeasuredQuarantine(Quarantine):
-    """Counts the records that could not be read, each once however often it comes unless there was no room for it."""
-
-    def __init__(self, metrics: MetricsRegistry, *collaborators: Any) -> None:  # noqa: ANN401 - as Shelving has them
-        super().__init__(*collaborators)
-        self._metrics = metrics
-
-    async def add_pages(self, connection: Connection, by_key: RecordsByKey) -> tuple[Sequence[QuarantinedRecord], int]:
-        added, no_room = await super().add_pages(connection, by_key)
-        for each in added:
-            self._metrics.quarantined_records.labels(each.provider, each.reason).inc()
+    def quarantined(self, provider: str, records: Sequence[QuarantinedRecord], no_room: int) -> None:
+        for record in records:
+            self.registry.quarantined_records.labels(record.provider, record.reason).inc()
         if no_room:
-            self._metrics.quarantined_records.labels(connection.id.provider, "no_room").inc(no_room)
-        return added, no_room
+            self.registry.quarantined_records.labels(provider, "no_room").inc(no_room)
+
+    def webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
+        self.registry.webhooks.labels(connection.provider, "accepted" if result else "duplicate").inc()
+
+    def webhook_rejected(self, problem: str) -> None:
+        self.registry.webhooks.labels(NO_PROVIDER, problem.replace("-", "_")).inc()
+
+    def outbox_pass(self, outbox_pass: OutboxPass) -> None:
+        self._outboxes.outbox_pass(outbox_pass)
 
 
-class MeasuredWebhookReceiver(WebhookReceiver):
-    """Counts webhooks by what became of them: each once, whether it was let in or not."""
+class Observers(Observer):
+    """Sends each event to all observers, first to last. Context managers exit in the reverse order."""
 
-    def __init__(self, metrics: MetricsRegistry, *collaborators: Any) -> None:  # noqa: ANN401 - as Receiving has them
-        super().__init__(*collaborators)
-        self._metrics = metrics
+    def __init__(self, *observers: Observer) -> None:
+        self._observers = observers
+        # Store calls are so frequent that observers without interest in them would cost more than the metrics.
+        self._store_observers = [each for each in observers if type(each).store_call is not Observer.store_call]
 
-    async def store(self, connection: Connection, page: Page, identity: str, *, once: bool) -> PollResult | None:
-        outcome = await super().store(connection, page, identity, once=once)
-        result = "accepted" if outcome else "duplicate"
-        self._metrics.webhooks.labels(connection.id.provider, result).inc()
-        return outcome
+    def poll(self, connection: ConnectionId, epoch: int) -> Observation[PollReport]:
+        return Joined([observer.poll(connection, epoch) for observer in self._observers])
 
-    def record_rejection(self, problem: str) -> None:
-        self._metrics.webhooks.labels(NO_PROVIDER, problem.replace("-", "_")).inc()
+    def provider_call(self, provider: str, region: str, call: str) -> Observation[None]:
+        return Joined([observer.provider_call(provider, region, call) for observer in self._observers])
 
+    def store_call(self, call: str) -> Observation[None]:
+        if len(self._store_observers) == 1:
+            return self._store_observers[0].store_call(call)
+        return Joined([observer.store_call(call) for observer in self._store_observers])
 
-class MeasuredPublisher:
-    """The port Publisher; an event that nobody was there to receive is ``unroutable``."""
+    def publish(self, change: Change) -> Observation[bool]:
+        return Joined([observer.publish(change) for observer in self._observers])
 
-    def __init__(self, publisher: Publisher, metrics: MetricsRegistry, clock: Clock) -> None:
-        self._publisher = publisher
-        self._metrics = metrics
-        self._clock = clock
+    def committed(self, changes: Sequence[Change]) -> None:
+        for observer in self._observers:
+            observer.committed(changes)
 
-    async def publish(self, change: Change) -> bool:
-        with self._metrics.events(change.type) as event:
-            received = await self._publisher.publish(change)
-            event.outcome = "confirmed" if received else "unroutable"
-        self._metrics.event_age.observe((self._clock.now() - change.recorded_at).total_seconds())
-        return received
+    def ingested(self, connection: ConnectionId, origin: Origin, result: PollResult) -> None:
+        for observer in self._observers:
+            observer.ingested(connection, origin, result)
 
+    def quarantined(self, provider: str, records: Sequence[QuarantinedRecord], no_room: int) -> None:
+        for observer in self._observers:
+            observer.quarantined(provider, records, no_room)
 
-class MeasuredProvider:
-    """The port Provider. Refusals count as ``provider_throttled`` and ``grant_rejected``."""
+    def webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
+        for observer in self._observers:
+            observer.webhook(connection, result)
 
-    def __init__(self, provider: Provider, metrics: MetricsRegistry) -> None:
-        self.name = provider.name
-        self.capabilities = provider.capabilities
-        self._provider = provider
-        self._calls = metrics.provider_calls
+    def webhook_rejected(self, problem: str) -> None:
+        for observer in self._observers:
+            observer.webhook_rejected(problem)
 
-    async def connect(self, region: str, answers: Answers) -> ConnectStep:
-        if not answers.values:  # makes no call
-            return await self._provider.connect(region, answers)
-        with self._calls(self.name, region, "exchange"):
-            return await self._provider.connect(region, answers)
+    def grant_stored(self, grant: Grant) -> None:
+        for observer in self._observers:
+            observer.grant_stored(grant)
 
-    def parse_credentials(self, content: SecretBytes) -> Credentials:
-        return self._provider.parse_credentials(content)
-
-    async def renew(self, region: str, credentials: Credentials) -> Credentials:
-        with self._calls(self.name, region, "refresh"):
-            return await self._provider.renew(region, credentials)
-
-    async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
-        with self._calls(self.name, region, "available"):
-            return await self._provider.available(region, credentials, priority)
-
-    async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
-        with self._calls(self.name, region, "readings"):
-            return await self._provider.readings(region, credentials, window, priority)
-
-    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
-        return self._provider.translate_record(provider_account, raw, came_at)
+    def outbox_pass(self, outbox_pass: OutboxPass) -> None:
+        for observer in self._observers:
+            observer.outbox_pass(outbox_pass)
 
 
-class MeasuredPolls:
-    """Takes turns, and times those that asked a provider apart from those that were not due."""
+class Joined(Observation[Result]):
+    """Several observations of one operation. Each of them gets its result."""
 
-    def __init__(self, polls: Polls, metrics: MetricsRegistry) -> None:
-        self._polls = polls
-        self._metrics = metrics
+    __slots__ = ("_observations",)
 
-    async def poll(
-        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
-    ) -> PollReport:
-        origin, outcome = "none", "crashed"
-        began = perf_counter()
-        try:
-            report = await self._polls.poll(connection_id, epoch, state, requested=requested)
-            origin, outcome = report.origin or "none", report.result.outcome
-        except BaseException as error:
-            outcome = outcome_label(type(error))
-            raise
-        finally:
-            self._metrics.polls.observe(perf_counter() - began, connection_id.provider, origin, outcome)
-        return report
+    def __init__(self, observations: Sequence[Observation[Result]]) -> None:
+        super().__init__()
+        self._observations = observations
+
+    def __enter__(self) -> Self:
+        for observation in self._observations:
+            observation.__enter__()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        for observation in reversed(self._observations):
+            observation.result = self.result
+            observation.__exit__(kind, error, traceback)
+
+
+class ObservedTable:
+    """Table port around another one. A failed condition counts as an outcome: `condition_failed`."""
+
+    def __init__(self, table: Table, observer: Observer) -> None:
+        self._table = table
+        self._call = observer.store_call
+
+    async def get(self, key: Key) -> Item | None:
+        with self._call("get"):
+            return await self._table.get(key)
+
+    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+        with self._call("batch_get"):
+            return await self._table.batch_get(keys)
+
+    async def query(
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+    ) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        pages = self._table.query(pk, low, high, consistent=consistent, page=page)
+        async with aclosing(self._observe_pages("query", pages)) as observed:
+            async for items in observed:
+                yield items
+
+    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
+        with self._call("non_empty"):
+            return await self._table.non_empty(pks, low, high)
+
+    async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        async with aclosing(self._observe_pages("scan", self._table.scan(part, parts, kinds))) as observed:
+            async for items in observed:
+                yield items
+
+    async def _observe_pages(
+        self, name: str, inner: AsyncGenerator[list[tuple[Key, Item]]]
+    ) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        async with aclosing(inner) as pages:
+            with self._call(name):
+                items = await anext(pages, None)
+            while items is not None:
+                yield items
+                call = self._call(name).__enter__()
+                items = await anext(pages, None)
+                if items is not None:  # the end of the pages may need no request
+                    call.__exit__(None, None, None)
+
+    async def write(self, one: SingleWrite) -> None:
+        with self._call("write"):
+            await self._table.write(one)
+
+    async def transact(self, writes: Sequence[Write]) -> None:
+        with self._call("transact"):
+            await self._table.transact(writes)
+
+    async def delete(self, keys: Collection[Key]) -> None:
+        with self._call("delete"):
+            await self._table.delete(keys)

@@ -10,10 +10,15 @@ from typing import Protocol
 from prometheus_client.core import CounterMetricFamily, GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from bg_ingest.ports import Clock
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.ids import shard_of
+from bg_ingest.ports import Clock, OutboxPass
 
 FRESHNESS_BUCKETS = [60 * minutes for minutes in (1, 2, 5, 10, 15, 20, 30, 60, 120, 360, 720, 1440)]
 """Upper ends of buckets, in seconds."""
+
+FORGET_AFTER = timedelta(minutes=5)
+"""Time after the last pass over an outbox after which another process relays it."""
 
 
 class ReplicaView(Protocol):
@@ -66,6 +71,73 @@ class ReplicaCollector(Collector):
                 freshness.add_sample("bg_ingest_freshness_seconds_bucket", {"provider": provider, "le": le}, count)
             freshness.add_sample("bg_ingest_freshness_seconds_gcount", {"provider": provider}, len(visible_at))
         yield freshness
+
+
+class OutboxBacklog:
+    """Known content of one shard's outbox, as of the last event about it."""
+
+    def __init__(self, checked_at: datetime) -> None:
+        self.checked_at = checked_at
+        self.counted = 0
+        """Entries left by the last pass, and commits since."""
+        self.settled = 0
+        """Entries settled by the pass under way."""
+        self.oldest: datetime | None = None
+        """Commit time of the oldest unpublished change, as far as known."""
+
+    @property
+    def waiting(self) -> int:
+        return max(0, self.counted - self.settled)
+
+
+class OutboxCollector(Collector):
+    """Number and age of unpublished changes.
+
+    They are known from events, without reads for it: the relay checks every outbox once a minute anyway.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._backlogs: dict[int, OutboxBacklog] = {}
+
+    def committed(self, changes: Iterable[Change]) -> None:
+        """Add changes to the outboxes of shards that are relayed here; other outboxes are not known."""
+        for change in changes:
+            backlog = self._backlogs.get(shard_of(change.user))
+            if backlog is not None:
+                backlog.counted += 1
+                backlog.oldest = min(backlog.oldest or change.recorded_at, change.recorded_at)
+
+    def outbox_pass(self, outbox_pass: OutboxPass) -> None:
+        """Correct a backlog by a pass, finally at its end."""
+        now = self._clock.now()
+        backlog = self._backlogs.setdefault(outbox_pass.shard, OutboxBacklog(now))
+        backlog.checked_at = now
+        backlog.settled = outbox_pass.settled
+        if not outbox_pass.ended:
+            return
+        if outbox_pass.complete:
+            backlog.counted, backlog.oldest = outbox_pass.waiting, None
+        else:  # the pages not reached may hold more
+            backlog.counted = max(backlog.waiting, outbox_pass.waiting)
+        if outbox_pass.waiting:
+            backlog.oldest = outbox_pass.oldest or now
+        backlog.settled = 0
+
+    def collect(self) -> Iterable[Metric]:
+        now = self._clock.now()
+        known = [each for each in list(self._backlogs.values()) if now - each.checked_at < FORGET_AFTER]
+        oldest = min((each.oldest for each in known if each.waiting and each.oldest), default=now)
+        yield GaugeMetricFamily(
+            "bg_ingest_outbox_waiting",
+            "Changes of our shards that wait to be told.",
+            sum(each.waiting for each in known),
+        )
+        yield GaugeMetricFamily(
+            "bg_ingest_outbox_oldest_seconds",
+            "For how long the oldest of these has waited; 0 without any.",
+            max(0.0, (now - oldest).total_seconds()),
+        )
 
 
 def _count_by_age(visible_at: Sequence[datetime], now: datetime) -> Iterator[tuple[str, float]]:

@@ -1,57 +1,103 @@
-"""Times calls, and how they end, at about a microsecond each."""
+"""Durations and outcomes of operations, at about one microsecond each."""
 
 import re
 from time import perf_counter
 from types import TracebackType
-from typing import Self
+from typing import Self, TypeVar
 
 from prometheus_client import Histogram
 
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.polling import PollReport
 from bg_ingest.errors import IngestError
+from bg_ingest.ports import Clock, Observation
+
+Result = TypeVar("Result")
 
 _WORD_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Timer:
-    """A histogram of calls; its last label says how they ended: "ok", or what was raised."""
+    """Histogram of durations. Its last label is the outcome: "ok", or the name of the error."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
         self._children: dict[tuple[str, ...], Histogram] = {}
 
-    def __call__(self, *labels: str) -> "Timing":
-        """Return what times a ``with`` body."""
-        return Timing(self, labels)
-
     def observe(self, seconds: float, *labels: str) -> None:
-        """Note one call; the last of its labels is how it ended."""
+        """Count one operation, by the values of all labels."""
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = self._histogram.labels(*labels)
         child.observe(seconds)
 
 
-class Timing:
-    """One call; ``outcome`` may be set in the body where "ok" would say too little."""
+class Timing(Observation[Result]):
+    """Duration of one operation."""
 
-    __slots__ = ("_began", "_labels", "_timer", "outcome")
+    __slots__ = ("_began", "_labels", "_timer")
 
-    def __init__(self, timer: Timer, labels: tuple[str, ...]) -> None:
+    def __init__(self, timer: Timer, *labels: str) -> None:
+        self.result = None
         self._timer = timer
         self._labels = labels
-        self.outcome = "ok"
 
     def __enter__(self) -> Self:
         self._began = perf_counter()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        outcome = self.outcome if kind is None else outcome_label(kind)
-        self._timer.observe(perf_counter() - self._began, *self._labels, outcome)
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        ending = self.end_labels() if kind is None else self.error_labels(outcome_label(kind))
+        self._timer.observe(perf_counter() - self._began, *self._labels, *ending)
+
+    def end_labels(self) -> tuple[str, ...]:
+        """Return the values of the last labels after a body without an error."""
+        return ("ok",)
+
+    def error_labels(self, outcome: str) -> tuple[str, ...]:
+        """Return the values of the last labels after an error."""
+        return (outcome,)
+
+
+class PollTiming(Timing[PollReport]):
+    """Duration of a poll. Its origin is known at the end only; after an error it is "none"."""
+
+    __slots__ = ()
+
+    def end_labels(self) -> tuple[str, ...]:
+        report = self.result
+        return (report.origin or "none", report.result.outcome) if report else self.error_labels("crashed")
+
+    def error_labels(self, outcome: str) -> tuple[str, ...]:
+        return ("none", outcome)
+
+
+class PublishTiming(Timing[bool]):
+    """Duration of a delivery, and the age of the change at its end. An event without a queue is "unroutable"."""
+
+    __slots__ = ("_ages", "_change", "_clock")
+
+    def __init__(self, timer: Timer, ages: Histogram, clock: Clock, change: Change) -> None:
+        super().__init__(timer, change.type)
+        self._ages = ages
+        self._clock = clock
+        self._change = change
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        super().__exit__(kind, error, traceback)
+        if kind is None:
+            self._ages.observe((self._clock.now() - self._change.recorded_at).total_seconds())
+
+    def end_labels(self) -> tuple[str, ...]:
+        return ("confirmed" if self.result else "unroutable",)
 
 
 def outcome_label(kind: type[BaseException]) -> str:
-    """Return our errors by their own names; what nobody expects is "crashed", whatever it is."""
+    """Return an error's name in snake case; errors that are not ours are "crashed" or "cancelled"."""
     if issubclass(kind, IngestError):
         return _WORD_BOUNDARY.sub("_", kind.__name__).lower()
     return "crashed" if issubclass(kind, Exception) else "cancelled"

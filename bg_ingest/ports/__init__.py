@@ -1,6 +1,6 @@
 """Interfaces to everything outside the process. Adapters and providers implement them; services use only these."""
 
-from bg_ingest.ports.polling import Polls
+from bg_ingest.ports.observer import Observation, Observer, OutboxPass
 from bg_ingest.ports.process import Broker, Clock, ProcessHealth, Publisher, Sealer, TokenVerifier, Wakeups
 from bg_ingest.ports.provider import (
     AccountData,
@@ -18,7 +18,6 @@ from bg_ingest.ports.provider import (
     PushProvider,
     Redirect,
 )
-from bg_ingest.ports.tracing import Tracing, Untraced
 
 __all__ = [
     "AccountData",
@@ -32,8 +31,10 @@ __all__ = [
     "ConnectStep",
     "Done",
     "LimitScope",
+    "Observation",
+    "Observer",
+    "OutboxPass",
     "Page",
-    "Polls",
     "Priority",
     "ProcessHealth",
     "Provider",
@@ -42,7 +43,5 @@ __all__ = [
     "Redirect",
     "Sealer",
     "TokenVerifier",
-    "Tracing",
-    "Untraced",
     "Wakeups",
 ]

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bg_ingest.domain.ownership import OwnershipTimings
-from bg_ingest.ports import Broker, Clock, Polls, Publisher
+from bg_ingest.ports import Broker, Clock, Observer, Publisher
 from bg_ingest.services.access.api_keys import ApiKeys
 from bg_ingest.services.access.audit import AuditLog
 from bg_ingest.services.access.authenticate import Authenticator
@@ -36,6 +36,7 @@ class Services:
     actors and commands take the fields they need.
     """
 
+    observer: Observer
     store: Store
     publisher: Publisher
     clock: Clock
@@ -53,8 +54,6 @@ class Services:
     exporter: Exporter
 
     poller: Poller
-    polls: Polls
-    """The poller as the scheduler calls it: with log context, metrics, traces and the record of recent events."""
     webhook_receiver: WebhookReceiver
     quarantine_review: QuarantineReview
     budget: SharedBudget

@@ -4,11 +4,10 @@
 
 import os
 import socket
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import cast
 
 import httpx
 
@@ -20,18 +19,10 @@ from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ownership import EXCLUSIVE_TIMINGS, SHARED_TIMINGS, OwnershipTimings
 from bg_ingest.domain.schedule import SweepDepth
 from bg_ingest.observability.call_budget import CallBudgetCollector
-from bg_ingest.observability.observer import (
-    MeasuredIngester,
-    MeasuredPolls,
-    MeasuredProvider,
-    MeasuredPublisher,
-    MeasuredQuarantine,
-    MeasuredWakeups,
-    MeasuredWebhookReceiver,
-)
-from bg_ingest.observability.outbox import MeasuredOutbox
+from bg_ingest.observability.logs import LogContext
+from bg_ingest.observability.observer import Metrics, Observers
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.ports import Broker, Clock, Provider, Publisher, PushProvider, Sealer, TokenVerifier, Tracing, Wakeups
+from bg_ingest.ports import Broker, Clock, Observer, Provider, Publisher, PushProvider, Sealer, TokenVerifier, Wakeups
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.services.access.api_keys import ApiKeys
@@ -46,24 +37,25 @@ from bg_ingest.services.connections.export import Exporter
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
 from bg_ingest.services.connections.states import ConnectionStates
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.fetch import Fetcher
 from bg_ingest.services.polling.gaps import GapKeeper
-from bg_ingest.services.polling.log_context import PollerWithLogContext
+from bg_ingest.services.polling.ingest import Ingester
 from bg_ingest.services.polling.poll import Poller
+from bg_ingest.services.polling.quarantine import Quarantine
 from bg_ingest.services.polling.quarantine_review import QuarantineReview
-from bg_ingest.services.polling.webhooks import SenderTokens
+from bg_ingest.services.polling.webhooks import SenderTokens, WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.services.queries.completeness import CompletenessQueries
 from bg_ingest.services.queries.readings import ReadingQueries
-from bg_ingest.services.queries.timeline import PollerWithEvents, RecentEvents, TimelineQueries
+from bg_ingest.services.queries.timeline import RecentEvents, TimelineQueries
 from bg_ingest.services.queries.verify import Verifier
 from bg_ingest.settings import Settings
 from bg_ingest.store import Store
-from bg_ingest.store.outbox import OutboxStore
 from bg_ingest.wiring.keys import build_sealer
 from bg_ingest.wiring.providers import build_providers, webhook_proofs
 from bg_ingest.wiring.store import open_store
-from bg_ingest.wiring.tracing import UNTRACED, open_tracing
+from bg_ingest.wiring.tracing import open_tracing
 
 SOURCE = "/bg-ingest"
 """What events say they come from."""
@@ -74,7 +66,7 @@ def build_services(
     publisher: Publisher,
     providers: Mapping[str, Provider],
     *,
-    metrics: MetricsRegistry,
+    metrics: Metrics,
     sealer: Sealer,
     clock: Clock,
     wakeups: Wakeups,
@@ -83,7 +75,7 @@ def build_services(
     table: str,
     token_verifier: TokenVerifier | None = None,
     bootstrap: Secret | None = None,
-    traces: Tracing = UNTRACED,
+    observers: Sequence[Observer] = (),
     audit_retention: timedelta = timedelta(days=365),
     sender_tokens: SenderTokens | None = None,
     proofs: Mapping[str, AbstractSet[WebhookProof]] | None = None,
@@ -98,28 +90,25 @@ def build_services(
     senders, for providers whose `proofs` include tokens.
     """
     push_providers = {name: provider for name, provider in providers.items() if isinstance(provider, PushProvider)}
-    providers = {name: MeasuredProvider(provider, metrics) for name, provider in providers.items()}
-    outbox = MeasuredOutbox(store.outbox, clock)
-    metrics.add(outbox)
-    providers = {name: traces.around_provider(provider) for name, provider in providers.items()}
-    wakeups = traces.around_hints(MeasuredWakeups(wakeups, metrics, outbox))
+    recent_events = RecentEvents(clock)
+    observer = Observers(recent_events, *observers, metrics, LogContext())
+    committer = Committer(store, observer, wakeups)
     capabilities = {name: provider.capabilities for name, provider in providers.items()}
-    quarantine = MeasuredQuarantine(metrics, store.readings, sealer, clock, table)
+    quarantine = Quarantine(store.readings, committer, observer, sealer, clock, table)
     budget = SharedBudget(store.budgets, capabilities, clock, limit, defaults.poll_interval)
     demand = Demand(budget, defaults)
-    metrics.add(CallBudgetCollector(demand))
-    providers = {name: BudgetedProvider(provider, budget) for name, provider in providers.items()}
-    ingester = MeasuredIngester(metrics, store.readings, quarantine, clock, wakeups, capabilities, defaults)
-    connection_states = ConnectionStates(store.readings, clock, wakeups, ingester.summarize)
-    recent_events = RecentEvents(clock)
-    grants = Grants(store.connections, providers, budget, sealer, clock, table, recent_events.add_grant)
+    metrics.registry.add(CallBudgetCollector(demand))
+    providers = {name: BudgetedProvider(provider, budget, observer) for name, provider in providers.items()}
+    ingester = Ingester(store.readings, quarantine, committer, observer, clock, capabilities, defaults)
+    connection_states = ConnectionStates(store.readings, committer, clock, ingester.summarize)
+    grants = Grants(store.connections, providers, budget, sealer, clock, table, observer)
     fetcher = Fetcher(store.connections, providers, grants, ingester, connection_states, clock, defaults)
-    gap_keeper = GapKeeper(store.readings, store.gaps, clock, wakeups)
-    poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, demand)
-    polls = MeasuredPolls(PollerWithLogContext(poller), metrics)
-    quarantine_review = QuarantineReview(store.readings, sealer, providers, clock, wakeups, table)
+    gap_keeper = GapKeeper(store.readings, store.gaps, committer, clock)
+    poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, demand, observer)
+    quarantine_review = QuarantineReview(store.readings, committer, sealer, providers, clock, table)
     audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
     return Services(
+        observer=observer,
         store=store,
         publisher=publisher,
         clock=clock,
@@ -131,25 +120,23 @@ def build_services(
         connections=ConnectionService(store, poller, connection_states, clock, wakeups, defaults),
         backfill_requester=BackfillRequester(store, clock, wakeups, defaults),
         grants=grants,
-        eraser=Eraser(store, clock, wakeups),
+        eraser=Eraser(store, committer, clock, wakeups),
         exporter=Exporter(store, quarantine_review, audit_log, clock, SOURCE),
         poller=poller,
-        polls=PollerWithEvents(traces.around_polls(polls), recent_events),
-        webhook_receiver=MeasuredWebhookReceiver(
-            metrics,
+        webhook_receiver=WebhookReceiver(
             store,
             push_providers,
             ingester,
             clock,
             wakeups,
-            recent_events,
+            observer,
             sender_tokens or SenderTokens(),
             proofs or {},
         ),
         quarantine_review=quarantine_review,
         budget=budget,
         demand=demand,
-        relay=Relay(cast("OutboxStore", outbox), traces.around_publisher(MeasuredPublisher(publisher, metrics, clock))),
+        relay=Relay(store.outbox, publisher, observer),
         reader=ReadingQueries(store.readings, clock),
         completeness=CompletenessQueries(store.readings, store.connections, store.gaps, clock),
         timelines=TimelineQueries(store, poller, recent_events, clock),
@@ -161,9 +148,10 @@ def build_services(
 
 
 @asynccontextmanager
-async def open_services(settings: Settings, metrics: MetricsRegistry, wakeups: Wakeups) -> AsyncIterator[Services]:
+async def open_services(settings: Settings, registry: MetricsRegistry, wakeups: Wakeups) -> AsyncIterator[Services]:
     """Open the parts that the settings choose and yield the use cases over them; close the parts in reverse."""
     clock = SystemClock()
+    metrics = Metrics(registry, clock)
     publisher, broker = _build_publisher(settings)
     async with (
         open_tracing(settings.traces_endpoint) as traces,
@@ -193,7 +181,7 @@ async def open_services(settings: Settings, metrics: MetricsRegistry, wakeups: W
             sender_tokens=_build_sender_tokens(settings, http, clock),
             proofs=webhook_proofs(settings),
             audit_retention=timedelta(days=settings.audit_days),
-            traces=traces,
+            observers=traces,
             broker=broker,
             timings=EXCLUSIVE_TIMINGS if settings.store == "sqlite" else SHARED_TIMINGS,
             name=f"{socket.gethostname()}-{os.getpid()}",

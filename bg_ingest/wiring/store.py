@@ -6,8 +6,8 @@ from contextlib import asynccontextmanager
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.errors import StoreError
+from bg_ingest.observability.observer import Metrics, ObservedTable
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.observability.table import ObservedTable
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Table
 from bg_ingest.settings import Settings
@@ -23,13 +23,13 @@ async def open_for_inspection(settings: Settings) -> AsyncIterator[tuple[Table, 
 
 
 @asynccontextmanager
-async def open_store(settings: Settings, clock: Clock, metrics: MetricsRegistry) -> AsyncIterator[Store]:
-    async with open_table(settings, clock, metrics) as table:
+async def open_store(settings: Settings, clock: Clock, metrics: Metrics) -> AsyncIterator[Store]:
+    async with open_table(settings, clock, metrics.registry) as table:
         yield Store(ObservedTable(table, metrics), clock)
 
 
 @asynccontextmanager
-async def open_table(settings: Settings, clock: Clock, metrics: MetricsRegistry) -> AsyncIterator[Table]:
+async def open_table(settings: Settings, clock: Clock, registry: MetricsRegistry) -> AsyncIterator[Table]:
     """Open the table and check its layout. StoreError states in one sentence why it cannot be used."""
     if settings.dynamodb_table is None:
         from bg_ingest.adapters import sqlite
@@ -45,7 +45,7 @@ async def open_table(settings: Settings, clock: Clock, metrics: MetricsRegistry)
 
     endpoint = settings.dynamodb_endpoint
     async with open_transport(endpoint, settings.aws_region, get_session()) as transport:
-        table = DynamoTable(MeteredTransport(transport, metrics.add_store_units), settings.dynamodb_table)
+        table = DynamoTable(MeteredTransport(transport, registry.add_store_units), settings.dynamodb_table)
         await check_layout(table)
         if await table.get(keys.META) is None:  # a server that answers "done" to any request
             raise StoreError(f"{endpoint} does not keep what it is given: is it DynamoDB?")

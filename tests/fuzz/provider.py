@@ -1,7 +1,6 @@
 """A poller in front of a provider that answers anything, and a judge that knows what may be stored of it."""
 
 import traceback
-from collections.abc import Sequence
 from random import Random
 
 import httpx
@@ -11,13 +10,14 @@ from bg_ingest.adapters.memory.publisher import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.call_budget import ProviderLimit
-from bg_ingest.domain.changes import Change, ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.changes import ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollState
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import to_epoch_seconds
+from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.tokens import Tokens
@@ -26,6 +26,7 @@ from bg_ingest.services import Services
 from bg_ingest.store import Store
 from bg_ingest.wiring import build_services
 from tests.fakes.clock import SetClock
+from tests.fakes.wakeups import RecordingWakeups
 from tests.fuzz.decoder import Decoded, decode_record, plain, records_of
 from tests.fuzz.mutations import NOW, mutate
 from tests.harness.dexcom_answers import OPTIONS, USER
@@ -53,18 +54,6 @@ class FuzzVerdict(msgspec.Struct):
     revised: int = 0
     quarantined: int = 0
     findings: list[Finding] = []
-
-
-class RecordingWakeups:
-    """The port Hints: hears what each commit told."""
-
-    def __init__(self) -> None:
-        self.changes: list[Change] = []
-
-    def wake_poller(self, connection: ConnectionId) -> None: ...
-
-    def wake_relay(self, changes: Sequence[Change]) -> None:
-        self.changes += changes
 
 
 class FuzzedProvider:
@@ -118,7 +107,7 @@ async def fuzz(seeds: range) -> FuzzVerdict:
             Store(table, clock),
             MemoryPublisher("/bg-ingest"),
             {"dexcom": Dexcom(OPTIONS, http, clock)},
-            metrics=MetricsRegistry(),
+            metrics=Metrics(MetricsRegistry(), clock),
             sealer=AesGcmSealer([bytes(32)]),
             clock=clock,
             wakeups=hearing,

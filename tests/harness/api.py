@@ -21,6 +21,7 @@ from bg_ingest.domain.readings import Device, Flag, Origin, Reading
 from bg_ingest.domain.replica_status import ReplicaStatus
 from bg_ingest.domain.segments import decide, segment_start, split_batch
 from bg_ingest.domain.timeline import NextPoll
+from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Provider
 from bg_ingest.store import Store
@@ -70,7 +71,7 @@ class ApiHarness:
             self.store,
             MemoryPublisher("/bg-ingest"),
             providers,
-            metrics=self.metrics,
+            metrics=Metrics(self.metrics, clock),
             sealer=AesGcmSealer([bytes(32)]),
             clock=clock,
             wakeups=Workers(),

@@ -28,10 +28,10 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.ownership import SHARED_TIMINGS
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.observability.http import RequestMetrics
+from bg_ingest.observability.observer import Metrics, ObservedTable
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.replica import ReplicaCollector
-from bg_ingest.observability.table import ObservedTable
-from bg_ingest.ports import Provider, Sealer, Tracing
+from bg_ingest.ports import Observer, Provider, Sealer
 from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.options import DexcomOptions
@@ -40,7 +40,6 @@ from bg_ingest.services import Services
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
 from bg_ingest.store import Store
 from bg_ingest.wiring import SOURCE, build_services
-from bg_ingest.wiring.tracing import UNTRACED
 from tests.fakes.cached_simulator import cache_days
 from tests.fakes.recording_provider import RecordingProvider
 from tests.harness.hygiene import WatchedCalls, assert_clean, check_answer, strip_counts
@@ -249,7 +248,7 @@ async def open_service(
     table: Table | None = None,
     around: Callable[[Table], Any] = lambda table: table,
     broker: RabbitPublisher | None = None,
-    traces: Tracing = UNTRACED,
+    observers: Sequence[Observer] = (),
     start: datetime = START,
 ) -> AsyncIterator[ServiceHarness]:
     """Open a service in memory or on the given real parts; ``around`` wraps its table."""
@@ -269,7 +268,8 @@ async def open_service(
         )
         provider = RecordingProvider(cast("Provider", WatchedCalls(Dexcom(options, http, clock))))
 
-        def build(workers: Workers, metrics: MetricsRegistry, table: Table, sealer: Sealer) -> Services:
+        def build(workers: Workers, registry: MetricsRegistry, table: Table, sealer: Sealer) -> Services:
+            metrics = Metrics(registry, clock)
             return build_services(
                 Store(ObservedTable(cast("Table", WatchedCalls(table)), metrics), clock),
                 publisher,
@@ -282,7 +282,7 @@ async def open_service(
                 limit=ProviderLimit(simulated.calls_per_hour),
                 table="test",
                 proofs=proofs,
-                traces=traces,
+                observers=observers,
                 broker=broker,
             )
 

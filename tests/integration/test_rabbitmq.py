@@ -20,6 +20,7 @@ from bg_ingest.domain.cloud_events import EXCHANGE
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.ports import Observer
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
 from tests.contracts.test_publisher import change
@@ -197,7 +198,7 @@ async def test_changes_wait_while_the_broker_is_away_and_go_out_in_order_when_it
         await commit_connection(store)
         await to_thread.run_sync(rabbitmq_node.server.stop, SIGKILL)
         async with connect(rabbitmq_vhost, queue=QUEUE) as publisher:
-            relay = Relay(store.outbox, publisher)
+            relay = Relay(store.outbox, publisher, Observer())
             for number in range(30):
                 await store.readings.commit(await readings_commit_of(store.readings, [reading(number)]))
                 with pytest.raises(BrokerUnavailable):

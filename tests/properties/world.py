@@ -24,6 +24,7 @@ from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StoreUnavailable
+from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom.client import Dexcom
@@ -83,7 +84,7 @@ class World:
             store,
             MemoryPublisher("/bg-ingest"),
             {"dexcom": Dexcom(OPTIONS, http, self.clock)},
-            metrics=MetricsRegistry(),
+            metrics=Metrics(MetricsRegistry(), self.clock),
             sealer=AesGcmSealer([bytes(32)]),
             clock=self.clock,
             wakeups=NoWakeups(),

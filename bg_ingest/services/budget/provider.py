@@ -11,7 +11,18 @@ from bg_ingest.domain.grants import Credentials, SecretBytes
 from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderThrottled
-from bg_ingest.ports import AccountData, Answers, CallBudget, Capabilities, Clock, ConnectStep, Page, Priority, Provider
+from bg_ingest.ports import (
+    AccountData,
+    Answers,
+    CallBudget,
+    Capabilities,
+    Clock,
+    ConnectStep,
+    Observer,
+    Page,
+    Priority,
+    Provider,
+)
 from bg_ingest.services.budget.limiter import CallLimiter
 from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPoll
 from bg_ingest.store.call_budget import CallBudgetStore
@@ -82,48 +93,51 @@ class BudgetedProvider:
     ``renew`` takes none: its call is had before the claim, since nothing may wait after that (see ``grants.py``).
     """
 
-    def __init__(self, inner: Provider, budget: CallBudget) -> None:
+    def __init__(self, inner: Provider, budget: CallBudget, observer: Observer) -> None:
         self.name = inner.name
         self.capabilities = inner.capabilities
         self._inner = inner
         self._budget = budget
+        self._observer = observer
 
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
         if not answers.values:  # makes no call
             return await self._inner.connect(region, answers)
-        async with self._call(region, Priority.REFRESH):
+        async with self._call(region, "exchange", Priority.REFRESH):
             return await self._inner.connect(region, answers)
 
     def parse_credentials(self, content: SecretBytes) -> Credentials:
         return self._inner.parse_credentials(content)
 
     async def renew(self, region: str, credentials: Credentials) -> Credentials:
-        async with self._pause_on_refusal(region):
+        async with self._observe(region, "refresh"):
             return await self._inner.renew(region, credentials)
 
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
-        async with self._call(region, priority):
+        async with self._call(region, "available", priority):
             return await self._inner.available(region, credentials, priority)
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
-        async with self._call(region, priority):
+        async with self._call(region, "readings", priority):
             return await self._inner.readings(region, credentials, window, priority)
 
     def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
         return self._inner.translate_record(provider_account, raw, came_at)
 
     @asynccontextmanager
-    async def _call(self, region: str, priority: Priority) -> AsyncIterator[None]:
+    async def _call(self, region: str, call: str, priority: Priority) -> AsyncIterator[None]:
         # of those that come here, what is as urgent as a refresh is a connect's
         await self._budget.acquire(self.name, region, priority, once=priority == Priority.REFRESH)
-        async with self._pause_on_refusal(region):
+        async with self._observe(region, call):
             yield
 
     @asynccontextmanager
-    async def _pause_on_refusal(self, region: str) -> AsyncIterator[None]:
+    async def _observe(self, region: str, call: str) -> AsyncIterator[None]:
+        """Observe a call; a refusal of it pauses all callers."""
         sent = anyio.current_time()
         try:
-            yield
+            with self._observer.provider_call(self.name, region, call):
+                yield
         except ProviderThrottled as refused:
             pause = await self._budget.pause(self.name, region, sent=sent, wait=refused.wait)
             raise ProviderThrottled(pause) from None

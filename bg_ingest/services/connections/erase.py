@@ -11,6 +11,7 @@ from bg_ingest.domain.erasure import NOTHING_ERASED, ErasureCounts, PendingErasu
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StaleRead, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
@@ -20,8 +21,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class Eraser:
     """Begins erasures and brings them to their end; any process may go on with what another began."""
 
-    def __init__(self, store: Store, clock: Clock, wakeups: Wakeups) -> None:
+    def __init__(self, store: Store, committer: Committer, clock: Clock, wakeups: Wakeups) -> None:
         self._store = store
+        self._committer = committer
         self._clock = clock
         self._wakeups = wakeups
         self._unfinished: set[PendingErasure] = set()
@@ -78,8 +80,7 @@ class Eraser:
             return await self._store.erasures.pending_for(user), NOTHING_ERASED, ()
         planned = plan_erasure(user, head, connections, self._clock.now())
         # StaleRead, TransactionConflict: a poll or push was under way; it is committed, or it sees the tombstone
-        removed = await self._store.erasures.begin(planned)
-        self._wakeups.wake_relay([planned.change])
+        removed = await self._committer.begin_erasure(planned)
         return planned.pending, removed, connections
 
     @retrying(StaleRead, TransactionConflict)

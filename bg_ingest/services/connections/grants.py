@@ -37,7 +37,7 @@ from bg_ingest.errors import (
     StaleRead,
     StoreUnavailable,
 )
-from bg_ingest.ports import CallBudget, Clock, Priority, Provider, Sealer
+from bg_ingest.ports import CallBudget, Clock, Observer, Priority, Provider, Sealer
 from bg_ingest.services.connections.grant_claims import GrantClaims
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.connections.unstored_grants import UnstoredGrants
@@ -62,15 +62,15 @@ class Grants:
         sealer: Sealer,
         clock: Clock,
         table: str,
-        on_stored: Callable[[Grant], None] = lambda _: None,
+        observer: Observer,
     ) -> None:
-        """``told`` hears of each new pair, and of each refusal, once it is stored; ``table`` is where."""
+        """Build it; `table` is the name of the table that stores the grants."""
         self._connections = connections
         self._providers = providers
         self._budget = budget
         self._sealer = GrantSealer(sealer, table)
         self._clock = clock
-        self._on_stored = on_stored
+        self._observer = observer
         self._claims = GrantClaims()
         self._unstored = UnstoredGrants(connections, self._open, self._stored)
         self._shields: set[anyio.CancelScope] = set()
@@ -194,7 +194,7 @@ class Grants:
 
     def _stored(self, successor: Grant) -> None:
         self._claims.forget(successor.id)
-        self._on_stored(successor)
+        self._observer.grant_stored(successor)
 
     async def _adopt_stored(self, grant: Grant, *, refused_by_provider: bool = False) -> Grant:
         """Return the newer pair of another process; without one, count the refusal or wait for the other."""
@@ -217,7 +217,7 @@ class Grants:
             await self._connections.store(counted)
         except StaleRead as error:
             raise GrantBusy(timedelta(seconds=1)) from error
-        self._on_stored(counted)
+        self._observer.grant_stored(counted)
         if counted.is_exhausted:
             raise GrantLost
         raise GrantRefused(wait)

@@ -16,8 +16,8 @@ from bg_ingest.domain.commits import (
 from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.grants import Grant
 from bg_ingest.errors import Fenced, StaleRead
-from bg_ingest.ports import Clock, Wakeups
-from bg_ingest.services.polling.commit import commit_with_retries
+from bg_ingest.ports import Clock
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
 
@@ -28,13 +28,13 @@ class ConnectionStates:
     def __init__(
         self,
         readings: ReadingStore,
+        committer: Committer,
         clock: Clock,
-        wakeups: Wakeups,
         summarize: Callable[[Connection], ConnectionSummary],
     ) -> None:
         self._readings = readings
+        self._committer = committer
         self._clock = clock
-        self._wakeups = wakeups
         self._summarize = summarize
 
     async def change(
@@ -74,8 +74,7 @@ class ConnectionStates:
         commit = msgspec.structs.replace(
             commit, connection_update=update, grant=grant, refused_grant=refused_grant, drop_grant=drop_grant
         )
-        await commit_with_retries(self._readings, commit)
-        self._wakeups.wake_relay(commit.changes)
+        await self._committer.commit(commit)
 
     def _with_event(self, head: Head | None, update: ConnectionUpdate) -> Commit:
         user = update.after.id.user

@@ -1,11 +1,16 @@
 """Commit, however many transactions are under way on the same items."""
 
+from collections.abc import Sequence
+
 import anyio
 
+from bg_ingest.domain.changes import Change
 from bg_ingest.domain.commits import Commit
+from bg_ingest.domain.erasure import Erasure, ErasureCounts
 from bg_ingest.errors import StoreUnavailable, TransactionConflict
+from bg_ingest.ports import Observer, Wakeups
 from bg_ingest.services.retrying import retrying
-from bg_ingest.store.segments import ReadingStore
+from bg_ingest.store import Store
 
 MAX_RETRY_SECONDS = 5.0
 """Seconds after which the same commit is not tried again: its ``recorded_at`` must not lie far behind the moment it is
@@ -17,21 +22,40 @@ COMMIT_TIMEOUT = 10.0
 is either stored or not, and nobody here would know or tell."""
 
 
-async def commit_with_retries(readings: ReadingStore, commit: Commit) -> None:
-    """Commit, trying the same again after conflicts; Outdated and Fenced are the caller's to decide on.
+class Committer:
+    """All transactions that write changes. After each success, the observer and the relay get its changes."""
 
-    Cancelled, it still ends: the caller can say what it did, up to its next await.
-    """
-    with anyio.move_on_after(COMMIT_TIMEOUT, shield=True):
-        return await _retry(readings, commit)
-    raise StoreUnavailable("the store did not answer in time")
+    def __init__(self, store: Store, observer: Observer, wakeups: Wakeups) -> None:
+        self._store = store
+        self._observer = observer
+        self._wakeups = wakeups
 
+    async def commit(self, commit: Commit) -> None:
+        """Commit, trying the same again after conflicts; StaleRead and Fenced are for the caller to decide on.
 
-@retrying(
-    TransactionConflict,
-    deadline=MAX_RETRY_SECONDS,
-    first_wait=0.01,
-    error=lambda: StoreUnavailable("too many transactions at once"),
-)
-async def _retry(readings: ReadingStore, commit: Commit) -> None:
-    await readings.commit(commit)
+        A cancelled commit still ends, and the caller runs on to its next await.
+        """
+        with anyio.move_on_after(COMMIT_TIMEOUT, shield=True):
+            await self._write(commit)
+            return self._announce(commit.changes)
+        raise StoreUnavailable("the store did not answer in time")
+
+    async def begin_erasure(self, erasure: Erasure) -> ErasureCounts:
+        """Write the tombstone; raises as `ErasureStore.begin`."""
+        removed = await self._store.erasures.begin(erasure)
+        self._announce([erasure.change])
+        return removed
+
+    @retrying(
+        TransactionConflict,
+        deadline=MAX_RETRY_SECONDS,
+        first_wait=0.01,
+        error=lambda: StoreUnavailable("too many transactions at once"),
+    )
+    async def _write(self, commit: Commit) -> None:
+        await self._store.readings.commit(commit)
+
+    def _announce(self, changes: Sequence[Change]) -> None:
+        if changes:
+            self._observer.committed(changes)
+            self._wakeups.wake_relay(changes)

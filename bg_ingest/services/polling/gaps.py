@@ -18,8 +18,8 @@ from bg_ingest.domain.schedule import Rhythm
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced, StaleRead
-from bg_ingest.ports import Capabilities, Clock, Wakeups
-from bg_ingest.services.polling.commit import commit_with_retries
+from bg_ingest.ports import Capabilities, Clock
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.retrying import retrying
 from bg_ingest.store.gaps import GapStore
 from bg_ingest.store.segments import ReadingStore
@@ -53,11 +53,11 @@ class ReadingRun(msgspec.Struct, frozen=True):
 class GapKeeper:
     """Checks a connection's readings for gaps. A repeated check changes nothing."""
 
-    def __init__(self, readings: ReadingStore, gaps: GapStore, clock: Clock, wakeups: Wakeups) -> None:
+    def __init__(self, readings: ReadingStore, gaps: GapStore, committer: Committer, clock: Clock) -> None:
         self._readings = readings
         self._gaps = gaps
+        self._committer = committer
         self._clock = clock
-        self._wakeups = wakeups
 
     @retrying(StaleRead)
     async def check(self, connection: Connection, rhythm: Rhythm, capabilities: Capabilities) -> bool:
@@ -79,8 +79,7 @@ class GapKeeper:
         after = connection if more else msgspec.structs.replace(connection, suspected_gap_at=suspected_gap_at)
         commit = self._build_commit(ConnectionUpdate(connection, after), head, gap_changes, months, more=more)
         if commit is not None:
-            await commit_with_retries(self._readings, commit)
-            self._wakeups.wake_relay(commit.changes)
+            await self._committer.commit(commit)
         return commit is not None and more
 
     async def due_repair(self, connection: Connection) -> tuple[Window | None, datetime | None]:

@@ -22,8 +22,8 @@ from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin, Reading
 from bg_ingest.domain.segments import Decision, decide, segment_start, split_batch
 from bg_ingest.errors import Fenced, StaleRead
-from bg_ingest.ports import Capabilities, Clock, Page, Wakeups
-from bg_ingest.services.polling.commit import commit_with_retries
+from bg_ingest.ports import Capabilities, Clock, Observer, Page
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.quarantine import Quarantine
 from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
@@ -41,15 +41,17 @@ class Ingester:
         self,
         readings: ReadingStore,
         quarantine: Quarantine,
+        committer: Committer,
+        observer: Observer,
         clock: Clock,
-        wakeups: Wakeups,
         capabilities: Mapping[str, Capabilities],
         defaults: PollDefaults,
     ) -> None:
         self._readings = readings
         self._quarantine = quarantine
+        self._committer = committer
+        self._observer = observer
         self._clock = clock
-        self._wakeups = wakeups
         self._capabilities = capabilities
         self._defaults = defaults
         self._user_locks: WeakValueDictionary[UserId, anyio.Lock] = WeakValueDictionary()
@@ -79,6 +81,7 @@ class Ingester:
             if stored.outcome is Outcome.READ:
                 connection = update.after
             result = result.merge(stored)
+        self._observer.ingested(connection.id, origin, result)
         return result, connection
 
     def _user_lock(self, user: UserId) -> anyio.Lock:
@@ -118,8 +121,7 @@ class Ingester:
         after = commit.head if update.before == update.after else self._summarize(commit.head, update.after)
         after = recheck_gaps_from(after, provider, decision.recorded)
         commit = msgspec.structs.replace(commit, connection_update=update, head=after)
-        await commit_with_retries(self._readings, commit)
-        self._wakeups.wake_relay(commit.changes)
+        await self._committer.commit(commit)
         return quarantined.merge(counts)
 
     def _summarize(self, head: Head, connection: Connection) -> Head:

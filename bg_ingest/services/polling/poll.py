@@ -33,7 +33,7 @@ from bg_ingest.errors import (
     ProviderForbidden,
     StoreError,
 )
-from bg_ingest.ports import Clock, Provider
+from bg_ingest.ports import Clock, Observer, Provider
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.polling.fetch import Fetched, Fetcher
@@ -57,6 +57,7 @@ class Poller:
         clock: Clock,
         defaults: PollDefaults,
         demand: Demand,
+        observer: Observer,
     ) -> None:
         self._connections = store.connections
         self._providers = providers
@@ -66,6 +67,7 @@ class Poller:
         self._clock = clock
         self._defaults = defaults
         self._demand = demand
+        self._observer = observer
 
     async def poll(
         self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
@@ -74,6 +76,11 @@ class Poller:
 
         Every expected failure becomes the outcome; a surprise escapes.
         """
+        with self._observer.poll(connection_id, epoch) as observation:
+            observation.result = report = await self._poll(connection_id, epoch, state, requested=requested)
+        return report
+
+    async def _poll(self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool) -> PollReport:
         if requested:
             # due from now on, until a poll has succeeded
             state = msgspec.structs.replace(state, poll_at=self._clock.now())

@@ -17,8 +17,8 @@ from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, Quaran
 from bg_ingest.domain.readings import Unreadable
 from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_start
 from bg_ingest.errors import Fenced, StaleRead
-from bg_ingest.ports import Clock, Sealer
-from bg_ingest.services.polling.commit import commit_with_retries
+from bg_ingest.ports import Clock, Observer, Sealer
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
 
@@ -37,8 +37,18 @@ RecordsByKey: TypeAlias = Mapping[QuarantineKey, Sequence[Unreadable]]
 class Quarantine:
     """Stores unreadable records in pages. A record that was stored before is recognised by its digest."""
 
-    def __init__(self, readings: ReadingStore, sealer: Sealer, clock: Clock, table: str) -> None:
+    def __init__(
+        self,
+        readings: ReadingStore,
+        committer: Committer,
+        observer: Observer,
+        sealer: Sealer,
+        clock: Clock,
+        table: str,
+    ) -> None:
         self._readings = readings
+        self._committer = committer
+        self._observer = observer
         self._sealer = sealer
         self._clock = clock
         self._table = table
@@ -59,7 +69,8 @@ class Quarantine:
         added: list[QuarantinedRecord] = []
         no_room = 0
         for group in groups:
-            more, left_out = await self.add_pages(connection, {key: by_key[key] for key in group})
+            more, left_out = await self._add_pages(connection, {key: by_key[key] for key in group})
+            self._observer.quarantined(connection.id.provider, more, left_out)
             added += more
             no_room += left_out
         if added:
@@ -74,7 +85,7 @@ class Quarantine:
         return PollResult(Outcome.NOTHING_NEW, quarantined=len(added), not_kept=no_room)
 
     @retrying(StaleRead)
-    async def add_pages(self, connection: Connection, by_key: RecordsByKey) -> tuple[Sequence[QuarantinedRecord], int]:
+    async def _add_pages(self, connection: Connection, by_key: RecordsByKey) -> tuple[Sequence[QuarantinedRecord], int]:
         """Keep the records of a few places in one commit; return those new to us, and how many found no room."""
         head = await self._readings.head(connection.id.user)
         if head is None or head.erased:
@@ -84,7 +95,7 @@ class Quarantine:
             return (), no_room
         update = ConnectionUpdate(connection, connection)
         commit = Commit(before=head, head=head, quarantine_pages=pages, connection_update=update)
-        await commit_with_retries(self._readings, commit)
+        await self._committer.commit(commit)
         return added, no_room
 
     def _log_full(self, connection: ConnectionId, unreadable: Sequence[Unreadable], no_room: int) -> None:

@@ -14,8 +14,8 @@ from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, Quaran
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import decide, segment_start
 from bg_ingest.errors import NotFound, StaleRead
-from bg_ingest.ports import Clock, Provider, Sealer, Wakeups
-from bg_ingest.services.polling.commit import commit_with_retries
+from bg_ingest.ports import Clock, Provider, Sealer
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
 from bg_ingest.services.retrying import retrying
 from bg_ingest.store.segments import ReadingStore
@@ -58,17 +58,17 @@ class QuarantineReview:
     def __init__(
         self,
         readings: ReadingStore,
+        committer: Committer,
         sealer: Sealer,
         providers: Mapping[str, Provider],
         clock: Clock,
-        wakeups: Wakeups,
         table: str,
     ) -> None:
         self._readings = readings
+        self._committer = committer
         self._sealer = sealer
         self._providers = providers
         self._clock = clock
-        self._wakeups = wakeups
         self._table = table
 
     async def iter_records(self, user: UserId) -> AsyncGenerator[ReviewedRecord]:
@@ -129,7 +129,7 @@ class QuarantineReview:
         """Drop a record for good. The same record is not quarantined again."""
         head, page = await self._read_head(reviewed.user), await self._read_page(reviewed)
         after = page.with_dropped(reviewed.record.digest)
-        await self._commit(Commit(before=head, head=head, quarantine_pages=(after,)))
+        await self._committer.commit(Commit(before=head, head=head, quarantine_pages=(after,)))
         log.info("dropped a record", action="record_dropped", user=reviewed.user, reason=reviewed.record.reason)
 
     @retrying(StaleRead)
@@ -144,12 +144,10 @@ class QuarantineReview:
         page = await self._read_page(reviewed)
         provider = reviewed.record.provider
         commit = readings_commit(head, known, decision, provider=provider, origin=Origin.QUARANTINE, at=at)
-        await self._commit(msgspec.structs.replace(commit, quarantine_pages=(page.without(reviewed.record.digest),)))
+        await self._committer.commit(
+            msgspec.structs.replace(commit, quarantine_pages=(page.without(reviewed.record.digest),))
+        )
         return RetryResult.RELEASED if decision.recorded else RetryResult.ALREADY_STORED
-
-    async def _commit(self, commit: Commit) -> None:
-        await commit_with_retries(self._readings, commit)
-        self._wakeups.wake_relay(commit.changes)
 
     async def _read_head(self, user: UserId) -> Head:
         head = await self._readings.head(user)

@@ -12,9 +12,8 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
 from bg_ingest.errors import Fenced, NotFound, ProviderMisbehaved, StoreUnavailable
-from bg_ingest.ports import Clock, Page, PushProvider, TokenVerifier, Wakeups
+from bg_ingest.ports import Clock, Observer, Page, PushProvider, TokenVerifier, Wakeups
 from bg_ingest.services.polling.ingest import Ingester
-from bg_ingest.services.queries.timeline import RecentEvents
 from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
@@ -50,7 +49,7 @@ class WebhookReceiver:
         ingester: Ingester,
         clock: Clock,
         wakeups: Wakeups,
-        recent_events: RecentEvents,
+        observer: Observer,
         sender_tokens: SenderTokens,
         proofs: Mapping[str, AbstractSet[WebhookProof]],
     ) -> None:
@@ -64,7 +63,7 @@ class WebhookReceiver:
         self._ingester = ingester
         self._clock = clock
         self._wakeups = wakeups
-        self._recent_events = recent_events
+        self._observer = observer
 
     def now(self) -> datetime:
         return self._clock.now()
@@ -95,22 +94,19 @@ class WebhookReceiver:
         connection = await self._find_connection(user, pages)
         page = pages[connection.id.provider]
         # Fenced: since the read the connection was disconnected or connected again
-        return await self.store(connection, page, identity, once=has_id or bool(page.readings or page.unreadable))
+        return await self._store(connection, page, identity, once=has_id or bool(page.readings or page.unreadable))
 
-    async def store(self, connection: Connection, page: Page, identity: str, *, once: bool) -> PollResult | None:
+    async def _store(self, connection: Connection, page: Page, identity: str, *, once: bool) -> PollResult | None:
         """Keep what is in it; None where it was received before."""
         if await self._webhooks.contains(connection, identity, self.now()):
-            self._recent_events.add_webhook(connection.id, None)
+            self._observer.webhook(connection.id, None)
             return None
         result = await self._store_page(connection, page)
         # The id follows the data: written first, a crash in between would make the sender's repeat ineffective.
         if once:
             await self._webhooks.add(connection, identity, self.now() + ID_RETENTION)
-        self._recent_events.add_webhook(connection.id, result)
+        self._observer.webhook(connection.id, result)
         return result
-
-    def record_rejection(self, problem: str) -> None:
-        """Hear of a webhook that was refused, and by what type of problem; whatever it was, nothing is noted of it."""
 
     async def _parse_pages(self, content: bytes, proof: WebhookProof) -> dict[str, Page]:
         """Return the page as parsed by each provider that can read it and accepts this proof."""

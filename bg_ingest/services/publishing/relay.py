@@ -6,13 +6,12 @@ from itertools import groupby
 from operator import attrgetter
 
 import anyio
-import msgspec
 import structlog
 
 from bg_ingest.domain.changes import Change, UserErased
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import BrokerUnavailable, EventRefused
-from bg_ingest.ports import Publisher
+from bg_ingest.ports import Observer, OutboxPass, Publisher
 from bg_ingest.store.outbox import OutboxEntry, OutboxStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -21,46 +20,53 @@ MAX_CONCURRENT_USERS = 32
 """Users told at once: more confirms a second were not seen with more."""
 
 
-class RelayResult(msgspec.Struct):
-    """What one pass over a shard's outbox did."""
-
-    settled: int = 0
-    unroutable: int = 0
-    refused: int = 0
-
-
 class Relay:
     """Tells a shard's outbox. At least once: a crash between confirmed and settled repeats, under the same id."""
 
-    def __init__(self, outbox: OutboxStore, publisher: Publisher) -> None:
+    def __init__(self, outbox: OutboxStore, publisher: Publisher, observer: Observer) -> None:
         self._outbox = outbox
         self._publisher = publisher
+        self._observer = observer
+        self._running: set[int] = set()
 
     async def non_empty_shards(self, shards: Collection[int]) -> set[int]:
         """Return those of these shards that have anything to tell."""
-        return await self._outbox.non_empty_shards(shards)
+        non_empty = await self._outbox.non_empty_shards(shards)
+        for shard in set(shards) - non_empty - self._running:
+            self._observer.outbox_pass(OutboxPass(shard, ended=True, complete=True))
+        return non_empty
 
-    async def publish_shard(self, shard: int, cached: Mapping[OutboxEntry, Change]) -> RelayResult:
+    async def publish_shard(self, shard: int, cached: Mapping[OutboxEntry, Change]) -> OutboxPass:
         """Tell all that waits; changes ``cached_changes`` need not be read again.
 
         A refused event holds back the user's later ones. BrokerUnavailable ends the pass; what was confirmed before
         it is settled all the same.
         """
-        result = RelayResult()
+        outbox_pass = OutboxPass(shard)
         blocked: set[UserId] = set()
-        async with aclosing(self._outbox.iter_entries(shard)) as pages:
-            async for page in pages:
-                entries = [each for each in page if each.user not in blocked]
-                if entries:
-                    await self._publish_page(entries, cached, blocked, result)
-        return result
+        self._running.add(shard)
+        self._observer.outbox_pass(outbox_pass)
+        try:
+            async with aclosing(self._outbox.iter_entries(shard)) as pages:
+                async for page in pages:
+                    outbox_pass.seen += len(page)
+                    entries = [each for each in page if each.user not in blocked]
+                    if entries:
+                        await self._publish_page(entries, cached, blocked, outbox_pass)
+                    self._observer.outbox_pass(outbox_pass)
+            outbox_pass.complete = True
+        finally:
+            outbox_pass.ended = True
+            self._running.discard(shard)
+            self._observer.outbox_pass(outbox_pass)
+        return outbox_pass
 
     async def _publish_page(
         self,
         page: Sequence[OutboxEntry],
         cached: Mapping[OutboxEntry, Change],
         blocked: set[UserId],
-        result: RelayResult,
+        outbox_pass: OutboxPass,
     ) -> None:
         missing = [each for each in page if each not in cached]
         changes = {**cached, **(await self._outbox.changes(missing) if missing else {})}
@@ -76,9 +82,9 @@ class Relay:
                     if unavailable:
                         return
                     try:
-                        await self._publish(row, changes.get(row), result)
+                        await self._publish(row, changes.get(row), outbox_pass)
                     except EventRefused:
-                        result.refused += 1
+                        outbox_pass.refused += 1
                         blocked.add(row.user)
                         return
                     except BrokerUnavailable as error:
@@ -91,10 +97,14 @@ class Relay:
                 for _, rows in groupby(page, key=attrgetter("user")):
                     group.start_soon(publish_user, list(rows))
         finally:
+            settled: set[OutboxEntry] = set()
             if confirmed:
                 with anyio.move_on_after(5, shield=True):  # a repeat would do no harm, only cost
                     await self._settle(confirmed, changes)
-                    result.settled += len(confirmed)
+                    settled.update(confirmed)
+            outbox_pass.settled += len(settled)
+            waiting_since = [changes[row].recorded_at for row in page if row in changes and row not in settled]
+            outbox_pass.oldest = min(filter(None, [outbox_pass.oldest, *waiting_since]), default=None)
         if unavailable:
             raise unavailable[0]
 
@@ -105,8 +115,11 @@ class Relay:
         for row in last:
             await self._outbox.settle_last(row)
 
-    async def _publish(self, row: OutboxEntry, change: Change | None, result: RelayResult) -> None:
+    async def _publish(self, row: OutboxEntry, change: Change | None, outbox_pass: OutboxPass) -> None:
         if change is None:
             log.error("an event expired before it could be told", action="event_expired", number=row.number)
-        elif not await self._publisher.publish(change):
-            result.unroutable += 1
+            return
+        with self._observer.publish(change) as observation:
+            observation.result = confirmed = await self._publisher.publish(change)
+        if not confirmed:
+            outbox_pass.unroutable += 1

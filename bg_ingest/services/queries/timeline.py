@@ -2,10 +2,11 @@
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from types import TracebackType
 
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
+from bg_ingest.domain.polling import Outcome, PollReport, PollResult
 from bg_ingest.domain.timeline import (
     NextPoll,
     Timeline,
@@ -18,7 +19,7 @@ from bg_ingest.domain.timeline import (
     webhook_event,
 )
 from bg_ingest.errors import NotFound
-from bg_ingest.ports import Clock, Polls
+from bg_ingest.ports import Clock, Observation, Observer
 from bg_ingest.services.polling.poll import Poller
 from bg_ingest.store import Store
 
@@ -28,28 +29,30 @@ MAX_CONNECTIONS, MAX_EVENTS_EACH = 2_000, 30
 NORMAL_OUTCOMES = {Outcome.READ, Outcome.NOTHING_NEW}
 
 
-class RecentEvents:
-    """Remembers for as many connections as there is room for.
+class RecentEvents(Observer):
+    """Memory of recent polls, webhooks and refreshes, per connection, for as many connections as there is room.
 
-    Where there are more, those that were in trouble last have the room: it is of them that people ask.
+    With more connections, those with the latest trouble have the room, because users ask about those.
     """
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._events: OrderedDict[ConnectionId, deque[TimelineEvent]] = OrderedDict()
 
-    def add_poll(self, connection: ConnectionId, report: PollReport) -> None:
-        """Remember a turn that asked the provider."""
-        self._add(
-            connection, poll_event(report, self._clock.now()), troubled=report.result.outcome not in NORMAL_OUTCOMES
-        )
+    def poll(self, connection: ConnectionId, epoch: int) -> Observation[PollReport]:
+        del epoch
+        return PollMemory(connection, self)
 
-    def add_webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
-        """Remember a webhook; without an outcome it had been received before."""
+    def add_poll(self, connection: ConnectionId, report: PollReport) -> None:
+        """Add a poll, unless it made no request to the provider."""
+        outcome = report.result.outcome
+        if outcome not in (Outcome.NOT_DUE, Outcome.INACTIVE):
+            self._add(connection, poll_event(report, self._clock.now()), troubled=outcome not in NORMAL_OUTCOMES)
+
+    def webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
         self._add(connection, webhook_event(result, self._clock.now()), troubled=False)
 
-    def add_grant(self, grant: Grant) -> None:
-        """Remember what has just been stored of a grant: its successor, or that the provider refused it."""
+    def grant_stored(self, grant: Grant) -> None:
         self._add(grant.id, grant_event(grant, self._clock.now()), troubled=grant.retry_at is not None)
 
     def list_for(self, connection: ConnectionId) -> list[TimelineEvent]:
@@ -67,24 +70,25 @@ class RecentEvents:
             self._events.popitem(last=False)
 
 
+class PollMemory(Observation[PollReport]):
+    """Adds the report of a poll to the recent events; a poll that crashed has none."""
+
+    __slots__ = ("_connection", "_events")
+
+    def __init__(self, connection: ConnectionId, events: RecentEvents) -> None:
+        super().__init__()
+        self._connection = connection
+        self._events = events
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self.result is not None:
+            self._events.add_poll(self._connection, self.result)
+
+
 MAX_CHANGES = 50
 """Of the user, read back for one answer: one batch."""
-
-
-class PollerWithEvents:
-    """The port Turns: takes turns, and remembers those that asked a provider."""
-
-    def __init__(self, poller: Polls, events: RecentEvents) -> None:
-        self._poller = poller
-        self._recent_events = events
-
-    async def poll(
-        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
-    ) -> PollReport:
-        report = await self._poller.poll(connection_id, epoch, state, requested=requested)
-        if report.result.outcome not in (Outcome.NOT_DUE, Outcome.INACTIVE):
-            self._recent_events.add_poll(connection_id, report)
-        return report
 
 
 class TimelineQueries:

@@ -52,7 +52,7 @@ def load(file: Path) -> Litestar:
     @asynccontextmanager
     async def lifespan(api: Litestar) -> AsyncIterator[None]:
         async with open_services(settings, MetricsRegistry(), wakeups=workers) as opened:
-            relay = Relay(opened.store.outbox, TimedPublisher(opened.publisher, file))
+            relay = Relay(opened.store.outbox, TimedPublisher(opened.publisher, file), opened.observer)
             services = replace(opened, relay=relay)
             async with workers.running(services):
                 api.state.services = services

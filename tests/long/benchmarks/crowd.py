@@ -16,6 +16,7 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading, Unreadable
 from bg_ingest.domain.schedule import Rhythm
 from bg_ingest.domain.windows import Window
+from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import AccountData, Answers, Capabilities, Clock, ConnectStep, Page, Priority
 from bg_ingest.ports.table import Item, Key, Put, Table
@@ -168,7 +169,7 @@ def build_process(table: Table, crowd: CrowdProvider, clock: Clock, calls_per_ho
         Store(table, clock),
         MemoryPublisher(SOURCE),
         {PROVIDER: crowd},
-        metrics=MetricsRegistry(),
+        metrics=Metrics(MetricsRegistry(), clock),
         sealer=AesGcmSealer([KEY]),
         clock=clock,
         wakeups=workers,

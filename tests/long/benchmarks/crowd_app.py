@@ -18,10 +18,10 @@ import msgspec
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import PollReport, PollState
-from bg_ingest.ports import Polls
 from bg_ingest.providers import REGISTRY
 from bg_ingest.services import Services
 from bg_ingest.services.budget.demand import Demand
+from bg_ingest.services.polling.poll import Poller
 from tests.long.benchmarks.crowd import PROVIDER, CrowdProvider
 from tests.long.benchmarks.crowd_metrics import CrowdMetrics
 
@@ -97,11 +97,14 @@ class LoopWatch:
         return metrics
 
 
-class TimedPolls:
-    """Turns whose due times are known where the provider is asked."""
+class TimedPoller:
+    """Poller around another one. The due time of a poll is known within its provider calls."""
 
-    def __init__(self, inner: Polls) -> None:
+    def __init__(self, inner: Poller) -> None:
         self._inner = inner
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
 
     async def poll(
         self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
@@ -131,7 +134,7 @@ _running = workers.running
 @asynccontextmanager
 async def _run_and_watch(services: Services) -> AsyncIterator[None]:
     watch.start(services.demand)
-    async with _running(replace(services, polls=TimedPolls(services.polls))):
+    async with _running(replace(services, poller=cast("Poller", TimedPoller(services.poller)))):
         yield
 
 

@@ -23,6 +23,7 @@ from bg_ingest.domain.commits import Head
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
+from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.server import Server, listen
 from bg_ingest.store import Store
@@ -71,7 +72,7 @@ def load(readings: InMemoryReadings) -> Litestar:
                 store,
                 MemoryPublisher(SOURCE),
                 {},
-                metrics=MetricsRegistry(),
+                metrics=Metrics(MetricsRegistry(), clock),
                 sealer=AesGcmSealer([bytes(32)]),
                 clock=clock,
                 wakeups=workers,

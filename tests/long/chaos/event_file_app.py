@@ -56,7 +56,7 @@ def compose(publisher: Publisher) -> Litestar:
     @asynccontextmanager
     async def lifespan(api: Litestar) -> AsyncIterator[None]:
         async with open_services(settings, MetricsRegistry(), wakeups=workers) as opened:
-            services = replace(opened, relay=Relay(opened.store.outbox, publisher))
+            services = replace(opened, relay=Relay(opened.store.outbox, publisher, opened.observer))
             async with workers.running(services):
                 api.state.services = services
                 yield

@@ -34,7 +34,7 @@ async def test_log_lines_of_a_poll_name_connection_shard_and_epoch(capsys: pytes
     async with open_connected_user() as ada:
         ada.service.simulator.add_fault(Failed(endpoint="egvs", count=1))
         lines()
-        await ada.services.polls.poll(ADA, 7, PollState(), requested=True)
+        await ada.services.poller.poll(ADA, 7, PollState(), requested=True)
         (failed,) = [each for each in lines() if each["action"] == "poll_failed"]
         assert {"connection": "ada/dexcom", "shard": shard_of(ADA.user), "epoch": 7}.items() <= failed.items()
         structlog.get_logger().warning("later", action="later")

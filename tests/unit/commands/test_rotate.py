@@ -14,6 +14,7 @@ from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.grants import Credentials, Grant, SecretBytes
 from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.ports import Observer
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.store import Store
@@ -43,7 +44,7 @@ async def folder(tmp_path: Path) -> Path:
     clock = SetClock()
     async with open_table(tmp_path / "bg-ingest.sqlite", clock) as table:
         store = Store(table, clock)
-        grants = Grants(store.connections, {}, UnlimitedBudget(), AesGcmSealer([OLD]), clock, "bg-ingest")
+        grants = Grants(store.connections, {}, UnlimitedBudget(), AesGcmSealer([OLD]), clock, "bg-ingest", Observer())
         for person in PEOPLE:
             after = connection(id=person, provider_account=str(person.user))
             sealed = grants.seal_new(after.id, after.generation, credentials_of(person))

@@ -10,6 +10,7 @@ from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.dynamodb.admin import KEY_SCHEMA, KEY_TYPES
 from bg_ingest.adapters.dynamodb.codec import encode_item
 from bg_ingest.errors import StoreError
+from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports.table import Put, Table, Update
 from bg_ingest.settings import Settings
@@ -59,7 +60,7 @@ async def test_a_file_laid_out_otherwise_is_refused_in_one_sentence(
         await table.write(Update(keys.META, {attribute: value}, (), ()))
     for _ in range(2):
         with pytest.raises(StoreError, match=says):
-            async with open_store(settings, SystemClock(), MetricsRegistry()):
+            async with open_store(settings, SystemClock(), Metrics(MetricsRegistry(), SystemClock())):
                 pass
 
 

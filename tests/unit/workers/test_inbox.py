@@ -11,6 +11,7 @@ from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.ownership import Owner
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
+from bg_ingest.ports import Observer
 from bg_ingest.ports.table import Table
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
@@ -58,14 +59,14 @@ class InboxProcess:
         self.polls = ScriptedPolls(clock)
         self.view = OwnershipView(valid_for=float("inf"), owner=Owner(name), heartbeat_sent_at=0.0)
         poll_requests = PollRequests()
-        self.scheduler = Scheduler(self.polls, clock, self.view, RecordingListener(poll_requests.finish))
+        self.scheduler = Scheduler(cast("Any", self.polls), clock, self.view, RecordingListener(poll_requests.finish))
         requests = FaultyCalls(self.store.inbox, lambda _: Fault.BEFORE if self.fails else None, only={"delete"})
         self.readings = FaultyCalls(cast("Any", requests), lambda _: None, only={"list_requests"})
         nothing: Any = None
         self.reader = InboxReader(
             cast("Any", self.readings),
             self.scheduler,
-            RelayActor(Relay(self.store.outbox, nothing)),
+            RelayActor(Relay(self.store.outbox, nothing, Observer())),
             ownership=self.view,
             poll_requests=poll_requests,
             is_loaded=lambda shard: shard in self.view.serving,

@@ -11,6 +11,7 @@ from bg_ingest.domain.commits import commit_of_changes
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.ports import Observer
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
 from tests.fakes.faults import Fault, FaultyCalls, at
@@ -48,7 +49,7 @@ class RelayHarness:
         self.store = store
         self.clock = clock
         self.broker = Broker()
-        self.relay = RelayActor(Relay(store.outbox, self.broker), backoff=EXACT)
+        self.relay = RelayActor(Relay(store.outbox, self.broker, Observer()), backoff=EXACT)
 
     async def commit(self, user: UserId, *, hint: bool = True) -> None:
         head = await self.store.readings.head(user)
@@ -138,7 +139,9 @@ async def test_a_refused_event_holds_back_its_users_later_ones_alone() -> None:
 
 async def test_case_43_a_change_published_but_not_settled_is_published_again_under_the_same_id() -> None:
     async with open_relay() as harness:
-        broken = Relay(FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"settle"}), harness.broker)
+        broken = Relay(
+            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"settle"}), harness.broker, Observer()
+        )
         harness.relay._relay = broken
         await harness.commit(ADA)
         await anyio.sleep(5)
@@ -223,7 +226,9 @@ async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> No
 async def test_a_store_that_is_back_is_noticed_even_if_there_is_nothing_to_publish() -> None:
     async with open_relay() as harness:
         harness.relay._relay = Relay(
-            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"iter_entries"}), harness.broker
+            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"iter_entries"}),
+            harness.broker,
+            Observer(),
         )
         harness.relay.wake([0])
         await anyio.sleep(0.5)
@@ -235,7 +240,9 @@ async def test_a_store_that_is_back_is_noticed_even_if_there_is_nothing_to_publi
 async def test_a_store_that_does_not_say_what_waits_is_asked_for_each_outbox() -> None:
     async with open_relay() as harness:
         harness.relay._relay = Relay(
-            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"non_empty_shards"}), harness.broker
+            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"non_empty_shards"}),
+            harness.broker,
+            Observer(),
         )
         await harness.commit(ADA, hint=False)
         await anyio.sleep(60.5)
@@ -247,7 +254,9 @@ async def test_while_one_check_hangs_hints_are_handled_and_the_next_check_finds_
     async with open_relay() as harness:
         await anyio.sleep(1)
         harness.relay._relay = Relay(
-            FaultyCalls(harness.store.outbox, at(1, Fault.HANG), only={"non_empty_shards"}), harness.broker
+            FaultyCalls(harness.store.outbox, at(1, Fault.HANG), only={"non_empty_shards"}),
+            harness.broker,
+            Observer(),
         )
         await harness.commit(BEN, hint=False)
         await anyio.sleep(60)

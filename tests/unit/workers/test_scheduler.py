@@ -2,6 +2,7 @@ import gc
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any, cast
 
 import anyio
 import pytest
@@ -59,7 +60,7 @@ async def open_scheduler(
     clock = LoopClock()
     polls = ScriptedPolls(clock)
     scheduler = Scheduler(
-        polls, clock, view or lasting_view(), RecordingListener(), max_concurrent=at_once, backoff=EXACT
+        cast("Any", polls), clock, view or lasting_view(), RecordingListener(), max_concurrent=at_once, backoff=EXACT
     )
     async with anyio.create_task_group() as group:
         await group.start(scheduler)

@@ -13,6 +13,7 @@ from bg_ingest.domain.connections import Connection, DirectoryRow, WorkerSetting
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.ownership import Lease
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
+from bg_ingest.ports import Observer
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.polling.poll import Poller
 from bg_ingest.services.publishing.relay import Relay
@@ -66,7 +67,7 @@ class ShardsWorld:
         nothing: Any = None
         self.listener = RecordingListener()
         self.scheduler = Scheduler(nothing, clock, lasting_view(), self.listener)
-        relay = RelayActor(Relay(store.outbox, nothing))
+        relay = RelayActor(Relay(store.outbox, nothing, Observer()))
         self.demand, self.poller = ScriptedDemand(), ScriptedPoller()
         demand, poller = cast("Demand", self.demand), cast("Poller", self.poller)
         self.shards = Shards(cast("Any", way), self.scheduler, relay, clock, demand, poller)

@@ -1,7 +1,6 @@
 """More users than the limit can serve at their intervals: all are polled less often, and all alike."""
 
 from collections import Counter
-from dataclasses import replace
 from datetime import timedelta
 
 import anyio
@@ -11,12 +10,12 @@ import pytest
 from bg_ingest.domain.call_budget import BudgetKey, CallDemand, ProviderLimit
 from bg_ingest.domain.connections import DirectoryRow, PollDefaults
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.polling import Outcome, PollReport, PollState
+from bg_ingest.domain.polling import Outcome
 from bg_ingest.domain.readings import Origin
-from bg_ingest.ports import Polls
 from bg_ingest.services.budget.demand import SUSTAINED_SECONDS, Demand
 from bg_ingest.services.budget.waiting import CallsPerPoll
 from bg_ingest.simulator import SimulatorOptions
+from tests.fakes.observer import RecordingObserver
 from tests.harness.service import PROVIDER, open_service
 from tests.unit.observability.test_metrics import scrape
 
@@ -28,44 +27,30 @@ SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour
 EVERY_MINUTE = PollDefaults(poll_interval=timedelta(minutes=1), backfill_days=1, overlap=timedelta(minutes=5))
 
 
-class CountingPolls:
-    """Turns that are counted."""
-
-    def __init__(self, inner: Polls, polls: Counter[str], endings: Counter[Outcome]) -> None:
-        self._inner = inner
-        self._polls = polls
-        self._outcomes = endings
-
-    async def poll(
-        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
-    ) -> PollReport:
-        report = await self._inner.poll(connection_id, epoch, state, requested=requested)
-        self._outcomes[report.result.outcome] += 1
-        if report.origin is Origin.LIVE and report.result.outcome in (Outcome.READ, Outcome.NOTHING_NEW):
-            self._polls[connection_id.user] += 1
-        return report
-
-
 async def test_two_services_slow_down_alike_and_everybody_has_as_many_polls() -> None:
-    polls, endings = Counter[str](), Counter[Outcome]()
-    async with open_service(simulated=SIMULATED, defaults=EVERY_MINUTE) as service:
+    observer = RecordingObserver()
+    async with open_service(simulated=SIMULATED, defaults=EVERY_MINUTE, observers=[observer]) as service:
         for number, user in enumerate(USERS):
             assert (await service.connect(user, f"SandboxUser{number + 1}")).status_code == 200
             await anyio.sleep(30)
         other, workers = service.new_process()
-        other = replace(other, polls=CountingPolls(other.polls, polls, endings))
-        service.replace_services(polls=CountingPolls(service.services.polls, polls, endings))
         async with service.running(), workers.running(other):
             await anyio.sleep(1800)
-            polls.clear()
-            endings.clear()
+            observer.events.clear()
             slowdowns = [each.slowdown for services in (service.services, other) for each in services.demand.states()]
             metrics = await scrape(service)
             await anyio.sleep(5400)
         assert service.simulator.limit.refused == 0
+        reports = observer.poll_reports()
+        endings = Counter(report.result.outcome for _, report in reports)
+        polls = Counter(
+            connection.user
+            for connection, report in reports
+            if report.origin is Origin.LIVE and report.result.outcome in (Outcome.READ, Outcome.NOTHING_NEW)
+        )
         late = service.clock.now() - timedelta(minutes=30)
         wearing = [  # hardly silent at any time: who is silent is looked at less often
-            polls[user]
+            polls[UserId(user)]
             for number, user in enumerate(USERS)
             if len(service.true_values(f"SandboxUser{number + 1}", late - timedelta(hours=2), late)) > 115
         ]

@@ -13,8 +13,10 @@ from bg_ingest.domain.connections import ConnectionState, PollDefaults
 from bg_ingest.domain.erasure import NOTHING_ERASED
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import NotFound, StoreUnavailable
+from bg_ingest.ports import Observer
 from bg_ingest.ports.table import Table
 from bg_ingest.services.connections.erase import Eraser
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.simulator.faults import Slow
 from bg_ingest.store import keys
 from tests.fakes.faults import Fault, FaultyCalls, StaleReads, at
@@ -197,8 +199,9 @@ async def test_case_50_erased_during_poll_push_and_backfill_on_two_replicas_noth
 async def test_an_erasure_hidden_from_its_own_process_is_finished_by_another(ada: ConnectedUser) -> None:
     services, workers = ada.service.new_process()
     dying: Any = StoreWithoutDeletes(ada.services.store)
+    committer = Committer(dying, Observer(), ada.service.workers)
     with pytest.raises(StoreUnavailable):
-        await Eraser(dying, ada.services.clock, ada.service.workers).erase(ADA.user)
+        await Eraser(dying, committer, ada.services.clock, ada.service.workers).erase(ADA.user)
     async with workers.running(services):
         await anyio.sleep(200)
     assert await services.store.erasures.pending_for(ADA.user) is None

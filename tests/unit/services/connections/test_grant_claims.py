@@ -16,7 +16,7 @@ from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.commits import ConnectionUpdate
 from bg_ingest.domain.grants import CLAIM_SEND_TIMEOUT, CLAIM_STALE_AFTER, Credentials, Renewal, SecretBytes
 from bg_ingest.errors import GrantRejected, IngestError, ProviderUnavailable
-from bg_ingest.ports import Provider
+from bg_ingest.ports import Observer, Provider
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.store import Store
 from tests.conftest import examples, on
@@ -140,6 +140,7 @@ def grants_of(store: Store, provider: RotatingProvider, clock: LoopClock) -> Gra
         AesGcmSealer([bytes(32)]),
         clock,
         "test",
+        Observer(),
     )
 
 

@@ -12,7 +12,7 @@ from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_RETRY_DELAYS, Cre
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome
 from bg_ingest.errors import Fenced, GrantBusy, SealBroken, StaleRead, StoreError, StoreUnavailable, TransactionConflict
-from bg_ingest.ports import AccountData, Priority
+from bg_ingest.ports import AccountData, Observer, Priority
 from bg_ingest.providers.dexcom.tokens import parse_tokens
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.connections.grants import Grants
@@ -37,6 +37,7 @@ def another_process(
         AesGcmSealer([key]),
         services.clock,
         "test",
+        Observer(),
     )
 
 

@@ -12,8 +12,9 @@ from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.polling import Outcome, PollResult, PollState
 from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import Clock, Page, Priority, Provider
+from bg_ingest.ports import Clock, Observer, Page, Priority, Provider
 from bg_ingest.services.connections.grant_sealing import GrantSealer
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.outcomes import FORBIDDEN_WAIT
 from bg_ingest.services.polling.quarantine import MAX_RECORDS_PER_PAGE, Quarantine
 from bg_ingest.simulator import SimulatorOptions
@@ -423,7 +424,9 @@ async def test_a_grant_that_cannot_be_opened_says_so(ada: ConnectedUser) -> None
 async def test_records_of_any_size_are_quarantined_within_the_size_limit_of_an_item(ada: ConnectedUser) -> None:
     """DynamoDB's 400 KB: beyond it nothing of the page could ever be stored."""
     huge = tuple(Unreadable("not_a_record", b"%d" % number * 5_000, START) for number in range(300))
-    quarantine = Quarantine(ada.services.store.readings, AesGcmSealer([bytes(32)]), ada.services.clock, "test")
+    observer, store = Observer(), ada.services.store
+    committer = Committer(store, observer, ada.service.workers)
+    quarantine = Quarantine(store.readings, committer, observer, AesGcmSealer([bytes(32)]), ada.services.clock, "test")
     connection = await ada.connection()
     kept = PollResult(Outcome.NOTHING_NEW, quarantined=MAX_RECORDS_PER_PAGE, not_kept=100)
     assert await quarantine.add(connection, huge) == kept

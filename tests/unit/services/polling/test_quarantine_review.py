@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -15,6 +16,7 @@ from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import MAX_VERSIONS
 from bg_ingest.errors import NotFound, StoreUnavailable
 from bg_ingest.ports import Provider
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.quarantine import MAX_RECORD_BYTES, MAX_RECORDS_PER_PAGE
 from bg_ingest.services.polling.quarantine_review import QuarantineReview, RetryResult, ReviewedRecord
 from tests.fakes.faults import Fault, FaultyCalls, at
@@ -66,9 +68,8 @@ def quarantine(sender: ConnectedSender, *, mended: bool = True, readings: Any = 
     plain = services.poller._providers["dexcom"]
     providers = {"dexcom": cast("Provider", FixedProvider(plain)) if mended else plain}
     readings = readings or services.store.readings
-    return QuarantineReview(
-        readings, AesGcmSealer([bytes(32)]), providers, services.clock, sender.service.workers, "test"
-    )
+    committer = Committer(cast("Any", SimpleNamespace(readings=readings)), services.observer, sender.service.workers)
+    return QuarantineReview(readings, committer, AesGcmSealer([bytes(32)]), providers, services.clock, "test")
 
 
 async def records_by_reason(sender: ConnectedSender) -> dict[str, ReviewedRecord]:

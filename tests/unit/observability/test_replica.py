@@ -1,9 +1,8 @@
-"""How much waits to be told, and for how long: seen by looking on while the relay works."""
+"""Number and age of unpublished changes, from the events of commits and of the relay."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import cast
 
 import pytest
 
@@ -13,10 +12,11 @@ from bg_ingest.domain.commits import commit_of_changes
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
-from bg_ingest.observability.outbox import MeasuredOutbox
+from bg_ingest.observability.observer import Metrics
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
-from bg_ingest.store.outbox import OutboxEntry, OutboxStore
+from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.clock import NOON, SetClock
 
 ADA, BEN = UserId("ada"), UserId("ben")
@@ -42,8 +42,9 @@ class OutboxHarness:
         self.clock = SetClock(NOON)
         self.broker = Broker()
         self.store = store
-        self.outbox = MeasuredOutbox(store.outbox, self.clock)
-        self.relay = Relay(cast("OutboxStore", self.outbox), self.broker)
+        self.registry = MetricsRegistry()
+        self.metrics = Metrics(self.registry, self.clock)
+        self.relay = Relay(store.outbox, self.broker, self.metrics)
 
     async def commit(self, user: UserId, *, seen: bool = True) -> Change:
         head = await self.store.readings.head(user)
@@ -51,7 +52,7 @@ class OutboxHarness:
         commit = commit_of_changes(head, [happened], self.clock.now(), user=user)
         await self.store.readings.commit(commit)
         if seen:
-            self.outbox.committed(commit.changes)
+            self.metrics.committed(commit.changes)
         return commit.changes[0]
 
     async def publish(self, user: UserId, *at_hand: Change) -> None:
@@ -68,8 +69,8 @@ class OutboxHarness:
     @property
     def depth_and_age(self) -> tuple[float, float]:
         """How many wait, and for how many seconds the oldest."""
-        waiting, oldest = (metric.samples[0].value for metric in self.outbox.collect())
-        return waiting, oldest
+        value = self.registry.registry.get_sample_value
+        return value("bg_ingest_outbox_waiting") or 0, value("bg_ingest_outbox_oldest_seconds") or 0
 
 
 @pytest.fixture

@@ -1,0 +1,103 @@
+"""Receiver of instrumentation events. Metrics, traces, the log context and the memory of timelines implement it."""
+# ruff: noqa: ARG002 - the base class ignores all events
+
+from collections.abc import Sequence
+from datetime import datetime
+from types import TracebackType
+from typing import Generic, Self, TypeVar
+
+import msgspec
+
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.polling import PollReport, PollResult
+from bg_ingest.domain.quarantine import QuarantinedRecord
+from bg_ingest.domain.readings import Origin
+
+Result = TypeVar("Result")
+
+
+class Observation(Generic[Result]):
+    """Context manager around one operation. The base class observes nothing."""
+
+    __slots__ = ("result",)
+
+    def __init__(self) -> None:
+        self.result: Result | None = None
+        """Set in the body; None after an error, and for operations without a result."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        """End the operation. An error goes on to the caller of the body."""
+
+
+class OutboxPass(msgspec.Struct):
+    """Counts of one pass over the outbox of a shard, so far."""
+
+    shard: int
+    seen: int = 0
+    """Entries of the pages read."""
+    settled: int = 0
+    unroutable: int = 0
+    refused: int = 0
+    oldest: datetime | None = None
+    """Commit time of the oldest change that was seen and not settled, as far as its change was read."""
+    ended: bool = False
+    complete: bool = False
+    """The last page was reached."""
+
+    @property
+    def waiting(self) -> int:
+        return self.seen - self.settled
+
+
+class Observer:
+    """Use cases call it themselves. No method waits or raises; those here do nothing.
+
+    An implementation inherits from this class and overrides the methods of the events that it uses.
+    """
+
+    def poll(self, connection: ConnectionId, epoch: int) -> Observation[PollReport]:
+        """Observe one poll by the owner of its shard in this epoch."""
+        return Observation()
+
+    def provider_call(self, provider: str, region: str, call: str) -> Observation[None]:
+        """Observe one request to a provider, without the time spent waiting for the call budget."""
+        return Observation()
+
+    def store_call(self, call: str) -> Observation[None]:
+        """Observe one call of the table port. Called most often by far: it must cost about a microsecond."""
+        return Observation()
+
+    def publish(self, change: Change) -> Observation[bool]:
+        """Observe one delivery; the result is that of `Publisher.publish`."""
+        return Observation()
+
+    def committed(self, changes: Sequence[Change]) -> None:
+        """Changes of one transaction, directly after it succeeded."""
+
+    def ingested(self, connection: ConnectionId, origin: Origin, result: PollResult) -> None:
+        """Counts of one page that is stored completely."""
+
+    def quarantined(self, provider: str, records: Sequence[QuarantinedRecord], no_room: int) -> None:
+        """Records that are new in the quarantine, and the number of those without room in it."""
+
+    def webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
+        """Webhook that is stored; without a result it was stored before."""
+
+    def webhook_rejected(self, problem: str) -> None:
+        """Webhook that was answered with a problem of this type."""
+
+    def grant_stored(self, grant: Grant) -> None:
+        """Grant after a refresh or a refusal by the provider, directly after it was stored."""
+
+    def outbox_pass(self, outbox_pass: OutboxPass) -> None:
+        """Pass over an outbox: at its start, after each page and at its end.
+
+        An outbox that a check found empty counts as a pass that ended at once.
+        """

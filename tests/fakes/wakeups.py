@@ -1,0 +1,20 @@
+"""Wake-ups that are recorded."""
+
+from collections.abc import Sequence
+
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.ids import ConnectionId
+
+
+class RecordingWakeups:
+    """Keeps all wake-ups in order."""
+
+    def __init__(self) -> None:
+        self.changes: list[Change] = []
+        self.connections: list[ConnectionId] = []
+
+    def wake_poller(self, connection: ConnectionId) -> None:
+        self.connections.append(connection)
+
+    def wake_relay(self, changes: Sequence[Change]) -> None:
+        self.changes += changes

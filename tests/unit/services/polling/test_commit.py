@@ -1,0 +1,93 @@
+from collections.abc import AsyncIterator
+from typing import Any, cast
+
+import anyio
+import pytest
+
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.domain.erasure import plan_erasure
+from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
+from bg_ingest.services.polling.commit import COMMIT_TIMEOUT, Committer
+from bg_ingest.store import Store
+from tests.fakes.clock import NOON, SetClock
+from tests.fakes.faults import Fault, FaultyCalls, at, every
+from tests.fakes.observer import RecordingObserver
+from tests.fakes.wakeups import RecordingWakeups
+from tests.harness.sample_values import USER, connection, connection_commit, replaced_fields
+
+
+class World:
+    """A store, and everything that is announced about it."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.observer = RecordingObserver()
+        self.wakeups = RecordingWakeups()
+        self.committer = Committer(store, self.observer, self.wakeups)
+
+    def committer_over(self, readings: Any) -> Committer:
+        """Return a committer whose store fails in the way of a wrapper around the readings."""
+        store = cast("Any", type("FaultyStore", (), {"readings": readings}))
+        return Committer(store, self.observer, self.wakeups)
+
+    @property
+    def announced(self) -> list[int]:
+        """Numbers of the changes that both the observer and the relay got."""
+        observed = [change.number for (changes,) in self.observer.named("committed") for change in changes]
+        assert observed == [change.number for change in self.wakeups.changes]
+        return observed
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with open_table(None, SetClock(NOON)) as table:
+        yield World(Store(table, SetClock(NOON)))
+
+
+async def test_changes_are_announced_after_their_commit(world: World) -> None:
+    await world.committer.commit(connection_commit(None, None, connection()))
+    assert world.announced == [1]
+
+
+async def test_a_commit_that_is_not_written_announces_nothing(world: World) -> None:
+    first = connection_commit(None, None, connection())
+    await world.store.readings.commit(first)
+    with pytest.raises((StaleRead, Fenced)):
+        await world.committer.commit(first)
+    faulty = FaultyCalls(world.store.readings, every(1, Fault.BEFORE))
+    with pytest.raises(StoreUnavailable):
+        await world.committer_over(faulty).commit(connection_commit(first.head, connection(), connection()))
+    assert world.announced == []
+
+
+async def test_a_commit_without_changes_announces_nothing(world: World) -> None:
+    first = connection_commit(None, None, connection())
+    await world.store.readings.commit(first)
+    await world.committer.commit(replaced_fields(first, before=first.head, changes=(), connection_update=None))
+    assert world.announced == []
+    assert not world.observer.events
+
+
+async def test_a_cancelled_commit_ends_and_is_announced(world: World) -> None:
+    with anyio.CancelScope() as scope:
+        scope.cancel()
+        await world.committer.commit(connection_commit(None, None, connection()))
+    assert world.announced == [1]
+
+
+async def test_a_commit_without_an_answer_ends_with_an_error(world: World) -> None:
+    began = anyio.current_time()
+    with pytest.raises(StoreUnavailable):
+        await world.committer_over(FaultyCalls(world.store.readings, at(1, Fault.HANG))).commit(
+            connection_commit(None, None, connection())
+        )
+    assert anyio.current_time() - began == COMMIT_TIMEOUT
+    assert world.announced == []
+
+
+async def test_the_start_of_an_erasure_is_announced(world: World) -> None:
+    first = connection_commit(None, None, connection())
+    await world.committer.commit(first)
+    erasure = plan_erasure(USER, await world.store.readings.head(USER), [connection()], NOON)
+    await world.committer.begin_erasure(erasure)
+    assert world.announced == [1, 2]
