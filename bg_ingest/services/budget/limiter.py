@@ -5,7 +5,6 @@ waiting asks the row for all of them, so that nobody else has to.
 """
 
 from bisect import insort
-from contextlib import suppress
 from datetime import timedelta
 from itertools import count
 from math import ceil
@@ -15,18 +14,15 @@ import anyio
 import structlog
 
 from bg_ingest.domain.call_budget import (
-    MICROS_PER_SECOND,
     RESERVATION_SECONDS,
     BudgetKey,
     BudgetRow,
     ProviderLimit,
-    RowClock,
-    pause_after,
 )
-from bg_ingest.errors import BudgetSpent, StaleRead, StoreError, TransactionConflict
+from bg_ingest.errors import BudgetSpent, StaleRead, TransactionConflict
 from bg_ingest.ports import Clock, Priority
+from bg_ingest.services.budget.row import SharedRow
 from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPoll, Permits, RetryTimes, Waiter
-from bg_ingest.services.retrying import retrying
 from bg_ingest.store.call_budget import CallBudgetStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -36,9 +32,6 @@ MAX_WAIT_SECONDS = {Priority.BACKFILL: 2.0, Priority.REPAIR: 2.0, Priority.LIVE:
 
 MAX_WAITING, MAX_WAITING_LOW = 256, 12
 """Callers up to LIVE, and below it, who may wait at a time: they hold places of turns that may need no call."""
-
-RECHECK_SECONDS = 2.0
-"""Seconds after which the row is read before a call at hand is used: somebody may have paused us all."""
 
 MIN_JITTER_SECONDS, MAX_JITTER_SECONDS = 0.01, 0.02
 """Seconds after there is enough until we look, by chance."""
@@ -62,22 +55,18 @@ class CallLimiter:
         clock: Clock,
         interval: timedelta = DEFAULT_POLL_INTERVAL,
     ) -> None:
-        self.key = key
         self.granted = 0
         """Calls given out here since the start."""
         self.calls_per_poll = CallsPerPoll(limit, interval)
         self._limit = limit
-        self._budgets = budgets
-        self._clock = clock
-        self._row_clock = RowClock()
-        self._row: BudgetRow | None = None
-        self._row_read_at = self._reserved_at = float("-inf")
+        self._row = SharedRow(key, budgets, clock)
+        self._reserved_at = float("-inf")
         self._permits: dict[Priority, Permits] = {}
         self._queue: list[Waiter] = []
         self._reserver: Waiter | None = None
         self._order = count()
         self._retry_times = RetryTimes(limit)
-        self._pause_logged = self._closed = False
+        self._closed = False
 
     @property
     def waiting(self) -> int:
@@ -86,20 +75,15 @@ class CallLimiter:
     @property
     def is_paused(self) -> bool:
         """Whether nobody may call, by our own clock of instants; may be asked from any thread."""
-        return bool(self._row and self._row.paused_until > self._clock.now().timestamp() * MICROS_PER_SECOND)
-
-    @property
-    def pause_seconds(self) -> float:
-        """Seconds until anybody may call."""
-        return max(0.0, (self._row.paused_until - self._now()) / MICROS_PER_SECOND) if self._row else 0.0
+        return self._row.is_paused
 
     async def acquire(self, priority: Priority, *, once: bool = False) -> None:
         """Return once a call may be made; else BudgetSpent. ``once``: nobody would ask for it again."""
         if self._is_hopeless(priority):
-            raise BudgetSpent(self._retry_times.next_wait(priority, self.pause_seconds))
+            raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
         if (
-            self._is_row_fresh()
-            and not self.pause_seconds
+            self._row.is_fresh
+            and not self._row.pause_seconds
             and not self._has_earlier_waiter(priority)
             and self._use_permit(priority)
         ):
@@ -114,7 +98,7 @@ class CallLimiter:
         finally:
             self._leave(waiter)
         if not waiter.granted:
-            raise BudgetSpent(self._retry_times.next_wait(priority, self.pause_seconds))
+            raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
 
     def close(self) -> None:
         """Let those go who wait, and nobody wait any more, but for what is asked once: the rest is had elsewhere."""
@@ -124,32 +108,11 @@ class CallLimiter:
 
     async def pause(self, sent: float, wait: float | None) -> float:
         """Pause everybody, since a call sent at such a moment was refused; return for how many seconds."""
-        self._update_row(self._with_pause(self._row, sent, wait))  # whatever becomes of the row, we stop here
-        with suppress(StoreError):
-            await self._write_pause(sent, wait)
-        return self.pause_seconds
-
-    @retrying(StaleRead, TransactionConflict)
-    async def _write_pause(self, sent: float, wait: float | None) -> None:
-        row = await self._budgets.get(self.key)
-        after = self._with_pause(row, sent, wait)
-        if after != row:
-            await self._budgets.replace(self.key, row, after)
-        self._update_row(after)
-
-    def _with_pause(self, row: BudgetRow | None, sent: float, wait: float | None) -> BudgetRow:
-        row = row or BudgetRow()
-        self._row_clock = self._row_clock.advance(row.at, anyio.current_time())
-        return pause_after(row, self._now(), self._row_clock.at(sent), wait)
-
-    def _now(self) -> int:
-        """Return the row's time; what this process's clock says counts only while it is ahead."""
-        now = anyio.current_time()
-        self._row_clock = self._row_clock.advance(round(self._clock.now().timestamp() * MICROS_PER_SECOND), now)
-        return self._row_clock.at(now)
+        await self._row.pause(sent, wait)
+        return self._row.pause_seconds
 
     def _is_hopeless(self, priority: Priority) -> bool:
-        if self.pause_seconds > MAX_WAIT_SECONDS[priority]:
+        if self._row.pause_seconds > MAX_WAIT_SECONDS[priority]:
             return True
         if priority < Priority.LIVE:
             return sum(each.priority < Priority.LIVE for each in self._queue) >= MAX_WAITING_LOW
@@ -157,10 +120,6 @@ class CallLimiter:
 
     def _has_earlier_waiter(self, priority: Priority) -> bool:
         return bool(self._queue) and self._queue[0].priority >= priority
-
-    def _is_row_fresh(self) -> bool:
-        """Whether the row was read so lately that nobody can have paused us for long."""
-        return anyio.current_time() - self._row_read_at <= RECHECK_SECONDS
 
     async def _wait(self, waiter: Waiter, wait_scope: anyio.CancelScope, *, once: bool) -> None:
         """Wait to be served; whoever of the waiting comes first asks the row for all."""
@@ -170,7 +129,7 @@ class CallLimiter:
                 self._reserver = waiter
                 waiter.wakeup = anyio.Event()
                 wait = await self._reserve()
-                if self.pause_seconds > wait_scope.deadline - anyio.current_time():
+                if self._row.pause_seconds > wait_scope.deadline - anyio.current_time():
                     return
             if not waiter.granted:
                 with anyio.move_on_after(wait):
@@ -188,25 +147,23 @@ class CallLimiter:
 
     async def _reserve(self) -> float:
         """Give calls to those who wait; return in how many seconds there may be more."""
-        row = await self._budgets.get(self.key)
-        self._update_row(row or BudgetRow())
-        if self.pause_seconds:
-            return self.pause_seconds
+        row = await self._row.read()
+        if self._row.pause_seconds:
+            return self._row.pause_seconds
         self._grant_waiting()
         if not self._queue:
             return 0.0
         priority, started_at = self._queue[0].priority, anyio.current_time()
         max_calls, min_calls = self._reservation_bounds(priority)
         reservation = self._limit.reserve(
-            row or BudgetRow(), self._now(), priority, max_calls=max_calls, min_calls=min_calls
+            row or BudgetRow(), self._row.now(), priority, max_calls=max_calls, min_calls=min_calls
         )
         if not reservation.calls:
             return reservation.wait + self._fairness_delay()
         try:
-            await self._budgets.replace(self.key, row, reservation.after)
+            await self._row.replace(row, reservation.after)
         except (StaleRead, TransactionConflict):
             return self._fairness_delay()
-        self._update_row(reservation.after)
         self._permits[priority] = Permits(reservation.calls, started_at + RESERVATION_SECONDS)
         self._reserved_at = started_at
         self._grant_waiting()
@@ -240,21 +197,3 @@ class CallLimiter:
                 self.granted += 1
                 return True
         return False
-
-    def _update_row(self, row: BudgetRow) -> None:
-        self._row_read_at = anyio.current_time()
-        self._row = row
-        self._row_clock = self._row_clock.advance(row.at, self._row_read_at)
-        pause = self.pause_seconds
-        if pause and not self._pause_logged:
-            log.warning(
-                "the provider asks us to call less", action="budget_paused", app=self._name, seconds=round(pause)
-            )
-            self._pause_logged = True
-        elif self._pause_logged and not pause:
-            log.info("calling again", action="budget_resumed", app=self._name)
-            self._pause_logged = False
-
-    @property
-    def _name(self) -> str:
-        return f"{self.key.provider}/{self.key.region}"
