@@ -131,7 +131,12 @@ class Table(Protocol):
         """
 
     async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        """Return the partitions with an item in low <= sort key <= high, each read consistently."""
+        """Return the partitions with an item in low <= sort key <= high, each read consistently.
+
+        Finds the non-empty outboxes (2026-11-28). A pass over each of the 256 took most of an idle process's CPU on
+        SQLite; a virtual hour of the service costs a test 0.3 s instead of 3 s. SQLite uses one call on its thread,
+        DynamoDB eight concurrent queries of one item, for the same read units.
+        """
 
     def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         """Yield the items of one part of the table whose sort key starts with one of ``kinds``, in no order.

@@ -51,6 +51,9 @@ class SharedBudget:
     async def acquire(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
         limiter = self._limiter(provider, region)
         await limiter.acquire(priority, once=once)
+        # Calls of a connect do not recur. Counting them (2026-11-28) raised the estimate after 3,000 connects from
+        # 1.01 to 1.06 calls per poll, the demand to 2.5 % above the limit for an hour, and 1.7 % of the polls were a
+        # minute late.
         if not once and priority != Priority.BACKFILL:
             limiter.calls_per_poll.count(is_poll=priority == Priority.LIVE)
 
