@@ -49,18 +49,22 @@ def create_simulator(
     `now` returns the time in UTC and is the only clock. With `journal`, grants, faults and rotations survive a restart.
     The admin routes need no credentials: development only. Raises ReplayUnreadable.
     """
-    simulator = Simulator(options, now=now, journal=journal)
+    return create_simulator_app(State({"simulator": Simulator(options, now=now, journal=journal)}))
+
+
+def create_simulator_app(state: State) -> Litestar:
+    """Return the routes of the simulator in `state.simulator`."""
 
     async def date_replies(event: Message, _: Scope) -> None:
         if event["type"] == "http.response.start":
-            MutableScopeHeaders(event)["date"] = format_datetime(now(), usegmt=True)
+            MutableScopeHeaders(event)["date"] = format_datetime(state.simulator.now(), usegmt=True)
 
     return SimulatorApp(
         route_handlers=[show_login, choose, exchange, readings, extent, ADMIN],
-        dependencies={"simulator": Provide(lambda: simulator, sync_to_thread=False)},
+        dependencies={"simulator": Provide(lambda: state.simulator, sync_to_thread=False)},
         before_send=[date_replies],
         after_exception=[log_unexpected_error],
-        state=State({"simulator": simulator}),
+        state=state,
         openapi_config=None,
         logging_config=None,
     )

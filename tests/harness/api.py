@@ -29,7 +29,7 @@ from bg_ingest.wiring import build_services
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting_table import CountingTable
 from tests.harness.hygiene import check_answer
-from tests.harness.shared_api import borrow_api
+from tests.harness.shared_apps import borrow_api
 from workers.build import Workers
 
 ADA = UserId("ada")

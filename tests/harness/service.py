@@ -37,13 +37,13 @@ from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.options import DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
-from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
+from bg_ingest.simulator import Simulator, SimulatorOptions
 from bg_ingest.store import Store
 from bg_ingest.wiring import SOURCE, build_services
 from tests.fakes.cached_simulator import cache_days
 from tests.fakes.recording_provider import RecordingProvider
 from tests.harness.hygiene import WatchedCalls, assert_clean, check_answer, strip_counts
-from tests.harness.shared_api import borrow_api
+from tests.harness.shared_apps import borrow_api, borrow_simulator
 from tests.harness.stored_readings import read_all
 from tests.harness.webhook_sender import SECRET, raw, signed
 from workers.build import Workers
@@ -254,47 +254,48 @@ async def open_service(
     """Open a service in memory or on the given real parts; ``around`` wraps its table."""
     simulated = simulated or SimulatorOptions()
     clock = LoopClock(start)
-    app = create_simulator(simulated, now=clock.now)
-    cache_days(app.state.simulator)
-    transport = httpx.ASGITransport(app=cast("Any", app))
+    simulator = Simulator(simulated, now=clock.now)
+    cache_days(simulator)
     publisher = broker or MemoryPublisher(SOURCE, capacity=100_000)
-    async with open_table(None, clock) as memory, http_client(transport) as http:
-        options = DexcomOptions(
-            client_id=simulated.client_id,
-            client_secret=Secret(simulated.client_secret),
-            redirect_uri="https://ingest.test/api/oauth/dexcom/callback",
-            base_url="http://simulator.test",
-            delay=timedelta(seconds=simulated.delay_seconds),
-        )
-        provider = RecordingProvider(cast("Provider", WatchedCalls(Dexcom(options, http, clock))))
-
-        def build(workers: Workers, registry: MetricsRegistry, table: Table, sealer: Sealer) -> Services:
-            metrics = Metrics(registry, clock)
-            return build_services(
-                Store(ObservedTable(cast("Table", WatchedCalls(table)), metrics), clock),
-                publisher,
-                {PROVIDER: cast("Provider", provider)},
-                metrics=metrics,
-                sealer=sealer,
-                clock=clock,
-                wakeups=workers,
-                defaults=defaults or PollDefaults(),
-                limit=ProviderLimit(simulated.calls_per_hour),
-                table="test",
-                proofs=proofs,
-                observers=observers,
-                broker=broker,
+    with borrow_simulator(simulator) as app:
+        transport = httpx.ASGITransport(app=cast("Any", app))
+        async with open_table(None, clock) as memory, http_client(transport) as http:
+            options = DexcomOptions(
+                client_id=simulated.client_id,
+                client_secret=Secret(simulated.client_secret),
+                redirect_uri="https://ingest.test/api/oauth/dexcom/callback",
+                base_url="http://simulator.test",
+                delay=timedelta(seconds=simulated.delay_seconds),
             )
+            provider = RecordingProvider(cast("Provider", WatchedCalls(Dexcom(options, http, clock))))
 
-        service = ServiceHarness(
-            simulator=app.state.simulator,
-            table=around(table or memory),
-            clock=clock,
-            provider=provider,
-            build=build,
-        )
-        async with service.open(
-            transport, access=access, signing_secrets=signing_secrets, webhook_limits=webhook_limits
-        ):
-            yield service
-        assert_clean(strip_counts(service.metrics.text().decode()), "the metrics")
+            def build(workers: Workers, registry: MetricsRegistry, table: Table, sealer: Sealer) -> Services:
+                metrics = Metrics(registry, clock)
+                return build_services(
+                    Store(ObservedTable(cast("Table", WatchedCalls(table)), metrics), clock),
+                    publisher,
+                    {PROVIDER: cast("Provider", provider)},
+                    metrics=metrics,
+                    sealer=sealer,
+                    clock=clock,
+                    wakeups=workers,
+                    defaults=defaults or PollDefaults(),
+                    limit=ProviderLimit(simulated.calls_per_hour),
+                    table="test",
+                    proofs=proofs,
+                    observers=observers,
+                    broker=broker,
+                )
+
+            service = ServiceHarness(
+                simulator=simulator,
+                table=around(table or memory),
+                clock=clock,
+                provider=provider,
+                build=build,
+            )
+            async with service.open(
+                transport, access=access, signing_secrets=signing_secrets, webhook_limits=webhook_limits
+            ):
+                yield service
+            assert_clean(strip_counts(service.metrics.text().decode()), "the metrics")
