@@ -56,7 +56,7 @@ class ConnectedUser:
             if report.due is None:
                 return report
             report = await self.poll_when_due(report)
-        pytest.fail("the turns do not end")
+        pytest.fail("the polls do not end")
 
     async def connection(self) -> Connection:
         return await self.service.connection(ADA.user)

@@ -1,4 +1,4 @@
-"""Commit, however many transactions are under way on the same items."""
+"""Transactions that write changes, repeated after conflicts with others."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
 MAX_RETRY_SECONDS = 5.0
-"""Seconds after which the same commit is not tried again: its ``recorded_at`` must not lie far behind the moment it is
-seen, see ``domain/as_of.py``."""
+"""Time after which the same commit is not repeated. Its ``recorded_at`` must not be much older than the instant at
+which the commit becomes visible, see ``domain/as_of.py``."""
 
 
 COMMIT_TIMEOUT = 10.0
-"""Seconds in which a commit ends whatever is cancelled around it: three attempts of DynamoDB's client. What is cut off
-is either stored or not, and nobody here would know or tell."""
+"""Time in which a commit ends in spite of a cancellation: three attempts of DynamoDB's client. A commit that is cut off
+may be stored or not, and no code of this process learns which."""
 
 
 class Committer:
-    """All transactions that write changes. After each success, the observer and the relay get its changes."""
+    """Writes all transactions with changes. After each success the observer and the relay receive the changes."""
 
     def __init__(self, store: Store, observer: Observer, wakeups: Wakeups) -> None:
         self._store = store
@@ -31,9 +31,9 @@ class Committer:
         self._wakeups = wakeups
 
     async def commit(self, commit: Commit) -> None:
-        """Commit, trying the same again after conflicts; StaleRead and Fenced are for the caller to decide on.
+        """Commit, and repeat after conflicts. StaleRead and Fenced are left to the caller.
 
-        A cancelled commit still ends, and the caller runs on to its next await.
+        A cancelled commit still ends, and the caller continues to its next await.
         """
         with anyio.move_on_after(COMMIT_TIMEOUT, shield=True):
             await self._write(commit)
@@ -41,7 +41,7 @@ class Committer:
         raise StoreUnavailable("the store did not answer in time")
 
     async def begin_erasure(self, erasure: Erasure) -> ErasureCounts:
-        """Write the tombstone; raises as `ErasureStore.begin`."""
+        """Write the tombstone; raises as ``ErasureStore.begin``."""
         removed = await self._store.erasures.begin(erasure)
         self._announce([erasure.change])
         return removed

@@ -102,9 +102,8 @@ class Poller:
             return msgspec.structs.replace(report, origin=ORIGINS.get(kind))
         if state.failures:
             log.info("polls succeed again", action="poll_recovered", connection=str(connection_id))
-        if (
-            kind is PollKind.LIVE or connection.newest_reading_at is None
-        ):  # without a reading, the newest part of the backfill is the live poll
+        # without a reading, the newest part of the backfill serves as the live poll
+        if kind is PollKind.LIVE or connection.newest_reading_at is None:
             poll_at = self._next_poll_at(fetched.connection)
         late, now = fetched.result.late > 0, self._clock.now()
         gap_check = gap_check_after(

@@ -86,7 +86,7 @@ class Quarantine:
 
     @retrying(StaleRead)
     async def _add_pages(self, connection: Connection, by_key: RecordsByKey) -> tuple[Sequence[QuarantinedRecord], int]:
-        """Keep the records of a few places in one commit; return those new to us, and how many found no room."""
+        """Store the records of a few keys in one commit; return the new ones, and the number of those without room."""
         head = await self._readings.head(connection.id.user)
         if head is None or head.erased:
             raise Fenced

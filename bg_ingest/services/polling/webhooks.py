@@ -97,7 +97,7 @@ class WebhookReceiver:
         return await self._store(connection, page, identity, once=has_id or bool(page.readings or page.unreadable))
 
     async def _store(self, connection: Connection, page: Page, identity: str, *, once: bool) -> PollResult | None:
-        """Keep what is in it; None where it was received before."""
+        """Store the readings or the poll request of a page; None if the webhook was received before."""
         if await self._webhooks.contains(connection, identity, self.now()):
             self._observer.webhook(connection.id, None)
             return None

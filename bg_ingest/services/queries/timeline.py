@@ -109,13 +109,13 @@ class TimelineQueries:
             raise NotFound
         next_poll = find_next_poll(connection_id)
         # earlier events may belong to a person who has been erased since
-        seen = [each for each in self._recent_events.list_for(connection_id) if each.at >= connection.connected_at]
+        seen = [event for event in self._recent_events.list_for(connection_id) if event.at >= connection.connected_at]
         events = [*stored_events(connection, grant, seen), *seen, *await self._change_events(connection_id)]
         rhythm, now = self._poller.rhythm(connection), self._clock.now()
         return Timeline(
             connection,
             next_poll or next_scheduled_poll(connection, rhythm, now),
-            tuple(sorted(events, key=lambda each: each.at, reverse=True)),
+            tuple(sorted(events, key=lambda event: event.at, reverse=True)),
             next_poll is not None,
         )
 

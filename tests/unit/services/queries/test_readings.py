@@ -44,9 +44,7 @@ async def values(
     queries: ReadingQueries, window: Window = WINDOW, reading_filter: ReadingFilter | None = None
 ) -> list[tuple[datetime, int]]:
     batches = queries.readings(USER, window, reading_filter or ReadingFilter())
-    return [
-        (stored.reading.measured_at, stored.reading.glucose_mg_dl) async for batch in batches for stored in batch
-    ]
+    return [(stored.reading.measured_at, stored.reading.glucose_mg_dl) async for batch in batches for stored in batch]
 
 
 async def test_a_user_that_never_connected_or_was_erased_is_not_found(store: Store, queries: ReadingQueries) -> None:
