@@ -18,12 +18,12 @@ class RecordingProvider:
     """Passes on every call and records those for readings."""
 
     def __init__(self, inner: Provider) -> None:
-        self._inner = inner
+        self.inner = inner
         self.asked: list[RecordedCall] = []
 
     def __getattr__(self, name: str) -> Any:
-        return getattr(self._inner, name)
+        return getattr(self.inner, name)
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
         self.asked.append(RecordedCall(window, priority))
-        return await self._inner.readings(region, credentials, window, priority)
+        return await self.inner.readings(region, credentials, window, priority)

@@ -1,4 +1,4 @@
-"""What happened lately to connections, as far as this process saw it: in memory, for timelines."""
+"""Timelines: events of this process in memory, joined with the events in stored rows."""
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
@@ -24,7 +24,7 @@ from bg_ingest.services.polling.poll import Poller
 from bg_ingest.store import Store
 
 MAX_CONNECTIONS, MAX_EVENTS_EACH = 2_000, 30
-"""Connections that are remembered, and how much of each: 12 MB at most."""
+"""Bounds of the memory: about 12 MB."""
 
 NORMAL_OUTCOMES = {Outcome.READ, Outcome.NOTHING_NEW}
 
@@ -56,7 +56,7 @@ class RecentEvents(Observer):
         self._add(grant.id, grant_event(grant, self._clock.now()), troubled=grant.retry_at is not None)
 
     def list_for(self, connection: ConnectionId) -> list[TimelineEvent]:
-        """Return what is remembered, the oldest first."""
+        """Return the events of a connection, oldest first."""
         return [*self._events.get(connection, ())]
 
     def _add(self, connection: ConnectionId, event: TimelineEvent, *, troubled: bool) -> None:
@@ -88,11 +88,11 @@ class PollMemory(Observation[PollReport]):
 
 
 MAX_CHANGES = 50
-"""Of the user, read back for one answer: one batch."""
+"""Changes of the user read for one answer: one batch."""
 
 
 class TimelineQueries:
-    """Tells what happened to a connection. It costs two reads, and nothing was written for it."""
+    """Reads the timeline of a connection in two reads. Nothing is written for it in advance."""
 
     def __init__(self, store: Store, poller: Poller, events: RecentEvents, clock: Clock) -> None:
         self._store = store
@@ -103,7 +103,10 @@ class TimelineQueries:
     async def read(
         self, connection_id: ConnectionId, find_next_poll: Callable[[ConnectionId], NextPoll | None]
     ) -> Timeline:
-        """Return it; Unknown without such a connection. ``ahead`` knows the next turn where it is polled here."""
+        """Return the timeline of a connection; NotFound without it.
+
+        ``find_next_poll`` returns the next poll if this process polls the connection, else None.
+        """
         connection, grant = await self._store.connections.get_with_grant(connection_id)
         if connection is None:
             raise NotFound

@@ -13,6 +13,7 @@ FILL = """
 from bg_ingest.commands.context import run_with_services
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Unreadable
+from tests.harness.polling_parts import build_quarantine_of
 from tests.harness.sample_values import commit_connection, connection
 
 RECORDS = [
@@ -24,9 +25,10 @@ RECORDS = [
 
 async def fill(settings, services):
     ada = await commit_connection(services.store, connection(id=ConnectionId(UserId("ada"), "dexcom")))
-    reasons = ["unit_unknown", "no_time", "unit_unknown", "bad_time"]  # the last is one we could not read once
-    found = [Unreadable(*each) for each in zip(reasons, RECORDS)]
-    assert (await services.webhook_receiver._ingester._quarantine.add(ada, found)).quarantined == 4
+    reasons = ["unit_unknown", "no_time", "unit_unknown", "bad_time"]  # the last one is readable now
+    unreadable = [Unreadable(*record) for record in zip(reasons, RECORDS)]
+    quarantine = await build_quarantine_of(services, settings)
+    assert (await quarantine.add(ada, unreadable)).quarantined == 4
 
 run_with_services(fill)
 """

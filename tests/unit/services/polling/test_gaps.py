@@ -17,6 +17,7 @@ from bg_ingest.simulator.faults import Failed, Fault, Html, Late, Throttled
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import FaultyCalls
 from tests.harness.connected_user import ADA, ConnectedUser
+from tests.harness.polling_parts import build_gap_keeper
 from tests.harness.service import START, open_service
 
 MINUTE, HOUR, HALF_A_DAY, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(hours=12), timedelta(days=1)
@@ -255,7 +256,7 @@ async def test_what_is_unread_is_not_missing() -> None:
         assert connection.backfill is not None
         service.simulator.add_fault(Failed(endpoint="egvs"))
         rhythm = ada.services.poller.rhythm(connection)
-        await ada.services.poller._gap_keeper.check(connection, rhythm, service.provider.capabilities)
+        await build_gap_keeper(ada.services).check(connection, rhythm, service.provider.capabilities)
         assert not [gap for gap in await open_gaps(ada) if gap.start >= START - 2 * HOUR]
         service.simulator.clear_faults()
         while report.due is not None and report.due <= service.clock.now():

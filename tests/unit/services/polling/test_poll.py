@@ -13,7 +13,6 @@ from bg_ingest.domain.polling import Outcome, PollResult, PollState
 from bg_ingest.domain.readings import Origin, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import Clock, Observer, Page, Priority, Provider
-from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.outcomes import FORBIDDEN_WAIT
 from bg_ingest.services.polling.quarantine import MAX_RECORDS_PER_PAGE, Quarantine
@@ -35,6 +34,7 @@ from bg_ingest.simulator.faults import (
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import FaultyCalls, every
 from tests.harness.connected_user import ADA, ConnectedUser
+from tests.harness.polling_parts import build_ingester
 from tests.harness.service import START, open_service
 
 MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
@@ -84,17 +84,18 @@ async def test_case_17_late_readings_are_found_by_the_overlap_and_do_not_move_th
 async def test_case_15_a_reading_on_the_boundary_of_two_windows_is_stored_and_published_once(
     ada: ConnectedUser,
 ) -> None:
-    polling = ada.services.poller
     boundary, _ = ada.service.true_values("SandboxUser1", START - 4 * DAY, START - 3 * DAY)[100]
     connection, grant = await ada.connection(), await ada.grant()
+    provider = ada.service.provider
+    ingester = build_ingester(ada.services, AesGcmSealer([bytes(32)]), connection, provider.capabilities)
     for window in (Window(boundary, boundary + HOUR), Window(boundary - HOUR, boundary)):
 
         async def ask(credentials: Credentials, asked: Window = window) -> Page:
-            return await ada.service.provider.readings(connection.region, credentials, asked, Priority.BACKFILL)
+            return await provider.readings(connection.region, credentials, asked, Priority.BACKFILL)
 
         page = await ada.services.grants.use(connection, grant, ask)
         assert boundary in [each.measured_at for each in page.readings], "both windows bring it"
-        await polling._fetcher._ingester.ingest(connection, page, origin=Origin.BACKFILL)
+        await ingester.ingest(connection, page, origin=Origin.BACKFILL)
     assert [at for at, _ in await ada.measured_values()].count(boundary) == 1
     published = [
         each for what in await published_data(ada) if isinstance(what, ReadingsRecorded) for each in what.readings
@@ -310,7 +311,7 @@ class ProviderAheadOfClock:
 
 async def test_case_28_a_sensor_that_is_ahead_does_not_take_the_watermark_into_the_future(ada: ConnectedUser) -> None:
     provider, clock = ada.service.provider, ada.service.clock
-    provider._inner = cast("Provider", ProviderAheadOfClock(provider._inner, clock))
+    provider.inner = cast("Provider", ProviderAheadOfClock(provider.inner, clock))
     await anyio.sleep(1200)
     assert (await ada.poll()).result.outcome is Outcome.READ
     connection = await ada.connection()
@@ -416,9 +417,9 @@ async def test_a_connection_that_is_forbidden_and_allowed_by_turns_is_not_polled
 
 
 async def test_a_grant_that_cannot_be_opened_says_so(ada: ConnectedUser) -> None:
-    ada.services.grants._sealer = GrantSealer(AesGcmSealer([bytes([1] * 32)]), "test")
+    other, _ = ada.service.new_process(sealer=AesGcmSealer([bytes([1] * 32)]))
     await anyio.sleep(1200)
-    assert (await ada.poll()).result.outcome is Outcome.UNSEALABLE
+    assert (await other.poller.poll(ADA, 1, ada.state)).result.outcome is Outcome.UNSEALABLE
 
 
 async def test_records_of_any_size_are_quarantined_within_the_size_limit_of_an_item(ada: ConnectedUser) -> None:

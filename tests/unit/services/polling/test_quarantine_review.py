@@ -65,7 +65,7 @@ async def sender() -> AsyncIterator[ConnectedSender]:
 
 def quarantine(sender: ConnectedSender, *, mended: bool = True, readings: Any = None) -> QuarantineReview:
     services = sender.service.services
-    plain = services.poller._providers["dexcom"]
+    plain = cast("Provider", sender.service.provider)
     providers = {"dexcom": cast("Provider", FixedProvider(plain)) if mended else plain}
     readings = readings or services.store.readings
     committer = Committer(cast("Any", SimpleNamespace(readings=readings)), services.observer, sender.service.workers)
