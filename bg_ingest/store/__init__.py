@@ -16,11 +16,11 @@ from bg_ingest.store.commit import CommitStore
 from bg_ingest.store.connections import ConnectionStore
 from bg_ingest.store.erasures import ErasureStore
 from bg_ingest.store.gaps import GapStore
-from bg_ingest.store.inbox import InboxStore
+from bg_ingest.store.inbox import InboxStore, ShardAddresses
 from bg_ingest.store.items import VERSION, StoredItem, build_item
 from bg_ingest.store.oauth_states import OAuthStateStore
 from bg_ingest.store.outbox import OutboxStore
-from bg_ingest.store.ownership import OwnershipStore, ShardAddresses
+from bg_ingest.store.ownership import OwnershipStore
 from bg_ingest.store.quarantine import QuarantineStore
 from bg_ingest.store.sealed_items import SealedItemStore
 from bg_ingest.store.segments import ReadingStore

@@ -18,7 +18,7 @@ from bg_ingest.domain.changes import (
 )
 from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.connections import ConnectionState
-from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.segment_codec import pack, to_epoch_ms, to_epoch_seconds, unpack
 from bg_ingest.errors import StaleRead
@@ -55,11 +55,16 @@ class ChangeLog:
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:
-    return (ConditionalWrite(change_write(change), StaleRead) for change in commit.changes)
+    return (ConditionalWrite(write, StaleRead) for change in commit.changes for write in change_writes(change))
 
 
-def change_write(change: Change) -> Put:
-    return Put(keys.change(change.user, change.number), _encode_change(change), (Absent(),))
+def change_writes(change: Change) -> tuple[Put, Put]:
+    """Return the writes of a change and of its outbox entry, which is a key only."""
+    user, number = change.user, change.number
+    return (
+        Put(keys.change(user, number), _encode_change(change), (Absent(),)),
+        Put(keys.outbox(shard_of(user), user, number), build_item()),
+    )
 
 
 def decode_change(user: UserId, number: int, item: StoredItem) -> Change:

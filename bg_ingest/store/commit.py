@@ -1,13 +1,14 @@
 """Commits: the writes of one transaction, each with the condition that a lost race breaks."""
 
-from collections.abc import Iterator
-
 from bg_ingest.domain.commits import Commit
 from bg_ingest.errors import Fenced
 from bg_ingest.ports.table import Table
-from bg_ingest.store import changes, connections, directory, gaps, grants, head, outbox, quarantine, segments
+from bg_ingest.store import changes, connections, directory, gaps, grants, head, quarantine, segments
 from bg_ingest.store.conditional import ConditionalWrite, write_all
 from bg_ingest.store.inbox import InboxStore
+
+KINDS = (head, segments, quarantine, gaps, changes, connections, directory, grants)
+"""Modules with a part of the commit. Failed conditions of the last three mean Fenced, of the others StaleRead."""
 
 
 class CommitStore:
@@ -24,13 +25,7 @@ class CommitStore:
         as read. TransactionConflict: another transaction was in progress. StoreUnavailable: the commit may have
         happened; its repetition then raises StaleRead.
         """
-        writes = list(_commit_writes(commit))
+        writes = [write for kind in KINDS for write in kind.writes(commit)]
         if request := await self._inbox.request_for(commit):
             writes.append(ConditionalWrite(request, Fenced))
         await write_all(self._table, writes)
-
-
-def _commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
-    """Yield the writes of a commit. Failed conditions of the connection mean Fenced, the others StaleRead."""
-    for kind in (head, segments, quarantine, gaps, changes, outbox, connections, directory, grants):
-        yield from kind.writes(commit)

@@ -30,13 +30,12 @@ from bg_ingest.ports.table import (
     Write,
 )
 from bg_ingest.store import keys
-from bg_ingest.store.changes import change_write
+from bg_ingest.store.changes import change_writes
 from bg_ingest.store.conditional import ConditionalWrite, write_all
 from bg_ingest.store.directory import STATES_WITH_GRANT
 from bg_ingest.store.head import encode_head, head_conditions
 from bg_ingest.store.inbox import InboxStore, RequestKind
 from bg_ingest.store.items import VERSION_OK_OR_ABSENT, StoredItem, build_item, read_range
-from bg_ingest.store.outbox import entry_write
 from bg_ingest.store.segments import packed_readings
 
 DELETE_BATCH_SIZE = 49
@@ -135,8 +134,7 @@ def _is_poll_request(row: tuple[Key, StoredItem], user: UserId) -> bool:
 def _start_writes(erasure: Erasure) -> Iterator[Write]:
     user, change = erasure.tombstone.user, erasure.change
     yield Put(keys.head(user), encode_head(erasure.tombstone), head_conditions(erasure.before))
-    yield change_write(change)
-    yield entry_write(change)
+    yield from change_writes(change)
     yield Put(keys.erasure(user), build_item(change=change.number), (VERSION_OK_OR_ABSENT,))
     for connection in erasure.connections:
         yield from _connection_deletes(connection)

@@ -1,6 +1,6 @@
 """Inbox of each owner: durable requests to poll a connection or to publish, one row each."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 
@@ -8,12 +8,12 @@ import msgspec
 
 from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
+from bg_ingest.domain.ownership import UNOWNED, Lease
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Put, Table
 from bg_ingest.store import keys
-from bg_ingest.store.items import build_item, read_range
-from bg_ingest.store.ownership import ShardAddresses, decode_lease, inbox_address
+from bg_ingest.store.items import StoredItem, build_item, read_range
 
 REQUEST_RETENTION = timedelta(hours=1)
 """Older requests are useless: the directory and the outbox are read again long before, and the next slot may have
@@ -38,6 +38,27 @@ class OwnerRequest(msgspec.Struct, frozen=True):
     connection: ConnectionId
     """For PUBLISH only the user matters; the provider may be empty."""
     kind: RequestKind
+
+
+class ShardAddresses:
+    """Addresses of shards as of the last snapshot in this process; one snapshot old at most.
+
+    The address of a shard is its owner, or the previous one while it has none.
+    """
+
+    def __init__(self) -> None:
+        self.own_id: str | None = None
+        self._by_shard: dict[int, str | None] = {}
+
+    def register(self, own_id: str) -> None:
+        """Set the id of this process, once its row is written."""
+        self.own_id = own_id
+
+    def update(self, leases: Iterable[Lease]) -> None:
+        self._by_shard.update({lease.shard: lease.owner or lease.previous for lease in leases})
+
+    def get(self, shard: int) -> str | None:
+        return self._by_shard.get(shard)
 
 
 class InboxStore:
@@ -78,11 +99,11 @@ class InboxStore:
         return _request_write(address, self._clock.now(), connection, RequestKind.POLL)
 
     def publish_request(self, user: UserId) -> Put | None:
-        """Return the write of a publish request, or None if this process publishes the shard or knows no owner."""
-        address = self._addresses.publish_address(shard_of(user))
-        return (
-            _request_write(address, self._clock.now(), ConnectionId(user, ""), RequestKind.PUBLISH) if address else None
-        )
+        """Return the write of a publish request; None if this process owns the shard, has no row, or knows no owner."""
+        own, address = self._addresses.own_id, self._addresses.get(shard_of(user))
+        if own is None or address is None or address == own:
+            return None
+        return _request_write(address, self._clock.now(), ConnectionId(user, ""), RequestKind.PUBLISH)
 
     async def request_for(self, commit: Commit) -> Put | None:
         """Return the request that a commit causes. A poll request suffices, as its handling also publishes."""
@@ -92,10 +113,10 @@ class InboxStore:
 
     async def _address(self, shard: int) -> str:
         """Return the address of a shard's owner: from memory in a process with an ownership actor, else by a read."""
-        if self._addresses.own_id is None:
-            item = await self._table.get(keys.shard(shard))
-            return inbox_address(decode_lease(shard, item) if item else None)
-        return inbox_address(self._addresses.leases.get(shard))
+        if self._addresses.own_id is not None:
+            return self._addresses.get(shard) or UNOWNED
+        lease: StoredItem = await self._table.get(keys.shard(shard)) or {}
+        return lease.get("owner") or lease.get("previous") or UNOWNED
 
 
 def _request_write(address: str, now: datetime, connection: ConnectionId, kind: RequestKind) -> Put:

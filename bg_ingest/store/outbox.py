@@ -1,18 +1,15 @@
-"""Outbox: one row per unpublished change, by shard. The row is a key only and never expires."""
+"""Outbox: one row per unpublished change, by shard. The row is a key only and never expires; commits write it."""
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Sequence
 from contextlib import aclosing
 
 import msgspec
 
 from bg_ingest.domain.changes import Change
-from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.ids import UserId, shard_of
-from bg_ingest.errors import StaleRead
 from bg_ingest.ports.table import Delete, Key, Put, Table
 from bg_ingest.store import keys
 from bg_ingest.store.changes import decode_change
-from bg_ingest.store.conditional import ConditionalWrite
 from bg_ingest.store.items import build_item
 
 OUTBOX_BATCH_SIZE = 100
@@ -68,15 +65,7 @@ class OutboxStore:
     async def restore(self, changes: Iterable[Change]) -> None:
         """Write the rows of changes that are to be published again; existing rows stay."""
         for change in changes:
-            await self._table.write(entry_write(change))
-
-
-def writes(commit: Commit) -> Iterator[ConditionalWrite]:
-    return (ConditionalWrite(entry_write(change), StaleRead) for change in commit.changes)
-
-
-def entry_write(change: Change) -> Put:
-    return Put(keys.outbox(shard_of(change.user), change.user, change.number), build_item())
+            await self._table.write(Put(keys.outbox(shard_of(change.user), change.user, change.number), build_item()))
 
 
 def _key(pending: OutboxEntry) -> Key:

@@ -1,4 +1,4 @@
-"""Shards and owners: epoch-fenced assignment, heartbeats, and the addresses of requests."""
+"""Shards and owners: epoch-fenced assignment, and heartbeats."""
 
 from collections.abc import Collection, Iterable, Sequence
 from contextlib import suppress
@@ -9,7 +9,7 @@ import anyio
 import msgspec
 
 from bg_ingest.domain.ids import SHARDS
-from bg_ingest.domain.ownership import UNOWNED, Lease, Owner, OwnershipSnapshot
+from bg_ingest.domain.ownership import Lease, Owner, OwnershipSnapshot
 from bg_ingest.errors import TransactionConflict
 from bg_ingest.ports.table import (
     Absent,
@@ -25,6 +25,7 @@ from bg_ingest.ports.table import (
 )
 from bg_ingest.store import keys
 from bg_ingest.store.conditional import value_condition, write_if_current
+from bg_ingest.store.inbox import ShardAddresses
 from bg_ingest.store.items import VERSION, VERSION_OK, StoredItem, build_item, is_newer, newer_version_error, read_range
 
 SHARD_BATCH_SIZE, OWNER_BATCH_SIZE = 300, 100
@@ -41,21 +42,6 @@ _FIRST, _LAST = " ", "~"
 Element = TypeVar("Element")
 
 
-class ShardAddresses:
-    """Owners of shards as of the last snapshot in this process; one snapshot old at most."""
-
-    def __init__(self) -> None:
-        self.own_id: str | None = None
-        """Id of this process, once its row is written."""
-        self.leases: dict[int, Lease] = {}
-
-    def publish_address(self, shard: int) -> str | None:
-        """Return the address of publish requests; None if this process owns it, has no row, or knows no owner."""
-        lease = self.leases.get(shard)
-        address = _owner_address(lease) if lease else None
-        return None if self.own_id is None or address == self.own_id else address
-
-
 class OwnershipStore:
     """Assignment of shards to owners, and the owners' heartbeats."""
 
@@ -66,7 +52,7 @@ class OwnershipStore:
     async def register(self, owner: Owner) -> None:
         """Write the row of a process without one."""
         await self._table.write(Put(keys.owner(owner.id), _encode_owner(owner)))
-        self._addresses.own_id = owner.id
+        self._addresses.register(owner.id)
 
     async def heartbeat(self, owner: Owner) -> None:
         """Replace the own row; StaleRead if it is gone because another process declared this one dead."""
@@ -84,7 +70,7 @@ class OwnershipStore:
         """Read all shards, then all owners."""
         owned = {lease.shard: lease for lease in await self._leases()}
         leases = tuple(owned.get(shard, Lease(shard)) for shard in range(SHARDS))
-        self._addresses.leases = dict(enumerate(leases))
+        self._addresses.update(leases)
         rows = await read_range(self._table, keys.OWNERS, _FIRST, _LAST, page=OWNER_BATCH_SIZE)
         return OwnershipSnapshot(leases, tuple(_decode_owner(key[1], item) for key, item in rows))
 
@@ -96,19 +82,18 @@ class OwnershipStore:
             with suppress(TransactionConflict):  # the next snapshot shows their owners
                 done = await self._write_unchanged([_take_write(a, b) for a, b in zip(batch, after, strict=True)])
                 taken += [after[index] for index in done]
-        self._addresses.leases.update({lease.shard: lease for lease in taken})
+        self._addresses.update(taken)
         return taken
 
     async def release(self, leases: Collection[Lease]) -> None:
         """Release the shards that are owned with these epochs; the others stay unchanged."""
         for batch in _batches(leases):
             await self._write_unchanged([_release_write(lease) for lease in batch])
-        freed = {lease.shard: Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases}
-        self._addresses.leases.update(freed)
+        self._addresses.update(Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases)
 
     async def _leases(self) -> list[Lease]:
         rows = await read_range(self._table, keys.SHARDS, _FIRST, _LAST, page=SHARD_BATCH_SIZE)
-        return [decode_lease(int(key[1]), item) for key, item in rows]
+        return [_decode_lease(int(key[1]), item) for key, item in rows]
 
     async def _write_unchanged(self, writes: list[Update]) -> list[int]:
         """Write all updates whose conditions hold in one transaction; return their indexes.
@@ -135,16 +120,8 @@ class OwnershipStore:
         return list(remaining)
 
 
-def decode_lease(shard: int, item: StoredItem) -> Lease:
+def _decode_lease(shard: int, item: StoredItem) -> Lease:
     return Lease(shard, item["epoch"], item.get("owner"), item.get("previous"))
-
-
-def inbox_address(lease: Lease | None) -> str:
-    return (lease and _owner_address(lease)) or UNOWNED
-
-
-def _owner_address(lease: Lease) -> str | None:
-    return lease.owner or lease.previous
 
 
 def _take_write(seen: Lease, after: Lease) -> Update:

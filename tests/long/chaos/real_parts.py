@@ -20,7 +20,8 @@ from bg_ingest.store import keys
 from bg_ingest.store.connections import decode_connection
 from bg_ingest.store.grants import decode_grant
 from bg_ingest.store.head import decode_head
-from bg_ingest.store.ownership import OwnershipStore, ShardAddresses
+from bg_ingest.store.inbox import ShardAddresses
+from bg_ingest.store.ownership import OwnershipStore
 from tests.harness.webhook_sender import SECRET
 from tests.integration.listener import Listener, channel_to
 from tests.integration.processes import Server, free_port, start_ministack, start_server
