@@ -19,7 +19,7 @@ async def twelve_changes(store: Store) -> Store:
     for user in (USER, UserId(f"{USER}-1")):
         await commit_connection(store, connection(id=ConnectionId(user, "acme"), provider_account=user))
         for number in range(11):
-            await store.readings.commit(await readings_commit_of(store.readings, [reading(number)], user))
+            await store.commits.write(await readings_commit_of(store.readings, [reading(number)], user))
     return store
 
 
@@ -41,7 +41,7 @@ async def test_a_range_is_read_in_ascending_order_with_both_ends(twelve_changes:
 async def test_a_change_is_read_as_it_was_committed(store: Store) -> None:
     await commit_connection(store)
     commit = await readings_commit_of(store.readings, [reading(1), reading(2)])
-    await store.readings.commit(commit)
+    await store.commits.write(commit)
     assert await store.changes.read(USER, 2, 2) == list(commit.changes)
     assert isinstance(commit.changes[0].data, ReadingsRecorded)
 
@@ -56,7 +56,7 @@ async def test_a_hundred_changes_are_one_read(table: Table) -> None:
     store = Store(counting, SetClock(NOON + timedelta(days=1)))
     await commit_connection(store)
     for number in range(99):
-        await store.readings.commit(await readings_commit_of(store.readings, [reading(number)]))
+        await store.commits.write(await readings_commit_of(store.readings, [reading(number)]))
     before = counting.asked
     assert len(await store.changes.read(USER, 1, 100)) == 100
     assert [now - then for now, then in zip(counting.asked, before, strict=True)] == [1, 0, 0]

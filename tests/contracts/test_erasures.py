@@ -43,7 +43,7 @@ async def live(store: Store, user: UserId = USER, days: int = 2) -> None:
     await commit_connection(store, connection(id=identity, provider_account=f"account of {user}"))
     for day in range(days):
         batch = [reading(day * 288 + number) for number in range(144)]
-        await store.readings.commit(await readings_commit_of(store.readings, batch, user))
+        await store.commits.write(await readings_commit_of(store.readings, batch, user))
     head = await store.readings.head(user)
     assert head is not None
     page = QuarantinePage(
@@ -51,7 +51,7 @@ async def live(store: Store, user: UserId = USER, days: int = 2) -> None:
         1,
         (QuarantinedRecord("why", b"digest", b"sealed", NOON), QuarantinedRecord("why", b"other", b"sealed", NOON)),
     )
-    await store.readings.commit(Commit(before=head, head=head, quarantine_pages=(page,)))
+    await store.commits.write(Commit(before=head, head=head, quarantine_pages=(page,)))
     await store.states.add(user, f"state of {user}", b"content", SOON)
 
 
@@ -115,14 +115,12 @@ async def test_what_was_seen_before_can_no_longer_be_written(store: Store, table
     assert head is not None
     commit = await readings_commit_of(store.readings, [reading(2_000)])
     writes: list[Any] = [
-        lambda: store.readings.commit(commit),
-        lambda: store.readings.commit(
+        lambda: store.commits.write(commit),
+        lambda: store.commits.write(
             replaced_fields(commit, connection_update=ConnectionUpdate(seen, replaced_fields(seen, watermark=NOON)))
         ),
-        lambda: store.readings.commit(Commit(before=head, head=head, quarantine_pages=(QuarantinePage(0, 1, ()),))),
-        lambda: store.readings.commit(
-            connection_commit(head, seen, replaced_fields(seen, state=ConnectionState.PAUSED))
-        ),
+        lambda: store.commits.write(Commit(before=head, head=head, quarantine_pages=(QuarantinePage(0, 1, ()),))),
+        lambda: store.commits.write(connection_commit(head, seen, replaced_fields(seen, state=ConnectionState.PAUSED))),
         lambda: store.connections.update(seen, replaced_fields(seen, last_outcome="read")),
         lambda: store.connections.claim(held, "claim"),
         lambda: store.connections.store(grant(2)),
@@ -146,7 +144,7 @@ async def test_what_was_seen_before_can_no_longer_be_written(store: Store, table
 async def test_an_erasure_of_what_has_changed_since_is_outdated(store: Store) -> None:
     await live(store)
     begun = await items_of(store)
-    await store.readings.commit(await readings_commit_of(store.readings, [reading(2_000)]))
+    await store.commits.write(await readings_commit_of(store.readings, [reading(2_000)]))
     with pytest.raises(StaleRead):
         await store.erasures.begin(begun)
     assert len(await commit_readings(store.readings)) == 289
@@ -186,7 +184,7 @@ async def test_who_comes_late_deletes_nothing_of_a_new_life(store: Store, table:
     await store.erasures.begin(begun)
     await delete_all(store, begun.pending)
     await commit_connection(store, connection(generation="second"))
-    await store.readings.commit(await readings_commit_of(store.readings, [reading(1)]))
+    await store.commits.write(await readings_commit_of(store.readings, [reading(1)]))
     before = await read_all_items(table)
     assert await store.erasures.delete_next(begun.pending) is None
     assert await read_all_items(table) == before

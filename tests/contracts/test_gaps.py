@@ -49,20 +49,20 @@ async def test_gaps_come_back_as_they_were_kept_by_the_month_they_begin_in(store
     await commit_connection(store)
     silence = gap(0, before=None)
     old, next_month = gap(-40 * 24), gap(40 * 24, cause=Cause.THROTTLED)
-    await store.readings.commit(await commit_gaps(store, old, silence, next_month))
+    await store.commits.write(await commit_gaps(store, old, silence, next_month))
     assert [each.gaps for each in await read_months(store)] == [(old,), (silence,), (next_month,)]
     month = month_start(NOON)
     assert await store.gaps.read_months(ACME, NOON, NOON) == [GapMonth("acme", month, 1, (silence,))]
     assert await store.gaps.read_months(replaced_fields(ACME, provider="ac"), LONG_AGO, NOON) == []
     healed = replaced_fields(silence, before=NOON + HOUR, healed_at=NOON + 2 * HOUR)
-    await store.readings.commit(await commit_gaps(store, healed))
+    await store.commits.write(await commit_gaps(store, healed))
     assert await store.gaps.read_months(ACME, NOON, NOON) == [GapMonth("acme", month, 2, (healed,))]
 
 
 async def test_opened_and_healed_gaps_are_numbered_changes_like_all(store: Store) -> None:
     await commit_connection(store)
     healed = gap(3, healed_at=NOON + 9 * HOUR)
-    await store.readings.commit(await commit_gaps(store, gap(1, before=None), healed))
+    await store.commits.write(await commit_gaps(store, gap(1, before=None), healed))
     changes = await unpublished_changes(store)
     assert [each.number for each in changes] == [1, 2, 3]
     assert [each.data for each in changes[1:]] == [GapOpened("acme", gap(1, before=None)), GapHealed("acme", healed)]
@@ -71,13 +71,13 @@ async def test_opened_and_healed_gaps_are_numbered_changes_like_all(store: Store
 async def test_a_survey_of_an_older_ledger_or_head_is_outdated(store: Store) -> None:
     await commit_connection(store)
     first, second = await commit_gaps(store, gap(1)), await commit_gaps(store, gap(2))
-    await store.readings.commit(first)
+    await store.commits.write(first)
     with pytest.raises(StaleRead):
-        await store.readings.commit(second)
+        await store.commits.write(second)
     again = await commit_gaps(store, gap(2))
     with pytest.raises(StaleRead):
-        await store.readings.commit(replaced_fields(again, gap_months=second.gap_months))
-    await store.readings.commit(again)
+        await store.commits.write(replaced_fields(again, gap_months=second.gap_months))
+    await store.commits.write(again)
     assert [each.gaps for each in await read_months(store)] == [(gap(1), gap(2))]
 
 
@@ -85,10 +85,10 @@ async def test_readings_that_did_not_see_how_far_gaps_are_checked_are_stale(stor
     """Judging further takes no number: without this, a reading could come before a gap that nobody heals."""
     await commit_connection(store)
     late = await readings_commit_of(store.readings, [reading(1)])
-    await store.readings.commit(await commit_gaps(store))
+    await store.commits.write(await commit_gaps(store))
     with pytest.raises(StaleRead):
-        await store.readings.commit(late)
-    await store.readings.commit(await readings_commit_of(store.readings, [reading(1)]))
+        await store.commits.write(late)
+    await store.commits.write(await readings_commit_of(store.readings, [reading(1)]))
     head = await store.readings.head(USER)
     assert head is not None
     assert head.gaps_checked_until == {"acme": NOON}

@@ -28,7 +28,7 @@ async def test_changes_wait_per_user_in_ascending_order(store: Store) -> None:
         own = connection(id=ConnectionId(user, "acme"), provider_account=user)
         await commit_connection(store, own)
         for number in range(11):
-            await store.readings.commit(await readings_commit_of(store.readings, [reading(number)], user))
+            await store.commits.write(await readings_commit_of(store.readings, [reading(number)], user))
     for user in neighbours:
         found = [row.number for row in await rows(store, shard_of(user)) if row.user == user]
         assert found == list(range(1, 13))
@@ -37,9 +37,7 @@ async def test_changes_wait_per_user_in_ascending_order(store: Store) -> None:
 async def test_more_than_a_page_waits_and_no_row_is_left_out_or_twice(store: Store) -> None:
     await commit_connection(store)
     for number in range(250):
-        await store.readings.commit(
-            await readings_commit_of(store.readings, [reading(number % 70, 100 + number // 70)])
-        )
+        await store.commits.write(await readings_commit_of(store.readings, [reading(number % 70, 100 + number // 70)]))
     assert [row.number for row in await rows(store, shard_of(USER))] == list(range(1, 252))
 
 
@@ -54,7 +52,7 @@ async def test_shards_with_unpublished_changes_are_distinguished_from_those_with
 async def test_what_is_settled_no_longer_waits_and_what_was_not_still_does(store: Store) -> None:
     await commit_connection(store)
     for number in range(4):
-        await store.readings.commit(await readings_commit_of(store.readings, [reading(number)]))
+        await store.commits.write(await readings_commit_of(store.readings, [reading(number)]))
     all_rows = await rows(store, shard_of(USER))
     await store.outbox.settle([all_rows[0], all_rows[2]])
     await store.outbox.settle([all_rows[0]])

@@ -151,7 +151,7 @@ def test_every_command_that_ends_by_itself_succeeds(terminal: CliRunner) -> None
         ada = connection(id=ConnectionId(UserId("ada"), "dexcom"))
         credentials = Tokens(Secret("access"), Secret("refresh"), NOON).to_credentials()
         grant = services.grants.seal_new(ada.id, ada.generation, credentials)
-        await services.store.readings.commit(connection_commit(None, None, ada, grant=grant))
+        await services.store.commits.write(connection_commit(None, None, ada, grant=grant))
         for paused in (True, False):  # changes of today, because old ones have expired
             await services.connections.update_worker(ada.id, paused=paused)
         quarantine = await build_quarantine_of(services, settings)

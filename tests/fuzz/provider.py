@@ -81,7 +81,7 @@ class FuzzedProvider:
         )
         credentials = Tokens(Secret("access"), Secret("refresh"), NOW.replace(year=NOW.year + 1)).to_credentials()
         grant = self.services.grants.seal_new(connection.id, connection.generation, credentials)
-        await self.services.store.readings.commit(connection_commit(None, None, connection, grant=grant))
+        await self.services.store.commits.write(connection_commit(None, None, connection, grant=grant))
 
     async def stored(self, user: UserId) -> list[StoredReading]:
         return await read_all(self.services.store.readings, user)

@@ -107,7 +107,7 @@ class ApiHarness:
         """Store a head for Ada with a sensor of 5 minutes that is polled at the same interval."""
         before = await self.store.readings.head(ADA)
         head = with_summary(before or Head(ADA), provider, ConnectionSummary(state, 300, 0, 300))
-        await self.store.readings.commit(Commit(before=before, head=head))
+        await self.store.commits.write(Commit(before=before, head=head))
 
     async def add_readings(self, *readings: Reading) -> None:
         """Store readings of Ada as a poll does. Without a head, an active connection is added first."""
@@ -119,7 +119,7 @@ class ApiHarness:
             at = head.next_recorded_at(self.clock.now())
             decision = decide(known, part, at=at, last_change=head.last_change)
             commit = readings_commit(head, known, decision, provider="acme", origin=Origin.LIVE, at=at)
-            await self.store.readings.commit(commit)
+            await self.store.commits.write(commit)
 
 
 def reading(number: int, value: int = 110, **others: Any) -> Reading:

@@ -77,7 +77,7 @@ async def commit_connection(store: Store, after: Connection | None = None, **oth
     before = await store.connections.get(after.id)
     head = await store.readings.head(after.id.user)
     given = grant(id=after.id, generation=after.generation)
-    await store.readings.commit(connection_commit(head, before, after, grant=given, **others))
+    await store.commits.write(connection_commit(head, before, after, grant=given, **others))
     return after
 
 

@@ -200,7 +200,7 @@ async def test_changes_wait_while_the_broker_is_away_and_go_out_in_order_when_it
         async with connect(rabbitmq_vhost, queue=QUEUE) as publisher:
             relay = Relay(store.outbox, publisher, Observer())
             for number in range(30):
-                await store.readings.commit(await readings_commit_of(store.readings, [reading(number)]))
+                await store.commits.write(await readings_commit_of(store.readings, [reading(number)]))
                 with pytest.raises(BrokerUnavailable):
                     await relay.publish_shard(shard_of(USER), {})
             assert len(await unpublished_changes(store)) == 31

@@ -105,7 +105,7 @@ class World:
         )
         lasting = Tokens(Secret("access"), Secret("refresh"), NOON + timedelta(days=365)).to_credentials()
         grant = self._processes[0].grants.seal_new(ADA, after.generation, lasting)
-        await self.plain.readings.commit(connection_commit(None, None, after, grant=grant))
+        await self.plain.commits.write(connection_commit(None, None, after, grant=grant))
 
     async def show(self, numbers: Sequence[int]) -> None:
         for number in numbers:

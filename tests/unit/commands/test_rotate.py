@@ -48,7 +48,7 @@ async def folder(tmp_path: Path) -> Path:
         for person in PEOPLE:
             after = connection(id=person, provider_account=str(person.user))
             sealed = grants.seal_new(after.id, after.generation, credentials_of(person))
-            await store.readings.commit(connection_commit(None, None, after, grant=sealed))
+            await store.commits.write(connection_commit(None, None, after, grant=sealed))
     return tmp_path
 
 

@@ -50,7 +50,7 @@ class OutboxHarness:
         head = await self.store.readings.head(user)
         happened = ConnectionChanged("acme", ConnectionState.ACTIVE, None)
         commit = commit_of_changes(head, [happened], self.clock.now(), user=user)
-        await self.store.readings.commit(commit)
+        await self.store.commits.write(commit)
         if seen:
             self.metrics.committed(commit.changes)
         return commit.changes[0]

@@ -56,7 +56,7 @@ class RelayHarness:
         now = self.clock.now()
         happened = ConnectionChanged("dexcom", ConnectionState.ACTIVE, None)
         commit = commit_of_changes(head, [happened], head.next_recorded_at(now) if head else now, user=user)
-        await self.store.readings.commit(commit)
+        await self.store.commits.write(commit)
         if hint:
             self.relay.on_committed(commit.changes)
 

@@ -147,7 +147,7 @@ def grants_of(store: Store, provider: RotatingProvider, clock: LoopClock) -> Gra
 async def connected(store: Store, grants: Grants, clock: LoopClock) -> None:
     first = grants.seal_new(ACME, "first", credentials_of(clock, 1))
     commit = connection_commit(None, None, connection(), grant=first)
-    await store.readings.commit(replaced_fields(commit, connection_update=ConnectionUpdate(None, connection())))
+    await store.commits.write(replaced_fields(commit, connection_update=ConnectionUpdate(None, connection())))
 
 
 async def keep_fresh(store: Store, grants: Grants, random: Random) -> None:

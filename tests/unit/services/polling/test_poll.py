@@ -434,5 +434,5 @@ async def test_records_of_any_size_are_quarantined_within_the_size_limit_of_an_i
     assert await quarantine.add(connection, huge) == msgspec.structs.replace(kept, quarantined=0), (
         "nothing is lost silently"
     )
-    pages = await ada.services.store.readings.read_pages(ADA.user, [START])
+    pages = await ada.services.store.quarantine.read_pages(ADA.user, [START])
     assert sum(len(each.sealed) for each in pages[START].records) < 390_000
