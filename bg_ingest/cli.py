@@ -26,9 +26,9 @@ class CommandEntry(NamedTuple):
 
 
 COMMANDS = {
-    "run": CommandEntry("run:run", "Serve, poll and tell until stopped."),
+    "run": CommandEntry("serve:run", "Serve, poll and tell until stopped."),
     "demo": CommandEntry(
-        "demo:demo", "Run with a simulated Dexcom and three people connected to it; says what to try."
+        "serve:demo", "Run with a simulated Dexcom and three people connected to it; says what to try."
     ),
     "simulator": CommandEntry("simulator:simulator", "Serve the simulated Dexcom alone."),
     "doctor": CommandEntry("doctor:doctor", "Check what the service needs, and say what to do."),

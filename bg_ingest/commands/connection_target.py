@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import rich_click as click
 
-from bg_ingest.commands.context import open_context, read_settings
-from bg_ingest.commands.exits import exit_failure, exit_usage
+from bg_ingest.commands.context import open_context, parse_user, read_settings
+from bg_ingest.commands.output import exit_failure, exit_usage
 
 if TYPE_CHECKING:
     import httpx
@@ -56,13 +56,11 @@ def run_on_connection(
     """Run a command at the store of the settings, or at the service that has it open; an error of ours ends it."""
     import anyio
 
-    from bg_ingest.domain.ids import ConnectionId, UserId, is_user_id
+    from bg_ingest.domain.ids import ConnectionId
     from bg_ingest.errors import IngestError, StoreLocked, first_error
     from bg_ingest.settings import SettingsError
 
-    if not is_user_id(user):
-        exit_usage("A user id has 1 to 128 letters, digits and ._:@|-, the first a letter or digit.")
-    settings, user_id = read_settings(), UserId(user)
+    user_id, settings = parse_user(user), read_settings()
 
     async def direct() -> Answer:
         async with open_context(settings) as services:

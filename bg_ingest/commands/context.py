@@ -6,11 +6,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, TypeVar
 
-from bg_ingest.commands.exits import exit_failure, exit_usage
+from bg_ingest.commands.output import exit_failure, exit_usage
 
 if TYPE_CHECKING:
     from bg_ingest.domain.changes import Change
-    from bg_ingest.domain.ids import ConnectionId
+    from bg_ingest.domain.ids import ConnectionId, UserId
     from bg_ingest.services import Services
     from bg_ingest.settings import Settings
 
@@ -27,6 +27,15 @@ def read_settings(host: str | None = None, port: int | None = None) -> "Settings
         return get_settings()
     except SettingsError as error:
         exit_usage(str(error))
+
+
+def parse_user(text: str) -> "UserId":
+    """Return a user id; another text ends the command."""
+    from bg_ingest.domain.ids import UserId, is_user_id
+
+    if not is_user_id(text):
+        exit_usage("A user id has 1 to 128 letters, digits and ._:@|-, the first a letter or digit.")
+    return UserId(text)
 
 
 def run_with_services(command: "Callable[[Settings, Services], Awaitable[Answer]]") -> Answer:

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from bg_ingest.commands.context import read_settings
-from bg_ingest.commands.exits import FAILED
-from bg_ingest.commands.output import json_option, print_json, print_table
+from bg_ingest.commands.output import FAILED, json_option, print_json, print_table
 
 if TYPE_CHECKING:
     from bg_ingest.doctor.finding import Finding
@@ -65,8 +64,8 @@ async def run_checks(settings: "Settings") -> "list[Finding]":
 
 async def _check_store(settings: "Settings") -> "list[Finding]":
     from bg_ingest.adapters.clock import SystemClock
-    from bg_ingest.doctor.access import check_access
     from bg_ingest.doctor.finding import failed, ok
+    from bg_ingest.doctor.settings import check_access
     from bg_ingest.doctor.store import REACH_ADVICE, check_rights
     from bg_ingest.errors import IngestError, StoreLocked
     from bg_ingest.settings import SettingsError

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bg_ingest.commands.context import run_with_services
-from bg_ingest.commands.exits import exit_usage
+from bg_ingest.commands.context import parse_user, run_with_services
 from bg_ingest.commands.output import json_option, print_json
 from bg_ingest.commands.rotate import create_encryption, rotate_encryption
 
@@ -44,10 +43,8 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
     The key alone goes to the standard output, so that a script can take it from there.
     """
     from bg_ingest.domain.access import known_scopes
-    from bg_ingest.domain.ids import UserId, is_user_id
 
-    if not all(map(is_user_id, users)):
-        exit_usage("A user id has 1 to 128 letters, digits and ._:@|-, the first a letter or digit.")
+    user_ids = [parse_user(user) for user in users]
 
     async def make(settings: "Settings", services: "Services") -> "tuple[ApiKey, str]":
         if settings.anonymous and not await services.api_keys.list():
@@ -55,7 +52,7 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
         created = await services.api_keys.create(
             name,
             known_scopes(scopes),
-            users=[UserId(each) for each in users] or None,
+            users=user_ids or None,
             ends_at=services.clock.now() + timedelta(days=days) if days else None,
         )
         return created.key, created.text.reveal()

@@ -11,8 +11,7 @@ import msgspec
 import rich_click as click
 
 from bg_ingest.commands.context import run_with_services
-from bg_ingest.commands.exits import exit_failure
-from bg_ingest.commands.output import json_option, print_json
+from bg_ingest.commands.output import exit_failure, json_option, print_json
 
 if TYPE_CHECKING:
     from bg_ingest.domain.ids import UserId

@@ -1,22 +1,40 @@
-"""What commands print: a table for people, JSON for programs. Colours only on a terminal."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""Output and exits of commands: a table or a sentence for people, JSON for programs, and exit codes."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
+import sys
 from collections.abc import Iterable, Sequence
+from typing import NoReturn
 
 import rich_click as click
+
+FAILED, WRONG_USAGE = 1, 2
+
+STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON, for programs.")
 
 
+def exit_usage(sentence: str) -> NoReturn:
+    """End the command because of its settings or usage. The sentence says what to do."""
+    click.echo(sentence, err=True)
+    sys.exit(WRONG_USAGE)
+
+
+def exit_failure(sentence: str) -> NoReturn:
+    """End the command because of a failure while it ran. The sentence says what to do."""
+    click.echo(sentence, err=True)
+    sys.exit(FAILED)
+
+
 def print_json(value: object) -> None:
-    """Print it, indented: instants as RFC 3339."""
+    """Print a value as indented JSON; instants are RFC 3339."""
     import msgspec
 
     click.echo(msgspec.json.format(msgspec.json.encode(value), indent=2).decode())
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-    """Print rows below each other; where nobody looks, a line is as long as it has to be."""
+    """Print a table, with colours on a terminal only. Elsewhere lines are not folded, for programs that read them."""
     from rich import box
     from rich.console import Console
     from rich.table import Table
@@ -31,6 +49,3 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     if not console.is_terminal:
         console = Console(width=1000)
     console.print(table)
-
-
-STYLES = {"ok": "green", "warning": "yellow", "failed": "bold red"}

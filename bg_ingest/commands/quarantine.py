@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.context import run_with_services
-from bg_ingest.commands.exits import exit_failure, exit_usage
+from bg_ingest.commands.context import parse_user, run_with_services
+from bg_ingest.commands.output import exit_failure, exit_usage
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator
@@ -64,7 +64,7 @@ def show_record(user: str, record: str, *, raw: bool) -> None:
     """Show one record: what is known of it, and with --raw the record as it came."""
 
     async def show(_: "Settings", services: "Services") -> None:
-        reviewed = await services.quarantine_review.find(_parse_user(user), record)
+        reviewed = await services.quarantine_review.find(parse_user(user), record)
         content = services.quarantine_review.open_record(reviewed)
         if raw:
             click.echo(content)
@@ -133,9 +133,9 @@ async def _iter_records(
                 yield reviewed
         return
     for name in records:
-        yield await services.quarantine_review.find(_parse_user(user), name)
+        yield await services.quarantine_review.find(parse_user(user), name)
     if not records:
-        async for reviewed in services.quarantine_review.iter_records(_parse_user(user)):
+        async for reviewed in services.quarantine_review.iter_records(parse_user(user)):
             yield reviewed
 
 
@@ -146,16 +146,6 @@ async def _all_users(services: "Services") -> "list[UserId]":
     for shard in range(SHARDS):
         found.update([each.id.user async for each in services.store.connections.iter_directory(shard)])
     return sorted(found)
-
-
-def _parse_user(text: str) -> "UserId":
-    from bg_ingest.domain.ids import UserId, is_user_id
-
-    if not is_user_id(text):
-        exit_usage(
-            "A user id has 1 to 128 characters, letters, digits and ._:@|- of them, the first a letter or digit."
-        )
-    return UserId(text)
 
 
 def _format_line(reviewed: "ReviewedRecord", *, whole_name: bool = False) -> str:

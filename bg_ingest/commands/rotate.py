@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import rich_click as click
 
 from bg_ingest.commands.context import run_with_services
-from bg_ingest.commands.exits import exit_failure
+from bg_ingest.commands.output import exit_failure
 
 if TYPE_CHECKING:
     from bg_ingest.services import Services

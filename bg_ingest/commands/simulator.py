@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.exits import exit_usage
-from bg_ingest.commands.serving import PORT_RANGE, serve
+from bg_ingest.commands.output import exit_usage
+from bg_ingest.commands.serve import PORT_RANGE, serve
 
 if TYPE_CHECKING:
     from bg_ingest.server import App

@@ -4,7 +4,7 @@
 import rich_click as click
 
 from bg_ingest.commands.context import read_settings
-from bg_ingest.commands.exits import exit_failure
+from bg_ingest.commands.output import exit_failure
 
 
 @click.group()

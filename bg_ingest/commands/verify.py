@@ -18,7 +18,7 @@ from bg_ingest.commands.connection_target import (
     run_on_connection,
     to_option,
 )
-from bg_ingest.commands.exits import FAILED, exit_usage
+from bg_ingest.commands.output import FAILED, exit_usage
 
 if TYPE_CHECKING:
     from bg_ingest.domain.verification import Difference, Verification

@@ -75,7 +75,7 @@ MAX_LINES = 250
 
 NAMES_A_PROVIDER = {
     *("providers/__init__.py", "settings/__init__.py", "settings/checks.py", "wiring/providers.py"),
-    *("cli.py", "demo.py", "commands/demo.py", "commands/simulator.py"),
+    *("cli.py", "demo.py", "commands/serve.py", "commands/simulator.py"),
 }
 """The registry, settings, what puts together, and help texts; besides each provider's own folder and simulator."""
 

@@ -1,14 +1,17 @@
 """An SQLite database of items: synchronous, used from one thread at a time."""
 
+import fcntl
+import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
+from pathlib import Path
 from typing import Any
 
 import msgspec
 
 from bg_ingest.adapters.sqlite.conditions import check_conditions
-from bg_ingest.errors import StoreUnavailable
+from bg_ingest.errors import StoreError, StoreLocked, StoreUnavailable
 from bg_ingest.ports.table import MAX_WRITES, Check, ConditionFailed, Delete, Item, Key, Put, Update, Write
 
 BUSY_TIMEOUT_MS = 2_000
@@ -146,3 +149,34 @@ def _translate_errors() -> Iterator[None]:
         raise
     except sqlite3.Error as problem:
         raise StoreUnavailable(f"SQLite says: {problem}") from problem
+
+
+@contextmanager
+def open_file(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
+    """Open the file for this process alone and for its user alone: it holds health data."""
+    try:
+        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with _lock_file(path):
+            os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
+            with closing(ItemFile(str(path), now)) as file:
+                yield file
+    except OSError as problem:
+        raise StoreError(f"{path} cannot be opened: {problem.strerror}.") from problem
+
+
+@contextmanager
+def _lock_file(file: Path) -> Iterator[None]:
+    """Hold ``<file>.lock``; StoreLocked while another process holds it. The system releases it when a process dies.
+
+    The lock file stays after the last process: deleting it would let two processes lock two files of one name.
+    """
+    descriptor = os.open(file.with_name(file.name + ".lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise StoreLocked(f"{file} is in use by another process: SQLite serves one, several need DynamoDB.") from None
+    try:
+        yield
+    finally:
+        os.close(descriptor)

@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from bg_ingest.doctor.access import check_access
 from bg_ingest.doctor.finding import Verdict
+from bg_ingest.doctor.settings import check_access
 from bg_ingest.domain.access import Scope
 from bg_ingest.settings import Settings
 from tests.fakes.clock import NOON
