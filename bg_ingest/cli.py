@@ -1,4 +1,4 @@
-"""The command line: a table of names. A command's file is loaded when it is used, so help answers at once."""
+"""The command line: a table of commands. A command's file is loaded when it is used, so that help answers at once."""
 
 import signal
 import sys
@@ -12,12 +12,12 @@ from bg_ingest import __version__
 
 
 class CommandEntry(NamedTuple):
-    """Where a command is, and what help says of it without loading it."""
+    """Location of a command, and its help without loading it."""
 
     target: str
-    """The attribute of a module in ``bg_ingest/commands``, "module:attribute"."""
+    """Module in ``bg_ingest/commands`` and attribute, "module:attribute"."""
     help: str
-    """The first line of the command's own help; a test compares them."""
+    """First line of the command's own help; a test compares them."""
 
     def load(self) -> click.Command:
         module, _, attribute = self.target.partition(":")
@@ -26,35 +26,33 @@ class CommandEntry(NamedTuple):
 
 
 COMMANDS = {
-    "run": CommandEntry("serve:run", "Serve, poll and tell until stopped."),
+    "run": CommandEntry("serve:run", "Serve, poll and publish until stopped."),
     "demo": CommandEntry(
-        "serve:demo", "Run with a simulated Dexcom and three people connected to it; says what to try."
+        "serve:demo", "Run with a simulated Dexcom and three connected users, and print requests to try."
     ),
     "simulator": CommandEntry("simulator:simulator", "Serve the simulated Dexcom alone."),
-    "doctor": CommandEntry("doctor:doctor", "Check what the service needs, and say what to do."),
-    "connections": CommandEntry("connections:connections", "List the connections and how they stand."),
-    "outbox": CommandEntry("outbox:outbox", "Events that wait to be told."),
-    "keys": CommandEntry(
-        "keys:keys", "API keys: who may ask, for what, about whom. And the keys that seal what is stored."
-    ),
+    "doctor": CommandEntry("doctor:doctor", "Check the needs of the service, and say what to do."),
+    "connections": CommandEntry("connections:connections", "List the connections with their states."),
+    "outbox": CommandEntry("outbox:outbox", "Unpublished events."),
+    "keys": CommandEntry("keys:keys", "API keys, with their scopes and users. And the keys that seal stored secrets."),
     "tables": CommandEntry("tables:tables", "The table in DynamoDB."),
-    "backfill": CommandEntry("backfill:backfill", "Read a person's past again, newest first."),
-    "verify": CommandEntry("verify:verify", "Compare what is stored with what the provider has, reading by reading."),
-    "quarantine": CommandEntry("quarantine:quarantine", "Records of providers that could not be read."),
+    "backfill": CommandEntry("backfill:backfill", "Read a user's past data again, newest first."),
+    "verify": CommandEntry("verify:verify", "Compare the stored readings with the provider's, one by one."),
+    "quarantine": CommandEntry("quarantine:quarantine", "Provider records that could not be translated."),
 }
-"""In the order of help."""
+"""Commands in the order of help."""
 
 
 class CommandGroup(click.RichGroup):
-    """A group that shows every command of the table and loads only the one that is called."""
+    """Group that shows every command of the table and loads only the called one."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
-        """Return what help needs; ``resolve_command`` has the command itself."""
-        named = COMMANDS.get(cmd_name)
-        return named and click.RichCommand(name=cmd_name, help=named.help)
+        """Return a stand-in for help; ``resolve_command`` returns the command itself."""
+        entry = COMMANDS.get(cmd_name)
+        return entry and click.RichCommand(name=cmd_name, help=entry.help)
 
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -66,15 +64,15 @@ class CommandGroup(click.RichGroup):
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bg-ingest")
 def main() -> None:
-    """Connect continuous glucose monitors: poll, store, tell, answer.
+    """Connect continuous glucose monitors: poll, store, publish, answer.
 
     Settings come from the environment and .env; .env.example explains each of them.
 
     Exit codes: 0 ok, 1 failure while running, 2 wrong settings or usage.
     """
-    # Without a handler, process 1 of a container would not hear it until the server has its own.
+    # Without a handler, process 1 of a container ignores SIGTERM until the server has its own.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
-    # `python -m` puts the current directory first, and an app.py or workers/ there would be served for ours.
+    # `python -m` puts the current directory first: an app.py or workers/ there would be imported instead of ours.
     sys.path.insert(0, str(Path(__file__).parents[1]))
 
 

@@ -1,6 +1,6 @@
-"""The demo's guide: three people connect the simulated Dexcom, as people do, and the terminal says what to try.
+"""The demo's guide: connects three users to the simulated Dexcom and prints requests to try.
 
-It walks through HTTP and knows nothing of the server but its address: ``python -m bg_ingest.demo <url>``.
+It uses HTTP alone and needs only the server's address: ``python -m bg_ingest.demo <url>``.
 """
 
 import subprocess
@@ -16,35 +16,35 @@ import rich_click as click
 
 PROVIDER = "dexcom"
 
-PEOPLE = {"ada": "SandboxUser1", "ben": "SandboxUser2", "eva": "SandboxUser3"}
-"""Our users, and who each is on the simulator's login page."""
+LOGINS = {"ada": "SandboxUser1", "ben": "SandboxUser2", "eva": "SandboxUser3"}
+"""User names, each with its login at the simulator."""
 
 NEXT_STEPS = """
-  BG Ingest runs. {people} are connected to a simulated Dexcom; a new reading every 5 minutes.
+  BG Ingest runs. {users} are connected to a simulated Dexcom; a new reading every 5 minutes.
 
   The newest reading          curl -s {url}/api/bg/ada/latest
-  with all there is to say    curl -s '{url}/api/bg/ada/latest?view=full'
+  with all its fields         curl -s '{url}/api/bg/ada/latest?view=full'
   The last 24 hours           curl -s {url}/api/bg/ada
   Everything, as CSV          curl -s -H 'Accept: text/csv' '{url}/api/bg/ben?from={since}'
-  How a connection is         curl -s {url}/api/users/ada/connections/{provider}
-  Look at the provider now    curl -s -X POST {url}/api/users/ada/connections/{provider}/poll
+  The state of a connection   curl -s {url}/api/users/ada/connections/{provider}
+  Poll the provider now       curl -s -X POST {url}/api/users/ada/connections/{provider}/poll
   Connect yourself            curl -s -X POST {url}/api/users/me/connections/{provider}
                               and open its authorize_url in a browser
-  What else it answers        {url}/schema
+  All other requests          {url}/schema
 
-  Ctrl-C stops it. Readings are kept: the next start goes on from here.
+  Ctrl-C stops it. Readings stay stored: the next start continues from here.
 """
 
 
 class DemoFailed(Exception):
-    """The server did not do what the demo needs; the text says what."""
+    """The demo could not connect its users; the text gives the reason."""
 
 
 @contextmanager
 def guide(host: str, port: int) -> Iterator[None]:
-    """Guide while the body serves, in a process of its own: a server may not fork beside a thread."""
-    shown = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::1", "::"} else host  # noqa: S104 - compared, not bound
-    process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{shown}:{port}"])  # noqa: S603 - ourselves
+    """Guide while the body serves, in a process of its own, because a server must not fork beside a thread."""
+    visible_host = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::1", "::"} else host  # noqa: S104 - compared, not bound
+    process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{visible_host}:{port}"])  # noqa: S603 - our own module
     try:
         yield
     finally:
@@ -53,51 +53,51 @@ def guide(host: str, port: int) -> Iterator[None]:
 
 
 def connect_all(client: httpx.Client) -> None:
-    """Connect whom the last demo has not connected already, and wait for everybody's first readings."""
-    _wait(60, "The service does not get ready.", lambda: client.get("/health/ready").is_success)
-    for user, person in PEOPLE.items():
+    """Connect the users that an earlier demo has not connected, and wait for the first readings of all."""
+    _wait(60, "The service does not become ready.", lambda: client.get("/health/ready").is_success)
+    for user, login in LOGINS.items():
         if _connection(client, user).get("state") not in {"active", "paused"}:
-            _connect(client, user, person)
-    for user in PEOPLE:
-        _wait(60, f"The readings of {user} do not come.", partial(_has_read, client, user, 0.01))
+            _connect(client, user, login)
+    for user in LOGINS:
+        _wait(60, f"The readings of {user} do not arrive.", partial(_has_read, client, user, 0.01))
 
 
 def wait_for_backfill(client: httpx.Client) -> None:
-    for user in PEOPLE:
-        _wait(600, f"The past of {user} does not come.", partial(_has_read, client, user, 1))
+    for user in LOGINS:
+        _wait(600, f"The past readings of {user} do not arrive.", partial(_has_read, client, user, 1))
 
 
-def _connect(client: httpx.Client, user: str, person: str) -> None:
+def _connect(client: httpx.Client, user: str, login: str) -> None:
     response = client.post(f"/api/users/{user}/connections/{PROVIDER}")
     if not response.is_success:
-        raise DemoFailed(f"{user} could not begin to connect: HTTP {response.status_code}.")
-    login = httpx.URL(response.json()["authorize_url"]).copy_merge_params({"user": person})
-    callback = client.get(login, follow_redirects=True)
+        raise DemoFailed(f"{user} could not start to connect: HTTP {response.status_code}.")
+    login_url = httpx.URL(response.json()["authorize_url"]).copy_merge_params({"user": login})
+    callback = client.get(login_url, follow_redirects=True)
     if not callback.is_success:
         raise DemoFailed(f"{user} could not connect: HTTP {callback.status_code}.")
 
 
 def _connection(client: httpx.Client, user: str) -> dict[str, Any]:
-    """Return the connection as the API shows it, empty when there is none."""
-    shown = client.get(f"/api/users/{user}/connections/{PROVIDER}")
-    found: dict[str, Any] = shown.json() if shown.is_success else {}
-    return found
+    """Return the connection in the API's form; empty without one."""
+    response = client.get(f"/api/users/{user}/connections/{PROVIDER}")
+    connection: dict[str, Any] = response.json() if response.is_success else {}
+    return connection
 
 
-def _has_read(client: httpx.Client, user: str, part: float) -> bool:
-    """Tell whether this part of the past, newest first, is there; who is not polled is not waited for."""
+def _has_read(client: httpx.Client, user: str, fraction: float) -> bool:
+    """Check for this fraction of the past readings, newest first. A connection that is not polled counts as read."""
     connection = _connection(client, user)
-    return connection.get("state") != "active" or (connection.get("backfill_done") or 0) >= part
+    return connection.get("state") != "active" or (connection.get("backfill_done") or 0) >= fraction
 
 
-def _wait(seconds: float, otherwise: str, condition: Callable[[], bool]) -> None:
+def _wait(seconds: float, message: str, condition: Callable[[], bool]) -> None:
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
-        with suppress(httpx.TransportError):  # not listening yet
+        with suppress(httpx.TransportError):  # the server does not listen yet
             if condition():
                 return
         time.sleep(0.2)
-    raise DemoFailed(otherwise)
+    raise DemoFailed(message)
 
 
 def main(url: str) -> int:
@@ -106,18 +106,18 @@ def main(url: str) -> int:
             connect_all(client)
             click.echo(instructions(url))
             wait_for_backfill(client)
-            click.echo("  Everybody's past has been read.\n")
+            click.echo("  The past readings of all three have been read.\n")
     except (DemoFailed, httpx.HTTPError) as error:
-        click.echo(f"The demo's people are not connected: {error}", err=True)
+        click.echo(f"The demo's users are not connected: {error}", err=True)
         return 1
-    except KeyboardInterrupt:  # Ctrl-C reaches the whole group
+    except KeyboardInterrupt:  # Ctrl-C reaches the whole process group
         return 0
     return 0
 
 
 def instructions(url: str) -> str:
-    *others, last = PEOPLE
-    return NEXT_STEPS.format(url=url, provider=PROVIDER, people=f"{', '.join(others)} and {last}", since="2020-01-01")
+    *others, last = LOGINS
+    return NEXT_STEPS.format(url=url, provider=PROVIDER, users=f"{', '.join(others)} and {last}", since="2020-01-01")
 
 
 if __name__ == "__main__":

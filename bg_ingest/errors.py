@@ -1,12 +1,13 @@
-"""Errors, named by what the caller should do. The docstring is the message for people.
+"""Errors, each named after the caller's next action. The docstring of a class is its message for people.
 
 IngestError
 ├── ProviderError           GrantRejected, ProviderThrottled (BudgetSpent), ProviderUnavailable,
 │                           ProviderMisbehaved, ProviderForbidden
-├── StoreError              StoreUnavailable, StoreTaken, Outdated, Conflicted, Fenced
+├── GrantError              GrantBusy, GrantRefused, GrantLost
+├── StoreError              StoreUnavailable, StoreLocked, StaleRead, TransactionConflict, Fenced
 ├── BrokerError             BrokerUnavailable, EventRefused
-├── IssuerUnavailable, KeyUnavailable
-└── RequestError            Unknown, NotPossible, ConnectRefused, Unsealable
+├── RequestError            NotFound, Conflict, ConnectRefused
+└── IssuerUnavailable, KeyUnavailable, SealBroken
 """
 
 from datetime import timedelta
@@ -14,31 +15,31 @@ from typing import ClassVar
 
 
 class IngestError(Exception):
-    """Something this service expects may happen."""
+    """The service could not do its work: look at the log for the reason."""
 
     def __str__(self) -> str:
         return super().__str__() or (type(self).__doc__ or "").partition("\n")[0]
 
 
 class ProviderError(IngestError):
-    """A provider did not give what was asked."""
+    """A provider did not give the requested data: try again later."""
 
 
 class GrantRejected(ProviderError):
-    """The provider refuses a token: see ``services/grants.py`` for what is made of it."""
+    """The provider refuses a token: ``services/connections/grants.py`` decides whether that is final."""
 
 
 class ProviderThrottled(ProviderError):
-    """The provider asks us to call less: wait, all connections of the app."""
+    """The provider asks for fewer calls: pause all connections of the app."""
 
     def __init__(self, wait: timedelta | None = None) -> None:
         super().__init__()
         self.wait = wait
-        """How long it asked us to wait, at most an hour; None when it did not say."""
+        """Pause that the provider asks for, at most an hour; None without a statement of the provider."""
 
 
 class BudgetSpent(ProviderThrottled):
-    """No call can be had now, and none was made: others of this app had them all. Come back after the wait."""
+    """No call is available now and none was made, because others of this app used them all: try after the wait."""
 
     def __init__(self, wait: timedelta) -> None:
         super().__init__(wait)
@@ -46,14 +47,14 @@ class BudgetSpent(ProviderThrottled):
 
 
 class ProviderUnavailable(ProviderError):
-    """The provider did not answer, or with an error of its own: try again later.
+    """The provider did not answer, or answered with an error of its own: try again later.
 
-    Whether the request had an effect is not known.
+    It is unknown whether the request had an effect.
     """
 
 
 class ProviderMisbehaved(ProviderError):
-    """The provider answered what we cannot read: move nothing, try again later, look at the log."""
+    """The provider's answer is unreadable: leave the watermark, try again later, look at the log."""
 
 
 class ProviderForbidden(ProviderError):
@@ -61,7 +62,7 @@ class ProviderForbidden(ProviderError):
 
 
 class GrantError(IngestError):
-    """The grant cannot be used now: look again after the wait."""
+    """The grant is not usable now: try again after the wait."""
 
     def __init__(self, wait: timedelta = timedelta(0)) -> None:
         super().__init__()
@@ -69,59 +70,59 @@ class GrantError(IngestError):
 
 
 class GrantBusy(GrantError):
-    """Another process is refreshing the grant, or died doing so."""
+    """Another process is refreshing the grant, or died during a refresh: try again after the wait."""
 
 
 class GrantRefused(GrantError):
-    """The provider refused the grant, which is not believed yet."""
+    """The provider refused the grant, which is not yet final: try again after the wait."""
 
 
 class GrantLost(GrantError):
-    """The provider refused the grant through the whole plan of retries: the user must connect again."""
+    """The provider refused the grant in every planned retry: the user must connect again."""
 
 
 class StoreError(IngestError):
-    """The store did not do what was asked."""
+    """The store refused the request: look at the log for the reason."""
 
 
 class StoreUnavailable(StoreError):
-    """The store did not answer, or has no capacity: whether a write happened is not known."""
+    """The store did not answer or has no capacity, and it is unknown whether a write happened: try again later."""
 
 
 class StoreLocked(StoreError):
-    """Another process has the store, which serves one at a time: stop that one, or ask it."""
+    """Another process has the store open, which serves one at a time: stop that process, or use its API."""
 
 
 class StaleRead(StoreError):
-    """What was read has changed since: read again and decide again."""
+    """The data has changed since it was read: read again and decide again."""
 
 
 class TransactionConflict(StoreError):
-    """Another transaction was under way on the same items: try the same again."""
+    """Another transaction was in progress on the same items: repeat the same writes."""
 
 
 class Fenced(StoreError):
-    """The connection is no longer as it was, or somebody else owns it: give up."""
+    """The connection has changed, or its shard has another owner: give up."""
 
 
 class BrokerError(IngestError):
-    """The broker did not confirm an event."""
+    """The broker did not confirm an event, which stays in the outbox: it is published again."""
 
 
 class BrokerUnavailable(BrokerError):
-    """The broker cannot be reached: the event waits in the outbox."""
+    """The broker is unreachable, and the event stays in the outbox: check RABBITMQ_URL and the broker."""
 
 
 class EventRefused(BrokerError):
-    """The broker refused the event: it waits in the outbox, the user's later events behind it."""
+    """The broker refused the event, which stays in the outbox before the user's later ones: check the queues."""
 
 
 class IssuerUnavailable(IngestError):
-    """The issuer's keys cannot be had, so that nobody knows whether a token is theirs: try again later."""
+    """The issuer's keys are unavailable, so that no token can be verified: try again later."""
 
 
 class KeyUnavailable(IngestError):
-    """A key that seals what is stored cannot be had: nothing stored can be used without it, an operator must act."""
+    """A sealing key is unavailable, without which no stored grant can be used: an operator must act."""
 
     def __init__(self, problem: str, advice: str) -> None:
         super().__init__(f"{problem}: {advice}.")
@@ -130,7 +131,7 @@ class KeyUnavailable(IngestError):
 
 
 class RequestError(IngestError):
-    """What was asked of us cannot be done; the text says what to do."""
+    """The request cannot be fulfilled; the text says what to do."""
 
     title: ClassVar[str] = "Not possible"
 
@@ -142,19 +143,19 @@ class NotFound(RequestError):
 
 
 class Conflict(RequestError):
-    """The connection's state does not allow it."""
+    """The connection's state does not allow the request: read the connection for its state."""
 
 
 class ConnectRefused(RequestError):
-    """A connect did not end well; the text is for the person who tried."""
+    """The connection was not made: start again. The text is for the person who tried."""
 
     title = "Not connected"
 
 
 class SealBroken(IngestError):
-    """Sealed bytes do not open: none of the keys fits, or they were moved or altered."""
+    """Sealed bytes do not open, because no key fits or they were moved or altered: restore the missing key."""
 
 
 def first_error(group: BaseException) -> BaseException:
-    """Return the first error in a group, however deep; an error outside a group is its own."""
+    """Return the first error in a group at any depth; an error outside a group is returned as it is."""
     return first_error(group.exceptions[0]) if isinstance(group, BaseExceptionGroup) else group

@@ -1,4 +1,4 @@
-"""granian as ``bg-ingest`` runs it: a port of its own, the drain at SIGTERM itself, honest exit codes."""
+"""granian as ``bg-ingest`` runs it: an exclusive port, a drain that starts at SIGTERM, meaningful exit codes."""
 
 import asyncio  # noqa: TID251 - the loop of granian's worker
 import importlib
@@ -26,44 +26,44 @@ from granian.server.mp import MPServer
 from workers.runtime import DRAIN_SIGNAL
 
 App: TypeAlias = Callable[..., Any]
-"""An ASGI application; the server does not look inside."""
+"""An ASGI application, opaque to the server."""
 
 ROOT = Path(__file__).parents[1]
-"""Where app.py lies beside the packages, in the source tree as in site-packages."""
+"""Folder of app.py and the packages, in the source tree as in site-packages."""
 
 KILL_TIMEOUT_SECONDS = 30
-"""Seconds from SIGTERM until a worker is killed: longer than its drain, shorter than a container's grace (40)."""
+"""From SIGTERM until a worker is killed: longer than its drain, shorter than a container's grace period (40 s)."""
 
 HEADER_TIMEOUT_MS = 5_000
-"""Milliseconds for a request's head to arrive, from the connection's start or the end of the request before it."""
+"""Time for a request's head to arrive, from the connection's start or the end of the request before it."""
 
 READ_TIMEOUT_MS = 20_000
-"""Milliseconds that what we sent may wait for a reader who takes nothing: then the system ends the connection. A
-stalled reader holds about a MB in the server."""
+"""Time for a client to acknowledge sent data, after which the system ends the connection. A stalled client holds
+about a MB in the server."""
 
 BACKLOG = 1024
 
 MAX_CONNECTIONS = 8_192
-"""At once: whoever opens more waits until others have gone. Far above the usual 1,024, which a flood of half-sent
-requests would use up for as long as the timeouts let it."""
+"""Concurrent connections; further ones wait until others end. Far above the usual 1,024, which a flood of half-sent
+requests would use up for the whole of their timeouts."""
 
 RESERVED_FILES = 256
-"""Files left for what else is open: the store, the broker, calls to providers."""
+"""Open files beside connections: the store, the broker, calls to providers."""
 
 MAX_FILES = MAX_CONNECTIONS + RESERVED_FILES
 
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 CLEAN_EXIT_CODES = {0, *(-number for number in STOP_SIGNALS)}
-"""Exit codes of a worker that was stopped: it dies of the signal itself only before it has begun to start."""
+"""Exit codes of a stopped worker. The signal itself ends it only before its start has begun."""
 
 
 class PortTaken(Exception):
-    """We cannot listen there; the text says why and what to do."""
+    """The address is not available; the text gives the reason and says what to do."""
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """Bind and listen, or raise ``PortTaken``; port 0 takes a free one.
+    """Bind and listen, or raise ``PortTaken``; port 0 selects a free one.
 
     granian would bind with SO_REUSEPORT, and two servers would silently share the port's requests.
     """
@@ -75,13 +75,13 @@ def listen(host: str, port: int) -> socket.socket:
         raise PortTaken(
             f"Cannot listen on {host}:{port} ({reason}): stop what is there, or choose another HOST or PORT."
         ) from error
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections have it from their listener
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it from their listener
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_TIMEOUT_MS)
     return listener
 
 
 def max_connections() -> int:
-    """Return how many connections may be open at once, after asking the system for as many files as it gives."""
+    """Raise the limit of open files as far as the system permits, and return the limit of connections that follows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < MAX_FILES:
         soft = MAX_FILES if hard < 0 else min(MAX_FILES, hard)
@@ -90,10 +90,10 @@ def max_connections() -> int:
 
 
 class Server(MPServer):
-    """One worker that serves the ASGI app which ``load`` makes there, on ``listener``; ``serve()`` blocks.
+    """One worker process that serves, on ``listener``, the ASGI app that ``load`` creates in it; ``serve()`` blocks.
 
-    It returns after a clean stop by SIGTERM or SIGINT and raises ``SystemExit(1)`` when the worker failed,
-    stopped by itself (a crash of the runtime) or had to be killed.
+    It returns after a clean stop by SIGTERM or SIGINT. It raises ``SystemExit(1)`` if the worker failed, stopped by
+    itself (a crash of the runtime) or was killed.
     """
 
     def __init__(
@@ -115,17 +115,17 @@ class Server(MPServer):
             interface=Interfaces.ASGI,
             loop=Loops.asyncio,
             websockets=False,
-            http=HTTPModes.http1,  # telling 1 from 2 would have no timeout: a connection that sends nothing stays
+            http=HTTPModes.http1,  # detecting the version has no timeout: a connection that sends nothing would stay
             backlog=BACKLOG,
             backpressure=max_connections(),
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
             log_level=LogLevels.warning,
             workers_kill_timeout=kill_timeout,
             reload=reload,
-            reload_paths=[ROOT],  # watched by itself, app.py would be lost as soon as an editor replaces it
+            reload_paths=[ROOT],  # a watch on app.py alone is lost as soon as an editor replaces the file
             reload_filter=_python_files() if reload else None,
             reload_ignore_dirs=["tests"],
-            reload_ignore_worker_failure=reload,  # the next save mends what this one broke
+            reload_ignore_worker_failure=reload,  # the next save may correct a broken one
         )
 
     def serve(self, *_: object, **__: object) -> None:
@@ -133,22 +133,22 @@ class Server(MPServer):
         super().serve(target_loader=load, wrap_loader=False)
 
     def _init_shared_socket(self) -> None:
-        """Hand our own listener to the worker, the way granian does where it has no SO_REUSEPORT."""
+        """Hand our own listener to the worker, as granian does without SO_REUSEPORT."""
         self._listener.set_inheritable(True)
         self._ssp = None
         self._sso = self._listener
         self._shd = SocketHolder(self._listener.fileno(), False, BACKLOG)  # type: ignore[call-arg,assignment]  # stubs lag
 
-    def startup(self, *given: object) -> None:
-        """Hear signals on a thread of their own, where a handler would interrupt us.
+    def startup(self, *args: object) -> None:
+        """Receive signals on a thread of their own instead of in a handler.
 
-        It might wait for ever for the lock of a wait that it interrupted, and in our last moments there is none: a
-        second signal would be our end, by its own exit code. The worker, which is forked, lets signals through once
-        it can act on them.
+        A handler could wait for ever for the lock of the wait that it interrupted. Shortly before the exit there is
+        no handler: a second signal would end the process with the signal's exit code. The forked worker unblocks
+        signals once it can act on them.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
-        super().startup(*given)  # type: ignore[no-untyped-call]  # granian's
-        threading.Thread(target=self._wait_for_signals, name="hear signals", daemon=True).start()
+        super().startup(*args)  # type: ignore[no-untyped-call]  # granian's
+        threading.Thread(target=self._wait_for_signals, name="wait for signals", daemon=True).start()
 
     def _wait_for_signals(self) -> None:
         while True:
@@ -156,27 +156,27 @@ class Server(MPServer):
             self.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # granian's
 
     def _stop_workers(self) -> None:
-        """Start the drain first: at SIGTERM granian waits for the last response before the lifespan's end."""
+        """Start the drain before granian does: at SIGTERM it waits for the last response before the lifespan's end."""
         workers = list(self.wrks)
         for worker in workers:
-            with suppress(ProcessLookupError):  # it has ended
+            with suppress(ProcessLookupError):  # the worker has ended
                 os.kill(worker.inner.pid, DRAIN_SIGNAL)
             worker.terminate()  # type: ignore[no-untyped-call]  # granian's
         _wait_for_exit(workers, self._kill_timeout)
-        self.workers_kill_timeout = 0.001  # type: ignore[assignment]  # a number: who has not ended by now does not
+        self.workers_kill_timeout = 0.001  # type: ignore[assignment]  # any short time: a worker that runs now does not end by itself
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
         if self.interrupt_signal:
-            # Ctrl-C and `kill -- -group` reach the worker too: that it ended before we told it is no failure.
+            # Ctrl-C and `kill -- -group` reach the worker too: its end before our signal is no failure.
             self.interrupt_children = [
                 worker.idx for worker in workers if worker.inner.exitcode not in CLEAN_EXIT_CODES
             ]
 
 
 def _wait_for_exit(workers: Sequence[Any], seconds: float) -> None:
-    """Wait until their exit codes are known.
+    """Wait until the exit codes are known.
 
-    granian's watching thread and its stopping one both ask the system, which tells once: whoever comes second is told
-    nothing for a moment, and granian would take that for a worker that refuses to stop.
+    granian's watching and stopping threads both ask the system, which reports an exit once: the second thread gets
+    nothing for a short time, and granian would take that for a worker that refuses to stop.
     """
     deadline = time.monotonic() + seconds
     while any(worker.inner.exitcode is None for worker in workers) and time.monotonic() < deadline:
@@ -184,7 +184,7 @@ def _wait_for_exit(workers: Sequence[Any], seconds: float) -> None:
 
 
 def load_app(target: str) -> App:
-    """Import "module:name". granian's own way would look into the current directory first."""
+    """Import "module:name". granian's own loader would search the current directory first."""
     module, _, name = target.partition(":")
     app: App = getattr(importlib.import_module(module), name)
     return app
@@ -198,20 +198,21 @@ def _python_files() -> type[Any]:
 
 def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
     for number in STOP_SIGNALS:
-        signal.signal(number, signal.SIG_DFL)  # until the loop takes over, there is nothing to finish
+        signal.signal(number, signal.SIG_DFL)  # until the loop runs, there is nothing to finish
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
     _signals.set_loop_signals = _handle_first_signal
     threading.Thread(target=_follow_parent, name="follow parent", daemon=True).start()
-    if afresh:  # forked, the worker has what the parent has imported: the code as it was
+    if afresh:  # the forked worker has the parent's modules: the code before the change
         for name in [name for name in sys.modules if name.partition(".")[0] in {"bg_ingest", "workers"}]:
             del sys.modules[name]
     return load()
 
 
 def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
-    """Stop at the first signal: told twice before it serves, granian's own way would wait for ever to be heard.
+    """Stop at the first signal and ignore further ones.
 
-    Ctrl-C during the start does that: the terminal tells us, and so does our parent.
+    After two signals before it serves, granian's own handler would wait for ever. Ctrl-C during the start sends two:
+    from the terminal and from the parent process.
     """
     worker_signal, handled = WorkerSignal(), threading.Event()
 
@@ -226,7 +227,7 @@ def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
 
 
 def _follow_parent() -> None:
-    """Stop too when the parent was killed: nobody else would end us, and the port and the data stay taken."""
+    """Stop when the parent was killed: otherwise the worker would keep the port and the data for ever."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -1,10 +1,10 @@
-"""The system's clock, the only place that asks it."""
+"""The system clock. No other module reads it."""
 
 from datetime import UTC, datetime
 
 
 class SystemClock:
-    """Time as the machine has it; it may step when it is corrected."""
+    """Implements ``Clock``. The time may step backwards or forwards when the machine's clock is corrected."""
 
     def now(self) -> datetime:
-        return datetime.now(UTC)  # noqa: TID251 - this is the Clock port that everybody else asks
+        return datetime.now(UTC)  # noqa: TID251 - the Clock port, which all other modules use

@@ -1,7 +1,7 @@
-"""Secrets at rest: AES-256-GCM with a ring of keys, so that a key can be replaced while both are in use.
+"""Encryption of secrets at rest: AES-256-GCM with several keys, so that a key can be replaced while both are in use.
 
-Layout: magic and version (1 byte), algorithm (1), key id (8), nonce (12), ciphertext with its tag (16). All before
-the nonce is authenticated together with the caller's associated data.
+Layout: magic and version (1 byte), algorithm (1), key id (8), nonce (12), ciphertext with its tag (16). The bytes
+before the nonce are authenticated together with the caller's associated data.
 """
 
 import base64
@@ -16,13 +16,13 @@ from bg_ingest.errors import SealBroken
 
 KEY_BYTES = 32
 _FORMAT = bytes([0xB1, 1])
-"""0xB1 marks our layout, version 1 of it; the second byte is AES-256-GCM."""
+"""0xB1 marks this layout in version 1; the second byte stands for AES-256-GCM."""
 _ID_BYTES, _NONCE_BYTES = 8, 12
 _HEADER_BYTES = len(_FORMAT) + _ID_BYTES
 
 
 class AesGcmSealer:
-    """The first key seals, every one opens. Random nonces allow 2**32 seals a key, far more than are made here."""
+    """The first key seals, every key opens. Random nonces allow 2**32 seals per key, far more than are made here."""
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys or any(len(key) != KEY_BYTES for key in keys):
@@ -39,14 +39,14 @@ class AesGcmSealer:
         return sealed.startswith(self._header)
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
-        """Return the secret; Unsealable when the key is not on the ring or anything was altered."""
+        """Return the secret. SealBroken: the key is not among the keys, or a byte was altered."""
         header, rest = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         cipher = self._ciphers.get(header)
         if cipher is None:
             raise SealBroken
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header + associated)
-        except (InvalidTag, ValueError):  # ValueError: cut off within the nonce
+        except (InvalidTag, ValueError):  # ValueError: the text ends within the nonce
             raise SealBroken from None
 
 

@@ -1,5 +1,5 @@
-"""``bg-ingest backfill``: read a person's past again."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest backfill``: read a user's past data again."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import sys
 from typing import TYPE_CHECKING
@@ -20,10 +20,8 @@ if TYPE_CHECKING:
     from bg_ingest.domain.windows import Window
 
 CHECK_INTERVAL_SECONDS = 1.0
-"""Seconds."""
 
 PROGRESS_STEPS = 1_000
-"""Of the progress bar."""
 
 
 @click.command()
@@ -32,8 +30,8 @@ PROGRESS_STEPS = 1_000
 @to_option
 @provider_option
 @key_option
-@click.option("--no-wait", is_flag=True, help="Only mark the span; the service reads it.")
-@click.option("--json", "as_json", is_flag=True, help="One JSON object: the span, and whether it has been read.")
+@click.option("--no-wait", is_flag=True, help="Only request the window; the service reads it.")
+@click.option("--json", "as_json", is_flag=True, help="One JSON object: the window, and whether it has been read.")
 def backfill(
     user: str,
     start: str | None,
@@ -44,49 +42,49 @@ def backfill(
     no_wait: bool,
     as_json: bool,
 ) -> None:
-    """Read a person's past again, newest first.
+    """Read a user's past data again, newest first.
 
-    Without --from it begins where the past of a new connection would. The span is marked in the store, and whichever
-    process polls the connection reads it: Ctrl-C only stops the waiting. What is known already changes nothing.
+    Without --from, the window begins as for a new connection. The window is requested in the store and read by the
+    process that polls the connection: Ctrl-C stops only this command. Readings that are stored already change nothing.
     """
     first, last = parse_instant("--from", start), parse_instant("--to", end)
 
     async def read(target: ConnectionTarget) -> "tuple[Window, bool]":
-        span = await target.backfill(first, last)
+        window = await target.backfill(first, last)
         if no_wait or not target.polls:
-            return span, False
-        await _watch(target, span, shown=not as_json and sys.stderr.isatty())
-        return span, True
+            return window, False
+        await _wait_until_read(target, window, shown=not as_json and sys.stderr.isatty())
+        return window, True
 
     try:
-        span, done = run_on_connection(user, provider, api_key, read)
+        window, done = run_on_connection(user, provider, api_key, read)
     except KeyboardInterrupt:
-        click.echo("Stopped waiting; the service reads on.", err=True)
+        click.echo("Stopped waiting; the service continues to read.", err=True)
         return
     if as_json:
         import json
 
-        click.echo(json.dumps({"from": span.start.isoformat(), "to": span.end.isoformat(), "done": done}))
+        click.echo(json.dumps({"from": window.start.isoformat(), "to": window.end.isoformat(), "done": done}))
     else:
-        what = "Read" if done else "Marked; it is read while the service runs:"
-        click.echo(f"{what} {span.start:%Y-%m-%d %H:%M} to {span.end:%Y-%m-%d %H:%M} UTC.")
+        state = "Read" if done else "Requested; it is read while the service runs:"
+        click.echo(f"{state} {window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC.")
 
 
-async def _watch(target: ConnectionTarget, span: "Window", *, shown: bool) -> None:
-    """Return once nothing of the span is left to be read."""
+async def _wait_until_read(target: ConnectionTarget, window: "Window", *, shown: bool) -> None:
+    """Show progress, and return once the whole window has been read."""
     import anyio
 
     with click.progressbar(length=PROGRESS_STEPS, label="Reading", file=sys.stderr, hidden=not shown) as bar:
         while True:
-            remaining = _unread_share(await target.remaining_backfill(), span)
+            remaining = _unread_share(await target.remaining_backfill(), window)
             bar.update(int((1 - remaining) * PROGRESS_STEPS) - bar.pos)
             if not remaining:
                 return
             await anyio.sleep(CHECK_INTERVAL_SECONDS)
 
 
-def _unread_share(remaining: "Window | None", span: "Window") -> float:
-    """Return what share of the span is left."""
-    if remaining is None or remaining.start >= span.end or remaining.end <= span.start:
+def _unread_share(remaining: "Window | None", window: "Window") -> float:
+    """Return the fraction of the window that has not been read yet."""
+    if remaining is None or remaining.start >= window.end or remaining.end <= window.start:
         return 0.0
-    return (min(remaining.end, span.end) - max(remaining.start, span.start)) / span.length
+    return (min(remaining.end, window.end) - max(remaining.start, window.start)) / window.length

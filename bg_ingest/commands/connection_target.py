@@ -1,5 +1,5 @@
-"""Where a command finds a connection: in the store itself, or at the running service that holds the store's file."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""Access of a command to one connection: in the store, or over the API of the service that has the file open."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -22,29 +22,29 @@ if TYPE_CHECKING:
 Answer = TypeVar("Answer")
 
 MAX_COMPARE_WINDOW = timedelta(days=30)
-"""Compared in one call."""
+"""Longest window of one comparison."""
 
-provider_option = click.option("--provider", help="Which of the user's connections; needed where there are several.")
+provider_option = click.option("--provider", help="Provider of the connection; required if the user has several.")
 from_option = click.option("--from", "start", metavar="TIME", help="A date (UTC), or RFC 3339 with an offset.")
-to_option = click.option("--to", "end", metavar="TIME", help="Likewise; not included. Now, where left out.")
+to_option = click.option("--to", "end", metavar="TIME", help="Likewise, exclusive. Default: now.")
 key_option = click.option(
     "--api-key",
     envvar="BG_INGEST_API_KEY",
-    help="For a service that asks for one; better in BG_INGEST_API_KEY.",
+    help="For a service that requires one; safer in BG_INGEST_API_KEY.",
 )
 
 
 class ConnectionTarget(Protocol):
-    """What commands ask about one connection."""
+    """Requests of commands about one connection."""
 
     polls: bool
-    """Whether somebody is known to read what is marked."""
+    """True if a process is known to read requested windows."""
 
     async def remaining_backfill(self) -> "Window | None":
-        """Return what is still to be read of the past."""
+        """Return the window that is still to be read."""
 
     async def backfill(self, start: datetime | None, end: datetime | None) -> "Window":
-        """Mark a stretch to be read, and return it."""
+        """Request a window, and return it."""
 
     async def verify(self, window: "Window", *, values: bool) -> "Verification | None":
         """Compare at most ``MAX_COMPARE_WINDOW`` with the provider."""
@@ -53,7 +53,10 @@ class ConnectionTarget(Protocol):
 def run_on_connection(
     user: str, provider: str | None, api_key: str | None, command: Callable[[ConnectionTarget], Awaitable[Answer]]
 ) -> Answer:
-    """Run a command at the store of the settings, or at the service that has it open; an error of ours ends it."""
+    """Run a command on the store of the settings, or over the service that has it open.
+
+    An IngestError ends the command with its text.
+    """
     import anyio
 
     from bg_ingest.domain.ids import ConnectionId
@@ -62,33 +65,34 @@ def run_on_connection(
 
     user_id, settings = parse_user(user), read_settings()
 
-    async def direct() -> Answer:
+    async def over_store() -> Answer:
         async with open_context(settings) as services:
-            known = [each.connection.id.provider for each in await services.connections.list_statuses(user_id)]
-            connection = ConnectionId(user_id, _choose_provider(provider, known))
+            statuses = await services.connections.list_statuses(user_id)
+            providers = [status.connection.id.provider for status in statuses]
+            connection = ConnectionId(user_id, _choose_provider(provider, providers))
             return await command(StoreTarget(services, settings, connection))
 
-    async def asking() -> Answer:
+    async def over_service() -> Answer:
         async with _open_client(settings, api_key) as http:
-            found = await _request(http, "GET", f"/api/users/{user_id}/connections")
-            connection = ConnectionId(user_id, _choose_provider(provider, [each["provider"] for each in found]))
+            statuses = await _request(http, "GET", f"/api/users/{user_id}/connections")
+            connection = ConnectionId(user_id, _choose_provider(provider, [status["provider"] for status in statuses]))
             return await command(ServiceTarget(http, connection))
 
     try:
         try:
-            return anyio.run(direct)
+            return anyio.run(over_store)
         except* StoreLocked:
             pass
-        return anyio.run(asking)
-    except* SettingsError as wrong:
-        exit_usage(str(first_error(wrong)))
-    except* IngestError as failed:
-        exit_failure(str(first_error(failed)))
-    raise AssertionError("one of the two has ended the command")
+        return anyio.run(over_service)
+    except* SettingsError as errors:
+        exit_usage(str(first_error(errors)))
+    except* IngestError as errors:
+        exit_failure(str(first_error(errors)))
+    raise AssertionError("both handlers end the command")
 
 
 class StoreTarget:
-    """Works on the store. With a file nobody else polls while we have it."""
+    """Works on the store. While this command has an SQLite file open, no other process polls."""
 
     def __init__(self, services: "Services", settings: "Settings", connection: "ConnectionId") -> None:
         self.polls = settings.store != "sqlite"
@@ -101,12 +105,12 @@ class StoreTarget:
     async def backfill(self, start: datetime | None, end: datetime | None) -> "Window":
         return await self._services.backfill_requester.request_backfill(self._id, start, end)
 
-    async def verify(self, window: "Window", *, values: bool) -> "Verification | None":  # noqa: ARG002 - both are at hand
+    async def verify(self, window: "Window", *, values: bool) -> "Verification | None":  # noqa: ARG002 - the report leaves values out if necessary
         return await self._services.verifier.verify(self._id, window)
 
 
 class ServiceTarget:
-    """Asks the HTTP API of the service on this machine."""
+    """Works over the HTTP API of the service on this machine."""
 
     polls = True
 
@@ -119,8 +123,8 @@ class ServiceTarget:
         return _parse_window(remaining) if remaining else None
 
     async def backfill(self, start: datetime | None, end: datetime | None) -> "Window":
-        named = {"from": start, "to": end}
-        body = {name: at.isoformat() for name, at in named.items() if at}
+        times = {"from": start, "to": end}
+        body = {name: at.isoformat() for name, at in times.items() if at}
         return _parse_window(await _request(self._http, "POST", f"{self._path}/backfill", body))
 
     async def verify(self, window: "Window", *, values: bool) -> "Verification | None":
@@ -129,11 +133,11 @@ class ServiceTarget:
         from bg_ingest.domain.verification import Difference, Verification
 
         body = {"from": window.start.isoformat(), "to": window.end.isoformat(), "values": values}
-        found = await _request(self._http, "POST", f"{self._path}/verify", body)
-        if found["from"] is None:
+        report = await _request(self._http, "POST", f"{self._path}/verify", body)
+        if report["from"] is None:
             return None
-        differences = msgspec.convert(found["differences"], tuple[Difference, ...])
-        return Verification(_parse_window(found), found["compared"], found["unreadable"], differences)
+        differences = msgspec.convert(report["differences"], tuple[Difference, ...])
+        return Verification(_parse_window(report), report["compared"], report["unreadable"], differences)
 
 
 async def _request(http: "httpx.AsyncClient", method: str, path: str, body: dict[str, Any] | None = None) -> Any:  # noqa: ANN401 - JSON
@@ -142,33 +146,33 @@ async def _request(http: "httpx.AsyncClient", method: str, path: str, body: dict
     from bg_ingest.errors import IngestError
 
     try:
-        answer = await http.request(method, path, json=body)
-        found = answer.json()
+        response = await http.request(method, path, json=body)
+        content = response.json()
     except (httpx.HTTPError, ValueError):
-        sentence = f"The store is in use, but no service answers at {http.base_url}: is its HOST or PORT another?"
+        sentence = f"The store is in use, but no service answers at {http.base_url}: set its HOST and PORT here too."
         raise IngestError(sentence) from None
-    if answer.is_error:
-        raise IngestError(f"The running service says: {found.get('detail', answer.status_code)}")
-    return found
+    if response.is_error:
+        raise IngestError(f"The running service refuses: {content.get('detail', response.status_code)}")
+    return content
 
 
-def _choose_provider(provider: str | None, known: list[str]) -> str:
-    if provider is None and len(known) != 1:
-        exit_usage(f"This user is connected to {', '.join(sorted(known))}: choose one with --provider.")
-    return provider or known[0]
+def _choose_provider(provider: str | None, connected: list[str]) -> str:
+    if provider is None and len(connected) != 1:
+        exit_usage(f"This user is connected to {', '.join(sorted(connected))}: choose one with --provider.")
+    return provider or connected[0]
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:
-    """Read a time as the API does; what is none ends the command."""
+    """Parse a time like the API; an invalid one ends the command."""
     if not text:
         return None
     try:
-        found = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text)
     except ValueError:
-        exit_usage(f"{name} is no time: write it like 2025-04-26T14:30:00Z, or 2025-04-26 (UTC).")
-    if found.tzinfo is None and len(text) > len("2025-04-26"):
+        exit_usage(f"{name} is not a time: write it like 2025-04-26T14:30:00Z, or 2025-04-26 (UTC).")
+    if instant.tzinfo is None and len(text) > len("2025-04-26"):
         exit_usage(f"{name} is ambiguous without an offset: write it like 2025-04-26T14:30:00Z.")
-    return found.replace(tzinfo=UTC) if found.tzinfo is None else found.astimezone(UTC)
+    return instant.replace(tzinfo=UTC) if instant.tzinfo is None else instant.astimezone(UTC)
 
 
 def _open_client(settings: "Settings", api_key: str | None) -> "httpx.AsyncClient":
@@ -178,7 +182,7 @@ def _open_client(settings: "Settings", api_key: str | None) -> "httpx.AsyncClien
     return httpx.AsyncClient(base_url=f"http://{settings.own_host}:{settings.port}", headers=headers, timeout=150)
 
 
-def _parse_window(found: dict[str, Any]) -> "Window":
+def _parse_window(times: dict[str, Any]) -> "Window":
     from bg_ingest.domain.windows import Window
 
-    return Window(datetime.fromisoformat(found["from"]), datetime.fromisoformat(found["to"]))
+    return Window(datetime.fromisoformat(times["from"]), datetime.fromisoformat(times["to"]))

@@ -1,5 +1,5 @@
-"""``bg-ingest connections``: who is connected, how it stands with each, and whose readings are late."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest connections``: the connections with their states, those with late readings first."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
@@ -21,44 +21,44 @@ STATES = ("active", "paused", "reauthorization_required", "provider_forbidden", 
 
 
 @click.command()
-@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only those in this state; several.")
-@click.option("--user", "users", multiple=True, metavar="ID", help="Only this user's; several.")
+@click.option("--state", "states", multiple=True, type=click.Choice(STATES), help="Only this state; repeatable.")
+@click.option("--user", "users", multiple=True, metavar="ID", help="Only this user; repeatable.")
 @json_option
 def connections(states: Collection[str], users: Collection[str], *, as_json: bool) -> None:
-    """List the connections and how they stand.
+    """List the connections with their states.
 
-    State, newest reading, last outcome and next look, of all that have a grant; with --user also of those without.
-    The oldest newest reading comes first.
+    State, newest reading, last outcome and next poll of all connections with a grant; with --user also of those
+    without. The connection with the oldest newest reading comes first.
     """
 
     async def find(_: "Settings", services: "Services") -> "list[Status]":
-        async with aclosing(_iter_connections(services.store, users)) as found:
-            statuses = [services.connections.status_of(each) async for each in found]
-        return [each for each in statuses if not states or each.connection.state in states]
+        async with aclosing(_iter_connections(services.store, users)) as stored:
+            statuses = [services.connections.status_of(connection) async for connection in stored]
+        return [status for status in statuses if not states or status.connection.state in states]
 
-    found = sorted(run_with_services(find), key=lambda each: each.connection.anchor)
+    statuses = sorted(run_with_services(find), key=lambda status: status.connection.anchor)
     if as_json:
-        print_json([_to_row(each) for each in found])
+        print_json([_to_row(status) for status in statuses])
         return
     print_table(
-        ("user", "provider", "state", "newest reading", "last outcome", "next look"),
-        [tuple(map(_format_cell, [*_to_row(each).values()][:6])) for each in found],
+        ("user", "provider", "state", "newest reading", "last outcome", "next poll"),
+        [tuple(map(_format_cell, [*_to_row(status).values()][:6])) for status in statuses],
     )
-    click.echo(f"{len(found)} connections.", err=True)
+    click.echo(f"{len(statuses)} connections.", err=True)
 
 
 async def _iter_connections(store: "Store", users: Collection[str]) -> "AsyncGenerator[Any]":
     from bg_ingest.domain.ids import SHARDS, UserId
 
     for user in users:
-        for each in await store.connections.list_for_user(UserId(user)):
-            yield each
+        for connection in await store.connections.list_for_user(UserId(user)):
+            yield connection
     for shard in [] if users else range(SHARDS):
         async with aclosing(store.connections.iter_directory(shard)) as rows:
-            async for listed in rows:
-                found = await store.connections.get(listed.id)
-                if found is not None:
-                    yield found
+            async for row in rows:
+                stored = await store.connections.get(row.id)
+                if stored is not None:
+                    yield stored
 
 
 def _to_row(status: "Status") -> dict[str, Any]:

@@ -1,5 +1,5 @@
-"""The settings as a command reads them, and the use cases over the store they choose."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""Settings and use cases of a command, over the store of the settings and without any actor."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -18,7 +18,7 @@ Answer = TypeVar("Answer")
 
 
 def read_settings(host: str | None = None, port: int | None = None) -> "Settings":
-    """Read the settings, flags first: through the environment, so that the worker reads the same."""
+    """Read the settings; flags win. They pass through the environment, so that the server's worker reads the same."""
     environment = os.environ  # noqa: TID251 - see above
     environment.update({name: str(value) for name, value in {"HOST": host, "PORT": port}.items() if value})
     from bg_ingest.settings import SettingsError, get_settings
@@ -39,10 +39,10 @@ def parse_user(text: str) -> "UserId":
 
 
 def run_with_services(command: "Callable[[Settings, Services], Awaitable[Answer]]") -> Answer:
-    """Run what a command does with the settings and the use cases, and return what it returns.
+    """Run a command's coroutine with the settings and the use cases, and return its result.
 
-    An error of ours ends the command: its text is the sentence. A store in a file that a running service
-    holds is refused with what to do instead.
+    An IngestError ends the command with its text. If a running service has the store's file open, the text says
+    what to do instead.
     """
     import anyio
 
@@ -56,20 +56,20 @@ def run_with_services(command: "Callable[[Settings, Services], Awaitable[Answer]
 
     try:
         return anyio.run(main)
-    except* SettingsError as wrong:
-        exit_usage(str(first_error(wrong)))
+    except* SettingsError as errors:
+        exit_usage(str(first_error(errors)))
     except* StoreLocked:
         exit_failure(
             f"{read_settings().sqlite_file} is in use: stop the running service for this, or ask its API instead."
         )
-    except* IngestError as failed:
-        exit_failure(str(first_error(failed)))
-    raise AssertionError("one of the two has ended the command")
+    except* IngestError as errors:
+        exit_failure(str(first_error(errors)))
+    raise AssertionError("each handler ends the command")
 
 
 @asynccontextmanager
 async def open_context(settings: "Settings") -> "AsyncIterator[Services]":
-    """Open the store and the providers of the settings and join the use cases over them, without any actor."""
+    """Open the store and the providers of the settings with the use cases over them, without any actor."""
     from bg_ingest.observability.logs import configure_logging
     from bg_ingest.observability.registry import MetricsRegistry
     from bg_ingest.wiring import open_services
@@ -83,7 +83,7 @@ SEVERITY = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class NoWakeups:
-    """The port Hints where no actor runs: the owner of the shard finds what was written, by its ring or its row."""
+    """Implements ``Wakeups`` without actors: the owner of the shard finds the request or the outbox entry itself."""
 
     def wake_poller(self, connection: "ConnectionId") -> None: ...
 

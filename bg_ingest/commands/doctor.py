@@ -1,5 +1,5 @@
-"""``bg-ingest doctor``: everything the service needs, looked at from where it would run."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest doctor``: checks of everything that the service needs, from the machine on which it would run."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import sys
 from typing import TYPE_CHECKING
@@ -18,13 +18,13 @@ if TYPE_CHECKING:
 @click.command()
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Check what the service needs, and say what to do.
+    """Check the needs of the service, and say what to do.
 
-    Settings, the table and what may be done with it, whether the keys open what is stored, who can come in, the
-    broker, the provider, the clock against the provider's, and this machine's limits. Nothing is changed, beyond what
-    a first start makes.
+    Settings, the table and the rights on it, the keys of the stored grants, access to the API, the broker, the
+    provider, this clock against the provider's, and this machine's limits. Nothing is changed, except that a missing
+    store is created as by a first start.
 
-    Exit codes: 0 it will run (there may be warnings), 1 something has to be mended, 2 the settings are wrong.
+    Exit codes: 0 the service will run (there may be warnings), 1 a failure must be repaired, 2 the settings are wrong.
     """
     settings = read_settings()
     import anyio
@@ -37,14 +37,14 @@ def doctor(*, as_json: bool) -> None:
     else:
         print_table(
             ("check", "", "found", "what to do"),
-            [(each.check, each.verdict, each.found, each.advice) for each in findings],
+            [(finding.check, finding.verdict, finding.found, finding.advice) for finding in findings],
         )
-    if any(each.verdict is Verdict.FAILED for each in findings):
+    if any(finding.verdict is Verdict.FAILED for finding in findings):
         sys.exit(FAILED)
 
 
 async def run_checks(settings: "Settings") -> "list[Finding]":
-    """Return all that was found, whatever is broken."""
+    """Return the findings of all checks, whichever of them fail."""
     from bg_ingest.adapters.clock import SystemClock
     from bg_ingest.doctor.broker import check_broker
     from bg_ingest.doctor.machine import check_machine
@@ -77,11 +77,11 @@ async def _check_store(settings: "Settings") -> "list[Finding]":
             findings = [*await check_rights(table, now), *await _check_keys(settings, store)]
             return findings + await check_access(settings, store.keys, now)
     except StoreLocked:
-        return [ok("store", f"{settings.sqlite_file} is in use by the running service, which knows how it is")]
-    except (IngestError, SettingsError) as broken:
+        return [ok("store", f"{settings.sqlite_file} is in use by the running service, which reports its own state")]
+    except (IngestError, SettingsError) as error:
         return [
             failed(
-                "store", str(broken), REACH_ADVICE if settings.dynamodb_table else "check DATA_DIR and who may write it"
+                "store", str(error), REACH_ADVICE if settings.dynamodb_table else "check DATA_DIR and its permissions"
             )
         ]
 
@@ -95,6 +95,6 @@ async def _check_keys(settings: "Settings", store: "Store") -> "list[Finding]":
 
     try:
         sealer = await build_sealer(settings)
-    except KeyUnavailable as locked:
-        return [failed("keys", locked.problem, locked.advice)]
+    except KeyUnavailable as error:
+        return [failed("keys", error.problem, error.advice)]
     return [*check_wrapped(settings), *await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest")]

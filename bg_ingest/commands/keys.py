@@ -1,5 +1,5 @@
-"""``bg-ingest keys``: who may ask the API."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest keys``: keys of the API's callers."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import sys
 from collections.abc import Sequence
@@ -22,7 +22,7 @@ SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
 
 @click.group()
 def keys() -> None:
-    """API keys: who may ask, for what, about whom. And the keys that seal what is stored."""
+    """API keys, with their scopes and users. And the keys that seal stored secrets."""
 
 
 keys.add_command(create_encryption)
@@ -30,25 +30,34 @@ keys.add_command(rotate_encryption)
 
 
 @keys.command()
-@click.option("--name", required=True, help="What you call it: who has it, what for.")
+@click.option("--name", required=True, help="Name of the key, such as its caller and purpose.")
 @click.option(
-    "--scope", "scopes", multiple=True, required=True, type=click.Choice(SCOPES), help="What it is good for; several."
+    "--scope",
+    "scopes",
+    multiple=True,
+    required=True,
+    type=click.Choice(SCOPES),
+    help="Permission of the key; repeatable.",
 )
-@click.option("--user", "users", multiple=True, metavar="ID", help="Whom it is good for; several. Without: everybody.")
-@click.option("--days", type=click.IntRange(1, 3650), help="How long it is good. Without: until it is revoked.")
+@click.option(
+    "--user", "users", multiple=True, metavar="ID", help="User that it gives access to; repeatable. Default: all users."
+)
+@click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
 @json_option
 def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | None, *, as_json: bool) -> None:
-    """Make a key and show it, this once: only its hash is kept.
+    """Create a key and show it once: only its hash is stored.
 
-    The key alone goes to the standard output, so that a script can take it from there.
+    Standard output holds the key alone, so that a script can read it.
     """
     from bg_ingest.domain.access import known_scopes
 
     user_ids = [parse_user(user) for user in users]
 
-    async def make(settings: "Settings", services: "Services") -> "tuple[ApiKey, str]":
+    async def create_key(settings: "Settings", services: "Services") -> "tuple[ApiKey, str]":
         if settings.anonymous and not await services.api_keys.list():
-            click.echo("It is the first: the API of this development service wants one from now on.", err=True)
+            click.echo(
+                "This is the first key: from now on, the API of this development service requires one.", err=True
+            )
         created = await services.api_keys.create(
             name,
             known_scopes(scopes),
@@ -57,27 +66,27 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
         )
         return created.key, created.text.reveal()
 
-    key, text = run_with_services(make)
+    key, text = run_with_services(create_key)
     if as_json:
         print_json(_to_row(key) | {"key": text})
         return
     click.echo(text)
-    click.echo(f"Keep it now: it cannot be shown again. bg-ingest keys revoke {key.id} ends it.", err=True)
+    click.echo(f"Save it now: it cannot be shown again. bg-ingest keys revoke {key.id} ends it.", err=True)
 
 
 @keys.command("list")
 @json_option
 def list_keys(*, as_json: bool) -> None:
-    """Show all keys, also those that no longer let in; never their secrets."""
+    """Show all keys, also revoked and expired ones; never their secrets."""
 
     async def read(_: "Settings", services: "Services") -> "Sequence[ApiKey]":
         return await services.api_keys.list()
 
-    rows = [_to_row(each) for each in run_with_services(read)]
+    rows = [_to_row(key) for key in run_with_services(read)]
     if as_json:
         print_json(rows)
     elif not rows:
-        click.echo("There is no key. bg-ingest keys create --name <whose> --scope readings:read makes one.", err=True)
+        click.echo("There is no key. bg-ingest keys create --name <name> --scope readings:read creates one.", err=True)
     else:
         _print_table(rows)
 
@@ -85,12 +94,12 @@ def list_keys(*, as_json: bool) -> None:
 @keys.command()
 @click.argument("key_id", metavar="ID")
 def revoke(key_id: str) -> None:
-    """End a key, by the part of it between bgi_ and the next _: within 30 seconds on every replica."""
+    """Revoke a key by its id, the part between bgi_ and the next _: within 30 seconds on every replica."""
 
-    async def end(_: "Settings", services: "Services") -> None:
+    async def revoke_key(_: "Settings", services: "Services") -> None:
         await services.api_keys.revoke(key_id)
 
-    run_with_services(end)
+    run_with_services(revoke_key)
     click.echo(f"{key_id} is revoked.")
 
 
@@ -124,7 +133,7 @@ def _print_table(rows: Sequence[dict[str, Any]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("id", "name", "state", "scopes", "users", "made", "last used")
+    table = Table("id", "name", "state", "scopes", "users", "created", "last used")
     for row in rows:
         users = "all" if row["users"] is None else ", ".join(row["users"]) or "none"
         cells = row["id"], row["name"], row["state"], " ".join(row["scopes"]), users, row["made_at"], row["used_at"]

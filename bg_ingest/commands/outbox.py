@@ -1,5 +1,5 @@
-"""``bg-ingest outbox``: what waits to be told, and telling again what consumers lost."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest outbox``: unpublished changes, and publishing again changes that consumers lost."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -21,33 +21,32 @@ if TYPE_CHECKING:
 
 
 class OutboxSummary(msgspec.Struct, frozen=True):
-    """What the outboxes hold."""
+    """Contents of the outboxes of all shards."""
 
     waiting: int
     users: int
     oldest: datetime | None
-    """When the change that waits longest was recorded."""
+    """Recording time of the oldest unpublished change."""
 
 
 @click.group(invoke_without_command=True)
 @json_option
 @click.pass_context
 def outbox(ctx: click.Context, *, as_json: bool) -> None:
-    """Events that wait to be told.
+    """Unpublished events.
 
-    Without a command: how many, of how many users, and since when the oldest waits.
+    Without a command: their number, the number of their users, and the time of the oldest.
     """
     if ctx.invoked_subcommand is not None:
         return
-    found = run_with_services(_summarize)
+    summary = run_with_services(_summarize)
     if as_json:
-        print_json(found)
-    elif found.oldest is None:
-        click.echo(f"{found.waiting} events wait." if found.waiting else "Nothing waits.")
+        print_json(summary)
+    elif summary.oldest is None:
+        click.echo(f"{summary.waiting} events wait." if summary.waiting else "Nothing waits.")
     else:
-        click.echo(
-            f"{found.waiting} events of {found.users} users wait, the oldest since {found.oldest:%Y-%m-%d %H:%M:%SZ}."
-        )
+        users, oldest = summary.users, f"{summary.oldest:%Y-%m-%d %H:%M:%SZ}"
+        click.echo(f"{summary.waiting} events of {users} users wait, the oldest since {oldest}.")
 
 
 async def _summarize(_: "Settings", services: "Services") -> OutboxSummary:
@@ -59,9 +58,9 @@ async def _summarize(_: "Settings", services: "Services") -> OutboxSummary:
             last = None
             async for page in pages:
                 firsts = [
-                    each
-                    for before, each in zip([last, *page], page, strict=False)
-                    if not before or before.user != each.user
+                    entry
+                    for before, entry in zip([last, *page], page, strict=False)
+                    if not before or before.user != entry.user
                 ]
                 last = page[-1]
                 waiting, users = waiting + len(page), users + len(firsts)
@@ -71,32 +70,32 @@ async def _summarize(_: "Settings", services: "Services") -> OutboxSummary:
 
 
 def group_by_user(page: "Sequence[OutboxEntry]") -> "list[tuple[UserId, list[OutboxEntry]]]":
-    return [(user, list(rows)) for user, rows in groupby(page, key=lambda each: each.user)]
+    return [(user, list(rows)) for user, rows in groupby(page, key=lambda entry: entry.user)]
 
 
 @outbox.command()
 @click.argument("user")
 @click.option(
-    "--from", "first", type=click.IntRange(1), required=True, metavar="N", help="The first change number to tell."
+    "--from", "first", type=click.IntRange(1), required=True, metavar="N", help="First change number to publish."
 )
-@click.option("--to", "last", type=click.IntRange(1), metavar="N", help="The last; without it all there are.")
+@click.option("--to", "last", type=click.IntRange(1), metavar="N", help="Last change number. Default: the newest.")
 @json_option
 def replay(user: str, first: int, last: int | None, *, as_json: bool) -> None:
-    """Tell changes of USER again, from number N on, under the ids they had.
+    """Publish changes of USER again, from number N on, with their original ids.
 
-    Changes are kept for 60 days; numbers whose change is gone are skipped. The service tells them within a minute.
+    Changes are stored for 60 days; numbers of deleted changes are skipped. The service publishes within a minute.
     """
 
     async def put_back(_: "Settings", services: "Services") -> int:
         from bg_ingest.domain.ids import UserId
-        from bg_ingest.services.publishing.replay import replay as again
+        from bg_ingest.services.publishing.replay import replay as replay_changes
 
-        return await again(services.store, UserId(user), first, last)
+        return await replay_changes(services.store, UserId(user), first, last)
 
     count = run_with_services(put_back)
     if as_json:
         print_json({"user_id": user, "events": count})
     elif count:
-        click.echo(f"{count} events of {user} will be told again.")
+        click.echo(f"{count} events of {user} will be published again.")
     else:
-        exit_failure(f"Nothing of {user} is kept from number {first} on: changes are kept for 60 days.")
+        exit_failure(f"No change of {user} is stored from number {first} on: changes are stored for 60 days.")

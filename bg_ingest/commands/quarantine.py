@@ -1,5 +1,5 @@
-"""``bg-ingest quarantine``: the records that could not be read."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest quarantine``: provider records that could not be translated."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from bg_ingest.settings import Settings
 
 SHORT_DIGITS = 12
-"""Digits of a record's name that are shown in tables: enough that two hardly ever begin alike."""
+"""Digits of a record's name in tables: enough to make two equal ones very unlikely."""
 
 user_argument = click.argument("user", metavar="USER")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
@@ -26,10 +26,10 @@ json_option = click.option("--json", "as_json", is_flag=True, help="One JSON obj
 
 @click.group()
 def quarantine() -> None:
-    """Records of providers that could not be read.
+    """Provider records that could not be translated.
 
-    They are kept sealed, with the reason, while the rest of their page is stored. After the translation was
-    mended, retry releases them as readings; drop forgets those that mean nothing.
+    They are stored sealed, with the reason, while the rest of their page is stored as readings. After a correction
+    of the translation, retry releases them as readings; drop deletes those without meaning.
     """
 
 
@@ -37,10 +37,10 @@ def quarantine() -> None:
 @click.argument("user", required=False)
 @json_option
 def list_records(user: str | None, *, as_json: bool) -> None:
-    """Show which records are set aside, of one user or of everybody who is connected; no values.
+    """Show the quarantined records of one user or of all connected users, without values.
 
-    Each line has the user, the record's name, the reason, the segment of six hours it belongs to (- where it has
-    no time), and when it was noticed.
+    Each line has the user, the record's name, the reason, the segment of six hours (- for a record without time),
+    and the time of quarantine.
     """
 
     async def show(_: "Settings", services: "Services") -> Counter[str]:
@@ -53,15 +53,15 @@ def list_records(user: str | None, *, as_json: bool) -> None:
     reasons = run_with_services(show)
     if not as_json:
         counts_text = ", ".join(f"{count} {reason}" for reason, count in reasons.most_common())
-        click.echo(f"{reasons.total()} set aside{': ' * bool(counts_text)}{counts_text}", err=True)
+        click.echo(f"{reasons.total()} quarantined{': ' * bool(counts_text)}{counts_text}", err=True)
 
 
 @quarantine.command("show")
 @user_argument
 @click.argument("record")
-@click.option("--raw", is_flag=True, help="Print the record itself. It is health data: mind where it goes.")
+@click.option("--raw", is_flag=True, help="Print the record itself. It is health data: keep it safe.")
 def show_record(user: str, record: str, *, raw: bool) -> None:
-    """Show one record: what is known of it, and with --raw the record as it came."""
+    """Show the facts about one record, or with --raw the record as received."""
 
     async def show(_: "Settings", services: "Services") -> None:
         reviewed = await services.quarantine_review.find(parse_user(user), record)
@@ -71,7 +71,7 @@ def show_record(user: str, record: str, *, raw: bool) -> None:
             return
         click.echo(_format_line(reviewed, whole_name=True))
         if services.quarantine_review.is_truncated(reviewed):
-            click.echo(f"Only its first {len(content)} bytes were kept: it cannot be translated again, only dropped.")
+            click.echo(f"Only its first {len(content)} bytes are stored: it cannot be translated again, only dropped.")
 
     run_with_services(show)
 
@@ -81,24 +81,24 @@ def show_record(user: str, record: str, *, raw: bool) -> None:
 @click.argument("records", nargs=-1)
 @json_option
 def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) -> None:
-    """Translate records again and release those that can be read now.
+    """Translate records again and release those that can be translated now.
 
-    Without RECORDS all of the user's; without USER everybody's. A released record is stored and told as a reading
-    (origin quarantine) and is not set aside any more. One that contradicts what was stored since is left: drop it.
+    Without RECORDS all of the user; without USER those of all users. A released record becomes a reading (origin
+    quarantine), is published, and leaves the quarantine. One that contradicts a newer stored reading stays: drop it.
     """
 
     async def retry(_: "Settings", services: "Services") -> Counter[str]:
         results: Counter[str] = Counter()
-        for reviewed in [each async for each in _iter_records(services, user, records)]:
-            ended = await services.quarantine_review.retry(reviewed)
-            click.echo(_to_json(reviewed, ended=ended) if as_json else f"{_format_line(reviewed)}  {ended}")
-            results[ended] += 1
+        for reviewed in [record async for record in _iter_records(services, user, records)]:
+            result = await services.quarantine_review.retry(reviewed)
+            click.echo(_to_json(reviewed, ended=result) if as_json else f"{_format_line(reviewed)}  {result}")
+            results[result] += 1
         return results
 
     results = run_with_services(retry)
     if not as_json:
-        counts_text = ", ".join(f"{count} {ended}" for ended, count in results.most_common())
-        click.echo(counts_text or "Nothing is set aside.", err=True)
+        counts_text = ", ".join(f"{count} {result}" for result, count in results.most_common())
+        click.echo(counts_text or "Nothing is quarantined.", err=True)
 
 
 @quarantine.command("drop")
@@ -106,30 +106,33 @@ def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) 
 @click.argument("records", nargs=-1)
 @click.option("--reason", help="Drop all of the user's records that have this reason.")
 def drop_records(user: str, records: tuple[str, ...], reason: str | None) -> None:
-    """Forget records for good; sent again, they are not set aside again."""
+    """Delete records for good. If the provider sends them again, they are not quarantined again."""
     if bool(records) == bool(reason):
         exit_usage("Name the records to drop, or give a --reason: bg-ingest quarantine list shows both.")
 
     async def drop(_: "Settings", services: "Services") -> int:
-        found = [each async for each in _iter_records(services, user, records)]
-        dropped = [each for each in found if reason in {None, each.record.reason}]
-        for reviewed in dropped:
+        chosen = [
+            reviewed
+            async for reviewed in _iter_records(services, user, records)
+            if reason in {None, reviewed.record.reason}
+        ]
+        for reviewed in chosen:
             await services.quarantine_review.drop(reviewed)
-        return len(dropped)
+        return len(chosen)
 
     dropped = run_with_services(drop)
     if not dropped:
-        exit_failure("Nothing of this user is set aside for that reason: bg-ingest quarantine list shows what is.")
+        exit_failure("No record of this user is quarantined for that reason: bg-ingest quarantine list shows all.")
     click.echo(f"Dropped {dropped}.")
 
 
 async def _iter_records(
     services: "Services", user: str | None, records: tuple[str, ...] = ()
 ) -> "AsyncGenerator[ReviewedRecord]":
-    """Yield the records that are named, or all of a user, or of everybody who is connected."""
+    """Yield the named records, or all of a user, or those of all connected users."""
     if user is None:
-        for each in await _all_users(services):
-            async for reviewed in services.quarantine_review.iter_records(each):
+        for connected in await _all_users(services):
+            async for reviewed in services.quarantine_review.iter_records(connected):
                 yield reviewed
         return
     for name in records:
@@ -142,10 +145,10 @@ async def _iter_records(
 async def _all_users(services: "Services") -> "list[UserId]":
     from bg_ingest.domain.ids import SHARDS
 
-    found: set[UserId] = set()
+    users: set[UserId] = set()
     for shard in range(SHARDS):
-        found.update([each.id.user async for each in services.store.connections.iter_directory(shard)])
-    return sorted(found)
+        users.update([row.id.user async for row in services.store.connections.iter_directory(shard)])
+    return sorted(users)
 
 
 def _format_line(reviewed: "ReviewedRecord", *, whole_name: bool = False) -> str:
@@ -159,7 +162,7 @@ def _to_json(reviewed: "ReviewedRecord", **more: str) -> bytes:
     import msgspec
 
     record = reviewed.record
-    known = {
+    fields = {
         "user": reviewed.user,
         "record": record.digest.hex(),
         "provider": record.provider or None,
@@ -167,4 +170,4 @@ def _to_json(reviewed: "ReviewedRecord", **more: str) -> bytes:
         "segment": reviewed.segment,
         "noticed_at": record.noticed_at.replace(microsecond=0),
     }
-    return msgspec.json.encode(known | more)
+    return msgspec.json.encode(fields | more)

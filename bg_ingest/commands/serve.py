@@ -24,9 +24,9 @@ port_option = click.option("--port", type=PORT_RANGE, help="Port to listen on, i
 @port_option
 @click.option("--reload", is_flag=True, help="Restart on every change of the code (development).")
 def run(host: str | None, port: int | None, *, reload: bool) -> None:
-    """Serve, poll and tell until stopped.
+    """Serve, poll and publish until stopped.
 
-    SIGTERM or Ctrl-C: takes no more work, finishes what cannot be left, and is gone within 20 seconds.
+    SIGTERM or Ctrl-C stops new work, finishes writes in progress, and ends the process within 20 seconds.
     """
     settings = read_settings(host, port)
     if reload:
@@ -38,7 +38,7 @@ def run(host: str | None, port: int | None, *, reload: bool) -> None:
 @host_option
 @port_option
 def demo(host: str | None, port: int | None) -> None:
-    """Run with a simulated Dexcom and three people connected to it; says what to try."""
+    """Run with a simulated Dexcom and three connected users, and print requests to try."""
     settings = read_settings(host, port)
     if not (settings.simulated and settings.anonymous):
         exit_usage(

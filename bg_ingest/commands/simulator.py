@@ -1,5 +1,5 @@
-"""``bg-ingest simulator``: the simulated Dexcom, an app of its own."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest simulator``: the simulated Dexcom as an application of its own."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from functools import partial
 from pathlib import Path
@@ -23,18 +23,22 @@ if TYPE_CHECKING:
     "--replay",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="A Clarity CSV export that becomes the readings of one more user, ReplayUser.",
+    help="Clarity CSV export that becomes the readings of one more user, ReplayUser.",
 )
 @click.option("--zone", default="UTC", show_default=True, help="Time zone of the export's local times.")
-@click.option("--seed", type=int, default=1, show_default=True, help="The same seed, the same users and readings.")
+@click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same users and readings.")
 @click.option("--cadence", type=click.Choice(["1", "5", "15"]), default="5", show_default=True, help="Minutes.")
-@click.option("--delay", type=click.IntRange(0), default=30, show_default=True, help="Seconds until a reading shows.")
-@click.option("--calls-per-hour", type=click.IntRange(1), default=60_000, show_default=True, help="Then 429.")
+@click.option(
+    "--delay", type=click.IntRange(0), default=30, show_default=True, help="Seconds until a reading is visible."
+)
+@click.option(
+    "--calls-per-hour", type=click.IntRange(1), default=60_000, show_default=True, help="Further calls get 429."
+)
 @click.option(
     "--journal",
     type=click.Path(dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Keep grants, rotations and faults there over restarts.",
+    help="File that keeps grants, token rotations and faults over restarts.",
 )
 def simulator(
     port: int,
@@ -48,14 +52,14 @@ def simulator(
 ) -> None:
     """Serve the simulated Dexcom alone.
 
-    Point DEXCOM_API_BASE_URL at it, with DEXCOM_CLIENT_ID simulated-client and DEXCOM_CLIENT_SECRET
-    simulated-secret. Its admin routes ask for no credentials.
+    Set DEXCOM_API_BASE_URL to its address, DEXCOM_CLIENT_ID to simulated-client and DEXCOM_CLIENT_SECRET to
+    simulated-secret. Its admin routes need no credentials.
     """
     import msgspec
 
     from bg_ingest.simulator import ReplayUnreadable, SimulatorOptions
 
-    given = {
+    options = {
         "replay": replay,
         "zone": zone,
         "seed": seed,
@@ -63,9 +67,9 @@ def simulator(
         "delay_seconds": delay,
         "calls_per_hour": calls_per_hour,
     }
-    load = partial(_create_app, msgspec.convert(given, SimulatorOptions), journal)
+    load = partial(_create_app, msgspec.convert(options, SimulatorOptions), journal)
     try:
-        load()  # the worker makes its own; here it shows what is wrong before anything is served
+        load()  # the worker creates its own; this one shows errors before the server starts
     except (ReplayUnreadable, OSError) as error:
         exit_usage(str(error))
     serve(load, "127.0.0.1", port)

@@ -1,5 +1,5 @@
-"""``bg-ingest tables``: what has to be made before the first start with DynamoDB."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest tables``: creation of the table, before the first start with DynamoDB."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import rich_click as click
 
@@ -14,13 +14,13 @@ def tables() -> None:
 
 @tables.command()
 def create() -> None:
-    """Make the table, or put an existing one right; run again, it changes nothing.
+    """Create the table, or correct the options of an existing one; a second run changes nothing.
 
-    Billed by request, expiry on; protected from deletion and with point-in-time recovery where the server has them.
+    Billed by request, with expiry; with deletion protection and point-in-time recovery if the server has them.
     """
     settings = read_settings()
     if settings.dynamodb_table is None:
-        click.echo(f"No DYNAMODB_TABLE: readings are kept in {settings.sqlite_file}, which needs nothing made.")
+        click.echo(f"No DYNAMODB_TABLE: readings are stored in {settings.sqlite_file}, which the first start creates.")
         return
     import anyio
 

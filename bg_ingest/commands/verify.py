@@ -1,5 +1,5 @@
-"""``bg-ingest verify``: prove that we have what the provider has."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: what takes time to load is imported where it is used
+"""``bg-ingest verify``: proof that the store has the provider's readings."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import sys
 from collections import Counter
@@ -31,34 +31,34 @@ if TYPE_CHECKING:
 @to_option
 @provider_option
 @key_option
-@click.option("--values", is_flag=True, help="Show glucose values where they differ. They are health data.")
+@click.option("--values", is_flag=True, help="Show differing glucose values. They are health data.")
 @click.option("--json", "as_json", is_flag=True, help="One JSON object, for programs.")
 def verify(
     user: str, start: str, end: str | None, provider: str | None, api_key: str | None, *, values: bool, as_json: bool
 ) -> None:
-    """Compare what is stored with what the provider has, reading by reading.
+    """Compare the stored readings with the provider's, one by one.
 
-    Asks the provider once per 30 days, and changes nothing. What no poll has read yet is not compared. Exit code 1
-    where the two differ.
+    Makes one request to the provider per 30 days, and changes nothing. Times that no poll has read yet are not
+    compared. Exit code 1 for differences.
     """
     first, last = parse_instant("--from", start), parse_instant("--to", end) or datetime.now(UTC)  # noqa: TID251 - a command
     if first is None or first >= last:
         exit_usage("There is nothing to compare: --from must be before --to.")
 
     async def compare(target: ConnectionTarget) -> "list[Verification]":
-        found = [await target.verify(window, values=values) for window in _split_window(first, last)]
-        return [each for each in found if each]
+        results = [await target.verify(window, values=values) for window in _split_window(first, last)]
+        return [result for result in results if result]
 
-    found = run_on_connection(user, provider, api_key, compare)
-    differences = [each for one in found for each in one.differences]
+    results = run_on_connection(user, provider, api_key, compare)
+    differences = [difference for result in results for difference in result.differences]
     if as_json:
         import json
 
-        click.echo(json.dumps(_to_report(found, differences, values=values)))
+        click.echo(json.dumps(_to_report(results, differences, values=values)))
     else:
-        for each in differences:
-            click.echo(_format_line(each, values=values))
-        click.echo(_summarize(found, differences), err=True)
+        for difference in differences:
+            click.echo(_format_line(difference, values=values))
+        click.echo(_summarize(results, differences), err=True)
     if differences:
         sys.exit(FAILED)
 
@@ -77,22 +77,22 @@ def _format_line(difference: "Difference", *, values: bool) -> str:
     return f"{text}  {difference.stored_mg_dl} / {difference.provider_mg_dl} mg/dL" if values else text
 
 
-def _summarize(found: "list[Verification]", differences: "list[Difference]") -> str:
-    compared = sum(each.compared for each in found)
-    if not found:
+def _summarize(results: "list[Verification]", differences: "list[Difference]") -> str:
+    compared = sum(result.compared for result in results)
+    if not results:
         return "Nothing of that time has been read yet: there is nothing to compare."
-    counts = Counter(each.kind.replace("_", " ") for each in differences)
+    counts = Counter(difference.kind.replace("_", " ") for difference in differences)
     text = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no difference"
     return f"{compared} readings compared: {text}."
 
 
-def _to_report(found: "list[Verification]", differences: "list[Difference]", *, values: bool) -> dict[str, Any]:
+def _to_report(results: "list[Verification]", differences: "list[Difference]", *, values: bool) -> dict[str, Any]:
     import msgspec
 
-    shown = [each if values else each.without_values() for each in differences]
+    shown = [difference if values else difference.without_values() for difference in differences]
     return {
-        "compared": sum(each.compared for each in found),
-        "unreadable": sum(each.unreadable for each in found),
-        "counts": dict(Counter(str(each.kind) for each in differences)),
+        "compared": sum(result.compared for result in results),
+        "unreadable": sum(result.unreadable for result in results),
+        "counts": dict(Counter(str(difference.kind) for difference in differences)),
         "differences": msgspec.to_builtins(shown),
     }

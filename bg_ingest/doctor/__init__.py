@@ -1,1 +1,0 @@
-"""What ``bg-ingest doctor`` looks at: one file per subject, each of which returns findings and raises nothing."""

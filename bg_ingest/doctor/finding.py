@@ -1,4 +1,4 @@
-"""What was found, and what to do about it."""
+"""Findings of ``bg-ingest doctor``: a state, its verdict and the advice."""
 
 from enum import StrEnum
 
@@ -6,23 +6,23 @@ import msgspec
 
 
 class Verdict(StrEnum):
-    """How a finding is to be taken."""
+    """Severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
-    """It runs, and somebody should know."""
+    """The service runs; an operator should know."""
     FAILED = "failed"
-    """It does not run like this."""
+    """The service does not run in this state."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """One thing that was looked at."""
+    """Result of one check."""
 
     check: str
     verdict: Verdict
     found: str
     advice: str = ""
-    """What to do; empty where all is well."""
+    """Action for the operator; empty for OK."""
 
 
 def ok(check: str, found: str) -> Finding:

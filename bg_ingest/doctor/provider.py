@@ -1,4 +1,4 @@
-"""Whether the provider can be reached, and has the time we have."""
+"""Check of the providers' reachability and of this clock against theirs."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -13,28 +13,29 @@ from bg_ingest.providers.http import http_client, translate_transport_errors
 REQUEST_TIMEOUT = timedelta(seconds=10)
 
 CLOCK_WARNING_SKEW = timedelta(seconds=30)
-"""Clocks this far apart are not kept in time; signatures of webhooks and windows bear 5 minutes."""
+"""A synchronised clock is never this far off. Webhook signatures and windows tolerate 5 minutes."""
 
 CLOCK_FAILURE_SKEW = timedelta(minutes=5)
 
 
 async def check_providers(addresses: Mapping[str, str], clock: Clock) -> list[Finding]:
-    """Ask each of these, given by name."""
+    """Check each provider; ``addresses`` are URLs by provider."""
     async with http_client() as http:
-        return [each for name, url in addresses.items() for each in await check_provider(name, url, http, clock)]
+        return [finding for name, url in addresses.items() for finding in await check_provider(name, url, http, clock)]
 
 
 async def check_provider(name: str, url: str, http: httpx.AsyncClient, clock: Clock) -> list[Finding]:
-    """Ask without credentials: any answer shows that it is there, and what time it has."""
+    """Send a request without credentials. Any answer shows reachability, and its ``Date`` the provider's time."""
     try:
         with translate_transport_errors(REQUEST_TIMEOUT):
             response = await http.get(url)
-    except Exception as error:  # noqa: BLE001 - whatever it is, it is what was found
+    except Exception as error:  # noqa: BLE001 - any error is a finding
         return [failed("provider", f"{name} at {httpx.URL(url).host}: {error}", "check network, proxy and DNS")]
-    found = ok("provider", f"{name} answers at {httpx.URL(url).host}")
+    finding = ok("provider", f"{name} answers at {httpx.URL(url).host}")
     if response.status_code >= 500:
-        found = warning("provider", f"{name} answers {response.status_code}", "wait: its own trouble passes")
-    return [found, *_clock(response.headers.get("date", ""), clock.now())]
+        advice = "wait: the provider has a failure of its own"
+        finding = warning("provider", f"{name} answers {response.status_code}", advice)
+    return [finding, *_clock(response.headers.get("date", ""), clock.now())]
 
 
 def _clock(date: str, now: datetime) -> list[Finding]:
@@ -45,5 +46,5 @@ def _clock(date: str, now: datetime) -> list[Finding]:
     skew = now - (at if at.tzinfo else at.replace(tzinfo=UTC))
     text = f"this clock is {abs(skew.total_seconds()):.0f} seconds {'ahead of' if skew > timedelta(0) else 'behind'} it"
     if abs(skew) >= CLOCK_FAILURE_SKEW:
-        return [failed("clock", text, "keep it in time (NTP): readings and signatures are refused like this")]
-    return [warning("clock", text, "keep it in time (NTP)") if abs(skew) >= CLOCK_WARNING_SKEW else ok("clock", text)]
+        return [failed("clock", text, "synchronise it (NTP): readings and signatures are refused otherwise")]
+    return [warning("clock", text, "synchronise it (NTP)") if abs(skew) >= CLOCK_WARNING_SKEW else ok("clock", text)]

@@ -1,4 +1,4 @@
-"""Whether the store can be used, and the keys open what is in it."""
+"""Checks of the store: the table, the rights on it, and the keys of the stored grants."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
@@ -22,28 +22,28 @@ RIGHTS = (
     *("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"),
     "ConditionCheckItem",
 )
-"""What the service's identity needs on the table in DynamoDB. To seal anew needs ``Scan`` too, which is another's."""
+"""Rights that the service's identity needs on the table in DynamoDB. A key rotation also needs ``Scan``."""
 
 MAX_TRIED_GRANTS = 20
-"""Grants that are opened: one of each of so many shards at most."""
+"""Grants that are tried, one per shard."""
 
 
 async def check_table(settings: Settings) -> list[Finding]:
-    """Describe the table in DynamoDB; in SQLite there is nothing to describe."""
+    """Check the options of the table in DynamoDB; SQLite has none."""
     if settings.dynamodb_table is None:
         return []
     try:
-        found = await inspect_table(
+        inspected = await inspect_table(
             settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table, get_session()
         )
-    except StoreError as broken:
-        return [failed("table", str(broken), REACH_ADVICE)]
+    except StoreError as error:
+        return [failed("table", str(error), REACH_ADVICE)]
     advice = "run bg-ingest tables create"
-    return [ok("table", said) if right else warning("table", said, advice) for said, right in found]
+    return [ok("table", state) if is_right else warning("table", state, advice) for state, is_right in inspected]
 
 
 async def check_rights(table: Table, now: datetime) -> list[Finding]:
-    """Do each kind of call once, on items that nothing else has; they are deleted, or expire where they may not be."""
+    """Make each kind of call once, on items of this check alone. They are deleted, or expire without that right."""
     key, other = ("doctor", token_hex(8)), ("doctor", token_hex(8))
     item = Item(v=1, expires_at=int(now.timestamp()) + 3600)
     leftovers: list[Item] = []
@@ -51,7 +51,7 @@ async def check_rights(table: Table, now: datetime) -> list[Finding]:
     async def search() -> None:
         for pk, sk in (key, other):
             async with aclosing(table.query(pk, sk, sk)) as pages:
-                leftovers.extend([found async for page in pages for _, found in page])
+                leftovers.extend([item async for page in pages for _, item in page])
 
     kinds: dict[str, Callable[[], Awaitable[object]]] = {
         "write": lambda: table.write(Put(key, item, (Absent(),))),
@@ -66,15 +66,15 @@ async def check_rights(table: Table, now: datetime) -> list[Finding]:
     for kind, call in kinds.items():
         try:
             await call()
-        except StoreError as refused:
-            return [failed("store", f"it may not {kind}: {refused}", f"give this identity {', '.join(RIGHTS)}")]
+        except StoreError as error:
+            return [failed("store", f"it may not {kind}: {error}", f"give this identity {', '.join(RIGHTS)}")]
     if leftovers:
-        return [failed("store", "what was deleted is still there", "is it DynamoDB?")]
+        return [failed("store", "deleted items are still there", "is it DynamoDB?")]
     return [ok("store", "reads, writes and transactions work")]
 
 
 async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
-    """Open some of the stored grants: none can be used without the key that sealed it."""
+    """Open some of the stored grants. None is usable without the key that sealed it."""
     opened = unreadable = 0
     async for grant in _sample_grants(store):
         try:
@@ -83,7 +83,7 @@ async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
         except SealBroken:
             unreadable += 1
     if unreadable:
-        advice = "bring back the key that sealed them, behind the first of TOKEN_ENCRYPTION_KEYS"
+        advice = "restore the key that sealed them, behind the first of TOKEN_ENCRYPTION_KEYS"
         return [failed("keys", f"{unreadable} of {unreadable + opened} stored grants do not open", advice)]
     return [
         ok("keys", f"they open all of {opened} stored grants that were tried" if opened else "no grants stored yet")
@@ -94,8 +94,8 @@ async def _sample_grants(store: Store) -> AsyncIterator[Grant]:
     tried = 0
     for shard in range(SHARDS):
         async with aclosing(store.connections.iter_directory(shard)) as rows:
-            async for listed in rows:
-                _, grant = await store.connections.get_with_grant(listed.id)
+            async for row in rows:
+                _, grant = await store.connections.get_with_grant(row.id)
                 if grant is not None:
                     yield grant
                     tried += 1

@@ -1,4 +1,4 @@
-"""Secrets that stand neither in the environment nor in `.env`: AWS Secrets Manager, and development's own key."""
+"""Secrets outside the environment and `.env`: AWS Secrets Manager, and the generated key of development."""
 
 import base64
 import contextlib
@@ -17,14 +17,14 @@ from bg_ingest.settings.types import SEALING_KEY_BYTES, is_strict, parse_sealing
 
 
 class SecretUnreadable(Exception):
-    """The text is one sentence: which secret, why, and what to do. Never a part of the secret."""
+    """The text is one sentence with the secret's name, the reason and the remedy. Never a part of the secret."""
 
 
 def read_secret(name: str, region: str | None) -> dict[str, str]:
-    """Return a JSON secret's settings under lower-case names, as texts; region None leaves it to AWS's own rules.
+    """Return a JSON secret's settings under lower-case names, as texts. Region None: by AWS's own rules.
 
-    Not pydantic-settings' own Secrets Manager source: it takes no time-outs, skips names in upper case or in lower,
-    one of both, without a word, lets botocore's errors through, and creates a session of its own.
+    pydantic-settings has a source for Secrets Manager too. It takes no time-outs, silently skips names in upper case
+    or in lower case, lets botocore's errors through, and creates a session of its own.
     """
     from bg_ingest.adapters.aws.session import AWS_ERRORS, error_code  # noqa: PLC0415 - 0.3 s, only with SECRET_NAME
 
@@ -51,7 +51,7 @@ async def _fetch_secret(name: str, region: str | None) -> str:
 def _parse_secret(name: str, text: str) -> dict[str, str]:
     try:
         content = json.loads(text)
-    except ValueError:  # its text repeats a part of the secret
+    except ValueError:  # its text quotes a part of the secret
         content = None
     if not isinstance(content, dict):
         raise SecretUnreadable(f'The secret {name} should be a JSON object like {{"RABBITMQ_URL": "…"}}.')
@@ -63,7 +63,7 @@ def _parse_secret(name: str, text: str) -> dict[str, str]:
 
 
 def load_or_create_key(file: Path) -> bytes:
-    """Return the key in the file, made there at the first call; processes that race for it all get the same one.
+    """Return the key in the file, which the first call creates. Concurrent processes all get the same key.
 
     Raises:
         SecretUnreadable: the file cannot be read or written, or holds something else.
@@ -72,8 +72,8 @@ def load_or_create_key(file: Path) -> bytes:
         if not file.exists():
             _create_key_file(file)
         key = parse_sealing_key(file.read_text("ascii"))
-    except (OSError, UnicodeDecodeError) as failed:
-        reason = failed.strerror if isinstance(failed, OSError) else "not text"
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
         raise SecretUnreadable(f"{file} cannot be used ({reason}): check DATA_DIR and its permissions.") from None
     if key is None:
         raise SecretUnreadable(
@@ -83,7 +83,7 @@ def load_or_create_key(file: Path) -> bytes:
 
 
 def _create_key_file(file: Path) -> None:
-    """Write beside and link: under its name the file is complete or absent, and the first to link it wins."""
+    """Write a draft and link it: under its name the file is complete or absent, and the first link wins."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-") as draft:  # readable by its owner only
         draft.write(base64.b64encode(secrets.token_bytes(SEALING_KEY_BYTES)) + b"\n")
@@ -94,11 +94,11 @@ def _create_key_file(file: Path) -> None:
 
 
 class SettingsError(Exception):
-    """The settings are wrong; the text lists everything to put right."""
+    """The settings are wrong; the text lists everything to correct."""
 
 
 def merge_secret(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return what was set, the secret first, and what to warn about; SettingsError where it must be had."""
+    """Return the settings, those of the secret first, and warnings. SettingsError: a required secret is unreadable."""
     given = _without_empty(given)
     if "secret_name" not in given:
         return given, []

@@ -1,5 +1,5 @@
-"""The keys that the settings choose: plain ones, and those that AWS KMS has wrapped."""
-# ruff: noqa: PLC0415 - AWS is imported only where it is asked: the start takes 2 seconds at most
+"""Sealing keys of the settings: plain ones, and those wrapped by AWS KMS."""
+# ruff: noqa: PLC0415 - AWS is imported only for wrapped keys: the start takes 2 seconds at most
 
 from bg_ingest.adapters.sealing import AesGcmSealer, new_key
 from bg_ingest.ports import Sealer
@@ -8,7 +8,7 @@ from bg_ingest.settings.types import WrappedKey, encode_wrapped_key
 
 
 async def build_sealer(settings: Settings) -> Sealer:
-    """Return the ring of all keys, the wrapped ones unwrapped; KeyUnavailable when one of them cannot be."""
+    """Return a sealer with all keys. KeyUnavailable: AWS KMS does not unwrap one of them."""
     keys = settings.sealing_keys()
     if not any(isinstance(key, WrappedKey) for key in keys):
         return AesGcmSealer([key for key in keys if isinstance(key, bytes)])
@@ -27,7 +27,7 @@ async def build_sealer(settings: Settings) -> Sealer:
 
 
 async def create_sealing_key(kms_key: str | None, region: str | None) -> str:
-    """Return a new key as TOKEN_ENCRYPTION_KEYS takes it: plain, or wrapped by this key of AWS KMS."""
+    """Return a new key in the form of TOKEN_ENCRYPTION_KEYS: plain, or wrapped by this key of AWS KMS."""
     if kms_key is None:
         return new_key()
     from bg_ingest.adapters.aws.kms import open_kms

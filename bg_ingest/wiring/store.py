@@ -1,5 +1,5 @@
-"""The store that the settings choose: a file in development, or DynamoDB."""
-# ruff: noqa: PLC0415 - only the adapter that is chosen is imported: the start takes 2 seconds at most
+"""The store of the settings: an SQLite file in development, or DynamoDB."""
+# ruff: noqa: PLC0415 - only the chosen adapter is imported: the start takes 2 seconds at most
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -48,7 +48,7 @@ async def open_table(settings: Settings, clock: Clock, registry: MetricsRegistry
         table = DynamoTable(MeteredTransport(transport, registry.add_store_units), settings.dynamodb_table)
         await check_layout(table)
         if await table.get(keys.META) is None:  # a server that answers "done" to any request
-            raise StoreError(f"{endpoint} does not keep what it is given: is it DynamoDB?")
+            raise StoreError(f"{endpoint} does not store written items: is it DynamoDB?")
         yield table
 
 

@@ -175,7 +175,7 @@ def test_the_simulator_takes_its_options_and_keeps_its_journal(serve: Serve, tmp
 
 def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(serve: Serve) -> None:
     demo = serve("demo", BACKFILL_DAYS="1", LOG_LEVEL="DEBUG")
-    demo.until(lambda: "past has been read" in demo.said)
+    demo.until(lambda: "past readings of all three have been read" in demo.said)
     tries = re.findall(r"curl -s (?:-X (POST) )?(?:-H '.*?' )?'?(http://localhost:\d+/[^' \n]+)", demo.said)
     assert len(tries) == 7
     for method, url in tries:
@@ -186,7 +186,7 @@ def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(s
     assert "debug" in demo.said
 
     again = serve("demo", BACKFILL_DAYS="1")
-    again.until(lambda: "past has been read" in again.said)
+    again.until(lambda: "past readings of all three have been read" in again.said)
     assert connection(again, "ada")["connected_at"] == before[0]["connected_at"]
 
 

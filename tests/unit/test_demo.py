@@ -3,7 +3,7 @@ import re
 import httpx
 import pytest
 
-from bg_ingest.demo import PEOPLE, DemoFailed, connect_all
+from bg_ingest.demo import LOGINS, DemoFailed, connect_all
 
 
 class Service:
@@ -38,17 +38,17 @@ class Service:
 def test_everybody_logs_in_as_a_person_of_their_own() -> None:
     service = Service()
     connect_all(service.client())
-    assert service.states.keys() == PEOPLE.keys()
-    assert sorted(service.logins) == sorted(PEOPLE.values())
+    assert service.states.keys() == LOGINS.keys()
+    assert sorted(service.logins) == sorted(LOGINS.values())
 
 
 def test_who_is_connected_does_not_connect_again() -> None:
     service = Service("ada", "eva")
     connect_all(service.client())
-    assert service.logins == [PEOPLE["ben"]]
+    assert service.logins == [LOGINS["ben"]]
 
 
-@pytest.mark.parametrize(("refuses", "says"), [("/api/users/ben", "begin to connect"), ("/callback", "connect")])
+@pytest.mark.parametrize(("refuses", "says"), [("/api/users/ben", "start to connect"), ("/callback", "connect")])
 def test_a_refusal_is_reported_by_name_and_status(refuses: str, says: str) -> None:
     user = "ben" if "ben" in refuses else "ada"
     with pytest.raises(DemoFailed, match=re.compile(rf"{user} could not {says}: HTTP 500")):

@@ -1,4 +1,4 @@
-"""Making the table: run by an operator, not by the service, which needs no right to."""
+"""Creation and inspection of the table by an operator. The service itself needs no right to either."""
 
 from typing import Any
 
@@ -13,24 +13,24 @@ from bg_ingest.errors import StoreError, StoreUnavailable
 EXPIRY = {"Enabled": True, "AttributeName": "expires_at"}
 
 READY_TIMEOUT, CHECK_INTERVAL_SECONDS = 120.0, 0.5
-"""Seconds: AWS takes some ten to make a table, and sometimes a minute more until its backups can be set."""
+"""Seconds. AWS takes about ten to create a table, and sometimes a minute more until backups can be enabled."""
 
 KEY_SCHEMA = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
 
 KEY_TYPES = [{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}]
 
 UNSUPPORTED_CODES = {"UnknownOperationException", "UnsupportedOperation", "NotImplemented", "InvalidAction"}
-"""How emulators say that they do not have an operation."""
+"""Codes of emulators for an operation that they do not have."""
 
 NOT_READY_CODES = {"ResourceInUseException", "ContinuousBackupsUnavailableException", "LimitExceededException"}
-"""How AWS says that a table is still being made or changed."""
+"""Codes of AWS for a table that is still being created or changed."""
 
 
 async def create_table(endpoint: str | None, region: str | None, table: str, session: aioboto3.Session) -> list[str]:
-    """Make the table, or put an existing one right; run again, it changes nothing.
+    """Create the table, or correct the options of an existing one; a second run changes nothing.
 
-    Returns what was found and done, a sentence each. StoreError when it is somebody else's table: it has other keys
-    or another expiry attribute.
+    Returns a sentence for each step. StoreError: the table belongs to another service, because it has other keys or
+    another expiry attribute.
     """
     async with open_transport(endpoint, region, session) as transport:
         creation = TableCreation(transport, table)
@@ -45,31 +45,31 @@ async def create_table(endpoint: str | None, region: str | None, table: str, ses
 
 
 class TableCreation:
-    """Each step looks first, acts where needed, and says what it found or did."""
+    """Steps of a creation. Each reads the present state, changes it if necessary, and returns a sentence about it."""
 
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
         self._name = name
 
     async def ensure_table(self) -> str:
-        found = await self._describe()
-        sentence = f"Table {self._name} was there." if found else await self._create()
-        while found is None or found["TableStatus"] == "CREATING":
+        table = await self._describe()
+        sentence = f"Table {self._name} was there." if table else await self._create()
+        while table is None or table["TableStatus"] == "CREATING":
             await anyio.sleep(CHECK_INTERVAL_SECONDS)
-            found = await self._describe()
-        types = sorted(found["AttributeDefinitions"], key=lambda each: str(each["AttributeName"]))
-        if found["KeySchema"] != KEY_SCHEMA or types != KEY_TYPES:
+            table = await self._describe()
+        types = sorted(table["AttributeDefinitions"], key=lambda definition: str(definition["AttributeName"]))
+        if table["KeySchema"] != KEY_SCHEMA or types != KEY_TYPES:
             raise StoreError(f"Table {self._name} has other keys than the strings pk and sk: use another name.")
         return sentence
 
     async def ensure_expiry(self) -> str:
         answer = await self._ask("DescribeTimeToLive")
         if answer is None:
-            return "This server deletes nothing that expired."
-        found = answer["TimeToLiveDescription"]
-        if found["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}:
-            if found["AttributeName"] != EXPIRY["AttributeName"]:
-                raise StoreError(f"Table {self._name} expires by {found['AttributeName']}: use another name.")
+            return "This server does not delete expired items."
+        expiry = answer["TimeToLiveDescription"]
+        if expiry["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}:
+            if expiry["AttributeName"] != EXPIRY["AttributeName"]:
+                raise StoreError(f"Table {self._name} expires by {expiry['AttributeName']}: use another name.")
             return "Expired items were being deleted."
         await self._change("UpdateTimeToLive", TimeToLiveSpecification=EXPIRY)
         return "Expired items are now deleted."
@@ -100,11 +100,11 @@ class TableCreation:
                 AttributeDefinitions=KEY_TYPES,
                 DeletionProtectionEnabled=True,
             )
-        except DynamoError as refused:
-            if refused.code != "ResourceInUseException":
+        except DynamoError as error:
+            if error.code != "ResourceInUseException":
                 raise
-            return f"Table {self._name} is being made by somebody else."
-        return f"Table {self._name} was made, billed by request."
+            return f"Table {self._name} is being created by another process."
+        return f"Table {self._name} was created, billed by request."
 
     async def _is_protected(self) -> bool:
         return bool((await self._describe() or {}).get("DeletionProtectionEnabled"))
@@ -112,36 +112,36 @@ class TableCreation:
     async def _describe(self) -> dict[str, Any] | None:
         try:
             answer = await self._transport.call("DescribeTable", TableName=self._name)
-        except DynamoError as refused:
-            if refused.code == "ResourceNotFoundException":
+        except DynamoError as error:
+            if error.code == "ResourceNotFoundException":
                 return None
             raise
-        found: dict[str, Any] = answer["Table"]
-        return found
+        table: dict[str, Any] = answer["Table"]
+        return table
 
     async def _change(self, operation: str, **request: object) -> Answer | None:
-        """Ask until the table is ready for it."""
+        """Repeat the request until the table is ready for it."""
         while True:
             try:
                 return await self._ask(operation, **request)
-            except DynamoError as refused:
-                if refused.code not in NOT_READY_CODES:
+            except DynamoError as error:
+                if error.code not in NOT_READY_CODES:
                     raise
             await anyio.sleep(CHECK_INTERVAL_SECONDS)
 
     async def _ask(self, operation: str, **request: object) -> Answer | None:
-        """Return None where the server does not have the operation."""
+        """Return None if the server does not have the operation."""
         try:
             return await self._transport.call(operation, TableName=self._name, **request)
-        except DynamoError as refused:
-            if refused.code in UNSUPPORTED_CODES:
+        except DynamoError as error:
+            if error.code in UNSUPPORTED_CODES:
                 return None
             raise
 
 
 def _is_recoverable(answer: Answer) -> bool:
-    found = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
-    return bool(found.get("PointInTimeRecoveryStatus") == "ENABLED")
+    recovery = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
+    return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
 
 
 DENIED_CODES = {"AccessDeniedException", "UnauthorizedOperation"}
@@ -150,7 +150,7 @@ DENIED_CODES = {"AccessDeniedException", "UnauthorizedOperation"}
 async def inspect_table(
     endpoint: str | None, region: str | None, table: str, session: aioboto3.Session
 ) -> list[tuple[str, bool]]:
-    """Return what was found, each with whether it is as it should be; StoreError when there is no such table."""
+    """Return a sentence for each finding, with True if no action is needed. StoreError without such a table."""
     async with open_transport(endpoint, region, session) as transport:
         with translate_errors(table):
             described = await _ask(transport, "DescribeTable", table)
@@ -161,12 +161,12 @@ async def inspect_table(
 
 def _table_findings(answer: Answer | None, table: str) -> list[tuple[str, bool]]:
     if answer is None:
-        return [("this identity may not describe the table; the service does not need to", True)]
-    found = answer["Table"]
-    if found["KeySchema"] != KEY_SCHEMA:
+        return [("this identity may not describe the table; the service does not need that right", True)]
+    description = answer["Table"]
+    if description["KeySchema"] != KEY_SCHEMA:
         raise StoreError(f"Table {table} has other keys than pk and sk: it is another service's.")
-    status = str(found["TableStatus"])
-    protected = bool(found.get("DeletionProtectionEnabled"))
+    status = str(description["TableStatus"])
+    protected = bool(description.get("DeletionProtectionEnabled"))
     return [
         (f"{table} is {status.lower()}", status in {"ACTIVE", "UPDATING"}),
         ("it is protected from deletion" if protected else "it is not protected from deletion", protected),
@@ -176,24 +176,23 @@ def _table_findings(answer: Answer | None, table: str) -> list[tuple[str, bool]]
 def _expiry_findings(answer: Answer | None) -> list[tuple[str, bool]]:
     if answer is None:
         return []
-    found = answer["TimeToLiveDescription"]
-    on = found["TimeToLiveStatus"] in {"ENABLED", "ENABLING"} and found["AttributeName"] == EXPIRY["AttributeName"]
-    return [("what expired is deleted" if on else "nothing that expired is deleted: it is paid for for ever", on)]
+    expiry = answer["TimeToLiveDescription"]
+    on = expiry["TimeToLiveStatus"] in {"ENABLED", "ENABLING"} and expiry["AttributeName"] == EXPIRY["AttributeName"]
+    return [("expired items are deleted" if on else "expired items are not deleted: they cost storage for ever", on)]
 
 
 def _backup_findings(answer: Answer | None) -> list[tuple[str, bool]]:
     if answer is None:
         return []
-    found = answer["ContinuousBackupsDescription"].get("PointInTimeRecoveryDescription", {})
-    on = found.get("PointInTimeRecoveryStatus") == "ENABLED"
-    return [("it can be set back to any second" if on else "it has no point-in-time recovery", on)]
+    on = _is_recoverable(answer)
+    return [("it can be restored to any second" if on else "it has no point-in-time recovery", on)]
 
 
 async def _ask(transport: Transport, operation: str, table: str) -> Answer | None:
-    """Return None where the server does not have the operation, or does not let us."""
+    """Return None if the server does not have the operation or does not permit it."""
     try:
         return await transport.call(operation, TableName=table)
-    except DynamoError as refused:
-        if refused.code in UNSUPPORTED_CODES | DENIED_CODES:
+    except DynamoError as error:
+        if error.code in UNSUPPORTED_CODES | DENIED_CODES:
             return None
         raise

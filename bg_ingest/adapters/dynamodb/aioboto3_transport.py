@@ -65,7 +65,7 @@ def _to_dynamo_error(error: ClientError) -> DynamoError:
 async def open_transport(
     endpoint: str | None, region: str | None, session: aioboto3.Session
 ) -> AsyncIterator[Transport]:
-    """Open a client. AWS's own rules give the endpoint, region and credentials that are None or missing."""
+    """Open a transport. AWS's own rules give the endpoint and region that are None, and the credentials."""
     url, _ = await resolve_endpoint(endpoint, region, session)
     keys: dict[str, str] = {}
     if url.scheme == "http" and await session.get_credentials() is None:

@@ -1,4 +1,4 @@
-"""Items on the wire: DynamoDB's JSON, in which numbers are texts, and bytes base64 once they are encoded."""
+"""Items and writes in DynamoDB's JSON, in which numbers are texts and bytes, once encoded, base64."""
 
 from binascii import a2b_base64
 from collections.abc import Iterable
@@ -31,7 +31,7 @@ def encode_value(value: Scalar) -> dict[str, Any]:
     match value:
         case str():
             return {"S": value}
-        case bool():  # before int, which it is too
+        case bool():  # before int, its base class
             return {"BOOL": value}
         case int():
             return {"N": str(value)}
@@ -65,7 +65,7 @@ def _decode_value(typed: dict[str, Any]) -> Scalar:
 
 
 def encode_write(table: str, write: Write) -> dict[str, Any]:
-    """Return a write's parameters: the same alone and in a transaction."""
+    """Return the parameters of a write, which are the same alone and in a transaction."""
     expressions = Expressions()
     request: dict[str, Any] = {"TableName": table}
     match write:
@@ -82,20 +82,23 @@ def encode_write(table: str, write: Write) -> dict[str, Any]:
 
 
 class Expressions:
-    """The expressions of one request. Names and values are aliased in them, so that no word is reserved."""
+    """Builder of the expressions of one request. Names and values are aliases, so that reserved words do not matter."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}
         self._values: dict[str, Any] = {}
 
     def aliases(self) -> dict[str, Any]:
-        """Return what the aliases stand for; DynamoDB refuses empty parameters."""
+        """Return the parameters that define the aliases. Empty ones are left out, because DynamoDB refuses them."""
         names = {alias: name for name, alias in self._names.items()}
-        found = {"ExpressionAttributeNames": names, "ExpressionAttributeValues": self._values}
-        return {parameter: aliased for parameter, aliased in found.items() if aliased}
+        parameters = {"ExpressionAttributeNames": names, "ExpressionAttributeValues": self._values}
+        return {parameter: aliases for parameter, aliases in parameters.items() if aliases}
 
     def update(self, changed: Item, removed: tuple[str, ...]) -> str:
-        """Say an update; ValueError for an attribute that is both set and removed, which only AWS refuses."""
+        """Return an update expression.
+
+        ValueError for an attribute that is both set and removed: AWS refuses it, emulators do not.
+        """
         if not changed.keys().isdisjoint(removed):
             raise ValueError("an update sets or removes an attribute, not both")
         sets = ", ".join(f"{self._name(name)} = {self._value(value)}" for name, value in changed.items())

@@ -1,4 +1,4 @@
-"""What a client raises, as what a table may raise. Texts name error codes, never what was asked or answered."""
+"""Translation of a transport's errors into a table's. Texts name error codes, never a request or response."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,52 +14,55 @@ from bg_ingest.errors import StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports.table import ConditionFailed, Item
 
 CAPACITY_REASONS = {"ThrottlingError", "ProvisionedThroughputExceeded"}
-"""Reasons of a cancelled transaction that pass, and are not tried again by the client."""
+"""Transient reasons of a cancelled transaction, which transports do not retry."""
 
 
 @contextmanager
 def translate_errors(table: str) -> Iterator[None]:
-    """Raise StoreErrors for whatever a client raises in the body."""
+    """Raise a StoreError for any error of a transport in the body."""
     try:
         yield
-    except DynamoError as refused:
-        raise _to_error(refused, table) from None
+    except DynamoError as error:
+        raise _to_error(error, table) from None
     except msgspec.DecodeError:
-        raise StoreUnavailable("What answers speaks otherwise than DynamoDB does: is it DynamoDB?") from None
-    except (BotoCoreError, ConnectionFailed, OSError) as unanswered:
-        raise StoreUnavailable(f"DynamoDB does not answer: {type(unanswered).__name__}.") from None
+        raise StoreUnavailable("The server at the endpoint does not answer in JSON: is it DynamoDB?") from None
+    except (BotoCoreError, ConnectionFailed, OSError) as error:
+        raise StoreUnavailable(f"DynamoDB does not answer: {type(error).__name__}.") from None
 
 
-def _to_error(refused: DynamoError, table: str) -> StoreError:
-    match refused.code:
+def _to_error(error: DynamoError, table: str) -> StoreError:
+    match error.code:
         case "ConditionalCheckFailedException":
-            return _to_condition_failed(refused)
+            return _to_condition_failed(error)
         case "TransactionCanceledException":
-            return _to_transaction_error(refused.answer.get("CancellationReasons", ()))
+            return _to_transaction_error(error.answer.get("CancellationReasons", ()))
         case "TransactionConflictException":
             return TransactionConflict()
         case "ResourceNotFoundException":
             return StoreError(f"There is no table {table}: run `bg-ingest tables create`.")
         case "ValidationException":
-            return StoreError("DynamoDB says that a request is not valid: this is a bug.")
+            return StoreError("DynamoDB calls a request invalid: this is a bug.")
         case code:
-            return StoreUnavailable(f"DynamoDB says {code}.")
+            return StoreUnavailable(f"DynamoDB answers {code}.")
 
 
-def _to_condition_failed(refused: DynamoError) -> StoreError:
-    """After a repetition nobody knows whether the first try was the one that broke the condition.
+def _to_condition_failed(error: DynamoError) -> StoreError:
+    """Return the error of a failed condition.
 
-    Transactions do not have this: all tries of one have the same token.
+    After a repetition it is unknown whether the first try itself made the condition fail. Transactions are free of
+    this, because all tries of one have the same token.
     """
-    if refused.tries > 1:
-        return StoreUnavailable("DynamoDB did not answer at once: whether a write happened is not known.")
-    return ConditionFailed({0: _current(refused.answer)})
+    if error.tries > 1:
+        return StoreUnavailable("DynamoDB did not answer at once: it is unknown whether a write happened.")
+    return ConditionFailed({0: _current(error.answer)})
 
 
 def _to_transaction_error(reasons: Sequence[Mapping[str, Any]]) -> StoreError:
-    """Conditions come first: no repetition helps against those."""
-    failed = {index: _current(each) for index, each in enumerate(reasons) if each["Code"] == "ConditionalCheckFailed"}
-    codes = {each["Code"] for each in reasons} - {"None"}
+    """Prefer failed conditions to other reasons, because no repetition helps against those."""
+    failed = {
+        index: _current(reason) for index, reason in enumerate(reasons) if reason["Code"] == "ConditionalCheckFailed"
+    }
+    codes = {reason["Code"] for reason in reasons} - {"None"}
     if failed:
         return ConditionFailed(failed)
     if not codes or codes & CAPACITY_REASONS:
@@ -69,6 +72,6 @@ def _to_transaction_error(reasons: Sequence[Mapping[str, Any]]) -> StoreError:
     return StoreError(f"DynamoDB refuses a transaction ({', '.join(sorted(codes))}): this is a bug.")
 
 
-def _current(failed: Mapping[str, Any]) -> Item | None:
-    wire: Wire | None = failed.get("Item")
+def _current(failure: Mapping[str, Any]) -> Item | None:
+    wire: Wire | None = failure.get("Item")
     return decode_item(wire)[1] if wire else None

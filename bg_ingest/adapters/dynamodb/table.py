@@ -1,4 +1,4 @@
-"""A Table of DynamoDB."""
+"""The port ``Table`` on DynamoDB."""
 
 import random
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -15,19 +15,19 @@ from bg_ingest.errors import StoreUnavailable, first_error
 from bg_ingest.ports.table import MAX_WRITES, Check, Delete, Item, Key, Put, SingleWrite, Update, Write
 
 MAX_BATCH_GET, MAX_BATCH_DELETE = 100, 25
-"""Items in one BatchGetItem and one BatchWriteItem, as DynamoDB allows."""
+"""DynamoDB's limits of items in one BatchGetItem and one BatchWriteItem."""
 
 MAX_CONCURRENT_QUERIES = 8
-"""Partitions that are looked into side by side: DynamoDB has no request for several."""
+"""Partitions that are probed concurrently, because DynamoDB has no request for several."""
 
 MAX_BATCH_TRIES, FIRST_WAIT_SECONDS = 6, 0.05
-"""A batch is done in part where capacity is short. The waits double from so many seconds: up to 1.5 s together."""
+"""Tries of a batch, which DynamoDB does in part without capacity. The waits double: up to 1.5 s in total."""
 
 _TRANSACTION_OPERATIONS = {Put: "Put", Update: "Update", Delete: "Delete", Check: "ConditionCheck"}
 
 
 class DynamoTable:
-    """The protocol Table."""
+    """Implements ``Table``, over either transport."""
 
     def __init__(self, transport: Transport, name: str) -> None:
         self._transport = transport
@@ -42,18 +42,18 @@ class DynamoTable:
 
     async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
         unique_keys = list(dict.fromkeys(keys))
-        found: dict[Key, Item] = {}
+        items: dict[Key, Item] = {}
         for start in range(0, len(unique_keys), MAX_BATCH_GET):
-            some = [encode_key(key) for key in unique_keys[start : start + MAX_BATCH_GET]]
-            for answer in await self._read_all({self.name: {"Keys": some, "ConsistentRead": True}}):
-                found.update(map(decode_item, answer["Responses"].get(self.name, ())))
-        return found
+            batch = [encode_key(key) for key in unique_keys[start : start + MAX_BATCH_GET]]
+            for answer in await self._read_all({self.name: {"Keys": batch, "ConsistentRead": True}}):
+                items.update(map(decode_item, answer["Responses"].get(self.name, ())))
+        return items
 
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         if low > high:
-            return  # DynamoDB would call it an error
+            return  # an error for DynamoDB
         request: dict[str, Any] = {
             "TableName": self.name,
             "KeyConditionExpression": "pk = :pk AND sk BETWEEN :low AND :high",
@@ -66,23 +66,23 @@ class DynamoTable:
                 yield items
 
     async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        found: set[str] = set()
-        left = list(pks)
+        non_empty: set[str] = set()
+        remaining = list(pks)
 
         async def probe() -> None:
-            while left:
-                pk = left.pop()
+            while remaining:
+                pk = remaining.pop()
                 async with aclosing(self.query(pk, low, high, page=1)) as pages:
                     if await anext(pages, None):
-                        found.add(pk)
+                        non_empty.add(pk)
 
         try:
             async with anyio.create_task_group() as group:
-                for _ in range(min(MAX_CONCURRENT_QUERIES, len(left))):
+                for _ in range(min(MAX_CONCURRENT_QUERIES, len(remaining))):
                     group.start_soon(probe)
-        except BaseExceptionGroup as failed:
-            raise first_error(failed) from None
-        return found
+        except BaseExceptionGroup as errors:
+            raise first_error(errors) from None
+        return non_empty
 
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         request: dict[str, Any] = {
@@ -132,30 +132,30 @@ class DynamoTable:
         for start in range(0, len(deletes), MAX_BATCH_DELETE):
             await self._delete_all({self.name: deletes[start : start + MAX_BATCH_DELETE]})
 
-    async def _read_all(self, asked: dict[str, Any]) -> list[Answer]:
+    async def _read_all(self, requested: dict[str, Any]) -> list[Answer]:
         answers: list[Answer] = []
         for tries in range(MAX_BATCH_TRIES):
             await _wait_before_retry(tries)
             with translate_errors(self.name):
-                answers.append(await self._transport.call("BatchGetItem", RequestItems=asked))
-            asked = answers[-1].get("UnprocessedKeys", {})
-            if not asked:
+                answers.append(await self._transport.call("BatchGetItem", RequestItems=requested))
+            requested = answers[-1].get("UnprocessedKeys", {})
+            if not requested:
                 return answers
         raise _incomplete()
 
-    async def _delete_all(self, asked: dict[str, Any]) -> None:
+    async def _delete_all(self, requested: dict[str, Any]) -> None:
         for tries in range(MAX_BATCH_TRIES):
             await _wait_before_retry(tries)
             with translate_errors(self.name):
-                answer = await self._transport.call("BatchWriteItem", RequestItems=asked)
-            asked = answer.get("UnprocessedItems", {})
-            if not asked:
+                answer = await self._transport.call("BatchWriteItem", RequestItems=requested)
+            requested = answer.get("UnprocessedItems", {})
+            if not requested:
                 return
         raise _incomplete()
 
 
 async def _wait_before_retry(tries: int) -> None:
-    """Wait before a repetition, between half and all of its time: others hit the same limit at the same moment."""
+    """Wait before a repetition, with jitter, because other callers hit the same limit at the same time."""
     if tries:
         max_wait = FIRST_WAIT_SECONDS * 2.0 ** (tries - 1)
         await anyio.sleep(random.uniform(max_wait / 2, max_wait))

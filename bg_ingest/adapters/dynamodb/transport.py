@@ -1,7 +1,8 @@
-"""AWS Signature Version 4 of DynamoDB's requests: all are a POST of JSON, only target, time and body differ.
+"""The direct transport to DynamoDB: POST requests of JSON over aiohttp, signed by AWS Signature Version 4.
 
-By hand, because botocore's signer of whatever request takes longer than sending one; a test holds it to botocore's.
-Source: "Create a signed AWS API request", IAM user guide.
+botocore prepares, signs and parses requests of any service by its model, which takes about three times as much CPU:
+docs/decisions has the figures of both transports. A test compares the signatures with botocore's.
+Source of the signature: "Create a signed AWS API request", IAM user guide.
 """
 
 import hmac
@@ -27,7 +28,7 @@ CONTENT_TYPE = "application/x-amz-json-1.0"
 
 
 class AwsKeys(NamedTuple):
-    """As they hold now; those of a role come with a token, expire and are renewed."""
+    """Credentials of one request. Those of a role have a token, expire and are renewed."""
 
     access_key: str
     secret_key: str
@@ -35,7 +36,7 @@ class AwsKeys(NamedTuple):
 
 
 class Signer:
-    """Signs for one endpoint in one region."""
+    """Signs requests to one endpoint in one region. Only target, time and body differ between them."""
 
     def __init__(self, url: URL, region: str) -> None:
         self._host = url.host_port_subcomponent or ""
@@ -44,7 +45,7 @@ class Signer:
         self._derived: tuple[str, str, bytes] = ("", "", b"")
 
     def headers(self, keys: AwsKeys, target: str, body: bytes, at: datetime) -> dict[str, str]:
-        """Return all headers that count; ``target`` names the operation, the time is UTC."""
+        """Return the signed headers and the signature; ``target`` names the operation, the time is UTC."""
         stamp = f"{at:%Y%m%dT%H%M%SZ}"
         signed = {"content-type": CONTENT_TYPE, "host": self._host, "x-amz-date": stamp}
         if keys.token:
@@ -62,7 +63,7 @@ class Signer:
         }
 
     def _signing_key(self, secret: str, day: str) -> bytes:
-        """Derive the key of a day; the last one is kept."""
+        """Derive the key of a day; the last one is cached."""
         if self._derived[:2] != (secret, day):
             key = f"AWS4{secret}".encode()
             for part in (day, self._region, "dynamodb", "aws4_request"):
@@ -72,13 +73,13 @@ class Signer:
 
 
 Answer: TypeAlias = dict[str, Any]
-"""As it came: numbers are texts, bytes are base64."""
+"""Decoded JSON: numbers are texts. Bytes are base64 texts, or bytes where the transport decodes them."""
 
 CONNECT_TIMEOUT, READ_TIMEOUT, TOTAL_TIMEOUT = 1.0, 3.0, 10.0
-"""Seconds, of each try: until the server takes the connection, until its next bytes come, altogether."""
+"""Seconds of each try: to connect, between received bytes, in total."""
 
 MAX_TRIES, FIRST_WAIT_SECONDS = 3, 0.1
-"""What passes is tried again, after a wait between nothing and so many seconds, the second time twice that."""
+"""Tries of a call with a transient error. Waits are random, up to so many seconds, then up to twice that."""
 
 RETRYABLE_CODES = {
     "ProvisionedThroughputExceededException",
@@ -97,7 +98,7 @@ _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
 class DynamoError(Exception):
-    """The server said no, by a code of DynamoDB's; ``answer`` may say more."""
+    """An error response of the server, with DynamoDB's code; ``answer`` holds its other fields."""
 
     def __init__(self, status: int, code: str, answer: Mapping[str, Any], tries: int) -> None:
         super().__init__(code)
@@ -105,22 +106,26 @@ class DynamoError(Exception):
         self.code = code
         self.answer = answer
         self.tries = tries
-        """The last one included: of an earlier one nobody knows whether it had an effect."""
+        """Tries of the call, the last one included. It is unknown whether an earlier one had an effect."""
 
 
 class Transport(Protocol):
-    """What a table is asked through."""
+    """Calls of DynamoDB's operations. Two implementations pass one contract suite: direct and aioboto3's client."""
 
     async def call(self, operation: str, **request: object) -> Answer:
-        """Ask by DynamoDB's names; Refused, or what aiohttp and botocore raise when there is no answer."""
+        """Call an operation with parameters of the API reference.
+
+        DynamoError for an error response. Without a response, errors of aiohttp and botocore; msgspec.DecodeError
+        for a response that is not JSON.
+        """
 
 
 EMULATOR_KEYS = AwsKeys("anybody", "anybody", None)
-"""For emulators, which want a signature and do not look at it."""
+"""Credentials for emulators, which require a signature and do not verify it."""
 
 
 class DirectTransport:
-    """A Client. ``credentials`` are botocore's, which renews them; without any an emulator gets invented ones."""
+    """Implements ``Transport``. botocore renews its ``credentials``; without any, an emulator gets invented ones."""
 
     def __init__(self, http: aiohttp.ClientSession, url: URL, region: str, credentials: Any) -> None:  # noqa: ANN401 - botocore has no types
         self._http = http
@@ -134,26 +139,26 @@ class DirectTransport:
         for tries in range(1, MAX_TRIES):
             try:
                 return await self._send(target, body, tries)
-            except DynamoError as refused:
-                if not refused.is_retryable:
+            except DynamoError as error:
+                if not error.is_retryable:
                     raise
-            except (aiohttp.ClientError, OSError):  # no answer, or none in time
+            except (aiohttp.ClientError, OSError):  # no response, or none in time
                 pass
             await anyio.sleep(random.uniform(0, FIRST_WAIT_SECONDS * 2 ** (tries - 1)))
         return await self._send(target, body, MAX_TRIES)
 
     async def _send(self, target: str, body: bytes, tries: int) -> Answer:
         headers = self._signer.headers(await self._current_keys(), target, body, self._clock.now())
-        async with self._http.post(self._url, data=body, headers=headers, allow_redirects=False) as answered:
-            content = await answered.read()
-        if answered.status == 200:
+        async with self._http.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
+            content = await response.read()
+        if response.status == 200:
             return _decode(content)
-        raise _decode_error(answered.status, content, tries)
+        raise _decode_error(response.status, content, tries)
 
     async def _current_keys(self) -> AwsKeys:
         if self._credentials is not None:
-            now = await self._credentials.get_frozen_credentials()
-            return AwsKeys(now.access_key, now.secret_key, now.token)
+            keys = await self._credentials.get_frozen_credentials()
+            return AwsKeys(keys.access_key, keys.secret_key, keys.token)
         if self._url.scheme == "http":
             return EMULATOR_KEYS
         raise NoCredentialsError
@@ -162,7 +167,7 @@ class DirectTransport:
 def _decode_error(status: int, content: bytes, tries: int) -> DynamoError:
     try:
         answer = _decode(content)
-    except msgspec.DecodeError:  # whatever stands in front of it
+    except msgspec.DecodeError:  # the response of a proxy or load balancer
         answer = {}
     code = str(answer.get("__type", f"HTTP {status}")).rpartition("#")[2]
     return DynamoError(status, code, answer, tries)
@@ -172,7 +177,7 @@ def _decode_error(status: int, content: bytes, tries: int) -> DynamoError:
 async def open_transport(
     endpoint: str | None, region: str | None, session: aioboto3.Session
 ) -> AsyncIterator[Transport]:
-    """Open a client; endpoint, region and credentials are looked for as AWS's tools do where they are not given."""
+    """Open a transport. AWS's own rules give the endpoint and region that are None, and the credentials."""
     url, region = await resolve_endpoint(endpoint, region, session)
     bypassed = proxy_bypass(url.host or "")
     proxy = None if bypassed else getproxies().get(url.scheme)
@@ -188,19 +193,19 @@ async def open_transport(
 
 
 async def resolve_endpoint(endpoint: str | None, region: str | None, session: aioboto3.Session) -> tuple[URL, str]:
-    """Ask the AWS library, which knows its regions, their names for DynamoDB and all that may be configured."""
-    async with session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=AioConfig()) as found:
-        return URL(found.meta.endpoint_url), str(found.meta.region_name)
+    """Return the endpoint and region by the AWS library, which knows all regions and sources of configuration."""
+    async with session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=AioConfig()) as client:
+        return URL(client.meta.endpoint_url), str(client.meta.region_name)
 
 
 Consumed: TypeAlias = Callable[[str, float], None]
-"""Told a kind, read or write, and so many units."""
+"""Receives a kind, read or write, and a number of capacity units."""
 
 READ_OPERATIONS = {"GetItem", "BatchGetItem", "Query", "Scan"}
 
 
 class MeteredTransport:
-    """A Client whose every call asks what it costs."""
+    """A transport that requests the consumed capacity with every call and reports it."""
 
     def __init__(self, transport: Transport, consumed: Consumed) -> None:
         self._transport = transport
@@ -209,6 +214,6 @@ class MeteredTransport:
     async def call(self, operation: str, **request: object) -> Answer:
         answer = await self._transport.call(operation, ReturnConsumedCapacity="TOTAL", **request)
         capacity = answer.get("ConsumedCapacity", ())
-        for each in (capacity,) if isinstance(capacity, Mapping) else capacity:
-            self._consumed("read" if operation in READ_OPERATIONS else "write", float(each.get("CapacityUnits", 0)))
+        for table in (capacity,) if isinstance(capacity, Mapping) else capacity:
+            self._consumed("read" if operation in READ_OPERATIONS else "write", float(table.get("CapacityUnits", 0)))
         return answer

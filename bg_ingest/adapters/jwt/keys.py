@@ -1,4 +1,4 @@
-"""The keys that an issuer signs its tokens with, as it publishes them: kept for a while, read again as they change."""
+"""Public keys of a token issuer (JWKS), cached and read again."""
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
@@ -17,28 +17,28 @@ from bg_ingest.errors import IssuerUnavailable
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 REFRESH_AFTER, MAX_AGE = 600.0, 86_400.0
-"""Seconds after which the keys are read again, and for which they are believed while the issuer does not answer."""
+"""Seconds after which the keys are read again, and for which they are used while the issuer does not answer."""
 
 RETRY_SECONDS = 10.0
-"""Seconds between two tries, whoever asks: a token may name a key that does not exist, and cost the issuer nothing."""
+"""Seconds between two reads: a token may name a key that does not exist, and must not cost the issuer a request."""
 
 TIMEOUT = 5.0
-"""Seconds for the issuer to answer."""
+"""Seconds for the issuer's answer."""
 
 MAX_BYTES = 262_144
-"""Bytes of an answer."""
+"""Largest accepted answer."""
 
 MIN_RSA_CHARACTERS = 342
-"""Characters of the modulus in base64: 2,048 bits."""
+"""Length of a modulus of 2,048 bits in base64."""
 
 _NEVER = float("-inf")
 
 
 class JwksCache:
-    """Knows the public keys of one issuer."""
+    """Cache of the public keys of one issuer. Requests that need a new key wait for one shared read."""
 
     def __init__(self, http: httpx.AsyncClient, issuer: str, keys_url: str | None = None) -> None:
-        """Without an address for the keys it is found as OpenID Connect Discovery has it, or in its usual place."""
+        """Without ``keys_url``: by OpenID Connect Discovery, or at ``/.well-known/jwks.json``."""
         self._http = http
         self._issuer = issuer
         self._keys_url = keys_url
@@ -48,13 +48,13 @@ class JwksCache:
         self._read_lock = anyio.Lock()
 
     async def get(self, kid: str | None) -> KeySet:
-        """Return all keys, read again if none has this id or they are old.
+        """Return all keys. They are read again if none has this id or they are old.
 
-        IssuerUnavailable when none can be had, or when it cannot be had whether there is a key with this id by now.
+        IssuerUnavailable: no keys are available, or it is unknown whether the issuer has a key with this id by now.
         """
         known, now = self._has_key(kid), anyio.current_time()
         due = not known or now - self._read_at >= REFRESH_AFTER
-        if due and not (known and self._read_lock.locked()):  # who needs no new one need not wait for it
+        if due and not (known and self._read_lock.locked()):  # a request with a known key does not wait for a read
             async with self._read_lock:
                 if anyio.current_time() - self._tried_at >= RETRY_SECONDS:
                     await self._read()
@@ -65,49 +65,49 @@ class JwksCache:
         return self._keys
 
     def _has_key(self, kid: str | None) -> bool:
-        return self._keys is not None and (kid is None or any(each.kid == kid for each in self._keys))
+        return self._keys is not None and (kid is None or any(key.kid == kid for key in self._keys))
 
     async def _read(self) -> None:
-        asked_at, failure = anyio.current_time(), None
+        started_at, failure = anyio.current_time(), None
         try:
             with anyio.fail_after(TIMEOUT):
                 self._keys = KeySet(
                     list(_iter_usable_keys(await self._fetch_json(self._keys_url or await self._find_keys_url())))
                 )
-        except (TimeoutError, httpx.HTTPError, _InvalidJwks) as failed:
-            failure = str(failed) if isinstance(failed, _InvalidJwks) else type(failed).__name__
+        except (TimeoutError, httpx.HTTPError, _InvalidJwks) as error:
+            failure = str(error) if isinstance(error, _InvalidJwks) else type(error).__name__
         else:
-            self._read_at = asked_at
-        if (failure is not None) != self._failed:  # the edge, not every try
+            self._read_at = started_at
+        if (failure is not None) != self._failed:  # at a transition only
             write_log = log.error if failure else log.info
             write_log("the issuer's keys", action="issuer_keys", issuer=self._issuer, failure=failure)
         self._failed, self._tried_at = failure is not None, anyio.current_time()
 
     async def _find_keys_url(self) -> str:
         root = self._issuer.rstrip("/")
-        found = await self._fetch_json(f"{root}/.well-known/openid-configuration", missing={})
-        if not found:
+        configuration = await self._fetch_json(f"{root}/.well-known/openid-configuration", missing={})
+        if not configuration:
             return f"{root}/.well-known/jwks.json"
-        url = found.get("jwks_uri")
-        if found.get("issuer") != self._issuer or not isinstance(url, str):
+        url = configuration.get("jwks_uri")
+        if configuration.get("issuer") != self._issuer or not isinstance(url, str):
             raise _InvalidJwks("its configuration is another issuer's, or names no keys")
         if urlsplit(url).scheme != "https" and urlsplit(self._issuer).scheme == "https":
-            raise _InvalidJwks("its configuration leads from https to what can be read on the way")
+            raise _InvalidJwks("its configuration names an address without https")
         return url
 
     async def _fetch_json(self, url: str, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return a JSON object from there; ``missing`` where that is given and there is none."""
+        """Return the JSON object at the address. With ``missing``, that is returned for 404."""
         content = b""
-        async with self._http.stream("GET", url, timeout=TIMEOUT, follow_redirects=False) as answer:
-            if answer.status_code == 404 and missing is not None:
+        async with self._http.stream("GET", url, timeout=TIMEOUT, follow_redirects=False) as response:
+            if response.status_code == 404 and missing is not None:
                 return missing
-            if answer.status_code != 200:
-                raise _InvalidJwks(f"status {answer.status_code}")
-            async with aclosing(cast("AsyncGenerator[bytes]", answer.aiter_bytes())) as pieces:
+            if response.status_code != 200:
+                raise _InvalidJwks(f"status {response.status_code}")
+            async with aclosing(cast("AsyncGenerator[bytes]", response.aiter_bytes())) as pieces:
                 async for piece in pieces:
                     content += piece
                     if len(content) > MAX_BYTES:
-                        raise _InvalidJwks("too much")
+                        raise _InvalidJwks("the answer is too large")
         try:
             return msgspec.json.decode(content, type=dict[str, Any])
         except (ValueError, RecursionError):
@@ -115,19 +115,19 @@ class JwksCache:
 
 
 class _InvalidJwks(Exception):
-    """The text says why, and repeats nothing of what came."""
+    """The text gives the reason and quotes nothing of the answer."""
 
 
 def _iter_usable_keys(published: dict[str, Any]) -> Iterator[Key]:
-    """Yield the keys that may verify tokens; of the others an issuer may publish as many as it likes.
+    """Yield the keys that may verify tokens. An issuer may publish any number of others.
 
-    Never a symmetric one: a public key, taken for a shared secret, would let everybody sign.
+    Symmetric keys are left out: with a public key taken for a shared secret, any client could sign.
     """
     keys = published.get("keys")
-    for each in keys if isinstance(keys, list) else ():
-        if isinstance(each, dict) and each.get("use", "sig") == "sig" and _is_strong(each):
+    for key in keys if isinstance(keys, list) else ():
+        if isinstance(key, dict) and key.get("use", "sig") == "sig" and _is_strong(key):
             with suppress(JoseError, ValueError, TypeError, KeyError):
-                yield JWKRegistry.import_key(each)
+                yield JWKRegistry.import_key(key)
 
 
 def _is_strong(key: dict[str, Any]) -> bool:

@@ -1,4 +1,4 @@
-"""The port Tokens: JWTs, verified by what their issuer publishes."""
+"""The port ``TokenVerifier``: JWTs, verified with the keys that their issuer publishes."""
 
 import httpx
 import msgspec
@@ -10,16 +10,15 @@ from bg_ingest.domain.access import TokenClaims
 from bg_ingest.ports import Clock
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
-"""What a token may be signed with, whatever it says itself: asymmetric all of them, and never ``none``."""
+"""Accepted signature algorithms, whatever the token's header says: asymmetric ones only, never ``none``."""
 
 LEEWAY_SECONDS = 30
-"""Seconds that the issuer's clock may be from ours."""
+"""Accepted difference of the issuer's clock."""
 
 MAX_CHARACTERS = 8_192
-"""Characters."""
 
 _TOKEN_ERRORS = (JoseError, ValueError, TypeError, KeyError, RecursionError)
-"""What the library raises at what is no token, or not a right one."""
+"""Errors of the library for malformed and for refused tokens."""
 
 
 class JwtVerifier:
@@ -36,19 +35,19 @@ class JwtVerifier:
 
     async def verify(self, token: str) -> TokenClaims | None:
         kid, is_candidate = self._kid(token)
-        if not is_candidate:  # nobody is asked for a key
+        if not is_candidate:  # the issuer is not asked for a key
             return None
         keys = await self._keys.get(kid)
         try:
-            found = jwt.decode(token, keys, algorithms=ALGORITHMS, registry=self._registry).claims
-            self._claims_registry().validate(found)
+            claims = jwt.decode(token, keys, algorithms=ALGORITHMS, registry=self._registry).claims
+            self._claims_registry().validate(claims)
         except _TOKEN_ERRORS:
             return None
-        sub, scope = found["sub"], found.get("scope")
+        sub, scope = claims["sub"], claims.get("scope")
         return TokenClaims(sub, frozenset(scope.split()) if isinstance(scope, str) else frozenset())
 
     def _kid(self, token: str) -> tuple[str | None, bool]:
-        """Return which key a token says it is signed with, and whether it can be one of ours at all."""
+        """Return the key id in a token's header, and whether the token can be the issuer's at all."""
         if len(token) > MAX_CHARACTERS or not token.isascii():
             return None, False
         try:
@@ -57,8 +56,8 @@ class JwtVerifier:
         except _TOKEN_ERRORS:
             return None, False
         kid = header.get("kid")
-        ours = header.get("alg") in ALGORITHMS and claims.get("iss") == self._issuer
-        return (kid if isinstance(kid, str) else None), ours
+        is_candidate = header.get("alg") in ALGORITHMS and claims.get("iss") == self._issuer
+        return (kid if isinstance(kid, str) else None), is_candidate
 
     def _claims_registry(self) -> jwt.JWTClaimsRegistry:
         now = int(self._clock.now().timestamp())

@@ -1,1 +1,0 @@
-"""The embedded broker: events stay in this process."""

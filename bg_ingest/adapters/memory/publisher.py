@@ -1,4 +1,4 @@
-"""Publishes to subscribers in this process, with the promises of the real broker."""
+"""The embedded broker: events go to subscribers in this process, with the guarantees of the real broker."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -12,11 +12,11 @@ from bg_ingest.domain.cloud_events import CONTENT_TYPE, encode_cloud_event
 from bg_ingest.errors import EventRefused
 
 MAX_UNREAD_EVENTS = 1_000
-"""Events a subscriber may leave unread before more are refused, as a full queue refuses them."""
+"""Unread events of a subscriber, above which further ones are refused as by a full queue."""
 
 
 class Event(msgspec.Struct, frozen=True):
-    """What a subscriber receives: the same bytes and properties as from a real broker."""
+    """An event as a subscriber receives it, with the same bytes and properties as from a real broker."""
 
     routing_key: str
     message_id: str
@@ -25,7 +25,7 @@ class Event(msgspec.Struct, frozen=True):
 
 
 class MemoryPublisher:
-    """Hands every event to each subscriber; with none, events are unroutable."""
+    """Delivers every event to each subscriber. Without subscribers, events are unroutable."""
 
     def __init__(self, source: str, *, capacity: int = MAX_UNREAD_EVENTS) -> None:
         self._source = source
@@ -36,16 +36,16 @@ class MemoryPublisher:
         await anyio.lowlevel.checkpoint()
         if not self._subscribers:
             return False
-        if any(each.statistics().current_buffer_used >= self._capacity for each in self._subscribers):
+        if any(stream.statistics().current_buffer_used >= self._capacity for stream in self._subscribers):
             raise EventRefused
         event = Event(change.type, change.id, CONTENT_TYPE, encode_cloud_event(change, self._source))
-        for each in self._subscribers:
-            each.send_nowait(event)
+        for stream in self._subscribers:
+            stream.send_nowait(event)
         return True
 
     @asynccontextmanager
     async def subscribe(self) -> AsyncIterator[MemoryObjectReceiveStream[Event]]:
-        """Receive every event told while the context is open."""
+        """Receive every event that is published while the context is open."""
         send, receive = anyio.create_memory_object_stream[Event](self._capacity)
         self._subscribers.add(send)
         try:

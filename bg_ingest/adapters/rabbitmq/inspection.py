@@ -1,4 +1,4 @@
-"""Looking at a broker without changing it."""
+"""Inspection of a broker, without changes to it."""
 
 import aiormq
 import aiormq.abc
@@ -11,16 +11,16 @@ from bg_ingest.domain.cloud_events import EXCHANGE
 
 
 class BrokerState(msgspec.Struct, frozen=True):
-    """What is there."""
+    """The exchange and the queue of a broker."""
 
     exchange: bool
     waiting: int | None
-    """Events in the queue; None when there is no such queue."""
+    """Events in the queue; None without such a queue."""
     consumers: int | None = None
 
 
 async def inspect_broker(url: str, queue: str | None) -> BrokerState:
-    """Connect and look; BrokerUnavailable says why it cannot be used."""
+    """Connect and inspect. BrokerUnavailable gives the reason of a failure."""
     with translate_errors(), anyio.fail_after(CONNECT_TIMEOUT):
         connection = await aiormq.connect(url)
     try:
@@ -31,7 +31,7 @@ async def inspect_broker(url: str, queue: str | None) -> BrokerState:
 
 
 async def _inspect(connection: aiormq.abc.AbstractConnection, queue: str | None) -> BrokerState:
-    """Ask on a channel each: the broker closes the one that asked for what is not there."""
+    """Ask on a channel each, because the broker closes a channel that asks for a missing name."""
     try:
         await (await connection.channel()).exchange_declare(EXCHANGE, passive=True)
         exchange = True
@@ -40,7 +40,7 @@ async def _inspect(connection: aiormq.abc.AbstractConnection, queue: str | None)
     if queue is None:
         return BrokerState(exchange, None)
     try:
-        found = await (await connection.channel()).queue_declare(queue, passive=True)
+        declared = await (await connection.channel()).queue_declare(queue, passive=True)
     except aiormq.exceptions.ChannelNotFoundEntity:
         return BrokerState(exchange, None)
-    return BrokerState(exchange, found.message_count, found.consumer_count)
+    return BrokerState(exchange, declared.message_count, declared.consumer_count)

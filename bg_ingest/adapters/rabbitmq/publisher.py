@@ -1,4 +1,4 @@
-"""Publishes to a topic exchange, each event confirmed; and the actor whose run is the connection."""
+"""Publisher to a topic exchange with confirms, and at the same time the actor that holds the connection."""
 
 import logging
 
@@ -13,19 +13,19 @@ from bg_ingest.domain.cloud_events import CONTENT_TYPE, EXCHANGE, encode_cloud_e
 from bg_ingest.errors import BrokerUnavailable
 
 CONNECT_TIMEOUT, CONFIRM_TIMEOUT, CLOSE_TIMEOUT = 5.0, 10.0, 2.0
-"""Seconds. A broker without memory or disk does not say so to a publisher: it stops confirming."""
+"""Seconds. A broker without memory or disk sends no error to a publisher: it stops confirming."""
 
 PERSISTENT_DELIVERY = 2
 
 logging.getLogger("aiormq").setLevel(logging.CRITICAL)
-"""It logs each failed attempt, and at DEBUG each event. Whoever runs the actor logs when it breaks and recovers."""
+"""aiormq logs each failed attempt, and at DEBUG each event. The supervisor logs failure and recovery instead."""
 
 
 class RabbitPublisher:
-    """The port Publisher, while the actor that it is too is connected; nothing is kept while it is not.
+    """Implements ``Publisher`` and ``Broker``. Without a connection, nothing is buffered: BrokerUnavailable.
 
-    Many events may be in flight at once, but none twice. With a ``queue``, that queue is declared and gets everything,
-    and an event that no queue takes is refused.
+    Many events may be in flight at once, but none twice. A ``queue`` is declared and bound to all events; an event
+    that no queue takes is then refused.
     """
 
     def __init__(self, url: str, source: str, *, queue: str | None = None) -> None:
@@ -65,10 +65,10 @@ class RabbitPublisher:
         return True
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Connect, and stay until the connection or its channel ends: BrokerUnavailable says why.
+        """Connect, and return with BrokerUnavailable once the connection or its channel ends.
 
-        The first run has started when its attempt to connect has ended, whichever way: without a broker the service
-        serves, and changes wait. Later ones have when they are connected. How often to run is the caller's policy.
+        The first run reports its start after the attempt to connect, even a failed one: without a broker the service
+        serves, and changes wait in the outbox. Later runs report it once connected. The caller decides on repetition.
         """
         first, self._tried = not self._tried, True
         connection = aiormq.Connection(self._url)
@@ -99,15 +99,15 @@ class RabbitPublisher:
         self, connection: aiormq.Connection, channel: AbstractChannel, task_status: TaskStatus[None]
     ) -> None:
         self._ended = ended = anyio.Event()
-        for part in (connection, channel):
-            part.closing.add_done_callback(lambda _: ended.set())
+        for endpoint in (connection, channel):
+            endpoint.closing.add_done_callback(lambda _: ended.set())
         self._channel = channel
         task_status.started()
         await ended.wait()
-        for part in (channel, connection):
-            if part.is_closed:
-                raise connection_lost(part.closing.exception())
-        raise connection_lost(TimeoutError())  # a publisher said so
+        for endpoint in (channel, connection):
+            if endpoint.is_closed:
+                raise connection_lost(endpoint.closing.exception())
+        raise connection_lost(TimeoutError())  # reported by ``publish``
 
 
 def _to_properties(change: Change) -> aiormq.spec.Basic.Properties:

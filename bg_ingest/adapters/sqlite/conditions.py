@@ -1,4 +1,4 @@
-"""Conditions as DynamoDB would judge them."""
+"""Evaluation of conditions, as DynamoDB evaluates them."""
 
 from collections.abc import Iterable
 
@@ -6,7 +6,7 @@ from bg_ingest.ports.table import Absent, AtMost, Condition, Either, Equals, Exi
 
 
 def check_conditions(conditions: Iterable[Condition], item: Item | None) -> bool:
-    return all(_check_condition(each, item) for each in conditions)
+    return all(_check_condition(condition, item) for condition in conditions)
 
 
 def _check_condition(condition: Condition, item: Item | None) -> bool:
@@ -18,7 +18,7 @@ def _check_condition(condition: Condition, item: Item | None) -> bool:
         case Missing(attribute):
             return item is None or attribute not in item
         case Either(conditions):
-            return any(_check_condition(each, item) for each in conditions)
+            return any(_check_condition(alternative, item) for alternative in conditions)
         case _:
             return _check_value(condition, (item or {}).get(condition.attribute))
 
@@ -34,5 +34,5 @@ def _check_value(condition: Equals | AtMost | OneOf, stored: Scalar | None) -> b
 
 
 def _is_same(stored: Scalar | None, value: Scalar) -> bool:
-    """Of the same type as well: true is not 1."""
+    """Compare type and value: true is not 1."""
     return type(stored) is type(value) and stored == value

@@ -1,4 +1,4 @@
-"""An SQLite database of items: synchronous, used from one thread at a time."""
+"""SQLite database of items: synchronous, used from one thread at a time and by one process."""
 
 import fcntl
 import os
@@ -15,10 +15,10 @@ from bg_ingest.errors import StoreError, StoreLocked, StoreUnavailable
 from bg_ingest.ports.table import MAX_WRITES, Check, ConditionFailed, Delete, Item, Key, Put, Update, Write
 
 BUSY_TIMEOUT_MS = 2_000
-"""How long to wait for another program that holds the file, a backup or an open shell."""
+"""Wait for another program that locks the file, such as a backup or an open shell."""
 
 PURGE_INTERVAL_SECONDS, PURGE_BATCH_SIZE = 600, 500
-"""Seconds between two looks for expired rows, and how many one look deletes."""
+"""Interval of purges of expired rows, and the rows that one purge deletes."""
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS items (
@@ -45,10 +45,10 @@ _decode: Callable[[bytes], Item] = msgspec.msgpack.Decoder(dict[str, Any]).decod
 
 
 class ItemFile:
-    """Durable once a write returns. Every ``sqlite3`` error is a StoreUnavailable, except those of our own making."""
+    """A write is durable once it returns. Errors of ``sqlite3`` are StoreUnavailable, except programming errors."""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
-        """Open or create it; ``now`` gives epoch seconds and decides what has expired."""
+        """Open or create the file; ``now`` returns epoch seconds, by which rows expire."""
         with _translate_errors():
             self._rows = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
             self._rows.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
@@ -66,11 +66,11 @@ class ItemFile:
 
     def get(self, keys: Collection[Key]) -> dict[Key, Item]:
         with _translate_errors():
-            found = ((key, self._get(key)) for key in keys)
-            return {key: item for key, item in found if item is not None}
+            items = ((key, self._get(key)) for key in keys)
+            return {key: item for key, item in items if item is not None}
 
     def page(self, pk: str, low: str, high: str, limit: int, *, after: bool) -> list[tuple[Key, Item]]:
-        """Return at most ``limit`` items from ``low`` (or right after it) to ``high``."""
+        """Return at most ``limit`` items from ``low`` (``after``: without it) to ``high``."""
         with _translate_errors():
             rows = self._rows.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
         return [((pk, sk), _decode(item)) for sk, item in rows]
@@ -80,7 +80,7 @@ class ItemFile:
             return {pk for pk in pks if self._rows.execute(_ANY, (pk, low, high)).fetchone()}
 
     def scan(self, part: int, parts: int, after: Key, limit: int) -> list[tuple[Key, Item]]:
-        """Return at most ``limit`` items beyond a key, of one part of the whole."""
+        """Return at most ``limit`` items after a key, of one part of the table."""
         with _translate_errors():
             rows = self._rows.execute(_SCAN, (*after, parts, part, limit)).fetchall()
         return [((pk, sk), _decode(item)) for pk, sk, item in rows]
@@ -148,12 +148,12 @@ def _translate_errors() -> Iterator[None]:
     except sqlite3.ProgrammingError:
         raise
     except sqlite3.Error as problem:
-        raise StoreUnavailable(f"SQLite says: {problem}") from problem
+        raise StoreUnavailable(f"SQLite reports: {problem}") from problem
 
 
 @contextmanager
 def open_file(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
-    """Open the file for this process alone and for its user alone: it holds health data."""
+    """Open the file for one process, readable by its user only, because it holds health data."""
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         with _lock_file(path):

@@ -1,4 +1,4 @@
-"""A Table over an SQLite file on a thread of its own, or in memory without any."""
+"""``Table`` over an SQLite file, on a thread of its own or, in memory, without one."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from functools import partial
@@ -15,13 +15,13 @@ Result = TypeVar("Result")
 
 
 class Run(Protocol):
-    """Where calls into the file are made: one after the other, each to its end even if its caller is cancelled."""
+    """Runner of calls into the file: one after the other, each to its end even if its caller is cancelled."""
 
     def __call__(self, call: Callable[[], Result], /) -> Awaitable[Result]: ...
 
 
 def run_in_thread() -> Run:
-    """Run calls in a worker thread, never two at once."""
+    """Return a runner that makes calls in a worker thread, never two at once."""
     limiter = CapacityLimiter(1)
 
     async def run(call: Callable[[], Result]) -> Result:
@@ -31,13 +31,13 @@ def run_in_thread() -> Run:
 
 
 async def run_inline(call: Callable[[], Result]) -> Result:
-    """Run the call here and now: without a thread tests are deterministic."""
+    """Run the call in the event loop's thread, which makes tests deterministic."""
     await lowlevel.checkpoint()
     return call()
 
 
 class SqliteTable:
-    """The protocol Table."""
+    """Implements ``Table``."""
 
     def __init__(self, file: ItemFile, run: Run) -> None:
         self._file = file
@@ -52,7 +52,7 @@ class SqliteTable:
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        del consistent  # it always is
+        del consistent  # every read of SQLite is consistent
         after = False
         while items := await self._run(partial(self._file.page, pk, low, high, page, after=after)):
             yield items

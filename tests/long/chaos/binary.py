@@ -52,7 +52,7 @@ def _help(report: Report, file: Path, folder: Path, environment: dict[str, str])
         began = time.monotonic()
         done = _run_to_end(file, folder, environment, "--help")
         report.figure(f"--help, {name}", f"{time.monotonic() - began:.1f} s")
-        holds = done.returncode == 0 and "Serve, poll and tell" in done.stdout
+        holds = done.returncode == 0 and "Serve, poll and publish" in done.stdout
         report.check(f"--help, {name}: exit code", done.returncode, holds=holds, expected=f"help and 0: {done.stderr}")
 
 

@@ -10,7 +10,7 @@ from tests.harness.web import web
 
 def test_the_data_of_the_demo_is_listed_published_again_and_examined(serve: Serve, tmp_path: Path) -> None:
     demo = serve("demo", BACKFILL_DAYS="1")
-    demo.until(lambda: "past has been read" in demo.said, 60)
+    demo.until(lambda: "past readings of all three have been read" in demo.said, 60)
     metrics = web.get(f"{demo.url}/metrics").text
     assert re.search(r"^bg_ingest_connections 3\.0$", metrics, re.MULTILINE)
     beside = run_bg_ingest(tmp_path, "doctor", "--json")
@@ -28,7 +28,7 @@ def test_the_data_of_the_demo_is_listed_published_again_and_examined(serve: Serv
 
     assert json.loads(run_bg_ingest(tmp_path, "outbox", "--json").stdout)["waiting"] == 0
     again = run_bg_ingest(tmp_path, "outbox", "replay", "ada", "--from", "1")
-    assert re.fullmatch(r"\d+ events of ada will be told again\.\n", again.stdout), again.stderr
+    assert re.fullmatch(r"\d+ events of ada will be published again\.\n", again.stdout), again.stderr
     waiting = json.loads(run_bg_ingest(tmp_path, "outbox", "--json").stdout)
     assert waiting["waiting"] == int(again.stdout.split()[0])
     assert (waiting["users"], bool(waiting["oldest"])) == (1, True)

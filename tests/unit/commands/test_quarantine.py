@@ -54,7 +54,7 @@ def test_it_lists_shows_retries_and_drops(folder: Path) -> None:
     assert everybodys == list_records(folder, "ada")
     assert sorted(each["reason"] for each in everybodys) == ["bad_time", "no_time", "unit_unknown", "unit_unknown"]
     people = run_bg_ingest(folder, "quarantine", "list")
-    assert people.stderr.startswith("4 set aside: 2 unit_unknown, ")
+    assert people.stderr.startswith("4 quarantined: 2 unit_unknown, ")
     for value in ("111", "112", "113", "114"):
         assert value not in people.stdout + json.dumps([each | {"record": ""} for each in everybodys])
 

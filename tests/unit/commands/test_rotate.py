@@ -76,9 +76,9 @@ async def test_it_says_when_the_old_keys_may_go(folder: Path) -> None:
     settings = {"DATA_DIR": str(folder), "TOKEN_ENCRYPTION_KEYS": f"{written(NEW)},{written(OLD)}"}
     done = run_bg_ingest(folder, "keys", "rotate-encryption", **settings)
     assert (done.returncode, "may be removed" in done.stdout) == (0, True), done.stderr
-    assert "sealing anew" not in done.stderr
+    assert "sealing again" not in done.stderr
     code, seen = run_on_terminal(folder, "keys", "rotate-encryption", **settings)
-    assert (code, re.search("sealing anew.*100%", seen) is not None) == (0, True)
+    assert (code, re.search("sealing again.*100%", seen) is not None) == (0, True)
     again = rotate(folder, written(NEW))
     assert again.returncode == 0
     assert json.loads(again.stdout) == {"sealed": 3, "resealed": 0, "busy": 0, "unopened": 0, "complete": True}

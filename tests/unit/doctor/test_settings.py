@@ -48,13 +48,13 @@ async def access_finding(service: ServiceHarness, **settings: Any) -> tuple[Verd
 async def test_outside_development_somebody_must_be_able_to_come_in() -> None:
     async with open_service() as service:
         verdict, said = await access_finding(service, **PRODUCTION)
-        assert (verdict, "nobody" in said) == (Verdict.WARNING, True)
+        assert (verdict, "no client has access" in said) == (Verdict.WARNING, True)
         assert (await access_finding(service, **PRODUCTION, **ISSUER))[0] is Verdict.OK
         assert (await access_finding(service, **PRODUCTION, api_bootstrap_key=f"bgi_first_{'s' * 43}"))[0] is Verdict.OK
         await make_key(service, ends_at=NOON)
         assert (await access_finding(service, **PRODUCTION))[0] is Verdict.WARNING, "it has ended"
         key = await make_key(service, ends_at=NOON + timedelta(days=1))
-        assert await access_finding(service, **PRODUCTION) == (Verdict.OK, "what lets in: API keys (1)")
+        assert await access_finding(service, **PRODUCTION) == (Verdict.OK, "access by: API keys (1)")
         await service.services.api_keys.revoke(key)
         assert (await access_finding(service, **PRODUCTION))[0] is Verdict.WARNING
 
@@ -69,4 +69,6 @@ async def test_in_development_everybody_may_come_in_from_this_machine_only() -> 
         assert (await access_finding(service, api_open=True))[0] is Verdict.OK
         await service.services.api_keys.revoke(key)
         verdict, said = await access_finding(service)
-        assert (verdict, "nobody" in said) == (Verdict.WARNING, True), "once a key was made, the API wants one"
+        assert (verdict, "no client has access" in said) == (Verdict.WARNING, True), (
+            "once a key was made, the API wants one"
+        )

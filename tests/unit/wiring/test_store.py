@@ -110,7 +110,7 @@ async def test_a_table_laid_out_otherwise_is_refused_and_stays_as_it_is(
 
 async def test_a_server_that_says_done_and_keeps_nothing_is_no_store(in_aws: Callable[[str], Settings]) -> None:
     async with scripted(in_sequence({})) as server:
-        with pytest.raises(StoreError, match="does not keep what it is given: is it DynamoDB"):
+        with pytest.raises(StoreError, match="does not store written items: is it DynamoDB"):
             async with open_table(in_aws(server.endpoint), SystemClock(), MetricsRegistry()):
                 pass
 

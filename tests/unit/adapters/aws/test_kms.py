@@ -127,7 +127,7 @@ async def test_no_new_key_by_a_name_that_nobody_has(kms: Any) -> None:
         (BrokenReply.NONSENSE, "AWS_ENDPOINT_URL"),
         (BrokenReply.RESET, "network"),
         ({}, "AWS_ENDPOINT_URL"),
-        ({"Plaintext": "c2hvcnQ="}, "make one with bg-ingest keys create-encryption --kms"),
+        ({"Plaintext": "c2hvcnQ="}, "create one with bg-ingest keys create-encryption --kms"),
     ],
 )
 async def test_whatever_the_answer_it_becomes_a_sentence_that_says_what_to_do(

@@ -130,7 +130,7 @@ async def test_secret_keys_table_and_administration_share_one_session(
         get_settings.cache_clear()
     sealer = await build_sealer(settings)
     assert sealer.open(sealer.seal(b"a grant", b"row"), b"row") == b"a grant"
-    assert "was made" in (await create_table(settings))[0]
+    assert "was created" in (await create_table(settings))[0]
     async with open_table(settings, SystemClock(), MetricsRegistry()) as table:
         assert await table.get(("pk", "sk")) is None
     assert created == [get_session()]

@@ -77,7 +77,7 @@ async def test_a_table_is_waited_for_while_it_is_made_and_while_its_backups_cann
         *["UpdateContinuousBackups"] * 3,
     ]
     assert report == [
-        "Table readings was made, billed by request.",
+        "Table readings was created, billed by request.",
         "Expired items are now deleted.",
         "The table is now protected from deletion.",
         "Point-in-time recovery is now on.",
@@ -87,7 +87,7 @@ async def test_a_table_is_waited_for_while_it_is_made_and_while_its_backups_cann
 async def test_of_two_who_make_it_at_once_both_find_it() -> None:
     taken = ErrorReply("ResourceInUseException")
     report, _ = await making(DescribeTable=[GONE, WHOLE["DescribeTable"]], CreateTable=taken)
-    assert "by somebody else" in report[0]
+    assert "by another process" in report[0]
 
 
 async def test_a_missing_server_feature_is_reported_and_is_no_error() -> None:
@@ -100,7 +100,7 @@ async def test_a_missing_server_feature_is_reported_and_is_no_error() -> None:
         UpdateContinuousBackups=lacks,
     )
     assert report[1:] == [
-        "This server deletes nothing that expired.",
+        "This server does not delete expired items.",
         "This server does not protect tables from deletion.",
         "This server has no point-in-time recovery.",
     ]

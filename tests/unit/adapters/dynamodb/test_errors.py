@@ -95,7 +95,7 @@ async def test_a_condition_that_fails_after_a_lost_reply_may_have_met_our_own_wr
     table_on: TableOn, trouble: Reply
 ) -> None:
     async with scripted(in_sequence(trouble, NOT_SO)) as server, table_on(server) as table:
-        with pytest.raises(StoreUnavailable, match="whether a write happened is not known"):
+        with pytest.raises(StoreUnavailable, match="it is unknown whether a write happened"):
             await table.write(Put(KEY, {"v": 1}, (Absent(),)))
 
 

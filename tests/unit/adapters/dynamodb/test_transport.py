@@ -40,7 +40,7 @@ async def test_what_stands_in_front_of_a_server_may_answer_for_it(table_on: Tabl
         return BrokenReply.BUSY
 
     async with scripted(busy) as server, table_on(server) as table:
-        with pytest.raises(StoreUnavailable, match="DynamoDB says HTTP 502"):
+        with pytest.raises(StoreUnavailable, match="DynamoDB answers HTTP 502"):
             await table.get(KEY)
     assert len(server.asked) == transport.MAX_TRIES
 
@@ -52,7 +52,7 @@ async def test_a_redirect_is_not_followed_with_what_was_signed_for_us() -> None:
         transport.open_transport(server.endpoint, REGION, AWS) as opened,
     ):
         server.moved_to = other.endpoint
-        with pytest.raises(StoreUnavailable, match="DynamoDB says HTTP 307"):
+        with pytest.raises(StoreUnavailable, match="DynamoDB answers HTTP 307"):
             await DynamoTable(opened, "readings").get(KEY)
     assert other.asked == []
 
