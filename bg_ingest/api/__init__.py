@@ -1,1 +1,1 @@
-"""What is asked over HTTP, and how it is answered; what happens is in services."""
+"""HTTP interface: routes, authentication, validation and the formats of answers. The use cases are in `services`."""

@@ -1,4 +1,4 @@
-"""The HTTP application: which routes there are, and what holds for all of them."""
+"""The HTTP application: its routes, and the checks and headers that all of them share."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -89,7 +89,7 @@ def create_api(
         lifespan=list(lifespan),
         openapi_config=build_config(__version__),
         request_max_body_size=MAX_BODY_BYTES,
-        logging_config=None,  # what may be logged of a request is decided where it is logged, never by a library
+        logging_config=None,  # requests hold codes and user ids: only our own log lines show parts of them
         debug=False,
         pdb_on_exception=False,
     )

@@ -1,4 +1,4 @@
-"""Who read or changed whose data: noted as answers begin, and answered to operators."""
+"""Audit log: one record for each answer that shows or changes a user's data, and GET /api/audit for operators."""
 
 import re
 from collections.abc import AsyncGenerator, Sequence
@@ -17,6 +17,7 @@ from bg_ingest.api.formats import JSON, encode_stream
 from bg_ingest.api.problems import build_problem
 from bg_ingest.api.query import parse_instant
 from bg_ingest.api.routes import RouteOptions, responses
+from bg_ingest.api.schemas import whole_seconds
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain import access
 from bg_ingest.domain.audit import AuditAction, AuditRecord
@@ -30,7 +31,7 @@ _READ_METHODS = {"GET", "HEAD"}
 
 
 def mark_user(scope: Scope, user: UserId) -> None:
-    """Say whose data a request is about whose path does not."""
+    """Name the user of a request whose path has none."""
     scope["state"]["audited_user"] = user
 
 
@@ -53,7 +54,7 @@ async def record_access(message: Message, scope: Scope) -> None:
 
 
 class AuditLine(msgspec.Struct, frozen=True):
-    """Reads and pushes stand once an hour, under its start; changes one by one."""
+    """One audit record. Reads and pushes are merged per hour, under its start; changes are single records."""
 
     at: datetime
     action: AuditAction
@@ -67,12 +68,12 @@ EXAMPLE = AuditLine(
 
 
 def _to_lines(records: Sequence[AuditRecord]) -> list[AuditLine]:
-    return [AuditLine(each.at.replace(microsecond=0), each.action, each.credential, each.route) for each in records]
+    return [AuditLine(whole_seconds(record.at), record.action, record.credential, record.route) for record in records]
 
 
 @get(
     operation_id="audit",
-    summary="Who read or changed a user's data",
+    summary="Audit records of a user",
     opt=RouteOptions(scope=access.Scope.ADMIN).opt(),
     responses=responses(list[AuditLine], [EXAMPLE], description="Ascending.", problems=(400, 401, 503)),
 )
@@ -84,9 +85,9 @@ async def audit(
     from_: Annotated[str | None, QueryParameter(name="from", description="A time; 30 days before `to`.")] = None,
     to: Annotated[str | None, QueryParameter(name="to", description="A time, not included; now.")] = None,
 ) -> Response[Any]:
-    """It is written a second after what it is about. Streamed; no record names a user."""
+    """Accesses to a user's data. Records are written within a second, streamed here, and contain no user id."""
     if not is_user_id(user):
-        raise build_problem(400, "invalid-user-id", "Say whose audit: ?user= and a user id.")
+        raise build_problem(400, "invalid-user-id", "Send the user whose audit you need: ?user= and a user id.")
     end = parse_instant("to", to) or reader.now()
     start = parse_instant("from", from_) or end - DEFAULT_WINDOW_LENGTH
     if start >= end:

@@ -1,4 +1,4 @@
-"""Who may ask. Closed unless a route says otherwise: a new one is never open by oversight."""
+"""Authentication, scopes and rate limits. A route without `RouteOptions` refuses every caller, never by oversight."""
 
 from collections.abc import Collection
 from enum import Enum, auto
@@ -27,15 +27,16 @@ _BEARER_PREFIX = "bearer "
 
 
 class Access(Enum):
-    """Whether anybody may ask while there is no credential to ask for."""
+    """Treatment of requests while no API key exists."""
 
     OPEN = auto()
-    """Yes, on this machine: development."""
+    """They are answered: development, on this machine."""
     CLOSED = auto()
+    """They are refused."""
 
 
 class Limits(NamedTuple):
-    """How often each credential may come to this process."""
+    """Requests of one credential to this process: sustained rate and burst."""
 
     per_second: float
     burst: int
@@ -45,7 +46,7 @@ DEFAULT_LIMITS = Limits(100, 500)
 
 
 class AuthGuard:
-    """Lets a request in or refuses it, before anything else of it is looked at."""
+    """Admits or refuses a request before validation and handler."""
 
     def __init__(self, access: Access, own_names: Collection[str], limits: Limits) -> None:
         self._access = access
@@ -53,7 +54,7 @@ class AuthGuard:
         self._rate_limiter = RateLimiter(*limits)
 
     async def check(self, connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
-        """Refuse who is unknown, comes too often, lacks the route's scope or asks about a user they may not see."""
+        """Refuse a missing or unknown credential, too many requests, a missing scope, and another person's data."""
         options = RouteOptions.of(route)
         if options.public:
             if options.rate_key:
@@ -66,24 +67,26 @@ class AuthGuard:
         user = connection.path_params.get("user_id")
         if user is None and caller.users is not None:
             raise build_problem(
-                403, "insufficient-scope", "This credential is good for single users only, not for this."
+                403,
+                "insufficient-scope",
+                "This credential is valid for single users only: use one without that restriction.",
             )
         if user is not None and not caller.may_access(user):
             check_user(user)
-            raise NotFound  # as if there were no such user: nobody is told who exists
+            raise NotFound  # same answer as for an unknown user, so that it does not reveal which ids exist
 
     async def authenticate(self, scope: Scope) -> Caller:
-        """Return who sends a request, or refuse it; ``caller_of`` knows them from then on."""
-        found = await self._find_caller(scope)
-        if found is not ANONYMOUS:
-            self._check_rate(found.name)
-        scope["state"]["caller"] = found
-        return found
+        """Return the caller or refuse the request; `caller_of` returns the same caller afterwards."""
+        caller = await self._find_caller(scope)
+        if caller is not ANONYMOUS:
+            self._check_rate(caller.name)
+        scope["state"]["caller"] = caller
+        return caller
 
     def _check_rate(self, client_key: str) -> None:
         wait = self._rate_limiter.acquire(client_key, anyio.current_time())
         if wait > 0:
-            detail = "This credential has come too often: wait as long as Retry-After says."
+            detail = "This credential exceeds its rate: wait for the seconds in Retry-After."
             raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
 
     async def _find_caller(self, scope: Scope) -> Caller:
@@ -91,21 +94,21 @@ class AuthGuard:
         if self._access is Access.OPEN and await authenticator.is_open():
             self._check_host(_single_header(scope, b"host"))
             return ANONYMOUS
-        given = bearer_token(scope)
-        if given is None:
+        token = bearer_token(scope)
+        if token is None:
             detail = "Send Authorization: Bearer with an API key of this service, or with a token of its issuer."
             raise build_problem(401, "not-authenticated", detail, {"WWW-Authenticate": "Bearer"})
-        found = await authenticator.authenticate(given)
-        if found is None:
+        caller = await authenticator.authenticate(token)
+        if caller is None:
             detail = "The credential is unknown, has expired or was revoked: send another."
             raise build_problem(401, "not-authenticated", detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
-        return found
+        return caller
 
     def _check_host(self, host: str) -> None:
-        """Refuse names that are not ours: any page can have its own name lead a browser to this machine."""
+        """Refuse foreign host names, because any page can point its own name at this machine (DNS rebinding)."""
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if name and name.lower() not in self._own_names and not _is_address(name.strip("[]")):
-            detail = "An API that is open to everybody is asked by localhost, an address, or HOST: use one of these."
+            detail = "Without credentials the API answers only to localhost, an address or HOST: use one of these."
             raise build_problem(421, "unknown-host", detail)
 
 
@@ -115,25 +118,25 @@ async def check_access(connection: ASGIConnection[Any, Any, Any, Any], route: Ba
 
 
 def hide_unknown(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer for what is not there: who may not ask does not learn either which paths there are."""
+    """Answer for a path or method that does not exist, after authentication: others do not learn which paths exist."""
     return _HiddenResponse(request.app.state.auth_guard, request, problem_response(request, error))
 
 
 class _HiddenResponse(Response[Problem]):
-    """A problem for who may know of it; others are told that they may not ask."""
+    """A problem for authenticated callers; others get the refusal of their authentication."""
 
     def __init__(self, auth_guard: AuthGuard, request: Request[Any, Any, Any], response: Response[Problem]) -> None:
         super().__init__(response.content)
         self._auth_guard, self._request, self._response = auth_guard, request, response
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **given: Any) -> ASGIResponse:  # noqa: ANN401 - Litestar's signature
-        """Return what asks who it is, and then sends one of the two."""
+        """Return an ASGI application that authenticates, then sends one of the two."""
 
         async def send_one(scope: Scope, receive: Receive, send: Send) -> None:
             response = self._response
             try:
                 await self._auth_guard.authenticate(scope)
-            except Exception as refused:  # noqa: BLE001 - whatever it is, it is answered like any other
+            except Exception as refused:  # noqa: BLE001 - every error is answered as a problem
                 response = problem_response(self._request, refused)
             await response.to_asgi_response(app, request, **given)(scope, receive, send)
 
@@ -141,15 +144,16 @@ class _HiddenResponse(Response[Problem]):
 
 
 def caller_of(scope: Scope) -> Caller | None:
-    """Return who sends a request; None where nobody was asked."""
-    found: Caller | None = scope["state"].get("caller")
-    return found
+    """Return the authenticated caller; None on public routes."""
+    caller: Caller | None = scope["state"].get("caller")
+    return caller
 
 
 def bearer_token(scope: Scope) -> str | None:
-    """Return what follows "Authorization: Bearer"; None where that was not sent, or not once."""
-    given = _single_header(scope, b"authorization")
-    return given[len(_BEARER_PREFIX) :].strip(" ") if given[: len(_BEARER_PREFIX)].lower() == _BEARER_PREFIX else None
+    """Return the bearer token; None if the Authorization header is missing, repeated or of another kind."""
+    header = _single_header(scope, b"authorization")
+    is_bearer = header[: len(_BEARER_PREFIX)].lower() == _BEARER_PREFIX
+    return header[len(_BEARER_PREFIX) :].strip(" ") if is_bearer else None
 
 
 EXCEPTION_HANDLERS: ExceptionHandlersMap = {
@@ -162,16 +166,16 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 def _insufficient_scope(needed: access.Scope | None) -> ProblemError:
     if needed is None:
         return build_problem(
-            403, "insufficient-scope", "This route is for nobody: it does not say which scope it needs."
+            403, "insufficient-scope", "This route is closed: it does not declare the scope that it needs."
         )
     headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
     return build_problem(403, "insufficient-scope", f"This needs a credential with the scope {needed}.", headers)
 
 
 def _single_header(scope: Scope, name: bytes) -> str:
-    """Return a header that has to come once; one that comes twice is as good as none."""
-    found = [value for each, value in scope["headers"] if each.lower() == name]
-    return found[0].decode("latin-1") if len(found) == 1 else ""
+    """Return a header that must occur once; empty if it is missing or repeated."""
+    values = [value for header, value in scope["headers"] if header.lower() == name]
+    return values[0].decode("latin-1") if len(values) == 1 else ""
 
 
 def _is_address(name: str) -> bool:

@@ -1,4 +1,4 @@
-"""Where a provider sends people back to: what happened, in words for them."""
+"""Redirect target of a provider's authorization: finishes the connect and answers with a page for the person."""
 
 from typing import Annotated, Any
 
@@ -18,7 +18,7 @@ _RESTART_HINT = "Please go back to where you started and begin connecting again.
 
 
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
-    """Show an error as a page, with the status and headers that a problem would have."""
+    """Return an error as a page, with the status and Retry-After of its problem."""
     problem = problem_response(request, error)
     match error:
         case ConnectRefused():
@@ -26,18 +26,18 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         case ProblemError() if problem.status_code == 400:
             title, texts = (
                 "Not connected",
-                ("This link is not as a provider sends it, and nothing was changed.", _RESTART_HINT),
+                ("This link is not one that a provider sends, and nothing was changed.", _RESTART_HINT),
             )
         case ProblemError() if problem.status_code == 429:
             title = "Not connected yet"
             texts = (
-                "Too many people come here just now. Nothing is lost:",
+                "Too many people use this page just now. Nothing is lost:",
                 "Please load this page again in a few seconds.",
             )
         case NotFound() | ProblemError():
-            title, texts = "Not connected", ("This link leads to a provider we do not know.", _RESTART_HINT)
+            title, texts = "Not connected", ("This link leads to an unknown provider.", _RESTART_HINT)
         case ProviderUnavailable() | ProviderThrottled():
-            texts = ("The other side did not answer. Nothing is lost: in a few minutes it should work.", _RESTART_HINT)
+            texts = ("The provider did not answer. Nothing is lost: in a few minutes it should work.", _RESTART_HINT)
             title = "Not connected yet"
         case _:
             texts = ("Something went wrong on our side, and nothing was connected.", _RESTART_HINT)
@@ -49,7 +49,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
 @get(
     "/{provider:str}/callback",
     operation_id="callback",
-    summary="The end of a connect",
+    summary="Finish a connect",
     media_type=MediaType.HTML,
     opt=RouteOptions(public=True, rate_key="callbacks", lenient_query=True, audited_as=AuditAction.CHANGE).opt(),
     security=[{}],
@@ -64,7 +64,7 @@ async def callback(
     oauth_state: Annotated[str | None, QueryParameter(name="state", description="Single-use, 15 minutes.")] = None,
     error: Annotated[str | None, QueryParameter(name="error", description="Why the provider did not allow it.")] = None,
 ) -> Response[str]:
-    """A page that says what happened. Query parameters that are not known are ignored (RFC 6749, 4.1.2)."""
+    """Finish a connect; the page reports the result. Unknown query parameters are ignored (RFC 6749, 4.1.2)."""
     connection = await connector.finish(provider, state=oauth_state or None, code=code or None, error=error or None)
     mark_user(request.scope, connection.id.user)
     name = connection.id.provider.capitalize()

@@ -1,4 +1,4 @@
-"""Connections of a user: begin one, see how it stands, steer it, end it."""
+"""Connections of a user: connect, status, settings, poll now, backfill, disconnect."""
 
 from datetime import datetime
 from typing import Annotated
@@ -29,7 +29,7 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class BackfillRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """A stretch of time, half-open: RFC 3339 with an offset."""
+    """A half-open window of time; both ends in RFC 3339 with an offset."""
 
     from_: Instant | None = None
     to: Instant | None = None
@@ -45,7 +45,7 @@ NO_STORE_HEADERS = {"Cache-Control": "no-store"}
     "/{provider:str}",
     operation_id="begin_connect",
     opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
-    summary="Begin to connect",
+    summary="Start a connect",
     responses=responses(
         Invitation,
         INVITATION,
@@ -60,7 +60,7 @@ async def begin_connect(
     connector: Use[Connector],
     data: JSONBody[ConnectRequest | None] = None,
 ) -> Response[Invitation]:
-    """Nothing changes until the person has allowed access; an existing connection goes on as it is."""
+    """Nothing changes until the person has allowed access; an existing connection continues until then."""
     started = await connector.begin(user_id, provider, data.region if data else None)
     return Response(
         Invitation(started.authorize_url, started.expires_at.replace(microsecond=0)), headers=NO_STORE_HEADERS
@@ -77,14 +77,14 @@ async def begin_connect(
 )
 async def list_connections(user_id: User, connections: Use[ConnectionService]) -> Response[list[ConnectionStatus]]:
     statuses = await connections.list_statuses(user_id)
-    return Response([to_status(each) for each in statuses], headers=NO_STORE_HEADERS)
+    return Response([to_status(status) for status in statuses], headers=NO_STORE_HEADERS)
 
 
 @get(
     "/{provider:str}",
     operation_id="get_connection",
     opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
-    summary="How a connection stands",
+    summary="State of a connection",
     responses=responses(
         ConnectionStatus, CONNECTION, description="Its state, progress and settings.", problems=(400, 401, 404, 503)
     ),
@@ -103,7 +103,7 @@ async def get_connection(
     responses=responses(
         ConnectionStatus,
         CONNECTION,
-        description="How it stands now.",
+        description="Its new state and settings.",
         problems=(400, 401, 404, 408, 409, 413, 415, 503),
     ),
 )
@@ -119,12 +119,12 @@ async def update_worker(
     "/{provider:str}/poll",
     operation_id="poll_now",
     opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
-    summary="Look at the provider now",
+    summary="Poll the provider now",
     status_code=202,
-    responses=responses(None, description="We look now.", problems=(400, 401, 404, 409, 503), status=202),
+    responses=responses(None, description="The poll is requested.", problems=(400, 401, 404, 409, 503), status=202),
 )
 async def poll_now(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> Response[bytes]:
-    """Answered before the look; what it brings is seen at latest and range."""
+    """Answered before the poll runs; its readings appear at latest and range."""
     await connections.poll_now(ConnectionId(user_id, provider))
     return Response(b"", media_type=MediaType.TEXT)
 
@@ -133,12 +133,12 @@ async def poll_now(user_id: User, provider: ProviderName, connections: Use[Conne
     "/{provider:str}/backfill",
     operation_id="backfill",
     opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
-    summary="Read the past again",
+    summary="Read past readings again",
     status_code=202,
     responses=responses(
         Span,
         MARKED_SPAN,
-        description="It will be read, newest first; the connection shows what is left.",
+        description="The window to read, newest first; the connection shows the rest of it.",
         problems=(400, 401, 404, 409, 413, 415, 503),
         status=202,
     ),
@@ -149,7 +149,7 @@ async def backfill(
     backfill_requester: Use[BackfillRequester],
     data: JSONBody[BackfillRequest | None] = None,
 ) -> Response[Span]:
-    """From the start of the wanted past until now, where an end is left out. What is known already changes nothing."""
+    """A missing `from` is the start of the configured backfill, a missing `to` is now. Known readings do not change."""
     span = data or BackfillRequest()
     marked = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
     return Response(Span(whole_seconds(marked.start), whole_seconds(marked.end)), headers=NO_STORE_HEADERS)
@@ -163,7 +163,7 @@ async def backfill(
     responses=problem_responses(400, 401, 404, 409, 503),
 )
 async def disconnect(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> None:
-    """Polling stops and the credentials are gone; the readings stay."""
+    """Stops polling and deletes the credentials; the readings stay."""
     await connections.disconnect(ConnectionId(user_id, provider))
 
 

@@ -16,7 +16,9 @@ User: TypeAlias = Annotated[
     UserId,
     PathParameter(
         description="Our own id of the person: 1 to 128 of letters, digits and ._:@|-",
-        schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._:@|-]{0,127}$"},  # for readers; what holds is in checks.py
+        schema_extra={
+            "pattern": "^[A-Za-z0-9][A-Za-z0-9._:@|-]{0,127}$"
+        },  # documentation only: validation.check_user enforces it
     ),
 ]
 ProviderName: TypeAlias = Annotated[
@@ -29,7 +31,7 @@ ProviderName: TypeAlias = Annotated[
 
 
 def provide_services(state: State) -> dict[str, Provide]:
-    """Return Litestar's dependencies: each field of `Services`, and what else handlers share, under its name.
+    """Return Litestar's dependencies under their names: each field of `Services`, and the other shared objects.
 
     They read the application's state at each request, because the services open after the routes are built.
     Litestar reserves the argument name `state`, therefore the state arrives here and not in each provider.

@@ -1,4 +1,4 @@
-"""Entity tags: the same tag only where the same answer would be given."""
+"""Entity tags: equal tags only for equal answers."""
 
 from collections.abc import Iterable
 from datetime import datetime, timedelta
@@ -13,23 +13,24 @@ from bg_ingest.domain.commits import Head
 from bg_ingest.domain.windows import Window
 
 CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
-"""Health data stays out of shared caches; the caller's own asks us whether what it has still holds."""
+"""Keeps health data out of shared caches; the caller's own cache revalidates each time."""
 
 SETTLED_AFTER = timedelta(seconds=5)
-"""Ranges may lag a second behind the head: a tag made so soon after a change must not outlive the lag."""
+"""Ranges may lag a second behind the head; a tag made sooner after a change expires with this time."""
 
 
 def make_etag(request: Request[Any, Any, Any], *facts: object) -> str:
-    """Return a weak tag of the query as sent and what its answer rests on."""
+    """Return a weak tag over the query as sent and the facts that determine its answer."""
     query = (request.scope["path"], request.scope["query_string"])
     digest = blake2b(msgspec.json.encode((*query, *facts)), digest_size=16)
     return f'W/"{digest.hexdigest()}"'
 
 
 def etag_facts(head: Head, window: Window, now: datetime, *, open_end: bool) -> Iterable[object]:
-    """Return what a range with a given start rests on: all readings up to the head's last change.
+    """Return the facts that determine a range with a given start: all readings up to the head's last change.
 
-    A window that ends now takes in readings dated ahead of us as time passes: then its end counts too.
+    With an open end and readings dated in the future, more of them enter the window as time passes. Then the end is
+    a fact too.
     """
     yield head.last_change
     ahead = head.newest is not None and head.newest.reading.measured_at >= window.end
@@ -38,13 +39,13 @@ def etag_facts(head: Head, window: Window, now: datetime, *, open_end: bool) -> 
 
 
 def if_none_match(request: Request[Any, Any, Any], tag: str) -> bool:
-    """Tell whether If-None-Match names the tag (weakly compared) or anything at all."""
+    """Return True if If-None-Match contains the tag, weakly compared, or is `*`."""
     header = request_header(request.scope, b"if-none-match")
     return header.strip() == "*" or tag.removeprefix("W/") in (
-        each.strip().removeprefix("W/") for each in header.split(",")
+        other.strip().removeprefix("W/") for other in header.split(",")
     )
 
 
 def not_modified(headers: dict[str, str]) -> Response[None]:
-    """Answer 304: no body, the headers that a 200 would have had."""
+    """Return a 304: no body, the headers of the 200."""
     return Response(None, status_code=304, headers=headers)

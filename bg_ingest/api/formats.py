@@ -1,4 +1,4 @@
-"""One list of readings in three formats, written piece by piece."""
+"""Streamed lists in three formats: JSON, CSV and newline-delimited JSON."""
 
 import csv
 from collections.abc import AsyncGenerator, Callable, Sequence
@@ -11,13 +11,13 @@ import anyio.lowlevel
 import msgspec
 
 CHUNK_BYTES = 65_536
-"""Sent at once: fewer sends than one per stored segment, and little enough to hold for every reader."""
+"""Bytes per send: several stored segments share one send, and the buffer of a connection stays small."""
 
 _json = msgspec.json.Encoder()
 
 
 class Format(msgspec.Struct, frozen=True):
-    """How rows become bytes that can be put one behind the other."""
+    """Encoding of rows as bytes that can be concatenated."""
 
     media_type: str
     opening: bytes
@@ -31,7 +31,7 @@ NDJSON = Format("application/x-ndjson", b"", _json.encode_lines)
 
 
 def csv_format(columns: tuple[str, ...]) -> Format:
-    """Return RFC 4180 with a header row; what is not known is an empty cell."""
+    """Return CSV by RFC 4180 with a header row; null is an empty cell."""
     cells = attrgetter(*columns)
 
     def encode(rows: Sequence[Any]) -> bytes:
@@ -43,11 +43,11 @@ def csv_format(columns: tuple[str, ...]) -> Format:
 
 
 def negotiate(accept: str, formats: Sequence[Format]) -> Format | None:
-    """Choose by an Accept header: the highest quality, then the most specific wish, then our order."""
+    """Choose by an Accept header: the highest quality, then the most specific range, then our order."""
     accepted_ranges = list(map(_parse_range, accept.split(",")))
 
-    def quality(each: Format) -> tuple[float, int]:
-        media_type = each.media_type.partition(";")[0]
+    def quality(form: Format) -> tuple[float, int]:
+        media_type = form.media_type.partition(";")[0]
         ranges = ("*/*", media_type.partition("/")[0] + "/*", media_type)
         fitting = [(ranges.index(media_range), q) for media_range, q in accepted_ranges if media_range in ranges]
         specific, q = max(fitting, default=(0, 0.0))
@@ -58,8 +58,8 @@ def negotiate(accept: str, formats: Sequence[Format]) -> Format | None:
 
 
 def _parse_range(part: str) -> tuple[str, float]:
-    media_type, *parameters = (each.strip().lower() for each in part.split(";"))
-    quality = next((each[2:] for each in parameters if each.startswith("q=")), "1")
+    media_type, *parameters = (word.strip().lower() for word in part.split(";"))
+    quality = next((parameter[2:] for parameter in parameters if parameter.startswith("q=")), "1")
     try:
         return media_type, float(quality)
     except ValueError:
@@ -69,7 +69,7 @@ def _parse_range(part: str) -> tuple[str, float]:
 async def encode_stream(
     batches: AsyncGenerator[Sequence[Any]], present: Callable[[Sequence[Any]], Sequence[Any]], form: Format
 ) -> AsyncGenerator[bytes]:
-    """Yield the whole answer; it ends only if all batches were read, so a broken one is seen to be broken."""
+    """Yield the whole answer. Its closing bytes follow only after all batches, so a client detects a broken answer."""
     buffer = bytearray(form.opening)
     separator = b""
     async with aclosing(batches):
@@ -79,6 +79,6 @@ async def encode_stream(
             if len(buffer) >= CHUNK_BYTES:
                 yield bytes(buffer)
                 buffer.clear()
-                # an embedded store may never have to wait: years of readings must not hold up everybody else
+                # the embedded store may never suspend: years of readings must not block other requests
                 await anyio.lowlevel.checkpoint()
     yield bytes(buffer + form.closing)

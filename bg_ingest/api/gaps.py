@@ -1,4 +1,4 @@
-"""What is missing: gaps, and how complete each day is."""
+"""Gaps of a user's readings, and the completeness of each day."""
 
 from litestar import Response, Router, get
 
@@ -37,7 +37,7 @@ DAY = {
 @get(
     "/{user_id:str}/gaps",
     operation_id="gaps",
-    summary="What is missing",
+    summary="Gaps of a time range",
     responses=responses(
         list[PublicGap],
         [GAP],
@@ -48,27 +48,27 @@ DAY = {
 async def gaps(
     user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
 ) -> Response[list[PublicGap]]:
-    """Open ones have no `healed_at`. A gap that goes on has no `to`: nothing has come since."""
+    """An open gap has no `healed_at`. A gap without `to` lasts: no reading has arrived since its start."""
     window = requested_window(parse_instant("from", from_), parse_instant("to", to), completeness.now())
-    found = await completeness.gaps(user_id, window)
-    return Response([public_gap(provider, gap) for provider, gap in found], headers=CACHE_HEADERS)
+    gap_rows = await completeness.gaps(user_id, window)
+    return Response([public_gap(provider, gap) for provider, gap in gap_rows], headers=CACHE_HEADERS)
 
 
 @get(
     "/{user_id:str}/completeness",
     operation_id="completeness",
-    summary="How complete each day is",
+    summary="Completeness of each day",
     responses=responses(
         list[Day],
         [DAY],
-        description="UTC days of which anything is known, ascending.",
+        description="UTC days with stored or missing readings, ascending.",
         problems=(400, 401, 403, 404, 429, 503),
     ),
 )
 async def days(
     user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
 ) -> Response[list[Day]]:
-    """Expected is what is stored and what is missing; days that are asked for in part count in part."""
+    """`expected` is the sum of stored and missing readings. A day that the range covers in part counts in part."""
     window = requested_window(parse_instant("from", from_), parse_instant("to", to), completeness.now())
     return Response(await completeness.days(user_id, window), headers=CACHE_HEADERS)
 

@@ -1,4 +1,4 @@
-"""What every answer carries, whoever gives it: the request's id, and what browsers must not do with health data."""
+"""Headers of every answer: the request's id, and restrictions for browsers because of the health data."""
 
 import re
 from uuid import uuid4
@@ -18,19 +18,19 @@ _HEADERS = (
 )
 
 _HSTS_HEADER = (b"strict-transport-security", b"max-age=31536000")
-"""For a year. Browsers believe it only where it came by https: who lies about that does so to themselves."""
+"""For a year. Browsers accept it over https only, so a false X-Forwarded-Proto harms no other client."""
 
 _PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", POLICY.encode()))
 _API_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
 
 
 def request_header(scope: Scope, name: bytes) -> str:
-    """Return a header of the request by its lower-case name; empty when it was not sent."""
-    return next((value for each, value in scope["headers"] if each == name), b"").decode("latin-1")
+    """Return a header of the request by its lower-case name; empty if it was not sent."""
+    return next((value for header, value in scope["headers"] if header == name), b"").decode("latin-1")
 
 
 def request_id(scope: Scope) -> str:
-    """Return the id the caller gave, if it is short and harmless in a log, else one of ours; the same all along."""
+    """Return X-Request-Id if it is short and harmless in a log, else a new id. It is stable during the request."""
     existing: str | None = scope["state"].get("request_id")
     if existing is None:
         given = request_header(scope, b"x-request-id")
@@ -40,7 +40,7 @@ def request_id(scope: Scope) -> str:
 
 
 async def add_headers(message: Message, scope: Scope) -> None:
-    """Add the headers that are missing just before an answer starts; on raw pairs, since every answer pays for it."""
+    """Add missing headers just before an answer starts. Works on raw pairs, because it runs for every answer."""
     if message["type"] != "http.response.start":
         return
     headers = [(name.lower(), value) for name, value in message.get("headers", ())]
@@ -50,14 +50,14 @@ async def add_headers(message: Message, scope: Scope) -> None:
     defaults = _PAGE_HEADERS if present.get(b"content-type", b"").startswith(b"text/html") else _API_HEADERS
     by_https = scope.get("scheme", "http") == "https" or request_header(scope, b"x-forwarded-proto") == "https"
     message["headers"] = [
-        *(each for each in headers if each[0] != b"x-request-id"),
-        *(each for each in defaults if each[0] not in present),
+        *(header for header in headers if header[0] != b"x-request-id"),
+        *(header for header in defaults if header[0] not in present),
         *((_HSTS_HEADER,) if by_https else ()),
         (b"x-request-id", request_id(scope).encode()),
     ]
 
 
 def _allowed_methods(scope: Scope) -> bytes:
-    """Return all methods of a path; Litestar's own answer leaves out those of handlers that were added later."""
-    routes = (each for each in scope["litestar_app"].routes if each.path_format == scope["path_template"])
-    return ", ".join(sorted({method for each in routes for method in getattr(each, "methods", ())})).encode()
+    """Return all methods of a path; Litestar's own answer omits those of handlers that were added later."""
+    routes = (route for route in scope["litestar_app"].routes if route.path_format == scope["path_template"])
+    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", ())})).encode()

@@ -1,4 +1,4 @@
-"""For load balancers and orchestrators: is this process alive, may traffic come."""
+"""Health checks for load balancers and orchestrators: liveness and readiness of this process."""
 
 import msgspec
 from litestar import Response, Router, get
@@ -12,7 +12,7 @@ _NO_STORE_HEADERS = {"Cache-Control": "no-store"}
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All is well with this process; ``degraded`` names what is broken outside of it while it still serves."""
+    """A process that serves. `degraded` names broken parts that do not keep it from serving."""
 
     status: str
     degraded: tuple[str, ...] = ()
@@ -21,27 +21,27 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
 @get(
     "/live",
     operation_id="live",
-    summary="Is the process alive",
-    responses=responses(Health, Health("live"), description="It is."),
+    summary="Liveness",
+    responses=responses(Health, Health("live"), description="The process is alive."),
     sync_to_thread=False,
 )
 def live() -> Response[Health]:
-    """Asks nothing of anybody: restart the process when this does not answer."""
+    """Uses neither store nor provider: restart the process if this does not answer."""
     return Response(Health("live"), headers=_NO_STORE_HEADERS)
 
 
 @get(
     "/ready",
     operation_id="ready",
-    summary="May traffic come here",
-    responses=responses(Health, Health("ready", ("broker",)), description="It may.", problems=(503,)),
+    summary="Readiness",
+    responses=responses(Health, Health("ready", ("broker",)), description="Traffic may be sent here.", problems=(503,)),
     sync_to_thread=False,
 )
 def ready(process_health: Use[ProcessHealth]) -> Response[Health]:
-    """503 with the reasons by name while it starts, drains or cannot serve."""
+    """503 with the names of the reasons while the process starts, drains or cannot serve."""
     reasons = tuple(process_health.unready_reasons())
     if reasons:
-        detail = "No traffic should come here now: wait until this answers 200."
+        detail = "Send no traffic here now: wait until this answers 200."
         raise ProblemError(Problem("not-ready", "Not ready", 503, detail, reasons))
     return Response(Health("ready", tuple(process_health.degraded_parts())), headers=_NO_STORE_HEADERS)
 

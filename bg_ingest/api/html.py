@@ -1,4 +1,4 @@
-"""Pages for people: readable anywhere, no script, nothing from another host."""
+"""HTML pages for people: without scripts, with nothing from another host."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -18,11 +18,11 @@ POLICY = (
     f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""What a browser may do on these pages: show them."""
+"""Content security policy of these pages: the browser may show them and nothing else."""
 
 
 def render_document(title: str, html: str) -> str:
-    """Return a whole page; the title is plain text, the body HTML whose values are escaped already."""
+    """Return a whole page. The title is plain text; the body is HTML with escaped values."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
@@ -32,7 +32,7 @@ def render_document(title: str, html: str) -> str:
 
 
 def render_page(title: str, *texts: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[str]:
-    """Answer with a title and paragraphs of plain text."""
+    """Return a page with a title and paragraphs of plain text."""
     html = "".join(f"<p>{escape(text)}</p>" for text in texts)
     return Response(
         render_document(title, html),

@@ -1,4 +1,4 @@
-"""What a log line says of the request it was written in. Requests themselves are counted, not logged."""
+"""Request id and route in log lines. Requests themselves are counted in metrics, not logged."""
 
 from contextvars import ContextVar
 from typing import Any
@@ -12,7 +12,7 @@ _scope: ContextVar[Any] = ContextVar("scope")
 
 
 class RequestContext:
-    """An ASGI application in which every log line knows its request; a request that logs nothing pays nothing."""
+    """ASGI application that keeps the current request for log lines. The cost arises only in requests that log."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -29,7 +29,7 @@ class RequestContext:
 
 
 def add_request(_: WrappedLogger, __: str, event: EventDict) -> EventDict:
-    """Add the request's id and route: the template, since the path has the user's id."""
+    """Add the request's id and the template of its path, because the path itself holds the user's id."""
     scope = _scope.get(None)
     if scope is not None and "state" in scope:
         event.setdefault("request_id", request_id(scope))

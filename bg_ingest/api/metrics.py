@@ -1,4 +1,4 @@
-"""GET /metrics: for Prometheus, which brings no credentials."""
+"""GET /metrics for Prometheus, which sends no credentials."""
 
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
@@ -24,7 +24,7 @@ EXAMPLE = 'bg_ingest_readings_total{provider="example",origin="live",outcome="re
     responses=responses(str, EXAMPLE, description="In Prometheus' text format.", media_type=MEDIA_TYPE),
 )
 async def metrics(exposition: Use[Exposition]) -> Response[bytes]:
-    """Counts and times; no user's id, no reading."""
+    """Counts and durations, without user ids and readings."""
     return Response(await exposition(), media_type=MEDIA_TYPE, headers={"Cache-Control": "no-store"})
 
 

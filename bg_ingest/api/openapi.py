@@ -1,4 +1,4 @@
-"""What OpenAPI says beyond the handlers' signatures: the problems, the examples, the other formats."""
+"""OpenAPI document: configuration, examples of bodies, further media types, and its page."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
@@ -66,21 +66,21 @@ INVITATION = {
 
 
 def with_views(formats: Mapping[str, str]) -> type[Operation]:
-    """Return the kind of operation whose good answer has several views, and other media types given by examples.
+    """Return an operation class for a 200 with several views and further media types, given by examples.
 
-    What fits the full view fits the basic one too: any of them, where Litestar says just one.
+    Each full reading also fits the schema of the basic one. Therefore `anyOf` replaces Litestar's `oneOf`.
     """
 
-    @dataclass  # else nobody calls __post_init__
+    @dataclass  # without it, __post_init__ is not called
     class InViews(Operation):
         def __post_init__(self) -> None:
-            good = (self.responses or {}).get("200")
-            if isinstance(good, OpenAPIResponse) and good.content is not None:
-                for each in good.content.values():
-                    if isinstance(each.schema, Schema):
-                        each.schema.any_of, each.schema.one_of = each.schema.one_of, None
+            success = (self.responses or {}).get("200")
+            if isinstance(success, OpenAPIResponse) and success.content is not None:
+                for content in success.content.values():
+                    if isinstance(content.schema, Schema):
+                        content.schema.any_of, content.schema.one_of = content.schema.one_of, None
                 for media_type, example in formats.items():
-                    good.content[media_type] = OpenAPIMediaType(
+                    success.content[media_type] = OpenAPIMediaType(
                         schema=Schema(type=OpenAPIType.STRING), examples={"example": Example(value=example)}
                     )
 
@@ -91,10 +91,9 @@ METHODS = ("get", "post", "put", "patch", "delete")
 
 
 class ApiPage(OpenAPIRenderPlugin):
-    """Every route on one page. Litestar's own pages make the browser load scripts from other hosts."""
+    """Page of all routes. Litestar's own pages load scripts from other hosts."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002 - Litestar's
-        """Return the page."""
         info = openapi_schema["info"]
         intro = f'<p>{escape(info["description"])}</p><p>For programs: <a href="/schema">/schema</a>.</p>'
         return render_document(
@@ -103,7 +102,6 @@ class ApiPage(OpenAPIRenderPlugin):
 
 
 def build_config(version: str) -> OpenAPIConfig:
-    """Return what Litestar generates the schema from, beyond the routes themselves."""
     return OpenAPIConfig(
         title="BG Ingest",
         version=version,
@@ -131,7 +129,10 @@ def _render_routes(schema: dict[str, Any]) -> Iterator[str]:
 
 
 def _render_route(method: str, path: str, operation: dict[str, Any]) -> str:
-    rows = [(f"{each['name']} ({each['in']})", each.get("description", "")) for each in operation.get("parameters", ())]
+    rows = [
+        (f"{parameter['name']} ({parameter['in']})", parameter.get("description", ""))
+        for parameter in operation.get("parameters", ())
+    ]
     rows += [(status, answer["description"]) for status, answer in operation["responses"].items()]
     cells = "".join(f"<tr><td><code>{escape(name)}</code></td><td>{escape(text)}</td></tr>" for name, text in rows)
     return (

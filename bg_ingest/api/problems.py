@@ -1,6 +1,7 @@
-"""Every way to say no: RFC 9457 problems with a stable type and a detail that says what to do.
+"""Errors as RFC 9457 problems: a stable type, and a detail with the caller's next step.
 
-Nothing of a store, a provider or a traceback gets out: texts are ours, only a RequestError brings its own.
+No text of a store, a provider or a traceback reaches the caller: all texts are ours, and only a RequestError brings
+its own.
 """
 
 from collections.abc import Mapping
@@ -31,20 +32,20 @@ from bg_ingest.errors import (
 
 MEDIA_TYPE = "application/problem+json"
 STORE_RETRY_SECONDS, PROVIDER_RETRY_SECONDS = 5, 60
-"""Seconds for Retry-After, where nobody said how long."""
+"""Seconds of Retry-After where the error has none."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
-    """RFC 9457. ``type`` is a relative reference that never changes; ``detail`` says what to do."""
+    """RFC 9457. `type` is a relative reference that never changes; `detail` states the next step."""
 
     type: str
     title: str
     status: int
     detail: str
     reasons: tuple[str, ...] = ()
-    """Only of a health check: what is wrong, by name."""
+    """Names of the reasons, of a health check only."""
 
 
 class ProblemError(Exception):
@@ -57,12 +58,12 @@ class ProblemError(Exception):
 
 
 def build_problem(status: int, slug: str, detail: str, headers: Mapping[str, str] | None = None) -> ProblemError:
-    """Make a refusal; its title is the slug in words."""
+    """Return an exception for a problem; its title is the slug in words."""
     return ProblemError(Problem(slug, slug.replace("-", " ").capitalize(), status, detail), headers)
 
 
 def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer any exception; what nobody expected is logged under the request's id and told to nobody."""
+    """Return the answer to any exception. An unexpected one is logged under the request's id and not described."""
     problem_error = to_problem(request, error)
     if problem_error.problem.status == 500:
         log_failure("request_failed", request.scope, error)
@@ -75,7 +76,7 @@ def problem_response(request: Request[Any, Any, Any], error: Exception) -> Respo
 
 
 def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemError:
-    """Return what to say of an error, in words for the caller."""
+    """Return the problem of an error, in words for the caller."""
     match error:
         case ProblemError():
             return error
@@ -93,7 +94,7 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemErro
         case HTTPException(status_code=status) if status < 500:
             return _framework_problem(error)
         case _:
-            detail = f"An error of ours, logged as request {request_id(request.scope)}: report that id if it stays."
+            detail = f"An internal error, logged as request {request_id(request.scope)}: report that id if it persists."
             return build_problem(500, "internal-error", detail)
 
 
@@ -112,12 +113,12 @@ def _request_problem(error: RequestError) -> ProblemError:
 def _upstream_problem(error: ProviderError | IssuerUnavailable) -> ProblemError:
     match error:
         case IssuerUnavailable():
-            detail = "The issuer of tokens does not answer, so this one cannot be checked: try again shortly."
+            detail = "The issuer of tokens does not answer, so the token cannot be checked: try again shortly."
             return build_problem(503, "issuer-unavailable", detail, _retry_after(STORE_RETRY_SECONDS))
         case ProviderThrottled(wait=wait):
             seconds = PROVIDER_RETRY_SECONDS if wait is None else max(1, round(wait.total_seconds()))
             return build_problem(
-                503, "provider-throttled", "The provider asks us to call less: try again later.", _retry_after(seconds)
+                503, "provider-throttled", "The provider limits our calls: try again later.", _retry_after(seconds)
             )
         case ProviderUnavailable():
             detail = "The provider does not answer: try again in a minute."
@@ -129,15 +130,13 @@ def _upstream_problem(error: ProviderError | IssuerUnavailable) -> ProblemError:
                 502, "provider-forbidden", "The provider forbids this app: its operator must act, see the log."
             )
         case _:
-            return build_problem(
-                502, "provider-misbehaved", "The provider answered what we cannot read: try again later."
-            )
+            return build_problem(502, "provider-misbehaved", "The provider's answer cannot be read: try again later.")
 
 
 _FRAMEWORK_PROBLEMS: dict[int, tuple[str, str]] = {
     400: ("invalid-request", "The request cannot be read: compare it with GET /schema."),
-    404: ("no-such-path", "There is nothing at this path: GET /schema lists all there is."),
-    405: ("method-not-allowed", "This path knows other methods: see the Allow header."),
+    404: ("no-such-path", "There is nothing at this path: GET /schema lists all paths."),
+    405: ("method-not-allowed", "This path has other methods: see the Allow header."),
     413: ("too-large", "The body is too large for this route: send only the fields that GET /schema lists."),
 }
 
@@ -149,7 +148,7 @@ def _framework_problem(error: HTTPException) -> ProblemError:
 
 
 def log_failure(event: str, scope: Scope, error: Exception) -> None:
-    """Say what failed and where, without the error's text and any frame's values: they may be codes or readings."""
+    """Log the error's type and stack, without its text and the values in frames: they may be codes or readings."""
     frames = extract_tb(error.__traceback__)
     log.error(
         event,

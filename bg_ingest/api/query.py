@@ -1,4 +1,4 @@
-"""Times as callers write them: RFC 3339 with an offset, or a date; what is ambiguous is refused."""
+"""Times and points in time of queries: RFC 3339 with an offset, a date, or a change number."""
 
 import re
 from datetime import UTC, date, datetime, time
@@ -8,7 +8,7 @@ from bg_ingest.domain.as_of import SETTLED_AFTER, AsOf
 from bg_ingest.domain.commits import Head
 
 MIN_YEAR, MAX_YEAR = 1970, 2999
-"""Beyond these no reading can be; a mistyped year is told rather than answered with nothing."""
+"""No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""
 
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 
@@ -19,17 +19,17 @@ _TIME = re.compile(
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:
-    """Read a query parameter as UTC; absent or empty is None, anything unclear a 400 that names it.
+    """Parse a query parameter as UTC. Absent or empty is None; an unclear one is a 400 that names the parameter.
 
-    A space before the offset is the ``+`` it was before URL decoding.
+    A space before the offset is a `+` that URL decoding has replaced.
     """
     if not text:
         return None
     try:
-        found = _parse(name, text)
-        if not MIN_YEAR <= found.year <= MAX_YEAR:
+        instant = _parse(name, text)
+        if not MIN_YEAR <= instant.year <= MAX_YEAR:
             raise _time_problem(name, f"is outside of the years {MIN_YEAR} to {MAX_YEAR}")
-        return found.astimezone(UTC)
+        return instant.astimezone(UTC)
     except (ValueError, OverflowError):
         raise _time_problem(name, "is no time") from None
 
@@ -47,8 +47,8 @@ def _parse(name: str, text: str) -> datetime:
     return datetime.fromisoformat(f"{parts['date']}T{parts['time']}{fraction.ljust(7, '0')}{offset}")
 
 
-def _time_problem(name: str, what: str) -> ProblemError:
-    detail = f"'{name}' {what}: write it like 2025-04-26T14:30:00Z, 2025-04-26T16:30:00+02:00 or 2025-04-26 (UTC)."
+def _time_problem(name: str, fault: str) -> ProblemError:
+    detail = f"'{name}' {fault}: write it like 2025-04-26T14:30:00Z, 2025-04-26T16:30:00+02:00 or 2025-04-26 (UTC)."
     return build_problem(400, "invalid-time", detail)
 
 
@@ -56,15 +56,15 @@ _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 
 
 def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[AsOf | None, datetime]:
-    """Return the point, and when "now" was for it: the time itself, so that the answer is the one given then.
+    """Return the point and its "now": the point's own time, so that the answer equals the one given then.
 
-    A change number alone does not say when; "now" stays now.
+    A change number has no time; its "now" is the present.
     """
     if time and change:
-        raise _as_of_problem("'as_of' and 'as_of_change' say the same: send one of them")
+        raise _as_of_problem("'as_of' and 'as_of_change' exclude each other: send one of them")
     if change:
         if not _NUMBER.match(change):
-            raise _as_of_problem("'as_of_change' is no change number: send one that an event or view=full told, or 0")
+            raise _as_of_problem("'as_of_change' is no change number: send one from an event or from view=full, or 0")
         return AsOf(change=int(change)), now
     at = parse_instant("as_of", time)
     if at is None:
@@ -78,10 +78,10 @@ def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[As
 
 
 def check_reached(point: AsOf | None, head: Head) -> None:
-    """Refuse a change that has not happened yet: what will be known is not known."""
+    """Refuse a change number beyond the last one: the answer would still change."""
     if point and point.change is not None and point.change > head.last_change:
         raise _as_of_problem(f"'as_of_change' is beyond this user's last change, {head.last_change}: send at most that")
 
 
-def _as_of_problem(what: str) -> ProblemError:
-    return build_problem(400, "invalid-as-of", f"{what}.")
+def _as_of_problem(fault: str) -> ProblemError:
+    return build_problem(400, "invalid-as-of", f"{fault}.")

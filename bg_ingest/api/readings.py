@@ -1,4 +1,4 @@
-"""GET latest and range: what dashboards and ML pipelines read."""
+"""GET latest and range: readings for dashboards and ML pipelines."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from datetime import datetime
@@ -29,7 +29,7 @@ AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 
 class View(msgspec.Struct, frozen=True):
-    """How much of each reading is shown: how it is read, how it is presented, and in which formats."""
+    """Shape of the readings in an answer: their source, their public form, and the available formats."""
 
     batches: Callable[[ReadingQueries, UserId, Window, ReadingFilter], AsyncGenerator[Sequence[Any]]]
     present: Callable[[Sequence[Any]], Sequence[Any]]
@@ -50,31 +50,31 @@ VIEWS = {"": BASIC, "basic": BASIC, "full": FULL}
 
 ViewName: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="view", description="`full` shows everything known of a reading, `basic` time and value."),
+    QueryParameter(name="view", description="`full` has all fields of a reading, `basic` time and value."),
 ]
 From: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="from", description="RFC 3339 with an offset, or a date (UTC). 24 hours before `to`."),
+    QueryParameter(
+        name="from", description="RFC 3339 with an offset, or a date (UTC). 24 hours before `to` by default."
+    ),
 ]
-To: TypeAlias = Annotated[
-    str | None, QueryParameter(name="to", description="Likewise; the range does not include it. Now.")
-]
+To: TypeAlias = Annotated[str | None, QueryParameter(name="to", description="Likewise, exclusive. Now by default.")]
 AsOfTime: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="as_of",
-        description="Answer what was known then: a time as `from` has it, at least a minute ago; `to` is then it, too.",
+        description="Answer as of this time: like `from`, at least a minute ago. It is the default of `to` too.",
     ),
 ]
 AsOfChange: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="as_of_change", description="The same exactly: the number of the last change that counts."),
+    QueryParameter(name="as_of_change", description="Answer as of a change: the number of the last one that counts."),
 ]
 Devices: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="devices",
-        description="`one` shows a sensor's reading once however many devices tell of it, `all` as often as they do.",
+        description="`one` has each reading of a sensor once, `all` once for each device that reported it.",
     ),
 ]
 
@@ -95,16 +95,17 @@ Devices: TypeAlias = Annotated[
 async def latest(
     request: AnyRequest, user_id: User, reader: Use[ReadingQueries], view: ViewName = None
 ) -> Response[BasicReading | LatestReading] | Response[None]:
-    """Consistent: it shows what was stored before it was asked. 304 on a matching If-None-Match."""
+    """Consistent: includes every reading stored before the request. 304 on a matching If-None-Match."""
     full = _find_view(view) is FULL
-    found = await reader.latest(user_id)
-    fresh = found.freshness() if full else None
-    shown = (fresh.state, fresh.next_expected_at) if fresh else ()
-    tag = make_etag(request, found.head.last_change, *shown)
+    latest_reading = await reader.latest(user_id)
+    freshness = latest_reading.freshness() if full else None
+    facts = (freshness.state, freshness.next_expected_at) if freshness else ()
+    tag = make_etag(request, latest_reading.head.last_change, *facts)
     headers = {**CACHE_HEADERS, "ETag": tag}
     if if_none_match(request, tag):
         return not_modified(headers)
-    return Response(to_latest(found.newest, fresh) if fresh else to_basic_one(found.newest), headers=headers)
+    newest = latest_reading.newest
+    return Response(to_latest(newest, freshness) if freshness else to_basic_one(newest), headers=headers)
 
 
 @get(
@@ -136,9 +137,9 @@ async def readings(
     as_of_change: AsOfChange = None,
     devices: Devices = None,
 ) -> Response[Any]:
-    """Half-open, from ≤ timestamp < to; it may span years, and is streamed. 304 on a matching If-None-Match."""
-    shown = _find_view(view)
-    form = _choose_format(request, shown)
+    """Half-open window, from ≤ timestamp < to, of any length; streamed. 304 on a matching If-None-Match."""
+    chosen_view = _find_view(view)
+    form = _choose_format(request, chosen_view)
     all_devices = _all_devices(devices)
     start, end = parse_instant("from", from_), parse_instant("to", to)
     point, now = parse_as_of(as_of_time, as_of_change, reader.now())
@@ -146,11 +147,11 @@ async def readings(
     head = await reader.head(user_id)
     check_reached(point, head)
     answer = encode_stream(
-        shown.batches(reader, user_id, window, ReadingFilter(point, all_devices)), shown.present, form
+        chosen_view.batches(reader, user_id, window, ReadingFilter(point, all_devices)), chosen_view.present, form
     )
     headers = {**CACHE_HEADERS, "Vary": "Accept"}
     if start is None and end is None:
-        # Both ends move: readings drop out with nothing new stored. The day is small, its tag is of its content.
+        # Both ends move, so readings leave the window without a change. The day is small: the tag covers its content.
         body = b"".join([chunk async for chunk in answer])
         headers["ETag"] = tag = make_etag(request, form.media_type, body)
         return (
@@ -181,15 +182,15 @@ def _all_devices(devices: str | None) -> bool:
 
 
 def _choose_format(request: AnyRequest, view: View) -> Format:
-    form = negotiate(request_header(request.scope, b"accept") or "*/*", view.formats)
-    if form is None:
-        available = ", ".join(each.media_type.partition(";")[0] for each in view.formats)
+    chosen = negotiate(request_header(request.scope, b"accept") or "*/*", view.formats)
+    if chosen is None:
+        available = ", ".join(form.media_type.partition(";")[0] for form in view.formats)
         raise build_problem(406, "not-acceptable", f"This route answers {available}: accept one of these.")
-    return form
+    return chosen
 
 
 def requested_window(start: datetime | None, end: datetime | None, now: datetime) -> Window:
-    """Return what is asked for, ends that were left open filled in; 400 when it would be empty."""
+    """Return the requested window with defaults for missing ends; 400 if it is empty."""
     try:
         return resolve_window(start, end, now)
     except ValueError:

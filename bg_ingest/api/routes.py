@@ -22,10 +22,13 @@ _PROBLEM_EXAMPLES = {
     408: ("too-slow", "The body was not here within 10 seconds: send it again."),
     409: ("not-possible", "The connection is paused: set paused to false first."),
     413: ("too-large", "The body is too large for this route."),
-    421: ("unknown-host", "An API that is open to everybody is asked by localhost, an address, or HOST."),
-    429: ("too-many-requests", "This credential has come too often: wait as long as Retry-After says."),
+    421: (
+        "unknown-host",
+        "Without credentials the API answers only to localhost, an address or HOST: use one of these.",
+    ),
+    429: ("too-many-requests", "This credential exceeds its rate: wait for the seconds in Retry-After."),
     415: ("unsupported-media-type", "The body must be JSON: send Content-Type: application/json."),
-    502: ("provider-misbehaved", "The provider answered what we cannot read: try again later."),
+    502: ("provider-misbehaved", "The provider's answer cannot be read: try again later."),
     503: ("store-unavailable", "The store does not answer: try again shortly."),
 }
 

@@ -1,4 +1,4 @@
-"""Their words: the JSON that goes out and comes in."""
+"""Public JSON: the bodies of answers and requests, and their mapping from and to domain values."""
 
 from collections.abc import Sequence
 from datetime import UTC, datetime
@@ -17,14 +17,14 @@ from bg_ingest.services.connections.manage import Status
 
 
 class BasicReading(msgspec.Struct, frozen=True, gc=False):
-    """A reading as charts need it."""
+    """A reading for charts."""
 
     timestamp: datetime
     glucose_mg_dl: int
 
 
 class LatestReading(FullReading, frozen=True, kw_only=True):
-    """The newest reading with everything, and what to expect next."""
+    """The newest reading with all fields, its age and the expected time of the next one."""
 
     age_seconds: int
     next_expected_at: datetime | None
@@ -35,8 +35,8 @@ Reading: TypeAlias = BasicReading | FullReading
 
 
 def to_basic(rows: Sequence[tuple[int, int]]) -> list[BasicReading]:
-    """Return (epoch seconds, mg/dL), of which there is at least one, as readings."""
-    seconds, values = zip(*rows, strict=True)  # map, because a range of months makes tens of thousands
+    """Map a non-empty list of (epoch seconds, mg/dL)."""
+    seconds, values = zip(*rows, strict=True)  # map is faster: a range of months has tens of thousands of rows
     return list(map(BasicReading, map(datetime.fromtimestamp, seconds, repeat(UTC)), values))
 
 
@@ -58,20 +58,20 @@ def to_latest(newest: StoredReading, freshness: Freshness) -> LatestReading:
 
 
 class ConnectRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Which of the provider's regions the person's account is in; its default when absent."""
+    """Region of the person's account at the provider; the configured default if absent."""
 
     region: str | None = None
 
 
 class Invitation(msgspec.Struct, frozen=True):
-    """Where to send the person, and until when."""
+    """Address to send the person to, and its expiry."""
 
     authorize_url: str
     expires_at: datetime
 
 
 class WorkerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Any subset; null brings back the service's own default."""
+    """Changed settings; null restores the default of the service."""
 
     poll_interval_seconds: Annotated[int, Meta(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] | UnsetType | None = (
         UNSET
@@ -81,13 +81,13 @@ class WorkerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def to_settings(change: WorkerChange) -> dict[str, int | bool | None]:
-    """Return the settings that were sent; ``paused`` has no default of the service's, null means going on."""
+    """Return the settings that were sent. `paused` has no default of the service: null is False."""
     sent = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
     return sent | ({"paused": False} if sent.get("paused", False) is None else {})
 
 
 class Worker(msgspec.Struct, frozen=True):
-    """What holds for a connection now, defaults filled in."""
+    """Settings in force for a connection, defaults included."""
 
     poll_interval_seconds: int
     paused: bool
@@ -95,14 +95,14 @@ class Worker(msgspec.Struct, frozen=True):
 
 
 class Span(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """A stretch of time, half-open."""
+    """A half-open window of time."""
 
     from_: datetime
     to: datetime
 
 
 class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
-    """How one connection is."""
+    """State, progress and settings of a connection."""
 
     provider: str
     state: ConnectionState
@@ -112,12 +112,12 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     newest_reading_at: datetime | None
     last_outcome: str | None
     last_outcome_at: datetime | None
-    """When last_outcome was written: at a change of its kind, and hourly while polls bring nothing."""
+    """Time of the last write of last_outcome: at a change of its kind, and hourly while polls bring nothing."""
     next_poll_at: datetime | None
     backfill_done: float | None
-    """From 0 to 1; null while it is not known how much there is."""
+    """From 0 to 1; null while the total is unknown."""
     backfill_left: Span | None
-    """What is still to be read of the past, newest first."""
+    """Part of the backfill that is still to be read, newest first."""
     worker: Worker
 
 
@@ -140,7 +140,7 @@ def to_status(status: Status) -> ConnectionStatus:
 
 
 class WebhookResult(msgspec.Struct, frozen=True):
-    """What came of a webhook's records; only those counted as quarantined could not be read."""
+    """Results of a webhook's records; only the quarantined ones could not be read."""
 
     stored: int
     duplicates: int = 0

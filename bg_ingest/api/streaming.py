@@ -1,4 +1,4 @@
-"""An answer of unknown length, sent as it is made."""
+"""Answers of unknown length, sent while they are generated."""
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
@@ -13,10 +13,10 @@ from bg_ingest.api.problems import log_failure
 
 
 class StreamBody(ASGIResponse):
-    """Starts once the first piece is there, and ends well only when all were sent.
+    """Sends the chunks of a generator; the answer starts with the first chunk and ends only after the last.
 
-    An error before is answered as a problem; one in between leaves the answer without its end, and the server cuts
-    the connection: nobody takes it for whole. When the reader goes away, so does the generator.
+    An error before the first chunk is answered as a problem. A later one leaves the answer without its end and the
+    server closes the connection, so the client detects it. On a disconnect of the client the generator is closed.
     """
 
     _should_set_content_length = False
@@ -43,10 +43,10 @@ class StreamBody(ASGIResponse):
 
 
 class StreamedResponse(Response[AsyncGenerator[bytes]]):
-    """What a handler returns to have ``StreamBody`` sent."""
+    """Response of a handler that is sent by `StreamBody`."""
 
     def to_asgi_response(self, app: object, request: Request[Any, Any, Any], **_: object) -> ASGIResponse:  # noqa: ARG002 - Litestar's signature
-        """Return what sends it; all that Litestar would add is in the headers already."""
+        """Return the body; the headers already hold everything that Litestar would add."""
         return StreamBody(self.content, self.headers, str(self.media_type))
 
 

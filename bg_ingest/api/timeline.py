@@ -1,4 +1,4 @@
-"""GET timeline: why a user is late, in one answer."""
+"""GET timeline: recent events of a connection and its next poll, to explain late readings."""
 
 from datetime import datetime, timedelta
 
@@ -7,6 +7,7 @@ from litestar import Response, Router, get
 
 from bg_ingest.api.dependencies import ProviderName, Use, User
 from bg_ingest.api.routes import RouteOptions, responses
+from bg_ingest.api.schemas import whole_seconds
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import ConnectionId
@@ -19,20 +20,20 @@ from bg_ingest.services.queries.timeline import TimelineQueries
 REASON_TEXTS: dict[str, str] = {
     NextPollReason.START: "Not polled since this replica took it over: that happens within seconds.",
     NextPollReason.SLOT: "The next reading is expected then.",
-    NextPollReason.SILENCE: "The provider has nothing new: sensor, phone or upload is silent. Polls go on less often.",
-    NextPollReason.BACKFILL: "There is more to read: the past, or what is missing.",
-    NextPollReason.RETRY: "The last poll failed, as its outcome says: it is tried again.",
+    NextPollReason.SILENCE: "The provider has nothing new: sensor, phone or upload is silent. Polls are less frequent.",
+    NextPollReason.BACKFILL: "There is more to read: the backfill, or missing readings.",
+    NextPollReason.RETRY: "The last poll failed, see its outcome: it is repeated.",
     NextPollReason.BUDGET: "The provider's call limit is used up, or its calls are paused: the poll waits for a call.",
     NextPollReason.REQUESTED: "A poll was requested.",
     ConnectionState.CONNECTING: "The person has not finished connecting.",
-    ConnectionState.PAUSED: "It is paused: set paused to false.",
+    ConnectionState.PAUSED: "The connection is paused: set paused to false.",
     ConnectionState.REAUTHORIZATION_REQUIRED: "The provider refuses the grant: the person must connect again.",
-    ConnectionState.DISCONNECTED: "It was disconnected: the person must connect again.",
+    ConnectionState.DISCONNECTED: "The connection has ended: the person must connect again.",
 }
 
 
 class NextPollResponse(msgspec.Struct, frozen=True):
-    """When it is looked at next, and why then; ``at`` is null where it never is, or where another replica knows."""
+    """Next poll of a connection and its reason. `at` is null without a next poll, or if another replica polls."""
 
     at: datetime | None
     why: str
@@ -41,14 +42,14 @@ class NextPollResponse(msgspec.Struct, frozen=True):
 
 
 class TimelineResponse(msgspec.Struct, frozen=True, kw_only=True):
-    """How it stands, what comes next, and what happened, the latest first."""
+    """State of a connection, its next poll, and its recent events, the latest first."""
 
     provider: str
     state: ConnectionState
     newest_reading_at: datetime | None
     next: NextPollResponse
     complete: bool
-    """False where another replica polls: then looks that brought nothing new are missing here."""
+    """False if another replica polls: then polls without new readings are missing here."""
     events: tuple[TimelineEvent, ...]
 
 
@@ -59,15 +60,14 @@ def to_response(timeline: Timeline) -> TimelineResponse:
         state=connection.state,
         newest_reading_at=connection.newest_reading_at,
         next=NextPollResponse(
-            _whole_seconds(next_poll.at), next_poll.reason, REASON_TEXTS[next_poll.reason], next_poll.failures
+            next_poll.at and whole_seconds(next_poll.at),
+            next_poll.reason,
+            REASON_TEXTS[next_poll.reason],
+            next_poll.failures,
         ),
         complete=timeline.polled_here,
-        events=tuple(msgspec.structs.replace(each, at=_whole_seconds(each.at) or each.at) for each in timeline.events),
+        events=tuple(msgspec.structs.replace(event, at=whole_seconds(event.at)) for event in timeline.events),
     )
-
-
-def _whole_seconds(instant: datetime | None) -> datetime | None:
-    return instant.replace(microsecond=0) if instant else None
 
 
 _AT = datetime.fromisoformat("2025-04-26T14:35:12Z")
@@ -89,15 +89,15 @@ EXAMPLE = TimelineResponse(
     "/{provider:str}/timeline",
     operation_id="get_timeline",
     opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
-    summary="What happened lately, and what comes next",
+    summary="Recent events and the next poll",
     responses=responses(TimelineResponse, EXAMPLE, description="The latest first.", problems=(400, 401, 404, 503)),
 )
 async def timeline(
     user_id: User, provider: ProviderName, timelines: Use[TimelineQueries], process_health: Use[ProcessHealth]
 ) -> Response[TimelineResponse]:
-    """Why a user is late. Read from what is stored anyway, and from looks that the answering replica remembers."""
-    found = await timelines.read(ConnectionId(user_id, provider), process_health.next_poll)
-    return Response(to_response(found), headers={"Cache-Control": "no-store"})
+    """Explains late readings, from stored changes and from the recent polls of the answering replica."""
+    answer = to_response(await timelines.read(ConnectionId(user_id, provider), process_health.next_poll))
+    return Response(answer, headers={"Cache-Control": "no-store"})
 
 
 router = Router("/api/users/{user_id:str}/connections", route_handlers=[timeline], tags=["connections"])

@@ -1,4 +1,4 @@
-"""A user as a whole: given everything we hold, erased."""
+"""A user as a whole: export and erasure."""
 
 from typing import Any
 
@@ -25,14 +25,14 @@ EXAMPLE = ErasureCounts(25_920, 312, 1, 1, 4, 0, 1, 0)
     responses=responses(
         ErasureCounts,
         EXAMPLE,
-        description="What was removed; zeros when nothing was left.",
+        description="Numbers of removed items by kind; zeros if none was left.",
         problems=(400, 401, 404, 503),
     ),
 )
 async def erase(user_id: User, eraser: Use[Eraser]) -> Response[ErasureCounts]:
-    """From its first moment on nothing of the user can be written. After a 503 send it again: it goes on.
+    """From the start of the erasure nothing of the user can be written. After a 503 repeat it: it continues.
 
-    The user comes back only by connecting again.
+    Only a new connect creates the user again.
     """
     return Response(await eraser.erase(user_id), headers={"Cache-Control": "no-store"})
 
@@ -47,7 +47,7 @@ EXPORT_EXAMPLE = (
 @get(
     "/{user_id:str}/export",
     operation_id="export_user",
-    summary="Everything we hold of a user",
+    summary="Export of all data of a user",
     opt=RouteOptions(scope=Scope.ADMIN).opt(),
     media_type=NDJSON.media_type,
     responses=responses(
@@ -59,7 +59,7 @@ EXPORT_EXAMPLE = (
     ),
 )
 async def export(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
-    """Streamed. A credential with the scope admin that is good for one user alone lets that person have it."""
+    """Streamed. With an admin credential for that user alone, the person can fetch their own data."""
     await exporter.check_user(user_id)
     headers = {
         "Cache-Control": "no-store",

@@ -1,7 +1,4 @@
-"""What is looked at before a handler is called: nothing of a bad request goes any further.
-
-In this order: the path's user and provider, the query's names, the body.
-"""
+"""Validation before a handler runs: user and provider in the path, then the query's names, then the body."""
 
 import re
 from functools import lru_cache
@@ -20,7 +17,7 @@ from bg_ingest.api.routes import RouteOptions
 from bg_ingest.domain.ids import is_user_id
 
 MAX_BODY_BYTES = 65_536
-"""Bytes; the bodies of these routes have a handful of fields."""
+"""Limit of request bodies: these routes have a few fields only."""
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 
@@ -28,7 +25,7 @@ _JSON_TYPES = ("", "application/json", "application/merge-patch+json")
 
 
 async def validate_request(request: Request[Any, Any, Any]) -> None:
-    """Refuse what cannot be meant; Litestar calls it after the access guard and before it reads anything."""
+    """Refuse an invalid request. Litestar calls this after the guard and before it reads path, query and body."""
     _check_path(request)
     route = request.route_handler
     _check_query(request, _query_names(route), lenient=RouteOptions.of(route).lenient_query)
@@ -38,11 +35,11 @@ async def validate_request(request: Request[Any, Any, Any]) -> None:
 
 
 def _check_path(request: Request[Any, Any, Any]) -> None:
-    # `/api/bg//latest` would be taken for the user "latest": the router drops empty parts
+    # the router drops empty parts: `/api/bg//latest` would address the user "latest"
     if b"//" in unquote_to_bytes(request.scope.get("raw_path") or b""):
         raise build_problem(404, "no-such-path", "A part of the path is empty: put the user id there.")
-    if "path" in request.path_params:  # Litestar's own page for what is not there under /schema
-        raise build_problem(404, "no-such-path", "There is nothing at this path: GET /schema lists all there is.")
+    if "path" in request.path_params:  # Litestar's own page for unknown paths under /schema
+        raise build_problem(404, "no-such-path", "There is nothing at this path: GET /schema lists all paths.")
     user = request.path_params.get("user_id")
     if user is not None:
         check_user(user)
@@ -63,7 +60,7 @@ def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, leni
     if not known.issuperset(names):
         available = f"it has only {', '.join(sorted(known))}" if known else "it has none"
         raise build_problem(
-            400, "unknown-parameter", f"This route does not know a query parameter that was sent: {available}."
+            400, "unknown-parameter", f"The route does not have a query parameter that was sent: {available}."
         )
     if len(names) > len(set(names)):
         raise build_problem(400, "repeated-parameter", "A query parameter was sent more than once: send each once.")
@@ -90,22 +87,24 @@ async def _check_body(request: Request[Any, Any, Any], decoder: msgspec.json.Dec
 def _query_names(route: BaseRouteHandler) -> frozenset[str]:
     fields = route.parsed_fn_signature.parameters.values()
     definitions = (field.kwarg_definition for field in fields)
-    return frozenset(each.name for each in definitions if isinstance(each, QueryParameter) and each.name)
+    return frozenset(
+        definition.name for definition in definitions if isinstance(definition, QueryParameter) and definition.name
+    )
 
 
 @lru_cache
 def _body_decoder(route: BaseRouteHandler) -> msgspec.json.Decoder[Any] | None:
-    """Return a strict decoder of the body a route takes; Litestar's own would read "60" as a number."""
+    """Return a strict decoder of the route's body; Litestar's own decodes "60" as a number."""
     data = route.parsed_fn_signature.parameters.get("data")
     return msgspec.json.Decoder(data.annotation) if data else None
 
 
 BODY_TIMEOUT = 10.0
-"""Seconds for a body to arrive: senders that stop halfway would otherwise hold what waits for them."""
+"""Seconds for a body to arrive: a sender that stops halfway would otherwise occupy its slot for ever."""
 
 
 async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes:
-    """Return the whole body, or refuse it: too large for its route (which says what to do), too slow, broken off."""
+    """Return the whole body, or refuse it as too large (with the route's own text), too slow or incomplete."""
     try:
         with anyio.move_on_after(BODY_TIMEOUT):
             return await request.body()
@@ -113,6 +112,6 @@ async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes
         if error.status_code != 413:
             raise
         raise build_problem(413, "too-large", too_large) from None
-    except InternalServerException:  # Litestar's word for a sender that has gone
+    except InternalServerException:  # Litestar's error for a disconnected sender
         raise build_problem(400, "incomplete-body", "The body broke off: send it again.") from None
     raise build_problem(408, "too-slow", f"The body was not here within {BODY_TIMEOUT:g} seconds: send it again.")

@@ -1,4 +1,4 @@
-"""What an operator asks of a connection's past: read it again, compare it."""
+"""Comparison of stored readings with the provider's, for operators."""
 
 from datetime import datetime
 
@@ -19,18 +19,18 @@ from bg_ingest.services.queries.verify import Verifier
 
 
 class Comparison(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """What a span was compared by; null where nothing of it was read yet."""
+    """Compared window, null if the connection has read nothing in it yet, and the differences."""
 
     from_: datetime | None
     to: datetime | None
     compared: int
     unreadable: int
-    """The provider's records that are no readings; they are set aside, not compared."""
+    """Records of the provider that are no readings; they are not compared."""
     differences: tuple[Difference, ...]
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """A stretch of at most what the provider answers at once (30 days); values are shown only when asked for."""
+    """Window of at most one provider request (30 days). Glucose values are included only with `values`."""
 
     from_: Instant
     to: Instant
@@ -61,28 +61,36 @@ COMPARISON = {
     summary="Compare with the provider",
     status_code=200,
     responses=responses(
-        Comparison, COMPARISON, description="Where the two differ.", problems=(400, 401, 404, 409, 413, 415, 502, 503)
+        Comparison,
+        COMPARISON,
+        description="Differences between store and provider.",
+        problems=(400, 401, 404, 409, 413, 415, 502, 503),
     ),
 )
 async def verify(
     user_id: User, provider: ProviderName, verifier: Use[Verifier], data: JSONBody[VerifyRequest]
 ) -> Response[Comparison]:
-    """Asks the provider once, as a repair, and changes nothing."""
+    """Calls the provider once, with the priority of a repair, and changes nothing."""
     try:
         window = Window(data.from_, data.to)
     except ValueError:
         raise build_problem(400, "invalid-range", "'from' must be before 'to'.") from None
-    found = await verifier.verify(ConnectionId(user_id, provider), window)
-    return Response(_to_comparison(found, values=data.values), headers=NO_STORE_HEADERS)
+    verification = await verifier.verify(ConnectionId(user_id, provider), window)
+    return Response(_to_comparison(verification, values=data.values), headers=NO_STORE_HEADERS)
 
 
-def _to_comparison(found: Verification | None, *, values: bool) -> Comparison:
-    if found is None:
+def _to_comparison(verification: Verification | None, *, values: bool) -> Comparison:
+    if verification is None:
         return Comparison(None, None, 0, 0, ())
-    differences = found.differences if values else tuple(each.without_values() for each in found.differences)
-    window = found.window
+    window, differences = verification.window, verification.differences
+    if not values:
+        differences = tuple(difference.without_values() for difference in differences)
     return Comparison(
-        whole_seconds(window.start), whole_seconds(window.end), found.compared, found.unreadable, differences
+        whole_seconds(window.start),
+        whole_seconds(window.end),
+        verification.compared,
+        verification.unreadable,
+        differences,
     )
 
 

@@ -1,7 +1,7 @@
-"""Standard Webhooks 1.0: whether a request was sent by who has one of our secrets, and when.
+"""Authentication of webhooks: signatures by Standard Webhooks 1.0, or bearer tokens of the senders' issuer.
 
-The specification's own library is not used: it asks the system's clock, reads the body as text, and one malformed
-part spoils a whole list of signatures.
+The specification's own library is not used: it reads the system's clock, decodes the body as text, and rejects a
+whole list of signatures for one malformed part.
 """
 
 import base64
@@ -25,7 +25,7 @@ from bg_ingest.domain.rate_limit import RateLimiter
 from bg_ingest.services.polling.webhooks import WebhookReceiver
 
 TOLERANCE = timedelta(minutes=5)
-"""How far the sender's clock may be from ours, either way."""
+"""Largest difference between the sender's clock and ours."""
 
 _PREFIX = "whsec_"
 
@@ -37,7 +37,7 @@ _TO_STANDARD = str.maketrans("-_", "+/")
 
 
 class SignatureHeaders(msgspec.Struct, frozen=True):
-    """What the three headers say, their bytes read as Latin-1; believed once the signature is found right."""
+    """The three signature headers, decoded as Latin-1; to be trusted only after verification."""
 
     webhook_id: str
     timestamp: str
@@ -45,19 +45,18 @@ class SignatureHeaders(msgspec.Struct, frozen=True):
 
     @property
     def is_complete(self) -> bool:
-        """Whether all three were sent."""
         return bool(self.webhook_id and self.timestamp and self.signatures)
 
     @property
     def sent_at(self) -> datetime | None:
-        """When it was signed; None when the timestamp is no whole number of seconds."""
+        """Time of the signature; None if the timestamp is no whole number of seconds."""
         if _SECONDS.fullmatch(self.timestamp) is None:
             return None
         return datetime.fromtimestamp(int(self.timestamp), UTC)
 
 
 class SignatureVerifier:
-    """Verifies by secrets in the form ``whsec_<base64>``: any of them may have signed, for rotation."""
+    """Verifies signatures by secrets of the form `whsec_<base64>`; several are valid at once, for rotation."""
 
     def __init__(self, secrets: Iterable[str]) -> None:
         self._keys = [_key(secret) for secret in secrets]
@@ -66,14 +65,14 @@ class SignatureVerifier:
         raise TypeError("signing secrets are not pickled")
 
     def verify(self, signature_headers: SignatureHeaders, body: bytes) -> bool:
-        """Tell whether one of our secrets has signed this claim and body; parts that are no signatures are ignored."""
+        """Return True if one of the secrets has signed these headers and body; malformed parts are ignored."""
         signed = b".".join(
             (signature_headers.webhook_id.encode("latin-1"), signature_headers.timestamp.encode("latin-1"), body)
         )
-        right = [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in self._keys]
+        expected = [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in self._keys]
         parts = signature_headers.signatures.encode("latin-1").split(b" ")
         given = [part.removeprefix(_VERSION) for part in parts if part.startswith(_VERSION)]
-        return any(hmac.compare_digest(one, other) for one in given for other in right)
+        return any(hmac.compare_digest(one, other) for one in given for other in expected)
 
 
 def _key(secret: str) -> bytes:
@@ -82,28 +81,28 @@ def _key(secret: str) -> bytes:
 
 
 MAX_WEBHOOK_BYTES = 1_048_576
-"""Bytes: about ten days of a 5-minute sensor."""
+"""About ten days of a 5-minute sensor."""
 
 TOO_LARGE = "A webhook has 1 MiB at most: send its records in several."
 
 MAX_CONCURRENT_WEBHOOKS = 64
-"""Webhooks under way: a flood of them takes 64 MiB at most, and leaves the other routes their share."""
+"""Limit of memory: a flood of webhooks occupies 64 MiB at most, and other routes stay usable."""
 
 MAX_CONCURRENT_WRITES = 4
-"""Of them, those that ask the store at the same time; the others wait, and reads need not wait behind all of them."""
+"""Webhooks that use the store at the same time. Others wait, so that reads do not queue behind all of them."""
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 
 class VerifiedSender(NamedTuple):
-    """A webhook that was let in: by what, and under which id its sender knows it, where it has one."""
+    """Proof of an admitted webhook, and the sender's id of the webhook where the proof covers one."""
 
     proof: WebhookProof
     webhook_id: str | None
 
 
 class WebhookGuard:
-    """Lets in what is proven to come from who may send, by the bytes as they came."""
+    """Admits webhooks of proven senders, by the raw bytes of the body."""
 
     def __init__(self, signing_secrets: Sequence[str], limits: Limits | None) -> None:
         self._signature_verifier = SignatureVerifier(signing_secrets)
@@ -113,9 +112,9 @@ class WebhookGuard:
 
     @asynccontextmanager
     async def reserve_slot(self) -> AsyncIterator[None]:
-        """Hold a place among those under way."""
+        """Count the webhook among the concurrent ones; 503 above the limit."""
         if self._running >= MAX_CONCURRENT_WEBHOOKS:
-            detail = "Too many webhooks are under way: send it again in a moment."
+            detail = "Too many webhooks are in progress: send it again in a second."
             raise build_problem(503, "too-many-webhooks", detail, {"Retry-After": "1"})
         self._running += 1
         try:
@@ -125,13 +124,13 @@ class WebhookGuard:
 
     @asynccontextmanager
     async def wait_for_store(self) -> AsyncIterator[None]:
-        """Wait for one's turn with the store.
+        """Wait for one of the store slots; 429 above the rate limit.
 
-        Counted by the second only here: whoever cannot prove who they are uses up nothing of those who can.
+        The rate is counted here, after verification: unproven senders use up nothing of the proven ones' rate.
         """
         wait = self._rate_limiter.acquire("webhooks", anyio.current_time()) if self._rate_limiter else 0
         if wait > 0:
-            detail = "More webhooks came than this replica takes: send it again as Retry-After says."
+            detail = "More webhooks arrived than this replica accepts: send it again after the seconds in Retry-After."
             raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
         async with self._write_slots:
             yield
@@ -139,7 +138,7 @@ class WebhookGuard:
     async def verify_sender(
         self, request: AnyRequest, signature_headers: SignatureHeaders, webhook_receiver: WebhookReceiver
     ) -> VerifiedSender:
-        """Refuse what is too large or unproven; where the headers alone cannot be right no body is read."""
+        """Refuse a webhook that is too large or unproven. The body is not read if the headers alone are wrong."""
         if (request.content_length or 0) > MAX_WEBHOOK_BYTES:
             raise build_problem(413, "too-large", TOO_LARGE)
         signed = signature_headers.is_complete and webhook_receiver.accepts(WebhookProof.SIGNATURE)
@@ -148,7 +147,7 @@ class WebhookGuard:
             if not await webhook_receiver.sender_tokens.verify(token):
                 raise _unknown_sender()
             await read_body(request, too_large=TOO_LARGE)
-            return VerifiedSender(WebhookProof.BEARER, None)  # a token says nothing of the id beside it
+            return VerifiedSender(WebhookProof.BEARER, None)  # the token does not cover the id in the header
         await self._verify_signature(request, signature_headers, webhook_receiver)
         return VerifiedSender(WebhookProof.SIGNATURE, signature_headers.webhook_id)
 
@@ -159,22 +158,24 @@ class WebhookGuard:
         if sent_at is None or not signature_headers.is_complete or not webhook_receiver.accepts(WebhookProof.SIGNATURE):
             raise _missing_proof(webhook_receiver)
         if abs(webhook_receiver.now() - sent_at) > TOLERANCE:
-            detail = "It was signed more than 5 minutes from now: sign it again, and compare the clocks."
+            detail = (
+                "The signature is more than 5 minutes old or ahead: sign the request again, and compare the clocks."
+            )
             raise build_problem(401, "stale-signature", detail)
         if not self._signature_verifier.verify(signature_headers, await read_body(request, too_large=TOO_LARGE)):
             raise _missing_proof(webhook_receiver)
 
 
 def _unknown_sender() -> ProblemError:
-    detail = "The token is none of WEBHOOK_JWT_ISSUER for us, has ended, or has not the scope that webhooks need."
+    detail = "Send a token of WEBHOOK_JWT_ISSUER for this service that has not expired and has the scope for webhooks."
     return build_problem(401, "not-authenticated", detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
 
 
 def _missing_proof(webhook_receiver: WebhookReceiver) -> ProblemError:
     if not webhook_receiver.accepts(WebhookProof.SIGNATURE):
-        detail = "Send Authorization: Bearer with a token of WEBHOOK_JWT_ISSUER: signatures are not taken here."
+        detail = "Send Authorization: Bearer with a token of WEBHOOK_JWT_ISSUER: signatures are not accepted here."
         return build_problem(401, "not-authenticated", detail, {"WWW-Authenticate": "Bearer"})
-    detail = "Sign the request as Standard Webhooks has it, by a secret of this service's WEBHOOK_SIGNING_SECRETS."
+    detail = "Sign the request by Standard Webhooks, with a secret of this service's WEBHOOK_SIGNING_SECRETS."
     return build_problem(
         401,
         "invalid-signature",

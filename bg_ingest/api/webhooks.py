@@ -1,4 +1,4 @@
-"""POST webhook: readings pushed to us, by whoever has a signing secret or a token of the senders' issuer."""
+"""POST webhook: readings pushed by holders of a signing secret or of a token of the senders' issuer."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -33,9 +33,9 @@ Signature: TypeAlias = Annotated[
 ]
 
 
-@dataclass  # else nobody calls __post_init__
+@dataclass  # without it, __post_init__ is not called
 class WebhookOperation(Operation):
-    """Describes the body, which Litestar must not read: the signature is of its bytes."""
+    """Describes the body. Litestar must not decode it, because the signature covers its bytes."""
 
     def __post_init__(self) -> None:
         record = {"systemTime": "2025-04-26T14:30:00Z", "displayTime": "2025-04-26T16:30:00+02:00", "value": 110}
@@ -43,14 +43,14 @@ class WebhookOperation(Operation):
         envelope = {"recordType": "egv", "recordVersion": "3.0", "userId": "cd34…"}
         examples: dict[str, Example | Reference] = {
             "readings": Example(value=envelope | {"records": [record | device]}),
-            "look now": Example(value=envelope | {"records": []}),
+            "poll now": Example(value=envelope | {"records": []}),
         }
         content = OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT), examples=examples)
         self.request_body = RequestBody({"application/json": content}, "The provider's own page, at most 1 MiB.", True)
 
 
 async def skip_validation(_: AnyRequest) -> None:
-    """Check nothing yet: who has not signed is not told either what is wrong with the path."""
+    """Validate nothing yet, because unproven senders must not learn about the path; the handler validates."""
 
 
 @post(
@@ -66,7 +66,7 @@ async def skip_validation(_: AnyRequest) -> None:
     responses=responses(
         WebhookResult,
         WebhookResult(2),
-        description="All of it is durable; the same webhook-id again brings zeros.",
+        description="All records are stored; a repeated webhook-id counts zeros.",
         problems=(400, 401, 404, 408, 413, 429, 503),
         status=202,
         public=True,
@@ -82,7 +82,7 @@ async def webhook(
     timestamp: Timestamp = None,
     signature: Signature = None,
 ) -> Response[WebhookResult]:
-    """Signed as Standard Webhooks has it, over the raw body, or with a token. A page without records: look now."""
+    """Signed by Standard Webhooks over the raw body, or with a token. A page without records requests a poll."""
     signature_headers = SignatureHeaders(webhook_id or "", timestamp or "", signature or "")
     try:
         result = await _receive(request, user_id, webhook_guard, webhook_receiver, signature_headers)

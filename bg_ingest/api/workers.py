@@ -1,4 +1,4 @@
-"""What this replica does: its shards, connections, next turns, budgets, relay and actors in one answer."""
+"""GET workers: shards, connections, next polls, budgets, relay and actors of this replica."""
 
 from datetime import datetime
 
@@ -52,19 +52,22 @@ EXAMPLE = ReplicaStatus(
 @get(
     "/api/workers",
     operation_id="get_workers",
-    summary="What this replica does",
+    summary="Status of this replica",
     responses=responses(
-        ReplicaStatus, EXAMPLE, description="Of the replica that answers; ask each one for all.", problems=(401, 503)
+        ReplicaStatus,
+        EXAMPLE,
+        description="Of the answering replica only: request each replica for all.",
+        problems=(401, 503),
     ),
     opt=RouteOptions(scope=Scope.ADMIN).opt(),
     sync_to_thread=False,
 )
 def workers(process_health: Use[ProcessHealth]) -> Response[ReplicaStatus]:
-    """Asks neither store nor provider: it tells what the process knows."""
+    """From the memory of the process, without store and provider."""
     status = process_health.status()
     if status is None:
         raise build_problem(
-            503, "not-ready", "The actors have not started yet: ask again in a moment.", {"Retry-After": "1"}
+            503, "not-ready", "The actors have not started yet: repeat the request in a second.", {"Retry-After": "1"}
         )
     return Response(status, headers={"Cache-Control": "no-store"})
 
