@@ -1,4 +1,4 @@
-"""The shared budget of calls, as it stands when somebody looks."""
+"""State of the shared call limit, read at each scrape."""
 
 from collections.abc import Iterable
 
@@ -9,7 +9,7 @@ from bg_ingest.services.budget.demand import Demand
 
 
 class CallBudgetCollector(Collector):
-    """By what polls stretch, and the calls given out here."""
+    """Slowdown of polls, demand of all replicas, and the calls granted here."""
 
     def __init__(self, demand: Demand) -> None:
         self._demand = demand
@@ -18,15 +18,17 @@ class CallBudgetCollector(Collector):
         labels = ["provider", "region"]
         slowdown = GaugeMetricFamily(
             "bg_ingest_poll_slowdown",
-            "By what polls are rarer than asked for; 1: not at all.",
+            "Factor on poll intervals; 1 while the call limit suffices.",
             labels=labels,
         )
         demand_rate = GaugeMetricFamily(
-            "bg_ingest_budget_wanted_per_second", "Calls that all processes want, unstretched.", labels=labels
+            "bg_ingest_budget_wanted_per_second", "Call demand of all replicas, without slowdown.", labels=labels
         )
-        calls = CounterMetricFamily("bg_ingest_budget_calls", "Calls given out here.", labels=labels)
-        waiting = GaugeMetricFamily("bg_ingest_budget_waiting", "Callers here who wait for a call.", labels=labels)
-        paused = GaugeMetricFamily("bg_ingest_budget_paused", "1 while nobody may call.", labels=labels)
+        calls = CounterMetricFamily("bg_ingest_budget_calls", "Calls granted by this replica.", labels=labels)
+        waiting = GaugeMetricFamily(
+            "bg_ingest_budget_waiting", "Callers of this replica that wait for a call.", labels=labels
+        )
+        paused = GaugeMetricFamily("bg_ingest_budget_paused", "1 while all calls are paused.", labels=labels)
         for state in self._demand.states():
             names = [state.provider, state.region]
             for family, value in (

@@ -1,4 +1,4 @@
-"""The metrics on a port of their own, for who keeps the API's port to itself."""
+"""Metrics on a port of their own, which can be closed to clients of the API."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -11,7 +11,7 @@ from bg_ingest.observability.registry import MetricsRegistry
 
 @contextmanager
 def serve_metrics(metrics: MetricsRegistry, host: str, port: int | None) -> Iterator[None]:
-    """Serve them while the body runs, if there is a port; else IngestError says in one sentence why not."""
+    """Serve the metrics while the body runs, if a port is given. IngestError states why the port cannot be used."""
     if port is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""Requests by route, timed around the whole application: nothing is answered beside it."""
+"""Durations of HTTP requests by route, measured around the whole application so that no response is missed."""
 
 from time import perf_counter
 from typing import Any
@@ -9,22 +9,22 @@ from prometheus_client import Histogram
 from bg_ingest.observability.registry import MetricsRegistry
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
-"""Any other is counted as OTHER: the label must not be the caller's to choose."""
+"""Label values; any other method counts as OTHER, because a client must not choose the label."""
 
 NO_ROUTE = "none"
 CLIENT_GONE = "499"
-"""The status where a request ended without an answer, as nginx has it: its sender has gone."""
+"""Status of a request that ended without a response because its client left. The number is from nginx."""
 
 
 class RequestMetrics:
-    """An ASGI application. Routes are templates: no path, which holds user ids, becomes a label."""
+    """ASGI application around another one. The route label is a template, because paths contain user ids."""
 
     def __init__(self, app: ASGIApp, metrics: MetricsRegistry) -> None:
         self._app = app
         self._requests = metrics.requests
         self._children: dict[tuple[str, str, str], Histogram] = {}
 
-    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - the server's
+    async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - type of the server
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return

@@ -1,4 +1,4 @@
-"""Logs: one line per edge, for people in development, as JSON elsewhere. Never a token, never a glucose value."""
+"""Logs: one line per transition, readable in development, JSON elsewhere. Never a token or a glucose value."""
 
 import logging
 import sys
@@ -18,13 +18,13 @@ from bg_ingest.ports import Observation, Observer
 Result = TypeVar("Result")
 
 QUIET_LOGGERS = ("httpx", "httpcore", "asyncio", "botocore", "aiobotocore", "aiormq", "urllib3")
-"""Libraries that log every call: only what they warn of is shown."""
+"""Libraries that log every call: only their warnings are shown."""
 
 
 def configure_logging(level: str, form: Literal["json", "console"], facts: Sequence[Processor] = ()) -> None:
-    """Send our log lines and those of libraries to stderr in one form; calling it again replaces what was.
+    """Write our log lines and those of libraries to stderr in one form. Another call replaces the configuration.
 
-    ``facts`` add to each line what they know of where it was written.
+    The processors `facts` add keys to each line.
     """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
@@ -58,24 +58,24 @@ def configure_logging(level: str, form: Literal["json", "console"], facts: Seque
 
 
 def strip_exception_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Leave of a line's exception, and of all behind it, the types and frames: texts may quote a token or a reading.
+    """Keep types and frames of a line's exception and of its causes. Texts may quote a token or a reading.
 
-    Those of our own errors stay: they say what to do.
+    The texts of our own errors stay, because they are instructions.
     """
-    found = event.get("exc_info")
-    if found and not isinstance(found, BaseException):
-        found = found[1] if isinstance(found, tuple) else sys.exc_info()[1]
-    if found:
-        event["exc_info"] = _strip_texts(found, {})
+    error = event.get("exc_info")
+    if error and not isinstance(error, BaseException):
+        error = error[1] if isinstance(error, tuple) else sys.exc_info()[1]
+    if error:
+        event["exc_info"] = _strip_texts(error, {})
     return event
 
 
 def _strip_texts(error: BaseException, known: dict[int, BaseException]) -> BaseException:
-    """Return what stands for an exception in the log: of a type with the same name, raised at the same place."""
-    if id(error) in known:  # contexts may lead round in a circle
+    """Return a substitute without text: its type has the same name, its traceback the same frames."""
+    if id(error) in known:  # contexts may form a cycle
         return known[id(error)]
     if isinstance(error, BaseExceptionGroup):
-        stripped: BaseException = BaseExceptionGroup("", [_strip_texts(each, known) for each in error.exceptions])
+        stripped: BaseException = BaseExceptionGroup("", [_strip_texts(member, known) for member in error.exceptions])
     else:
         names = {"__module__": type(error).__module__, "__qualname__": type(error).__qualname__}
         stripped = type(type(error).__name__, (Exception,), names)(

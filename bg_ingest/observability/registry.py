@@ -1,4 +1,4 @@
-"""Every metric there is, each with what it says; docs/operating/metrics.md explains them to people."""
+"""All metrics that count events. docs/operating/metrics.md explains them to operators."""
 
 import anyio.to_thread
 from prometheus_client import (
@@ -18,62 +18,67 @@ from bg_ingest.observability.timing import Timer
 STORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0)
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-disable_created_metrics()  # type: ignore[no-untyped-call]  # a second series for each, which nothing here asks about
+disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series, and no query uses them
 
 AGE_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0)
-"""Upper ends of buckets, in seconds."""
+"""Upper bounds of buckets, in seconds, as of the three above."""
 
 
 class MetricsRegistry:
-    """The metrics of one process, in a registry of their own."""
+    """The metrics of one process, in a Prometheus registry of their own."""
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
-        self.readings = self._counter("readings", "Readings by what became of them.", "provider", "origin", "outcome")
+        self.readings = self._counter(
+            "readings", "Readings of pages and pushes, by outcome.", "provider", "origin", "outcome"
+        )
         self.quarantined_records = self._counter(
-            "quarantined_records", "Records that could not be read.", "provider", "reason"
+            "quarantined_records", "Unreadable records, by reason.", "provider", "reason"
         )
         self.connection_changes = self._counter(
-            "connection_changes", "Connections that came into a state.", "provider", "state"
+            "connection_changes", "Connections that entered a state.", "provider", "state"
         )
-        self.gaps = self._counter("gaps", "Gaps that were told of.", "provider", "cause", "outcome")
-        self.webhooks = self._counter("webhooks", "Webhooks by what became of them.", "provider", "result")
+        self.gaps = self._counter("gaps", "Gaps opened and healed.", "provider", "cause", "outcome")
+        self.webhooks = self._counter("webhooks", "Webhooks by result.", "provider", "result")
         self.polls = self._timer(
-            "poll_seconds", "Connections' turns, by what was asked of the provider.", CALL_BUCKETS, "provider", "origin"
+            "poll_seconds", "Polls of connections, by origin of the fetched window.", CALL_BUCKETS, "provider", "origin"
         )
         self.provider_calls = self._timer(
             "provider_call_seconds", "Calls to providers.", CALL_BUCKETS, "provider", "region", "call"
         )
         self.store_calls = self._timer("store_call_seconds", "Calls to the store.", STORE_BUCKETS, "call")
-        self.store_units = self._counter(
-            "store_units", "Capacity that DynamoDB says it consumed, in its units.", "kind"
-        )
+        self.store_units = self._counter("store_units", "Capacity units consumed, as reported by DynamoDB.", "kind")
         self.events = self._timer(
-            "event_seconds", "Events handed to the broker, until it answered.", STORE_BUCKETS, "type"
+            "event_seconds", "Deliveries of events, until the broker answers.", STORE_BUCKETS, "type"
         )
         self.event_age = self._histogram(
-            "event_age_seconds", "From a change's commit until it is confirmed.", AGE_BUCKETS
+            "event_age_seconds", "Time from the commit of a change to its confirm.", AGE_BUCKETS
         )
         self.requests = self._histogram(
-            "http_request_seconds", "Requests, until the last byte was sent.", HTTP_BUCKETS, "method", "route", "status"
+            "http_request_seconds",
+            "Requests, until the last byte of the response.",
+            HTTP_BUCKETS,
+            "method",
+            "route",
+            "status",
         )
-        Info("bg_ingest_build", "The version that runs.", registry=self.registry).info({"version": __version__})
+        Info("bg_ingest_build", "Version of this process.", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
 
     def text(self) -> bytes:
-        """Return everything as Prometheus reads it; may be called from any thread."""
+        """Return all metrics in the text format of Prometheus. Any thread may call it."""
         return generate_latest(self.registry)
 
     async def exposition(self) -> bytes:
-        """Return the text, made on a thread: with many connections it takes long enough to keep requests waiting."""
+        """Return the text, built on a thread: with many connections it takes long enough to delay requests."""
         return await anyio.to_thread.run_sync(self.text)
 
     def add(self, collector: Collector) -> None:
-        """Ask this one too, whenever somebody looks."""
+        """Add metrics that are computed at each scrape."""
         self.registry.register(collector)
 
     def add_store_units(self, kind: str, units: float) -> None:
-        """Count what a store says a call cost; ``kind`` is read or write."""
+        """Count the cost of a call as reported by the store; `kind` is read or write."""
         self.store_units.labels(kind).inc(units)
 
     def _counter(self, name: str, description: str, *labels: str) -> Counter:

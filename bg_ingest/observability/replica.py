@@ -1,4 +1,4 @@
-"""How things stand at the moment somebody looks: nothing has to happen for a connection to show as stale."""
+"""State of this replica, computed at each scrape: a connection becomes stale without any event."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -15,55 +15,53 @@ from bg_ingest.domain.ids import shard_of
 from bg_ingest.ports import Clock, OutboxPass
 
 FRESHNESS_BUCKETS = [60 * minutes for minutes in (1, 2, 5, 10, 15, 20, 30, 60, 120, 360, 720, 1440)]
-"""Upper ends of buckets, in seconds."""
+"""Upper bounds of buckets, in seconds."""
 
 FORGET_AFTER = timedelta(minutes=5)
 """Time after the last pass over an outbox after which another process relays it."""
 
 
 class ReplicaView(Protocol):
-    """Who knows what is polled here; asked from any thread."""
+    """View of the actors of this process. Any thread may call it."""
 
     def shard_count(self) -> int:
-        """Return how many shards are served here."""
+        """Return the number of shards owned here."""
 
     def restarts(self) -> Mapping[str, int]:
-        """Return how often each actor was started again."""
+        """Return the number of restarts of each actor."""
 
     def connection_count(self) -> int:
-        """Return how many connections are polled here."""
+        """Return the number of connections polled here."""
 
     def backfill_count(self) -> int:
-        """Return of how many of them some of the past is still to be read."""
+        """Return the number of connections polled here with an unfinished backfill."""
 
     def newest_visible_at(self) -> Mapping[str, Sequence[datetime]]:
-        """Return by provider when the newest reading of each connection was shown, as far as is known."""
+        """Return per provider the time at which the newest reading of each connection became visible, if known."""
 
 
 class ReplicaCollector(Collector):
-    """The connections polled here and how fresh they are."""
+    """Shards, actors, and connections by the age of their newest reading."""
 
     def __init__(self, replica: ReplicaView, clock: Clock) -> None:
         self._replica = replica
         self._clock = clock
 
     def collect(self) -> Iterable[Metric]:
-        yield GaugeMetricFamily("bg_ingest_shards", "Shards served here.", self._replica.shard_count())
-        restarts = CounterMetricFamily(
-            "bg_ingest_actor_restarts", "Actors that crashed and began again.", labels=["actor"]
-        )
+        yield GaugeMetricFamily("bg_ingest_shards", "Shards owned here.", self._replica.shard_count())
+        restarts = CounterMetricFamily("bg_ingest_actor_restarts", "Actors restarted after a crash.", labels=["actor"])
         for name, times in self._replica.restarts().items():
             restarts.add_metric([name], times)
         yield restarts
         yield GaugeMetricFamily("bg_ingest_connections", "Connections polled here.", self._replica.connection_count())
         yield GaugeMetricFamily(
             "bg_ingest_backfills",
-            "Connections polled here whose past is not read to its end.",
+            "Connections polled here with an unfinished backfill.",
             self._replica.backfill_count(),
         )
         freshness = GaugeHistogramMetricFamily(
             "bg_ingest_freshness_seconds",
-            "Connections polled here by the age of their newest reading, less what the provider always takes.",
+            "Connections polled here, by the age of their newest reading less the delay of the provider.",
             labels=["provider"],
         )
         for provider, visible_at in self._replica.newest_visible_at().items():
@@ -93,7 +91,7 @@ class OutboxBacklog:
 class OutboxCollector(Collector):
     """Number and age of unpublished changes.
 
-    They are known from events, without reads for it: the relay checks every outbox once a minute anyway.
+    Events give both without additional reads, because the relay checks every outbox once a minute.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -126,23 +124,23 @@ class OutboxCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         now = self._clock.now()
-        known = [each for each in list(self._backlogs.values()) if now - each.checked_at < FORGET_AFTER]
-        oldest = min((each.oldest for each in known if each.waiting and each.oldest), default=now)
+        known = [backlog for backlog in list(self._backlogs.values()) if now - backlog.checked_at < FORGET_AFTER]
+        oldest = min((backlog.oldest for backlog in known if backlog.waiting and backlog.oldest), default=now)
         yield GaugeMetricFamily(
             "bg_ingest_outbox_waiting",
-            "Changes of our shards that wait to be told.",
-            sum(each.waiting for each in known),
+            "Unpublished changes of the shards owned here.",
+            sum(backlog.waiting for backlog in known),
         )
         yield GaugeMetricFamily(
             "bg_ingest_outbox_oldest_seconds",
-            "For how long the oldest of these has waited; 0 without any.",
+            "Age of the oldest of them; 0 without any.",
             max(0.0, (now - oldest).total_seconds()),
         )
 
 
 def _count_by_age(visible_at: Sequence[datetime], now: datetime) -> Iterator[tuple[str, float]]:
-    """Count into buckets, by comparing instants: to compute the age of each takes three times as long."""
+    """Count into cumulative buckets by comparing instants: computing each age takes three times as long."""
     since = [now - timedelta(seconds=bound) for bound in reversed(FRESHNESS_BUCKETS)]
-    counts = Counter([len(FRESHNESS_BUCKETS) - bisect_left(since, each) for each in visible_at])
+    counts = Counter([len(FRESHNESS_BUCKETS) - bisect_left(since, instant) for instant in visible_at])
     names = [*(f"{bound}.0" for bound in FRESHNESS_BUCKETS), "+Inf"]
     return zip(names, accumulate(float(counts[index]) for index in range(len(names))), strict=True)
