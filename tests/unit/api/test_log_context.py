@@ -10,11 +10,7 @@ from litestar import Litestar, get
 
 from bg_ingest.api.dependencies import User
 from bg_ingest.api.log_context import RequestContext, add_request
-from bg_ingest.domain.ids import shard_of
-from bg_ingest.domain.polling import PollState
 from bg_ingest.observability.logs import configure_logging
-from bg_ingest.simulator.faults import Failed
-from tests.harness.connected_user import ADA, open_connected_user
 from tests.unit.observability.test_logs import restored
 
 __all__ = ["restored"]
@@ -27,18 +23,6 @@ def capture_log_lines(capsys: pytest.CaptureFixture[str]) -> Lines:
     """Log as production does; return what reads the lines that are new."""
     configure_logging("INFO", "json", [add_request])
     return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
-
-
-async def test_log_lines_of_a_poll_name_connection_shard_and_epoch(capsys: pytest.CaptureFixture[str]) -> None:
-    lines = capture_log_lines(capsys)
-    async with open_connected_user() as ada:
-        ada.service.simulator.add_fault(Failed(endpoint="egvs", count=1))
-        lines()
-        await ada.services.poller.poll(ADA, 7, PollState(), requested=True)
-        (failed,) = [each for each in lines() if each["action"] == "poll_failed"]
-        assert {"connection": "ada/dexcom", "shard": shard_of(ADA.user), "epoch": 7}.items() <= failed.items()
-        structlog.get_logger().warning("later", action="later")
-        assert "connection" not in lines()[0]
 
 
 async def test_what_a_request_logs_names_its_id_and_route_but_not_its_path(capsys: pytest.CaptureFixture[str]) -> None:

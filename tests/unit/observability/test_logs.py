@@ -6,8 +6,12 @@ from collections.abc import Iterator
 import pytest
 import structlog
 
+from bg_ingest.domain.ids import shard_of
+from bg_ingest.domain.polling import PollState
 from bg_ingest.errors import ProviderMisbehaved
-from bg_ingest.observability.logs import QUIET_LOGGERS, configure_logging
+from bg_ingest.observability.logs import QUIET_LOGGERS, LogContext, configure_logging
+from bg_ingest.simulator.faults import Failed
+from tests.harness.connected_user import ADA, open_connected_user
 from tests.harness.hygiene import MARKED_GLUCOSE
 
 SECRET = "tok-secret"
@@ -96,3 +100,32 @@ def test_production_lines_are_json_with_the_facts_as_keys(capsys: pytest.Capture
     line = json.loads(capsys.readouterr().err)
     assert {"event": "cannot tell", "action": "relay_stopped", "shard": 7, "level": "warning"}.items() <= line.items()
     assert line["timestamp"].endswith("Z")
+
+
+async def test_log_lines_of_a_poll_name_connection_shard_and_epoch(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", "json")
+    async with open_connected_user() as ada:
+        ada.service.simulator.add_fault(Failed(endpoint="egvs", count=1))
+        capsys.readouterr()
+        await ada.services.poller.poll(ADA, 7, PollState(), requested=True)
+        lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+        (failed,) = [line for line in lines if line["action"] == "poll_failed"]
+        assert {"connection": "ada/dexcom", "shard": shard_of(ADA.user), "epoch": 7}.items() <= failed.items()
+        structlog.get_logger().warning("later", action="later")
+        assert "connection" not in json.loads(capsys.readouterr().err)
+
+
+def fail_with_a_line() -> None:
+    structlog.get_logger().info("inner")
+    raise ProviderMisbehaved("no JSON")
+
+
+def test_keys_of_a_poll_end_with_it_also_after_an_error(capsys: pytest.CaptureFixture[str]) -> None:
+    configure_logging("INFO", "json")
+    with LogContext().poll(ADA, 7):
+        with pytest.raises(ProviderMisbehaved), LogContext().poll(ADA, 8):
+            fail_with_a_line()
+        structlog.get_logger().info("outer")
+    structlog.get_logger().info("after")
+    lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
+    assert [line.get("epoch") for line in lines] == [8, 7, None]

@@ -1,23 +1,28 @@
-"""Number and age of unpublished changes, from the events of commits and of the relay."""
+"""Unpublished changes as the relay and commits report them, and the state of the actors at a scrape."""
 
 from collections.abc import AsyncIterator, Collection
 from contextlib import asynccontextmanager
 from datetime import timedelta
 
+import anyio
 import pytest
+from anyio.abc import TaskStatus
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.commits import commit_of_changes
 from bg_ingest.domain.connections import ConnectionState
-from bg_ingest.domain.ids import UserId, shard_of
+from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.simulator.faults import Failed, Late
 from bg_ingest.store import Store
 from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.clock import NOON, SetClock
+from tests.harness.scrape import scrape
+from tests.harness.service import ServiceHarness
 
 ADA, BEN = UserId("ada"), UserId("ben")
 
@@ -153,3 +158,66 @@ async def test_an_outbox_that_another_process_relays_by_now_is_forgotten(outbox_
     assert outbox_harness.depth_and_age[0] == 1
     outbox_harness.advance(400)
     assert outbox_harness.depth_and_age == (0, 0)
+
+
+HOUR = timedelta(hours=1)
+
+
+async def test_a_connection_grows_stale_without_anything_happening(service: ServiceHarness) -> None:
+    async with service.running():
+        await service.connect("ada")
+        await anyio.sleep(60)
+        at = service.clock.now()
+        service.simulator.add_fault(Late(start=at, end=at + 9 * HOUR, shown_at=at + 9 * HOUR))
+        fresh = await scrape(service)
+        assert fresh("freshness_seconds_bucket", le="600.0", provider="dexcom") == 1
+        service.clock.skip(3 * HOUR)
+        stale = await scrape(service)
+    assert stale("freshness_seconds_bucket", le="7200.0") == 0
+    assert stale("freshness_seconds_bucket", le="21600.0") == 1
+    assert stale("freshness_seconds_gcount") == 1
+
+
+async def test_backfills_are_reported_until_they_are_done(service: ServiceHarness) -> None:
+    service.simulator.add_fault(Failed(endpoint="egvs", count=5))
+    async with service.running():
+        await service.connect("ada")
+        await anyio.sleep(1)
+        assert (await scrape(service))("backfills") == 1, "also while it fails"
+        await anyio.sleep(3600)
+        assert (await scrape(service))("backfills") == 0
+        service.simulator.add_fault(Failed(endpoint="egvs", count=5))
+        start = (service.clock.now() - 9 * HOUR).isoformat()
+        asked = await service.api.post("/api/users/ada/connections/dexcom/backfill", json={"from": start})
+        assert asked.status_code == 202
+        await anyio.sleep(5)
+        assert (await scrape(service))("backfills") == 1
+        await anyio.sleep(3600)
+        assert (await scrape(service))("backfills") == 0
+
+
+class CrashingActor:
+    """A broker's connection that breaks so many times."""
+
+    connected = True
+
+    def __init__(self, times: int) -> None:
+        self._left = times
+
+    async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        task_status.started()
+        await anyio.sleep(1)
+        if self._left:
+            self._left -= 1
+            raise BrokerUnavailable
+        await anyio.sleep_forever()
+
+
+async def test_shards_are_those_served_here_and_restarts_are_counted_by_actor(service: ServiceHarness) -> None:
+    service.replace_services(broker=CrashingActor(times=2))
+    assert (await scrape(service))("shards") == 0
+    async with service.running():
+        await anyio.sleep(600)
+        metrics = await scrape(service)
+    assert metrics("shards") == SHARDS
+    assert metrics("actor_restarts_total", actor="broker") == metrics("actor_restarts_total") == 2

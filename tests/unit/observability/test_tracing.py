@@ -1,18 +1,13 @@
 """One trace leads from a look at the provider to the confirmed event."""
 
-import sys
-
 import anyio
-import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from bg_ingest.domain.connections import PollDefaults
-from bg_ingest.errors import IngestError
 from bg_ingest.observability.tracing import Traces
 from bg_ingest.simulator.faults import Failed
-from bg_ingest.wiring.tracing import open_tracing
 from tests.conftest import on
 from tests.harness.hygiene import assert_clean
 from tests.harness.service import open_service
@@ -44,12 +39,3 @@ async def test_a_reading_is_followed_from_the_call_to_the_confirmation() -> None
     exported = "".join(each.to_json() for each in spans)
     assert "ada-by-name" not in exported
     assert_clean(exported, "a span")
-
-
-async def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "bg_ingest.observability.tracing", None)
-    with pytest.raises(IngestError, match="pip install"):
-        async with open_tracing("http://localhost:4318/v1/traces"):
-            pass
-    async with open_tracing(None) as nothing:
-        assert not nothing

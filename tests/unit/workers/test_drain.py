@@ -19,8 +19,8 @@ from bg_ingest.simulator.faults import Slow
 from tests.conftest import on
 from tests.fakes.faults import CallWrapper
 from tests.fakes.observer import RecordingObserver
+from tests.harness.scrape import scrape
 from tests.harness.service import PROVIDER, START, ServiceHarness, open_service
-from tests.unit.observability.test_metrics import scrape
 
 anyio_backend = on("asyncio", "trio")
 

@@ -16,8 +16,8 @@ from bg_ingest.services.budget.demand import SUSTAINED_SECONDS, Demand
 from bg_ingest.services.budget.waiting import CallsPerPoll
 from bg_ingest.simulator import SimulatorOptions
 from tests.fakes.observer import RecordingObserver
+from tests.harness.scrape import scrape
 from tests.harness.service import PROVIDER, open_service
-from tests.unit.observability.test_metrics import scrape
 
 LIMIT = 250
 USERS = [f"user-{number}" for number in range(12)]

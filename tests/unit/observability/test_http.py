@@ -1,0 +1,43 @@
+from typing import Any, cast
+
+import anyio
+
+from bg_ingest.observability.http import RequestMetrics
+from bg_ingest.observability.registry import MetricsRegistry
+from tests.harness.scrape import scrape
+from tests.harness.service import ServiceHarness
+
+
+async def test_nobody_is_named(service: ServiceHarness) -> None:
+    async with service.running():
+        await service.connect("ada-with-a-name")
+        await service.api.get("/api/bg/ada-with-a-name/latest")
+        await service.api.get("/ada-with-a-name")
+        await service.api.request("ADA-WITH-A-NAME", "/health/live")
+        await anyio.sleep(60)
+        metrics = await scrape(service)
+    assert "ada-with-a-name" not in metrics.text.lower()
+    assert metrics("http_request_seconds_count", method="OTHER") == 1
+    assert metrics("http_request_seconds_count", route="none", status="404") == 1
+
+
+async def test_a_request_whose_client_left_before_the_response_counts_as_499() -> None:
+    async def app(*_: Any) -> None:
+        """Ends without a response."""
+
+    registry = MetricsRegistry()
+    await RequestMetrics(app, registry)({"type": "http", "method": "GET"}, cast("Any", None), cast("Any", None))
+    labels = {"method": "GET", "route": "none", "status": "499"}
+    assert registry.registry.get_sample_value("bg_ingest_http_request_seconds_count", labels) == 1
+
+
+async def test_what_is_no_request_is_passed_on_and_not_counted() -> None:
+    scopes: list[str] = []
+
+    async def app(scope: Any, *_: Any) -> None:
+        scopes.append(scope["type"])
+
+    registry = MetricsRegistry()
+    await RequestMetrics(app, registry)({"type": "lifespan"}, cast("Any", None), cast("Any", None))
+    assert scopes == ["lifespan"]
+    assert b"http_request_seconds_count{" not in registry.text()

@@ -1,0 +1,94 @@
+"""Events of the relay for its observer; `workers/test_relay.py` has the deliveries."""
+
+from collections.abc import AsyncIterator, Collection
+
+import pytest
+
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.domain.changes import Change
+from bg_ingest.domain.ids import UserId, shard_of
+from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.store import Store
+from tests.fakes.clock import NOON, SetClock
+from tests.fakes.observer import RecordingObserver
+from tests.harness.sample_values import USER, commit_connection
+
+SHARD = shard_of(USER)
+
+
+class ScriptedPublisher:
+    """Confirms, refuses or fails."""
+
+    def __init__(self) -> None:
+        self.refused: Collection[UserId] = ()
+        self.routable = True
+        self.down = False
+
+    async def publish(self, change: Change) -> bool:
+        if self.down:
+            raise BrokerUnavailable
+        if change.user in self.refused:
+            raise EventRefused
+        return self.routable
+
+
+class World:
+    """A relay over a store with one unpublished change."""
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.publisher = ScriptedPublisher()
+        self.observer = RecordingObserver()
+        self.relay = Relay(store.outbox, self.publisher, self.observer)
+
+    @property
+    def outcomes(self) -> list[object]:
+        return [arguments[-1] for arguments in self.observer.named("publish")]
+
+    @property
+    def passes(self) -> list[tuple[object, ...]]:
+        """Shard, entries seen, entries settled, end of each reported pass."""
+        return self.observer.named("outbox_pass")
+
+
+@pytest.fixture
+async def world() -> AsyncIterator[World]:
+    async with open_table(None, SetClock(NOON)) as table:
+        store = Store(table, SetClock(NOON))
+        await commit_connection(store)
+        yield World(store)
+
+
+async def test_a_pass_is_reported_at_its_start_after_each_page_and_at_its_end(world: World) -> None:
+    await world.relay.publish_shard(SHARD, {})
+    assert world.passes == [(SHARD, 0, 0, False), (SHARD, 1, 1, False), (SHARD, 1, 1, True)]
+    assert world.outcomes == [True]
+
+
+async def test_an_event_without_a_queue_is_reported_as_such(world: World) -> None:
+    world.publisher.routable = False
+    assert (await world.relay.publish_shard(SHARD, {})).unroutable == 1
+    assert world.outcomes == [False]
+
+
+async def test_a_refused_event_stays_in_the_counts_of_its_pass(world: World) -> None:
+    world.publisher.refused = {USER}
+    outbox_pass = await world.relay.publish_shard(SHARD, {})
+    assert (outbox_pass.refused, outbox_pass.waiting, outbox_pass.oldest) == (1, 1, NOON)
+    assert outbox_pass.complete
+    assert world.outcomes == [EventRefused]
+
+
+async def test_a_pass_that_breaks_off_is_reported_as_incomplete(world: World) -> None:
+    world.publisher.down = True
+    with pytest.raises(BrokerUnavailable):
+        await world.relay.publish_shard(SHARD, {})
+    assert world.passes[-1] == (SHARD, 1, 0, True)
+    assert world.outcomes == [BrokerUnavailable]
+
+
+async def test_outboxes_that_a_check_finds_empty_are_reported_as_such(world: World) -> None:
+    empty = (SHARD + 1) % 256
+    assert await world.relay.non_empty_shards([SHARD, empty]) == {SHARD}
+    assert world.passes == [(empty, 0, 0, True)]
