@@ -7,6 +7,7 @@ from datetime import timedelta
 import anyio
 import pytest
 
+from bg_ingest.domain.changes import ChangeData
 from bg_ingest.domain.connections import Connection, PollDefaults
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
@@ -75,6 +76,14 @@ class ConnectedUser:
     @property
     def rotations(self) -> int:
         return len(self.service.simulator.grants.rotations)
+
+    async def published_data(self) -> list[ChangeData]:
+        """Return the data of all changes of Ada, by number."""
+        head = await self.services.store.readings.head(ADA.user)
+        assert head is not None
+        changes = await self.services.store.changes.read(ADA.user, 1, head.last_change)
+        assert len(changes) == head.last_change
+        return [change.data for change in changes]
 
     async def measured_values(self) -> list[tuple[object, int]]:
         return [

@@ -17,7 +17,7 @@ from bg_ingest.domain.segments import MAX_VERSIONS
 from bg_ingest.errors import NotFound, StoreUnavailable
 from bg_ingest.ports import Provider
 from bg_ingest.services.polling.commit import Committer
-from bg_ingest.services.polling.quarantine import MAX_RECORD_BYTES, MAX_RECORDS_PER_PAGE
+from bg_ingest.services.polling.quarantine import MAX_RECORD_BYTES
 from bg_ingest.services.polling.quarantine_review import QuarantineReview, RetryResult, ReviewedRecord
 from tests.fakes.faults import Fault, FaultyCalls, at
 from tests.harness.service import START
@@ -78,25 +78,6 @@ async def records_by_reason(sender: ConnectedSender) -> dict[str, ReviewedRecord
 
 async def values(sender: ConnectedSender) -> list[int]:
     return [each.reading.glucose_mg_dl for each in await sender.service.stored_readings(ADA.user)]
-
-
-@pytest.mark.parametrize("reason", BROKEN_RECORDS)
-async def test_each_reason_quarantines_one_record_and_the_rest_of_its_page_is_stored(
-    sender: ConnectedSender, reason: str
-) -> None:
-    good = record(HOUR_AGO + timedelta(minutes=5), 120)
-    assert await sender.counts([BROKEN_RECORDS[reason], good]) == {
-        "stored": 1,
-        "duplicates": 0,
-        "revised": 0,
-        "quarantined": 1,
-    }
-    (found,) = (await records_by_reason(sender)).values()
-    assert found.record.reason == reason
-    assert await values(sender) == [120]
-    raw = sender.service.services.quarantine_review.open_record(found)
-    assert msgspec.json.decode(raw) == BROKEN_RECORDS[reason]
-    assert raw not in found.record.sealed
 
 
 async def test_a_reading_that_is_revised_too_often_has_its_further_values_quarantined(sender: ConnectedSender) -> None:
@@ -191,32 +172,6 @@ async def test_each_record_is_counted_once_by_its_reason(sender: ConnectedSender
     text = (await sender.service.api.get("/metrics")).text
     for reason in ("no_time", "unit_unknown", "future"):
         assert f'bg_ingest_quarantined_records_total{{provider="dexcom",reason="{reason}"}} 1.0\n' in text
-
-
-async def test_records_beyond_a_full_quarantine_page_are_counted_and_the_edge_is_logged(
-    sender: ConnectedSender,
-) -> None:
-    rubbish = [record(HOUR_AGO, 1000 + number, unit="unknown") for number in range(MAX_RECORDS_PER_PAGE + 5)]
-    with structlog.testing.capture_logs() as logs:
-        assert (await sender.counts(rubbish))["quarantined"] == MAX_RECORDS_PER_PAGE
-        await sender.counts(rubbish, "again")
-    (log_line,) = [each for each in logs if each["action"] == "quarantine_full"]
-    assert log_line["count"] == 5
-    text = (await sender.service.api.get("/metrics")).text
-    assert 'bg_ingest_quarantined_records_total{provider="dexcom",reason="unit_unknown"} 200.0\n' in text
-    assert 'bg_ingest_quarantined_records_total{provider="dexcom",reason="no_room"} 10.0\n' in text
-    kept = [each async for each in quarantine(sender).iter_records(ADA.user)]
-    for each in kept[:5]:
-        await quarantine(sender).drop(each)
-    assert (await sender.counts(rubbish, "later"))["quarantined"] == 5, "dropping makes room"
-
-
-async def test_a_week_of_records_without_a_time_is_kept(sender: ConnectedSender) -> None:
-    """As where a provider begins to write its times otherwise, and nobody is there to see to it before Monday."""
-    week = [record(HOUR_AGO, 1000 + number, systemTime="2026, in March") for number in range(7 * 288)]
-    assert (await sender.counts(week))["quarantined"] == len(week)
-    assert (await sender.counts(week, "again"))["quarantined"] == 0
-    assert sum([1 async for _ in quarantine(sender).iter_records(ADA.user)]) == len(week)
 
 
 async def test_no_value_and_no_record_is_logged(sender: ConnectedSender) -> None:
