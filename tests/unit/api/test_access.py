@@ -1,14 +1,10 @@
 """Health data is closed outside development; what is open is open on purpose."""
 
 from collections.abc import AsyncIterator
-from typing import Any, cast
 
-import httpx
 import pytest
-from litestar import get
 from litestar.routes import HTTPRoute
 
-from bg_ingest.api.app import create_api
 from bg_ingest.api.auth import Access
 from bg_ingest.api.routes import RouteOptions
 from tests.harness.api import ApiHarness, open_api, reading
@@ -83,18 +79,6 @@ async def test_only_these_routes_are_open(closed: ApiHarness) -> None:
         "/schema/page",
         "/schema/{path:str}",
     }
-
-
-async def test_a_new_route_is_closed_unless_it_says_otherwise(closed: ApiHarness) -> None:
-    @get("/api/new")
-    async def new() -> str:
-        return "health data"
-
-    app = create_api(closed.app.state)
-    app.register(new)
-    transport = httpx.ASGITransport(app=cast("Any", app))
-    async with httpx.AsyncClient(transport=transport, base_url="http://ingest.test") as http:
-        assert (await http.get("/api/new")).status_code == 401
 
 
 async def test_no_credential_opens_what_is_closed(closed: ApiHarness) -> None:

@@ -11,7 +11,7 @@ from bg_ingest.domain.verification import DifferenceKind, Verification
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, NotFound
 from bg_ingest.ports import Priority
-from bg_ingest.simulator.faults import Damaged, Failed, Late, Revised
+from bg_ingest.simulator.faults import Damaged, Late, Revised
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.connected_user import ADA, ConnectedUser
 from tests.harness.service import START, open_service
@@ -136,27 +136,3 @@ async def test_ninety_days_killed_and_resumed_repeat_at_most_one_window(dies_at:
         assert len(stored) == len(set(stored))
         assert stored == service.true_values("SandboxUser1", stored[0][0], START)  # type: ignore[arg-type]
         assert stored[0][0] < START - 90 * DAY + HOUR  # type: ignore[operator]
-
-
-async def test_over_http_values_are_shown_only_when_asked_for(ada: ConnectedUser) -> None:
-    await anyio.sleep((6 * HOUR).total_seconds())
-    await ada.poll()
-    now = ada.service.clock.now()
-    ada.service.simulator.add_fault(Revised(start=now - 4 * HOUR, end=now - 3 * HOUR, revised_at=now, by=9))
-    path = f"/api/users/ada/connections/{ADA.provider}"
-    span = {"from": (START - HOUR).isoformat(), "to": (START + 6 * HOUR).isoformat()}
-    plain = (await ada.service.api.post(f"{path}/verify", json=span)).json()
-    shown = (await ada.service.api.post(f"{path}/verify", json=span | {"values": True})).json()
-    assert {each["kind"] for each in plain["differences"]} == {"other_value"}
-    assert {each["stored_mg_dl"] for each in plain["differences"]} == {None}
-    assert None not in {each["stored_mg_dl"] for each in shown["differences"]}
-    assert [each["measured_at"] for each in plain["differences"]] == [e["measured_at"] for e in shown["differences"]]
-    for wrong in ({"from": "2026-03-02"}, {"from": span["to"], "to": span["from"]}, {**span, "more": 1}):
-        assert (await ada.service.api.post(f"{path}/verify", json=wrong)).status_code == 400
-    too_long = {"from": (START - 40 * DAY).isoformat(), "to": START.isoformat()}
-    assert (await ada.service.api.post(f"{path}/verify", json=too_long)).status_code == 409
-    ada.service.simulator.add_fault(Failed(endpoint="egvs"))
-    assert (await ada.service.api.post(f"{path}/verify", json=span)).status_code == 503
-    marked = await ada.service.api.post(f"{path}/backfill", json={"from": (START - 9 * DAY).isoformat()})
-    assert (marked.status_code, marked.json()["from"]) == (202, "2026-02-21T12:00:00Z")
-    assert (await ada.service.api.post(f"{path}/backfill")).status_code == 202

@@ -1,4 +1,4 @@
-"""What was known then: later readings are absent, revised ones have the value they had, and it never changes again."""
+"""Points in time of queries: an answer as of then omits later readings, has earlier values, and never changes."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,0 +1,34 @@
+"""Handlers receive the services that they name."""
+
+from dataclasses import fields
+from typing import Any, get_args, get_type_hints
+
+from litestar.datastructures import State
+from litestar.routes import HTTPRoute
+
+from bg_ingest.api.dependencies import provide_services
+from bg_ingest.services import Services
+from tests.harness.api import ApiHarness
+
+
+async def test_an_argument_has_the_type_of_the_field_that_it_names(api: ApiHarness) -> None:
+    types = get_type_hints(Services)
+    checked = set()
+    for route in api.app.routes:
+        for handler in route.route_handlers if isinstance(route, HTTPRoute) else ():
+            for name, annotation in handler.fn.__annotations__.items():
+                if name in types:
+                    assert get_args(annotation)[0] is types[name], (route.path, name)
+                    checked.add(name)
+    assert checked >= {"reader", "completeness", "connector", "connections", "timelines", "eraser", "verifier"}
+
+
+async def test_dependencies_follow_the_state() -> None:
+    state = State()
+    provided = provide_services(state)
+    assert {field.name for field in fields(Services)} <= set(provided)
+    services: Any = type("Fake", (), {"reader": "the first"})
+    state.services = services
+    assert await provided["reader"]() == "the first"
+    services.reader = "the second"
+    assert await provided["reader"]() == "the second"
