@@ -39,8 +39,10 @@ def run(host: str | None, port: int | None, *, reload: bool) -> None:
 @port_option
 def demo(host: str | None, port: int | None) -> None:
     """Run with a simulated Dexcom and three connected users, and print requests to try."""
+    from bg_ingest.wiring.providers import is_simulated
+
     settings = read_settings(host, port)
-    if not (settings.simulated and settings.anonymous):
+    if not (is_simulated(settings) and settings.anonymous):
         exit_usage(
             "The demo has a simulated Dexcom and an open API: unset ENVIRONMENT, DEXCOM_CLIENT_ID and JWT_ISSUER, "
             "or use bg-ingest run."

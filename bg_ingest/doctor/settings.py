@@ -3,8 +3,8 @@
 from datetime import datetime
 
 from bg_ingest.doctor.finding import Finding, ok, warning
+from bg_ingest.setting_types import WrappedKey, is_loopback
 from bg_ingest.settings import Settings
-from bg_ingest.settings.types import WrappedKey, is_loopback
 from bg_ingest.store.api_keys import ApiKeyStore
 
 

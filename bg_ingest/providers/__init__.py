@@ -1,14 +1,14 @@
-"""Where readings come from: one folder per provider, one line per provider here."""
+"""Data sources: one folder for each provider, one line for each provider here."""
 
-from collections.abc import Callable, Mapping
-from typing import Any
+from collections.abc import Mapping
 
-import httpx
+from bg_ingest.providers.dexcom.settings import DexcomSettings
+from bg_ingest.providers.settings import ProviderSettings
 
-from bg_ingest.ports import Clock, Provider
-from bg_ingest.providers.dexcom.client import Dexcom
-
-REGISTRY: Mapping[str, Callable[[Any, httpx.AsyncClient, Clock], Provider]] = {
-    Dexcom.name: Dexcom,
+REGISTRY: Mapping[str, type[ProviderSettings]] = {
+    "dexcom": DexcomSettings,
 }
-"""What builds a provider from its own options, a client of ``http_client()`` and a clock."""
+"""Settings of each provider by its name. They build the provider, and its modules are imported only then."""
+
+PROVIDER_SETTINGS = tuple(REGISTRY.values())
+"""Parts of ``Settings``."""

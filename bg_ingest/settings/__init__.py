@@ -8,13 +8,12 @@ explains every setting.
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Annotated, Any, Literal, NoReturn, Self
+from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
 from pydantic import (
     Field,
     ModelWrapValidatorHandler,
-    SecretStr,
     ValidationError,
     ValidationInfo,
     field_validator,
@@ -22,17 +21,15 @@ from pydantic import (
 )
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bg_ingest.settings.checks import describe_errors, find_missing
-from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
-from bg_ingest.settings.types import (
+from bg_ingest.providers import PROVIDER_SETTINGS
+from bg_ingest.providers.settings import ProviderSettings
+from bg_ingest.setting_types import (
     ApiKeyText,
     BrokerUrl,
     Folder,
-    HttpHost,
     HttpUrl,
     OpenFlag,
     Port,
-    Proofs,
     PublicUrl,
     SealingKeys,
     SigningSecrets,
@@ -41,12 +38,14 @@ from bg_ingest.settings.types import (
     to_lower,
     to_upper,
 )
+from bg_ingest.settings.checks import describe_errors, find_missing
+from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
 
 __all__ = ["Settings", "SettingsError", "get_settings"]
 
 
-class Settings(BaseSettings):
-    """All settings; `get_settings` returns the process's own. An attribute that is None was not set and need not be."""
+class ServiceSettings(BaseSettings):
+    """Settings of the service itself. An attribute that is None was not set and need not be."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
@@ -93,15 +92,6 @@ class Settings(BaseSettings):
     metrics_port: Port | None = None
     traces_endpoint: HttpUrl | None = None
 
-    dexcom_client_id: str | None = None
-    dexcom_client_secret: SecretStr | None = None
-    dexcom_redirect_uri: PublicUrl = Field(
-        default_factory=lambda given: f"http://localhost:{given['port']}/api/oauth/dexcom/callback",
-    )
-    dexcom_region: Annotated[Literal["us", "ou", "jp", "sandbox"], to_lower] = "us"
-    dexcom_api_base_url: HttpHost | None = None
-    dexcom_webhook_auth: Proofs = ("signature",)
-
     poll_interval_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
     overlap_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10_800
     sweep_days: Annotated[int, Field(ge=0, le=30)] = 3
@@ -132,11 +122,6 @@ class Settings(BaseSettings):
         return "rabbitmq" if self.rabbitmq_url else "local"
 
     @property
-    def simulated(self) -> bool:
-        """Whether the simulated Dexcom stands in; only in development."""
-        return self.dexcom_client_id is None
-
-    @property
     def anonymous(self) -> bool:
         """Whether the API asks nobody who they are until a key is made: in development, without other credentials."""
         return _is_anonymous(vars(self))
@@ -145,11 +130,6 @@ class Settings(BaseSettings):
     def own_host(self) -> str:
         """Where this machine reaches what we serve."""
         return "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared
-
-    @property
-    def own_names(self) -> set[str]:
-        """By which names people ask for us, beside localhost: where we listen, and where providers send them back."""
-        return {self.host, urlsplit(self.dexcom_redirect_uri).hostname or ""}
 
     @property
     def sqlite_file(self) -> Path:
@@ -168,31 +148,6 @@ class Settings(BaseSettings):
             return (load_or_create_key(self.key_file),)
         except SecretUnreadable as unreadable:
             raise SettingsError(str(unreadable)) from None
-
-    def fallbacks(self) -> list[str]:
-        """Return a sentence for each embedded part that replaces one not configured; none outside development."""
-        if self.environment != "development":
-            return []
-        given, dynamodb = self.model_fields_set, self.store == "dynamodb"
-        lines = (
-            (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
-            (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
-            (self.publisher == "local", "No RABBITMQ_URL: events are told inside this process only."),
-            (self.simulated, "No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator stands in."),
-            (
-                not self.simulated and "dexcom_redirect_uri" not in given,
-                f"No DEXCOM_REDIRECT_URI: it is {self.dexcom_redirect_uri}; your Dexcom app must have it registered.",
-            ),
-            (
-                not self.token_encryption_keys,
-                f"No TOKEN_ENCRYPTION_KEYS: tokens are sealed with {self.key_file}, made at the first start.",
-            ),
-            (
-                self.anonymous,
-                f"No credentials: until a key is made, the API is open to whoever reaches {self.host}:{self.port}.",
-            ),
-        )
-        return [line for applies, line in lines if applies]
 
     @field_validator("host")
     @classmethod
@@ -227,6 +182,46 @@ class Settings(BaseSettings):
         )
         settings._notes = (*notes, *unknown)  # noqa: SLF001 - our own
         return settings
+
+
+if TYPE_CHECKING:  # the checker accepts no computed bases
+    ProviderParts = ProviderSettings
+else:
+    ProviderParts = type("ProviderParts", PROVIDER_SETTINGS, {"__module__": __name__})
+
+
+class Settings(ProviderParts, ServiceSettings):
+    """All settings; `get_settings` returns the process's own.
+
+    The fields of the providers follow those of the service, whose values their defaults may use.
+    """
+
+    @property
+    def own_names(self) -> set[str]:
+        """Host names of this service beside localhost: the address it listens on, and those of the redirects."""
+        redirects = (part.redirect_uri(self) for part in PROVIDER_SETTINGS)
+        return {self.host, *(urlsplit(uri).hostname or "" for uri in redirects if uri)}
+
+    def fallbacks(self) -> list[str]:
+        """Return a sentence for each embedded part that replaces one not configured; none outside development."""
+        if self.environment != "development":
+            return []
+        given, dynamodb = self.model_fields_set, self.store == "dynamodb"
+        lines = (
+            (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
+            (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
+            (self.publisher == "local", "No RABBITMQ_URL: events are told inside this process only."),
+            *((True, line) for part in PROVIDER_SETTINGS for line in part.fallbacks(self)),
+            (
+                not self.token_encryption_keys,
+                f"No TOKEN_ENCRYPTION_KEYS: tokens are sealed with {self.key_file}, made at the first start.",
+            ),
+            (
+                self.anonymous,
+                f"No credentials: until a key is made, the API is open to whoever reaches {self.host}:{self.port}.",
+            ),
+        )
+        return [line for applies, line in lines if applies]
 
 
 @cache

@@ -5,23 +5,20 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from bg_ingest.settings.types import KEY_COMMAND, is_strict
+from bg_ingest.providers import PROVIDER_SETTINGS
+from bg_ingest.setting_types import KEY_COMMAND, is_strict
 
 _REQUIRED = {
     "aws_region": "say in which AWS region the table is",
     "dynamodb_table": "name the DynamoDB table",
     "rabbitmq_url": "say where RabbitMQ is: amqps://user:password@host/vhost",
-    "dexcom_client_id": "take it from your app at developer.dexcom.com",
-    "dexcom_client_secret": "take it from your app at developer.dexcom.com",
-    "dexcom_redirect_uri": "say what your Dexcom app has registered: https://<host>/api/oauth/dexcom/callback",
+    **{name: advice for part in PROVIDER_SETTINGS for name, advice in part.required.items()},
     "token_encryption_keys": f"make one with: {KEY_COMMAND}",
 }
 """What staging and production cannot start without, and what to do about it."""
 
 _COUPLED = {
-    "dexcom_client_id": ("dexcom_client_secret",),
-    "dexcom_client_secret": ("dexcom_client_id",),
-    "dexcom_api_base_url": ("dexcom_client_id", "dexcom_client_secret"),
+    **{name: others for part in PROVIDER_SETTINGS for name, others in part.coupled.items()},
     "jwt_issuer": ("jwt_audience",),
     "jwt_audience": ("jwt_issuer",),
     "jwt_jwks_url": ("jwt_issuer", "jwt_audience"),
@@ -45,9 +42,10 @@ def find_missing(given: Mapping[str, Any]) -> Iterator[str]:
     for name, others in _COUPLED.items():
         for other in others if name in given else ():
             required.setdefault(other, f"{name.upper()} is set and needs it")
-    if "bearer" in str(given.get("dexcom_webhook_auth", "")).lower():
-        for name in ("webhook_jwt_issuer", "webhook_jwt_audience"):
-            required.setdefault(name, "DEXCOM_WEBHOOK_AUTH has bearer and needs it")
+    for setting in filter(None, (part.webhook_auth for part in PROVIDER_SETTINGS)):
+        if "bearer" in str(given.get(setting, "")).lower():
+            for name in ("webhook_jwt_issuer", "webhook_jwt_audience"):
+                required.setdefault(name, f"{setting.upper()} has bearer and needs it")
     for name, advice in required.items():
         if name not in given:
             yield f"{name.upper()} is missing: {advice}."

@@ -13,7 +13,7 @@ from typing import Any
 
 import anyio
 
-from bg_ingest.settings.types import SEALING_KEY_BYTES, is_strict, parse_sealing_key
+from bg_ingest.setting_types import SEALING_KEY_BYTES, is_strict, parse_sealing_key
 
 
 class SecretUnreadable(Exception):

@@ -3,8 +3,8 @@
 
 from bg_ingest.adapters.sealing import AesGcmSealer, new_key
 from bg_ingest.ports import Sealer
+from bg_ingest.setting_types import WrappedKey, encode_wrapped_key
 from bg_ingest.settings import Settings
-from bg_ingest.settings.types import WrappedKey, encode_wrapped_key
 
 
 async def build_sealer(settings: Settings) -> Sealer:

@@ -1,8 +1,9 @@
-"""The providers that the settings choose; in development a simulated one stands in."""
+"""Providers chosen by the settings; a simulated one replaces Dexcom in development."""
 # ruff: noqa: PLC0415 - the simulator is imported where it is chosen: the start takes 2 seconds at most
 
 from collections.abc import Mapping
 from datetime import timedelta
+from typing import cast
 
 import httpx
 from litestar.types import ASGIApp
@@ -12,16 +13,20 @@ from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers import REGISTRY
-from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.dexcom.options import DexcomOptions
+from bg_ingest.providers.dexcom.settings import DexcomSettings
 from bg_ingest.settings import Settings
 
 SIMULATOR_PATH = "/simulator"
 
 
+def is_simulated(settings: Settings) -> bool:
+    """Return True where the simulated Dexcom replaces the real one."""
+    return _dexcom(settings).dexcom_simulated
+
+
 def simulator_mounts(settings: Settings) -> Mapping[str, ASGIApp]:
-    """Return the simulated Dexcom by where it is mounted, where the settings fall back on it."""
-    if not settings.simulated:
+    """Return the simulated Dexcom by the path of its mount, if it replaces the real one."""
+    if not is_simulated(settings):
         return {}
     from bg_ingest.simulator import SimulatorOptions, create_simulator
 
@@ -31,39 +36,40 @@ def simulator_mounts(settings: Settings) -> Mapping[str, ASGIApp]:
 
 
 def build_providers(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Mapping[str, Provider]:
-    options = {Dexcom.name: _dexcom_options(settings)}
-    return {name: build(options[name], http, clock) for name, build in REGISTRY.items()}
+    providers = {name: part.build_provider(settings, http, clock) for name, part in REGISTRY.items()}
+    if is_simulated(settings):
+        providers["dexcom"] = _build_simulated(settings, http, clock)
+    return {name: provider for name, provider in providers.items() if provider is not None}
 
 
 def provider_urls(settings: Settings) -> dict[str, str]:
-    """Return where each provider would be asked for readings; empty where a simulated one stands in."""
-    if settings.simulated:
-        return {}
-    return {Dexcom.name: _dexcom_options(settings).url(settings.dexcom_region, "/v3/users/self/egvs")}
-
-
-def _dexcom_options(settings: Settings) -> DexcomOptions:
-    if settings.simulated:
-        from bg_ingest.simulator import SimulatorOptions
-
-        simulated = SimulatorOptions()
-        return DexcomOptions(
-            client_id=simulated.client_id,
-            client_secret=Secret(simulated.client_secret),
-            redirect_uri=settings.dexcom_redirect_uri,
-            default_region=settings.dexcom_region,
-            base_url=f"http://{settings.own_host}:{settings.port}{SIMULATOR_PATH}",
-            delay=timedelta(seconds=simulated.delay_seconds),
-        )
-    return DexcomOptions(
-        client_id=settings.dexcom_client_id or "",
-        client_secret=Secret(settings.dexcom_client_secret.get_secret_value() if settings.dexcom_client_secret else ""),
-        redirect_uri=settings.dexcom_redirect_uri,
-        default_region=settings.dexcom_region,
-        base_url=settings.dexcom_api_base_url,
-    )
+    """Return an address to probe of each provider that is set up."""
+    urls = {name: part.probe_url(settings) for name, part in REGISTRY.items()}
+    return {name: url for name, url in urls.items() if url is not None}
 
 
 def webhook_proofs(settings: Settings) -> Mapping[str, frozenset[WebhookProof]]:
-    """Return what the webhooks of each provider may be proven by."""
-    return {Dexcom.name: frozenset(map(WebhookProof, settings.dexcom_webhook_auth))}
+    """Return the accepted proofs of webhooks, for each provider that pushes."""
+    proofs = {name: part.proofs(settings) for name, part in REGISTRY.items()}
+    return {name: frozenset(map(WebhookProof, accepted)) for name, accepted in proofs.items() if accepted}
+
+
+def _build_simulated(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Provider:
+    from bg_ingest.providers.dexcom.client import Dexcom
+    from bg_ingest.providers.dexcom.options import DexcomOptions
+    from bg_ingest.simulator import SimulatorOptions
+
+    simulated = SimulatorOptions()
+    options = DexcomOptions(
+        client_id=simulated.client_id,
+        client_secret=Secret(simulated.client_secret),
+        redirect_uri=_dexcom(settings).dexcom_redirect_uri,
+        default_region=_dexcom(settings).dexcom_region,
+        base_url=f"http://{settings.own_host}:{settings.port}{SIMULATOR_PATH}",
+        delay=timedelta(seconds=simulated.delay_seconds),
+    )
+    return Dexcom(options, http, clock)
+
+
+def _dexcom(settings: Settings) -> DexcomSettings:
+    return cast("DexcomSettings", settings)  # composed at run time

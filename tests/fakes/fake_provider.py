@@ -10,7 +10,7 @@ import msgspec
 from bg_ingest.domain.grants import Credentials, Renewal, SecretBytes
 from bg_ingest.domain.readings import Reading, Unreadable
 from bg_ingest.domain.windows import Window
-from bg_ingest.errors import GrantRejected
+from bg_ingest.errors import GrantRejected, ProviderMisbehaved
 from bg_ingest.ports import AccountData, Answers, Capabilities, Clock, ConnectStep, Done, Page, Priority, Redirect
 from tests.fakes.clock import NOON, SetClock
 
@@ -118,3 +118,12 @@ class FakeProvider:
 
     def _parse(self, content: SecretBytes) -> FakeContent:
         return msgspec.json.decode(content.reveal(), type=FakeContent)
+
+
+class FakePushProvider(FakeProvider):
+    """Pushes too: the body ``push`` brings all readings that are shown, the body ``poll`` none."""
+
+    async def parse_push(self, content: bytes) -> Page:
+        if content not in {b"push", b"poll"}:
+            raise ProviderMisbehaved
+        return Page(self.account.provider_account, tuple(self.shown) if content == b"push" else ())

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from bg_ingest.adapters.sealing import AesGcmSealer, new_key
 from bg_ingest.errors import SealBroken
 from bg_ingest.ports import Sealer
-from bg_ingest.settings.types import parse_sealing_key
+from bg_ingest.setting_types import parse_sealing_key
 
 OLD, NEW = b"o" * 32, b"n" * 32
 

@@ -14,8 +14,9 @@ import boto3
 import pytest
 from pydantic import ValidationError
 
+from bg_ingest.providers.dexcom.settings import DexcomSettings
+from bg_ingest.setting_types import WrappedKey
 from bg_ingest.settings import Settings, SettingsError, get_settings
-from bg_ingest.settings.types import WrappedKey
 
 ROOT = Path(__file__).parents[3]
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -58,6 +59,12 @@ def load(monkeypatch: pytest.MonkeyPatch) -> Iterator[Load]:
     get_settings.cache_clear()
 
 
+def dexcom(settings: Settings) -> DexcomSettings:
+    """Return the provider's part: the checker does not see what is composed at run time."""
+    assert isinstance(settings, DexcomSettings)
+    return settings
+
+
 def refusal(load: Load, **environment: str) -> str:
     with pytest.raises(SettingsError) as refused:
         load(**environment)
@@ -68,14 +75,14 @@ class TestDevelopment:
     def test_nothing_needs_to_be_set(self, load: Load, folder: Path) -> None:
         settings = load()
         assert settings.environment == "development"
-        assert (settings.store, settings.publisher, settings.simulated) == ("sqlite", "local", True)
+        assert (settings.store, settings.publisher, dexcom(settings).dexcom_simulated) == ("sqlite", "local", True)
         assert settings.poll_interval_seconds == 900
         assert settings.overlap_seconds == 3 * 3600
         assert settings.backfill_days == 90
         assert (settings.host, settings.port, settings.anonymous) == ("127.0.0.1", 5001, True)
         assert settings.data_dir == folder / ".bg-ingest"
         assert (settings.log_level, settings.log_format) == ("INFO", "console")
-        assert settings.dexcom_redirect_uri == "http://localhost:5001/api/oauth/dexcom/callback"
+        assert dexcom(settings).dexcom_redirect_uri == "http://localhost:5001/api/oauth/dexcom/callback"
 
     def test_every_fallback_is_reported(self, load: Load, folder: Path) -> None:
         fallbacks = load().fallbacks()
@@ -92,7 +99,11 @@ class TestDevelopment:
         configured = PRODUCTION | {"ENVIRONMENT": "development", "JWT_ISSUER": "https://id.example/"}
         settings = load(**configured, JWT_AUDIENCE="bg")
         assert settings.fallbacks() == []
-        assert (settings.store, settings.publisher, settings.simulated) == ("dynamodb", "rabbitmq", False)
+        assert (settings.store, settings.publisher, dexcom(settings).dexcom_simulated) == (
+            "dynamodb",
+            "rabbitmq",
+            False,
+        )
         assert not settings.anonymous
 
     def test_an_emulator_needs_neither_table_nor_region(self, load: Load) -> None:
@@ -105,8 +116,8 @@ class TestDevelopment:
 
     def test_people_return_to_the_port_we_listen_on(self, load: Load) -> None:
         settings = load(PORT="8080", DEXCOM_CLIENT_ID="our-app", DEXCOM_CLIENT_SECRET="s")
-        assert settings.dexcom_redirect_uri == "http://localhost:8080/api/oauth/dexcom/callback"
-        assert any(settings.dexcom_redirect_uri in line for line in settings.fallbacks())
+        assert dexcom(settings).dexcom_redirect_uri == "http://localhost:8080/api/oauth/dexcom/callback"
+        assert any(dexcom(settings).dexcom_redirect_uri in line for line in settings.fallbacks())
 
     @pytest.mark.parametrize("host", ["localhost", "127.0.0.2", "::1"])
     def test_an_open_api_listens_to_this_machine(self, load: Load, host: str) -> None:
@@ -131,7 +142,7 @@ class TestDevelopment:
         assert [line.split()[1] for line in text.splitlines()[1:]] == ["WEBHOOK_JWT_ISSUER", "WEBHOOK_JWT_AUDIENCE"]
         issuer = {"WEBHOOK_JWT_ISSUER": "https://id.example/", "WEBHOOK_JWT_AUDIENCE": "bg"}
         settings = load(DEXCOM_WEBHOOK_AUTH="signature, Bearer", **issuer)
-        assert settings.dexcom_webhook_auth == ("signature", "bearer")
+        assert dexcom(settings).dexcom_webhook_auth == ("signature", "bearer")
         assert "DEXCOM_WEBHOOK_AUTH should be" in refusal(load, DEXCOM_WEBHOOK_AUTH="none", **issuer)
 
     @pytest.mark.parametrize(
@@ -190,7 +201,11 @@ class TestStagingAndProduction:
     def test_nothing_falls_back(self, load: Load) -> None:
         settings = load(**PRODUCTION)
         assert settings.fallbacks() == []
-        assert (settings.store, settings.publisher, settings.simulated) == ("dynamodb", "rabbitmq", False)
+        assert (settings.store, settings.publisher, dexcom(settings).dexcom_simulated) == (
+            "dynamodb",
+            "rabbitmq",
+            False,
+        )
         assert (settings.host, settings.log_format, settings.anonymous) == ("0.0.0.0", "json", False)  # noqa: S104 - default
         assert settings.sealing_keys() == (bytes(range(32)),)
         assert not settings.data_dir.exists()
@@ -232,7 +247,7 @@ class TestValues:
 
     def test_words_are_known_in_any_case(self, load: Load) -> None:
         settings = load(ENVIRONMENT="Development", DEXCOM_REGION="OU", LOG_LEVEL="debug", LOG_FORMAT="JSON")
-        assert (settings.environment, settings.dexcom_region) == ("development", "ou")
+        assert (settings.environment, dexcom(settings).dexcom_region) == ("development", "ou")
         assert (settings.log_level, settings.log_format) == ("DEBUG", "json")
 
     @pytest.mark.parametrize(
@@ -275,7 +290,7 @@ class TestValues:
 
     def test_a_host_for_all_calls_has_no_slash_at_its_end(self, load: Load) -> None:
         settings = load(**PRODUCTION, DEXCOM_API_BASE_URL="https://dexcom.example/")
-        assert settings.dexcom_api_base_url == "https://dexcom.example"
+        assert dexcom(settings).dexcom_api_base_url == "https://dexcom.example"
 
     def test_settings_are_read_once_and_cannot_be_changed(self, load: Load) -> None:
         settings = load(PORT="8080")
@@ -354,8 +369,9 @@ class TestSecret:
     def test_it_wins_over_the_environment_in_either_case(self, load: Load, keep: Callable[[str], str]) -> None:
         name = keep(json.dumps({"DEXCOM_CLIENT_SECRET": "hunter4", "port": 8080, "HOST": "", "JWT_ISSUER": None}))
         settings = load(**PRODUCTION, SECRET_NAME=name, PORT="9090", HOST="10.0.0.1")
-        assert settings.dexcom_client_secret is not None
-        assert settings.dexcom_client_secret.get_secret_value() == "hunter4"
+        secret = dexcom(settings).dexcom_client_secret
+        assert secret is not None
+        assert secret.get_secret_value() == "hunter4"
         assert (settings.port, settings.host) == (8080, "10.0.0.1")
         assert settings.notes == ()
 

@@ -18,10 +18,9 @@ from bg_ingest.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from bg_ingest.ports import Page, Priority, Provider
-from bg_ingest.providers import REGISTRY
+from bg_ingest.ports import Page, Priority
 from bg_ingest.providers.dexcom.options import DexcomOptions
-from tests.fakes.clock import NOON, SetClock
+from tests.fakes.clock import NOON
 from tests.harness.dexcom_answers import (
     ACCESS,
     CREDENTIALS,
@@ -46,13 +45,6 @@ async def read(given: ScriptedDexcom, window: Window = PAST, region: str = "us")
 def dates(given: ScriptedDexcom) -> tuple[str, str]:
     params = given.requests[-1].url.params
     return params["startDate"], params["endDate"]
-
-
-async def test_the_registry_builds_a_provider() -> None:
-    provider: Provider = REGISTRY["dexcom"](OPTIONS, scripted_answer(200).http, SetClock())
-    assert provider.name == "dexcom"
-    assert provider.capabilities.app == "our-app"
-    assert provider.capabilities.longest_window == 30 * DAY
 
 
 async def test_a_window_is_asked_in_bare_utc_with_the_access_token() -> None:

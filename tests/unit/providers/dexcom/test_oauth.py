@@ -53,7 +53,10 @@ def test_authlib_is_built_on_the_httpx_we_use() -> None:
 
 def test_authlib_warns_nobody_at_a_start() -> None:
     ran = subprocess.run(
-        [sys.executable, "-W", "always", "-c", "import bg_ingest.providers"], capture_output=True, text=True, check=True
+        [sys.executable, "-W", "always", "-c", "import bg_ingest.providers.dexcom.client"],
+        capture_output=True,
+        text=True,
+        check=True,
     )
     assert "httpx2" not in ran.stderr
 

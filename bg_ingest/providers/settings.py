@@ -1,0 +1,46 @@
+"""Settings of a provider: a part of the service's settings, declared in the provider's folder."""
+
+from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from pydantic import BaseModel
+
+from bg_ingest.ports import Clock, Provider
+
+if TYPE_CHECKING:
+    import httpx
+
+
+class ProviderSettings(BaseModel):
+    """Mixin of ``Settings``. The names of its fields begin with the provider's name.
+
+    The mixins of all providers share the names below, so they are read and called on the class of one of them.
+    """
+
+    required: ClassVar[Mapping[str, str]] = {}
+    """Settings that staging and production need, each with the advice for an operator without it."""
+    coupled: ClassVar[Mapping[str, tuple[str, ...]]] = {}
+    """Settings that have no effect without others."""
+    webhook_auth: ClassVar[str | None] = None
+    """Setting that lists the accepted proofs of webhooks, for a provider that pushes."""
+
+    def redirect_uri(self) -> str | None:
+        """Return the address to which the provider sends a person back."""
+        return None
+
+    def fallbacks(self) -> Iterable[str]:
+        """Return a sentence for each default that an operator should know of, and each part that is simulated."""
+        return ()
+
+    def build_provider(self, http: "httpx.AsyncClient", clock: Clock) -> Provider | None:
+        """Return the provider; None where it is not set up. The client comes from ``http_client()``."""
+        raise NotImplementedError
+
+    def probe_url(self) -> str | None:
+        """Return an address of the provider that shows whether it is reachable; None where it is not set up."""
+        return None
+
+    def proofs(self) -> tuple[str, ...]:
+        """Return the accepted proofs of webhooks."""
+        proofs: Any = getattr(self, self.webhook_auth) if self.webhook_auth else ()
+        return tuple(proofs)
