@@ -46,7 +46,7 @@ async def lifespan(api: Litestar) -> AsyncIterator[None]:
             api.state.services = services
         except* IngestError as error_group:
             log.critical(str(first_error(error_group)), action="start_failed")
-            exit_process(1)  # a server would show the sentence in two tracebacks
+            exit_process(1)  # the server would print two tracebacks around the sentence
         yield
 
 

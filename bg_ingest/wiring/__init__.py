@@ -1,6 +1,6 @@
 """Composition root: builds adapters, providers and use cases from the settings. Imports only the chosen adapters."""
 
-# ruff: noqa: PLC0415 - see above: the start takes 2 seconds at most
+# ruff: noqa: PLC0415 - imports of adapters in functions keep the start below 2 seconds
 
 import os
 import socket
@@ -18,6 +18,7 @@ from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ownership import EXCLUSIVE_TIMINGS, SHARED_TIMINGS, OwnershipTimings
 from bg_ingest.domain.schedule import SweepDepth
+from bg_ingest.errors import IngestError
 from bg_ingest.observability.call_budget import CallBudgetCollector
 from bg_ingest.observability.logs import LogContext
 from bg_ingest.observability.observer import Metrics, Observers
@@ -55,10 +56,9 @@ from bg_ingest.store import Store
 from bg_ingest.wiring.keys import build_sealer
 from bg_ingest.wiring.providers import build_providers, webhook_proofs
 from bg_ingest.wiring.store import open_store
-from bg_ingest.wiring.tracing import open_tracing
 
 SOURCE = "/bg-ingest"
-"""What events say they come from."""
+"""Source of all CloudEvents."""
 
 
 def build_services(
@@ -188,8 +188,25 @@ async def open_services(settings: Settings, registry: MetricsRegistry, wakeups: 
         )
 
 
+@asynccontextmanager
+async def open_tracing(endpoint: str | None) -> AsyncIterator[Sequence[Observer]]:
+    """Yield the observer that sends traces to an endpoint, none without one.
+
+    OpenTelemetry is an optional dependency and imported only with an endpoint; IngestError if it is missing.
+    """
+    if endpoint is None:
+        yield ()
+        return
+    try:
+        from bg_ingest.observability.tracing import export_traces
+    except ImportError:
+        raise IngestError("TRACES_ENDPOINT needs OpenTelemetry: pip install 'bg-ingest[otel]'.") from None
+    with export_traces(endpoint) as traces:
+        yield (traces,)
+
+
 def _build_publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
-    """Return the publisher, and the actor that keeps it connected where there is something to connect to."""
+    """Return the publisher, and the actor that keeps it connected if it has a connection."""
     if settings.rabbitmq_url is None:
         from bg_ingest.adapters.memory.publisher import MemoryPublisher
 

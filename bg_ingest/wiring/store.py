@@ -16,7 +16,7 @@ from bg_ingest.store import Store, check_layout, keys, remove_all_owners
 
 @asynccontextmanager
 async def open_for_inspection(settings: Settings) -> AsyncIterator[tuple[Table, Store]]:
-    """Open the store alone, to find out whether it can be used."""
+    """Open table and store alone, to check that they can be used."""
     clock = SystemClock()
     async with open_table(settings, clock, MetricsRegistry()) as table:
         yield table, Store(table, clock)
@@ -47,7 +47,7 @@ async def open_table(settings: Settings, clock: Clock, registry: MetricsRegistry
     async with open_transport(endpoint, settings.aws_region, get_session()) as transport:
         table = DynamoTable(MeteredTransport(transport, registry.add_store_units), settings.dynamodb_table)
         await check_layout(table)
-        if await table.get(keys.META) is None:  # a server that answers "done" to any request
+        if await table.get(keys.META) is None:  # a server that accepts any request
             raise StoreError(f"{endpoint} does not store written items: is it DynamoDB?")
         yield table
 
