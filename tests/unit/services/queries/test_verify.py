@@ -1,4 +1,4 @@
-"""Comparing with the provider, and reading the past again by hand."""
+"""Comparison with the provider, and a backfill on request."""
 
 from datetime import timedelta
 
@@ -25,7 +25,7 @@ async def compare(ada: ConnectedUser, start: timedelta = -DAY, end: timedelta = 
     return found
 
 
-async def test_what_was_read_does_not_differ(ada: ConnectedUser) -> None:
+async def test_readings_that_were_polled_do_not_differ(ada: ConnectedUser) -> None:
     await anyio.sleep(HOUR.total_seconds())
     await ada.poll()
     found = await compare(ada)
@@ -37,7 +37,7 @@ async def test_what_was_read_does_not_differ(ada: ConnectedUser) -> None:
     assert ada.service.provider.asked[-1].priority is Priority.REPAIR
 
 
-async def test_what_no_poll_has_read_yet_is_no_difference(ada: ConnectedUser) -> None:
+async def test_readings_that_no_poll_has_read_yet_are_no_difference(ada: ConnectedUser) -> None:
     await anyio.sleep((5 * HOUR).total_seconds())
     found = await compare(ada)
     assert found.differences == ()
@@ -60,7 +60,7 @@ async def test_each_kind_of_difference_is_reported_and_nothing_is_changed(ada: C
     assert await ada.measured_values() == before
 
 
-async def test_what_came_late_and_was_not_read_again_is_not_stored() -> None:
+async def test_late_readings_that_no_poll_read_again_are_not_stored() -> None:
     async with open_service(defaults=PollDefaults(backfill_days=1, overlap=timedelta(0))) as service:
         ada = ConnectedUser(service)
         service.simulator.add_fault(Late(start=START - 5 * HOUR, end=START - 4 * HOUR, shown_at=START + 20 * MINUTE))
@@ -75,13 +75,13 @@ async def test_what_came_late_and_was_not_read_again_is_not_stored() -> None:
         assert (await compare(ada)).differences == ()
 
 
-async def test_records_that_cannot_be_read_are_counted_not_compared(ada: ConnectedUser) -> None:
+async def test_unreadable_records_are_counted_and_not_compared(ada: ConnectedUser) -> None:
     ada.service.simulator.add_fault(Damaged(every=10, ways=("no_value",)))
     found = await compare(ada)
     assert found.unreadable > 20
 
 
-async def test_what_cannot_be_compared_says_so(ada: ConnectedUser) -> None:
+async def test_a_comparison_that_is_impossible_raises_the_reason(ada: ConnectedUser) -> None:
     verifying = ada.services.verifier
     with pytest.raises(Conflict, match="30 days"):
         await verifying.verify(ADA, Window(START - 31 * DAY, START))
@@ -95,7 +95,7 @@ async def test_what_cannot_be_compared_says_so(ada: ConnectedUser) -> None:
         await ada.services.backfill_requester.request_backfill(ADA, None, None)
 
 
-async def test_a_backfill_by_hand_joins_what_is_left_and_is_read_at_the_lowest_priority(ada: ConnectedUser) -> None:
+async def test_a_requested_backfill_joins_the_rest_and_has_the_lowest_priority(ada: ConnectedUser) -> None:
     backfilling = ada.services.backfill_requester
     await backfilling.request_backfill(ADA, START - 40 * DAY, START - 35 * DAY)
     await backfilling.request_backfill(ADA, START - 20 * DAY, None)
