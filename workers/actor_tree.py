@@ -1,4 +1,4 @@
-"""The actors of one process, and how they are."""
+"""Tree of the actors of one process: construction, drain, health and status."""
 
 from collections import Counter
 
@@ -32,17 +32,17 @@ from workers.shards import Shards
 from workers.supervisor import Supervisor
 
 TOKEN_STORAGE_SECONDS = 12.0
-"""Seconds a drain leaves to a refresh under way: its answer is the one thing that cannot be had again."""
+"""Seconds that a drain leaves to a running refresh, because a single-use refresh token cannot be exchanged again."""
 
 READINESS_ACTORS = frozenset({"scheduler", "shards", "inbox", "ownership"})
-"""Actors without which nobody is polled here; while another is down, the rest goes on."""
+"""Actors that polls depend on. While any other actor is down, polls go on."""
 
 UPCOMING_POLLS = 10
-"""Shown in a report."""
+"""Polls listed in a status report."""
 
 
 class PollEvents:
-    """Passes on what happens to polls: to the demand, the health of providers and the rings for a look."""
+    """Passes events of the scheduler on to the call demand, the provider health and the poll requests."""
 
     def __init__(self, demand: Demand, provider_health: ProviderHealth, poll_requests: PollRequests) -> None:
         self._demand = demand
@@ -59,7 +59,7 @@ class PollEvents:
 
 
 class ActorTree:
-    """One process's actors, joined."""
+    """Builds the actors in the order of their dependencies: view, scheduler, shards, inbox, ownership."""
 
     def __init__(self, services: Services) -> None:
         self._services = services
@@ -99,10 +99,10 @@ class ActorTree:
             "inbox": self.inbox,
             "auditor": Periodic(AUDIT_SECONDS, services.audit_log.flush, work=services.audit_log.wait),
             "eraser": Periodic(ERASURE_SECONDS, services.eraser.finish_unfinished, first_after=0.0),
-            "ownership": self.ownership,  # last: then work begins
+            "ownership": self.ownership,  # last, because work begins then
         }
         self.supervisors = [Supervisor(name, actor, crash_limit=CrashLimit()) for name, actor in actors.items()]
-        if services.broker is not None:  # first, and for ever: a broker may be away for days
+        if services.broker is not None:  # first, and without a crash limit: a broker may be unreachable for days
             self.supervisors.insert(
                 0, Supervisor("broker", services.broker, backoff=Backoff(ceiling=30.0), crash_limit=None)
             )
@@ -116,25 +116,26 @@ class ActorTree:
             await self._services.audit_log.flush()
 
     def unready_reasons(self) -> list[str]:
-        """The reasons, by name: the runtime's state, what serves and is down, shards that are ours and not served."""
+        """Return the state of a runtime that does not run; else actors that are down and conditions that stop polls."""
         if self.runtime.state is not RuntimeState.RUNNING:
             return [self.runtime.state.value]
-        down = [each.name for each in self.supervisors if not each.running and each.name in READINESS_ACTORS]
+        down = [actor.name for actor in self.supervisors if not actor.running and actor.name in READINESS_ACTORS]
         reasons = {"ownership": self.ownership.store_unreachable, "shards": self.shards.load_overdue}
         return [*down, *(name for name, applies in reasons.items() if applies and name not in down)]
 
     def degraded_parts(self) -> list[str]:
         is_running = self.runtime.state is RuntimeState.RUNNING
         others_down = {
-            each.name: is_running and not each.running for each in self.supervisors if each.name not in READINESS_ACTORS
+            actor.name: is_running and not actor.running
+            for actor in self.supervisors
+            if actor.name not in READINESS_ACTORS
         }
         broken = others_down | {
             "broker": self._services.broker is not None and not self._services.broker.connected,
             "publishing": self.relay.failures > 0,
         }
-        providers = (
-            self._provider_health.degraded_providers if self.scheduler.scheduled else []
-        )  # who polls nobody cannot know any more
+        # a process without scheduled connections has no recent outcome to judge a provider by
+        providers = self._provider_health.degraded_providers if self.scheduler.scheduled else []
         return [*(name for name, is_broken in broken.items() if is_broken), *providers]
 
     def status(self) -> ReplicaStatus:
@@ -146,7 +147,7 @@ class ActorTree:
             unready=tuple(self.unready_reasons()),
             degraded=tuple(self.degraded_parts()),
             shards=ShardCounts(len(self.view.serving), self.shards.loading),
-            owners=tuple(OwnerState(each.id, owned[each.id], each.leaving) for each in snapshot.owners)
+            owners=tuple(OwnerState(owner.id, owned[owner.id], owner.leaving) for owner in snapshot.owners)
             if snapshot
             else (),
             connections=ConnectionCounts(
@@ -159,5 +160,5 @@ class ActorTree:
             ),
             budgets=tuple(self._services.demand.states()),
             relay=RelayCounts(self.relay.backlog, self.relay.failures),
-            actors=tuple(ActorState(each.name, each.running, each.failures) for each in self.supervisors),
+            actors=tuple(ActorState(actor.name, actor.running, actor.failures) for actor in self.supervisors),
         )

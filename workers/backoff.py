@@ -1,4 +1,4 @@
-"""How long a crashed actor waits before it runs again, and when waiting is no longer the answer."""
+"""Delays before restarts of crashed actors, and the limit of restarts."""
 
 import random
 from collections.abc import Callable
@@ -7,9 +7,9 @@ import msgspec
 
 
 class Backoff(msgspec.Struct, frozen=True, kw_only=True):
-    """Exponential delays with jitter, forgotten once a run has lasted long enough.
+    """Exponential backoff with jitter, in seconds; a run of at least ``reset_after`` resets it.
 
-    Seconds throughout. Without jitter, all replicas that lost the broker together would come back together.
+    Without jitter, all replicas that lost the broker at the same time would reconnect at the same time.
     """
 
     first: float = 1.0
@@ -18,14 +18,14 @@ class Backoff(msgspec.Struct, frozen=True, kw_only=True):
     jitter: Callable[[float, float], float] = random.uniform
 
     def delay(self, failures: int) -> float:
-        """Return the wait after this many failures in a row (1 or more)."""
-        doublings = min(failures - 1, 32)  # beyond any ceiling, and 2.0**1024 would overflow
+        """Return the delay after this many consecutive failures (1 or more)."""
+        doublings = min(failures - 1, 32)  # exceeds any ceiling; 2.0**1024 would overflow
         max_delay = min(self.ceiling, self.first * 2.0**doublings)
         return self.jitter(max_delay / 2, max_delay)
 
 
 class CrashLimit(msgspec.Struct, frozen=True, kw_only=True):
-    """So many crashes within so many seconds, and restarting the actor is not going to help."""
+    """Number of crashes within a number of seconds after which the actor is not restarted."""
 
     crashes: int = 10
     within: float = 600.0

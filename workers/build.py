@@ -1,4 +1,4 @@
-"""Put the actors of one process together, and tell how they are."""
+"""Entry point of the actors: their start and drain, wake-ups, and state for health checks and metrics."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
@@ -15,9 +15,9 @@ from workers.runtime import RuntimeState
 
 
 class Workers:
-    """The actors while they run: the ports Hints and Vitals of this process.
+    """Implements the ports Wakeups and ProcessHealth of this process, by its actors.
 
-    A hint that comes while they do not run wakes nobody, and nothing is lost by that.
+    A wake-up while they do not run has no effect. Nothing is lost by that, because requests and changes are stored.
     """
 
     def __init__(self) -> None:
@@ -31,7 +31,7 @@ class Workers:
             yield
 
     def wake_poller(self, connection: ConnectionId) -> None:
-        del connection  # which one stands in the store
+        del connection  # the inbox has the request
         if self.actors is not None:
             self.actors.inbox.wake()
 
@@ -47,19 +47,19 @@ class Workers:
 
     def backfill_count(self) -> int:
         return (
-            sum(each.state.backfill_pending for each in list(self.actors.scheduler.scheduled.values()))
+            sum(scheduled.state.backfill_pending for scheduled in list(self.actors.scheduler.scheduled.values()))
             if self.actors
             else 0
         )
 
     def restarts(self) -> dict[str, int]:
-        return {each.name: each.restarts for each in self.actors.supervisors} if self.actors else {}
+        return {actor.name: actor.restarts for actor in self.actors.supervisors} if self.actors else {}
 
     def newest_visible_at(self) -> dict[str, list[datetime]]:
-        """Return by provider when the newest reading of each connection was shown; asked from any thread."""
+        """Return, per provider, the time at which each connection's newest reading became visible. Thread-safe."""
         scheduled_connections = self.actors.scheduler.scheduled if self.actors else {}
         shown: dict[str, list[datetime]] = {}
-        for connection in list(scheduled_connections):  # at once, whatever the loop does meanwhile
+        for connection in list(scheduled_connections):  # a copy, because the event loop may change the mapping
             scheduled = scheduled_connections.get(connection)
             if scheduled and scheduled.state.visible_at:
                 shown.setdefault(connection.provider, []).append(scheduled.state.visible_at)

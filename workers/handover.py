@@ -1,4 +1,4 @@
-"""Give shards back: each as soon as it is quiet, so that its next owner need not wait for the others."""
+"""Release of shards. Each is released once it is idle, so that its next owner need not wait for the others."""
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from typing import Protocol
@@ -15,13 +15,13 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 RELEASE_TIMEOUT = 3.0
-"""Seconds for saying that shards are free; unsaid, others find out after a TTL."""
+"""Seconds in which a release is retried. Without it, other processes take the shards after a TTL."""
 
 RETRY_SECONDS = 0.2
 
 
 async def retry_until(write: Callable[[], Awaitable[None]]) -> None:
-    """Try a write until it is stored, or for as long as others may be kept waiting for it."""
+    """Retry a write until it is stored, for at most ``RELEASE_TIMEOUT``."""
     problem = "no answer"
     with anyio.move_on_after(RELEASE_TIMEOUT) as attempt:
         while True:
@@ -33,25 +33,25 @@ async def retry_until(write: Callable[[], Awaitable[None]]) -> None:
                 await anyio.sleep(RETRY_SECONDS)
     if attempt.cancelled_caught:
         log.warning(
-            "could not say what is given up: others see it after a TTL", action="release_unconfirmed", error=problem
+            "release not stored: others take the shards after a TTL", action="release_unconfirmed", error=problem
         )
 
 
 class ShardConsumer(Protocol):
-    """What is done with shards."""
+    """Receiver of taken, lost and released shards."""
 
     def add_shards(self, taken: Collection[Lease]) -> None:
-        """Serve these from now on."""
+        """Start serving these shards."""
 
     def cancel(self, shards: Collection[int]) -> None:
-        """Stop at once: they are somebody else's."""
+        """Stop serving at once, because another process may own the shards."""
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Stop, and return when nothing of them is under way here."""
+        """Stop serving; return once no poll and no delivery of these shards runs here."""
 
 
 class Handover:
-    """Shards on their way back, and those that just went: a look asked for before that does not know of it."""
+    """Releases shards, and remembers recent releases, which a snapshot requested before them does not show."""
 
     def __init__(self, store: OwnershipStore, consumer: ShardConsumer, view: OwnershipView) -> None:
         self._store = store
@@ -59,7 +59,7 @@ class Handover:
         self._view = view
 
     def unconfirmed(self, read_started_at: float) -> Collection[int]:
-        """Return the shards of which rows that were asked for then may tell what is no longer so."""
+        """Return the shards whose rows may be outdated in a snapshot whose read started then."""
         released_at = self._view.released_at
         self._view.released_at = {shard: at for shard, at in released_at.items() if at > read_started_at}
         return self._view.released_at.keys()
@@ -68,8 +68,8 @@ class Handover:
         self._view.released_at.update(dict.fromkeys(shards, NEVER))
 
     async def release(self, leases: Collection[Lease]) -> None:
-        """Bring shards to rest and give each back when it is quiet, those that are so at once together."""
-        self.mark_releasing(each.shard for each in leases)
+        """Finish the work on shards and release each once it is idle; shards idle at the same time share one write."""
+        self.mark_releasing(lease.shard for lease in leases)
         finished: list[Lease] = []
         remaining, wakeup = len(leases), Wakeup()
 
@@ -79,8 +79,8 @@ class Handover:
             wakeup.set()
 
         async with anyio.create_task_group() as group:
-            for each in leases:
-                group.start_soon(finish, each, name="finish shard")
+            for lease in leases:
+                group.start_soon(finish, lease, name="finish shard")
             while remaining:
                 await wakeup.wait(RELEASE_TIMEOUT)
                 batch, finished[:] = finished[:], []
@@ -88,8 +88,8 @@ class Handover:
                 await self._release_batch(batch)
 
     async def _release_batch(self, leases: Collection[Lease]) -> None:
-        await retry_until(lambda: self._store.release(leases))  # else the next look finds them ours and unserved
-        for each in leases:
-            if self._view.serving.get(each.shard) == each:
-                del self._view.serving[each.shard]
-            self._view.released_at[each.shard] = anyio.current_time()
+        await retry_until(lambda: self._store.release(leases))  # else the next snapshot shows them as ours and unserved
+        for lease in leases:
+            if self._view.serving.get(lease.shard) == lease:
+                del self._view.serving[lease.shard]
+            self._view.released_at[lease.shard] = anyio.current_time()

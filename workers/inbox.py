@@ -1,7 +1,7 @@
-"""Hear the rings that were sent to this process, and those sent to whom it took shards from.
+"""Reader of the requests addressed to this owner and, for a while, to the previous owners of its shards.
 
-A look that was asked for may last longer than this process: its ring stays, under our name, until the look was had.
-So whoever takes the shard from us finds it, whether it was given back or we were killed.
+A requested poll may outlast this process. Its request stays in the inbox of this owner until the poll has run, so that
+the next owner of the shard finds it, after a release as after a kill.
 """
 
 from collections.abc import Callable, Collection
@@ -22,36 +22,40 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 INHERIT_SECONDS = 20.0
-"""Seconds for which rings to a shard's previous owner are read: longer than any process believes an old look."""
+"""Seconds in which the inbox of a shard's previous owner is read. No process relies on an older snapshot."""
 
 
 class PollRequests:
-    """Rings for a look that were handed to the scheduler: one for each connection, and those whose look was had."""
+    """Poll requests handed to the scheduler: one pending request per connection, and those whose poll has run."""
 
     def __init__(self) -> None:
         self.done: set[OwnerRequest] = set()
-        """Forgotten at the next reading."""
+        """Requests that the next read of the inbox deletes."""
         self._pending: dict[ConnectionId, OwnerRequest] = {}
 
     def add(self, request: OwnerRequest) -> bool:
-        """Take note of a request, unless another for its connection is pending; return whether it is the first."""
+        """Add a request, unless another of its connection is pending; return False in that case."""
         return self._pending.setdefault(request.connection, request) == request
 
     def contains(self, request: OwnerRequest) -> bool:
         return request in self.done or self._pending.get(request.connection) == request
 
     def finish(self, connection: ConnectionId) -> None:
-        """Take note that a connection's look was had."""
+        """Mark the pending request of a connection as done."""
         if request := self._pending.pop(connection, None):
             self.done.add(request)
 
     def forget_shards(self, is_gone: Callable[[int], bool]) -> None:
-        """Remember nothing any more of what was asked for in shards that went."""
-        self._pending = {each: request for each, request in self._pending.items() if not is_gone(shard_of(each.user))}
+        """Drop the pending requests of shards that are no longer served."""
+        self._pending = {
+            connection: request
+            for connection, request in self._pending.items()
+            if not is_gone(shard_of(connection.user))
+        }
 
 
 class InboxReader:
-    """An actor that turns rings into looks and tellings here; one for a shard we gave away is sent on."""
+    """An actor that passes requests to scheduler and relay, and forwards requests for shards owned elsewhere."""
 
     def __init__(
         self,
@@ -64,7 +68,7 @@ class InboxReader:
         is_loaded: Callable[[int], bool],
         interval: float,
     ) -> None:
-        """``is_loaded`` tells whether a shard's connections have their seats."""
+        """``is_loaded`` returns True for a shard whose connections are scheduled."""
         self._inbox = requests
         self._scheduler = scheduler
         self._relay = relay
@@ -79,21 +83,20 @@ class InboxReader:
         self._unreadable = False
 
     def wake(self) -> None:
-        """Take the hint that a ring was just sent to us."""
+        """Read the inbox soon, because a request was just addressed to this owner."""
         self._wakeup.set()
 
     def inherit(self, taken: Collection[Lease]) -> None:
-        """Read also what is sent to the previous owners of these shards, for a while."""
-        shards = {each.shard for each in taken}
-        self._poll_requests.forget_shards(
-            lambda shard: shard in shards
-        )  # what was asked of their seats before went with these
+        """Read the inboxes of the previous owners of these shards too, for ``INHERIT_SECONDS``."""
+        shards = {lease.shard for lease in taken}
+        # earlier requests went to scheduled connections that exist no more
+        self._poll_requests.forget_shards(lambda shard: shard in shards)
         until = anyio.current_time() + INHERIT_SECONDS
-        self._inherited |= {each.previous or UNOWNED: until for each in taken}
+        self._inherited |= {lease.previous or UNOWNED: until for lease in taken}
         self._wakeup.set()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Read rings until cancelled."""
+        """Read requests until cancelled."""
         task_status.started()
         while True:
             seconds = 1.0 if self._inherited else self._interval
@@ -102,34 +105,35 @@ class InboxReader:
                 await self._read_all()
             except StoreError:
                 if not self._unreadable:
-                    log.warning("cannot read rings", action="inbox_unreadable")
+                    log.warning("cannot read the inbox", action="inbox_unreadable")
                 self._unreadable = True
             else:
                 if self._unreadable:
-                    log.info("reads rings again", action="inbox_readable")
+                    log.info("reads the inbox again", action="inbox_readable")
                 self._unreadable = False
 
     async def _read_all(self) -> None:
         now, owner_id = anyio.current_time(), self._ownership.owner_id
-        if (
-            self._last_owner_id and owner_id != self._last_owner_id
-        ):  # we were taken for dead, and may have been rung at since
+        # after a new registration, requests may still be addressed to the former id
+        if self._last_owner_id and owner_id != self._last_owner_id:
             self._former[self._last_owner_id] = now + INHERIT_SECONDS
         self._last_owner_id = owner_id
-        self._former = {each: until for each, until in self._former.items() if until > now}
-        self._inherited = {each: until for each, until in self._inherited.items() if until > now}
+        self._former = {former: until for former, until in self._former.items() if until > now}
+        self._inherited = {previous: until for previous, until in self._inherited.items() if until > now}
         self._poll_requests.forget_shards(lambda shard: self._ownership.epoch(shard) is None)
         if owner_id is not None:
             requests = await self._inbox.list_requests(owner_id)
-            self._poll_requests.done |= {each for each in requests if self._is_ours(each) and self._handle(each)}
-            await self._inbox.forward([each for each in requests if not self._is_ours(each)])
+            self._poll_requests.done |= {
+                request for request in requests if self._is_ours(request) and self._handle(request)
+            }
+            await self._inbox.forward([request for request in requests if not self._is_ours(request)])
         for previous in (self._former.keys() | self._inherited.keys()) - {owner_id}:
             requests = await self._inbox.list_requests(previous)
-            ours = [each for each in requests if self._is_ours(each)]
+            ours = [request for request in requests if self._is_ours(request)]
             await self._inbox.forward(requests if previous in self._former else ours)
             if ours:
-                self._wakeup.set()  # they stand under our name now
-        done = set(self._poll_requests.done)  # last: where rows cannot be deleted, who rings is heard all the same
+                self._wakeup.set()  # they are in our own inbox now
+        done = set(self._poll_requests.done)  # last, so that requests are handled even if rows cannot be deleted
         await self._delete(done)
         self._poll_requests.done -= done
 
@@ -141,7 +145,7 @@ class InboxReader:
         return self._ownership.epoch(shard_of(request.connection.user)) is not None
 
     def _handle(self, request: OwnerRequest) -> bool:
-        """Do what a ring asks for; return whether it may be forgotten: of those for one look, all but the first."""
+        """Pass a request on; return True if it may be deleted: of several for one poll, all but the first."""
         shard, connection = shard_of(request.connection.user), request.connection
         epoch = self._ownership.epoch(shard)
         if epoch is None or not self._is_loaded(shard) or self._poll_requests.contains(request):

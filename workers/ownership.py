@@ -1,4 +1,4 @@
-"""Beat, look, take, keep, give back: which shards this process serves, among as many processes as there are."""
+"""Shard ownership by lease: heartbeats, detection of dead owners, take-over and release of shards."""
 
 from collections.abc import Callable, Collection
 from contextlib import suppress
@@ -21,10 +21,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Ownership:
-    """An actor that keeps this process's share of the shards.
+    """An actor that holds this process's fair share of the shards and keeps the view of them.
 
-    It acts as an owner only while the beat it last sent is young enough that nobody can have taken it for dead: its
-    view says so by the clock alone, whatever this actor is waiting for.
+    Each round sends a heartbeat if it is due, reads owners and shards, and takes, drops or releases shards.
     """
 
     def __init__(
@@ -53,16 +52,16 @@ class Ownership:
 
     @property
     def store_unreachable(self) -> bool:
-        """Whether the rows could not be read for so long that we gave everything up."""
+        """Return True if the rows could not be read for so long that all shards were dropped."""
         return self._unreachable and not self._view.is_valid()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Look and beat until cancelled; it has started when it has taken what was free."""
+        """Run rounds until cancelled. The actor has started once it has taken its share of the free shards."""
         view = self._view
-        releasing = [each for each in view.serving if each in view.released_at]  # being brought to rest as we crashed
+        releasing = [shard for shard in view.serving if shard in view.released_at]  # interrupted by a crash
         self._consumer.cancel(releasing)
         for shard in releasing:
-            del view.serving[shard]  # those that are still ours a look adopts anew
+            del view.serving[shard]  # a round adopts it again if the rows still name this owner
         view.released_at.clear()
         async with anyio.create_task_group() as self._release_group:
             await self._run_round()
@@ -79,9 +78,9 @@ class Ownership:
                     self._log_recovery()
 
     async def drain(self) -> None:
-        """Take nothing more, give back every shard as soon as it is quiet, and take our name off the list."""
+        """Take no more shards, release every shard once it is idle, and delete the row of this owner."""
         self._draining = True
-        self._scope.cancel()  # of a round under way, which might take more
+        self._scope.cancel()  # a running round might take more
         owner = self._view.owner
         if owner is None:
             return
@@ -92,12 +91,12 @@ class Ownership:
         await retry_until(lambda: self._store.unregister(owner.id))
 
     async def _announce_leaving(self, owner: Owner) -> None:
-        """Say at once that nobody should count on us, and stay alive for the others while we give back."""
+        """Mark this owner as leaving at once, and keep its heartbeat alive while shards are released."""
         while True:
             owner = msgspec.structs.replace(owner, heartbeat=owner.heartbeat + 1, leaving=True)
             try:
                 await self._store.heartbeat(owner)
-            except StaleRead:  # taken for dead
+            except StaleRead:  # declared dead
                 return
             except StoreError:
                 await anyio.sleep(RETRY_SECONDS)
@@ -105,14 +104,14 @@ class Ownership:
                 await anyio.sleep(self._timings.heartbeat_every)
 
     def _seconds_to_next(self) -> float:
-        """Until the next look; shorter when we must give everything up before."""
+        """Return the seconds until the next round, or until ownership expires if that is earlier."""
         if not self._view.serving:
             return self._timings.snapshot_every
         remaining = self._view.heartbeat_sent_at + self._timings.valid_for - anyio.current_time()
         return min(self._timings.snapshot_every, max(0.0, remaining))
 
     async def _run_round(self) -> None:
-        """Beat if it is time, look, and do what follows; all of it ends when what we serve may be taken from us."""
+        """Send a heartbeat if it is due, then refresh. The round is cancelled when ownership expires."""
         if not self._view.is_valid():
             self._release_all()
         with anyio.CancelScope() as self._scope:
@@ -126,10 +125,10 @@ class Ownership:
             raise StoreUnavailable("the store did not answer in time")
 
     def _release_all(self) -> None:
-        """Stop serving everything, at once."""
+        """Stop serving all shards at once."""
         if self._view.serving:
             log.warning(
-                "gave up all shards: the store was out of reach", action="shards_lost", shards=len(self._view.serving)
+                "dropped all shards: the store was unreachable", action="shards_lost", shards=len(self._view.serving)
             )
         self._consumer.cancel(list(self._view.serving))
         self._view.serving.clear()
@@ -140,14 +139,14 @@ class Ownership:
         if self._view.owner is not None and now - self._view.heartbeat_sent_at < self._timings.heartbeat_every:
             return
         if self._view.owner is not None:
-            # Each try is another beat. Were one whose answer is lost sent again as it was, we should count from an
-            # answer to the second, and the others from the first: that is when they saw it move.
+            # Each attempt has a new number. If an attempt without an answer were repeated with the same number, this
+            # process would count from the second attempt, the others from the first, when they saw the number change.
             self._view.owner = msgspec.structs.replace(
                 self._view.owner, heartbeat=self._view.owner.heartbeat + 1, demand=self._demand.to_publish()
             )
             try:
                 await self._store.heartbeat(self._view.owner)
-            except StaleRead:  # others took us for dead: under this name we may not act any more
+            except StaleRead:  # declared dead: this owner id must not act any more
                 self._view.owner = None
                 self._release_all()
             else:
@@ -169,57 +168,57 @@ class Ownership:
         self._seen_heartbeats = ownership.track_heartbeats(
             self._seen_heartbeats, snapshot.owners, answered_at=anyio.current_time()
         )
-        for each in dead:
-            snapshot = await self._remove_dead(snapshot, each)
-        if self._draining:  # whatever would be taken up now, nobody would give back
+        for dead_owner in dead:
+            snapshot = await self._remove_dead(snapshot, dead_owner)
+        if self._draining:  # nothing would release a shard taken now
             return
         self._view.snapshot = snapshot
-        self._demand.update_others([each.demand for each in snapshot.owners if each.id != owner.id])
-        if owner.id not in {each.id for each in snapshot.owners}:  # taken for dead
+        self._demand.update_others([other.demand for other in snapshot.owners if other.id != owner.id])
+        if owner.id not in {other.id for other in snapshot.owners}:  # declared dead
             self._view.heartbeat_sent_at = float("-inf")
             return
-        serving = {shard: each.epoch for shard, each in self._view.serving.items()}
+        serving = {shard: lease.epoch for shard, lease in self._view.serving.items()}
         rebalance = ownership.plan_rebalance(snapshot, owner.id, serving, self._handover.unconfirmed(read_started_at))
         self._drop_lost(rebalance.lost)
         self._serve(rebalance.adopt)
         taken = await self._store.take(rebalance.take, owner.id) if rebalance.take else []
-        if self._draining:  # what was taken is free again once our row is gone
+        if self._draining:  # the shards taken are free again once the row of this owner is deleted
             return
         self._serve(taken)
         if rebalance.release and self._release_group is not None:
-            log.info("giving shards back", action="shards_released", shards=len(rebalance.release))
-            self._handover.mark_releasing(each.shard for each in rebalance.release)
+            log.info("releasing shards", action="shards_released", shards=len(rebalance.release))
+            self._handover.mark_releasing(lease.shard for lease in rebalance.release)
             self._release_group.start_soon(self._handover.release, rebalance.release, name="release shards")
 
     async def _remove_dead(self, snapshot: OwnershipSnapshot, dead: Owner) -> OwnershipSnapshot:
-        with suppress(StaleRead):  # it lives
+        with suppress(StaleRead):  # its heartbeat has changed
             await self._store.remove_dead(dead)
             log.warning("another process died; its shards are free", action="owner_died", owner=dead.id)
             return msgspec.structs.replace(
-                snapshot, owners=tuple(each for each in snapshot.owners if each.id != dead.id)
+                snapshot, owners=tuple(owner for owner in snapshot.owners if owner.id != dead.id)
             )
         return snapshot
 
     def _serve(self, taken: Collection[Lease]) -> None:
         if taken:
-            self._view.serving.update({each.shard: each for each in taken})
+            self._view.serving.update({lease.shard: lease for lease in taken})
             self._consumer.add_shards(taken)
             self._inherit_requests(taken)
             log.info("took shards", action="shards_taken", shards=len(taken), serving=len(self._view.serving))
 
     def _drop_lost(self, shards: Collection[int]) -> None:
         if shards:
-            log.warning("shards were taken from us", action="shards_lost", shards=len(shards))
+            log.warning("other processes took shards", action="shards_lost", shards=len(shards))
             self._consumer.cancel(shards)
         for shard in shards:
             del self._view.serving[shard]
 
     def _log_unreachable(self, error: StoreError) -> None:
         if not self._unreachable:
-            log.warning("cannot look after ownership", action="ownership_unreachable", error=str(error))
+            log.warning("cannot keep up ownership", action="ownership_unreachable", error=str(error))
         self._unreachable = True
 
     def _log_recovery(self) -> None:
         if self._unreachable:
-            log.info("looks after ownership again", action="ownership_recovered")
+            log.info("keeps up ownership again", action="ownership_recovered")
         self._unreachable = False

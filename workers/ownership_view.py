@@ -1,4 +1,4 @@
-"""What this process owns, as it is known in memory."""
+"""State of this process as an owner of shards, in memory."""
 
 from dataclasses import dataclass, field
 
@@ -11,28 +11,33 @@ NEVER = float("inf")
 
 @dataclass
 class OwnershipView:
-    """State of this process as an owner: ``Ownership`` and ``Handover`` write it, the other actors read it."""
+    """Shards owned by this process. ``Ownership`` and ``Handover`` write it, the other actors read it.
+
+    The process acts as an owner only while its last confirmed heartbeat is younger than ``valid_for`` seconds: no
+    other process can have declared it dead by then. The monotonic clock alone decides it, whatever the ownership actor
+    waits for, so that it also holds after a suspension of the process.
+    """
 
     valid_for: float
     owner: Owner | None = None
     heartbeat_sent_at: float = float("-inf")
-    """When the last beat that was answered had been sent."""
+    """Time at which the last confirmed heartbeat was sent."""
     serving: dict[int, Lease] = field(default_factory=dict)
-    """The shards served here, also those that are being given back."""
+    """Leases of the shards served here, those being released included."""
     released_at: dict[int, float] = field(default_factory=dict)
-    """Shards on their way back (``NEVER``), and those that just went."""
+    """Time of release of recently released shards; ``NEVER`` for shards being released."""
     snapshot: OwnershipSnapshot | None = None
-    """What the last look found."""
+    """Last snapshot of owners and shards."""
 
     @property
     def owner_id(self) -> str | None:
         return self.owner.id if self.owner else None
 
     def is_valid(self) -> bool:
-        """Whether what we serve is surely still ours."""
+        """Return True while no other process can have taken the shards."""
         return anyio.current_time() - self.heartbeat_sent_at < self.valid_for
 
     def epoch(self, shard: int) -> int | None:
-        """Return the epoch under which a shard is served here; None when it is not, or no longer."""
+        """Return the epoch under which a shard is served here; None if it is not served, or is being released."""
         lease = self.serving.get(shard)
         return lease.epoch if lease and shard not in self.released_at else None

@@ -1,28 +1,27 @@
-"""Whether providers answer at all, by how the turns of this process end."""
+"""Availability of providers, judged by the outcomes of this process's polls."""
 
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome
 
 FAILURE_LIMIT = 5
-"""Turns without an answer, of whichever connections: one connection alone gets there within a minute, and of a provider
-that answers now and then it is soon said no more."""
+"""Consecutive polls without an answer, over all connections of a provider. A single connection reaches the limit within
+a minute. One answer ends the count, so that a provider that answers at times is soon listed no more."""
 
 NO_ANSWER = frozenset({Outcome.UNAVAILABLE, Outcome.MISBEHAVED})
 ANSWERED_OUTCOMES = frozenset(
     {Outcome.READ, Outcome.NOTHING_NEW, Outcome.THROTTLED, Outcome.FORBIDDEN, Outcome.REFUSED}
 )
-"""Any other ending says nothing of the provider."""
+"""Any other outcome carries no information about the provider."""
 
 
 class ProviderHealth:
-    """Counts the turns in a row that a provider left without an answer."""
+    """Counts consecutive polls without an answer per provider."""
 
     def __init__(self) -> None:
         self._failures: dict[str, int] = {}
         self._last_outcome: dict[str, Outcome] = {}
 
     def record(self, connection: ConnectionId, outcome: Outcome) -> None:
-        """Take note of how a turn ended."""
         if outcome in NO_ANSWER:
             self._failures[connection.provider] = self._failures.get(connection.provider, 0) + 1
             self._last_outcome[connection.provider] = outcome
@@ -31,7 +30,7 @@ class ProviderHealth:
 
     @property
     def degraded_providers(self) -> list[str]:
-        """The providers that do not answer, each with the last turn's ending."""
+        """Providers that do not answer, each with the outcome of the last poll."""
         return [
             f"provider:{name}:{self._last_outcome[name]}"
             for name, failures in self._failures.items()

@@ -1,4 +1,4 @@
-"""Keep idle grants alive: everyday refreshes happen just before a call, but a paused connection makes none."""
+"""Refresh of idle grants. Other refreshes precede a call, but a paused connection makes no calls."""
 
 from collections.abc import AsyncGenerator, Callable
 from contextlib import aclosing, suppress
@@ -20,11 +20,11 @@ INTERVAL_SECONDS = 24 * 3600.0
 """Seconds between two rounds."""
 
 FIRST_DELAY_SECONDS = 600.0
-"""Seconds after the start: a restart has better things to do."""
+"""Seconds between the start and the first round, because other work is more urgent after a restart."""
 
 
 class Refresher:
-    """Goes round the connections of the shards this process has, once a day."""
+    """Visits the connections of all owned shards once a day."""
 
     def __init__(
         self,
@@ -39,16 +39,15 @@ class Refresher:
         self._connection_ids = connection_ids
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Go round until cancelled."""
         task_status.started()
         await anyio.sleep(FIRST_DELAY_SECONDS)
         while True:
-            with suppress(StoreError):  # the next round is soon enough: the limit leaves days
+            with suppress(StoreError):  # the next round is early enough, because the limit leaves days
                 await self.refresh_idle_grants()
             await anyio.sleep(INTERVAL_SECONDS)
 
     async def refresh_idle_grants(self) -> int:
-        """Refresh every grant that has not been for long; return how many were."""
+        """Refresh every grant that was not refreshed for ``IDLE_REFRESH_AFTER``; return their number."""
         refreshed = 0
         async with aclosing(self._connection_ids()) as connection_ids:
             async for connection_id in connection_ids:
@@ -61,7 +60,7 @@ class Refresher:
         connection, grant = await self._connections.get_with_grant(connection_id)
         if connection is None or grant is None or self._clock.now() - grant.refreshed_at < IDLE_REFRESH_AFTER:
             return False
-        with suppress(IngestError):  # the connection's own turn tells of it
+        with suppress(IngestError):  # the next poll of the connection reports it
             await self._grants.refresh(connection, grant)
             return True
         return False

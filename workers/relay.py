@@ -1,4 +1,4 @@
-"""When to tell: at a hint, at a start, and every minute in any case."""
+"""Outbox relay actor: publishes after a wake-up, after a take-over and every minute."""
 
 from collections.abc import Collection, Iterable
 
@@ -18,56 +18,58 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 INTERVAL_SECONDS = 60.0
-"""Seconds between looks at every outbox: it finds what a lost hint, a refusal or another process left there."""
+"""Seconds between checks of every outbox, for changes left by a lost wake-up, a refusal or another process."""
 
 MAX_CONCURRENT_PASSES = 8
-"""Shards told at the same time: a burst over many users is then as fast as the broker, not one store call at a time."""
+"""Shards published at the same time, so that the broker limits a burst over many users, and not the latency of the
+store."""
 
 MAX_CACHED_CHANGES = 500
-"""Changes kept in memory between their commit and their telling, of 80 KB at most; the rest is read back."""
+"""Changes kept in memory between commit and publication, of at most 80 KB each; others are read from the store."""
 
 FINISH_SECONDS = 2.0
-"""Seconds left to telling when a shard is given back; what is not settled is told again by its next owner."""
+"""Seconds left to deliveries when a shard is released. Its next owner publishes again the changes that are not
+settled."""
 
 
 class RelayActor:
-    """Tells the outboxes of the shards it has, several at once, each by one pass at a time."""
+    """Publishes the outboxes of its shards, several at once, each by one pass at a time."""
 
     def __init__(self, relay: Relay, *, backoff: Backoff | None = None) -> None:
         self._relay = relay
         self._backoff = backoff or Backoff(first=1.0, ceiling=30.0)
         self._shards: set[int] = set()
         self._unchecked: set[int] = set()
-        """Nobody has looked yet whether anything waits there."""
+        """Shards with an outbox that is due for a check."""
         self._requested: set[int] = set()
         self._passes: dict[int, RelayPass] = {}
         self._cached: dict[int, dict[OutboxEntry, Change]] = {}
         self._cached_count = 0
         self._wakeup, self._shards_added = Wakeup(), Wakeup()
         self.failures = 0
-        """Times in a row that the broker or the store did not let us finish."""
+        """Consecutive passes that the broker or the store ended."""
         self._resume_at = 0.0
         self._pass_finished = anyio.Event()
         self._refusing: set[int] = set()
 
     @property
     def backlog(self) -> int:
-        """How many of our shards are known to have something to tell."""
+        """Number of shards with unpublished changes, as far as is known."""
         return len(self._requested | self._passes.keys())
 
     def add_shards(self, shards: Collection[int]) -> None:
-        """Tell these shards' outboxes from now on."""
+        """Start publishing the outboxes of these shards."""
         self._shards.update(shards)
         self._unchecked.update(shards)
         self._shards_added.set()
 
     def wake(self, shards: Iterable[int]) -> None:
-        """Look into these shards' outboxes, as far as they are ours."""
+        """Publish the outboxes of these shards soon; shards that are not served here are ignored."""
         self._requested |= self._shards.intersection(shards)
         self._wakeup.set()
 
     def on_committed(self, changes: Iterable[Change]) -> None:
-        """Take the hint that changes were committed."""
+        """Publish committed changes soon, from memory where there is room."""
         for change in changes:
             shard = shard_of(change.user)
             if shard not in self._shards:
@@ -79,21 +81,21 @@ class RelayActor:
         self._wakeup.set()
 
     def cancel(self, shards: Collection[int]) -> None:
-        """Tell these shards' outboxes no more, and cut off passes over them."""
+        """Stop publishing the outboxes of these shards and cancel their passes."""
         self._remove(shards)
         for shard in self._passes.keys() & set(shards):
             self._passes[shard].scope.cancel()
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Tell once more what waits there, for a moment; then no more."""
+        """Publish the waiting changes of these shards for at most ``FINISH_SECONDS``, then stop."""
         with anyio.move_on_after(FINISH_SECONDS):
             await self._wait_settled(shards)
         self.cancel(shards)
-        for finished in [each.finished for shard, each in self._passes.items() if shard in shards]:
+        for finished in [running.finished for shard, running in self._passes.items() if shard in shards]:
             await finished.wait()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Tell until cancelled."""
+        """Publish until cancelled."""
         semaphore = anyio.Semaphore(MAX_CONCURRENT_PASSES)
         async with anyio.create_task_group() as group:
             group.start_soon(self._check_outboxes, name="check outboxes")
@@ -103,7 +105,7 @@ class RelayActor:
                 await self._publish_requested(group, semaphore)
 
     async def _check_outboxes(self) -> None:
-        """Look into outboxes that were taken, and into all every minute: also while nothing can be told."""
+        """Check new outboxes at once and all of them every minute, also while the broker is unreachable."""
         check_at = anyio.current_time() + INTERVAL_SECONDS
         while True:
             await self._shards_added.wait(max(0.0, check_at - anyio.current_time()))
@@ -118,7 +120,7 @@ class RelayActor:
         try:
             non_empty = await self._relay.non_empty_shards(shards)
         except StoreError:
-            self.wake(shards)  # each finds out for itself
+            self.wake(shards)  # each pass reads its own outbox
         else:
             self.wake(non_empty | self._refusing)
 
@@ -127,7 +129,7 @@ class RelayActor:
             await anyio.sleep(max(0.0, self._resume_at - anyio.current_time()))
             await semaphore.acquire()
             shard = next(iter(ready & self._requested), None)
-            if shard is None or self._resume_at > anyio.current_time():  # left, or broken, in the meantime
+            if shard is None or self._resume_at > anyio.current_time():  # released, or a pass failed, in the meantime
                 semaphore.release()
                 continue
             self._requested.discard(shard)
@@ -152,17 +154,19 @@ class RelayActor:
             self._wakeup.set()
 
     def _record_failure(self, shard: int, error: Exception, began: float) -> None:
-        """Passes that ran side by side met the same trouble: it counts once."""
+        """Count a failure; concurrent passes that failed for the same reason count once."""
         self.wake([shard])
         if began < self._resume_at:
             return
         self.failures += 1
         self._resume_at = anyio.current_time() + self._backoff.delay(self.failures)
         if self.failures == 1:
-            log.warning("cannot tell; changes wait", action="relay_stopped", error=type(error).__name__)
+            log.warning(
+                "cannot publish; changes wait in the outbox", action="relay_stopped", error=type(error).__name__
+            )
 
     async def _wait_settled(self, shards: Collection[int]) -> None:
-        """Return once nothing is known to wait in these shards, or telling is not possible now."""
+        """Return once no change is known to wait in these shards, or publishing fails."""
         self._wakeup.set()
         while not self.failures and (self._requested | self._passes.keys()).intersection(shards):
             await self._pass_finished.wait()
@@ -176,20 +180,20 @@ class RelayActor:
             self._cached_count -= len(self._cached.pop(shard, {}))
 
     def _log_result(self, shard: int, result: OutboxPass) -> None:
-        # an outbox with nothing to tell proves no broker; all of them without trouble do: nothing waits
+        # a pass over an empty outbox proves no broker; if it was the last of the backlog, no change waits any more
         if self.failures and (result.settled or self.backlog == 1):
-            log.info("telling again", action="relay_recovered", failures=self.failures)
+            log.info("publishing again", action="relay_recovered", failures=self.failures)
             self.failures = 0
         refusing = bool(self._refusing)
         (self._refusing.add if result.refused else self._refusing.discard)(shard)
         if self._refusing and not refusing:
             log.error("the broker refuses events", action="events_refused", shard=shard, events=result.refused)
         elif refusing and not self._refusing:
-            log.info("the broker refuses no event any more", action="events_accepted")
+            log.info("the broker accepts all events again", action="events_accepted")
 
 
 class RelayPass:
-    """One look at one shard's outbox, under way."""
+    """A pass in progress over the outbox of one shard."""
 
     def __init__(self) -> None:
         self.scope = anyio.CancelScope()

@@ -1,4 +1,4 @@
-"""The actors of one process: start them in order, drain them, and make a crash visible."""
+"""Lifetime of the actors of one process: ordered start, drain, and a stop of the process after a crash."""
 
 import os
 import signal
@@ -16,24 +16,24 @@ from anyio.abc import TaskStatus
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 DRAIN_SIGNAL = signal.SIGURG
-"""Sent by the server to its worker at SIGTERM: the lifespan's end comes only after the last response.
+"""Signal from the server to its worker at SIGTERM, because the lifespan ends only after the last response.
 
-Of the signals nobody else uses, the one whose default is to be ignored: a worker that does not listen yet, or
-no longer, is not killed by it.
+No other component uses SIGURG, and its default action is to be ignored: it does not kill a worker that does not listen
+yet, or no longer.
 """
 
 DRAIN_DEADLINE = 18.0
-"""Seconds: of the 20 in which a stopped process has to be gone, two are for cancelling and closing."""
+"""Seconds. A stopped process has to exit within 20; two of them are left for cancellation and closing."""
 
 
 class Actor(Protocol):
-    """Something that says when it has started and then runs until cancelled."""
+    """A coroutine that reports its start and then runs until cancelled."""
 
     async def __call__(self, *, task_status: TaskStatus[None]) -> None: ...
 
 
 class RuntimeState(StrEnum):
-    """Where the runtime is; it is ready only while ``running``."""
+    """State of the runtime; it is ready only while ``running``."""
 
     STARTING = "starting"
     RUNNING = "running"
@@ -42,14 +42,14 @@ class RuntimeState(StrEnum):
 
 
 def stop_process() -> None:
-    """Ask the server to stop: on its own it would go on answering without any actor."""
+    """Ask the server to stop, because it would go on to serve requests without any actor."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 
 def exit_process(code: int = 0) -> NoReturn:
-    """End the process here and now: under a response that nobody reads, or before there was a start.
+    """End the process at once: during a response that is not read, or before the start.
 
-    What is open has been drained or can bear a kill.
+    Open resources have been drained or tolerate a kill.
     """
     sys.stdout.flush()
     sys.stderr.flush()
@@ -59,9 +59,8 @@ def exit_process(code: int = 0) -> NoReturn:
 class Runtime:
     """Owns every actor of the process while ``running`` is entered (once).
 
-    ``drain`` brings the actors to rest: stop taking work, finish what cannot be left, hand back. It has
-    ``drain_deadline`` seconds; then the actors are cancelled, whatever they do. ``crash`` is what an actor
-    raised after the start.
+    ``drain`` takes no more work, finishes work that cannot be interrupted, and releases the shards. After
+    ``drain_deadline`` seconds the actors are cancelled. ``crash`` is the error that an actor raised after the start.
     """
 
     def __init__(
@@ -80,7 +79,7 @@ class Runtime:
         self._drain_deadline = drain_deadline
         self._on_crash = on_crash
         self._on_stalled = on_stalled
-        self._scope: anyio.CancelScope  # of the actors; scopes are made on the loop, a runtime need not be
+        self._scope: anyio.CancelScope  # of the actors; created on the event loop, unlike the runtime
         self._draining: anyio.CancelScope | None = None
         self._ended = anyio.Event()
 
@@ -88,12 +87,12 @@ class Runtime:
     async def running(self) -> AsyncIterator[None]:
         """Start the actors; on exit drain them until the deadline, then cancel the rest.
 
-        A failure to start is raised here. A crash later stops the process instead: the body is the web
-        server's lifespan, and ASGI servers ignore an error raised from within it.
+        A failed start is raised here. A later crash stops the process instead, because the body is the lifespan of
+        the web server, and ASGI servers ignore an error raised within it.
         """
         async with anyio.create_task_group() as group:
             await group.start(self._run_actors, name="actors")
-            if threading.current_thread() is threading.main_thread():  # Python has signals only there
+            if threading.current_thread() is threading.main_thread():  # Python handles signals only there
                 await group.start(self._drain_on_signal, name="drain signal")
             try:
                 yield
@@ -102,9 +101,9 @@ class Runtime:
                 group.cancel_scope.cancel()
 
     async def drain(self) -> None:
-        """Bring the actors to rest and return when none is left; a second call waits for the first.
+        """Drain the actors and return once all have ended; a second call waits for the first.
 
-        Cancelled, it still goes on to its end or its deadline.
+        It is shielded from cancellation until its end or deadline.
         """
         if self.state is RuntimeState.RUNNING:
             self.state = RuntimeState.DRAINING
@@ -153,6 +152,6 @@ class Runtime:
             async for _ in signals:
                 deadline = anyio.current_time() + self._drain_deadline
                 await self.drain()
-                await anyio.sleep_until(deadline)  # the lifespan's end, after the last response, cancels this
-                log.warning("leaving responses that nobody reads", action="runtime_stalled")
+                await anyio.sleep_until(deadline)  # cancelled by the end of the lifespan, after the last response
+                log.warning("exiting during responses that are not read", action="runtime_stalled")
                 self._on_stalled()

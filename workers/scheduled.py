@@ -1,22 +1,33 @@
-"""Who awaits turns in this process, found by connection and by shard."""
+"""Scheduled connections of this process, indexed by connection and by shard."""
 
 from collections import defaultdict
 from collections.abc import Collection, Mapping
 from datetime import datetime
+from typing import Protocol
 
 import anyio
 import msgspec
 
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.polling import PollState
+from bg_ingest.domain.polling import Outcome, PollState
 
 INITIAL_STATE = PollState()
-"""What the first turn of a connection goes by."""
+"""State before the first poll of a connection."""
+
+
+class PollListener(Protocol):
+    """Receiver of events of the scheduler; each call returns at once."""
+
+    def demand_changed(self, before: CallDemand | None, after: CallDemand | None) -> None:
+        """Replace the demand of a connection by another; None stands for a connection that is not scheduled."""
+
+    def poll_finished(self, connection: ConnectionId, outcome: Outcome, *, request_done: bool) -> None:
+        """Record an outcome; ``request_done`` means that requests from before the poll are satisfied."""
 
 
 class RunningPoll:
-    """A turn that runs now."""
+    """A poll in progress."""
 
     def __init__(self, shard: int) -> None:
         self.shard = shard
@@ -25,9 +36,10 @@ class RunningPoll:
 
 
 class Scheduled(msgspec.Struct, eq=False, gc=False):
-    """A connection that awaits its turns here.
+    """A connection with a due time in this process.
 
-    There may be 100,000, and nothing in one leads back to it: looking through them for garbage stopped the loop.
+    There may be 100,000. They hold no reference cycles and are exempt from garbage collection, because a collection
+    that visited them stopped the event loop.
     """
 
     shard: int
@@ -41,7 +53,7 @@ class Scheduled(msgspec.Struct, eq=False, gc=False):
 
 
 class ScheduledConnections:
-    """All seats; a shard is left without looking at those of others, since many may be left at once."""
+    """All scheduled connections. The index by shard makes the removal of many shards cheap."""
 
     def __init__(self) -> None:
         self._by_connection: dict[ConnectionId, Scheduled] = {}

@@ -1,10 +1,9 @@
-"""When each connection's next turn is: a heap of due times, and a task only while a turn runs."""
+"""Scheduler of polls: a heap of due times, and a task only while a poll runs."""
 
 from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from heapq import heappop, heappush, nsmallest
 from itertools import count
-from typing import Protocol
 
 import anyio
 import structlog
@@ -17,38 +16,28 @@ from bg_ingest.ports import Clock
 from bg_ingest.services.polling.poll import Poller
 from workers.backoff import Backoff
 from workers.ownership_view import OwnershipView
-from workers.scheduled import INITIAL_STATE, RunningPoll, Scheduled, ScheduledConnections
+from workers.scheduled import INITIAL_STATE, PollListener, RunningPoll, Scheduled, ScheduledConnections
 from workers.wakeup import Wakeup
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_CONCURRENT_POLLS = 320
-"""Turns that run at the same time; the provider's limit of calls is far below what these can do."""
+"""Polls that run at the same time. The call limit of the provider is far below their capacity."""
 
 RECHECK_SECONDS = 30.0
-"""Seconds after which the heap is looked at again in any case: the clock of instants may be set."""
+"""Longest sleep in seconds, because the clock of instants may be set."""
 
 DONE_OUTCOMES = frozenset({Outcome.READ, Outcome.NOTHING_NEW, Outcome.INACTIVE})
-"""Ends of a turn after which a look that was asked for is due no more; after others it is tried again."""
+"""Outcomes that satisfy a requested poll. Any other outcome leaves the request pending."""
 
 FINISH_SECONDS = 2.0
-"""Seconds left to turns under way when their shard is given back; a cut-off turn repeats elsewhere."""
-
-
-class PollListener(Protocol):
-    """Receiver of events of the scheduler; each call returns at once."""
-
-    def demand_changed(self, before: CallDemand | None, after: CallDemand | None) -> None:
-        """Take note that a scheduled connection wants other calls; None is a connection that is not scheduled."""
-
-    def poll_finished(self, connection: ConnectionId, outcome: Outcome, *, request_done: bool) -> None:
-        """Take note of an outcome; ``request_done``: a look asked for before this turn began is due no more."""
+"""Seconds left to running polls when their shard is released. The next owner repeats a cancelled poll."""
 
 
 class Scheduler:
-    """Gives every connection it was told of its turns, never two at once for one connection.
+    """Runs the polls of all scheduled connections, never two at once for one connection.
 
-    A turn that crashes delays its own connection alone.
+    A poll that crashes delays its own connection only.
     """
 
     def __init__(
@@ -81,26 +70,31 @@ class Scheduler:
 
     @property
     def polls_running(self) -> int:
-        """How many turns run now."""
+        """Number of running polls."""
         return len(self._running)
 
     def next_due(self, limit: int) -> list[tuple[datetime, ConnectionId]]:
-        """Return the next turns to come, soonest first."""
+        """Return due times and connections of the next polls, earliest first."""
         return nsmallest(
-            limit, ((scheduled.due, each) for each, scheduled in self.scheduled.items() if scheduled.running is None)
+            limit,
+            (
+                (scheduled.due, connection)
+                for connection, scheduled in self.scheduled.items()
+                if scheduled.running is None
+            ),
         )
 
     def schedule(
         self, connection: ConnectionId, *, epoch: int, due: datetime, demand: CallDemand | None = None
     ) -> None:
-        """Schedule a connection; one that is scheduled already keeps its place."""
+        """Schedule a connection; one that is scheduled already keeps its due time."""
         if self._scheduled.get(connection) is None:
             scheduled = self._scheduled.add(connection, Scheduled(shard_of(connection.user), epoch, due))
             self._set_demand(scheduled, demand)
             self._push(connection)
 
     def set_first_poll(self, connection: ConnectionId, due: datetime, poll: PollReport | None = None) -> None:
-        """Move a first turn that has not begun to where it is needed, with what is known before it."""
+        """Set the due time of a first poll that has not begun, and the state and demand of a report without a fetch."""
         scheduled = self._scheduled.get(connection)
         if scheduled and scheduled.state is INITIAL_STATE and scheduled.running is None and not scheduled.requested:
             scheduled.due, scheduled.state = due, poll.state if poll else INITIAL_STATE
@@ -108,7 +102,7 @@ class Scheduler:
             self._push(connection)
 
     def request_poll(self, connection: ConnectionId, *, epoch: int) -> None:
-        """Give a connection a look as soon as may be, scheduled here before or not."""
+        """Poll a connection as soon as possible, scheduled here before or not."""
         now = self._clock.now()
         scheduled = self._scheduled.get(connection)
         if scheduled is None:
@@ -119,19 +113,19 @@ class Scheduler:
             self._push(connection)
 
     async def wait_idle(self, shard: int) -> None:
-        """Return when no turn of a shard is under way, be it one that was cut off and still stores a token."""
-        for poll in [each for each in self._running if each.shard == shard]:
+        """Return once no poll of a shard runs, cancelled polls that still store a grant included."""
+        for poll in [running for running in self._running if running.shard == shard]:
             await poll.finished.wait()
 
     def cancel(self, shards: Collection[int]) -> None:
-        """Take no more turns of these shards' connections, and cut off those under way."""
+        """Unschedule the connections of these shards and cancel their running polls."""
         for poll in self._unschedule(shards):
             poll.scope.cancel()
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Take no more turns of these shards' connections, and return when none is under way.
+        """Unschedule the connections of these shards and return once none of their polls runs.
 
-        Those that are have a moment to finish; what they shield on its way into the store is waited for.
+        Running polls are cancelled after ``FINISH_SECONDS``; their shielded writes are waited for.
         """
         running = self._unschedule(shards)
         with anyio.move_on_after(FINISH_SECONDS):
@@ -143,7 +137,7 @@ class Scheduler:
             await poll.finished.wait()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run turns as they fall due, until cancelled."""
+        """Run polls as they become due, until cancelled."""
         self._rebuild_heap()
         async with anyio.create_task_group() as group:
             task_status.started()
@@ -158,7 +152,7 @@ class Scheduler:
         return [poll for poll in self._running if poll.shard in shards]
 
     def _handle_clock_change(self) -> None:
-        """Where the clock was set back, what is due next lies far ahead: have every turn say anew when that is."""
+        """Make every connection due now if the clock was set back, because due times would lie far ahead."""
         now, before = self._clock.now(), self._last_now
         self._last_now = now
         if now < before - timedelta(seconds=RECHECK_SECONDS):
@@ -174,18 +168,18 @@ class Scheduler:
     async def _start_due(self, group: TaskGroup) -> None:
         while self._ownership.is_valid() and self._heap and self._heap[0][0] <= self._clock.now():
             await self._semaphore.acquire()
-            if not self._ownership.is_valid():  # any more
+            if not self._ownership.is_valid():  # expired during the wait
                 self._semaphore.release()
                 break
             due, _, connection = heappop(self._heap)
             scheduled = self._scheduled.get(connection)
             if scheduled is None or scheduled.running or scheduled.due != due:
                 self._semaphore.release()
-                continue  # gone, or moved: its newer place in the heap counts
+                continue  # unscheduled, or has a newer entry in the heap
             scheduled.running = RunningPoll(scheduled.shard)
             self._running.add(scheduled.running)
             group.start_soon(
-                self._run_poll, connection, scheduled, scheduled.running, name=f"turn of {connection.provider}"
+                self._run_poll, connection, scheduled, scheduled.running, name=f"poll of {connection.provider}"
             )
 
     async def _run_poll(self, connection: ConnectionId, scheduled: Scheduled, running_poll: RunningPoll) -> None:
@@ -205,10 +199,10 @@ class Scheduler:
         except Exception:
             scheduled.crashes += 1
             delay = self._backoff.delay(scheduled.crashes)
-            log.exception("a turn crashed", action="poll_crashed", connection=str(connection), again_in=round(delay, 1))
+            log.exception("a poll crashed", action="poll_crashed", connection=str(connection), again_in=round(delay, 1))
             self._schedule_next(connection, scheduled, self._clock.now() + timedelta(seconds=delay))
-            scheduled.requested |= requested  # after the delay, not now
-        except BaseException:  # cut off
+            scheduled.requested |= requested  # only now, because ``_schedule_next`` would ignore the delay
+        except BaseException:  # cancelled
             scheduled.requested |= requested
             raise
         else:
@@ -223,7 +217,7 @@ class Scheduler:
                 log.debug("read", action="poll_read", connection=str(connection), recorded=poll.result.recorded)
 
     def _schedule_next(self, connection: ConnectionId, scheduled: Scheduled, due: datetime | None) -> None:
-        if scheduled.requested:  # while the turn ran: it may have read the connection before what we were asked for
+        if scheduled.requested:  # during the poll, which may have read the connection before the request
             due = self._clock.now()
         if self._scheduled.get(connection) is not scheduled:
             return

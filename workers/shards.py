@@ -1,4 +1,4 @@
-"""What this process does with the shards it owns: seats for their connections, and their outboxes told."""
+"""Owned shards: their connections are scheduled, and their outboxes go to the relay."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
@@ -24,15 +24,17 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 REREAD_AFTER = 5.0
-"""Seconds after taking a shard until its directory is read again: who connected meanwhile may have rung elsewhere."""
+"""Seconds between a take-over and the second read of the directory. A connection added in between may have sent its
+request to the previous owner."""
 
 RECONCILE_INTERVAL_SECONDS = 15 * 60.0
-"""Seconds between full readings of a directory: hints may be lost, rows are not."""
+"""Seconds between reads of a directory, because wake-ups may be lost and rows are not."""
 
 RETRY_SECONDS = 1.0
 
 LOAD_TIMEOUT = 15.0
-"""Seconds after taking a shard in which its connections should be seated; a hand-over makes nobody unready."""
+"""Seconds after a take-over in which the connections of a shard should be scheduled. The process stays ready until
+then, so that a hand-over makes no process unready."""
 
 MAX_CONCURRENT_READS = 8
 """Directories read at the same time."""
@@ -41,28 +43,29 @@ MAX_CONCURRENT_READS = 8
 # and grant, took 500 reads for a replica with 500 connections, and due polls waited up to 2 s among them. Batches take
 # a fiftieth of the calls and half of the read units; due connections are read twice.
 READ_BATCH = 50
-"""Connections read by one call: few enough for the loop to have time for others in between."""
+"""Connections read by one call: few enough to leave the event loop time for other tasks in between."""
 
 FIRST_POLLS_PER_SECOND = 1_000
-"""Of first turns after taking shards, which find out when the next looks are due."""
+"""Rate of first polls after a take-over. A first poll finds the due time of the next one."""
 
 MAX_SPREAD = timedelta(seconds=120)
 
 FIRST_POLL_DELAY = timedelta(seconds=1)
-"""After that a connection's first turn begins, whether it is foreseen by then or not."""
+"""Delay before the first poll of a connection, even if nothing has been reported without a fetch by then."""
 
 
 class TakeOver(NamedTuple):
-    """When shards were taken, and how many at once."""
+    """Time of a take-over and number of shards taken together."""
 
     at: float
     shards: int
 
 
 class Shards:
-    """Seats who is listed with the scheduler, and gives the relay its outboxes: a task for each shard we own.
+    """Runs one task per owned shard, which schedules the listed connections and gives the outbox to the relay.
 
-    ``take``, ``drop`` and ``rest`` state what is owned; the actor makes it so, again after a crash of its own.
+    ``add_shards``, ``cancel`` and ``finish`` set the desired state. The actor reconciles its tasks with it, after a
+    crash of its own too.
     """
 
     def __init__(
@@ -89,42 +92,43 @@ class Shards:
         self._unreadable = False
 
     def is_loaded(self, shard: int) -> bool:
-        """Whether the connections of a shard are seated, and no turn from before it was taken is under way."""
+        """Return True once the connections of a shard are scheduled and no poll from before the take-over runs."""
         return shard in self._loaded
 
     @property
     def loading(self) -> int:
-        """How many shards we own whose connections are not seated yet."""
+        """Number of owned shards that are not loaded yet."""
         return len(self._owned.keys() - self._loaded)
 
     @property
     def load_overdue(self) -> bool:
-        """Whether any of them should have been by now."""
+        """True if an owned shard exceeds ``LOAD_TIMEOUT``."""
         latest = anyio.current_time() - LOAD_TIMEOUT
         return any(self._take_overs[shard].at < latest for shard in self._owned.keys() - self._loaded)
 
     def add_shards(self, taken: Collection[Lease]) -> None:
-        """Serve these from now on."""
-        self._owned.update({each.shard: each for each in taken})
-        self._take_overs |= dict.fromkeys([each.shard for each in taken], TakeOver(anyio.current_time(), len(taken)))
+        """Start serving these shards."""
+        self._owned.update({lease.shard: lease for lease in taken})
+        take_over = TakeOver(anyio.current_time(), len(taken))
+        self._take_overs |= {lease.shard: take_over for lease in taken}
         self._demand.prime()
         self._update_loaded_fraction()
         self._wakeup.set()
 
     def cancel(self, shards: Collection[int]) -> None:
-        """Stop serving at once, and cut off what is under way: it is somebody else's turn."""
+        """Stop serving at once and cancel running polls and deliveries, because another process may own the shards."""
         self._remove(shards)
         self._scheduler.cancel(shards)
         self._relay.cancel(shards)
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Stop serving; return when no turn is under way and what was told is settled, or given up."""
+        """Stop serving; return once no poll runs and deliveries are settled or abandoned."""
         self._remove(shards)
         await self._scheduler.finish(shards)
         await self._relay.finish(shards)
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Keep a task for each shard we own, until cancelled."""
+        """Keep one task for each owned shard, until cancelled."""
         self._tasks.clear()
         async with anyio.create_task_group() as group:
             task_status.started()
@@ -133,7 +137,7 @@ class Shards:
                 await self._wakeup.wait(RECONCILE_INTERVAL_SECONDS)
 
     async def iter_connections(self) -> AsyncGenerator[ConnectionId]:
-        """Yield all connections listed in our shards, the paused ones too."""
+        """Yield all connections listed in the owned shards, the paused ones too."""
         for shard in list(self._owned):
             async with aclosing(self._connections.iter_directory(shard)) as rows:
                 async for listed in rows:
@@ -146,12 +150,12 @@ class Shards:
             self._owned.pop(shard, None)
             self._take_overs.pop(shard, None)
             self._loaded.discard(shard)
-            if found := self._tasks.pop(shard, None):
-                found[1].cancel()
+            if task := self._tasks.pop(shard, None):
+                task[1].cancel()
         self._update_loaded_fraction()
 
     def _update_loaded_fraction(self) -> None:
-        """Take note of the part of our shards whose connections are seated; it is never nothing."""
+        """Report the fraction of loaded shards; it is never 0, because it is a divisor."""
         self._demand.update_loaded_fraction(max(1, len(self._loaded)) / max(1, len(self._owned)))
 
     def _start_missing(self, group: TaskGroup) -> None:
@@ -166,7 +170,7 @@ class Shards:
 
     async def _run_shard(self, lease: Lease, scope: anyio.CancelScope) -> None:
         with scope:
-            await self._scheduler.wait_idle(lease.shard)  # of turns that we had when it was ours before
+            await self._scheduler.wait_idle(lease.shard)  # polls of an earlier ownership may still run
             self._relay.add_shards([lease.shard])
             loaded = await self._load(lease)
             self._loaded.add(lease.shard)
@@ -179,7 +183,10 @@ class Shards:
                 await anyio.sleep(RECONCILE_INTERVAL_SECONDS)
 
     async def _load(self, lease: Lease) -> list[ConnectionId]:
-        """Seat who is listed and not paused. Who is gone leaves at the next turn, which reads the connection."""
+        """Schedule all listed connections that are not paused.
+
+        A connection that is listed no more is unscheduled by its next poll, which reads the connection.
+        """
         while True:
             try:
                 async with self._semaphore:
@@ -197,29 +204,32 @@ class Shards:
 
     async def _read_directory(self, lease: Lease) -> list[ConnectionId]:
         async with aclosing(self._connections.iter_directory(lease.shard)) as rows:
-            listed = [each async for each in rows if not each.paused]
+            listed = [row async for row in rows if not row.paused]
         now = self._clock.now() + FIRST_POLL_DELAY
-        for each in listed:
-            due = now + self._spread(lease, len(listed)) * each.id.jitter
-            self._scheduler.schedule(each.id, epoch=lease.epoch, due=due, demand=self._demand.for_directory_row(each))
-        return [each.id for each in listed]
+        for row in listed:
+            due = now + self._spread(lease, len(listed)) * row.id.jitter
+            self._scheduler.schedule(row.id, epoch=lease.epoch, due=due, demand=self._demand.for_directory_row(row))
+        return [row.id for row in listed]
 
     async def _set_first_polls(self, lease: Lease, loaded: Sequence[ConnectionId]) -> None:
-        """Read a shard's connections together: first turns that come to nothing are not taken, the others at once."""
+        """Read connections in batches. First polls without effect are skipped, the others run at once."""
         polls: dict[ConnectionId, PollReport] = {}
         try:
             for start in range(0, len(loaded), READ_BATCH):
                 async with self._semaphore:
-                    found = await self._connections.get_many(loaded[start : start + READ_BATCH])
-                polls |= {each.id: poll for each in found if (poll := self._poller.report_without_fetch(each))}
-        except Exception:  # noqa: BLE001 - each has its first turn then, and says for itself what is wrong with it alone
+                    batch = await self._connections.get_many(loaded[start : start + READ_BATCH])
+                for connection in batch:
+                    if report := self._poller.report_without_fetch(connection):
+                        polls[connection.id] = report
+        except Exception:  # noqa: BLE001 - each connection then has a first poll, which meets its own error
             return
-        due = {each: poll.due for each, poll in polls.items() if poll.due}
+        due = {connection_id: poll.due for connection_id, poll in polls.items() if poll.due}
         now, spread = self._clock.now(), self._spread(lease, len(loaded) - len(due))
-        for each in loaded:
-            self._scheduler.set_first_poll(each, due.get(each) or now + spread * each.jitter, polls.get(each))
+        for connection_id in loaded:
+            first_due = due.get(connection_id) or now + spread * connection_id.jitter
+            self._scheduler.set_first_poll(connection_id, first_due, polls.get(connection_id))
 
     def _spread(self, lease: Lease, polls: int) -> timedelta:
-        """Return over how long a shard's first turns are spread, that come with those of all taken together."""
+        """Return the time over which the first polls of all shards of a take-over are spread."""
         together = self._take_overs[lease.shard].shards if lease.shard in self._take_overs else 1
         return min(MAX_SPREAD, timedelta(seconds=polls * together / FIRST_POLLS_PER_SECOND))

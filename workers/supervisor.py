@@ -1,4 +1,4 @@
-"""Keep an actor of the process running: a crash restarts it, too many crashes are passed on."""
+"""Restarts of crashed actors, up to a limit of crashes."""
 
 from collections import deque
 
@@ -13,12 +13,12 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Supervisor:
-    """An actor that runs another one again and again until it returns or its crashes exceed the patience.
+    """An actor that runs another actor until that returns or exceeds its crash limit.
 
-    A crash before the first ``started()`` is a failed start and leaves at once. Afterwards the actor gets a
-    jittered, growing delay, forgiven after a long run. Crashes past the patience leave as they are: the
-    runtime then stops the process. Without a patience (the broker's connection: its server may be away for
-    an hour) the actor is restarted for ever.
+    A crash before the first ``started()`` is a failed start and is raised at once. Afterwards a crash restarts the
+    actor after a growing delay with jitter, which a long run resets. The crash that reaches the limit is raised as it
+    is, and the runtime then stops the process. Without a limit the actor is restarted for ever; the connection to the
+    broker has none, because its server may be unreachable for an hour.
     """
 
     def __init__(
@@ -31,11 +31,11 @@ class Supervisor:
     ) -> None:
         self.name = name
         self.failures = 0
-        """Crashes in a row that no long run has forgiven."""
+        """Consecutive crashes since the last long run."""
         self.restarts = 0
         """Since the start of the process."""
         self.running = False
-        """Whether the actor runs now; not while it waits to be started again."""
+        """True while the actor runs, False during the delay before a restart."""
         self._actor = actor
         self._backoff = backoff or Backoff()
         self._crash_limit = crash_limit
@@ -43,7 +43,7 @@ class Supervisor:
         self._logged: type[Exception] | None = None
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run until the actor returns, is cancelled or cannot be helped."""
+        """Run until the actor returns, is cancelled or reaches the crash limit."""
         supervised_status = _SupervisedStatus(self, task_status)
         while True:
             started_at, self.running = anyio.current_time(), True
@@ -59,7 +59,7 @@ class Supervisor:
                 delay = self._backoff.delay(self.failures)
                 self._log_crash(error, delay)
             else:
-                return  # an actor that returns has finished; it did not break
+                return  # the actor has finished
             finally:
                 self.running = False
             await anyio.sleep(delay)
@@ -72,7 +72,7 @@ class Supervisor:
         return recent and len(self._crashed_at) == self._crash_limit.crashes
 
     def _log_crash(self, error: Exception, delay: float) -> None:
-        """Log the edge with its traceback; the same crash again on the way up is only a debug line."""
+        """Log the first crash with its traceback; repetitions of the same error type are debug lines."""
         if type(error) is self._logged:
             log.debug("an actor crashed again", action="actor_crashed", actor=self.name, restart_in=delay)
             return
@@ -86,14 +86,14 @@ class Supervisor:
         )
 
     def log_recovery(self) -> None:
-        """Log the other edge: the actor says that it works again."""
+        """Log that the actor works again, once after a crash."""
         if self._logged is not None:
             self._logged = None
             log.info("an actor works again", action="actor_recovered", actor=self.name, crashes=self.failures)
 
 
 class _SupervisedStatus(TaskStatus[None]):
-    """Passes the first ``started()`` on; the later ones are recoveries."""
+    """Passes on the first ``started()``; later calls mean recovery."""
 
     def __init__(self, supervisor: Supervisor, task_status: TaskStatus[None]) -> None:
         self.is_started = False

@@ -1,13 +1,13 @@
-"""A wake-up that may be rung many times and is heard once."""
+"""Coalescing event for one listener."""
 
 import anyio
 
 
 class Wakeup:
-    """The in-memory hint "look again now", for one listener.
+    """An in-memory hint to check for work now. Several calls of ``set`` cause one wake-up.
 
-    Rings coalesce, and a ring that comes while nobody listens is kept for the next wait. Nothing may depend
-    on a ring: it is lost with the process, so what must survive is written down as a row too.
+    A call without a waiting listener is kept for the next wait. Nothing may depend on a wake-up, because it is lost
+    with the process: work that must survive is stored as a row too.
     """
 
     def __init__(self) -> None:
@@ -18,7 +18,7 @@ class Wakeup:
         self._event.set()
 
     async def wait(self, seconds: float) -> bool:
-        """Wait to be rung, at most so long; tell whether it was."""
+        """Wait for a wake-up, at most so many seconds; return True if there was one."""
         with anyio.move_on_after(seconds):
             await self._event.wait()
         was_set, self._event = self._event.is_set(), anyio.Event()

@@ -41,7 +41,7 @@ def test_a_traceback_shows_no_local_variable(form: str, capsys: pytest.CaptureFi
         try:
             crash(SECRET)
         except ValueError:
-            log.exception("a turn crashed")
+            log.exception("a poll crashed")
     written = capsys.readouterr().err
     assert written.count("in crash") + written.count('"name": "crash"') == 2
     assert written.count("ValueError") >= 2
@@ -81,8 +81,8 @@ def test_exceptions_are_logged_by_types_and_frames_and_only_our_own_with_their_t
         try:
             misread(depth)
         except Exception as error:
-            log.exception("a turn crashed")
-            log.critical("a turn crashed", exc_info=error)
+            log.exception("a poll crashed")
+            log.critical("a poll crashed", exc_info=error)
     written = capsys.readouterr().err
     assert READ not in written
     assert f"{MARKED_GLUCOSE}" not in TIME.sub("", written)
