@@ -1,4 +1,4 @@
-"""API keys: made, listed, revoked."""
+"""API keys: creation, listing, revocation."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -17,14 +17,14 @@ ID_LENGTH = 12
 
 
 class CreatedKey(NamedTuple):
-    """A new key, and its text: nobody can show that again."""
+    """A new key and its text, which is not stored and cannot be shown again."""
 
     key: ApiKey
     text: Secret
 
 
 class ApiKeys:
-    """What an operator does with API keys."""
+    """Administration of API keys."""
 
     def __init__(self, keys: ApiKeyStore, clock: Clock) -> None:
         self._keys = keys
@@ -38,7 +38,7 @@ class ApiKeys:
         users: Collection[UserId] | None = None,
         ends_at: datetime | None = None,
     ) -> CreatedKey:
-        """Make a key that is good for these scopes, and for these users or (None) for all."""
+        """Create a key for these scopes, and for these users or (None) for all."""
         identity = "".join(choice(ascii_lowercase + digits) for _ in range(ID_LENGTH))
         text = f"bgi_{identity}_{token_urlsafe(32)}"
         key = ApiKey(
@@ -54,10 +54,10 @@ class ApiKeys:
         return CreatedKey(key, Secret(text))
 
     async def list(self) -> Sequence[ApiKey]:
-        """Return all keys, the oldest first, also those that no longer let in."""
-        return sorted(await self._keys.read_all(), key=lambda each: each.made_at)
+        """Return all keys, the oldest first, expired and revoked ones included."""
+        return sorted(await self._keys.read_all(), key=lambda key: key.made_at)
 
     async def revoke(self, identity: str) -> None:
-        """Let a key never in again: within 30 s on every replica. Unknown when there is none."""
+        """Revoke a key, with effect on every replica within 30 s. Raise NotFound if there is none."""
         if not await self._keys.revoke(identity, self._clock.now()):
             raise NotFound("There is no such key: its id is the part between bgi_ and the next _.")

@@ -1,4 +1,4 @@
-"""Remember who read or changed whose data, beside the requests: none of them waits for it."""
+"""Audit of reads and changes of user data, written outside of the requests so that none waits for it."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -19,10 +19,10 @@ from bg_ingest.store.audit import AuditStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_WAITING_RECORDS = 10_000
-"""Records kept in memory while the store takes none: 3 MB. What comes beyond is dropped, and counted."""
+"""Records kept in memory while the store takes none: 3 MB. Further records are dropped and counted."""
 
 MAX_RECORDED_READS = 50_000
-"""Reads of the hour that are known to be on record; when there are more, some are written once more."""
+"""Reads of the current hour known to be on record. Beyond that number, some are written a second time."""
 
 BATCH_SIZE = 500
 
@@ -30,7 +30,7 @@ SEAL_LABEL = "audit key"
 
 
 class AuditLog:
-    """Takes notes and writes them down when it is told to; answers what is on record."""
+    """Collects audit records, writes them at each ``flush`` and reads them."""
 
     def __init__(self, trail: AuditStore, sealer: Sealer, clock: Clock, table: str, *, retention: timedelta) -> None:
         self._trail = trail
@@ -44,10 +44,10 @@ class AuditLog:
         self._failing = False
         self._added = anyio.Event()
         self.dropped = 0
-        """Notes that found no room."""
+        """Records dropped for lack of room."""
 
     def add(self, user: UserId, credential: str, route: str, action: AuditAction) -> None:
-        """Note that it was done, now; never waits and never fails."""
+        """Record an action of now; never waits and never fails."""
         now = self._clock.now()
         at, mark = (now, token_hex(8)) if action is AuditAction.CHANGE else (hour_start(now), "")
         pending_record = user, AuditRecord("", at, action, credential, route, mark)
@@ -55,7 +55,7 @@ class AuditLog:
             if pending_record in self._recorded_reads:
                 return
             if len(self._recorded_reads) >= MAX_RECORDED_READS or any(
-                each.at != at for _, each in self._first_recorded()
+                record.at != at for _, record in self._first_recorded()
             ):
                 self._recorded_reads.clear()
             self._recorded_reads.add(pending_record)
@@ -66,40 +66,40 @@ class AuditLog:
         self._recorded_reads.discard(pending_record)
         self.dropped += 1
         if self.dropped == 1:
-            log.error("the audit has no room; records are lost", action="audit_full")
+            log.error("no room for audit records; they are dropped", action="audit_full")
 
     def _first_recorded(self) -> Sequence[tuple[UserId, AuditRecord]]:
         return [next(iter(self._recorded_reads))] if self._recorded_reads else []
 
     async def wait(self) -> None:
-        """Wait until something waits to be written."""
+        """Return once a record waits to be written."""
         if not self._pending:
             self._added = anyio.Event()
             await self._added.wait()
 
     async def flush(self) -> int:
-        """Write what waits; return how much that was. Where the store does not take it, it waits on."""
+        """Write waiting records and return their number. Records that the store does not take stay waiting."""
         written = 0
-        while some := self._pending[:BATCH_SIZE]:
+        while batch := self._pending[:BATCH_SIZE]:
             try:
                 await self._trail.add(
-                    [await self._pseudonymize(*each) for each in some], self._clock.now() + self._retention
+                    [await self._pseudonymize(*entry) for entry in batch], self._clock.now() + self._retention
                 )
             except StoreError as error:
                 if not self._failing:
-                    log.warning("the audit waits", action="audit_delayed", error=type(error).__name__)
+                    log.warning("audit records wait for the store", action="audit_delayed", error=type(error).__name__)
                 self._failing = True
                 break
-            del self._pending[: len(some)]
-            written += len(some)
+            del self._pending[: len(batch)]
+            written += len(batch)
         else:
             if self._failing:
-                log.info("the audit is written again", action="audit_recovered", dropped=self.dropped)
+                log.info("audit records are written again", action="audit_recovered", dropped=self.dropped)
             self._failing, self.dropped = False, 0
         return written
 
     async def records(self, user: UserId, window: Window) -> AsyncGenerator[Sequence[AuditRecord]]:
-        """Yield what is on record of a user, erased or not, ascending, in batches."""
+        """Yield the records of a user, erased or not, ascending, in batches."""
         user_hash = hash_user(await self._load_hash_key(), user)
         records = self._trail.iter_records(user_hash, Window(hour_start(window.start), window.end), self._clock.now())
         async with aclosing(records) as batches:
@@ -108,7 +108,7 @@ class AuditLog:
                     yield batch
 
     async def _pseudonymize(self, user: UserId, record: AuditRecord) -> AuditRecord:
-        """Put hashes in place of the user and of a token's user."""
+        """Replace the user, and the user of a token, by hashes."""
         key = await self._load_hash_key()
         kind, _, name = record.credential.partition(":")
         credential = f"token:{hash_user(key, name)}" if kind == "token" else record.credential
@@ -122,9 +122,9 @@ class AuditLog:
 
 
 def audit_key_seal_data(table: str) -> bytes:
-    """Return what the seal of the hashes' key is bound to."""
+    """Return the associated data of the seal of the hash key."""
     return msgspec.json.encode([table, SEAL_LABEL])
 
 
 DEFAULT_WINDOW_LENGTH = 24 * 30 * HOUR
-"""Of the window of who names no start."""
+"""Length of the window of a query without a start."""

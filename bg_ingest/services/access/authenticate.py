@@ -1,4 +1,4 @@
-"""Who is let in: a key that was made here, the key of the settings, or a token of the issuer."""
+"""Authentication by an API key of the store, the key of the settings, or a token of the issuer."""
 
 from collections.abc import Mapping
 from contextlib import suppress
@@ -15,17 +15,17 @@ from bg_ingest.ports import Clock, TokenVerifier
 from bg_ingest.store.api_keys import ApiKeyStore
 
 REFRESH_AFTER, MAX_AGE = 12.0, 25.0
-"""Seconds after which the keys are read again, and after which they are not believed without: a revoked key is
-refused within 30 s everywhere, also where the store takes its time or is away."""
+"""Seconds after which the keys are read again, and after which they are not valid without a new read. A revoked key is
+refused within 30 s by every replica, even if the store is slow or unreachable."""
 
 RETRY_SECONDS = 2.0
-"""Seconds: an id we do not know may be new and makes us look again, but not more often than this."""
+"""Seconds between reads caused by unknown key ids, which may be new."""
 
 KEY_USE_INTERVAL = timedelta(hours=1)
 
 
 class Authenticator:
-    """Knows all keys of the store, as they were some seconds ago: whoever sends wrong ones costs no read each."""
+    """Authenticates callers by a copy of all keys that is some seconds old, so that wrong keys cause no read each."""
 
     def __init__(
         self,
@@ -46,9 +46,9 @@ class Authenticator:
         self._unwritten_uses: dict[str, datetime] = {}
 
     async def authenticate(self, credential: str) -> Caller | None:
-        """Return who it is; None for what is unknown, wrong, expired or revoked, without a hint which.
+        """Return the caller; None for an unknown, wrong, expired or revoked credential, without a distinction.
 
-        StoreUnavailable or IssuerUnavailable when that cannot be known.
+        Raise StoreUnavailable or IssuerUnavailable if it cannot be checked.
         """
         identity = parse_key_id(credential)
         if identity is not None:
@@ -59,7 +59,7 @@ class Authenticator:
         return claims.caller if claims else None
 
     async def is_open(self) -> bool:
-        """Tell whether there is no credential that anybody could have: no key was ever made, no issuer is set."""
+        """Return True if no credential can exist, because no key was ever created and no issuer is set."""
         return self._token_verifier is None and self._bootstrap is None and not await self._current_keys()
 
     async def write_key_uses(self) -> None:
@@ -90,11 +90,13 @@ class Authenticator:
         is_cached, age = required_id is None or required_id in self._cached_keys, self._age()
         if age < (REFRESH_AFTER if is_cached else RETRY_SECONDS):
             return self._cached_keys
-        if is_cached and age < MAX_AGE and self._read_lock.locked():  # somebody reads them: others need not wait
+        if (
+            is_cached and age < MAX_AGE and self._read_lock.locked()
+        ):  # a read is in progress: the cached keys are still valid
             return self._cached_keys
         attempts = self._read_attempts
         async with self._read_lock:
-            if attempts == self._read_attempts:  # nobody has asked while we waited
+            if attempts == self._read_attempts:  # no other task read them during the wait
                 await self._read_keys()
         if self._age() >= MAX_AGE:
             raise StoreUnavailable
@@ -103,7 +105,7 @@ class Authenticator:
     async def _read_keys(self) -> None:
         started_at = anyio.current_time()
         with suppress(StoreError):
-            self._cached_keys = {each.id: each for each in await self._keys.read_all()}
+            self._cached_keys = {key.id: key for key in await self._keys.read_all()}
             self._read_at = started_at
         self._read_attempts += 1
 
@@ -112,7 +114,7 @@ class Authenticator:
 
 
 def _parse_bootstrap_key(secret: Secret, now: datetime) -> ApiKey:
-    """Return the key of the settings: good for everything and everybody, as long as it stands there."""
+    """Return the key of the settings, which has all scopes for all users as long as it is set."""
     text = secret.reveal()
     identity = parse_key_id(text)
     if identity is None:

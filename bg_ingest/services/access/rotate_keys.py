@@ -1,4 +1,4 @@
-"""Seal everything anew, by the key that seals now, while everything goes on."""
+"""Key rotation: re-sealing of all sealed values by the current key, during normal operation."""
 
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
@@ -17,28 +17,28 @@ from bg_ingest.store.sealed_items import AuditKey, SealedItem, SealedItemStore, 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 SCAN_PARTS = 64
-"""In which the store is read, one after the other: steps for who watches."""
+"""Parts in which the store is read, one after another; each is a step of the progress shown."""
 
 MAX_PASSES = 3
 
 
 class RotationResult(msgspec.Struct):
-    """What one pass over the store found."""
+    """Counts of one pass over the store."""
 
     sealed: int = 0
-    """How many things are sealed at all."""
+    """Sealed values in total."""
     resealed: int = 0
     busy: int = 0
-    """Grants that are being refreshed, and what changed under our hands: another pass finds them."""
+    """Grants in refresh, and items changed since they were read; the next pass finds them."""
     unreadable: int = 0
-    """What none of the keys opens."""
+    """Values that none of the keys opens."""
 
     complete: bool = False
-    """Whether a whole pass found everything sealed by the key that seals now."""
+    """True if a whole pass found all values sealed by the current key."""
 
 
 class KeyRotation:
-    """Goes over the store; stopped anywhere, the next pass does what is left."""
+    """Passes over the store. After an interruption, the next pass does the rest."""
 
     def __init__(self, items: SealedItemStore, sealer: Sealer, table: str) -> None:
         self._items = items
@@ -46,49 +46,51 @@ class KeyRotation:
         self._table = table
 
     async def run(self, on_progress: Callable[[int, int], None]) -> RotationResult:
-        """Seal anew until a pass finds nothing left to do; return that pass, with all that was sealed anew.
+        """Re-seal until a pass finds nothing to do; return that pass, with the re-sealed values of all passes.
 
-        ``step`` hears how many parts of a pass are done, and of how many. A grant under a claim is left alone, unless
-        the claim stands still for as long as makes it a dead process's.
+        ``on_progress`` receives the number of finished parts of a pass and of all parts. A claimed grant is skipped,
+        unless its claim has stood still for so long that its process must be dead.
         """
-        found, resealed = RotationResult(), 0
+        result, resealed = RotationResult(), 0
         claims: dict[Grant, float] = {}
         for attempt in range(MAX_PASSES):
             if attempt and claims:
                 await anyio.sleep(CLAIM_STALE_AFTER.total_seconds() + 1)
-            found = await self._pass(on_progress, claims)
-            found.complete = not (found.resealed or found.busy or found.unreadable)
-            found.resealed, resealed = found.resealed + resealed, found.resealed + resealed
-            if found.complete:
+            result = await self._pass(on_progress, claims)
+            result.complete = not (result.resealed or result.busy or result.unreadable)
+            result.resealed, resealed = result.resealed + resealed, result.resealed + resealed
+            if result.complete:
                 break
-        return found
+        return result
 
     async def _pass(self, on_progress: Callable[[int, int], None], claims: dict[Grant, float]) -> RotationResult:
-        found = RotationResult()
+        result = RotationResult()
         for part in range(SCAN_PARTS):
             async with aclosing(self._items.iter_items(part, SCAN_PARTS)) as pages:
                 async for page in pages:
-                    await self._reseal_page(page, found, claims)
+                    await self._reseal_page(page, result, claims)
             on_progress(part + 1, SCAN_PARTS)
-        return found
+        return result
 
-    async def _reseal_page(self, page: Sequence[SealedItem], found: RotationResult, claims: dict[Grant, float]) -> None:
-        for each in page:
-            seals = _sealed_values(each)
-            found.sealed += len(seals)
+    async def _reseal_page(
+        self, page: Sequence[SealedItem], result: RotationResult, claims: dict[Grant, float]
+    ) -> None:
+        for item in page:
+            seals = _sealed_values(item)
+            result.sealed += len(seals)
             if all(map(self._sealer.is_current, seals)):
                 continue
-            if isinstance(each, Grant) and each.claim and not _is_stale(each, claims):
-                found.busy += 1
+            if isinstance(item, Grant) and item.claim and not _is_stale(item, claims):
+                result.busy += 1
                 continue
             try:
-                await self._items.replace(each, self._reseal_item(each))
-                found.resealed += 1
+                await self._items.replace(item, self._reseal_item(item))
+                result.resealed += 1
             except (StaleRead, TransactionConflict):
-                found.busy += 1
+                result.busy += 1
             except SealBroken:
-                found.unreadable += 1
-                log.warning("no key opens what is sealed", action="rotation_unreadable", kind=type(each).__name__)
+                result.unreadable += 1
+                log.warning("no key opens a sealed value", action="rotation_unreadable", kind=type(item).__name__)
 
     def _reseal_item(self, item: SealedItem) -> SealedItem:
         match item:
@@ -98,11 +100,11 @@ class KeyRotation:
             case SealedQuarantinePage(user, page):
                 records = [
                     msgspec.structs.replace(
-                        each, sealed=self._reseal(each.sealed, record_seal_data(self._table, user, each.digest))
+                        record, sealed=self._reseal(record.sealed, record_seal_data(self._table, user, record.digest))
                     )
-                    if each.sealed
-                    else each
-                    for each in page.records
+                    if record.sealed
+                    else record
+                    for record in page.records
                 ]
                 return SealedQuarantinePage(
                     user, msgspec.structs.replace(page, version=page.version + 1, records=tuple(records))
@@ -116,11 +118,11 @@ class KeyRotation:
 
 def _sealed_values(item: SealedItem) -> list[bytes]:
     if isinstance(item, SealedQuarantinePage):
-        return [each.sealed for each in item.page.records if each.sealed]
+        return [record.sealed for record in item.page.records if record.sealed]
     return [item.sealed]
 
 
 def _is_stale(grant: Grant, claims: dict[Grant, float]) -> bool:
-    """Tell whether the claim stood still for long on our own clock, as ``Grants`` does before it takes one over."""
+    """Return True if the claim stood still for long enough on our own clock to be taken over, as in ``Grants``."""
     since = claims.setdefault(grant, anyio.current_time())
     return anyio.current_time() - since >= CLAIM_STALE_AFTER.total_seconds()

@@ -1,4 +1,4 @@
-"""How many calls per second all connections want, here and in other processes: by that everybody's polls stretch."""
+"""Demand of all connections for provider calls, in all processes; it determines the slowdown of polls."""
 
 from collections.abc import Collection, Mapping
 
@@ -17,14 +17,14 @@ from bg_ingest.services.budget.provider import SharedBudget
 # others. A demand that is really too high slows intervals down that much later, and the budget delays the calls
 # meanwhile. The metric shows the present demand.
 SUSTAINED_SECONDS = 20.0
-"""A demand that two processes publish during a hand-over does not last so long; see ``SustainedMinimum``."""
+"""Longer than two processes publish the same demand during a hand-over; see ``SustainedMinimum``."""
 
 
 class SustainedMinimum:
-    """What a demand has been at the least for so long, and for twice as long at most.
+    """Minimum of a demand over the last 20 to 40 seconds (once to twice ``SUSTAINED_SECONDS``).
 
-    While shards change hands, who had them and who has them both count them for some seconds. Intervals that stretched
-    by that would leave a slot out for nothing.
+    During a hand-over, the previous and the new owner of a shard both count its demand for some seconds. A slowdown by
+    that sum would skip a slot without need.
     """
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ class SustainedMinimum:
 
 
 class Demand:
-    """The sum of what connections polled here want, kept as they come and go."""
+    """Sum of the demands of the connections polled here, updated as they are scheduled and unscheduled."""
 
     def __init__(self, budget: SharedBudget, defaults: PollDefaults) -> None:
         self._others: Collection[Mapping[str, float]] = ()
@@ -52,17 +52,17 @@ class Demand:
         self._minimums: dict[str, SustainedMinimum] = {}
 
     def for_connection(self, connection: Connection, step: float) -> CallDemand:
-        """Return what a connection wants that is looked at every so many seconds."""
+        """Return the demand of a connection that is polled every ``step`` seconds."""
         return self._intern(CallDemand(self._budget.budget_key(connection.id.provider, connection.region), 1 / step))
 
     def for_directory_row(self, row: DirectoryRow) -> CallDemand | None:
-        """Return what a connection wants that has not been read yet, as far as its directory tells."""
+        """Return the demand of a connection that has not been read yet, estimated from its directory row."""
         default = self._defaults.poll_interval.total_seconds()
         key = self._budget.default_budget_key(row.id.provider)
         return self._intern(CallDemand(key, 1 / (row.poll_interval_seconds or default))) if key else None
 
     def change(self, before: CallDemand | None, after: CallDemand | None) -> None:
-        """Take note that a connection wants something else now; None is one that is not polled here."""
+        """Replace the demand of a connection; None stands for a connection that is not polled here."""
         if before is after:
             return
         for demand, sign in ((before, -1), (after, 1)):
@@ -70,32 +70,35 @@ class Demand:
                 self._own[demand.key] = self._own.get(demand.key, 0.0) + sign * demand.per_second
 
     def update_others(self, others: Collection[Mapping[str, float]]) -> None:
-        """Take note of what the other processes published, as last read."""
+        """Replace the demands that the other processes published."""
         self._others = others
 
     def update_loaded_fraction(self, fraction: float) -> None:
-        """Take note of what part of our connections is known: right after a start it is not yet all of them."""
+        """Set the fraction of owned shards whose connections are known; after a start it is below 1."""
         self._loaded_fraction = fraction
 
     def prime(self) -> None:
-        """Take note of what all want before we take the first shards: whose they were counts them for a while, too."""
+        """Start the minimum of each demand before the first shards are taken.
+
+        Their previous owners still count them for a while.
+        """
         for key in {key for other in self._others for key in other} - self._minimums.keys():
             self._sustained(key, self._other_total(key))
 
     def to_publish(self) -> dict[str, float]:
-        """Return what we want, by app, in calls per second."""
+        """Return the demand of this process per app, in calls per second."""
         return {str(key): self._own_total(key) for key in self._used_keys()}
 
     def total(self, key: BudgetKey) -> float:
-        """Return what all processes want of an app."""
+        """Return the demand of all processes for an app, in calls per second."""
         return self._own_total(key) + self._other_total(str(key))
 
     def slowdown(self, key: BudgetKey) -> float:
-        """Return by what the intervals of an app's connections are multiplied, so that all polls fit: 1 or more."""
+        """Return the factor (1 or more) on the intervals of an app's connections with which all polls fit the limit."""
         return slowdown(self.total(key), self._budget.limit, Priority.LIVE)
 
     def states(self) -> list[BudgetState]:
-        """Return how each app that is wanted or called here stands; may be asked from any thread."""
+        """Return the state of each app with a demand or calls in this process. Thread-safe."""
         limiters = dict(self._budget.limiters)
         return [self._build_state(key, limiters.get(key)) for key in sorted({*self._used_keys(), *limiters}, key=str)]
 
@@ -114,7 +117,7 @@ class Demand:
         )
 
     def slowdown_of(self, connection: Connection) -> float:
-        """Return what a connection's interval is multiplied by: what the demand has come to for a while."""
+        """Return the factor on a connection's interval, from the sustained demand."""
         key = self._budget.budget_key(connection.id.provider, connection.region)
         return slowdown(self._sustained(str(key), self.total(key)), self._budget.limit, Priority.LIVE)
 
@@ -129,5 +132,5 @@ class Demand:
         return own / self._loaded_fraction * self._budget.calls_per_poll(key)
 
     def _intern(self, demand: CallDemand) -> CallDemand:
-        """Return one object for all that are equal: there are as many connections as users, and few intervals."""
+        """Return one object for equal demands, because there are many connections and few distinct intervals."""
         return self._interned.setdefault(demand, demand)

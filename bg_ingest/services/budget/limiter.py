@@ -1,7 +1,7 @@
-"""Where the calls of one app are had in this process: who waits, what is at hand, and what the row gives.
+"""Per-process side of the shared rate limit of one provider app.
 
-A slice is a few calls taken from the row with one write, for those who wait and those who will soon. One of the
-waiting asks the row for all of them, so that nobody else has to.
+Callers queue by priority. One of them reserves several calls from the shared row with one write, for all that wait now
+and for those expected soon.
 """
 
 from bisect import insort
@@ -28,24 +28,24 @@ from bg_ingest.store.call_budget import CallBudgetStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_WAIT_SECONDS = {Priority.BACKFILL: 2.0, Priority.REPAIR: 2.0, Priority.LIVE: 30.0, Priority.REFRESH: 30.0}
-"""Seconds to wait for a call: less than an access token is refreshed ahead of its end."""
+"""Longest wait for a call, in seconds; shorter than the lead of a refresh on the expiry of an access token."""
 
 MAX_WAITING, MAX_WAITING_LOW = 256, 12
-"""Callers up to LIVE, and below it, who may wait at a time: they hold places of turns that may need no call."""
+"""Callers that may wait at a time, up to LIVE and below it. They occupy slots of polls that may need no call."""
 
 MIN_JITTER_SECONDS, MAX_JITTER_SECONDS = 0.01, 0.02
-"""Seconds after there is enough until we look, by chance."""
+"""Random delay, in seconds, after the time at which enough calls are available."""
 
 FAIRNESS_SECONDS, FAIRNESS_HALF_LIFE = 0.2, 0.4
-"""Extra wait after a granted reservation: half of it after ``FAIRNESS_HALF_LIFE``, a third after twice it. The process
-that has waited longest reserves first, also if its store answers more slowly."""
+"""Extra wait, in seconds, after a granted reservation: half of it after ``FAIRNESS_HALF_LIFE``, a third after twice
+that time. The process with the longest wait reserves first, even if its store answers more slowly."""
 
 STARVATION_SECONDS = 3.0
-"""Seconds without any call after which one is enough, where otherwise half a slice is waited for."""
+"""Seconds without any call after which a single call suffices; otherwise half of a reservation is waited for."""
 
 
 class CallLimiter:
-    """Gives out the calls of one app: higher priorities first, and within one whoever came first."""
+    """Grants the calls of one app: higher priorities first, in order of arrival within a priority."""
 
     def __init__(
         self,
@@ -56,7 +56,7 @@ class CallLimiter:
         interval: timedelta = DEFAULT_POLL_INTERVAL,
     ) -> None:
         self.granted = 0
-        """Calls given out here since the start."""
+        """Calls granted by this process since its start."""
         self.calls_per_poll = CallsPerPoll(limit, interval)
         self._limit = limit
         self._row = SharedRow(key, budgets, clock)
@@ -74,11 +74,11 @@ class CallLimiter:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nobody may call, by our own clock of instants; may be asked from any thread."""
+        """True while calls are paused, by the process's own clock of instants. Thread-safe."""
         return self._row.is_paused
 
     async def acquire(self, priority: Priority, *, once: bool = False) -> None:
-        """Return once a call may be made; else BudgetSpent. ``once``: nobody would ask for it again."""
+        """Return once a call may be made; else raise BudgetSpent. A call with ``once`` is not requested again later."""
         if self._is_hopeless(priority):
             raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
         if (
@@ -89,7 +89,7 @@ class CallLimiter:
         ):
             return
         waiter = Waiter(priority, next(self._order))
-        insort(self._queue, waiter, key=lambda each: (-each.priority, each.order))
+        insort(self._queue, waiter, key=lambda queued: (-queued.priority, queued.order))
         if self._reserver and self._queue[0] is waiter:
             self._reserver.wakeup.set()
         try:
@@ -101,13 +101,13 @@ class CallLimiter:
             raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
 
     def close(self) -> None:
-        """Let those go who wait, and nobody wait any more, but for what is asked once: the rest is had elsewhere."""
+        """End all waits, present and future, except those with ``once``: another process makes the other calls."""
         self._closed = True
         for waiter in self._queue:
             waiter.wakeup.set()
 
     async def pause(self, sent: float, wait: float | None) -> float:
-        """Pause everybody, since a call sent at such a moment was refused; return for how many seconds."""
+        """Pause all callers, because a call sent at that time was refused; return the seconds of the pause."""
         await self._row.pause(sent, wait)
         return self._row.pause_seconds
 
@@ -115,14 +115,14 @@ class CallLimiter:
         if self._row.pause_seconds > MAX_WAIT_SECONDS[priority]:
             return True
         if priority < Priority.LIVE:
-            return sum(each.priority < Priority.LIVE for each in self._queue) >= MAX_WAITING_LOW
+            return sum(waiter.priority < Priority.LIVE for waiter in self._queue) >= MAX_WAITING_LOW
         return priority == Priority.LIVE and len(self._queue) >= MAX_WAITING
 
     def _has_earlier_waiter(self, priority: Priority) -> bool:
         return bool(self._queue) and self._queue[0].priority >= priority
 
     async def _wait(self, waiter: Waiter, wait_scope: anyio.CancelScope, *, once: bool) -> None:
-        """Wait to be served; whoever of the waiting comes first asks the row for all."""
+        """Wait for a call. The first of the waiting callers reserves calls for all."""
         while not waiter.granted and (once or not self._closed):
             wait = float("inf")
             if self._reserver in (None, waiter):
@@ -137,7 +137,7 @@ class CallLimiter:
                 waiter.wakeup = anyio.Event()
 
     def _leave(self, waiter: Waiter) -> None:
-        """Go; if it was us who asked the row, the first of those left does."""
+        """Leave the queue. If this caller reserved for the others, the first of the queue takes over."""
         if not waiter.granted:
             self._queue.remove(waiter)
         if self._reserver is waiter:
@@ -146,7 +146,7 @@ class CallLimiter:
                 self._queue[0].wakeup.set()
 
     async def _reserve(self) -> float:
-        """Give calls to those who wait; return in how many seconds there may be more."""
+        """Grant calls to waiting callers; return the seconds until more may be available."""
         row = await self._row.read()
         if self._row.pause_seconds:
             return self._row.pause_seconds
@@ -175,8 +175,8 @@ class CallLimiter:
         )
 
     def _reservation_bounds(self, priority: Priority) -> tuple[int, int]:
-        """Return how many calls to take at most, and with how few to be content: each taking is a write."""
-        waiting = sum(each.priority >= priority for each in self._queue)
+        """Return the most and the fewest calls to reserve, because each reservation is a write."""
+        waiting = sum(waiter.priority >= priority for waiter in self._queue)
         last = self._permits.get(priority)
         expected = last.next_size if last and priority < Priority.REFRESH else 1
         max_calls = min(self._limit.max_reservation, max(waiting, expected))
@@ -190,7 +190,7 @@ class CallLimiter:
             waiter.wakeup.set()
 
     def _use_permit(self, priority: Priority) -> bool:
-        """Use up a call at hand, one taken for the lowest priority first."""
+        """Use a reserved call, those for the lowest priority first."""
         for permit_priority, permits in sorted(self._permits.items()):
             if permit_priority <= priority and permits.remaining and anyio.current_time() < permits.valid_until:
                 permits.remaining -= 1

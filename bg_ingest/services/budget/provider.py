@@ -1,4 +1,4 @@
-"""The calls that all processes together may make to a provider: the port Budget, and providers that keep to it."""
+"""Call budget of the providers, shared by all processes, and providers that respect it."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -29,7 +29,7 @@ from bg_ingest.store.call_budget import CallBudgetStore
 
 
 class SharedBudget:
-    """The port Budget: a till for each app and region that is called."""
+    """The port CallBudget, with a limiter for each app and region."""
 
     def __init__(
         self,
@@ -39,7 +39,7 @@ class SharedBudget:
         limit: ProviderLimit,
         interval: timedelta = DEFAULT_POLL_INTERVAL,
     ) -> None:
-        """``interval``: how often connections are looked at where nothing else is set for them."""
+        """``interval`` is the default poll interval of connections."""
         self.limit = limit
         self.limiters: dict[BudgetKey, CallLimiter] = {}
         self._budgets = budgets
@@ -62,7 +62,10 @@ class SharedBudget:
         return timedelta(seconds=await self._limiter(provider, region).pause(sent, asked_seconds))
 
     def close(self) -> None:
-        """Let nobody wait for a call any more but a connect: the process is about to end, others ask for the rest."""
+        """End all waits for calls except those of a connect.
+
+        The process is about to end, and other processes make the other calls.
+        """
         self._closed = True
         for limiter in self.limiters.values():
             limiter.close()
@@ -71,12 +74,12 @@ class SharedBudget:
         return BudgetKey(provider, self._capabilities[provider].app, region)
 
     def default_budget_key(self, provider: str) -> BudgetKey | None:
-        """Return the app of a provider's default region; None where the provider is not known here."""
+        """Return the key of a provider's default region; None if the provider is unknown here."""
         provider_capabilities = self._capabilities.get(provider)
         return self.budget_key(provider, provider_capabilities.default_region) if provider_capabilities else None
 
     def calls_per_poll(self, key: BudgetKey) -> float:
-        """Return how many calls a look costs, with refreshes and sweeps, as far as was seen here."""
+        """Return the average number of calls per poll, refreshes and sweeps included, as observed by this process."""
         return (
             self.limiters[key].calls_per_poll if key in self.limiters else CallsPerPoll(self.limit, self._interval)
         ).estimate
@@ -91,9 +94,10 @@ class SharedBudget:
 
 
 class BudgetedProvider:
-    """A provider whose calls are had from the budget first, and whose refusals pause everybody.
+    """A provider that reserves each call from the budget first; a refusal by the provider pauses all callers.
 
-    ``renew`` takes none: its call is had before the claim, since nothing may wait after that (see ``grants.py``).
+    ``renew`` reserves none. Its caller reserves before the claim, because nothing may wait after the claim (see
+    ``grants.py``).
     """
 
     def __init__(self, inner: Provider, budget: CallBudget, observer: Observer) -> None:
@@ -129,7 +133,7 @@ class BudgetedProvider:
 
     @asynccontextmanager
     async def _call(self, region: str, call: str, priority: Priority) -> AsyncIterator[None]:
-        # of those that come here, what is as urgent as a refresh is a connect's
+        # a connect is the only caller with this priority here, because ``renew`` reserves elsewhere
         await self._budget.acquire(self.name, region, priority, once=priority == Priority.REFRESH)
         async with self._observe(region, call):
             yield

@@ -1,4 +1,4 @@
-"""The shared row of one provider app, as this process sees it."""
+"""Shared row of the call budget of one provider app: reads, replacements and pauses."""
 
 from contextlib import suppress
 
@@ -14,11 +14,12 @@ from bg_ingest.store.call_budget import CallBudgetStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 RECHECK_SECONDS = 2.0
-"""Seconds after which the row is read before a call at hand is used: somebody may have paused us all."""
+"""Age of the row, in seconds, from which it is read again before a reserved call is used. Another process may have
+paused all callers."""
 
 
 class SharedRow:
-    """Reads and replaces the row, and keeps its time and its pause."""
+    """Last known state of the row, with its clock and its pause."""
 
     def __init__(self, key: BudgetKey, store: CallBudgetStore, clock: Clock) -> None:
         self._key = key
@@ -31,21 +32,21 @@ class SharedRow:
 
     @property
     def is_paused(self) -> bool:
-        """Whether nobody may call, by our own clock of instants; may be asked from any thread."""
+        """True while calls are paused, by the process's own clock of instants. Thread-safe."""
         return bool(self._row and self._row.paused_until > self._clock.now().timestamp() * MICROS_PER_SECOND)
 
     @property
     def pause_seconds(self) -> float:
-        """Seconds until anybody may call."""
+        """Seconds until calls are allowed."""
         return max(0.0, (self._row.paused_until - self.now()) / MICROS_PER_SECOND) if self._row else 0.0
 
     @property
     def is_fresh(self) -> bool:
-        """Whether the row was read so lately that nobody can have paused us for long."""
+        """True if the row was read within ``RECHECK_SECONDS``, so that a pause unknown here is at most that old."""
         return anyio.current_time() - self._read_at <= RECHECK_SECONDS
 
     def now(self) -> int:
-        """Return the row's time; what this process's clock says counts only while it is ahead."""
+        """Return the time of the row; the clock of this process counts only while it is ahead."""
         now = anyio.current_time()
         self._row_clock = self._row_clock.advance(round(self._clock.now().timestamp() * MICROS_PER_SECOND), now)
         return self._row_clock.at(now)
@@ -60,8 +61,8 @@ class SharedRow:
         self._update(after)
 
     async def pause(self, sent: float, wait: float | None) -> None:
-        """Pause everybody, since a call sent at such a moment was refused."""
-        self._update(self._with_pause(self._row, sent, wait))  # whatever becomes of the row, we stop here
+        """Pause all callers, because a call sent at that time was refused."""
+        self._update(self._with_pause(self._row, sent, wait))  # holds in this process even if the row cannot be written
         with suppress(StoreError):
             await self._write_pause(sent, wait)
 

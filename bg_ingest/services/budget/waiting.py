@@ -1,4 +1,4 @@
-"""What a till keeps: calls at hand, and who waits for one."""
+"""State of a call limiter: reserved calls, waiting callers, retry times, calls per poll."""
 
 from datetime import timedelta
 
@@ -9,7 +9,7 @@ from bg_ingest.ports import Priority
 
 
 class Permits:
-    """Calls at hand, for a priority or a higher one."""
+    """Reserved calls for one priority and all higher ones."""
 
     __slots__ = ("remaining", "size", "valid_until")
 
@@ -19,7 +19,7 @@ class Permits:
 
     @property
     def next_size(self) -> int:
-        """How many to take the next time: more while they are used up, fewer when some were left."""
+        """Size of the next reservation: twice this one if all calls were used, else the number used."""
         return max(1, self.size - self.remaining) if self.remaining else 2 * self.size
 
 
@@ -39,7 +39,7 @@ class Permits:
 
 
 class Waiter:
-    """A caller's place among the waiting."""
+    """A caller in the queue."""
 
     __slots__ = ("granted", "order", "priority", "wakeup")
 
@@ -51,18 +51,17 @@ class Waiter:
 
 
 MIN_WAIT_SECONDS = 1.0
-"""Seconds."""
 
 
 class RetryTimes:
-    """Numbers to be called up, per priority, at the rate at which calls can be had."""
+    """Retry times of refused callers, spaced per priority at the rate at which calls become available."""
 
     def __init__(self, limit: ProviderLimit) -> None:
         self._limit = limit
         self._last: dict[Priority, float] = {}
 
     def next_wait(self, priority: Priority, pause_seconds: float) -> timedelta:
-        """Return when to come back, later than everybody who was told before."""
+        """Return the wait before a retry, which is later than all retries of this priority given before."""
         now = anyio.current_time()
         spacing = 100 / (self._limit.rate * priority)
         at = max(self._last.get(priority, 0.0), now + max(MIN_WAIT_SECONDS, pause_seconds)) + spacing
@@ -71,22 +70,22 @@ class RetryTimes:
 
 
 REFRESH_INTERVAL, SWEEP_INTERVAL = timedelta(hours=2), timedelta(days=1)
-"""How often a connection needs another call than a look, however often it is looked at."""
+"""Intervals of a connection's calls other than live polls, whatever its poll interval is."""
 
 DEFAULT_POLL_INTERVAL = timedelta(minutes=15)
 
 DECAY_AFTER, PRIOR_WEIGHT = 1 / 3, 1 / 6
-"""Of an hour's calls: after how many the older ones count half, and how many it takes to unlearn what was expected.
+"""Fractions of the hourly limit: observed calls after which the counts are halved; weight of the prior.
 
-Whoever expected less would find, after a start, that many connections have been due for a while.
+A lower expectation would be wrong after a start, when refreshes and sweeps of many connections are overdue.
 """
 
 
 class CallsPerPoll:
-    """Counts calls by what they were for, the late ones more than the early ones."""
+    """Average number of calls per live poll; recent calls count more than older ones."""
 
     def __init__(self, limit: ProviderLimit, interval: timedelta = DEFAULT_POLL_INTERVAL) -> None:
-        """``interval``: how often most connections are looked at."""
+        """``interval`` is the poll interval of most connections."""
         self._max_weight = limit.calls_per_hour * DECAY_AFTER
         self._polls = limit.calls_per_hour * PRIOR_WEIGHT
         self._others = self._polls * (interval / REFRESH_INTERVAL + interval / SWEEP_INTERVAL)

@@ -1,4 +1,4 @@
-"""Tell what was committed: from the outbox to the broker, each user's changes in order."""
+"""Outbox relay: committed changes go to the broker, in order per user."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -17,11 +17,11 @@ from bg_ingest.store.outbox import OutboxEntry, OutboxStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_CONCURRENT_USERS = 32
-"""Users told at once: more confirms a second were not seen with more."""
+"""Users published for at the same time. Higher values gave no more confirms per second."""
 
 
 class Relay:
-    """Tells a shard's outbox. At least once: a crash between confirmed and settled repeats, under the same id."""
+    """Publishes the outbox of a shard, at least once: a crash before settling repeats events under the same id."""
 
     def __init__(self, outbox: OutboxStore, publisher: Publisher, observer: Observer) -> None:
         self._outbox = outbox
@@ -30,17 +30,17 @@ class Relay:
         self._running: set[int] = set()
 
     async def non_empty_shards(self, shards: Collection[int]) -> set[int]:
-        """Return those of these shards that have anything to tell."""
+        """Return those of the shards that have unpublished changes."""
         non_empty = await self._outbox.non_empty_shards(shards)
         for shard in set(shards) - non_empty - self._running:
             self._observer.outbox_pass(OutboxPass(shard, ended=True, complete=True))
         return non_empty
 
     async def publish_shard(self, shard: int, cached: Mapping[OutboxEntry, Change]) -> OutboxPass:
-        """Tell all that waits; changes ``cached_changes`` need not be read again.
+        """Publish all waiting changes; those in ``cached`` are not read from the store.
 
-        A refused event holds back the user's later ones. BrokerUnavailable ends the pass; what was confirmed before
-        it is settled all the same.
+        A refused event holds back the user's later events. BrokerUnavailable ends the pass; events confirmed before it
+        are settled nevertheless.
         """
         outbox_pass = OutboxPass(shard)
         blocked: set[UserId] = set()
@@ -50,7 +50,7 @@ class Relay:
             async with aclosing(self._outbox.iter_entries(shard)) as pages:
                 async for page in pages:
                     outbox_pass.seen += len(page)
-                    entries = [each for each in page if each.user not in blocked]
+                    entries = [entry for entry in page if entry.user not in blocked]
                     if entries:
                         await self._publish_page(entries, cached, blocked, outbox_pass)
                     self._observer.outbox_pass(outbox_pass)
@@ -68,10 +68,10 @@ class Relay:
         blocked: set[UserId],
         outbox_pass: OutboxPass,
     ) -> None:
-        missing = [each for each in page if each not in cached]
+        missing = [entry for entry in page if entry not in cached]
         changes = {**cached, **(await self._outbox.changes(missing) if missing else {})}
-        # a row that is gone as well was of a user who was erased after the page was read
-        page = [each for each in page if each in changes or await self._outbox.exists(each)]
+        # without change and entry, the user was erased after the page was read
+        page = [entry for entry in page if entry in changes or await self._outbox.exists(entry)]
         confirmed: list[OutboxEntry] = []
         unavailable: list[BrokerUnavailable] = []
         limit = anyio.Semaphore(MAX_CONCURRENT_USERS)
@@ -99,7 +99,9 @@ class Relay:
         finally:
             settled: set[OutboxEntry] = set()
             if confirmed:
-                with anyio.move_on_after(5, shield=True):  # a repeat would do no harm, only cost
+                with anyio.move_on_after(
+                    5, shield=True
+                ):  # without it, the events would be published again, which costs but is harmless
                     await self._settle(confirmed, changes)
                     settled.update(confirmed)
             outbox_pass.settled += len(settled)
@@ -109,7 +111,7 @@ class Relay:
             raise unavailable[0]
 
     async def _settle(self, confirmed: Sequence[OutboxEntry], changes: Mapping[OutboxEntry, Change]) -> None:
-        """Forget what was told; of an erased user nothing but the tombstone stays."""
+        """Delete the entries of confirmed events; of an erased user, only the tombstone stays."""
         last = {row for row in confirmed if row in changes and isinstance(changes[row].data, UserErased)}
         await self._outbox.settle([row for row in confirmed if row not in last])
         for row in last:
@@ -117,7 +119,7 @@ class Relay:
 
     async def _publish(self, row: OutboxEntry, change: Change | None, outbox_pass: OutboxPass) -> None:
         if change is None:
-            log.error("an event expired before it could be told", action="event_expired", number=row.number)
+            log.error("an event expired before it was published", action="event_expired", number=row.number)
             return
         with self._observer.publish(change) as observation:
             observation.result = confirmed = await self._publisher.publish(change)

@@ -1,17 +1,17 @@
-"""Tell again what a consumer lost: changes that are still kept go back into the outbox, under the ids they had."""
+"""Replay for a consumer: stored changes go back into the outbox, under their former ids."""
 
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound
 from bg_ingest.store import Store
 
 BATCH_SIZE = 100
-"""Changes looked for in one read."""
+"""Changes requested by one read."""
 
 
 async def replay(store: Store, user: UserId, first: int, last: int | None = None) -> int:
-    """Put those from ``first`` to ``last`` back; return how many there were. Unknown when there is no such user.
+    """Put the changes ``first`` to ``last`` back into the outbox; return their number. NotFound for an unknown user.
 
-    Whoever tells the user's shard finds them within a minute. First deliveries keep their order; these are repeats.
+    The relay of the user's shard finds them within a minute. Only first deliveries are in order; these are repeats.
     """
     head = await store.readings.head(user)
     if head is None:
