@@ -1,4 +1,4 @@
-"""Single values as operators write them, read into what the program uses.
+"""Types of single settings: text of the operator, parsed and checked.
 
 Messages finish the sentence "<NAME> should …" and never repeat the value: it may be a secret.
 """
@@ -20,7 +20,7 @@ SEALING_KEY_BYTES = 32
 
 KMS_PREFIX = "kms:"
 MAX_WRAPPED_BYTES = 6144
-"""Bytes that KMS takes to unwrap."""
+"""Largest wrapped key that KMS unwraps."""
 
 KEY_COMMAND = "openssl rand -base64 32"
 API_KEY_COMMAND = "echo bgi_bootstrap_$(openssl rand -hex 32)"
@@ -32,7 +32,7 @@ def is_strict(given: Mapping[str, Any]) -> bool:
 
 
 def is_loopback(host: str) -> bool:
-    """Whether only this machine can come in by this address."""
+    """Return True if the address is reachable from this machine only."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
@@ -40,13 +40,13 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private_url(url: str) -> bool:
-    """Whether what is sent there cannot be read on the way: https, or this machine."""
+    """Return True if the transport is confidential: https, or this machine."""
     parts = urlsplit(url)
     return parts.scheme == "https" or is_loopback(parts.hostname or "")
 
 
 def decode_base64(text: str) -> bytes | None:
-    """Read base64 of either alphabet, with or without padding; None when it is none."""
+    """Decode base64 of either alphabet, with or without padding; None if it is invalid."""
     plain = text.translate(str.maketrans("-_", "+/")).rstrip("=")
     try:
         return base64.b64decode(plain + "=" * (-len(plain) % 4), validate=True)
@@ -64,7 +64,7 @@ def _split(text: str) -> list[str]:
 
 
 class WrappedKey(SecretBytes):
-    """A sealing key as AWS KMS wrapped it: KMS alone can tell the key."""
+    """A sealing key wrapped by AWS KMS; only KMS can unwrap it."""
 
 
 def encode_wrapped_key(wrapped: bytes) -> str:
@@ -78,7 +78,7 @@ def _parse_wrapped_key(text: str) -> WrappedKey | None:
 
 def _parse_sealing_keys(text: str) -> tuple[bytes | WrappedKey, ...]:
     parts = _split(text)
-    keys = [_parse_wrapped_key(each) if each.startswith(KMS_PREFIX) else parse_sealing_key(each) for each in parts]
+    keys = [_parse_wrapped_key(part) if part.startswith(KMS_PREFIX) else parse_sealing_key(part) for part in parts]
     if not keys or not all(keys):
         raise ValueError(
             f"should be 32 bytes in base64 or {KMS_PREFIX} and a key wrapped by AWS KMS, or several with commas "
@@ -118,7 +118,7 @@ def _url_check(*schemes: str, example: str) -> Callable[[str], str]:
         try:
             parts = urlsplit(url)
             fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its text repeats the value
+        except ValueError:  # its text contains the value
             fits = False
         if not fits:
             raise ValueError(f"should be an address like {example}")

@@ -1,8 +1,8 @@
-"""What this process was told, typed and checked as a whole.
+"""Settings of this process, typed and validated as a whole.
 
-A secret of AWS Secrets Manager (SECRET_NAME) wins over the environment, which wins over `.env` in the current
-directory. Empty means unset. Nothing here shows a secret, whether printed, serialised or raised. `.env.example`
-explains every setting.
+A secret of AWS Secrets Manager (SECRET_NAME) has precedence over the environment, and that over `.env` in the current
+directory. Empty means unset. No secret is shown by printing, serialising or raising. `.env.example` explains every
+setting.
 """
 
 from collections.abc import Mapping
@@ -45,17 +45,17 @@ __all__ = ["Settings", "SettingsError", "get_settings"]
 
 
 class ServiceSettings(BaseSettings):
-    """Settings of the service itself. An attribute that is None was not set and need not be."""
+    """Settings of the service itself. None is the value of an optional setting that is not set."""
 
     model_config = SettingsConfigDict(
         env_file=".env",
         env_ignore_empty=True,
-        extra="allow",  # unknown names come as far as _as_a_whole, which tells about them
+        extra="allow",  # _validate_all reports unknown names
         frozen=True,
-        validate_default=False,  # defaults are values already
+        validate_default=False,  # defaults have the final type already
     )
 
-    # Others look at those before them: the order matters.
+    # Defaults and checks of a field read the fields before it: the order matters.
     environment: Annotated[Literal["development", "staging", "production"], to_lower] = "development"
     secret_name: str | None = None
 
@@ -63,7 +63,7 @@ class ServiceSettings(BaseSettings):
     dynamodb_table: str | None = Field(
         default_factory=lambda given: "bg-ingest" if given["dynamodb_endpoint"] else None,
     )
-    aws_region: str | None = Field(  # emulators take any
+    aws_region: str | None = Field(  # emulators accept any
         default_factory=lambda given: "us-east-1" if given["dynamodb_endpoint"] else None,
     )
     data_dir: Annotated[Folder, Field(validate_default=True)] = Path(".bg-ingest")
@@ -85,7 +85,7 @@ class ServiceSettings(BaseSettings):
     webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     host: str = Field(
         default_factory=lambda given: (
-            "127.0.0.1" if given["environment"] == "development" and not given["api_open"] else "0.0.0.0"  # noqa: S104 - a container's address is not known before
+            "127.0.0.1" if given["environment"] == "development" and not given["api_open"] else "0.0.0.0"  # noqa: S104 - the address of a container is not known in advance
         ),
     )
     port: Port = 5001
@@ -110,7 +110,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What to warn about at start: names nobody knows, a secret that could not be had."""
+        """Warnings for the start: unknown names, an unreadable secret."""
         return self._notes
 
     @property
@@ -123,13 +123,13 @@ class ServiceSettings(BaseSettings):
 
     @property
     def anonymous(self) -> bool:
-        """Whether the API asks nobody who they are until a key is made: in development, without other credentials."""
+        """True if the API needs no credentials until an API key exists: in development without other credentials."""
         return _is_anonymous(vars(self))
 
     @property
     def own_host(self) -> str:
-        """Where this machine reaches what we serve."""
-        return "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared
+        """Host under which this machine reaches the service."""
+        return "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
 
     @property
     def sqlite_file(self) -> Path:
@@ -140,7 +140,7 @@ class ServiceSettings(BaseSettings):
         return self.data_dir / "token-encryption-key"
 
     def sealing_keys(self) -> tuple[bytes | WrappedKey, ...]:
-        """Return the keys of stored tokens, 32 bytes or wrapped: the first seals. May make development's own."""
+        """Return the sealing keys, 32 bytes or wrapped; the first seals. Development creates one if none is set."""
         if self.token_encryption_keys:
             keys = self.token_encryption_keys
             return tuple(key if isinstance(key, WrappedKey) else key.get_secret_value() for key in keys)
@@ -165,7 +165,7 @@ class ServiceSettings(BaseSettings):
     @model_validator(mode="wrap")
     @classmethod
     def _validate_all(cls, given: dict[str, Any], validate: ModelWrapValidatorHandler[Self]) -> Self:
-        """Add the secret, then name everything missing and wrong at once."""
+        """Merge the secret, then report everything missing and wrong in one error."""
         given, notes = merge_secret(given)
         known = {name: value for name, value in given.items() if name in cls.model_fields}
         problems = [*find_missing(known)]
@@ -180,7 +180,7 @@ class ServiceSettings(BaseSettings):
             f"{name.upper()} in .env or the secret is no setting: it has no effect."
             for name in sorted(given.keys() - known.keys())
         )
-        settings._notes = (*notes, *unknown)  # noqa: SLF001 - our own
+        settings._notes = (*notes, *unknown)  # noqa: SLF001 - of this class
         return settings
 
 
@@ -226,10 +226,10 @@ class Settings(ProviderParts, ServiceSettings):
 
 @cache
 def get_settings() -> Settings:
-    """Return this process's settings, read once.
+    """Return the settings of this process, read once.
 
     Raises:
-        SettingsError: the text is for the operator: everything missing and wrong, never a value.
+        SettingsError: the text lists everything missing and wrong for the operator, without values.
     """
     try:
         return Settings()

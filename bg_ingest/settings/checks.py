@@ -1,4 +1,4 @@
-"""What is missing and what is wrong, each in a sentence for the operator that shows no value."""
+"""Sentences for the operator about missing and wrong settings, without their values."""
 
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -15,7 +15,7 @@ _REQUIRED = {
     **{name: advice for part in PROVIDER_SETTINGS for name, advice in part.required.items()},
     "token_encryption_keys": f"make one with: {KEY_COMMAND}",
 }
-"""What staging and production cannot start without, and what to do about it."""
+"""Settings that staging and production require, each with the advice to the operator."""
 
 _COUPLED = {
     **{name: others for part in PROVIDER_SETTINGS for name, others in part.coupled.items()},
@@ -27,12 +27,12 @@ _COUPLED = {
     "webhook_jwt_jwks_url": ("webhook_jwt_issuer", "webhook_jwt_audience"),
     "webhook_jwt_scope": ("webhook_jwt_issuer", "webhook_jwt_audience"),
 }
-"""Who sets the one means the others too: alone it would do nothing, in silence."""
+"""Settings that have no effect without others, which are therefore required with them."""
 
 
 def describe_errors(invalid: ValidationError) -> Iterator[str]:
     for error in invalid.errors(include_input=False, include_url=False, include_context=False):
-        if error["type"] != "default_factory_not_called":  # another setting is wrong, and is listed
+        if error["type"] != "default_factory_not_called":  # follows from another wrong setting, which is listed
             name = str(error["loc"][0]).upper()
             yield f"{name} {error['msg'].removeprefix('Value error, ').removeprefix('Input ')}."
 

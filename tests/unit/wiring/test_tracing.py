@@ -1,9 +1,9 @@
 import sys
 
 import pytest
-from bg_ingest.wiring import open_tracing
 
 from bg_ingest.errors import IngestError
+from bg_ingest.wiring import open_tracing
 
 
 async def test_without_the_extra_the_start_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:

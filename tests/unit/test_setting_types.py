@@ -1,0 +1,86 @@
+"""Types of single settings."""
+
+import base64
+
+import pytest
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+from bg_ingest.setting_types import (
+    BrokerUrl,
+    HttpHost,
+    Proofs,
+    PublicUrl,
+    SealingKeys,
+    WrappedKey,
+    decode_base64,
+    encode_wrapped_key,
+    is_loopback,
+    is_private_url,
+    is_strict,
+    parse_sealing_key,
+)
+
+KEY = base64.b64encode(bytes(range(32))).decode()
+
+
+@pytest.mark.parametrize(("host", "expected"), [("127.0.0.9", True), ("::1", True), ("LOCALHOST", True), ("::", False)])
+def test_loopback_is_this_machine(host: str, *, expected: bool) -> None:
+    assert is_loopback(host) is expected
+
+
+def test_confidential_addresses_are_https_or_this_machine() -> None:
+    assert [is_private_url(url) for url in ("https://a.example", "http://localhost:1", "http://a.example", "")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
+
+
+def test_only_development_is_lenient() -> None:
+    assert [is_strict(given) for given in ({}, {"environment": "Development"}, {"environment": "prod"})] == [
+        False,
+        False,
+        True,
+    ]
+
+
+def test_base64_of_either_alphabet_is_decoded() -> None:
+    assert decode_base64("-_-_") == decode_base64("+/+/") == b"\xfb\xff\xbf"
+    assert decode_base64("QQ") == decode_base64("QQ==") == b"A"
+    assert decode_base64("Q!") is None
+
+
+def test_a_sealing_key_has_32_bytes() -> None:
+    assert parse_sealing_key(f" {KEY}\n") == bytes(range(32))
+    assert parse_sealing_key("QQ==") is None
+
+
+def test_a_wrapped_key_is_read_as_it_is_written() -> None:
+    plain, wrapped = TypeAdapter(SealingKeys).validate_python(f"{KEY}, {encode_wrapped_key(b'wrapped')}")
+    assert plain.get_secret_value() == bytes(range(32))
+    assert isinstance(wrapped, WrappedKey)
+    assert wrapped.get_secret_value() == b"wrapped"
+
+
+def test_proofs_are_known_in_any_case() -> None:
+    assert TypeAdapter(Proofs).validate_python("Bearer,signature") == ("bearer", "signature")
+
+
+@pytest.mark.parametrize("value", ["amqp://", "http://broker.example", "amqps://host:0"])
+def test_a_broker_has_an_amqp_address(value: str) -> None:
+    with pytest.raises(ValidationError, match="should be an address like amqps://"):
+        TypeAdapter(BrokerUrl).validate_python(value)
+
+
+class Addresses(BaseModel):
+    environment: str
+    public: PublicUrl = ""
+    host: HttpHost = ""
+
+
+def test_production_requires_https() -> None:
+    assert Addresses(environment="staging", public="http://a.example").public == "http://a.example"
+    assert Addresses(environment="production", host="https://a.example/").host == "https://a.example"
+    with pytest.raises(ValidationError, match="should be https in production"):
+        Addresses(environment="production", public="http://a.example")
