@@ -210,7 +210,7 @@ class Settings(ProviderParts, ServiceSettings):
         lines = (
             (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
             (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
-            (self.publisher == "local", "No RABBITMQ_URL: events are told inside this process only."),
+            (self.publisher == "local", "No RABBITMQ_URL: events are published inside this process only."),
             *((True, line) for part in PROVIDER_SETTINGS for line in part.fallbacks(self)),
             (
                 not self.token_encryption_keys,

@@ -50,7 +50,7 @@ class DexcomSettings(ProviderSettings):
 
     def fallbacks(self) -> Iterable[str]:
         if self.dexcom_simulated:
-            return ("No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator stands in.",)
+            return ("No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator replaces it.",)
         if "dexcom_redirect_uri" not in self.model_fields_set:
             uri = self.dexcom_redirect_uri
             return (f"No DEXCOM_REDIRECT_URI: it is {uri}; your Dexcom app must have it registered.",)
