@@ -44,7 +44,7 @@ PEOPLE = {"ada": "SandboxUser1", "me": "SandboxUser2"}
 """Connected users of the examples, with their sandbox users."""
 
 PARSED_ONLY = {
-    "run": "serves until it is stopped; tests/unit/test_cli.py starts it",
+    "run": "serves until it is stopped; tests/unit/commands/test_serve.py starts it",
     "demo": "likewise",
     "simulator": "likewise",
     "keys create-encryption --kms": "calls AWS KMS; tests/unit/adapters/aws/test_kms.py has a server of its own",

@@ -1,21 +1,15 @@
 """The commands as a terminal runs them."""
 
 import re
-import shutil
-import signal
-import socket
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 import pytest
 import rich_click as click
 
-from bg_ingest import __version__
 from bg_ingest.cli import COMMANDS
-from tests.harness.cli import ROOT, RunningCommand, Serve, environment, run_bg_ingest
-from tests.harness.web import web
+from tests.harness.cli import ROOT, run_bg_ingest
 
 
 def loaded_by(code: str) -> set[str]:
@@ -69,127 +63,3 @@ def test_help_says_what_there_is(tmp_path: Path) -> None:
 @pytest.mark.parametrize("arguments", [["walk"], ["run", "--port", "0"], ["simulator", "--cadence", "7"]])
 def test_wrong_usage_ends_with_two(tmp_path: Path, arguments: list[str]) -> None:
     assert run_bg_ingest(tmp_path, *arguments).returncode == 2
-
-
-def test_wrong_settings_are_listed_and_end_with_two(tmp_path: Path) -> None:
-    refused = run_bg_ingest(tmp_path, "run", ENVIRONMENT="production")
-    assert refused.returncode == 2
-    assert "RABBITMQ_URL" in refused.stderr
-    assert "Traceback" not in refused.stderr
-
-
-def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
-        refused = run_bg_ingest(tmp_path, "run", PORT=str(other.getsockname()[1]))
-    assert refused.returncode == 2
-    assert re.fullmatch(r"Cannot listen on 127\.0\.0\.1:\d+ .*: stop what is there, .*\.\n", refused.stderr)
-
-
-def test_a_command_that_needs_the_store_has_it_or_says_who_has(serve: Serve, tmp_path: Path) -> None:
-    code = """
-from bg_ingest.commands.context import run_with_services
-
-async def count(settings, services):
-    return [await services.store.readings.head("ada"), services.connector is not None]
-
-print(run_with_services(count))
-"""
-
-    def ask() -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [sys.executable, "-c", code], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=False
-        )
-
-    alone = ask()
-    assert (alone.returncode, alone.stdout) == (0, "[None, True]\n"), alone.stderr
-    running = serve("run")
-    running.until(lambda: running.answers("/health/ready"))
-    beside = ask()
-    assert beside.returncode == 1
-    assert re.fullmatch(r"\S+/bg-ingest\.sqlite is in use: stop the running service .*\.\n", beside.stderr)
-
-
-def test_reloading_is_refused_outside_development(tmp_path: Path) -> None:
-    (tmp_path / ".env").write_text(
-        "ENVIRONMENT=staging\nAWS_REGION=eu-central-1\nDYNAMODB_TABLE=bg\nRABBITMQ_URL=amqps://u:p@host/v\n"
-        "DEXCOM_CLIENT_ID=id\nDEXCOM_CLIENT_SECRET=secret\nDEXCOM_REDIRECT_URI=https://host/api/oauth/dexcom/callback\n"
-        f"TOKEN_ENCRYPTION_KEYS={'A' * 43}=\n"
-    )
-    refused = run_bg_ingest(tmp_path, "run", "--reload")
-    assert (refused.returncode, refused.stderr) == (2, "--reload is for development, and ENVIRONMENT is staging.\n")
-
-
-def test_reloading_serves_the_code_as_it_is_now(serve: Serve, tmp_path: Path) -> None:
-    """On a copy of the source tree: what is beside the command is what it watches."""
-    source = tmp_path / "source"
-    source.mkdir()
-    shutil.copy(ROOT / "app.py", source)
-    for package in ("bg_ingest", "workers"):
-        shutil.copytree(ROOT / package, source / package, ignore=shutil.ignore_patterns("__pycache__"))
-    running = serve("run", "--reload", PYTHONPATH=str(source))
-
-    def shows(version: str) -> bool:
-        return running.answers("/health/ready") and f'version="{version}"' in web.get(f"{running.url}/metrics").text
-
-    running.until(lambda: shows(__version__))
-    changed = source / "bg_ingest" / "__init__.py"
-    changed.write_text(changed.read_text().replace(__version__, "as.it.is.now"))
-    running.until(lambda: shows("as.it.is.now"))
-    assert running.stop() == 0
-
-
-def test_the_demo_does_not_touch_a_real_provider(tmp_path: Path) -> None:
-    refused = run_bg_ingest(tmp_path, "demo", DEXCOM_CLIENT_ID="id", DEXCOM_CLIENT_SECRET="secret")
-    assert refused.returncode == 2
-    assert "unset" in refused.stderr
-
-
-def test_a_file_that_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
-    (tmp_path / "notes.csv").write_text("not a Clarity export\n")
-    refused = run_bg_ingest(tmp_path, "simulator", "--replay", "notes.csv")
-    assert refused.returncode == 2
-    assert "Traceback" not in refused.stderr
-    assert "notes.csv" in refused.stderr
-
-
-def test_run_serves_our_app_and_not_that_of_the_current_directory(serve: Serve, tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text("raise SystemExit('the wrong app')")
-    (tmp_path / "workers").mkdir()
-    (tmp_path / "workers" / "__init__.py").write_text("raise SystemExit('the wrong workers')")
-    running = serve("run")
-    running.until(lambda: running.answers("/health/ready"))
-    assert running.stop(signal.SIGINT) == 0
-    assert "wrong" not in running.said
-
-
-def test_the_simulator_takes_its_options_and_keeps_its_journal(serve: Serve, tmp_path: Path) -> None:
-    header = "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Source Device ID,Glucose Value (mg/dL)\n"
-    (tmp_path / "export.csv").write_text(f"{header}1,2025-04-19T10:00:00,EGV,iPhone G6,110\n")
-    running = serve("simulator", "--replay", "export.csv", "--zone", "Europe/Berlin", "--journal", "journal.jsonl")
-    running.until(lambda: running.answers("/admin/state"))
-    users = [user["name"] for user in web.get(f"{running.url}/admin/state").json()["users"]]
-    assert {"ReplayUser", "SandboxUser1"} <= set(users)
-    assert running.stop() == 0
-    assert (tmp_path / "journal.jsonl").read_text()
-
-
-def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(serve: Serve) -> None:
-    demo = serve("demo", BACKFILL_DAYS="1", LOG_LEVEL="DEBUG")
-    demo.until(lambda: "past readings of all three have been read" in demo.said)
-    tries = re.findall(r"curl -s (?:-X (POST) )?(?:-H '.*?' )?'?(http://localhost:\d+/[^' \n]+)", demo.said)
-    assert len(tries) == 7
-    for method, url in tries:
-        assert web.request(method or "GET", url).is_success, url
-    before = [connection(demo, user) for user in ("ada", "ben", "eva")]
-    assert [(each["state"], each["backfill_done"]) for each in before] == [("active", 1)] * 3
-    assert demo.stop() == 0
-    assert "debug" in demo.said
-
-    again = serve("demo", BACKFILL_DAYS="1")
-    again.until(lambda: "past readings of all three have been read" in again.said)
-    assert connection(again, "ada")["connected_at"] == before[0]["connected_at"]
-
-
-def connection(demo: RunningCommand, user: str) -> dict[str, Any]:
-    shown: dict[str, Any] = web.get(f"{demo.url}/api/users/{user}/connections/dexcom").json()
-    return shown

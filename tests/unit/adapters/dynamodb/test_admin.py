@@ -1,11 +1,11 @@
-"""Making a table on servers that lack something, are slow, or hold somebody else's; on a whole one: integration."""
+"""Creation and inspection of a table on incomplete and slow servers, and of one of another service."""
 
 from typing import Any
 
 import pytest
 
 from bg_ingest.adapters.dynamodb import admin as tables
-from bg_ingest.adapters.dynamodb.admin import KEY_SCHEMA, KEY_TYPES, create_table
+from bg_ingest.adapters.dynamodb.admin import KEY_SCHEMA, KEY_TYPES, create_table, inspect_table
 from bg_ingest.errors import StoreError, StoreUnavailable
 from tests.fakes.dynamodb import AWS, REGION, ErrorReply, RecordedRequest, Reply, scripted
 
@@ -133,3 +133,25 @@ async def test_a_table_that_does_not_get_ready_is_given_up(monkeypatch: pytest.M
     monkeypatch.setattr(tables, "READY_TIMEOUT", 0.2)
     with pytest.raises(StoreUnavailable, match="not ready within"):
         await making(DescribeTable={"Table": {**TABLE, "TableStatus": "CREATING"}})
+
+
+async def test_a_table_is_described_as_it_is() -> None:
+    replies: dict[str, Reply] = dict(WHOLE)
+    asked: list[str] = []
+
+    def answer(question: RecordedRequest) -> Reply:
+        asked.append(question.operation)
+        return replies[question.operation]
+
+    async with scripted(answer) as server:
+        whole = await inspect_table(server.endpoint, REGION, "readings", AWS)
+        assert [right for _, right in whole] == [True] * 4
+        replies.update(UNSET)
+        bare = await inspect_table(server.endpoint, REGION, "readings", AWS)
+        assert [right for _, right in bare] == [True, True, False, False]
+        replies["DescribeTimeToLive"] = replies["DescribeContinuousBackups"] = ErrorReply("AccessDeniedException")
+        assert [right for _, right in await inspect_table(server.endpoint, REGION, "readings", AWS)] == [True, True]
+        replies["DescribeTable"] = ErrorReply("ResourceNotFoundException")
+        with pytest.raises(StoreError, match="tables create"):
+            await inspect_table(server.endpoint, REGION, "readings", AWS)
+    assert all(operation.startswith("Describe") for operation in asked)

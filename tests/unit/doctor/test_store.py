@@ -1,0 +1,89 @@
+"""Rights on the store, and the keys of the stored grants."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from bg_ingest.adapters.dynamodb.table import DynamoTable
+from bg_ingest.adapters.dynamodb.transport import open_transport
+from bg_ingest.adapters.sealing import AesGcmSealer
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.doctor.finding import Verdict
+from bg_ingest.doctor.store import RIGHTS, check_keys, check_rights
+from tests.fakes.clock import NOON, SetClock
+from tests.fakes.dynamodb import AWS, REGION, ErrorReply, RecordedRequest, Reply, scripted
+from tests.fakes.faults import Fault, FaultyCalls, at
+from tests.harness.service import open_service
+
+ROOT = Path(__file__).parents[3]
+URL = "https://provider.test/readings"
+
+
+@pytest.mark.parametrize("call", range(1, 10))
+async def test_a_right_that_is_lacking_is_named(call: int) -> None:
+    async with open_table(None, SetClock()) as table:
+        assert [each.verdict for each in await check_rights(table, NOON)] == [Verdict.OK]
+        (found,) = await check_rights(FaultyCalls(table, at(call, Fault.BEFORE)), NOON)
+        assert (found.verdict, bool(found.advice)) == (Verdict.FAILED, True)
+
+
+IN_TRANSACTION = {
+    "Put": "PutItem",
+    "Update": "UpdateItem",
+    "Delete": "DeleteItem",
+    "ConditionCheck": "ConditionCheckItem",
+}
+
+
+def rights_for(question: RecordedRequest) -> set[str]:
+    """Return what AWS wants of the identity that asks this."""
+    if question.operation == "TransactWriteItems":
+        return {IN_TRANSACTION[kind] for step in question.body["TransactItems"] for kind in step}
+    return {question.operation}
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+@pytest.mark.parametrize("lacking", [*RIGHTS, "Scan"])
+async def test_every_right_that_the_service_needs_is_tried_and_advised(lacking: str) -> None:
+    replies: dict[str, Reply] = {"GetItem": {}, "BatchGetItem": {"Responses": {}}}
+
+    def answer(question: RecordedRequest) -> Reply:
+        if lacking in rights_for(question):
+            return ErrorReply("AccessDeniedException")
+        return replies.get(question.operation, {"Items": []})
+
+    async with scripted(answer) as server, open_transport(server.endpoint, REGION, AWS) as transport:
+        (found,) = await check_rights(DynamoTable(transport, "readings"), NOON)
+    if lacking == "Scan":
+        assert found.verdict is Verdict.OK, "the service does not need it"
+    else:
+        assert found.verdict is Verdict.FAILED
+        assert lacking in found.advice
+
+
+def test_the_rights_are_those_of_the_calls_that_are_made_and_stand_in_the_docs() -> None:
+    source = (ROOT / "bg_ingest/adapters/dynamodb/table.py").read_text("utf-8")
+    calls = {*re.findall(r'(?:\.call|_pages)\(\s*"(\w+)"', source)} - {"TransactWriteItems"}
+    assert {*RIGHTS, "Scan"} == calls | {*IN_TRANSACTION.values()}
+    operating = (ROOT / "docs/operating/README.md").read_text("utf-8")
+    (row,) = re.findall(r"^\| DynamoDB \|.*$", operating, re.MULTILINE)
+    assert {*RIGHTS, "Scan"} <= {*re.findall(r"`(\w+)`", row)}
+
+
+async def test_looking_leaves_nothing_behind() -> None:
+    async with open_table(None, SetClock()) as table:
+        await check_rights(table, NOON)
+        assert [page async for page in table.query("doctor", "0", "~")] == []
+
+
+async def test_stored_grants_are_opened_with_the_keys_that_are_set() -> None:
+    async with open_service() as service:
+        store = service.services.store
+        assert "no grants" in (await check_keys(store, AesGcmSealer([bytes(32)]), "test"))[0].found
+        await service.connect("ada")
+        await service.connect("ben", "SandboxUser2")
+        (right,) = await check_keys(store, AesGcmSealer([bytes(range(32)), bytes(32)]), "test")
+        assert (right.verdict, "2 stored" in right.found) == (Verdict.OK, True)
+        (wrong,) = await check_keys(store, AesGcmSealer([bytes(range(32))]), "test")
+        assert (wrong.verdict, wrong.found) == (Verdict.FAILED, "2 of 2 stored grants do not open")
