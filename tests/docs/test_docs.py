@@ -10,7 +10,7 @@ import rich_click as click
 
 from bg_ingest import __version__
 from bg_ingest.cli import COMMANDS
-from bg_ingest.demo import NEXT_STEPS
+from bg_ingest.demo import instructions
 from bg_ingest.settings import Settings
 from tests.docs.test_language import SAY_INSTEAD
 
@@ -95,7 +95,7 @@ def test_the_readme_is_short() -> None:
 
 
 def test_the_sample_output_of_the_readme_is_that_of_the_demo() -> None:
-    output = NEXT_STEPS.format(people="ada, ben and eva", url="http://localhost:5001", provider="dexcom", since="")
+    output = instructions("http://localhost:5001")
     sample = re.findall(r"^ {6}(\w.*)$", (ROOT / "README.md").read_text("utf-8"), re.MULTILINE)
     assert len(sample) == 3
     assert {*sample} <= {line.strip() for line in output.splitlines()}
