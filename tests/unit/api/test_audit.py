@@ -15,7 +15,6 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.services.access import audit
 from tests.fakes.clock import NOON
 from tests.fakes.fake_provider import FakeProvider
-from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.api import ADA, ApiHarness, open_api, reading
 from tests.harness.table_dump import read_all_items
 from tests.unit.api.test_connections import connect
@@ -59,18 +58,6 @@ async def test_reads_are_on_record_once_an_hour_and_changes_each(api: ApiHarness
         ("2026-03-02T13:20:01Z", "change", DISCONNECT),
         ("2026-03-02T14:00:00Z", "read", LATEST),
     ]
-
-
-async def test_changes_of_one_instant_are_each_on_record_and_written_twice_stay_one(api: ApiHarness) -> None:
-    auditing = api.services.audit_log
-    for _ in range(3):
-        auditing.add(ADA, "key:a", DISCONNECT, AuditAction.CHANGE)
-        auditing.add(ADA, "key:a", LATEST, AuditAction.READ)
-    whole = auditing._trail
-    auditing._trail = FaultyCalls(whole, lambda _: Fault.AFTER, only={"add"})
-    assert await auditing.flush() == 0, "written, but nobody heard"
-    auditing._trail = whole
-    assert sorted(each["action"] for each in await get_audit(api)) == ["change", "change", "change", "read"]
 
 
 async def test_a_connect_is_on_record_with_the_user_it_was_for(api: ApiHarness) -> None:
@@ -152,29 +139,6 @@ async def test_records_are_of_one_person_only_and_go_after_their_time(api: ApiHa
 )
 async def test_a_question_that_cannot_be_meant_is_refused(api: ApiHarness, changed: dict[str, str], slug: str) -> None:
     assert_problem(await api.http.get("/api/audit", params=PERIOD | changed), 400, slug)
-
-
-async def test_while_the_store_is_away_the_audit_waits_and_requests_do_not(api: ApiHarness) -> None:
-    auditing = api.services.audit_log
-    whole = auditing._trail
-    auditing._trail = FaultyCalls(whole, lambda _: Fault.BEFORE)
-    api.services.audit_log.add(ADA, "key:a", LATEST, AuditAction.CHANGE)
-    assert await auditing.flush() == 0
-    auditing._trail = whole
-    assert [each["credential"] for each in await get_audit(api)] == ["key:a"]
-
-
-async def test_what_finds_no_room_is_counted_and_a_read_is_noted_again(
-    api: ApiHarness, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(audit, "MAX_WAITING_RECORDS", 2)
-    auditing = api.services.audit_log
-    for number in range(4):
-        auditing.add(ADA, f"key:{number}", LATEST, AuditAction.READ)
-    assert auditing.dropped == 2
-    assert len(await get_audit(api)) == 2
-    auditing.add(ADA, "key:3", LATEST, AuditAction.READ)
-    assert {each["credential"] for each in await get_audit(api)} == {"key:0", "key:1", "key:3"}
 
 
 async def test_two_processes_hash_alike(api: ApiHarness) -> None:

@@ -1,5 +1,6 @@
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 import anyio
 import pytest
@@ -10,11 +11,12 @@ from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.commits import commit_of_changes
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
-from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.errors import BrokerUnavailable, EventRefused, StoreUnavailable
 from bg_ingest.ports import Observer
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
-from tests.fakes.faults import Fault, FaultyCalls, at
+from bg_ingest.store.outbox import OutboxStore
+from tests.fakes.faults import CallWrapper, Fault
 from tests.harness.service import LoopClock
 from workers.backoff import Backoff
 from workers.relay import RelayActor
@@ -42,14 +44,31 @@ class Broker:
         return True
 
 
+class FaultyOutbox(CallWrapper):
+    """An outbox; the next call of a method in ``faults`` fails or hangs."""
+
+    def __init__(self, inner: OutboxStore) -> None:
+        super().__init__(inner)
+        self.faults: dict[str, Fault] = {}
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        match self.faults.pop(name, None):
+            case Fault.HANG:
+                await anyio.sleep_forever()
+            case Fault.BEFORE:
+                raise StoreUnavailable
+        return await call()
+
+
 class RelayHarness:
-    """A store, the relay over it, and commits that it should tell."""
+    """A store, the relay over it, and commits to publish."""
 
     def __init__(self, store: Store, clock: LoopClock) -> None:
         self.store = store
         self.clock = clock
         self.broker = Broker()
-        self.relay = RelayActor(Relay(store.outbox, self.broker, Observer()), backoff=EXACT)
+        self.outbox = FaultyOutbox(store.outbox)
+        self.relay = RelayActor(Relay(self.outbox, self.broker, Observer()), backoff=EXACT)
 
     async def commit(self, user: UserId, *, hint: bool = True) -> None:
         head = await self.store.readings.head(user)
@@ -139,10 +158,7 @@ async def test_a_refused_event_holds_back_its_users_later_ones_alone() -> None:
 
 async def test_case_43_a_change_published_but_not_settled_is_published_again_under_the_same_id() -> None:
     async with open_relay() as harness:
-        broken = Relay(
-            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"settle"}), harness.broker, Observer()
-        )
-        harness.relay._relay = broken
+        harness.outbox.faults["settle"] = Fault.BEFORE
         await harness.commit(ADA)
         await anyio.sleep(5)
         assert harness.broker.published == ["ada/1", "ada/1"]
@@ -225,11 +241,7 @@ async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> No
 
 async def test_a_store_that_is_back_is_noticed_even_if_there_is_nothing_to_publish() -> None:
     async with open_relay() as harness:
-        harness.relay._relay = Relay(
-            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"iter_entries"}),
-            harness.broker,
-            Observer(),
-        )
+        harness.outbox.faults["iter_entries"] = Fault.BEFORE
         harness.relay.wake([0])
         await anyio.sleep(0.5)
         assert harness.relay.failures == 1
@@ -239,11 +251,7 @@ async def test_a_store_that_is_back_is_noticed_even_if_there_is_nothing_to_publi
 
 async def test_a_store_that_does_not_say_what_waits_is_asked_for_each_outbox() -> None:
     async with open_relay() as harness:
-        harness.relay._relay = Relay(
-            FaultyCalls(harness.store.outbox, at(1, Fault.BEFORE), only={"non_empty_shards"}),
-            harness.broker,
-            Observer(),
-        )
+        harness.outbox.faults["non_empty_shards"] = Fault.BEFORE
         await harness.commit(ADA, hint=False)
         await anyio.sleep(60.5)
         assert harness.broker.published == ["ada/1"]
@@ -253,11 +261,7 @@ async def test_a_store_that_does_not_say_what_waits_is_asked_for_each_outbox() -
 async def test_while_one_check_hangs_hints_are_handled_and_the_next_check_finds_the_rest() -> None:
     async with open_relay() as harness:
         await anyio.sleep(1)
-        harness.relay._relay = Relay(
-            FaultyCalls(harness.store.outbox, at(1, Fault.HANG), only={"non_empty_shards"}),
-            harness.broker,
-            Observer(),
-        )
+        harness.outbox.faults["non_empty_shards"] = Fault.HANG
         await harness.commit(BEN, hint=False)
         await anyio.sleep(60)
         await harness.commit(ADA)

@@ -124,20 +124,6 @@ async def test_connections_count_as_demand_while_the_actors_poll_them() -> None:
             assert service.services.demand.to_publish() == {}
 
 
-def test_refreshes_count_towards_the_calls_per_poll() -> None:
-    calls_per_poll = CallsPerPoll(ProviderLimit(6_000))
-    expected = calls_per_poll.estimate
-    assert expected == pytest.approx(1 + 1 / 8 + 1 / 96)
-    assert CallsPerPoll(ProviderLimit(6_000), timedelta(minutes=1)).estimate == pytest.approx(1 + 1 / 120 + 1 / 1440)
-    for _ in range(10_000):
-        calls_per_poll.count(is_poll=True)
-        calls_per_poll.count(is_poll=False)
-    assert calls_per_poll.estimate == pytest.approx(2, rel=0.02)
-    for _ in range(20_000):
-        calls_per_poll.count(is_poll=True)
-    assert calls_per_poll.estimate < 1.02, "what was long ago is forgotten"
-
-
 async def test_demand_counted_twice_during_a_hand_over_causes_no_slowdown_and_lasting_demand_does() -> None:
     async with open_service(simulated=SimulatorOptions(calls_per_hour=400), defaults=EVERY_MINUTE) as service:
         await service.connect("ada")

@@ -1,0 +1,100 @@
+"""Shards are released once they are idle, each for itself, and the release is retried for a while."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import anyio
+import pytest
+
+from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.domain.ownership import Lease, Owner
+from bg_ingest.store import Store
+from tests.conftest import on
+from tests.fakes.faults import Fault, FaultyCalls, at
+from tests.harness.owners import RecordingConsumer
+from tests.harness.service import LoopClock
+from workers.handover import RELEASE_TIMEOUT, Handover
+from workers.ownership_view import NEVER, OwnershipView
+
+anyio_backend = on("asyncio", "trio")
+
+
+class HandoverWorld:
+    """An owner of the shards 1, 2 and 3."""
+
+    def __init__(self, store: Store) -> None:
+        self.rows = FaultyCalls(store.ownership, self._plan, only={"release"})
+        self.consumer = RecordingConsumer()
+        self.view = OwnershipView(valid_for=13.5)
+        self.handover = Handover(self.rows, self.consumer, self.view)
+        self.fault: Fault | None = None
+
+    def _plan(self, _: int) -> Fault | None:
+        return self.fault
+
+    async def take(self) -> list[Lease]:
+        await self.rows.register(Owner("me"))
+        leases = (await self.rows.snapshot()).leases
+        taken = list(await self.rows.take([leases[shard] for shard in (1, 2, 3)], "me"))
+        self.view.serving.update({lease.shard: lease for lease in taken})
+        self.consumer.add_shards(taken)
+        return taken
+
+    async def owned_rows(self) -> set[int]:
+        return {lease.shard for lease in (await self.rows.snapshot()).leases if lease.owner == "me"}
+
+
+@asynccontextmanager
+async def open_handover() -> AsyncIterator[HandoverWorld]:
+    async with open_table(None, LoopClock()) as table:
+        yield HandoverWorld(Store(table, LoopClock()))
+
+
+async def test_idle_shards_are_released_together_and_a_busy_one_later() -> None:
+    async with open_handover() as world, anyio.create_task_group() as group:
+        taken = await world.take()
+        world.consumer.finish_seconds = {2: 10.0}
+        group.start_soon(world.handover.release, taken)
+        await anyio.sleep(1)
+        assert world.view.serving.keys() == {2}
+        assert await world.owned_rows() == {2}
+        assert world.rows.calls == 1
+        assert world.view.released_at[2] == NEVER
+        await anyio.sleep(10)
+        assert await world.owned_rows() == set()
+
+
+async def test_a_release_is_retried_and_left_to_the_ttl_after_its_timeout(capsys: pytest.CaptureFixture[str]) -> None:
+    async with open_handover() as world:
+        taken = await world.take()
+        world.fault = Fault.BEFORE
+        began = anyio.current_time()
+        await world.handover.release(taken)
+        assert anyio.current_time() - began == pytest.approx(RELEASE_TIMEOUT, abs=0.3)
+        assert world.rows.calls > 5
+        assert "release_unconfirmed" in capsys.readouterr().out
+        assert await world.owned_rows() == {1, 2, 3}
+
+
+async def test_a_failed_release_that_is_stored_at_the_next_try_is_not_reported(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    async with open_table(None, LoopClock()) as table:
+        store = Store(table, LoopClock())
+        world = HandoverWorld(store)
+        taken = await world.take()
+        rows = FaultyCalls(store.ownership, at(1, Fault.BEFORE), only={"release"})
+        await Handover(rows, world.consumer, world.view).release(taken)
+        assert await world.owned_rows() == set()
+        assert "release_unconfirmed" not in capsys.readouterr().out
+
+
+async def test_a_snapshot_requested_before_a_release_does_not_show_it() -> None:
+    async with open_handover() as world:
+        taken = await world.take()
+        requested = anyio.current_time()
+        await anyio.sleep(0.1)
+        await world.handover.release(taken)
+        assert set(world.handover.unconfirmed(requested)) == {1, 2, 3}
+        await anyio.sleep(0.1)
+        assert set(world.handover.unconfirmed(anyio.current_time())) == set()
