@@ -16,6 +16,7 @@ from bg_ingest.store.commit import CommitStore
 from bg_ingest.store.connections import ConnectionStore
 from bg_ingest.store.erasures import ErasureStore
 from bg_ingest.store.gaps import GapStore
+from bg_ingest.store.grants import GrantStore
 from bg_ingest.store.inbox import InboxStore, ShardAddresses
 from bg_ingest.store.items import VERSION, StoredItem, build_item
 from bg_ingest.store.oauth_states import OAuthStateStore
@@ -41,10 +42,11 @@ class Store:
         addresses = ShardAddresses()
         inbox = InboxStore(table, clock, addresses)
         self.commits = CommitStore(table, inbox)
+        self.readings = ReadingStore(table)
         self.quarantine = QuarantineStore(table)
-        self.readings = ReadingStore(table, self.quarantine, self.commits.write)
         self.gaps = GapStore(table)
         self.connections = ConnectionStore(table, clock, inbox)
+        self.grants = GrantStore(table)
         self.states = OAuthStateStore(table)
         self.webhooks = WebhookIdStore(table)
         self.changes = ChangeLog(table)

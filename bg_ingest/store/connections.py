@@ -32,7 +32,7 @@ from bg_ingest.ports.table import (
 )
 from bg_ingest.store import directory, keys
 from bg_ingest.store.conditional import ConditionalWrite, diff_items, try_write, unchanged_condition, write_all
-from bg_ingest.store.grants import GrantStore, decode_grant
+from bg_ingest.store.grants import decode_grant
 from bg_ingest.store.inbox import InboxStore
 from bg_ingest.store.items import (
     VERSION,
@@ -60,7 +60,6 @@ class ConnectionStore:
         self._table = table
         self._clock = clock
         self._inbox = inbox
-        self._grants = GrantStore(table)
 
     async def get(self, connection: ConnectionId) -> Connection | None:
         return self._decode_unexpired(connection, await self._table.get(keys.connection(connection)))
@@ -112,12 +111,6 @@ class ConnectionStore:
         """Return the user that is connected to a provider account."""
         item = await self._table.get(keys.account(provider, region, provider_account))
         return UserId(str(item["user"])) if item else None
-
-    async def claim(self, seen: Grant, claim: str) -> None:
-        await self._grants.claim(seen, claim)
-
-    async def store(self, grant: Grant) -> None:
-        await self._grants.store(grant)
 
     def _decode_unexpired(self, connection: ConnectionId, item: StoredItem | None) -> Connection | None:
         if item is None:

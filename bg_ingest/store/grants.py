@@ -42,6 +42,10 @@ class GrantStore:
     def __init__(self, table: Table) -> None:
         self._table = table
 
+    async def get(self, connection: ConnectionId) -> Grant | None:
+        item = await self._table.get(keys.grant(connection))
+        return decode_grant(connection, item) if item else None
+
     async def claim(self, seen: Grant, claim: str) -> None:
         """Write the claim if version, generation and claim are as seen; else StaleRead."""
         conditions = (*_version_conditions(seen, seen.version), value_condition("claim", seen.claim))

@@ -1,6 +1,6 @@
 """Segments: six hours of packed readings per item, and the reads of a user's series."""
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
@@ -15,7 +15,6 @@ from bg_ingest.store import keys
 from bg_ingest.store.conditional import ConditionalWrite
 from bg_ingest.store.head import decode_head
 from bg_ingest.store.items import VERSION_OK, StoredItem, build_item
-from bg_ingest.store.quarantine import QuarantineStore
 
 SEGMENT_BATCH_SIZE = 100
 """Segments read at once: 25 days of a 5-minute sensor, about 60 KB."""
@@ -24,10 +23,8 @@ SEGMENT_BATCH_SIZE = 100
 class ReadingStore:
     """Time series of users and their heads."""
 
-    def __init__(self, table: Table, quarantine: QuarantineStore, commit: Callable[[Commit], Awaitable[None]]) -> None:
+    def __init__(self, table: Table) -> None:
         self._table = table
-        self.commit = commit
-        self.read_pages, self.iter_pages = quarantine.read_pages, quarantine.iter_pages
 
     async def head(self, user: UserId) -> Head | None:
         """Return the head in one read; after an erasure it is the tombstone."""

@@ -94,18 +94,18 @@ def build_services(
     observer = Observers(recent_events, *observers, metrics, LogContext())
     committer = Committer(store, observer, wakeups)
     capabilities = {name: provider.capabilities for name, provider in providers.items()}
-    quarantine = Quarantine(store.readings, committer, observer, sealer, clock, table)
+    quarantine = Quarantine(store, committer, observer, sealer, clock, table)
     budget = SharedBudget(store.budgets, capabilities, clock, limit, defaults.poll_interval)
     demand = Demand(budget, defaults)
     metrics.registry.add(CallBudgetCollector(demand))
     providers = {name: BudgetedProvider(provider, budget, observer) for name, provider in providers.items()}
     ingester = Ingester(store.readings, quarantine, committer, observer, clock, capabilities, defaults)
     connection_states = ConnectionStates(store.readings, committer, clock, ingester.summarize)
-    grants = Grants(store.connections, providers, budget, sealer, clock, table, observer)
+    grants = Grants(store.grants, providers, budget, sealer, clock, table, observer)
     fetcher = Fetcher(store.connections, providers, grants, ingester, connection_states, clock, defaults)
     gap_keeper = GapKeeper(store.readings, store.gaps, committer, clock)
     poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, demand, observer)
-    quarantine_review = QuarantineReview(store.readings, committer, sealer, providers, clock, table)
+    quarantine_review = QuarantineReview(store, committer, sealer, providers, clock, table)
     audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
     return Services(
         observer=observer,
@@ -138,7 +138,7 @@ def build_services(
         demand=demand,
         relay=Relay(store.outbox, publisher, observer),
         reader=ReadingQueries(store.readings, clock),
-        completeness=CompletenessQueries(store.readings, store.connections, store.gaps, clock),
+        completeness=CompletenessQueries(store, clock),
         timelines=TimelineQueries(store, poller, recent_events, clock),
         verifier=Verifier(store, providers, grants),
         broker=broker,

@@ -168,7 +168,7 @@ async def test_a_finished_connect_replaces_its_beginning_and_no_longer_expires(
 
 async def test_a_refusal_is_believed_only_of_the_grant_that_is_stored(store: Store) -> None:
     active = await commit_connection(store)
-    await store.connections.store(grant(2))
+    await store.grants.store(grant(2))
     head = await store.readings.head(USER)
     lost = replaced_fields(active, state=ConnectionState.REAUTHORIZATION_REQUIRED)
     for refused in (grant(1), grant(2, generation="other")):

@@ -122,8 +122,8 @@ async def test_what_was_seen_before_can_no_longer_be_written(store: Store, table
         lambda: store.commits.write(Commit(before=head, head=head, quarantine_pages=(QuarantinePage(0, 1, ()),))),
         lambda: store.commits.write(connection_commit(head, seen, replaced_fields(seen, state=ConnectionState.PAUSED))),
         lambda: store.connections.update(seen, replaced_fields(seen, last_outcome="read")),
-        lambda: store.connections.claim(held, "claim"),
-        lambda: store.connections.store(grant(2)),
+        lambda: store.grants.claim(held, "claim"),
+        lambda: store.grants.store(grant(2)),
     ]
     begun = await items_of(store)
     await store.erasures.begin(begun)

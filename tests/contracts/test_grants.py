@@ -17,24 +17,24 @@ async def current(store: Store) -> Grant | None:
 
 async def test_a_claim_is_written_beside_the_grant(store: Store) -> None:
     await commit_connection(store)
-    await store.connections.claim(grant(), "mine")
+    await store.grants.claim(grant(), "mine")
     assert await current(store) == grant(claim="mine")
 
 
 async def test_of_two_claims_one_holds(store: Store) -> None:
     await commit_connection(store)
-    await store.connections.claim(grant(), "mine")
+    await store.grants.claim(grant(), "mine")
     with pytest.raises(StaleRead):
-        await store.connections.claim(grant(), "theirs")
+        await store.grants.claim(grant(), "theirs")
     assert await current(store) == grant(claim="mine")
 
 
 async def test_a_claim_that_stood_still_is_taken_over_by_who_saw_it(store: Store) -> None:
     await commit_connection(store)
-    await store.connections.claim(grant(), "dead")
+    await store.grants.claim(grant(), "dead")
     with pytest.raises(StaleRead):
-        await store.connections.claim(grant(claim="another"), "mine")
-    await store.connections.claim(grant(claim="dead"), "mine")
+        await store.grants.claim(grant(claim="another"), "mine")
+    await store.grants.claim(grant(claim="dead"), "mine")
     assert await current(store) == grant(claim="mine")
 
 
@@ -42,16 +42,16 @@ async def test_a_claim_that_stood_still_is_taken_over_by_who_saw_it(store: Store
 async def test_a_grant_that_is_no_longer_as_seen_is_not_claimed(store: Store, seen: Grant) -> None:
     await commit_connection(store)
     with pytest.raises(StaleRead):
-        await store.connections.claim(seen, "mine")
+        await store.grants.claim(seen, "mine")
     assert await current(store) == grant()
 
 
 async def test_nothing_is_claimed_or_stored_where_there_is_no_grant(store: Store) -> None:
     with pytest.raises(StaleRead):
-        await store.connections.claim(grant(), "mine")
+        await store.grants.claim(grant(), "mine")
     for version in (1, 2):
         with pytest.raises(StaleRead):
-            await store.connections.store(grant(version))
+            await store.grants.store(grant(version))
     assert await current(store) is None
 
 
@@ -59,8 +59,8 @@ async def test_nothing_is_claimed_or_stored_where_there_is_no_grant(store: Store
 async def test_a_new_pair_replaces_the_one_before_whoever_claims_it(store: Store, claim: str | None) -> None:
     await commit_connection(store)
     if claim:
-        await store.connections.claim(grant(), claim)
-    await store.connections.store(grant(2, claim="mine"))
+        await store.grants.claim(grant(), claim)
+    await store.grants.store(grant(2, claim="mine"))
     assert await current(store) == grant(2)
 
 
@@ -68,62 +68,62 @@ async def test_a_new_pair_replaces_the_one_before_whoever_claims_it(store: Store
 async def test_only_the_next_version_of_the_same_generation_is_stored(store: Store, other: Grant) -> None:
     await commit_connection(store)
     with pytest.raises(StaleRead):
-        await store.connections.store(other)
+        await store.grants.store(other)
     assert await current(store) == grant()
 
 
 async def test_of_two_new_pairs_the_second_is_not_stored_and_learns_it(store: Store) -> None:
     await commit_connection(store)
-    await store.connections.store(grant(2, sealed=b"one"))
+    await store.grants.store(grant(2, sealed=b"one"))
     with pytest.raises(StaleRead):
-        await store.connections.store(grant(2, sealed=b"two"))
+        await store.grants.store(grant(2, sealed=b"two"))
     assert await current(store) == grant(2, sealed=b"one")
 
 
 async def test_storing_a_pair_again_after_its_reply_was_lost_succeeds(store: Store) -> None:
     await commit_connection(store)
     for _ in range(2):
-        await store.connections.store(grant(2))
+        await store.grants.store(grant(2))
     assert await current(store) == grant(2)
 
 
 async def test_refusals_are_counted_beside_the_tokens_and_end_the_claim(store: Store) -> None:
     await commit_connection(store)
     retry_at = NOON + timedelta(minutes=10)
-    await store.connections.claim(grant(), "mine")
-    await store.connections.store(grant(claim="mine", refusals=1, retry_at=retry_at))
+    await store.grants.claim(grant(), "mine")
+    await store.grants.store(grant(claim="mine", refusals=1, retry_at=retry_at))
     assert await current(store) == grant(refusals=1, retry_at=retry_at)
-    await store.connections.store(grant(refusals=0))
+    await store.grants.store(grant(refusals=0))
     assert await current(store) == grant()
 
 
 @pytest.mark.parametrize("claim", [None, "mine"])
 async def test_counting_a_refusal_does_not_end_anothers_claim(store: Store, claim: str | None) -> None:
     await commit_connection(store)
-    await store.connections.claim(grant(), "theirs")
+    await store.grants.claim(grant(), "theirs")
     with pytest.raises(StaleRead):
-        await store.connections.store(grant(claim=claim, refusals=1))
+        await store.grants.store(grant(claim=claim, refusals=1))
     assert await current(store) == grant(claim="theirs")
 
 
 async def test_counting_a_refusal_again_after_its_reply_was_lost_succeeds(store: Store) -> None:
     await commit_connection(store)
-    await store.connections.claim(grant(), "mine")
+    await store.grants.claim(grant(), "mine")
     for _ in range(2):
-        await store.connections.store(grant(claim="mine", refusals=1))
+        await store.grants.store(grant(claim="mine", refusals=1))
     assert await current(store) == grant(refusals=1)
 
 
 async def test_a_new_pair_may_carry_the_refusals_on(store: Store) -> None:
     await commit_connection(store)
-    await store.connections.store(grant(2, refusals=2))
+    await store.grants.store(grant(2, refusals=2))
     assert await current(store) == grant(2, refusals=2)
 
 
 async def test_a_new_connect_replaces_the_grant_of_an_older_generation(store: Store) -> None:
     active = await commit_connection(store)
-    await store.connections.store(grant(2))
+    await store.grants.store(grant(2))
     await commit_connection(store, replaced_fields(active, generation="second"))
     assert await current(store) == grant(1, generation="second")
     with pytest.raises(StaleRead):
-        await store.connections.store(grant(3))
+        await store.grants.store(grant(3))

@@ -14,7 +14,6 @@ from bg_ingest.domain.readings import Reading
 from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable, TransactionConflict
 from bg_ingest.ports.table import Table
 from bg_ingest.store import Store
-from bg_ingest.store.segments import ReadingStore
 from tests.fakes.clock import SetClock
 from tests.fakes.faults import ConflictingCalls, Fault, FaultyCalls, StaleReads, every
 from tests.harness.sample_values import (
@@ -30,22 +29,22 @@ from tests.harness.sample_values import (
 WRITERS = 32
 
 
-async def ingest(readings: ReadingStore, batch: list[Reading]) -> None:
+async def ingest(store: Store, batch: list[Reading]) -> None:
     """Commit a batch as the ingest does: decide, commit, and after a lost race decide again."""
     while True:
         try:
-            commit = await readings_commit_of(readings, batch)
+            commit = await readings_commit_of(store.readings, batch)
             if commit.changes:
-                await readings.commit(commit)
+                await store.commits.write(commit)
         except (StaleRead, StoreUnavailable, TransactionConflict):
             continue
         return
 
 
-async def write_all(readings: ReadingStore, batches: list[list[Reading]]) -> None:
+async def write_all(store: Store, batches: list[list[Reading]]) -> None:
     async with anyio.create_task_group() as group:
         for batch in batches:
-            group.start_soon(ingest, readings, batch)
+            group.start_soon(ingest, store, batch)
 
 
 def batches_of(random: Random) -> list[list[Reading]]:
@@ -93,7 +92,7 @@ async def test_32_writers_with_late_reads_and_failing_calls_lose_and_double_noth
     lossy = FaultyCalls(FaultyCalls(late, every(7, Fault.BEFORE)), every(5, Fault.AFTER))
     batches = batches_of(random)
     with anyio.fail_after(60):
-        await write_all(Store(lossy, SetClock()).readings, batches)
+        await write_all(Store(lossy, SetClock()), batches)
     await assert_nothing_lost(plain, batches)
 
 
@@ -102,7 +101,7 @@ async def test_two_writers_of_the_same_batch_store_and_publish_it_once(table: Ta
     await commit_connection(store)
     batch = [reading(number) for number in range(5)]
     slow = Store(StaleReads(table, Random(1), lambda share: release_after(int(share * 9))), SetClock())
-    await write_all(slow.readings, [batch, batch])
+    await write_all(slow, [batch, batch])
     await assert_nothing_lost(store, [batch])
 
 
@@ -110,7 +109,7 @@ async def test_a_conflict_with_another_transaction_loses_nothing(table: Table) -
     plain = Store(table, SetClock())
     await commit_connection(plain)
     batches = [[reading(number)] for number in range(6)]
-    await write_all(Store(ConflictingCalls(table, 1, 2, 5), SetClock()).readings, batches)
+    await write_all(Store(ConflictingCalls(table, 1, 2, 5), SetClock()), batches)
     await assert_nothing_lost(plain, batches)
 
 

@@ -60,7 +60,7 @@ async def test_only_the_sealed_bytes_of_a_grant_are_replaced(filled: Store) -> N
 
 async def test_a_grant_that_was_claimed_since_is_not_replaced(filled: Store) -> None:
     seen = await stored_grant(filled)
-    await filled.connections.claim(seen, "claim")
+    await filled.grants.claim(seen, "claim")
     with pytest.raises(StaleRead):
         await filled.sealed.replace(seen, replaced_fields(seen, sealed=b"late"))
     claimed = await stored_grant(filled)

@@ -98,7 +98,7 @@ class ConflictingCalls(FaultyCalls):
     """Store whose writes conflict with another transaction at the chosen calls, counted from 1."""
 
     def __init__(self, inner: Any, *chosen: int) -> None:
-        writes = ("write", "transact", "commit", "update", "add_connecting", "claim", "store")
+        writes = ("write", "transact", "update", "add_connecting", "claim", "store")
         plan = dict.fromkeys(chosen, Fault.BEFORE)
         super().__init__(inner, plan.get, error=TransactionConflict, only=writes)
 

@@ -18,7 +18,7 @@ def build_committer(services: Services) -> Committer:
 
 def build_quarantine(services: Services, sealer: Sealer, table: str = "test") -> Quarantine:
     committer = build_committer(services)
-    return Quarantine(services.store.readings, committer, services.observer, sealer, services.clock, table)
+    return Quarantine(services.store, committer, services.observer, sealer, services.clock, table)
 
 
 async def build_quarantine_of(services: Services, settings: Settings) -> Quarantine:

@@ -14,9 +14,7 @@ from tests.integration.test_dynamodb import WRITERS
 
 async def main(endpoint: str, table: str, part: int) -> None:
     async with DynamoServer(endpoint, credentials()).open_table(table) as opened:
-        await write_all(
-            Store(opened, SetClock()).readings, batches_of(Random(0))[part * WRITERS : (part + 1) * WRITERS]
-        )
+        await write_all(Store(opened, SetClock()), batches_of(Random(0))[part * WRITERS : (part + 1) * WRITERS])
 
 
 if __name__ == "__main__":

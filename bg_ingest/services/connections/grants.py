@@ -41,7 +41,7 @@ from bg_ingest.ports import CallBudget, Clock, Observer, Priority, Provider, Sea
 from bg_ingest.services.connections.grant_claims import GrantClaims
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.services.connections.unstored_grants import UnstoredGrants
-from bg_ingest.store.connections import ConnectionStore
+from bg_ingest.store.grants import GrantStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -56,7 +56,7 @@ class Grants:
 
     def __init__(
         self,
-        connections: ConnectionStore,
+        store: GrantStore,
         providers: Mapping[str, Provider],
         budget: CallBudget,
         sealer: Sealer,
@@ -65,14 +65,14 @@ class Grants:
         observer: Observer,
     ) -> None:
         """Build it; `table` is the name of the table that stores the grants."""
-        self._connections = connections
+        self._store = store
         self._providers = providers
         self._budget = budget
         self._sealer = GrantSealer(sealer, table)
         self._clock = clock
         self._observer = observer
         self._claims = GrantClaims()
-        self._unstored = UnstoredGrants(connections, self._open, self._stored)
+        self._unstored = UnstoredGrants(store, self._open, self._stored)
         self._shields: set[anyio.CancelScope] = set()
         self._closed = False
         self._close_at = float("inf")
@@ -133,7 +133,7 @@ class Grants:
             claimed_at = anyio.current_time()
             try:
                 if claim is not None:
-                    await self._connections.claim(grant, claim)
+                    await self._store.claim(grant, claim)
             except StaleRead:
                 return await self._adopt_stored(grant)
         with anyio.CancelScope(shield=True) as shield:
@@ -198,7 +198,7 @@ class Grants:
 
     async def _adopt_stored(self, grant: Grant, *, refused_by_provider: bool = False) -> Grant:
         """Return the newer pair of another process; without one, count the refusal or wait for the other."""
-        _, stored = await self._connections.get_with_grant(grant.id)
+        stored = await self._store.get(grant.id)
         if stored is None or stored.generation != grant.generation:
             raise Fenced
         if stored.version != grant.version:
@@ -214,7 +214,7 @@ class Grants:
         counted = msgspec.structs.replace(grant, refusals=refusals, retry_at=self._clock.now() + wait)
         log.warning("the provider refused a grant", action="grant_refused", connection=str(grant.id), refusals=refusals)
         try:
-            await self._connections.store(counted)
+            await self._store.store(counted)
         except StaleRead as error:
             raise GrantBusy(timedelta(seconds=1)) from error
         self._observer.grant_stored(counted)
@@ -224,4 +224,4 @@ class Grants:
 
     async def _release(self, grant: Grant) -> None:
         with suppress(StaleRead, StoreUnavailable):  # or the claim will be seen to stand still
-            await self._connections.store(grant)
+            await self._store.store(grant)

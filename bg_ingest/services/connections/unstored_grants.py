@@ -10,7 +10,7 @@ import structlog
 from bg_ingest.domain.grants import Credentials, Grant, Renewal
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import Fenced, StaleRead, StoreError, StoreUnavailable
-from bg_ingest.store.connections import ConnectionStore
+from bg_ingest.store.grants import GrantStore
 
 MIN_DELAY_SECONDS = 0.1
 MAX_DELAY_SECONDS = 5.0
@@ -24,11 +24,11 @@ class UnstoredGrants:
 
     def __init__(
         self,
-        connections: ConnectionStore,
+        store: GrantStore,
         open_grant: Callable[[Grant], Credentials],
         on_stored: Callable[[Grant], None],
     ) -> None:
-        self._connections = connections
+        self._store = store
         self._open_grant = open_grant
         self._on_stored = on_stored
         self._grants: dict[ConnectionId, Grant] = {}
@@ -49,7 +49,7 @@ class UnstoredGrants:
         delay = MIN_DELAY_SECONDS
         while True:
             try:
-                await self._connections.store(successor)
+                await self._store.store(successor)
                 break
             except StaleRead:
                 with suppress(StoreUnavailable):
@@ -66,7 +66,7 @@ class UnstoredGrants:
 
     async def _resolve_conflict(self, successor: Grant) -> Grant:
         """Return the stored grant. It is the successor itself if only the reply to its store was lost."""
-        _, stored = await self._connections.get_with_grant(successor.id)
+        stored = await self._store.get(successor.id)
         self._forget(successor)
         if stored is None or stored.generation != successor.generation:
             raise Fenced

@@ -53,7 +53,7 @@ class Committer:
         error=lambda: StoreUnavailable("too many transactions at once"),
     )
     async def _write(self, commit: Commit) -> None:
-        await self._store.readings.commit(commit)
+        await self._store.commits.write(commit)
 
     def _announce(self, changes: Sequence[Change]) -> None:
         if changes:

@@ -20,7 +20,7 @@ from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Clock, Observer, Sealer
 from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.retrying import retrying
-from bg_ingest.store.segments import ReadingStore
+from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -39,14 +39,14 @@ class Quarantine:
 
     def __init__(
         self,
-        readings: ReadingStore,
+        store: Store,
         committer: Committer,
         observer: Observer,
         sealer: Sealer,
         clock: Clock,
         table: str,
     ) -> None:
-        self._readings = readings
+        self._store = store
         self._committer = committer
         self._observer = observer
         self._sealer = sealer
@@ -87,7 +87,7 @@ class Quarantine:
     @retrying(StaleRead)
     async def _add_pages(self, connection: Connection, by_key: RecordsByKey) -> tuple[Sequence[QuarantinedRecord], int]:
         """Store the records of a few keys in one commit; return the new ones, and the number of those without room."""
-        head = await self._readings.head(connection.id.user)
+        head = await self._store.readings.head(connection.id.user)
         if head is None or head.erased:
             raise Fenced
         pages, added, no_room = await self._grow_pages(connection, by_key)
@@ -112,7 +112,7 @@ class Quarantine:
         self, connection: Connection, by_key: RecordsByKey
     ) -> tuple[tuple[QuarantinePage, ...], tuple[QuarantinedRecord, ...], int]:
         """Return the pages that change, the records that are new in them, and the number of records without room."""
-        stored = await self._readings.read_pages(connection.id.user, by_key.keys())
+        stored = await self._store.quarantine.read_pages(connection.id.user, by_key.keys())
         changed: list[QuarantinePage] = []
         added: list[QuarantinedRecord] = []
         no_room = 0

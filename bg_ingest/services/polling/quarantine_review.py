@@ -18,7 +18,7 @@ from bg_ingest.ports import Clock, Provider, Sealer
 from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
 from bg_ingest.services.retrying import retrying
-from bg_ingest.store.segments import ReadingStore
+from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -57,14 +57,14 @@ class QuarantineReview:
 
     def __init__(
         self,
-        readings: ReadingStore,
+        store: Store,
         committer: Committer,
         sealer: Sealer,
         providers: Mapping[str, Provider],
         clock: Clock,
         table: str,
     ) -> None:
-        self._readings = readings
+        self._store = store
         self._committer = committer
         self._sealer = sealer
         self._providers = providers
@@ -76,7 +76,7 @@ class QuarantineReview:
 
         Records without a time come last.
         """
-        async with aclosing(self._readings.iter_pages(user)) as pages:
+        async with aclosing(self._store.quarantine.iter_pages(user)) as pages:
             async for page in pages:
                 for record in page.records:
                     if record.sealed:
@@ -134,7 +134,7 @@ class QuarantineReview:
 
     @retrying(StaleRead)
     async def _release(self, reviewed: ReviewedRecord, reading: Reading) -> RetryResult:
-        head, known = await self._readings.read(reviewed.user, [segment_start(reading.measured_at)])
+        head, known = await self._store.readings.read(reviewed.user, [segment_start(reading.measured_at)])
         if head is None or head.erased:
             raise _user_not_found()
         at = head.next_recorded_at(self._clock.now())
@@ -150,14 +150,14 @@ class QuarantineReview:
         return RetryResult.RELEASED if decision.recorded else RetryResult.ALREADY_STORED
 
     async def _read_head(self, user: UserId) -> Head:
-        head = await self._readings.head(user)
+        head = await self._store.readings.head(user)
         if head is None or head.erased:
             raise _user_not_found()
         return head
 
     async def _read_page(self, reviewed: ReviewedRecord) -> QuarantinePage:
         """Return the current page of a record; NotFound if the record was removed from it."""
-        page = (await self._readings.read_pages(reviewed.user, [reviewed.key])).get(reviewed.key)
+        page = (await self._store.quarantine.read_pages(reviewed.user, [reviewed.key])).get(reviewed.key)
         record = page.find(reviewed.record.digest) if page else None
         if page is None or record is None or not record.sealed:
             raise NotFound("The record is not in quarantine any more: list the records again.")

@@ -14,18 +14,14 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
 from bg_ingest.ports import Clock
 from bg_ingest.services.polling.gaps import ALL_TIME
-from bg_ingest.store.connections import ConnectionStore
-from bg_ingest.store.gaps import GapStore
-from bg_ingest.store.segments import ReadingStore
+from bg_ingest.store import Store
 
 
 class CompletenessQueries:
     """Reads stored data only; makes no provider call and no write."""
 
-    def __init__(self, readings: ReadingStore, connections: ConnectionStore, gaps: GapStore, clock: Clock) -> None:
-        self._readings = readings
-        self._connections = connections
-        self._gaps = gaps
+    def __init__(self, store: Store, clock: Clock) -> None:
+        self._store = store
         self._clock = clock
 
     def now(self) -> datetime:
@@ -48,7 +44,7 @@ class CompletenessQueries:
         """Return the days of the window with any data, for each provider; NotFound as above."""
         head = await self._read_head(user)
         counters: dict[str, DayCounter] = {}
-        for connection in await self._connections.list_for_user(user):
+        for connection in await self._store.connections.list_for_user(user):
             provider = connection.id.provider
             if provider not in head.summaries:
                 continue
@@ -65,12 +61,12 @@ class CompletenessQueries:
         )
 
     async def _count(self, user: UserId, window: Window, counters: dict[str, DayCounter]) -> None:
-        async with aclosing(self._readings.iter_packed(user, window)) as packed:
+        async with aclosing(self._store.readings.iter_packed(user, window)) as packed:
             async for segment in packed:
                 rows = unpack(segment)
                 for provider, counter in counters.items():
                     counter.add_readings([row for row in rows if row.reading.device.provider == provider])
-        async with aclosing(self._readings.iter_pages(user)) as pages:
+        async with aclosing(self._store.quarantine.iter_pages(user)) as pages:
             async for page in pages:
                 if isinstance(page.key, int) or not window.start <= page.key < window.end:
                     continue
@@ -81,12 +77,12 @@ class CompletenessQueries:
 
     async def _read_gaps(self, connection: ConnectionId, window: Window) -> list[Gap]:
         # a gap may have begun long before the window
-        months = await self._gaps.read_months(connection, ALL_TIME.start, window.end)
+        months = await self._store.gaps.read_months(connection, ALL_TIME.start, window.end)
         gaps = (gap for month in months for gap in month.gaps)
         return [gap for gap in gaps if gap.start < window.end and (gap.before is None or gap.before > window.start)]
 
     async def _read_head(self, user: UserId) -> Head:
-        head = await self._readings.head(user)
+        head = await self._store.readings.head(user)
         if head is None or head.erased:
             raise NotFound
         return head

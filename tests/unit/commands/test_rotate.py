@@ -44,7 +44,7 @@ async def folder(tmp_path: Path) -> Path:
     clock = SetClock()
     async with open_table(tmp_path / "bg-ingest.sqlite", clock) as table:
         store = Store(table, clock)
-        grants = Grants(store.connections, {}, UnlimitedBudget(), AesGcmSealer([OLD]), clock, "bg-ingest", Observer())
+        grants = Grants(store.grants, {}, UnlimitedBudget(), AesGcmSealer([OLD]), clock, "bg-ingest", Observer())
         for person in PEOPLE:
             after = connection(id=person, provider_account=str(person.user))
             sealed = grants.seal_new(after.id, after.generation, credentials_of(person))

@@ -66,6 +66,6 @@ async def test_a_grant_that_cannot_be_opened_costs_nobody_else_theirs(ada: Conne
     await ada.service.connect("ben", "SandboxUser2")
     grant = await ada.grant()
     altered = msgspec.structs.replace(grant, version=grant.version + 1, sealed=b"not sealed by us")
-    await ada.services.store.connections.store(altered)
+    await ada.services.store.grants.store(altered)
     await anyio.sleep(21 * DAY)
     assert await refresher.refresh_idle_grants() == 1

@@ -121,7 +121,7 @@ async def test_data_that_no_key_opens_is_reported_and_nothing_is_lost(ada: Conne
 
 async def test_a_grant_that_is_being_refreshed_is_left_until_it_is_stored(ada: ConnectedUser) -> None:
     grant = await ada.grant()
-    await ada.services.store.connections.claim(grant, "somebody")
+    await ada.services.store.grants.claim(grant, "somebody")
     claimed = msgspec.structs.replace(grant, claim="somebody")
     resealed = msgspec.structs.replace(grant, sealed=b"other")
     with pytest.raises(StaleRead):
@@ -135,14 +135,14 @@ async def test_a_grant_that_is_being_refreshed_is_left_until_it_is_stored(ada: C
         group.start_soon(rotate)
         await anyio.sleep(5)
         assert (await ada.grant()) == claimed
-        await ada.services.store.connections.store(msgspec.structs.replace(grant, version=grant.version + 1))
+        await ada.services.store.grants.store(msgspec.structs.replace(grant, version=grant.version + 1))
     assert done[0].complete
     assert BOTH.is_current((await ada.grant()).sealed)
     assert (await ada.grant()).version == grant.version + 1
 
 
 async def test_a_claim_of_a_process_that_died_stops_nobody(ada: ConnectedUser) -> None:
-    await ada.services.store.connections.claim(await ada.grant(), "dead")
+    await ada.services.store.grants.claim(await ada.grant(), "dead")
     done = await run_rotation(ada)
     assert done.complete
     grant = await ada.grant()

@@ -134,7 +134,7 @@ async def watch(store: Store, provider: RotatingProvider) -> None:
 
 def grants_of(store: Store, provider: RotatingProvider, clock: LoopClock) -> Grants:
     return Grants(
-        store.connections,
+        store.grants,
         {"acme": cast("Provider", provider)},
         UnlimitedBudget(),
         AesGcmSealer([bytes(32)]),

@@ -26,12 +26,12 @@ anyio_backend = on("asyncio", "trio")
 
 
 def another_process(
-    ada: ConnectedUser, *, connections: Any = None, provider: Any = None, budget: Any = None, key: bytes = bytes(32)
+    ada: ConnectedUser, *, grant_store: Any = None, provider: Any = None, budget: Any = None, key: bytes = bytes(32)
 ) -> Grants:
     """Return the grants of a second process: the same parts unless others are given, and no memory in common."""
     services = ada.services
     return Grants(
-        connections or services.store.connections,
+        grant_store or services.store.grants,
         {ADA.provider: provider or ada.service.provider},
         budget or services.budget,
         AesGcmSealer([key]),
@@ -197,7 +197,7 @@ async def test_a_claim_of_a_dead_process_is_taken_over_after_it_stood_still_on_o
 ) -> None:
     await ada.sleep_until_expired()
     grant = await ada.grant()
-    await ada.services.store.connections.claim(grant, "of the dead")
+    await ada.services.store.grants.claim(grant, "of the dead")
     report = await ada.poll()
     assert report.result.outcome is Outcome.GRANT_BUSY
     assert report.due == ada.service.clock.now() + CLAIM_STALE_AFTER
@@ -206,17 +206,17 @@ async def test_a_claim_of_a_dead_process_is_taken_over_after_it_stood_still_on_o
 
 async def test_who_slept_between_claim_and_sending_does_not_send(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
-    connections = ada.services.store.connections
+    grants = ada.services.store.grants
 
     class Sleepy:
         def __getattr__(self, name: str) -> object:
-            return getattr(connections, name)
+            return getattr(grants, name)
 
         async def claim(self, *given: object) -> None:
-            await connections.claim(*given)  # type: ignore[arg-type]
+            await grants.claim(*given)  # type: ignore[arg-type]
             await anyio.sleep(25)
 
-    sleeper = another_process(ada, connections=Sleepy())
+    sleeper = another_process(ada, grant_store=Sleepy())
     with pytest.raises(GrantBusy):
         await sleeper.refresh(await ada.connection(), await ada.grant())
     assert ada.rotations == 0
@@ -226,11 +226,9 @@ async def test_case_7_a_pair_that_cannot_be_stored_is_tried_again_and_not_used_b
     await ada.sleep_until_expired()
     calls = ada.service.simulator.calls
     asked = sum(count for (endpoint, _), count in calls.items() if endpoint == "egvs")
-    broken = FaultyCalls(
-        ada.services.store.connections, lambda n: StoreFault.BEFORE if n <= 8 else None, only={"store"}
-    )
+    broken = FaultyCalls(ada.services.store.grants, lambda n: StoreFault.BEFORE if n <= 8 else None, only={"store"})
     connection, before = await ada.connection(), await ada.grant()
-    renewed = await another_process(ada, connections=broken).refresh(connection, before)
+    renewed = await another_process(ada, grant_store=broken).refresh(connection, before)
     assert renewed.version == before.version + 1
     assert (await ada.grant()).version == renewed.version
     assert broken.calls == 9
@@ -239,10 +237,10 @@ async def test_case_7_a_pair_that_cannot_be_stored_is_tried_again_and_not_used_b
 
 async def test_case_7_a_pair_not_stored_for_minutes_is_kept_and_stored_by_the_next_use(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
-    working = ada.services.store.connections
+    working = ada.services.store.grants
     faults = [StoreFault.BEFORE]
     broken = FaultyCalls(working, lambda _: faults[0] if faults else None, only={"store"})
-    grants = another_process(ada, connections=broken)
+    grants = another_process(ada, grant_store=broken)
     with pytest.raises(StoreUnavailable):
         await use(ada, grants)
     faults.clear()
@@ -252,9 +250,9 @@ async def test_case_7_a_pair_not_stored_for_minutes_is_kept_and_stored_by_the_ne
 
 async def test_case_7_a_lost_reply_to_the_store_of_a_pair_is_no_loss(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
-    working = ada.services.store.connections
+    working = ada.services.store.grants
     unsure = FaultyCalls(working, at(1, StoreFault.AFTER), only={"store"})
-    assert await use(ada, another_process(ada, connections=unsure))
+    assert await use(ada, another_process(ada, grant_store=unsure))
     assert ada.rotations == 1
     assert (await ada.grant()).claim is None
 
@@ -279,7 +277,7 @@ async def test_a_process_that_has_to_end_while_it_claims_a_grant_sends_nothing_a
     ada: ConnectedUser,
 ) -> None:
     await ada.sleep_until_expired()
-    grants = another_process(ada, connections=ClaimListener(ada.services.store.connections, lambda: grants.close(12)))
+    grants = another_process(ada, grant_store=ClaimListener(ada.services.store.grants, lambda: grants.close(12)))
     with pytest.raises(GrantBusy):
         await use(ada, grants)
     assert ada.rotations == 0
@@ -378,11 +376,11 @@ async def test_no_bit_of_what_is_sealed_can_be_flipped(ada: ConnectedUser) -> No
 
 async def test_anothers_tokens_put_into_a_row_are_never_sent(ada: ConnectedUser) -> None:
     await ada.service.connect("ben", "SandboxUser2")
-    connections = ada.services.store.connections
-    _, bens = await connections.get_with_grant(ConnectionId(UserId("ben"), ADA.provider))
+    store = ada.services.store
+    bens = await store.grants.get(ConnectionId(UserId("ben"), ADA.provider))
     own = await ada.grant()
     assert bens is not None
-    await connections.store(msgspec.structs.replace(own, sealed=bens.sealed, version=own.version + 1))
+    await store.grants.store(msgspec.structs.replace(own, sealed=bens.sealed, version=own.version + 1))
     asked = sum(ada.service.simulator.calls.values())
     assert (await ada.poll(requested=True)).result.outcome is Outcome.UNSEALABLE
     assert sum(ada.service.simulator.calls.values()) == asked
@@ -393,7 +391,7 @@ async def test_claiming_what_was_refreshed_meanwhile_is_outdated(ada: ConnectedU
     await ada.sleep_until_expired()
     await ada.poll()
     with pytest.raises(StaleRead):
-        await ada.services.store.connections.claim(grant, "late")
+        await ada.services.store.grants.claim(grant, "late")
 
 
 async def test_a_store_that_is_away_is_an_outcome(ada: ConnectedUser) -> None:
@@ -407,9 +405,9 @@ async def test_a_store_that_is_away_is_an_outcome(ada: ConnectedUser) -> None:
 
 async def test_case_7_a_pair_that_two_polls_store_at_once_is_stored_once(ada: ConnectedUser) -> None:
     await ada.sleep_until_expired()
-    working = ada.services.store.connections
+    working = ada.services.store.grants
     broken = FaultyCalls(working, lambda n: StoreFault.BEFORE if n <= 8 else None, only={"store"})
-    grants = another_process(ada, connections=broken)
+    grants = another_process(ada, grant_store=broken)
     connection, before = await ada.connection(), await ada.grant()
     got: list[int] = []
 
@@ -429,6 +427,6 @@ async def test_case_7_a_pair_is_stored_whatever_the_store_says_at_first(
     ada: ConnectedUser, error: type[StoreError]
 ) -> None:
     await ada.sleep_until_expired()
-    broken = FaultyCalls(ada.services.store.connections, at(1, StoreFault.BEFORE), error=error, only={"store"})
-    assert await use(ada, another_process(ada, connections=broken))
+    broken = FaultyCalls(ada.services.store.grants, at(1, StoreFault.BEFORE), error=error, only={"store"})
+    assert await use(ada, another_process(ada, grant_store=broken))
     assert ada.rotations == 1

@@ -40,11 +40,11 @@ class KillingCalls(CallWrapper):
 @pytest.mark.parametrize(
     ("port", "call", "after", "rotations", "endings"),
     [
-        ("connections", "claim", True, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
+        ("grant_store", "claim", True, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
         ("provider", "renew", False, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
         ("provider", "renew", True, 1, [Outcome.GRANT_BUSY, Outcome.REFUSED]),
-        ("connections", "store", False, 1, [Outcome.GRANT_BUSY, Outcome.REFUSED]),
-        ("connections", "store", True, 1, [Outcome.READ]),
+        ("grant_store", "store", False, 1, [Outcome.GRANT_BUSY, Outcome.REFUSED]),
+        ("grant_store", "store", True, 1, [Outcome.READ]),
     ],
     ids=["claimed", "sent", "answered", "about to be stored", "stored"],
 )
@@ -54,7 +54,7 @@ async def test_only_what_the_provider_answered_and_nobody_stored_is_lost(
     await ada.sleep_until_expired()
     connection, grant = await ada.connection(), await ada.grant()
     suspension = Suspension()
-    parts = {"connections": ada.services.store.connections, "provider": ada.service.provider}
+    parts = {"grant_store": ada.services.store.grants, "provider": ada.service.provider}
     killing = KillingCalls(parts[port], suspension, call, after=after)
     dying = another_process(ada, **{port: killing})
 

@@ -25,9 +25,9 @@ class World:
         self.wakeups = RecordingWakeups()
         self.committer = Committer(store, self.observer, self.wakeups)
 
-    def committer_over(self, readings: Any) -> Committer:
-        """Return a committer whose store fails in the way of a wrapper around the readings."""
-        store = cast("Any", type("FaultyStore", (), {"readings": readings}))
+    def committer_over(self, commits: Any) -> Committer:
+        """Return a committer whose store fails in the way of a wrapper around the commits."""
+        store = cast("Any", type("FaultyStore", (), {"commits": commits}))
         return Committer(store, self.observer, self.wakeups)
 
     @property
@@ -51,10 +51,10 @@ async def test_changes_are_announced_after_their_commit(world: World) -> None:
 
 async def test_a_commit_that_is_not_written_announces_nothing(world: World) -> None:
     first = connection_commit(None, None, connection())
-    await world.store.readings.commit(first)
+    await world.store.commits.write(first)
     with pytest.raises((StaleRead, Fenced)):
         await world.committer.commit(first)
-    faulty = FaultyCalls(world.store.readings, every(1, Fault.BEFORE))
+    faulty = FaultyCalls(world.store.commits, every(1, Fault.BEFORE))
     with pytest.raises(StoreUnavailable):
         await world.committer_over(faulty).commit(connection_commit(first.head, connection(), connection()))
     assert world.announced == []
@@ -62,7 +62,7 @@ async def test_a_commit_that_is_not_written_announces_nothing(world: World) -> N
 
 async def test_a_commit_without_changes_announces_nothing(world: World) -> None:
     first = connection_commit(None, None, connection())
-    await world.store.readings.commit(first)
+    await world.store.commits.write(first)
     await world.committer.commit(replaced_fields(first, before=first.head, changes=(), connection_update=None))
     assert world.announced == []
     assert not world.observer.events
@@ -78,7 +78,7 @@ async def test_a_cancelled_commit_ends_and_is_announced(world: World) -> None:
 async def test_a_commit_without_an_answer_ends_with_an_error(world: World) -> None:
     began = anyio.current_time()
     with pytest.raises(StoreUnavailable):
-        await world.committer_over(FaultyCalls(world.store.readings, at(1, Fault.HANG))).commit(
+        await world.committer_over(FaultyCalls(world.store.commits, at(1, Fault.HANG))).commit(
             connection_commit(None, None, connection())
         )
     assert anyio.current_time() - began == COMMIT_TIMEOUT

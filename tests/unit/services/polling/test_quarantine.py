@@ -121,7 +121,7 @@ async def test_records_of_any_size_are_quarantined_within_the_size_limit_of_an_i
     huge = tuple(Unreadable("not_a_record", b"%d" % number * 5_000, START) for number in range(300))
     observer, store = Observer(), ada.services.store
     committer = Committer(store, observer, ada.service.workers)
-    quarantine = Quarantine(store.readings, committer, observer, AesGcmSealer([bytes(32)]), ada.services.clock, "test")
+    quarantine = Quarantine(store, committer, observer, AesGcmSealer([bytes(32)]), ada.services.clock, "test")
     connection = await ada.connection()
     counts = PollResult(Outcome.NOTHING_NEW, quarantined=MAX_RECORDS_PER_PAGE, not_kept=100)
     assert await quarantine.add(connection, huge) == counts

@@ -3,7 +3,6 @@
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from datetime import datetime, timedelta
-from types import SimpleNamespace
 from typing import Any, cast
 
 import anyio
@@ -19,6 +18,7 @@ from bg_ingest.ports import Provider
 from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.quarantine import MAX_RECORD_BYTES
 from bg_ingest.services.polling.quarantine_review import QuarantineReview, RetryResult, ReviewedRecord
+from bg_ingest.store import Store
 from tests.fakes.faults import Fault, FaultyCalls, at
 from tests.harness.service import START
 from tests.harness.webhook_sender import record
@@ -63,13 +63,13 @@ async def sender() -> AsyncIterator[ConnectedSender]:
         yield opened
 
 
-def quarantine(sender: ConnectedSender, *, mended: bool = True, readings: Any = None) -> QuarantineReview:
+def quarantine(sender: ConnectedSender, *, mended: bool = True, store: Store | None = None) -> QuarantineReview:
     services = sender.service.services
     plain = cast("Provider", sender.service.provider)
     providers = {"dexcom": cast("Provider", FixedProvider(plain)) if mended else plain}
-    readings = readings or services.store.readings
-    committer = Committer(cast("Any", SimpleNamespace(readings=readings)), services.observer, sender.service.workers)
-    return QuarantineReview(readings, committer, AesGcmSealer([bytes(32)]), providers, services.clock, "test")
+    store = store or services.store
+    committer = Committer(store, services.observer, sender.service.workers)
+    return QuarantineReview(store, committer, AesGcmSealer([bytes(32)]), providers, services.clock, "test")
 
 
 async def records_by_reason(sender: ConnectedSender) -> dict[str, ReviewedRecord]:
@@ -190,10 +190,9 @@ async def test_no_value_and_no_record_is_logged(sender: ConnectedSender) -> None
 async def test_a_release_that_breaks_at_any_call_happens_once(sender: ConnectedSender, fault: Fault, call: int) -> None:
     await sender.counts([BROKEN_RECORDS["unit_unknown"]])
     found = (await records_by_reason(sender))["unit_unknown"]
-    readings = sender.service.services.store.readings
-    faulty = FaultyCalls(readings, at(call, fault))
+    faulty = FaultyCalls(sender.service.table, at(call, fault))
     with pytest.raises(StoreUnavailable):
-        await quarantine(sender, readings=faulty).retry(found)
+        await quarantine(sender, store=Store(faulty, sender.service.clock)).retry(found)
     with suppress(NotFound):  # it was off its shelf already
         assert await quarantine(sender).retry(found) is RetryResult.RELEASED
     assert await values(sender) == [110]

@@ -38,12 +38,12 @@ async def store() -> AsyncIterator[Store]:
 
 
 def queries(store: Store, now: Any = NOON + DAY) -> CompletenessQueries:
-    return CompletenessQueries(store.readings, store.connections, store.gaps, SetClock(now))
+    return CompletenessQueries(store, SetClock(now))
 
 
 async def add_gaps(store: Store, *gaps: Gap, provider: str = "acme") -> None:
     commit = await readings_commit_of(store.readings, [])
-    await store.readings.commit(replaced_fields(commit, gap_months=update_months([], provider, gaps)))
+    await store.commits.write(replaced_fields(commit, gap_months=update_months([], provider, gaps)))
 
 
 async def test_a_user_that_never_connected_is_not_found(store: Store) -> None:
@@ -87,7 +87,7 @@ async def test_gaps_of_several_providers_are_sorted_by_their_start(store: Store)
 
 async def test_a_day_expects_stored_and_missing_readings(store: Store) -> None:
     await commit_connection(store)
-    await store.readings.commit(await readings_commit_of(store.readings, [reading(n) for n in (0, 4, 5)]))
+    await store.commits.write(await readings_commit_of(store.readings, [reading(n) for n in (0, 4, 5)]))
     await add_gaps(store, GAP)
     (day,) = await queries(store).days(USER, WINDOW)
     assert (day.date, day.provider) == (date(2026, 3, 2), "acme")

@@ -37,7 +37,7 @@ def queries(store: Store) -> ReadingQueries:
 
 async def add(store: Store, *numbers: int, value: int = 110) -> None:
     batch = [reading(number, value) for number in numbers]
-    await store.readings.commit(await readings_commit_of(store.readings, batch))
+    await store.commits.write(await readings_commit_of(store.readings, batch))
 
 
 async def values(
@@ -115,7 +115,7 @@ async def test_a_second_display_is_shown_on_request(store: Store, queries: Readi
     await commit_connection(store)
     receiver = msgspec.structs.replace(DEVICE, display="receiver")
     batch = [reading(0, 110), reading(0, 112, device=receiver)]
-    await store.readings.commit(await readings_commit_of(store.readings, batch))
+    await store.commits.write(await readings_commit_of(store.readings, batch))
     assert await values(queries) == [(NOON, 110)]
     assert await values(queries, reading_filter=ReadingFilter(all_devices=True)) == [(NOON, 110), (NOON, 112)]
 

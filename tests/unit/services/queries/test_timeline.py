@@ -59,7 +59,7 @@ async def test_without_a_connection_there_is_no_timeline(world: World) -> None:
 
 async def test_events_of_rows_changes_and_memory_are_joined_latest_first(world: World) -> None:
     await commit_connection(world.store)
-    await world.store.readings.commit(await readings_commit_of(world.store.readings, [reading(0)]))
+    await world.store.commits.write(await readings_commit_of(world.store.readings, [reading(0)]))
     world.clock.advance(MINUTE)
     world.add_poll()
     world.clock.advance(MINUTE)
@@ -96,7 +96,7 @@ async def test_the_replica_that_polls_shows_its_own_next_poll(world: World) -> N
 async def test_the_number_of_changes_in_an_answer_is_bounded(world: World) -> None:
     await commit_connection(world.store)
     for number in range(MAX_CHANGES + 5):
-        await world.store.readings.commit(await readings_commit_of(world.store.readings, [reading(number)]))
+        await world.store.commits.write(await readings_commit_of(world.store.readings, [reading(number)]))
     kinds = await world.kinds()
     assert kinds.count(TimelineKind.RECORDED) == MAX_CHANGES
     assert TimelineKind.STATE not in kinds, "the oldest changes are left out"
