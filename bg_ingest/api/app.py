@@ -15,7 +15,6 @@ from bg_ingest.api import (
     connections,
     gaps,
     health,
-    metrics,
     readings,
     timeline,
     users,
@@ -26,7 +25,7 @@ from bg_ingest.api import (
 from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AuthGuard, Limits, check_access
 from bg_ingest.api.dependencies import provide_services
 from bg_ingest.api.headers import add_headers
-from bg_ingest.api.metrics import Exposition
+from bg_ingest.api.health import Exposition
 from bg_ingest.api.openapi import build_config
 from bg_ingest.api.routes import RouteOptions
 from bg_ingest.api.validation import MAX_BODY_BYTES, validate_request
@@ -77,7 +76,7 @@ def create_api(
             callback.router,
             health.router,
             workers.router,
-            *([metrics.router] if state.exposition else []),
+            *([health.metrics_router] if state.exposition else []),
             *(_mount(path, app) for path, app in (mounts or {}).items()),
         ],
         state=state,

@@ -1,4 +1,7 @@
-"""Health checks for load balancers and orchestrators: liveness and readiness of this process."""
+"""Public routes for operation: liveness and readiness for load balancers, metrics for Prometheus."""
+
+from collections.abc import Awaitable, Callable
+from typing import TypeAlias
 
 import msgspec
 from litestar import Response, Router, get
@@ -48,4 +51,28 @@ def ready(process_health: Use[ProcessHealth]) -> Response[Health]:
 
 router = Router(
     "/health", route_handlers=[live, ready], tags=["health"], opt=RouteOptions(public=True).opt(), security=[{}]
+)
+
+METRICS_MEDIA_TYPE = "text/plain; version=0.0.4"
+"""Litestar adds the charset."""
+
+Exposition: TypeAlias = Callable[[], Awaitable[bytes]]
+"""Returns the metrics as text."""
+
+METRICS_EXAMPLE = 'bg_ingest_readings_total{provider="example",origin="live",outcome="recorded"} 2016.0'
+
+
+@get(
+    operation_id="metrics",
+    summary="Metrics for Prometheus",
+    media_type=METRICS_MEDIA_TYPE,
+    responses=responses(str, METRICS_EXAMPLE, description="In Prometheus' text format.", media_type=METRICS_MEDIA_TYPE),
+)
+async def metrics(exposition: Use[Exposition]) -> Response[bytes]:
+    """Counts and durations, without user ids and readings."""
+    return Response(await exposition(), media_type=METRICS_MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+
+
+metrics_router = Router(
+    "/metrics", route_handlers=[metrics], tags=["health"], opt=RouteOptions(public=True).opt(), security=[{}]
 )
