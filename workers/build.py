@@ -47,7 +47,7 @@ class Workers:
 
     def backfill_count(self) -> int:
         return (
-            sum(scheduled.state.backfill_pending for scheduled in list(self.actors.scheduler.scheduled.values()))
+            sum(scheduled.poll_state.backfill_pending for scheduled in list(self.actors.scheduler.scheduled.values()))
             if self.actors
             else 0
         )
@@ -61,8 +61,8 @@ class Workers:
         shown: dict[str, list[datetime]] = {}
         for connection in list(scheduled_connections):  # a copy, because the event loop may change the mapping
             scheduled = scheduled_connections.get(connection)
-            if scheduled and scheduled.state.visible_at:
-                shown.setdefault(connection.provider, []).append(scheduled.state.visible_at)
+            if scheduled and scheduled.poll_state.visible_at:
+                shown.setdefault(connection.provider, []).append(scheduled.poll_state.visible_at)
         return shown
 
     def next_poll(self, connection: ConnectionId) -> NextPoll | None:
@@ -71,8 +71,8 @@ class Workers:
             return None
         return NextPoll(
             scheduled.due,
-            NextPollReason.REQUESTED if scheduled.requested else scheduled.state.reason,
-            scheduled.state.failures,
+            NextPollReason.REQUESTED if scheduled.requested else scheduled.poll_state.reason,
+            scheduled.poll_state.failures,
         )
 
     def unready_reasons(self) -> list[str]:

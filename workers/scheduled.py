@@ -45,9 +45,9 @@ class Scheduled(msgspec.Struct, eq=False, gc=False):
     shard: int
     epoch: int
     due: datetime
-    state: PollState = INITIAL_STATE
+    poll_state: PollState = INITIAL_STATE
     requested: bool = False
-    running: RunningPoll | None = None
+    running_poll: RunningPoll | None = None
     crashes: int = 0
     demand: CallDemand | None = None
 

@@ -80,7 +80,7 @@ class Scheduler:
             (
                 (scheduled.due, connection)
                 for connection, scheduled in self.scheduled.items()
-                if scheduled.running is None
+                if scheduled.running_poll is None
             ),
         )
 
@@ -96,8 +96,13 @@ class Scheduler:
     def set_first_poll(self, connection: ConnectionId, due: datetime, poll: PollReport | None = None) -> None:
         """Set the due time of a first poll that has not begun, and the state and demand of a report without a fetch."""
         scheduled = self._scheduled.get(connection)
-        if scheduled and scheduled.state is INITIAL_STATE and scheduled.running is None and not scheduled.requested:
-            scheduled.due, scheduled.state = due, poll.state if poll else INITIAL_STATE
+        if (
+            scheduled
+            and scheduled.poll_state is INITIAL_STATE
+            and scheduled.running_poll is None
+            and not scheduled.requested
+        ):
+            scheduled.due, scheduled.poll_state = due, poll.state if poll else INITIAL_STATE
             self._set_demand(scheduled, poll.demand if poll else scheduled.demand)
             self._push(connection)
 
@@ -108,7 +113,7 @@ class Scheduler:
         if scheduled is None:
             scheduled = self._scheduled.add(connection, Scheduled(shard_of(connection.user), epoch, now))
         scheduled.requested = True
-        if scheduled.running is None:
+        if scheduled.running_poll is None:
             scheduled.due = now
             self._push(connection)
 
@@ -157,7 +162,7 @@ class Scheduler:
         self._last_now = now
         if now < before - timedelta(seconds=RECHECK_SECONDS):
             for scheduled in self.scheduled.values():
-                scheduled.due, scheduled.state = now, PollState()
+                scheduled.due, scheduled.poll_state = now, PollState()
             self._rebuild_heap()
 
     def _rebuild_heap(self) -> None:
@@ -173,13 +178,13 @@ class Scheduler:
                 break
             due, _, connection = heappop(self._heap)
             scheduled = self._scheduled.get(connection)
-            if scheduled is None or scheduled.running or scheduled.due != due:
+            if scheduled is None or scheduled.running_poll or scheduled.due != due:
                 self._semaphore.release()
                 continue  # unscheduled, or has a newer entry in the heap
-            scheduled.running = RunningPoll(scheduled.shard)
-            self._running.add(scheduled.running)
+            scheduled.running_poll = RunningPoll(scheduled.shard)
+            self._running.add(scheduled.running_poll)
             group.start_soon(
-                self._run_poll, connection, scheduled, scheduled.running, name=f"poll of {connection.provider}"
+                self._run_poll, connection, scheduled, scheduled.running_poll, name=f"poll of {connection.provider}"
             )
 
     async def _run_poll(self, connection: ConnectionId, scheduled: Scheduled, running_poll: RunningPoll) -> None:
@@ -187,7 +192,7 @@ class Scheduler:
             with running_poll.scope:
                 await self._poll(connection, scheduled)
         finally:
-            scheduled.running = None
+            scheduled.running_poll = None
             self._running.discard(running_poll)
             self._semaphore.release()
             running_poll.finished.set()
@@ -195,7 +200,7 @@ class Scheduler:
     async def _poll(self, connection: ConnectionId, scheduled: Scheduled) -> None:
         requested, scheduled.requested = scheduled.requested, False
         try:
-            poll = await self._poller.poll(connection, scheduled.epoch, scheduled.state, requested=requested)
+            poll = await self._poller.poll(connection, scheduled.epoch, scheduled.poll_state, requested=requested)
         except Exception:
             scheduled.crashes += 1
             delay = self._backoff.delay(scheduled.crashes)
@@ -206,7 +211,7 @@ class Scheduler:
             scheduled.requested |= requested
             raise
         else:
-            scheduled.crashes, scheduled.state = 0, poll.state
+            scheduled.crashes, scheduled.poll_state = 0, poll.state
             is_done = poll.due is None or poll.result.outcome in DONE_OUTCOMES
             request_done = is_done and not scheduled.requested
             self._listener.poll_finished(connection, poll.result.outcome, request_done=request_done)

@@ -83,7 +83,7 @@ class AuditLog:
         while batch := self._pending[:BATCH_SIZE]:
             try:
                 await self._trail.add(
-                    [await self._pseudonymize(*entry) for entry in batch], self._clock.now() + self._retention
+                    [await self._pseudonymize(*pair) for pair in batch], self._clock.now() + self._retention
                 )
             except StoreError as error:
                 if not self._failing:

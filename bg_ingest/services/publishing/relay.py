@@ -50,7 +50,7 @@ class Relay:
             async with aclosing(self._outbox.iter_entries(shard)) as pages:
                 async for page in pages:
                     outbox_pass.seen += len(page)
-                    entries = [entry for entry in page if entry.user not in blocked]
+                    entries = [row for row in page if row.user not in blocked]
                     if entries:
                         await self._publish_page(entries, cached, blocked, outbox_pass)
                     self._observer.outbox_pass(outbox_pass)
@@ -68,10 +68,10 @@ class Relay:
         blocked: set[UserId],
         outbox_pass: OutboxPass,
     ) -> None:
-        missing = [entry for entry in page if entry not in cached]
+        missing = [row for row in page if row not in cached]
         changes = {**cached, **(await self._outbox.changes(missing) if missing else {})}
-        # without change and entry, the user was erased after the page was read
-        page = [entry for entry in page if entry in changes or await self._outbox.exists(entry)]
+        # without change and row, the user was erased after the page was read
+        page = [row for row in page if row in changes or await self._outbox.exists(row)]
         confirmed: list[OutboxEntry] = []
         unavailable: list[BrokerUnavailable] = []
         limit = anyio.Semaphore(MAX_CONCURRENT_USERS)

@@ -172,7 +172,7 @@ async def test_the_state_of_one_poll_is_given_to_the_next() -> None:
     async with open_scheduler() as (scheduler, polls):
         scheduler.request_poll(ADA, epoch=7)
         await anyio.sleep(121)
-        assert scheduler.scheduled[ADA].state == PollState(failures=len(polls.taken))
+        assert scheduler.scheduled[ADA].poll_state == PollState(failures=len(polls.taken))
 
 
 async def test_shards_that_are_released_let_polls_finish_for_two_seconds_then_cancel_them() -> None:

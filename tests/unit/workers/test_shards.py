@@ -193,7 +193,7 @@ async def test_first_polls_without_effect_are_skipped_and_the_others_run_at_once
         here.shards.add_shards([LEASE_OF_ADA, Lease(shard_of(BEN.user), 4, "me")])
         await anyio.sleep(0.01)
         adas, bens = here.scheduler.scheduled[ADA], here.scheduler.scheduled[BEN]
-        assert (adas.due, adas.state) == (later, idle.state)
+        assert (adas.due, adas.poll_state) == (later, idle.state)
         assert bens.due - here.clock.now() < timedelta(milliseconds=10)
 
 
@@ -205,7 +205,7 @@ async def test_the_staleness_of_due_connections_is_known_before_their_first_poll
         here.shards.add_shards([LEASE_OF_ADA])
         await anyio.sleep(0.01)
         scheduled = here.scheduler.scheduled[ADA]
-        assert scheduled.state.visible_at == shown_at
+        assert scheduled.poll_state.visible_at == shown_at
         assert scheduled.due - here.clock.now() < timedelta(milliseconds=10)
 
 

@@ -151,7 +151,7 @@ async def push_repeatedly(
 def has_next_poll(serving: ServiceHarness | Replica, connection: ConnectionId) -> bool:
     actors = serving.workers.actors
     scheduled = actors.scheduler.scheduled.get(connection) if actors else None
-    return scheduled is not None and scheduled.running is not None
+    return scheduled is not None and scheduled.running_poll is not None
 
 
 @pytest.mark.parametrize("seed", range(2))
