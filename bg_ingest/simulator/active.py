@@ -1,13 +1,13 @@
 """Active faults, and their effect on calls and readings."""
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 
 import msgspec
 
-from bg_ingest.simulator.chance import chance, key_of
 from bg_ingest.simulator.faults import AnswerFault, CallFault, Endpoint, Fault, Late, ReadingFault, Revised
 from bg_ingest.simulator.journal import Event, FaultAdded, FaultMet, FaultRemoved
+from bg_ingest.simulator.options import chance, key_of
 from bg_ingest.simulator.readings import TrueReading, clamp_to_display
 
 
@@ -24,24 +24,18 @@ class ActiveFaults:
         self._seed = seed
         self._now = now
         self._record = record
-        self._faults: dict[int, ActiveFault] = {}
+        self.all: dict[int, ActiveFault] = {}
         self._issued = 0
-
-    @property
-    def all(self) -> Mapping[int, ActiveFault]:
-        return self._faults
 
     def apply(self, event: Event) -> None:
         match event:
             case FaultAdded(number=number, fault=fault):
                 self._issued = number
-                self._faults[number] = ActiveFault(fault)
+                self.all[number] = ActiveFault(fault)
             case FaultMet(number=number):
-                self._faults[number].met += 1
+                self.all[number].met += 1
             case FaultRemoved(number=number):
-                self._faults.pop(number, None)
-            case _:
-                pass
+                self.all.pop(number, None)
 
     def add(self, fault: Fault) -> int:
         number = self._issued + 1
@@ -50,7 +44,7 @@ class ActiveFaults:
 
     def remove(self, number: int) -> bool:
         """Remove a fault; return False for an unknown number."""
-        known = number in self._faults
+        known = number in self.all
         if known:
             self._record(FaultRemoved(at=self._now(), number=number))
         return known
@@ -58,7 +52,7 @@ class ActiveFaults:
     def meet(self, endpoint: Endpoint, user: str | None) -> list[Fault]:
         """Return the faults that affect this call, in their order; of those that replace the answer, only the first."""
         call_faults: list[Fault] = []
-        for number, active in list(self._faults.items()):
+        for number, active in list(self.all.items()):
             fault = active.fault
             if not isinstance(fault, CallFault) or not self._matches(fault, endpoint, user):
                 continue
@@ -89,16 +83,11 @@ class ActiveFaults:
 
     def readings(self, user: str, true: Iterable[TrueReading], at: datetime | None) -> Sequence[TrueReading]:
         """Return the readings visible at an instant; None: after the end of every fault."""
-        faults = [
-            active.fault
-            for active in self._faults.values()
-            if isinstance(active.fault, ReadingFault) and active.fault.user in (None, user)
-        ]
-        return (
-            [changed for reading in true if (changed := _apply_reading_faults(reading, faults, at))]
-            if faults
-            else list(true)
-        )
+        faults = [active.fault for active in self.all.values() if active.fault.user in (None, user)]
+        faults = [fault for fault in faults if isinstance(fault, ReadingFault)]
+        if not faults:
+            return list(true)
+        return [changed for reading in true if (changed := _apply_reading_faults(reading, faults, at))]
 
 
 def _apply_reading_faults(reading: TrueReading, faults: Iterable[Fault], at: datetime | None) -> TrueReading | None:
@@ -111,6 +100,4 @@ def _apply_reading_faults(reading: TrueReading, faults: Iterable[Fault], at: dat
                 if start <= reading.measured_at < end and (at is None or at >= revised_at):
                     value, flag = clamp_to_display(reading.glucose_mg_dl + by)
                     reading = msgspec.structs.replace(reading, glucose_mg_dl=value, flag=flag)
-            case _:
-                pass
     return reading

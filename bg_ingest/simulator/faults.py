@@ -3,14 +3,10 @@
 A call fault affects calls. A reading fault changes the visible readings. `user` None means every user.
 """
 
-import random
-from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Literal, TypeAlias
+from typing import Annotated, Literal, TypeAlias, get_args
 
 import msgspec
-
-from bg_ingest.simulator.wire import Record
 
 Endpoint = Literal["token", "egvs", "dataRange"]
 Instant: TypeAlias = Annotated[datetime, msgspec.Meta(tz=True)]
@@ -74,13 +70,7 @@ class Damaged(CallFault, frozen=True, tag="damaged"):
     """Every `every`-th record is invalid, in each of `ways` one after the other."""
 
     every: Annotated[int, msgspec.Meta(ge=1)] = 10
-    ways: Annotated[tuple[Damage, ...], msgspec.Meta(min_length=1)] = (
-        "no_value",
-        "unknown_unit",
-        "garbage_time",
-        "new_words",
-        "no_transmitter",
-    )
+    ways: Annotated[tuple[Damage, ...], msgspec.Meta(min_length=1)] = get_args(Damage)
 
 
 class ReadingFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
@@ -107,33 +97,5 @@ class Revised(ReadingFault, frozen=True, tag="revised"):
 Fault: TypeAlias = (
     Slow | Throttled | Failed | Html | Reset | ReplyLost | Truncated | Duplicated | Shuffled | Damaged | Late | Revised
 )
-AnswerFault: TypeAlias = Throttled | Failed | Html | Reset
-"""Faults that replace the answer."""
-DeliveryFault: TypeAlias = ReplyLost | Truncated
-"""Faults that cut the answer."""
-
-_DAMAGE: dict[Damage, dict[str, object]] = {
-    "no_value": {"value": None},
-    "unknown_unit": {"unit": "unknown"},
-    "garbage_time": {"system_time": "yesterday-ish", "display_time": ""},
-    "new_words": {"trend": "sideways", "display_device": "smartwatch", "transmitter_generation": "g9"},
-    "no_transmitter": {"transmitter_id": ""},
-}
-
-
-def apply_page_faults(records: Sequence[Record], faults: Sequence[Fault], seed: int) -> list[Record]:
-    """Return the records of a page with the faults applied. Pure."""
-    changed = list(records)
-    for fault in faults:
-        match fault:
-            case Duplicated():
-                changed += changed[::3]
-            case Shuffled():
-                random.Random(seed).shuffle(changed)
-            case Damaged(every=every, ways=ways):
-                for number, index in enumerate(range(every - 1, len(changed), every)):
-                    damage = _DAMAGE[ways[number % len(ways)]]
-                    changed[index] = msgspec.structs.replace(changed[index], **damage)
-            case _:
-                pass
-    return changed
+AnswerFault: TypeAlias = Throttled | Failed | Html | Reset  # replace the answer
+DeliveryFault: TypeAlias = ReplyLost | Truncated  # cut the answer

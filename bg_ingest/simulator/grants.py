@@ -1,14 +1,49 @@
-"""Codes, grants and their rotations. Every change is recorded as an event first."""
+"""Codes, grants and their rotations. Every change is recorded as an event first.
 
-from collections.abc import Callable, Mapping
+Tokens are not stored: their content is encoded in them, with a keyed hash.
+"""
+
+import hmac
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from math import ceil
+from typing import Literal
 
 import msgspec
 
 from bg_ingest.simulator.journal import Event, Granted, Revoked, Rotated, token_hash
 from bg_ingest.simulator.options import SimulatorOptions
-from bg_ingest.simulator.tokens import Token, TokenCodec
+
+TokenKind = Literal["code", "access", "refresh"]
+
+
+class Token(msgspec.Struct, frozen=True):
+    """Number of the grant, number of its rotations, and expiry of the token in seconds (0: never)."""
+
+    kind: TokenKind
+    grant: int
+    version: int
+    ends: int = 0
+
+
+class TokenCodec:
+    """Issues tokens and recognises its own; with the same seed also after a restart."""
+
+    def __init__(self, seed: int) -> None:
+        self._key = f"simulated tokens of seed {seed}".encode()
+
+    def encode(self, token: Token) -> str:
+        claims = f"{token.kind}.{token.grant}.{token.version}.{token.ends}"
+        return f"{claims}.{hmac.digest(self._key, claims.encode(), 'sha256').hex()}"
+
+    def decode(self, text: str, kind: TokenKind) -> Token | None:
+        """Decode a token of that kind; return None for any other text."""
+        try:
+            _, grant, version, ends, _ = text.split(".")
+            token = Token(kind, int(grant), int(version), int(ends))
+        except ValueError:
+            return None
+        return token if hmac.compare_digest(self.encode(token).encode(), text.encode()) else None
 
 
 class Grant(msgspec.Struct):
@@ -44,27 +79,21 @@ class Grants:
         self._record = record
         self._tokens = TokenCodec(options.seed)
         self._codes: dict[str, Code] = {}
-        self._grants: dict[int, Grant] = {}
+        self.alive: dict[int, Grant] = {}
         self._issued = 0
         self.rotations: list[Rotated] = []
-
-    @property
-    def alive(self) -> Mapping[int, Grant]:
-        return self._grants
 
     def apply(self, event: Event) -> None:
         """Apply an event to the state; the only method that changes the state, at run time and after a restart."""
         match event:
             case Granted(grant=number, user=user, client_id=client_id):
                 self._issued = number
-                self._grants[number] = Grant(number, user, client_id)
+                self.alive[number] = Grant(number, user, client_id)
             case Rotated(grant=number):
-                self._grants[number].version += 1
+                self.alive[number].version += 1
                 self.rotations.append(event)
             case Revoked(user=user):
-                self._grants = {n: grant for n, grant in self._grants.items() if grant.user != user}
-            case _:
-                pass
+                self.alive = {n: grant for n, grant in self.alive.items() if grant.user != user}
 
     def issue_code(self, user: str, client_id: str, redirect_uri: str) -> str:
         """Return a code for an approved login."""
@@ -81,27 +110,19 @@ class Grants:
 
     def exchange(self, code: str, redirect_uri: str, *, answered: bool) -> TokenPair | None:
         """Spend the code. None: unknown, spent, expired, or issued for another redirect address."""
-        known = self._codes.pop(code, None)
-        if known is None or known.ends <= self._now() or known.redirect_uri != redirect_uri:
+        known, now = self._codes.pop(code, None), self._now()
+        if known is None or known.ends <= now or known.redirect_uri != redirect_uri:
             return None
         number = self._issued + 1
         pair = self._pair(number, 0)
-        self._record(
-            Granted(
-                at=self._now(),
-                grant=number,
-                user=known.user,
-                client_id=known.client_id,
-                token=token_hash(pair.refresh_token),
-                answered=answered,
-            )
-        )
+        user, client_id, token = known.user, known.client_id, token_hash(pair.refresh_token)
+        self._record(Granted(at=now, grant=number, user=user, client_id=client_id, token=token, answered=answered))
         return pair
 
     def holder(self, refresh_token: str) -> Grant | None:
         """Return the grant with this newest refresh token."""
         token = self._tokens.decode(refresh_token, "refresh")
-        grant = self._grants.get(token.grant) if token else None
+        grant = self.alive.get(token.grant) if token else None
         return grant if grant and token and grant.version == token.version else None
 
     def rotate(self, refresh_token: str, *, answered: bool) -> TokenPair | None:
@@ -110,16 +131,8 @@ class Grants:
         if grant is None:
             return None
         pair = self._pair(grant.number, grant.version + 1)
-        self._record(
-            Rotated(
-                at=self._now(),
-                grant=grant.number,
-                user=grant.user,
-                old=token_hash(refresh_token),
-                new=token_hash(pair.refresh_token),
-                answered=answered,
-            )
-        )
+        old, new = token_hash(refresh_token), token_hash(pair.refresh_token)
+        self._record(Rotated(at=self._now(), grant=grant.number, user=grant.user, old=old, new=new, answered=answered))
         return pair
 
     def bearer(self, access_token: str) -> Grant | None:
@@ -127,13 +140,10 @@ class Grants:
         token = self._tokens.decode(access_token, "access")
         if token is None or token.ends <= self._now().timestamp():
             return None
-        return self._grants.get(token.grant)
+        return self.alive.get(token.grant)
 
     def _pair(self, number: int, version: int) -> TokenPair:
         life = self._options.access_token_seconds
         ends = ceil(self._now().timestamp()) + life  # at least the announced duration
-        return TokenPair(
-            access_token=self._tokens.encode(Token("access", number, version, ends)),
-            refresh_token=self._tokens.encode(Token("refresh", number, version)),
-            expires_in=life,
-        )
+        access, refresh = Token("access", number, version, ends), Token("refresh", number, version)
+        return TokenPair(self._tokens.encode(access), self._tokens.encode(refresh), life)

@@ -1,5 +1,9 @@
-"""True readings of a simulated person, computed on request for any window."""
+"""True readings of a simulated person, computed on request for any window, and the sensor that measures them.
 
+Pure like the curve. A sensor has ten days, a warm-up, a grid of slots, and missing periods.
+"""
+
+import random
 from collections.abc import Iterator, Sequence
 from datetime import UTC, datetime, timedelta
 from functools import lru_cache
@@ -9,11 +13,13 @@ from zoneinfo import ZoneInfo
 import msgspec
 
 from bg_ingest.domain.readings import MAX_DISPLAYED_MG_DL, MIN_DISPLAYED_MG_DL, Flag
-from bg_ingest.simulator.chance import chance, key_of
-from bg_ingest.simulator.curve import DAY, levels
-from bg_ingest.simulator.sensors import Sensor, is_missed, sensors, slot_second, slots
-from bg_ingest.simulator.users import DisplayDevice, Generation, Person
+from bg_ingest.simulator.options import chance, hex_of, key_of
+from bg_ingest.simulator.users import DAY, DisplayDevice, Generation, Person, levels
 
+LIFE_SECONDS = 10 * DAY
+WARM_UP_SECONDS: dict[Generation, int] = {"g6": 2 * 3600, "g7": 30 * 60}
+_MISSED_SLOT_RATE = 0.003
+_LATE_SECOND_RATE = 0.3  # a real G6 trace has 299, 300 and 301 s between readings, in about this share
 _RATE_SECONDS = 15 * 60
 _ARROWS = (
     (-3, "doubleDown"),
@@ -23,6 +29,15 @@ _ARROWS = (
     (2, "fortyFiveUp"),
     (3, "singleUp"),
 )
+
+
+class Sensor(msgspec.Struct, frozen=True):
+    """One sensor with its transmitter: worn from `begins`, measuring in [`first`, `ends`)."""
+
+    begins: int
+    first: int
+    ends: int
+    transmitter_id: str
 
 
 class TrueReading(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,13 +58,10 @@ class TrueReading(msgspec.Struct, frozen=True, kw_only=True):
 class Wearer(Protocol):
     """A user of the simulator: simulated, or replayed from a file."""
 
-    @property
-    def name(self) -> str: ...
-    @property
-    def title(self) -> str: ...
-    @property
-    def first(self) -> datetime:
-        """Lower bound of all readings."""
+    name: str
+    title: str
+    first: datetime
+    """Lower bound of all readings."""
 
     @property
     def last(self) -> datetime | None:
@@ -65,16 +77,13 @@ class SimulatedWearer:
     last = None
 
     def __init__(self, seed: int, person: Person, cadence_minutes: int, first: datetime) -> None:
-        self.name = person.name
-        self.title = person.title
-        self.first = first
+        self.name, self.title, self.first = person.name, person.title, first
         self._seed = seed
         self._person = person
         self._cadence = cadence_minutes * 60
         self._key = key_of(seed, person.name, "slots")
 
     def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
-        """Return the readings with start <= measured_at <= end, oldest first."""
         begins = -int(-max(start, self.first).timestamp() // 1)
         ends = int(end.timestamp() // 1)
         return [
@@ -90,14 +99,15 @@ class SimulatedWearer:
         curve = levels(self._seed, self._person, grid, self._cadence, len(slot_numbers) + lag)
         for index, slot in enumerate(slot_numbers):
             at = sensor.first + slot * self._cadence
-            if begins <= (second := slot_second(self._key, at)) <= ends and not is_missed(self._key, at):
+            second = at + (chance(self._key, at) < _LATE_SECOND_RATE)
+            if begins <= second <= ends and not is_missed(self._key, at):
                 yield self._reading(sensor, second, curve[index + lag], curve[index])
 
     def _reading(self, sensor: Sensor, second: int, level: float, earlier: float) -> TrueReading:
         value, flag = clamp_to_display(level + 3 * chance(self._key ^ 2, second) - 1.5)
         trend, rate = arrow((level - earlier) / (_RATE_SECONDS / 60))
         person = self._person
-        zone = zone_of(person.zones[second // (person.stay_days * DAY) % len(person.zones)])
+        zone = ZoneInfo(person.zones[second // (person.stay_days * DAY) % len(person.zones)])
         at = datetime.fromtimestamp(second, UTC)
         return TrueReading(
             measured_at=at,
@@ -111,6 +121,37 @@ class SimulatedWearer:
             display_device=person.device,
             generation=person.generation,
         )
+
+
+def sensors(seed: int, person: Person, start: int, end: int) -> Iterator[Sensor]:
+    """Return the sensors worn between two instants, oldest first."""
+    key = key_of(seed, person.name, "sensors")
+    change = int(chance(key, -1) * LIFE_SECONDS)  # people change sensors on different days
+    for number in range((start - change) // LIFE_SECONDS, (end - change) // LIFE_SECONDS + 1):
+        begins = change + number * LIFE_SECONDS + int(chance(key, number) * 300)
+        first, ends = begins + WARM_UP_SECONDS[person.generation], change + (number + 1) * LIFE_SECONDS
+        yield Sensor(begins, first, ends, hex_of(seed, person.name, "transmitter", number))
+
+
+def slots(sensor: Sensor, cadence: int, start: int, end: int) -> range:
+    """Return the numbers of slots in [start, end]; a reading may be a second later than its slot."""
+    first = max(0, -((sensor.first - start + 1) // cadence))
+    return range(first, (min(end, sensor.ends - 2) - sensor.first) // cadence + 1)
+
+
+def is_missed(key: int, instant: int) -> bool:
+    """Return True for a slot without a reading: a single loss, or one of the day's periods out of reach."""
+    if chance(key ^ 1, instant) < _MISSED_SLOT_RATE:
+        return True
+    return any(begins <= instant < ends for begins, ends in _out_of_reach(key, instant // DAY))
+
+
+@lru_cache(maxsize=4096)
+def _out_of_reach(key: int, day: int) -> tuple[tuple[int, int], ...]:
+    dice = random.Random(key_of(key, day))
+    times = dice.choices((0, 1, 2), (7, 2, 1))[0]
+    starts = [day * DAY + dice.randrange(DAY) for _ in range(times)]
+    return tuple((start, start + int(dice.triangular(10, 150, 20) * 60)) for start in starts)
 
 
 def clamp_to_display(level: float) -> tuple[int, Flag]:
@@ -127,11 +168,6 @@ def arrow(rate: float) -> tuple[str, float]:
     """Return trend word and rate, rounded as in the API: one word per 1 mg/dL per minute."""
     rounded = round(rate, 1) + 0.0  # no minus zero
     return next((word for above, word in _ARROWS if rounded <= above), "doubleUp"), rounded
-
-
-@lru_cache
-def zone_of(name: str) -> ZoneInfo:
-    return ZoneInfo(name)
 
 
 def utc_offset_seconds(at: datetime, zone: ZoneInfo) -> int:

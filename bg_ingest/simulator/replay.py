@@ -8,9 +8,8 @@ from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from bg_ingest.domain.readings import MAX_DISPLAYED_MG_DL, MG_DL_PER_MMOL_L, MIN_DISPLAYED_MG_DL
-from bg_ingest.simulator.chance import hex_of
+from bg_ingest.simulator.options import hex_of
 from bg_ingest.simulator.readings import TrueReading, arrow, clamp_to_display, utc_offset_seconds
-from bg_ingest.simulator.users import DisplayDevice, Generation
 
 REPLAY_USER = "ReplayUser"
 _RATE_PERIOD = timedelta(minutes=15)
@@ -30,17 +29,10 @@ class ReplayedWearer:
         self.title = f"Replays {path.name}"
         self._readings = _read(path, zone)
         self._instants = [reading.measured_at for reading in self._readings]
-
-    @property
-    def first(self) -> datetime:
-        return self._instants[0]
-
-    @property
-    def last(self) -> datetime:
-        return self._instants[-1]
+        self.first = self._instants[0]
+        self.last = self._instants[-1]
 
     def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
-        """Return the readings with start <= measured_at <= end, oldest first."""
         return self._readings[bisect_left(self._instants, start) : bisect_right(self._instants, end)]
 
 
@@ -107,6 +99,7 @@ def _reading(
     at: datetime, row: tuple[datetime, float, str], rate: float | None, first: datetime, zone: ZoneInfo
 ) -> TrueReading:
     _, level, device = row
+    name = device.lower()
     value, flag = clamp_to_display(level)
     trend, trend_rate = arrow(rate) if rate is not None else ("none", None)
     return TrueReading(
@@ -118,17 +111,6 @@ def _reading(
         utc_offset_seconds=utc_offset_seconds(at, zone),
         transmitter_id=hex_of(REPLAY_USER, device),
         transmitter_ticks=int((at - first).total_seconds()) + 7200,
-        display_device=_display_device(device),
-        generation=_generation(device),
+        display_device="receiver" if "receiver" in name else "android" if "android" in name else "iOS",
+        generation="g7" if "g7" in name else "g6",
     )
-
-
-def _display_device(name: str) -> DisplayDevice:
-    lowered = name.lower()
-    if "receiver" in lowered:
-        return "receiver"
-    return "android" if "android" in lowered else "iOS"
-
-
-def _generation(name: str) -> Generation:
-    return "g7" if "g7" in name.lower() else "g6"

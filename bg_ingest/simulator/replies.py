@@ -1,8 +1,11 @@
-"""Execution of a call: counting, faults, work, and a complete or broken reply."""
+"""Execution of a call: counting, faults, work, and a complete or broken reply. The two web pages."""
 
+import base64
+import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from datetime import timedelta
 from email.utils import format_datetime
+from html import escape
 from typing import TypeAlias
 
 import anyio
@@ -26,10 +29,10 @@ from bg_ingest.simulator.faults import (
     Slow,
     Throttled,
 )
+from bg_ingest.simulator.readings import Wearer
 from bg_ingest.simulator.simulator import Simulator
 
-_HTML = "<!doctype html><title>We'll be right back</title><h1>We'll be right back</h1>"
-
+_HTML = b"<!doctype html><title>We'll be right back</title><h1>We'll be right back</h1>"
 
 SimulatorRequest: TypeAlias = Request[None, None, State]
 SimulatorDependency: TypeAlias = NamedDependency[Simulator]
@@ -52,16 +55,18 @@ class ConnectionLost(httpx.ReadError):
     """
 
 
-class LostReply(ASGIResponse):
-    """Announces the complete body and breaks the connection after `sent` bytes of it."""
+class ReplyResponse(ASGIResponse):
+    """Sends a reply. With `sent` it announces the complete body and breaks the connection after `sent` bytes of it."""
 
-    def __init__(self, reply: Reply, sent: int) -> None:
+    def __init__(self, reply: Reply, sent: int | None = None) -> None:
         super().__init__(
             body=reply.body, status_code=reply.status, headers=dict(reply.headers), media_type=reply.media_type
         )
         self._sent = sent
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:  # noqa: ARG002 - ASGI
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if self._sent is None:
+            return await super().__call__(scope, receive, send)
         await self.start_response(send)
         await send({"type": "http.response.body", "body": self.body[: self._sent], "more_body": True})
         raise ConnectionLost("The simulator was asked to break this connection.")
@@ -74,7 +79,7 @@ Work = Callable[[Sequence[Fault]], Reply]
 async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, work: Work) -> ASGIResponse:
     """Answer one call of the API: the limit first, then faults, then the work."""
     if not simulator.limit.acquire(simulator.now()):
-        return _count_and_send(simulator, endpoint, Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded")))
+        return _count_and_send(simulator, endpoint, _throttle())
     call_faults = simulator.faults.meet(endpoint, user)
     for fault in call_faults:
         if isinstance(fault, Slow):
@@ -89,17 +94,21 @@ def build_answer_fault(simulator: Simulator, fault: AnswerFault) -> Reply:
     """Return the reply that replaces the answer."""
     match fault:
         case Throttled(retry_after=None):
-            return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"))
+            return _throttle()
         case Throttled(retry_after=int(seconds), as_date=as_date):
             until = simulator.now() + timedelta(seconds=seconds)
-            retry_after = format_datetime(until, usegmt=True) if as_date else str(seconds)
-            return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"), {"retry-after": retry_after})
+            return _throttle(format_datetime(until, usegmt=True) if as_date else str(seconds))
         case Failed(status=status):
-            return Reply(status, _HTML.encode(), media_type="text/html")
+            return Reply(status, _HTML, media_type="text/html")
         case Html():
-            return Reply(200, _HTML.encode(), media_type="text/html")
+            return Reply(200, _HTML, media_type="text/html")
         case _:
             return Reply(200, b"{}")
+
+
+def _throttle(retry_after: str | None = None) -> Reply:
+    headers = {"retry-after": retry_after} if retry_after else {}
+    return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"), headers)
 
 
 def is_answered(call_faults: Sequence[Fault]) -> bool:
@@ -112,20 +121,91 @@ def fault_body(text: str, code: str) -> bytes:
     return msgspec.json.encode({"fault": {"faultstring": text, "detail": {"errorcode": code}}})
 
 
-def to_response(reply: Reply) -> ASGIResponse:
-    return ASGIResponse(
-        body=reply.body, status_code=reply.status, headers=dict(reply.headers), media_type=reply.media_type
-    )
-
-
 def _count_and_send(
     simulator: Simulator, endpoint: Endpoint, reply: Reply, call_faults: Sequence[Fault] = ()
 ) -> ASGIResponse:
     simulator.calls[endpoint, reply.status] += 1
+    half = len(reply.body) // 2
     if any(isinstance(fault, Reset) for fault in call_faults):
-        return LostReply(reply, 0)
+        return ReplyResponse(reply, sent=0)
     if any(isinstance(fault, ReplyLost) for fault in call_faults):
-        return LostReply(reply, len(reply.body) // 2)
+        return ReplyResponse(reply, sent=half)
     if not is_answered(call_faults):
-        return to_response(msgspec.structs.replace(reply, body=reply.body[: len(reply.body) // 2]))
-    return to_response(reply)
+        reply = msgspec.structs.replace(reply, body=reply.body[:half])
+    return ReplyResponse(reply)
+
+
+_MAX_USERS_SHOWN = 50
+_STYLE = """
+:root { color-scheme: light dark; --ink: #14241c; --soft: #5b6f65; --paper: #f2f6f3; --card: #fff; --line: #d5dfd9;
+  --green: #1d7a4c }
+@media (prefers-color-scheme: dark) { :root { --ink: #e6efe9; --soft: #9db0a5; --paper: #101713; --card: #18221c;
+  --line: #2c3a32; --green: #56c48c } }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--paper); color: var(--ink);
+  font: 16px/1.5 system-ui, sans-serif }
+main { box-sizing: border-box; width: min(30rem, 100vw - 2rem); margin: 1rem; padding: 2rem; background: var(--card);
+  border: 1px solid var(--line); border-radius: 1rem }
+h1 { margin: 0 0 .25rem; font-size: 1.35rem }
+p { margin: 0 0 1.25rem; color: var(--soft) }
+form { display: grid; gap: .5rem }
+button { display: flex; justify-content: space-between; gap: 1rem; padding: .75rem 1rem; font: inherit; color: inherit;
+  background: none; border: 1px solid var(--line); border-radius: .6rem; cursor: pointer; text-align: left }
+button:hover, button:focus-visible { border-color: var(--green); outline: 2px solid var(--green); outline-offset: -1px }
+button span { color: var(--soft) }
+.decline { justify-content: center; margin-top: .75rem; border-color: transparent; color: var(--soft) }
+"""
+_STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
+
+
+def login_page(wearers: Sequence[Wearer], origin: str) -> ASGIResponse:
+    """Return the page with the users. The form goes to the page's own address, under any prefix."""
+    buttons = "\n".join(
+        f'<button name="user" value="{escape(wearer.name)}"><b>{escape(wearer.name)}</b>'
+        f"<span>{escape(wearer.title)}</span></button>"
+        for wearer in wearers[:_MAX_USERS_SHOWN]
+    )
+    hidden = len(wearers) - _MAX_USERS_SHOWN
+    more = f"<p>… and {hidden} more: add &amp;user=NAME to the address.</p>" if hidden > 0 else ""
+    return _page(
+        200,
+        "Simulated Dexcom",
+        f"""<p>An application asks to read glucose readings. Nobody here is real: choose whose it may read.</p>
+<form method="post">
+{buttons}
+{more}
+<button class="decline" name="decline" value="yes">Decline</button>
+</form>""",
+        # Browsers apply this rule to the redirect after a form too, so it includes the origin of the client.
+        form_action=f"'self' {origin}",
+    )
+
+
+def refusal_page(reason: str) -> ASGIResponse:
+    return _page(400, "This login cannot go on", f"<p>{escape(reason)}</p>", form_action="'none'")
+
+
+def _page(status: int, title: str, body: str, form_action: str) -> ASGIResponse:
+    html = f"""<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<title>{title}</title>
+<style>{_STYLE}</style>
+</head>
+<body>
+<main>
+<h1>{title}</h1>
+{body}
+</main>
+</body>
+</html>
+"""
+    policy = f"default-src 'none'; style-src 'sha256-{_STYLE_HASH}'; form-action {form_action}"
+    headers = {
+        "content-security-policy": f"{policy}; base-uri 'none'; frame-ancestors 'none'",
+        "x-content-type-options": "nosniff",
+        "referrer-policy": "no-referrer",
+        "cache-control": "no-store",
+    }
+    return ReplyResponse(Reply(status, html.encode(), headers, "text/html"))

@@ -1,6 +1,6 @@
 """Simulated Dexcom without HTTP: users, their readings, grants and faults."""
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterator, Sequence
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -9,17 +9,41 @@ from bg_ingest.simulator.active import ActiveFaults
 from bg_ingest.simulator.faults import Endpoint, Fault
 from bg_ingest.simulator.grants import Grants
 from bg_ingest.simulator.journal import Began, Event, Journal, Revoked
-from bg_ingest.simulator.limit import CallLimit
 from bg_ingest.simulator.options import SimulatorOptions
 from bg_ingest.simulator.readings import SimulatedWearer, TrueReading, Wearer
 from bg_ingest.simulator.replay import ReplayedWearer
 from bg_ingest.simulator.users import person
 
 _DAY = timedelta(days=1)
+_WINDOW_MINUTES = 60
 
 
 class UnknownUser(LookupError):
     """The simulator has no user of this name."""
+
+
+class CallLimit:
+    """Rolling by minutes: the calls of a minute count until sixty minutes after it. Refused calls do not count."""
+
+    def __init__(self, calls_per_hour: int) -> None:
+        self.calls_per_hour = calls_per_hour
+        self.taken = self.max_taken = self.refused = 0
+        self._minutes: deque[list[int]] = deque()
+
+    def acquire(self, now: datetime) -> bool:
+        """Count a call and return True if it is allowed."""
+        minute = int(now.timestamp()) // 60
+        while self._minutes and self._minutes[0][0] <= minute - _WINDOW_MINUTES:
+            self.taken -= self._minutes.popleft()[1]
+        if self.taken >= self.calls_per_hour:
+            self.refused += 1
+            return False
+        if not self._minutes or self._minutes[-1][0] != minute:
+            self._minutes.append([minute, 0])
+        self._minutes[-1][1] += 1
+        self.taken += 1
+        self.max_taken = max(self.max_taken, self.taken)
+        return True
 
 
 class Simulator:
@@ -35,7 +59,7 @@ class Simulator:
         self._journal = Journal(journal)
         self._readings_from = now() - options.days_back * _DAY
         self._resume()
-        self._wearers = {wearer.name: wearer for wearer in self._create_wearers()}
+        self.wearers = {wearer.name: wearer for wearer in self._create_wearers()}
         self._revoke_unknown_users()
 
     def _resume(self) -> None:
@@ -47,7 +71,7 @@ class Simulator:
 
     def _revoke_unknown_users(self) -> None:
         """Revoke the grants of users that do not exist after a restart with fewer users."""
-        for user in {grant.user for grant in self.grants.alive.values()} - self._wearers.keys():
+        for user in {grant.user for grant in self.grants.alive.values()} - self.wearers.keys():
             self._record(Revoked(at=self.now(), user=user))
 
     def _create_wearers(self) -> Iterator[Wearer]:
@@ -67,14 +91,10 @@ class Simulator:
         self.grants.apply(event)
         self.faults.apply(event)
 
-    @property
-    def wearers(self) -> Sequence[Wearer]:
-        return list(self._wearers.values())
-
     def wearer(self, user: str) -> Wearer:
         """Return the wearer of this name; raise UnknownUser."""
         try:
-            return self._wearers[user]
+            return self.wearers[user]
         except KeyError:
             raise UnknownUser(f"No user {user!r}: there are SandboxUser1 to SandboxUser{self.options.users}.") from None
 
@@ -91,7 +111,8 @@ class Simulator:
         """Return the oldest and newest reading visible at an instant; None without any."""
         wearer = self.wearer(user)
         last = min(at, wearer.last or at)
-        days = list(_days(wearer.first, last))
+        starts = [wearer.first + number * _DAY for number in range((last - wearer.first) // _DAY + 1)]
+        days = [(start, min(start + _DAY, last)) for start in starts]
         oldest = next((found[0] for a, b in days if (found := self.truth(user, a, b, at))), None)
         newest = next((found[-1] for a, b in reversed(days) if (found := self.truth(user, a, b, at))), None)
         return (oldest, newest) if oldest and newest else None
@@ -109,9 +130,3 @@ class Simulator:
     def revoke(self, user: str) -> None:
         """Revoke every grant of the user: tokens are invalid until the next login. Raises UnknownUser."""
         self._record(Revoked(at=self.now(), user=self.wearer(user).name))
-
-
-def _days(start: datetime, end: datetime) -> Iterator[tuple[datetime, datetime]]:
-    while start <= end:
-        yield start, min(start + _DAY, end)
-        start += _DAY

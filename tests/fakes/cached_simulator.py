@@ -20,7 +20,7 @@ def cache_days(simulator: Simulator) -> None:
     seed, cadence = simulator.options.seed, simulator.options.cadence_minutes
     for number in range(1, simulator.options.users + 1):
         wearer = simulator.wearer(person(number).name)
-        simulator._wearers[wearer.name] = CachedWearer(seed, number, cadence, wearer)
+        simulator.wearers[wearer.name] = CachedWearer(seed, number, cadence, wearer)
 
 
 class CachedWearer:

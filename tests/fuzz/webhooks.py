@@ -14,7 +14,7 @@ from typing import NamedTuple
 from hypothesis import strategies as st
 
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.simulator.wire import user_id
+from bg_ingest.simulator.data import user_id
 from tests.harness.service import START
 from tests.harness.webhook_sender import OTHER_SECRET, SECRET, envelope, record, records, signature
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.simulator.wire import user_id
+from bg_ingest.simulator.data import user_id
 from tests.harness.web import web
 from tests.harness.webhook_sender import SECRET
 from tests.integration.processes import free_port

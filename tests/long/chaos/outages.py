@@ -23,7 +23,7 @@ import rich_click as click
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.memory.publisher import Event
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.simulator.wire import user_id
+from bg_ingest.simulator.data import user_id
 from tests.harness.web import NO_CERTIFICATES, web
 from tests.integration.processes import free_port
 from tests.long.chaos.checks import check_events

@@ -17,7 +17,7 @@ import rich_click as click
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.simulator.wire import user_id
+from bg_ingest.simulator.data import user_id
 from tests.harness.web import web
 from tests.long.chaos import kills as embedded
 from tests.long.chaos.checks import Kill, check_events, check_grants

@@ -16,7 +16,7 @@ import rich_click as click
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.simulator.wire import user_id
+from bg_ingest.simulator.data import user_id
 from tests.long.chaos.checks import check_events
 from tests.long.chaos.clients import Clients
 from tests.long.chaos.consumer import check_polled, check_pushed, check_series, get_readings, write_event_file

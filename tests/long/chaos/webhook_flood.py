@@ -9,7 +9,7 @@ from datetime import timedelta
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.simulator.wire import user_id
+from bg_ingest.simulator.data import user_id
 from tests.harness.webhook_sender import envelope, record, signed, to_bytes
 
 CONNECTIONS = 200

@@ -1,6 +1,7 @@
-"""Grants: single-use codes and refresh tokens, expiry, revocation."""
+"""Grants: single-use codes and refresh tokens, expiry, revocation, unaltered tokens."""
 
 import httpx
+import pytest
 
 from tests.harness.simulator_visitor import SetClock
 from tests.unit.simulator.conftest import Visit
@@ -67,3 +68,19 @@ async def test_a_revocation_affects_one_user_only(visit: Visit) -> None:
     visitor.simulator.revoke("SandboxUser1")
     assert (await visitor.get("dataRange")).status_code == 200
     assert (await visitor.http.post("/admin/users/Nobody/revoke")).status_code == 404
+
+
+@pytest.mark.parametrize("forge", ["", "nonsense", "refresh"])
+async def test_only_an_access_token_opens_the_data(visit: Visit, forge: str) -> None:
+    visitor = visit()
+    await visitor.connect()
+    visitor.access = visitor.refresh_token if forge == "refresh" else forge
+    assert (await visitor.get("dataRange")).status_code == 401
+
+
+async def test_a_token_altered_in_one_character_opens_nothing(visit: Visit) -> None:
+    visitor = visit()
+    await visitor.connect("SandboxUser1")
+    await visitor.connect("SandboxUser2")
+    visitor.access = visitor.access.replace("access.2.", "access.1.")
+    assert (await visitor.get("dataRange")).status_code == 401

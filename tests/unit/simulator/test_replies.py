@@ -1,5 +1,6 @@
-"""Faults of a call, as seen by the client."""
+"""Faults of a call, as seen by the client, and the login page."""
 
+import re
 from datetime import timedelta
 from email.utils import parsedate_to_datetime
 from typing import Any
@@ -10,7 +11,7 @@ import msgspec
 import pytest
 
 from bg_ingest.simulator.faults import Slow
-from tests.harness.simulator_visitor import SetClock, Visitor
+from tests.harness.simulator_visitor import SetClock, Visitor, answer_of
 from tests.unit.simulator.conftest import Visit
 
 
@@ -92,3 +93,22 @@ async def test_a_lost_token_reply_spends_the_token_and_is_recorded(visitor: Visi
         assert kind == "reply_lost"
     assert [rotated.answered for rotated in visitor.simulator.grants.rotations] == [False]
     assert (await visitor.rotate()).json() == {"error": "invalid_grant"}
+
+
+async def test_the_page_offers_every_user_and_runs_no_script(visit: Visit) -> None:
+    page = await visit().login()
+    assert page.status_code == 200
+    offered = re.findall(r'name="user" value="(\w+)"', page.text)
+    assert offered == [f"SandboxUser{number}" for number in range(1, 8)]
+    assert "<script" not in page.text
+    policy = page.headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "form-action 'self' https://app.test;" in policy, "browsers hold the redirect to this as well"
+
+
+async def test_only_the_first_users_are_listed_and_all_can_log_in(visit: Visit) -> None:
+    visitor = visit(users=500)
+    page = await visitor.login()
+    assert page.text.count('name="user"') == 50
+    assert "450 more" in page.text
+    assert "code" in answer_of(await visitor.login(user="SandboxUser499"))

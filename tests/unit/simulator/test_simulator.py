@@ -1,4 +1,4 @@
-"""Extent of the readings, and unknown users."""
+"""Extent of the readings, unknown users, and the call limit of an hour."""
 
 from datetime import datetime, timedelta
 
@@ -50,3 +50,17 @@ async def test_old_readings_stay(visit: Visit, clock: SetClock) -> None:
 async def test_faults_of_unknown_users_are_refused(visitor: Visitor) -> None:
     with pytest.raises(UnknownUser, match="SandboxUser7"):
         visitor.simulator.add_fault(ReplyLost(user="Nobody"))
+
+
+async def test_calls_of_an_hour_are_limited_for_all_users_together(visit: Visit, clock: SetClock) -> None:
+    visitor = visit(calls_per_hour=5)
+    await visitor.connect("SandboxUser1")
+    await visitor.connect("SandboxUser2")
+    assert [(await visitor.get("dataRange")).status_code for _ in range(4)] == [200, 200, 200, 429]
+    assert (await visitor.rotate()).status_code == 429
+    clock.pass_time(minutes=59)
+    assert (await visitor.get("dataRange")).status_code == 429
+    clock.pass_time(minutes=1)
+    assert (await visitor.get("dataRange")).status_code == 200
+    limit = (await visitor.http.get("/admin/state")).json()["limit"]
+    assert limit == {"calls_per_hour": 5, "taken": 1, "most_taken": 5, "refused": 3}

@@ -17,7 +17,7 @@ from bg_ingest.domain.polling import Outcome, PollState
 from bg_ingest.domain.readings import Origin
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.simulator.wire import record as simulated_record
+from bg_ingest.simulator.data import record as simulated_record
 from tests.fakes.faults import CallWrapper, Fault, FaultyCalls, StaleReads
 from tests.harness.service import PROVIDER, START, ServiceHarness, open_service
 from tests.harness.webhook_sender import envelope, record, records
