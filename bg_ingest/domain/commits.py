@@ -80,6 +80,23 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     refused_grant: Grant | None = None
     """Grant with a refusal that is now final. Generation and version must still be the stored ones."""
 
+    @classmethod
+    def of_changes(
+        cls, before: Head | None, data: Sequence[ChangeData], at: datetime, *, user: UserId | None = None
+    ) -> "Commit":
+        """Number changes. ``user`` is required without a head."""
+        if before is None:
+            if user is None:
+                raise ValueError("the first commit of a user needs the user")
+            head = Head(user)
+        else:
+            head = before
+        changes = tuple(Change(head.user, number, at, item) for number, item in enumerate(data, head.last_change + 1))
+        after = msgspec.structs.replace(
+            head, last_change=head.last_change + len(changes), recorded_at=at if changes else head.recorded_at
+        )
+        return cls(before=before, head=after, changes=changes)
+
     @property
     def user(self) -> UserId:
         return self.head.user
@@ -96,7 +113,7 @@ def readings_commit(
         data.append(ReadingsRevised(provider, origin, decision.revised))
     candidates = [*decision.recorded, *decision.revised, *([before.newest] if before.newest else ())]
     newest = newest_reading(candidates)  # of equals the first wins: a revision before its old value
-    commit = commit_of_changes(before, data, at)
+    commit = Commit.of_changes(before, data, at)
     return msgspec.structs.replace(
         commit,
         head=msgspec.structs.replace(commit.head, newest=newest),
@@ -112,23 +129,6 @@ def recheck_gaps_from(head: Head, provider: str, recorded: Iterable[StoredReadin
     if checked_until is None or earliest is None or earliest >= checked_until:
         return head
     return msgspec.structs.replace(head, gaps_checked_until={**head.gaps_checked_until, provider: earliest})
-
-
-def commit_of_changes(
-    before: Head | None, data: Sequence[ChangeData], at: datetime, *, user: UserId | None = None
-) -> Commit:
-    """Build a commit that numbers changes. ``user`` is required without a head."""
-    if before is None:
-        if user is None:
-            raise ValueError("the first commit of a user needs the user")
-        head = Head(user)
-    else:
-        head = before
-    changes = tuple(Change(head.user, number, at, item) for number, item in enumerate(data, head.last_change + 1))
-    after = msgspec.structs.replace(
-        head, last_change=head.last_change + len(changes), recorded_at=at if changes else head.recorded_at
-    )
-    return Commit(before=before, head=after, changes=changes)
 
 
 def connection_changed(connection: Connection) -> ConnectionChanged:

@@ -6,7 +6,7 @@ from datetime import datetime
 import msgspec
 
 from bg_ingest.domain.changes import Change, UserErased
-from bg_ingest.domain.commits import Head, commit_of_changes
+from bg_ingest.domain.commits import Commit, Head
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import UserId
 
@@ -57,7 +57,7 @@ class Erasure(msgspec.Struct, frozen=True):
 
 def plan_erasure(user: UserId, before: Head | None, connections: Sequence[Connection], now: datetime) -> Erasure:
     """Plan the erasure of a user as read. Of the head only its number and the time of the erasure stay."""
-    commit = commit_of_changes(before, [UserErased()], (before or Head(user)).next_recorded_at(now), user=user)
+    commit = Commit.of_changes(before, [UserErased()], (before or Head(user)).next_recorded_at(now), user=user)
     (change,) = commit.changes
     tombstone = Head(user, change.number, change.recorded_at, erased=True)
     return Erasure(before, tombstone, change, tuple(connections))

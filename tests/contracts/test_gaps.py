@@ -5,7 +5,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 
 from bg_ingest.domain.changes import GapHealed, GapOpened
-from bg_ingest.domain.commits import Commit, commit_of_changes
+from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.gaps import Cause, Gap, GapMonth, month_start, update_months
 from bg_ingest.errors import StaleRead
 from bg_ingest.store import Store
@@ -38,7 +38,7 @@ async def commit_gaps(store: Store, *gaps: Gap, checked_until: datetime = NOON) 
     """Return the commit of a survey, given what is stored now."""
     head = await store.readings.head(USER)
     assert head is not None
-    commit = commit_of_changes(
+    commit = Commit.of_changes(
         head, [GapHealed("acme", each) if each.healed_at else GapOpened("acme", each) for each in gaps], NOON
     )
     head = replaced_fields(commit.head, gaps_checked_until={"acme": checked_until})

@@ -12,7 +12,6 @@ from bg_ingest.domain.commits import (
     ConnectionSummary,
     ConnectionUpdate,
     Head,
-    commit_of_changes,
     connection_changed,
     readings_commit,
     with_summary,
@@ -65,7 +64,7 @@ def replaced_fields(what: Value, /, **changes: Any) -> Value:
 def connection_commit(head: Head | None, before: Connection | None, after: Connection, **others: Any) -> Commit:
     """Return the commit of a changed connection, with its event."""
     at = (head or Head(after.id.user)).next_recorded_at(NOON)
-    commit = commit_of_changes(head, [connection_changed(after)], at, user=after.id.user)
+    commit = Commit.of_changes(head, [connection_changed(after)], at, user=after.id.user)
     summary = ConnectionSummary(after.state, 300, 0, 900)
     after_head = with_summary(replaced_fields(commit.head, erased=False), after.id.provider, summary)
     return replaced_fields(commit, head=after_head, connection_update=ConnectionUpdate(before, after), **others)

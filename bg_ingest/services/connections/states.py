@@ -4,15 +4,7 @@ from collections.abc import Callable
 
 import msgspec
 
-from bg_ingest.domain.commits import (
-    Commit,
-    ConnectionSummary,
-    ConnectionUpdate,
-    Head,
-    commit_of_changes,
-    connection_changed,
-    with_summary,
-)
+from bg_ingest.domain.commits import Commit, ConnectionSummary, ConnectionUpdate, Head, connection_changed, with_summary
 from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.grants import Grant
 from bg_ingest.errors import Fenced, StaleRead
@@ -79,7 +71,7 @@ class ConnectionStates:
     def _with_event(self, head: Head | None, update: ConnectionUpdate) -> Commit:
         user = update.after.id.user
         at = (head or Head(user)).next_recorded_at(self._clock.now())
-        commit = commit_of_changes(head, [connection_changed(update.after)], at, user=user)
+        commit = Commit.of_changes(head, [connection_changed(update.after)], at, user=user)
         after = with_summary(commit.head, update.after.id.provider, self._summarize(update.after))
         # connecting is what clears a tombstone; nothing else may write over one
         return msgspec.structs.replace(commit, head=msgspec.structs.replace(after, erased=False))

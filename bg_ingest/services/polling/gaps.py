@@ -7,7 +7,7 @@ from datetime import UTC, datetime, timedelta
 import msgspec
 
 from bg_ingest.domain.changes import GapHealed, GapOpened
-from bg_ingest.domain.commits import Commit, ConnectionUpdate, Head, commit_of_changes
+from bg_ingest.domain.commits import Commit, ConnectionUpdate, Head
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE, overdue_before
 from bg_ingest.domain.gap_detection import SILENCE_CAUSES, GapChanges, GapContext, detect_gaps, first_suspected_gap
@@ -179,7 +179,7 @@ class GapKeeper:
         change_data = [
             GapHealed(provider, gap) if gap.healed_at else GapOpened(provider, gap) for gap in gap_changes.gaps
         ]
-        commit = commit_of_changes(head, change_data, at)
+        commit = Commit.of_changes(head, change_data, at)
         repair_times = [due for due in (connection.repair_at, next_repair_at(gap_changes.gaps, at)) if due]
         after = msgspec.structs.replace(connection, repair_at=min(repair_times, default=None))
         return msgspec.structs.replace(

@@ -12,7 +12,6 @@ from bg_ingest.domain.commits import (
     Commit,
     ConnectionSummary,
     Head,
-    commit_of_changes,
     connection_changed,
     readings_commit,
     recheck_gaps_from,
@@ -46,19 +45,19 @@ def test_a_change_is_later_than_the_one_before_and_in_whole_milliseconds(micros:
 
 def test_changes_follow_the_heads_last_number() -> None:
     data = connection_changed(connection(ConnectionState.PAUSED, reason="by_operator"))
-    commit = commit_of_changes(HEAD, [data, data], NOON + MINUTE)
+    commit = Commit.of_changes(HEAD, [data, data], NOON + MINUTE)
     assert [change.number for change in commit.changes] == [5, 6]
     assert (commit.head.last_change, commit.head.recorded_at) == (6, NOON + MINUTE)
     assert (data.provider, data.state, data.reason) == ("acme", "paused", "by_operator")
-    assert commit_of_changes(HEAD, [], NOON + MINUTE).head == HEAD, "without a change the head stays"
+    assert Commit.of_changes(HEAD, [], NOON + MINUTE).head == HEAD, "without a change the head stays"
 
 
 def test_the_first_commit_of_a_user_begins_with_one_and_needs_the_user() -> None:
     data = connection_changed(connection())
-    commit = commit_of_changes(None, [data], NOON, user=USER)
+    commit = Commit.of_changes(None, [data], NOON, user=USER)
     assert (commit.before, commit.changes[0].id, commit.user) == (None, "ada/1", USER)
     with pytest.raises(ValueError, match="needs the user"):
-        commit_of_changes(None, [data], NOON)
+        Commit.of_changes(None, [data], NOON)
 
 
 def test_new_readings_and_revisions_are_two_changes_of_one_commit() -> None:

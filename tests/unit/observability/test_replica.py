@@ -10,7 +10,7 @@ from anyio.abc import TaskStatus
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change, ConnectionChanged
-from bg_ingest.domain.commits import commit_of_changes
+from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused
@@ -54,7 +54,7 @@ class OutboxHarness:
     async def commit(self, user: UserId, *, seen: bool = True) -> Change:
         head = await self.store.readings.head(user)
         happened = ConnectionChanged("acme", ConnectionState.ACTIVE, None)
-        commit = commit_of_changes(head, [happened], self.clock.now(), user=user)
+        commit = Commit.of_changes(head, [happened], self.clock.now(), user=user)
         await self.store.commits.write(commit)
         if seen:
             self.metrics.committed(commit.changes)

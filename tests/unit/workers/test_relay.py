@@ -8,7 +8,7 @@ from structlog.testing import capture_logs
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change, ConnectionChanged
-from bg_ingest.domain.commits import commit_of_changes
+from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused, StoreUnavailable
@@ -74,7 +74,7 @@ class RelayHarness:
         head = await self.store.readings.head(user)
         now = self.clock.now()
         happened = ConnectionChanged("dexcom", ConnectionState.ACTIVE, None)
-        commit = commit_of_changes(head, [happened], head.next_recorded_at(now) if head else now, user=user)
+        commit = Commit.of_changes(head, [happened], head.next_recorded_at(now) if head else now, user=user)
         await self.store.commits.write(commit)
         if hint:
             self.relay.on_committed(commit.changes)
