@@ -19,6 +19,7 @@ from tests.docs.source import (
 )
 
 SERVICES = "bg_ingest/services/"
+CONTRACTED = ("bg_ingest/ports/", "bg_ingest/store/")
 MAX_FILE_LINES = 250
 SMALL_FILE_LINES = 35
 TRY_WORDS = frozenset({"attempts", "conflicts", "meetings", "passes", "retries", "rounds", "tries"})
@@ -115,7 +116,9 @@ def find_mirrors(modules: Iterable[Module], root: Path) -> tuple[list[str], list
     """Return the modules with and without a test file of their name; files that make packages are left out.
 
     The test of ``bg_ingest/domain/gaps.py`` is ``tests/unit/domain/test_gaps.py``; of ``workers/relay.py``,
-    ``tests/unit/workers/test_relay.py``. The folder ``tests`` serves as long as ``tests/unit`` is missing.
+    ``tests/unit/workers/test_relay.py``. The contract suite tests ports and kinds of stored items by the same names:
+    ``tests/contracts/test_gaps.py`` for ``bg_ingest/store/gaps.py``. The folder ``tests`` serves as long as
+    ``tests/unit`` is missing.
     """
     unit = root / "tests/unit"
     folder = unit if unit.exists() else root / "tests"
@@ -127,7 +130,10 @@ def find_mirrors(modules: Iterable[Module], root: Path) -> tuple[list[str], list
             continue
         test = path.with_name(f"test_{path.name}")
         inner = Path(*test.parts[1:]) if test.parts[0] == "bg_ingest" else test
-        exists = any((folder / candidate).exists() for candidate in (test, inner))
+        candidates = [folder / test, folder / inner]
+        if module.path.startswith(CONTRACTED):
+            candidates.append(root / "tests/contracts" / test.name)
+        exists = any(candidate.exists() for candidate in candidates)
         (tested if exists else untested).append(module.path)
     return tested, untested
 
