@@ -15,7 +15,6 @@ import httpx
 import rich_click as click
 
 PROVIDER = "dexcom"
-
 LOGINS = {"ada": "SandboxUser1", "ben": "SandboxUser2", "eva": "SandboxUser3"}
 """User names, each with its login at the simulator."""
 

@@ -27,33 +27,23 @@ from workers.runtime import DRAIN_SIGNAL
 
 App: TypeAlias = Callable[..., Any]
 """An ASGI application, opaque to the server."""
-
 ROOT = Path(__file__).parents[1]
 """Folder of app.py and the packages, in the source tree as in site-packages."""
-
 KILL_TIMEOUT_SECONDS = 30
 """From SIGTERM until a worker is killed: longer than its drain, shorter than a container's grace period (40 s)."""
-
 HEADER_TIMEOUT_MS = 5_000
 """Time for a request's head to arrive, from the connection's start or the end of the request before it."""
-
 READ_TIMEOUT_MS = 20_000
 """Time for a client to acknowledge sent data, after which the system ends the connection. A stalled client holds
 about a MB in the server."""
-
 BACKLOG = 1024
-
 MAX_CONNECTIONS = 8_192
 """Concurrent connections; further ones wait until others end. Far above the usual 1,024, which a flood of half-sent
 requests would use up for the whole of their timeouts."""
-
 RESERVED_FILES = 256
 """Open files beside connections: the store, the broker, calls to providers."""
-
 MAX_FILES = MAX_CONNECTIONS + RESERVED_FILES
-
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
-
 CLEAN_EXIT_CODES = {0, *(-number for number in STOP_SIGNALS)}
 """Exit codes of a stopped worker. The signal itself ends it only before its start has begun."""
 
