@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # if it is set, each process started by a test compiles every module again
 
-.PHONY: help demo run dev test check lint types format lock chaos bench bench-scale fuzz soak binary browser image audit clean
+.PHONY: help demo run dev test unit check lint types format lock chaos bench bench-scale fuzz soak binary browser image audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -33,6 +33,9 @@ dev: .venv/locked-dev ## the same, with a restart at every change of the code
 
 test: .venv/locked-dev ## the whole test suite
 	$(BIN)/python -m pytest -q -n logical --dist loadgroup --max-worker-restart=0 --integration=possible
+
+unit: .venv/locked-dev ## tests that start neither a server nor a process
+	$(BIN)/python -m pytest -q -n logical --dist loadgroup --max-worker-restart=0 --unit tests/unit tests/docs
 
 check: lint types test ## format, lint, types, tests
 

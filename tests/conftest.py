@@ -114,6 +114,12 @@ def _is_loopback(host: str | bytes) -> bool | None:
         return None  # a name
 
 
+def _start_no_process(event: str, args: tuple[Any, ...]) -> None:
+    """Fail the test that starts a process although the run is limited to unit tests."""
+    if event == "subprocess.Popen" and args[0] != "uname":  # `platform.processor` calls it
+        pytest.fail("a unit test starts no process: use --integration=possible instead of --unit")
+
+
 def pytest_collection_finish() -> None:
     """Collect garbage less often, and never among the loaded modules: it took a seventh of the suite's CPU time."""
     gc.collect()
@@ -124,3 +130,5 @@ def pytest_collection_finish() -> None:
 def pytest_configure(config: pytest.Config) -> None:
     """Let anyio run every async test, and keep the whole run on this machine."""
     sys.addaudithook(_stay_on_this_machine)
+    if config.getoption("unit") and (hasattr(config, "workerinput") or not config.getoption("numprocesses", None)):
+        sys.addaudithook(_start_no_process)

@@ -6,6 +6,7 @@ are left out, and a line says so.
 """
 
 import os
+import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from itertools import count
@@ -26,6 +27,8 @@ from tests.integration.rabbitmq_node import Node, can_run, running_node
 HERE = Path(__file__).parent
 REGION = "us-east-1"
 
+STARTING_FIXTURES = {"moto_server", "aws", "serve"}
+
 _numbers = count(1)
 
 OpenTransport = Callable[[str, str, aioboto3.Session], AbstractAsyncContextManager[Transport]]
@@ -39,6 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["all", "possible"],
         help="run also what needs real servers; possible: as far as they can be had here",
     )
+    parser.addoption("--unit", action="store_true", help="run only tests that start neither a server nor a process")
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -48,7 +52,14 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
             item.add_marker("integration")
         if item.get_closest_marker("integration"):
             item.add_marker(pytest.mark.xdist_group("servers"))  # one process of the suite starts them
-    left_out = [item for item in items if _is_left_out(item, config.getoption("integration"))]
+        if _starts_process(item):
+            item.add_marker("process")
+    left_out = [
+        item
+        for item in items
+        if _is_left_out(item, config.getoption("integration"))
+        or (config.getoption("unit") and item.get_closest_marker("process"))
+    ]
     items[:] = [item for item in items if item not in set(left_out)]
     config.hook.pytest_deselected(items=left_out)
 
@@ -57,6 +68,14 @@ def pytest_report_header(config: pytest.Config) -> str | None:
     if config.getoption("integration") == "possible" and not can_run():
         return "left out: what needs a real RabbitMQ (apt-get install --no-install-recommends rabbitmq-server)"
     return None
+
+
+def _starts_process(item: pytest.Item) -> bool:
+    """Whether the test's module uses the command harness or ``subprocess``, or the test a fixture that starts one."""
+    if set(getattr(item, "fixturenames", ())) & STARTING_FIXTURES:
+        return True
+    names = vars(getattr(item, "module", object())).values() if hasattr(item, "module") else ()
+    return any(value is subprocess or getattr(value, "__module__", None) == "tests.harness.cli" for value in names)
 
 
 def _is_left_out(item: pytest.Item, choice: str | None) -> bool:
