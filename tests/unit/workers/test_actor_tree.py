@@ -145,7 +145,7 @@ async def test_a_provider_that_does_not_answer_is_degraded_until_it_does(fault: 
         service.simulator.add_fault(fault)
         assert (await service.api.post(f"/api/users/ada/connections/{PROVIDER}/poll")).status_code == 202
         await anyio.sleep(5)
-        assert await health(service) == (200, []), "one turn that fails says little"
+        assert await health(service) == (200, []), "one failed poll is not enough"
         await anyio.sleep(180)
         assert await health(service) == (200, [reason])
         service.simulator.clear_faults()

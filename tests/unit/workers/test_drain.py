@@ -28,7 +28,7 @@ CROWDED_SIMULATOR = SimulatorOptions(users=12, calls_per_hour=3600)
 
 
 class SlowTable(CallWrapper):
-    """A table on which a transaction takes four seconds before it has its effect, from when it is told to."""
+    """A table with transactions that, while ``slow``, take effect after four seconds."""
 
     slow = False
 
@@ -80,7 +80,7 @@ DAILY = PollDefaults(backfill_days=0, poll_interval=timedelta(days=1))
 
 @asynccontextmanager
 async def open_crowded_service(*observers: Observer) -> AsyncIterator[tuple[ServiceHarness, list[str]]]:
-    """More people than there are calls at once, whose looks are due in a day, on a process that runs."""
+    """A running process with more users than calls are available at once; their polls are due in a day."""
     async with open_service(defaults=DAILY, simulated=CROWDED_SIMULATOR, observers=observers) as service:
         service.replace_services(timings=SHARED_TIMINGS)
         async with service.running():
@@ -92,7 +92,7 @@ async def open_crowded_service(*observers: Observer) -> AsyncIterator[tuple[Serv
 
 
 async def request_polls(service: ServiceHarness, users: list[str]) -> None:
-    """Ask for a look at everybody, and return while most wait for their call."""
+    """Request a poll of every user, and return while most wait for their call."""
     for user in users:
         assert (await service.api.post(f"/api/users/{user}/connections/{PROVIDER}/poll")).status_code == 202
     await anyio.sleep(1.5)

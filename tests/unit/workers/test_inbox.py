@@ -1,4 +1,4 @@
-"""What becomes of a look that was asked for, until it was had: whoever has the shard, whatever fails meanwhile."""
+"""A requested poll runs once, through failures, hand-overs and deaths of owners."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -31,7 +31,7 @@ DAY = timedelta(days=1)
 
 
 class ScriptedPolls:
-    """Turns that end as the test says, after as many seconds, once a day; each of them is noted."""
+    """Daily polls with an outcome and a length set by the test; each is recorded."""
 
     def __init__(self, clock: LoopClock) -> None:
         self.clock = clock
@@ -50,7 +50,7 @@ class ScriptedPolls:
 
 
 class InboxProcess:
-    """One that reads rings for the shards it has."""
+    """A process that reads its inbox for the shards it owns."""
 
     def __init__(self, name: str, table: Any, clock: LoopClock) -> None:
         self.name = name
@@ -80,7 +80,7 @@ class InboxProcess:
         self.reader.inherit(taken)
 
     async def release(self) -> None:
-        """Take no more turns and let the shard go, as for a hand-over."""
+        """Finish the polls and release the shard, as in a hand-over."""
         epoch = self.view.serving.pop(SHARD).epoch
         await self.scheduler.finish([SHARD])
         lease = (await self.store.ownership.snapshot()).leases[SHARD]
@@ -105,7 +105,7 @@ async def processes(*names: str) -> AsyncIterator[list[InboxProcess]]:
 
 
 async def request_poll(process: InboxProcess) -> None:
-    """Ask for a look as its API does."""
+    """Request a poll as the API of the process does."""
     await process.store.inbox.request_poll(ADA)
     process.reader.wake()
     await anyio.sleep(0.5)
@@ -200,7 +200,7 @@ async def test_a_poll_requested_while_another_finishes_is_run_by_the_next_owner(
         a.polls.seconds = 1.5
         a.scheduler.request_poll(ADA, epoch=a.view.serving[SHARD].epoch)
         await anyio.sleep(0.5)
-        await request_poll(a)  # a turn is under way that began before
+        await request_poll(a)  # during a poll that began before the request
         await a.release()
         assert a.polls.requested_flags == [True]
         await b.take()

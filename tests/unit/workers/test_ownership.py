@@ -38,7 +38,7 @@ async def test_nothing_moves_while_nobody_comes_or_goes() -> None:
         await anyio.sleep(600)
         assert [each.served.shards for each in processes] == before
         heartbeats = all_of_them.table.writes - writes
-        assert heartbeats == pytest.approx(3 * 600 / 6, abs=3), "a beat every fourth look"
+        assert heartbeats == pytest.approx(3 * 600 / 6, abs=3), "a heartbeat every fourth round"
         assert all_of_them.table.transactions == transactions
 
 

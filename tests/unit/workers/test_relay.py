@@ -231,7 +231,7 @@ async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> No
         for _ in range(300):
             await anyio.sleep(1)
             failures.append(harness.relay.failures)
-        assert min(failures) > 0, "an outbox with nothing to tell proves no broker"
+        assert min(failures) > 0, "an empty outbox proves no broker"
         assert failures == sorted(failures)
         harness.broker.down = False
         await anyio.sleep(9)

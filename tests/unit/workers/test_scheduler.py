@@ -22,7 +22,7 @@ EXACT = Backoff(first=5, ceiling=40, jitter=lambda low, high: high)
 
 
 class ScriptedPolls:
-    """Turns every 60 s that do what the test says; ``taken`` has (seconds, connection, asked)."""
+    """Polls every 60 s that act as the test says; ``taken`` has (seconds, connection, requested)."""
 
     def __init__(self, clock: LoopClock) -> None:
         self.clock = clock
@@ -96,7 +96,7 @@ async def test_a_connection_never_has_two_polls_at_once() -> None:
             scheduler.request_poll(ADA, epoch=7)
         await anyio.sleep(30)
         assert polls.most_inside == 1
-        assert polls.of(ADA) == [0, 7, 14], "what was asked during a turn is answered by one more"
+        assert polls.of(ADA) == [0, 7, 14], "requests during a poll cause one more"
 
 
 async def test_a_crash_delays_its_own_connection_alone_and_longer_each_time(caplog: pytest.LogCaptureFixture) -> None:
@@ -284,6 +284,6 @@ async def test_many_scheduled_connections_give_the_garbage_collector_no_work() -
         for number in range(5_000):
             connection = ConnectionId(UserId(f"user-{number}"), "dexcom")
             scheduler.schedule(connection, epoch=7, due=polls.clock.now() + 60 * SECOND)
-        gc.collect(0)  # what it does not look through any more it forgets
+        gc.collect(0)  # drops objects that are exempt from collection
         assert len(scheduler.scheduled) == 5_000
         assert len(gc.get_objects(generation=1)) < 5_000 / 2

@@ -1,4 +1,4 @@
-"""What becomes of shards that a process owns: seats, retries, readiness."""
+"""Connections of owned shards are scheduled, with retries, and affect readiness."""
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -109,7 +109,7 @@ async def test_a_connection_added_through_a_stale_writer_is_found_five_seconds_a
     async with open_shards_world() as here:
         here.shards.add_shards([LEASE_OF_ADA])
         await anyio.sleep(1)
-        await here.connect(ADA)  # its ring went to whom the writer took for the owner
+        await here.connect(ADA)  # its request went to the previous owner
         await anyio.sleep(4.5)
         assert ADA in here.scheduler.scheduled
 

@@ -37,7 +37,7 @@ async def run_rotation(ada: ConnectedUser, sealer: Sealer = BOTH) -> RotationRes
 
 
 async def quarantine_records(ada: ConnectedUser) -> None:
-    """Have two records set aside, and something on the audit's record."""
+    """Quarantine two records, and add an audit record."""
     account = (await ada.connection()).provider_account
     bad = [record(ada.service.clock.now() - timedelta(minutes=n), value) for n, value in ((1, "garbage"), (400, None))]
     answer = await ada.service.push(ADA.user, envelope(account, bad))
@@ -168,7 +168,7 @@ async def test_rotation_while_polls_and_refreshes_run_loses_no_grant(ada: Connec
             await KeyRotation(twin.store.sealed, key_ring, "test").run(lambda *_: None)
 
     for _ in range(6):
-        await ada.sleep_until_expired()  # so that the first look refreshes
+        await ada.sleep_until_expired()  # so that the first poll refreshes
         async with anyio.create_task_group() as group:
             group.start_soon(poll)
             group.start_soon(rotate)

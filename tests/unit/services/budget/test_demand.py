@@ -172,7 +172,7 @@ async def test_a_joining_process_skips_no_slot_for_demand_still_counted_by_the_p
 
 
 async def test_a_new_connection_slows_nobody_down() -> None:
-    """Two calls of each that come once: by a look that costs them too, 3,000 people would all be polled too seldom."""
+    """Two calls per connect come once. Counted as calls per poll, they would make 3,000 users polled too seldom."""
     async with open_service(simulated=SimulatorOptions(users=12, calls_per_hour=600), defaults=EVERY_MINUTE) as service:
         budget = service.services.budget
         expected = CallsPerPoll(ProviderLimit(600), EVERY_MINUTE.poll_interval).estimate

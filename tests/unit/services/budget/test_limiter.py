@@ -163,7 +163,7 @@ async def test_processes_that_need_calls_all_the_time_have_as_many_each(row: Row
                     group.start_soon(call_repeatedly, limiter)
     given = [limiter.granted for limiter in limiters]
     assert sum(given) == pytest.approx(300 * LIMIT.rate, rel=0.05)
-    # whose slice is next is drawn: of some thousand calls each, a tenth more or less is chance
+    # the next reservation is random: of some thousand calls each, a tenth more or less is chance
     assert max(given) < 1.6 * min(given)
 
 
@@ -349,7 +349,7 @@ async def test_a_closed_limiter_releases_its_waiters_except_for_calls_that_nobod
         times["connect"] = anyio.current_time()
 
     async with anyio.create_task_group() as group:
-        for priority in (BACKFILL, LIVE, REFRESH):  # the first of them asks the row when the till is closed
+        for priority in (BACKFILL, LIVE, REFRESH):  # the first of them reserves when the limiter is closed
             group.start_soon(refused, priority)
             await anyio.sleep(0.001)
         group.start_soon(connect)

@@ -32,7 +32,7 @@ async def two_services() -> AsyncIterator[tuple[ServiceHarness, list[Services]]]
 
 
 async def poll_all(services: Services, service: ServiceHarness, user: str, endings: list[Outcome]) -> None:
-    """Take a connection's turns as they fall due."""
+    """Poll a connection whenever it is due."""
     plan = PollState()
     while True:
         report = await services.poller.poll(ConnectionId(UserId(user), PROVIDER), 1, plan)
@@ -57,7 +57,7 @@ async def test_two_services_with_too_much_demand_are_never_refused_and_serve_eve
         assert limit.max_taken > 0.9 * LIMIT, "what there is has been used"
         assert Outcome.THROTTLED not in endings
         late = service.clock.now() - timedelta(minutes=20)
-        lately = late - timedelta(minutes=75)  # who was silent before is looked at up to an hour later
+        lately = late - timedelta(minutes=75)  # a sensor silent before is polled up to an hour later
         wearing = [user for user in USERS if len(service.true_values(person_of(user), lately, late)) > 70]
         assert len(wearing) > len(USERS) / 3
         for user in wearing:

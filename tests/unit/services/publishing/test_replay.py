@@ -1,4 +1,4 @@
-"""Changes that a consumer lost are told again, under the ids they had."""
+"""Changes that a consumer lost are published again under their former ids."""
 
 import anyio
 import pytest
