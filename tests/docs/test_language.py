@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.docs.classes import repeated_class_names
+from tests.docs.classes import outside_assignments, repeated_class_names
 from tests.docs.identifiers import Allowed, breaches, needless, replaced_words, uses
 from tests.docs.shape import MAX_FILE_LINES, import_cycles, imports, large_files
 from tests.docs.source import (
@@ -52,7 +52,7 @@ SYNONYMS_ALLOWED = [
     Allowed("_source", "bg_ingest/services/*", "attribute of CloudEvents"),
     Allowed("utc_offset_seconds", "bg_ingest/domain/*", "difference of a time zone from UTC"),
     Allowed("offset*", "bg_ingest/domain/*", "difference of a time zone from UTC"),
-    Allowed("entries", "bg_ingest/services/*", "rows of the outbox, which the design calls entries"),
+    Allowed("entr*", "bg_ingest/services/*", "entries of the outbox and of the audit"),
     Allowed("*_lock", "bg_ingest/services/*", "anyio.Lock, never the ownership of a shard"),
     Allowed("_user_locks", "bg_ingest/services/*", "anyio.Lock, never the ownership of a shard"),
     Allowed("clamp_to_range", "bg_ingest/domain/*", "range of values that a sensor can measure"),
@@ -128,6 +128,10 @@ def test_class_names_are_unique() -> None:
     assert not repeated_class_names(PRODUCT)
 
 
+def test_constructed_objects_are_complete() -> None:
+    assert not outside_assignments(PRODUCT)
+
+
 def module(text: str, path: str = "bg_ingest/domain/sample.py") -> Module:
     return Module(path, text)
 
@@ -201,3 +205,22 @@ def test_a_repeated_class_name_is_found() -> None:
     assert not repeated_class_names(
         [module("class A: ...", "app.py"), module("class A: ...", "bg_ingest/simulator/a.py")]
     )
+
+
+ACTOR = "class Actor:\n    def __init__(self): self.timer = None\n    def run(self): ..."
+RECORD = "class Row(Struct):\n    timer: int"
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("def build(actor):\n    actor.timer = 1", 1),
+        ("def build(row):\n    row.timer = 1", 0),
+        ("def build(actor):\n    actor.timer += 1", 0),
+        ("def build(actor):\n    actor.other = 1", 0),
+        ("def build():\n    with open_actor() as actor:\n        actor.timer = 1", 0),
+    ],
+)
+def test_an_attribute_assigned_from_outside_is_found(text: str, count: int) -> None:
+    others = [module(ACTOR, "workers/actor.py"), module(RECORD, "workers/row.py")]
+    assert len(outside_assignments([*others, module(text, "workers/build.py")])) == count

@@ -31,7 +31,6 @@ PORT_LIST = [
     Port("Table", Reason.TWO),
     Port("Publisher", Reason.TWO),
     Port("Wakeups", Reason.TWO),
-    Port("Observer", Reason.TWO),
     Port("Clock", Reason.FAKE),
     Port("Provider", Reason.FAKE),
     Port("PushProvider", Reason.FAKE),
@@ -41,7 +40,10 @@ PORT_LIST = [
     Port("TokenVerifier", Reason.LIBRARY, "joserfc"),
     Port("Broker", Reason.LIBRARY, "aiormq"),
 ]
-"""All protocols in ``bg_ingest/ports`` (design.md, section 1). ``ChangeHints`` follows with the live changes."""
+"""All protocols in ``bg_ingest/ports`` (design.md, section 1). ``ChangeHints`` follows with the live changes.
+
+``Observer`` is no protocol: it is a base class of empty methods with several implementations.
+"""
 
 CORE = tuple(f"bg_ingest/{layer}/" for layer in ("domain", "ports", "store", "services"))
 
