@@ -64,6 +64,8 @@ class FakeProvider:
         """Raised by the next calls of a name, in this order."""
         self.delays: dict[str, float] = {}
         """Seconds until a call of a name has its effect."""
+        self.steps: list[ConnectStep] = []
+        """Steps that the next connects return, in this order; then a redirect or permission."""
         self.exchanged: list[str] = []
         """Region of each exchanged code."""
         self.renewals = 0
@@ -71,6 +73,8 @@ class FakeProvider:
         self._renewal = renewal
 
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
+        if self.steps:
+            return self.steps.pop(0)
         if not answers.values:
             return Redirect(f"https://{region}.acme.test/login?state={answers.state}")
         await self._call(FakeCall("connect", region))

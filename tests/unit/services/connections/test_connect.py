@@ -8,10 +8,13 @@ import pytest
 from bg_ingest.domain.connections import ConnectionState, PollDefaults
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import BudgetSpent, Conflict, ConnectRefused, NotFound
-from bg_ingest.ports import Priority
+from bg_ingest.ports import AccountData, Ask, Done, Priority, Redirect
+from bg_ingest.ports.provider import Field
 from bg_ingest.services.connections.connect import STATE_LIFETIME
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Html
+from tests.fakes.fake_provider import FakeProvider
+from tests.harness.api import ApiHarness, open_api
 from tests.harness.connected_user import ADA, ConnectedUser
 from tests.harness.service import PROVIDER, START, ServiceHarness, open_service
 
@@ -187,3 +190,36 @@ async def test_a_person_at_a_browser_is_served_before_polls_that_need_all_calls(
             answers = [await service.connect(f"user-{number}", f"SandboxUser{number}") for number in (1, 2, 3)]
             group.cancel_scope.cancel()
         assert [each.status_code for each in answers] == [200, 200, 200]
+
+
+async def begin_with(provider: FakeProvider, api: ApiHarness) -> str:
+    begun = await api.services.connector.begin(UserId("ada"), provider.name, None)
+    return begun.authorize_url.rpartition("state=")[2]
+
+
+async def test_a_provider_that_asks_for_a_form_is_not_connected_yet() -> None:
+    provider = FakeProvider()
+    provider.steps = [Ask((Field("password", "Password", is_secret=True),))]
+    async with open_api(acme=provider) as api:
+        with pytest.raises(Conflict, match="shows no forms"):
+            await begin_with(provider, api)
+        assert await api.store.connections.get(ConnectionId(UserId("ada"), "acme")) is None
+
+
+async def test_an_account_that_the_permission_names_is_not_asked_for_again() -> None:
+    provider = FakeProvider()
+    async with open_api(acme=provider) as api:
+        state = await begin_with(provider, api)
+        provider.steps = [Done(provider.credentials(), AccountData("of the login", None))]
+        connection = await api.services.connector.finish("acme", state=state, code="a code", error=None)
+        assert (connection.provider_account, connection.available) == ("of the login", None)
+        assert not provider.calls
+
+
+async def test_a_callback_that_gives_no_permission_connects_nobody() -> None:
+    provider = FakeProvider()
+    async with open_api(acme=provider) as api:
+        state = await begin_with(provider, api)
+        provider.steps = [Redirect("https://us.acme.test/again")]
+        with pytest.raises(ConnectRefused, match="could not finish"):
+            await api.services.connector.finish("acme", state=state, code="a code", error=None)
