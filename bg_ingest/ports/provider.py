@@ -61,12 +61,12 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     history: timedelta | None = None
     """Age of the oldest data that the provider has; None where it has all."""
     windowed: bool = True
-    """Whether a window of the past can be requested; else each answer ends at the newest reading."""
+    """True if a window of the past can be requested; otherwise each answer ends at the newest reading."""
     limits: tuple[CallLimit, ...] = ()
     value_range: tuple[int, int] = (MIN_DISPLAYED_MG_DL, MAX_DISPLAYED_MG_DL)
     """Lowest and highest value in mg/dL; LOW and HIGH are one beyond."""
     official: bool = True
-    """Whether the provider offers this interface to others; one that is not is off until a setting allows it."""
+    """True if the provider offers this interface to others; otherwise it is off until a setting allows it."""
     warm_ups: Mapping[str, timedelta] = {}
     """Time without readings after a sensor is inserted, by generation."""
 
@@ -190,16 +190,19 @@ class PushProvider(Protocol):
 
 
 class CallBudget(Protocol):
-    """Calls to providers, given out to whoever is first: by priority, then by arrival."""
+    """Calls to providers, given to callers by priority, then by arrival."""
 
     async def acquire(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
-        """Return once one call may be made, at once; BudgetSpent, with when to come back, if that takes too long.
+        """Return when one call may be made immediately.
 
-        ``once``: it is no part of what connections want all the time, as looks and refreshes are.
+        ``once`` marks a call that does not recur, unlike those of polls and renewals.
+
+        Raises:
+            BudgetSpent: the wait is too long; the error states the time after which to try again.
         """
 
     async def pause(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
-        """Pause everybody, since a call was refused; return for how long.
+        """Pause all callers after a refused call; return the length of the pause.
 
-        ``sent`` is when, by the event loop's clock; ``wait`` what the provider asked for, if it did.
+        ``sent`` is the time of the call on the event loop's clock, ``wait`` the pause that the provider asked for.
         """

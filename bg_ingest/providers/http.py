@@ -18,17 +18,17 @@ import msgspec
 from bg_ingest.errors import ProviderMisbehaved, ProviderUnavailable
 
 MAX_WAIT = timedelta(hours=1)
-"""However long a provider asks us to wait, we look again after this."""
+"""Longest wait that a provider can impose; then it is called again."""
 
 Answer = TypeVar("Answer")
 
 
 def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """Return the client for all calls of one provider; whoever asked for it closes it.
+    """Return the client for all calls of one provider; the caller closes it.
 
-    A connection serves one call: a server may close an idle one just as the next call is sent on it, and for a
-    single-use refresh token that is a lost grant (Tidepool closes each, having met such EOFs at random).
-    No cookies are kept, since all users' calls go through here. Loopback is reached directly, proxy or not.
+    Each connection serves one call. A server may close an idle connection just as the next call is sent on it, and
+    with a single-use refresh token that is a lost grant (Tidepool closes each one after such EOFs at random).
+    No cookies are kept, because the calls of all users share the client. Loopback is never reached through a proxy.
     """
     return httpx.AsyncClient(
         transport=transport,
@@ -42,7 +42,7 @@ def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Asyn
 
 @contextmanager
 def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
-    """Turn a call that was not answered whole and in time into ProviderUnavailable."""
+    """Raise ProviderUnavailable for a call without a complete answer in time."""
     try:
         with anyio.fail_after(timeout.total_seconds()):
             yield
@@ -55,7 +55,7 @@ def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
 
 
 def parse_retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:
-    """Return how long a provider asks us to wait, in seconds or until a date: at least nothing, at most an hour."""
+    """Return the wait of a Retry-After header, in seconds or until a date: between zero and an hour."""
     text = headers.get("retry-after", "").strip()
     try:
         wait = min(int(text), MAX_WAIT.seconds) if text.isdecimal() else _seconds_until(text, now)
@@ -70,7 +70,7 @@ def _seconds_until(text: str, now: datetime) -> float:
 
 
 def decode_json(content: bytes, shape: type[Answer]) -> Answer:
-    """Return the JSON in a shape of ours; ProviderMisbehaved when it is not that, or is no JSON."""
+    """Return JSON decoded into a type; ProviderMisbehaved for anything else."""
     try:
         return msgspec.json.decode(content, type=shape)
     except (ValueError, RecursionError):

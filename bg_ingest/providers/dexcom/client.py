@@ -1,4 +1,4 @@
-"""Dexcom as a provider. Each call goes out once; what fails is asked again at the connection's next look."""
+"""Dexcom as a provider. Each call is sent once; a failed one is repeated by the connection's next poll."""
 
 from datetime import datetime, timedelta
 
@@ -31,31 +31,31 @@ from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope
 from bg_ingest.providers.http import translate_transport_errors
 
 MAX_WINDOW = timedelta(days=30)
-"""Of the v3 API: a second more is a 400."""
+"""Longest window of the v3 API, which answers a longer one with status 400."""
 
 CALLS_PER_HOUR = 60_000
 """Calls of one app that Dexcom answers."""
 
 DATA_DEADLINE = timedelta(minutes=2)
-"""For one data call as a whole: half a minute is normal (Tidepool gives up after two minutes, too)."""
+"""Limit of one data call as a whole. Half a minute is normal (Tidepool also gives up after two minutes)."""
 
 CLOCK_MARGIN = timedelta(minutes=5)
-"""How far our clock may be ahead of Dexcom's, which refuses windows that end in its future."""
+"""Accepted lead of our clock over Dexcom's, which refuses windows that end in its future."""
 
 WARM_UPS = {
     **dict.fromkeys(("g5", "g6", "g6+", "g6 pro", "dexcomPro"), timedelta(hours=2)),
     **dict.fromkeys(("g7", "g715day"), timedelta(minutes=30)),
 }
-"""By transmitterGeneration, from the sensors' manuals."""
+"""Times by transmitterGeneration, from the sensors' manuals."""
 
 RECORDS_PER_YIELD = 500
-"""Records translated in one go, about 5 ms: then others have their turn."""
+"""Records translated without yielding to other tasks, about 5 ms."""
 
 
 class Dexcom:
-    """The API v3. GrantRejected from a data call means that the access token is refused: refresh once, then believe it.
+    """Client of the API v3. GrantRejected from a data call means that it refuses the access token.
 
-    ``http`` comes from ``http_client()`` and stays the caller's to close.
+    ``http`` comes from ``http_client()``; the caller closes it.
     """
 
     name = "dexcom"
@@ -113,8 +113,9 @@ class Dexcom:
         return await self._translate(decode_envelope(content, Push))
 
     def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
-        (found,) = translate.translate_records(Envelope(user_id=provider_account, records=[msgspec.Raw(raw)]), came_at)
-        return found if isinstance(found, Unreadable) else found.reading
+        page = Envelope(user_id=provider_account, records=[msgspec.Raw(raw)])
+        (record,) = translate.translate_records(page, came_at)
+        return record if isinstance(record, Unreadable) else record.reading
 
     async def _get(self, region: str, credentials: Credentials, resource: str, params: dict[str, str]) -> bytes:
         url = self._options.url(region, f"/v3/users/self/{resource}")
@@ -124,10 +125,10 @@ class Dexcom:
         return read_body(response, self._clock.now())
 
     def _date_params(self, region: str, window: Window) -> dict[str, str]:
-        """Both ends are inclusive, so whole seconds lose nothing.
+        """Return the ends in whole seconds. Both are inclusive, so nothing is lost.
 
-        The end keeps away from Dexcom's present, which may be behind ours; nothing is lost as long as that is less
-        than the delay until readings are shown.
+        The end stays before Dexcom's present, which may be behind ours. Nothing is lost while the margin is less than
+        the delay until readings are shown.
         """
         margin = min(CLOCK_MARGIN, self.capabilities.initial_delays[region])
         end = min(window.end, self._clock.now() - margin)
@@ -136,12 +137,12 @@ class Dexcom:
 
     async def _translate(self, page: Envelope) -> Page:
         now = self._clock.now()
-        found: list[translate.Candidate | Unreadable] = []
-        for each in translate.translate_records(page, now):
-            found.append(each)
-            if len(found) % RECORDS_PER_YIELD == 0:
+        records: list[translate.Candidate | Unreadable] = []
+        for record in translate.translate_records(page, now):
+            records.append(record)
+            if len(records) % RECORDS_PER_YIELD == 0:
                 await anyio.lowlevel.checkpoint()
-        return translate.build_page(page.user_id, found)
+        return translate.build_page(page.user_id, records)
 
 
 def _format_date(instant: datetime) -> str:

@@ -16,15 +16,15 @@ from bg_ingest.providers.dexcom.wire import TokenPair
 from bg_ingest.providers.http import decode_json, translate_transport_errors
 
 with warnings.catch_warnings():
-    # It says at every start that it will move to httpx2. Ours is pinned, and a test checks what it is built on.
+    # Authlib warns at every start of its move to httpx2. Its version is pinned, and a test checks its base class.
     warnings.simplefilter("ignore", authlib.deprecate.AuthlibDeprecationWarning)
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
 DEFAULT_LIFETIME_SECONDS = 7200
-"""Seconds that an access token lives (Dexcom's own example); taken where the answer does not say it readably."""
+"""Lifetime of an access token (Dexcom's own example), used if the answer states none that is readable."""
 
 MAX_LIFETIME_SECONDS = 86_400
-"""Seconds believed at most: Dexcom's prose calls its seconds milliseconds."""
+"""Limit of a stated lifetime: Dexcom's prose calls its seconds milliseconds."""
 
 
 class OAuth:
@@ -95,7 +95,7 @@ def _lifetime_seconds(expires_in: object) -> int:
 
 
 class _SharedTransport(httpx.AsyncBaseTransport):
-    """Sends another client's requests with ours, so that both share what is set there."""
+    """Sends the requests of Authlib's client through the shared one, which has all our limits and time-outs."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http

@@ -1,4 +1,4 @@
-"""Dexcom's timestamps, which come in many forms: with and without seconds, fraction, offset."""
+"""Dexcom's timestamps, which have many forms: with and without seconds, fraction and offset."""
 
 import re
 from datetime import UTC, datetime, timedelta
@@ -11,40 +11,40 @@ _ANY_FORM = re.compile(
     re.VERBOSE | re.ASCII | re.IGNORECASE,
 )
 _WESTMOST, _EASTMOST, _STEP = -12 * 3600, 14 * 3600, 15 * 60
-"""The offsets that zones on earth have, in seconds: all of them are whole quarters of an hour."""
+"""Offsets of the zones on earth, in seconds: all are whole quarters of an hour."""
 
 
 class Stamp(NamedTuple):
-    """A timestamp in whole seconds, a fraction cut off."""
+    """Timestamp in whole seconds, without its fraction."""
 
     wall: datetime
-    """What the clock showed, written as if it were UTC."""
+    """Time that the clock showed, written as if it were UTC."""
     utc_offset: int | None
-    """In seconds; None where the text has none."""
+    """Offset in seconds; None where the text has none."""
 
     @property
     def utc(self) -> datetime:
-        """The instant, a bare one read as UTC: Dexcom's systemTime is that."""
+        """Instant; a timestamp without an offset is UTC, as Dexcom's systemTime is."""
         return self.wall - timedelta(seconds=self.utc_offset) if self.utc_offset else self.wall
 
 
 def parse_stamp(text: str) -> Stamp | None:
-    """Return what a timestamp says, None where it says nothing we understand.
+    """Return the parsed timestamp, None for an unknown form.
 
-    The forms are those Tidepool met in production, among them offsets with seconds such as ``-06:59:58`` (Dexcom's
-    arithmetic: rounded to the minute). The years 1 and 9999 stand for no time.
+    The forms are those that Tidepool met in production, among them offsets with seconds such as ``-06:59:58`` (from
+    Dexcom's arithmetic; rounded to the minute). The years 1 and 9999 stand for no time.
     """
     try:
-        found = _parse_common_form(text) or _parse_any_form(text)
+        stamp = _parse_common_form(text) or _parse_any_form(text)
     except ValueError:
         return None
-    return found if found and 1 < found.wall.year < 9999 else None
+    return stamp if stamp and 1 < stamp.wall.year < 9999 else None
 
 
 def utc_offset_seconds(display: Stamp, measured_at: datetime) -> int | None:
-    """Return the wearer's offset: the one told, else display time less system time without the clock's drift.
+    """Return the wearer's offset: the stated one, else display time less system time without the clock's drift.
 
-    None where no zone on earth has it: the display shows a wrong date.
+    An offset that no zone on earth has is None, because the display shows a wrong date.
     """
     offset = display.utc_offset
     if offset is None:
@@ -53,15 +53,15 @@ def utc_offset_seconds(display: Stamp, measured_at: datetime) -> int | None:
 
 
 def _parse_common_form(text: str) -> Stamp | None:
-    """``2025-02-06T10:05:12``, also with ``Z`` or ``-08:00``: nearly all of them, and ten times as fast."""
+    """Parse ``2025-02-06T10:05:12``, also with ``Z`` or ``-08:00``: nearly all timestamps, ten times as fast."""
     if len(text) not in {19, 20, 25} or text[10] != "T" or text[16] != ":":
         return None
     try:
-        found = datetime.fromisoformat(text)
+        instant = datetime.fromisoformat(text)
     except ValueError:
         return None
-    stated = found.utcoffset()
-    return Stamp(found.replace(microsecond=0, tzinfo=UTC), None if stated is None else int(stated.total_seconds()))
+    stated = instant.utcoffset()
+    return Stamp(instant.replace(microsecond=0, tzinfo=UTC), None if stated is None else int(stated.total_seconds()))
 
 
 def _parse_any_form(text: str) -> Stamp | None:

@@ -1,4 +1,4 @@
-"""Dexcom's records in our words. Pure: what time it is comes in."""
+"""Pure translation of Dexcom's records into domain values; the current time is a parameter."""
 
 from collections.abc import Iterable, Iterator
 from datetime import UTC, datetime, timedelta
@@ -25,21 +25,21 @@ from bg_ingest.providers.dexcom.wire import DataRange, Egv, Envelope, Extent, Ra
 from bg_ingest.providers.http import decode_json
 
 MIN_MEASURED_AT = datetime(2015, 1, 1, tzinfo=UTC)
-"""No reading is older (Tidepool's floor): before it, a receiver has lost its clock."""
+"""Oldest possible reading (Tidepool's floor): an earlier time comes from a receiver that lost its clock."""
 
 FUTURE_TOLERANCE = timedelta(minutes=15)
-"""How far a device's clock, or ours, may be off. A reading beyond would stop polling until its time has come."""
+"""Accepted lead of a device's clock over ours. A reading further ahead would stop polling until its time."""
 
 MAX_MG_DL = 1000
-"""No sensor says more, as Tidepool has it; 401 to here is HIGH."""
+"""Highest value of any sensor, according to Tidepool; from 401 on it is HIGH."""
 
 MAX_MG_DL_PER_MINUTE = 100
-"""mg/dL per minute, either way: far beyond physiology, and no number that a store cannot keep."""
+"""mg/dL per minute, rising or falling: far beyond physiology, and a number that every store accepts."""
 
 Reason: TypeAlias = Literal[
     "not_a_record", "no_time", "bad_time", "ancient", "future", "no_value", "bad_value", "unit_unknown"
 ]
-"""Why a record is set aside."""
+"""Reason of a record's quarantine."""
 
 _MG_DL_PER_UNIT = {"mg/dl": 1.0, "mmol/l": MG_DL_PER_MMOL_L}
 _OUT_OF_RANGE = {"low": (MIN_DISPLAYED_MG_DL - 1, Flag.LOW), "high": (MAX_DISPLAYED_MG_DL + 1, Flag.HIGH)}
@@ -47,14 +47,14 @@ _decode = msgspec.json.Decoder(Egv).decode
 
 
 class Candidate(NamedTuple):
-    """A reading that is in the page unless another record of the same identity outranks it."""
+    """Reading of one record; it is in the page unless another record of the same identity supersedes it."""
 
     reading: Reading
     record_id: str
     raw: msgspec.Raw
 
     def supersedes(self, other: "Candidate") -> bool:
-        """Larger record id wins; the raw bytes decide the rest, so that the order of a page never does."""
+        """Return True for the larger record id, or larger raw bytes of equal ids: the order of a page never decides."""
         return (self.record_id, bytes(self.raw)) > (other.record_id, bytes(other.raw))
 
 
@@ -65,25 +65,25 @@ class _InvalidRecord(Exception):
 
 
 def decode_page(content: bytes, now: datetime) -> Page:
-    """Return a page as Dexcom sent it, in our words; ProviderMisbehaved when it is none."""
-    found = decode_envelope(content)
-    return build_page(found.user_id, translate_records(found, now))
+    """Return a translated page; ProviderMisbehaved for anything else."""
+    page = decode_envelope(content)
+    return build_page(page.user_id, translate_records(page, now))
 
 
 def decode_data_range(content: bytes, now: datetime) -> AccountData:
-    """Return what an answer of dataRange says about readings.
+    """Return the account of an answer of dataRange, and the time span of its readings.
 
-    Nothing when neither end has a usable time, or they are the wrong way round. One end missing is not the end of
-    a user's past: it is then as far as it can be.
+    The span is None if neither end has a usable time, or the end precedes the start. A single missing end is replaced
+    by the furthest possible time, because the user has readings.
     """
-    found = decode_json(content, DataRange)
-    return AccountData(found.user_id, _data_window(found.egvs or Extent(), now.replace(microsecond=0)))
+    answer = decode_json(content, DataRange)
+    return AccountData(answer.user_id, _data_window(answer.egvs or Extent(), now.replace(microsecond=0)))
 
 
-def translate_records(found: Envelope, now: datetime) -> Iterator[Candidate | Unreadable]:
+def translate_records(page: Envelope, now: datetime) -> Iterator[Candidate | Unreadable]:
     """Yield each record of a page, in the page's order."""
     devices: dict[tuple[str, str, str], Device] = {}
-    for raw in found.records:
+    for raw in page.records:
         measured_at = None
         try:
             egv = _decode_egv(raw)
@@ -91,24 +91,24 @@ def translate_records(found: Envelope, now: datetime) -> Iterator[Candidate | Un
             _check_time(measured_at, now)
             words = _word(egv.transmitter_id), _word(egv.display_device), _word(egv.transmitter_generation)
             if words not in devices:
-                devices[words] = _to_device(found.user_id, *words)
+                devices[words] = _to_device(page.user_id, *words)
             yield Candidate(_to_reading(egv, measured_at, devices[words]), str(egv.record_id or ""), raw)
         except _InvalidRecord as invalid:
             yield Unreadable(invalid.reason, bytes(raw), measured_at)
 
 
-def build_page(provider_account: str, found: Iterable[Candidate | Unreadable]) -> Page:
-    """Return a page: ascending, one reading per identity."""
+def build_page(provider_account: str, records: Iterable[Candidate | Unreadable]) -> Page:
+    """Return a page with one reading per identity, in ascending order."""
     best: dict[Identity, Candidate] = {}
     unreadable: list[Unreadable] = []
-    for each in found:
-        if isinstance(each, Unreadable):
-            unreadable.append(each)
+    for record in records:
+        if isinstance(record, Unreadable):
+            unreadable.append(record)
             continue
-        identity = each.reading.identity
-        if identity not in best or each.supersedes(best[identity]):
-            best[identity] = each
-    readings = sorted((each.reading for each in best.values()), key=_by_time_then_device)
+        identity = record.reading.identity
+        if identity not in best or record.supersedes(best[identity]):
+            best[identity] = record
+    readings = sorted((candidate.reading for candidate in best.values()), key=_by_time_then_device)
     return Page(provider_account, tuple(readings), tuple(unreadable))
 
 
@@ -126,8 +126,8 @@ def _decode_egv(raw: msgspec.Raw) -> Egv:
 def _measured_at(egv: Egv) -> datetime:
     if egv.system_time in {None, ""}:
         raise _InvalidRecord("no_time")
-    if found := _optional_stamp(egv.system_time):
-        return found.utc
+    if stamp := _optional_stamp(egv.system_time):
+        return stamp.utc
     raise _InvalidRecord("bad_time")
 
 
@@ -176,9 +176,9 @@ def _glucose(egv: Egv) -> tuple[int, Flag, AsSent | None]:
 
 
 def _clamp(mg_dl: float, status: str) -> tuple[int, Flag]:
-    """Pin what is beyond the display range, and what is at its side where the status says that it is beyond.
+    """Clamp values beyond the display range, and values at its ends whose status says that they are beyond.
 
-    A status that contradicts the number otherwise is not believed: 120 is not made a LOW.
+    Any other status that contradicts the number is ignored: 120 never becomes a LOW.
     """
     whole, flag = clamp_to_range(mg_dl)
     if (status == "low" and whole <= MIN_DISPLAYED_MG_DL) or (status == "high" and whole >= MAX_DISPLAYED_MG_DL):
@@ -187,13 +187,13 @@ def _clamp(mg_dl: float, status: str) -> tuple[int, Flag]:
 
 
 def _trend(egv: Egv) -> str | None:
-    """Return Dexcom's word, also a new one; ``none`` and ``unknown`` are no trend."""
+    """Return Dexcom's word, including unknown ones; ``none`` and ``unknown`` are no trend."""
     word = _word(egv.trend)
     return None if word in {"", "none", "unknown"} else word
 
 
 def _rate(egv: Egv) -> float | None:
-    """Return mg/dL per minute; its unit is its own, not the value's. A rate that cannot be read costs only itself."""
+    """Return mg/dL per minute. The rate has a unit of its own. An unreadable rate does not affect the reading."""
     rate = egv.trend_rate
     factor = _MG_DL_PER_UNIT.get(_word(egv.rate_unit).lower().removesuffix("/min"))
     if (
@@ -223,5 +223,5 @@ def _data_window(extent: Extent, now: datetime) -> Window | None:
 
 
 def _optional_instant(bound: RangeBound | None) -> datetime | None:
-    found = _optional_stamp(bound.system_time) if bound else None
-    return found.utc if found else None
+    stamp = _optional_stamp(bound.system_time) if bound else None
+    return stamp.utc if stamp else None

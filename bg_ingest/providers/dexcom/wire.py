@@ -1,4 +1,4 @@
-"""Dexcom's answers as they come. Unknown fields are ignored and no field is an enum: Dexcom adds words unannounced."""
+"""Dexcom's answers as received. Unknown fields are ignored and no field is an enum: Dexcom adds words unannounced."""
 
 import json
 from codecs import BOM_UTF8
@@ -10,10 +10,10 @@ from bg_ingest.errors import ProviderMisbehaved
 from bg_ingest.providers.http import decode_json
 
 Scalar: TypeAlias = str | int | float | bool | None
-"""Whatever JSON has but lists and objects; what it must be is for translation to say, record by record."""
+"""JSON values except lists and objects. Translation checks them, record by record."""
 
 ProviderAccount: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
-"""``userId``, 64 hexadecimal digits: one person as one client app sees them."""
+"""``userId``, 64 hexadecimal digits: one person, for one client app."""
 
 Token: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
 """Printable ASCII (RFC 6749, appendix A.12): anything else could not be sent back."""
@@ -37,7 +37,7 @@ class Egv(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Envelope(msgspec.Struct, rename="camel", kw_only=True):
-    """A page of egvs. Records stay raw: each is decoded alone, so that one cannot spoil the others."""
+    """Page of egvs. Records stay raw: each is decoded alone, so that one cannot spoil the others."""
 
     user_id: ProviderAccount
     records: list[msgspec.Raw]
@@ -45,7 +45,7 @@ class Envelope(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Push(Envelope, kw_only=True):
-    """A page of egvs that comes unasked, also without records (the stream that partners get does so)."""
+    """Pushed page of egvs, also without records (as in the stream of partners)."""
 
     records: list[msgspec.Raw] = msgspec.field(default_factory=list)
 
@@ -60,29 +60,29 @@ class Extent(msgspec.Struct, kw_only=True):
 
 
 class DataRange(msgspec.Struct, rename="camel", kw_only=True):
-    """From when to when there is what; only egvs matter here."""
+    """Time spans of an account's data by kind; only egvs are used."""
 
     user_id: ProviderAccount
     egvs: Extent | None = None
 
 
 class TokenPair(msgspec.Struct, kw_only=True):
-    """The answer of the token endpoint. Both tokens must be there: Dexcom spends the old refresh token."""
+    """Answer of the token endpoint. Both tokens are required: Dexcom has spent the old refresh token."""
 
     access_token: Token
     refresh_token: Token
     expires_in: Any = None
-    """Seconds. Any, because a pair must never be lost to an oddity here."""
+    """Seconds. Any type, because a pair must never be lost to an odd value here."""
 
 
 class TokenRefusal(msgspec.Struct, kw_only=True):
-    """RFC 6749, section 5.2."""
+    """Error answer of the token endpoint (RFC 6749, section 5.2)."""
 
     error: str
 
 
 def decode_envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelope:
-    """Return a page of egvs; ProviderMisbehaved when it is none. A byte order mark is passed over (RFC 8259, 8.1)."""
+    """Return a page of egvs; ProviderMisbehaved for anything else. A byte order mark is ignored (RFC 8259, 8.1)."""
     content = content.removeprefix(BOM_UTF8)
     try:
         page = decode_json(content, shape)
@@ -94,9 +94,9 @@ def decode_envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelop
 
 
 def _without_constants(content: bytes) -> bytes:
-    """Make null of ``NaN`` and ``Infinity``: not JSON, yet some encoders write them, and one would cost the page.
+    """Replace ``NaN`` and ``Infinity`` by null. They are not JSON, but some encoders write them, and one costs a page.
 
-    Not strings: a transmitter or device would be called so.
+    They do not become strings, because a transmitter or device would get that name.
     """
     if b"NaN" not in content and b"Infinity" not in content:
         return content

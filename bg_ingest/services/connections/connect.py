@@ -1,4 +1,4 @@
-"""The OAuth2 flow: send the person to the provider, and make a connection of the answer."""
+"""Connects: a redirect to the provider, and a connection made of the callback."""
 
 import re
 from collections.abc import Mapping
@@ -21,37 +21,37 @@ from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
 STATE_LIFETIME = timedelta(minutes=15)
-"""How long the person may take at the provider's pages."""
+"""Time for the person at the provider's pages."""
 
 _STATE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
-"""As ``token_urlsafe(32)`` makes it: for anything else the store need not be asked."""
+"""Form of ``token_urlsafe(32)``. Anything else is refused without a read of the store."""
 
 SETUP_ERRORS = frozenset({"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"})
 PROVIDER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
-"""What a provider may say instead of ``access_denied`` (RFC 6749, 4.1.2.1)."""
+"""Error codes of a callback beside ``access_denied`` (RFC 6749, 4.1.2.1): faults of our app, and of the provider."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class ConnectStarted(msgspec.Struct, frozen=True):
-    """Where to send the person, and until when it works."""
+    """Address for the person, and the end of its validity."""
 
     authorize_url: str
     expires_at: datetime
 
 
 class OAuthState(msgspec.Struct, frozen=True, array_like=True):
-    """What an OAuth state stands for; only its digest is stored beside it."""
+    """Content of an OAuth state. The state itself is not stored, only its digest."""
 
     user: UserId
     provider: str
     region: str
     known_change: int
-    """The user's last when it was made: an erasure since then makes it void."""
+    """Number of the user's last change at its creation: a later erasure makes the state void."""
 
 
 class Connector:
-    """Begins and finishes connects. Until one has succeeded, an existing connection stays as it is."""
+    """Begins and finishes connects. An existing connection stays unchanged until a connect succeeds."""
 
     def __init__(
         self,
@@ -72,7 +72,12 @@ class Connector:
         self._defaults = defaults
 
     async def begin(self, user: UserId, provider: str, region: str | None) -> ConnectStarted:
-        """Return where to send the person. Unknown: no such provider; NotPossible: no such region of it."""
+        """Return the address for the person.
+
+        Raises:
+            NotFound: no provider has this name.
+            Conflict: the provider has no such region, or no login page.
+        """
         known = self._find_provider(provider)
         region = region or known.capabilities.default_region
         if region not in known.capabilities.regions:
@@ -99,10 +104,15 @@ class Connector:
         return ConnectStarted(step.url, expires_at)
 
     async def finish(self, provider: str, *, state: str | None, code: str | None, error: str | None) -> Connection:
-        """Make the connection; ConnectRefused, with a text for the person, when it cannot be. Else a ProviderError."""
+        """Make the connection of a callback.
+
+        Raises:
+            ConnectRefused: no connection was made; the text is for the person.
+            ProviderError: a call of the provider failed.
+        """
         known = self._find_provider(provider)
         oauth_state = await self._consume_state(state)
-        if error == "access_denied":  # said even of a state we do not know: nothing was to come of it anyway
+        if error == "access_denied":  # also with an unknown state, because nothing is connected in either case
             raise ConnectRefused(
                 "You did not allow access, so nothing was connected. To connect after all, please start again."
             )
@@ -163,7 +173,7 @@ class Connector:
     def _build_connection(
         self, oauth_state: OAuthState, provider: Provider, account_data: AccountData, before: Connection | None
     ) -> Connection:
-        """Return the new connection: of a known provider account it goes on where the old one was."""
+        """Return the new connection. For the same provider account it continues at the watermark of the old one."""
         now = self._clock.now()
         worker = before.worker if before else WorkerSettings()
         created = Connection(
@@ -191,7 +201,7 @@ class Connector:
                 cadence_seconds=before.cadence_seconds,
             )
         newest = account_data.data_range.end if account_data.data_range else now
-        # nothing newer was there when we asked: a long silence before now need not be read through
+        # the account has nothing newer: a long silence before now is not read
         floor = now - provider.capabilities.longest_window + timedelta(days=1)
         created = msgspec.structs.replace(created, watermark=min(now, max(newest, floor)))
         return msgspec.structs.replace(created, backfill=self._defaults.initial_backfill(created))
@@ -210,7 +220,7 @@ class Connector:
 
 
 def _build_refusal(provider: str, error: str | None) -> ConnectRefused:
-    """Tell the operator too: only a person with a state of ours gets here, so nobody can fill the log."""
+    """Log the end of a connect too. It takes a valid state, so other requests cannot fill the log."""
     known = error if error in SETUP_ERRORS | PROVIDER_ERRORS else "other"
     log.warning("a provider ended a connect", action="connect_ended", provider=provider, said=known)
     if error in SETUP_ERRORS:
@@ -224,5 +234,5 @@ def _build_refusal(provider: str, error: str | None) -> ConnectRefused:
 
 
 def _hash_state(state: str) -> str:
-    """Who reads the store cannot finish somebody's connect."""
+    """Return the digest that is stored, so that a reader of the store cannot finish a connect."""
     return blake2b(state.encode(), digest_size=16).hexdigest()

@@ -1,4 +1,4 @@
-"""Erase a user: nothing can be written any more at once, and nothing is left soon after."""
+"""Erasure of a user: a tombstone prevents all further writes, then the stored items are deleted."""
 
 from collections.abc import Sequence
 from contextlib import aclosing, suppress
@@ -19,7 +19,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Eraser:
-    """Begins erasures and brings them to their end; any process may go on with what another began."""
+    """Begins and finishes erasures. Any process may finish an erasure that another began."""
 
     def __init__(self, store: Store, committer: Committer, clock: Clock, wakeups: Wakeups) -> None:
         self._store = store
@@ -29,10 +29,12 @@ class Eraser:
         self._unfinished: set[PendingErasure] = set()
 
     async def erase(self, user: UserId) -> ErasureCounts:
-        """Erase all we hold of the user; return what was removed, which is nothing the second time.
+        """Erase all data of the user; return the counts of removed items, which are zero the second time.
 
-        Unknown when we never knew the user. After StoreUnavailable the same again goes on where this stopped, and so
-        does whichever process finds it first.
+        Raises:
+            NotFound: nothing was ever stored of the user.
+            StoreUnavailable: the erasure is unfinished. A repeated call, or a periodic one of any process, continues
+                it.
         """
         pending, removed, former_connections = await self._begin(user)
         if pending is not None:
@@ -42,10 +44,10 @@ class Eraser:
         return removed
 
     async def finish(self, pending: PendingErasure) -> ErasureCounts:
-        """Delete what is left; what was removed by others meanwhile does not count."""
+        """Delete the remaining items; items that another process deletes meanwhile are not counted."""
         removed = replace(NOTHING_ERASED, keys=await self._remove_from_keys(pending.user))
-        while (some := await self._delete_next(pending)) is not None:
-            removed = removed.merge(some)
+        while (batch := await self._delete_next(pending)) is not None:
+            removed = removed.merge(batch)
         return removed
 
     async def finish_unfinished(self) -> None:
@@ -64,11 +66,14 @@ class Eraser:
             log.warning("cannot finish erasures", action="erasures_unfinished", error=type(error).__name__)
 
     async def _request_polls(self, former_connections: Sequence[Connection]) -> None:
-        """Have whoever polls them find out now, not at the next slot. Last: finishing deletes rings for looks too."""
+        """Request polls, so that the pollers notice the erasure now and not at the next slot.
+
+        This comes last, because finishing an erasure deletes poll requests too.
+        """
         with suppress(StoreUnavailable, TransactionConflict):
-            for each in former_connections:
-                await self._store.inbox.request_poll(each.id)
-                self._wakeups.wake_poller(each.id)
+            for connection in former_connections:
+                await self._store.inbox.request_poll(connection.id)
+                self._wakeups.wake_poller(connection.id)
 
     @retrying(StaleRead, TransactionConflict, first_wait=0.01)
     async def _begin(self, user: UserId) -> tuple[PendingErasure | None, ErasureCounts, Sequence[Connection]]:

@@ -1,4 +1,4 @@
-"""Everything we hold of a person, for that person: row by row, each says what it is."""
+"""Export of all stored data of a user, as rows that name their kind."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -25,7 +25,7 @@ CHANGES_BATCH_SIZE = 100
 
 
 class Exporter:
-    """Reads what is stored of one user, never more than a page of it at a time."""
+    """Reads the stored data of one user, one page at a time."""
 
     def __init__(
         self, store: Store, quarantine_review: QuarantineReview, audit_log: AuditLog, clock: Clock, source: str
@@ -37,15 +37,16 @@ class Exporter:
         self._source = source
 
     async def check_user(self, user: UserId) -> None:
-        """Unknown when nothing is stored of the user, or no more."""
+        """Raise NotFound if nothing is stored of the user, or the user was erased."""
         head = await self._store.readings.head(user)
         if head.erased if head else not await self._store.connections.list_for_user(user):
             raise NotFound
 
     async def rows(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
-        """Yield all of it. The last row counts the ones before: without it, something is missing.
+        """Yield all rows. The last one counts the others: an export without it is incomplete.
 
-        Unknown also when the user is erased meanwhile.
+        Raises:
+            NotFound: the user was erased meanwhile.
         """
         count = 0
         parts = (
@@ -67,19 +68,19 @@ class Exporter:
         yield [{"kind": "end", "rows": count + 1}]
 
     async def _connections(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
-        """Yield connections with when their grants were given and renewed; never a credential."""
-        for each in await self._store.connections.list_for_user(user):
-            _, grant = await self._store.connections.get_with_grant(each.id)
+        """Yield connections with the version and renewal time of their grants, but no credentials."""
+        for connection in await self._store.connections.list_for_user(user):
+            _, grant = await self._store.connections.get_with_grant(connection.id)
             grant_row = {"version": grant.version, "renewed_at": grant.refreshed_at} if grant else None
-            yield [{"kind": "connection", **msgspec.structs.asdict(each), "grant": grant_row}]
+            yield [{"kind": "connection", **msgspec.structs.asdict(connection), "grant": grant_row}]
 
     async def _readings(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
         async with aclosing(self._store.readings.iter_packed(user, ALL_TIME, consistent=True)) as segments:
             async for packed in segments:
-                yield [{"kind": "reading", **msgspec.structs.asdict(each)} for each in unpack(packed)]
+                yield [{"kind": "reading", **msgspec.structs.asdict(reading)} for reading in unpack(packed)]
 
     async def _changes(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
-        """Yield what was told, newest first, as far back as it is kept."""
+        """Yield the published events, newest first, as far back as they are stored."""
         head = await self._store.readings.head(user)
         last = head.last_change if head else 0
         while last > 0:
@@ -108,7 +109,7 @@ class Exporter:
                 yield [self._open_record(reviewed)]
 
     def _open_record(self, reviewed: ReviewedRecord) -> Row:
-        """Return a record as it came; where no key opens it, that it is there."""
+        """Return a record as it was received; without its content if no key opens it."""
         row = {"kind": "quarantined", "reason": reviewed.record.reason, "noticed_at": reviewed.record.noticed_at}
         try:
             return row | {"record": self._quarantine_review.open_record(reviewed).decode(errors="replace")}
@@ -116,20 +117,20 @@ class Exporter:
             return row | {"record": None}
 
     async def _keys(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
-        """Yield the API keys that are limited to this user, alone or with others, whom it does not name."""
+        """Yield the API keys that are limited to this user or to several users with it; the others are not named."""
         yield [
             {
                 "kind": "api_key",
-                "id": each.id,
-                "name": each.name,
-                "scopes": sorted(each.scopes),
-                "made_at": each.made_at,
-                "ends_at": each.ends_at,
-                "revoked_at": each.revoked_at,
-                "used_at": each.used_at,
+                "id": key.id,
+                "name": key.name,
+                "scopes": sorted(key.scopes),
+                "made_at": key.made_at,
+                "ends_at": key.ends_at,
+                "revoked_at": key.revoked_at,
+                "used_at": key.used_at,
             }
-            for each in await self._store.keys.read_all()
-            if each.users and user in each.users
+            for key in await self._store.keys.read_all()
+            if key.users and user in key.users
         ]
 
     async def _audit(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
@@ -138,10 +139,10 @@ class Exporter:
                 yield [
                     {
                         "kind": "audit",
-                        "at": each.at,
-                        "action": each.action,
-                        "credential": each.credential,
-                        "route": each.route,
+                        "at": record.at,
+                        "action": record.action,
+                        "credential": record.credential,
+                        "route": record.route,
                     }
-                    for each in batch
+                    for record in batch
                 ]

@@ -1,4 +1,4 @@
-"""Who may refresh a grant that somebody claims: nobody, until the claim stood still long enough by our own clock."""
+"""Claims on grants. A claimed grant is not renewed until the claim was unchanged for a minute on the own clock."""
 
 from datetime import timedelta
 
@@ -10,13 +10,13 @@ from bg_ingest.errors import GrantBusy
 
 
 class GrantClaims:
-    """The claims seen, and since when; no clock of another process decides."""
+    """Claims and the times of their first observation. No clock of another process decides."""
 
     def __init__(self) -> None:
         self._seen: dict[ConnectionId, tuple[str, float]] = {}
 
     def check(self, grant: Grant) -> None:
-        """Raise GrantBusy unless nobody claims the grant, or whoever did must be dead."""
+        """Raise GrantBusy while a claim on the grant may belong to a running process."""
         if grant.claim is None:
             return
         now = anyio.current_time()

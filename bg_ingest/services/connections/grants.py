@@ -1,8 +1,8 @@
-"""The one place that uses and renews grants.
+"""Use and renewal of grants; no other module renews.
 
-A refresh token is single-use: sent twice it may kill the connection, and its successor is known only to whoever got
-the answer. So a process first writes a claim, sends only while the claim is young, and stores the new pair before its
-first use, whoever holds the claim by then.
+Single-use credentials that are sent twice may end the grant, and only the process that received the answer knows
+their successor. So a process first writes a claim, sends only while the claim is young, and stores the successor
+before its first use, whichever process holds the claim by then. Repeatable credentials need no claim.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,13 +46,13 @@ from bg_ingest.store.grants import GrantStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 STORE_DEADLINE = 60.0
-"""Seconds spent on storing a new pair; then it stays in memory, and the connection's next turn stores it."""
+"""Seconds spent on storing a renewed grant; later it stays in memory until the connection's next poll stores it."""
 
 Answer = TypeVar("Answer")
 
 
 class Grants:
-    """Uses grants, renews them, and counts how often they were refused."""
+    """Uses grants, renews them, and counts their refusals."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Grants:
         table: str,
         observer: Observer,
     ) -> None:
-        """Build it; `table` is the name of the table that stores the grants."""
+        """`table` is the name of the table that stores the grants."""
         self._store = store
         self._providers = providers
         self._budget = budget
@@ -85,9 +85,12 @@ class Grants:
     async def use(
         self, connection: Connection, grant: Grant, ask: Callable[[Credentials], Awaitable[Answer]]
     ) -> Answer:
-        """Ask with credentials that should do, refreshed if need be; refused, refresh once and ask once more.
+        """Return the answer to a call with valid credentials. A refused call is repeated once with renewed ones.
 
-        GrantBusy, GrantRefused: not now. GrantLost: never again. Else a ProviderError or StoreError.
+        Raises:
+            GrantBusy, GrantRefused: the grant cannot be used before the wait is over.
+            GrantLost: the user must connect again.
+            ProviderError, StoreError: the call, the renewal or its storage failed.
         """
         held = grant
         if self._is_due(connection, grant):
@@ -109,9 +112,10 @@ class Grants:
             await self._count_refusal(grant)
 
     async def refresh(self, connection: Connection, grant: Grant, *, refused: bool = False) -> Grant:
-        """Return the grant's successor: our own refresh, or what another process stored meanwhile.
+        """Return the successor of the grant: renewed here, or stored by another process meanwhile.
 
-        ``refused`` tells that a data call refused the access token: refusals are then counted on. Raises as ``use``.
+        With ``refused``, a data call refused the credentials, so the count of refusals continues. Credentials without
+        a renewal are returned unchanged. Raises the errors of ``use``.
         """
         if self._closed:
             raise GrantBusy(CLAIM_STALE_AFTER)
@@ -126,7 +130,7 @@ class Grants:
         claimed_at = anyio.current_time()
         if connection.id not in self._unstored:
             self._claims.check(grant)
-            # before the claim: whoever waited after it might send when somebody else already thinks us dead
+            # before the claim: after a wait, another process may treat the claim as stale
             await self._budget.acquire(connection.id.provider, connection.region, Priority.REFRESH)
             if self._closed:
                 raise GrantBusy(CLAIM_STALE_AFTER)
@@ -150,7 +154,7 @@ class Grants:
         raise StoreUnavailable("a new pair of tokens could not be stored yet; it is kept in memory")
 
     def close(self, seconds: float) -> None:
-        """Begin no more refreshes and give those under way at most so long: the process is about to end."""
+        """Begin no more renewals, and end those under way within this time, because the process is about to end."""
         self._closed = True
         self._close_at = anyio.current_time() + seconds
         for shield in self._shields:
@@ -171,7 +175,7 @@ class Grants:
             await self._release(grant)
             raise GrantBusy(CLAIM_STALE_AFTER)
         if anyio.current_time() - claimed_at > CLAIM_SEND_TIMEOUT.total_seconds():
-            raise GrantBusy(CLAIM_STALE_AFTER)  # we slept: somebody may already think us dead
+            raise GrantBusy(CLAIM_STALE_AFTER)  # this process slept: another may treat the claim as stale
         try:
             with anyio.fail_after(REFRESH_DEADLINE.total_seconds()):
                 credentials = await provider.renew(connection.region, credentials)
@@ -188,7 +192,7 @@ class Grants:
             refreshed_at=self._clock.now(),
             claim=None,
             retry_at=None,
-            refusals=grant.refusals if refused or grant.retry_at else 0,  # forgotten once a refresh was not for that
+            refusals=grant.refusals if refused or grant.retry_at else 0,  # reset by a renewal for another reason
         )
         return await self._unstored.store(self._sealer.seal(successor, credentials))
 
@@ -197,12 +201,12 @@ class Grants:
         self._observer.grant_stored(successor)
 
     async def _adopt_stored(self, grant: Grant, *, refused_by_provider: bool = False) -> Grant:
-        """Return the newer pair of another process; without one, count the refusal or wait for the other."""
+        """Return the newer grant of another process; without one, count the refusal or wait for the claim."""
         stored = await self._store.get(grant.id)
         if stored is None or stored.generation != grant.generation:
             raise Fenced
         if stored.version != grant.version:
-            return msgspec.structs.replace(stored, claim=None)  # a claim on it is another's, not ours to end
+            return msgspec.structs.replace(stored, claim=None)  # only the owner of a claim ends it
         if refused_by_provider:
             await self._count_refusal(grant)
         self._claims.check(stored)
@@ -223,5 +227,5 @@ class Grants:
         raise GrantRefused(wait)
 
     async def _release(self, grant: Grant) -> None:
-        with suppress(StaleRead, StoreUnavailable):  # or the claim will be seen to stand still
+        with suppress(StaleRead, StoreUnavailable):  # otherwise the claim becomes stale
             await self._store.store(grant)

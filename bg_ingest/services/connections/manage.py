@@ -1,4 +1,4 @@
-"""What may be asked of a connection: how it stands, other settings, a look now, its end."""
+"""Management of connections: status, worker settings, immediate polls, disconnects, requested backfill."""
 
 from datetime import datetime, timedelta
 
@@ -18,19 +18,19 @@ from bg_ingest.store import Store
 
 
 class Status(msgspec.Struct, frozen=True):
-    """How a connection stands, with the settings in force."""
+    """Connection with its effective settings."""
 
     connection: Connection
     poll_interval_seconds: int
     backfill_days: int
     backfill_done: float | None
-    """What share of the wanted past has been read, 0 to 1; None when there is none to read."""
+    """Share of the backfill window that has been read, 0 to 1; None without a window."""
     next_poll_at: datetime | None
-    """The next slot by the schedule, where the connection is polled at all."""
+    """Next slot of the schedule; None while the connection is not polled."""
 
 
 class ConnectionService:
-    """Answers about connections and changes them."""
+    """Reads and changes connections on request."""
 
     def __init__(
         self,
@@ -50,27 +50,27 @@ class ConnectionService:
         self._defaults = defaults
 
     async def status(self, connection: ConnectionId) -> Status:
-        """Return how it stands; Unknown when there is none."""
+        """Return the status; NotFound without a connection."""
         return self.status_of(await self._get_existing(connection))
 
     async def list_statuses(self, user: UserId) -> list[Status]:
-        """Return all of a user's connections; Unknown when there is none."""
+        """Return the status of each connection of a user; NotFound without any."""
         connections = await self._connections.list_for_user(user)
         if not connections:
             raise NotFound
-        return [self.status_of(each) for each in connections]
+        return [self.status_of(connection) for connection in connections]
 
     @retrying(Fenced, TransactionConflict, tries=5)
     async def update_worker(self, connection: ConnectionId, **settings: int | bool | None) -> Status:
-        """Change some of the worker settings (named as in WorkerSettings), the rest stays; None is the default.
+        """Change the given fields of WorkerSettings; None stands for the default.
 
-        It takes effect wherever the connection is polled, without a restart.
+        The change takes effect in whichever process polls the connection, without a restart.
         """
         before = await self._get_existing(connection)
         worker = msgspec.structs.replace(before.worker, **settings)
         after = msgspec.structs.replace(before, worker=worker)
         after = msgspec.structs.replace(_apply_pause(after), backfill=self._remaining_backfill(before, after))
-        # Fenced, TransactionConflict: a poll changed the connection since it was read, or is about to
+        # Fenced, TransactionConflict: a poll changed the connection since the read, or is changing it
         if after.state is not before.state:
             await self._connection_states.commit(ConnectionUpdate(before, after, request_poll=True))
         elif after != before:
@@ -79,7 +79,7 @@ class ConnectionService:
         return self.status_of(after)
 
     async def poll_now(self, connection: ConnectionId) -> None:
-        """Look at the provider now; NotPossible while the connection is not polled at all."""
+        """Request a poll; Conflict while the connection is not polled."""
         existing = await self._get_existing(connection)
         if existing.state not in POLLED_STATES:
             raise Conflict(f"the connection is {existing.state}: {_remedy(existing.state)}")
@@ -88,7 +88,7 @@ class ConnectionService:
 
     @retrying(Fenced, tries=5)
     async def disconnect(self, connection: ConnectionId) -> None:
-        """Stop polling and forget the credentials; the readings stay. Doing it again changes nothing."""
+        """Stop polling and delete the credentials; the readings stay. Idempotent."""
         before = await self._get_existing(connection)
         if before.state is ConnectionState.CONNECTING:
             raise Conflict("it is not connected yet; an abandoned connect ends by itself within minutes")
@@ -100,15 +100,15 @@ class ConnectionService:
         self._wakeups.wake_poller(connection)
 
     async def _get_existing(self, connection: ConnectionId) -> Connection:
-        found = await self._connections.get(connection)
-        if found is None:
+        existing = await self._connections.get(connection)
+        if existing is None:
             raise NotFound
-        return found
+        return existing
 
     def _remaining_backfill(self, before: Connection, after: Connection) -> Window | None:
-        """Return what is left to read when more or less of the past is wanted.
+        """Return the unread part of the backfill window after its length was changed.
 
-        What was missed since the connect, in a long silence, is not of that past: it stays.
+        Time after the connect that a long silence left unread does not belong to the window, and stays.
         """
         initial_before, initial = self._defaults.initial_backfill(before), self._defaults.initial_backfill(after)
         if initial == initial_before or before.available is None:
@@ -122,7 +122,7 @@ class ConnectionService:
         return initial.before(unread_until, joining=missed)
 
     def status_of(self, connection: Connection) -> Status:
-        """Return how a connection that was read stands."""
+        """Return the status of a connection that was read."""
         initial, remaining = self._defaults.initial_backfill(connection), connection.backfill
         days = connection.worker.backfill_days
         rhythm = self._poller.rhythm(connection) if connection.state in POLLED_STATES else None
@@ -136,7 +136,7 @@ class ConnectionService:
 
 
 def _apply_pause(connection: Connection) -> Connection:
-    """Return it in the state that its settings ask for; where it cannot be polled anyway, they wait."""
+    """Return the connection paused or resumed as its settings say; in other states the setting has no effect yet."""
     paused = connection.worker.paused
     if paused and connection.state in POLLED_STATES:
         return msgspec.structs.replace(connection, state=ConnectionState.PAUSED, reason=None)
@@ -152,7 +152,7 @@ def _remedy(state: ConnectionState) -> str:
 
 
 class BackfillRequester:
-    """Marks stretches to be read; what is marked already stays so."""
+    """Adds windows to the backfill of a connection; earlier ones stay."""
 
     def __init__(self, store: Store, clock: Clock, wakeups: Wakeups, defaults: PollDefaults) -> None:
         self._connections = store.connections
@@ -162,9 +162,11 @@ class BackfillRequester:
 
     @retrying(Fenced, TransactionConflict, tries=5)
     async def request_backfill(self, connection: ConnectionId, start: datetime | None, end: datetime | None) -> Window:
-        """Mark a stretch and return it: from the wanted past's start until now, where an end is left open.
+        """Add a window and return it. An open start is that of the backfill window, an open end is now.
 
-        Unknown; NotPossible when the connection is not polled, or the stretch is empty or lies ahead.
+        Raises:
+            NotFound: the user has no such connection.
+            Conflict: the connection is not polled, or the window is empty or in the future.
         """
         before = await self._connections.get(connection)
         if before is None:

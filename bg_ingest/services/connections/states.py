@@ -1,4 +1,4 @@
-"""A connection enters another state: numbered and told, like everything that happens to a user."""
+"""Changes of a connection's state, each with its numbered event."""
 
 from collections.abc import Callable
 
@@ -15,7 +15,7 @@ from bg_ingest.store.segments import ReadingStore
 
 
 class ConnectionStates:
-    """Commits a change of state, with the grant that comes or goes with it."""
+    """Commits a change of state, with the grant that it adds or removes."""
 
     def __init__(
         self,
@@ -38,7 +38,7 @@ class ConnectionStates:
         refused_grant: Grant | None = None,
         request_poll: bool = False,
     ) -> Connection:
-        """Move a connection as read to a state; Fenced when it is no longer as read."""
+        """Change the state of a connection; Fenced if the connection changed since it was read."""
         after = msgspec.structs.replace(connection, state=state, reason=reason)
         update = ConnectionUpdate(connection, after, request_poll=request_poll)
         await self.commit(update, refused_grant=refused_grant, drop_grant=state is ConnectionState.DISCONNECTED)
@@ -54,10 +54,13 @@ class ConnectionStates:
         drop_grant: bool = False,
         revives: int = -1,
     ) -> None:
-        """Write a step together with its event; Fenced when the connection, grant or account is not as it must be.
+        """Write an update together with its event.
 
-        Of an erased user nothing is written, unless the erasure's number is at most ``revives``: a connect that was
-        begun when it was known.
+        Nothing is written for an erased user, unless the change number of the erasure is at most ``revives``: the
+        connect began after it.
+
+        Raises:
+            Fenced: the connection, grant or account changed, or the user was erased.
         """
         head = await self._readings.head(update.after.id.user)
         if head is not None and head.erased and head.last_change > revives:
@@ -73,5 +76,5 @@ class ConnectionStates:
         at = (head or Head(user)).next_recorded_at(self._clock.now())
         commit = Commit.of_changes(head, [connection_changed(update.after)], at, user=user)
         after = with_summary(commit.head, update.after.id.provider, self._summarize(update.after))
-        # connecting is what clears a tombstone; nothing else may write over one
+        # only a connect clears a tombstone; no other write may replace one
         return msgspec.structs.replace(commit, head=msgspec.structs.replace(after, erased=False))
