@@ -17,7 +17,7 @@ from bg_ingest.domain.polling import Outcome
 from tests.fakes.faults import CallWrapper
 from tests.harness.connected_user import ConnectedUser
 from tests.harness.owners import Suspension
-from tests.unit.services.connections.test_grants import another_process
+from tests.unit.services.connections.test_grants_while_polling import another_process
 
 
 class KillingCalls(CallWrapper):
