@@ -30,14 +30,14 @@ COMMANDS = {
     "demo": CommandEntry(
         "serve:demo", "Run with a simulated Dexcom and three connected users, and print requests to try."
     ),
-    "simulator": CommandEntry("simulator:simulator", "Serve the simulated Dexcom alone."),
-    "doctor": CommandEntry("doctor:doctor", "Check the needs of the service, and say what to do."),
+    "simulator": CommandEntry("serve:simulator", "Serve the simulated Dexcom alone."),
+    "doctor": CommandEntry("setup:doctor", "Check the needs of the service, and say what to do."),
     "connections": CommandEntry("connections:connections", "List the connections with their states."),
     "outbox": CommandEntry("outbox:outbox", "Unpublished events."),
     "keys": CommandEntry("keys:keys", "API keys, with their scopes and users. And the keys that seal stored secrets."),
-    "tables": CommandEntry("tables:tables", "The table in DynamoDB."),
-    "backfill": CommandEntry("backfill:backfill", "Read a user's past data again, newest first."),
-    "verify": CommandEntry("verify:verify", "Compare the stored readings with the provider's, one by one."),
+    "tables": CommandEntry("setup:tables", "The table in DynamoDB."),
+    "backfill": CommandEntry("history:backfill", "Read a user's past data again, newest first."),
+    "verify": CommandEntry("history:verify", "Compare the stored readings with the provider's, one by one."),
     "quarantine": CommandEntry("quarantine:quarantine", "Provider records that could not be translated."),
 }
 """Commands in the order of help."""

@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Protocol, TypeVar
 
 import rich_click as click
 
-from bg_ingest.commands.context import open_context, parse_user, read_settings
-from bg_ingest.commands.output import exit_failure, exit_usage
+from bg_ingest.commands.context import exit_failure, exit_usage, open_context, parse_user, read_settings
 
 if TYPE_CHECKING:
     import httpx

@@ -8,8 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bg_ingest.commands.context import run_with_services
-from bg_ingest.commands.output import json_option, print_json, print_table
+from bg_ingest.commands.context import json_option, print_json, print_table, run_with_services
 
 if TYPE_CHECKING:
     from bg_ingest.services import Services

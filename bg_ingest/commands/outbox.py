@@ -10,8 +10,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from bg_ingest.commands.context import run_with_services
-from bg_ingest.commands.output import exit_failure, json_option, print_json
+from bg_ingest.commands.context import exit_failure, json_option, print_json, run_with_services
 
 if TYPE_CHECKING:
     from bg_ingest.domain.ids import UserId

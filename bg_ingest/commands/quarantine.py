@@ -6,8 +6,7 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.context import parse_user, run_with_services
-from bg_ingest.commands.output import exit_failure, exit_usage
+from bg_ingest.commands.context import exit_failure, exit_usage, parse_user, run_with_services
 
 if TYPE_CHECKING:
     from collections.abc import AsyncGenerator

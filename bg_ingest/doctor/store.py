@@ -7,14 +7,17 @@ from secrets import token_hex
 
 from bg_ingest.adapters.aws.session import get_session
 from bg_ingest.adapters.dynamodb.admin import inspect_table
-from bg_ingest.doctor.finding import Finding, failed, ok, warning
+from bg_ingest.doctor import Finding, failed, ok, warning
+from bg_ingest.doctor.local import check_access, check_wrapped
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import SHARDS
-from bg_ingest.errors import SealBroken, StoreError
-from bg_ingest.ports import Sealer
+from bg_ingest.errors import IngestError, KeyUnavailable, SealBroken, StoreError, StoreLocked
+from bg_ingest.ports import Clock, Sealer
 from bg_ingest.ports.table import Absent, Check, Delete, Exists, Item, Put, Table, Update
-from bg_ingest.settings import Settings
+from bg_ingest.settings import Settings, SettingsError
 from bg_ingest.store import Store
+from bg_ingest.wiring.keys import build_sealer
+from bg_ingest.wiring.store import open_for_inspection
 
 REACH_ADVICE = "check DYNAMODB_ENDPOINT, DYNAMODB_TABLE, AWS_REGION, the network and the AWS credentials"
 
@@ -40,6 +43,20 @@ async def check_table(settings: Settings) -> list[Finding]:
         return [failed("table", str(error), REACH_ADVICE)]
     advice = "run bg-ingest tables create"
     return [ok("table", state) if is_right else warning("table", state, advice) for state, is_right in inspected]
+
+
+async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
+    """Open the store as a first start does; check the rights on it, the keys of its grants and access to the API."""
+    try:
+        async with open_for_inspection(settings) as (table, store):
+            now = clock.now()
+            findings = [*await check_rights(table, now), *await _check_sealer(settings, store)]
+            return findings + await check_access(settings, store.keys, now)
+    except StoreLocked:
+        return [ok("store", f"{settings.sqlite_file} is in use by the running service, which reports its own state")]
+    except (IngestError, SettingsError) as error:
+        advice = REACH_ADVICE if settings.dynamodb_table else "check DATA_DIR and its permissions"
+        return [failed("store", str(error), advice)]
 
 
 async def check_rights(table: Table, now: datetime) -> list[Finding]:
@@ -71,6 +88,14 @@ async def check_rights(table: Table, now: datetime) -> list[Finding]:
     if leftovers:
         return [failed("store", "deleted items are still there", "is it DynamoDB?")]
     return [ok("store", "reads, writes and transactions work")]
+
+
+async def _check_sealer(settings: Settings, store: Store) -> list[Finding]:
+    try:
+        sealer = await build_sealer(settings)
+    except KeyUnavailable as error:
+        return [failed("keys", error.problem, error.advice)]
+    return [*check_wrapped(settings), *await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest")]
 
 
 async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:

@@ -57,8 +57,8 @@ MAY_IMPORT = {
     SETTING_TYPES: set[str](),
     # SECRET_NAME is read while settings load: the process has one session.
     SETTINGS: {SETTING_TYPES, AWS_SESSION, *PROVIDER_SETTINGS},
-    DOCTOR: {DOMAIN, ERRORS, PORTS, STORE, ADAPTERS, PROVIDERS, SETTINGS, SETTING_TYPES},
     # Those that assemble.
+    DOCTOR: {DOMAIN, ERRORS, PORTS, STORE, ADAPTERS, PROVIDERS, SETTINGS, SETTING_TYPES, WIRING},
     WIRING: INSIDE | {PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS, SETTING_TYPES, OBSERVABILITY},
     SERVER: {WORKERS},
     DEMO: set[str](),
@@ -81,7 +81,7 @@ MAX_LINES = 250
 
 NAMES_A_PROVIDER = {
     *("providers/__init__.py", "wiring/providers.py"),
-    *("cli.py", "demo.py", "commands/serve.py", "commands/simulator.py"),
+    *("cli.py", "demo.py", "commands/serve.py"),
 }
 """The registry, what puts together, and help texts; besides each provider's own folder and simulator."""
 

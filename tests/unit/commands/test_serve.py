@@ -1,4 +1,4 @@
-"""``bg-ingest run`` and ``bg-ingest demo`` as a terminal runs them."""
+"""``bg-ingest run``, ``demo`` and ``simulator`` as a terminal runs them."""
 
 import re
 import shutil
@@ -84,3 +84,22 @@ def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(s
 def connection(demo: RunningCommand, user: str) -> dict[str, Any]:
     shown: dict[str, Any] = web.get(f"{demo.url}/api/users/{user}/connections/dexcom").json()
     return shown
+
+
+def test_a_file_that_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "notes.csv").write_text("not a Clarity export\n")
+    refused = run_bg_ingest(tmp_path, "simulator", "--replay", "notes.csv")
+    assert refused.returncode == 2
+    assert "Traceback" not in refused.stderr
+    assert "notes.csv" in refused.stderr
+
+
+def test_the_simulator_takes_its_options_and_keeps_its_journal(serve: Serve, tmp_path: Path) -> None:
+    header = "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Source Device ID,Glucose Value (mg/dL)\n"
+    (tmp_path / "export.csv").write_text(f"{header}1,2025-04-19T10:00:00,EGV,iPhone G6,110\n")
+    running = serve("simulator", "--replay", "export.csv", "--zone", "Europe/Berlin", "--journal", "journal.jsonl")
+    running.until(lambda: running.answers("/admin/state"))
+    users = [user["name"] for user in web.get(f"{running.url}/admin/state").json()["users"]]
+    assert {"ReplayUser", "SandboxUser1"} <= set(users)
+    assert running.stop() == 0
+    assert (tmp_path / "journal.jsonl").read_text()

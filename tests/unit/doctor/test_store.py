@@ -9,7 +9,7 @@ from bg_ingest.adapters.dynamodb.table import DynamoTable
 from bg_ingest.adapters.dynamodb.transport import open_transport
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.doctor.finding import Verdict
+from bg_ingest.doctor import Verdict
 from bg_ingest.doctor.store import RIGHTS, check_keys, check_rights
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.dynamodb import AWS, REGION, ErrorReply, RecordedRequest, Reply, scripted

@@ -1,4 +1,4 @@
-"""``bg-ingest backfill`` and ``verify`` beside a running service that has the store's file open."""
+"""``bg-ingest backfill`` and ``verify``: beside a running service that has the store's file open, and used wrongly."""
 
 import json
 import re
@@ -50,3 +50,20 @@ def test_both_work_beside_the_running_service_that_holds_the_file(demo: RunningC
     assert "mg/dL" not in plain.stdout
     shown = run_bg_ingest(tmp_path, "verify", "ada", "--from", since, "--values", PORT=port)
     assert (shown.returncode, "mg/dL" in shown.stdout) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "says"),
+    [
+        (["verify", "a#a", "--from", "2026-01-01"], 2, "user id"),
+        (["backfill", "ada", "--from", "yesterday"], 2, "not a time"),
+        (["verify", "ada", "--from", "2026-01-01T10:00:00"], 2, "ambiguous"),
+        (["verify", "ada", "--from", "2026-01-05", "--to", "2026-01-01"], 2, "before --to"),
+        (["verify", "ada", "--from", "2026-01-01"], 1, "no such user"),
+    ],
+)
+def test_wrong_usage_is_one_sentence(tmp_path: Path, arguments: list[str], code: int, says: str) -> None:
+    refused = run_bg_ingest(tmp_path, *arguments)
+    assert (refused.returncode, refused.stdout) == (code, "")
+    assert says in refused.stderr
+    assert len(refused.stderr.strip().splitlines()) == 1

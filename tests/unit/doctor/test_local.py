@@ -1,16 +1,21 @@
-"""The doctor tells where nobody can come in, and where anybody can."""
+"""Access of clients to the API, and limits of the machine."""
 
+import resource
+import subprocess
+import sys
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from bg_ingest.doctor.finding import Verdict
-from bg_ingest.doctor.settings import check_access
+from bg_ingest.doctor import Finding, Verdict
+from bg_ingest.doctor.local import check_access, check_machine
 from bg_ingest.domain.access import Scope
+from bg_ingest.server import MAX_FILES
 from bg_ingest.settings import Settings
 from tests.fakes.clock import NOON
+from tests.harness.cli import environment
 from tests.harness.service import ServiceHarness, open_service
 
 PRODUCTION = {
@@ -72,3 +77,23 @@ async def test_in_development_everybody_may_come_in_from_this_machine_only() -> 
         assert (verdict, "no client has access" in said) == (Verdict.WARNING, True), (
             "once a key was made, the API wants one"
         )
+
+
+def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
+    return {each.check: each.verdict for each in findings}
+
+
+def test_too_few_files_are_a_warning_that_names_what_the_server_takes(tmp_path: Path) -> None:
+    """The server raises its own limit, so what cannot be raised counts."""
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    enough = most if most > 0 else MAX_FILES
+    assert verdicts(check_machine(enough, None)) == {"limits": Verdict.OK}
+    limited = f"ulimit -n {min(enough, MAX_FILES) - 1}; exec '{sys.executable}' -m bg_ingest.cli doctor --json"
+    shown = subprocess.run(
+        ["sh", "-c", limited], cwd=tmp_path, env=environment(), capture_output=True, text=True, check=True
+    )
+    assert f"raise it to {MAX_FILES}: ulimit -n" in shown.stdout
+
+
+def test_the_disk_is_checked_before_its_folder_is_made(tmp_path: Path) -> None:
+    assert verdicts(check_machine(0, tmp_path / "not" / "yet")).keys() == {"limits", "disk"}

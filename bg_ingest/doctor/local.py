@@ -1,11 +1,17 @@
-"""Checks of the settings: embedded parts, unknown names, wrapped keys, and access to the API."""
+"""Checks of the settings and of this machine: embedded parts, access to the API, limits of a busy service."""
 
+import resource
+import shutil
 from datetime import datetime
+from pathlib import Path
 
-from bg_ingest.doctor.finding import Finding, ok, warning
+from bg_ingest.doctor import Finding, failed, ok, warning
 from bg_ingest.setting_types import WrappedKey, is_loopback
 from bg_ingest.settings import Settings
 from bg_ingest.store.api_keys import ApiKeyStore
+
+MIN_FREE_BYTES = 1 << 30
+"""Free space for the SQLite file: a month of 10,000 users."""
 
 
 def check_settings(settings: Settings) -> list[Finding]:
@@ -43,3 +49,32 @@ async def check_access(settings: Settings, keys: ApiKeyStore, now: datetime) -> 
         (live, f"API keys ({live})"),
     )
     return [ok("api", f"access by: {', '.join(way for is_set, way in ways if is_set)}")]
+
+
+def check_machine(needed: int, data_dir: Path | None) -> list[Finding]:
+    """Compare the limit of open files with the needed number, and check free space if ``data_dir`` holds data."""
+    return [_files(needed), *([_space(data_dir)] if data_dir else [])]
+
+
+def _files(needed: int) -> Finding:
+    """Check the hard limit, because the server raises its own limit to that."""
+    _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if files == resource.RLIM_INFINITY or files >= needed:
+        return ok("limits", "enough open files")
+    return warning(
+        "limits", f"{files} open files allowed", f"raise it to {needed}: ulimit -n, or the container's nofile"
+    )
+
+
+def _space(folder: Path) -> Finding:
+    existing = next(path for path in (folder, *folder.parents) if path.exists())
+    try:
+        free = shutil.disk_usage(existing).free
+    except OSError as error:
+        return failed("disk", f"{existing} cannot be checked ({error.strerror})", "choose another DATA_DIR")
+    state = f"{free / 1e9:.1f} GB free for {folder}"
+    return (
+        ok("disk", state)
+        if free >= MIN_FREE_BYTES
+        else warning("disk", state, "make room: a full disk stops the service")
+    )

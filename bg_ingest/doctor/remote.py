@@ -1,4 +1,4 @@
-"""Check of the providers' reachability and of this clock against theirs."""
+"""Checks of the broker, of the providers, and of this clock against theirs. Nothing is changed there."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -6,9 +6,12 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from bg_ingest.doctor.finding import Finding, failed, ok, warning
+from bg_ingest.adapters.rabbitmq.inspection import inspect_broker
+from bg_ingest.doctor import Finding, failed, ok, warning
+from bg_ingest.errors import BrokerError
 from bg_ingest.ports import Clock
 from bg_ingest.providers.http import http_client, translate_transport_errors
+from bg_ingest.settings import Settings
 
 REQUEST_TIMEOUT = timedelta(seconds=10)
 
@@ -16,6 +19,29 @@ CLOCK_WARNING_SKEW = timedelta(seconds=30)
 """A synchronised clock is never this far off. Webhook signatures and windows tolerate 5 minutes."""
 
 CLOCK_FAILURE_SKEW = timedelta(minutes=5)
+
+
+async def check_broker(settings: Settings) -> list[Finding]:
+    """Connect and inspect the exchange and the queue, without creating either."""
+    if settings.rabbitmq_url is None:
+        return []
+    try:
+        state = await inspect_broker(settings.rabbitmq_url.get_secret_value(), settings.rabbitmq_queue)
+    except BrokerError as error:
+        advice = "check RABBITMQ_URL: host, user, password, virtual host"
+        return [failed("broker", str(error), advice)]
+    findings = [ok("broker", "it is reachable and accepts the credentials")]
+    if not state.exchange:
+        findings.append(warning("broker", "the exchange bg.events is missing", "the first start creates it"))
+    if settings.rabbitmq_queue is None:
+        return findings
+    if state.waiting is None:
+        findings.append(warning("broker", f"no queue {settings.rabbitmq_queue}", "the first start creates it"))
+    else:
+        consumers = f"{state.waiting} events wait, {state.consumers} consumers"
+        idle = state.waiting > 0 and not state.consumers
+        findings.append(warning("broker", consumers, "start a consumer") if idle else ok("broker", consumers))
+    return findings
 
 
 async def check_providers(addresses: Mapping[str, str], clock: Clock) -> list[Finding]:

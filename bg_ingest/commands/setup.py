@@ -1,0 +1,85 @@
+"""``bg-ingest doctor`` and ``tables``: checks of everything that the service needs, and creation of its table."""
+# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
+
+import sys
+from typing import TYPE_CHECKING
+
+import rich_click as click
+
+from bg_ingest.commands.context import FAILED, exit_failure, json_option, print_json, print_table, read_settings
+
+if TYPE_CHECKING:
+    from bg_ingest.doctor import Finding
+    from bg_ingest.settings import Settings
+
+
+@click.command()
+@json_option
+def doctor(*, as_json: bool) -> None:
+    """Check the needs of the service, and say what to do.
+
+    Settings, the table and the rights on it, the keys of the stored grants, access to the API, the broker, the
+    provider, this clock against the provider's, and this machine's limits. Nothing is changed, except that a missing
+    store is created as by a first start.
+
+    Exit codes: 0 the service will run (there may be warnings), 1 a failure must be repaired, 2 the settings are wrong.
+    """
+    settings = read_settings()
+    import anyio
+
+    from bg_ingest.doctor import Verdict
+
+    findings = anyio.run(run_checks, settings)
+    if as_json:
+        print_json(findings)
+    else:
+        print_table(
+            ("check", "", "found", "what to do"),
+            [(finding.check, finding.verdict, finding.found, finding.advice) for finding in findings],
+        )
+    if any(finding.verdict is Verdict.FAILED for finding in findings):
+        sys.exit(FAILED)
+
+
+async def run_checks(settings: "Settings") -> "list[Finding]":
+    """Return the findings of all checks, whichever of them fail."""
+    from bg_ingest.adapters.clock import SystemClock
+    from bg_ingest.doctor.local import check_machine, check_settings
+    from bg_ingest.doctor.remote import check_broker, check_providers
+    from bg_ingest.doctor.store import check_store, check_table
+    from bg_ingest.server import MAX_FILES
+    from bg_ingest.wiring.providers import provider_urls
+
+    findings = check_settings(settings)
+    findings += check_machine(MAX_FILES, settings.data_dir if settings.store == "sqlite" else None)
+    findings += await check_table(settings)
+    findings += await check_store(settings, SystemClock())
+    findings += await check_broker(settings)
+    return findings + await check_providers(provider_urls(settings), SystemClock())
+
+
+@click.group()
+def tables() -> None:
+    """The table in DynamoDB."""
+
+
+@tables.command()
+def create() -> None:
+    """Create the table, or correct the options of an existing one; a second run changes nothing.
+
+    Billed by request, with expiry; with deletion protection and point-in-time recovery if the server has them.
+    """
+    settings = read_settings()
+    if settings.dynamodb_table is None:
+        click.echo(f"No DYNAMODB_TABLE: readings are stored in {settings.sqlite_file}, which the first start creates.")
+        return
+    import anyio
+
+    from bg_ingest.errors import StoreError
+    from bg_ingest.wiring.store import create_table
+
+    try:
+        report = anyio.run(create_table, settings)
+    except StoreError as error:
+        exit_failure(str(error))
+    click.echo("\n".join(report))

@@ -1,0 +1,110 @@
+"""A broker that is away, empty or waiting; reachability of a provider, and this clock against the provider's."""
+
+from collections.abc import Awaitable, Callable
+from datetime import UTC, datetime, timedelta
+from email.utils import format_datetime
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from bg_ingest.adapters.rabbitmq.inspection import BrokerState
+from bg_ingest.doctor import Finding, Verdict, remote
+from bg_ingest.doctor.remote import check_broker, check_provider
+from bg_ingest.errors import BrokerUnavailable
+from bg_ingest.providers.http import http_client
+from bg_ingest.settings import Settings
+from tests.fakes.clock import NOON, SetClock
+
+OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
+CheckBroker = Callable[[BrokerState | Exception, str | None], Awaitable[list[Finding]]]
+BROKER_URL = "amqp://someone:secret@broker.test/"
+
+
+@pytest.fixture(autouse=True)
+def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def check(monkeypatch: pytest.MonkeyPatch) -> CheckBroker:
+    """Return a function that checks a broker in the given state."""
+
+    async def check_state(state: BrokerState | Exception, queue: str | None = None) -> list[Finding]:
+        async def inspect(url: str, inspected: str | None) -> BrokerState:
+            assert (url, inspected) == (BROKER_URL, queue)
+            if isinstance(state, Exception):
+                raise state
+            return state
+
+        monkeypatch.setattr(remote, "inspect_broker", inspect)
+        given: dict[str, Any] = {"rabbitmq_url": BROKER_URL, "rabbitmq_queue": queue}
+        return await check_broker(Settings(**given))
+
+    return check_state
+
+
+async def test_without_a_broker_there_is_nothing_to_check() -> None:
+    assert await check_broker(Settings()) == []
+
+
+@pytest.mark.parametrize(
+    ("state", "queue", "verdicts"),
+    [
+        (BrokerUnavailable("RabbitMQ was lost."), None, [FAILED]),
+        (BrokerState(exchange=True, waiting=None), None, [OK]),
+        (BrokerState(exchange=False, waiting=None), None, [OK, WARNING]),
+        (BrokerState(exchange=True, waiting=None), "events", [OK, WARNING]),
+        (BrokerState(exchange=True, waiting=0, consumers=0), "events", [OK, OK]),
+        (BrokerState(exchange=True, waiting=9, consumers=1), "events", [OK, OK]),
+        (BrokerState(exchange=True, waiting=9, consumers=0), "events", [OK, WARNING]),
+    ],
+)
+async def test_each_state_of_a_broker_has_its_verdict_and_advice(
+    check: CheckBroker, state: BrokerState | Exception, queue: str | None, verdicts: list[Verdict]
+) -> None:
+    findings = await check(state, queue)
+    assert [finding.verdict for finding in findings] == verdicts
+    assert all(bool(finding.advice) is (finding.verdict is not OK) for finding in findings)
+    assert "secret" not in str(findings)
+
+
+URL = "https://provider.test/readings"
+
+
+def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
+    return {each.check: each.verdict for each in findings}
+
+
+async def check_answer(answer: httpx.Response | Exception, now: datetime = NOON) -> list[Finding]:
+    def answered(_: httpx.Request) -> httpx.Response:
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async with http_client(httpx.MockTransport(answered)) as http:
+        return await check_provider("acme", URL, http, SetClock(now))
+
+
+def dated_answer(at: datetime, status: int = 401) -> httpx.Response:
+    return httpx.Response(status, headers={"date": format_datetime(at.astimezone(UTC), usegmt=True)})
+
+
+@pytest.mark.parametrize(
+    ("skew", "verdict", "said"),
+    [(0, Verdict.OK, "0 seconds"), (40, Verdict.WARNING, "40 seconds ahead"), (-400, Verdict.FAILED, "seconds behind")],
+)
+async def test_the_clock_is_held_against_the_providers(skew: int, verdict: Verdict, said: str) -> None:
+    provider, clock = await check_answer(dated_answer(NOON), NOON + timedelta(seconds=skew))
+    assert provider.verdict is Verdict.OK, "that it wants credentials shows that it is there"
+    assert clock.verdict is verdict
+    assert said in clock.found
+    assert bool(clock.advice) is (verdict is not Verdict.OK)
+
+
+async def test_an_unreachable_or_failing_provider_is_reported() -> None:
+    (unreachable,) = await check_answer(httpx.ConnectError("no way"))
+    assert (unreachable.verdict, bool(unreachable.advice)) == (Verdict.FAILED, True)
+    assert verdicts(await check_answer(dated_answer(NOON, 503)))["provider"] is Verdict.WARNING
+    assert verdicts(await check_answer(httpx.Response(200))) == {"provider": Verdict.OK}, "no date, no clock"
