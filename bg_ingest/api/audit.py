@@ -20,7 +20,7 @@ from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.api.schemas import whole_seconds
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain import access
-from bg_ingest.domain.audit import AuditAction, AuditRecord
+from bg_ingest.domain.access import AuditAction, AuditRecord
 from bg_ingest.domain.ids import UserId, is_user_id
 from bg_ingest.domain.windows import Window
 from bg_ingest.services.access.audit import DEFAULT_WINDOW_LENGTH, AuditLog

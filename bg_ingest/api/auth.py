@@ -19,7 +19,7 @@ from bg_ingest.api.routes import RouteOptions
 from bg_ingest.api.validation import check_user
 from bg_ingest.domain import access
 from bg_ingest.domain.access import ANONYMOUS, Caller
-from bg_ingest.domain.rate_limit import RateLimiter
+from bg_ingest.domain.call_budget import RateLimiter
 from bg_ingest.errors import NotFound
 from bg_ingest.services.access.authenticate import Authenticator
 

@@ -10,7 +10,7 @@ from bg_ingest.api.dependencies import ProviderName, Use
 from bg_ingest.api.html import render_page
 from bg_ingest.api.problems import ProblemError, problem_response
 from bg_ingest.api.routes import RouteOptions, page_responses
-from bg_ingest.domain.audit import AuditAction
+from bg_ingest.domain.access import AuditAction
 from bg_ingest.errors import ConnectRefused, NotFound, ProviderThrottled, ProviderUnavailable
 from bg_ingest.services.connections.connect import Connector
 

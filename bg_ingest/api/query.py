@@ -4,8 +4,8 @@ import re
 from datetime import UTC, date, datetime, time
 
 from bg_ingest.api.problems import ProblemError, build_problem
-from bg_ingest.domain.as_of import SETTLED_AFTER, AsOf
 from bg_ingest.domain.commits import Head
+from bg_ingest.domain.reading_filter import SETTLED_AFTER, AsOf
 
 MIN_YEAR, MAX_YEAR = 1970, 2999
 """No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""

@@ -10,8 +10,7 @@ from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.spec import Example
 
 from bg_ingest.api.problems import MEDIA_TYPE, Problem
-from bg_ingest.domain.access import Scope
-from bg_ingest.domain.audit import AuditAction
+from bg_ingest.domain.access import AuditAction, Scope
 
 _PROBLEM_EXAMPLES = {
     400: ("invalid-time", "'from' is ambiguous without an offset: write it like 2025-04-26T14:30:00Z."),

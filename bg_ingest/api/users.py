@@ -9,7 +9,7 @@ from bg_ingest.api.formats import NDJSON, encode_stream
 from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain.access import Scope
-from bg_ingest.domain.erasure import ErasureCounts
+from bg_ingest.domain.commits import ErasureCounts
 from bg_ingest.services.connections.erase import Eraser
 from bg_ingest.services.connections.export import Exporter
 

@@ -21,7 +21,7 @@ from bg_ingest.api.auth import Limits, bearer_token
 from bg_ingest.api.problems import ProblemError, build_problem
 from bg_ingest.api.validation import read_body
 from bg_ingest.domain.access import WebhookProof
-from bg_ingest.domain.rate_limit import RateLimiter
+from bg_ingest.domain.call_budget import RateLimiter
 from bg_ingest.services.polling.webhooks import WebhookReceiver
 
 TOLERANCE = timedelta(minutes=5)

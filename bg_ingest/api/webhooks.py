@@ -15,7 +15,7 @@ from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.api.schemas import WebhookResult, to_webhook_result
 from bg_ingest.api.validation import validate_request
 from bg_ingest.api.webhook_auth import MAX_WEBHOOK_BYTES, AnyRequest, SignatureHeaders, WebhookGuard
-from bg_ingest.domain.audit import AuditAction
+from bg_ingest.domain.access import AuditAction
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import PollResult
 from bg_ingest.errors import ProviderMisbehaved

@@ -1,4 +1,4 @@
-"""Call limit of a provider, shared by all processes: GCRA over one row per app and region.
+"""Call limit of a provider, shared by all processes: GCRA over one row per app and region. A rate limit per key.
 
 The row stores the theoretical arrival time: the end of all reserved calls if they follow each other at the even rate. A
 call is available while this time is less than the burst ahead of now. Any interval, wherever it begins, therefore has
@@ -9,6 +9,7 @@ advances from there by its monotonic clock. A clock that is ahead, by any amount
 once; a clock that is behind delays no call.
 """
 
+from collections.abc import Hashable
 from math import floor
 
 import msgspec
@@ -163,3 +164,28 @@ def slowdown(demand: float, limit: ProviderLimit, share: int) -> float:
     At least 1. It is the same for all processes, because each reads the demands of all.
     """
     return max(1.0, demand / (limit.rate * share / 100))
+
+
+MAX_KEYS = 10_000
+"""Bound on the remembered keys. Beyond it, the key unused for the longest is treated as new."""
+
+
+class RateLimiter:
+    """GCRA rate limiter; stores one theoretical arrival time per key."""
+
+    def __init__(self, per_second: float, burst: int) -> None:
+        self._interval = 1 / per_second
+        self._tolerance = (burst - 1) / per_second
+        self._arrivals: dict[Hashable, float] = {}
+
+    def acquire(self, key: Hashable, now: float) -> float:
+        """Take one unit and return 0, or return the wait in seconds if none is left.
+
+        ``now`` is monotonic, in seconds.
+        """
+        arrival = max(now, self._arrivals.pop(key, now))
+        wait = arrival - self._tolerance - now
+        self._arrivals[key] = arrival if wait > 0 else arrival + self._interval
+        if len(self._arrivals) > MAX_KEYS:
+            del self._arrivals[next(iter(self._arrivals))]
+        return max(0.0, wait)

@@ -128,11 +128,7 @@ def _pack_stream(
 
 
 def _unpack_stream(
-    stream: list[Any],
-    base: int,
-    device: Device,
-    words: list[str | None],
-    stored_commits: list[tuple[datetime, int]],
+    stream: list[Any], base: int, device: Device, words: list[str | None], stored_commits: list[tuple[datetime, int]]
 ) -> Iterable[StoredReading]:
     _, count, _, _, _, flags, trends, scale, rates, offsets, commits, sent, earlier, *_ = stream
     columns = (flags, trends, rates, offsets, commits)

@@ -6,14 +6,7 @@ from enum import StrEnum
 
 import msgspec
 
-from bg_ingest.domain.changes import (
-    Change,
-    ConnectionChanged,
-    GapHealed,
-    GapOpened,
-    ReadingsRecorded,
-    ReadingsRevised,
-)
+from bg_ingest.domain.changes import Change, ConnectionChanged, GapHealed, GapOpened, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionState
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.polling import NextPollReason, PollReport, PollResult

@@ -6,7 +6,7 @@ from datetime import datetime
 
 import anyio
 
-from bg_ingest.domain.audit import AuditAction, AuditRecord
+from bg_ingest.domain.access import AuditAction, AuditRecord
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports.table import Absent, ConditionFailed, Item, Put, Table

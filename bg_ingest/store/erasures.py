@@ -11,24 +11,13 @@ from contextlib import aclosing, suppress
 import msgspec
 from msgspec.structs import replace
 
+from bg_ingest.domain.commits import NOTHING_ERASED, Erasure, ErasureCounts, PendingErasure
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.erasure import NOTHING_ERASED, Erasure, ErasureCounts, PendingErasure
 from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.domain.ownership import UNOWNED
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import (
-    Absent,
-    Check,
-    ConditionFailed,
-    Delete,
-    Either,
-    Equals,
-    Key,
-    Put,
-    Table,
-    Write,
-)
+from bg_ingest.ports.table import Absent, Check, ConditionFailed, Delete, Either, Equals, Key, Put, Table, Write
 from bg_ingest.store import keys
 from bg_ingest.store.changes import change_writes
 from bg_ingest.store.conditional import ConditionalWrite, write_all

@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 from hashlib import blake2b
 from sys import intern
 
-from bg_ingest.domain.audit import AuditRecord
+from bg_ingest.domain.access import AuditRecord
 from bg_ingest.domain.call_budget import BudgetKey
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of

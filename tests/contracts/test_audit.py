@@ -4,7 +4,7 @@ from datetime import datetime, timedelta
 
 import anyio
 
-from bg_ingest.domain.audit import AuditAction, AuditRecord
+from bg_ingest.domain.access import AuditAction, AuditRecord
 from bg_ingest.domain.windows import Window
 from bg_ingest.store import Store
 from tests.fakes.clock import NOON

@@ -7,9 +7,17 @@ import pytest
 from msgspec.structs import replace
 
 from bg_ingest.domain.changes import UserErased
-from bg_ingest.domain.commits import Commit, ConnectionUpdate, Head
+from bg_ingest.domain.commits import (
+    NOTHING_ERASED,
+    Commit,
+    ConnectionUpdate,
+    Erasure,
+    ErasureCounts,
+    Head,
+    PendingErasure,
+    plan_erasure,
+)
 from bg_ingest.domain.connections import ConnectionState
-from bg_ingest.domain.erasure import NOTHING_ERASED, Erasure, ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantinePage
 from bg_ingest.errors import Fenced, StaleRead

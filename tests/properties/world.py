@@ -14,14 +14,13 @@ from bg_ingest.adapters.memory.publisher import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.commands.context import NoWakeups
-from bg_ingest.domain.as_of import AsOf
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.cloud_events import FullReading, encode_cloud_event, public_reading
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollReport, PollState
-from bg_ingest.domain.reading_filter import ReadingFilter
+from bg_ingest.domain.reading_filter import AsOf, ReadingFilter
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.observability.observer import Metrics

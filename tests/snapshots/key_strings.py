@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 
-from bg_ingest.domain.audit import AuditAction, AuditRecord
+from bg_ingest.domain.access import AuditAction, AuditRecord
 from bg_ingest.domain.call_budget import BudgetKey
 from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of

@@ -13,8 +13,8 @@ from typing import Any, NamedTuple
 import anyio
 
 from bg_ingest.domain.access import Scope
+from bg_ingest.domain.commits import plan_erasure
 from bg_ingest.domain.connections import PollDefaults
-from bg_ingest.domain.erasure import plan_erasure
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.ownership import Lease, Owner
 from bg_ingest.ports.table import Item, Key

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import structlog
 
-from bg_ingest.domain.audit import HOUR, KEY_BYTES, AuditAction, AuditRecord, hash_user, hour_start
+from bg_ingest.domain.access import AUDIT_KEY_BYTES, HOUR, AuditAction, AuditRecord, hash_user, hour_start
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StoreError
@@ -116,7 +116,7 @@ class AuditLog:
 
     async def _load_hash_key(self) -> bytes:
         if self._key is None:
-            sealed_key = self._sealer.seal(token_bytes(KEY_BYTES), self._seal_data)
+            sealed_key = self._sealer.seal(token_bytes(AUDIT_KEY_BYTES), self._seal_data)
             self._key = self._sealer.open(await self._trail.hash_key(sealed_key), self._seal_data)
         return self._key
 

@@ -6,8 +6,8 @@ from contextlib import aclosing, suppress
 import structlog
 from msgspec.structs import replace
 
+from bg_ingest.domain.commits import NOTHING_ERASED, ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.erasure import NOTHING_ERASED, ErasureCounts, PendingErasure, plan_erasure
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StaleRead, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups

@@ -5,8 +5,7 @@ from collections.abc import Sequence
 import anyio
 
 from bg_ingest.domain.changes import Change
-from bg_ingest.domain.commits import Commit
-from bg_ingest.domain.erasure import Erasure, ErasureCounts
+from bg_ingest.domain.commits import Commit, Erasure, ErasureCounts
 from bg_ingest.errors import StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Observer, Wakeups
 from bg_ingest.services.retrying import retrying
@@ -14,7 +13,7 @@ from bg_ingest.store import Store
 
 MAX_RETRY_SECONDS = 5.0
 """Time after which the same commit is not repeated. Its ``recorded_at`` must not be much older than the instant at
-which the commit becomes visible, see ``domain/as_of.py``."""
+which the commit becomes visible, see ``domain/reading_filter.py``."""
 
 
 COMMIT_TIMEOUT = 10.0

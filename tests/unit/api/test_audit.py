@@ -9,8 +9,7 @@ import pytest
 
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.api.auth import Access
-from bg_ingest.domain.access import Scope
-from bg_ingest.domain.audit import AuditAction
+from bg_ingest.domain.access import AuditAction, Scope
 from bg_ingest.domain.ids import UserId
 from bg_ingest.services.access import audit
 from tests.fakes.clock import NOON

@@ -1,4 +1,4 @@
-"""API keys and tokens: the text of a key, its validity, and the access of a caller."""
+"""API keys and tokens: the text of a key, its validity, and the access of a caller; names and hashes of the audit."""
 
 from datetime import timedelta
 
@@ -10,11 +10,16 @@ from hypothesis import strategies as st
 from bg_ingest.domain.access import (
     ALL_USERS,
     ANONYMOUS,
+    AUDIT_KEY_BYTES,
     ApiKey,
+    AuditAction,
+    AuditRecord,
     Caller,
     Scope,
     TokenClaims,
     hash_key,
+    hash_user,
+    hour_start,
     known_scopes,
     parse_key_id,
 )
@@ -93,3 +98,35 @@ def test_a_token_accesses_its_own_user_unless_its_scope_is_all_users() -> None:
 def test_without_authentication_a_caller_has_every_scope_for_every_user() -> None:
     assert ANONYMOUS.scopes == set(Scope)
     assert ANONYMOUS.may_access("ada")
+
+
+RECORD = AuditRecord("0" * 32, NOON, AuditAction.CHANGE, "key:dashboard", "DELETE /api/users/{user_id}", "nonce")
+AUDIT_KEY, OTHER_AUDIT_KEY = b"k" * AUDIT_KEY_BYTES, b"o" * AUDIT_KEY_BYTES
+
+
+def test_a_record_written_again_has_the_same_name() -> None:
+    assert msgspec.structs.replace(RECORD).name == RECORD.name
+
+
+def test_records_of_one_instant_have_different_names() -> None:
+    others = [
+        msgspec.structs.replace(RECORD, action=AuditAction.READ),
+        msgspec.structs.replace(RECORD, credential="key:other"),
+        msgspec.structs.replace(RECORD, route="GET /api/users/{user_id}"),
+        msgspec.structs.replace(RECORD, nonce="another"),
+    ]
+    assert len({RECORD.name, *(other.name for other in others)}) == 5
+
+
+def test_the_hash_of_a_user_depends_on_the_key_and_does_not_contain_the_id() -> None:
+    hashed = hash_user(AUDIT_KEY, "ada")
+    assert hashed == hash_user(AUDIT_KEY, "ada")
+    assert hashed not in {hash_user(OTHER_AUDIT_KEY, "ada"), hash_user(AUDIT_KEY, "ben")}
+    assert len(bytes.fromhex(hashed)) == 16
+    assert "ada" not in hashed
+
+
+def test_an_hour_starts_at_its_first_microsecond() -> None:
+    last = NOON + timedelta(hours=1) - timedelta(microseconds=1)
+    assert hour_start(last) == NOON
+    assert hour_start(NOON) == NOON

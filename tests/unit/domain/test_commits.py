@@ -1,4 +1,4 @@
-"""Contents of a commit: numbered changes, the head, and the bound of the gap check."""
+"""Contents of a commit: numbered changes, the head, the bound of the gap check, and the plan of an erasure."""
 
 from datetime import datetime, timedelta
 
@@ -7,12 +7,16 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bg_ingest.domain.changes import ReadingsRecorded, ReadingsRevised
+from bg_ingest.domain.changes import ReadingsRecorded, ReadingsRevised, UserErased
 from bg_ingest.domain.commits import (
+    NOTHING_ERASED,
     Commit,
     ConnectionSummary,
+    ErasureCounts,
     Head,
+    PendingErasure,
     connection_changed,
+    plan_erasure,
     readings_commit,
     recheck_gaps_from,
     with_summary,
@@ -99,3 +103,29 @@ def test_a_summary_replaces_that_of_its_provider_only() -> None:
     head = with_summary(with_summary(HEAD, "acme", active), "other", active)
     assert with_summary(head, "acme", paused).summaries == {"acme": paused, "other": active}
     assert head.summaries == {"acme": active, "other": active}
+
+
+SUMMARY = ConnectionSummary(ConnectionState.ACTIVE, 300, 0, 900)
+FULL_HEAD = Head(
+    USER, 4, NOON, StoredReading(reading(0), NOON, 4), {"acme": SUMMARY}, gaps_checked_until={"acme": NOON}
+)
+
+
+def test_of_the_head_only_number_and_time_stay() -> None:
+    erasure = plan_erasure(USER, FULL_HEAD, [connection()], NOON)
+    assert erasure.tombstone == Head(USER, 5, NOON + timedelta(milliseconds=1), erased=True)
+    assert (erasure.change.number, erasure.change.data) == (5, UserErased())
+    assert erasure.before == FULL_HEAD
+    assert erasure.connections == (connection(),)
+    assert erasure.pending == PendingErasure(USER, 5)
+
+
+def test_a_user_without_a_head_can_be_erased() -> None:
+    erasure = plan_erasure(USER, None, [], NOON)
+    assert (erasure.tombstone.last_change, erasure.tombstone.erased, erasure.change.id) == (1, True, "ada/1")
+
+
+def test_counts_are_added_by_kind() -> None:
+    counts = ErasureCounts(1, 2, 3, 4, 5, 6, 7, 8)
+    assert counts.merge(NOTHING_ERASED) == counts
+    assert msgspec.structs.astuple(counts.merge(counts)) == (2, 4, 6, 8, 10, 12, 14, 16)

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bg_ingest.domain.audit import AuditAction, AuditRecord
+from bg_ingest.domain.access import AuditAction, AuditRecord
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.quarantine import QuarantineKey
 from bg_ingest.domain.windows import Window

@@ -9,7 +9,7 @@ from structlog.testing import capture_logs
 
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.domain.audit import AuditAction, AuditRecord
+from bg_ingest.domain.access import AuditAction, AuditRecord
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
 from bg_ingest.services.access import audit

@@ -10,7 +10,7 @@ import msgspec
 import pytest
 
 from bg_ingest.adapters.sealing import AesGcmSealer
-from bg_ingest.domain.audit import AuditAction
+from bg_ingest.domain.access import AuditAction
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.polling import PollState
 from bg_ingest.domain.windows import Window

@@ -9,8 +9,8 @@ import anyio
 import httpx
 import pytest
 
+from bg_ingest.domain.commits import NOTHING_ERASED
 from bg_ingest.domain.connections import ConnectionState, PollDefaults
-from bg_ingest.domain.erasure import NOTHING_ERASED
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.errors import NotFound, StoreUnavailable
 from bg_ingest.ports import Observer

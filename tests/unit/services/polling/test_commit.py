@@ -5,7 +5,7 @@ import anyio
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.domain.erasure import plan_erasure
+from bg_ingest.domain.commits import plan_erasure
 from bg_ingest.errors import Fenced, StaleRead, StoreUnavailable
 from bg_ingest.services.polling.commit import COMMIT_TIMEOUT, Committer
 from bg_ingest.store import Store

@@ -7,10 +7,9 @@ import msgspec
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.domain.as_of import AsOf
-from bg_ingest.domain.erasure import plan_erasure
+from bg_ingest.domain.commits import plan_erasure
 from bg_ingest.domain.freshness import FreshnessState
-from bg_ingest.domain.reading_filter import ReadingFilter
+from bg_ingest.domain.reading_filter import AsOf, ReadingFilter
 from bg_ingest.domain.segments import segment_start
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
