@@ -9,25 +9,12 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import (
-    audit,
-    callback,
-    connections,
-    gaps,
-    health,
-    readings,
-    timeline,
-    users,
-    verify,
-    webhooks,
-    workers,
-)
+from bg_ingest.api import connections, diagnosis, health, readings, users, webhooks
 from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AuthGuard, Limits, check_access
-from bg_ingest.api.dependencies import provide_services
+from bg_ingest.api.dependencies import RouteOptions, provide_services
 from bg_ingest.api.headers import add_headers
 from bg_ingest.api.health import Exposition
 from bg_ingest.api.openapi import build_config
-from bg_ingest.api.routes import RouteOptions
 from bg_ingest.api.validation import MAX_BODY_BYTES, validate_request
 from bg_ingest.api.webhook_auth import WebhookGuard
 from bg_ingest.ports import ProcessHealth
@@ -66,16 +53,15 @@ def create_api(
     return Litestar(
         route_handlers=[
             readings.router,
-            gaps.router,
+            readings.gaps_router,
             webhooks.router,
             connections.router,
-            timeline.router,
-            verify.router,
+            connections.callback_router,
+            diagnosis.router,
             users.router,
-            audit.router,
-            callback.router,
+            users.audit_router,
             health.router,
-            workers.router,
+            health.workers_router,
             *([health.metrics_router] if state.exposition else []),
             *(_mount(path, app) for path, app in (mounts or {}).items()),
         ],
@@ -83,7 +69,7 @@ def create_api(
         dependencies=provide_services(state),
         guards=[check_access],
         before_request=validate_request,
-        before_send=[add_headers, audit.record_access],
+        before_send=[add_headers, users.record_access],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
         openapi_config=build_config(__version__),

@@ -14,8 +14,8 @@ from litestar.handlers import BaseRouteHandler
 from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
+from bg_ingest.api.dependencies import RouteOptions
 from bg_ingest.api.problems import Problem, ProblemError, build_problem, problem_response
-from bg_ingest.api.routes import RouteOptions
 from bg_ingest.api.validation import check_user
 from bg_ingest.domain import access
 from bg_ingest.domain.access import ANONYMOUS, Caller

@@ -1,15 +1,23 @@
 """Connections of a user: connect, status, settings, poll now, backfill, disconnect."""
 
 from datetime import datetime
-from typing import Annotated
+from typing import Annotated, Any
 
 import msgspec
-from litestar import MediaType, Response, Router, delete, get, patch, post
-from litestar.params import JSONBody
+from litestar import MediaType, Request, Response, Router, delete, get, patch, post
+from litestar.params import JSONBody, QueryParameter
 
-from bg_ingest.api.dependencies import ProviderName, Use, User
-from bg_ingest.api.openapi import CONNECTION, INVITATION
-from bg_ingest.api.routes import RouteOptions, problem_responses, responses
+from bg_ingest.api.dependencies import ProviderName, RouteOptions, Use, User
+from bg_ingest.api.html import render_page
+from bg_ingest.api.openapi import (
+    CONNECTION,
+    INVITATION,
+    USER_PROBLEMS,
+    page_responses,
+    problem_responses,
+    responses,
+)
+from bg_ingest.api.problems import ProblemError, problem_response
 from bg_ingest.api.schemas import (
     ConnectionStatus,
     ConnectRequest,
@@ -20,8 +28,10 @@ from bg_ingest.api.schemas import (
     to_status,
     whole_seconds,
 )
-from bg_ingest.domain.access import Scope
+from bg_ingest.api.users import mark_user
+from bg_ingest.domain.access import AuditAction, Scope
 from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.errors import ConnectRefused, NotFound, ProviderThrottled, ProviderUnavailable
 from bg_ingest.services.connections.connect import Connector
 from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
 
@@ -37,91 +47,80 @@ class BackfillRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, r
 
 MARKED_SPAN = {"from": "2025-01-26T00:00:00Z", "to": "2025-04-26T14:30:00Z"}
 
-
-NO_STORE_HEADERS = {"Cache-Control": "no-store"}
+_READ = RouteOptions(scope=Scope.CONNECTIONS_READ).opt()
+_WRITE = RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt()
 
 
 @post(
     "/{provider:str}",
     operation_id="begin_connect",
-    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
+    opt=_WRITE,
     summary="Start a connect",
     responses=responses(
+        "Send the person to authorize_url.",
         Invitation,
         INVITATION,
-        description="Send the person to authorize_url.",
-        problems=(400, 401, 404, 408, 409, 413, 415, 503),
+        problems=(*USER_PROBLEMS, 408, 409, 413, 415),
         status=201,
     ),
 )
 async def begin_connect(
-    user_id: User,
-    provider: ProviderName,
-    connector: Use[Connector],
-    data: JSONBody[ConnectRequest | None] = None,
-) -> Response[Invitation]:
+    user_id: User, provider: ProviderName, connector: Use[Connector], data: JSONBody[ConnectRequest | None] = None
+) -> Invitation:
     """Nothing changes until the person has allowed access; an existing connection continues until then."""
     started = await connector.begin(user_id, provider, data.region if data else None)
-    return Response(
-        Invitation(started.authorize_url, started.expires_at.replace(microsecond=0)), headers=NO_STORE_HEADERS
-    )
+    return Invitation(started.authorize_url, whole_seconds(started.expires_at))
 
 
 @get(
     operation_id="list_connections",
-    opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
+    opt=_READ,
     summary="All connections of a user",
-    responses=responses(
-        list[ConnectionStatus], [CONNECTION], description="In no particular order.", problems=(400, 401, 404, 503)
-    ),
+    responses=responses("In no particular order.", list[ConnectionStatus], [CONNECTION], problems=USER_PROBLEMS),
 )
-async def list_connections(user_id: User, connections: Use[ConnectionService]) -> Response[list[ConnectionStatus]]:
-    statuses = await connections.list_statuses(user_id)
-    return Response([to_status(status) for status in statuses], headers=NO_STORE_HEADERS)
+async def list_connections(user_id: User, connections: Use[ConnectionService]) -> list[ConnectionStatus]:
+    return [to_status(status) for status in await connections.list_statuses(user_id)]
 
 
 @get(
     "/{provider:str}",
     operation_id="get_connection",
-    opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
+    opt=_READ,
     summary="State of a connection",
-    responses=responses(
-        ConnectionStatus, CONNECTION, description="Its state, progress and settings.", problems=(400, 401, 404, 503)
-    ),
+    responses=responses("Its state, progress and settings.", ConnectionStatus, CONNECTION, problems=USER_PROBLEMS),
 )
 async def get_connection(
     user_id: User, provider: ProviderName, connections: Use[ConnectionService]
-) -> Response[ConnectionStatus]:
-    return Response(to_status(await connections.status(ConnectionId(user_id, provider))), headers=NO_STORE_HEADERS)
+) -> ConnectionStatus:
+    return to_status(await connections.status(ConnectionId(user_id, provider)))
 
 
 @patch(
     "/{provider:str}/worker",
     operation_id="steer_connection",
-    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
+    opt=_WRITE,
     summary="Change how a connection is polled",
     responses=responses(
+        "Its new state and settings.",
         ConnectionStatus,
         CONNECTION,
-        description="Its new state and settings.",
-        problems=(400, 401, 404, 408, 409, 413, 415, 503),
+        problems=(*USER_PROBLEMS, 408, 409, 413, 415),
     ),
 )
 async def update_worker(
     user_id: User, provider: ProviderName, connections: Use[ConnectionService], data: JSONBody[WorkerChange]
-) -> Response[ConnectionStatus]:
+) -> ConnectionStatus:
     """Takes effect without a restart, on whichever replica polls it."""
-    status = await connections.update_worker(ConnectionId(user_id, provider), **to_settings(data))
-    return Response(to_status(status), headers=NO_STORE_HEADERS)
+    return to_status(await connections.update_worker(ConnectionId(user_id, provider), **to_settings(data)))
 
 
 @post(
     "/{provider:str}/poll",
     operation_id="poll_now",
-    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
+    opt=_WRITE,
     summary="Poll the provider now",
     status_code=202,
-    responses=responses(None, description="The poll is requested.", problems=(400, 401, 404, 409, 503), status=202),
+    responses=responses("The poll is requested.", None, problems=(*USER_PROBLEMS, 409), status=202),
 )
 async def poll_now(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> Response[bytes]:
     """Answered before the poll runs; its readings appear at latest and range."""
@@ -132,14 +131,14 @@ async def poll_now(user_id: User, provider: ProviderName, connections: Use[Conne
 @post(
     "/{provider:str}/backfill",
     operation_id="backfill",
-    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
+    opt=_WRITE,
     summary="Read past readings again",
     status_code=202,
     responses=responses(
+        "The window to read, newest first; the connection shows the rest of it.",
         Span,
         MARKED_SPAN,
-        description="The window to read, newest first; the connection shows the rest of it.",
-        problems=(400, 401, 404, 409, 413, 415, 503),
+        problems=(*USER_PROBLEMS, 409, 413, 415),
         status=202,
     ),
 )
@@ -148,19 +147,19 @@ async def backfill(
     provider: ProviderName,
     backfill_requester: Use[BackfillRequester],
     data: JSONBody[BackfillRequest | None] = None,
-) -> Response[Span]:
+) -> Span:
     """A missing `from` is the start of the configured backfill, a missing `to` is now. Known readings do not change."""
     span = data or BackfillRequest()
     marked = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
-    return Response(Span(whole_seconds(marked.start), whole_seconds(marked.end)), headers=NO_STORE_HEADERS)
+    return Span(whole_seconds(marked.start), whole_seconds(marked.end))
 
 
 @delete(
     "/{provider:str}",
     operation_id="disconnect",
-    opt=RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt(),
+    opt=_WRITE,
     summary="Disconnect",
-    responses=problem_responses(400, 401, 404, 409, 503),
+    responses=problem_responses(*USER_PROBLEMS, 409),
 )
 async def disconnect(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> None:
     """Stops polling and deletes the credentials; the readings stay."""
@@ -172,3 +171,64 @@ router = Router(
     route_handlers=[begin_connect, list_connections, get_connection, update_worker, poll_now, backfill, disconnect],
     tags=["connections"],
 )
+
+
+_RESTART_HINT = "Please go back to where you started and begin connecting again. You can close this page."
+
+
+def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
+    """Return an error as a page, with the status and Retry-After of its problem."""
+    problem = problem_response(request, error)
+    match error:
+        case ConnectRefused():
+            title, texts = "Not connected", (str(error), "You can close this page.")
+        case ProblemError() if problem.status_code == 400:
+            title, texts = (
+                "Not connected",
+                ("This link is not one that a provider sends, and nothing was changed.", _RESTART_HINT),
+            )
+        case ProblemError() if problem.status_code == 429:
+            title = "Not connected yet"
+            texts = (
+                "Too many people use this page just now. Nothing is lost:",
+                "Please load this page again in a few seconds.",
+            )
+        case NotFound() | ProblemError():
+            title, texts = "Not connected", ("This link leads to an unknown provider.", _RESTART_HINT)
+        case ProviderUnavailable() | ProviderThrottled():
+            texts = ("The provider did not answer. Nothing is lost: in a few minutes it should work.", _RESTART_HINT)
+            title = "Not connected yet"
+        case _:
+            texts = ("Something went wrong on our side, and nothing was connected.", _RESTART_HINT)
+            title = "Not connected"
+    headers = {name: value for name, value in problem.headers.items() if name == "Retry-After"}
+    return render_page(title, *texts, status=problem.status_code or 500, headers=headers)
+
+
+@get(
+    "/{provider:str}/callback",
+    operation_id="callback",
+    summary="Finish a connect",
+    media_type=MediaType.HTML,
+    opt=RouteOptions(public=True, rate_key="callbacks", lenient_query=True, audited_as=AuditAction.CHANGE).opt(),
+    security=[{}],
+    exception_handlers={Exception: render_error},
+    responses=page_responses(200, 400, 404, 429, 500, 502, 503),
+)
+async def callback(
+    request: Request[Any, Any, Any],
+    provider: ProviderName,
+    connector: Use[Connector],
+    code: Annotated[str | None, QueryParameter(name="code")] = None,
+    oauth_state: Annotated[str | None, QueryParameter(name="state", description="Single-use, 15 minutes.")] = None,
+    error: Annotated[str | None, QueryParameter(name="error", description="Why the provider did not allow it.")] = None,
+) -> Response[str]:
+    """Finish a connect; the page reports the result. Unknown query parameters are ignored (RFC 6749, 4.1.2)."""
+    connection = await connector.finish(provider, state=oauth_state or None, code=code or None, error=error or None)
+    mark_user(request.scope, connection.id.user)
+    name = connection.id.provider.capitalize()
+    text = f"Your {name} readings are on their way: the newest first, then the past. You can close this page."
+    return render_page("Connected", text)
+
+
+callback_router = Router("/api/oauth", route_handlers=[callback], tags=["connections"])

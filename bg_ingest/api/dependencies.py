@@ -1,12 +1,14 @@
-"""Arguments of handlers: parts of the path, and use cases by the name of the argument."""
+"""Declaration of a route: arguments of its handler, and options for the checks around the handler."""
 
-from dataclasses import fields
-from typing import Annotated, TypeAlias, TypeVar
+from dataclasses import dataclass, fields
+from typing import Annotated, Self, TypeAlias, TypeVar
 
 from litestar.datastructures import State
 from litestar.di import Provide
+from litestar.handlers import BaseRouteHandler
 from litestar.params import PathParameter, SkipValidation
 
+from bg_ingest.domain.access import AuditAction, Scope
 from bg_ingest.domain.ids import UserId
 from bg_ingest.services import Services
 
@@ -46,3 +48,34 @@ def provide_services(state: State) -> dict[str, Provide]:
     shared = ("process_health", "webhook_guard", "exposition")
     use_cases = {field.name: provide(field.name) for field in fields(Services)}
     return use_cases | {name: provide_shared(name) for name in shared}
+
+
+@dataclass(frozen=True)
+class RouteOptions:
+    """Properties of a route that guard, validation and audit read. A route without options refuses every caller."""
+
+    scope: Scope | None = None
+    """Scope that the caller's credential must have."""
+    public: bool = False
+    """Answers without a credential."""
+    rate_key: str | None = None
+    """Name under which a public route counts all its requests, against the limit of one credential."""
+    lenient_query: bool = False
+    """Ignores unknown query parameters, as RFC 6749 requires of an OAuth callback.
+
+    A known parameter must still occur once only (3.1), because two codes or states are ambiguous.
+    """
+    audited_as: AuditAction | None = None
+    """Kind of audit record. By default the method decides: GET and HEAD read, others change."""
+
+    def opt(self) -> dict[str, Self]:
+        """Return the value of Litestar's `opt`."""
+        return {"options": self}
+
+    @staticmethod
+    def of(route: BaseRouteHandler) -> "RouteOptions":
+        options: RouteOptions = route.opt.get("options", _CLOSED)
+        return options
+
+
+_CLOSED = RouteOptions()

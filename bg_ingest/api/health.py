@@ -1,17 +1,29 @@
-"""Public routes for operation: liveness and readiness for load balancers, metrics for Prometheus."""
+"""Routes for operation: liveness and readiness for load balancers, metrics for Prometheus, status of the replica."""
 
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from typing import TypeAlias
 
 import msgspec
-from litestar import Response, Router, get
+from litestar import Router, get
 
-from bg_ingest.api.dependencies import Use
-from bg_ingest.api.problems import Problem, ProblemError
-from bg_ingest.api.routes import RouteOptions, responses
+from bg_ingest.api.dependencies import RouteOptions, Use
+from bg_ingest.api.openapi import responses
+from bg_ingest.api.problems import Problem, ProblemError, build_problem
+from bg_ingest.domain.access import Scope
+from bg_ingest.domain.replica_status import (
+    ActorState,
+    BudgetState,
+    ConnectionCounts,
+    OwnerState,
+    RelayCounts,
+    ReplicaStatus,
+    ShardCounts,
+    UpcomingPoll,
+)
 from bg_ingest.ports import ProcessHealth
 
-_NO_STORE_HEADERS = {"Cache-Control": "no-store"}
+_PUBLIC = RouteOptions(public=True).opt()
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -25,33 +37,31 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
     "/live",
     operation_id="live",
     summary="Liveness",
-    responses=responses(Health, Health("live"), description="The process is alive."),
+    responses=responses("The process is alive.", Health, Health("live")),
     sync_to_thread=False,
 )
-def live() -> Response[Health]:
+def live() -> Health:
     """Uses neither store nor provider: restart the process if this does not answer."""
-    return Response(Health("live"), headers=_NO_STORE_HEADERS)
+    return Health("live")
 
 
 @get(
     "/ready",
     operation_id="ready",
     summary="Readiness",
-    responses=responses(Health, Health("ready", ("broker",)), description="Traffic may be sent here.", problems=(503,)),
+    responses=responses("Traffic may be sent here.", Health, Health("ready", ("broker",)), problems=(503,)),
     sync_to_thread=False,
 )
-def ready(process_health: Use[ProcessHealth]) -> Response[Health]:
+def ready(process_health: Use[ProcessHealth]) -> Health:
     """503 with the names of the reasons while the process starts, drains or cannot serve."""
     reasons = tuple(process_health.unready_reasons())
     if reasons:
         detail = "Send no traffic here now: wait until this answers 200."
         raise ProblemError(Problem("not-ready", "Not ready", 503, detail, reasons))
-    return Response(Health("ready", tuple(process_health.degraded_parts())), headers=_NO_STORE_HEADERS)
+    return Health("ready", tuple(process_health.degraded_parts()))
 
 
-router = Router(
-    "/health", route_handlers=[live, ready], tags=["health"], opt=RouteOptions(public=True).opt(), security=[{}]
-)
+router = Router("/health", route_handlers=[live, ready], tags=["health"], opt=_PUBLIC, security=[{}])
 
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4"
 """Litestar adds the charset."""
@@ -66,13 +76,66 @@ METRICS_EXAMPLE = 'bg_ingest_readings_total{provider="example",origin="live",out
     operation_id="metrics",
     summary="Metrics for Prometheus",
     media_type=METRICS_MEDIA_TYPE,
-    responses=responses(str, METRICS_EXAMPLE, description="In Prometheus' text format.", media_type=METRICS_MEDIA_TYPE),
+    responses=responses("In Prometheus' text format.", str, METRICS_EXAMPLE, media_type=METRICS_MEDIA_TYPE),
 )
-async def metrics(exposition: Use[Exposition]) -> Response[bytes]:
+async def metrics(exposition: Use[Exposition]) -> bytes:
     """Counts and durations, without user ids and readings."""
-    return Response(await exposition(), media_type=METRICS_MEDIA_TYPE, headers={"Cache-Control": "no-store"})
+    return await exposition()
 
 
-metrics_router = Router(
-    "/metrics", route_handlers=[metrics], tags=["health"], opt=RouteOptions(public=True).opt(), security=[{}]
+metrics_router = Router("/metrics", route_handlers=[metrics], tags=["health"], opt=_PUBLIC, security=[{}])
+
+
+STATUS_EXAMPLE = ReplicaStatus(
+    owner="ingest-7c9f-1-5f3a9c21",
+    state="running",
+    unready=(),
+    degraded=("broker",),
+    shards=ShardCounts(128, 0),
+    owners=(
+        OwnerState("ingest-7c9f-1-5f3a9c21", 128, leaving=False),
+        OwnerState("ingest-b2d1-1-90c4e7aa", 128, leaving=False),
+    ),
+    connections=ConnectionCounts(
+        1_502, 3, (UpcomingPoll(datetime.fromisoformat("2025-04-26T14:40:09Z"), "ada/example"),)
+    ),
+    budgets=(
+        BudgetState(
+            provider="example",
+            region="us",
+            slowdown=1.2,
+            wanted_per_second=18.6,
+            calls=40_318,
+            waiting=0,
+            paused=False,
+        ),
+    ),
+    relay=RelayCounts(2, 4),
+    actors=(ActorState("broker", running=False, crashes=4), ActorState("scheduler", running=True, crashes=0)),
 )
+
+
+@get(
+    "/api/workers",
+    operation_id="get_workers",
+    summary="Status of this replica",
+    responses=responses(
+        "Of the answering replica only: request each replica for all.",
+        ReplicaStatus,
+        STATUS_EXAMPLE,
+        problems=(401, 503),
+    ),
+    opt=RouteOptions(scope=Scope.ADMIN).opt(),
+    sync_to_thread=False,
+)
+def workers(process_health: Use[ProcessHealth]) -> ReplicaStatus:
+    """From the memory of the process, without store and provider."""
+    status = process_health.status()
+    if status is None:
+        raise build_problem(
+            503, "not-ready", "The actors have not started yet: repeat the request in a second.", {"Retry-After": "1"}
+        )
+    return status
+
+
+workers_router = Router("/", route_handlers=[workers], tags=["operation"])

@@ -1,11 +1,46 @@
-"""Times and points in time of queries: RFC 3339 with an offset, a date, or a change number."""
+"""Query parameters of readings: the view, and times (RFC 3339 with an offset, or a date) or change numbers."""
 
 import re
 from datetime import UTC, date, datetime, time
+from typing import Annotated, TypeAlias
+
+from litestar.params import QueryParameter
 
 from bg_ingest.api.problems import ProblemError, build_problem
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.reading_filter import SETTLED_AFTER, AsOf
+from bg_ingest.domain.windows import Window
+from bg_ingest.services.queries.readings import resolve_window
+
+ViewName: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(name="view", description="`full` has all fields of a reading, `basic` time and value."),
+]
+From: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="from", description="RFC 3339 with an offset, or a date (UTC). 24 hours before `to` by default."
+    ),
+]
+To: TypeAlias = Annotated[str | None, QueryParameter(name="to", description="Likewise, exclusive. Now by default.")]
+AsOfTime: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="as_of",
+        description="Answer as of this time: like `from`, at least a minute ago. It is the default of `to` too.",
+    ),
+]
+AsOfChange: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(name="as_of_change", description="Answer as of a change: the number of the last one that counts."),
+]
+Devices: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="devices",
+        description="`one` has each reading of a sensor once, `all` once for each device that reported it.",
+    ),
+]
 
 MIN_YEAR, MAX_YEAR = 1970, 2999
 """No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""
@@ -50,6 +85,16 @@ def _parse(name: str, text: str) -> datetime:
 def _time_problem(name: str, fault: str) -> ProblemError:
     detail = f"'{name}' {fault}: write it like 2025-04-26T14:30:00Z, 2025-04-26T16:30:00+02:00 or 2025-04-26 (UTC)."
     return build_problem(400, "invalid-time", detail)
+
+
+def requested_window(start: datetime | None, end: datetime | None, now: datetime) -> Window:
+    """Return the requested window with defaults for missing ends; 400 if it is empty."""
+    try:
+        return resolve_window(start, end, now)
+    except ValueError:
+        raise build_problem(
+            400, "invalid-range", "'from' must be before 'to' (which is now when absent, or 'as_of')."
+        ) from None
 
 
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")

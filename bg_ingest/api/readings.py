@@ -1,29 +1,39 @@
-"""GET latest and range: readings for dashboards and ML pipelines."""
+"""Readings for dashboards and ML pipelines: latest, range, their gaps, and the completeness of each day."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
-from datetime import datetime
-from typing import Annotated, Any, TypeAlias
+from typing import Any, TypeAlias
 
 import msgspec
 from litestar import Request, Response, Router, get
-from litestar.params import QueryParameter
 
-from bg_ingest.api.dependencies import Use, User
+from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, if_none_match, make_etag, not_modified
 from bg_ingest.api.formats import JSON, NDJSON, Format, csv_format, encode_stream, negotiate
 from bg_ingest.api.headers import request_header
-from bg_ingest.api.openapi import BASIC_READING, FULL_READING, LATEST_READING, with_views
+from bg_ingest.api.openapi import BASIC_READING, FULL_READING, LATEST_READING, USER_PROBLEMS, responses, with_views
 from bg_ingest.api.problems import build_problem
-from bg_ingest.api.query import check_reached, parse_as_of, parse_instant
-from bg_ingest.api.routes import RouteOptions, responses
+from bg_ingest.api.query import (
+    AsOfChange,
+    AsOfTime,
+    Devices,
+    From,
+    To,
+    ViewName,
+    check_reached,
+    parse_as_of,
+    parse_instant,
+    requested_window,
+)
 from bg_ingest.api.schemas import BasicReading, LatestReading, to_basic, to_basic_one, to_full, to_latest
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain.access import Scope
-from bg_ingest.domain.cloud_events import FullReading
+from bg_ingest.domain.cloud_events import FullReading, PublicGap, public_gap
+from bg_ingest.domain.completeness import Day
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
-from bg_ingest.services.queries.readings import ReadingQueries, resolve_window
+from bg_ingest.services.queries.completeness import CompletenessQueries
+from bg_ingest.services.queries.readings import ReadingQueries
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
@@ -48,36 +58,6 @@ FULL = View(
 )
 VIEWS = {"": BASIC, "basic": BASIC, "full": FULL}
 
-ViewName: TypeAlias = Annotated[
-    str | None,
-    QueryParameter(name="view", description="`full` has all fields of a reading, `basic` time and value."),
-]
-From: TypeAlias = Annotated[
-    str | None,
-    QueryParameter(
-        name="from", description="RFC 3339 with an offset, or a date (UTC). 24 hours before `to` by default."
-    ),
-]
-To: TypeAlias = Annotated[str | None, QueryParameter(name="to", description="Likewise, exclusive. Now by default.")]
-AsOfTime: TypeAlias = Annotated[
-    str | None,
-    QueryParameter(
-        name="as_of",
-        description="Answer as of this time: like `from`, at least a minute ago. It is the default of `to` too.",
-    ),
-]
-AsOfChange: TypeAlias = Annotated[
-    str | None,
-    QueryParameter(name="as_of_change", description="Answer as of a change: the number of the last one that counts."),
-]
-Devices: TypeAlias = Annotated[
-    str | None,
-    QueryParameter(
-        name="devices",
-        description="`one` has each reading of a sensor once, `all` once for each device that reported it.",
-    ),
-]
-
 
 @get(
     "/{user_id:str}/latest",
@@ -85,11 +65,7 @@ Devices: TypeAlias = Annotated[
     summary="The newest reading",
     operation_class=with_views({}),
     responses=responses(
-        BasicReading | LatestReading,
-        BASIC_READING,
-        LATEST_READING,
-        description="The newest reading.",
-        problems=(400, 401, 404, 503),
+        "The newest reading.", BasicReading | LatestReading, BASIC_READING, LATEST_READING, problems=USER_PROBLEMS
     ),
 )
 async def latest(
@@ -119,11 +95,11 @@ async def latest(
         }
     ),
     responses=responses(
+        "Ascending readings.",
         list[BasicReading] | list[FullReading],
         [BASIC_READING],
         [FULL_READING],
-        description="Ascending readings.",
-        problems=(400, 401, 404, 406, 503),
+        problems=(*USER_PROBLEMS, 406),
     ),
 )
 async def readings(
@@ -189,16 +165,62 @@ def _choose_format(request: AnyRequest, view: View) -> Format:
     return chosen
 
 
-def requested_window(start: datetime | None, end: datetime | None, now: datetime) -> Window:
-    """Return the requested window with defaults for missing ends; 400 if it is empty."""
-    try:
-        return resolve_window(start, end, now)
-    except ValueError:
-        raise build_problem(
-            400, "invalid-range", "'from' must be before 'to' (which is now when absent, or 'as_of')."
-        ) from None
+GAP = {
+    "provider": "example",
+    "from": "2025-04-26T14:30:00Z",
+    "to": "2025-04-26T15:10:00Z",
+    "cause": "provider_has_nothing",
+    "cadence_seconds": 300,
+    "missing": 8,
+    "opened_at": "2025-04-26T15:41:30Z",
+    "healed_at": None,
+}
+DAY = {
+    "date": "2025-04-26",
+    "provider": "example",
+    "expected": 288,
+    "stored": 280,
+    "late": 4,
+    "revised": 0,
+    "quarantined": 1,
+    "missing": {"provider_has_nothing": 8},
+}
 
 
-router = Router(
-    "/api/bg", route_handlers=[latest, readings], tags=["readings"], opt=RouteOptions(scope=Scope.READINGS_READ).opt()
+@get(
+    "/{user_id:str}/gaps",
+    operation_id="gaps",
+    summary="Gaps of a time range",
+    responses=responses(
+        "Gaps that reach into the time range, ascending.", list[PublicGap], [GAP], problems=USER_PROBLEMS
+    ),
 )
+async def gaps(
+    user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
+) -> Response[list[PublicGap]]:
+    """An open gap has no `healed_at`. A gap without `to` lasts: no reading has arrived since its start."""
+    window = requested_window(parse_instant("from", from_), parse_instant("to", to), completeness.now())
+    gap_rows = await completeness.gaps(user_id, window)
+    return Response([public_gap(provider, gap) for provider, gap in gap_rows], headers=CACHE_HEADERS)
+
+
+@get(
+    "/{user_id:str}/completeness",
+    operation_id="completeness",
+    summary="Completeness of each day",
+    responses=responses(
+        "UTC days with stored or missing readings, ascending.", list[Day], [DAY], problems=USER_PROBLEMS
+    ),
+)
+async def days(
+    user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
+) -> Response[list[Day]]:
+    """`expected` is the sum of stored and missing readings. A day that the range covers in part counts in part."""
+    window = requested_window(parse_instant("from", from_), parse_instant("to", to), completeness.now())
+    return Response(await completeness.days(user_id, window), headers=CACHE_HEADERS)
+
+
+_SCOPE = RouteOptions(scope=Scope.READINGS_READ).opt()
+
+router = Router("/api/bg", route_handlers=[latest, readings], tags=["readings"], opt=_SCOPE)
+gaps_router = Router("/api/bg", route_handlers=[gaps, days], tags=["completeness"], opt=_SCOPE)

@@ -1,43 +1,61 @@
-"""A user as a whole: export and erasure."""
+"""A user as a whole, for operators: erasure, export, and the audit log with its route.
 
-from typing import Any
+The audit log has one record for each answer that shows or changes a user's data.
+"""
 
-from litestar import Response, Router, delete, get
+import re
+from collections.abc import AsyncGenerator, Sequence
+from datetime import datetime
+from typing import Annotated, Any
 
-from bg_ingest.api.dependencies import Use, User
-from bg_ingest.api.formats import NDJSON, encode_stream
-from bg_ingest.api.routes import RouteOptions, responses
+import msgspec
+from litestar import Request, Response, Router, delete, get
+from litestar.handlers import BaseRouteHandler
+from litestar.params import QueryParameter
+from litestar.types import Message, Scope
+
+from bg_ingest.api.auth import caller_of
+from bg_ingest.api.dependencies import RouteOptions, Use, User
+from bg_ingest.api.formats import JSON, NDJSON, encode_stream
+from bg_ingest.api.openapi import USER_PROBLEMS, responses
+from bg_ingest.api.problems import build_problem
+from bg_ingest.api.query import parse_instant
+from bg_ingest.api.schemas import whole_seconds
 from bg_ingest.api.streaming import StreamedResponse
-from bg_ingest.domain.access import Scope
+from bg_ingest.domain import access
+from bg_ingest.domain.access import AuditAction, AuditRecord
 from bg_ingest.domain.commits import ErasureCounts
+from bg_ingest.domain.ids import UserId, is_user_id
+from bg_ingest.domain.windows import Window
+from bg_ingest.services.access.audit import DEFAULT_WINDOW_LENGTH, AuditLog
 from bg_ingest.services.connections.erase import Eraser
 from bg_ingest.services.connections.export import Exporter
+from bg_ingest.services.queries.readings import ReadingQueries
 
-EXAMPLE = ErasureCounts(25_920, 312, 1, 1, 4, 0, 1, 0)
+_ADMIN = RouteOptions(scope=access.Scope.ADMIN).opt()
+
+ERASURE = ErasureCounts(25_920, 312, 1, 1, 4, 0, 1, 0)
 
 
 @delete(
     "/{user_id:str}",
     operation_id="erase_user",
-    opt=RouteOptions(scope=Scope.ADMIN).opt(),
+    opt=_ADMIN,
     summary="Erase a user",
     status_code=200,
     responses=responses(
-        ErasureCounts,
-        EXAMPLE,
-        description="Numbers of removed items by kind; zeros if none was left.",
-        problems=(400, 401, 404, 503),
+        "Numbers of removed items by kind; zeros if none was left.", ErasureCounts, ERASURE, problems=USER_PROBLEMS
     ),
 )
-async def erase(user_id: User, eraser: Use[Eraser]) -> Response[ErasureCounts]:
+async def erase(user_id: User, eraser: Use[Eraser]) -> ErasureCounts:
     """From the start of the erasure nothing of the user can be written. After a 503 repeat it: it continues.
 
     Only a new connect creates the user again.
     """
-    return Response(await eraser.erase(user_id), headers={"Cache-Control": "no-store"})
+    return await eraser.erase(user_id)
 
 
-EXPORT_EXAMPLE = (
+EXPORT = (
     '{"kind":"user","user_id":"ada","exported_at":"2025-04-26T14:35:12Z"}\n'
     '{"kind":"reading","reading":{"measured_at":"2025-04-26T14:30:00Z","glucose_mg_dl":110},"change":42,"earlier":[]}\n'
     '{"kind":"end","rows":2}\n'
@@ -48,26 +66,95 @@ EXPORT_EXAMPLE = (
     "/{user_id:str}/export",
     operation_id="export_user",
     summary="Export of all data of a user",
-    opt=RouteOptions(scope=Scope.ADMIN).opt(),
+    opt=_ADMIN,
     media_type=NDJSON.media_type,
     responses=responses(
+        "One JSON object a line, each with its kind; the last one is the end.",
         str,
-        EXPORT_EXAMPLE,
-        description="One JSON object a line, each with its kind; the last one is the end.",
+        EXPORT,
         media_type=NDJSON.media_type,
-        problems=(400, 401, 404, 503),
+        problems=USER_PROBLEMS,
     ),
 )
 async def export(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
     """Streamed. With an admin credential for that user alone, the person can fetch their own data."""
     await exporter.check_user(user_id)
-    headers = {
-        "Cache-Control": "no-store",
-        "Content-Disposition": 'attachment; filename="export.ndjson"',
-    }
+    headers = {"Content-Disposition": 'attachment; filename="export.ndjson"'}
     return StreamedResponse(
         encode_stream(exporter.rows(user_id), list, NDJSON), media_type=NDJSON.media_type, headers=headers
     )
 
 
+_PATH_TYPE = re.compile(r":\w+}")
+_READ_METHODS = {"GET", "HEAD"}
+
+
+def mark_user(scope: Scope, user: UserId) -> None:
+    """Name the user of a request whose path has none."""
+    scope["state"]["audited_user"] = user
+
+
+async def record_access(message: Message, scope: Scope) -> None:
+    """Add an answer that shows or changed a user's data to the audit log as it starts; refusals show nothing."""
+    if message["type"] != "http.response.start" or message["status"] >= 400:
+        return
+    route: BaseRouteHandler | None = scope.get("route_handler")
+    user = scope["state"].get("audited_user") or scope.get("path_params", {}).get("user_id")
+    method = scope.get("method")
+    if route is None or not user or method == "OPTIONS":
+        return
+    caller = caller_of(scope)
+    by_method = AuditAction.READ if method in _READ_METHODS else AuditAction.CHANGE
+    action = RouteOptions.of(route).audited_as or by_method
+    credential = caller.name if caller else "signature" if action is AuditAction.PUSH else "oauth-state"
+    route_text = f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}"
+    audit_log: AuditLog = scope["litestar_app"].state.services.audit_log
+    audit_log.add(UserId(user), credential, route_text, action)
+
+
+class AuditLine(msgspec.Struct, frozen=True):
+    """One audit record. Reads and pushes are merged per hour, under its start; changes are single records."""
+
+    at: datetime
+    action: AuditAction
+    credential: str
+    route: str
+
+
+AUDIT_LINE = AuditLine(
+    datetime.fromisoformat("2025-04-26T14:00:00Z"), AuditAction.READ, "key:7f3k2m9qx1ab", "GET /api/bg/{user_id}/latest"
+)
+
+
+def _to_lines(records: Sequence[AuditRecord]) -> list[AuditLine]:
+    return [AuditLine(whole_seconds(record.at), record.action, record.credential, record.route) for record in records]
+
+
+@get(
+    operation_id="audit",
+    summary="Audit records of a user",
+    opt=_ADMIN,
+    responses=responses("Ascending.", list[AuditLine], [AUDIT_LINE], problems=(400, 401, 503)),
+)
+async def audit(
+    request: Request[Any, Any, Any],
+    audit_log: Use[AuditLog],
+    reader: Use[ReadingQueries],
+    user: Annotated[str, QueryParameter(name="user", description="Our own id of the person, erased or not.")] = "",
+    from_: Annotated[str | None, QueryParameter(name="from", description="A time; 30 days before `to`.")] = None,
+    to: Annotated[str | None, QueryParameter(name="to", description="A time, not included; now.")] = None,
+) -> Response[Any]:
+    """Accesses to a user's data. Records are written within a second, streamed here, and contain no user id."""
+    if not is_user_id(user):
+        raise build_problem(400, "invalid-user-id", "Send the user whose audit you need: ?user= and a user id.")
+    end = parse_instant("to", to) or reader.now()
+    start = parse_instant("from", from_) or end - DEFAULT_WINDOW_LENGTH
+    if start >= end:
+        raise build_problem(400, "invalid-range", "'from' must be before 'to': leave both out for the last 30 days.")
+    mark_user(request.scope, UserId(user))
+    batches: AsyncGenerator[Sequence[Any]] = audit_log.records(UserId(user), Window(start, end))
+    return StreamedResponse(encode_stream(batches, _to_lines, JSON), media_type=JSON.media_type)
+
+
 router = Router("/api/users", route_handlers=[erase, export], tags=["users"])
+audit_router = Router("/api/audit", route_handlers=[audit], tags=["audit"])

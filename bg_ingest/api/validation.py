@@ -12,8 +12,8 @@ from litestar.exceptions import ClientException, InternalServerException
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
+from bg_ingest.api.dependencies import RouteOptions
 from bg_ingest.api.problems import build_problem
-from bg_ingest.api.routes import RouteOptions
 from bg_ingest.domain.ids import is_user_id
 
 MAX_BODY_BYTES = 65_536

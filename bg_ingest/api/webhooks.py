@@ -4,14 +4,14 @@ from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Annotated, TypeAlias
 
-from litestar import Response, Router, post
+from litestar import Router, post
 from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Reference, RequestBody, Schema
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import HeaderParameter
 
-from bg_ingest.api.dependencies import Use, User
+from bg_ingest.api.dependencies import RouteOptions, Use, User
+from bg_ingest.api.openapi import USER_PROBLEMS, responses
 from bg_ingest.api.problems import build_problem, to_problem
-from bg_ingest.api.routes import RouteOptions, responses
 from bg_ingest.api.schemas import WebhookResult, to_webhook_result
 from bg_ingest.api.validation import validate_request
 from bg_ingest.api.webhook_auth import MAX_WEBHOOK_BYTES, AnyRequest, SignatureHeaders, WebhookGuard
@@ -64,10 +64,10 @@ async def skip_validation(_: AnyRequest) -> None:
     request_max_body_size=MAX_WEBHOOK_BYTES,
     operation_class=WebhookOperation,
     responses=responses(
+        "All records are stored; a repeated webhook-id counts zeros.",
         WebhookResult,
         WebhookResult(2),
-        description="All records are stored; a repeated webhook-id counts zeros.",
-        problems=(400, 401, 404, 408, 413, 429, 503),
+        problems=(*USER_PROBLEMS, 408, 413, 429),
         status=202,
         public=True,
     ),
@@ -81,7 +81,7 @@ async def webhook(
     webhook_id: WebhookId = None,
     timestamp: Timestamp = None,
     signature: Signature = None,
-) -> Response[WebhookResult]:
+) -> WebhookResult:
     """Signed by Standard Webhooks over the raw body, or with a token. A page without records requests a poll."""
     signature_headers = SignatureHeaders(webhook_id or "", timestamp or "", signature or "")
     try:
@@ -89,7 +89,7 @@ async def webhook(
     except Exception as error:
         observer.webhook_rejected(to_problem(request, error).problem.type)
         raise
-    return Response(to_webhook_result(result), headers={"Cache-Control": "no-store"})
+    return to_webhook_result(result)
 
 
 async def _receive(

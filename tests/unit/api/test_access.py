@@ -6,7 +6,7 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from bg_ingest.api.auth import Access
-from bg_ingest.api.routes import RouteOptions
+from bg_ingest.api.dependencies import RouteOptions
 from tests.harness.api import ApiHarness, open_api, reading
 
 OPEN = [

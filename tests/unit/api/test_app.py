@@ -10,7 +10,7 @@ from litestar.datastructures import State
 
 from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access
-from bg_ingest.api.routes import RouteOptions
+from bg_ingest.api.dependencies import RouteOptions
 from bg_ingest.domain.access import Scope
 from tests.harness.api import ApiHarness, FakeProcessHealth, open_api, reading
 

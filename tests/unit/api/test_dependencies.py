@@ -1,12 +1,14 @@
-"""Handlers receive the services that they name."""
+"""Handlers receive the services that they name, and routes their options."""
 
 from dataclasses import fields
 from typing import Any, get_args, get_type_hints
 
+from litestar import get
 from litestar.datastructures import State
 from litestar.routes import HTTPRoute
 
-from bg_ingest.api.dependencies import provide_services
+from bg_ingest.api.dependencies import RouteOptions, provide_services
+from bg_ingest.domain.access import Scope
 from bg_ingest.services import Services
 from tests.harness.api import ApiHarness
 
@@ -32,3 +34,20 @@ async def test_dependencies_follow_the_state() -> None:
     assert await provided["reader"]() == "the first"
     services.reader = "the second"
     assert await provided["reader"]() == "the second"
+
+
+def test_options_are_read_back_from_a_route() -> None:
+    options = RouteOptions(scope=Scope.ADMIN, lenient_query=True)
+
+    @get("/declared", opt=options.opt(), sync_to_thread=False)
+    def declared() -> None: ...
+
+    assert RouteOptions.of(declared) == options
+
+
+def test_a_route_without_options_is_closed() -> None:
+    @get("/undeclared", sync_to_thread=False)
+    def undeclared() -> None: ...
+
+    options = RouteOptions.of(undeclared)
+    assert (options.scope, options.public) == (None, False)

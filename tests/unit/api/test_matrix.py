@@ -11,13 +11,13 @@ import pytest
 from litestar.routes import HTTPRoute
 
 from bg_ingest.api.auth import Access
-from bg_ingest.api.routes import RouteOptions
+from bg_ingest.api.dependencies import RouteOptions
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import UserId
 from tests.fakes.fake_provider import FakeProvider
 from tests.harness.api import ADA, ApiHarness, open_api, reading
+from tests.unit.api.test_health import REPORT
 from tests.unit.api.test_openapi import routes_of
-from tests.unit.api.test_workers import REPORT
 
 SCOPES = frozenset(Scope)
 
@@ -198,8 +198,9 @@ async def test_with_every_other_scope_it_is_403_and_nothing_is_asked(office: Cre
 
 @each_guarded_route
 async def test_with_the_right_one_it_is_answered(office: CredentialOffice, route: tuple[str, str]) -> None:
-    credential = await office.key(MATRIX[route].scope)
-    assert (await office.ask(route, credential)).status_code == MATRIX[route].right
+    answer = await office.ask(route, await office.key(MATRIX[route].scope))
+    assert answer.status_code == MATRIX[route].right
+    assert answer.headers["cache-control"] in {"no-store", "private, no-cache"}
 
 
 @each_user_route

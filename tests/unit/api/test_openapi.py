@@ -6,9 +6,11 @@ from typing import Any
 
 import pytest
 from litestar import Litestar
+from litestar.openapi.spec import Example
 from litestar.routes import HTTPRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
+from bg_ingest.api.openapi import page_responses, problem_responses, responses
 from tests.harness.api import ApiHarness
 from tests.unit.api.test_callback import assert_harmless
 
@@ -107,3 +109,33 @@ async def test_the_page_lists_every_route_and_leaves_this_host_for_nothing(api: 
     for method, path in routes_of(api.app):
         assert path.startswith("/schema") or f"<code>{method} {path}</code>" in page.text
     assert "://" not in page.text
+
+
+def test_a_route_with_credentials_has_the_problems_of_authorization_too() -> None:
+    assert set(problem_responses(401, 503)) == {401, 403, 421, 429, 503}
+    assert set(problem_responses(401, 503, public=True)) == {401, 503}
+    assert set(problem_responses(400)) == {400}
+
+
+def test_each_problem_has_an_example_of_its_status() -> None:
+    for status, response in problem_responses(400, 401, 404, 406, 408, 409, 413, 415, 502, 503).items():
+        assert response.examples
+        example = response.examples[0]
+        assert isinstance(example.value, dict)
+        assert example.value["status"] == status
+        assert example.value["detail"].endswith(".")
+
+
+def test_the_successful_response_is_documented_beside_the_problems() -> None:
+    documented = responses("A letter.", str, "a", "b", problems=(400,), status=202, media_type="text/plain")
+    assert set(documented) == {202, 400}
+    success = documented[202]
+    assert (success.data_container, success.description, success.media_type) == (str, "A letter.", "text/plain")
+    assert success.examples == [Example(value="a"), Example(value="b")]
+
+
+def test_pages_are_html_in_success_and_failure() -> None:
+    assert {status: page.media_type for status, page in page_responses(200, 404).items()} == {
+        200: "text/html",
+        404: "text/html",
+    }

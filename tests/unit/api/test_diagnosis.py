@@ -1,4 +1,4 @@
-"""GET timeline answers why a user is late."""
+"""GET timeline answers why a user is late; POST verify compares stored readings with the provider's."""
 
 import re
 from collections.abc import AsyncIterator
@@ -9,16 +9,18 @@ from typing import Any
 import anyio
 import pytest
 
-from bg_ingest.api.timeline import REASON_TEXTS
+from bg_ingest.api.diagnosis import REASON_TEXTS
 from bg_ingest.domain.connections import POLLED_STATES, ConnectionState, PollDefaults
 from bg_ingest.domain.polling import NextPollReason
 from bg_ingest.services.queries import timeline as moments
 from bg_ingest.simulator import SimulatorOptions
-from bg_ingest.simulator.faults import Failed, Late
-from tests.harness.service import ServiceHarness, open_service
+from bg_ingest.simulator.faults import Failed, Late, Revised
+from tests.harness.connected_user import ADA, ConnectedUser
+from tests.harness.service import START, ServiceHarness, open_service
 from tests.harness.webhook_sender import envelope, records
 
-HOUR = timedelta(hours=1)
+HOUR, DAY = timedelta(hours=1), timedelta(days=1)
+PATH = f"/api/users/{ADA.user}/connections/{ADA.provider}"
 
 
 @pytest.fixture
@@ -151,3 +153,37 @@ def test_the_document_lists_every_reason_of_a_next_poll() -> None:
     document = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
     table = document.partition("| `why` |")[2].partition("| `kind` |")[0]
     assert set(re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE)) == set(NextPollReason)
+
+
+@pytest.fixture
+async def ada() -> AsyncIterator[ConnectedUser]:
+    async with open_service(defaults=PollDefaults(backfill_days=1)) as service:
+        connected = ConnectedUser(service)
+        await connected.connect()
+        yield connected
+
+
+async def test_values_are_answered_on_request_only(ada: ConnectedUser) -> None:
+    await anyio.sleep((6 * HOUR).total_seconds())
+    await ada.poll()
+    now = ada.service.clock.now()
+    ada.service.simulator.add_fault(Revised(start=now - 4 * HOUR, end=now - 3 * HOUR, revised_at=now, by=9))
+    span = {"from": (START - HOUR).isoformat(), "to": (START + 6 * HOUR).isoformat()}
+    plain = (await ada.service.api.post(f"{PATH}/verify", json=span)).json()
+    shown = (await ada.service.api.post(f"{PATH}/verify", json=span | {"values": True})).json()
+    assert {each["kind"] for each in plain["differences"]} == {"other_value"}
+    assert {each["stored_mg_dl"] for each in plain["differences"]} == {None}
+    assert None not in {each["stored_mg_dl"] for each in shown["differences"]}
+    assert [each["measured_at"] for each in plain["differences"]] == [e["measured_at"] for e in shown["differences"]]
+    for wrong in ({"from": "2026-03-02"}, {"from": span["to"], "to": span["from"]}, {**span, "more": 1}):
+        assert (await ada.service.api.post(f"{PATH}/verify", json=wrong)).status_code == 400
+    too_long = {"from": (START - 40 * DAY).isoformat(), "to": START.isoformat()}
+    assert (await ada.service.api.post(f"{PATH}/verify", json=too_long)).status_code == 409
+    ada.service.simulator.add_fault(Failed(endpoint="egvs"))
+    assert (await ada.service.api.post(f"{PATH}/verify", json=span)).status_code == 503
+
+
+async def test_a_backfill_answers_the_window_that_it_will_read(ada: ConnectedUser) -> None:
+    marked = await ada.service.api.post(f"{PATH}/backfill", json={"from": (START - 9 * DAY).isoformat()})
+    assert (marked.status_code, marked.json()["from"]) == (202, "2026-02-21T12:00:00Z")
+    assert (await ada.service.api.post(f"{PATH}/backfill")).status_code == 202

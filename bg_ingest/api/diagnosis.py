@@ -1,12 +1,15 @@
-"""GET timeline: recent events of a connection and its next poll, to explain late readings."""
+"""Diagnosis of a connection: its recent events and next poll, and a comparison with the provider for operators."""
 
 from datetime import datetime, timedelta
 
 import msgspec
-from litestar import Response, Router, get
+from litestar import Router, get, post
+from litestar.params import JSONBody
 
-from bg_ingest.api.dependencies import ProviderName, Use, User
-from bg_ingest.api.routes import RouteOptions, responses
+from bg_ingest.api.connections import Instant
+from bg_ingest.api.dependencies import ProviderName, RouteOptions, Use, User
+from bg_ingest.api.openapi import USER_PROBLEMS, responses
+from bg_ingest.api.problems import build_problem
 from bg_ingest.api.schemas import whole_seconds
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.connections import ConnectionState
@@ -14,8 +17,11 @@ from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import NextPollReason
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.timeline import Timeline, TimelineEvent, TimelineKind
+from bg_ingest.domain.verification import Difference, Verification
+from bg_ingest.domain.windows import Window
 from bg_ingest.ports import ProcessHealth
 from bg_ingest.services.queries.timeline import TimelineQueries
+from bg_ingest.services.queries.verify import Verifier
 
 REASON_TEXTS: dict[str, str] = {
     NextPollReason.START: "Not polled since this replica took it over: that happens within seconds.",
@@ -72,7 +78,7 @@ def to_response(timeline: Timeline) -> TimelineResponse:
 
 _AT = datetime.fromisoformat("2025-04-26T14:35:12Z")
 
-EXAMPLE = TimelineResponse(
+TIMELINE = TimelineResponse(
     provider="example",
     state=ConnectionState.ACTIVE,
     newest_reading_at=_AT - timedelta(minutes=40),
@@ -90,14 +96,89 @@ EXAMPLE = TimelineResponse(
     operation_id="get_timeline",
     opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
     summary="Recent events and the next poll",
-    responses=responses(TimelineResponse, EXAMPLE, description="The latest first.", problems=(400, 401, 404, 503)),
+    responses=responses("The latest first.", TimelineResponse, TIMELINE, problems=USER_PROBLEMS),
 )
 async def timeline(
     user_id: User, provider: ProviderName, timelines: Use[TimelineQueries], process_health: Use[ProcessHealth]
-) -> Response[TimelineResponse]:
+) -> TimelineResponse:
     """Explains late readings, from stored changes and from the recent polls of the answering replica."""
-    answer = to_response(await timelines.read(ConnectionId(user_id, provider), process_health.next_poll))
-    return Response(answer, headers={"Cache-Control": "no-store"})
+    return to_response(await timelines.read(ConnectionId(user_id, provider), process_health.next_poll))
 
 
-router = Router("/api/users/{user_id:str}/connections", route_handlers=[timeline], tags=["connections"])
+class Comparison(msgspec.Struct, frozen=True, rename={"from_": "from"}):
+    """Compared window, null if the connection has read nothing in it yet, and the differences."""
+
+    from_: datetime | None
+    to: datetime | None
+    compared: int
+    unreadable: int
+    """Records of the provider that are no readings; they are not compared."""
+    differences: tuple[Difference, ...]
+
+
+class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
+    """Window of at most one provider request (30 days). Glucose values are included only with `values`."""
+
+    from_: Instant
+    to: Instant
+    values: bool = False
+
+
+COMPARISON = {
+    "from": "2025-04-01T00:00:00Z",
+    "to": "2025-04-26T14:30:01Z",
+    "compared": 7310,
+    "unreadable": 0,
+    "differences": [
+        {
+            "kind": "not_stored",
+            "measured_at": "2025-04-03T10:15:00Z",
+            "device": "g7/iOS",
+            "stored_mg_dl": None,
+            "provider_mg_dl": None,
+        }
+    ],
+}
+
+
+@post(
+    "/{provider:str}/verify",
+    operation_id="verify",
+    opt=RouteOptions(scope=Scope.ADMIN).opt(),
+    summary="Compare with the provider",
+    status_code=200,
+    responses=responses(
+        "Differences between store and provider.",
+        Comparison,
+        COMPARISON,
+        problems=(*USER_PROBLEMS, 409, 413, 415, 502),
+    ),
+)
+async def verify(
+    user_id: User, provider: ProviderName, verifier: Use[Verifier], data: JSONBody[VerifyRequest]
+) -> Comparison:
+    """Calls the provider once, with the priority of a repair, and changes nothing."""
+    try:
+        window = Window(data.from_, data.to)
+    except ValueError:
+        raise build_problem(400, "invalid-range", "'from' must be before 'to'.") from None
+    verification = await verifier.verify(ConnectionId(user_id, provider), window)
+    return _to_comparison(verification, values=data.values)
+
+
+def _to_comparison(verification: Verification | None, *, values: bool) -> Comparison:
+    if verification is None:
+        return Comparison(None, None, 0, 0, ())
+    window, differences = verification.window, verification.differences
+    if not values:
+        differences = tuple(difference.without_values() for difference in differences)
+    return Comparison(
+        whole_seconds(window.start),
+        whole_seconds(window.end),
+        verification.compared,
+        verification.unreadable,
+        differences,
+    )
+
+
+router = Router("/api/users/{user_id:str}/connections", route_handlers=[timeline, verify], tags=["connections"])
