@@ -1,17 +1,159 @@
-"""Entry point of the actors: their start and drain, wake-ups, and state for health checks and metrics."""
+"""Actors of one process: construction, start, drain, wake-ups, and their state for health checks and metrics."""
 
+from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
 
+import anyio
+
+from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.polling import NextPollReason
-from bg_ingest.domain.replica_status import ReplicaStatus
+from bg_ingest.domain.polling import NextPollReason, Outcome
+from bg_ingest.domain.replica_status import (
+    ActorState,
+    ConnectionCounts,
+    OwnerState,
+    RelayCounts,
+    ReplicaStatus,
+    ShardCounts,
+    UpcomingPoll,
+)
 from bg_ingest.domain.timeline import NextPoll
 from bg_ingest.services import Services
-from workers.actor_tree import ActorTree
-from workers.runtime import RuntimeState
+from bg_ingest.services.budget.demand import Demand
+from workers.inbox import InboxReader, PollRequests
+from workers.ownership import Ownership
+from workers.ownership_view import OwnershipView
+from workers.periodic import AUDIT_SECONDS, ERASURE_SECONDS, KEY_USE_SECONDS, Periodic
+from workers.provider_health import ProviderHealth
+from workers.refresher import Refresher
+from workers.relay import RelayActor
+from workers.runtime import Actor, Runtime, RuntimeState
+from workers.scheduler import Scheduler
+from workers.shards import Shards
+from workers.supervisor import Backoff, CrashLimit, Supervisor
+
+TOKEN_STORAGE_SECONDS = 12.0
+"""Seconds that a drain leaves to a running refresh, because a single-use refresh token cannot be exchanged again."""
+
+READINESS_ACTORS = frozenset({"scheduler", "shards", "inbox", "ownership"})
+"""Actors that polls depend on. While any other actor is down, polls go on."""
+
+UPCOMING_POLLS = 10
+"""Polls listed in a status report."""
+
+
+class PollEvents:
+    """Passes events of the scheduler on to the call demand, the provider health and the poll requests."""
+
+    def __init__(self, demand: Demand, provider_health: ProviderHealth, poll_requests: PollRequests) -> None:
+        self._demand = demand
+        self._provider_health = provider_health
+        self._poll_requests = poll_requests
+
+    def demand_changed(self, before: CallDemand | None, after: CallDemand | None) -> None:
+        self._demand.change(before, after)
+
+    def poll_finished(self, connection: ConnectionId, outcome: Outcome, *, request_done: bool) -> None:
+        self._provider_health.record(connection, outcome)
+        if request_done:
+            self._poll_requests.finish(connection)
+
+
+class ActorTree:
+    """Builds the actors in the order of their dependencies: view, scheduler, shards, inbox, ownership."""
+
+    def __init__(self, services: Services) -> None:
+        self._services = services
+        connections, clock, demand = services.store.connections, services.clock, services.demand
+        poll_requests, self._provider_health = PollRequests(), ProviderHealth()
+        events = PollEvents(demand, self._provider_health, poll_requests)
+        self.view = OwnershipView(services.timings.valid_for)
+        self.relay = RelayActor(services.relay)
+        self.scheduler = Scheduler(services.poller, clock, self.view, events)
+        self.shards = Shards(connections, self.scheduler, self.relay, clock, demand, services.poller)
+        self.inbox = InboxReader(
+            services.store.inbox,
+            self.scheduler,
+            self.relay,
+            ownership=self.view,
+            poll_requests=poll_requests,
+            is_loaded=self.shards.is_loaded,
+            interval=services.timings.inbox_every,
+        )
+        self.ownership = Ownership(
+            services.store.ownership,
+            self.view,
+            self.shards,
+            services.name,
+            timings=services.timings,
+            demand=demand,
+            inherit_requests=self.inbox.inherit,
+        )
+        actors: dict[str, Actor] = {
+            "relay": self.relay,
+            "scheduler": self.scheduler,
+            "refresher": Refresher(connections, services.grants, clock, self.shards.iter_connections),
+            "key uses": Periodic(KEY_USE_SECONDS, services.authenticator.write_key_uses),
+            "shards": self.shards,
+            "inbox": self.inbox,
+            "auditor": Periodic(AUDIT_SECONDS, services.audit_log.flush, work=services.audit_log.wait),
+            "eraser": Periodic(ERASURE_SECONDS, services.eraser.finish_unfinished, first_after=0.0),
+            "ownership": self.ownership,  # last, because work begins then
+        }
+        self.supervisors = [Supervisor(name, actor, crash_limit=CrashLimit()) for name, actor in actors.items()]
+        if services.broker is not None:  # first, and without a crash limit: a broker may be unreachable for days
+            broker = Supervisor("broker", services.broker, backoff=Backoff(ceiling=30.0), crash_limit=None)
+            self.supervisors.insert(0, broker)
+        self.runtime = Runtime(self.supervisors, drain=self._drain)
+
+    async def _drain(self) -> None:
+        self._services.grants.close(TOKEN_STORAGE_SECONDS)
+        self._services.budget.close()
+        await self.ownership.drain()
+        with anyio.move_on_after(2.0):
+            await self._services.audit_log.flush()
+
+    def unready_reasons(self) -> list[str]:
+        """Return the state of a runtime that does not run; else actors that are down and conditions that stop polls."""
+        if self.runtime.state is not RuntimeState.RUNNING:
+            return [self.runtime.state.value]
+        down = [actor.name for actor in self.supervisors if not actor.running and actor.name in READINESS_ACTORS]
+        reasons = {"ownership": self.ownership.store_unreachable, "shards": self.shards.load_overdue}
+        return [*down, *(name for name, applies in reasons.items() if applies and name not in down)]
+
+    def degraded_parts(self) -> list[str]:
+        is_running, broker = self.runtime.state is RuntimeState.RUNNING, self._services.broker
+        others = [actor for actor in self.supervisors if actor.name not in READINESS_ACTORS]
+        broken = {actor.name: is_running and not actor.running for actor in others}
+        broken["broker"] = broker is not None and not broker.connected
+        broken["publishing"] = self.relay.failures > 0
+        # a process without scheduled connections has no recent outcome to judge a provider by
+        providers = self._provider_health.degraded_providers if self.scheduler.scheduled else []
+        return [*(name for name, is_broken in broken.items() if is_broken), *providers]
+
+    def status(self) -> ReplicaStatus:
+        owners, leases = (self.view.snapshot.owners, self.view.snapshot.leases) if self.view.snapshot else ((), ())
+        owned = Counter(lease.owner for lease in leases)
+        next_due = self.scheduler.next_due(UPCOMING_POLLS)
+        return ReplicaStatus(
+            owner=self.view.owner_id,
+            state=self.runtime.state.value,
+            unready=tuple(self.unready_reasons()),
+            degraded=tuple(self.degraded_parts()),
+            shards=ShardCounts(len(self.view.serving), self.shards.loading),
+            owners=tuple(OwnerState(owner.id, owned[owner.id], owner.leaving) for owner in owners),
+            connections=ConnectionCounts(
+                len(self.scheduler.scheduled),
+                self.scheduler.polls_running,
+                tuple(UpcomingPoll(due.replace(microsecond=0), str(connection)) for due, connection in next_due),
+            ),
+            budgets=tuple(self._services.demand.states()),
+            relay=RelayCounts(self.relay.backlog, self.relay.failures),
+            actors=tuple(ActorState(actor.name, actor.running, actor.failures) for actor in self.supervisors),
+        )
 
 
 class Workers:
@@ -46,11 +188,8 @@ class Workers:
         return len(self.actors.scheduler.scheduled) if self.actors else 0
 
     def backfill_count(self) -> int:
-        return (
-            sum(scheduled.poll_state.backfill_pending for scheduled in list(self.actors.scheduler.scheduled.values()))
-            if self.actors
-            else 0
-        )
+        scheduled_connections = self.actors.scheduler.scheduled if self.actors else {}
+        return sum(scheduled.poll_state.backfill_pending for scheduled in list(scheduled_connections.values()))
 
     def restarts(self) -> dict[str, int]:
         return {actor.name: actor.restarts for actor in self.actors.supervisors} if self.actors else {}
@@ -69,11 +208,8 @@ class Workers:
         scheduled = self.actors.scheduler.scheduled.get(connection) if self.actors else None
         if scheduled is None:
             return None
-        return NextPoll(
-            scheduled.due,
-            NextPollReason.REQUESTED if scheduled.requested else scheduled.poll_state.reason,
-            scheduled.poll_state.failures,
-        )
+        reason = NextPollReason.REQUESTED if scheduled.requested else scheduled.poll_state.reason
+        return NextPoll(scheduled.due, reason, scheduled.poll_state.failures)
 
     def unready_reasons(self) -> list[str]:
         return self.actors.unready_reasons() if self.actors else [RuntimeState.STARTING.value]

@@ -90,7 +90,7 @@ class InboxReader:
         """Read the inboxes of the previous owners of these shards too, for ``INHERIT_SECONDS``."""
         shards = {lease.shard for lease in taken}
         # earlier requests went to scheduled connections that exist no more
-        self._poll_requests.forget_shards(lambda shard: shard in shards)
+        self._poll_requests.forget_shards(shards.__contains__)
         until = anyio.current_time() + INHERIT_SECONDS
         self._inherited |= {lease.previous or UNOWNED: until for lease in taken}
         self._wakeup.set()
@@ -99,8 +99,7 @@ class InboxReader:
         """Read requests until cancelled."""
         task_status.started()
         while True:
-            seconds = 1.0 if self._inherited else self._interval
-            await self._wakeup.wait(min(seconds, self._interval))
+            await self._wakeup.wait(min(1.0, self._interval) if self._inherited else self._interval)
             try:
                 await self._read_all()
             except StoreError:
@@ -134,12 +133,9 @@ class InboxReader:
             if ours:
                 self._wakeup.set()  # they are in our own inbox now
         done = set(self._poll_requests.done)  # last, so that requests are handled even if rows cannot be deleted
-        await self._delete(done)
+        if done:
+            await self._inbox.delete(done)
         self._poll_requests.done -= done
-
-    async def _delete(self, requests: Collection[OwnerRequest]) -> None:
-        if requests:
-            await self._inbox.delete(requests)
 
     def _is_ours(self, request: OwnerRequest) -> bool:
         return self._ownership.epoch(shard_of(request.connection.user)) is not None

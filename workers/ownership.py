@@ -14,7 +14,7 @@ from bg_ingest.domain.ownership import Lease, Owner, OwnershipSnapshot, Ownershi
 from bg_ingest.errors import StaleRead, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.store.ownership import OwnershipStore
-from workers.handover import RETRY_SECONDS, Handover, ShardConsumer, retry_until
+from workers.handover import RETRY_SECONDS, ShardConsumer, release, retry_until
 from workers.ownership_view import OwnershipView
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -44,7 +44,6 @@ class Ownership:
         self._timings = timings
         self._demand = demand
         self._inherit_requests = inherit_requests
-        self._handover = Handover(store, consumer, view)
         self._seen_heartbeats: ownership.Heartbeats = {}
         self._unreachable = self._draining = False
         self._release_group: TaskGroup | None = None
@@ -86,7 +85,7 @@ class Ownership:
             return
         async with anyio.create_task_group() as group:
             group.start_soon(self._announce_leaving, owner, name="announce leaving")
-            await self._handover.release(list(self._view.serving.values()))
+            await release(list(self._view.serving.values()), self._store, self._consumer, self._view)
             group.cancel_scope.cancel()
         await retry_until(lambda: self._store.unregister(owner.id))
 
@@ -178,7 +177,7 @@ class Ownership:
             self._view.heartbeat_sent_at = float("-inf")
             return
         serving = {shard: lease.epoch for shard, lease in self._view.serving.items()}
-        rebalance = ownership.plan_rebalance(snapshot, owner.id, serving, self._handover.unconfirmed(read_started_at))
+        rebalance = ownership.plan_rebalance(snapshot, owner.id, serving, self._view.unconfirmed(read_started_at))
         self._drop_lost(rebalance.lost)
         self._serve(rebalance.adopt)
         taken = await self._store.take(rebalance.take, owner.id) if rebalance.take else []
@@ -187,8 +186,10 @@ class Ownership:
         self._serve(taken)
         if rebalance.release and self._release_group is not None:
             log.info("releasing shards", action="shards_released", shards=len(rebalance.release))
-            self._handover.mark_releasing(lease.shard for lease in rebalance.release)
-            self._release_group.start_soon(self._handover.release, rebalance.release, name="release shards")
+            self._view.mark_releasing(lease.shard for lease in rebalance.release)
+            self._release_group.start_soon(
+                release, rebalance.release, self._store, self._consumer, self._view, name="release shards"
+            )
 
     async def _remove_dead(self, snapshot: OwnershipSnapshot, dead: Owner) -> OwnershipSnapshot:
         with suppress(StaleRead):  # its heartbeat has changed

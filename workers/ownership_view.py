@@ -1,5 +1,6 @@
-"""State of this process as an owner of shards, in memory."""
+"""Shards that this process owns, in memory."""
 
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass, field
 
 import anyio
@@ -11,7 +12,7 @@ NEVER = float("inf")
 
 @dataclass
 class OwnershipView:
-    """Shards owned by this process. ``Ownership`` and ``Handover`` write it, the other actors read it.
+    """Shards owned by this process. The ownership actor writes it, the other actors read it.
 
     The process acts as an owner only while its last confirmed heartbeat is younger than ``valid_for`` seconds: no
     other process can have declared it dead by then. The monotonic clock alone decides it, whatever the ownership actor
@@ -41,3 +42,11 @@ class OwnershipView:
         """Return the epoch under which a shard is served here; None if it is not served, or is being released."""
         lease = self.serving.get(shard)
         return lease.epoch if lease and shard not in self.released_at else None
+
+    def mark_releasing(self, shards: Iterable[int]) -> None:
+        self.released_at.update(dict.fromkeys(shards, NEVER))
+
+    def unconfirmed(self, read_started_at: float) -> Collection[int]:
+        """Return the shards whose rows may be outdated in a snapshot whose read started then."""
+        self.released_at = {shard: at for shard, at in self.released_at.items() if at > read_started_at}
+        return self.released_at.keys()

@@ -18,13 +18,12 @@ class ProviderHealth:
     """Counts consecutive polls without an answer per provider."""
 
     def __init__(self) -> None:
-        self._failures: dict[str, int] = {}
-        self._last_outcome: dict[str, Outcome] = {}
+        self._failures: dict[str, tuple[int, Outcome]] = {}
 
     def record(self, connection: ConnectionId, outcome: Outcome) -> None:
         if outcome in NO_ANSWER:
-            self._failures[connection.provider] = self._failures.get(connection.provider, 0) + 1
-            self._last_outcome[connection.provider] = outcome
+            failures, _ = self._failures.get(connection.provider, (0, outcome))
+            self._failures[connection.provider] = failures + 1, outcome
         elif outcome in ANSWERED_OUTCOMES:
             self._failures.pop(connection.provider, None)
 
@@ -32,7 +31,7 @@ class ProviderHealth:
     def degraded_providers(self) -> list[str]:
         """Providers that do not answer, each with the outcome of the last poll."""
         return [
-            f"provider:{name}:{self._last_outcome[name]}"
-            for name, failures in self._failures.items()
+            f"provider:{name}:{outcome}"
+            for name, (failures, outcome) in self._failures.items()
             if failures >= FAILURE_LIMIT
         ]

@@ -31,12 +31,12 @@ class Refresher:
         connections: ConnectionStore,
         grants: Grants,
         clock: Clock,
-        connection_ids: Callable[[], AsyncGenerator[ConnectionId]],
+        ids: Callable[[], AsyncGenerator[ConnectionId]],
     ) -> None:
         self._connections = connections
         self._grants = grants
         self._clock = clock
-        self._connection_ids = connection_ids
+        self._ids = ids
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
@@ -49,8 +49,8 @@ class Refresher:
     async def refresh_idle_grants(self) -> int:
         """Refresh every grant that was not refreshed for ``IDLE_REFRESH_AFTER``; return their number."""
         refreshed = 0
-        async with aclosing(self._connection_ids()) as connection_ids:
-            async for connection_id in connection_ids:
+        async with aclosing(self._ids()) as ids:
+            async for connection_id in ids:
                 refreshed += await self._refresh(connection_id)
         if refreshed:
             log.info("refreshed idle grants", action="grants_refreshed", count=refreshed)

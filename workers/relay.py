@@ -12,8 +12,8 @@ from bg_ingest.errors import BrokerUnavailable, StoreError
 from bg_ingest.ports import OutboxPass
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store.outbox import OutboxEntry
-from workers.backoff import Backoff
-from workers.wakeup import Wakeup
+from workers.supervisor import Backoff
+from workers.wakeup import RunningTask, Wakeup
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -42,7 +42,7 @@ class RelayActor:
         self._unchecked: set[int] = set()
         """Shards with an outbox that is due for a check."""
         self._requested: set[int] = set()
-        self._passes: dict[int, RelayPass] = {}
+        self._passes: dict[int, RunningTask] = {}
         self._cached: dict[int, dict[OutboxEntry, Change]] = {}
         self._cached_count = 0
         self._wakeup, self._shards_added = Wakeup(), Wakeup()
@@ -58,7 +58,6 @@ class RelayActor:
         return len(self._requested | self._passes.keys())
 
     def add_shards(self, shards: Collection[int]) -> None:
-        """Start publishing the outboxes of these shards."""
         self._shards.update(shards)
         self._unchecked.update(shards)
         self._shards_added.set()
@@ -82,20 +81,24 @@ class RelayActor:
 
     def cancel(self, shards: Collection[int]) -> None:
         """Stop publishing the outboxes of these shards and cancel their passes."""
-        self._remove(shards)
+        for served in (self._shards, self._unchecked, self._requested, self._refusing):
+            served.difference_update(shards)
+        for shard in shards:
+            self._cached_count -= len(self._cached.pop(shard, {}))
         for shard in self._passes.keys() & set(shards):
             self._passes[shard].scope.cancel()
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Publish the waiting changes of these shards for at most ``FINISH_SECONDS``, then stop."""
+        """Publish the waiting changes of these shards for at most ``FINISH_SECONDS`` or until a failure, then stop."""
+        self._wakeup.set()
         with anyio.move_on_after(FINISH_SECONDS):
-            await self._wait_settled(shards)
+            while not self.failures and (self._requested | self._passes.keys()).intersection(shards):
+                await self._pass_finished.wait()
         self.cancel(shards)
-        for finished in [running.finished for shard, running in self._passes.items() if shard in shards]:
-            await finished.wait()
+        for relay_pass in [running for shard, running in self._passes.items() if shard in shards]:
+            await relay_pass.finished.wait()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Publish until cancelled."""
         semaphore = anyio.Semaphore(MAX_CONCURRENT_PASSES)
         async with anyio.create_task_group() as group:
             group.start_soon(self._check_outboxes, name="check outboxes")
@@ -133,13 +136,13 @@ class RelayActor:
                 semaphore.release()
                 continue
             self._requested.discard(shard)
-            self._passes[shard] = RelayPass()
-            group.start_soon(self._run_pass, shard, self._passes[shard], semaphore, name="publish shard")
+            self._passes[shard] = RunningTask(shard)
+            group.start_soon(self._run_pass, self._passes[shard], semaphore, name="publish shard")
 
-    async def _run_pass(self, shard: int, relay_pass: "RelayPass", semaphore: anyio.Semaphore) -> None:
+    async def _run_pass(self, relay_pass: RunningTask, semaphore: anyio.Semaphore) -> None:
+        shard, began = relay_pass.shard, anyio.current_time()
         cached = self._cached.pop(shard, {})
         self._cached_count -= len(cached)
-        began = anyio.current_time()
         try:
             with relay_pass.scope:
                 self._log_result(shard, await self._relay.publish_shard(shard, cached))
@@ -165,20 +168,6 @@ class RelayActor:
                 "cannot publish; changes wait in the outbox", action="relay_stopped", error=type(error).__name__
             )
 
-    async def _wait_settled(self, shards: Collection[int]) -> None:
-        """Return once no change is known to wait in these shards, or publishing fails."""
-        self._wakeup.set()
-        while not self.failures and (self._requested | self._passes.keys()).intersection(shards):
-            await self._pass_finished.wait()
-
-    def _remove(self, shards: Collection[int]) -> None:
-        self._shards.difference_update(shards)
-        self._unchecked.difference_update(shards)
-        self._requested.difference_update(shards)
-        self._refusing.difference_update(shards)
-        for shard in shards:
-            self._cached_count -= len(self._cached.pop(shard, {}))
-
     def _log_result(self, shard: int, result: OutboxPass) -> None:
         # a pass over an empty outbox proves no broker; if it was the last of the backlog, no change waits any more
         if self.failures and (result.settled or self.backlog == 1):
@@ -190,11 +179,3 @@ class RelayActor:
             log.error("the broker refuses events", action="events_refused", shard=shard, events=result.refused)
         elif refusing and not self._refusing:
             log.info("the broker accepts all events again", action="events_accepted")
-
-
-class RelayPass:
-    """A pass in progress over the outbox of one shard."""
-
-    def __init__(self) -> None:
-        self.scope = anyio.CancelScope()
-        self.finished = anyio.Event()

@@ -5,12 +5,12 @@ from collections.abc import Collection, Mapping
 from datetime import datetime
 from typing import Protocol
 
-import anyio
 import msgspec
 
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome, PollState
+from workers.wakeup import RunningTask
 
 INITIAL_STATE = PollState()
 """State before the first poll of a connection."""
@@ -26,15 +26,6 @@ class PollListener(Protocol):
         """Record an outcome; ``request_done`` means that requests from before the poll are satisfied."""
 
 
-class RunningPoll:
-    """A poll in progress."""
-
-    def __init__(self, shard: int) -> None:
-        self.shard = shard
-        self.scope = anyio.CancelScope()
-        self.finished = anyio.Event()
-
-
 class Scheduled(msgspec.Struct, eq=False, gc=False):
     """A connection with a due time in this process.
 
@@ -47,7 +38,7 @@ class Scheduled(msgspec.Struct, eq=False, gc=False):
     due: datetime
     poll_state: PollState = INITIAL_STATE
     requested: bool = False
-    running_poll: RunningPoll | None = None
+    running_poll: RunningTask | None = None
     crashes: int = 0
     demand: CallDemand | None = None
 

@@ -14,10 +14,10 @@ from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.ports import Clock
 from bg_ingest.services.polling.poll import Poller
-from workers.backoff import Backoff
 from workers.ownership_view import OwnershipView
-from workers.scheduled import INITIAL_STATE, PollListener, RunningPoll, Scheduled, ScheduledConnections
-from workers.wakeup import Wakeup
+from workers.scheduled import INITIAL_STATE, PollListener, Scheduled, ScheduledConnections
+from workers.supervisor import Backoff
+from workers.wakeup import RunningTask, Wakeup
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -60,29 +60,21 @@ class Scheduler:
         self._order = count()
         self._wakeup = Wakeup()
         self._semaphore = anyio.Semaphore(max_concurrent)
-        self._running: set[RunningPoll] = set()
+        self._running: set[RunningTask] = set()
         self._last_now = clock.now()
 
     @property
     def scheduled(self) -> Mapping[ConnectionId, Scheduled]:
-        """The connections scheduled here."""
         return self._scheduled.all
 
     @property
     def polls_running(self) -> int:
-        """Number of running polls."""
         return len(self._running)
 
     def next_due(self, limit: int) -> list[tuple[datetime, ConnectionId]]:
         """Return due times and connections of the next polls, earliest first."""
-        return nsmallest(
-            limit,
-            (
-                (scheduled.due, connection)
-                for connection, scheduled in self.scheduled.items()
-                if scheduled.running_poll is None
-            ),
-        )
+        waiting = (row for row in self.scheduled.items() if row[1].running_poll is None)
+        return nsmallest(limit, ((scheduled.due, connection) for connection, scheduled in waiting))
 
     def schedule(
         self, connection: ConnectionId, *, epoch: int, due: datetime, demand: CallDemand | None = None
@@ -96,12 +88,7 @@ class Scheduler:
     def set_first_poll(self, connection: ConnectionId, due: datetime, poll: PollReport | None = None) -> None:
         """Set the due time of a first poll that has not begun, and the state and demand of a report without a fetch."""
         scheduled = self._scheduled.get(connection)
-        if (
-            scheduled
-            and scheduled.poll_state is INITIAL_STATE
-            and scheduled.running_poll is None
-            and not scheduled.requested
-        ):
+        if scheduled and scheduled.poll_state is INITIAL_STATE and not (scheduled.running_poll or scheduled.requested):
             scheduled.due, scheduled.poll_state = due, poll.state if poll else INITIAL_STATE
             self._set_demand(scheduled, poll.demand if poll else scheduled.demand)
             self._push(connection)
@@ -151,7 +138,7 @@ class Scheduler:
                 await self._start_due(group)
                 await self._wakeup.wait(self._seconds_to_next())
 
-    def _unschedule(self, shards: Collection[int]) -> list[RunningPoll]:
+    def _unschedule(self, shards: Collection[int]) -> list[RunningTask]:
         for connection in self._scheduled.in_shards(shards):
             self._remove(connection)
         return [poll for poll in self._running if poll.shard in shards]
@@ -181,13 +168,11 @@ class Scheduler:
             if scheduled is None or scheduled.running_poll or scheduled.due != due:
                 self._semaphore.release()
                 continue  # unscheduled, or has a newer entry in the heap
-            scheduled.running_poll = RunningPoll(scheduled.shard)
-            self._running.add(scheduled.running_poll)
-            group.start_soon(
-                self._run_poll, connection, scheduled, scheduled.running_poll, name=f"poll of {connection.provider}"
-            )
+            scheduled.running_poll = running = RunningTask(scheduled.shard)
+            self._running.add(running)
+            group.start_soon(self._run_poll, connection, scheduled, running, name=f"poll of {connection.provider}")
 
-    async def _run_poll(self, connection: ConnectionId, scheduled: Scheduled, running_poll: RunningPoll) -> None:
+    async def _run_poll(self, connection: ConnectionId, scheduled: Scheduled, running_poll: RunningTask) -> None:
         try:
             with running_poll.scope:
                 await self._poll(connection, scheduled)

@@ -64,8 +64,8 @@ class TakeOver(NamedTuple):
 class Shards:
     """Runs one task per owned shard, which schedules the listed connections and gives the outbox to the relay.
 
-    ``add_shards``, ``cancel`` and ``finish`` set the desired state. The actor reconciles its tasks with it, after a
-    crash of its own too.
+    ``add_shards``, ``cancel`` and ``finish`` (see ``ShardConsumer``) set the desired state. The actor reconciles its
+    tasks with it, after a crash of its own too.
     """
 
     def __init__(
@@ -97,7 +97,6 @@ class Shards:
 
     @property
     def loading(self) -> int:
-        """Number of owned shards that are not loaded yet."""
         return len(self._owned.keys() - self._loaded)
 
     @property
@@ -107,7 +106,6 @@ class Shards:
         return any(self._take_overs[shard].at < latest for shard in self._owned.keys() - self._loaded)
 
     def add_shards(self, taken: Collection[Lease]) -> None:
-        """Start serving these shards."""
         self._owned.update({lease.shard: lease for lease in taken})
         take_over = TakeOver(anyio.current_time(), len(taken))
         self._take_overs |= {lease.shard: take_over for lease in taken}
@@ -116,13 +114,12 @@ class Shards:
         self._wakeup.set()
 
     def cancel(self, shards: Collection[int]) -> None:
-        """Stop serving at once and cancel running polls and deliveries, because another process may own the shards."""
         self._remove(shards)
         self._scheduler.cancel(shards)
         self._relay.cancel(shards)
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Stop serving; return once no poll runs and deliveries are settled or abandoned."""
+        """Running polls end or are cancelled, deliveries are settled or abandoned."""
         self._remove(shards)
         await self._scheduler.finish(shards)
         await self._relay.finish(shards)

@@ -1,15 +1,42 @@
-"""Restarts of crashed actors, up to a limit of crashes."""
+"""Restarts of crashed actors: delays with backoff, and the limit of crashes."""
 
+import random
 from collections import deque
+from collections.abc import Callable
 
 import anyio
+import msgspec
 import structlog
 from anyio.abc import TaskStatus
 
-from workers.backoff import Backoff, CrashLimit
 from workers.runtime import Actor
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
+
+
+class Backoff(msgspec.Struct, frozen=True, kw_only=True):
+    """Exponential backoff with jitter, in seconds; a run of at least ``reset_after`` resets it.
+
+    Without jitter, all replicas that lost the broker at the same time would reconnect at the same time.
+    """
+
+    first: float = 1.0
+    ceiling: float = 300.0
+    reset_after: float = 600.0
+    jitter: Callable[[float, float], float] = random.uniform
+
+    def delay(self, failures: int) -> float:
+        """Return the delay after this many consecutive failures (1 or more)."""
+        doublings = min(failures - 1, 32)  # exceeds any ceiling; 2.0**1024 would overflow
+        max_delay = min(self.ceiling, self.first * 2.0**doublings)
+        return self.jitter(max_delay / 2, max_delay)
+
+
+class CrashLimit(msgspec.Struct, frozen=True, kw_only=True):
+    """Number of crashes within a number of seconds after which the actor is not restarted."""
+
+    crashes: int = 10
+    within: float = 600.0
 
 
 class Supervisor:
@@ -22,12 +49,7 @@ class Supervisor:
     """
 
     def __init__(
-        self,
-        name: str,
-        actor: Actor,
-        *,
-        backoff: Backoff | None = None,
-        crash_limit: CrashLimit | None,
+        self, name: str, actor: Actor, *, backoff: Backoff | None = None, crash_limit: CrashLimit | None
     ) -> None:
         self.name = name
         self.failures = 0

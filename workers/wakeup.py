@@ -1,10 +1,10 @@
-"""Coalescing event for one listener."""
+"""Signals between the tasks of one process."""
 
 import anyio
 
 
 class Wakeup:
-    """An in-memory hint to check for work now. Several calls of ``set`` cause one wake-up.
+    """Coalescing event for one listener: a hint to check for work now. Several calls of ``set`` cause one wake-up.
 
     A call without a waiting listener is kept for the next wait. Nothing may depend on a wake-up, because it is lost
     with the process: work that must survive is stored as a row too.
@@ -23,3 +23,12 @@ class Wakeup:
             await self._event.wait()
         was_set, self._event = self._event.is_set(), anyio.Event()
         return was_set
+
+
+class RunningTask:
+    """A poll, or a pass over an outbox, in progress: cancelled by its scope, awaited by its end."""
+
+    def __init__(self, shard: int) -> None:
+        self.shard = shard
+        self.scope = anyio.CancelScope()
+        self.finished = anyio.Event()

@@ -29,8 +29,7 @@ from tests.harness.sample_values import USER, commit_connection, reading, readin
 from tests.integration.listener import channel_to, listening
 from tests.integration.proxy import proxy_to
 from tests.integration.rabbitmq_node import Node
-from workers.backoff import Backoff
-from workers.supervisor import Supervisor
+from workers.supervisor import Backoff, Supervisor
 
 PAUSED = ConnectionChanged("acme", ConnectionState.PAUSED, None)
 QUEUE = "events"

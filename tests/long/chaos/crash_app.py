@@ -8,8 +8,8 @@ from bg_ingest.domain.changes import Change
 from bg_ingest.server import Server, listen
 from bg_ingest.settings import get_settings
 from tests.long.chaos.event_file_app import compose
-from workers import actor_tree
-from workers.backoff import CrashLimit
+from workers import build
+from workers.supervisor import CrashLimit
 
 
 class CrashingPublisher:
@@ -21,7 +21,7 @@ class CrashingPublisher:
 
 def load() -> Litestar:
     # Ten crashes take over six minutes of growing delays; that they are counted is tested in virtual time.
-    actor_tree.CrashLimit = partial(CrashLimit, crashes=1)  # type: ignore[attr-defined,assignment]  # imported there, not meant for us
+    build.CrashLimit = partial(CrashLimit, crashes=1)  # type: ignore[attr-defined,assignment]  # imported there, not meant for us
     return compose(CrashingPublisher())
 
 

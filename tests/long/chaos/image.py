@@ -35,7 +35,7 @@ LEFTOVER_PATHS = ("root/.cache", "build", "tmp/*", "opt/bg-ingest/**/pip", "opt/
 
 
 CRASHING = """
-import functools, anyio, workers.backoff, workers.actor_tree, workers.refresher
+import functools, anyio, workers.supervisor, workers.build, workers.refresher
 
 async def crash(self, *, task_status):
     task_status.started()
@@ -43,7 +43,7 @@ async def crash(self, *, task_status):
     raise KeyError("a bug")
 
 workers.refresher.Refresher.__call__ = crash
-workers.actor_tree.CrashLimit = functools.partial(workers.backoff.CrashLimit, crashes=1)
+workers.build.CrashLimit = functools.partial(workers.supervisor.CrashLimit, crashes=1)
 """
 """Ten crashes take over six minutes of growing delays; that they are counted is tested in virtual time."""
 

@@ -13,7 +13,7 @@ from tests.conftest import on
 from tests.fakes.faults import Fault, FaultyCalls, at
 from tests.harness.owners import RecordingConsumer
 from tests.harness.service import LoopClock
-from workers.handover import RELEASE_TIMEOUT, Handover
+from workers.handover import RELEASE_TIMEOUT, release
 from workers.ownership_view import NEVER, OwnershipView
 
 anyio_backend = on("asyncio", "trio")
@@ -26,7 +26,6 @@ class HandoverWorld:
         self.rows = FaultyCalls(store.ownership, self._plan, only={"release"})
         self.consumer = RecordingConsumer()
         self.view = OwnershipView(valid_for=13.5)
-        self.handover = Handover(self.rows, self.consumer, self.view)
         self.fault: Fault | None = None
 
     def _plan(self, _: int) -> Fault | None:
@@ -39,6 +38,9 @@ class HandoverWorld:
         self.view.serving.update({lease.shard: lease for lease in taken})
         self.consumer.add_shards(taken)
         return taken
+
+    async def release(self, leases: list[Lease]) -> None:
+        await release(leases, self.rows, self.consumer, self.view)
 
     async def owned_rows(self) -> set[int]:
         return {lease.shard for lease in (await self.rows.snapshot()).leases if lease.owner == "me"}
@@ -54,7 +56,7 @@ async def test_idle_shards_are_released_together_and_a_busy_one_later() -> None:
     async with open_handover() as world, anyio.create_task_group() as group:
         taken = await world.take()
         world.consumer.finish_seconds = {2: 10.0}
-        group.start_soon(world.handover.release, taken)
+        group.start_soon(world.release, taken)
         await anyio.sleep(1)
         assert world.view.serving.keys() == {2}
         assert await world.owned_rows() == {2}
@@ -69,7 +71,7 @@ async def test_a_release_is_retried_and_left_to_the_ttl_after_its_timeout(capsys
         taken = await world.take()
         world.fault = Fault.BEFORE
         began = anyio.current_time()
-        await world.handover.release(taken)
+        await world.release(taken)
         assert anyio.current_time() - began == pytest.approx(RELEASE_TIMEOUT, abs=0.3)
         assert world.rows.calls > 5
         assert "release_unconfirmed" in capsys.readouterr().out
@@ -84,7 +86,7 @@ async def test_a_failed_release_that_is_stored_at_the_next_try_is_not_reported(
         world = HandoverWorld(store)
         taken = await world.take()
         rows = FaultyCalls(store.ownership, at(1, Fault.BEFORE), only={"release"})
-        await Handover(rows, world.consumer, world.view).release(taken)
+        await release(taken, rows, world.consumer, world.view)
         assert await world.owned_rows() == set()
         assert "release_unconfirmed" not in capsys.readouterr().out
 
@@ -94,7 +96,7 @@ async def test_a_snapshot_requested_before_a_release_does_not_show_it() -> None:
         taken = await world.take()
         requested = anyio.current_time()
         await anyio.sleep(0.1)
-        await world.handover.release(taken)
-        assert set(world.handover.unconfirmed(requested)) == {1, 2, 3}
+        await world.release(taken)
+        assert set(world.view.unconfirmed(requested)) == {1, 2, 3}
         await anyio.sleep(0.1)
-        assert set(world.handover.unconfirmed(anyio.current_time())) == set()
+        assert set(world.view.unconfirmed(anyio.current_time())) == set()

@@ -18,8 +18,8 @@ from bg_ingest.store import Store
 from bg_ingest.store.outbox import OutboxStore
 from tests.fakes.faults import CallWrapper, Fault
 from tests.harness.service import LoopClock
-from workers.backoff import Backoff
 from workers.relay import RelayActor
+from workers.supervisor import Backoff
 
 ADA, BEN = UserId("ada"), UserId("ben")
 EXACT = Backoff(first=1, ceiling=8, jitter=lambda low, high: high)

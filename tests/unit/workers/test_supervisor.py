@@ -5,8 +5,7 @@ import pytest
 import structlog
 from anyio.abc import TaskStatus
 
-from workers.backoff import Backoff, CrashLimit
-from workers.supervisor import Supervisor
+from workers.supervisor import Backoff, CrashLimit, Supervisor
 
 EXACT = Backoff(first=1, ceiling=8, reset_after=100, jitter=lambda _low, high: high)
 
@@ -144,3 +143,24 @@ async def test_cancellation_is_no_crash() -> None:
     with structlog.testing.capture_logs() as logs:
         await supervise(Supervisor("relay", actor, backoff=EXACT, crash_limit=CrashLimit()), 5)
     assert (len(actor.runs), logs) == (1, [])
+
+
+UP_TO_A_MINUTE = Backoff(first=1, ceiling=60, jitter=lambda _low, high: high)
+
+
+def test_the_delay_doubles_up_to_the_ceiling() -> None:
+    assert [UP_TO_A_MINUTE.delay(failures) for failures in range(1, 9)] == [1, 2, 4, 8, 16, 32, 60, 60]
+
+
+def test_the_jitter_takes_away_at_most_half() -> None:
+    shortest = Backoff(first=1, ceiling=60, jitter=lambda low, _high: low)
+    assert [shortest.delay(failures) for failures in (1, 2, 7)] == [0.5, 1, 30]
+
+
+def test_delays_differ_by_default() -> None:
+    assert len({Backoff().delay(5) for _ in range(20)}) > 1
+
+
+@pytest.mark.parametrize("failures", [40, 2_000])
+def test_very_many_failures_do_not_overflow(failures: int) -> None:
+    assert UP_TO_A_MINUTE.delay(failures) == 60
