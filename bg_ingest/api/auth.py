@@ -66,11 +66,8 @@ class AuthGuard:
             raise _insufficient_scope(options.scope)
         user = connection.path_params.get("user_id")
         if user is None and caller.users is not None:
-            raise build_problem(
-                403,
-                "insufficient-scope",
-                "This credential is valid for single users only: use one without that restriction.",
-            )
+            detail = "This credential is valid for single users only: use one without that restriction."
+            raise build_problem(403, "insufficient-scope", detail)
         if user is not None and not caller.may_access(user):
             check_user(user)
             raise NotFound  # same answer as for an unknown user, so that it does not reveal which ids exist
@@ -165,9 +162,8 @@ EXCEPTION_HANDLERS: ExceptionHandlersMap = {
 
 def _insufficient_scope(needed: access.Scope | None) -> ProblemError:
     if needed is None:
-        return build_problem(
-            403, "insufficient-scope", "This route is closed: it does not declare the scope that it needs."
-        )
+        detail = "This route is closed: it does not declare the scope that it needs."
+        return build_problem(403, "insufficient-scope", detail)
     headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
     return build_problem(403, "insufficient-scope", f"This needs a credential with the scope {needed}.", headers)
 

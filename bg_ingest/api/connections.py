@@ -9,14 +9,7 @@ from litestar.params import JSONBody, QueryParameter
 
 from bg_ingest.api.dependencies import ProviderName, RouteOptions, Use, User
 from bg_ingest.api.html import render_page
-from bg_ingest.api.openapi import (
-    CONNECTION,
-    INVITATION,
-    USER_PROBLEMS,
-    page_responses,
-    problem_responses,
-    responses,
-)
+from bg_ingest.api.openapi import CONNECTION, INVITATION, USER_PROBLEMS, page_responses, problem_responses, responses
 from bg_ingest.api.problems import ProblemError, problem_response
 from bg_ingest.api.schemas import (
     ConnectionStatus,
@@ -53,7 +46,6 @@ _WRITE = RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt()
 
 @post(
     "/{provider:str}",
-    operation_id="begin_connect",
     opt=_WRITE,
     summary="Start a connect",
     responses=responses(
@@ -73,7 +65,6 @@ async def begin_connect(
 
 
 @get(
-    operation_id="list_connections",
     opt=_READ,
     summary="All connections of a user",
     responses=responses("In no particular order.", list[ConnectionStatus], [CONNECTION], problems=USER_PROBLEMS),
@@ -84,7 +75,6 @@ async def list_connections(user_id: User, connections: Use[ConnectionService]) -
 
 @get(
     "/{provider:str}",
-    operation_id="get_connection",
     opt=_READ,
     summary="State of a connection",
     responses=responses("Its state, progress and settings.", ConnectionStatus, CONNECTION, problems=USER_PROBLEMS),
@@ -101,10 +91,7 @@ async def get_connection(
     opt=_WRITE,
     summary="Change how a connection is polled",
     responses=responses(
-        "Its new state and settings.",
-        ConnectionStatus,
-        CONNECTION,
-        problems=(*USER_PROBLEMS, 408, 409, 413, 415),
+        "Its new state and settings.", ConnectionStatus, CONNECTION, problems=(*USER_PROBLEMS, 408, 409, 413, 415)
     ),
 )
 async def update_worker(
@@ -116,7 +103,6 @@ async def update_worker(
 
 @post(
     "/{provider:str}/poll",
-    operation_id="poll_now",
     opt=_WRITE,
     summary="Poll the provider now",
     status_code=202,
@@ -130,7 +116,6 @@ async def poll_now(user_id: User, provider: ProviderName, connections: Use[Conne
 
 @post(
     "/{provider:str}/backfill",
-    operation_id="backfill",
     opt=_WRITE,
     summary="Read past readings again",
     status_code=202,
@@ -156,7 +141,6 @@ async def backfill(
 
 @delete(
     "/{provider:str}",
-    operation_id="disconnect",
     opt=_WRITE,
     summary="Disconnect",
     responses=problem_responses(*USER_PROBLEMS, 409),
@@ -179,35 +163,28 @@ _RESTART_HINT = "Please go back to where you started and begin connecting again.
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     """Return an error as a page, with the status and Retry-After of its problem."""
     problem = problem_response(request, error)
+    title, hint = "Not connected", _RESTART_HINT
     match error:
         case ConnectRefused():
-            title, texts = "Not connected", (str(error), "You can close this page.")
+            text, hint = str(error), "You can close this page."
         case ProblemError() if problem.status_code == 400:
-            title, texts = (
-                "Not connected",
-                ("This link is not one that a provider sends, and nothing was changed.", _RESTART_HINT),
-            )
+            text = "This link is not one that a provider sends, and nothing was changed."
         case ProblemError() if problem.status_code == 429:
-            title = "Not connected yet"
-            texts = (
-                "Too many people use this page just now. Nothing is lost:",
-                "Please load this page again in a few seconds.",
-            )
+            title, text = "Not connected yet", "Too many people use this page just now. Nothing is lost:"
+            hint = "Please load this page again in a few seconds."
         case NotFound() | ProblemError():
-            title, texts = "Not connected", ("This link leads to an unknown provider.", _RESTART_HINT)
+            text = "This link leads to an unknown provider."
         case ProviderUnavailable() | ProviderThrottled():
-            texts = ("The provider did not answer. Nothing is lost: in a few minutes it should work.", _RESTART_HINT)
             title = "Not connected yet"
+            text = "The provider did not answer. Nothing is lost: in a few minutes it should work."
         case _:
-            texts = ("Something went wrong on our side, and nothing was connected.", _RESTART_HINT)
-            title = "Not connected"
+            text = "Something went wrong on our side, and nothing was connected."
     headers = {name: value for name, value in problem.headers.items() if name == "Retry-After"}
-    return render_page(title, *texts, status=problem.status_code or 500, headers=headers)
+    return render_page(title, text, hint, status=problem.status_code or 500, headers=headers)
 
 
 @get(
     "/{provider:str}/callback",
-    operation_id="callback",
     summary="Finish a connect",
     media_type=MediaType.HTML,
     opt=RouteOptions(public=True, rate_key="callbacks", lenient_query=True, audited_as=AuditAction.CHANGE).opt(),

@@ -1,6 +1,7 @@
 """Declaration of a route: arguments of its handler, and options for the checks around the handler."""
 
 from dataclasses import dataclass, fields
+from operator import attrgetter
 from typing import Annotated, Self, TypeAlias, TypeVar
 
 from litestar.datastructures import State
@@ -18,9 +19,8 @@ User: TypeAlias = Annotated[
     UserId,
     PathParameter(
         description="Our own id of the person: 1 to 128 of letters, digits and ._:@|-",
-        schema_extra={
-            "pattern": "^[A-Za-z0-9][A-Za-z0-9._:@|-]{0,127}$"
-        },  # documentation only: validation.check_user enforces it
+        # documentation only: validation.check_user enforces it
+        schema_extra={"pattern": "^[A-Za-z0-9][A-Za-z0-9._:@|-]{0,127}$"},
     ),
 ]
 ProviderName: TypeAlias = Annotated[
@@ -39,15 +39,13 @@ def provide_services(state: State) -> dict[str, Provide]:
     Litestar reserves the argument name `state`, therefore the state arrives here and not in each provider.
     """
 
-    def provide(name: str) -> Provide:
-        return Provide(lambda: getattr(state.services, name), sync_to_thread=False)
-
-    def provide_shared(name: str) -> Provide:
-        return Provide(lambda: getattr(state, name), sync_to_thread=False)
+    def provide(path: str) -> Provide:
+        read = attrgetter(path)
+        return Provide(lambda: read(state), sync_to_thread=False)
 
     shared = ("process_health", "webhook_guard", "exposition")
-    use_cases = {field.name: provide(field.name) for field in fields(Services)}
-    return use_cases | {name: provide_shared(name) for name in shared}
+    use_cases = {field.name: provide(f"services.{field.name}") for field in fields(Services)}
+    return use_cases | {name: provide(name) for name in shared}
 
 
 @dataclass(frozen=True)

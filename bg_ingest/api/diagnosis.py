@@ -93,12 +93,11 @@ TIMELINE = TimelineResponse(
 
 @get(
     "/{provider:str}/timeline",
-    operation_id="get_timeline",
     opt=RouteOptions(scope=Scope.CONNECTIONS_READ).opt(),
     summary="Recent events and the next poll",
     responses=responses("The latest first.", TimelineResponse, TIMELINE, problems=USER_PROBLEMS),
 )
-async def timeline(
+async def get_timeline(
     user_id: User, provider: ProviderName, timelines: Use[TimelineQueries], process_health: Use[ProcessHealth]
 ) -> TimelineResponse:
     """Explains late readings, from stored changes and from the recent polls of the answering replica."""
@@ -124,34 +123,23 @@ class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, ren
     values: bool = False
 
 
+_DIFFERENCE = {"kind": "not_stored", "measured_at": "2025-04-03T10:15:00Z", "device": "g7/iOS"}
 COMPARISON = {
     "from": "2025-04-01T00:00:00Z",
     "to": "2025-04-26T14:30:01Z",
     "compared": 7310,
     "unreadable": 0,
-    "differences": [
-        {
-            "kind": "not_stored",
-            "measured_at": "2025-04-03T10:15:00Z",
-            "device": "g7/iOS",
-            "stored_mg_dl": None,
-            "provider_mg_dl": None,
-        }
-    ],
+    "differences": [_DIFFERENCE | {"stored_mg_dl": None, "provider_mg_dl": None}],
 }
 
 
 @post(
     "/{provider:str}/verify",
-    operation_id="verify",
     opt=RouteOptions(scope=Scope.ADMIN).opt(),
     summary="Compare with the provider",
     status_code=200,
     responses=responses(
-        "Differences between store and provider.",
-        Comparison,
-        COMPARISON,
-        problems=(*USER_PROBLEMS, 409, 413, 415, 502),
+        "Differences between store and provider.", Comparison, COMPARISON, problems=(*USER_PROBLEMS, 409, 413, 415, 502)
     ),
 )
 async def verify(
@@ -181,4 +169,4 @@ def _to_comparison(verification: Verification | None, *, values: bool) -> Compar
     )
 
 
-router = Router("/api/users/{user_id:str}/connections", route_handlers=[timeline, verify], tags=["connections"])
+router = Router("/api/users/{user_id:str}/connections", route_handlers=[get_timeline, verify], tags=["connections"])

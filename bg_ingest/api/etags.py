@@ -38,14 +38,9 @@ def etag_facts(head: Head, window: Window, now: datetime, *, open_end: bool) -> 
     yield head.recorded_at is not None and now - head.recorded_at < SETTLED_AFTER
 
 
-def if_none_match(request: Request[Any, Any, Any], tag: str) -> bool:
-    """Return True if If-None-Match contains the tag, weakly compared, or is `*`."""
-    header = request_header(request.scope, b"if-none-match")
-    return header.strip() == "*" or tag.removeprefix("W/") in (
-        other.strip().removeprefix("W/") for other in header.split(",")
-    )
-
-
-def not_modified(headers: dict[str, str]) -> Response[None]:
-    """Return a 304: no body, the headers of the 200."""
-    return Response(None, status_code=304, headers=headers)
+def not_modified(request: Request[Any, Any, Any], headers: dict[str, str]) -> Response[None] | None:
+    """Return a 304 with the headers of the 200 if If-None-Match is `*` or contains their ETag, weakly compared."""
+    given = request_header(request.scope, b"if-none-match")
+    tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
+    matches = given.strip() == "*" or headers["ETag"].removeprefix("W/") in tags
+    return Response(None, status_code=304, headers=headers) if matches else None

@@ -35,7 +35,6 @@ class Health(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @get(
     "/live",
-    operation_id="live",
     summary="Liveness",
     responses=responses("The process is alive.", Health, Health("live")),
     sync_to_thread=False,
@@ -47,7 +46,6 @@ def live() -> Health:
 
 @get(
     "/ready",
-    operation_id="ready",
     summary="Readiness",
     responses=responses("Traffic may be sent here.", Health, Health("ready", ("broker",)), problems=(503,)),
     sync_to_thread=False,
@@ -73,7 +71,6 @@ METRICS_EXAMPLE = 'bg_ingest_readings_total{provider="example",origin="live",out
 
 
 @get(
-    operation_id="metrics",
     summary="Metrics for Prometheus",
     media_type=METRICS_MEDIA_TYPE,
     responses=responses("In Prometheus' text format.", str, METRICS_EXAMPLE, media_type=METRICS_MEDIA_TYPE),
@@ -101,13 +98,7 @@ STATUS_EXAMPLE = ReplicaStatus(
     ),
     budgets=(
         BudgetState(
-            provider="example",
-            region="us",
-            slowdown=1.2,
-            wanted_per_second=18.6,
-            calls=40_318,
-            waiting=0,
-            paused=False,
+            provider="example", region="us", slowdown=1.2, wanted_per_second=18.6, calls=40_318, waiting=0, paused=False
         ),
     ),
     relay=RelayCounts(2, 4),
@@ -117,7 +108,6 @@ STATUS_EXAMPLE = ReplicaStatus(
 
 @get(
     "/api/workers",
-    operation_id="get_workers",
     summary="Status of this replica",
     responses=responses(
         "Of the answering replica only: request each replica for all.",
@@ -128,7 +118,7 @@ STATUS_EXAMPLE = ReplicaStatus(
     opt=RouteOptions(scope=Scope.ADMIN).opt(),
     sync_to_thread=False,
 )
-def workers(process_health: Use[ProcessHealth]) -> ReplicaStatus:
+def get_workers(process_health: Use[ProcessHealth]) -> ReplicaStatus:
     """From the memory of the process, without store and provider."""
     status = process_health.status()
     if status is None:
@@ -138,4 +128,4 @@ def workers(process_health: Use[ProcessHealth]) -> ReplicaStatus:
     return status
 
 
-workers_router = Router("/", route_handlers=[workers], tags=["operation"])
+workers_router = Router("/", route_handlers=[get_workers], tags=["operation"])

@@ -41,11 +41,7 @@ FULL_READING = BASIC_READING | {
     "change": 42,
 }
 
-LATEST_READING = FULL_READING | {
-    "age_seconds": 312,
-    "next_expected_at": "2025-04-26T14:40:09Z",
-    "state": "live",
-}
+LATEST_READING = FULL_READING | {"age_seconds": 312, "next_expected_at": "2025-04-26T14:40:09Z", "state": "live"}
 
 CONNECTION = {
     "provider": "example",
@@ -109,14 +105,9 @@ def responses(
     public: bool = False,
 ) -> dict[int, ResponseExample]:
     """Return the documented responses of a route: the successful one, and its problems."""
-    success = ResponseExample(
-        body,
-        generate_examples=False,
-        description=description,
-        media_type=media_type,
-        examples=[Example(value=example) for example in examples],
+    return {status: _response(description, body, *examples, media_type=media_type)} | problem_responses(
+        *problems, public=public
     )
-    return {status: success} | problem_responses(*problems, public=public)
 
 
 def problem_responses(*statuses: int, public: bool = False) -> dict[int, ResponseExample]:
@@ -130,28 +121,22 @@ def problem_responses(*statuses: int, public: bool = False) -> dict[int, Respons
 
 def page_responses(*statuses: int) -> dict[int, ResponseExample]:
     """Return the documented HTML pages of a route, for success and failure."""
-    example = [Example(value="<!doctype html><html>…</html>")]
+    example = "<!doctype html><html>…</html>"
     return {
-        status: ResponseExample(
-            str,
-            generate_examples=False,
-            description=HTTPStatus(status).phrase,
-            media_type=MediaType.HTML,
-            examples=example,
-        )
-        for status in statuses
+        status: _response(HTTPStatus(status).phrase, str, example, media_type=MediaType.HTML) for status in statuses
     }
 
 
 def _problem_response(status: int) -> ResponseExample:
     slug, detail = _PROBLEM_EXAMPLES[status]
     example = {"type": slug, "title": slug.replace("-", " ").capitalize(), "status": status, "detail": detail}
+    return _response(HTTPStatus(status).phrase, Problem, example, media_type=MEDIA_TYPE)
+
+
+def _response(description: str, body: Any, *examples: object, media_type: str) -> ResponseExample:  # noqa: ANN401 - a type
+    documented = [Example(value=example) for example in examples]
     return ResponseExample(
-        Problem,
-        generate_examples=False,
-        description=HTTPStatus(status).phrase,
-        media_type=MEDIA_TYPE,
-        examples=[Example(value=example)],
+        body, generate_examples=False, description=description, media_type=media_type, examples=documented
     )
 
 
@@ -177,18 +162,14 @@ def with_views(formats: Mapping[str, str]) -> type[Operation]:
     return InViews
 
 
-METHODS = ("get", "post", "put", "patch", "delete")
-
-
 class ApiPage(OpenAPIRenderPlugin):
     """Page of all routes. Litestar's own pages load scripts from other hosts."""
 
     def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002 - Litestar's
         info = openapi_schema["info"]
         intro = f'<p>{escape(info["description"])}</p><p>For programs: <a href="/schema">/schema</a>.</p>'
-        return render_document(
-            f"{info['title']} {info['version']}", intro + "".join(_render_routes(openapi_schema))
-        ).encode()
+        html = intro + "".join(_render_routes(openapi_schema))
+        return render_document(f"{info['title']} {info['version']}", html).encode()
 
 
 def build_config(version: str) -> OpenAPIConfig:
@@ -200,6 +181,7 @@ def build_config(version: str) -> OpenAPIConfig:
         security=[{"bearer": []}],
         components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
         use_handler_docstrings=True,
+        operation_id_creator=lambda route, _, __: route.handler_name,
         openapi_router=Router(
             "/schema", route_handlers=[], include_in_schema=False, opt=RouteOptions(public=True).opt()
         ),
@@ -213,7 +195,7 @@ def build_config(version: str) -> OpenAPIConfig:
 
 def _render_routes(schema: dict[str, Any]) -> Iterator[str]:
     for path, item in schema["paths"].items():
-        for method in METHODS:
+        for method in ("get", "post", "put", "patch", "delete"):
             if method in item:
                 yield _render_route(method, path, item[method])
 

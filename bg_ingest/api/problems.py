@@ -31,8 +31,8 @@ from bg_ingest.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
-STORE_RETRY_SECONDS, PROVIDER_RETRY_SECONDS = 5, 60
-"""Seconds of Retry-After where the error has none."""
+_RETRY_SOON, _RETRY_LATER = {"Retry-After": "5"}, {"Retry-After": "60"}
+"""For the store or the issuer, and for a provider that states no time."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -83,12 +83,7 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemErro
         case RequestError():
             return _request_problem(error)
         case StoreError():
-            return build_problem(
-                503,
-                "store-unavailable",
-                "The store does not answer: try again shortly.",
-                _retry_after(STORE_RETRY_SECONDS),
-            )
+            return build_problem(503, "store-unavailable", "The store does not answer: try again shortly.", _RETRY_SOON)
         case ProviderError() | IssuerUnavailable():
             return _upstream_problem(error)
         case HTTPException(status_code=status) if status < 500:
@@ -114,21 +109,18 @@ def _upstream_problem(error: ProviderError | IssuerUnavailable) -> ProblemError:
     match error:
         case IssuerUnavailable():
             detail = "The issuer of tokens does not answer, so the token cannot be checked: try again shortly."
-            return build_problem(503, "issuer-unavailable", detail, _retry_after(STORE_RETRY_SECONDS))
+            return build_problem(503, "issuer-unavailable", detail, _RETRY_SOON)
         case ProviderThrottled(wait=wait):
-            seconds = PROVIDER_RETRY_SECONDS if wait is None else max(1, round(wait.total_seconds()))
-            return build_problem(
-                503, "provider-throttled", "The provider limits our calls: try again later.", _retry_after(seconds)
-            )
+            retry = {"Retry-After": str(max(1, round(wait.total_seconds())))} if wait is not None else _RETRY_LATER
+            return build_problem(503, "provider-throttled", "The provider limits our calls: try again later.", retry)
         case ProviderUnavailable():
             detail = "The provider does not answer: try again in a minute."
-            return build_problem(503, "provider-unavailable", detail, _retry_after(PROVIDER_RETRY_SECONDS))
+            return build_problem(503, "provider-unavailable", detail, _RETRY_LATER)
         case GrantRejected():
             return build_problem(409, "grant-rejected", "The provider refuses the grant: connect again.")
         case ProviderForbidden():
-            return build_problem(
-                502, "provider-forbidden", "The provider forbids this app: its operator must act, see the log."
-            )
+            detail = "The provider forbids this app: its operator must act, see the log."
+            return build_problem(502, "provider-forbidden", detail)
         case _:
             return build_problem(502, "provider-misbehaved", "The provider's answer cannot be read: try again later.")
 
@@ -158,7 +150,3 @@ def log_failure(event: str, scope: Scope, error: Exception) -> None:
         error=type(error).__qualname__,
         where=[f"{frame.filename}:{frame.lineno} {frame.name}" for frame in frames[-8:]],
     )
-
-
-def _retry_after(seconds: int) -> dict[str, str]:
-    return {"Retry-After": str(seconds)}

@@ -13,8 +13,7 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.services.queries.readings import resolve_window
 
 ViewName: TypeAlias = Annotated[
-    str | None,
-    QueryParameter(name="view", description="`full` has all fields of a reading, `basic` time and value."),
+    str | None, QueryParameter(name="view", description="`full` has all fields of a reading, `basic` time and value.")
 ]
 From: TypeAlias = Annotated[
     str | None,
@@ -92,9 +91,8 @@ def requested_window(start: datetime | None, end: datetime | None, now: datetime
     try:
         return resolve_window(start, end, now)
     except ValueError:
-        raise build_problem(
-            400, "invalid-range", "'from' must be before 'to' (which is now when absent, or 'as_of')."
-        ) from None
+        detail = "'from' must be before 'to' (which is now when absent, or 'as_of')."
+        raise build_problem(400, "invalid-range", detail) from None
 
 
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")

@@ -6,24 +6,13 @@ from typing import Any, TypeAlias
 import msgspec
 from litestar import Request, Response, Router, get
 
+from bg_ingest.api import query
 from bg_ingest.api.dependencies import RouteOptions, Use, User
-from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, if_none_match, make_etag, not_modified
+from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, make_etag, not_modified
 from bg_ingest.api.formats import JSON, NDJSON, Format, csv_format, encode_stream, negotiate
 from bg_ingest.api.headers import request_header
 from bg_ingest.api.openapi import BASIC_READING, FULL_READING, LATEST_READING, USER_PROBLEMS, responses, with_views
 from bg_ingest.api.problems import build_problem
-from bg_ingest.api.query import (
-    AsOfChange,
-    AsOfTime,
-    Devices,
-    From,
-    To,
-    ViewName,
-    check_reached,
-    parse_as_of,
-    parse_instant,
-    requested_window,
-)
 from bg_ingest.api.schemas import BasicReading, LatestReading, to_basic, to_basic_one, to_full, to_latest
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain.access import Scope
@@ -47,21 +36,13 @@ class View(msgspec.Struct, frozen=True):
 
 
 BASIC = View(ReadingQueries.points, to_basic, (JSON, csv_format(BasicReading.__struct_fields__), NDJSON))
-FULL = View(
-    ReadingQueries.readings,
-    to_full,
-    (
-        JSON,
-        csv_format(tuple(name for name in FullReading.__struct_fields__ if name != "previous_glucose_mg_dl")),
-        NDJSON,
-    ),
-)
+_FULL_COLUMNS = tuple(name for name in FullReading.__struct_fields__ if name != "previous_glucose_mg_dl")
+FULL = View(ReadingQueries.readings, to_full, (JSON, csv_format(_FULL_COLUMNS), NDJSON))
 VIEWS = {"": BASIC, "basic": BASIC, "full": FULL}
 
 
 @get(
     "/{user_id:str}/latest",
-    operation_id="latest",
     summary="The newest reading",
     operation_class=with_views({}),
     responses=responses(
@@ -69,19 +50,18 @@ VIEWS = {"": BASIC, "basic": BASIC, "full": FULL}
     ),
 )
 async def latest(
-    request: AnyRequest, user_id: User, reader: Use[ReadingQueries], view: ViewName = None
+    request: AnyRequest, user_id: User, reader: Use[ReadingQueries], view: query.ViewName = None
 ) -> Response[BasicReading | LatestReading] | Response[None]:
     """Consistent: includes every reading stored before the request. 304 on a matching If-None-Match."""
     full = _find_view(view) is FULL
     latest_reading = await reader.latest(user_id)
     freshness = latest_reading.freshness() if full else None
     facts = (freshness.state, freshness.next_expected_at) if freshness else ()
-    tag = make_etag(request, latest_reading.head.last_change, *facts)
-    headers = {**CACHE_HEADERS, "ETag": tag}
-    if if_none_match(request, tag):
-        return not_modified(headers)
+    headers = {**CACHE_HEADERS, "ETag": make_etag(request, latest_reading.head.last_change, *facts)}
     newest = latest_reading.newest
-    return Response(to_latest(newest, freshness) if freshness else to_basic_one(newest), headers=headers)
+    return not_modified(request, headers) or Response(
+        to_latest(newest, freshness) if freshness else to_basic_one(newest), headers=headers
+    )
 
 
 @get(
@@ -106,22 +86,22 @@ async def readings(
     request: AnyRequest,
     user_id: User,
     reader: Use[ReadingQueries],
-    from_: From = None,
-    to: To = None,
-    view: ViewName = None,
-    as_of_time: AsOfTime = None,
-    as_of_change: AsOfChange = None,
-    devices: Devices = None,
+    from_: query.From = None,
+    to: query.To = None,
+    view: query.ViewName = None,
+    as_of_time: query.AsOfTime = None,
+    as_of_change: query.AsOfChange = None,
+    devices: query.Devices = None,
 ) -> Response[Any]:
     """Half-open window, from ≤ timestamp < to, of any length; streamed. 304 on a matching If-None-Match."""
     chosen_view = _find_view(view)
     form = _choose_format(request, chosen_view)
     all_devices = _all_devices(devices)
-    start, end = parse_instant("from", from_), parse_instant("to", to)
-    point, now = parse_as_of(as_of_time, as_of_change, reader.now())
-    window = requested_window(start, end, now)
+    start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
+    point, now = query.parse_as_of(as_of_time, as_of_change, reader.now())
+    window = query.requested_window(start, end, now)
     head = await reader.head(user_id)
-    check_reached(point, head)
+    query.check_reached(point, head)
     answer = encode_stream(
         chosen_view.batches(reader, user_id, window, ReadingFilter(point, all_devices)), chosen_view.present, form
     )
@@ -129,19 +109,11 @@ async def readings(
     if start is None and end is None:
         # Both ends move, so readings leave the window without a change. The day is small: the tag covers its content.
         body = b"".join([chunk async for chunk in answer])
-        headers["ETag"] = tag = make_etag(request, form.media_type, body)
-        return (
-            not_modified(headers)
-            if if_none_match(request, tag)
-            else Response(body, media_type=form.media_type, headers=headers)
-        )
-    tagged_at = reader.now()
-    headers["ETag"] = tag = make_etag(
-        request, form.media_type, *etag_facts(head, window, tagged_at, open_end=end is None)
-    )
-    if if_none_match(request, tag):
-        return not_modified(headers)
-    return StreamedResponse(answer, media_type=form.media_type, headers=headers)
+        headers["ETag"] = make_etag(request, form.media_type, body)
+        return not_modified(request, headers) or Response(body, media_type=form.media_type, headers=headers)
+    facts = etag_facts(head, window, reader.now(), open_end=end is None)
+    headers["ETag"] = make_etag(request, form.media_type, *facts)
+    return not_modified(request, headers) or StreamedResponse(answer, media_type=form.media_type, headers=headers)
 
 
 def _find_view(name: str | None) -> View:
@@ -189,17 +161,17 @@ DAY = {
 
 @get(
     "/{user_id:str}/gaps",
-    operation_id="gaps",
     summary="Gaps of a time range",
     responses=responses(
         "Gaps that reach into the time range, ascending.", list[PublicGap], [GAP], problems=USER_PROBLEMS
     ),
 )
 async def gaps(
-    user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
+    user_id: User, completeness: Use[CompletenessQueries], from_: query.From = None, to: query.To = None
 ) -> Response[list[PublicGap]]:
     """An open gap has no `healed_at`. A gap without `to` lasts: no reading has arrived since its start."""
-    window = requested_window(parse_instant("from", from_), parse_instant("to", to), completeness.now())
+    start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
+    window = query.requested_window(start, end, completeness.now())
     gap_rows = await completeness.gaps(user_id, window)
     return Response([public_gap(provider, gap) for provider, gap in gap_rows], headers=CACHE_HEADERS)
 
@@ -213,10 +185,11 @@ async def gaps(
     ),
 )
 async def days(
-    user_id: User, completeness: Use[CompletenessQueries], from_: From = None, to: To = None
+    user_id: User, completeness: Use[CompletenessQueries], from_: query.From = None, to: query.To = None
 ) -> Response[list[Day]]:
     """`expected` is the sum of stored and missing readings. A day that the range covers in part counts in part."""
-    window = requested_window(parse_instant("from", from_), parse_instant("to", to), completeness.now())
+    start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
+    window = query.requested_window(start, end, completeness.now())
     return Response(await completeness.days(user_id, window), headers=CACHE_HEADERS)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from itertools import repeat
-from typing import Annotated, TypeAlias
+from typing import Annotated
 
 import msgspec
 from msgspec import UNSET, Meta, UnsetType
@@ -11,7 +11,6 @@ from msgspec import UNSET, Meta, UnsetType
 from bg_ingest.domain.cloud_events import FullReading, public_reading
 from bg_ingest.domain.connections import MAX_BACKFILL_DAYS, MAX_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, ConnectionState
 from bg_ingest.domain.freshness import Freshness, FreshnessState
-from bg_ingest.domain.polling import PollResult
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.services.connections.manage import Status
 
@@ -29,9 +28,6 @@ class LatestReading(FullReading, frozen=True, kw_only=True):
     age_seconds: int
     next_expected_at: datetime | None
     state: FreshnessState
-
-
-Reading: TypeAlias = BasicReading | FullReading
 
 
 def to_basic(rows: Sequence[tuple[int, int]]) -> list[BasicReading]:
@@ -70,12 +66,13 @@ class Invitation(msgspec.Struct, frozen=True):
     expires_at: datetime
 
 
+_PollInterval = Annotated[int, Meta(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)]
+
+
 class WorkerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Changed settings; null restores the default of the service."""
 
-    poll_interval_seconds: Annotated[int, Meta(ge=MIN_INTERVAL_SECONDS, le=MAX_INTERVAL_SECONDS)] | UnsetType | None = (
-        UNSET
-    )
+    poll_interval_seconds: _PollInterval | UnsetType | None = UNSET
     paused: bool | UnsetType | None = UNSET
     backfill_days: Annotated[int, Meta(ge=0, le=MAX_BACKFILL_DAYS)] | UnsetType | None = UNSET
 
@@ -128,7 +125,7 @@ def to_status(status: Status) -> ConnectionStatus:
         state=connection.state,
         reason=connection.reason,
         region=connection.region,
-        connected_at=connection.connected_at.replace(microsecond=0),
+        connected_at=whole_seconds(connection.connected_at),
         newest_reading_at=connection.newest_reading_at,
         last_outcome=connection.last_outcome,
         last_outcome_at=_whole_seconds(connection.outcome_at),
@@ -146,10 +143,6 @@ class WebhookResult(msgspec.Struct, frozen=True):
     duplicates: int = 0
     revised: int = 0
     quarantined: int = 0
-
-
-def to_webhook_result(result: PollResult) -> WebhookResult:
-    return WebhookResult(result.recorded, result.duplicates, result.revised, result.quarantined)
 
 
 def whole_seconds(instant: datetime) -> datetime:

@@ -32,22 +32,18 @@ from bg_ingest.services.connections.erase import Eraser
 from bg_ingest.services.connections.export import Exporter
 from bg_ingest.services.queries.readings import ReadingQueries
 
-_ADMIN = RouteOptions(scope=access.Scope.ADMIN).opt()
-
 ERASURE = ErasureCounts(25_920, 312, 1, 1, 4, 0, 1, 0)
 
 
 @delete(
     "/{user_id:str}",
-    operation_id="erase_user",
-    opt=_ADMIN,
     summary="Erase a user",
     status_code=200,
     responses=responses(
         "Numbers of removed items by kind; zeros if none was left.", ErasureCounts, ERASURE, problems=USER_PROBLEMS
     ),
 )
-async def erase(user_id: User, eraser: Use[Eraser]) -> ErasureCounts:
+async def erase_user(user_id: User, eraser: Use[Eraser]) -> ErasureCounts:
     """From the start of the erasure nothing of the user can be written. After a 503 repeat it: it continues.
 
     Only a new connect creates the user again.
@@ -64,9 +60,7 @@ EXPORT = (
 
 @get(
     "/{user_id:str}/export",
-    operation_id="export_user",
     summary="Export of all data of a user",
-    opt=_ADMIN,
     media_type=NDJSON.media_type,
     responses=responses(
         "One JSON object a line, each with its kind; the last one is the end.",
@@ -76,7 +70,7 @@ EXPORT = (
         problems=USER_PROBLEMS,
     ),
 )
-async def export(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
+async def export_user(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
     """Streamed. With an admin credential for that user alone, the person can fetch their own data."""
     await exporter.check_user(user_id)
     headers = {"Content-Disposition": 'attachment; filename="export.ndjson"'}
@@ -86,7 +80,6 @@ async def export(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
 
 
 _PATH_TYPE = re.compile(r":\w+}")
-_READ_METHODS = {"GET", "HEAD"}
 
 
 def mark_user(scope: Scope, user: UserId) -> None:
@@ -104,7 +97,7 @@ async def record_access(message: Message, scope: Scope) -> None:
     if route is None or not user or method == "OPTIONS":
         return
     caller = caller_of(scope)
-    by_method = AuditAction.READ if method in _READ_METHODS else AuditAction.CHANGE
+    by_method = AuditAction.READ if method in {"GET", "HEAD"} else AuditAction.CHANGE
     action = RouteOptions.of(route).audited_as or by_method
     credential = caller.name if caller else "signature" if action is AuditAction.PUSH else "oauth-state"
     route_text = f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}"
@@ -131,9 +124,7 @@ def _to_lines(records: Sequence[AuditRecord]) -> list[AuditLine]:
 
 
 @get(
-    operation_id="audit",
     summary="Audit records of a user",
-    opt=_ADMIN,
     responses=responses("Ascending.", list[AuditLine], [AUDIT_LINE], problems=(400, 401, 503)),
 )
 async def audit(
@@ -156,5 +147,7 @@ async def audit(
     return StreamedResponse(encode_stream(batches, _to_lines, JSON), media_type=JSON.media_type)
 
 
-router = Router("/api/users", route_handlers=[erase, export], tags=["users"])
-audit_router = Router("/api/audit", route_handlers=[audit], tags=["audit"])
+_ADMIN = RouteOptions(scope=access.Scope.ADMIN).opt()
+
+router = Router("/api/users", route_handlers=[erase_user, export_user], tags=["users"], opt=_ADMIN)
+audit_router = Router("/api/audit", route_handlers=[audit], tags=["audit"], opt=_ADMIN)

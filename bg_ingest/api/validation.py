@@ -59,22 +59,19 @@ def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, leni
     names = [name for name, _ in pairs if not lenient or name in known]
     if not known.issuperset(names):
         available = f"it has only {', '.join(sorted(known))}" if known else "it has none"
-        raise build_problem(
-            400, "unknown-parameter", f"The route does not have a query parameter that was sent: {available}."
-        )
+        detail = f"The route does not have a query parameter that was sent: {available}."
+        raise build_problem(400, "unknown-parameter", detail)
     if len(names) > len(set(names)):
         raise build_problem(400, "repeated-parameter", "A query parameter was sent more than once: send each once.")
 
 
 async def _check_body(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[Any]) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    body = await read_body(
-        request, too_large=f"A body has {MAX_BODY_BYTES} bytes at most here: send only known fields."
-    )
+    too_large = f"A body has {MAX_BODY_BYTES} bytes at most here: send only known fields."
+    body = await read_body(request, too_large=too_large)
     if body and media_type not in _JSON_TYPES:
-        raise build_problem(
-            415, "unsupported-media-type", "The body must be JSON: send Content-Type: application/json."
-        )
+        detail = "The body must be JSON: send Content-Type: application/json."
+        raise build_problem(415, "unsupported-media-type", detail)
     try:
         decoder.decode(body or b"null")
     except msgspec.ValidationError as error:
@@ -85,11 +82,8 @@ async def _check_body(request: Request[Any, Any, Any], decoder: msgspec.json.Dec
 
 @lru_cache
 def _query_names(route: BaseRouteHandler) -> frozenset[str]:
-    fields = route.parsed_fn_signature.parameters.values()
-    definitions = (field.kwarg_definition for field in fields)
-    return frozenset(
-        definition.name for definition in definitions if isinstance(definition, QueryParameter) and definition.name
-    )
+    definitions = (field.kwarg_definition for field in route.parsed_fn_signature.parameters.values())
+    return frozenset(query.name for query in definitions if isinstance(query, QueryParameter) and query.name)
 
 
 @lru_cache

@@ -12,7 +12,7 @@ from litestar.params import HeaderParameter
 from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.openapi import USER_PROBLEMS, responses
 from bg_ingest.api.problems import build_problem, to_problem
-from bg_ingest.api.schemas import WebhookResult, to_webhook_result
+from bg_ingest.api.schemas import WebhookResult
 from bg_ingest.api.validation import validate_request
 from bg_ingest.api.webhook_auth import MAX_WEBHOOK_BYTES, AnyRequest, SignatureHeaders, WebhookGuard
 from bg_ingest.domain.access import AuditAction
@@ -55,7 +55,6 @@ async def skip_validation(_: AnyRequest) -> None:
 
 @post(
     "/{user_id:str}/webhook",
-    operation_id="webhook",
     summary="Push readings",
     status_code=HTTPStatus.ACCEPTED,
     opt=RouteOptions(public=True, audited_as=AuditAction.PUSH).opt(),
@@ -89,7 +88,7 @@ async def webhook(
     except Exception as error:
         observer.webhook_rejected(to_problem(request, error).problem.type)
         raise
-    return to_webhook_result(result)
+    return WebhookResult(result.recorded, result.duplicates, result.revised, result.quarantined)
 
 
 async def _receive(
