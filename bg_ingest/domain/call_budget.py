@@ -13,6 +13,7 @@ from collections.abc import Hashable
 from math import floor
 
 import msgspec
+from msgspec.structs import replace
 
 MICROS_PER_SECOND = 1_000_000
 
@@ -58,10 +59,7 @@ class CallDemand(msgspec.Struct, frozen=True, gc=False):
 
 
 class BudgetRow(msgspec.Struct, frozen=True):
-    """Stored row.
-
-    All fields but ``pauses`` are instants of the row's own time; before the first row nothing was spent.
-    """
+    """Stored row. All fields but ``pauses`` are instants of the row's time; before the first row nothing was spent."""
 
     theoretical_arrival: int = 0
     """End of all reserved calls at the even rate."""
@@ -136,10 +134,8 @@ class ProviderLimit(msgspec.Struct, frozen=True):
         if room < min_calls:
             return Reservation(0, row, (min_calls - room) * self.emission_interval / MICROS_PER_SECOND)
         calls = min(max_calls, floor(room))
-        return Reservation(
-            calls,
-            msgspec.structs.replace(row, theoretical_arrival=begin + floor(calls * self.emission_interval), at=now),
-        )
+        arrival = begin + floor(calls * self.emission_interval)
+        return Reservation(calls, replace(row, theoretical_arrival=arrival, at=now))
 
 
 def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> BudgetRow:
@@ -151,11 +147,11 @@ def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> Budg
     if sent <= row.paused_until:
         if now + requested <= row.paused_until:
             return row
-        return msgspec.structs.replace(row, at=now, paused_until=now + requested) if requested else row
+        return replace(row, at=now, paused_until=now + requested) if requested else row
     follows = row.pauses and sent - row.paused_until < REPEAT_WINDOW_SECONDS * MICROS_PER_SECOND
     pauses = row.pauses + 1 if follows else 1
     length = requested or min(FIRST_PAUSE_SECONDS * 2 ** min(pauses - 1, 16), MAX_PAUSE_SECONDS) * MICROS_PER_SECOND
-    return msgspec.structs.replace(row, at=now, paused_until=now + length, pauses=pauses)
+    return replace(row, at=now, paused_until=now + length, pauses=pauses)
 
 
 def slowdown(demand: float, limit: ProviderLimit, share: int) -> float:
@@ -179,10 +175,7 @@ class RateLimiter:
         self._arrivals: dict[Hashable, float] = {}
 
     def acquire(self, key: Hashable, now: float) -> float:
-        """Take one unit and return 0, or return the wait in seconds if none is left.
-
-        ``now`` is monotonic, in seconds.
-        """
+        """Take one unit and return 0, or return the wait in seconds if none is left. ``now`` is a monotonic time."""
         arrival = max(now, self._arrivals.pop(key, now))
         wait = arrival - self._tolerance - now
         self._arrivals[key] = arrival if wait > 0 else arrival + self._interval

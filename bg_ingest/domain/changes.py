@@ -1,7 +1,7 @@
 """Numbered changes of a user, which are published as events."""
 
 from datetime import datetime
-from typing import TypeAlias
+from typing import TypeAlias, get_args
 
 import msgspec
 
@@ -55,15 +55,8 @@ class GapHealed(msgspec.Struct, frozen=True, tag="gap.healed"):
 
 ChangeData: TypeAlias = ReadingsRecorded | ReadingsRevised | ConnectionChanged | GapOpened | GapHealed | UserErased
 
-EVENT_TYPES: dict[type, str] = {
-    ReadingsRecorded: "bg.readings.recorded.v1",
-    ReadingsRevised: "bg.readings.revised.v1",
-    ConnectionChanged: "bg.connection.changed.v1",
-    GapOpened: "bg.gap.opened.v1",
-    GapHealed: "bg.gap.healed.v1",
-    UserErased: "bg.user.erased.v1",
-}
-"""CloudEvents type, also the routing key."""
+EVENT_TYPES: dict[type, str] = {data: f"bg.{data.__struct_config__.tag}.v1" for data in get_args(ChangeData)}
+"""CloudEvents type, also the routing key, such as ``bg.gap.opened.v1``."""
 
 
 class Change(msgspec.Struct, frozen=True):

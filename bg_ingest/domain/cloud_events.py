@@ -5,20 +5,11 @@ from typing import Any
 
 import msgspec
 
-from bg_ingest.domain.changes import (
-    Change,
-    ConnectionChanged,
-    GapHealed,
-    GapOpened,
-    ReadingsRecorded,
-    ReadingsRevised,
-    UserErased,
-)
+from bg_ingest.domain.changes import Change, ConnectionChanged, GapHealed, GapOpened, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.gaps import Cause, Gap
 from bg_ingest.domain.readings import MG_DL_PER_MMOL_L, Flag, StoredReading
 
 EXCHANGE = "bg.events"
-
 CONTENT_TYPE = "application/cloudevents+json"
 
 
@@ -96,19 +87,16 @@ def encode_cloud_event(change: Change, source: str) -> bytes:
 
     ``source`` names the publishing service, a URI reference. ``docs/events.md`` lists the fields of ``data``.
     """
-    change_data = change.data
     data: dict[str, Any] = {"user_id": change.user, "change": change.number}
-    match change_data:
-        case ConnectionChanged():
-            data |= {"provider": change_data.provider, "state": change_data.state, "reason": change_data.reason}
-        case ReadingsRecorded() | ReadingsRevised():
-            revised = isinstance(change_data, ReadingsRevised)
-            readings = [public_reading(recorded, previous=revised) for recorded in change_data.readings]
-            data |= {"provider": change_data.provider, "origin": change_data.origin, "readings": readings}
-        case GapOpened() | GapHealed():
-            data |= msgspec.to_builtins(public_gap(change_data.provider, change_data.gap), builtin_types=(datetime,))
-        case UserErased():
-            pass
+    match change.data:
+        case ConnectionChanged(provider, state, reason):
+            data |= {"provider": provider, "state": state, "reason": reason}
+        case ReadingsRecorded(provider, origin, readings) | ReadingsRevised(provider, origin, readings):
+            revised = isinstance(change.data, ReadingsRevised)
+            public_readings = [public_reading(recorded, previous=revised) for recorded in readings]
+            data |= {"provider": provider, "origin": origin, "readings": public_readings}
+        case GapOpened(provider, gap) | GapHealed(provider, gap):
+            data |= msgspec.to_builtins(public_gap(provider, gap), builtin_types=(datetime,))
     return msgspec.json.encode(
         {
             "specversion": "1.0",

@@ -2,8 +2,10 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
+from operator import add
 
 import msgspec
+from msgspec.structs import astuple, replace
 
 from bg_ingest.domain.changes import (
     Change,
@@ -92,16 +94,12 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
         cls, before: Head | None, data: Sequence[ChangeData], at: datetime, *, user: UserId | None = None
     ) -> "Commit":
         """Number changes. ``user`` is required without a head."""
-        if before is None:
-            if user is None:
-                raise ValueError("the first commit of a user needs the user")
-            head = Head(user)
-        else:
-            head = before
+        head = before or (Head(user) if user else None)
+        if head is None:
+            raise ValueError("the first commit of a user needs the user")
         changes = tuple(Change(head.user, number, at, item) for number, item in enumerate(data, head.last_change + 1))
-        after = msgspec.structs.replace(
-            head, last_change=head.last_change + len(changes), recorded_at=at if changes else head.recorded_at
-        )
+        recorded_at = at if changes else head.recorded_at
+        after = replace(head, last_change=head.last_change + len(changes), recorded_at=recorded_at)
         return cls(before=before, head=after, changes=changes)
 
     @property
@@ -121,12 +119,8 @@ def readings_commit(
     candidates = [*decision.recorded, *decision.revised, *([before.newest] if before.newest else ())]
     newest = newest_reading(candidates)  # of equals the first wins: a revision before its old value
     commit = Commit.of_changes(before, data, at)
-    return msgspec.structs.replace(
-        commit,
-        head=msgspec.structs.replace(commit.head, newest=newest),
-        segments=decision.segments,
-        known_segments=known,
-    )
+    head = replace(commit.head, newest=newest)
+    return replace(commit, head=head, segments=decision.segments, known_segments=known)
 
 
 def recheck_gaps_from(head: Head, provider: str, recorded: Iterable[StoredReading]) -> Head:
@@ -135,7 +129,7 @@ def recheck_gaps_from(head: Head, provider: str, recorded: Iterable[StoredReadin
     earliest = min((stored.reading.measured_at for stored in recorded), default=checked_until)
     if checked_until is None or earliest is None or earliest >= checked_until:
         return head
-    return msgspec.structs.replace(head, gaps_checked_until={**head.gaps_checked_until, provider: earliest})
+    return replace(head, gaps_checked_until={**head.gaps_checked_until, provider: earliest})
 
 
 def connection_changed(connection: Connection) -> ConnectionChanged:
@@ -143,7 +137,7 @@ def connection_changed(connection: Connection) -> ConnectionChanged:
 
 
 def with_summary(head: Head, provider: str, summary: ConnectionSummary) -> Head:
-    return msgspec.structs.replace(head, summaries={**head.summaries, provider: summary})
+    return replace(head, summaries={**head.summaries, provider: summary})
 
 
 class ErasureCounts(msgspec.Struct, frozen=True):
@@ -161,8 +155,7 @@ class ErasureCounts(msgspec.Struct, frozen=True):
     others: int
 
     def merge(self, more: "ErasureCounts") -> "ErasureCounts":
-        ours, theirs = msgspec.structs.astuple(self), msgspec.structs.astuple(more)
-        return ErasureCounts(*(count + more_count for count, more_count in zip(ours, theirs, strict=True)))
+        return ErasureCounts(*map(add, astuple(self), astuple(more)))
 
 
 NOTHING_ERASED = ErasureCounts(0, 0, 0, 0, 0, 0, 0, 0)

@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import date, datetime, timedelta
+from itertools import count
 
 import msgspec
 
@@ -61,9 +62,8 @@ class DayCounter:
         """Count a part of the connection's readings, ascending, later than the parts before."""
         if not readings:
             return
-        apart = timedelta(
-            seconds=min(learn_cadences([recorded.reading for recorded in readings], self._default_cadence).values()) / 2
-        )
+        cadences = learn_cadences([recorded.reading for recorded in readings], self._default_cadence)
+        apart = timedelta(seconds=min(cadences.values()) / 2)
         for recorded in readings:
             at = recorded.reading.measured_at
             if self._last is not None and at - self._last < apart:
@@ -101,10 +101,8 @@ class DayCounter:
 
 
 def _missing_times(gap: Gap, until: datetime) -> Iterator[datetime]:
-    at, number = gap.start, gap.missing
-    while number is None or number > 0:
-        if number is None and at > until:
+    for number in count() if gap.missing is None else range(gap.missing):
+        at = gap.start + number * timedelta(seconds=gap.cadence_seconds)
+        if gap.missing is None and at > until:
             return
         yield at
-        at += timedelta(seconds=gap.cadence_seconds)
-        number = None if number is None else number - 1

@@ -97,9 +97,8 @@ class PollDefaults(msgspec.Struct, frozen=True):
     sweep_depth: SweepDepth = SweepDepth()
 
     def interval(self, worker: WorkerSettings) -> timedelta:
-        if worker.poll_interval_seconds is None:
-            return self.poll_interval
-        return timedelta(seconds=worker.poll_interval_seconds)
+        seconds = worker.poll_interval_seconds
+        return self.poll_interval if seconds is None else timedelta(seconds=seconds)
 
     def initial_backfill(self, connection: Connection) -> Window | None:
         """Return the window of the first backfill: the days to read, counted back from the newer end."""
@@ -109,12 +108,8 @@ class PollDefaults(msgspec.Struct, frozen=True):
         return available.newest(depth) if available and depth else None
 
     def sweep(self, connection: Connection, now: datetime) -> Window | None:
-        """Return the window of a due sweep.
-
-        It never begins before the initial backfill, because older data was never read.
-        """
-        jitter = connection.id.jitter
-        depth = self.sweep_depth.due(connection.swept_at or connection.connected_at, now, jitter)
+        """Return the window of a due sweep, never from before the initial backfill: older data was never read."""
+        depth = self.sweep_depth.due(connection.swept_at or connection.connected_at, now, connection.id.jitter)
         initial = self.initial_backfill(connection)
         begins = initial.start if initial else connection.connected_at
         return Window(now - depth, now).since(begins) if depth else None

@@ -4,12 +4,13 @@ All sensors and displays of a connection count as one series: a second display o
 the first one's gap. LOW and HIGH are readings.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime, timedelta
 from itertools import pairwise
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from bg_ingest.domain.gaps import Cause, Gap, missing_count
 from bg_ingest.domain.polling import Outcome
@@ -94,10 +95,11 @@ def detect_gaps(
     reached = last.measured_at if last else readings[0].measured_at
     if silent and len(pairs) == len(readings) - 1:
         pairs.append((readings[-1], None))
-    current_gaps = dict(_find_gaps(pairs, open_before, learn_cadences(readings, context.cadence_seconds), context, at))
+    own_cadences = learn_cadences(readings, context.cadence_seconds)
+    current_gaps = {gap.after: gap for gap in _find_gaps(pairs, open_before, own_cadences, context, at)}
     passed = {earlier.measured_at for earlier, _ in pairs}
     healed = [
-        msgspec.structs.replace(gap, healed_at=at, before=_healed_end(gap, current_gaps, reached))
+        replace(gap, healed_at=at, before=_healed_end(gap, current_gaps, reached))
         for after, gap in open_before.items()
         if after in passed and after not in current_gaps
     ]
@@ -124,42 +126,28 @@ def _find_gaps(
     own_cadences: Mapping[tuple[str | None, str], int],
     context: GapContext,
     at: datetime,
-) -> Iterable[tuple[datetime, Gap]]:
-    """Yield the gaps by the reading before them. The remainder of an open gap keeps its opening time."""
+) -> Iterator[Gap]:
+    """Yield the gaps between pairs. The remainder of an open gap keeps its opening time."""
     for earlier, later in pairs:
         after, before = earlier.measured_at, later.measured_at if later else None
         open_gap = known.get(after)
-        cadence = (
-            open_gap.cadence_seconds
-            if open_gap
-            else max(own_cadences[_device_key(reading)] for reading in (earlier, later) if reading)
-        )
+        cadences = [own_cadences[_device_key(reading)] for reading in (earlier, later) if reading]
+        cadence = open_gap.cadence_seconds if open_gap else max(cadences)
         if before is not None and not missing_count(after, before, cadence):
             continue
         if open_gap and open_gap.before == before:
-            yield after, open_gap
+            yield open_gap
             continue
-        earlier_gap = open_gap or next((gap for gap in known.values() if _contains(gap, after)), None)
-        yield (
-            after,
-            Gap(
-                after=after,
-                before=before,
-                cadence_seconds=cadence,
-                cause=_cause(earlier, later, context),
-                opened_at=earlier_gap.opened_at if earlier_gap else at,
-            ),
-        )
-
-
-def _contains(gap: Gap, instant: datetime) -> bool:
-    return gap.after < instant and (gap.before is None or instant < gap.before)
+        around = (gap for gap in known.values() if gap.after < after and (gap.before is None or after < gap.before))
+        earlier_gap = open_gap or next(around, None)
+        opened_at = earlier_gap.opened_at if earlier_gap else at
+        cause = _cause(earlier, later, context)
+        yield Gap(after=after, before=before, cadence_seconds=cadence, cause=cause, opened_at=opened_at)
 
 
 def _healed_end(gap: Gap, current_gaps: Mapping[datetime, Gap], reached: datetime) -> datetime:
     """Return the end of the part that was filled: the end of the gap, or the start of the next one."""
-    ends = [after for after in current_gaps if after > gap.after]
-    return min([gap.before or reached, *ends])
+    return min([gap.before or reached, *(after for after in current_gaps if after > gap.after)])
 
 
 def _cause(earlier: Reading, later: Reading | None, context: GapContext) -> Cause:

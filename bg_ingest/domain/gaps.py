@@ -81,22 +81,13 @@ def month_start(instant: datetime) -> datetime:
 
 def update_months(known: Iterable[GapMonth], provider: str, changed: Sequence[Gap]) -> tuple[GapMonth, ...]:
     """Return the months that change, each complete, given those that are known."""
-    by_month = {month_gaps.month: month_gaps for month_gaps in known}
-    months = sorted({month_start(gap.after) for gap in changed})
-    return tuple(
-        _with_gaps(
-            by_month.get(month, GapMonth(provider, month, 0, ())),
-            [gap for gap in changed if month_start(gap.after) == month],
-        )
-        for month in months
-    )
-
-
-def _with_gaps(gap_month: GapMonth, changed: Sequence[Gap]) -> GapMonth:
-    gaps = {gap.after: gap for gap in (*gap_month.gaps, *changed)}
-    return GapMonth(
-        gap_month.provider, gap_month.month, gap_month.version + 1, tuple(gaps[after] for after in sorted(gaps))
-    )
+    by_month = {gap_month.month: gap_month for gap_month in known}
+    months = []
+    for start in sorted({month_start(gap.after) for gap in changed}):
+        month = by_month.get(start, GapMonth(provider, start, 0, ()))
+        gaps = {gap.after: gap for gap in (*month.gaps, *changed) if month_start(gap.after) == start}
+        months.append(GapMonth(provider, start, month.version + 1, tuple(gaps[after] for after in sorted(gaps))))
+    return tuple(months)
 
 
 def next_repair_at(gaps: Iterable[Gap], after: datetime) -> datetime | None:

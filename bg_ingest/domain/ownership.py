@@ -38,7 +38,6 @@ SHARED_TIMINGS = OwnershipTimings()
 EXCLUSIVE_TIMINGS = OwnershipTimings(ttl=3600.0, heartbeat_every=900.0, snapshot_every=300.0, inbox_every=60.0)
 """For a store with only one process: no other process waits for a shard."""
 
-
 UNOWNED = "nobody"
 """Address of requests for a shard that never had an owner. Its first owner reads them there."""
 
@@ -128,7 +127,6 @@ def plan_rebalance(
 
     Each call states the whole goal again. A lost reply is therefore harmless, because the step is planned once more.
     """
-    alive = {owner.id for owner in snapshot.owners}
     releasing = set(leaving)
     lost = [
         shard
@@ -136,20 +134,18 @@ def plan_rebalance(
         if (snapshot.leases[shard].owner, snapshot.leases[shard].epoch) != (me, epoch)
     ]
     ours = [lease for lease in snapshot.leases if lease.owner == me and lease.shard not in releasing]
-    adopt = [lease for lease in ours if lease.shard not in serving or lease.shard in lost]
     share = fair_share(snapshot.owners, me, shards=len(snapshot.leases))
-    release = ours[share:]
-    adopt = [lease for lease in adopt if lease not in release]
-    return Rebalance(_own_part_of_free(snapshot, me, alive, releasing), tuple(adopt), tuple(release), tuple(lost))
+    adopt = [lease for lease in ours[:share] if lease.shard not in serving or lease.shard in lost]
+    take = _own_part_of_free(snapshot, me, releasing)
+    return Rebalance(take, tuple(adopt), release=tuple(ours[share:]), lost=tuple(lost))
 
 
-def _own_part_of_free(
-    snapshot: OwnershipSnapshot, me: str, alive: Collection[str], releasing: Collection[int]
-) -> tuple[Lease, ...]:
+def _own_part_of_free(snapshot: OwnershipSnapshot, me: str, releasing: Collection[int]) -> tuple[Lease, ...]:
     """Return the free shards for ``me``, dealt in one order to all owners below their share.
 
     Processes that saw the same rows deal alike, so that no two reach for the same shard.
     """
+    alive = {owner.id for owner in snapshot.owners}
     free = [lease for lease in snapshot.leases if lease.owner not in alive and lease.shard not in releasing]
     have = Counter(lease.owner for lease in snapshot.leases)
     start = 0

@@ -3,8 +3,10 @@
 from collections.abc import Mapping
 from datetime import datetime
 from enum import Enum, StrEnum, auto
+from operator import add
 
 import msgspec
+from msgspec.structs import astuple, replace
 
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.connections import Connection, PollDefaults
@@ -57,15 +59,7 @@ class PollResult(msgspec.Struct, frozen=True, gc=False):
     def merge(self, other: "PollResult") -> "PollResult":
         """Add up two results. The later outcome wins, unless it is NOTHING_NEW."""
         outcome = self.outcome if other.outcome == Outcome.NOTHING_NEW else other.outcome
-        return PollResult(
-            outcome,
-            self.recorded + other.recorded,
-            self.revised + other.revised,
-            self.duplicates + other.duplicates,
-            self.quarantined + other.quarantined,
-            self.late + other.late,
-            self.not_kept + other.not_kept,
-        )
+        return PollResult(outcome, *map(add, astuple(self)[1:], astuple(other)[1:]))
 
 
 class PollKind(Enum):
@@ -173,15 +167,8 @@ def gap_check_after(
     A check becomes due by readings that arrived late, by readings that are missing by now, and by the end of a sweep
     or of the backfill. A suspected gap waits for the end of the backfill, because that requires a check anyway.
     """
-    overdue = overdue_before(now, rhythm.delay)
-    has_suspected_gap = connection.suspected_gap_at and connection.suspected_gap_at <= overdue
-    backfill_done = connection.backfill is None
+    backfill_done, suspected_at = connection.backfill is None, connection.suspected_gap_at
+    lacks_readings = backfill_done and suspected_at is not None and suspected_at <= overdue_before(now, rhythm.delay)
     reread_done = kind is PollKind.SWEEP or (kind is PollKind.BACKFILL and backfill_done)
-    due = (
-        gap_check.due
-        or (has_suspected_gap and backfill_done)
-        or reread_done
-        or late
-        or is_silent(connection, gap_check, rhythm, now)
-    )
-    return msgspec.structs.replace(gap_check, due=bool(due))
+    due = gap_check.due or late or lacks_readings or reread_done or is_silent(connection, gap_check, rhythm, now)
+    return replace(gap_check, due=due)

@@ -5,6 +5,7 @@ from datetime import datetime
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 MAX_DROPPED_DIGESTS = 1_000
 """Digests of dropped records that a page keeps, about 60 KB."""
@@ -44,15 +45,12 @@ class QuarantinePage(msgspec.Struct, frozen=True):
         return QuarantinePage(self.key, self.version + 1, (*self.records, *records))
 
     def without(self, digest: bytes) -> "QuarantinePage":
-        return QuarantinePage(
-            self.key, self.version + 1, tuple(record for record in self.records if record.digest != digest)
-        )
+        remaining = tuple(record for record in self.records if record.digest != digest)
+        return QuarantinePage(self.key, self.version + 1, remaining)
 
     def with_dropped(self, digest: bytes) -> "QuarantinePage":
         """Reduce a record to its digest. Digests of the records dropped longest ago are deleted."""
-        digest_only = (
-            msgspec.structs.replace(record, sealed=b"") for record in self.records if record.digest == digest
-        )
+        digest_only = (replace(record, sealed=b"") for record in self.records if record.digest == digest)
         dropped = [*(record for record in self.records if not record.sealed), *digest_only]
         remaining = (record for record in self.records if record.sealed and record.digest != digest)
         return QuarantinePage(self.key, self.version + 1, (*dropped[-MAX_DROPPED_DIGESTS:], *remaining))

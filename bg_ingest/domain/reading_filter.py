@@ -37,11 +37,9 @@ class AsOf(msgspec.Struct, frozen=True):
         """Return a reading with its value at the point; None if it did not exist yet."""
         if self.includes(recorded.recorded_at, recorded.change):
             return recorded
-        for index in reversed(range(len(recorded.earlier))):
-            version = recorded.earlier[index]
-            if self.includes(version.recorded_at, version.change):
-                return recorded.at_version(index)
-        return None
+        known = (n for n, version in enumerate(recorded.earlier) if self.includes(version.recorded_at, version.change))
+        index = max(known, default=None)
+        return None if index is None else recorded.at_version(index)
 
 
 _DISPLAY_INDEX = 3

@@ -8,6 +8,7 @@ from hashlib import blake2b
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 MG_DL_PER_MMOL_L = 18.01559
 """Derived from the molar mass of glucose, 180.1559 g/mol."""
@@ -127,6 +128,9 @@ class Version(msgspec.Struct, frozen=True):
     sent: AsSent | None = None
 
 
+_REVISED_FIELDS = tuple(name for name in Version.__struct_fields__ if name in Reading.__struct_fields__)
+
+
 class StoredReading(msgspec.Struct, frozen=True):
     """Reading with the commit that recorded it, and its earlier values."""
 
@@ -141,30 +145,13 @@ class StoredReading(msgspec.Struct, frozen=True):
     @property
     def version(self) -> Version:
         """Part of the reading that a revision replaces."""
-        reading = self.reading
-        return Version(
-            reading.glucose_mg_dl,
-            reading.flag,
-            self.recorded_at,
-            self.change,
-            reading.trend,
-            reading.trend_rate_mg_dl_min,
-            reading.utc_offset_seconds,
-            reading.sent,
-        )
+        values = {name: getattr(self.reading, name) for name in _REVISED_FIELDS}
+        return Version(recorded_at=self.recorded_at, change=self.change, **values)
 
     def at_version(self, index: int) -> "StoredReading":
         """Return the reading as it was with the version at an index of ``earlier``."""
         version = self.earlier[index]
-        reading = msgspec.structs.replace(
-            self.reading,
-            glucose_mg_dl=version.glucose_mg_dl,
-            flag=version.flag,
-            trend=version.trend,
-            trend_rate_mg_dl_min=version.trend_rate_mg_dl_min,
-            utc_offset_seconds=version.utc_offset_seconds,
-            sent=version.sent,
-        )
+        reading = replace(self.reading, **{name: getattr(version, name) for name in _REVISED_FIELDS})
         return StoredReading(reading, version.recorded_at, version.change, self.earlier[:index])
 
 
@@ -183,20 +170,16 @@ def select_one_per_sensor(readings: Sequence[StoredReading]) -> Sequence[StoredR
 
 
 def newest_reading(readings: Iterable[StoredReading]) -> StoredReading | None:
-    """Return the newest reading.
-
-    Of several at one second the choice does not depend on the order; of equals the first wins.
-    """
+    """Return the newest reading. Of several at one second the choice is the same in any order; of equals the first."""
     candidates = list(readings)
     second = max((stored.reading.measured_at for stored in candidates), default=None)
     of_last_second = [stored for stored in candidates if stored.reading.measured_at == second]
-    return min(
-        of_last_second, key=lambda stored: (stored.reading.device.display_rank, _sensor_key(stored)), default=None
-    )
+    return min(of_last_second, key=_rank_and_sensor, default=None)
 
 
-def _sensor_key(stored: StoredReading) -> tuple[str, ...]:
-    return tuple(part or "" for part in stored.reading.device.sensor)
+def _rank_and_sensor(stored: StoredReading) -> tuple[str, ...]:
+    device = stored.reading.device
+    return (*device.display_rank, *(part or "" for part in device.sensor))
 
 
 class Unreadable(msgspec.Struct, frozen=True):

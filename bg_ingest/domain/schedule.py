@@ -19,9 +19,7 @@ JITTER_SPAN = timedelta(seconds=30)
 """Time over which the polls of sensors with the same phase are spread."""
 
 DAY = timedelta(days=1)
-
 DAYS_PER_WEEK = 7
-
 _FIRST_DAY = datetime(1970, 1, 1, tzinfo=UTC)
 
 
@@ -94,15 +92,10 @@ def next_retry(failures: int, now: datetime, slot: datetime | None) -> datetime:
 
 def learn_cadence(measured: list[datetime]) -> timedelta | None:
     """Return the cadence that most neighbouring readings show, or None without a clear majority."""
-    measured = sorted(set(measured))
-    counts = dict.fromkeys(CADENCE_SECONDS, 0)
-    for earlier, later in pairwise(measured):
-        apart = (later - earlier).total_seconds()
-        for cadence in CADENCE_SECONDS:
-            if abs(apart - cadence) <= cadence / 10:
-                counts[cadence] += 1
-    best = max(CADENCE_SECONDS, key=lambda cadence: counts[cadence])
-    return timedelta(seconds=best) if counts[best] >= 3 and counts[best] * 2 > len(measured) - 1 else None
+    apart = [(later - earlier).total_seconds() for earlier, later in pairwise(sorted(set(measured)))]
+    counts = {cadence: sum(abs(seconds - cadence) <= cadence / 10 for seconds in apart) for cadence in CADENCE_SECONDS}
+    best = max(counts, key=lambda cadence: counts[cadence])
+    return timedelta(seconds=best) if counts[best] >= 3 and counts[best] * 2 > len(apart) else None
 
 
 class SweepDepth(msgspec.Struct, frozen=True):

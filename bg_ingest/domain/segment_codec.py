@@ -21,6 +21,7 @@ from operator import attrgetter
 from typing import Any, TypeAlias
 
 import msgspec
+from msgspec.structs import astuple
 
 from bg_ingest.domain.readings import AsSent, Device, Flag, Reading, StoredReading, Version
 
@@ -46,7 +47,7 @@ def pack(readings: Sequence[StoredReading]) -> bytes:
     devices: list[list[str | bytes | None]] = []
     streams: list[list[Any]] = []
     for device, group in by_device:
-        devices.append([_compress_hex(part) for part in msgspec.structs.astuple(device)])
+        devices.append([_compress_hex(part) for part in astuple(device)])
         streams.append(_pack_stream(len(streams), list(group), base, words, numbers))
     stored_commits = [list(_differences([at for at, _ in commits])), list(_differences([n for _, n in commits]))]
     return _encode([base, devices, list(words), stored_commits, streams])
@@ -114,16 +115,8 @@ def _pack_stream(
         _column([rate if rate is None or not scale else round(rate * scale) for rate in rates]),
         _column([stored.reading.utc_offset_seconds for stored in readings]),
         _column([commits[to_epoch_ms(stored.recorded_at) - base * 1000, stored.change] for stored in readings]),
-        {
-            index: [stored.reading.sent.value, stored.reading.sent.unit]
-            for index, stored in enumerate(readings)
-            if stored.reading.sent
-        },
-        {
-            index: [_pack_version(version) for version in stored.earlier]
-            for index, stored in enumerate(readings)
-            if stored.earlier
-        },
+        {index: astuple(stored.reading.sent) for index, stored in enumerate(readings) if stored.reading.sent},
+        {index: list(map(_pack_version, stored.earlier)) for index, stored in enumerate(readings) if stored.earlier},
     ]
 
 
@@ -191,18 +184,8 @@ def _scale(rates: list[float | None]) -> int:
 
 
 def _pack_version(version: Version) -> list[Any]:
-    at, sent = to_epoch_ms(version.recorded_at), [version.sent.value, version.sent.unit] if version.sent else None
-    value, flag = version.glucose_mg_dl, _FLAGS.index(version.flag)
-    return [
-        value,
-        flag,
-        at,
-        version.change,
-        version.trend,
-        version.trend_rate_mg_dl_min,
-        version.utc_offset_seconds,
-        sent,
-    ]
+    value, flag, recorded_at, change, *more, sent = astuple(version)
+    return [value, _FLAGS.index(flag), to_epoch_ms(recorded_at), change, *more, astuple(sent) if sent else None]
 
 
 def _unpack_version(packed: list[Any]) -> Version:
@@ -222,7 +205,7 @@ def _expand_hex(part: str | bytes) -> str:
 
 
 def _device_key(stored: StoredReading) -> tuple[str, ...]:
-    return tuple(part or "" for part in msgspec.structs.astuple(stored.reading.device))
+    return tuple(part or "" for part in astuple(stored.reading.device))
 
 
 def _device_then_time(stored: StoredReading) -> tuple[Any, ...]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TypeAlias
 
 import msgspec
+from msgspec.structs import replace
 
 from bg_ingest.domain.readings import Identity, Reading, StoredReading, Unreadable
 from bg_ingest.domain.segment_codec import sort_readings, to_epoch_seconds
@@ -53,10 +54,7 @@ def segment_start(instant: datetime) -> datetime:
 
 
 def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
-    """Split a batch, oldest first, into parts for single commits.
-
-    Of several readings with one identity the last is kept.
-    """
+    """Split a batch, oldest first, into parts for single commits. Of readings with one identity the last is kept."""
     unique = {reading.identity: reading for reading in readings}
     part: list[Reading] = []
     touched: set[datetime] = set()
@@ -81,27 +79,28 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
         stored.reading.identity: stored for segment in known.values() for stored in segment.readings
     }
     fresh = [reading for reading in batch if reading.identity not in before]
-    changed = [
-        reading for reading in batch if (old := before.get(reading.identity)) and not old.reading.same_value(reading)
-    ]
-    rejected = [reading for reading in changed if len(before[reading.identity].earlier) >= MAX_VERSIONS]
+    stored_again = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]
+    changed = [(reading, old) for reading, old in stored_again if not old.reading.same_value(reading)]
     number = last_change + 1
     recorded = [StoredReading(reading, at, number) for reading in fresh]
     if recorded:
         number += 1
-    revised = [
-        StoredReading(_with_device_of(reading, old), at, number, (*old.earlier, old.version))
-        for reading in changed
-        if len((old := before[reading.identity]).earlier) < MAX_VERSIONS
+    revised = [  # with the device as first recorded, because only values have versions
+        StoredReading(replace(reading, device=old.reading.device), at, number, (*old.earlier, old.version))
+        for reading, old in changed
+        if len(old.earlier) < MAX_VERSIONS
+    ]
+    rejected = [
+        Unreadable("too_many_revisions", msgspec.json.encode(reading), reading.measured_at)
+        for reading, old in changed
+        if len(old.earlier) >= MAX_VERSIONS
     ]
     return Decision(
         tuple(_rewrite_segments(known, [*recorded, *revised])),
         sort_readings(recorded),
         sort_readings(revised),
         len(batch) - len(fresh) - len(changed),
-        tuple(
-            Unreadable("too_many_revisions", msgspec.json.encode(reading), reading.measured_at) for reading in rejected
-        ),
+        tuple(rejected),
     )
 
 
@@ -113,8 +112,3 @@ def _rewrite_segments(known: KnownSegments, changed: list[StoredReading]) -> Ite
         old = known[start].readings if start in known else ()
         merged = {stored.reading.identity: stored for stored in (*old, *fresh)}
         yield Segment(start, max(stored.change for stored in fresh), sort_readings(merged.values()))
-
-
-def _with_device_of(revised: Reading, old: StoredReading) -> Reading:
-    """Keep the device as first recorded, because only values have versions."""
-    return msgspec.structs.replace(revised, device=old.reading.device)

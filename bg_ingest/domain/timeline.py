@@ -46,10 +46,7 @@ class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NextPoll(msgspec.Struct, frozen=True):
-    """Next poll of the connection.
-
-    ``at`` is None without one (``reason`` is then the state) or if the time is unknown.
-    """
+    """Next poll of the connection. ``at`` is None without one (``reason`` is then the state), or if it is unknown."""
 
     at: datetime | None
     reason: str
@@ -68,24 +65,15 @@ class Timeline(msgspec.Struct, frozen=True):
 
 
 def poll_event(report: PollReport, at: datetime) -> TimelineEvent:
-    result = report.result
-    return TimelineEvent(
-        at=at,
-        kind=TimelineKind.POLLED,
-        origin=report.origin,
-        outcome=result.outcome,
-        readings=result.recorded + result.revised,
-    )
+    result, kind = report.result, TimelineKind.POLLED
+    readings = result.recorded + result.revised
+    return TimelineEvent(at=at, kind=kind, origin=report.origin, outcome=result.outcome, readings=readings)
 
 
 def webhook_event(result: PollResult | None, at: datetime) -> TimelineEvent:
     """Return the event of a webhook; without a result it is a duplicate."""
-    if result is None:
-        return TimelineEvent(at=at, kind=TimelineKind.WEBHOOK, origin=Origin.WEBHOOK, outcome="duplicate", readings=0)
-    brought = result.recorded + result.revised
-    return TimelineEvent(
-        at=at, kind=TimelineKind.WEBHOOK, origin=Origin.WEBHOOK, outcome=result.outcome, readings=brought
-    )
+    outcome, readings = (result.outcome, result.recorded + result.revised) if result else ("duplicate", 0)
+    return TimelineEvent(at=at, kind=TimelineKind.WEBHOOK, origin=Origin.WEBHOOK, outcome=outcome, readings=readings)
 
 
 def grant_event(grant: Grant, at: datetime) -> TimelineEvent:
@@ -144,7 +132,5 @@ def next_scheduled_poll(connection: Connection, rhythm: Rhythm, now: datetime) -
         return NextPoll(None, NextPollReason.RETRY)
     if connection.backfill is not None:
         return NextPoll(now, NextPollReason.BACKFILL)
-    expected = now < rhythm.first_slot(connection.anchor)
-    return NextPoll(
-        next_poll(connection.anchor, now, rhythm), NextPollReason.SLOT if expected else NextPollReason.SILENCE
-    )
+    reason = NextPollReason.SLOT if now < rhythm.first_slot(connection.anchor) else NextPollReason.SILENCE
+    return NextPoll(next_poll(connection.anchor, now, rhythm), reason)

@@ -57,13 +57,10 @@ def compare_readings(
     """Compare the readings of both sides. Readings outside of the window are ignored."""
     ours = {reading.identity: reading for reading in stored if reading.measured_at in window}
     theirs = {reading.identity: reading for reading in provided if reading.measured_at in window}
-    differences = [
-        difference
-        for identity in {**ours, **theirs}
-        if (difference := _compare(ours.get(identity), theirs.get(identity)))
-    ]
+    identities = {**ours, **theirs}
+    differences = filter(None, (_compare(ours.get(identity), theirs.get(identity)) for identity in identities))
     ordered = sorted(differences, key=lambda difference: (difference.measured_at, difference.device))
-    return Verification(window, len({**ours, **theirs}), unreadable, tuple(ordered))
+    return Verification(window, len(identities), unreadable, tuple(ordered))
 
 
 def _compare(ours: Reading | None, theirs: Reading | None) -> Difference | None:
