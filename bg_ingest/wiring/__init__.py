@@ -208,7 +208,7 @@ async def open_tracing(endpoint: str | None) -> AsyncIterator[Sequence[Observer]
 def _build_publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
     """Return the publisher, and the actor that keeps it connected if it has a connection."""
     if settings.rabbitmq_url is None:
-        from bg_ingest.adapters.memory.publisher import MemoryPublisher
+        from bg_ingest.adapters.memory import MemoryPublisher
 
         return MemoryPublisher(SOURCE), None
     from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
@@ -221,7 +221,7 @@ def _build_token_verifier(http: httpx.AsyncClient, clock: Clock, *configured: st
     issuer, audience, keys_url = configured
     if issuer is None or audience is None:
         return None
-    from bg_ingest.adapters.jwt.verifier import JwtVerifier
+    from bg_ingest.adapters.jwt import JwtVerifier
 
     return JwtVerifier(http, clock, issuer=issuer, audience=audience, keys_url=keys_url)
 

@@ -9,7 +9,7 @@ import anyio
 import msgspec
 import pytest
 
-from bg_ingest.adapters.memory.publisher import Event, MemoryPublisher
+from bg_ingest.adapters.memory import Event, MemoryPublisher
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 from bg_ingest.domain.changes import Change, ChangeData, ConnectionChanged, ReadingsRecorded
 from bg_ingest.domain.cloud_events import encode_cloud_event

@@ -24,7 +24,7 @@ from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Unreadable
-from bg_ingest.providers.dexcom.tokens import Tokens
+from bg_ingest.providers.dexcom.oauth import Tokens
 from bg_ingest.services import Services
 from bg_ingest.settings import Settings, get_settings
 from tests.conftest import VirtualTimeLoop

@@ -9,7 +9,7 @@ from typing import Any, cast
 import httpx
 from litestar import Litestar
 
-from bg_ingest.adapters.memory.publisher import MemoryPublisher
+from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.api.auth import Access

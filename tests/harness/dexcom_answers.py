@@ -11,8 +11,8 @@ import httpx
 from bg_ingest.domain.grants import Credentials, Secret
 from bg_ingest.ports import Answers, Done, Provider, Redirect
 from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.dexcom.options import DexcomOptions
-from bg_ingest.providers.dexcom.tokens import Tokens, parse_tokens
+from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
+from bg_ingest.providers.dexcom.settings import DexcomOptions
 from bg_ingest.providers.http import http_client
 from tests.fakes.clock import NOON, SetClock
 

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 from litestar import Litestar
 
-from bg_ingest.adapters.memory.publisher import Event, MemoryPublisher
+from bg_ingest.adapters.memory import Event, MemoryPublisher
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
@@ -34,7 +34,7 @@ from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.ports import Observer, Provider, Sealer
 from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.dexcom.options import DexcomOptions
+from bg_ingest.providers.dexcom.settings import DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.simulator import Simulator, SimulatorOptions

@@ -7,7 +7,7 @@ import aiormq
 from aiormq.abc import AbstractChannel
 from pamqp.common import FieldTable
 
-from bg_ingest.adapters.memory.publisher import Event
+from bg_ingest.adapters.memory import Event
 from bg_ingest.domain.cloud_events import EXCHANGE
 
 

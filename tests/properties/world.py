@@ -10,7 +10,7 @@ import anyio
 import httpx
 import msgspec
 
-from bg_ingest.adapters.memory.publisher import MemoryPublisher
+from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.commands.context import NoWakeups
@@ -27,7 +27,7 @@ from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.dexcom.tokens import Tokens
+from bg_ingest.providers.dexcom.oauth import Tokens
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.services.queries.readings import ReadingQueries

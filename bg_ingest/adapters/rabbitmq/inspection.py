@@ -5,8 +5,7 @@ import aiormq.abc
 import anyio
 import msgspec
 
-from bg_ingest.adapters.rabbitmq.errors import translate_errors
-from bg_ingest.adapters.rabbitmq.publisher import CONNECT_TIMEOUT
+from bg_ingest.adapters.rabbitmq.publisher import CONNECT_TIMEOUT, translate_errors
 from bg_ingest.domain.cloud_events import EXCHANGE
 
 

@@ -3,16 +3,34 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from bg_ingest.adapters.sqlite.conditions import check_conditions
 from bg_ingest.errors import StoreError, StoreLocked, StoreUnavailable
-from bg_ingest.ports.table import MAX_WRITES, Check, ConditionFailed, Delete, Item, Key, Put, Update, Write
+from bg_ingest.ports.table import (
+    MAX_WRITES,
+    Absent,
+    AtMost,
+    Check,
+    Condition,
+    ConditionFailed,
+    Delete,
+    Either,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    Missing,
+    OneOf,
+    Put,
+    Scalar,
+    Update,
+    Write,
+)
 
 BUSY_TIMEOUT_MS = 2_000
 """Wait for another program that locks the file, such as a backup or an open shell."""
@@ -180,3 +198,36 @@ def _lock_file(file: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def check_conditions(conditions: Iterable[Condition], item: Item | None) -> bool:
+    return all(_check_condition(condition, item) for condition in conditions)
+
+
+def _check_condition(condition: Condition, item: Item | None) -> bool:
+    match condition:
+        case Absent():
+            return item is None
+        case Exists():
+            return item is not None
+        case Missing(attribute):
+            return item is None or attribute not in item
+        case Either(conditions):
+            return any(_check_condition(alternative, item) for alternative in conditions)
+        case _:
+            return _check_value(condition, (item or {}).get(condition.attribute))
+
+
+def _check_value(condition: Equals | AtMost | OneOf, stored: Scalar | None) -> bool:
+    match condition:
+        case Equals(_, value):
+            return _is_same(stored, value)
+        case OneOf(_, values):
+            return any(_is_same(stored, value) for value in values)
+        case AtMost(_, value):
+            return isinstance(stored, int) and stored <= value
+
+
+def _is_same(stored: Scalar | None, value: Scalar) -> bool:
+    """Compare type and value: true is not 1."""
+    return type(stored) is type(value) and stored == value

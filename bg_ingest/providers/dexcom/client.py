@@ -23,11 +23,9 @@ from bg_ingest.ports import (
     Redirect,
 )
 from bg_ingest.providers.dexcom import translate
-from bg_ingest.providers.dexcom.errors import read_body
-from bg_ingest.providers.dexcom.oauth import OAuth
-from bg_ingest.providers.dexcom.options import REGION_URLS, DexcomOptions
-from bg_ingest.providers.dexcom.tokens import parse_tokens
-from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope
+from bg_ingest.providers.dexcom.oauth import OAuth, parse_tokens
+from bg_ingest.providers.dexcom.settings import REGION_URLS, DexcomOptions
+from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope, read_body
 from bg_ingest.providers.http import translate_transport_errors
 
 MAX_WINDOW = timedelta(days=30)

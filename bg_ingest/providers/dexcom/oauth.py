@@ -1,18 +1,17 @@
-"""Dexcom's OAuth2: login address, and exchange of codes and refresh tokens for pairs of tokens."""
+"""Dexcom's OAuth2: login address, exchange of codes and refresh tokens, and the sealed content of token pairs."""
 
 import warnings
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import authlib.deprecate
 import httpx
+import msgspec
 
-from bg_ingest.domain.grants import REFRESH_DEADLINE, Secret
+from bg_ingest.domain.grants import REFRESH_DEADLINE, Credentials, Renewal, Secret, SecretBytes
 from bg_ingest.ports import Clock
-from bg_ingest.providers.dexcom.errors import read_token_body
-from bg_ingest.providers.dexcom.options import DexcomOptions
-from bg_ingest.providers.dexcom.tokens import Tokens
-from bg_ingest.providers.dexcom.wire import TokenPair
+from bg_ingest.providers.dexcom.settings import DexcomOptions
+from bg_ingest.providers.dexcom.wire import TokenPair, read_token_body
 from bg_ingest.providers.http import decode_json, translate_transport_errors
 
 with warnings.catch_warnings():
@@ -25,6 +24,24 @@ DEFAULT_LIFETIME_SECONDS = 7200
 
 MAX_LIFETIME_SECONDS = 86_400
 """Limit of a stated lifetime: Dexcom's prose calls its seconds milliseconds."""
+
+
+class Tokens(msgspec.Struct, frozen=True):
+    """Access token, single-use refresh token, and the end of the first one's life."""
+
+    access: Secret
+    refresh: Secret
+    expires_at: datetime
+
+    def to_credentials(self) -> Credentials:
+        """Return the credentials. Their content is a MessagePack array of both tokens and the instant."""
+        content = msgspec.msgpack.encode([self.access.reveal(), self.refresh.reveal(), self.expires_at])
+        return Credentials(SecretBytes(content), self.expires_at, Renewal.SINGLE_USE)
+
+
+def parse_tokens(content: SecretBytes) -> Tokens:
+    access, refresh, expires_at = msgspec.msgpack.decode(content.reveal(), type=tuple[str, str, datetime])
+    return Tokens(Secret(access), Secret(refresh), expires_at)
 
 
 class OAuth:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from bg_ingest.adapters.memory.publisher import MemoryPublisher
+from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.domain.call_budget import ProviderLimit
@@ -20,7 +20,7 @@ from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import AccountData, Answers, Capabilities, Clock, ConnectStep, Page, Priority
 from bg_ingest.ports.table import Item, Key, Put, Table
-from bg_ingest.providers.dexcom.tokens import Tokens, parse_tokens
+from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
 from bg_ingest.services import Services
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.store import LAYOUT, Store, keys

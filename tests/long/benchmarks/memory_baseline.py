@@ -13,7 +13,7 @@ import msgspec
 from litestar import Litestar
 
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.adapters.memory.publisher import MemoryPublisher
+from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.api.app import build_state, create_api

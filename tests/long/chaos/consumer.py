@@ -7,7 +7,7 @@ from pathlib import Path
 
 import msgspec
 
-from bg_ingest.adapters.memory.publisher import Event
+from bg_ingest.adapters.memory import Event
 from tests.harness.web import web
 from tests.long.chaos.checks import LONG_AGO, ServedReading, truth
 from tests.long.chaos.processes import Process

@@ -21,7 +21,7 @@ import msgspec
 import rich_click as click
 
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.adapters.memory.publisher import Event
+from bg_ingest.adapters.memory import Event
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.data import user_id
 from tests.harness.web import NO_CERTIFICATES, web

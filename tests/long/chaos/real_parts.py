@@ -10,7 +10,7 @@ import msgspec
 
 from bg_ingest.adapters.dynamodb.admin import create_table
 from bg_ingest.adapters.dynamodb.table import DynamoTable
-from bg_ingest.adapters.memory.publisher import Event
+from bg_ingest.adapters.memory import Event
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId
 from bg_ingest.domain.ownership import OwnershipSnapshot

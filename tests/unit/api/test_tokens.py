@@ -6,7 +6,7 @@ from datetime import timedelta
 import httpx
 import pytest
 
-from bg_ingest.adapters.jwt.verifier import JwtVerifier
+from bg_ingest.adapters.jwt import JwtVerifier
 from bg_ingest.domain.access import ALL_USERS, Scope
 from bg_ingest.services.access.authenticate import Authenticator
 from tests.fakes.issuer import AUDIENCE, ISSUER, FakeIssuer, key

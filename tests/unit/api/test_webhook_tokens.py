@@ -8,7 +8,7 @@ import anyio
 import httpx
 import pytest
 
-from bg_ingest.adapters.jwt.verifier import JwtVerifier
+from bg_ingest.adapters.jwt import JwtVerifier
 from bg_ingest.api.auth import Access
 from bg_ingest.domain.access import Scope, WebhookProof
 from bg_ingest.domain.connections import PollDefaults

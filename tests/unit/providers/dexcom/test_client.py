@@ -19,7 +19,7 @@ from bg_ingest.errors import (
     ProviderUnavailable,
 )
 from bg_ingest.ports import Page, Priority
-from bg_ingest.providers.dexcom.options import DexcomOptions
+from bg_ingest.providers.dexcom.settings import DexcomOptions
 from tests.fakes.clock import NOON
 from tests.harness.dexcom_answers import (
     ACCESS,
@@ -29,8 +29,11 @@ from tests.harness.dexcom_answers import (
     OPTIONS,
     ScriptedDexcom,
     egvs,
+    exchange,
+    login_url,
     record,
     scripted_answer,
+    token_pair,
 )
 
 DAY = timedelta(days=1)
@@ -241,3 +244,17 @@ async def test_no_token_reaches_a_log_of_data_calls(caplog: pytest.LogCaptureFix
             await read(scripted_answer(status, egvs(record())))
     assert "egvs" in caplog.text
     assert ACCESS not in caplog.text
+
+
+@pytest.mark.parametrize("region", ["us", "ou", "jp", "sandbox"])
+async def test_case_13_login_tokens_and_data_of_a_region_are_asked_of_one_host(region: str) -> None:
+    given = ScriptedDexcom(
+        lambda request: httpx.Response(200, content=token_pair() if request.url.path.endswith("/token") else egvs())
+    )
+    hosts = {httpx.URL(await login_url(given.provider, region, "state")).host}
+    await exchange(given.provider, region, "code")
+    await given.provider.renew(region, CREDENTIALS)
+    await read(given, region=region)
+    hosts |= {request.url.host for request in given.requests}
+    assert len(given.requests) == 3
+    assert len(hosts) == 1

@@ -6,7 +6,7 @@ import logging
 import subprocess
 import sys
 from collections.abc import AsyncIterator
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
@@ -15,7 +15,7 @@ import httpx
 import msgspec
 import pytest
 
-from bg_ingest.domain.grants import Secret
+from bg_ingest.domain.grants import Renewal, Secret, SecretBytes
 from bg_ingest.errors import (
     GrantRejected,
     ProviderError,
@@ -25,6 +25,7 @@ from bg_ingest.errors import (
     ProviderUnavailable,
 )
 from bg_ingest.providers.dexcom.client import Dexcom
+from bg_ingest.providers.dexcom.oauth import parse_tokens
 from bg_ingest.providers.http import http_client
 from tests.fakes.clock import NOON, SetClock
 from tests.harness.dexcom_answers import (
@@ -289,3 +290,17 @@ class TestOnASocket:
         assert {"httpx", "httpcore.http11"} <= {each.name for each in caplog.records}
         output = caplog.text + repr(pairs) + repr(options)
         assert not [secret for secret in SECRETS if secret in output]
+
+
+def test_tokens_come_back_from_their_credentials() -> None:
+    assert parse_tokens(CREDENTIALS.content) == TOKENS
+    assert (CREDENTIALS.expires_at, CREDENTIALS.renewal) == (TOKENS.expires_at, Renewal.SINGLE_USE)
+    assert parse_tokens(CREDENTIALS.content).to_credentials() == CREDENTIALS
+
+
+def test_content_is_the_array_that_earlier_versions_sealed() -> None:
+    expires_at = datetime(2026, 1, 1, 2, tzinfo=UTC)
+    packed = msgspec.msgpack.encode(["access", "refresh", expires_at])
+    tokens = parse_tokens(SecretBytes(packed))
+    assert (tokens.access, tokens.refresh, tokens.expires_at) == (Secret("access"), Secret("refresh"), expires_at)
+    assert tokens.to_credentials().content.reveal() == packed

@@ -13,7 +13,7 @@ from bg_ingest.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from bg_ingest.providers.dexcom.errors import read_body
+from bg_ingest.providers.dexcom.wire import read_body
 from tests.fakes.clock import NOON
 
 

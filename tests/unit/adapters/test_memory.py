@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 import pytest
 
-from bg_ingest.adapters.memory.publisher import Event, MemoryPublisher
+from bg_ingest.adapters.memory import Event, MemoryPublisher
 from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.cloud_events import CONTENT_TYPE, encode_cloud_event
 from bg_ingest.domain.connections import ConnectionState
