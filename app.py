@@ -12,10 +12,9 @@ from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access, Limits
 from bg_ingest.api.log_context import RequestContext, add_request
 from bg_ingest.errors import IngestError, first_error
-from bg_ingest.observability.exposition import serve_metrics
 from bg_ingest.observability.http import RequestMetrics
 from bg_ingest.observability.logs import configure_logging
-from bg_ingest.observability.registry import MetricsRegistry
+from bg_ingest.observability.registry import MetricsRegistry, serve_metrics
 from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.settings import get_settings
 from bg_ingest.wiring import open_services

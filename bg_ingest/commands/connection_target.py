@@ -1,9 +1,8 @@
 """Access of a command to one connection: in the store, or over the API of the service that has the file open."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
-from typing import TYPE_CHECKING, Any, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 
 import rich_click as click
 
@@ -19,6 +18,7 @@ if TYPE_CHECKING:
     from bg_ingest.settings import Settings
 
 Answer = TypeVar("Answer")
+ConnectionTarget: TypeAlias = "StoreTarget | ServiceTarget"
 
 MAX_COMPARE_WINDOW = timedelta(days=30)
 """Longest window of one comparison."""
@@ -27,26 +27,8 @@ provider_option = click.option("--provider", help="Provider of the connection; r
 from_option = click.option("--from", "start", metavar="TIME", help="A date (UTC), or RFC 3339 with an offset.")
 to_option = click.option("--to", "end", metavar="TIME", help="Likewise, exclusive. Default: now.")
 key_option = click.option(
-    "--api-key",
-    envvar="BG_INGEST_API_KEY",
-    help="For a service that requires one; safer in BG_INGEST_API_KEY.",
+    "--api-key", envvar="BG_INGEST_API_KEY", help="For a service that requires one; safer in BG_INGEST_API_KEY."
 )
-
-
-class ConnectionTarget(Protocol):
-    """Requests of commands about one connection."""
-
-    polls: bool
-    """True if a process is known to read requested windows."""
-
-    async def remaining_backfill(self) -> "Window | None":
-        """Return the window that is still to be read."""
-
-    async def backfill(self, start: datetime | None, end: datetime | None) -> "Window":
-        """Request a window, and return it."""
-
-    async def verify(self, window: "Window", *, values: bool) -> "Verification | None":
-        """Compare at most ``MAX_COMPARE_WINDOW`` with the provider."""
 
 
 def run_on_connection(
@@ -91,7 +73,10 @@ def run_on_connection(
 
 
 class StoreTarget:
-    """Works on the store. While this command has an SQLite file open, no other process polls."""
+    """Works on the store. While this command has an SQLite file open, no other process polls.
+
+    `polls` is true if a process is known to read requested windows.
+    """
 
     def __init__(self, services: "Services", settings: "Settings", connection: "ConnectionId") -> None:
         self.polls = settings.store != "sqlite"
@@ -99,12 +84,15 @@ class StoreTarget:
         self._id = connection
 
     async def remaining_backfill(self) -> "Window | None":
+        """Return the window that is still to be read."""
         return (await self._services.connections.status(self._id)).connection.backfill
 
     async def backfill(self, start: datetime | None, end: datetime | None) -> "Window":
+        """Request a window, and return it."""
         return await self._services.backfill_requester.request_backfill(self._id, start, end)
 
     async def verify(self, window: "Window", *, values: bool) -> "Verification | None":  # noqa: ARG002 - the report leaves values out if necessary
+        """Compare at most ``MAX_COMPARE_WINDOW`` with the provider."""
         return await self._services.verifier.verify(self._id, window)
 
 

@@ -1,5 +1,4 @@
 """``bg-ingest connections``: the connections with their states, those with late readings first."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
@@ -13,7 +12,6 @@ from bg_ingest.commands.context import json_option, print_json, print_table, run
 if TYPE_CHECKING:
     from bg_ingest.services import Services
     from bg_ingest.services.connections.manage import Status
-    from bg_ingest.settings import Settings
     from bg_ingest.store import Store
 
 STATES = ("active", "paused", "reauthorization_required", "provider_forbidden", "disconnected")
@@ -30,7 +28,7 @@ def connections(states: Collection[str], users: Collection[str], *, as_json: boo
     without. The connection with the oldest newest reading comes first.
     """
 
-    async def find(_: "Settings", services: "Services") -> "list[Status]":
+    async def find(services: "Services") -> "list[Status]":
         async with aclosing(_iter_connections(services.store, users)) as stored:
             statuses = [services.connections.status_of(connection) async for connection in stored]
         return [status for status in statuses if not states or status.connection.state in states]

@@ -1,10 +1,10 @@
 """Settings, use cases, output and exit codes of a command. No actor runs in it."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
+from logging import getLevelNamesMapping
 from typing import TYPE_CHECKING, NoReturn, TypeVar
 
 import rich_click as click
@@ -82,8 +82,8 @@ def parse_user(text: str) -> "UserId":
     return UserId(text)
 
 
-def run_with_services(command: "Callable[[Settings, Services], Awaitable[Answer]]") -> Answer:
-    """Run a command's coroutine with the settings and the use cases, and return its result.
+def run_with_services(command: "Callable[[Services], Awaitable[Answer]]") -> Answer:
+    """Run a command's coroutine with the use cases, and return its result.
 
     An IngestError ends the command with its text. If a running service has the store's file open, the text says
     what to do instead.
@@ -94,9 +94,8 @@ def run_with_services(command: "Callable[[Settings, Services], Awaitable[Answer]
     from bg_ingest.settings import SettingsError
 
     async def main() -> Answer:
-        settings = read_settings()
-        async with open_context(settings) as services:
-            return await command(settings, services)
+        async with open_context(read_settings()) as services:
+            return await command(services)
 
     try:
         return anyio.run(main)
@@ -118,12 +117,9 @@ async def open_context(settings: "Settings") -> "AsyncIterator[Services]":
     from bg_ingest.observability.registry import MetricsRegistry
     from bg_ingest.wiring import open_services
 
-    configure_logging(max(settings.log_level, "WARNING", key=SEVERITY.index), settings.log_format)
+    configure_logging(max(settings.log_level, "WARNING", key=getLevelNamesMapping().__getitem__), settings.log_format)
     async with open_services(settings, MetricsRegistry(), wakeups=NoWakeups()) as services:
         yield services
-
-
-SEVERITY = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
 
 
 class NoWakeups:

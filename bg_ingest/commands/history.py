@@ -1,5 +1,4 @@
 """``bg-ingest backfill`` and ``verify``: past data, read again and compared with the provider's."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import json
 import sys

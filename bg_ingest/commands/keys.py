@@ -1,5 +1,4 @@
 """``bg-ingest keys``: keys of the API's callers, and the keys that seal stored secrets."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import json
 import sys
@@ -9,13 +8,19 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bg_ingest.commands.context import exit_failure, json_option, parse_user, print_json, run_with_services
+from bg_ingest.commands.context import (
+    exit_failure,
+    json_option,
+    parse_user,
+    print_json,
+    read_settings,
+    run_with_services,
+)
 
 if TYPE_CHECKING:
     from bg_ingest.domain.access import ApiKey
     from bg_ingest.services import Services
     from bg_ingest.services.access.rotate_keys import RotationResult
-    from bg_ingest.settings import Settings
 
 SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
 
@@ -49,8 +54,8 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
 
     user_ids = [parse_user(user) for user in users]
 
-    async def create_key(settings: "Settings", services: "Services") -> "tuple[ApiKey, str]":
-        if settings.anonymous and not await services.api_keys.list():
+    async def create_key(services: "Services") -> "tuple[ApiKey, str]":
+        if read_settings().anonymous and not await services.api_keys.list():
             click.echo(
                 "This is the first key: from now on, the API of this development service requires one.", err=True
             )
@@ -74,11 +79,7 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
 @json_option
 def list_keys(*, as_json: bool) -> None:
     """Show all keys, also revoked and expired ones; never their secrets."""
-
-    async def read(_: "Settings", services: "Services") -> "Sequence[ApiKey]":
-        return await services.api_keys.list()
-
-    rows = [_to_row(key) for key in run_with_services(read)]
+    rows = [_to_row(key) for key in run_with_services(lambda services: services.api_keys.list())]
     if as_json:
         print_json(rows)
     elif not rows:
@@ -91,11 +92,7 @@ def list_keys(*, as_json: bool) -> None:
 @click.argument("key_id", metavar="ID")
 def revoke(key_id: str) -> None:
     """Revoke a key by its id, the part between bgi_ and the next _: within 30 seconds on every replica."""
-
-    async def revoke_key(_: "Settings", services: "Services") -> None:
-        await services.api_keys.revoke(key_id)
-
-    run_with_services(revoke_key)
+    run_with_services(lambda services: services.api_keys.revoke(key_id))
     click.echo(f"{key_id} is revoked.")
 
 
@@ -130,7 +127,7 @@ def rotate_encryption(*, as_json: bool) -> None:
     whether the other keys may be removed.
     """
 
-    async def rotate(_: "Settings", services: "Services") -> "RotationResult":
+    async def rotate(services: "Services") -> "RotationResult":
         from rich.console import Console
         from rich.progress import Progress
 

@@ -1,10 +1,7 @@
 """``bg-ingest outbox``: unpublished changes, and publishing again changes that consumers lost."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
-from collections.abc import Sequence
 from contextlib import aclosing
 from datetime import datetime
-from itertools import groupby
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -13,10 +10,7 @@ import rich_click as click
 from bg_ingest.commands.context import exit_failure, json_option, print_json, run_with_services
 
 if TYPE_CHECKING:
-    from bg_ingest.domain.ids import UserId
     from bg_ingest.services import Services
-    from bg_ingest.settings import Settings
-    from bg_ingest.store.outbox import OutboxEntry
 
 
 class OutboxSummary(msgspec.Struct, frozen=True):
@@ -48,7 +42,7 @@ def outbox(ctx: click.Context, *, as_json: bool) -> None:
         click.echo(f"{summary.waiting} events of {users} users wait, the oldest since {oldest}.")
 
 
-async def _summarize(_: "Settings", services: "Services") -> OutboxSummary:
+async def _summarize(services: "Services") -> OutboxSummary:
     from bg_ingest.domain.ids import SHARDS
 
     waiting, users, oldest = 0, 0, None
@@ -68,10 +62,6 @@ async def _summarize(_: "Settings", services: "Services") -> OutboxSummary:
     return OutboxSummary(waiting, users, oldest)
 
 
-def group_by_user(page: "Sequence[OutboxEntry]") -> "list[tuple[UserId, list[OutboxEntry]]]":
-    return [(user, list(rows)) for user, rows in groupby(page, key=lambda entry: entry.user)]
-
-
 @outbox.command()
 @click.argument("user")
 @click.option(
@@ -85,7 +75,7 @@ def replay(user: str, first: int, last: int | None, *, as_json: bool) -> None:
     Changes are stored for 60 days; numbers of deleted changes are skipped. The service publishes within a minute.
     """
 
-    async def put_back(_: "Settings", services: "Services") -> int:
+    async def put_back(services: "Services") -> int:
         from bg_ingest.domain.ids import UserId
         from bg_ingest.services.publishing.replay import replay as replay_changes
 

@@ -1,5 +1,4 @@
 """``bg-ingest quarantine``: provider records that could not be translated."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from collections import Counter
 from typing import TYPE_CHECKING
@@ -14,7 +13,6 @@ if TYPE_CHECKING:
     from bg_ingest.domain.ids import UserId
     from bg_ingest.services import Services
     from bg_ingest.services.polling.quarantine_review import ReviewedRecord
-    from bg_ingest.settings import Settings
 
 SHORT_DIGITS = 12
 """Digits of a record's name in tables: enough to make two equal ones very unlikely."""
@@ -42,7 +40,7 @@ def list_records(user: str | None, *, as_json: bool) -> None:
     and the time of quarantine.
     """
 
-    async def show(_: "Settings", services: "Services") -> Counter[str]:
+    async def show(services: "Services") -> Counter[str]:
         reasons: Counter[str] = Counter()
         async for reviewed in _iter_records(services, user):
             click.echo(_to_json(reviewed) if as_json else _format_line(reviewed))
@@ -62,7 +60,7 @@ def list_records(user: str | None, *, as_json: bool) -> None:
 def show_record(user: str, record: str, *, raw: bool) -> None:
     """Show the facts about one record, or with --raw the record as received."""
 
-    async def show(_: "Settings", services: "Services") -> None:
+    async def show(services: "Services") -> None:
         reviewed = await services.quarantine_review.find(parse_user(user), record)
         content = services.quarantine_review.open_record(reviewed)
         if raw:
@@ -86,7 +84,7 @@ def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) 
     quarantine), is published, and leaves the quarantine. One that contradicts a newer stored reading stays: drop it.
     """
 
-    async def retry(_: "Settings", services: "Services") -> Counter[str]:
+    async def retry(services: "Services") -> Counter[str]:
         results: Counter[str] = Counter()
         for reviewed in [record async for record in _iter_records(services, user, records)]:
             result = await services.quarantine_review.retry(reviewed)
@@ -109,7 +107,7 @@ def drop_records(user: str, records: tuple[str, ...], reason: str | None) -> Non
     if bool(records) == bool(reason):
         exit_usage("Name the records to drop, or give a --reason: bg-ingest quarantine list shows both.")
 
-    async def drop(_: "Settings", services: "Services") -> int:
+    async def drop(services: "Services") -> int:
         chosen = [
             reviewed
             async for reviewed in _iter_records(services, user, records)

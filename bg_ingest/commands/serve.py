@@ -1,8 +1,8 @@
 """``bg-ingest run`` and ``demo``, and ``simulator``: the simulated Dexcom as an application of its own."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 from collections.abc import Callable
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,6 @@ from bg_ingest.commands.context import exit_usage, read_settings
 
 if TYPE_CHECKING:
     from bg_ingest.server import App
-    from bg_ingest.settings import Settings
     from bg_ingest.simulator import SimulatorOptions
 
 PORT_RANGE = click.IntRange(1, 65535)
@@ -31,8 +30,10 @@ def run(host: str | None, port: int | None, *, reload: bool) -> None:
     SIGTERM or Ctrl-C stops new work, finishes writes in progress, and ends the process within 20 seconds.
     """
     settings = read_settings(host, port)
-    if reload:
-        _check_reload(settings)
+    if reload and settings.environment != "development":
+        exit_usage(f"--reload is for development, and ENVIRONMENT is {settings.environment}.")
+    if reload and find_spec("watchfiles") is None:
+        exit_usage("--reload needs watchfiles: pip install 'granian[reload]'.")
     serve(_load_service, settings.host, settings.port, reload=reload)
 
 
@@ -67,9 +68,16 @@ def demo(host: str | None, port: int | None) -> None:
 )
 @click.option("--zone", default="UTC", show_default=True, help="Time zone of the export's local times.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same users and readings.")
-@click.option("--cadence", type=click.Choice(["1", "5", "15"]), default="5", show_default=True, help="Minutes.")
 @click.option(
-    "--delay", type=click.IntRange(0), default=30, show_default=True, help="Seconds until a reading is visible."
+    "--cadence", "cadence_minutes", type=click.Choice(["1", "5", "15"]), default="5", show_default=True, help="Minutes."
+)
+@click.option(
+    "--delay",
+    "delay_seconds",
+    type=click.IntRange(0),
+    default=30,
+    show_default=True,
+    help="Seconds until a reading is visible.",
 )
 @click.option(
     "--calls-per-hour", type=click.IntRange(1), default=60_000, show_default=True, help="Further calls get 429."
@@ -80,16 +88,7 @@ def demo(host: str | None, port: int | None) -> None:
     metavar="FILE",
     help="File that keeps grants, token rotations and faults over restarts.",
 )
-def simulator(
-    port: int,
-    replay: Path | None,
-    zone: str,
-    seed: int,
-    cadence: str,
-    delay: int,
-    calls_per_hour: int,
-    journal: Path | None,
-) -> None:
+def simulator(port: int, journal: Path | None, cadence_minutes: str, **options: object) -> None:
     """Serve the simulated Dexcom alone.
 
     Set DEXCOM_API_BASE_URL to its address, DEXCOM_CLIENT_ID to simulated-client and DEXCOM_CLIENT_SECRET to
@@ -99,15 +98,9 @@ def simulator(
 
     from bg_ingest.simulator import ReplayUnreadable, SimulatorOptions
 
-    options = {
-        "replay": replay,
-        "zone": zone,
-        "seed": seed,
-        "cadence_minutes": int(cadence),
-        "delay_seconds": delay,
-        "calls_per_hour": calls_per_hour,
-    }
-    load = partial(_create_app, msgspec.convert(options, SimulatorOptions), journal)
+    load = partial(
+        _create_app, msgspec.convert(options | {"cadence_minutes": int(cadence_minutes)}, SimulatorOptions), journal
+    )
     try:
         load()  # the worker creates its own; this one shows errors before the server starts
     except (ReplayUnreadable, OSError) as error:
@@ -131,15 +124,6 @@ def _load_service() -> "App":
     from bg_ingest.server import load_app
 
     return load_app("app:app")
-
-
-def _check_reload(settings: "Settings") -> None:
-    from importlib.util import find_spec
-
-    if settings.environment != "development":
-        exit_usage(f"--reload is for development, and ENVIRONMENT is {settings.environment}.")
-    if find_spec("watchfiles") is None:
-        exit_usage("--reload needs watchfiles: pip install 'granian[reload]'.")
 
 
 def _create_app(options: "SimulatorOptions", journal: Path | None) -> "App":

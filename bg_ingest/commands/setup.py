@@ -1,5 +1,4 @@
 """``bg-ingest doctor`` and ``tables``: checks of everything that the service needs, and creation of its table."""
-# ruff: noqa: PLC0415 - help and wrong usage answer at once: slow imports stand in the functions that need them
 
 import sys
 from typing import TYPE_CHECKING

@@ -6,7 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from bg_ingest.doctor import Finding, failed, ok, warning
-from bg_ingest.setting_types import WrappedKey, is_loopback
+from bg_ingest.setting_types import is_loopback
 from bg_ingest.settings import Settings
 from bg_ingest.store.api_keys import ApiKeyStore
 
@@ -22,13 +22,6 @@ def check_settings(settings: Settings) -> list[Finding]:
     if not settings.webhook_signing_secrets:
         findings.append(ok("webhooks", "no WEBHOOK_SIGNING_SECRETS: every webhook is refused"))
     return findings
-
-
-def check_wrapped(settings: Settings) -> list[Finding]:
-    """Return the number of keys that AWS KMS has unwrapped, if any."""
-    keys = settings.token_encryption_keys
-    wrapped = sum(isinstance(key, WrappedKey) for key in keys)
-    return [ok("keys", f"AWS KMS unwraps {wrapped} of {len(keys)}")] if wrapped else []
 
 
 async def check_access(settings: Settings, keys: ApiKeyStore, now: datetime) -> list[Finding]:

@@ -8,12 +8,13 @@ from secrets import token_hex
 from bg_ingest.adapters.aws.session import get_session
 from bg_ingest.adapters.dynamodb.admin import inspect_table
 from bg_ingest.doctor import Finding, failed, ok, warning
-from bg_ingest.doctor.local import check_access, check_wrapped
+from bg_ingest.doctor.local import check_access
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.errors import IngestError, KeyUnavailable, SealBroken, StoreError, StoreLocked
 from bg_ingest.ports import Clock, Sealer
 from bg_ingest.ports.table import Absent, Check, Delete, Exists, Item, Put, Table, Update
+from bg_ingest.setting_types import WrappedKey
 from bg_ingest.settings import Settings, SettingsError
 from bg_ingest.store import Store
 from bg_ingest.wiring.keys import build_sealer
@@ -95,7 +96,11 @@ async def _check_sealer(settings: Settings, store: Store) -> list[Finding]:
         sealer = await build_sealer(settings)
     except KeyUnavailable as error:
         return [failed("keys", error.problem, error.advice)]
-    return [*check_wrapped(settings), *await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest")]
+    findings = await check_keys(store, sealer, settings.dynamodb_table or "bg-ingest")
+    keys = settings.token_encryption_keys
+    if wrapped := sum(isinstance(key, WrappedKey) for key in keys):
+        findings.insert(0, ok("keys", f"AWS KMS unwraps {wrapped} of {len(keys)}"))
+    return findings
 
 
 async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:

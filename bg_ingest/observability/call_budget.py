@@ -17,9 +17,7 @@ class CallBudgetCollector(Collector):
     def collect(self) -> Iterable[Metric]:
         labels = ["provider", "region"]
         slowdown = GaugeMetricFamily(
-            "bg_ingest_poll_slowdown",
-            "Factor on poll intervals; 1 while the call limit suffices.",
-            labels=labels,
+            "bg_ingest_poll_slowdown", "Factor on poll intervals; 1 while the call limit suffices.", labels=labels
         )
         demand_rate = GaugeMetricFamily(
             "bg_ingest_budget_wanted_per_second", "Call demand of all replicas, without slowdown.", labels=labels

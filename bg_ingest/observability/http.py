@@ -3,10 +3,10 @@
 from time import perf_counter
 from typing import Any
 
-from litestar.types import ASGIApp, HTTPScope, Message, Receive, Send
-from prometheus_client import Histogram
+from litestar.types import ASGIApp, Message, Receive, Send
 
 from bg_ingest.observability.registry import MetricsRegistry
+from bg_ingest.observability.timing import Timer
 
 METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 """Label values; any other method counts as OTHER, because a client must not choose the label."""
@@ -21,8 +21,7 @@ class RequestMetrics:
 
     def __init__(self, app: ASGIApp, metrics: MetricsRegistry) -> None:
         self._app = app
-        self._requests = metrics.requests
-        self._children: dict[tuple[str, str, str], Histogram] = {}
+        self._requests = Timer(metrics.requests)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - type of the server
         if scope["type"] != "http":
@@ -40,12 +39,6 @@ class RequestMetrics:
         try:
             await self._app(scope, receive, observed)
         finally:
-            self._observe(scope, status, perf_counter() - began)
-
-    def _observe(self, scope: HTTPScope, status: str, seconds: float) -> None:
-        method = scope["method"] if scope["method"] in METHODS else "OTHER"
-        labels = (method, scope.get("path_template") or NO_ROUTE, status)
-        child = self._children.get(labels)
-        if child is None:
-            child = self._children[labels] = self._requests.labels(*labels)
-        child.observe(seconds)
+            method = scope["method"] if scope["method"] in METHODS else "OTHER"
+            route = scope.get("path_template") or NO_ROUTE
+            self._requests.observe(perf_counter() - began, method, route, status)

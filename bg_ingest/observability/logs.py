@@ -3,7 +3,6 @@
 import logging
 import sys
 from collections.abc import Sequence
-from types import TracebackType
 from typing import Literal, Self, TypeVar
 
 import structlog
@@ -48,8 +47,7 @@ def configure_logging(level: str, form: Literal["json", "console"], facts: Seque
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
-            foreign_pre_chain=shared,
-            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last],
+            foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
         )
     )
     logging.basicConfig(level=level, handlers=[handler], force=True)
@@ -108,7 +106,5 @@ class LogBinding(Observation[Result]):
         self._tokens = structlog.contextvars.bind_contextvars(**self._keys)
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         structlog.contextvars.reset_contextvars(**self._tokens)

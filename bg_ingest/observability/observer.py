@@ -5,14 +5,7 @@ from contextlib import aclosing
 from types import TracebackType
 from typing import Self, TypeVar
 
-from bg_ingest.domain.changes import (
-    Change,
-    ConnectionChanged,
-    GapHealed,
-    GapOpened,
-    ReadingsRecorded,
-    ReadingsRevised,
-)
+from bg_ingest.domain.changes import Change, ConnectionChanged, GapHealed, GapOpened, ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import PollReport, PollResult

@@ -1,4 +1,7 @@
-"""All metrics that count events. docs/operating/metrics.md explains them to operators."""
+"""All metrics that count events, and a port of their own for all metrics. docs/operating/metrics.md explains them."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import anyio.to_thread
 from prometheus_client import (
@@ -9,10 +12,12 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
+    start_http_server,
 )
 from prometheus_client.registry import Collector
 
 from bg_ingest import __version__
+from bg_ingest.errors import IngestError
 from bg_ingest.observability.timing import Timer
 
 STORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0)
@@ -89,3 +94,24 @@ class MetricsRegistry:
 
     def _timer(self, name: str, description: str, bounds: tuple[float, ...], *labels: str) -> Timer:
         return Timer(self._histogram(name, description, bounds, *labels, "outcome"))
+
+
+@contextmanager
+def serve_metrics(metrics: MetricsRegistry, host: str, port: int | None) -> Iterator[None]:
+    """Serve the metrics while the body runs on a port of their own, if one is given. It can be closed to API clients.
+
+    IngestError states why the port cannot be used.
+    """
+    if port is None:
+        yield
+        return
+    try:
+        server, _ = start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        reason = f"Cannot listen on {host}:{port} ({error.strerror}): choose another METRICS_PORT."
+        raise IngestError(reason) from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()

@@ -7,6 +7,7 @@ from datetime import datetime, timedelta
 from itertools import accumulate
 from typing import Protocol
 
+import msgspec
 from prometheus_client.core import CounterMetricFamily, GaugeHistogramMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -22,19 +23,15 @@ FORGET_AFTER = timedelta(minutes=5)
 
 
 class ReplicaView(Protocol):
-    """View of the actors of this process. Any thread may call it."""
+    """View of the actors of this process, and of the shards and connections that they own. Any thread may call it."""
 
-    def shard_count(self) -> int:
-        """Return the number of shards owned here."""
+    def shard_count(self) -> int: ...
 
-    def restarts(self) -> Mapping[str, int]:
-        """Return the number of restarts of each actor."""
+    def restarts(self) -> Mapping[str, int]: ...
 
-    def connection_count(self) -> int:
-        """Return the number of connections polled here."""
+    def connection_count(self) -> int: ...
 
-    def backfill_count(self) -> int:
-        """Return the number of connections polled here with an unfinished backfill."""
+    def backfill_count(self) -> int: ...
 
     def newest_visible_at(self) -> Mapping[str, Sequence[datetime]]:
         """Return per provider the time at which the newest reading of each connection became visible, if known."""
@@ -71,17 +68,16 @@ class ReplicaCollector(Collector):
         yield freshness
 
 
-class OutboxBacklog:
+class OutboxBacklog(msgspec.Struct):
     """Known content of one shard's outbox, as of the last event about it."""
 
-    def __init__(self, checked_at: datetime) -> None:
-        self.checked_at = checked_at
-        self.counted = 0
-        """Entries left by the last pass, and commits since."""
-        self.settled = 0
-        """Entries settled by the pass under way."""
-        self.oldest: datetime | None = None
-        """Commit time of the oldest unpublished change, as far as known."""
+    checked_at: datetime
+    counted: int = 0
+    """Entries left by the last pass, and commits since."""
+    settled: int = 0
+    """Entries settled by the pass under way."""
+    oldest: datetime | None = None
+    """Commit time of the oldest unpublished change, as far as known."""
 
     @property
     def waiting(self) -> int:

@@ -2,7 +2,6 @@
 
 import re
 from time import perf_counter
-from types import TracebackType
 from typing import Self, TypeVar
 
 from prometheus_client import Histogram
@@ -18,7 +17,7 @@ _WORD_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Timer:
-    """Histogram of durations. Its last label is the outcome: "ok", or the name of the error."""
+    """Histogram of durations. The last label of an operation is its outcome: "ok", or the name of the error."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
@@ -46,9 +45,7 @@ class Timing(Observation[Result]):
         self._began = perf_counter()
         return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         ending = self.end_labels() if kind is None else self.error_labels(outcome_label(kind))
         self._timer.observe(perf_counter() - self._began, *self._labels, *ending)
 
@@ -85,10 +82,8 @@ class PublishTiming(Timing[bool]):
         self._clock = clock
         self._change = change
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        super().__exit__(kind, error, traceback)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        super().__exit__(kind)
         if kind is None:
             self._ages.observe((self._clock.now() - self._change.recorded_at).total_seconds())
 

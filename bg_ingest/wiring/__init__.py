@@ -1,7 +1,5 @@
 """Composition root: builds adapters, providers and use cases from the settings. Imports only the chosen adapters."""
 
-# ruff: noqa: PLC0415 - imports of adapters in functions keep the start below 2 seconds
-
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping, Sequence
@@ -124,14 +122,7 @@ def build_services(
         exporter=Exporter(store, quarantine_review, audit_log, clock, SOURCE),
         poller=poller,
         webhook_receiver=WebhookReceiver(
-            store,
-            push_providers,
-            ingester,
-            clock,
-            wakeups,
-            observer,
-            sender_tokens or SenderTokens(),
-            proofs or {},
+            store, push_providers, ingester, clock, wakeups, observer, sender_tokens or SenderTokens(), proofs or {}
         ),
         quarantine_review=quarantine_review,
         budget=budget,

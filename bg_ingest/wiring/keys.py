@@ -1,5 +1,4 @@
 """Sealing keys of the settings: plain ones, and those wrapped by AWS KMS."""
-# ruff: noqa: PLC0415 - AWS is imported only for wrapped keys: the start takes 2 seconds at most
 
 from bg_ingest.adapters.sealing import AesGcmSealer, new_key
 from bg_ingest.ports import Sealer

@@ -1,5 +1,4 @@
 """Providers chosen by the settings; a simulated one replaces Dexcom in development."""
-# ruff: noqa: PLC0415 - the simulator is imported where it is chosen: the start takes 2 seconds at most
 
 from collections.abc import Mapping
 from datetime import timedelta

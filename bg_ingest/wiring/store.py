@@ -1,5 +1,4 @@
 """The store of the settings: an SQLite file in development, or DynamoDB."""
-# ruff: noqa: PLC0415 - only the chosen adapter is imported: the start takes 2 seconds at most
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -147,14 +147,14 @@ def terminal(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[CliRun
 def test_every_command_that_ends_by_itself_succeeds(terminal: CliRunner) -> None:
     """All commands share one store; commands that delete run last."""
 
-    async def fill(settings: Settings, services: Services) -> tuple[str, str]:
+    async def fill(services: Services) -> tuple[str, str]:
         ada = connection(id=ConnectionId(UserId("ada"), "dexcom"))
         credentials = Tokens(Secret("access"), Secret("refresh"), NOON).to_credentials()
         grant = services.grants.seal_new(ada.id, ada.generation, credentials)
         await services.store.commits.write(connection_commit(None, None, ada, grant=grant))
         for paused in (True, False):  # changes of today, because old ones have expired
             await services.connections.update_worker(ada.id, paused=paused)
-        quarantine = await build_quarantine_of(services, settings)
+        quarantine = await build_quarantine_of(services, get_settings())
         await quarantine.add(ada, [Unreadable("no_time", UNREADABLE)])
         (record,) = [record async for record in services.quarantine_review.iter_records(ada.id.user)]
         created = await services.api_keys.create("dashboard", [Scope.READINGS_READ])

@@ -24,7 +24,7 @@ def test_a_command_that_needs_the_store_has_it_or_says_who_has(serve: Serve, tmp
     code = """
 from bg_ingest.commands.context import run_with_services
 
-async def count(settings, services):
+async def count(services):
     return [await services.store.readings.head("ada"), services.connector is not None]
 
 print(run_with_services(count))

@@ -13,6 +13,7 @@ FILL = """
 from bg_ingest.commands.context import run_with_services
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.readings import Unreadable
+from bg_ingest.settings import get_settings
 from tests.harness.polling_parts import build_quarantine_of
 from tests.harness.sample_values import commit_connection, connection
 
@@ -23,11 +24,11 @@ RECORDS = [
     b'{"systemTime":"2026-03-02T11:30:00Z","value":114,"unit":"mg/dL","displayDevice":"iOS"}',
 ]
 
-async def fill(settings, services):
+async def fill(services):
     ada = await commit_connection(services.store, connection(id=ConnectionId(UserId("ada"), "dexcom")))
     reasons = ["unit_unknown", "no_time", "unit_unknown", "bad_time"]  # the last one is readable now
     unreadable = [Unreadable(*record) for record in zip(reasons, RECORDS)]
-    quarantine = await build_quarantine_of(services, settings)
+    quarantine = await build_quarantine_of(services, get_settings())
     assert (await quarantine.add(ada, unreadable)).quarantined == 4
 
 run_with_services(fill)
