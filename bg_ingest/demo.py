@@ -61,11 +61,6 @@ def connect_all(client: httpx.Client) -> None:
         _wait(60, f"The readings of {user} do not arrive.", partial(_has_read, client, user, 0.01))
 
 
-def wait_for_backfill(client: httpx.Client) -> None:
-    for user in LOGINS:
-        _wait(600, f"The past readings of {user} do not arrive.", partial(_has_read, client, user, 1))
-
-
 def _connect(client: httpx.Client, user: str, login: str) -> None:
     response = client.post(f"/api/users/{user}/connections/{PROVIDER}")
     if not response.is_success:
@@ -104,7 +99,8 @@ def main(url: str) -> int:
         with httpx.Client(base_url=url, timeout=30) as client:
             connect_all(client)
             click.echo(instructions(url))
-            wait_for_backfill(client)
+            for user in LOGINS:
+                _wait(600, f"The past readings of {user} do not arrive.", partial(_has_read, client, user, 1))
             click.echo("  The past readings of all three have been read.\n")
     except (DemoFailed, httpx.HTTPError) as error:
         click.echo(f"The demo's users are not connected: {error}", err=True)

@@ -26,7 +26,6 @@ if TYPE_CHECKING:
     from bg_ingest.domain.windows import Window
 
 CHECK_INTERVAL_SECONDS = 1.0
-
 PROGRESS_STEPS = 1_000
 
 

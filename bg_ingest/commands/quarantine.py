@@ -14,9 +14,6 @@ if TYPE_CHECKING:
     from bg_ingest.services import Services
     from bg_ingest.services.polling.quarantine_review import ReviewedRecord
 
-SHORT_DIGITS = 12
-"""Digits of a record's name in tables: enough to make two equal ones very unlikely."""
-
 user_argument = click.argument("user", metavar="USER")
 json_option = click.option("--json", "as_json", is_flag=True, help="One JSON object a line, for programs.")
 
@@ -151,7 +148,7 @@ async def _all_users(services: "Services") -> "list[UserId]":
 def _format_line(reviewed: "ReviewedRecord", *, whole_name: bool = False) -> str:
     record, name = reviewed.record, reviewed.record.digest.hex()
     segment = f"{reviewed.segment:%Y-%m-%dT%HZ}" if reviewed.segment else "-"
-    shown = name if whole_name else name[:SHORT_DIGITS]
+    shown = name if whole_name else name[:12]  # enough digits to make two equal ones very unlikely
     return f"{reviewed.user}  {shown}  {record.reason}  {segment}  {record.noticed_at:%Y-%m-%dT%H:%M:%SZ}"
 
 

@@ -32,10 +32,8 @@ def doctor(*, as_json: bool) -> None:
     if as_json:
         print_json(findings)
     else:
-        print_table(
-            ("check", "", "found", "what to do"),
-            [(finding.check, finding.verdict, finding.found, finding.advice) for finding in findings],
-        )
+        rows = [(finding.check, finding.verdict, finding.found, finding.advice) for finding in findings]
+        print_table(("check", "", "found", "what to do"), rows)
     if any(finding.verdict is Verdict.FAILED for finding in findings):
         sys.exit(FAILED)
 

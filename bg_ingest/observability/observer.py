@@ -91,7 +91,9 @@ class Observers(Observer):
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
         # Store calls are so frequent that observers without interest in them would cost more than the metrics.
-        self._store_observers = [each for each in observers if type(each).store_call is not Observer.store_call]
+        self._store_observers = [
+            observer for observer in observers if type(observer).store_call is not Observer.store_call
+        ]
 
     def poll(self, connection: ConnectionId, epoch: int) -> Observation[PollReport]:
         return Joined([observer.poll(connection, epoch) for observer in self._observers])

@@ -11,14 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
 from urllib.parse import urlsplit
 
-from pydantic import (
-    Field,
-    ModelWrapValidatorHandler,
-    ValidationError,
-    ValidationInfo,
-    field_validator,
-    model_validator,
-)
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from bg_ingest.providers import PROVIDER_SETTINGS
@@ -61,10 +54,10 @@ class ServiceSettings(BaseSettings):
 
     dynamodb_endpoint: HttpUrl | None = None
     dynamodb_table: str | None = Field(
-        default_factory=lambda given: "bg-ingest" if given["dynamodb_endpoint"] else None,
+        default_factory=lambda given: "bg-ingest" if given["dynamodb_endpoint"] else None
     )
     aws_region: str | None = Field(  # emulators accept any
-        default_factory=lambda given: "us-east-1" if given["dynamodb_endpoint"] else None,
+        default_factory=lambda given: "us-east-1" if given["dynamodb_endpoint"] else None
     )
     data_dir: Annotated[Folder, Field(validate_default=True)] = Path(".bg-ingest")
     rabbitmq_url: BrokerUrl | None = None
@@ -86,7 +79,7 @@ class ServiceSettings(BaseSettings):
     host: str = Field(
         default_factory=lambda given: (
             "127.0.0.1" if given["environment"] == "development" and not given["api_open"] else "0.0.0.0"  # noqa: S104 - the address of a container is not known in advance
-        ),
+        )
     )
     port: Port = 5001
     metrics_port: Port | None = None
@@ -103,7 +96,7 @@ class ServiceSettings(BaseSettings):
 
     log_level: Annotated[Literal["DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL"], to_upper] = "INFO"
     log_format: Annotated[Literal["json", "console"], to_lower] = Field(
-        default_factory=lambda given: "console" if given["environment"] == "development" else "json",
+        default_factory=lambda given: "console" if given["environment"] == "development" else "json"
     )
 
     _notes: tuple[str, ...] = ()

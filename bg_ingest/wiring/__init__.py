@@ -208,8 +208,9 @@ def _build_publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
     return rabbit, rabbit
 
 
-def _build_token_verifier(http: httpx.AsyncClient, clock: Clock, *configured: str | None) -> TokenVerifier | None:
-    issuer, audience, keys_url = configured
+def _build_token_verifier(
+    http: httpx.AsyncClient, clock: Clock, issuer: str | None, audience: str | None, keys_url: str | None
+) -> TokenVerifier | None:
     if issuer is None or audience is None:
         return None
     from bg_ingest.adapters.jwt import JwtVerifier
