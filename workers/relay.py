@@ -11,7 +11,7 @@ from bg_ingest.domain.ids import shard_of
 from bg_ingest.errors import BrokerUnavailable, StoreError
 from bg_ingest.ports import OutboxPass
 from bg_ingest.services.publishing.relay import Relay
-from bg_ingest.store.outbox import OutboxEntry
+from bg_ingest.store.changes import OutboxEntry
 from workers.supervisor import Backoff
 from workers.wakeup import RunningTask, Wakeup
 

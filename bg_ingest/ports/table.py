@@ -8,7 +8,7 @@ milliseconds. Every item has ``v``, the schema version of its writer. An item th
 """
 
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 import msgspec
 
@@ -18,6 +18,8 @@ Key: TypeAlias = tuple[str, str]
 """Partition and sort key; sort keys are ordered by their UTF-8 bytes."""
 Scalar: TypeAlias = str | int | bytes | bool
 Item: TypeAlias = dict[str, Scalar]
+StoredItem: TypeAlias = dict[str, Any]
+"""Item as read."""
 
 MAX_WRITES = 100
 """Writes per transaction, as in DynamoDB."""
@@ -116,15 +118,15 @@ class ConditionFailed(StoreError):
 class Table(Protocol):
     """Every method may raise StoreUnavailable, and writes TransactionConflict if another transaction is in progress."""
 
-    async def get(self, key: Key) -> Item | None:
+    async def get(self, key: Key) -> StoredItem | None:
         """Read one item, consistently."""
 
-    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+    async def batch_get(self, keys: Collection[Key]) -> dict[Key, StoredItem]:
         """Read the existing items, each consistently; together they are no snapshot."""
 
     def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
-    ) -> AsyncGenerator[list[tuple[Key, Item]]]:
+    ) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:
         """Yield the items with low <= sort key <= high, ascending, in pages of at most ``page`` items.
 
         The generator must be closed. DynamoDB refuses low > high.
@@ -138,7 +140,7 @@ class Table(Protocol):
         DynamoDB eight concurrent queries of one item, for the same read units.
         """
 
-    def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+    def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:
         """Yield the items of one part of the table whose sort key starts with one of ``kinds``, in no order.
 
         Each item is in one of the ``parts``. All parts together read the whole table, which takes minutes and costs

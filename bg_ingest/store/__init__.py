@@ -1,31 +1,27 @@
 """Store over one table, and the check of the table's layout."""
 
-from contextlib import aclosing
-
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.segments import SEGMENT_HOURS
 from bg_ingest.errors import StoreError
 from bg_ingest.ports import Clock
-from bg_ingest.ports.table import Absent, ConditionFailed, Put, Table
+from bg_ingest.ports.table import Absent, ConditionFailed, Put, StoredItem, Table
 from bg_ingest.store import keys
 from bg_ingest.store.api_keys import ApiKeyStore
 from bg_ingest.store.audit import AuditStore
 from bg_ingest.store.call_budget import CallBudgetStore
-from bg_ingest.store.changes import ChangeLog
+from bg_ingest.store.changes import ChangeLog, OutboxStore
 from bg_ingest.store.commit import CommitStore
 from bg_ingest.store.connections import ConnectionStore
 from bg_ingest.store.erasures import ErasureStore
 from bg_ingest.store.gaps import GapStore
 from bg_ingest.store.grants import GrantStore
 from bg_ingest.store.inbox import InboxStore, ShardAddresses
-from bg_ingest.store.items import VERSION, StoredItem, build_item
-from bg_ingest.store.oauth_states import OAuthStateStore
-from bg_ingest.store.outbox import OutboxStore
+from bg_ingest.store.items import VERSION, build_item, read_range
 from bg_ingest.store.ownership import OwnershipStore
 from bg_ingest.store.quarantine import QuarantineStore
 from bg_ingest.store.sealed_items import SealedItemStore
 from bg_ingest.store.segments import ReadingStore
-from bg_ingest.store.webhook_ids import WebhookIdStore
+from bg_ingest.store.single_use import OAuthStateStore, WebhookIdStore
 
 LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
 """Values that all users of a table share: with other values, stored keys would not be found again."""
@@ -74,8 +70,7 @@ async def check_layout(table: Table) -> None:
 
 async def remove_all_owners(table: Table) -> None:
     """Delete the rows of all processes. Only for a table that serves one process: all rows are of ended ones."""
-    async with aclosing(table.query(keys.OWNERS, " ", "~")) as pages:
-        await table.delete([key async for page in pages for key, _ in page])
+    await table.delete([key for key, _ in await read_range(table, keys.OWNERS, *keys.OWNER_RANGE)])
 
 
 def _compare(item: StoredItem) -> None:

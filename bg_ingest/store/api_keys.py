@@ -8,28 +8,23 @@ import msgspec
 from bg_ingest.domain.access import ApiKey, known_scopes
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segment_codec import to_epoch_ms
-from bg_ingest.ports.table import Absent, Equals, Exists, Item, Key, Put, Table, Update
+from bg_ingest.ports.table import Absent, Equals, Item, Key, Put, StoredItem
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import try_write, write_if_current
 from bg_ingest.store.items import (
-    VERSION_OK,
-    StoredItem,
+    ItemStore,
     build_item,
     from_epoch_ms,
     optional_epoch_ms,
     optional_instant,
     read_range,
+    try_write,
+    update_existing,
+    write_if_current,
 )
 
-_encode = msgspec.msgpack.encode
-_decode = msgspec.msgpack.decode
 
-
-class ApiKeyStore:
+class ApiKeyStore(ItemStore):
     """API keys. There are some hundreds at most, so that a process holds all of them in memory."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
 
     async def read_all(self) -> Sequence[ApiKey]:
         """Return all keys, including expired and revoked ones."""
@@ -44,11 +39,11 @@ class ApiKeyStore:
 
         The only condition is that the key exists, so that no concurrent change keeps it from being revoked.
         """
-        return await self._update(key_id, build_item(revoked_at=to_epoch_ms(at)))
+        return await self._update(key_id, {"revoked_at": to_epoch_ms(at)})
 
     async def set_last_used(self, key_id: str, at: datetime) -> None:
         """Write the time of the last use if the key exists."""
-        await self._update(key_id, build_item(used_at=to_epoch_ms(at)))
+        await self._update(key_id, {"used_at": to_epoch_ms(at)})
 
     async def remove_user(self, user: UserId) -> int:
         """Remove a user from the lists of all keys; return the number of changed keys, 0 if repeated.
@@ -60,15 +55,14 @@ class ApiKeyStore:
         for key, item, others in naming:
             # Lists only get shorter: a write in between is of another erasure, and its list is to be read first.
             same = Equals("users", item["users"])
-            shorter = Update(key, {"users": _encode_users(others)}, (), (Exists(), VERSION_OK, same))
-            await write_if_current(self._table, shorter)
+            await write_if_current(self._table, update_existing(key, {"users": _encode_users(others)}, [same]))
         return len(naming)
 
     async def _rows(self) -> Sequence[tuple[Key, StoredItem]]:
         return await read_range(self._table, keys.API_KEYS, *keys.KEY_ID_RANGE)
 
     async def _update(self, key_id: str, changed: Item) -> bool:
-        return await try_write(self._table, Update(keys.api_key(key_id), changed, (), (Exists(), VERSION_OK)))
+        return await try_write(self._table, update_existing(keys.api_key(key_id), changed))
 
 
 def _encode_key(key: ApiKey) -> Item:
@@ -99,8 +93,8 @@ def _decode_key(key_id: str, item: StoredItem) -> ApiKey:
 
 
 def _encode_users(users: frozenset[UserId]) -> bytes:
-    return _encode(sorted(users))
+    return msgspec.msgpack.encode(sorted(users))
 
 
 def _decode_users(item: StoredItem) -> frozenset[UserId] | None:
-    return frozenset(map(UserId, _decode(item["users"]))) if "users" in item else None
+    return frozenset(map(UserId, msgspec.msgpack.decode(item["users"]))) if "users" in item else None

@@ -9,29 +9,26 @@ import anyio
 from bg_ingest.domain.access import AuditAction, AuditRecord
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports.table import Absent, ConditionFailed, Item, Put, Table
+from bg_ingest.ports.table import Absent, ConditionFailed, Item, Put, StoredItem
 from bg_ingest.store import keys
-from bg_ingest.store.items import StoredItem, build_item, from_epoch_ms
+from bg_ingest.store.items import ItemStore, build_item, from_epoch_ms
 
 MAX_CONCURRENT_WRITES = 8
 """Concurrent writes. Few, because requests of users have precedence."""
 
 
-class AuditStore:
+class AuditStore(ItemStore):
     """Append-only audit records that expire."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
 
     async def hash_key(self, fresh: bytes) -> bytes:
         """Return the sealed key of the hashes: the stored one, or ``fresh`` after storing it as the first."""
-        stored: StoredItem | None = await self._table.get(keys.AUDIT_KEY)
+        stored = await self._table.get(keys.AUDIT_KEY)
         if stored is None:
             try:
                 await self._table.write(Put(keys.AUDIT_KEY, build_item(sealed=fresh), (Absent(),)))
             except ConditionFailed:  # another process wrote it at the same time
                 stored = await self._table.get(keys.AUDIT_KEY)
-        return _sealed_key(stored) if stored else fresh
+        return bytes(stored["sealed"]) if stored else fresh
 
     async def add(self, records: Collection[AuditRecord], expires_at: datetime) -> None:
         """Write records. Reads of one hour have the same key. After an error the same records may be added again."""
@@ -55,12 +52,7 @@ class AuditStore:
         pk, low, high = keys.audit_range(user_hash, window)
         async with aclosing(self._table.query(pk, low, high)) as pages:
             async for page in pages:
-                yield [_decode(user_hash, item) for _, item in page if _is_unexpired(item, now)]
-
-
-def _sealed_key(item: StoredItem) -> bytes:
-    sealed: bytes = item["sealed"]
-    return sealed
+                yield [_decode(user_hash, item) for _, item in page if item["expires_at"] > now.timestamp()]
 
 
 def _encode(record: AuditRecord, expires_at: datetime) -> Item:
@@ -71,10 +63,6 @@ def _encode(record: AuditRecord, expires_at: datetime) -> Item:
         route=record.route,
         expires_at=to_epoch_seconds(expires_at),
     )
-
-
-def _is_unexpired(item: StoredItem, now: datetime) -> bool:
-    return bool(item["expires_at"] > now.timestamp())
 
 
 def _decode(user_hash: str, item: StoredItem) -> AuditRecord:

@@ -1,20 +1,16 @@
 """Rate-limit rows (GCRA) that all processes share."""
 
 from bg_ingest.domain.call_budget import BudgetKey, BudgetRow
-from bg_ingest.ports.table import Absent, Exists, Item, Put, SingleWrite, Table, Update
+from bg_ingest.ports.table import Absent, Item, Put, SingleWrite
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import unchanged_condition, write_if_current
-from bg_ingest.store.items import VERSION, VERSION_OK, VERSION_OK_OR_ABSENT, StoredItem, build_item
+from bg_ingest.store.items import ItemStore, build_item, unchanged_condition, update_existing, write_if_current
 
 
-class CallBudgetStore:
+class CallBudgetStore(ItemStore):
     """One row per provider, app and region."""
 
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
     async def get(self, key: BudgetKey) -> BudgetRow | None:
-        item: StoredItem | None = await self._table.get(keys.budget(key))
+        item = await self._table.get(keys.budget(key))
         if item is None:
             return None
         return BudgetRow(item["paid_until"], item["at"], item["paused_until"], item["pauses"])
@@ -26,10 +22,10 @@ class CallBudgetStore:
 
 def _replacement(key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> SingleWrite:
     if before is None:
-        return Put(keys.budget(key), _encode(after), (Absent(), VERSION_OK_OR_ABSENT))
+        return Put(keys.budget(key), _encode(after), (Absent(),))
     read = _encode(before)
     unchanged = (unchanged_condition(read, name) for name in read if name != "v")
-    return Update(keys.budget(key), _encode(after) | {"v": VERSION}, (), (Exists(), VERSION_OK, *unchanged))
+    return update_existing(keys.budget(key), _encode(after), unchanged)
 
 
 def _encode(row: BudgetRow) -> Item:

@@ -1,6 +1,10 @@
-"""Change log: the numbered events of a user, kept for 60 days after the commit."""
+"""Change log: the numbered events of a user, kept for 60 days after the commit. Outbox: one row per unpublished change.
 
-from collections.abc import Iterator
+An outbox row is a key only and never expires. Commits write both.
+"""
+
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from contextlib import aclosing
 from datetime import timedelta
 from typing import Any
 
@@ -22,11 +26,11 @@ from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.segment_codec import pack, to_epoch_ms, to_epoch_seconds, unpack
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, Item, Put, Table
+from bg_ingest.ports.table import Absent, Delete, Item, Key, Put, StoredItem
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite
 from bg_ingest.store.items import (
-    StoredItem,
+    ConditionalWrite,
+    ItemStore,
     build_item,
     decode_gap,
     encode_gap,
@@ -36,13 +40,11 @@ from bg_ingest.store.items import (
 )
 
 CHANGE_RETENTION = timedelta(days=60)
+OUTBOX_BATCH_SIZE = 100
 
 
-class ChangeLog:
+class ChangeLog(ItemStore):
     """Numbered changes of each user."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
 
     async def read(self, user: UserId, first: int, last: int) -> list[Change]:
         """Return the changes with first <= number <= last, ascending; expired ones are absent."""
@@ -52,6 +54,58 @@ class ChangeLog:
         _, high = keys.change(user, last)
         rows = await read_range(self._table, pk, low, high)
         return [decode_change(user, keys.parse_change(key), item) for key, item in rows]
+
+
+class OutboxEntry(msgspec.Struct, frozen=True, order=True):
+    """Outbox row of an unpublished change."""
+
+    shard: int
+    user: UserId
+    number: int
+
+    @property
+    def key(self) -> Key:
+        return keys.outbox(self.shard, self.user, self.number)
+
+
+class OutboxStore(ItemStore):
+    """Unpublished changes by shard."""
+
+    async def non_empty_shards(self, shards: Collection[int]) -> set[int]:
+        """Return the shards with unpublished changes."""
+        partitions = {keys.outbox_pk(shard): shard for shard in shards}
+        non_empty = await self._table.non_empty(partitions, *keys.SORT_KEY_RANGE)
+        return {partitions[pk] for pk in non_empty}
+
+    async def iter_entries(self, shard: int) -> AsyncGenerator[Sequence[OutboxEntry]]:
+        """Yield pages of all entries of a shard; the numbers of each user ascend."""
+        query = self._table.query(keys.outbox_pk(shard), *keys.SORT_KEY_RANGE, page=OUTBOX_BATCH_SIZE)
+        async with aclosing(query) as pages:
+            async for page in pages:
+                yield [OutboxEntry(shard, *keys.parse_outbox(key)) for key, _ in page]
+
+    async def changes(self, pending: Collection[OutboxEntry]) -> dict[OutboxEntry, Change]:
+        """Return the changes of entries; expired ones are absent."""
+        by_key = {keys.change(entry.user, entry.number): entry for entry in pending}
+        items = await self._table.batch_get(list(by_key))
+        return {(entry := by_key[key]): decode_change(entry.user, entry.number, item) for key, item in items.items()}
+
+    async def exists(self, pending: OutboxEntry) -> bool:
+        """Return whether a row still exists. An erasure deletes a user's rows before their changes."""
+        return await self._table.get(pending.key) is not None
+
+    async def settle(self, pending: Collection[OutboxEntry]) -> None:
+        """Delete the rows of confirmed events."""
+        await self._table.delete([entry.key for entry in pending])
+
+    async def settle_last(self, pending: OutboxEntry) -> None:
+        """Delete a row and its change, the last one of an erased user."""
+        await self._table.transact([Delete(pending.key), Delete(keys.change(pending.user, pending.number))])
+
+    async def restore(self, changes: Iterable[Change]) -> None:
+        """Write the rows of changes that are to be published again; existing rows stay."""
+        for change in changes:
+            await self._table.write(Put(keys.outbox(shard_of(change.user), change.user, change.number), build_item()))
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:

@@ -3,12 +3,12 @@
 from bg_ingest.domain.commits import Commit
 from bg_ingest.errors import Fenced
 from bg_ingest.ports.table import Table
-from bg_ingest.store import changes, connections, directory, gaps, grants, head, quarantine, segments
-from bg_ingest.store.conditional import ConditionalWrite, write_all
+from bg_ingest.store import changes, connections, gaps, grants, head, quarantine, segments
 from bg_ingest.store.inbox import InboxStore
+from bg_ingest.store.items import ConditionalWrite, write_all
 
-KINDS = (head, segments, quarantine, gaps, changes, connections, directory, grants)
-"""Modules with a part of the commit. Failed conditions of the last three mean Fenced, of the others StaleRead."""
+KINDS = (head, segments, quarantine, gaps, changes, connections, grants)
+"""Modules with a part of the commit. Failed conditions of the last two mean Fenced, of the others StaleRead."""
 
 
 class CommitStore:

@@ -1,9 +1,9 @@
-"""Connections as stored.
+"""Connections, and the rows that find them: in the directory of their shard, and by provider account.
 
 Each field is an attribute of its own, because the conditions of a write name the fields that it changes.
 """
 
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -19,32 +19,37 @@ from bg_ingest.ports.table import (
     Absent,
     AtMost,
     Check,
+    Delete,
     Either,
     Equals,
-    Exists,
     Item,
     Key,
     OneOf,
     Put,
+    StoredItem,
     Table,
-    Update,
     Write,
 )
-from bg_ingest.store import directory, keys
-from bg_ingest.store.conditional import ConditionalWrite, diff_items, try_write, unchanged_condition, write_all
+from bg_ingest.store import keys
 from bg_ingest.store.grants import decode_grant
 from bg_ingest.store.inbox import InboxStore
 from bg_ingest.store.items import (
-    VERSION,
-    VERSION_OK,
     VERSION_OK_OR_ABSENT,
-    StoredItem,
+    ConditionalWrite,
     build_item,
+    diff_items,
     from_epoch_ms,
     optional_epoch_ms,
     optional_instant,
     read_range,
+    try_write,
+    unchanged_condition,
+    update_existing,
+    write_all,
 )
+
+STATES_WITH_GRANT = frozenset(ConnectionState) - {ConnectionState.CONNECTING, ConnectionState.DISCONNECTED}
+"""States with a directory row and a row of the provider account."""
 
 PUSHABLE_STATES = (str(ConnectionState.ACTIVE), str(ConnectionState.PAUSED))
 """States in which pushed readings are stored."""
@@ -72,25 +77,22 @@ class ConnectionStore:
         return self._decode_unexpired(connection, items.get(row)), granted
 
     async def list_for_user(self, user: UserId) -> list[Connection]:
-        low, high = keys.CONNECTIONS, keys.prefix_end(keys.CONNECTIONS)
-        rows = await read_range(self._table, keys.user_pk(user), low, high)
-        connections = (self._decode_unexpired(keys.parse_connection(user, key), item) for key, item in rows)
-        return [connection for connection in connections if connection]
+        rows = await read_range(self._table, keys.user_pk(user), *keys.prefix_range(keys.CONNECTIONS))
+        return self._decode_all((keys.parse_connection(user, key), item) for key, item in rows)
 
     async def get_many(self, connections: Collection[ConnectionId]) -> list[Connection]:
         """Return the existing ones in as few reads as possible."""
         by_key = {keys.connection(identity): identity for identity in connections}
-        items = await self._table.batch_get(by_key.keys())
-        unexpired = (self._decode_unexpired(by_key[key], item) for key, item in items.items())
-        return [connection for connection in unexpired if connection]
+        items = await self._table.batch_get(by_key)
+        return self._decode_all((by_key[key], item) for key, item in items.items())
 
     async def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
         """Yield the directory rows of a shard: all connections with a grant."""
-        low, high = keys.CONNECTIONS, keys.prefix_end(keys.CONNECTIONS)
+        low, high = keys.prefix_range(keys.CONNECTIONS)
         async with aclosing(self._table.query(keys.directory_pk(shard), low, high, page=DIRECTORY_BATCH_SIZE)) as pages:
             async for page in pages:
                 for key, item in page:
-                    yield directory.decode_directory_row(keys.parse_directory(key), item)
+                    yield DirectoryRow(keys.parse_directory(key), item.get("poll_interval_seconds"), item["paused"])
 
     async def add_connecting(self, connection: Connection) -> None:
         """Write a connecting connection that expires; an existing connection in another state stays unchanged."""
@@ -101,23 +103,23 @@ class ConnectionStore:
 
         With ``request_poll`` the owner of the connection gets a poll request in the same transaction.
         """
-        update = ConnectionUpdate(before, after)
-        writes = [_update_write(update), *directory.update_writes(update)]
+        writes = [*_update_writes(ConnectionUpdate(before, after))]
         if request_poll:
-            writes.append(await self._inbox.poll_request(after.id))
-        await write_all(self._table, [ConditionalWrite(write, Fenced) for write in writes])
+            writes.append(ConditionalWrite(await self._inbox.poll_request(after.id), Fenced))
+        await write_all(self._table, writes)
 
     async def find_user(self, provider: str, region: str, provider_account: str) -> UserId | None:
         """Return the user that is connected to a provider account."""
         item = await self._table.get(keys.account(provider, region, provider_account))
         return UserId(str(item["user"])) if item else None
 
+    def _decode_all(self, rows: Iterable[tuple[ConnectionId, StoredItem]]) -> list[Connection]:
+        return [connection for row in rows if (connection := self._decode_unexpired(*row))]
+
     def _decode_unexpired(self, connection: ConnectionId, item: StoredItem | None) -> Connection | None:
-        if item is None:
-            return None
-        current = decode_connection(connection, item)
-        abandoned = current.expires_at is not None and current.expires_at <= self._clock.now()
-        return None if abandoned else current
+        current = decode_connection(connection, item) if item else None
+        is_expired = current is not None and current.expires_at and current.expires_at <= self._clock.now()
+        return None if is_expired else current
 
 
 def encode_connection(connection: Connection) -> Item:
@@ -134,7 +136,7 @@ def encode_connection(connection: Connection) -> Item:
         paused=c.worker.paused,
         backfill_days=c.worker.backfill_days,
         watermark=optional_epoch_ms(c.watermark),
-        available_from=optional_epoch_ms(c.available.start) if c.available else None,
+        available_from=to_epoch_ms(c.available.start) if c.available else None,
         available_until=optional_epoch_ms(c.available.end) if c.available else None,
         backfill_from=optional_epoch_ms(c.backfill.start) if c.backfill else None,
         backfill_until=optional_epoch_ms(c.backfill.end) if c.backfill else None,
@@ -151,7 +153,6 @@ def encode_connection(connection: Connection) -> Item:
 
 
 def decode_connection(identity: ConnectionId, item: StoredItem) -> Connection:
-    expires_at = item.get("expires_at")
     return Connection(
         id=identity,
         state=ConnectionState(item["state"]),
@@ -173,21 +174,33 @@ def decode_connection(identity: ConnectionId, item: StoredItem) -> Connection:
         last_outcome=item.get("last_outcome"),
         outcome_at=optional_instant(item.get("outcome_at")),
         epoch=item["epoch"],
-        expires_at=None if expires_at is None else datetime.fromtimestamp(expires_at, UTC),
+        expires_at=datetime.fromtimestamp(item["expires_at"], UTC) if "expires_at" in item else None,
     )
 
 
 def _optional_window(start: int | None, end: int | None) -> Window | None:
-    first, last = optional_instant(start), optional_instant(end)
-    return Window(first, last) if first and last else None
+    return None if start is None or end is None else Window(from_epoch_ms(start), from_epoch_ms(end))
+
+
+def encode_directory_row(connection: Connection | None) -> Item | None:
+    """Return the directory row, or None in a state without one."""
+    if connection is None or connection.state not in STATES_WITH_GRANT:
+        return None
+    paused = connection.worker.paused or connection.state == ConnectionState.PAUSED
+    return build_item(poll_interval_seconds=connection.worker.poll_interval_seconds, paused=paused)
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:
-    if commit.connection_update is not None:
-        yield ConditionalWrite(_update_write(commit.connection_update), Fenced)
+    return _update_writes(commit.connection_update) if commit.connection_update else iter(())
 
 
-def _update_write(update: ConnectionUpdate) -> Write:
+def _update_writes(update: ConnectionUpdate) -> Iterator[ConditionalWrite]:
+    """Yield the writes of a changed connection, of its directory row and of the rows of its provider account."""
+    for write in (_connection_write(update), *_directory_writes(update), *_account_writes(update)):
+        yield ConditionalWrite(write, Fenced)
+
+
+def _connection_write(update: ConnectionUpdate) -> Write:
     if update.before is None:
         return _first_write(update.after)
     key = keys.connection(update.after.id)
@@ -198,13 +211,8 @@ def _update_write(update: ConnectionUpdate) -> Write:
     conditional_names = dict.fromkeys(("state", "generation", *changed, *removed))
     if update.before.backfill != update.after.backfill:  # two writers of one end each could leave an empty window
         conditional_names |= dict.fromkeys(("backfill_from", "backfill_until"))
-    conditions = (
-        Exists(),
-        VERSION_OK,
-        AtMost("epoch", update.after.epoch),
-        *(unchanged_condition(before, name) for name in conditional_names),
-    )
-    return Update(key, changed | {"v": VERSION}, removed, conditions)
+    unchanged = (unchanged_condition(before, name) for name in conditional_names)
+    return update_existing(key, changed, (AtMost("epoch", update.after.epoch), *unchanged), removed)
 
 
 def _first_write(connection: Connection) -> Put:
@@ -217,3 +225,26 @@ def _check_unchanged(key: Key, connection: Connection) -> Check:
     """Return the check of a push: a pause since the read or another owner does not matter."""
     states = PUSHABLE_STATES if connection.state in PUSHABLE_STATES else (str(connection.state),)
     return Check(key, (OneOf("state", states), Equals("generation", connection.generation)))
+
+
+def _directory_writes(update: ConnectionUpdate) -> Iterator[Write]:
+    before, after = encode_directory_row(update.before), encode_directory_row(update.after)
+    if before != after:
+        key = keys.directory(update.after.id)
+        yield Delete(key) if after is None else Put(key, after, (VERSION_OK_OR_ABSENT,))
+
+
+def _account_writes(update: ConnectionUpdate) -> Iterator[Write]:
+    before, after = _account_key(update.before), _account_key(update.after)
+    if before == after:
+        return
+    user = update.after.id.user
+    free_or_own = (Either((Absent(), Equals("user", user))), VERSION_OK_OR_ABSENT)
+    if after:
+        yield Put(after, build_item(user=user), free_or_own)
+    if before:
+        yield Delete(before, free_or_own)
+
+
+def _account_key(connection: Connection | None) -> Key | None:
+    return keys.connection_account(connection) if connection and connection.state in STATES_WITH_GRANT else None

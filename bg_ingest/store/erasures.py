@@ -17,15 +17,25 @@ from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.domain.ownership import UNOWNED
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, Check, ConditionFailed, Delete, Either, Equals, Key, Put, Table, Write
+from bg_ingest.ports.table import (
+    Absent,
+    Check,
+    ConditionFailed,
+    Delete,
+    Either,
+    Equals,
+    Key,
+    Put,
+    StoredItem,
+    Table,
+    Write,
+)
 from bg_ingest.store import keys
 from bg_ingest.store.changes import change_writes
-from bg_ingest.store.conditional import ConditionalWrite, write_all
-from bg_ingest.store.directory import STATES_WITH_GRANT
+from bg_ingest.store.connections import STATES_WITH_GRANT
 from bg_ingest.store.head import encode_head, head_conditions
 from bg_ingest.store.inbox import InboxStore, RequestKind
-from bg_ingest.store.items import VERSION_OK_OR_ABSENT, StoredItem, build_item, read_range
-from bg_ingest.store.segments import packed_readings
+from bg_ingest.store.items import VERSION_OK_OR_ABSENT, ConditionalWrite, build_item, read_range, write_all
 
 DELETE_BATCH_SIZE = 49
 """Rows per transaction, of which 100 are allowed: a row may take a second one with it, and the check is one more."""
@@ -55,14 +65,14 @@ class ErasureStore:
     async def pending_for(self, user: UserId) -> PendingErasure | None:
         """Return the user's unfinished erasure. Until it is finished, the user cannot connect."""
         item = await self._table.get(keys.erasure(user))
-        return _decode_pending(user, item) if item else None
+        return PendingErasure(user, int(item["change"])) if item else None
 
     async def iter_pending(self) -> AsyncGenerator[PendingErasure]:
         """Yield the unfinished erasures of all users."""
-        async with aclosing(self._table.query(keys.ERASURES, keys.FIRST_SORT_KEY, keys.LAST_SORT_KEY)) as pages:
+        async with aclosing(self._table.query(keys.ERASURES, *keys.SORT_KEY_RANGE)) as pages:
             async for page in pages:
                 for key, item in page:
-                    yield _decode_pending(keys.parse_erasure(key), item)
+                    yield PendingErasure(keys.parse_erasure(key), int(item["change"]))
 
     async def delete_next(self, pending: PendingErasure) -> ErasureCounts | None:
         """Delete the next remaining rows; None if there are none, also if another process deleted them.
@@ -94,11 +104,8 @@ class ErasureStore:
 
     async def _other_rows(self, pending: PendingErasure) -> Sequence[tuple[Key, StoredItem]]:
         excluded = {keys.head(pending.user), keys.change(pending.user, pending.change)}
-        async with aclosing(
-            self._table.query(
-                keys.user_pk(pending.user), keys.FIRST_SORT_KEY, keys.LAST_SORT_KEY, page=DELETE_BATCH_SIZE
-            )
-        ) as pages:
+        query = self._table.query(keys.user_pk(pending.user), *keys.SORT_KEY_RANGE, page=DELETE_BATCH_SIZE)
+        async with aclosing(query) as pages:
             async for page in pages:
                 if rows := [(key, item) for key, item in page if key not in excluded]:
                     return rows
@@ -109,8 +116,8 @@ class ErasureStore:
         lease = await self._table.get(keys.shard(shard_of(user))) or {}
         requests: list[tuple[Key, StoredItem]] = []
         for address in {UNOWNED, *(str(lease[name]) for name in ("owner", "previous") if name in lease)}:
-            pk, low, high = keys.inbox_pk(address), keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
-            requests += [row for row in await read_range(self._table, pk, low, high) if _is_poll_request(row, user)]
+            rows = await read_range(self._table, keys.inbox_pk(address), *keys.prefix_range(keys.REQUESTS))
+            requests += [row for row in rows if _is_poll_request(row, user)]
         return requests[:DELETE_BATCH_SIZE]
 
 
@@ -144,10 +151,6 @@ def _with_state(key: Key) -> Sequence[Key]:
     return (key, keys.state(state)) if state != key[1] else (key,)
 
 
-def _decode_pending(user: UserId, item: StoredItem) -> PendingErasure:
-    return PendingErasure(user, item["change"])
-
-
 def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
     removed = NOTHING_ERASED
     for (pk, sk), item in rows:
@@ -161,7 +164,7 @@ def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
 def _count_row(kind: str, item: StoredItem) -> tuple[str, int]:
     with suppress(Exception):  # unreadable rows are deleted as well
         if kind == "readings":
-            return "readings", len(unpack(packed_readings(item)))
+            return "readings", len(unpack(item["readings"]))
         if kind == "quarantine":
             return "quarantined", len(msgspec.msgpack.decode(item["records"]))
     return COUNT_FIELDS.get(kind, "others"), 1

@@ -9,17 +9,21 @@ from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.gaps import GapMonth, month_start
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Item, Put, Table
+from bg_ingest.ports.table import Item, Put, StoredItem
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, version_conditions
-from bg_ingest.store.items import StoredItem, build_item, decode_gap, encode_gap, read_range
+from bg_ingest.store.items import (
+    ConditionalWrite,
+    ItemStore,
+    build_item,
+    decode_gap,
+    encode_gap,
+    read_range,
+    version_conditions,
+)
 
 
-class GapStore:
+class GapStore(ItemStore):
     """Gaps of connections by the month in which they begin. Only commits change them."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
 
     async def read_months(self, connection: ConnectionId, first: datetime, last: datetime) -> list[GapMonth]:
         """Return the existing months from that of one instant to that of another, ascending, in one read."""

@@ -11,8 +11,8 @@ from bg_ingest.domain.segment_codec import to_epoch_ms
 from bg_ingest.errors import Fenced
 from bg_ingest.ports.table import (
     Check,
-    Condition,
     ConditionFailed,
+    Conditions,
     Delete,
     Either,
     Equals,
@@ -20,28 +20,27 @@ from bg_ingest.ports.table import (
     Item,
     Missing,
     Put,
-    Table,
+    StoredItem,
     Update,
     Write,
 )
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, value_condition, write_if_current
 from bg_ingest.store.items import (
-    VERSION,
     VERSION_OK,
     VERSION_OK_OR_ABSENT,
-    StoredItem,
+    ConditionalWrite,
+    ItemStore,
     build_item,
     from_epoch_ms,
     optional_epoch_ms,
     optional_instant,
+    update_existing,
+    value_condition,
+    write_if_current,
 )
 
 
-class GrantStore:
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
+class GrantStore(ItemStore):
     async def get(self, connection: ConnectionId) -> Grant | None:
         item = await self._table.get(keys.grant(connection))
         return decode_grant(connection, item) if item else None
@@ -49,7 +48,7 @@ class GrantStore:
     async def claim(self, seen: Grant, claim: str) -> None:
         """Write the claim if version, generation and claim are as seen; else StaleRead."""
         conditions = (*_version_conditions(seen, seen.version), value_condition("claim", seen.claim))
-        await write_if_current(self._table, Update(keys.grant(seen.id), {"claim": claim}, (), conditions))
+        await write_if_current(self._table, update_existing(keys.grant(seen.id), {"claim": claim}, conditions))
 
     async def store(self, grant: Grant) -> None:
         """Replace the version before this one in the same generation, whatever its claim; else StaleRead.
@@ -57,9 +56,9 @@ class GrantStore:
         If the stored grant has the same version and tokens, refusals and retry_at are written and the claim ends.
         """
         unclaimed = encode_grant(msgspec.structs.replace(grant, claim=None))
-        successor = Put(keys.grant(grant.id), unclaimed, _version_conditions(grant, grant.version - 1))
+        conditions = (Exists(), VERSION_OK, *_version_conditions(grant, grant.version - 1))
         try:
-            await self._table.write(successor)
+            await self._table.write(Put(keys.grant(grant.id), unclaimed, conditions))
         except ConditionFailed:
             await write_if_current(self._table, _refusals_write(grant))
 
@@ -96,9 +95,9 @@ def writes(commit: Commit) -> Iterator[ConditionalWrite]:
 
 
 def _commit_write(commit: Commit) -> Write | None:
-    refused: tuple[Condition, ...] = ()
+    refused: Conditions = ()
     if commit.refused_grant is not None:
-        refused = Equals("generation", commit.refused_grant.generation), Equals("version", commit.refused_grant.version)
+        refused = _version_conditions(commit.refused_grant, commit.refused_grant.version)
     if commit.grant is not None:
         return Put(keys.grant(commit.grant.id), encode_grant(commit.grant), (VERSION_OK_OR_ABSENT, *refused))
     if commit.drop_grant:
@@ -114,16 +113,12 @@ def _refusals_write(grant: Grant) -> Update:
     The condition on the tokens shows the second of two concurrent refreshes that its tokens were not stored. The
     condition on the claim keeps another process's claim. A missing claim was ended by an earlier try of this write.
     """
-    retry_at = optional_epoch_ms(grant.retry_at)
-    changed: Item = {"refusals": grant.refusals, "v": VERSION}
+    changed = build_item(refusals=grant.refusals, retry_at=optional_epoch_ms(grant.retry_at))
     claim = Missing("claim") if grant.claim is None else Either((Missing("claim"), Equals("claim", grant.claim)))
-    return Update(
-        keys.grant(grant.id),
-        changed if retry_at is None else changed | {"retry_at": retry_at},
-        ("claim",) if retry_at is not None else ("claim", "retry_at"),
-        (*_version_conditions(grant, grant.version), Equals("sealed", grant.sealed), claim),
-    )
+    conditions = (*_version_conditions(grant, grant.version), Equals("sealed", grant.sealed), claim)
+    removed = ("claim",) if "retry_at" in changed else ("claim", "retry_at")
+    return update_existing(keys.grant(grant.id), changed, conditions, removed)
 
 
-def _version_conditions(grant: Grant, version: int) -> tuple[Condition, ...]:
-    return Exists(), VERSION_OK, Equals("version", version), Equals("generation", grant.generation)
+def _version_conditions(grant: Grant, version: int) -> Conditions:
+    return Equals("version", version), Equals("generation", grant.generation)

@@ -11,17 +11,18 @@ from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segment_codec import pack, to_epoch_ms, unpack
 from bg_ingest.errors import Fenced, StaleRead
-from bg_ingest.ports.table import Absent, Check, Condition, Equals, Exists, Item, Put, Update, Write
+from bg_ingest.ports.table import Absent, Check, Condition, Equals, Exists, Item, Put, StoredItem, Update, Write
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, diff_items, unchanged_condition
 from bg_ingest.store.items import (
     VERSION,
     VERSION_OK,
-    StoredItem,
+    ConditionalWrite,
     build_item,
+    diff_items,
     from_epoch_ms,
     optional_epoch_ms,
     optional_instant,
+    unchanged_condition,
 )
 
 _SUMMARY = "standing_"
@@ -33,14 +34,13 @@ _GAPS_CHECKED = "judged_"
 def encode_head(head: Head) -> Item:
     """Return the item. Each summary is an attribute, so that commits for other providers do not overwrite it."""
     newest = None if head.newest is None else pack([head.newest])
-    plain = build_item(
-        last_change=head.last_change, recorded_at=optional_epoch_ms(head.recorded_at), newest=newest, erased=head.erased
-    )
-    summaries = {_SUMMARY + name: _encode_summary(summary) for name, summary in head.summaries.items()}
-    return (
-        plain
-        | summaries
-        | {_GAPS_CHECKED + name: to_epoch_ms(instant) for name, instant in head.gaps_checked_until.items()}
+    return build_item(
+        last_change=head.last_change,
+        recorded_at=optional_epoch_ms(head.recorded_at),
+        newest=newest,
+        erased=head.erased,
+        **{_SUMMARY + name: _encode_summary(summary) for name, summary in head.summaries.items()},
+        **{_GAPS_CHECKED + name: to_epoch_ms(instant) for name, instant in head.gaps_checked_until.items()},
     )
 
 

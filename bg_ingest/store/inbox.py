@@ -13,7 +13,7 @@ from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Put, Table
 from bg_ingest.store import keys
-from bg_ingest.store.items import StoredItem, build_item, read_range
+from bg_ingest.store.items import build_item, read_range
 
 REQUEST_RETENTION = timedelta(hours=1)
 """Older requests are useless: the directory and the outbox are read again long before, and the next slot may have
@@ -75,8 +75,7 @@ class InboxStore:
 
     async def list_requests(self, address: str) -> list[OwnerRequest]:
         """Return the requests that were sent to an address."""
-        low, high = keys.REQUESTS, keys.prefix_end(keys.REQUESTS)
-        rows = await read_range(self._table, keys.inbox_pk(address), low, high)
+        rows = await read_range(self._table, keys.inbox_pk(address), *keys.prefix_range(keys.REQUESTS))
         return [OwnerRequest(address, *keys.parse_request(key), RequestKind(item["wish"])) for key, item in rows]
 
     async def delete(self, requests: Collection[OwnerRequest]) -> None:
@@ -115,7 +114,7 @@ class InboxStore:
         """Return the address of a shard's owner: from memory in a process with an ownership actor, else by a read."""
         if self._addresses.own_id is not None:
             return self._addresses.get(shard) or UNOWNED
-        lease: StoredItem = await self._table.get(keys.shard(shard)) or {}
+        lease = await self._table.get(keys.shard(shard)) or {}
         return lease.get("owner") or lease.get("previous") or UNOWNED
 
 

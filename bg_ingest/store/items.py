@@ -1,17 +1,38 @@
-"""Parts that several kinds of items share: schema version, instants, packed gaps, and the read of a range.
+"""Parts that several kinds of items share: schema version, conditional writes, instants, packed gaps, range reads.
 
 Readers ignore unknown attributes and further elements of arrays, so that newer versions can add them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import Any, TypeAlias
+from typing import Any
+
+import msgspec
 
 from bg_ingest.domain.gaps import Cause, Gap
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
-from bg_ingest.errors import StoreError
-from bg_ingest.ports.table import Absent, AtMost, Either, Item, Key, Scalar, Table
+from bg_ingest.errors import Fenced, StaleRead, StoreError
+from bg_ingest.ports.table import (
+    Absent,
+    AtMost,
+    Check,
+    Condition,
+    ConditionFailed,
+    Conditions,
+    Either,
+    Equals,
+    Exists,
+    Item,
+    Key,
+    Missing,
+    Scalar,
+    SingleWrite,
+    StoredItem,
+    Table,
+    Update,
+    Write,
+)
 
 VERSION = 1
 """Schema version of written items, and the newest version that may be overwritten."""
@@ -21,9 +42,6 @@ VERSION_OK = AtMost("v", VERSION)
 
 VERSION_OK_OR_ABSENT = Either((Absent(), VERSION_OK))
 """Condition of a write over an item that may exist or not."""
-
-StoredItem: TypeAlias = Mapping[str, Any]
-"""Item as read."""
 
 
 def build_item(**attributes: Scalar | None) -> Item:
@@ -37,6 +55,74 @@ def is_newer(item: StoredItem | None) -> bool:
 
 def newer_version_error() -> StoreError:
     return StoreError("The store holds items written by a newer version of this service: update this one.")
+
+
+class ConditionalWrite(msgspec.Struct, frozen=True):
+    """Write with the error that a failed condition means."""
+
+    write: Write
+    on_failure: type[StaleRead | Fenced]
+
+
+async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]) -> None:
+    """Write all or nothing. Fenced outweighs StaleRead, because a repeated read does not help against it."""
+    writes = [conditional.write for conditional in conditional_writes]
+    try:
+        if len(writes) == 1 and not isinstance(writes[0], Check):
+            await table.write(writes[0])
+        elif writes:
+            await table.transact(writes)
+    except ConditionFailed as failed:
+        raise _to_error(failed, conditional_writes) from None
+
+
+async def write_if_current(table: Table, write: SingleWrite) -> None:
+    """Write one item; StaleRead if its condition does not hold."""
+    await write_all(table, [ConditionalWrite(write, StaleRead)])
+
+
+async def try_write(table: Table, write: SingleWrite) -> bool:
+    """Write one item; return False if its condition does not hold."""
+    try:
+        await table.write(write)
+    except ConditionFailed as failed:
+        if is_newer(failed.current[0]):
+            raise newer_version_error() from None
+        return False
+    return True
+
+
+def update_existing(
+    key: Key, changed: Item, conditions: Iterable[Condition] = (), removed: tuple[str, ...] = ()
+) -> Update:
+    """Return the update of an item, which must not create one."""
+    return Update(key, changed | {"v": VERSION}, removed, (Exists(), VERSION_OK, *conditions))
+
+
+def diff_items(before: Item, after: Item) -> tuple[Item, tuple[str, ...]]:
+    """Return the attributes that an update sets and the names of those that it removes."""
+    changed = {name: value for name, value in after.items() if before.get(name) != value}
+    return changed, tuple(name for name in before if name not in after)
+
+
+def unchanged_condition(before: Item, name: str) -> Condition:
+    return value_condition(name, before.get(name))
+
+
+def value_condition(name: str, value: Scalar | None) -> Condition:
+    """Return the condition that an attribute has a value, or is missing if the value is None."""
+    return Missing(name) if value is None else Equals(name, value)
+
+
+def version_conditions(version: int) -> Conditions:
+    """Return the conditions of an item whose version counts its writes: one write less, or absent before the first."""
+    return (Equals("version", version - 1), VERSION_OK) if version > 1 else (Absent(),)
+
+
+def _to_error(failed: ConditionFailed, conditional_writes: Sequence[ConditionalWrite]) -> StoreError:
+    if any(map(is_newer, failed.current.values())):
+        return newer_version_error()
+    return Fenced() if any(conditional_writes[index].on_failure is Fenced for index in failed.current) else StaleRead()
 
 
 def from_epoch_ms(ms: int) -> datetime:
@@ -76,6 +162,13 @@ def decode_gap(packed: list[Any]) -> Gap:
         opened_at=from_epoch_ms(opened_at),
         healed_at=optional_instant(healed_at),
     )
+
+
+class ItemStore:
+    """Reads and writes of items in one table."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
 
 
 async def read_range(table: Table, pk: str, low: str, high: str, *, page: int = 100) -> list[tuple[Key, StoredItem]]:

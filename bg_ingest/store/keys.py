@@ -19,10 +19,12 @@ HEAD = "head"
 READINGS, CONNECTIONS, REQUESTS, QUARANTINE = "readings#", "connection#", "ring#", "quarantine#"
 STATES, GRANTS = "state#", "grant#"
 OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
+OWNER_RANGE = (" ", "~")
+"""Bounds of owner ids and shard numbers."""
 API_KEYS = "keys"
 KEY_ID_RANGE = ("0", "~")
 """Bounds of the ids of API keys, which are lower-case letters and digits."""
-FIRST_SORT_KEY, LAST_SORT_KEY = "0", "~"
+SORT_KEY_RANGE = ("0", "~")
 """Bounds of user ids and of a user's sort keys: all start with a letter or a digit."""
 _TIMELESS = "timeless"
 """Without a digit it is page 0: the only page before there were sixteen."""
@@ -189,9 +191,9 @@ def parse_erasure(key: Key) -> UserId:
     return UserId(key[1])
 
 
-def prefix_end(prefix: str) -> str:
-    """Return the upper bound of the sort keys with a prefix that ends in ``#``; no key equals it."""
-    return prefix[:-1] + "$"
+def prefix_range(prefix: str) -> tuple[str, str]:
+    """Return the bounds of the sort keys with a prefix that ends in ``#``; no key equals the upper one."""
+    return prefix, prefix[:-1] + "$"
 
 
 def _hour(start: datetime) -> str:

@@ -11,22 +11,19 @@ import msgspec
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.ownership import Lease, Owner, OwnershipSnapshot
 from bg_ingest.errors import TransactionConflict
-from bg_ingest.ports.table import (
-    Absent,
-    Condition,
-    ConditionFailed,
-    Delete,
-    Equals,
-    Exists,
-    Item,
-    Put,
-    Table,
-    Update,
-)
+from bg_ingest.ports.table import Absent, ConditionFailed, Delete, Equals, Exists, Item, Put, StoredItem, Table, Update
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import value_condition, write_if_current
 from bg_ingest.store.inbox import ShardAddresses
-from bg_ingest.store.items import VERSION, VERSION_OK, StoredItem, build_item, is_newer, newer_version_error, read_range
+from bg_ingest.store.items import (
+    VERSION_OK,
+    build_item,
+    is_newer,
+    newer_version_error,
+    read_range,
+    update_existing,
+    value_condition,
+    write_if_current,
+)
 
 SHARD_BATCH_SIZE, OWNER_BATCH_SIZE = 300, 100
 """Rows per page. All shards come in one page of 16 KB."""
@@ -36,8 +33,6 @@ TRANSACTION_SIZE = 50
 
 MAX_CONFLICTS, CONFLICT_PAUSE_SECONDS = 10, (0.05, 0.2)
 """Conflicts of a transaction before it fails, and bounds of the random pause, which separates two conflicting ones."""
-
-_FIRST, _LAST = " ", "~"
 
 Element = TypeVar("Element")
 
@@ -71,7 +66,7 @@ class OwnershipStore:
         owned = {lease.shard: lease for lease in await self._leases()}
         leases = tuple(owned.get(shard, Lease(shard)) for shard in range(SHARDS))
         self._addresses.update(leases)
-        rows = await read_range(self._table, keys.OWNERS, _FIRST, _LAST, page=OWNER_BATCH_SIZE)
+        rows = await read_range(self._table, keys.OWNERS, *keys.OWNER_RANGE, page=OWNER_BATCH_SIZE)
         return OwnershipSnapshot(leases, tuple(_decode_owner(key[1], item) for key, item in rows))
 
     async def take(self, seen: Sequence[Lease], owner: str) -> list[Lease]:
@@ -92,7 +87,7 @@ class OwnershipStore:
         self._addresses.update(Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases)
 
     async def _leases(self) -> list[Lease]:
-        rows = await read_range(self._table, keys.SHARDS, _FIRST, _LAST, page=SHARD_BATCH_SIZE)
+        rows = await read_range(self._table, keys.SHARDS, *keys.OWNER_RANGE, page=SHARD_BATCH_SIZE)
         return [_decode_lease(int(key[1]), item) for key, item in rows]
 
     async def _write_unchanged(self, writes: list[Update]) -> list[int]:
@@ -126,18 +121,17 @@ def _decode_lease(shard: int, item: StoredItem) -> Lease:
 
 def _take_write(seen: Lease, after: Lease) -> Update:
     """Return the write of a taken shard. The first owner creates the row."""
-    conditions: tuple[Condition, ...] = (Absent(),)
-    if seen.epoch:
-        conditions = (Exists(), VERSION_OK, Equals("epoch", seen.epoch), value_condition("owner", seen.owner))
-    changed: Item = {"owner": after.owner or "", "epoch": after.epoch, "v": VERSION}
-    previous = {"previous": after.previous} if after.previous else {}
-    return Update(keys.shard(seen.shard), changed | previous, (), conditions)
+    changed = build_item(owner=after.owner or "", epoch=after.epoch, previous=after.previous or None)
+    if not seen.epoch:
+        return Update(keys.shard(seen.shard), changed, (), (Absent(),))
+    as_seen = (Equals("epoch", seen.epoch), value_condition("owner", seen.owner))
+    return update_existing(keys.shard(seen.shard), changed, as_seen)
 
 
 def _release_write(ours: Lease) -> Update:
     owner = ours.owner or ""
-    conditions = (Exists(), VERSION_OK, Equals("owner", owner), Equals("epoch", ours.epoch))
-    return Update(keys.shard(ours.shard), {"previous": owner, "v": VERSION}, ("owner",), conditions)
+    conditions = (Equals("owner", owner), Equals("epoch", ours.epoch))
+    return update_existing(keys.shard(ours.shard), {"previous": owner}, conditions, removed=("owner",))
 
 
 def _encode_owner(owner: Owner) -> Item:

@@ -10,19 +10,15 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
 from bg_ingest.domain.segment_codec import to_epoch_ms
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Item, Put, Table
+from bg_ingest.ports.table import Item, Put, StoredItem
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite, version_conditions
-from bg_ingest.store.items import StoredItem, build_item, from_epoch_ms
+from bg_ingest.store.items import ConditionalWrite, ItemStore, build_item, from_epoch_ms, version_conditions
 
 QUARANTINE_BATCH_SIZE = 10
 """Pages per read. A full page has 300 KB."""
 
 
-class QuarantineStore:
-    def __init__(self, table: Table) -> None:
-        self._table = table
-
+class QuarantineStore(ItemStore):
     async def read_pages(
         self, user: UserId, page_keys: Collection[QuarantineKey]
     ) -> dict[QuarantineKey, QuarantinePage]:
@@ -33,10 +29,8 @@ class QuarantineStore:
 
     async def iter_pages(self, user: UserId) -> AsyncGenerator[QuarantinePage]:
         """Yield all pages of a user; those of records without a time come last."""
-        query = self._table.query(
-            keys.user_pk(user), keys.QUARANTINE, keys.prefix_end(keys.QUARANTINE), page=QUARANTINE_BATCH_SIZE
-        )
-        async with aclosing(query) as pages:
+        low, high = keys.prefix_range(keys.QUARANTINE)
+        async with aclosing(self._table.query(keys.user_pk(user), low, high, page=QUARANTINE_BATCH_SIZE)) as pages:
             async for page in pages:
                 for key, item in page:
                     yield decode_quarantine_page(keys.parse_quarantine(key), item)

@@ -9,11 +9,10 @@ import msgspec
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.quarantine import QuarantinePage
-from bg_ingest.ports.table import Equals, Exists, Item, Key, Put, SingleWrite, Table, Update
+from bg_ingest.ports.table import Equals, Exists, Item, Key, Put, SingleWrite
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import value_condition, write_if_current
 from bg_ingest.store.grants import decode_grant
-from bg_ingest.store.items import VERSION, VERSION_OK
+from bg_ingest.store.items import VERSION_OK, ItemStore, update_existing, value_condition, write_if_current
 from bg_ingest.store.quarantine import decode_quarantine_page, encode_quarantine_page
 
 SEALED_PREFIXES = (keys.GRANTS, keys.QUARANTINE, keys.AUDIT_KEY[1])
@@ -35,11 +34,8 @@ class AuditKey(msgspec.Struct, frozen=True):
 SealedItem: TypeAlias = Grant | SealedQuarantinePage | AuditKey
 
 
-class SealedItemStore:
+class SealedItemStore(ItemStore):
     """Sealed items of all users."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
 
     async def iter_items(self, part: int, parts: int) -> AsyncGenerator[Sequence[SealedItem]]:
         """Yield the sealed items of one part of the table; all parts together have all items.
@@ -74,16 +70,12 @@ def _replacement(seen: SealedItem, after: SealedItem) -> SingleWrite:
     match seen, after:
         case Grant(), Grant():
             as_seen = (Equals("version", seen.version), Equals("generation", seen.generation))
-            claim = value_condition("claim", seen.claim)
-            conditions = (Exists(), VERSION_OK, *as_seen, Equals("sealed", seen.sealed), claim)
-            return Update(keys.grant(seen.id), {"sealed": after.sealed, "v": VERSION}, (), conditions)
+            same_seal, claim = Equals("sealed", seen.sealed), value_condition("claim", seen.claim)
+            return update_existing(keys.grant(seen.id), {"sealed": after.sealed}, (*as_seen, same_seal, claim))
         case SealedQuarantinePage(), SealedQuarantinePage():
-            key = keys.quarantine(seen.user, seen.page.key)
-            return Put(
-                key, encode_quarantine_page(after.page), (Exists(), VERSION_OK, Equals("version", seen.page.version))
-            )
+            same_version = (Exists(), VERSION_OK, Equals("version", seen.page.version))
+            return Put(keys.quarantine(seen.user, seen.page.key), encode_quarantine_page(after.page), same_version)
         case AuditKey(), AuditKey():
-            changed: Item = {"sealed": after.sealed, "v": VERSION}
-            return Update(keys.AUDIT_KEY, changed, (), (Exists(), VERSION_OK, Equals("sealed", seen.sealed)))
+            return update_existing(keys.AUDIT_KEY, {"sealed": after.sealed}, [Equals("sealed", seen.sealed)])
         case _:
             raise ValueError("an item keeps its kind")

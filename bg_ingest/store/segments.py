@@ -10,21 +10,17 @@ from bg_ingest.domain.segment_codec import pack, unpack
 from bg_ingest.domain.segments import KnownSegments, Segment, segment_start
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, Equals, Item, Put, Table
+from bg_ingest.ports.table import Absent, Equals, Item, Put, StoredItem
 from bg_ingest.store import keys
-from bg_ingest.store.conditional import ConditionalWrite
 from bg_ingest.store.head import decode_head
-from bg_ingest.store.items import VERSION_OK, StoredItem, build_item
+from bg_ingest.store.items import VERSION_OK, ConditionalWrite, ItemStore, build_item
 
 SEGMENT_BATCH_SIZE = 100
 """Segments read at once: 25 days of a 5-minute sensor, about 60 KB."""
 
 
-class ReadingStore:
+class ReadingStore(ItemStore):
     """Time series of users and their heads."""
-
-    def __init__(self, table: Table) -> None:
-        self._table = table
 
     async def head(self, user: UserId) -> Head | None:
         """Return the head in one read; after an erasure it is the tombstone."""
@@ -50,7 +46,7 @@ class ReadingStore:
         async with aclosing(query) as pages:
             async for page in pages:
                 for _, item in page:
-                    yield packed_readings(item)
+                    yield bytes(item["readings"])
 
 
 def encode_segment(segment: Segment) -> Item:
@@ -59,12 +55,6 @@ def encode_segment(segment: Segment) -> Item:
 
 def decode_segment(start: datetime, item: StoredItem) -> Segment:
     return Segment(start, item["change"], unpack(item["readings"]))
-
-
-def packed_readings(item: StoredItem) -> bytes:
-    """Return the readings of a segment, still packed."""
-    readings: bytes = item["readings"]
-    return readings
 
 
 def writes(commit: Commit) -> Iterator[ConditionalWrite]:

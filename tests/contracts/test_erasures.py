@@ -23,8 +23,8 @@ from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantinePage
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports.table import Put, Table
 from bg_ingest.store import Store, keys
+from bg_ingest.store.changes import OutboxEntry
 from bg_ingest.store.items import build_item
-from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import (
     ACME,

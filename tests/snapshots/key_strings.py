@@ -103,7 +103,7 @@ def ranges() -> list[list[str]]:
             [keys.ERASURES],
             [keys.API_KEYS],
             list(keys.KEY_ID_RANGE),
-            *([prefix, keys.prefix_end(prefix)] for prefix in prefixes),
+            *(list(keys.prefix_range(prefix)) for prefix in prefixes),
         ]
     )
 

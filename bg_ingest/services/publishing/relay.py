@@ -12,7 +12,7 @@ from bg_ingest.domain.changes import Change, UserErased
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.ports import Observer, OutboxPass, Publisher
-from bg_ingest.store.outbox import OutboxEntry, OutboxStore
+from bg_ingest.store.changes import OutboxEntry, OutboxStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

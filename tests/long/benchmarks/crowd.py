@@ -24,8 +24,7 @@ from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
 from bg_ingest.services import Services
 from bg_ingest.services.connections.grant_sealing import GrantSealer
 from bg_ingest.store import LAYOUT, Store, keys
-from bg_ingest.store.connections import encode_connection
-from bg_ingest.store.directory import encode_directory_row
+from bg_ingest.store.connections import encode_connection, encode_directory_row
 from bg_ingest.store.grants import encode_grant
 from bg_ingest.store.head import encode_head
 from bg_ingest.wiring import SOURCE, build_services

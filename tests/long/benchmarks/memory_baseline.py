@@ -28,7 +28,6 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.server import Server, listen
 from bg_ingest.store import Store
 from bg_ingest.store.head import decode_head
-from bg_ingest.store.segments import packed_readings
 from bg_ingest.wiring import SOURCE, build_services
 from tests.long.benchmarks.history import PEOPLE, Person, segments
 from workers.build import Workers
@@ -57,7 +56,7 @@ def build_readings() -> InMemoryReadings:
 
 def _of(person: Person) -> tuple[Head, list[bytes]]:
     (_, head), *rows = segments(person)
-    return decode_head(person.user, head), [packed_readings(item) for _, item in rows]
+    return decode_head(person.user, head), [packed for _, item in rows if isinstance(packed := item["readings"], bytes)]
 
 
 def load(readings: InMemoryReadings) -> Litestar:

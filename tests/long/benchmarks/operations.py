@@ -12,7 +12,7 @@ from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.ports.table import Table
 from bg_ingest.simulator import REPLAY_USER, SimulatorOptions
-from bg_ingest.store.outbox import OutboxEntry
+from bg_ingest.store.changes import OutboxEntry
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
 from tests.harness.webhook_sender import envelope, record
 from tests.long.benchmarks.capacity import MeteredTable, MeteredTransport, Units

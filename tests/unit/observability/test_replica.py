@@ -19,7 +19,7 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.simulator.faults import Failed, Late
 from bg_ingest.store import Store
-from bg_ingest.store.outbox import OutboxEntry
+from bg_ingest.store.changes import OutboxEntry
 from tests.fakes.clock import NOON, SetClock
 from tests.harness.scrape import scrape
 from tests.harness.service import ServiceHarness

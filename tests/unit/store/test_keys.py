@@ -36,7 +36,7 @@ def test_segments_sort_by_time_and_months_are_read_back(instants: list[datetime]
 
 @pytest.mark.parametrize("prefix", PREFIXES)
 def test_a_prefix_range_contains_the_keys_with_the_prefix_only(prefix: str) -> None:
-    low, high = prefix, keys.prefix_end(prefix)
+    low, high = keys.prefix_range(prefix)
     assert all(low <= prefix + rest <= high for rest in ("", "0", "~", "é"))
     assert not any(low <= other <= high for other in PREFIXES if other != prefix)
     assert not low <= prefix[:-1] <= high

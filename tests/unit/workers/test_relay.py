@@ -15,7 +15,7 @@ from bg_ingest.errors import BrokerUnavailable, EventRefused, StoreUnavailable
 from bg_ingest.ports import Observer
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.store import Store
-from bg_ingest.store.outbox import OutboxStore
+from bg_ingest.store.changes import OutboxStore
 from tests.fakes.faults import CallWrapper, Fault
 from tests.harness.service import LoopClock
 from workers.relay import RelayActor
