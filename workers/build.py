@@ -22,7 +22,6 @@ from bg_ingest.domain.replica_status import (
 )
 from bg_ingest.domain.timeline import NextPoll
 from bg_ingest.services import Services
-from bg_ingest.services.budget.demand import Demand
 from workers.inbox import InboxReader, PollRequests
 from workers.ownership import Ownership
 from workers.ownership_view import OwnershipView
@@ -45,41 +44,26 @@ UPCOMING_POLLS = 10
 """Polls listed in a status report."""
 
 
-class PollEvents:
-    """Passes events of the scheduler on to the call demand, the provider health and the poll requests."""
-
-    def __init__(self, demand: Demand, provider_health: ProviderHealth, poll_requests: PollRequests) -> None:
-        self._demand = demand
-        self._provider_health = provider_health
-        self._poll_requests = poll_requests
-
-    def demand_changed(self, before: CallDemand | None, after: CallDemand | None) -> None:
-        self._demand.change(before, after)
-
-    def poll_finished(self, connection: ConnectionId, outcome: Outcome, *, request_done: bool) -> None:
-        self._provider_health.record(connection, outcome)
-        if request_done:
-            self._poll_requests.finish(connection)
-
-
 class ActorTree:
-    """Builds the actors in the order of their dependencies: view, scheduler, shards, inbox, ownership."""
+    """Builds the actors in the order of their dependencies: view, scheduler, shards, inbox, ownership.
+
+    It is the listener of the scheduler: events go to the call demand, the provider health and the poll requests.
+    """
 
     def __init__(self, services: Services) -> None:
         self._services = services
         connections, clock, demand = services.store.connections, services.clock, services.demand
-        poll_requests, self._provider_health = PollRequests(), ProviderHealth()
-        events = PollEvents(demand, self._provider_health, poll_requests)
+        self._poll_requests, self._provider_health = PollRequests(), ProviderHealth()
         self.view = OwnershipView(services.timings.valid_for)
         self.relay = RelayActor(services.relay)
-        self.scheduler = Scheduler(services.poller, clock, self.view, events)
+        self.scheduler = Scheduler(services.poller, clock, self.view, listener=self)
         self.shards = Shards(connections, self.scheduler, self.relay, clock, demand, services.poller)
         self.inbox = InboxReader(
             services.store.inbox,
             self.scheduler,
             self.relay,
             ownership=self.view,
-            poll_requests=poll_requests,
+            poll_requests=self._poll_requests,
             is_loaded=self.shards.is_loaded,
             interval=services.timings.inbox_every,
         )
@@ -108,6 +92,14 @@ class ActorTree:
             broker = Supervisor("broker", services.broker, backoff=Backoff(ceiling=30.0), crash_limit=None)
             self.supervisors.insert(0, broker)
         self.runtime = Runtime(self.supervisors, drain=self._drain)
+
+    def demand_changed(self, before: CallDemand | None, after: CallDemand | None) -> None:
+        self._services.demand.change(before, after)
+
+    def poll_finished(self, connection: ConnectionId, outcome: Outcome, *, request_done: bool) -> None:
+        self._provider_health.record(connection, outcome)
+        if request_done:
+            self._poll_requests.finish(connection)
 
     async def _drain(self) -> None:
         self._services.grants.close(TOKEN_STORAGE_SECONDS)

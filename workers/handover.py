@@ -24,18 +24,16 @@ RETRY_SECONDS = 0.2
 async def retry_until(write: Callable[[], Awaitable[None]]) -> None:
     """Retry a write until it is stored, for at most ``RELEASE_TIMEOUT``."""
     problem = "no answer"
-    with anyio.move_on_after(RELEASE_TIMEOUT) as attempt:
+    with anyio.move_on_after(RELEASE_TIMEOUT):
         while True:
             try:
                 await write()
-                break
             except StoreError as error:
                 problem = str(error)
                 await anyio.sleep(RETRY_SECONDS)
-    if attempt.cancelled_caught:
-        log.warning(
-            "release not stored: others take the shards after a TTL", action="release_unconfirmed", error=problem
-        )
+            else:
+                return
+    log.warning("release not stored: others take the shards after a TTL", action="release_unconfirmed", error=problem)
 
 
 class ShardConsumer(Protocol):

@@ -96,7 +96,6 @@ class InboxReader:
         self._wakeup.set()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Read requests until cancelled."""
         task_status.started()
         while True:
             await self._wakeup.wait(min(1.0, self._interval) if self._inherited else self._interval)

@@ -72,9 +72,13 @@ class Ownership:
                 try:
                     await self._run_round()
                 except (StoreUnavailable, TransactionConflict) as error:
-                    self._log_unreachable(error)
+                    if not self._unreachable:
+                        log.warning("cannot keep up ownership", action="ownership_unreachable", error=str(error))
+                    self._unreachable = True
                 else:
-                    self._log_recovery()
+                    if self._unreachable:
+                        log.info("keeps up ownership again", action="ownership_recovered")
+                    self._unreachable = False
 
     async def drain(self) -> None:
         """Take no more shards, release every shard once it is idle, and delete the row of this owner."""
@@ -125,11 +129,10 @@ class Ownership:
 
     def _release_all(self) -> None:
         """Stop serving all shards at once."""
-        if self._view.serving:
-            log.warning(
-                "dropped all shards: the store was unreachable", action="shards_lost", shards=len(self._view.serving)
-            )
-        self._consumer.cancel(list(self._view.serving))
+        shards = list(self._view.serving)
+        if shards:
+            log.warning("dropped all shards: the store was unreachable", action="shards_lost", shards=len(shards))
+        self._consumer.cancel(shards)
         self._view.serving.clear()
         self._view.released_at.clear()
 
@@ -178,7 +181,11 @@ class Ownership:
             return
         serving = {shard: lease.epoch for shard, lease in self._view.serving.items()}
         rebalance = ownership.plan_rebalance(snapshot, owner.id, serving, self._view.unconfirmed(read_started_at))
-        self._drop_lost(rebalance.lost)
+        if rebalance.lost:
+            log.warning("other processes took shards", action="shards_lost", shards=len(rebalance.lost))
+            self._consumer.cancel(rebalance.lost)
+        for shard in rebalance.lost:
+            del self._view.serving[shard]
         self._serve(rebalance.adopt)
         taken = await self._store.take(rebalance.take, owner.id) if rebalance.take else []
         if self._draining:  # the shards taken are free again once the row of this owner is deleted
@@ -206,20 +213,3 @@ class Ownership:
             self._consumer.add_shards(taken)
             self._inherit_requests(taken)
             log.info("took shards", action="shards_taken", shards=len(taken), serving=len(self._view.serving))
-
-    def _drop_lost(self, shards: Collection[int]) -> None:
-        if shards:
-            log.warning("other processes took shards", action="shards_lost", shards=len(shards))
-            self._consumer.cancel(shards)
-        for shard in shards:
-            del self._view.serving[shard]
-
-    def _log_unreachable(self, error: StoreError) -> None:
-        if not self._unreachable:
-            log.warning("cannot keep up ownership", action="ownership_unreachable", error=str(error))
-        self._unreachable = True
-
-    def _log_recovery(self) -> None:
-        if self._unreachable:
-            log.info("keeps up ownership again", action="ownership_recovered")
-        self._unreachable = False

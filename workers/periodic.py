@@ -5,6 +5,8 @@ from collections.abc import Awaitable, Callable
 import anyio
 from anyio.abc import TaskStatus
 
+Action = Callable[[], Awaitable[object]]
+
 AUDIT_SECONDS = 1.0
 """Seconds between the first waiting audit record and the write. A killed process loses the records of that time."""
 
@@ -24,12 +26,7 @@ class Periodic:
     """
 
     def __init__(
-        self,
-        every: float,
-        action: Callable[[], Awaitable[object]],
-        *,
-        first_after: float | None = None,
-        work: Callable[[], Awaitable[object]] | None = None,
+        self, every: float, action: Action, *, first_after: float | None = None, work: Action | None = None
     ) -> None:
         self._every = every
         self._action = action

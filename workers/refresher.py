@@ -51,16 +51,11 @@ class Refresher:
         refreshed = 0
         async with aclosing(self._ids()) as ids:
             async for connection_id in ids:
-                refreshed += await self._refresh(connection_id)
+                connection, grant = await self._connections.get_with_grant(connection_id)
+                if connection and grant and self._clock.now() - grant.refreshed_at >= IDLE_REFRESH_AFTER:
+                    with suppress(IngestError):  # the next poll of the connection reports it
+                        await self._grants.refresh(connection, grant)
+                        refreshed += 1
         if refreshed:
             log.info("refreshed idle grants", action="grants_refreshed", count=refreshed)
         return refreshed
-
-    async def _refresh(self, connection_id: ConnectionId) -> bool:
-        connection, grant = await self._connections.get_with_grant(connection_id)
-        if connection is None or grant is None or self._clock.now() - grant.refreshed_at < IDLE_REFRESH_AFTER:
-            return False
-        with suppress(IngestError):  # the next poll of the connection reports it
-            await self._grants.refresh(connection, grant)
-            return True
-        return False

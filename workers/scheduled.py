@@ -54,9 +54,6 @@ class ScheduledConnections:
     def all(self) -> Mapping[ConnectionId, Scheduled]:
         return self._by_connection
 
-    def get(self, connection: ConnectionId) -> Scheduled | None:
-        return self._by_connection.get(connection)
-
     def in_shards(self, shards: Collection[int]) -> list[ConnectionId]:
         return [connection for shard in shards for connection in self._by_shard.get(shard, ())]
 

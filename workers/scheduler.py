@@ -80,14 +80,14 @@ class Scheduler:
         self, connection: ConnectionId, *, epoch: int, due: datetime, demand: CallDemand | None = None
     ) -> None:
         """Schedule a connection; one that is scheduled already keeps its due time."""
-        if self._scheduled.get(connection) is None:
+        if self.scheduled.get(connection) is None:
             scheduled = self._scheduled.add(connection, Scheduled(shard_of(connection.user), epoch, due))
             self._set_demand(scheduled, demand)
             self._push(connection)
 
     def set_first_poll(self, connection: ConnectionId, due: datetime, poll: PollReport | None = None) -> None:
         """Set the due time of a first poll that has not begun, and the state and demand of a report without a fetch."""
-        scheduled = self._scheduled.get(connection)
+        scheduled = self.scheduled.get(connection)
         if scheduled and scheduled.poll_state is INITIAL_STATE and not (scheduled.running_poll or scheduled.requested):
             scheduled.due, scheduled.poll_state = due, poll.state if poll else INITIAL_STATE
             self._set_demand(scheduled, poll.demand if poll else scheduled.demand)
@@ -96,7 +96,7 @@ class Scheduler:
     def request_poll(self, connection: ConnectionId, *, epoch: int) -> None:
         """Poll a connection as soon as possible, scheduled here before or not."""
         now = self._clock.now()
-        scheduled = self._scheduled.get(connection)
+        scheduled = self.scheduled.get(connection)
         if scheduled is None:
             scheduled = self._scheduled.add(connection, Scheduled(shard_of(connection.user), epoch, now))
         scheduled.requested = True
@@ -129,7 +129,6 @@ class Scheduler:
             await poll.finished.wait()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Run polls as they become due, until cancelled."""
         self._rebuild_heap()
         async with anyio.create_task_group() as group:
             task_status.started()
@@ -164,7 +163,7 @@ class Scheduler:
                 self._semaphore.release()
                 break
             due, _, connection = heappop(self._heap)
-            scheduled = self._scheduled.get(connection)
+            scheduled = self.scheduled.get(connection)
             if scheduled is None or scheduled.running_poll or scheduled.due != due:
                 self._semaphore.release()
                 continue  # unscheduled, or has a newer entry in the heap
@@ -200,7 +199,7 @@ class Scheduler:
             is_done = poll.due is None or poll.result.outcome in DONE_OUTCOMES
             request_done = is_done and not scheduled.requested
             self._listener.poll_finished(connection, poll.result.outcome, request_done=request_done)
-            if poll.demand and self._scheduled.get(connection) is scheduled:
+            if poll.demand and self.scheduled.get(connection) is scheduled:
                 self._set_demand(scheduled, poll.demand)
             self._schedule_next(connection, scheduled, poll.due)
             if poll.result.outcome is Outcome.READ:
@@ -209,7 +208,7 @@ class Scheduler:
     def _schedule_next(self, connection: ConnectionId, scheduled: Scheduled, due: datetime | None) -> None:
         if scheduled.requested:  # during the poll, which may have read the connection before the request
             due = self._clock.now()
-        if self._scheduled.get(connection) is not scheduled:
+        if self.scheduled.get(connection) is not scheduled:
             return
         if due is None:
             self._remove(connection)

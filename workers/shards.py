@@ -125,7 +125,6 @@ class Shards:
         await self._relay.finish(shards)
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Keep one task for each owned shard, until cancelled."""
         self._tasks.clear()
         async with anyio.create_task_group() as group:
             task_status.started()

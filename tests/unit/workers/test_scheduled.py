@@ -29,7 +29,7 @@ def test_connections_are_found_by_shard(scheduled: ScheduledConnections) -> None
 def test_a_removed_connection_is_in_no_shard(scheduled: ScheduledConnections) -> None:
     removed = scheduled.remove(ADA)
     assert removed.shard == 1
-    assert scheduled.get(ADA) is None
+    assert ADA not in scheduled.all
     assert scheduled.in_shards([1]) == [BEN]
     scheduled.remove(BEN)
     assert scheduled.in_shards([1]) == []
