@@ -156,8 +156,11 @@ class Joined(Observation[Result]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         for observation in reversed(self._observations):
-            observation.result = self.result
             observation.__exit__(kind, error, traceback)
+
+    def finish(self, result: Result) -> None:
+        for observation in self._observations:
+            observation.finish(result)
 
 
 class ObservedTable:

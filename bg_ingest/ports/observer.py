@@ -1,7 +1,7 @@
 """Receiver of instrumentation events. Metrics, traces, the log context and the memory of timelines implement it."""
 # ruff: noqa: ARG002 - the base class ignores all events
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from types import TracebackType
 from typing import Generic, Self, TypeVar
@@ -25,7 +25,7 @@ class Observation(Generic[Result]):
 
     def __init__(self) -> None:
         self.result: Result | None = None
-        """Set in the body; None after an error, and for operations without a result."""
+        """None after an error, and for operations without a result."""
 
     def __enter__(self) -> Self:
         return self
@@ -34,6 +34,10 @@ class Observation(Generic[Result]):
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         """End the operation. An error goes on to the caller of the body."""
+
+    def finish(self, result: Result) -> None:
+        """Set the result, at the end of the body."""
+        self.result = result
 
 
 class OutboxPass(msgspec.Struct):
@@ -54,6 +58,11 @@ class OutboxPass(msgspec.Struct):
     @property
     def waiting(self) -> int:
         return self.seen - self.settled
+
+    def add_page(self, settled: int, waiting_since: Iterable[datetime]) -> None:
+        """Add the number of settled entries of a page, and the commit times of its changes that are not settled."""
+        self.settled += settled
+        self.oldest = min(filter(None, [self.oldest, *waiting_since]), default=None)
 
 
 class Observer:

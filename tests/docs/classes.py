@@ -1,7 +1,6 @@
 """Classes and protocols of the source: implementations, repeated names, attributes assigned from outside."""
 
 import ast
-import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -117,9 +116,8 @@ def outside_assignments(modules: Sequence[Module]) -> dict[str, list[str]]:
     """Return the attributes of product classes that other modules assign, each with the locations.
 
     The target is ``x.attr`` with ``x`` neither ``self`` nor ``cls``. A class that is no record has ``attr``, and
-    no class of the assigning module has it. This is a heuristic, because types are unknown: a variable with the name
-    of a record or context manager is taken for one. A context manager receives the result of its body, also in a
-    variable bound by ``with``. Counters (``+=``), request state and the simulator are left out.
+    no class of the assigning module has it. This is a heuristic, because types are unknown. Counters (``+=``),
+    request state and the simulator are left out.
     """
     statements = [
         (module.path, node)
@@ -130,32 +128,17 @@ def outside_assignments(modules: Sequence[Module]) -> dict[str, list[str]]:
     ]
     owned = {name for _, node in statements if not _is_record(node) for name in _own_attributes(node)}
     local = {(path, name) for path, node in statements for name in _own_attributes(node)}
-    open_names = {_snake_case(node.name) for _, node in statements if _is_record(node) or _is_context_manager(node)}
     locations: dict[str, list[str]] = defaultdict(list)
     for module in modules:
         counters = {id(node.target) for node in ast.walk(module.tree) if isinstance(node, ast.AugAssign)}
-        allowed = open_names | _bound_by_with(module.tree)
         for target in _assigned_attributes(module.tree):
             if id(target) in counters:
                 continue
             chain = ast.unparse(target.value).split(".")
             foreign = target.attr in owned and (module.path, target.attr) not in local
-            if foreign and chain not in (["self"], ["cls"]) and "state" not in chain and chain[-1] not in allowed:
+            if foreign and chain not in (["self"], ["cls"]) and "state" not in chain:
                 locations[target.attr].append(f"{module.path}:{target.lineno}")
     return dict(locations)
-
-
-def _snake_case(name: str) -> str:
-    return re.sub(r"(?<!^)(?=[A-Z])", "_", name).lower()
-
-
-def _bound_by_with(tree: ast.Module) -> set[str]:
-    items = (item for node in ast.walk(tree) if isinstance(node, ast.With | ast.AsyncWith) for item in node.items)
-    return {item.optional_vars.id for item in items if isinstance(item.optional_vars, ast.Name)}
-
-
-def _is_context_manager(node: ast.ClassDef) -> bool:
-    return bool({child.name for child in node.body if isinstance(child, Function)} & {"__exit__", "__aexit__"})
 
 
 def _is_record(node: ast.ClassDef) -> bool:

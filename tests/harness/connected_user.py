@@ -1,8 +1,9 @@
 """Service without actors and with a connected user; tests run the polls themselves."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -12,6 +13,7 @@ from bg_ingest.domain.connections import Connection, PollDefaults
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.polling import PollReport, PollState
+from bg_ingest.ports.table import Table
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
 
 ADA = ConnectionId(UserId("ada"), PROVIDER)
@@ -93,9 +95,9 @@ class ConnectedUser:
 
 
 @asynccontextmanager
-async def open_connected_user() -> AsyncIterator[ConnectedUser]:
-    """Connect Ada and read her last day."""
-    async with open_service(defaults=PollDefaults(backfill_days=1)) as service:
+async def open_connected_user(around: Callable[[Table], Any] = lambda table: table) -> AsyncIterator[ConnectedUser]:
+    """Connect Ada and read her last day; ``around`` wraps the table."""
+    async with open_service(defaults=PollDefaults(backfill_days=1), around=around) as service:
         ada = ConnectedUser(service)
         await ada.connect()
         yield ada

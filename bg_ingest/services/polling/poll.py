@@ -77,7 +77,8 @@ class Poller:
         Every expected failure becomes the outcome; a surprise escapes.
         """
         with self._observer.poll(connection_id, epoch) as observation:
-            observation.result = report = await self._poll(connection_id, epoch, state, requested=requested)
+            report = await self._poll(connection_id, epoch, state, requested=requested)
+            observation.finish(report)
         return report
 
     async def _poll(self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool) -> PollReport:

@@ -104,9 +104,8 @@ class Relay:
                 ):  # without it, the events would be published again, which costs but is harmless
                     await self._settle(confirmed, changes)
                     settled.update(confirmed)
-            outbox_pass.settled += len(settled)
-            waiting_since = [changes[row].recorded_at for row in page if row in changes and row not in settled]
-            outbox_pass.oldest = min(filter(None, [outbox_pass.oldest, *waiting_since]), default=None)
+            waiting = [changes[row] for row in page if row in changes and row not in settled]
+            outbox_pass.add_page(len(settled), [change.recorded_at for change in waiting])
         if unavailable:
             raise unavailable[0]
 
@@ -122,6 +121,7 @@ class Relay:
             log.error("an event expired before it was published", action="event_expired", number=row.number)
             return
         with self._observer.publish(change) as observation:
-            observation.result = confirmed = await self._publisher.publish(change)
+            confirmed = await self._publisher.publish(change)
+            observation.finish(confirmed)
         if not confirmed:
             outbox_pass.unroutable += 1

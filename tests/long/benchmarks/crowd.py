@@ -1,6 +1,5 @@
 """As many people as wanted, each with a sensor of five minutes, in a store and at a provider that answers at once."""
 
-import sqlite3
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -49,23 +48,24 @@ def device(connection: ConnectionId) -> Device:
     return Device(PROVIDER, f"account-{connection.user}", "ab" * 32, "iOS", "g7")
 
 
+class UnsyncedItemFile(ItemFile):
+    """Does not wait for the disk, because a store that is only half filled is not used."""
+
+    def __init__(self, name: str, now: Callable[[], float]) -> None:
+        super().__init__(name, now)
+        self._rows.execute("PRAGMA synchronous = OFF")
+
+
 def fill_store(file: Path, people: int, begin: datetime, slowdown: float) -> None:
     """Write connected people into a new store, whose next looks are due evenly from such a beginning on."""
     file.parent.mkdir(parents=True, exist_ok=True)
-    items = ItemFile(str(file), begin.timestamp)
-    write_without_sync(items)
+    items = UnsyncedItemFile(str(file), begin.timestamp)
     items.transact([Put(keys.META, LAYOUT)])
     for start in range(0, people, ROWS_PER_TRANSACTION):
         several = range(start, min(start + ROWS_PER_TRANSACTION, people))
         rows = [row for number in several for row in rows_of(number, people, begin, slowdown)]
         items.transact([Put(key, item) for key, item in rows])
     items.close()
-
-
-def write_without_sync(items: ItemFile) -> None:
-    """Nobody misses a store that is only half filled."""
-    rows: sqlite3.Connection = items._rows
-    rows.execute("PRAGMA synchronous = OFF")
 
 
 def rows_of(number: int, people: int, begin: datetime, slowdown: float) -> Iterator[tuple[Key, Item]]:

@@ -53,6 +53,9 @@ class LoopWatch:
         self._demand = demand
         self._tasks = [asyncio.create_task(self._measure_pauses()), asyncio.create_task(self._write_reports())]
 
+    def begin_poll(self, poll_at: datetime | None) -> None:
+        DUE.set(poll_at if poll_at and poll_at <= self._clock.now() else None)
+
     def count_call(self) -> None:
         due = DUE.get()
         if due is not None:
@@ -109,8 +112,7 @@ class TimedPoller:
     async def poll(
         self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
     ) -> PollReport:
-        poll_at = state.poll_at
-        DUE.set(poll_at if poll_at and poll_at <= watch._clock.now() else None)
+        watch.begin_poll(state.poll_at)
         report = await self._inner.poll(connection_id, epoch, state, requested=requested)
         watch.outcomes[f"{report.origin or 'nothing'}: {report.result.outcome}"] += 1
         return report

@@ -61,7 +61,7 @@ def test_each_observer_gets_the_result_of_an_operation_or_its_error(name: str) -
     single, first, second = RecordingObserver(), RecordingObserver(), RecordingObserver()
     for observer in (single, Observers(first, Observer(), second), Observers(Observer())):
         with OPERATIONS[name](observer) as observation:
-            observation.result = REPORT
+            observation.finish(REPORT)
         with pytest.raises(BrokerUnavailable), OPERATIONS[name](observer):
             raise BrokerUnavailable
     assert single.events == first.events == second.events
@@ -134,7 +134,7 @@ def test_a_poll_that_ends_with_an_error_has_no_origin(error: type[BaseException]
 def test_a_poll_counts_by_the_origin_and_outcome_of_its_report() -> None:
     world = World()
     with world.metrics.poll(ADA, 4) as observation:
-        observation.result = REPORT
+        observation.finish(REPORT)
     assert world.value("poll_seconds_count", provider="acme", origin="live", outcome="read") == 1
 
 
@@ -144,7 +144,7 @@ def test_an_event_that_was_not_confirmed_has_no_age() -> None:
         raise BrokerUnavailable
     for confirmed in (True, False):
         with world.metrics.publish(CHANGE) as observation:
-            observation.result = confirmed
+            observation.finish(confirmed)
     assert world.value("event_age_seconds_count") == 2
     for outcome in ("confirmed", "unroutable", "broker_unavailable"):
         assert world.value("event_seconds_count", type=CHANGE.type, outcome=outcome) == 1

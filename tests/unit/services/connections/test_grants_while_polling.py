@@ -12,14 +12,14 @@ from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.grants import CLAIM_STALE_AFTER, REFUSAL_RETRY_DELAYS
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome
-from bg_ingest.errors import Fenced, StoreUnavailable
+from bg_ingest.errors import Fenced
 from bg_ingest.ports import Observer
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.simulator.faults import Failed, Fault, ReplyLost, Reset, Slow, Throttled
 from tests.conftest import on
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import FaultyCalls
-from tests.harness.connected_user import ADA, ConnectedUser
+from tests.harness.connected_user import ADA, ConnectedUser, open_connected_user
 
 anyio_backend = on("asyncio", "trio")
 
@@ -217,10 +217,12 @@ async def test_anothers_tokens_put_into_a_row_are_never_sent(ada: ConnectedUser)
     assert sum(ada.service.simulator.calls.values()) == asked
 
 
-async def test_a_store_that_is_away_is_an_outcome(ada: ConnectedUser) -> None:
-    ada.services.poller._connections = FaultyCalls(
-        ada.services.store.connections, lambda _: StoreFault.BEFORE, error=StoreUnavailable
-    )
-    report = await ada.poll()
-    assert report.result.outcome is Outcome.STORE_UNAVAILABLE
-    assert report.due == ada.service.clock.now() + timedelta(seconds=2)
+async def test_a_store_that_is_away_is_an_outcome() -> None:
+    is_down = False
+    async with open_connected_user(
+        lambda table: FaultyCalls(table, lambda _: StoreFault.BEFORE if is_down else None)
+    ) as ada:
+        is_down = True
+        report = await ada.poll()
+        assert report.result.outcome is Outcome.STORE_UNAVAILABLE
+        assert report.due == ada.service.clock.now() + timedelta(seconds=2)

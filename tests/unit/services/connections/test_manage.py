@@ -6,10 +6,11 @@ import pytest
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome
-from bg_ingest.errors import Conflict, NotFound
+from bg_ingest.errors import Conflict, NotFound, TransactionConflict
+from bg_ingest.ports.table import Table
 from bg_ingest.simulator.faults import Failed
-from tests.fakes.faults import ConflictingCalls
-from tests.harness.connected_user import ADA, ConnectedUser
+from tests.fakes.faults import Fault, FaultyCalls
+from tests.harness.connected_user import ADA, ConnectedUser, open_connected_user
 from tests.harness.service import PROVIDER, START
 
 DAY = timedelta(days=1)
@@ -149,6 +150,17 @@ async def test_a_forbidden_connection_that_is_paused_stays_so_once_it_is_allowed
     assert (await ada.poll(requested=True)).result.outcome in {Outcome.READ, Outcome.NOTHING_NEW}
 
 
-async def test_a_change_of_settings_survives_another_transaction_on_the_connection(ada: ConnectedUser) -> None:
-    ada.services.connections._connections = ConflictingCalls(ada.services.store.connections, 1)
-    assert (await ada.services.connections.update_worker(ADA, poll_interval_seconds=300)).poll_interval_seconds == 300
+async def test_a_change_of_settings_survives_another_transaction_on_the_connection() -> None:
+    conflicts: list[Fault] = []
+
+    def around(table: Table) -> FaultyCalls:
+        writes = {"write", "transact"}
+        return FaultyCalls(
+            table, lambda _: conflicts.pop() if conflicts else None, error=TransactionConflict, only=writes
+        )
+
+    async with open_connected_user(around) as ada:
+        conflicts.append(Fault.BEFORE)
+        status = await ada.services.connections.update_worker(ADA, poll_interval_seconds=300)
+        assert status.poll_interval_seconds == 300
+        assert not conflicts

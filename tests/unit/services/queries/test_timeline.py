@@ -38,7 +38,7 @@ class World:
 
     def add_poll(self, connection: ConnectionId = ACME, outcome: Outcome = Outcome.READ) -> None:
         with self.events.poll(connection, 1) as observation:
-            observation.result = PollReport(PollResult(outcome, 1), None, origin=Origin.LIVE)
+            observation.finish(PollReport(PollResult(outcome, 1), None, origin=Origin.LIVE))
 
     async def kinds(self) -> list[TimelineKind]:
         shown = await self.queries.read(ACME, lambda _: None)
