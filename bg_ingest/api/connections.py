@@ -87,14 +87,13 @@ async def get_connection(
 
 @patch(
     "/{provider:str}/worker",
-    operation_id="steer_connection",
     opt=_WRITE,
     summary="Change how a connection is polled",
     responses=responses(
         "Its new state and settings.", ConnectionStatus, CONNECTION, problems=(*USER_PROBLEMS, 408, 409, 413, 415)
     ),
 )
-async def update_worker(
+async def steer_connection(
     user_id: User, provider: ProviderName, connections: Use[ConnectionService], data: JSONBody[WorkerChange]
 ) -> ConnectionStatus:
     """Takes effect without a restart, on whichever replica polls it."""
@@ -139,12 +138,7 @@ async def backfill(
     return Span(whole_seconds(marked.start), whole_seconds(marked.end))
 
 
-@delete(
-    "/{provider:str}",
-    opt=_WRITE,
-    summary="Disconnect",
-    responses=problem_responses(*USER_PROBLEMS, 409),
-)
+@delete("/{provider:str}", opt=_WRITE, summary="Disconnect", responses=problem_responses(*USER_PROBLEMS, 409))
 async def disconnect(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> None:
     """Stops polling and deletes the credentials; the readings stay."""
     await connections.disconnect(ConnectionId(user_id, provider))
@@ -152,7 +146,7 @@ async def disconnect(user_id: User, provider: ProviderName, connections: Use[Con
 
 router = Router(
     "/api/users/{user_id:str}/connections",
-    route_handlers=[begin_connect, list_connections, get_connection, update_worker, poll_now, backfill, disconnect],
+    route_handlers=[begin_connect, list_connections, get_connection, steer_connection, poll_now, backfill, disconnect],
     tags=["connections"],
 )
 

@@ -10,17 +10,8 @@ from litestar import Router, get
 from bg_ingest.api.dependencies import RouteOptions, Use
 from bg_ingest.api.openapi import responses
 from bg_ingest.api.problems import Problem, ProblemError, build_problem
+from bg_ingest.domain import replica_status as replica
 from bg_ingest.domain.access import Scope
-from bg_ingest.domain.replica_status import (
-    ActorState,
-    BudgetState,
-    ConnectionCounts,
-    OwnerState,
-    RelayCounts,
-    ReplicaStatus,
-    ShardCounts,
-    UpcomingPoll,
-)
 from bg_ingest.ports import ProcessHealth
 
 _PUBLIC = RouteOptions(public=True).opt()
@@ -83,26 +74,29 @@ async def metrics(exposition: Use[Exposition]) -> bytes:
 metrics_router = Router("/metrics", route_handlers=[metrics], tags=["health"], opt=_PUBLIC, security=[{}])
 
 
-STATUS_EXAMPLE = ReplicaStatus(
+STATUS_EXAMPLE = replica.ReplicaStatus(
     owner="ingest-7c9f-1-5f3a9c21",
     state="running",
     unready=(),
     degraded=("broker",),
-    shards=ShardCounts(128, 0),
+    shards=replica.ShardCounts(128, 0),
     owners=(
-        OwnerState("ingest-7c9f-1-5f3a9c21", 128, leaving=False),
-        OwnerState("ingest-b2d1-1-90c4e7aa", 128, leaving=False),
+        replica.OwnerState("ingest-7c9f-1-5f3a9c21", 128, leaving=False),
+        replica.OwnerState("ingest-b2d1-1-90c4e7aa", 128, leaving=False),
     ),
-    connections=ConnectionCounts(
-        1_502, 3, (UpcomingPoll(datetime.fromisoformat("2025-04-26T14:40:09Z"), "ada/example"),)
+    connections=replica.ConnectionCounts(
+        1_502, 3, (replica.UpcomingPoll(datetime.fromisoformat("2025-04-26T14:40:09Z"), "ada/example"),)
     ),
     budgets=(
-        BudgetState(
+        replica.BudgetState(
             provider="example", region="us", slowdown=1.2, wanted_per_second=18.6, calls=40_318, waiting=0, paused=False
         ),
     ),
-    relay=RelayCounts(2, 4),
-    actors=(ActorState("broker", running=False, crashes=4), ActorState("scheduler", running=True, crashes=0)),
+    relay=replica.RelayCounts(2, 4),
+    actors=(
+        replica.ActorState("broker", running=False, crashes=4),
+        replica.ActorState("scheduler", running=True, crashes=0),
+    ),
 )
 
 
@@ -111,14 +105,14 @@ STATUS_EXAMPLE = ReplicaStatus(
     summary="Status of this replica",
     responses=responses(
         "Of the answering replica only: request each replica for all.",
-        ReplicaStatus,
+        replica.ReplicaStatus,
         STATUS_EXAMPLE,
         problems=(401, 503),
     ),
     opt=RouteOptions(scope=Scope.ADMIN).opt(),
     sync_to_thread=False,
 )
-def get_workers(process_health: Use[ProcessHealth]) -> ReplicaStatus:
+def get_workers(process_health: Use[ProcessHealth]) -> replica.ReplicaStatus:
     """From the memory of the process, without store and provider."""
     status = process_health.status()
     if status is None:

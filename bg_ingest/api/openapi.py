@@ -7,18 +7,9 @@ from http import HTTPStatus
 from typing import Any, Self
 
 from litestar import MediaType, Request, Router
-from litestar.openapi import OpenAPIConfig
+from litestar.openapi import OpenAPIConfig, spec
 from litestar.openapi.datastructures import ResponseSpec
 from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, YamlRenderPlugin
-from litestar.openapi.spec import (
-    Components,
-    Example,
-    OpenAPIMediaType,
-    OpenAPIResponse,
-    Operation,
-    Schema,
-    SecurityScheme,
-)
 from litestar.openapi.spec.enums import OpenAPIType
 
 from bg_ingest.api.dependencies import RouteOptions
@@ -105,9 +96,8 @@ def responses(
     public: bool = False,
 ) -> dict[int, ResponseExample]:
     """Return the documented responses of a route: the successful one, and its problems."""
-    return {status: _response(description, body, *examples, media_type=media_type)} | problem_responses(
-        *problems, public=public
-    )
+    success = _response(description, body, *examples, media_type=media_type)
+    return {status: success} | problem_responses(*problems, public=public)
 
 
 def problem_responses(*statuses: int, public: bool = False) -> dict[int, ResponseExample]:
@@ -134,29 +124,29 @@ def _problem_response(status: int) -> ResponseExample:
 
 
 def _response(description: str, body: Any, *examples: object, media_type: str) -> ResponseExample:  # noqa: ANN401 - a type
-    documented = [Example(value=example) for example in examples]
+    documented = [spec.Example(value=example) for example in examples]
     return ResponseExample(
         body, generate_examples=False, description=description, media_type=media_type, examples=documented
     )
 
 
-def with_views(formats: Mapping[str, str]) -> type[Operation]:
+def with_views(formats: Mapping[str, str]) -> type[spec.Operation]:
     """Return an operation class for a 200 with several views and further media types, given by examples.
 
     Each full reading also fits the schema of the basic one. Therefore `anyOf` replaces Litestar's `oneOf`.
     """
 
     @dataclass  # without it, __post_init__ is not called
-    class InViews(Operation):
+    class InViews(spec.Operation):
         def __post_init__(self) -> None:
             success = (self.responses or {}).get("200")
-            if isinstance(success, OpenAPIResponse) and success.content is not None:
+            if isinstance(success, spec.OpenAPIResponse) and success.content is not None:
                 for content in success.content.values():
-                    if isinstance(content.schema, Schema):
+                    if isinstance(content.schema, spec.Schema):
                         content.schema.any_of, content.schema.one_of = content.schema.one_of, None
                 for media_type, example in formats.items():
-                    success.content[media_type] = OpenAPIMediaType(
-                        schema=Schema(type=OpenAPIType.STRING), examples={"example": Example(value=example)}
+                    success.content[media_type] = spec.OpenAPIMediaType(
+                        schema=spec.Schema(type=OpenAPIType.STRING), examples={"example": spec.Example(value=example)}
                     )
 
     return InViews
@@ -179,7 +169,7 @@ def build_config(version: str) -> OpenAPIConfig:
         description="Readings of continuous glucose monitors: the newest, any time range, and the connections "
         "they come through. Errors are RFC 9457 problems whose detail says what to do.",
         security=[{"bearer": []}],
-        components=Components(security_schemes={"bearer": SecurityScheme(type="http", scheme="bearer")}),
+        components=spec.Components(security_schemes={"bearer": spec.SecurityScheme(type="http", scheme="bearer")}),
         use_handler_docstrings=True,
         operation_id_creator=lambda route, _, __: route.handler_name,
         openapi_router=Router(

@@ -65,14 +65,10 @@ def build_problem(status: int, slug: str, detail: str, headers: Mapping[str, str
 def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Return the answer to any exception. An unexpected one is logged under the request's id and not described."""
     problem_error = to_problem(request, error)
-    if problem_error.problem.status == 500:
+    problem = problem_error.problem
+    if problem.status == 500:
         log_failure("request_failed", request.scope, error)
-    return Response(
-        problem_error.problem,
-        status_code=problem_error.problem.status,
-        media_type=MEDIA_TYPE,
-        headers={"Cache-Control": "no-store", **problem_error.headers},
-    )
+    return Response(problem, status_code=problem.status, media_type=MEDIA_TYPE, headers=problem_error.headers)
 
 
 def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemError:

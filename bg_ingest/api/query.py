@@ -44,8 +44,8 @@ Devices: TypeAlias = Annotated[
 MIN_YEAR, MAX_YEAR = 1970, 2999
 """No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""
 
+_NUMBER = re.compile(r"[0-9]{1,12}\Z")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
-
 _TIME = re.compile(
     r"(?P<date>[0-9]{4}-[0-9]{2}-[0-9]{2})[Tt ](?P<time>[0-9]{2}:[0-9]{2}:[0-9]{2})(?P<fraction>\.[0-9]{1,12})?"
     r"(?P<offset>[Zz]|[+ -][0-9]{2}:[0-9]{2})?\Z"
@@ -93,9 +93,6 @@ def requested_window(start: datetime | None, end: datetime | None, now: datetime
     except ValueError:
         detail = "'from' must be before 'to' (which is now when absent, or 'as_of')."
         raise build_problem(400, "invalid-range", detail) from None
-
-
-_NUMBER = re.compile(r"[0-9]{1,12}\Z")
 
 
 def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[AsOf | None, datetime]:

@@ -178,13 +178,12 @@ async def gaps(
 
 @get(
     "/{user_id:str}/completeness",
-    operation_id="completeness",
     summary="Completeness of each day",
     responses=responses(
         "UTC days with stored or missing readings, ascending.", list[Day], [DAY], problems=USER_PROBLEMS
     ),
 )
-async def days(
+async def completeness(
     user_id: User, completeness: Use[CompletenessQueries], from_: query.From = None, to: query.To = None
 ) -> Response[list[Day]]:
     """`expected` is the sum of stored and missing readings. A day that the range covers in part counts in part."""
@@ -196,4 +195,4 @@ async def days(
 _SCOPE = RouteOptions(scope=Scope.READINGS_READ).opt()
 
 router = Router("/api/bg", route_handlers=[latest, readings], tags=["readings"], opt=_SCOPE)
-gaps_router = Router("/api/bg", route_handlers=[gaps, days], tags=["completeness"], opt=_SCOPE)
+gaps_router = Router("/api/bg", route_handlers=[gaps, completeness], tags=["completeness"], opt=_SCOPE)

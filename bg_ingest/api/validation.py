@@ -20,7 +20,6 @@ MAX_BODY_BYTES = 65_536
 """Limit of request bodies: these routes have a few fields only."""
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
-
 _JSON_TYPES = ("", "application/json", "application/merge-patch+json")
 
 
