@@ -37,8 +37,6 @@ _KEY = re.compile(r"bgi_(?P<id>[a-z0-9]{1,32})_[A-Za-z0-9_-]{43,128}\Z", re.ASCI
 
 
 class Caller(msgspec.Struct, frozen=True):
-    """Authenticated client."""
-
     name: str
     """``key:<id>``, ``token:<sub>``, or ``anybody`` if authentication is off."""
     scopes: frozenset[Scope]
@@ -73,7 +71,6 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         return Caller(f"key:{self.id}", self.scopes, self.users)
 
     def is_valid(self, now: datetime) -> bool:
-        """Return False after a revocation or the end."""
         return self.revoked_at is None and (self.ends_at is None or now < self.ends_at)
 
     def matches(self, digest: bytes, now: datetime) -> bool:
@@ -103,8 +100,6 @@ def known_scopes(names: Iterable[str]) -> frozenset[Scope]:
 
 
 class TokenClaims(msgspec.Struct, frozen=True):
-    """Contents of a verified token."""
-
     sub: str
     scopes: frozenset[str]
 

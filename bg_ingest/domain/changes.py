@@ -5,7 +5,7 @@ from typing import TypeAlias, get_args
 
 import msgspec
 
-from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.gaps import Gap
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Origin, StoredReading
@@ -28,11 +28,13 @@ class ReadingsRevised(msgspec.Struct, frozen=True, tag="readings.revised"):
 
 
 class ConnectionChanged(msgspec.Struct, frozen=True, tag="connection.changed"):
-    """New state of a connection."""
-
     provider: str
     state: ConnectionState
     reason: str | None
+
+
+def connection_changed(connection: Connection) -> ConnectionChanged:
+    return ConnectionChanged(connection.id.provider, connection.state, connection.reason)
 
 
 class UserErased(msgspec.Struct, frozen=True, tag="user.erased"):

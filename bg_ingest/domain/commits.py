@@ -7,14 +7,7 @@ from operator import add
 import msgspec
 from msgspec.structs import astuple, replace
 
-from bg_ingest.domain.changes import (
-    Change,
-    ChangeData,
-    ConnectionChanged,
-    ReadingsRecorded,
-    ReadingsRevised,
-    UserErased,
-)
+from bg_ingest.domain.changes import Change, ChangeData, ReadingsRecorded, ReadingsRevised, UserErased
 from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.gaps import GapMonth
 from bg_ingest.domain.grants import Grant
@@ -130,10 +123,6 @@ def recheck_gaps_from(head: Head, provider: str, recorded: Iterable[StoredReadin
     if checked_until is None or earliest is None or earliest >= checked_until:
         return head
     return replace(head, gaps_checked_until={**head.gaps_checked_until, provider: earliest})
-
-
-def connection_changed(connection: Connection) -> ConnectionChanged:
-    return ConnectionChanged(connection.id.provider, connection.state, connection.reason)
 
 
 def with_summary(head: Head, provider: str, summary: ConnectionSummary) -> Head:

@@ -33,10 +33,8 @@ class FreshnessState(StrEnum):
     PAUSED = "paused"
 
 
-_STATE_BY_CONNECTION_STATE = {
-    ConnectionState.PAUSED: FreshnessState.PAUSED,
-    ConnectionState.REAUTHORIZATION_REQUIRED: FreshnessState.REAUTHORIZATION_REQUIRED,
-}
+_SHOWN_STATES = (ConnectionState.REAUTHORIZATION_REQUIRED, ConnectionState.PAUSED)
+"""States of a connection that are shown whatever the age."""
 
 
 class Freshness(msgspec.Struct, frozen=True):
@@ -67,8 +65,9 @@ def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshn
         ConnectionId(head.user, provider).jitter,
     )
     by_age = _state_by_age(measured_at + rhythm.step + rhythm.delay, now)
+    state = FreshnessState(summary.state) if summary.state in _SHOWN_STATES else by_age
     expected = next_poll(measured_at, now, rhythm) if summary.state == ConnectionState.ACTIVE else None
-    return Freshness(_STATE_BY_CONNECTION_STATE.get(summary.state, by_age), age, expected)
+    return Freshness(state, age, expected)
 
 
 def _select_summary(head: Head, own: str) -> tuple[str, ConnectionSummary | None]:

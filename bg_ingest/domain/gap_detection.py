@@ -131,7 +131,7 @@ def _find_gaps(
     for earlier, later in pairs:
         after, before = earlier.measured_at, later.measured_at if later else None
         open_gap = known.get(after)
-        cadences = [own_cadences[_device_key(reading)] for reading in (earlier, later) if reading]
+        cadences = (own_cadences[_device_key(reading)] for reading in (earlier, later) if reading)
         cadence = open_gap.cadence_seconds if open_gap else max(cadences)
         if before is not None and not missing_count(after, before, cadence):
             continue

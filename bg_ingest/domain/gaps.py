@@ -106,7 +106,5 @@ def _repair_times(gap: Gap) -> Iterator[datetime]:
     """Yield the repair times of a gap. A silence has none, because every live poll covers it."""
     if gap.before is None or gap.healed_at is not None:
         return
-    for number in range(MAX_REPAIRS):
-        at = gap.opened_at + FIRST_REPAIR_AFTER * 2**number
-        if at <= gap.before + REPAIR_HORIZON:
-            yield at
+    times = (gap.opened_at + FIRST_REPAIR_AFTER * 2**number for number in range(MAX_REPAIRS))
+    yield from (at for at in times if at <= gap.before + REPAIR_HORIZON)

@@ -128,11 +128,8 @@ def plan_rebalance(
     Each call states the whole goal again. A lost reply is therefore harmless, because the step is planned once more.
     """
     releasing = set(leaving)
-    lost = [
-        shard
-        for shard, epoch in serving.items()
-        if (snapshot.leases[shard].owner, snapshot.leases[shard].epoch) != (me, epoch)
-    ]
+    epochs = {lease.shard: lease.epoch for lease in snapshot.leases if lease.owner == me}
+    lost = [shard for shard, epoch in serving.items() if epochs.get(shard) != epoch]
     ours = [lease for lease in snapshot.leases if lease.owner == me and lease.shard not in releasing]
     share = fair_share(snapshot.owners, me, shards=len(snapshot.leases))
     adopt = [lease for lease in ours[:share] if lease.shard not in serving or lease.shard in lost]

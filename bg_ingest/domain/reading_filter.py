@@ -64,10 +64,8 @@ class ReadingFilter(msgspec.Struct, frozen=True):
         """Return only (epoch seconds, mg/dL), ascending, as charts need it: a tenth of the cost of whole readings."""
         parts = decode(packed)
         if self.as_of and not all(self.as_of.includes(at, change) for at, change in decode_commits(parts)):
-            stored = self.readings(packed)
-            return [
-                (to_epoch_seconds(recorded.reading.measured_at), recorded.reading.glucose_mg_dl) for recorded in stored
-            ]
+            readings = [stored.reading for stored in self.readings(packed)]
+            return [(to_epoch_seconds(reading.measured_at), reading.glucose_mg_dl) for reading in readings]
         by_device = decode_points(parts)
         if len(by_device) == 1:
             return by_device[0][1]
@@ -82,10 +80,8 @@ def _select_one_per_sensor(by_device: list[tuple[list[Any], list[tuple[int, int]
         shown = by_sensor.setdefault(tuple(device[:_DISPLAY_INDEX]), {})
         for second, value in rows:
             shown.setdefault(second, value)
-    return [
-        list(by_sensor[sensor].items())
-        for sensor in dict.fromkeys(tuple(device[:_DISPLAY_INDEX]) for device, _ in by_device)
-    ]
+    sensors = dict.fromkeys(tuple(device[:_DISPLAY_INDEX]) for device, _ in by_device)
+    return [list(by_sensor[sensor].items()) for sensor in sensors]
 
 
 def _display_rank(row: tuple[list[Any], object]) -> tuple[str, str]:

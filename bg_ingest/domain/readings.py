@@ -129,6 +129,7 @@ class Version(msgspec.Struct, frozen=True):
 
 
 _REVISED_FIELDS = tuple(name for name in Version.__struct_fields__ if name in Reading.__struct_fields__)
+"""Fields of a reading that a revision replaces."""
 
 
 class StoredReading(msgspec.Struct, frozen=True):
@@ -144,7 +145,6 @@ class StoredReading(msgspec.Struct, frozen=True):
 
     @property
     def version(self) -> Version:
-        """Part of the reading that a revision replaces."""
         values = {name: getattr(self.reading, name) for name in _REVISED_FIELDS}
         return Version(recorded_at=self.recorded_at, change=self.change, **values)
 

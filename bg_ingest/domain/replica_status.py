@@ -23,8 +23,6 @@ class OwnerState(msgspec.Struct, frozen=True):
 
 
 class UpcomingPoll(msgspec.Struct, frozen=True):
-    """Next poll of a connection."""
-
     due: datetime
     connection: str
     """User id and provider with a slash between."""
@@ -39,8 +37,6 @@ class ConnectionCounts(msgspec.Struct, frozen=True):
 
 
 class ShardCounts(msgspec.Struct, frozen=True):
-    """Shards of this process."""
-
     owned: int
     loading: int
     """Owned shards whose connections are not scheduled yet."""
@@ -82,7 +78,6 @@ class ReplicaStatus(msgspec.Struct, frozen=True, kw_only=True):
     degraded: tuple[str, ...]
     shards: ShardCounts
     owners: tuple[OwnerState, ...]
-    """All processes, as last read."""
     connections: ConnectionCounts
     budgets: tuple[BudgetState, ...]
     relay: RelayCounts

@@ -15,8 +15,6 @@ from bg_ingest.domain.schedule import Rhythm, next_poll
 
 
 class TimelineKind(StrEnum):
-    """Kind of event."""
-
     CONNECTED = "connected"
     POLLED = "polled"
     """A poll with a fetch. Kept by the polling replica alone, for a limited time."""
@@ -33,8 +31,6 @@ class TimelineKind(StrEnum):
 
 
 class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True):
-    """One event of a connection."""
-
     at: datetime
     kind: TimelineKind
     origin: Origin | None = None

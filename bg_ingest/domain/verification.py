@@ -12,8 +12,6 @@ from bg_ingest.domain.windows import Window
 
 
 class DifferenceKind(StrEnum):
-    """Kind of difference."""
-
     NOT_STORED = "not_stored"
     """The provider has it, the store has not."""
     NOT_AT_PROVIDER = "not_at_provider"
@@ -23,8 +21,6 @@ class DifferenceKind(StrEnum):
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):
-    """One reading that differs."""
-
     kind: DifferenceKind
     measured_at: datetime
     device: str

@@ -6,13 +6,12 @@ from typing import Any, TypeVar
 
 import msgspec
 
-from bg_ingest.domain.changes import Change
+from bg_ingest.domain.changes import Change, connection_changed
 from bg_ingest.domain.commits import (
     Commit,
     ConnectionSummary,
     ConnectionUpdate,
     Head,
-    connection_changed,
     readings_commit,
     with_summary,
 )

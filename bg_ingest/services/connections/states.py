@@ -4,7 +4,8 @@ from collections.abc import Callable
 
 import msgspec
 
-from bg_ingest.domain.commits import Commit, ConnectionSummary, ConnectionUpdate, Head, connection_changed, with_summary
+from bg_ingest.domain.changes import connection_changed
+from bg_ingest.domain.commits import Commit, ConnectionSummary, ConnectionUpdate, Head, with_summary
 from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.grants import Grant
 from bg_ingest.errors import Fenced, StaleRead

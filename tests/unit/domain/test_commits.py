@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bg_ingest.domain.changes import ReadingsRecorded, ReadingsRevised, UserErased
+from bg_ingest.domain.changes import ReadingsRecorded, ReadingsRevised, UserErased, connection_changed
 from bg_ingest.domain.commits import (
     NOTHING_ERASED,
     Commit,
@@ -15,7 +15,6 @@ from bg_ingest.domain.commits import (
     ErasureCounts,
     Head,
     PendingErasure,
-    connection_changed,
     plan_erasure,
     readings_commit,
     recheck_gaps_from,
