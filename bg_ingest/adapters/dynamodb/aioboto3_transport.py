@@ -1,7 +1,7 @@
 """The port ``Transport`` over aioboto3's own client: table administration uses it.
 
 As data plane it is the alternative to ``transport.py``. It passes the same contract suite; one import of
-``wiring/store.py`` selects it. A call costs about three times as much CPU: docs/decisions has the figures.
+``wiring/store.py`` selects it. A call costs two to three times as much CPU: docs/decisions has the figures.
 """
 
 from collections.abc import AsyncIterator

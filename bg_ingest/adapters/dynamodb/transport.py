@@ -1,7 +1,7 @@
 """The direct transport to DynamoDB: POST requests of JSON over aiohttp, signed by AWS Signature Version 4.
 
-botocore prepares, signs and parses requests of any service by its model, which takes about three times as much CPU:
-docs/decisions has the figures of both transports. A test compares the signatures with botocore's.
+botocore prepares, signs and parses requests of any service by its model, which takes two to three times as much
+CPU: docs/decisions has the figures of both transports. A test compares the signatures with botocore's.
 Source of the signature: "Create a signed AWS API request", IAM user guide.
 """
 

@@ -32,7 +32,7 @@ GETS, QUERIES = 1_000, 100
 SEGMENTS, SEGMENT_BYTES = 100, 500
 """Items of a query, and bytes of readings in each: 72 readings, at 7 bytes each."""
 
-MIN_RATIO = 2.0
+MIN_RATIO = 1.5
 """Below it, the reason for a transport of our own is gone."""
 
 HEAD: tuple[str, str] = ("user#ada", "head")
