@@ -65,8 +65,6 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     limits: tuple[CallLimit, ...] = ()
     value_range: tuple[int, int] = (MIN_DISPLAYED_MG_DL, MAX_DISPLAYED_MG_DL)
     """Lowest and highest value in mg/dL; LOW and HIGH are one beyond."""
-    official: bool = True
-    """True if the provider offers this interface to others; otherwise it is off until a setting allows it."""
     warm_ups: Mapping[str, timedelta] = {}
     """Time without readings after a sensor is inserted, by generation."""
 

@@ -9,10 +9,12 @@ from typing import Any
 import httpx
 
 from bg_ingest.domain.grants import Credentials, Secret
-from bg_ingest.ports import Answers, Done, Provider, Redirect
+from bg_ingest.ports import Answers, Done, Page, Provider, Redirect
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
 from bg_ingest.providers.dexcom.settings import DexcomOptions
+from bg_ingest.providers.dexcom.translate import build_page, translate_records
+from bg_ingest.providers.dexcom.wire import decode_envelope
 from bg_ingest.providers.http import http_client
 from tests.fakes.clock import NOON, SetClock
 
@@ -55,6 +57,11 @@ def egvs(*records: Any, **changed: Any) -> bytes:
     """Return a page of records."""
     envelope = {"recordType": "egv", "recordVersion": "3.0", "userId": USER, "records": list(records)} | changed
     return json.dumps({name: value for name, value in envelope.items() if value is not ABSENT}).encode()
+
+
+def decode_page(content: bytes, now: datetime) -> Page:
+    page = decode_envelope(content)
+    return build_page(page.user_id, translate_records(page, now))
 
 
 def token_pair(**changed: Any) -> bytes:

@@ -11,16 +11,17 @@ from bg_ingest.adapters.dynamodb.transport import Answer, DynamoError, Transport
 from bg_ingest.errors import StoreError, StoreUnavailable
 
 EXPIRY = {"Enabled": True, "AttributeName": "expires_at"}
+EXPIRY_ON = {"ENABLED", "ENABLING"}
+KEY_SCHEMA = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
+KEY_TYPES = [{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}]
 
 READY_TIMEOUT, CHECK_INTERVAL_SECONDS = 120.0, 0.5
 """Seconds. AWS takes about ten to create a table, and sometimes a minute more until backups can be enabled."""
 
-KEY_SCHEMA = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk", "KeyType": "RANGE"}]
-
-KEY_TYPES = [{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}]
-
 UNSUPPORTED_CODES = {"UnknownOperationException", "UnsupportedOperation", "NotImplemented", "InvalidAction"}
 """Codes of emulators for an operation that they do not have."""
+
+DENIED_CODES = {"AccessDeniedException", "UnauthorizedOperation"}
 
 NOT_READY_CODES = {"ResourceInUseException", "ContinuousBackupsUnavailableException", "LimitExceededException"}
 """Codes of AWS for a table that is still being created or changed."""
@@ -35,12 +36,8 @@ async def create_table(endpoint: str | None, region: str | None, table: str, ses
     async with open_transport(endpoint, region, session) as transport:
         creation = TableCreation(transport, table)
         with anyio.move_on_after(READY_TIMEOUT), translate_errors(table):
-            return [
-                await creation.ensure_table(),
-                await creation.ensure_expiry(),
-                await creation.ensure_deletion_protection(),
-                await creation.ensure_backups(),
-            ]
+            steps = (creation.ensure_table, creation.ensure_expiry, creation.ensure_protection, creation.ensure_backups)
+            return [await step() for step in steps]
     raise StoreUnavailable(f"Table {table} was not ready within {READY_TIMEOUT:.0f} seconds: try again.")
 
 
@@ -63,18 +60,18 @@ class TableCreation:
         return sentence
 
     async def ensure_expiry(self) -> str:
-        answer = await self._ask("DescribeTimeToLive")
+        answer = await _ask(self._transport, "DescribeTimeToLive", self._name)
         if answer is None:
             return "This server does not delete expired items."
         expiry = answer["TimeToLiveDescription"]
-        if expiry["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}:
+        if expiry["TimeToLiveStatus"] in EXPIRY_ON:
             if expiry["AttributeName"] != EXPIRY["AttributeName"]:
                 raise StoreError(f"Table {self._name} expires by {expiry['AttributeName']}: use another name.")
             return "Expired items were being deleted."
         await self._change("UpdateTimeToLive", TimeToLiveSpecification=EXPIRY)
         return "Expired items are now deleted."
 
-    async def ensure_deletion_protection(self) -> str:
+    async def ensure_protection(self) -> str:
         if await self._is_protected():
             return "The table is protected from deletion."
         await self._change("UpdateTable", DeletionProtectionEnabled=True)
@@ -83,7 +80,7 @@ class TableCreation:
         return "This server does not protect tables from deletion."
 
     async def ensure_backups(self) -> str:
-        answer = await self._ask("DescribeContinuousBackups")
+        answer = await _ask(self._transport, "DescribeContinuousBackups", self._name)
         if answer is not None and _is_recoverable(answer):
             return "Point-in-time recovery was on."
         specification = {"PointInTimeRecoveryEnabled": True}
@@ -123,20 +120,11 @@ class TableCreation:
         """Repeat the request until the table is ready for it."""
         while True:
             try:
-                return await self._ask(operation, **request)
+                return await _ask(self._transport, operation, self._name, **request)
             except DynamoError as error:
                 if error.code not in NOT_READY_CODES:
                     raise
             await anyio.sleep(CHECK_INTERVAL_SECONDS)
-
-    async def _ask(self, operation: str, **request: object) -> Answer | None:
-        """Return None if the server does not have the operation."""
-        try:
-            return await self._transport.call(operation, TableName=self._name, **request)
-        except DynamoError as error:
-            if error.code in UNSUPPORTED_CODES:
-                return None
-            raise
 
 
 def _is_recoverable(answer: Answer) -> bool:
@@ -144,19 +132,29 @@ def _is_recoverable(answer: Answer) -> bool:
     return bool(recovery.get("PointInTimeRecoveryStatus") == "ENABLED")
 
 
-DENIED_CODES = {"AccessDeniedException", "UnauthorizedOperation"}
-
-
 async def inspect_table(
     endpoint: str | None, region: str | None, table: str, session: aioboto3.Session
 ) -> list[tuple[str, bool]]:
     """Return a sentence for each finding, with True if no action is needed. StoreError without such a table."""
+    codes = UNSUPPORTED_CODES | DENIED_CODES
     async with open_transport(endpoint, region, session) as transport:
         with translate_errors(table):
-            described = await _ask(transport, "DescribeTable", table)
-            expiry = await _ask(transport, "DescribeTimeToLive", table)
-            backups = await _ask(transport, "DescribeContinuousBackups", table)
-    return [*_table_findings(described, table), *_expiry_findings(expiry), *_backup_findings(backups)]
+            described = await _ask(transport, "DescribeTable", table, codes)
+            expiry = await _ask(transport, "DescribeTimeToLive", table, codes)
+            backups = await _ask(transport, "DescribeContinuousBackups", table, codes)
+    findings = _table_findings(described, table)
+    if expiry is not None:
+        options = expiry["TimeToLiveDescription"]
+        on = (
+            options["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}
+            and options["AttributeName"] == EXPIRY["AttributeName"]
+        )
+        expired = "expired items are deleted" if on else "expired items are not deleted: they cost storage for ever"
+        findings.append((expired, on))
+    if backups is not None:
+        on = _is_recoverable(backups)
+        findings.append(("it can be restored to any second" if on else "it has no point-in-time recovery", on))
+    return findings
 
 
 def _table_findings(answer: Answer | None, table: str) -> list[tuple[str, bool]]:
@@ -173,26 +171,13 @@ def _table_findings(answer: Answer | None, table: str) -> list[tuple[str, bool]]
     ]
 
 
-def _expiry_findings(answer: Answer | None) -> list[tuple[str, bool]]:
-    if answer is None:
-        return []
-    expiry = answer["TimeToLiveDescription"]
-    on = expiry["TimeToLiveStatus"] in {"ENABLED", "ENABLING"} and expiry["AttributeName"] == EXPIRY["AttributeName"]
-    return [("expired items are deleted" if on else "expired items are not deleted: they cost storage for ever", on)]
-
-
-def _backup_findings(answer: Answer | None) -> list[tuple[str, bool]]:
-    if answer is None:
-        return []
-    on = _is_recoverable(answer)
-    return [("it can be restored to any second" if on else "it has no point-in-time recovery", on)]
-
-
-async def _ask(transport: Transport, operation: str, table: str) -> Answer | None:
-    """Return None if the server does not have the operation or does not permit it."""
+async def _ask(
+    transport: Transport, operation: str, table: str, refusals: set[str] = UNSUPPORTED_CODES, /, **request: object
+) -> Answer | None:
+    """Return None for one of the refusals: the server does not have the operation, or does not permit it."""
     try:
-        return await transport.call(operation, TableName=table)
+        return await transport.call(operation, TableName=table, **request)
     except DynamoError as error:
-        if error.code in UNSUPPORTED_CODES | DENIED_CODES:
+        if error.code in refusals:
             return None
         raise

@@ -4,24 +4,8 @@ from binascii import a2b_base64
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
-from bg_ingest.ports.table import (
-    Absent,
-    AtMost,
-    Check,
-    Condition,
-    Delete,
-    Either,
-    Equals,
-    Exists,
-    Item,
-    Key,
-    Missing,
-    OneOf,
-    Put,
-    Scalar,
-    Update,
-    Write,
-)
+from bg_ingest.ports import table as port
+from bg_ingest.ports.table import Condition, Item, Key, Scalar, Write
 
 Wire: TypeAlias = dict[str, dict[str, Any]]
 """Attributes by name, each ``{type: value}``."""
@@ -69,11 +53,11 @@ def encode_write(table: str, write: Write) -> dict[str, Any]:
     expressions = Expressions()
     request: dict[str, Any] = {"TableName": table}
     match write:
-        case Put(key, item):
+        case port.Put(key, item):
             request["Item"] = encode_item(key, item)
-        case Update(key, changed, removed):
+        case port.Update(key, changed, removed):
             request |= {"Key": encode_key(key), "UpdateExpression": expressions.update(changed, removed)}
-        case Delete(key) | Check(key):
+        case port.Delete(key) | port.Check(key):
             request["Key"] = encode_key(key)
     if write.conditions:
         request["ConditionExpression"] = expressions.conditions(write.conditions)
@@ -110,24 +94,24 @@ class Expressions:
 
     def _condition(self, condition: Condition) -> str:
         match condition:
-            case Absent():
+            case port.Absent():
                 return "attribute_not_exists(pk)"
-            case Exists():
+            case port.Exists():
                 return "attribute_exists(pk)"
-            case Either(conditions):
+            case port.Either(conditions):
                 return f"({' OR '.join(map(self._condition, conditions))})"
             case _:
                 return self._attribute_condition(self._name(condition.attribute), condition)
 
-    def _attribute_condition(self, name: str, condition: Missing | Equals | AtMost | OneOf) -> str:
+    def _attribute_condition(self, name: str, condition: port.Missing | port.Equals | port.AtMost | port.OneOf) -> str:
         match condition:
-            case Missing():
+            case port.Missing():
                 return f"attribute_not_exists({name})"
-            case Equals(_, value):
+            case port.Equals(_, value):
                 return f"{name} = {self._value(value)}"
-            case AtMost(_, value):
+            case port.AtMost(_, value):
                 return f"{name} <= {self._value(value)}"
-            case OneOf(_, values):
+            case port.OneOf(_, values):
                 return f"{name} IN ({', '.join(map(self._value, values))})"
 
     def _name(self, name: str) -> str:

@@ -23,6 +23,7 @@ MAX_CONCURRENT_QUERIES = 8
 MAX_BATCH_TRIES, FIRST_WAIT_SECONDS = 6, 0.05
 """Tries of a batch, which DynamoDB does in part without capacity. The waits double: up to 1.5 s in total."""
 
+_SINGLE_OPERATIONS = {Put: "PutItem", Update: "UpdateItem", Delete: "DeleteItem"}
 _TRANSACTION_OPERATIONS = {Put: "Put", Update: "Update", Delete: "Delete", Check: "ConditionCheck"}
 
 
@@ -45,7 +46,7 @@ class DynamoTable:
         items: dict[Key, Item] = {}
         for start in range(0, len(unique_keys), MAX_BATCH_GET):
             batch = [encode_key(key) for key in unique_keys[start : start + MAX_BATCH_GET]]
-            for answer in await self._read_all({self.name: {"Keys": batch, "ConsistentRead": True}}):
+            for answer in await self._batch("BatchGetItem", {self.name: {"Keys": batch, "ConsistentRead": True}}):
                 items.update(map(decode_item, answer["Responses"].get(self.name, ())))
         return items
 
@@ -55,7 +56,6 @@ class DynamoTable:
         if low > high:
             return  # an error for DynamoDB
         request: dict[str, Any] = {
-            "TableName": self.name,
             "KeyConditionExpression": "pk = :pk AND sk BETWEEN :low AND :high",
             "ExpressionAttributeValues": {":pk": {"S": pk}, ":low": {"S": low}, ":high": {"S": high}},
             "ConsistentRead": consistent,
@@ -84,25 +84,18 @@ class DynamoTable:
             raise first_error(errors) from None
         return non_empty
 
-    async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        request: dict[str, Any] = {
-            "TableName": self.name,
-            "Segment": part,
-            "TotalSegments": parts,
-            "ConsistentRead": True,
-        }
+    def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        request: dict[str, Any] = {"Segment": part, "TotalSegments": parts, "ConsistentRead": True}
         if kinds:
             prefixes = {f":{number}": {"S": kind} for number, kind in enumerate(kinds)}
             request["FilterExpression"] = " OR ".join(f"begins_with(sk, {name})" for name in prefixes)
             request["ExpressionAttributeValues"] = prefixes
-        async with aclosing(self._pages("Scan", request)) as pages:
-            async for items in pages:
-                yield items
+        return self._pages("Scan", request)
 
     async def _pages(self, operation: str, request: dict[str, Any]) -> AsyncGenerator[list[tuple[Key, Item]]]:
         while True:
             with translate_errors(self.name):
-                answer = await self._transport.call(operation, **request)
+                answer = await self._transport.call(operation, TableName=self.name, **request)
             if answer["Items"]:
                 yield [decode_item(wire) for wire in answer["Items"]]
             if not answer.get("LastEvaluatedKey"):
@@ -110,15 +103,8 @@ class DynamoTable:
             request["ExclusiveStartKey"] = answer["LastEvaluatedKey"]
 
     async def write(self, one: SingleWrite) -> None:
-        request = encode_write(self.name, one)
         with translate_errors(self.name):
-            match one:
-                case Put():
-                    await self._transport.call("PutItem", **request)
-                case Update():
-                    await self._transport.call("UpdateItem", **request)
-                case Delete():
-                    await self._transport.call("DeleteItem", **request)
+            await self._transport.call(_SINGLE_OPERATIONS[type(one)], **encode_write(self.name, one))
 
     async def transact(self, writes: Sequence[Write]) -> None:
         if len(writes) > MAX_WRITES or len({write.key for write in writes}) < len(writes):
@@ -130,36 +116,19 @@ class DynamoTable:
     async def delete(self, keys: Collection[Key]) -> None:
         deletes = [{"DeleteRequest": {"Key": encode_key(key)}} for key in dict.fromkeys(keys)]
         for start in range(0, len(deletes), MAX_BATCH_DELETE):
-            await self._delete_all({self.name: deletes[start : start + MAX_BATCH_DELETE]})
+            await self._batch("BatchWriteItem", {self.name: deletes[start : start + MAX_BATCH_DELETE]})
 
-    async def _read_all(self, requested: dict[str, Any]) -> list[Answer]:
+    async def _batch(self, operation: str, requested: dict[str, Any]) -> list[Answer]:
+        """Repeat a batch until all of it is done, and return the answers."""
         answers: list[Answer] = []
         for tries in range(MAX_BATCH_TRIES):
-            await _wait_before_retry(tries)
+            if tries:  # with jitter, because other callers hit the same limit at the same time
+                max_wait = FIRST_WAIT_SECONDS * 2.0 ** (tries - 1)
+                await anyio.sleep(random.uniform(max_wait / 2, max_wait))
             with translate_errors(self.name):
-                answers.append(await self._transport.call("BatchGetItem", RequestItems=requested))
-            requested = answers[-1].get("UnprocessedKeys", {})
+                answer = await self._transport.call(operation, RequestItems=requested)
+            answers.append(answer)
+            requested = answer.get("UnprocessedKeys") or answer.get("UnprocessedItems") or {}
             if not requested:
                 return answers
-        raise _incomplete()
-
-    async def _delete_all(self, requested: dict[str, Any]) -> None:
-        for tries in range(MAX_BATCH_TRIES):
-            await _wait_before_retry(tries)
-            with translate_errors(self.name):
-                answer = await self._transport.call("BatchWriteItem", RequestItems=requested)
-            requested = answer.get("UnprocessedItems", {})
-            if not requested:
-                return
-        raise _incomplete()
-
-
-async def _wait_before_retry(tries: int) -> None:
-    """Wait before a repetition, with jitter, because other callers hit the same limit at the same time."""
-    if tries:
-        max_wait = FIRST_WAIT_SECONDS * 2.0 ** (tries - 1)
-        await anyio.sleep(random.uniform(max_wait / 2, max_wait))
-
-
-def _incomplete() -> StoreUnavailable:
-    return StoreUnavailable("DynamoDB leaves a part of a batch undone: it has no capacity.")
+        raise StoreUnavailable("DynamoDB leaves a part of a batch undone: it has no capacity.")

@@ -87,13 +87,10 @@ RETRYABLE_CODES = {
     "ThrottlingException",
     "TransactionInProgressException",
 }
-
 RETRYABLE_STATUSES = {500, 502, 503, 504}
-
 MAX_CONNECTIONS = 64
 
 _encode = msgspec.json.Encoder().encode
-
 _decode = msgspec.json.Decoder(dict[str, Any]).decode
 
 
@@ -179,15 +176,13 @@ async def open_transport(
 ) -> AsyncIterator[Transport]:
     """Open a transport. AWS's own rules give the endpoint and region that are None, and the credentials."""
     url, region = await resolve_endpoint(endpoint, region, session)
-    bypassed = proxy_bypass(url.host or "")
-    proxy = None if bypassed else getproxies().get(url.scheme)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=12),
         timeout=aiohttp.ClientTimeout(TOTAL_TIMEOUT, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
         headers={"User-Agent": "bg-ingest"},
         skip_auto_headers=("Accept", "Accept-Encoding"),
         cookie_jar=aiohttp.DummyCookieJar(),
-        proxy=proxy,
+        proxy=None if proxy_bypass(url.host or "") else getproxies().get(url.scheme),
     ) as http:
         yield DirectTransport(http, url, region, await session.get_credentials())
 
@@ -198,16 +193,13 @@ async def resolve_endpoint(endpoint: str | None, region: str | None, session: ai
         return URL(client.meta.endpoint_url), str(client.meta.region_name)
 
 
-Consumed: TypeAlias = Callable[[str, float], None]
-"""Receives a kind, read or write, and a number of capacity units."""
-
 READ_OPERATIONS = {"GetItem", "BatchGetItem", "Query", "Scan"}
 
 
 class MeteredTransport:
-    """A transport that requests the consumed capacity with every call and reports it."""
+    """A transport that reports the consumed capacity of every call: "read" or "write", and the number of units."""
 
-    def __init__(self, transport: Transport, consumed: Consumed) -> None:
+    def __init__(self, transport: Transport, consumed: Callable[[str, float], None]) -> None:
         self._transport = transport
         self._consumed = consumed
 

@@ -11,26 +11,8 @@ from typing import Any
 import msgspec
 
 from bg_ingest.errors import StoreError, StoreLocked, StoreUnavailable
-from bg_ingest.ports.table import (
-    MAX_WRITES,
-    Absent,
-    AtMost,
-    Check,
-    Condition,
-    ConditionFailed,
-    Delete,
-    Either,
-    Equals,
-    Exists,
-    Item,
-    Key,
-    Missing,
-    OneOf,
-    Put,
-    Scalar,
-    Update,
-    Write,
-)
+from bg_ingest.ports import table as port
+from bg_ingest.ports.table import MAX_WRITES, Condition, ConditionFailed, Item, Key, Scalar, Write
 
 BUSY_TIMEOUT_MS = 2_000
 """Wait for another program that locks the file, such as a backup or an open shell."""
@@ -126,14 +108,14 @@ class ItemFile:
 
     def _apply(self, write: Write, before: Item | None) -> None:
         match write:
-            case Put(key, item):
+            case port.Put(key, item):
                 self._put(key, item)
-            case Update(key, changed, removed):
+            case port.Update(key, changed, removed):
                 after = {name: value for name, value in (before or {}).items() if name not in removed}
                 self._put(key, after | changed)
-            case Delete(key):
+            case port.Delete(key):
                 self._rows.execute(_DELETE, key)
-            case Check():
+            case port.Check():
                 pass
 
     def _put(self, key: Key, item: Item) -> None:
@@ -206,25 +188,25 @@ def check_conditions(conditions: Iterable[Condition], item: Item | None) -> bool
 
 def _check_condition(condition: Condition, item: Item | None) -> bool:
     match condition:
-        case Absent():
+        case port.Absent():
             return item is None
-        case Exists():
+        case port.Exists():
             return item is not None
-        case Missing(attribute):
+        case port.Missing(attribute):
             return item is None or attribute not in item
-        case Either(conditions):
+        case port.Either(conditions):
             return any(_check_condition(alternative, item) for alternative in conditions)
         case _:
             return _check_value(condition, (item or {}).get(condition.attribute))
 
 
-def _check_value(condition: Equals | AtMost | OneOf, stored: Scalar | None) -> bool:
+def _check_value(condition: port.Equals | port.AtMost | port.OneOf, stored: Scalar | None) -> bool:
     match condition:
-        case Equals(_, value):
+        case port.Equals(_, value):
             return _is_same(stored, value)
-        case OneOf(_, values):
+        case port.OneOf(_, values):
             return any(_is_same(stored, value) for value in values)
-        case AtMost(_, value):
+        case port.AtMost(_, value):
             return isinstance(stored, int) and stored <= value
 
 

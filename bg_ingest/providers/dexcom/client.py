@@ -86,22 +86,11 @@ class Dexcom:
     async def renew(self, region: str, credentials: Credentials) -> Credentials:
         return (await self._oauth.refresh(region, parse_tokens(credentials.content).refresh)).to_credentials()
 
-    async def available(
-        self,
-        region: str,
-        credentials: Credentials,
-        priority: Priority,  # noqa: ARG002 - for the budget around this
-    ) -> AccountData:
+    async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:  # noqa: ARG002 - for the budget around this
         content = await self._get(region, credentials, "dataRange", {})
         return translate.decode_data_range(content, self._clock.now())
 
-    async def readings(
-        self,
-        region: str,
-        credentials: Credentials,
-        window: Window,
-        priority: Priority,  # noqa: ARG002 - for the budget around this
-    ) -> Page:
+    async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:  # noqa: ARG002 - for the budget around this
         if window.length > MAX_WINDOW:
             raise ValueError("Dexcom answers 30 days at most: split the window")
         content = await self._get(region, credentials, "egvs", self._date_params(region, window))

@@ -21,7 +21,7 @@ from bg_ingest.domain.readings import (
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import AccountData, Page
 from bg_ingest.providers.dexcom.times import Stamp, parse_stamp, utc_offset_seconds
-from bg_ingest.providers.dexcom.wire import DataRange, Egv, Envelope, Extent, RangeBound, Scalar, decode_envelope
+from bg_ingest.providers.dexcom.wire import DataRange, Egv, Envelope, Extent, RangeBound, Scalar
 from bg_ingest.providers.http import decode_json
 
 MIN_MEASURED_AT = datetime(2015, 1, 1, tzinfo=UTC)
@@ -62,12 +62,6 @@ class _InvalidRecord(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
         self.reason = reason
-
-
-def decode_page(content: bytes, now: datetime) -> Page:
-    """Return a translated page; ProviderMisbehaved for anything else."""
-    page = decode_envelope(content)
-    return build_page(page.user_id, translate_records(page, now))
 
 
 def decode_data_range(content: bytes, now: datetime) -> AccountData:

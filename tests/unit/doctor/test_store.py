@@ -64,7 +64,8 @@ async def test_every_right_that_the_service_needs_is_tried_and_advised(lacking: 
 
 def test_the_rights_are_those_of_the_calls_that_are_made_and_stand_in_the_docs() -> None:
     source = (ROOT / "bg_ingest/adapters/dynamodb/table.py").read_text("utf-8")
-    calls = {*re.findall(r'(?:\.call|_pages)\(\s*"(\w+)"', source)} - {"TransactWriteItems"}
+    named = {*re.findall(r'(?:(?:\.call|_pages|_batch)\(\s*|\b[A-Z]\w+: )"(\w+)"', source)}
+    calls = named - {"TransactWriteItems", "Put", "Update", "Delete", "ConditionCheck"}
     assert {*RIGHTS, "Scan"} == calls | {*IN_TRANSACTION.values()}
     operating = (ROOT / "docs/operating/README.md").read_text("utf-8")
     (row,) = re.findall(r"^\| DynamoDB \|.*$", operating, re.MULTILINE)

@@ -9,8 +9,7 @@ import pytest
 
 from bg_ingest.domain.readings import Reading
 from bg_ingest.ports import Page
-from bg_ingest.providers.dexcom.translate import decode_page
-from tests.harness.dexcom_answers import GOLDEN, USER
+from tests.harness.dexcom_answers import GOLDEN, USER, decode_page
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 EXPECTED: dict[str, dict[str, Any]] = json.loads((GOLDEN / "expected.json").read_text())

@@ -13,9 +13,9 @@ from bg_ingest.domain.readings import AsSent, Device, Flag, Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderMisbehaved
 from bg_ingest.ports import AccountData
-from bg_ingest.providers.dexcom.translate import FUTURE_TOLERANCE, MIN_MEASURED_AT, decode_data_range, decode_page
+from bg_ingest.providers.dexcom.translate import FUTURE_TOLERANCE, MIN_MEASURED_AT, decode_data_range
 from tests.fakes.clock import NOON
-from tests.harness.dexcom_answers import ABSENT, EARLY, TRANSMITTER, USER, egvs, record
+from tests.harness.dexcom_answers import ABSENT, EARLY, TRANSMITTER, USER, decode_page, egvs, record
 
 
 def only_reading(**changed: Any) -> Reading:
