@@ -15,6 +15,7 @@ from bg_ingest.ports.table import Absent, ConditionFailed, Delete, Equals, Exist
 from bg_ingest.store import keys
 from bg_ingest.store.inbox import ShardAddresses
 from bg_ingest.store.items import (
+    VERSION,
     VERSION_OK,
     build_item,
     is_newer,
@@ -121,7 +122,8 @@ def _decode_lease(shard: int, item: StoredItem) -> Lease:
 
 def _take_write(seen: Lease, after: Lease) -> Update:
     """Return the write of a taken shard. The first owner creates the row."""
-    changed = build_item(owner=after.owner or "", epoch=after.epoch, previous=after.previous or None)
+    changed: Item = {"owner": after.owner or "", "epoch": after.epoch, "v": VERSION}
+    changed |= {"previous": after.previous} if after.previous else {}
     if not seen.epoch:
         return Update(keys.shard(seen.shard), changed, (), (Absent(),))
     as_seen = (Equals("epoch", seen.epoch), value_condition("owner", seen.owner))
