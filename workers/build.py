@@ -22,9 +22,9 @@ from bg_ingest.domain.replica_status import (
 )
 from bg_ingest.domain.timeline import NextPoll
 from bg_ingest.services import Services
+from workers.handover import OwnershipView
 from workers.inbox import InboxReader, PollRequests
 from workers.ownership import Ownership
-from workers.ownership_view import OwnershipView
 from workers.periodic import AUDIT_SECONDS, ERASURE_SECONDS, KEY_USE_SECONDS, Periodic
 from workers.provider_health import ProviderHealth
 from workers.refresher import Refresher

@@ -14,7 +14,7 @@ from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.ownership import UNOWNED, Lease
 from bg_ingest.errors import StoreError
 from bg_ingest.store.inbox import InboxStore, OwnerRequest, RequestKind
-from workers.ownership_view import OwnershipView
+from workers.handover import OwnershipView
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
 from workers.wakeup import Wakeup

@@ -14,8 +14,7 @@ from bg_ingest.domain.ownership import Lease, Owner, OwnershipSnapshot, Ownershi
 from bg_ingest.errors import StaleRead, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.store.ownership import OwnershipStore
-from workers.handover import RETRY_SECONDS, ShardConsumer, release, retry_until
-from workers.ownership_view import OwnershipView
+from workers.handover import RETRY_SECONDS, OwnershipView, ShardConsumer, release, retry_until
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -117,15 +117,10 @@ class RelayActor:
                 check_at = anyio.current_time() + INTERVAL_SECONDS
             unchecked, self._unchecked = self._unchecked, set()
             with anyio.move_on_after(INTERVAL_SECONDS / 2):
-                await self._check(unchecked)
-
-    async def _check(self, shards: Collection[int]) -> None:
-        try:
-            non_empty = await self._relay.non_empty_shards(shards)
-        except StoreError:
-            self.wake(shards)  # each pass reads its own outbox
-        else:
-            self.wake(non_empty | self._refusing)
+                try:
+                    self.wake(await self._relay.non_empty_shards(unchecked) | self._refusing)
+                except StoreError:
+                    self.wake(unchecked)  # each pass reads its own outbox
 
     async def _publish_requested(self, group: TaskGroup, semaphore: anyio.Semaphore) -> None:
         while ready := self._requested - self._passes.keys():

@@ -14,7 +14,7 @@ from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.ports import Clock
 from bg_ingest.services.polling.poll import Poller
-from workers.ownership_view import OwnershipView
+from workers.handover import OwnershipView
 from workers.scheduled import INITIAL_STATE, PollListener, Scheduled, ScheduledConnections
 from workers.supervisor import Backoff
 from workers.wakeup import RunningTask, Wakeup

@@ -54,11 +54,12 @@ FIRST_POLL_DELAY = timedelta(seconds=1)
 """Delay before the first poll of a connection, even if nothing has been reported without a fetch by then."""
 
 
-class TakeOver(NamedTuple):
-    """Time of a take-over and number of shards taken together."""
+class OwnedShard(NamedTuple):
+    """Lease of a shard, with the time of its take-over and the number of shards taken together."""
 
-    at: float
-    shards: int
+    lease: Lease
+    taken_at: float
+    taken_together: int
 
 
 class Shards:
@@ -83,8 +84,7 @@ class Shards:
         self._clock = clock
         self._demand = demand
         self._poller = poller
-        self._owned: dict[int, Lease] = {}
-        self._take_overs: dict[int, TakeOver] = {}
+        self._owned: dict[int, OwnedShard] = {}
         self._tasks: dict[int, tuple[Lease, anyio.CancelScope]] = {}
         self._loaded: set[int] = set()
         self._semaphore = anyio.Semaphore(MAX_CONCURRENT_READS)
@@ -103,12 +103,11 @@ class Shards:
     def load_overdue(self) -> bool:
         """True if an owned shard exceeds ``LOAD_TIMEOUT``."""
         latest = anyio.current_time() - LOAD_TIMEOUT
-        return any(self._take_overs[shard].at < latest for shard in self._owned.keys() - self._loaded)
+        return any(self._owned[shard].taken_at < latest for shard in self._owned.keys() - self._loaded)
 
     def add_shards(self, taken: Collection[Lease]) -> None:
-        self._owned.update({lease.shard: lease for lease in taken})
-        take_over = TakeOver(anyio.current_time(), len(taken))
-        self._take_overs |= {lease.shard: take_over for lease in taken}
+        now = anyio.current_time()
+        self._owned |= {lease.shard: OwnedShard(lease, now, len(taken)) for lease in taken}
         self._demand.prime()
         self._update_loaded_fraction()
         self._wakeup.set()
@@ -144,7 +143,6 @@ class Shards:
     def _remove(self, shards: Collection[int]) -> None:
         for shard in shards:
             self._owned.pop(shard, None)
-            self._take_overs.pop(shard, None)
             self._loaded.discard(shard)
             if task := self._tasks.pop(shard, None):
                 task[1].cancel()
@@ -155,7 +153,7 @@ class Shards:
         self._demand.update_loaded_fraction(max(1, len(self._loaded)) / max(1, len(self._owned)))
 
     def _start_missing(self, group: TaskGroup) -> None:
-        for shard, lease in self._owned.items():
+        for shard, (lease, *_) in self._owned.items():
             known = self._tasks.get(shard)
             if known is None or known[0] != lease:
                 if known:
@@ -227,5 +225,5 @@ class Shards:
 
     def _spread(self, lease: Lease, polls: int) -> timedelta:
         """Return the time over which the first polls of all shards of a take-over are spread."""
-        together = self._take_overs[lease.shard].shards if lease.shard in self._take_overs else 1
+        together = self._owned[lease.shard].taken_together if lease.shard in self._owned else 1
         return min(MAX_SPREAD, timedelta(seconds=polls * together / FIRST_POLLS_PER_SECOND))

@@ -5,7 +5,7 @@ from collections.abc import Callable
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome
-from workers.ownership_view import OwnershipView
+from workers.handover import OwnershipView
 
 
 class RecordingListener:

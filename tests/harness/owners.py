@@ -22,8 +22,8 @@ from bg_ingest.store import Store
 from tests.fakes.counting_table import CountingTable
 from tests.fakes.faults import CallWrapper
 from tests.harness.service import LoopClock
+from workers.handover import OwnershipView
 from workers.ownership import Ownership
-from workers.ownership_view import OwnershipView
 
 
 class RecordingConsumer:

@@ -1,4 +1,7 @@
-"""Shards are released once they are idle, each for itself, and the release is retried for a while."""
+"""Shards are released once they are idle, each for itself, and the release is retried for a while.
+
+Ownership expires by the clock alone; a shard that is being released has no epoch.
+"""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -13,8 +16,7 @@ from tests.conftest import on
 from tests.fakes.faults import Fault, FaultyCalls, at
 from tests.harness.owners import RecordingConsumer
 from tests.harness.service import LoopClock
-from workers.handover import RELEASE_TIMEOUT, release
-from workers.ownership_view import NEVER, OwnershipView
+from workers.handover import NEVER, RELEASE_TIMEOUT, OwnershipView, release
 
 anyio_backend = on("asyncio", "trio")
 
@@ -100,3 +102,24 @@ async def test_a_snapshot_requested_before_a_release_does_not_show_it() -> None:
         assert set(world.view.unconfirmed(requested)) == {1, 2, 3}
         await anyio.sleep(0.1)
         assert set(world.view.unconfirmed(anyio.current_time())) == set()
+
+
+async def test_without_a_heartbeat_nothing_is_owned() -> None:
+    view = OwnershipView(valid_for=13.5)
+    assert not view.is_valid()
+    assert view.owner_id is None
+
+
+async def test_ownership_expires_after_its_time_and_not_before() -> None:
+    view = OwnershipView(valid_for=13.5, owner=Owner("me"), heartbeat_sent_at=anyio.current_time())
+    assert view.owner_id == "me"
+    await anyio.sleep(13.4)
+    assert view.is_valid()
+    await anyio.sleep(0.1)
+    assert not view.is_valid()
+
+
+async def test_only_a_shard_that_is_served_and_not_being_released_has_an_epoch() -> None:
+    view = OwnershipView(valid_for=13.5, serving={1: Lease(1, 7, "me"), 2: Lease(2, 8, "me")})
+    view.released_at[2] = NEVER
+    assert [view.epoch(shard) for shard in (1, 2, 3)] == [7, None, None]

@@ -19,8 +19,8 @@ from bg_ingest.store.inbox import OwnerRequest
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.fakes.poll_listener import RecordingListener
 from tests.harness.service import LoopClock
+from workers.handover import OwnershipView
 from workers.inbox import InboxReader, PollRequests
-from workers.ownership_view import OwnershipView
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
 

@@ -11,7 +11,7 @@ from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId, shard_of
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult, PollState
 from tests.fakes.poll_listener import RecordingListener, lasting_view
 from tests.harness.service import LoopClock
-from workers.ownership_view import OwnershipView
+from workers.handover import OwnershipView
 from workers.scheduler import MAX_CONCURRENT_POLLS, Scheduler
 from workers.supervisor import Backoff
 
