@@ -54,8 +54,8 @@ def webhook_proofs(settings: Settings) -> Mapping[str, frozenset[WebhookProof]]:
 
 
 def _build_simulated(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Provider:
+    from bg_ingest.providers.dexcom import DexcomOptions
     from bg_ingest.providers.dexcom.client import Dexcom
-    from bg_ingest.providers.dexcom.settings import DexcomOptions
     from bg_ingest.simulator import SimulatorOptions
 
     simulated = SimulatorOptions()

@@ -10,9 +10,9 @@ import httpx
 
 from bg_ingest.domain.grants import Credentials, Secret
 from bg_ingest.ports import Answers, Done, Page, Provider, Redirect
+from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
-from bg_ingest.providers.dexcom.settings import DexcomOptions
 from bg_ingest.providers.dexcom.translate import build_page, translate_records
 from bg_ingest.providers.dexcom.wire import decode_envelope
 from bg_ingest.providers.http import http_client

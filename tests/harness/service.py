@@ -33,8 +33,8 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.ports import Observer, Provider, Sealer
 from bg_ingest.ports.table import Table
+from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.dexcom.settings import DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.simulator import Simulator, SimulatorOptions

@@ -1,1 +1,50 @@
-"""Dexcom's API v3: OAuth2, dataRange and egvs. It does not push; a pushed page would have the shape of egvs."""
+"""Dexcom's API v3: OAuth2, dataRange and egvs. It does not push; a pushed page would have the shape of egvs.
+
+This module has the addresses of the API, and the app that this service is to it.
+"""
+
+from datetime import timedelta
+
+import msgspec
+
+from bg_ingest.domain.grants import Secret
+
+REGION_URLS = {
+    "us": "https://api.dexcom.com",
+    "ou": "https://api.dexcom.eu",  # everywhere else
+    "jp": "https://api.dexcom.jp",
+    "sandbox": "https://sandbox-api.dexcom.com",  # data of the past, the rest like "us"
+}
+"""Stacks of their own: an app and a user's login exist in one, so login, token and data hosts change together."""
+
+INITIAL_DELAYS = {
+    "us": timedelta(hours=1),
+    "ou": timedelta(hours=3),
+    "jp": timedelta(hours=3),
+    "sandbox": timedelta(hours=1),
+}
+"""Time from a measurement until the API shows it, as integrators measured it: Dexcom's pages do not state it."""
+
+
+class DexcomOptions(msgspec.Struct, frozen=True, kw_only=True):
+    """Options of the client. ``base_url`` replaces the host, and ``delay`` the delay, of every region."""
+
+    client_id: str
+    client_secret: Secret
+    redirect_uri: str
+    """Registered with Dexcom, the same to the letter."""
+    default_region: str = "us"
+    base_url: str | None = None
+    delay: timedelta | None = None
+
+    def __post_init__(self) -> None:
+        if self.default_region not in REGION_URLS:
+            raise ValueError(f"Dexcom's regions are {', '.join(REGION_URLS)}.")
+
+    @property
+    def initial_delays(self) -> dict[str, timedelta]:
+        return INITIAL_DELAYS if self.delay is None else dict.fromkeys(REGION_URLS, self.delay)
+
+    def url(self, region: str, path: str) -> str:
+        """Return an address in a region; the base may have a path of its own."""
+        return (self.base_url or REGION_URLS[region]).rstrip("/") + path

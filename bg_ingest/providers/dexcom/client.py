@@ -22,9 +22,8 @@ from bg_ingest.ports import (
     Priority,
     Redirect,
 )
-from bg_ingest.providers.dexcom import translate
+from bg_ingest.providers.dexcom import REGION_URLS, DexcomOptions, translate
 from bg_ingest.providers.dexcom.oauth import OAuth, parse_tokens
-from bg_ingest.providers.dexcom.settings import REGION_URLS, DexcomOptions
 from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope, read_body
 from bg_ingest.providers.http import translate_transport_errors
 

@@ -10,7 +10,7 @@ import msgspec
 
 from bg_ingest.domain.grants import REFRESH_DEADLINE, Credentials, Renewal, Secret, SecretBytes
 from bg_ingest.ports import Clock
-from bg_ingest.providers.dexcom.settings import DexcomOptions
+from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.wire import TokenPair, read_token_body
 from bg_ingest.providers.http import decode_json, translate_transport_errors
 

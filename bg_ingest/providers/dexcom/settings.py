@@ -1,60 +1,18 @@
-"""Settings of Dexcom: addresses of its API, and the app that this service is to it."""
+"""Settings of Dexcom."""
 
 from collections.abc import Iterable
-from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
-import msgspec
 from pydantic import Field, SecretStr
 
 from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
+from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.settings import ProviderSettings
 from bg_ingest.setting_types import HttpHost, Proofs, PublicUrl, to_lower
 
 if TYPE_CHECKING:
     import httpx
-
-REGION_URLS = {
-    "us": "https://api.dexcom.com",
-    "ou": "https://api.dexcom.eu",  # everywhere else
-    "jp": "https://api.dexcom.jp",
-    "sandbox": "https://sandbox-api.dexcom.com",  # data of the past, the rest like "us"
-}
-"""Stacks of their own: an app and a user's login exist in one, so login, token and data hosts change together."""
-
-INITIAL_DELAYS = {
-    "us": timedelta(hours=1),
-    "ou": timedelta(hours=3),
-    "jp": timedelta(hours=3),
-    "sandbox": timedelta(hours=1),
-}
-"""Time from a measurement until the API shows it, as integrators measured it: Dexcom's pages do not state it."""
-
-
-class DexcomOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of the client. ``base_url`` replaces the host, and ``delay`` the delay, of every region."""
-
-    client_id: str
-    client_secret: Secret
-    redirect_uri: str
-    """Registered with Dexcom, the same to the letter."""
-    default_region: str = "us"
-    base_url: str | None = None
-    delay: timedelta | None = None
-
-    def __post_init__(self) -> None:
-        if self.default_region not in REGION_URLS:
-            raise ValueError(f"Dexcom's regions are {', '.join(REGION_URLS)}.")
-
-    @property
-    def initial_delays(self) -> dict[str, timedelta]:
-        return INITIAL_DELAYS if self.delay is None else dict.fromkeys(REGION_URLS, self.delay)
-
-    def url(self, region: str, path: str) -> str:
-        """Return an address in a region; the base may have a path of its own."""
-        return (self.base_url or REGION_URLS[region]).rstrip("/") + path
-
 
 FROM_APP = "take it from your app at developer.dexcom.com"
 

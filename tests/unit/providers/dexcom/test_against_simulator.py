@@ -12,8 +12,8 @@ from bg_ingest.domain.grants import Credentials, Secret
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import GrantRejected, ProviderMisbehaved, ProviderThrottled, ProviderUnavailable
 from bg_ingest.ports import Priority
+from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.dexcom.settings import DexcomOptions
 from bg_ingest.providers.http import http_client
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
 from tests.fakes.clock import SetClock

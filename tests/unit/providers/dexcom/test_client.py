@@ -19,7 +19,7 @@ from bg_ingest.errors import (
     ProviderUnavailable,
 )
 from bg_ingest.ports import Page, Priority
-from bg_ingest.providers.dexcom.settings import DexcomOptions
+from bg_ingest.providers.dexcom import DexcomOptions
 from tests.fakes.clock import NOON
 from tests.harness.dexcom_answers import (
     ACCESS,

@@ -8,8 +8,8 @@ import pytest
 
 from bg_ingest.domain.grants import Secret
 from bg_ingest.errors import ProviderMisbehaved
+from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.dexcom.settings import DexcomOptions
 from tests.fakes.clock import NOON, SetClock
 from tests.harness.dexcom_answers import decode_page
 from tests.harness.webhook_sender import envelope, record, records
