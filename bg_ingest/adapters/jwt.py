@@ -122,9 +122,8 @@ class JwksCache:
             async with self._read_lock:
                 if anyio.current_time() - self._tried_at >= RETRY_SECONDS:
                     await self._read()
-        if self._keys is None or anyio.current_time() - self._read_at >= MAX_AGE:
-            raise IssuerUnavailable
-        if self._failed and not self._has_key(kid):
+        is_outdated = anyio.current_time() - self._read_at >= MAX_AGE
+        if self._keys is None or is_outdated or (self._failed and not self._has_key(kid)):
             raise IssuerUnavailable
         return self._keys
 

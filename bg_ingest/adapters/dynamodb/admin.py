@@ -89,14 +89,9 @@ class TableCreation:
 
     async def _create(self) -> str:
         try:
-            await self._transport.call(
-                "CreateTable",
-                TableName=self._name,
-                BillingMode="PAY_PER_REQUEST",
-                KeySchema=KEY_SCHEMA,
-                AttributeDefinitions=KEY_TYPES,
-                DeletionProtectionEnabled=True,
-            )
+            options = {"BillingMode": "PAY_PER_REQUEST", "DeletionProtectionEnabled": True}
+            keys = {"KeySchema": KEY_SCHEMA, "AttributeDefinitions": KEY_TYPES}
+            await self._transport.call("CreateTable", TableName=self._name, **options, **keys)
         except DynamoError as error:
             if error.code != "ResourceInUseException":
                 raise
@@ -113,8 +108,7 @@ class TableCreation:
             if error.code == "ResourceNotFoundException":
                 return None
             raise
-        table: dict[str, Any] = answer["Table"]
-        return table
+        return dict(answer["Table"])
 
     async def _change(self, operation: str, **request: object) -> Answer | None:
         """Repeat the request until the table is ready for it."""

@@ -66,8 +66,7 @@ class ItemFile:
 
     def get(self, keys: Collection[Key]) -> dict[Key, Item]:
         with _translate_errors():
-            items = ((key, self._get(key)) for key in keys)
-            return {key: item for key, item in items if item is not None}
+            return {key: item for key in keys if (item := self._get(key)) is not None}
 
     def page(self, pk: str, low: str, high: str, limit: int, *, after: bool) -> list[tuple[Key, Item]]:
         """Return at most ``limit`` items from ``low`` (``after``: without it) to ``high``."""

@@ -102,12 +102,11 @@ def build_page(provider_account: str, records: Iterable[Candidate | Unreadable])
         identity = record.reading.identity
         if identity not in best or record.supersedes(best[identity]):
             best[identity] = record
-    readings = sorted((candidate.reading for candidate in best.values()), key=_by_time_then_device)
+    readings = sorted(
+        (candidate.reading for candidate in best.values()),
+        key=lambda reading: (reading.measured_at, reading.device.display, reading.device.transmitter or ""),
+    )
     return Page(provider_account, tuple(readings), tuple(unreadable))
-
-
-def _by_time_then_device(reading: Reading) -> tuple[datetime, str, str]:
-    return reading.measured_at, reading.device.display, reading.device.transmitter or ""
 
 
 def _decode_egv(raw: msgspec.Raw) -> Egv:
