@@ -39,7 +39,7 @@ then, so that a hand-over makes no process unready."""
 MAX_CONCURRENT_READS = 8
 """Directories read at the same time."""
 
-# 2026-11-28: a new owner does not know the due times. One first poll per connection, most of them only to read its row
+# 2026-11-28: a new owner has no due times. One first poll per connection, most of them only to read its row
 # and grant, took 500 reads for a replica with 500 connections, and due polls waited up to 2 s among them. Batches take
 # a fiftieth of the calls and half of the read units; due connections are read twice.
 READ_BATCH = 50
@@ -63,7 +63,7 @@ class OwnedShard(NamedTuple):
 
 
 class Shards:
-    """Runs one task per owned shard, which schedules the listed connections and gives the outbox to the relay.
+    """Runs one task per owned shard, which schedules the shard's connections and adds its outbox to the relay.
 
     ``add_shards``, ``cancel`` and ``finish`` (see ``ShardConsumer``) set the desired state. The actor reconciles its
     tasks with it, after a crash of its own too.

@@ -7,7 +7,7 @@ class Wakeup:
     """Coalescing event for one listener: a hint to check for work now. Several calls of ``set`` cause one wake-up.
 
     A call without a waiting listener is kept for the next wait. Nothing may depend on a wake-up, because it is lost
-    with the process: work that must survive is stored as a row too.
+    with the process: work that must not be lost is also stored as a row.
     """
 
     def __init__(self) -> None:

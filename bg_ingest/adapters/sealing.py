@@ -1,4 +1,4 @@
-"""Encryption of secrets at rest: AES-256-GCM with several keys, so that a key can be replaced while both are in use.
+"""Encryption of secrets at rest: AES-256-GCM with a key ring, so that the old and the new key work during a rotation.
 
 Layout: magic and version (1 byte), algorithm (1), key id (8), nonce (12), ciphertext with its tag (16). The bytes
 before the nonce are authenticated together with the caller's associated data.
@@ -16,13 +16,16 @@ from bg_ingest.errors import SealBroken
 
 KEY_BYTES = 32
 _FORMAT = bytes([0xB1, 1])
-"""0xB1 marks this layout in version 1; the second byte stands for AES-256-GCM."""
+"""0xB1: magic and version of this layout. 1: AES-256-GCM."""
 _ID_BYTES, _NONCE_BYTES = 8, 12
 _HEADER_BYTES = len(_FORMAT) + _ID_BYTES
 
 
 class AesGcmSealer:
-    """The first key seals, every key opens. Random nonces allow 2**32 seals per key, far more than are made here."""
+    """Sealer with a key ring: the first key is used to seal, any key to open.
+
+    Random nonces are safe for 2**32 seals per key, far more than the service makes.
+    """
 
     def __init__(self, keys: Sequence[bytes]) -> None:
         if not keys or any(len(key) != KEY_BYTES for key in keys):
@@ -39,14 +42,14 @@ class AesGcmSealer:
         return sealed.startswith(self._header)
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
-        """Return the secret. SealBroken: the key is not among the keys, or a byte was altered."""
+        """Return the secret. SealBroken: its key is not in the key ring, or a byte was altered."""
         header, rest = sealed[:_HEADER_BYTES], sealed[_HEADER_BYTES:]
         cipher = self._ciphers.get(header)
         if cipher is None:
             raise SealBroken
         try:
             return cipher.decrypt(rest[:_NONCE_BYTES], rest[_NONCE_BYTES:], header + associated)
-        except (InvalidTag, ValueError):  # ValueError: the text ends within the nonce
+        except (InvalidTag, ValueError):  # ValueError: the sealed bytes end within the nonce
             raise SealBroken from None
 
 

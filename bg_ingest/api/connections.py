@@ -38,7 +38,7 @@ class BackfillRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, r
     to: Instant | None = None
 
 
-MARKED_SPAN = {"from": "2025-01-26T00:00:00Z", "to": "2025-04-26T14:30:00Z"}
+BACKFILL_SPAN = {"from": "2025-01-26T00:00:00Z", "to": "2025-04-26T14:30:00Z"}
 
 _READ = RouteOptions(scope=Scope.CONNECTIONS_READ).opt()
 _WRITE = RouteOptions(scope=Scope.CONNECTIONS_WRITE).opt()
@@ -96,7 +96,7 @@ async def get_connection(
 async def steer_connection(
     user_id: User, provider: ProviderName, connections: Use[ConnectionService], data: JSONBody[WorkerChange]
 ) -> ConnectionStatus:
-    """Takes effect without a restart, on whichever replica polls it."""
+    """The change takes effect without a restart, on any replica."""
     return to_status(await connections.update_worker(ConnectionId(user_id, provider), **to_settings(data)))
 
 
@@ -108,7 +108,7 @@ async def steer_connection(
     responses=responses("The poll is requested.", None, problems=(*USER_PROBLEMS, 409), status=202),
 )
 async def poll_now(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> Response[bytes]:
-    """Answered before the poll runs; its readings appear at latest and range."""
+    """The response is sent before the poll runs. Its readings then appear in latest and range."""
     await connections.poll_now(ConnectionId(user_id, provider))
     return Response(b"", media_type=MediaType.TEXT)
 
@@ -119,9 +119,9 @@ async def poll_now(user_id: User, provider: ProviderName, connections: Use[Conne
     summary="Read past readings again",
     status_code=202,
     responses=responses(
-        "The window to read, newest first; the connection shows the rest of it.",
+        "The window to read, newest part first. The connection's state shows the part not yet read.",
         Span,
-        MARKED_SPAN,
+        BACKFILL_SPAN,
         problems=(*USER_PROBLEMS, 409, 413, 415),
         status=202,
     ),
@@ -134,8 +134,8 @@ async def backfill(
 ) -> Span:
     """A missing `from` is the start of the configured backfill, a missing `to` is now. Known readings do not change."""
     span = data or BackfillRequest()
-    marked = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
-    return Span(whole_seconds(marked.start), whole_seconds(marked.end))
+    window = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
+    return Span(whole_seconds(window.start), whole_seconds(window.end))
 
 
 @delete("/{provider:str}", opt=_WRITE, summary="Disconnect", responses=problem_responses(*USER_PROBLEMS, 409))
@@ -162,7 +162,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         case ConnectRefused():
             text, hint = str(error), "You can close this page."
         case ProblemError() if problem.status_code == 400:
-            text = "This link is not one that a provider sends, and nothing was changed."
+            text = "This link was not made by a provider, and nothing was changed."
         case ProblemError() if problem.status_code == 429:
             title, text = "Not connected yet", "Too many people use this page just now. Nothing is lost:"
             hint = "Please load this page again in a few seconds."
@@ -192,7 +192,9 @@ async def callback(
     connector: Use[Connector],
     code: Annotated[str | None, QueryParameter(name="code")] = None,
     oauth_state: Annotated[str | None, QueryParameter(name="state", description="Single-use, 15 minutes.")] = None,
-    error: Annotated[str | None, QueryParameter(name="error", description="Why the provider did not allow it.")] = None,
+    error: Annotated[
+        str | None, QueryParameter(name="error", description="Error code of the provider (RFC 6749, 4.1.2.1).")
+    ] = None,
 ) -> Response[str]:
     """Finish a connect; the page reports the result. Unknown query parameters are ignored (RFC 6749, 4.1.2)."""
     connection = await connector.finish(provider, state=oauth_state or None, code=code or None, error=error or None)

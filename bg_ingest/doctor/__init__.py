@@ -10,7 +10,7 @@ class Verdict(StrEnum):
 
     OK = "ok"
     WARNING = "warning"
-    """The service runs; an operator should know."""
+    """The service runs, but the finding deserves attention."""
     FAILED = "failed"
     """The service does not run in this state."""
 

@@ -11,11 +11,11 @@ from bg_ingest.settings import Settings
 from bg_ingest.store.api_keys import ApiKeyStore
 
 MIN_FREE_BYTES = 1 << 30
-"""Free space for the SQLite file: a month of 10,000 users."""
+"""Least free space for the SQLite file: enough for 10,000 users and one month."""
 
 
 def check_settings(settings: Settings) -> list[Finding]:
-    """Return the embedded parts in use and the notes of valid settings."""
+    """Report the embedded parts in use, and warn of each unknown or unreadable setting."""
     findings = [ok("settings", f"valid, for {settings.environment}")]
     findings += [ok("settings", line) for line in settings.fallbacks()]
     findings += [warning("settings", line, "remove it, or correct the name") for line in settings.notes]
@@ -32,14 +32,14 @@ async def check_access(settings: Settings, keys: ApiKeyStore, now: datetime) -> 
             return [ok("api", "open to this machine until a key is created")]
         state = f"any client that reaches {settings.host}:{settings.port} can read and change everything"
         return [warning("api", state, "create a key (bg-ingest keys create), or unset HOST and API_OPEN")]
-    live = sum(key.is_valid(now) for key in api_keys)
-    if settings.jwt_issuer is None and settings.api_bootstrap_key is None and not live:
+    valid_keys = sum(key.is_valid(now) for key in api_keys)
+    if settings.jwt_issuer is None and settings.api_bootstrap_key is None and not valid_keys:
         advice = "create a key (bg-ingest keys create), or set JWT_ISSUER"
         return [warning("api", "no client has access: no valid key, no issuer", advice)]
     ways = (
         (settings.jwt_issuer, "tokens of JWT_ISSUER"),
         (settings.api_bootstrap_key, "API_BOOTSTRAP_KEY"),
-        (live, f"API keys ({live})"),
+        (valid_keys, f"API keys ({valid_keys})"),
     )
     return [ok("api", f"access by: {', '.join(way for is_set, way in ways if is_set)}")]
 
@@ -50,7 +50,7 @@ def check_machine(needed: int, data_dir: Path | None) -> list[Finding]:
 
 
 def _files(needed: int) -> Finding:
-    """Check the hard limit, because the server raises its own limit to that."""
+    """Check the hard limit, because the server raises its soft limit to the hard one."""
     _, files = resource.getrlimit(resource.RLIMIT_NOFILE)
     if files == resource.RLIM_INFINITY or files >= needed:
         return ok("limits", "enough open files")

@@ -1,4 +1,4 @@
-"""Checks of the broker, of the providers, and of this clock against theirs. Nothing is changed there."""
+"""Checks of the broker, the providers, and this machine's clock against theirs. They only read."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -16,9 +16,10 @@ from bg_ingest.settings import Settings
 REQUEST_TIMEOUT = timedelta(seconds=10)
 
 CLOCK_WARNING_SKEW = timedelta(seconds=30)
-"""A synchronised clock is never this far off. Webhook signatures and windows tolerate 5 minutes."""
+"""Larger than the error of any synchronised clock."""
 
 CLOCK_FAILURE_SKEW = timedelta(minutes=5)
+"""Tolerance of webhook signatures and of windows."""
 
 
 async def check_broker(settings: Settings) -> list[Finding]:
@@ -45,13 +46,13 @@ async def check_broker(settings: Settings) -> list[Finding]:
 
 
 async def check_providers(addresses: Mapping[str, str], clock: Clock) -> list[Finding]:
-    """Check each provider; ``addresses`` are URLs by provider."""
+    """Check each provider and the clock; ``addresses`` are URLs by provider."""
     async with http_client() as http:
         return [finding for name, url in addresses.items() for finding in await check_provider(name, url, http, clock)]
 
 
 async def check_provider(name: str, url: str, http: httpx.AsyncClient, clock: Clock) -> list[Finding]:
-    """Send a request without credentials. Any answer shows reachability, and its ``Date`` the provider's time."""
+    """Send a request without credentials. Any answer proves reachability, and its ``Date`` is the provider's time."""
     try:
         with translate_transport_errors(REQUEST_TIMEOUT):
             response = await http.get(url)
@@ -59,18 +60,21 @@ async def check_provider(name: str, url: str, http: httpx.AsyncClient, clock: Cl
         return [failed("provider", f"{name} at {httpx.URL(url).host}: {error}", "check network, proxy and DNS")]
     finding = ok("provider", f"{name} answers at {httpx.URL(url).host}")
     if response.status_code >= 500:
-        advice = "wait: the provider has a failure of its own"
+        advice = "wait: the fault is on the provider's side"
         finding = warning("provider", f"{name} answers {response.status_code}", advice)
-    return [finding, *_clock(response.headers.get("date", ""), clock.now())]
+    return [finding, *_clock(name, response.headers.get("date", ""), clock.now())]
 
 
-def _clock(date: str, now: datetime) -> list[Finding]:
+def _clock(provider: str, date: str, now: datetime) -> list[Finding]:
     try:
         at = parsedate_to_datetime(date)
     except ValueError:
         return []
     skew = now - (at if at.tzinfo else at.replace(tzinfo=UTC))
-    text = f"this clock is {abs(skew.total_seconds()):.0f} seconds {'ahead of' if skew > timedelta(0) else 'behind'} it"
+    direction = "ahead of" if skew > timedelta(0) else "behind"
+    text = f"this machine is {abs(skew.total_seconds()):.0f} seconds {direction} {provider}"
     if abs(skew) >= CLOCK_FAILURE_SKEW:
-        return [failed("clock", text, "synchronise it (NTP): readings and signatures are refused otherwise")]
-    return [warning("clock", text, "synchronise it (NTP)") if abs(skew) >= CLOCK_WARNING_SKEW else ok("clock", text)]
+        return [failed("clock", text, "synchronise the clock (NTP): readings and signatures are refused otherwise")]
+    return [
+        warning("clock", text, "synchronise the clock (NTP)") if abs(skew) >= CLOCK_WARNING_SKEW else ok("clock", text)
+    ]

@@ -13,7 +13,7 @@ from bg_ingest.domain.ids import UserId
 
 
 class Scope(StrEnum):
-    """Permission of a credential. No scope implies another: permission to erase a user includes no reading."""
+    """Permission of a credential. No scope implies another: ``admin`` does not include ``readings:read``."""
 
     READINGS_READ = "readings:read"
     CONNECTIONS_READ = "connections:read"
@@ -22,7 +22,7 @@ class Scope(StrEnum):
 
 
 class WebhookProof(StrEnum):
-    """Proof of a webhook's sender."""
+    """Method of authentication of a webhook's sender."""
 
     SIGNATURE = "signature"
     """By a shared secret: Standard Webhooks."""
@@ -41,7 +41,7 @@ class Caller(msgspec.Struct, frozen=True):
     """``key:<id>``, ``token:<sub>``, or ``anybody`` if authentication is off."""
     scopes: frozenset[Scope]
     users: frozenset[UserId] | None = None
-    """Users that it may access; None means all."""
+    """Users that the caller may access; None means all."""
 
     def may_access(self, user: str) -> bool:
         return self.users is None or user in self.users
@@ -59,7 +59,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
     digest: bytes
     scopes: frozenset[Scope]
     users: frozenset[UserId] | None = None
-    """Users that it may access: an empty set allows none, None allows all."""
+    """Users that may be accessed with the key: an empty set allows none, None allows all."""
     made_at: datetime
     ends_at: datetime | None = None
     revoked_at: datetime | None = None
@@ -74,7 +74,7 @@ class ApiKey(msgspec.Struct, frozen=True, kw_only=True):
         return self.revoked_at is None and (self.ends_at is None or now < self.ends_at)
 
     def matches(self, digest: bytes, now: datetime) -> bool:
-        """Compare the digest of a text in constant time, and check that the key is valid."""
+        """Compare with the digest of a presented key in constant time, and check that this key is valid."""
         return hmac.compare_digest(self.digest, digest) and self.is_valid(now)
 
 
@@ -87,8 +87,8 @@ def parse_key_id(text: str) -> str | None:
 def hash_key(text: str) -> bytes:
     """Return the stored digest of a key.
 
-    A plain hash is enough: the secret has 256 random bits, so that a slow hash would protect nothing. A slow hash would
-    also cost time for every wrong key that is sent.
+    A plain hash is enough: the secret has 256 random bits, so that a slow hash would not make it safer. A slow
+    hash would also cost time for every wrong key that is sent.
     """
     return sha256(text.encode()).digest()
 
@@ -115,7 +115,7 @@ HOUR = timedelta(hours=1)
 
 
 class AuditAction(StrEnum):
-    """Kind of access. Reads and pushes occur all day and are recorded once an hour."""
+    """Kind of access. Changes are recorded one by one; reads and pushes, which are frequent, once an hour."""
 
     READ = "read"
     PUSH = "push"
@@ -123,22 +123,22 @@ class AuditAction(StrEnum):
 
 
 class AuditRecord(msgspec.Struct, frozen=True):
-    """One line of the audit. ``user_hash`` is a keyed hash, so that the record may outlive an erasure."""
+    """One line of the audit. ``user_hash`` is a keyed hash, so that the record can be kept after an erasure."""
 
     user_hash: str
     at: datetime
-    """Reads and pushes: the start of their hour."""
+    """Time of a change; for reads and pushes, the start of the hour."""
     action: AuditAction
     credential: str
     """``Caller.name``; for a token issued to a user only the keyed hash."""
     route: str
     """Method and path, with parameter names for the variable parts."""
     nonce: str = ""
-    """Random value of a change, because two changes may fall into one instant. It is not read back."""
+    """Random value of a change, because two may have the same instant. It is stored only as part of ``name``."""
 
     @property
     def name(self) -> str:
-        """Distinguishes records of the same instant. A repeated write has the same name."""
+        """Part of the row's key that separates records of one instant. A repeated write has the same name."""
         whole = f"{self.action} {self.credential} {self.route} {self.nonce}"
         return blake2b(whole.encode(), digest_size=8).hexdigest()
 

@@ -1,12 +1,14 @@
-"""Call limit of a provider, shared by all processes: GCRA over one row per app and region. A rate limit per key.
+"""Call limit of a provider, shared by all processes: GCRA over one row per app and region.
+
+Also a rate limiter in memory, for the API.
 
 The row stores the theoretical arrival time: the end of all reserved calls if they follow each other at the even rate. A
 call is available while this time is less than the burst ahead of now. Any interval, wherever it begins, therefore has
 at most rate x time + burst calls. Counters per minute would allow two bursts around the end of a minute.
 
-Now is the row's own time, in microseconds: the furthest of the clocks that wrote it. A process that reads the row
-advances from there by its monotonic clock. A clock that is ahead, by any amount, therefore gains one burst of calls,
-once; a clock that is behind delays no call.
+The current time is the row's own, in microseconds: the latest time of the clocks that wrote the row. A process that
+reads the row advances this time by its monotonic clock. A clock that is ahead, by any amount, therefore gains a single
+burst of calls; a clock that is behind delays no call.
 """
 
 from collections.abc import Hashable
@@ -18,25 +20,25 @@ from msgspec.structs import replace
 MICROS_PER_SECOND = 1_000_000
 
 RESERVATION_SECONDS = 60.0
-"""Seconds until reserved calls expire. Expired calls are lost for us and for the provider's count."""
+"""Seconds until reserved calls expire. Expired calls are not made, and not returned to the row."""
 
 MARGIN_SECONDS = 73.0
 """Seconds of calls left unused per hour: ``RESERVATION_SECONDS`` for calls reserved earlier, and 13 for clocks that
-leap."""
+are stepped."""
 
 BURST_DIVISOR, MIN_BURST = 3_000, 4.0
 """The burst in calls is the hour's limit divided by ``BURST_DIVISOR`` (1.2 seconds' worth), and at least
 ``MIN_BURST``."""
 
 MAX_RESERVATION_SHARE = 0.35
-"""Largest part of the burst reserved at once: the distance of the backfill and live priorities (60 and 95 %), between
-which waiting matters most."""
+"""Largest part of the burst reserved at once: the distance between the priorities of backfills and live polls (60 and
+95 %). A live reservation of this size is available before any call is available to backfills."""
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 30, 900
-"""Length of a pause without a time from the provider. It doubles with each pause that follows soon."""
+"""Length of a pause if the provider gives none. It doubles with each consecutive pause."""
 
 REPEAT_WINDOW_SECONDS = 600
-"""A refusal within this time after a pause shows that the pause was too short."""
+"""Pauses are consecutive if a call is refused within this time after the end of the last one."""
 
 
 class BudgetKey(msgspec.Struct, frozen=True, gc=False):
@@ -52,14 +54,14 @@ class BudgetKey(msgspec.Struct, frozen=True, gc=False):
 
 
 class CallDemand(msgspec.Struct, frozen=True, gc=False):
-    """Calls of a connection while its interval is not slowed down."""
+    """Call rate of a connection at its configured interval, before any slowdown."""
 
     key: BudgetKey
     per_second: float
 
 
 class BudgetRow(msgspec.Struct, frozen=True):
-    """Stored row. All fields but ``pauses`` are instants of the row's time; before the first row nothing was spent."""
+    """Stored row. All fields but ``pauses`` are instants of the row's time. The defaults represent a missing row."""
 
     theoretical_arrival: int = 0
     """End of all reserved calls at the even rate."""
@@ -68,7 +70,7 @@ class BudgetRow(msgspec.Struct, frozen=True):
     paused_until: int = 0
     """No call is made before this."""
     pauses: int = 0
-    """Consecutive refusals, including that of the last pause."""
+    """Number of consecutive pauses, up to and including the last one."""
 
 
 class RowClock(msgspec.Struct, frozen=True):
@@ -102,7 +104,7 @@ class ProviderLimit(msgspec.Struct, frozen=True):
 
     @property
     def burst(self) -> float:
-        """Largest number of calls available at once after a rest."""
+        """Largest number of calls available at once, after an idle time."""
         return max(self.calls_per_hour / BURST_DIVISOR, MIN_BURST)
 
     @property
@@ -117,7 +119,7 @@ class ProviderLimit(msgspec.Struct, frozen=True):
 
     @property
     def max_reservation(self) -> int:
-        """Largest number of calls reserved at once, so that a lower priority does not come in between."""
+        """Largest number of calls reserved at once; see ``MAX_RESERVATION_SHARE``."""
         return max(1, floor(self.burst * MAX_RESERVATION_SHARE))
 
     def ceiling(self, priority: int) -> int:
@@ -139,9 +141,9 @@ class ProviderLimit(msgspec.Struct, frozen=True):
 
 
 def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> BudgetRow:
-    """Return the row after the provider refused a call sent at an instant and asked for a wait in seconds.
+    """Return the row after a refused call, ``sent`` at an instant. ``wait`` are the seconds requested by the provider.
 
-    Many calls under way are refused together. They count as one pause, as long as the longest requested one.
+    Calls under way are refused together with it. All these refusals count as one pause, of the longest requested time.
     """
     requested = 0 if wait is None else round(max(wait, 1.0) * MICROS_PER_SECOND)
     if sent <= row.paused_until:
@@ -155,15 +157,15 @@ def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> Budg
 
 
 def slowdown(demand: float, limit: ProviderLimit, share: int) -> float:
-    """Return the factor on all intervals that fits a demand in calls per second into a share in percent.
+    """Return the factor on all intervals that reduces a demand in calls per second to a percentage of the limit.
 
-    At least 1. It is the same for all processes, because each reads the demands of all.
+    It is at least 1. All processes compute the same factor, because each reads the demands of all.
     """
     return max(1.0, demand / (limit.rate * share / 100))
 
 
 MAX_KEYS = 10_000
-"""Bound on the remembered keys. Beyond it, the key unused for the longest is treated as new."""
+"""Bound on the stored keys. Beyond it, the least recently used key is dropped."""
 
 
 class RateLimiter:

@@ -30,11 +30,11 @@ class FullReading(msgspec.Struct, frozen=True, kw_only=True):
     sensor: str | None
     change: int
     previous_glucose_mg_dl: int | msgspec.UnsetType = msgspec.UNSET
-    """Set only in the event of a revision."""
+    """Value before a revision; set only in events of type ``bg.readings.revised.v1``."""
 
 
-def public_reading(recorded: StoredReading, *, previous: bool = False) -> FullReading:
-    reading = recorded.reading
+def public_reading(stored: StoredReading, *, previous: bool = False) -> FullReading:
+    reading = stored.reading
     return FullReading(
         timestamp=reading.measured_at,
         glucose_mg_dl=reading.glucose_mg_dl,
@@ -43,13 +43,13 @@ def public_reading(recorded: StoredReading, *, previous: bool = False) -> FullRe
         trend=reading.trend,
         trend_rate_mg_dl_min=reading.trend_rate_mg_dl_min,
         measured_at=reading.measured_at,
-        recorded_at=recorded.recorded_at.replace(microsecond=0),
+        recorded_at=stored.recorded_at.replace(microsecond=0),
         utc_offset_seconds=reading.utc_offset_seconds,
         provider=reading.device.provider,
         device=f"{reading.device.generation}/{reading.device.display}",
         sensor=reading.device.sensor_name,
-        change=recorded.change,
-        previous_glucose_mg_dl=recorded.earlier[-1].glucose_mg_dl if previous else msgspec.UNSET,
+        change=stored.change,
+        previous_glucose_mg_dl=stored.earlier[-1].glucose_mg_dl if previous else msgspec.UNSET,
     )
 
 
@@ -85,7 +85,7 @@ def public_gap(provider: str, gap: Gap) -> PublicGap:
 def encode_cloud_event(change: Change, source: str) -> bytes:
     """Encode a change as a CloudEvents 1.0 structured JSON body.
 
-    ``source`` names the publishing service, a URI reference. ``docs/events.md`` lists the fields of ``data``.
+    ``source`` is a URI reference that names the publishing service. ``docs/events.md`` lists the fields of ``data``.
     """
     data: dict[str, Any] = {"user_id": change.user, "change": change.number}
     match change.data:
@@ -93,7 +93,7 @@ def encode_cloud_event(change: Change, source: str) -> bytes:
             data |= {"provider": provider, "state": state, "reason": reason}
         case ReadingsRecorded(provider, origin, readings) | ReadingsRevised(provider, origin, readings):
             revised = isinstance(change.data, ReadingsRevised)
-            public_readings = [public_reading(recorded, previous=revised) for recorded in readings]
+            public_readings = [public_reading(stored, previous=revised) for stored in readings]
             data |= {"provider": provider, "origin": origin, "readings": public_readings}
         case GapOpened(provider, gap) | GapHealed(provider, gap):
             data |= msgspec.to_builtins(public_gap(provider, gap), builtin_types=(datetime,))

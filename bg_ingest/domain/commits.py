@@ -37,9 +37,9 @@ class Head(msgspec.Struct, frozen=True):
     summaries: Mapping[str, ConnectionSummary] = {}
     """By provider."""
     erased: bool = False
-    """Tombstone: the number is kept, and nothing may be written until the user connects again."""
+    """Tombstone: ``last_change`` is kept, and nothing may be written until the user connects again."""
     gaps_checked_until: Mapping[str, datetime] = {}
-    """By provider: reading up to which gaps are checked. Readings recorded from before it move it back."""
+    """By provider: measurement time up to which gaps are checked. It moves back when an earlier reading is recorded."""
 
     def next_recorded_at(self, now: datetime) -> datetime:
         """Return the time of the next change: now in whole milliseconds, and after the previous change."""
@@ -51,14 +51,14 @@ class ConnectionUpdate(msgspec.Struct, frozen=True):
     """Compare-and-set of one connection.
 
     The write succeeds only if state, generation and every changed field are still as read, and no owner with a later
-    epoch has written. Equal sides write nothing and only check generation and state; in this check a pause makes no
-    difference.
+    epoch has written. If ``before`` equals ``after``, nothing is written, and only generation and state are checked.
+    This check accepts a paused connection for an active one, and the reverse.
     """
 
     before: Connection | None
     after: Connection
     request_poll: bool = False
-    """True if the owner of the connection is to poll it at once."""
+    """Also add a request to the owner's inbox for an immediate poll."""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,24 +69,24 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     head: Head
     segments: tuple[Segment, ...] = ()
     known_segments: KnownSegments = {}
-    """As read: the change number of each segment must be unchanged. (With only the head conditioned, a third of
-    concurrent additions were lost after a stale read.)"""
+    """As read: the change number of each segment must be unchanged. (A condition on the head alone lost a third of
+    concurrent additions after a stale read.)"""
     quarantine_pages: tuple[QuarantinePage, ...] = ()
     gap_months: tuple[GapMonth, ...] = ()
-    """Each on condition of its version."""
+    """Each is written on condition that its stored version is as read."""
     changes: tuple[Change, ...] = ()
     connection_update: ConnectionUpdate | None = None
     grant: Grant | None = None
     """Grant of a new connect. It replaces a grant of an older generation."""
     drop_grant: bool = False
     refused_grant: Grant | None = None
-    """Grant with a refusal that is now final. Generation and version must still be the stored ones."""
+    """Grant that the provider finally refused. Its generation and version must equal the stored ones."""
 
     @classmethod
     def of_changes(
         cls, before: Head | None, data: Sequence[ChangeData], at: datetime, *, user: UserId | None = None
     ) -> "Commit":
-        """Number changes. ``user`` is required without a head."""
+        """Build a commit of consecutively numbered changes. ``user`` is required without a head."""
         head = before or (Head(user) if user else None)
         if head is None:
             raise ValueError("the first commit of a user needs the user")
@@ -110,14 +110,14 @@ def readings_commit(
     if decision.revised:
         data.append(ReadingsRevised(provider, origin, decision.revised))
     candidates = [*decision.recorded, *decision.revised, *([before.newest] if before.newest else ())]
-    newest = newest_reading(candidates)  # of equals the first wins: a revision before its old value
+    newest = newest_reading(candidates)  # the first of equal candidates is returned: a revision, not its old value
     commit = Commit.of_changes(before, data, at)
     head = replace(commit.head, newest=newest)
     return replace(commit, head=head, segments=decision.segments, known_segments=known)
 
 
 def recheck_gaps_from(head: Head, provider: str, recorded: Iterable[StoredReading]) -> Head:
-    """Move the gap check of a provider back to the earliest of new readings, if that is earlier."""
+    """Move ``gaps_checked_until`` of a provider back to the earliest of the new readings, if that is earlier."""
     checked_until = head.gaps_checked_until.get(provider)
     earliest = min((stored.reading.measured_at for stored in recorded), default=checked_until)
     if checked_until is None or earliest is None or earliest >= checked_until:
@@ -140,7 +140,7 @@ class ErasureCounts(msgspec.Struct, frozen=True):
     gaps: int
     quarantined: int
     keys: int
-    """API keys that were valid for the user and are not any more."""
+    """API keys that lost access to the user."""
     others: int
 
     def merge(self, more: "ErasureCounts") -> "ErasureCounts":
@@ -151,7 +151,7 @@ NOTHING_ERASED = ErasureCounts(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class PendingErasure(msgspec.Struct, frozen=True):
-    """User with data that may still be stored. The row lets any process finish the erasure."""
+    """Begun erasure, with data that may still be stored. Any process can finish it."""
 
     user: UserId
     change: int
@@ -159,7 +159,7 @@ class PendingErasure(msgspec.Struct, frozen=True):
 
 
 class Erasure(msgspec.Struct, frozen=True):
-    """Contents of one transaction: the tombstone and its event replace everything that could write again."""
+    """Contents of the first transaction of an erasure: the tombstone, its event, and the connections to be deleted."""
 
     before: Head | None
     """As read: its last change number must still be the last."""
@@ -173,7 +173,7 @@ class Erasure(msgspec.Struct, frozen=True):
 
 
 def plan_erasure(user: UserId, before: Head | None, connections: Sequence[Connection], now: datetime) -> Erasure:
-    """Plan the erasure of a user as read. Of the head only its number and the time of the erasure stay."""
+    """Plan the erasure of a user as read. The tombstone keeps only the change number and the time of the erasure."""
     commit = Commit.of_changes(before, [UserErased()], (before or Head(user)).next_recorded_at(now), user=user)
     (change,) = commit.changes
     tombstone = Head(user, change.number, change.recorded_at, erased=True)

@@ -22,8 +22,8 @@ class ConnectionState(StrEnum):
 
 
 POLLED_STATES = frozenset({ConnectionState.ACTIVE, ConnectionState.PROVIDER_FORBIDDEN})
-"""States with polls. A forbidden connection is polled seldom. It recovers by itself after the operator removed the
-cause."""
+"""States in which a connection is polled. A forbidden one is polled seldom, and recovers once the operator has
+removed the cause."""
 
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 60, 86_400
 """Bounds of the poll interval that may be set."""
@@ -42,38 +42,39 @@ class WorkerSettings(msgspec.Struct, frozen=True):
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """Connection as stored. ``generation`` is random per connect: decisions from before a reconnect are void."""
+    """Connection as stored. ``generation`` is random per connect: a write based on an earlier connect fails."""
 
     id: ConnectionId
     state: ConnectionState
     generation: str
     region: str
     app: str
-    """Our client id at the provider. A grant of one app is worthless to another."""
+    """Our client id at the provider. A grant of one app is not valid for another."""
     connected_at: datetime
     reason: str | None = None
-    """Cause of the state, a stable word."""
+    """Cause of the state, as a stable identifier."""
     provider_account: str | None = None
     worker: WorkerSettings = WorkerSettings()
     watermark: datetime | None = None
-    """Start of the next window. It promises nothing about earlier data."""
+    """Start of the next window. Earlier data may be incomplete."""
     available: Window | None = None
     """Range of data that the provider reported at the connect."""
     backfill: Window | None = None
-    """Part of the past that is still to be read, newest part first; None after all was read."""
+    """Part of the past that is still to be read, newest part first; None once all has been read."""
     swept_at: datetime | None = None
     """Time of the last sweep; None before the first."""
     repair_at: datetime | None = None
-    """Due time of the next repair; None while no missing reading can still arrive."""
+    """Due time of the next repair; None if no missing reading is expected to arrive."""
     suspected_gap_at: datetime | None = None
-    """First reading after a suspected gap, since the missing readings may still arrive. Cleared once the gap has been
+    """First reading after a suspected gap, because the missing readings may still arrive. Cleared once the gap has been
     confirmed or filled."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
     """Distance of this sensor's readings, learned from them."""
     last_outcome: str | None = None
     outcome_at: datetime | None = None
-    """Time at which ``last_outcome`` was written: at a change of its kind, and hourly while polls bring nothing."""
+    """Time at which ``last_outcome`` was written: at a change of the outcome, and hourly while polls
+    return nothing new."""
     epoch: int = 0
     expires_at: datetime | None = None
     """Set only while connecting: an abandoned connect expires by itself."""
@@ -89,7 +90,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class PollDefaults(msgspec.Struct, frozen=True):
-    """Values for settings that a connection leaves open."""
+    """Values for settings that are None in a connection."""
 
     poll_interval: timedelta = timedelta(minutes=15)
     backfill_days: int = 90

@@ -2,7 +2,7 @@
 
 No wall-clock time decides ownership. An owner updates its heartbeat all the time; a heartbeat that stood still for a
 whole TTL on the observer's own clock belongs to a dead process. The epoch of a shard grows whenever it is taken, and a
-commit with an earlier epoch is refused: a process that was suspended beyond its own death overwrites nothing of its
+commit with an earlier epoch is refused: a process that was suspended until it counted as dead overwrites nothing of its
 successor.
 """
 
@@ -125,7 +125,7 @@ def plan_rebalance(
 ) -> Rebalance:
     """Compare the rows with the shards served (with their epochs) and those being released.
 
-    Each call states the whole goal again. A lost reply is therefore harmless, because the step is planned once more.
+    Each call plans all steps again from the rows. A lost reply is therefore harmless, because its step is repeated.
     """
     releasing = set(leaving)
     epochs = {lease.shard: lease.epoch for lease in snapshot.leases if lease.owner == me}
@@ -140,7 +140,7 @@ def plan_rebalance(
 def _own_part_of_free(snapshot: OwnershipSnapshot, me: str, releasing: Collection[int]) -> tuple[Lease, ...]:
     """Return the free shards for ``me``, dealt in one order to all owners below their share.
 
-    Processes that saw the same rows deal alike, so that no two reach for the same shard.
+    Processes that read the same rows compute the same assignment, so that no two take the same shard.
     """
     alive = {owner.id for owner in snapshot.owners}
     free = [lease for lease in snapshot.leases if lease.owner not in alive and lease.shard not in releasing]

@@ -170,7 +170,10 @@ def select_one_per_sensor(readings: Sequence[StoredReading]) -> Sequence[StoredR
 
 
 def newest_reading(readings: Iterable[StoredReading]) -> StoredReading | None:
-    """Return the newest reading. Of several at one second the choice is the same in any order; of equals the first."""
+    """Return the newest reading.
+
+    Of several in one second, the choice does not depend on their order; of equal ones, the first is returned.
+    """
     candidates = list(readings)
     second = max((stored.reading.measured_at for stored in candidates), default=None)
     of_last_second = [stored for stored in candidates if stored.reading.measured_at == second]

@@ -133,7 +133,7 @@ class ServiceSettings(BaseSettings):
         return self.data_dir / "token-encryption-key"
 
     def sealing_keys(self) -> tuple[bytes | WrappedKey, ...]:
-        """Return the sealing keys, 32 bytes or wrapped; the first seals. Development creates one if none is set."""
+        """Return the key ring, 32 bytes or wrapped each, the sealing key first. Development creates one if needed."""
         if self.token_encryption_keys:
             keys = self.token_encryption_keys
             return tuple(key if isinstance(key, WrappedKey) else key.get_secret_value() for key in keys)

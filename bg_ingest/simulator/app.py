@@ -132,7 +132,7 @@ def create_simulator(
 ) -> Litestar:
     """Return a simulated Dexcom to mount or to run alone; `app.state.simulator` is its `Simulator`.
 
-    `now` returns the time in UTC and is the only clock. With `journal`, grants, faults and rotations survive a restart.
+    `now` returns the time in UTC and is the only clock. With `journal`, a restart keeps grants, faults and rotations.
     The admin routes need no credentials: development only. Raises ReplayUnreadable.
     """
     return create_simulator_app(State({"simulator": Simulator(options, now=now, journal=journal)}))

@@ -56,7 +56,7 @@ def user_id(seed: int, client_id: str, user: str) -> str:
 
 
 def record(seed: int, user: str, reading: TrueReading) -> Record:
-    """Return the record of a reading. Its id looks random, is reproducible, and survives a revision of the value."""
+    """Return the record of a reading. Its id looks random, is reproducible, and does not depend on the value."""
     timestamps = to_timestamps(reading)
     identity = f"{seed}/{user}/{timestamps.system_time}/{reading.transmitter_id}".encode()
     return Record(

@@ -1,4 +1,4 @@
-"""``Table`` over an SQLite file, on a thread of its own or, in memory, without one."""
+"""``Table`` over an SQLite file, accessed in a worker thread, or in memory, accessed in the event loop's thread."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from functools import partial
@@ -15,13 +15,13 @@ Result = TypeVar("Result")
 
 
 class Run(Protocol):
-    """Runner of calls into the file: one after the other, each to its end even if its caller is cancelled."""
+    """Runner of calls to the file, one at a time. A started call is completed even if its caller is cancelled."""
 
     def __call__(self, call: Callable[[], Result], /) -> Awaitable[Result]: ...
 
 
 def run_in_thread() -> Run:
-    """Return a runner that makes calls in a worker thread, never two at once."""
+    """Return a runner with a worker thread."""
     limiter = CapacityLimiter(1)
 
     async def run(call: Callable[[], Result]) -> Result:

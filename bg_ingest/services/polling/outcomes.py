@@ -20,10 +20,10 @@ from bg_ingest.errors import (
 )
 
 THROTTLED_WAIT = timedelta(minutes=1)
-"""Default for a refusal without a time from the provider."""
+"""Default if the provider gives no time."""
 
 FORBIDDEN_WAIT = timedelta(hours=6)
-"""Only an operator can remove the cause. A retry finds out by itself that it is gone."""
+"""Only an operator can remove the cause. A retry then succeeds without a further action."""
 
 OUTCOMES: dict[type[IngestError], Outcome] = {
     GrantBusy: Outcome.GRANT_BUSY,

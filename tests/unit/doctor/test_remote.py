@@ -1,4 +1,4 @@
-"""A broker that is away, empty or waiting; reachability of a provider, and this clock against the provider's."""
+"""A broker that is away, empty or waiting; reachability of a provider, and this machine's clock against the provider's."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
