@@ -147,7 +147,7 @@ class Conflict(RequestError):
 
 
 class ConnectRefused(RequestError):
-    """The connection was not made: start again. The text is for the person who tried."""
+    """The connection was not made: start again. The text is shown to the person at the browser."""
 
     title = "Not connected"
 

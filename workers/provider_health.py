@@ -1,17 +1,17 @@
-"""Availability of providers, judged by the outcomes of this process's polls."""
+"""Availability of providers, derived from the outcomes of this process's polls."""
 
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome
 
 FAILURE_LIMIT = 5
 """Consecutive polls without an answer, over all connections of a provider. A single connection reaches the limit within
-a minute. One answer ends the count, so that a provider that answers at times is soon listed no more."""
+a minute. One answer resets the count, so that a provider that answers some polls is not listed for long."""
 
 NO_ANSWER = frozenset({Outcome.UNAVAILABLE, Outcome.MISBEHAVED})
 ANSWERED_OUTCOMES = frozenset(
     {Outcome.READ, Outcome.NOTHING_NEW, Outcome.THROTTLED, Outcome.FORBIDDEN, Outcome.REFUSED}
 )
-"""Any other outcome carries no information about the provider."""
+"""An outcome in neither set is no evidence about the provider."""
 
 
 class ProviderHealth:

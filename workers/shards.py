@@ -179,7 +179,7 @@ class Shards:
     async def _load(self, lease: Lease) -> list[ConnectionId]:
         """Schedule all listed connections that are not paused.
 
-        A connection that is listed no more is unscheduled by its next poll, which reads the connection.
+        A connection without a directory row any more is unscheduled by its next poll, which reads the connection.
         """
         while True:
             try:

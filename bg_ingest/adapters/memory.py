@@ -12,7 +12,7 @@ from bg_ingest.domain.cloud_events import CONTENT_TYPE, encode_cloud_event
 from bg_ingest.errors import EventRefused
 
 MAX_UNREAD_EVENTS = 1_000
-"""Unread events of a subscriber, above which further ones are refused as by a full queue."""
+"""Largest number of unread events per subscriber. Further events are refused, as by a full queue."""
 
 
 class Event(msgspec.Struct, frozen=True):

@@ -18,7 +18,7 @@ _HEADERS = (
 )
 
 _HSTS_HEADER = (b"strict-transport-security", b"max-age=31536000")
-"""For a year. Browsers accept it over https only, so a false X-Forwarded-Proto harms no other client."""
+"""Valid for a year. Browsers ignore it over http, so that a forged X-Forwarded-Proto affects no other client."""
 
 _PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", POLICY.encode()))
 _API_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))
@@ -30,7 +30,7 @@ def request_header(scope: Scope, name: bytes) -> str:
 
 
 def request_id(scope: Scope) -> str:
-    """Return X-Request-Id if it is short and harmless in a log, else a new id. It is stable during the request."""
+    """Return X-Request-Id if it is short and safe to log, else a new id. The id is the same for the whole request."""
     existing: str | None = scope["state"].get("request_id")
     if existing is None:
         given = request_header(scope, b"x-request-id")
@@ -40,7 +40,7 @@ def request_id(scope: Scope) -> str:
 
 
 async def add_headers(message: Message, scope: Scope) -> None:
-    """Add missing headers just before an answer starts. Works on raw pairs, because it runs for every answer."""
+    """Add missing headers just before an answer starts. Raw pairs keep it fast, as it runs for every answer."""
     if message["type"] != "http.response.start":
         return
     headers = [(name.lower(), value) for name, value in message.get("headers", ())]

@@ -9,7 +9,7 @@ import msgspec
 from bg_ingest.domain.ids import ConnectionId
 
 CLAIM_STALE_AFTER = timedelta(seconds=60)
-"""A claim unchanged for this long on our own clock belongs to a dead process."""
+"""A claim that is unchanged for this long, on the observer's clock, belongs to a dead process."""
 
 CLAIM_SEND_TIMEOUT = timedelta(seconds=20)
 """An older claim is given up just before sending, because another process may soon treat it as stale."""

@@ -24,7 +24,7 @@ from bg_ingest.domain.polling import PollReport
 from bg_ingest.ports import Observation, Observer
 
 MAX_CARRIED_CONTEXTS = 1_000
-"""Unpublished changes whose trace is kept."""
+"""Largest number of unpublished changes with a stored trace."""
 
 Result = TypeVar("Result")
 
@@ -63,7 +63,7 @@ class Traces(Observer):
 
 
 class SpanObservation(Observation[Result]):
-    """Span around one operation. Of an error it has the name only, because texts may quote a secret."""
+    """Span around one operation. Of an error, only the class name is recorded, because texts may quote a secret."""
 
     __slots__ = ("_context", "_outcome", "_span")
 
@@ -91,7 +91,7 @@ class SpanObservation(Observation[Result]):
 
 @contextmanager
 def export_traces(endpoint: str) -> Iterator[Traces]:
-    """Send spans to an OTLP/HTTP address while the body runs; after it, flush the last of them."""
+    """Send spans to an OTLP/HTTP address while the body runs, and flush the remaining ones at its end."""
     provider = TracerProvider(resource=Resource.create({"service.name": "bg-ingest", "service.version": __version__}))
     provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=3)))
     try:

@@ -1,7 +1,7 @@
 """Settings of this process, typed and validated as a whole.
 
-A secret of AWS Secrets Manager (SECRET_NAME) has precedence over the environment, and that over `.env` in the current
-directory. Empty means unset. No secret is shown by printing, serialising or raising. `.env.example` explains every
+Precedence: the secret of AWS Secrets Manager (SECRET_NAME), the environment, `.env` in the current directory. Empty
+means unset. Secrets are never shown in a representation, a serialised form or an error. `.env.example` explains every
 setting.
 """
 
@@ -56,7 +56,7 @@ class ServiceSettings(BaseSettings):
     dynamodb_table: str | None = Field(
         default_factory=lambda given: "bg-ingest" if given["dynamodb_endpoint"] else None
     )
-    aws_region: str | None = Field(  # emulators accept any
+    aws_region: str | None = Field(  # emulators accept any region
         default_factory=lambda given: "us-east-1" if given["dynamodb_endpoint"] else None
     )
     data_dir: Annotated[Folder, Field(validate_default=True)] = Path(".bg-ingest")
@@ -78,7 +78,7 @@ class ServiceSettings(BaseSettings):
     webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     host: str = Field(
         default_factory=lambda given: (
-            "127.0.0.1" if given["environment"] == "development" and not given["api_open"] else "0.0.0.0"  # noqa: S104 - the address of a container is not known in advance
+            "127.0.0.1" if given["environment"] == "development" and not given["api_open"] else "0.0.0.0"  # noqa: S104 - a container's address is unknown in advance
         )
     )
     port: Port = 5001
@@ -103,7 +103,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings for the start: unknown names, an unreadable secret."""
+        """Warnings to log at the start: unknown names, an unreadable secret."""
         return self._notes
 
     @property

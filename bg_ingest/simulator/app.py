@@ -1,7 +1,7 @@
 """The simulated Dexcom as an ASGI application, with admin routes.
 
 The admin routes add faults on request and return the true state for tests in other processes. They need no
-credentials, because the simulator holds nothing real: serve it in development only.
+credentials, because the simulator has no real data: serve it in development only.
 """
 
 import logging
@@ -46,7 +46,7 @@ async def clear_faults(simulator: SimulatorDependency) -> None:
 @delete("/faults/{number:int}")
 async def remove_fault(number: FromPath[int], simulator: SimulatorDependency) -> None:
     if not simulator.faults.remove(number):
-        raise NotFoundException(f"No fault {number} is in force.")
+        raise NotFoundException(f"No fault {number} is active.")
 
 
 @post("/users/{user:str}/revoke", status_code=204)
@@ -82,7 +82,7 @@ async def state_of(simulator: SimulatorDependency) -> dict[str, Any]:
 
 @get("/rotations")
 async def rotations(simulator: SimulatorDependency) -> list[dict[str, Any]]:
-    """Return every spent refresh token, by SHA-256, with `answered` for the delivery of its successor."""
+    """Return every used refresh token, by SHA-256; `answered` is true if its successor was delivered."""
     return [msgspec.to_builtins(rotated) for rotated in simulator.grants.rotations]
 
 
@@ -141,14 +141,14 @@ def create_simulator(
 def create_simulator_app(state: State) -> Litestar:
     """Return the routes of the simulator in `state.simulator`."""
 
-    async def date_replies(event: Message, _: Scope) -> None:
+    async def add_date(event: Message, _: Scope) -> None:
         if event["type"] == "http.response.start":
             MutableScopeHeaders(event)["date"] = format_datetime(state.simulator.now(), usegmt=True)
 
     return SimulatorApp(
         route_handlers=[show_login, choose, exchange, readings, extent, ADMIN],
         dependencies={"simulator": Provide(lambda: state.simulator, sync_to_thread=False)},
-        before_send=[date_replies],
+        before_send=[add_date],
         after_exception=[log_unexpected_error],
         state=state,
         openapi_config=None,

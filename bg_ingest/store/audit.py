@@ -1,4 +1,4 @@
-"""Audit records: one partition per hash of a person, ordered by time."""
+"""Audit records: one partition per hash of a user, ordered by time."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
@@ -21,7 +21,7 @@ class AuditStore(ItemStore):
     """Append-only audit records that expire."""
 
     async def hash_key(self, fresh: bytes) -> bytes:
-        """Return the sealed key of the hashes: the stored one, or ``fresh`` after storing it as the first."""
+        """Return the sealed key of the hashes. ``fresh`` is stored and returned if there is none yet."""
         stored = await self._table.get(keys.AUDIT_KEY)
         if stored is None:
             try:
@@ -31,7 +31,7 @@ class AuditStore(ItemStore):
         return bytes(stored["sealed"]) if stored else fresh
 
     async def add(self, records: Collection[AuditRecord], expires_at: datetime) -> None:
-        """Write records. Reads of one hour have the same key. After an error the same records may be added again."""
+        """Write records. Equal reads of one hour share a row. The call is idempotent: after an error, repeat it."""
         writes = [Put(keys.audit(record), _encode(record, expires_at)) for record in records]
 
         async def write_remaining() -> None:
@@ -48,7 +48,7 @@ class AuditStore(ItemStore):
     async def iter_records(
         self, user_hash: str, window: Window, now: datetime
     ) -> AsyncGenerator[Sequence[AuditRecord]]:
-        """Yield the unexpired records of a person, ascending."""
+        """Yield the unexpired records of a user, ascending."""
         pk, low, high = keys.audit_range(user_hash, window)
         async with aclosing(self._table.query(pk, low, high)) as pages:
             async for page in pages:

@@ -115,7 +115,7 @@ def audit(record: AuditRecord) -> Key:
 
 
 def audit_range(user_hash: str, window: Window) -> tuple[str, str, str]:
-    """Return the partition of a person's audit, and the lowest and highest sort key of a window."""
+    """Return the partition of a user's audit, and the lowest and highest sort key of a window."""
     return f"audit#{user_hash}", f"{to_epoch_ms(window.start):013}", f"{to_epoch_ms(window.end) - 1:013}$"
 
 

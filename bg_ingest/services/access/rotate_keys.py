@@ -123,6 +123,6 @@ def _sealed_values(item: SealedItem) -> list[bytes]:
 
 
 def _is_stale(grant: Grant, claims: dict[Grant, float]) -> bool:
-    """Return True if the claim stood still for long enough on our own clock to be taken over, as in ``Grants``."""
+    """Return True if the claim has been unchanged long enough, on our own clock, to be taken over."""
     since = claims.setdefault(grant, anyio.current_time())
     return anyio.current_time() - since >= CLAIM_STALE_AFTER.total_seconds()

@@ -1,4 +1,4 @@
-"""Claims on grants. A claimed grant is not renewed until the claim was unchanged for a minute on the own clock."""
+"""Claims on grants. A claimed grant is not renewed until the claim was observed unchanged for a minute."""
 
 from datetime import timedelta
 
@@ -10,7 +10,7 @@ from bg_ingest.errors import GrantBusy
 
 
 class GrantClaims:
-    """Claims and the times of their first observation. No clock of another process decides."""
+    """Claims and the times of their first observation, on the monotonic clock of this process."""
 
     def __init__(self) -> None:
         self._seen: dict[ConnectionId, tuple[str, float]] = {}

@@ -23,7 +23,7 @@ THROTTLED_WAIT = timedelta(minutes=1)
 """Default if the provider gives no time."""
 
 FORBIDDEN_WAIT = timedelta(hours=6)
-"""Only an operator can remove the cause. A retry then succeeds without a further action."""
+"""Only an operator can remove the cause. A later retry then succeeds."""
 
 OUTCOMES: dict[type[IngestError], Outcome] = {
     GrantBusy: Outcome.GRANT_BUSY,
@@ -44,7 +44,7 @@ def outcome_of(error: IngestError) -> Outcome:
 
 
 def retry_at(error: IngestError, now: datetime, *, jitter: float, failures: int, slot: datetime | None) -> datetime:
-    """Return the time of the retry: as the error says, else by the number of consecutive failures and the next slot.
+    """Return the time of the retry: the error's own wait, else a backoff by consecutive failures and the next slot.
 
     The wait of a throttled poll is up to a quarter longer by the connection's jitter, so that retries are spread.
     """

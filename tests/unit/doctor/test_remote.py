@@ -1,4 +1,4 @@
-"""A broker that is away, empty or waiting; reachability of a provider, and this machine's clock against the provider's."""
+"""Broker unreachable, empty or with waiting events; reachability of a provider, and skew of this machine's clock."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
