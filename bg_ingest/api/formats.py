@@ -43,7 +43,7 @@ def csv_format(columns: tuple[str, ...]) -> Format:
 
 
 def negotiate(accept: str, formats: Sequence[Format]) -> Format | None:
-    """Choose by an Accept header: the highest quality, then the most specific range, then our order."""
+    """Choose by an Accept header: the highest quality, then the most specific range, then the order of ``formats``."""
     accepted_ranges = list(map(_parse_range, accept.split(",")))
 
     def quality(form: Format) -> tuple[float, int]:

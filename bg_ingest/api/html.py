@@ -1,4 +1,4 @@
-"""HTML pages for people: without scripts, with nothing from another host."""
+"""HTML pages for browsers, without scripts and without resources of other hosts."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -18,7 +18,7 @@ POLICY = (
     f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-"""Content security policy of these pages: the browser may show them and nothing else."""
+"""Content security policy of these pages: only their own inline style is permitted."""
 
 
 def render_document(title: str, html: str) -> str:

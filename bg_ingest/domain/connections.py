@@ -66,7 +66,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     repair_at: datetime | None = None
     """Due time of the next repair; None if no missing reading is expected to arrive."""
     suspected_gap_at: datetime | None = None
-    """First reading after a suspected gap, because the missing readings may still arrive. Cleared once the gap has been
+    """First reading after a suspected gap. The missing readings may still arrive. Cleared once the gap has been
     confirmed or filled."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None

@@ -24,7 +24,7 @@ def read_secret(name: str, region: str | None) -> dict[str, str]:
     """Return a JSON secret's settings under lower-case names, as texts. Region None: by AWS's own rules.
 
     pydantic-settings has a source for Secrets Manager too. It takes no time-outs, silently skips names in upper case
-    or in lower case, lets botocore's errors through, and creates a session of its own.
+    or in lower case, does not translate botocore's errors, and creates a session of its own.
     """
     from bg_ingest.adapters.aws.session import AWS_ERRORS, error_code  # noqa: PLC0415 - 0.3 s, only with SECRET_NAME
 
@@ -51,7 +51,7 @@ async def _fetch_secret(name: str, region: str | None) -> str:
 def _parse_secret(name: str, text: str) -> dict[str, str]:
     try:
         content = json.loads(text)
-    except ValueError:  # its text quotes a part of the secret
+    except ValueError:  # the error's text quotes a part of the secret
         content = None
     if not isinstance(content, dict):
         raise SecretUnreadable(f'The secret {name} should be a JSON object like {{"RABBITMQ_URL": "…"}}.')
@@ -66,7 +66,7 @@ def load_or_create_key(file: Path) -> bytes:
     """Return the key in the file, which the first call creates. Concurrent processes all get the same key.
 
     Raises:
-        SecretUnreadable: the file cannot be read or written, or holds something else.
+        SecretUnreadable: the file cannot be read or written, or does not hold a key.
     """
     try:
         if not file.exists():
@@ -107,7 +107,7 @@ def merge_secret(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     except SecretUnreadable as unreadable:
         if is_strict(given):
             raise SettingsError(str(unreadable)) from None
-        return given, [f"{unreadable} Going on without it."]
+        return given, [f"{unreadable} Continuing without it."]
 
 
 def _without_empty(given: Mapping[str, Any]) -> dict[str, Any]:

@@ -16,8 +16,8 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import build_item, read_range
 
 REQUEST_RETENTION = timedelta(hours=1)
-"""Older requests are useless: the directory and the outbox are read again long before, and the next slot may have
-come."""
+"""Older requests have no effect: the directory and the outbox are read again well before, and the next slot may have
+passed."""
 
 
 class RequestKind(StrEnum):
@@ -34,7 +34,7 @@ class OwnerRequest(msgspec.Struct, frozen=True):
 
     address: str
     at: int
-    """Epoch milliseconds by the sender's clock. They only make keys distinct."""
+    """Epoch milliseconds by the sender's clock; used only to keep keys distinct."""
     connection: ConnectionId
     """For PUBLISH only the user matters; the provider may be empty."""
     kind: RequestKind
@@ -98,7 +98,7 @@ class InboxStore:
         return _request_write(address, self._clock.now(), connection, RequestKind.POLL)
 
     def publish_request(self, user: UserId) -> Put | None:
-        """Return the write of a publish request; None if this process owns the shard, has no row, or knows no owner."""
+        """Return the write of a publish request; None if this process owns the shard, or an address is unknown."""
         own, address = self._addresses.own_id, self._addresses.get(shard_of(user))
         if own is None or address is None or address == own:
             return None

@@ -58,14 +58,14 @@ def newer_version_error() -> StoreError:
 
 
 class ConditionalWrite(msgspec.Struct, frozen=True):
-    """Write with the error that a failed condition means."""
+    """Write with the error to raise if its condition fails."""
 
     write: Write
     on_failure: type[StaleRead | Fenced]
 
 
 async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]) -> None:
-    """Write all or nothing. Fenced outweighs StaleRead, because a repeated read does not help against it."""
+    """Write all or nothing. Fenced has precedence over StaleRead, because a repeated read does not help against it."""
     writes = [conditional.write for conditional in conditional_writes]
     try:
         if len(writes) == 1 and not isinstance(writes[0], Check):
@@ -95,7 +95,7 @@ async def try_write(table: Table, write: SingleWrite) -> bool:
 def update_existing(
     key: Key, changed: Item, conditions: Iterable[Condition] = (), removed: tuple[str, ...] = ()
 ) -> Update:
-    """Return the update of an item, which must not create one."""
+    """Return an update that fails if the item does not exist."""
     return Update(key, changed | {"v": VERSION}, removed, (Exists(), VERSION_OK, *conditions))
 
 
@@ -115,7 +115,7 @@ def value_condition(name: str, value: Scalar | None) -> Condition:
 
 
 def version_conditions(version: int) -> Conditions:
-    """Return the conditions of an item whose version counts its writes: one write less, or absent before the first."""
+    """Return the conditions for writing a version: the stored one is one lower, or the item is absent for version 1."""
     return (Equals("version", version - 1), VERSION_OK) if version > 1 else (Absent(),)
 
 

@@ -50,7 +50,7 @@ class TableCreation:
 
     async def ensure_table(self) -> str:
         table = await self._describe()
-        sentence = f"Table {self._name} was there." if table else await self._create()
+        sentence = f"Table {self._name} already exists." if table else await self._create()
         while table is None or table["TableStatus"] == "CREATING":
             await anyio.sleep(CHECK_INTERVAL_SECONDS)
             table = await self._describe()
@@ -129,7 +129,7 @@ def _is_recoverable(answer: Answer) -> bool:
 async def inspect_table(
     endpoint: str | None, region: str | None, table: str, session: aioboto3.Session
 ) -> list[tuple[str, bool]]:
-    """Return a sentence for each finding, with True if no action is needed. StoreError without such a table."""
+    """Return a sentence for each finding, with True if no action is needed. StoreError if the table does not exist."""
     codes = UNSUPPORTED_CODES | DENIED_CODES
     async with open_transport(endpoint, region, session) as transport:
         with translate_errors(table):

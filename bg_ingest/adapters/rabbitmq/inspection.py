@@ -10,7 +10,7 @@ from bg_ingest.domain.cloud_events import EXCHANGE
 
 
 class BrokerState(msgspec.Struct, frozen=True):
-    """The exchange and the queue of a broker."""
+    """Existence of the exchange, and counts of the queue."""
 
     exchange: bool
     waiting: int | None
@@ -30,7 +30,7 @@ async def inspect_broker(url: str, queue: str | None) -> BrokerState:
 
 
 async def _inspect(connection: aiormq.abc.AbstractConnection, queue: str | None) -> BrokerState:
-    """Ask on a channel each, because the broker closes a channel that asks for a missing name."""
+    """Use one channel per check, because the broker closes the channel of a request for a missing name."""
     try:
         await (await connection.channel()).exchange_declare(EXCHANGE, passive=True)
         exchange = True

@@ -34,7 +34,7 @@ def test_a_table_is_created_once_and_a_missing_server_is_one_sentence(tmp_path: 
     first, second = (run_bg_ingest(tmp_path, "tables", "create", **settings) for _ in range(2))
     assert (first.returncode, second.returncode) == (0, 0), first.stderr + second.stderr
     assert "Table by-command was created, billed by request." in first.stdout
-    assert "Table by-command was there." in second.stdout
+    assert "Table by-command already exists." in second.stdout
     refused = run_bg_ingest(tmp_path, "tables", "create", **settings | {"DYNAMODB_ENDPOINT": "http://127.0.0.1:1"})
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr == "DynamoDB does not answer: EndpointConnectionError.\n"

@@ -62,7 +62,7 @@ class TestSecret:
         name = keep(text)
         sentence = 'The secret bg/ingest should be a JSON object like {"RABBITMQ_URL": "…"}.'
         assert refusal(load, **PRODUCTION, SECRET_NAME=name) == sentence
-        assert load(ENVIRONMENT="development").notes == (f"{sentence} Going on without it.",)
+        assert load(ENVIRONMENT="development").notes == (f"{sentence} Continuing without it.",)
 
     def test_a_missing_one_stops_production_in_a_sentence(self, load: Load, keep: Callable[[str], str]) -> None:
         keep("{}")
@@ -81,7 +81,7 @@ class TestSecret:
         settings = load(SECRET_NAME="bg/ingest", AWS_REGION="eu-central-1")
         assert settings.store == "sqlite"
         (note,) = settings.notes
-        assert note.endswith("Going on without it.")
+        assert note.endswith("Continuing without it.")
 
     def test_without_one_no_aws_library_is_loaded(self) -> None:
         code = (
