@@ -34,7 +34,7 @@ COMMANDS = {
     "doctor": CommandEntry("setup:doctor", "Check the needs of the service, and say what to do."),
     "connections": CommandEntry("connections:connections", "List the connections with their states."),
     "outbox": CommandEntry("outbox:outbox", "Unpublished events."),
-    "keys": CommandEntry("keys:keys", "API keys, with their scopes and users. And the keys that seal stored secrets."),
+    "keys": CommandEntry("keys:keys", "Manage API keys and the keys that encrypt stored secrets."),
     "tables": CommandEntry("setup:tables", "The table in DynamoDB."),
     "backfill": CommandEntry("history:backfill", "Read a user's past data again, newest first."),
     "verify": CommandEntry("history:verify", "Compare the stored readings with the provider's, one by one."),

@@ -41,7 +41,7 @@ class DemoFailed(Exception):
 
 @contextmanager
 def guide(host: str, port: int) -> Iterator[None]:
-    """Guide while the body serves, in a process of its own, because a server must not fork beside a thread."""
+    """Run the guide in a separate process while the body serves: a server with threads must not fork."""
     visible_host = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::1", "::"} else host  # noqa: S104 - compared, not bound
     process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{visible_host}:{port}"])  # noqa: S603 - our own module
     try:

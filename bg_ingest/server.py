@@ -41,7 +41,7 @@ MAX_CONNECTIONS = 8_192
 """Concurrent connections; further ones wait until others end. Far above the usual 1,024, which a flood of half-sent
 requests would use up for the whole of their timeouts."""
 RESERVED_FILES = 256
-"""Open files beside connections: the store, the broker, calls to providers."""
+"""Open files besides connections: the store, the broker, calls to providers."""
 MAX_FILES = MAX_CONNECTIONS + RESERVED_FILES
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CLEAN_EXIT_CODES = {0, *(-number for number in STOP_SIGNALS)}
@@ -132,7 +132,7 @@ class Server(MPServer):
     def startup(self, *args: object) -> None:
         """Receive signals on a thread of their own instead of in a handler.
 
-        A handler could wait for ever for the lock of the wait that it interrupted. Shortly before the exit there is
+        A handler could wait indefinitely for the lock of the wait that it interrupted. Shortly before the exit there is
         no handler: a second signal would end the process with the signal's exit code. The forked worker unblocks
         signals once it can act on them.
         """
@@ -201,7 +201,7 @@ def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
 def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
     """Stop at the first signal and ignore further ones.
 
-    After two signals before it serves, granian's own handler would wait for ever. Ctrl-C during the start sends two:
+    After two signals before it serves, granian's own handler would wait forever. Ctrl-C during the start sends two:
     from the terminal and from the parent process.
     """
     worker_signal, handled = WorkerSignal(), threading.Event()
@@ -217,7 +217,7 @@ def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
 
 
 def _follow_parent() -> None:
-    """Stop when the parent was killed: otherwise the worker would keep the port and the data for ever."""
+    """Stop when the parent was killed: otherwise the worker would keep the port and the data indefinitely."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -38,7 +38,7 @@ TOKEN_STORAGE_SECONDS = 12.0
 """Seconds that a drain leaves to a running refresh, because a single-use refresh token cannot be exchanged again."""
 
 READINESS_ACTORS = frozenset({"scheduler", "shards", "inbox", "ownership"})
-"""Actors that polls depend on. While any other actor is down, polls go on."""
+"""Actors that polls depend on. While any other actor is down, polls continue."""
 
 UPCOMING_POLLS = 10
 """Polls listed in a status report."""

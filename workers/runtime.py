@@ -42,7 +42,7 @@ class RuntimeState(StrEnum):
 
 
 def stop_process() -> None:
-    """Ask the server to stop, because it would go on to serve requests without any actor."""
+    """Ask the server to stop, because it would continue to serve requests without any actor."""
     os.kill(os.getpid(), signal.SIGTERM)
 
 

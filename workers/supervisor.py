@@ -44,7 +44,7 @@ class Supervisor:
 
     A crash before the first ``started()`` is a failed start and is raised at once. Afterwards a crash restarts the
     actor after a growing delay with jitter, which a long run resets. The crash that reaches the limit is raised as it
-    is, and the runtime then stops the process. Without a limit the actor is restarted for ever; the connection to the
+    is, and the runtime then stops the process. Without a limit the actor is restarted forever; the connection to the
     broker has none, because its server may be unreachable for an hour.
     """
 

@@ -32,10 +32,11 @@ def build_state(
     webhook_limits: Limits | None = None,
     exposition: Exposition | None = None,
 ) -> State:
-    """Return everything that requests share, except the services: the lifespan adds them as `state.services`.
+    """Return the state shared by all requests. The lifespan adds the services to it as `state.services`.
 
-    With `Access.OPEN` and no API key, only requests for `own_names`, localhost or an address are answered. Without
-    signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no /metrics.
+    With `Access.OPEN` and no API key, a request is answered only if its Host is in `own_names`, localhost or an IP
+    address. Without signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no
+    /metrics.
     """
     shared = {
         "process_health": process_health,
@@ -49,7 +50,7 @@ def build_state(
 def create_api(
     state: State, *, lifespan: Sequence[Lifespan] = (), mounts: Mapping[str, ASGIApp] | None = None
 ) -> Litestar:
-    """Assemble the application. Mounts, by path, are applications with an authentication of their own."""
+    """Assemble the application. `mounts` maps paths to applications with their own authentication."""
     return Litestar(
         route_handlers=[
             readings.router,

@@ -32,7 +32,7 @@ Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class BackfillRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """A half-open window of time; both ends in RFC 3339 with an offset."""
+    """Half-open window; both ends in RFC 3339 with an offset."""
 
     from_: Instant | None = None
     to: Instant | None = None
@@ -88,12 +88,12 @@ async def get_connection(
 @patch(
     "/{provider:str}/worker",
     opt=_WRITE,
-    summary="Change how a connection is polled",
+    summary="Change the poll settings of a connection",
     responses=responses(
         "Its new state and settings.", ConnectionStatus, CONNECTION, problems=(*USER_PROBLEMS, 408, 409, 413, 415)
     ),
 )
-async def steer_connection(
+async def update_worker(
     user_id: User, provider: ProviderName, connections: Use[ConnectionService], data: JSONBody[WorkerChange]
 ) -> ConnectionStatus:
     """The change takes effect without a restart, on any replica."""
@@ -132,7 +132,7 @@ async def backfill(
     backfill_requester: Use[BackfillRequester],
     data: JSONBody[BackfillRequest | None] = None,
 ) -> Span:
-    """A missing `from` is the start of the configured backfill, a missing `to` is now. Known readings do not change."""
+    """`from` defaults to the start of the configured backfill, `to` to now. Known readings do not change."""
     span = data or BackfillRequest()
     window = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
     return Span(whole_seconds(window.start), whole_seconds(window.end))
@@ -146,7 +146,7 @@ async def disconnect(user_id: User, provider: ProviderName, connections: Use[Con
 
 router = Router(
     "/api/users/{user_id:str}/connections",
-    route_handlers=[begin_connect, list_connections, get_connection, steer_connection, poll_now, backfill, disconnect],
+    route_handlers=[begin_connect, list_connections, get_connection, update_worker, poll_now, backfill, disconnect],
     tags=["connections"],
 )
 
@@ -155,7 +155,7 @@ _RESTART_HINT = "Please go back to where you started and begin connecting again.
 
 
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
-    """Return an error as a page, with the status and Retry-After of its problem."""
+    """Render an error as an HTML page, with the status and Retry-After of its problem details."""
     problem = problem_response(request, error)
     title, hint = "Not connected", _RESTART_HINT
     match error:
@@ -164,13 +164,13 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         case ProblemError() if problem.status_code == 400:
             text = "This link was not made by a provider, and nothing was changed."
         case ProblemError() if problem.status_code == 429:
-            title, text = "Not connected yet", "Too many people use this page just now. Nothing is lost:"
+            title, text = "Not connected yet", "Too many people are using this page at the moment. Nothing is lost."
             hint = "Please load this page again in a few seconds."
         case NotFound() | ProblemError():
             text = "This link leads to an unknown provider."
         case ProviderUnavailable() | ProviderThrottled():
             title = "Not connected yet"
-            text = "The provider did not answer. Nothing is lost: in a few minutes it should work."
+            text = "The provider did not answer. Nothing is lost; try again in a few minutes."
         case _:
             text = "Something went wrong on our side, and nothing was connected."
     headers = {name: value for name, value in problem.headers.items() if name == "Retry-After"}

@@ -61,7 +61,7 @@ _PROBLEM_EXAMPLES = {
     403: ("insufficient-scope", "This needs a credential with the scope readings:read."),
     404: ("unknown", "There is no such user: connect the user to a provider first."),
     406: ("not-acceptable", "This route answers application/json, text/csv and application/x-ndjson."),
-    408: ("too-slow", "The body was not here within 10 seconds: send it again."),
+    408: ("too-slow", "The body did not arrive within 10 seconds: send it again."),
     409: ("not-possible", "The connection is paused: set paused to false first."),
     413: ("too-large", "The body is too large for this route."),
     421: (

@@ -17,7 +17,7 @@ from bg_ingest.api.problems import build_problem
 from bg_ingest.domain.ids import is_user_id
 
 MAX_BODY_BYTES = 65_536
-"""Limit of request bodies: these routes have a few fields only."""
+"""Limit of request bodies, which have only a few fields."""
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _JSON_TYPES = ("", "application/json", "application/merge-patch+json")
@@ -49,7 +49,7 @@ def _check_path(request: Request[Any, Any, Any]) -> None:
 
 def check_user(user: str) -> None:
     if not is_user_id(user):
-        detail = "A user id has 1 to 128 characters, letters, digits and ._:@|- of them, the first a letter or digit."
+        detail = "A user id has 1 to 128 characters: letters, digits and ._:@|-. The first is a letter or digit."
         raise build_problem(400, "invalid-user-id", detail)
 
 
@@ -57,8 +57,8 @@ def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, leni
     pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     names = [name for name, _ in pairs if not lenient or name in known]
     if not known.issuperset(names):
-        available = f"it has only {', '.join(sorted(known))}" if known else "it has none"
-        detail = f"The route does not have a query parameter that was sent: {available}."
+        available = f"only {', '.join(sorted(known))}" if known else "no query parameters"
+        detail = f"A query parameter is unknown: this route has {available}."
         raise build_problem(400, "unknown-parameter", detail)
     if len(names) > len(set(names)):
         raise build_problem(400, "repeated-parameter", "A query parameter was sent more than once: send each once.")
@@ -66,7 +66,7 @@ def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, leni
 
 async def _check_body(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[Any]) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    too_large = f"A body has {MAX_BODY_BYTES} bytes at most here: send only known fields."
+    too_large = f"The body is larger than {MAX_BODY_BYTES} bytes: send only known fields."
     body = await read_body(request, too_large=too_large)
     if body and media_type not in _JSON_TYPES:
         detail = "The body must be JSON: send Content-Type: application/json."
@@ -74,7 +74,7 @@ async def _check_body(request: Request[Any, Any, Any], decoder: msgspec.json.Dec
     try:
         decoder.decode(body or b"null")
     except msgspec.ValidationError as error:
-        raise build_problem(400, "invalid-body", f"The body is not as GET /schema describes it: {error}.") from None
+        raise build_problem(400, "invalid-body", f"The body does not match GET /schema: {error}.") from None
     except (msgspec.DecodeError, UnicodeDecodeError):
         raise build_problem(400, "invalid-body", "The body is not JSON: compare it with GET /schema.") from None
 
@@ -93,7 +93,7 @@ def _body_decoder(route: BaseRouteHandler) -> msgspec.json.Decoder[Any] | None:
 
 
 BODY_TIMEOUT = 10.0
-"""Seconds for a body to arrive: a sender that stops halfway would otherwise occupy its slot for ever."""
+"""Seconds for a body to arrive: a sender that stops halfway would otherwise occupy its slot indefinitely."""
 
 
 async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes:
@@ -106,5 +106,5 @@ async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes
             raise
         raise build_problem(413, "too-large", too_large) from None
     except InternalServerException:  # Litestar's error for a disconnected sender
-        raise build_problem(400, "incomplete-body", "The body broke off: send it again.") from None
-    raise build_problem(408, "too-slow", f"The body was not here within {BODY_TIMEOUT:g} seconds: send it again.")
+        raise build_problem(400, "incomplete-body", "The body is incomplete: send it again.") from None
+    raise build_problem(408, "too-slow", f"The body did not arrive within {BODY_TIMEOUT:g} seconds: send it again.")

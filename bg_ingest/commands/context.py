@@ -78,7 +78,7 @@ def parse_user(text: str) -> "UserId":
     from bg_ingest.domain.ids import UserId, is_user_id
 
     if not is_user_id(text):
-        exit_usage("A user id has 1 to 128 letters, digits and ._:@|-, the first a letter or digit.")
+        exit_usage("A user id has 1 to 128 characters: letters, digits and ._:@|-. The first is a letter or digit.")
     return UserId(text)
 
 

@@ -1,4 +1,4 @@
-"""``bg-ingest keys``: keys of the API's callers, and the keys that seal stored secrets."""
+"""``bg-ingest keys``: keys of the API's callers, and the keys that encrypt stored secrets."""
 
 import json
 import sys
@@ -27,7 +27,7 @@ SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
 
 @click.group()
 def keys() -> None:
-    """API keys, with their scopes and users. And the keys that seal stored secrets."""
+    """Manage API keys and the keys that encrypt stored secrets."""
 
 
 @keys.command()
@@ -72,7 +72,7 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
         print_json(_to_row(key) | {"key": text})
         return
     click.echo(text)
-    click.echo(f"Save it now: it cannot be shown again. bg-ingest keys revoke {key.id} ends it.", err=True)
+    click.echo(f"Save it now: it cannot be shown again. bg-ingest keys revoke {key.id} revokes it.", err=True)
 
 
 @keys.command("list")
@@ -91,7 +91,10 @@ def list_keys(*, as_json: bool) -> None:
 @keys.command()
 @click.argument("key_id", metavar="ID")
 def revoke(key_id: str) -> None:
-    """Revoke a key by its id, the part between bgi_ and the next _: within 30 seconds on every replica."""
+    """Revoke a key by its id, the part between bgi_ and the next _.
+
+    Every replica refuses the key within 30 seconds.
+    """
     run_with_services(lambda services: services.api_keys.revoke(key_id))
     click.echo(f"{key_id} is revoked.")
 
@@ -122,9 +125,9 @@ def create_encryption(kms_key: str | None, region: str | None) -> None:
 def rotate_encryption(*, as_json: bool) -> None:
     """Seal all tokens and quarantined records again, with the first of TOKEN_ENCRYPTION_KEYS.
 
-    Give every replica the new key before: first behind the old one, so that each opens the seals of all; then in front
-    of it. Then run this command beside the running service. It may be stopped and repeated. At the end it says
-    whether the other keys may be removed.
+    First add the new key on every replica, behind the old one, so that each can decrypt with it. Then move it to the
+    front on every replica, and run this command while the service runs. It can be interrupted and repeated. Its last
+    line states that the other keys can be removed, or the reason to keep them.
     """
 
     async def rotate(services: "Services") -> "RotationResult":

@@ -20,7 +20,7 @@ class ReadingsRecorded(msgspec.Struct, frozen=True, tag="readings.recorded"):
 
 
 class ReadingsRevised(msgspec.Struct, frozen=True, tag="readings.revised"):
-    """Stored readings with another value or flag; each carries its earlier values."""
+    """Stored readings whose value or flag changed; each includes its earlier values."""
 
     provider: str
     origin: Origin
@@ -42,7 +42,7 @@ class UserErased(msgspec.Struct, frozen=True, tag="user.erased"):
 
 
 class GapOpened(msgspec.Struct, frozen=True, tag="gap.opened"):
-    """Readings are missing, or more is known about an open gap: its end, or the arrival of a part."""
+    """A new gap, or an open gap that changed: its end became known, or some of its readings arrived."""
 
     provider: str
     gap: Gap
@@ -58,7 +58,7 @@ class GapHealed(msgspec.Struct, frozen=True, tag="gap.healed"):
 ChangeData: TypeAlias = ReadingsRecorded | ReadingsRevised | ConnectionChanged | GapOpened | GapHealed | UserErased
 
 EVENT_TYPES: dict[type, str] = {data: f"bg.{data.__struct_config__.tag}.v1" for data in get_args(ChangeData)}
-"""CloudEvents type, also the routing key, such as ``bg.gap.opened.v1``."""
+"""CloudEvents type of each kind of change. It is also the routing key, such as ``bg.gap.opened.v1``."""
 
 
 class Change(msgspec.Struct, frozen=True):

@@ -14,7 +14,7 @@ CONTENT_TYPE = "application/cloudevents+json"
 
 
 class FullReading(msgspec.Struct, frozen=True, kw_only=True):
-    """Reading with all known fields: ``view=full`` of the API, and events."""
+    """Reading with every field, as shown by ``view=full`` of the API and in events."""
 
     timestamp: datetime
     glucose_mg_dl: int

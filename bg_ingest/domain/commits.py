@@ -1,4 +1,4 @@
-"""Contents of one transaction: a user's head and all that changes together with it, or the erasure of the user."""
+"""Contents of one transaction: a user's head with everything that changes with it, or an erasure."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime, timedelta
@@ -18,7 +18,7 @@ from bg_ingest.domain.segments import Decision, KnownSegments, Segment
 
 
 class ConnectionSummary(msgspec.Struct, frozen=True):
-    """Part of a connection that ``latest`` needs, kept in the head so that one read suffices."""
+    """Part of a connection that the ``latest`` route needs. It is copied to the head so that one read suffices."""
 
     state: ConnectionState
     cadence_seconds: int
@@ -32,7 +32,7 @@ class Head(msgspec.Struct, frozen=True):
     user: UserId
     last_change: int = 0
     recorded_at: datetime | None = None
-    """Time of the last change. The next one is later."""
+    """Time of the last change. The time of the next change is later."""
     newest: StoredReading | None = None
     summaries: Mapping[str, ConnectionSummary] = {}
     """By provider."""
@@ -65,7 +65,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction. Every part has its condition, and one failed condition cancels all parts."""
 
     before: Head | None
-    """As read: its last change number must still be the last."""
+    """Head as read. The write succeeds only if its ``last_change`` is still the stored one."""
     head: Head
     segments: tuple[Segment, ...] = ()
     known_segments: KnownSegments = {}
@@ -162,7 +162,7 @@ class Erasure(msgspec.Struct, frozen=True):
     """Contents of the first transaction of an erasure: the tombstone, its event, and the connections to be deleted."""
 
     before: Head | None
-    """As read: its last change number must still be the last."""
+    """Head as read. The write succeeds only if its ``last_change`` is still the stored one."""
     tombstone: Head
     change: Change
     connections: tuple[Connection, ...]

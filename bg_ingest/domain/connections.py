@@ -70,14 +70,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     confirmed or filled."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
-    """Distance of this sensor's readings, learned from them."""
+    """Distance of this sensor's readings, estimated from them."""
     last_outcome: str | None = None
     outcome_at: datetime | None = None
     """Time at which ``last_outcome`` was written: at a change of the outcome, and hourly while polls
     return nothing new."""
     epoch: int = 0
     expires_at: datetime | None = None
-    """Set only while connecting: an abandoned connect expires by itself."""
+    """Set only while connecting, so that the store deletes an abandoned connect."""
 
     @property
     def accepts_pushes(self) -> bool:
@@ -102,14 +102,14 @@ class PollDefaults(msgspec.Struct, frozen=True):
         return self.poll_interval if seconds is None else timedelta(seconds=seconds)
 
     def initial_backfill(self, connection: Connection) -> Window | None:
-        """Return the window of the first backfill: the days to read, counted back from the newer end."""
+        """Return the window of the first backfill: ``backfill_days`` back from the end of the available data."""
         available = connection.available
         days = connection.worker.backfill_days
         depth = timedelta(days=self.backfill_days if days is None else days)
         return available.newest(depth) if available and depth else None
 
     def sweep(self, connection: Connection, now: datetime) -> Window | None:
-        """Return the window of a due sweep, never from before the initial backfill: older data was never read."""
+        """Return the window of a due sweep. Time before the initial backfill is excluded: it was never read."""
         depth = self.sweep_depth.due(connection.swept_at or connection.connected_at, now, connection.id.jitter)
         initial = self.initial_backfill(connection)
         begins = initial.start if initial else connection.connected_at

@@ -12,10 +12,11 @@ from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.schedule import JITTER_SPAN, Rhythm, next_poll
 
 LATE_TOLERANCE = JITTER_SPAN + timedelta(minutes=1)
-"""Allowance for the spread of polls and the poll itself. A provider that answers slowly makes no reading late."""
+"""Allowance for the spread of polls and the duration of one, so that a slow answer does not make a reading late."""
 
 GAP_AFTER = timedelta(hours=1)
-"""Time for which an expected reading is late. Most losses of the phone's connection are over by then."""
+"""Time for which an expected reading counts as late, and then as a gap. Most losses of the phone's connection end
+sooner."""
 
 
 def overdue_before(now: datetime, delay: timedelta) -> datetime:
@@ -34,16 +35,16 @@ class FreshnessState(StrEnum):
 
 
 _SHOWN_STATES = (ConnectionState.REAUTHORIZATION_REQUIRED, ConnectionState.PAUSED)
-"""States of a connection that are shown whatever the age."""
+"""States of a connection that replace the state by age."""
 
 
 class Freshness(msgspec.Struct, frozen=True):
-    """Result of the head and the time alone, so that every replica answers the same."""
+    """Freshness computed from the head and the time alone, so that every replica returns the same."""
 
     state: FreshnessState
     age_seconds: int
     next_expected_at: datetime | None
-    """Due time of the next poll; None without polls."""
+    """Due time of the next poll; None if the connection is not active."""
 
 
 def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshness:
@@ -70,10 +71,10 @@ def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshn
     return Freshness(state, age, expected)
 
 
-def _select_summary(head: Head, own: str) -> tuple[str, ConnectionSummary | None]:
-    """Choose the connection that decides: the one of the newest reading, unless only another is active."""
+def _select_summary(head: Head, newest_from: str) -> tuple[str, ConnectionSummary | None]:
+    """Choose the connection that determines the state: the one of the newest reading, unless only another is active."""
     active = [provider for provider, summary in head.summaries.items() if summary.state == ConnectionState.ACTIVE]
-    provider = own if own in active else min(active, default=own)
+    provider = newest_from if newest_from in active else min(active, default=newest_from)
     return provider, head.summaries.get(provider)
 
 

@@ -13,8 +13,8 @@ import msgspec
 from bg_ingest.domain.windows import Window
 
 FIRST_REPAIR_AFTER, MAX_REPAIRS = timedelta(hours=4), 8
-"""Repairs follow after 4, 8, 16 ... 512 hours. Polls read the first hours again anyway; after 21 days the weekly sweeps
-continue."""
+"""Repairs are due 4, 8, 16 ... 512 hours after a gap opened. The overlap of polls covers the hours before, and weekly
+sweeps the time after the last repair (21 days)."""
 
 REPAIR_HORIZON = timedelta(days=30)
 """Readings measured longer ago are not requested again: no phone or receiver is known to upload them."""
@@ -31,7 +31,7 @@ class Cause(StrEnum):
     THROTTLED = "throttled"
     PROVIDER_FORBIDDEN = "provider_forbidden"
     REAUTHORIZATION_REQUIRED = "reauthorization_required"
-    """The provider refuses the grant, finally or not yet finally."""
+    """The provider refuses the grant; the refusal may not be final yet."""
     SERVICE_DOWN = "service_down"
     """Failure on our side: no poll ran, or the store or a key was unavailable."""
 
@@ -65,12 +65,12 @@ class GapMonth(msgspec.Struct, frozen=True):
     provider: str
     month: datetime
     version: int
-    """Number of writes: condition of the next one. 0 if the month is not stored yet."""
+    """Number of writes so far, the condition of the next write; 0 if the month is not stored yet."""
     gaps: tuple[Gap, ...]
 
 
 def missing_count(after: datetime, before: datetime, cadence_seconds: int) -> int:
-    """Return the number of readings missing between two. Up to one and a half cadences apart, none is missing."""
+    """Return the number of readings missing between two readings; 0 if they are at most 1.5 cadences apart."""
     return max(0, ceil((before - after).total_seconds() / cadence_seconds - 0.5) - 1)
 
 
@@ -80,7 +80,7 @@ def month_start(instant: datetime) -> datetime:
 
 
 def update_months(known: Iterable[GapMonth], provider: str, changed: Sequence[Gap]) -> tuple[GapMonth, ...]:
-    """Return the months that change, each complete, given those that are known."""
+    """Return the changed months, each with all of its gaps. ``known`` holds the stored months."""
     by_month = {gap_month.month: gap_month for gap_month in known}
     months = []
     for start in sorted({month_start(gap.after) for gap in changed}):
@@ -91,7 +91,7 @@ def update_months(known: Iterable[GapMonth], provider: str, changed: Sequence[Ga
 
 
 def next_repair_at(gaps: Iterable[Gap], after: datetime) -> datetime | None:
-    """Return the first instant after another at which the repair of any gap is due."""
+    """Return the earliest due time of a repair later than ``after``, over all gaps."""
     return min((at for gap in gaps for at in _repair_times(gap) if at > after), default=None)
 
 
@@ -103,7 +103,7 @@ def repair_window(gaps: Iterable[Gap], since: datetime, now: datetime) -> Window
 
 
 def _repair_times(gap: Gap) -> Iterator[datetime]:
-    """Yield the repair times of a gap. A silence has none, because every live poll covers it."""
+    """Yield the repair times of a gap. A gap without an end has none, because every live poll covers it."""
     if gap.before is None or gap.healed_at is not None:
         return
     times = (gap.opened_at + FIRST_REPAIR_AFTER * 2**number for number in range(MAX_REPAIRS))

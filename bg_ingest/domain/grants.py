@@ -12,13 +12,13 @@ CLAIM_STALE_AFTER = timedelta(seconds=60)
 """A claim that is unchanged for this long, on the observer's clock, belongs to a dead process."""
 
 CLAIM_SEND_TIMEOUT = timedelta(seconds=20)
-"""An older claim is given up just before sending, because another process may soon treat it as stale."""
+"""Maximum age of a claim when its refresh token is sent. Another process may soon treat an older claim as stale."""
 
 REFRESH_DEADLINE = timedelta(seconds=30)
-"""Limit of the whole refresh request. Slow answers are normal, and a cut-off answer may lose the grant."""
+"""Timeout of the whole refresh request. Slow answers are normal, and an answer that is cut off may lose the grant."""
 
 IDLE_REFRESH_AFTER = timedelta(days=20)
-"""The lifetime of a refresh token is unknown: even an unused one is renewed before a month is over."""
+"""Age at which an unused refresh token is renewed. Its lifetime is unknown and assumed to be at least a month."""
 
 REFUSAL_RETRY_DELAYS = (timedelta(minutes=10), timedelta(hours=1), timedelta(hours=4), timedelta(hours=12))
 """Wait after each refusal of a refresh token before it is sent again. Dexcom is known to have refused healthy tokens
@@ -72,9 +72,9 @@ class Renewal(StrEnum):
     """Way in which credentials are replaced by their successors."""
 
     SINGLE_USE = "single_use"
-    """A renewal spends the old credentials: sent twice, they may end the grant. Only the holder of a claim renews."""
+    """The refresh token is single-use: sent twice, it may end the grant. Only the holder of the claim renews."""
     REPEATABLE = "repeatable"
-    """The old credentials renew any number of times: no claim is needed, and a lost answer costs one more renewal."""
+    """The old credentials can be renewed repeatedly: no claim is needed, and a lost answer costs one more renewal."""
     NONE = "none"
     """The credentials have no successor."""
 
@@ -85,16 +85,19 @@ class Credentials(msgspec.Struct, frozen=True):
     content: SecretBytes
     """Sealed and stored as it is; the provider derives the other fields from it."""
     expires_at: datetime | None = None
-    """Instant after which data calls are refused; None where none is known."""
+    """Instant after which data calls are refused; None if unknown."""
     renewal: Renewal = Renewal.NONE
 
     def is_due(self, now: datetime, jitter: float) -> bool:
-        """Return True when a renewal precedes the next call: in the last 60 to 120 seconds, spread by connection."""
+        """Return True if the credentials must be renewed before the next call.
+
+        That is from 60 to 120 seconds before they expire, spread by connection.
+        """
         return self.expires_at is not None and now >= self.expires_at - timedelta(seconds=60 + 60 * jitter)
 
 
 class Grant(msgspec.Struct, frozen=True, kw_only=True):
-    """Credentials as stored: sealed. ``version`` counts token pairs, ``generation`` is the connect of the grant."""
+    """Sealed credentials as stored. ``version`` counts token pairs; ``generation`` identifies the connect."""
 
     id: ConnectionId
     generation: str
@@ -106,7 +109,7 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     refusals: int = 0
     """Consecutive refusals of this version's refresh token."""
     retry_at: datetime | None = None
-    """A refused token is not sent again before this."""
+    """Time before which a refused token is not sent again."""
 
     @property
     def is_exhausted(self) -> bool:
@@ -114,5 +117,5 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
         return self.refusals > len(REFUSAL_RETRY_DELAYS)
 
     def associated_data(self, table: str) -> bytes:
-        """Return the context to which a grant is sealed: in another row it does not open."""
+        """Return the associated data of the encryption. It binds the sealed credentials to their row."""
         return msgspec.json.encode([table, self.id.user, self.id.provider, "grant", self.generation])

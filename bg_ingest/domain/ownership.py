@@ -1,6 +1,6 @@
 """Distribution of shards over processes: pure arithmetic over rows and the times of observation.
 
-No wall-clock time decides ownership. An owner updates its heartbeat all the time; a heartbeat that stood still for a
+No wall-clock time decides ownership. An owner increments its heartbeat regularly; a heartbeat that is unchanged for a
 whole TTL on the observer's own clock belongs to a dead process. The epoch of a shard grows whenever it is taken, and a
 commit with an earlier epoch is refused: a process that was suspended until it counted as dead overwrites nothing of its
 successor.
@@ -22,13 +22,13 @@ class OwnershipTimings(msgspec.Struct, frozen=True, kw_only=True):
     """A heartbeat unchanged for this long belongs to a dead process."""
     heartbeat_every: float = 5.0
     snapshot_every: float = 1.5
-    """Time between reads of all owners and shards. A released shard is taken this soon."""
+    """Time between reads of all owners and shards. A released shard is taken within this time."""
     inbox_every: float = 4.0
     """Time between reads of the requests addressed to this owner."""
 
     @property
     def valid_for(self) -> float:
-        """Time for which the sender of a heartbeat may act as an owner. It is shorter than the TTL of the observers."""
+        """Time after a heartbeat for which its sender may act as an owner: it stops before others take over."""
         return 0.9 * self.ttl
 
 
@@ -48,7 +48,7 @@ class Owner(msgspec.Struct, frozen=True):
     id: str
     heartbeat: int = 0
     leaving: bool = False
-    """It releases everything and takes nothing more."""
+    """True while it releases its shards and takes no more."""
     demand: Mapping[str, float] = {}
     """Calls per second needed by its connections, by budget (see ``domain/call_budget.py``)."""
 
@@ -60,7 +60,7 @@ class Lease(msgspec.Struct, frozen=True):
     epoch: int = 0
     owner: str | None = None
     previous: str | None = None
-    """Owner before. Requests may still be addressed to it."""
+    """Previous owner. Requests may still be addressed to it."""
 
 
 class OwnershipSnapshot(msgspec.Struct, frozen=True):
@@ -79,17 +79,17 @@ class Rebalance(msgspec.Struct, frozen=True):
     """Steps of a process towards its fair share."""
 
     take: tuple[Lease, ...] = ()
-    """Free shards, as seen: the write succeeds only if they are still free."""
+    """Free shards as read. The write succeeds only if they are unchanged."""
     adopt: tuple[Lease, ...] = ()
     """Assigned to this process by the rows, but not served: the reply to its write was lost."""
     release: tuple[Lease, ...] = ()
-    """More than its share: finish their work, then release them."""
+    """Shards above the fair share: finish their work, then release them."""
     lost: tuple[int, ...] = ()
     """Assigned to another process: drop them at once."""
 
 
 def track_heartbeats(before: Heartbeats, owners: Iterable[Owner], *, answered_at: float) -> Heartbeats:
-    """Return the first sighting of each heartbeat: for a new one, the time of the answer that showed it."""
+    """Return each heartbeat with the time of the answer that first contained it."""
     return {
         owner.id: before[owner.id]
         if owner.id in before and before[owner.id][0] == owner.heartbeat
@@ -101,7 +101,7 @@ def track_heartbeats(before: Heartbeats, owners: Iterable[Owner], *, answered_at
 def find_dead(
     heartbeats: Heartbeats, owners: Iterable[Owner], me: str, *, read_started_at: float, ttl: float
 ) -> list[Owner]:
-    """Return the other owners with a heartbeat that stood still for a whole TTL before this read began."""
+    """Return the other owners with a heartbeat that was unchanged for a whole TTL before this read began."""
     return [
         owner
         for owner in owners
@@ -113,7 +113,7 @@ def find_dead(
 
 
 def fair_share(owners: Iterable[Owner], me: str, *, shards: int = SHARDS) -> int:
-    """Return the number of shards for ``me`` if all owners that stay share them: shares differ by at most one."""
+    """Return the share of ``me`` among the owners that are not leaving. Shares differ by at most one."""
     staying = sorted({owner.id for owner in owners if not owner.leaving})
     if me not in staying:
         return 0
@@ -133,22 +133,22 @@ def plan_rebalance(
     ours = [lease for lease in snapshot.leases if lease.owner == me and lease.shard not in releasing]
     share = fair_share(snapshot.owners, me, shards=len(snapshot.leases))
     adopt = [lease for lease in ours[:share] if lease.shard not in serving or lease.shard in lost]
-    take = _own_part_of_free(snapshot, me, releasing)
+    take = _assign_free_shards(snapshot, me, releasing)
     return Rebalance(take, tuple(adopt), release=tuple(ours[share:]), lost=tuple(lost))
 
 
-def _own_part_of_free(snapshot: OwnershipSnapshot, me: str, releasing: Collection[int]) -> tuple[Lease, ...]:
-    """Return the free shards for ``me``, dealt in one order to all owners below their share.
+def _assign_free_shards(snapshot: OwnershipSnapshot, me: str, releasing: Collection[int]) -> tuple[Lease, ...]:
+    """Return the free shards for ``me``. They are assigned in one order to all owners below their share.
 
     Processes that read the same rows compute the same assignment, so that no two take the same shard.
     """
     alive = {owner.id for owner in snapshot.owners}
     free = [lease for lease in snapshot.leases if lease.owner not in alive and lease.shard not in releasing]
-    have = Counter(lease.owner for lease in snapshot.leases)
+    shard_counts = Counter(lease.owner for lease in snapshot.leases)
     start = 0
-    for owner in sorted({each.id for each in snapshot.owners if not each.leaving}):
-        deficit = max(0, fair_share(snapshot.owners, owner, shards=len(snapshot.leases)) - have[owner])
-        if owner == me:
+    for owner_id in sorted({owner.id for owner in snapshot.owners if not owner.leaving}):
+        deficit = max(0, fair_share(snapshot.owners, owner_id, shards=len(snapshot.leases)) - shard_counts[owner_id])
+        if owner_id == me:
             return tuple(free[start : start + deficit])
         start += deficit
     return ()

@@ -31,7 +31,7 @@ hexadecimal digit of its digest (0 to 15)."""
 
 
 class QuarantinePage(msgspec.Struct, frozen=True):
-    """Records with one key. An empty page stays, because its version must go on counting."""
+    """Records with one key. An empty page stays, because its version number must continue."""
 
     key: QuarantineKey
     version: int

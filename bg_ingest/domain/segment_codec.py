@@ -1,15 +1,16 @@
 """Column format of stored readings, at most 10 bytes per reading.
 
 Plain columns take about 25 bytes. Repeated facts are written once: the device, the commit (``recorded_at`` and change
-number), runs of equal values. Times are differences from the cadence, values are differences from the previous value.
-The layout consists of MessagePack arrays. They grow only at the end, so that an older program reads the part it knows.
+number), runs of equal values. A time is stored as its distance from the previous time less the cadence, a value as its
+difference from the previous value. The layout consists of MessagePack arrays. New elements are only appended, so that
+an older program can ignore them.
 
     [base, devices, words, commits, streams]
     commits = [[ms since base, ...], [change, ...]]                  differences from the previous one
     stream  = [device, count, cadence, times, values, flags, trends, scale, rates, offsets, commits, sent, earlier]
 
-``base`` is in epoch seconds. A column is one value if all cells are equal, two lists (values, lengths) if runs are
-long, and otherwise the plain list.
+``base`` is in epoch seconds; ``words`` lists the distinct trends. A column is one value if all cells are equal, two
+lists (values, lengths) if runs are long, and otherwise the plain list.
 """
 
 import re

@@ -9,9 +9,9 @@ from bg_ingest.providers import PROVIDER_SETTINGS
 from bg_ingest.setting_types import KEY_COMMAND, is_strict
 
 _REQUIRED = {
-    "aws_region": "say in which AWS region the table is",
-    "dynamodb_table": "name the DynamoDB table",
-    "rabbitmq_url": "say where RabbitMQ is: amqps://user:password@host/vhost",
+    "aws_region": "set the AWS region of the table",
+    "dynamodb_table": "set the name of the DynamoDB table",
+    "rabbitmq_url": "set the address of RabbitMQ: amqps://user:password@host/vhost",
     **{name: advice for part in PROVIDER_SETTINGS for name, advice in part.required.items()},
     "token_encryption_keys": f"make one with: {KEY_COMMAND}",
 }
@@ -41,11 +41,11 @@ def find_missing(given: Mapping[str, Any]) -> Iterator[str]:
     required = dict(_REQUIRED) if is_strict(given) else {}
     for name, others in _COUPLED.items():
         for other in others if name in given else ():
-            required.setdefault(other, f"{name.upper()} is set and needs it")
+            required.setdefault(other, f"{name.upper()} is set and requires it")
     for setting in filter(None, (part.webhook_auth for part in PROVIDER_SETTINGS)):
         if "bearer" in str(given.get(setting, "")).lower():
             for name in ("webhook_jwt_issuer", "webhook_jwt_audience"):
-                required.setdefault(name, f"{setting.upper()} has bearer and needs it")
+                required.setdefault(name, f"{setting.upper()} includes bearer, which requires it")
     for name, advice in required.items():
         if name not in given:
             yield f"{name.upper()} is missing: {advice}."

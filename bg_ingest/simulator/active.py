@@ -49,8 +49,8 @@ class ActiveFaults:
             self._record(FaultRemoved(at=self._now(), number=number))
         return known
 
-    def meet(self, endpoint: Endpoint, user: str | None) -> list[Fault]:
-        """Return the faults that affect this call, in their order; of those that replace the answer, only the first."""
+    def select(self, endpoint: Endpoint, user: str | None) -> list[Fault]:
+        """Return the faults that affect this call, in order; of those that replace the answer, only the first."""
         call_faults: list[Fault] = []
         for number, active in list(self.all.items()):
             fault = active.fault

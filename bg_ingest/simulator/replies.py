@@ -1,4 +1,4 @@
-"""Execution of a call: counting, faults, work, and a complete or broken reply. The two web pages."""
+"""Execution of a call: counting, faults, work, and a complete or broken reply; also the two web pages."""
 
 import base64
 import hashlib
@@ -73,14 +73,14 @@ class ReplyResponse(ASGIResponse):
 
 
 Work = Callable[[Sequence[Fault]], Reply]
-"""The call itself. It receives the faults of its reply, because the journal records the delivery of a token."""
+"""Execution of the call. It receives the faults of its reply, because the journal records if a token was delivered."""
 
 
 async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, work: Work) -> ASGIResponse:
     """Answer one call of the API: the limit first, then faults, then the work."""
     if not simulator.limit.acquire(simulator.now()):
         return _count_and_send(simulator, endpoint, _throttle())
-    call_faults = simulator.faults.meet(endpoint, user)
+    call_faults = simulator.faults.select(endpoint, user)
     for fault in call_faults:
         if isinstance(fault, Slow):
             await anyio.sleep(fault.seconds)
@@ -169,7 +169,7 @@ def login_page(wearers: Sequence[Wearer], origin: str) -> ASGIResponse:
     return _page(
         200,
         "Simulated Dexcom",
-        f"""<p>An application asks to read glucose readings. Nobody here is real: choose whose it may read.</p>
+        f"""<p>An application asks to read glucose readings. All users are simulated: choose one.</p>
 <form method="post">
 {buttons}
 {more}
@@ -181,7 +181,7 @@ def login_page(wearers: Sequence[Wearer], origin: str) -> ASGIResponse:
 
 
 def refusal_page(reason: str) -> ASGIResponse:
-    return _page(400, "This login cannot go on", f"<p>{escape(reason)}</p>", form_action="'none'")
+    return _page(400, "This login cannot continue", f"<p>{escape(reason)}</p>", form_action="'none'")
 
 
 def _page(status: int, title: str, body: str, form_action: str) -> ASGIResponse:

@@ -23,7 +23,7 @@ class UnknownUser(LookupError):
 
 
 class CallLimit:
-    """Rolling by minutes: the calls of a minute count until sixty minutes after it. Refused calls do not count."""
+    """Sliding window in buckets of a minute: an allowed call counts for 60 minutes. Refused calls do not count."""
 
     def __init__(self, calls_per_hour: int) -> None:
         self.calls_per_hour = calls_per_hour

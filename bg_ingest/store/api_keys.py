@@ -35,7 +35,7 @@ class ApiKeyStore(ItemStore):
         await write_if_current(self._table, Put(keys.api_key(key.id), _encode_key(key), (Absent(),)))
 
     async def revoke(self, key_id: str, at: datetime) -> bool:
-        """Revoke a key for ever; return False if it does not exist. A repetition changes nothing.
+        """Revoke a key permanently; return False if it does not exist. A repetition changes nothing.
 
         The only condition is that the key exists, so that no concurrent change keeps it from being revoked.
         """

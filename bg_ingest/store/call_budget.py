@@ -16,7 +16,7 @@ class CallBudgetStore(ItemStore):
         return BudgetRow(item["paid_until"], item["at"], item["paused_until"], item["pauses"])
 
     async def replace(self, key: BudgetKey, before: BudgetRow | None, after: BudgetRow) -> None:
-        """Replace the row if it is as read; else StaleRead."""
+        """Replace the row if it is unchanged; else StaleRead."""
         await write_if_current(self._table, _replacement(key, before, after))
 
 

@@ -21,8 +21,8 @@ class CommitStore:
     async def write(self, commit: Commit) -> None:
         """Write everything or nothing.
 
-        StaleRead: the head, a segment, a gap month or a quarantine page is not as read. Fenced: the connection is not
-        as read. TransactionConflict: another transaction was in progress. StoreUnavailable: the commit may have
+        StaleRead: the head, a segment, a gap month or a quarantine page has changed. Fenced: the connection has
+        changed. TransactionConflict: another transaction was in progress. StoreUnavailable: the commit may have
         happened; its repetition then raises StaleRead.
         """
         writes = [write for kind in KINDS for write in kind.writes(commit)]

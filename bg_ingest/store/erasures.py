@@ -54,7 +54,7 @@ class ErasureStore:
     async def begin(self, erasure: Erasure) -> ErasureCounts:
         """Write the tombstone, its event and the marker, and delete connections and grants, all or nothing.
 
-        StaleRead: the head is not as read. TransactionConflict: another transaction was under way.
+        StaleRead: the head has changed. TransactionConflict: another transaction was in progress.
         """
         request = self._inbox.publish_request(erasure.tombstone.user)
         writes = [*_start_writes(erasure), *([request] if request else [])]

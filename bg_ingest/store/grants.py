@@ -46,7 +46,7 @@ class GrantStore(ItemStore):
         return decode_grant(connection, item) if item else None
 
     async def claim(self, seen: Grant, claim: str) -> None:
-        """Write the claim if version, generation and claim are as seen; else StaleRead."""
+        """Write the claim if version, generation and claim are unchanged since ``seen``; else StaleRead."""
         conditions = (*_version_conditions(seen, seen.version), value_condition("claim", seen.claim))
         await write_if_current(self._table, update_existing(keys.grant(seen.id), {"claim": claim}, conditions))
 

@@ -67,7 +67,7 @@ def writes(commit: Commit) -> Iterator[ConditionalWrite]:
 
 
 def head_conditions(before: Head | None) -> tuple[Condition, ...]:
-    """Return the conditions of an unchanged head. Only a commit that read the tombstone, a connect, overwrites it."""
+    """Return the conditions of an unchanged head. A tombstone is overwritten only by a connect."""
     if before is None:
         return (Absent(),)
     return Exists(), VERSION_OK, Equals("last_change", before.last_change), Equals("erased", before.erased)
@@ -90,7 +90,7 @@ def _head_write(commit: Commit) -> Write | None:
 def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition]:
     """Return the conditions on gap checks, which move without a change number.
 
-    A commit from before the move could open a gap for readings that are not missing.
+    A commit prepared before such a move could open a gap for readings that are not missing.
     """
     providers = {
         *commit.head.gaps_checked_until,

@@ -71,7 +71,7 @@ class OwnershipStore:
         return OwnershipSnapshot(leases, tuple(_decode_owner(key[1], item) for key, item in rows))
 
     async def take(self, seen: Sequence[Lease], owner: str) -> list[Lease]:
-        """Take the shards that are as seen, each with its epoch + 1; return the taken ones."""
+        """Take the shards that are unchanged since they were read, each with its epoch + 1; return the taken ones."""
         taken: list[Lease] = []
         for batch in _batches(seen):
             after = [Lease(lease.shard, lease.epoch + 1, owner, lease.owner or lease.previous) for lease in batch]

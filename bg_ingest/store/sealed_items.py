@@ -47,9 +47,9 @@ class SealedItemStore(ItemStore):
                 yield [sealed for key, item in page if (sealed := _decode(key, item))]
 
     async def replace(self, seen: SealedItem, after: SealedItem) -> None:
-        """Replace a sealed item; StaleRead if it is not as seen.
+        """Replace a sealed item; StaleRead if it has changed since ``seen``.
 
-        A grant keeps its version and its claim, which must both be as seen.
+        A grant keeps its version and its claim. Both must be unchanged.
         """
         await write_if_current(self._table, _replacement(seen, after))
 

@@ -143,7 +143,9 @@ async def inspect_table(
             options["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}
             and options["AttributeName"] == EXPIRY["AttributeName"]
         )
-        expired = "expired items are deleted" if on else "expired items are not deleted: they cost storage for ever"
+        expired = (
+            "expired items are deleted" if on else "expired items are not deleted: they occupy storage permanently"
+        )
         findings.append((expired, on))
     if backups is not None:
         on = _is_recoverable(backups)

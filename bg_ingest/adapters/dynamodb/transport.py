@@ -188,7 +188,7 @@ async def open_transport(
 
 
 async def resolve_endpoint(endpoint: str | None, region: str | None, session: aioboto3.Session) -> tuple[URL, str]:
-    """Return the endpoint and region by the AWS library, which knows all regions and sources of configuration."""
+    """Return the endpoint and region from the AWS library, which covers all regions and sources of configuration."""
     async with session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=AioConfig()) as client:
         return URL(client.meta.endpoint_url), str(client.meta.region_name)
 

@@ -37,8 +37,6 @@ async def run_inline(call: Callable[[], Result]) -> Result:
 
 
 class SqliteTable:
-    """Implements ``Table``."""
-
     def __init__(self, file: ItemFile, run: Run) -> None:
         self._file = file
         self._run = run

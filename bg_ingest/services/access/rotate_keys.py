@@ -49,7 +49,7 @@ class KeyRotation:
         """Re-seal until a pass finds nothing to do; return that pass, with the re-sealed values of all passes.
 
         ``on_progress`` receives the number of finished parts of a pass and of all parts. A claimed grant is skipped,
-        unless its claim has stood still for so long that its process must be dead.
+        unless its claim has been unchanged for ``CLAIM_STALE_AFTER``.
         """
         result, resealed = RotationResult(), 0
         claims: dict[Grant, float] = {}

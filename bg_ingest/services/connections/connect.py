@@ -28,7 +28,7 @@ _STATE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 SETUP_ERRORS = frozenset({"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"})
 PROVIDER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
-"""Error codes of a callback beside ``access_denied`` (RFC 6749, 4.1.2.1): faults of our app, and of the provider."""
+"""Error codes of a callback other than ``access_denied`` (RFC 6749, 4.1.2.1): of our app, and of the provider."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -47,7 +47,7 @@ class OAuthState(msgspec.Struct, frozen=True, array_like=True):
     provider: str
     region: str
     known_change: int
-    """Number of the user's last change at its creation: a later erasure makes the state void."""
+    """Number of the user's last change at its creation: a later erasure invalidates the state."""
 
 
 class Connector:

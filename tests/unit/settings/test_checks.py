@@ -30,7 +30,7 @@ def test_webhooks_by_token_need_their_issuer(load: Load) -> None:
 def test_what_does_nothing_alone_asks_for_the_other(load: Load, alone: str, value: str, needed: list[str]) -> None:
     text = refusal(load, **{alone: value})
     assert [line.split()[1] for line in text.splitlines()[1:]] == needed
-    assert f"{alone} is set and needs it" in text
+    assert f"{alone} is set and requires it" in text
 
 
 @pytest.mark.parametrize("environment", ["staging", "production"])
