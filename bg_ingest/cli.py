@@ -31,7 +31,9 @@ COMMANDS = {
         "serve:demo", "Run with a simulated Dexcom and three connected users, and print requests to try."
     ),
     "simulator": CommandEntry("serve:simulator", "Serve the simulated Dexcom alone."),
-    "doctor": CommandEntry("setup:doctor", "Check the needs of the service, and say what to do."),
+    "doctor": CommandEntry(
+        "setup:doctor", "Check everything that the service depends on, with advice for each failure."
+    ),
     "connections": CommandEntry("connections:connections", "List the connections with their states."),
     "outbox": CommandEntry("outbox:outbox", "Unpublished events."),
     "keys": CommandEntry("keys:keys", "Manage API keys and the keys that encrypt stored secrets."),

@@ -83,7 +83,7 @@ class AuthGuard:
     def _check_rate(self, client_key: str) -> None:
         wait = self._rate_limiter.acquire(client_key, anyio.current_time())
         if wait > 0:
-            detail = "This credential exceeds its rate: wait for the seconds in Retry-After."
+            detail = "This credential exceeds its rate limit: wait for the seconds in Retry-After."
             raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
 
     async def _find_caller(self, scope: Scope) -> Caller:
@@ -105,7 +105,7 @@ class AuthGuard:
         """Refuse foreign host names, because any page can point its own name at this machine (DNS rebinding)."""
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if name and name.lower() not in self._own_names and not _is_address(name.strip("[]")):
-            detail = "Without credentials the API answers only to localhost, an address or HOST: use one of these."
+            detail = "Without credentials, send requests only to localhost, an IP address or HOST."
             raise build_problem(421, "unknown-host", detail)
 
 

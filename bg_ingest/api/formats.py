@@ -11,7 +11,7 @@ import anyio.lowlevel
 import msgspec
 
 CHUNK_BYTES = 65_536
-"""Bytes per send: several stored segments share one send, and the buffer of a connection stays small."""
+"""Minimum size of a send. Several stored segments share one send, and the buffer of a connection stays small."""
 
 _json = msgspec.json.Encoder()
 
@@ -49,9 +49,9 @@ def negotiate(accept: str, formats: Sequence[Format]) -> Format | None:
     def quality(form: Format) -> tuple[float, int]:
         media_type = form.media_type.partition(";")[0]
         ranges = ("*/*", media_type.partition("/")[0] + "/*", media_type)
-        fitting = [(ranges.index(media_range), q) for media_range, q in accepted_ranges if media_range in ranges]
-        specific, q = max(fitting, default=(0, 0.0))
-        return q, specific
+        matching = [(ranges.index(media_range), q) for media_range, q in accepted_ranges if media_range in ranges]
+        specificity, q = max(matching, default=(0, 0.0))
+        return q, specificity
 
     best = max(formats, key=quality)
     return best if quality(best)[0] > 0 else None

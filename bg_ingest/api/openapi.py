@@ -66,9 +66,9 @@ _PROBLEM_EXAMPLES = {
     413: ("too-large", "The body is too large for this route."),
     421: (
         "unknown-host",
-        "Without credentials the API answers only to localhost, an address or HOST: use one of these.",
+        "Without credentials, send requests only to localhost, an IP address or HOST.",
     ),
-    429: ("too-many-requests", "This credential exceeds its rate: wait for the seconds in Retry-After."),
+    429: ("too-many-requests", "This credential exceeds its rate limit: wait for the seconds in Retry-After."),
     415: ("unsupported-media-type", "The body must be JSON: send Content-Type: application/json."),
     502: ("provider-misbehaved", "The provider's answer cannot be read: try again later."),
     503: ("store-unavailable", "The store does not answer: try again shortly."),
@@ -76,14 +76,14 @@ _PROBLEM_EXAMPLES = {
 
 
 class ResponseExample(ResponseSpec):
-    """Documented response with examples. Never changed, so the copies that Litestar makes of a route share it."""
+    """Documented response with examples. It is immutable, so that Litestar's copies of a route can share it."""
 
     def __deepcopy__(self, memo: object) -> Self:
         return self
 
 
 USER_PROBLEMS = (400, 401, 404, 503)
-"""Problems that every route of a user has."""
+"""Statuses of the problems common to all routes of a user."""
 
 
 def responses(
@@ -131,7 +131,7 @@ def _response(description: str, body: Any, *examples: object, media_type: str) -
 
 
 def with_views(formats: Mapping[str, str]) -> type[spec.Operation]:
-    """Return an operation class for a 200 with several views and further media types, given by examples.
+    """Return an operation class that documents several views and further media types, with examples, of a 200 response.
 
     Each full reading also fits the schema of the basic one. Therefore `anyOf` replaces Litestar's `oneOf`.
     """
@@ -167,7 +167,7 @@ def build_config(version: str) -> OpenAPIConfig:
         title="BG Ingest",
         version=version,
         description="Readings of continuous glucose monitors: the newest, any time range, and the connections "
-        "they come through. Errors are RFC 9457 problems whose detail says what to do.",
+        "they come through. Errors are RFC 9457 problem details with advice to the caller.",
         security=[{"bearer": []}],
         components=spec.Components(security_schemes={"bearer": spec.SecurityScheme(type="http", scheme="bearer")}),
         use_handler_docstrings=True,

@@ -111,7 +111,7 @@ def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[As
         return None, now
     if at > now - SETTLED_AFTER:
         raise _as_of_problem(
-            "'as_of' must be at least a minute ago: until then another replica's commit may still be under way, and "
+            "'as_of' must be at least a minute ago: until then another replica's commit may still be in progress, and "
             "the answer could become another. Ask without it, or with 'as_of_change'"
         )
     return AsOf.at(at), at

@@ -1,4 +1,4 @@
-"""``bg-ingest doctor`` and ``tables``: checks of everything that the service needs, and creation of its table."""
+"""``bg-ingest doctor`` and ``tables``: checks of the service's dependencies, and creation of its table."""
 
 import sys
 from typing import TYPE_CHECKING
@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 @click.command()
 @json_option
 def doctor(*, as_json: bool) -> None:
-    """Check the needs of the service, and say what to do.
+    """Check everything that the service depends on, with advice for each failure.
 
-    Settings, the table and the rights on it, the keys of the stored grants, access to the API, the broker, the
-    provider, this clock against the provider's, and this machine's limits. Nothing is changed, except that a missing
-    store is created as by a first start.
+    Checked are the settings, the table and the rights on it, the keys of the stored grants, access to the API, the
+    broker, the provider, the difference of this clock from the provider's, and this machine's limits. Nothing is
+    changed, except that a missing SQLite file is created.
 
     Exit codes: 0 the service will run (there may be warnings), 1 a failure must be repaired, 2 the settings are wrong.
     """
@@ -39,7 +39,7 @@ def doctor(*, as_json: bool) -> None:
 
 
 async def run_checks(settings: "Settings") -> "list[Finding]":
-    """Return the findings of all checks, whichever of them fail."""
+    """Return the findings of all checks; a failed check does not stop the others."""
     from bg_ingest.adapters.clock import SystemClock
     from bg_ingest.doctor.local import check_machine, check_settings
     from bg_ingest.doctor.remote import check_broker, check_providers

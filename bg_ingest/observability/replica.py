@@ -75,7 +75,7 @@ class OutboxBacklog(msgspec.Struct):
     counted: int = 0
     """Entries left by the last pass, and commits since."""
     settled: int = 0
-    """Entries settled by the pass under way."""
+    """Entries settled by the current pass."""
     oldest: datetime | None = None
     """Commit time of the oldest unpublished change, as far as known."""
 

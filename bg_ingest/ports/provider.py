@@ -181,7 +181,7 @@ class PushProvider(Protocol):
     name: str
 
     async def parse_push(self, content: bytes) -> Page:
-        """Translate a webhook's body, whoever sent it; ProviderMisbehaved for anything but a push of this provider.
+        """Translate a webhook's body from any sender; ProviderMisbehaved for anything but a push of this provider.
 
         A page without records requests a poll.
         """

@@ -186,7 +186,7 @@ else:
 class Settings(ProviderParts, ServiceSettings):
     """All settings; `get_settings` returns the process's own.
 
-    The fields of the providers follow those of the service, whose values their defaults may use.
+    The fields of the providers follow those of the service, because their defaults may use its values.
     """
 
     @property

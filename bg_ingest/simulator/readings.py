@@ -148,10 +148,10 @@ def is_missed(key: int, instant: int) -> bool:
 
 @lru_cache(maxsize=4096)
 def _out_of_reach(key: int, day: int) -> tuple[tuple[int, int], ...]:
-    dice = random.Random(key_of(key, day))
-    times = dice.choices((0, 1, 2), (7, 2, 1))[0]
-    starts = [day * DAY + dice.randrange(DAY) for _ in range(times)]
-    return tuple((start, start + int(dice.triangular(10, 150, 20) * 60)) for start in starts)
+    rng = random.Random(key_of(key, day))
+    times = rng.choices((0, 1, 2), (7, 2, 1))[0]
+    starts = [day * DAY + rng.randrange(DAY) for _ in range(times)]
+    return tuple((start, start + int(rng.triangular(10, 150, 20) * 60)) for start in starts)
 
 
 def clamp_to_display(level: float) -> tuple[int, Flag]:

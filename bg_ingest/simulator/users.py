@@ -1,8 +1,8 @@
-"""Wearers of the simulated sensors, seven kinds of people, and their glucose at any instant.
+"""Simulated users of seven kinds, and their glucose at any instant.
 
 Glucose is a pure function of the seed, so that nothing is stored.
-Level = base + hour of day + slow noise + meals, dips and rare highs of the day.
-Instants are whole seconds since 1970, levels mg/dL before rounding and clamping.
+The level is a base, plus the effect of the hour, slow noise, and the meals, dips and rare highs of the day.
+Instants are in whole seconds since 1970, levels in mg/dL before rounding and clamping.
 """
 
 import math
@@ -21,7 +21,7 @@ DAY = 86_400
 HOUR = 3600
 MAX_SWING_SECONDS = 11 * HOUR
 _KNOT_SECONDS = 100 * 60
-_PEAK_FRACTION = 0.2  # share of the rise in the whole duration of a meal
+_PEAK_FRACTION = 0.2  # position of the peak within the duration of a meal, as a fraction
 
 
 class Temperament(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,7 +37,7 @@ class Temperament(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Person(msgspec.Struct, frozen=True):
-    """One user of the login page, `stay_days` in each of `zones`; meals follow `home_hours` from UTC."""
+    """One user of the login page, `stay_days` days in each of `zones`. Meals follow the UTC offset `home_hours`."""
 
     title: str
     zones: tuple[str, ...]
@@ -66,13 +66,13 @@ _KINDS = (
 
 
 def person(number: int) -> Person:
-    """Return the number-th user, from 1. Beyond seven the kinds repeat, each person with another curve."""
+    """Return a user by number, from 1. After seven users the kinds repeat, each time with another curve."""
     kind = _KINDS[(number - 1) % len(_KINDS)]
     return msgspec.structs.replace(kind, name=f"SandboxUser{number}")
 
 
 class Swing(msgspec.Struct, frozen=True):
-    """A rise (a meal, quick up and slow down) or, with a negative height, a dip."""
+    """Temporary change of the level: a steep rise with a slow fall (meal), or with a negative height a dip."""
 
     begins: int
     lasts: int
@@ -114,26 +114,26 @@ def _smooth_noise(key: int, instant: int) -> float:
 @lru_cache(maxsize=8192)
 def swings(key: int, temperament: Temperament, day: int) -> tuple[Swing, ...]:
     """Return the swings of one day; instants in the person's home time."""
-    dice = random.Random(key_of(key, day))
+    rng = random.Random(key_of(key, day))
     midnight = day * DAY
-    happened: list[Swing] = []
+    day_swings: list[Swing] = []
     for hour, share in ((7.5, 0.8), (12.6, 1.0), (15.8, 0.35), (19.0, 1.1)):
-        if dice.random() < 0.9:
-            at = midnight + int(dice.gauss(hour, 0.6) * HOUR)
-            height = temperament.meal_rise * share * dice.uniform(0.6, 1.4)
-            happened.append(Swing(at, int(dice.uniform(3.5, 5.5) * HOUR), height))
-    for _ in range(_times(dice, temperament.dips_per_day)):
-        at = midnight + int(dice.uniform(0, 24) * HOUR)
-        depth = temperament.dip_depth * dice.uniform(0.7, 1.4)
-        happened.append(Swing(at, int(dice.uniform(1.2, 2.6) * HOUR), -depth))
-    for _ in range(_times(dice, temperament.highs_per_day)):
-        at = midnight + int(dice.uniform(10, 21) * HOUR)
-        happened.append(Swing(at, int(dice.uniform(8, 11) * HOUR), dice.uniform(200, 330)))
-    return tuple(happened)
+        if rng.random() < 0.9:
+            at = midnight + int(rng.gauss(hour, 0.6) * HOUR)
+            height = temperament.meal_rise * share * rng.uniform(0.6, 1.4)
+            day_swings.append(Swing(at, int(rng.uniform(3.5, 5.5) * HOUR), height))
+    for _ in range(_times(rng, temperament.dips_per_day)):
+        at = midnight + int(rng.uniform(0, 24) * HOUR)
+        depth = temperament.dip_depth * rng.uniform(0.7, 1.4)
+        day_swings.append(Swing(at, int(rng.uniform(1.2, 2.6) * HOUR), -depth))
+    for _ in range(_times(rng, temperament.highs_per_day)):
+        at = midnight + int(rng.uniform(10, 21) * HOUR)
+        day_swings.append(Swing(at, int(rng.uniform(8, 11) * HOUR), rng.uniform(200, 330)))
+    return tuple(day_swings)
 
 
-def _times(dice: random.Random, mean: float) -> int:
-    return int(mean) + (dice.random() < mean - int(mean))
+def _times(rng: random.Random, mean: float) -> int:
+    return int(mean) + (rng.random() < mean - int(mean))
 
 
 def _add(swing: Swing, values: list[float], begins: int, step: int) -> None:

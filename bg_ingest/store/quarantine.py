@@ -1,4 +1,4 @@
-"""Quarantine pages: sealed unreadable records of a user, by segment or by digest."""
+"""Quarantine pages: sealed unreadable records of a user, by segment, or by digest if they have no time."""
 
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing

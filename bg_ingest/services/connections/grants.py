@@ -1,8 +1,9 @@
 """Use and renewal of grants; no other module renews.
 
-Single-use credentials that are sent twice may end the grant, and only the process that received the answer knows
-their successor. So a process first writes a claim, sends only while the claim is young, and stores the successor
-before its first use, whichever process holds the claim by then. Repeatable credentials need no claim.
+Sending single-use credentials twice may invalidate the grant, and only the process that received the answer has their
+successor. Therefore a process first writes a claim, sends only within ``CLAIM_SEND_TIMEOUT`` of the claim, and stores
+the successor before its first use, even if another process has taken over the claim. Repeatable credentials need no
+claim.
 """
 
 from collections.abc import Awaitable, Callable, Mapping
@@ -46,7 +47,7 @@ from bg_ingest.store.grants import GrantStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 STORE_DEADLINE = 60.0
-"""Seconds spent on storing a renewed grant; later it stays in memory until the connection's next poll stores it."""
+"""Seconds for storing a renewed grant. After a timeout it stays in memory, and the next poll stores it."""
 
 Answer = TypeVar("Answer")
 
@@ -88,18 +89,18 @@ class Grants:
         """Return the answer to a call with valid credentials. A refused call is repeated once with renewed ones.
 
         Raises:
-            GrantBusy, GrantRefused: the grant cannot be used before the wait is over.
+            GrantBusy, GrantRefused: the grant cannot be used before the wait in the error is over.
             GrantLost: the user must connect again.
             ProviderError, StoreError: the call, the renewal or its storage failed.
         """
-        held = grant
+        given = grant
         if self._is_due(connection, grant):
             grant = await self.refresh(connection, grant)
         credentials = self._open(grant)
         try:
             answer = await ask(credentials)
         except GrantRejected:
-            if grant is not held or credentials.renewal is Renewal.NONE:
+            if grant is not given or credentials.renewal is Renewal.NONE:
                 await self._count_refusal(grant)
         else:
             if credentials.renewal is Renewal.NONE and grant.refusals:
@@ -114,7 +115,7 @@ class Grants:
     async def refresh(self, connection: Connection, grant: Grant, *, refused: bool = False) -> Grant:
         """Return the successor of the grant: renewed here, or stored by another process meanwhile.
 
-        With ``refused``, a data call refused the credentials, so the count of refusals continues. Credentials without
+        ``refused`` means that a data call was refused, so that the count of refusals is not reset. Credentials without
         a renewal are returned unchanged. Raises the errors of ``use``.
         """
         if self._closed:
@@ -154,7 +155,7 @@ class Grants:
         raise StoreUnavailable("a new pair of tokens could not be stored yet; it is kept in memory")
 
     def close(self, seconds: float) -> None:
-        """Begin no more renewals, and end those under way within this time, because the process is about to end."""
+        """Refuse new renewals, and cancel those in progress after ``seconds``. Called before the process exits."""
         self._closed = True
         self._close_at = anyio.current_time() + seconds
         for shield in self._shields:
@@ -175,7 +176,7 @@ class Grants:
             await self._release(grant)
             raise GrantBusy(CLAIM_STALE_AFTER)
         if anyio.current_time() - claimed_at > CLAIM_SEND_TIMEOUT.total_seconds():
-            raise GrantBusy(CLAIM_STALE_AFTER)  # this process slept: another may treat the claim as stale
+            raise GrantBusy(CLAIM_STALE_AFTER)  # this process was suspended: another may treat the claim as stale
         try:
             with anyio.fail_after(REFRESH_DEADLINE.total_seconds()):
                 credentials = await provider.renew(connection.region, credentials)
@@ -206,7 +207,7 @@ class Grants:
         if stored is None or stored.generation != grant.generation:
             raise Fenced
         if stored.version != grant.version:
-            return msgspec.structs.replace(stored, claim=None)  # only the owner of a claim ends it
+            return msgspec.structs.replace(stored, claim=None)  # only its owner clears a claim
         if refused_by_provider:
             await self._count_refusal(grant)
         self._claims.check(stored)

@@ -16,7 +16,7 @@ from bg_ingest.store.segments import ReadingStore
 
 
 class ConnectionStates:
-    """Commits a change of state, with the grant that it adds or removes."""
+    """Commits changes of state, together with the grant that is added or removed."""
 
     def __init__(
         self,
@@ -57,8 +57,8 @@ class ConnectionStates:
     ) -> None:
         """Write an update together with its event.
 
-        Nothing is written for an erased user, unless the change number of the erasure is at most ``revives``: the
-        connect began after it.
+        For an erased user, only a connect that began after the erasure is written: ``revives`` is the last change
+        number at its start, and the number of the erasure must not be greater.
 
         Raises:
             Fenced: the connection, grant or account changed, or the user was erased.

@@ -1,4 +1,4 @@
-"""Transactions that write changes, repeated after conflicts with others."""
+"""Transactions that write changes, repeated after conflicts with other transactions."""
 
 from collections.abc import Sequence
 
@@ -17,8 +17,8 @@ which the commit becomes visible, see ``domain/reading_filter.py``."""
 
 
 COMMIT_TIMEOUT = 10.0
-"""Time in which a commit ends in spite of a cancellation: three attempts of DynamoDB's client. A commit that is cut off
-may be stored or not, and no code of this process learns which."""
+"""Time for which a commit is shielded from cancellation: three attempts of DynamoDB's client. A commit that exceeds it
+has an unknown result."""
 
 
 class Committer:
@@ -32,7 +32,7 @@ class Committer:
     async def commit(self, commit: Commit) -> None:
         """Commit, and repeat after conflicts. StaleRead and Fenced are left to the caller.
 
-        A cancelled commit still ends, and the caller continues to its next await.
+        A cancelled commit is completed, and the caller continues to its next await.
         """
         with anyio.move_on_after(COMMIT_TIMEOUT, shield=True):
             await self._write(commit)
@@ -40,7 +40,7 @@ class Committer:
         raise StoreUnavailable("the store did not answer in time")
 
     async def begin_erasure(self, erasure: Erasure) -> ErasureCounts:
-        """Write the tombstone; raises as ``ErasureStore.begin``."""
+        """Write the tombstone. Raises the errors of ``ErasureStore.begin``."""
         removed = await self._store.erasures.begin(erasure)
         self._announce([erasure.change])
         return removed

@@ -120,7 +120,7 @@ class Fetcher:
 
         page = await self._grants.use(after, grant, ask)
         if page.provider_account != connection.provider_account:
-            raise ProviderMisbehaved("the answer is about another person")
+            raise ProviderMisbehaved("the answer belongs to another account of the provider")
         if connection.state is ConnectionState.PROVIDER_FORBIDDEN:
             connection = await self._connection_states.change(connection, ConnectionState.ACTIVE, None)
             after = msgspec.structs.replace(after, state=ConnectionState.ACTIVE, reason=None)

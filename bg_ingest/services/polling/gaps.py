@@ -1,4 +1,4 @@
-"""Keeping of gaps: the stored gaps are compared with the readings, and the difference is committed."""
+"""Gap checks: the stored gaps are compared with the readings, and the difference is committed."""
 
 from collections.abc import Sequence
 from contextlib import aclosing
@@ -25,26 +25,27 @@ from bg_ingest.store.gaps import GapStore
 from bg_ingest.store.segments import ReadingStore
 
 ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=UTC))
-"""No reading is outside."""
+"""Window that contains every reading."""
 
 LOOKBACK = timedelta(days=2)
-"""First distance of the search for the reading before a late one. Beyond it, only the stored gaps show it."""
+"""Time before the end of the last check that is searched for the preceding reading. An earlier one follows only from
+the stored gaps."""
 
 MAX_SEGMENTS_PER_READ = 60
 """15 days, 4,320 readings of a 5-minute sensor."""
 
 PROGRESS_INTERVAL = timedelta(days=1)
-"""Progress of the check that is written without any other change. To read a day again costs less than a write."""
+"""Minimum progress of a check that is written without another change. Reading a day again costs less than a write."""
 
 HOURLY_CAUSES = {Cause.PROVIDER_FAILING, Cause.THROTTLED}
-"""While these last, an outcome is recorded from their first hour on. Without such a record no poll was running."""
+"""Causes during which polls record their outcome hourly. Without such a record no poll was running."""
 
 REPAIR_LOOKBACK = timedelta(days=62)
-"""Age of gaps that repairs still read again."""
+"""Maximum age of a gap that a repair reads again."""
 
 
 class ReadingRun(msgspec.Struct, frozen=True):
-    """Neighbouring readings of a connection, ascending; ``complete`` if no others follow."""
+    """Consecutive readings of a connection, ascending. ``complete`` is True if no later readings are stored."""
 
     readings: Sequence[Reading]
     complete: bool
@@ -61,9 +62,9 @@ class GapKeeper:
 
     @retrying(StaleRead)
     async def check(self, connection: Connection, rhythm: Rhythm, capabilities: Capabilities) -> bool:
-        """Check on from the end of the last check and commit the difference; return True if there is more to check.
+        """Check from the end of the last check and commit the difference; return True if there is more to check.
 
-        Fenced if the connection is no longer as given.
+        Fenced if the connection has changed.
         """
         head = await self._readings.head(connection.id.user)
         if head is None or head.erased:
@@ -90,7 +91,7 @@ class GapKeeper:
         return repair_window(gaps, connection.repair_at or now, now), next_repair_at(gaps, now)
 
     async def _next_run(self, connection: Connection, head: Head) -> ReadingRun:
-        """Read on from the end of the last check, beginning with the reading before it."""
+        """Read from the end of the last check, beginning with the reading before it."""
         start = head.gaps_checked_until.get(connection.id.provider)
         max_segments = MAX_SEGMENTS_PER_READ
         while True:
@@ -106,14 +107,14 @@ class GapKeeper:
         if first is not None:
             return ReadingRun(readings[first:], complete)
         spanning_gap = await self._gap_across(connection, start)
-        # of the reading before a long gap only its time is known, which suffices
+        # the gap gives only the time of the reading before it, which suffices
         before = [msgspec.structs.replace(readings[0], measured_at=spanning_gap.after)] if spanning_gap else []
         return ReadingRun([*before, *readings], complete)
 
     async def _read_segments(
         self, connection: Connection, start: datetime, max_segments: int
     ) -> tuple[list[Reading], bool]:
-        """Return the connection's readings of the first segments, and True if no others follow."""
+        """Return the connection's readings of the first segments, and True if no further segments follow."""
         provider_readings: list[Reading] = []
         window, segments = Window(start, ALL_TIME.end), 0
         async with aclosing(self._readings.iter_packed(connection.id.user, window, consistent=True)) as packed:
@@ -155,7 +156,7 @@ class GapKeeper:
         return gap_changes, months
 
     def _silence_cause(self, connection: Connection, rhythm: Rhythm, readings: Sequence[Reading]) -> Cause:
-        """Return the cause of a silence: by the last outcome, unless the first record of it came too late."""
+        """Return the cause of a silence by the last outcome; SERVICE_DOWN if that was first recorded too late."""
         last = Outcome(connection.last_outcome) if connection.last_outcome else None
         cause = SILENCE_CAUSES.get(last, Cause.SERVICE_DOWN) if last else Cause.SERVICE_DOWN
         if cause not in HOURLY_CAUSES or connection.outcome_at is None:

@@ -63,7 +63,7 @@ class Ingester:
 
         ``after`` is the connection to store with the last commit. Its watermark rises with every commit, so that little
         is repeated after a crash in between. Without it (a push) the commits only check that the connection still
-        accepts pushes. StoreUnavailable, or Fenced if the connection is no longer as given: commits made until then
+        accepts pushes. StoreUnavailable, or Fenced if the connection has changed: commits made until then
         stay.
         """
         result = await self._quarantine.add(connection, page.unreadable)

@@ -1,4 +1,4 @@
-"""Verification: one window is fetched again and compared with the stored readings. Nothing is written."""
+"""Verification: a window is fetched again and compared with the stored readings. No reading is written."""
 
 from collections.abc import Mapping
 from contextlib import aclosing
@@ -18,7 +18,7 @@ from bg_ingest.store import Store
 
 
 class Verifier:
-    """Compares one window at a time. Any process may do so, without owning the shard."""
+    """Compares a window at a time. It runs in any process, without ownership of the shard."""
 
     def __init__(self, store: Store, providers: Mapping[str, Provider], grants: Grants) -> None:
         self._store = store
@@ -32,7 +32,7 @@ class Verifier:
         return self._providers[provider].capabilities.longest_window
 
     async def verify(self, connection_id: ConnectionId, window: Window) -> Verification | None:
-        """Compare the part of a window that polls have read; None if they have read nothing of it.
+        """Compare the part of a window that polls have read; None if they have read no part of it.
 
         Conflict if the connection cannot be read or the window is too long; NotFound without the connection; a
         ProviderError or GrantError if the provider does not answer.
@@ -44,7 +44,7 @@ class Verifier:
         if connection is None:
             raise NotFound
         if grant is None or connection.state not in POLLED_STATES:
-            raise Conflict(f"the connection is {connection.state}: what cannot be read cannot be compared")
+            raise Conflict(f"the connection is {connection.state}: only a connection that is polled can be compared")
         fetched = _fetched_part(connection, window)
         if fetched is None:
             return None
@@ -55,8 +55,8 @@ class Verifier:
 
         page = await self._grants.use(connection, grant, ask)
         if page.provider_account != connection.provider_account:
-            raise ProviderMisbehaved("the answer is about another person")
-        # after the fetch, so that readings stored by a poll meanwhile are no difference (a later one may miss the page)
+            raise ProviderMisbehaved("the answer belongs to another account of the provider")
+        # after the fetch, so that readings that a poll stores during the fetch do not count as missing in the store
         stored = await self._read_stored(connection, fetched)
         unreadable = sum(record.measured_at is None or record.measured_at in fetched for record in page.unreadable)
         return compare_readings(fetched, stored, page.readings, unreadable)
@@ -72,7 +72,7 @@ class Verifier:
 
 
 def _fetched_part(connection: Connection, window: Window) -> Window | None:
-    """Return the part of a window that has been read: up to the watermark, and without the rest of the backfill."""
+    """Return the part of a window that has been read: after the unfinished backfill, up to the watermark."""
     if connection.watermark is None:
         return None
     until = min(window.end, connection.watermark + timedelta(seconds=1))
