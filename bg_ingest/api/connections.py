@@ -26,7 +26,7 @@ from bg_ingest.domain.access import AuditAction, Scope
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import ConnectRefused, NotFound, ProviderThrottled, ProviderUnavailable
 from bg_ingest.services.connections.connect import Connector
-from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
+from bg_ingest.services.connections.manage import ConnectionService
 
 Instant = Annotated[datetime, msgspec.Meta(tz=True)]
 
@@ -129,12 +129,12 @@ async def poll_now(user_id: User, provider: ProviderName, connections: Use[Conne
 async def backfill(
     user_id: User,
     provider: ProviderName,
-    backfill_requester: Use[BackfillRequester],
+    connections: Use[ConnectionService],
     data: JSONBody[BackfillRequest | None] = None,
 ) -> Span:
     """`from` defaults to the start of the configured backfill, `to` to now. Known readings do not change."""
     span = data or BackfillRequest()
-    window = await backfill_requester.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
+    window = await connections.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
     return Span(whole_seconds(window.start), whole_seconds(window.end))
 
 

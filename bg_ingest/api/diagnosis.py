@@ -20,8 +20,8 @@ from bg_ingest.domain.timeline import Timeline, TimelineEvent, TimelineKind
 from bg_ingest.domain.verification import Difference, Verification
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import ProcessHealth
+from bg_ingest.services.queries.completeness import Verifier
 from bg_ingest.services.queries.timeline import TimelineQueries
-from bg_ingest.services.queries.verify import Verifier
 
 REASON_TEXTS: dict[str, str] = {
     NextPollReason.START: "Not polled since this replica took it over: that happens within seconds.",

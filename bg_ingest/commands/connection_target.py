@@ -89,7 +89,7 @@ class StoreTarget:
 
     async def backfill(self, start: datetime | None, end: datetime | None) -> "Window":
         """Request a window, and return it."""
-        return await self._services.backfill_requester.request_backfill(self._id, start, end)
+        return await self._services.connections.request_backfill(self._id, start, end)
 
     async def verify(self, window: "Window", *, values: bool) -> "Verification | None":  # noqa: ARG002 - the report leaves values out if necessary
         """Compare at most ``MAX_COMPARE_WINDOW`` with the provider."""

@@ -77,7 +77,7 @@ def replay(user: str, first: int, last: int | None, *, as_json: bool) -> None:
 
     async def put_back(services: "Services") -> int:
         from bg_ingest.domain.ids import UserId
-        from bg_ingest.services.publishing.replay import replay as replay_changes
+        from bg_ingest.services.publishing.relay import replay as replay_changes
 
         return await replay_changes(services.store, UserId(user), first, last)
 

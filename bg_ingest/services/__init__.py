@@ -4,9 +4,8 @@ from dataclasses import dataclass
 
 from bg_ingest.domain.ownership import OwnershipTimings
 from bg_ingest.ports import Broker, Clock, Observer, Publisher
-from bg_ingest.services.access.api_keys import ApiKeys
 from bg_ingest.services.access.audit import AuditLog
-from bg_ingest.services.access.authenticate import Authenticator
+from bg_ingest.services.access.authenticate import ApiKeys, Authenticator
 from bg_ingest.services.access.rotate_keys import KeyRotation
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.budget.provider import SharedBudget
@@ -14,18 +13,15 @@ from bg_ingest.services.connections.connect import Connector
 from bg_ingest.services.connections.erase import Eraser
 from bg_ingest.services.connections.export import Exporter
 from bg_ingest.services.connections.grants import Grants
-from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
+from bg_ingest.services.connections.manage import ConnectionService
 from bg_ingest.services.polling.poll import Poller
 from bg_ingest.services.polling.quarantine_review import QuarantineReview
 from bg_ingest.services.polling.webhooks import WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
-from bg_ingest.services.queries.completeness import CompletenessQueries
+from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.timeline import TimelineQueries
-from bg_ingest.services.queries.verify import Verifier
 from bg_ingest.store import Store
-
-__all__ = ["Services"]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -48,7 +44,6 @@ class Services:
 
     connector: Connector
     connections: ConnectionService
-    backfill_requester: BackfillRequester
     grants: Grants
     eraser: Eraser
     exporter: Exporter

@@ -24,9 +24,8 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Broker, Clock, Observer, Provider, Publisher, PushProvider, Sealer, TokenVerifier, Wakeups
 from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
-from bg_ingest.services.access.api_keys import ApiKeys
 from bg_ingest.services.access.audit import AuditLog
-from bg_ingest.services.access.authenticate import Authenticator
+from bg_ingest.services.access.authenticate import ApiKeys, Authenticator
 from bg_ingest.services.access.rotate_keys import KeyRotation
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.budget.provider import BudgetedProvider, SharedBudget
@@ -34,7 +33,7 @@ from bg_ingest.services.connections.connect import Connector
 from bg_ingest.services.connections.erase import Eraser
 from bg_ingest.services.connections.export import Exporter
 from bg_ingest.services.connections.grants import Grants
-from bg_ingest.services.connections.manage import BackfillRequester, ConnectionService
+from bg_ingest.services.connections.manage import ConnectionService
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.fetch import Fetcher
@@ -45,10 +44,9 @@ from bg_ingest.services.polling.quarantine import Quarantine
 from bg_ingest.services.polling.quarantine_review import QuarantineReview
 from bg_ingest.services.polling.webhooks import SenderTokens, WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
-from bg_ingest.services.queries.completeness import CompletenessQueries
+from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.timeline import RecentEvents, TimelineQueries
-from bg_ingest.services.queries.verify import Verifier
 from bg_ingest.settings import Settings
 from bg_ingest.store import Store
 from bg_ingest.wiring.keys import build_sealer
@@ -116,7 +114,6 @@ def build_services(
         key_rotation=KeyRotation(store.sealed, sealer, table),
         connector=Connector(store, providers, grants, connection_states, clock, wakeups, defaults),
         connections=ConnectionService(store, poller, connection_states, clock, wakeups, defaults),
-        backfill_requester=BackfillRequester(store, clock, wakeups, defaults),
         grants=grants,
         eraser=Eraser(store, committer, clock, wakeups),
         exporter=Exporter(store, quarantine_review, audit_log, clock, SOURCE),

@@ -15,7 +15,7 @@ from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import pack
 from bg_ingest.domain.segments import segment_start
 from bg_ingest.providers.dexcom.oauth import Tokens
-from bg_ingest.services.connections.grant_sealing import GrantSealer
+from bg_ingest.services.connections.grant_storage import GrantSealer
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
 from tests.harness.dexcom_answers import GOLDEN, decode_page
 from tests.harness.reading_strategies import glucose_curve

@@ -2,12 +2,13 @@
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from secrets import token_bytes, token_hex
 
 import anyio
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from bg_ingest.domain.access import AUDIT_KEY_BYTES, HOUR, AuditAction, AuditRecord, hash_user, hour_start
 from bg_ingest.domain.ids import UserId
@@ -26,8 +27,6 @@ MAX_RECORDED_READS = 50_000
 
 BATCH_SIZE = 500
 
-SEAL_LABEL = "audit key"
-
 
 class AuditLog:
     """Collects audit records, writes them at each ``flush`` and reads them."""
@@ -40,6 +39,7 @@ class AuditLog:
         self._retention = retention
         self._pending: list[tuple[UserId, AuditRecord]] = []
         self._recorded_reads: set[tuple[UserId, AuditRecord]] = set()
+        self._recorded_hour: datetime | None = None
         self._key: bytes | None = None
         self._failing = False
         self._added = anyio.Event()
@@ -54,10 +54,9 @@ class AuditLog:
         if action is not AuditAction.CHANGE:
             if pending_record in self._recorded_reads:
                 return
-            if len(self._recorded_reads) >= MAX_RECORDED_READS or any(
-                record.at != at for _, record in self._first_recorded()
-            ):
+            if at != self._recorded_hour or len(self._recorded_reads) >= MAX_RECORDED_READS:
                 self._recorded_reads.clear()
+                self._recorded_hour = at
             self._recorded_reads.add(pending_record)
         if len(self._pending) < MAX_WAITING_RECORDS:
             self._pending.append(pending_record)
@@ -67,9 +66,6 @@ class AuditLog:
         self.dropped += 1
         if self.dropped == 1:
             log.error("no room for audit records; they are dropped", action="audit_full")
-
-    def _first_recorded(self) -> Sequence[tuple[UserId, AuditRecord]]:
-        return [next(iter(self._recorded_reads))] if self._recorded_reads else []
 
     async def wait(self) -> None:
         """Return once a record waits to be written."""
@@ -82,9 +78,8 @@ class AuditLog:
         written = 0
         while batch := self._pending[:BATCH_SIZE]:
             try:
-                await self._trail.add(
-                    [await self._pseudonymize(*pair) for pair in batch], self._clock.now() + self._retention
-                )
+                records = [await self._pseudonymize(*pair) for pair in batch]
+                await self._trail.add(records, self._clock.now() + self._retention)
             except StoreError as error:
                 if not self._failing:
                     log.warning("audit records wait for the store", action="audit_delayed", error=type(error).__name__)
@@ -112,7 +107,7 @@ class AuditLog:
         key = await self._load_hash_key()
         kind, _, name = record.credential.partition(":")
         credential = f"token:{hash_user(key, name)}" if kind == "token" else record.credential
-        return msgspec.structs.replace(record, user_hash=hash_user(key, user), credential=credential)
+        return replace(record, user_hash=hash_user(key, user), credential=credential)
 
     async def _load_hash_key(self) -> bytes:
         if self._key is None:
@@ -123,7 +118,7 @@ class AuditLog:
 
 def audit_key_seal_data(table: str) -> bytes:
     """Return the associated data of the seal of the hash key."""
-    return msgspec.json.encode([table, SEAL_LABEL])
+    return msgspec.json.encode([table, "audit key"])
 
 
 DEFAULT_WINDOW_LENGTH = 24 * 30 * HOUR

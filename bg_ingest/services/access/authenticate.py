@@ -1,16 +1,20 @@
-"""Authentication by an API key of the store, the key of the settings, or a token of the issuer."""
+"""Authentication by stored API keys, the key of the settings or a token of the issuer; administration of API keys."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from datetime import datetime, timedelta
 from hmac import compare_digest
+from secrets import choice, token_urlsafe
+from string import ascii_lowercase, digits
+from typing import NamedTuple
 
 import anyio
-import msgspec
+from msgspec.structs import replace
 
 from bg_ingest.domain.access import ApiKey, Caller, Scope, hash_key, parse_key_id
 from bg_ingest.domain.grants import Secret
-from bg_ingest.errors import StoreError, StoreUnavailable
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import NotFound, StoreError, StoreUnavailable
 from bg_ingest.ports import Clock, TokenVerifier
 from bg_ingest.store.api_keys import ApiKeyStore
 
@@ -20,8 +24,6 @@ refused within 30 s by every replica, even if the store is slow or unreachable."
 
 RETRY_SECONDS = 2.0
 """Seconds between reads caused by unknown key ids, which may be new."""
-
-KEY_USE_INTERVAL = timedelta(hours=1)
 
 
 class Authenticator:
@@ -71,7 +73,7 @@ class Authenticator:
             for identity, at in list(self._unwritten_uses.items()):
                 await self._keys.set_last_used(identity, at)
                 if identity in self._cached_keys:
-                    updated = msgspec.structs.replace(self._cached_keys[identity], used_at=at)
+                    updated = replace(self._cached_keys[identity], used_at=at)
                     self._cached_keys = {**self._cached_keys, identity: updated}
                 self._unwritten_uses.pop(identity, None)
 
@@ -82,7 +84,7 @@ class Authenticator:
         key = (await self._current_keys(required_id=identity)).get(identity)
         if key is None or not key.matches(digest, now):
             return None
-        if key.used_at is None or now - key.used_at >= KEY_USE_INTERVAL:
+        if key.used_at is None or now - key.used_at >= timedelta(hours=1):
             self._unwritten_uses.setdefault(identity, now)
         return key.caller
 
@@ -90,9 +92,7 @@ class Authenticator:
         is_cached, age = required_id is None or required_id in self._cached_keys, self._age()
         if age < (REFRESH_AFTER if is_cached else RETRY_SECONDS):
             return self._cached_keys
-        if (
-            is_cached and age < MAX_AGE and self._read_lock.locked()
-        ):  # a read is in progress: the cached keys are still valid
+        if is_cached and age < MAX_AGE and self._read_lock.locked():  # a read is in progress: the cached keys are valid
             return self._cached_keys
         attempts = self._read_attempts
         async with self._read_lock:
@@ -120,3 +120,50 @@ def _parse_bootstrap_key(secret: Secret, now: datetime) -> ApiKey:
     if identity is None:
         raise ValueError("not the form of a key")
     return ApiKey(id=identity, name="API_BOOTSTRAP_KEY", digest=hash_key(text), scopes=frozenset(Scope), made_at=now)
+
+
+class CreatedKey(NamedTuple):
+    """A new key and its text, which is not stored and cannot be shown again."""
+
+    key: ApiKey
+    text: Secret
+
+
+class ApiKeys:
+    """Administration of API keys."""
+
+    def __init__(self, keys: ApiKeyStore, clock: Clock) -> None:
+        self._keys = keys
+        self._clock = clock
+
+    async def create(
+        self,
+        name: str,
+        scopes: Collection[Scope],
+        *,
+        users: Collection[UserId] | None = None,
+        ends_at: datetime | None = None,
+    ) -> CreatedKey:
+        """Create a key for these scopes, and for these users or (None) for all."""
+        identity = "".join(choice(ascii_lowercase + digits) for _ in range(12))
+        text = f"bgi_{identity}_{token_urlsafe(32)}"
+        key = ApiKey(
+            id=identity,
+            name=name,
+            digest=hash_key(text),
+            scopes=frozenset(scopes),
+            users=None if users is None else frozenset(users),
+            made_at=self._clock.now(),
+            ends_at=ends_at,
+        )
+        await self._keys.add(key)
+        return CreatedKey(key, Secret(text))
+
+    async def list(self) -> Sequence[ApiKey]:
+        """Return all keys, the oldest first, expired and revoked ones included."""
+        return sorted(await self._keys.read_all(), key=lambda key: key.made_at)
+
+    async def revoke(self, identity: str) -> None:
+        """Revoke a key, with effect on every replica within 30 s. Raise NotFound if there is none."""
+        if not await self._keys.revoke(identity, self._clock.now()):
+            raise NotFound("There is no such key: its id is the part between bgi_ and the next _.")

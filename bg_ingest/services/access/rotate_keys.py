@@ -6,6 +6,7 @@ from contextlib import aclosing
 import anyio
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from bg_ingest.domain.grants import CLAIM_STALE_AFTER, Grant
 from bg_ingest.errors import SealBroken, StaleRead, TransactionConflict
@@ -96,19 +97,17 @@ class KeyRotation:
         match item:
             case Grant():
                 associated = item.associated_data(self._table)
-                return msgspec.structs.replace(item, sealed=self._reseal(item.sealed, associated))
+                return replace(item, sealed=self._reseal(item.sealed, associated))
             case SealedQuarantinePage(user, page):
                 records = [
-                    msgspec.structs.replace(
+                    replace(
                         record, sealed=self._reseal(record.sealed, record_seal_data(self._table, user, record.digest))
                     )
                     if record.sealed
                     else record
                     for record in page.records
                 ]
-                return SealedQuarantinePage(
-                    user, msgspec.structs.replace(page, version=page.version + 1, records=tuple(records))
-                )
+                return SealedQuarantinePage(user, replace(page, version=page.version + 1, records=tuple(records)))
             case AuditKey():
                 return AuditKey(self._reseal(item.sealed, audit_key_seal_data(self._table)))
 

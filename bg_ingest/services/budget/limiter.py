@@ -11,21 +11,12 @@ from math import ceil
 from random import uniform
 
 import anyio
-import structlog
 
-from bg_ingest.domain.call_budget import (
-    RESERVATION_SECONDS,
-    BudgetKey,
-    BudgetRow,
-    ProviderLimit,
-)
+from bg_ingest.domain.call_budget import RESERVATION_SECONDS, BudgetKey, BudgetRow, ProviderLimit
 from bg_ingest.errors import BudgetSpent, StaleRead, TransactionConflict
 from bg_ingest.ports import Clock, Priority
-from bg_ingest.services.budget.row import SharedRow
-from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPoll, Permits, RetryTimes, Waiter
+from bg_ingest.services.budget.waiting import CallsPerPoll, Permits, RetryTimes, SharedRow, Waiter
 from bg_ingest.store.call_budget import CallBudgetStore
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_WAIT_SECONDS = {Priority.BACKFILL: 2.0, Priority.REPAIR: 2.0, Priority.LIVE: 30.0, Priority.REFRESH: 30.0}
 """Longest wait for a call, in seconds; shorter than the lead of a refresh on the expiry of an access token."""
@@ -48,12 +39,7 @@ class CallLimiter:
     """Grants the calls of one app: higher priorities first, in order of arrival within a priority."""
 
     def __init__(
-        self,
-        key: BudgetKey,
-        limit: ProviderLimit,
-        budgets: CallBudgetStore,
-        clock: Clock,
-        interval: timedelta = DEFAULT_POLL_INTERVAL,
+        self, key: BudgetKey, limit: ProviderLimit, budgets: CallBudgetStore, clock: Clock, interval: timedelta
     ) -> None:
         self.granted = 0
         """Calls granted by this process since its start."""
@@ -81,12 +67,8 @@ class CallLimiter:
         """Return once a call may be made; else raise BudgetSpent. A call with ``once`` is not requested again later."""
         if self._is_hopeless(priority):
             raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
-        if (
-            self._row.is_fresh
-            and not self._row.pause_seconds
-            and not self._has_earlier_waiter(priority)
-            and self._use_permit(priority)
-        ):
+        is_first = not self._queue or self._queue[0].priority < priority
+        if self._row.is_fresh and not self._row.pause_seconds and is_first and self._use_permit(priority):
             return
         waiter = Waiter(priority, next(self._order))
         insort(self._queue, waiter, key=lambda queued: (-queued.priority, queued.order))
@@ -117,9 +99,6 @@ class CallLimiter:
         if priority < Priority.LIVE:
             return sum(waiter.priority < Priority.LIVE for waiter in self._queue) >= MAX_WAITING_LOW
         return priority == Priority.LIVE and len(self._queue) >= MAX_WAITING
-
-    def _has_earlier_waiter(self, priority: Priority) -> bool:
-        return bool(self._queue) and self._queue[0].priority >= priority
 
     async def _wait(self, waiter: Waiter, wait_scope: anyio.CancelScope, *, once: bool) -> None:
         """Wait for a call. The first of the waiting callers reserves calls for all."""
@@ -155,9 +134,8 @@ class CallLimiter:
             return 0.0
         priority, started_at = self._queue[0].priority, anyio.current_time()
         max_calls, min_calls = self._reservation_bounds(priority)
-        reservation = self._limit.reserve(
-            row or BudgetRow(), self._row.now(), priority, max_calls=max_calls, min_calls=min_calls
-        )
+        before, now = row or BudgetRow(), self._row.now()
+        reservation = self._limit.reserve(before, now, priority, max_calls=max_calls, min_calls=min_calls)
         if not reservation.calls:
             return reservation.wait + self._fairness_delay()
         try:

@@ -2,13 +2,13 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from datetime import datetime, timedelta
+from dataclasses import dataclass, field
+from datetime import timedelta
 
 import anyio
 
 from bg_ingest.domain.call_budget import BudgetKey, ProviderLimit
-from bg_ingest.domain.grants import Credentials, SecretBytes
-from bg_ingest.domain.readings import Reading, Unreadable
+from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderThrottled
 from bg_ingest.ports import (
@@ -28,25 +28,18 @@ from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, CallsPerPol
 from bg_ingest.store.call_budget import CallBudgetStore
 
 
+@dataclass
 class SharedBudget:
     """The port CallBudget, with a limiter for each app and region."""
 
-    def __init__(
-        self,
-        budgets: CallBudgetStore,
-        capabilities: Mapping[str, Capabilities],
-        clock: Clock,
-        limit: ProviderLimit,
-        interval: timedelta = DEFAULT_POLL_INTERVAL,
-    ) -> None:
-        """``interval`` is the default poll interval of connections."""
-        self.limit = limit
-        self.limiters: dict[BudgetKey, CallLimiter] = {}
-        self._budgets = budgets
-        self._capabilities = capabilities
-        self._clock = clock
-        self._interval = interval
-        self._closed = False
+    budgets: CallBudgetStore
+    capabilities: Mapping[str, Capabilities]
+    clock: Clock
+    limit: ProviderLimit
+    interval: timedelta = DEFAULT_POLL_INTERVAL
+    """Default poll interval of connections."""
+    limiters: dict[BudgetKey, CallLimiter] = field(default_factory=dict, init=False)
+    _closed: bool = field(default=False, init=False)
 
     async def acquire(self, provider: str, region: str, priority: Priority, *, once: bool = False) -> None:
         limiter = self._limiter(provider, region)
@@ -71,23 +64,22 @@ class SharedBudget:
             limiter.close()
 
     def budget_key(self, provider: str, region: str) -> BudgetKey:
-        return BudgetKey(provider, self._capabilities[provider].app, region)
+        return BudgetKey(provider, self.capabilities[provider].app, region)
 
     def default_budget_key(self, provider: str) -> BudgetKey | None:
         """Return the key of a provider's default region; None if the provider is unknown here."""
-        provider_capabilities = self._capabilities.get(provider)
+        provider_capabilities = self.capabilities.get(provider)
         return self.budget_key(provider, provider_capabilities.default_region) if provider_capabilities else None
 
     def calls_per_poll(self, key: BudgetKey) -> float:
         """Return the average number of calls per poll, refreshes and sweeps included, as observed by this process."""
-        return (
-            self.limiters[key].calls_per_poll if key in self.limiters else CallsPerPoll(self.limit, self._interval)
-        ).estimate
+        limiter = self.limiters.get(key)
+        return (limiter.calls_per_poll if limiter else CallsPerPoll(self.limit, self.interval)).estimate
 
     def _limiter(self, provider: str, region: str) -> CallLimiter:
         key = self.budget_key(provider, region)
         if key not in self.limiters:
-            self.limiters[key] = CallLimiter(key, self.limit, self._budgets, self._clock, self._interval)
+            self.limiters[key] = CallLimiter(key, self.limit, self.budgets, self.clock, self.interval)
             if self._closed:
                 self.limiters[key].close()
         return self.limiters[key]
@@ -103,6 +95,8 @@ class BudgetedProvider:
     def __init__(self, inner: Provider, budget: CallBudget, observer: Observer) -> None:
         self.name = inner.name
         self.capabilities = inner.capabilities
+        self.parse_credentials = inner.parse_credentials
+        self.translate_record = inner.translate_record
         self._inner = inner
         self._budget = budget
         self._observer = observer
@@ -112,9 +106,6 @@ class BudgetedProvider:
             return await self._inner.connect(region, answers)
         async with self._call(region, "exchange", Priority.REFRESH):
             return await self._inner.connect(region, answers)
-
-    def parse_credentials(self, content: SecretBytes) -> Credentials:
-        return self._inner.parse_credentials(content)
 
     async def renew(self, region: str, credentials: Credentials) -> Credentials:
         async with self._observe(region, "refresh"):
@@ -127,9 +118,6 @@ class BudgetedProvider:
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
         async with self._call(region, "readings", priority):
             return await self._inner.readings(region, credentials, window, priority)
-
-    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
-        return self._inner.translate_record(provider_account, raw, came_at)
 
     @asynccontextmanager
     async def _call(self, region: str, call: str, priority: Priority) -> AsyncIterator[None]:

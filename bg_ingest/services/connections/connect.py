@@ -2,12 +2,14 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
 from secrets import token_hex, token_urlsafe
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
 from bg_ingest.domain.commits import ConnectionUpdate
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults, WorkerSettings
@@ -17,7 +19,7 @@ from bg_ingest.errors import Conflict, ConnectRefused, Fenced, GrantRejected, No
 from bg_ingest.ports import AccountData, Answers, Clock, Done, Priority, Provider, Redirect, Wakeups
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.connections.states import ConnectionStates
-from bg_ingest.services.retrying import retrying
+from bg_ingest.services.polling.commit import retrying
 from bg_ingest.store import Store
 
 STATE_LIFETIME = timedelta(minutes=15)
@@ -50,47 +52,36 @@ class OAuthState(msgspec.Struct, frozen=True, array_like=True):
     """Number of the user's last change at its creation: a later erasure invalidates the state."""
 
 
+@dataclass(frozen=True)
 class Connector:
     """Begins and finishes connects. An existing connection stays unchanged until a connect succeeds."""
 
-    def __init__(
-        self,
-        store: Store,
-        providers: Mapping[str, Provider],
-        grants: Grants,
-        connection_states: ConnectionStates,
-        clock: Clock,
-        wakeups: Wakeups,
-        defaults: PollDefaults,
-    ) -> None:
-        self._store = store
-        self._providers = providers
-        self._grants = grants
-        self._connection_states = connection_states
-        self._clock = clock
-        self._wakeups = wakeups
-        self._defaults = defaults
+    store: Store
+    providers: Mapping[str, Provider]
+    grants: Grants
+    connection_states: ConnectionStates
+    clock: Clock
+    wakeups: Wakeups
+    defaults: PollDefaults
 
     async def begin(self, user: UserId, provider: str, region: str | None) -> ConnectStarted:
         """Return the address for the person.
 
-        Raises:
-            NotFound: no provider has this name.
-            Conflict: the provider has no such region, or no login page.
+        NotFound if no provider has this name; Conflict if it has no such region, or no login page.
         """
         known = self._find_provider(provider)
         region = region or known.capabilities.default_region
         if region not in known.capabilities.regions:
             raise Conflict(f"{provider} has no such region; choose one of {', '.join(known.capabilities.regions)}")
-        now = self._clock.now()
+        now = self.clock.now()
         state, expires_at = token_urlsafe(32), now + STATE_LIFETIME
         step = await known.connect(region, Answers(state))
         if not isinstance(step, Redirect):
             raise Conflict(f"{provider} has no login page to send a person to, and this version shows no forms")
-        head = await self._store.readings.head(user)
+        head = await self.store.readings.head(user)
         oauth_state = OAuthState(user, provider, region, head.last_change if head else 0)
-        await self._store.states.add(user, _hash_state(state), msgspec.json.encode(oauth_state), expires_at)
-        await self._store.connections.add_connecting(
+        await self.store.states.add(user, _hash_state(state), msgspec.json.encode(oauth_state), expires_at)
+        await self.store.connections.add_connecting(
             Connection(
                 id=ConnectionId(user, provider),
                 state=ConnectionState.CONNECTING,
@@ -106,9 +97,7 @@ class Connector:
     async def finish(self, provider: str, *, state: str | None, code: str | None, error: str | None) -> Connection:
         """Make the connection of a callback.
 
-        Raises:
-            ConnectRefused: no connection was made; the text is for the person.
-            ProviderError: a call of the provider failed.
+        ConnectRefused if no connection was made, with a text for the person; ProviderError if a call failed.
         """
         known = self._find_provider(provider)
         oauth_state = await self._consume_state(state)
@@ -144,37 +133,36 @@ class Connector:
     ) -> Connection:
         connection = ConnectionId(oauth_state.user, oauth_state.provider)
         await self._reject_erased(oauth_state)
-        holder = await self._store.connections.find_user(
-            oauth_state.provider, oauth_state.region, account_data.provider_account
-        )
+        provider_account = oauth_state.provider, oauth_state.region, account_data.provider_account
+        holder = await self.store.connections.find_user(*provider_account)
         if holder is not None and holder != oauth_state.user:
             raise ConnectRefused(
                 "This provider account is already connected to another user. Disconnect it there first."
             )
-        before = await self._store.connections.get(connection)
+        before = await self.store.connections.get(connection)
         after = self._build_connection(oauth_state, provider, account_data, before)
-        grant = self._grants.seal_new(connection, after.generation, credentials)
+        grant = self.grants.seal_new(connection, after.generation, credentials)
         # Fenced: another request changed the connection, took the account or erased the user since these reads
-        await self._connection_states.commit(
+        await self.connection_states.commit(
             ConnectionUpdate(before, after, request_poll=True), grant=grant, revives=oauth_state.known_change
         )
-        self._wakeups.wake_poller(connection)
+        self.wakeups.wake_poller(connection)
         return after
 
     async def _reject_erased(self, oauth_state: OAuthState) -> None:
-        head = await self._store.readings.head(oauth_state.user)
+        head = await self.store.readings.head(oauth_state.user)
         if head is None or not head.erased:
             return
         if head.last_change > oauth_state.known_change:
             raise ConnectRefused("This user was erased after this link was made. Please start connecting again.")
-        if await self._store.erasures.pending_for(oauth_state.user) is not None:
+        if await self.store.erasures.pending_for(oauth_state.user) is not None:
             raise ConnectRefused("This user's earlier data is being erased. Please start again in a few minutes.")
 
     def _build_connection(
         self, oauth_state: OAuthState, provider: Provider, account_data: AccountData, before: Connection | None
     ) -> Connection:
         """Return the new connection. For the same provider account it continues at the watermark of the old one."""
-        now = self._clock.now()
+        now = self.clock.now()
         worker = before.worker if before else WorkerSettings()
         created = Connection(
             id=ConnectionId(oauth_state.user, oauth_state.provider),
@@ -189,7 +177,7 @@ class Connector:
             epoch=before.epoch if before else 0,
         )
         if before and (before.region, before.provider_account) == (oauth_state.region, account_data.provider_account):
-            return msgspec.structs.replace(
+            return replace(
                 created,
                 watermark=before.watermark,
                 backfill=before.backfill,
@@ -203,20 +191,20 @@ class Connector:
         newest = account_data.data_range.end if account_data.data_range else now
         # the account has nothing newer: a long silence before now is not read
         floor = now - provider.capabilities.longest_window + timedelta(days=1)
-        created = msgspec.structs.replace(created, watermark=min(now, max(newest, floor)))
-        return msgspec.structs.replace(created, backfill=self._defaults.initial_backfill(created))
+        created = replace(created, watermark=min(now, max(newest, floor)))
+        return replace(created, backfill=self.defaults.initial_backfill(created))
 
     async def _consume_state(self, state: str | None) -> OAuthState | None:
         if state is None or not _STATE_PATTERN.fullmatch(state):
             return None
-        content = await self._store.states.consume(_hash_state(state), self._clock.now())
+        content = await self.store.states.consume(_hash_state(state), self.clock.now())
         return msgspec.json.decode(content, type=OAuthState) if content else None
 
     def _find_provider(self, name: str) -> Provider:
         try:
-            return self._providers[name]
+            return self.providers[name]
         except KeyError:
-            raise NotFound(f"there is no such provider; known are: {', '.join(self._providers)}") from None
+            raise NotFound(f"there is no such provider; known are: {', '.join(self.providers)}") from None
 
 
 def _build_refusal(provider: str, error: str | None) -> ConnectRefused:

@@ -11,8 +11,7 @@ from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StaleRead, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
-from bg_ingest.services.polling.commit import Committer
-from bg_ingest.services.retrying import retrying
+from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -31,10 +30,8 @@ class Eraser:
     async def erase(self, user: UserId) -> ErasureCounts:
         """Erase all data of the user; return the counts of removed items, which are zero the second time.
 
-        Raises:
-            NotFound: nothing was ever stored of the user.
-            StoreUnavailable: the erasure is unfinished. A repeated call, or a periodic one of any process, continues
-                it.
+        NotFound if nothing was ever stored of the user. After StoreUnavailable the erasure is unfinished; a repeated
+        call, or a periodic one of any process, continues it.
         """
         pending, removed, former_connections = await self._begin(user)
         if pending is not None:

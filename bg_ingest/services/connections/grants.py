@@ -13,8 +13,8 @@ from secrets import token_hex
 from typing import NoReturn, TypeVar
 
 import anyio
-import msgspec
 import structlog
+from msgspec.structs import replace
 
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.grants import (
@@ -39,9 +39,7 @@ from bg_ingest.errors import (
     StoreUnavailable,
 )
 from bg_ingest.ports import CallBudget, Clock, Observer, Priority, Provider, Sealer
-from bg_ingest.services.connections.grant_claims import GrantClaims
-from bg_ingest.services.connections.grant_sealing import GrantSealer
-from bg_ingest.services.connections.unstored_grants import UnstoredGrants
+from bg_ingest.services.connections.grant_storage import GrantClaims, GrantSealer, UnstoredGrants
 from bg_ingest.store.grants import GrantStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -88,10 +86,8 @@ class Grants:
     ) -> Answer:
         """Return the answer to a call with valid credentials. A refused call is repeated once with renewed ones.
 
-        Raises:
-            GrantBusy, GrantRefused: the grant cannot be used before the wait in the error is over.
-            GrantLost: the user must connect again.
-            ProviderError, StoreError: the call, the renewal or its storage failed.
+        GrantBusy or GrantRefused if the grant cannot be used before the wait in the error is over; GrantLost if the
+        user must connect again; ProviderError or StoreError if the call, the renewal or its storage failed.
         """
         given = grant
         if self._is_due(connection, grant):
@@ -104,7 +100,7 @@ class Grants:
                 await self._count_refusal(grant)
         else:
             if credentials.renewal is Renewal.NONE and grant.refusals:
-                await self._release(msgspec.structs.replace(grant, refusals=0, retry_at=None))
+                await self._release(replace(grant, refusals=0, retry_at=None))
             return answer
         grant = await self.refresh(connection, grant, refused=True)
         try:
@@ -129,7 +125,7 @@ class Grants:
             return grant
         claim = token_hex(8) if renewal is Renewal.SINGLE_USE else None
         claimed_at = anyio.current_time()
-        if connection.id not in self._unstored:
+        if self._unstored.get(connection.id) is None:
             self._claims.check(grant)
             # before the claim: after a wait, another process may treat the claim as stale
             await self._budget.acquire(connection.id.provider, connection.region, Priority.REFRESH)
@@ -148,7 +144,7 @@ class Grants:
             try:
                 if unstored := self._unstored.get(connection.id):
                     return await self._unstored.store(unstored)
-                claimed = msgspec.structs.replace(grant, claim=claim)
+                claimed = replace(grant, claim=claim)
                 return await self._exchange(connection, claimed, claimed_at, refused=refused)
             finally:
                 self._shields.discard(shield)
@@ -165,7 +161,7 @@ class Grants:
         return self._providers[grant.id.provider].parse_credentials(self._sealer.open(grant))
 
     def _is_due(self, connection: Connection, grant: Grant) -> bool:
-        if grant.retry_at is not None or connection.id in self._unstored:
+        if grant.retry_at is not None or self._unstored.get(connection.id):
             return True
         return self._open(grant).is_due(self._clock.now(), connection.id.jitter)
 
@@ -187,7 +183,7 @@ class Grants:
             if isinstance(error, TimeoutError):
                 raise ProviderUnavailable from error
             raise
-        successor = msgspec.structs.replace(
+        successor = replace(
             grant,
             version=grant.version + 1,
             refreshed_at=self._clock.now(),
@@ -207,7 +203,7 @@ class Grants:
         if stored is None or stored.generation != grant.generation:
             raise Fenced
         if stored.version != grant.version:
-            return msgspec.structs.replace(stored, claim=None)  # only its owner clears a claim
+            return replace(stored, claim=None)  # only its owner clears a claim
         if refused_by_provider:
             await self._count_refusal(grant)
         self._claims.check(stored)
@@ -216,7 +212,7 @@ class Grants:
     async def _count_refusal(self, grant: Grant) -> NoReturn:
         refusals = grant.refusals + 1
         wait = REFUSAL_RETRY_DELAYS[min(refusals, len(REFUSAL_RETRY_DELAYS)) - 1]
-        counted = msgspec.structs.replace(grant, refusals=refusals, retry_at=self._clock.now() + wait)
+        counted = replace(grant, refusals=refusals, retry_at=self._clock.now() + wait)
         log.warning("the provider refused a grant", action="grant_refused", connection=str(grant.id), refusals=refusals)
         try:
             await self._store.store(counted)

@@ -1,8 +1,10 @@
 """Management of connections: status, worker settings, immediate polls, disconnects, requested backfill."""
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from bg_ingest.domain.commits import ConnectionUpdate
 from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionState, PollDefaults
@@ -12,8 +14,8 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, Fenced, NotFound, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
 from bg_ingest.services.connections.states import ConnectionStates
+from bg_ingest.services.polling.commit import retrying
 from bg_ingest.services.polling.poll import Poller
-from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
 
@@ -29,25 +31,16 @@ class Status(msgspec.Struct, frozen=True):
     """Next slot of the schedule; None while the connection is not polled."""
 
 
+@dataclass(frozen=True)
 class ConnectionService:
     """Reads and changes connections on request."""
 
-    def __init__(
-        self,
-        store: Store,
-        poller: Poller,
-        connection_states: ConnectionStates,
-        clock: Clock,
-        wakeups: Wakeups,
-        defaults: PollDefaults,
-    ) -> None:
-        self._connections = store.connections
-        self._inbox = store.inbox
-        self._poller = poller
-        self._connection_states = connection_states
-        self._clock = clock
-        self._wakeups = wakeups
-        self._defaults = defaults
+    store: Store
+    poller: Poller
+    connection_states: ConnectionStates
+    clock: Clock
+    wakeups: Wakeups
+    defaults: PollDefaults
 
     async def status(self, connection: ConnectionId) -> Status:
         """Return the status; NotFound without a connection."""
@@ -55,7 +48,7 @@ class ConnectionService:
 
     async def list_statuses(self, user: UserId) -> list[Status]:
         """Return the status of each connection of a user; NotFound without any."""
-        connections = await self._connections.list_for_user(user)
+        connections = await self.store.connections.list_for_user(user)
         if not connections:
             raise NotFound
         return [self.status_of(connection) for connection in connections]
@@ -67,24 +60,26 @@ class ConnectionService:
         The change takes effect in whichever process polls the connection, without a restart.
         """
         before = await self._get_existing(connection)
-        worker = msgspec.structs.replace(before.worker, **settings)
-        after = msgspec.structs.replace(before, worker=worker)
-        after = msgspec.structs.replace(_apply_pause(after), backfill=self._remaining_backfill(before, after))
+        worker = replace(before.worker, **settings)
+        after = replace(before, worker=worker)
+        after = replace(_apply_pause(after), backfill=self._remaining_backfill(before, after))
         # Fenced, TransactionConflict: a poll changed the connection since the read, or is changing it
         if after.state is not before.state:
-            await self._connection_states.commit(ConnectionUpdate(before, after, request_poll=True))
+            await self.connection_states.commit(ConnectionUpdate(before, after, request_poll=True))
         elif after != before:
-            await self._connections.update(before, after, request_poll=True)
-        self._wakeups.wake_poller(connection)
+            await self.store.connections.update(before, after, request_poll=True)
+        self.wakeups.wake_poller(connection)
         return self.status_of(after)
 
     async def poll_now(self, connection: ConnectionId) -> None:
         """Request a poll; Conflict while the connection is not polled."""
         existing = await self._get_existing(connection)
         if existing.state not in POLLED_STATES:
-            raise Conflict(f"the connection is {existing.state}: {_remedy(existing.state)}")
-        await self._inbox.request_poll(connection)
-        self._wakeups.wake_poller(connection)
+            paused = existing.state is ConnectionState.PAUSED
+            remedy = "set paused to false first" if paused else "POST the connection again and follow its authorize_url"
+            raise Conflict(f"the connection is {existing.state}: {remedy}")
+        await self.store.inbox.request_poll(connection)
+        self.wakeups.wake_poller(connection)
 
     @retrying(Fenced, tries=5)
     async def disconnect(self, connection: ConnectionId) -> None:
@@ -94,13 +89,39 @@ class ConnectionService:
             raise Conflict("it is not connected yet; an abandoned connect ends by itself within minutes")
         if before.state is ConnectionState.DISCONNECTED:
             return
-        await self._connection_states.change(
-            before, ConnectionState.DISCONNECTED, "disconnected_by_request", request_poll=True
-        )
-        self._wakeups.wake_poller(connection)
+        state, reason = ConnectionState.DISCONNECTED, "disconnected_by_request"
+        await self.connection_states.change(before, state, reason, request_poll=True)
+        self.wakeups.wake_poller(connection)
+
+    @retrying(Fenced, TransactionConflict, tries=5)
+    async def request_backfill(self, connection: ConnectionId, start: datetime | None, end: datetime | None) -> Window:
+        """Add a window to the backfill and return it; earlier ones stay.
+
+        An open start is that of the configured backfill window, an open end is now. NotFound without the connection;
+        Conflict if it is not polled, or the window is empty or in the future.
+        """
+        before = await self._get_existing(connection)
+        if before.state not in POLLED_STATES:
+            raise Conflict(f"the connection is {before.state}: nothing of it is read until it is active")
+        requested = self._requested_window(before, start, end)
+        after = replace(before, backfill=requested.before(requested.end, joining=before.backfill))
+        # Fenced, TransactionConflict: as in ``update_worker``
+        await self.store.connections.update(before, after, request_poll=True)
+        self.wakeups.wake_poller(connection)
+        return requested
+
+    def _requested_window(self, connection: Connection, start: datetime | None, end: datetime | None) -> Window:
+        now = self.clock.now()
+        end = min(now, end or now)
+        if start is None:
+            initial = self.defaults.initial_backfill(connection) or connection.available
+            start = initial.start if initial else connection.connected_at
+        if start >= end:
+            raise Conflict("there is nothing between these times: 'from' must be before 'to', and in the past")
+        return Window(start, end)
 
     async def _get_existing(self, connection: ConnectionId) -> Connection:
-        existing = await self._connections.get(connection)
+        existing = await self.store.connections.get(connection)
         if existing is None:
             raise NotFound
         return existing
@@ -110,7 +131,7 @@ class ConnectionService:
 
         Time after the connect that a long silence left unread does not belong to the window, and stays.
         """
-        initial_before, initial = self._defaults.initial_backfill(before), self._defaults.initial_backfill(after)
+        initial_before, initial = self.defaults.initial_backfill(before), self.defaults.initial_backfill(after)
         if initial == initial_before or before.available is None:
             return before.backfill
         remaining, connected = before.backfill, before.available.end
@@ -123,15 +144,15 @@ class ConnectionService:
 
     def status_of(self, connection: Connection) -> Status:
         """Return the status of a connection that was read."""
-        initial, remaining = self._defaults.initial_backfill(connection), connection.backfill
+        initial, remaining = self.defaults.initial_backfill(connection), connection.backfill
         days = connection.worker.backfill_days
-        rhythm = self._poller.rhythm(connection) if connection.state in POLLED_STATES else None
+        rhythm = self.poller.rhythm(connection) if connection.state in POLLED_STATES else None
         return Status(
             connection,
-            int(self._defaults.interval(connection.worker) / timedelta(seconds=1)),
-            self._defaults.backfill_days if days is None else days,
+            int(self.defaults.interval(connection.worker) / timedelta(seconds=1)),
+            self.defaults.backfill_days if days is None else days,
             (1 - min(1, remaining.length / initial.length) if remaining else 1.0) if initial else None,
-            next_poll(connection.anchor, self._clock.now(), rhythm) if rhythm else None,
+            next_poll(connection.anchor, self.clock.now(), rhythm) if rhythm else None,
         )
 
 
@@ -139,53 +160,7 @@ def _apply_pause(connection: Connection) -> Connection:
     """Return the connection paused or resumed as its settings say; in other states the setting has no effect yet."""
     paused = connection.worker.paused
     if paused and connection.state in POLLED_STATES:
-        return msgspec.structs.replace(connection, state=ConnectionState.PAUSED, reason=None)
+        return replace(connection, state=ConnectionState.PAUSED, reason=None)
     if connection.state is ConnectionState.PAUSED and not paused:
-        return msgspec.structs.replace(connection, state=ConnectionState.ACTIVE)
+        return replace(connection, state=ConnectionState.ACTIVE)
     return connection
-
-
-def _remedy(state: ConnectionState) -> str:
-    if state is ConnectionState.PAUSED:
-        return "set paused to false first"
-    return "POST the connection again and follow its authorize_url"
-
-
-class BackfillRequester:
-    """Adds windows to the backfill of a connection; earlier ones stay."""
-
-    def __init__(self, store: Store, clock: Clock, wakeups: Wakeups, defaults: PollDefaults) -> None:
-        self._connections = store.connections
-        self._clock = clock
-        self._wakeups = wakeups
-        self._defaults = defaults
-
-    @retrying(Fenced, TransactionConflict, tries=5)
-    async def request_backfill(self, connection: ConnectionId, start: datetime | None, end: datetime | None) -> Window:
-        """Add a window and return it. An open start is that of the backfill window, an open end is now.
-
-        Raises:
-            NotFound: the user has no such connection.
-            Conflict: the connection is not polled, or the window is empty or in the future.
-        """
-        before = await self._connections.get(connection)
-        if before is None:
-            raise NotFound
-        if before.state not in POLLED_STATES:
-            raise Conflict(f"the connection is {before.state}: nothing of it is read until it is active")
-        requested = self._requested_window(before, start, end)
-        after = msgspec.structs.replace(before, backfill=requested.before(requested.end, joining=before.backfill))
-        # Fenced, TransactionConflict: as in ``update_worker``
-        await self._connections.update(before, after, request_poll=True)
-        self._wakeups.wake_poller(connection)
-        return requested
-
-    def _requested_window(self, connection: Connection, start: datetime | None, end: datetime | None) -> Window:
-        now = self._clock.now()
-        end = min(now, end or now)
-        if start is None:
-            initial = self._defaults.initial_backfill(connection) or connection.available
-            start = initial.start if initial else connection.connected_at
-        if start >= end:
-            raise Conflict("there is nothing between these times: 'from' must be before 'to', and in the past")
-        return Window(start, end)

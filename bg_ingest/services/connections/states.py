@@ -1,8 +1,9 @@
 """Changes of a connection's state, each with its numbered event."""
 
 from collections.abc import Callable
+from dataclasses import dataclass
 
-import msgspec
+from msgspec.structs import replace
 
 from bg_ingest.domain.changes import connection_changed
 from bg_ingest.domain.commits import Commit, ConnectionSummary, ConnectionUpdate, Head, with_summary
@@ -10,25 +11,18 @@ from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.grants import Grant
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Clock
-from bg_ingest.services.polling.commit import Committer
-from bg_ingest.services.retrying import retrying
+from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.store.segments import ReadingStore
 
 
+@dataclass(frozen=True)
 class ConnectionStates:
     """Commits changes of state, together with the grant that is added or removed."""
 
-    def __init__(
-        self,
-        readings: ReadingStore,
-        committer: Committer,
-        clock: Clock,
-        summarize: Callable[[Connection], ConnectionSummary],
-    ) -> None:
-        self._readings = readings
-        self._committer = committer
-        self._clock = clock
-        self._summarize = summarize
+    readings: ReadingStore
+    committer: Committer
+    clock: Clock
+    summarize: Callable[[Connection], ConnectionSummary]
 
     async def change(
         self,
@@ -40,7 +34,7 @@ class ConnectionStates:
         request_poll: bool = False,
     ) -> Connection:
         """Change the state of a connection; Fenced if the connection changed since it was read."""
-        after = msgspec.structs.replace(connection, state=state, reason=reason)
+        after = replace(connection, state=state, reason=reason)
         update = ConnectionUpdate(connection, after, request_poll=request_poll)
         await self.commit(update, refused_grant=refused_grant, drop_grant=state is ConnectionState.DISCONNECTED)
         return after
@@ -58,24 +52,22 @@ class ConnectionStates:
         """Write an update together with its event.
 
         For an erased user, only a connect that began after the erasure is written: ``revives`` is the last change
-        number at its start, and the number of the erasure must not be greater.
-
-        Raises:
-            Fenced: the connection, grant or account changed, or the user was erased.
+        number at its start, and the number of the erasure must not be greater. Fenced if the connection, grant or
+        account changed, or the user was erased.
         """
-        head = await self._readings.head(update.after.id.user)
+        head = await self.readings.head(update.after.id.user)
         if head is not None and head.erased and head.last_change > revives:
             raise Fenced
         commit = self._with_event(head, update)
-        commit = msgspec.structs.replace(
+        commit = replace(
             commit, connection_update=update, grant=grant, refused_grant=refused_grant, drop_grant=drop_grant
         )
-        await self._committer.commit(commit)
+        await self.committer.commit(commit)
 
     def _with_event(self, head: Head | None, update: ConnectionUpdate) -> Commit:
         user = update.after.id.user
-        at = (head or Head(user)).next_recorded_at(self._clock.now())
+        at = (head or Head(user)).next_recorded_at(self.clock.now())
         commit = Commit.of_changes(head, [connection_changed(update.after)], at, user=user)
-        after = with_summary(commit.head, update.after.id.provider, self._summarize(update.after))
+        after = with_summary(commit.head, update.after.id.provider, self.summarize(update.after))
         # only a connect clears a tombstone; no other write may replace one
-        return msgspec.structs.replace(commit, head=msgspec.structs.replace(after, erased=False))
+        return replace(commit, head=replace(after, erased=False))

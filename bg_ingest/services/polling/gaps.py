@@ -5,6 +5,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+from msgspec.structs import replace
 
 from bg_ingest.domain.changes import GapHealed, GapOpened
 from bg_ingest.domain.commits import Commit, ConnectionUpdate, Head
@@ -19,8 +20,7 @@ from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Capabilities, Clock
-from bg_ingest.services.polling.commit import Committer
-from bg_ingest.services.retrying import retrying
+from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.store.gaps import GapStore
 from bg_ingest.store.segments import ReadingStore
 
@@ -77,7 +77,7 @@ class GapKeeper:
         suspected_gap_at = first_suspected_gap(
             run.readings, int(rhythm.cadence.total_seconds()), since=gap_changes.checked_until
         )
-        after = connection if more else msgspec.structs.replace(connection, suspected_gap_at=suspected_gap_at)
+        after = connection if more else replace(connection, suspected_gap_at=suspected_gap_at)
         commit = self._build_commit(ConnectionUpdate(connection, after), head, gap_changes, months, more=more)
         if commit is not None:
             await self._committer.commit(commit)
@@ -94,10 +94,9 @@ class GapKeeper:
         """Read from the end of the last check, beginning with the reading before it."""
         start = head.gaps_checked_until.get(connection.id.provider)
         max_segments = MAX_SEGMENTS_PER_READ
+        first_read = start - LOOKBACK if start else ALL_TIME.start
         while True:
-            readings, complete = await self._read_segments(
-                connection, start - LOOKBACK if start else ALL_TIME.start, max_segments
-            )
+            readings, complete = await self._read_segments(connection, first_read, max_segments)
             if complete or (readings and (start is None or readings[-1].measured_at > start)):
                 break
             max_segments *= 4  # all segments belonged to other providers or to the time before the start
@@ -108,14 +107,14 @@ class GapKeeper:
             return ReadingRun(readings[first:], complete)
         spanning_gap = await self._gap_across(connection, start)
         # the gap gives only the time of the reading before it, which suffices
-        before = [msgspec.structs.replace(readings[0], measured_at=spanning_gap.after)] if spanning_gap else []
+        before = [replace(readings[0], measured_at=spanning_gap.after)] if spanning_gap else []
         return ReadingRun([*before, *readings], complete)
 
     async def _read_segments(
         self, connection: Connection, start: datetime, max_segments: int
     ) -> tuple[list[Reading], bool]:
         """Return the connection's readings of the first segments, and True if no further segments follow."""
-        provider_readings: list[Reading] = []
+        provider, provider_readings = connection.id.provider, list[Reading]()
         window, segments = Window(start, ALL_TIME.end), 0
         async with aclosing(self._readings.iter_packed(connection.id.user, window, consistent=True)) as packed:
             async for segment in packed:
@@ -123,9 +122,7 @@ class GapKeeper:
                     return provider_readings, False
                 segments += 1
                 readings = (recorded.reading for recorded in unpack(segment))
-                provider_readings += [
-                    reading for reading in readings if reading.device.provider == connection.id.provider
-                ]
+                provider_readings += [reading for reading in readings if reading.device.provider == provider]
         return provider_readings, True
 
     async def _gap_across(self, connection: Connection, instant: datetime) -> Gap | None:
@@ -141,14 +138,11 @@ class GapKeeper:
         unread = connection.backfill
         overdue = overdue_before(now, rhythm.delay)
         months = await self._gaps.read_months(connection.id, readings[0].measured_at, readings[-1].measured_at)
+        cause = self._silence_cause(connection, rhythm, readings)
         gap_changes = detect_gaps(
             readings,
             [gap for month in months for gap in month.gaps],
-            GapContext(
-                int(rhythm.cadence.total_seconds()),
-                capabilities.warm_ups,
-                self._silence_cause(connection, rhythm, readings),
-            ),
+            GapContext(int(rhythm.cadence.total_seconds()), capabilities.warm_ups, cause),
             until=min(overdue, unread.start) if unread else overdue,
             silent=run.complete and not unread and readings[-1].measured_at + rhythm.step < overdue,
             at=now,
@@ -177,17 +171,15 @@ class GapKeeper:
         if not gap_changes.gaps and not has_progress and update.before == update.after:
             return None
         at = head.next_recorded_at(self._clock.now())
-        change_data = [
-            GapHealed(provider, gap) if gap.healed_at else GapOpened(provider, gap) for gap in gap_changes.gaps
-        ]
+        change_data = [(GapHealed if gap.healed_at else GapOpened)(provider, gap) for gap in gap_changes.gaps]
         commit = Commit.of_changes(head, change_data, at)
         repair_times = [due for due in (connection.repair_at, next_repair_at(gap_changes.gaps, at)) if due]
-        after = msgspec.structs.replace(connection, repair_at=min(repair_times, default=None))
-        return msgspec.structs.replace(
+        after = replace(connection, repair_at=min(repair_times, default=None))
+        return replace(
             commit,
-            head=msgspec.structs.replace(
+            head=replace(
                 commit.head, gaps_checked_until={**head.gaps_checked_until, provider: gap_changes.checked_until}
             ),
             gap_months=update_months(months, provider, gap_changes.gaps),
-            connection_update=msgspec.structs.replace(update, after=after),
+            connection_update=replace(update, after=after),
         )

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from hashlib import blake2b
 from itertools import islice
 from typing import TypeAlias
@@ -18,8 +19,7 @@ from bg_ingest.domain.readings import Unreadable
 from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_start
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Clock, Observer, Sealer
-from bg_ingest.services.polling.commit import Committer
-from bg_ingest.services.retrying import retrying
+from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -34,25 +34,17 @@ MAX_RECORD_BYTES = 1_500
 RecordsByKey: TypeAlias = Mapping[QuarantineKey, Sequence[Unreadable]]
 
 
+@dataclass(frozen=True)
 class Quarantine:
     """Stores unreadable records in pages. A record that was stored before is recognised by its digest."""
 
-    def __init__(
-        self,
-        store: Store,
-        committer: Committer,
-        observer: Observer,
-        sealer: Sealer,
-        clock: Clock,
-        table: str,
-    ) -> None:
-        self._store = store
-        self._committer = committer
-        self._observer = observer
-        self._sealer = sealer
-        self._clock = clock
-        self._table = table
-        self._logged_full: set[ConnectionId] = set()
+    store: Store
+    committer: Committer
+    observer: Observer
+    sealer: Sealer
+    clock: Clock
+    table: str
+    _logged_full: set[ConnectionId] = field(default_factory=set, init=False)
 
     async def add(self, connection: Connection, unreadable: Sequence[Unreadable]) -> PollResult:
         """Store the records; return the numbers of new ones and of those without room. Raises as ``Ingester.ingest``.
@@ -61,16 +53,16 @@ class Quarantine:
         """
         by_key: dict[QuarantineKey, list[Unreadable]] = {}
         for record in unreadable:
-            by_key.setdefault(_page_key(record), []).append(record)
+            # always the same key for the same record
+            key = segment_start(record.measured_at) if record.measured_at else hash_record(record.raw)[0] >> 4
+            by_key.setdefault(key, []).append(record)
         keys = list(by_key)
-        groups = (
-            keys[first : first + MAX_SEGMENTS_PER_COMMIT] for first in range(0, len(keys), MAX_SEGMENTS_PER_COMMIT)
-        )
         added: list[QuarantinedRecord] = []
         no_room = 0
-        for group in groups:
-            more, left_out = await self._add_pages(connection, {key: by_key[key] for key in group})
-            self._observer.quarantined(connection.id.provider, more, left_out)
+        for first in range(0, len(keys), MAX_SEGMENTS_PER_COMMIT):
+            group = {key: by_key[key] for key in keys[first : first + MAX_SEGMENTS_PER_COMMIT]}
+            more, left_out = await self._add_pages(connection, group)
+            self.observer.quarantined(connection.id.provider, more, left_out)
             added += more
             no_room += left_out
         if added:
@@ -87,7 +79,7 @@ class Quarantine:
     @retrying(StaleRead)
     async def _add_pages(self, connection: Connection, by_key: RecordsByKey) -> tuple[Sequence[QuarantinedRecord], int]:
         """Store the records of a few keys in one commit; return the new ones, and the number of those without room."""
-        head = await self._store.readings.head(connection.id.user)
+        head = await self.store.readings.head(connection.id.user)
         if head is None or head.erased:
             raise Fenced
         pages, added, no_room = await self._grow_pages(connection, by_key)
@@ -95,7 +87,7 @@ class Quarantine:
             return (), no_room
         update = ConnectionUpdate(connection, connection)
         commit = Commit(before=head, head=head, quarantine_pages=pages, connection_update=update)
-        await self._committer.commit(commit)
+        await self.committer.commit(commit)
         return added, no_room
 
     def _log_full(self, connection: ConnectionId, unreadable: Sequence[Unreadable], no_room: int) -> None:
@@ -112,7 +104,7 @@ class Quarantine:
         self, connection: Connection, by_key: RecordsByKey
     ) -> tuple[tuple[QuarantinePage, ...], tuple[QuarantinedRecord, ...], int]:
         """Return the pages that change, the records that are new in them, and the number of records without room."""
-        stored = await self._store.quarantine.read_pages(connection.id.user, by_key.keys())
+        stored = await self.store.quarantine.read_pages(connection.id.user, by_key.keys())
         changed: list[QuarantinePage] = []
         added: list[QuarantinedRecord] = []
         no_room = 0
@@ -120,9 +112,7 @@ class Quarantine:
             page = stored.get(key) or QuarantinePage(key, 0, ())
             fresh = {digest: record for record in records if page.find(digest := hash_record(record.raw)) is None}
             room = MAX_RECORDS_PER_PAGE - sum(1 for record in page.records if record.sealed)
-            new_records = [
-                self._seal(connection, digest, record) for digest, record in islice(fresh.items(), max(0, room))
-            ]
+            new_records = [self._seal(connection, *item) for item in islice(fresh.items(), max(0, room))]
             no_room += len(fresh) - len(new_records)
             if new_records:
                 changed.append(page.with_added(new_records))
@@ -130,17 +120,11 @@ class Quarantine:
         return tuple(changed), tuple(added), no_room
 
     def _seal(self, connection: Connection, digest: bytes, record: Unreadable) -> QuarantinedRecord:
-        associated = record_seal_data(self._table, connection.id.user, digest)
-        sealed = self._sealer.seal(record.raw[:MAX_RECORD_BYTES], associated)
+        associated = record_seal_data(self.table, connection.id.user, digest)
+        sealed = self.sealer.seal(record.raw[:MAX_RECORD_BYTES], associated)
         provider_account = connection.provider_account or ""
-        return QuarantinedRecord(
-            record.reason, digest, sealed, self._clock.now(), connection.id.provider, provider_account
-        )
-
-
-def _page_key(record: Unreadable) -> QuarantineKey:
-    """Return the key of a record: always the same for the same record."""
-    return segment_start(record.measured_at) if record.measured_at else hash_record(record.raw)[0] >> 4
+        at, provider = self.clock.now(), connection.id.provider
+        return QuarantinedRecord(record.reason, digest, sealed, at, provider, provider_account)
 
 
 def hash_record(raw: bytes) -> bytes:

@@ -2,22 +2,23 @@
 
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import aclosing
+from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 import structlog
+from msgspec.structs import replace
 
-from bg_ingest.domain.commits import Commit, Head, readings_commit
+from bg_ingest.domain.commits import Commit, readings_commit
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import decide, segment_start
 from bg_ingest.errors import NotFound, StaleRead
 from bg_ingest.ports import Clock, Provider, Sealer
-from bg_ingest.services.polling.commit import Committer
+from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
-from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -52,31 +53,23 @@ class RetryResult(StrEnum):
     """It names no provider, or a provider that is not configured."""
 
 
+@dataclass(frozen=True)
 class QuarantineReview:
     """Reads records only to translate or to show them, and never logs one."""
 
-    def __init__(
-        self,
-        store: Store,
-        committer: Committer,
-        sealer: Sealer,
-        providers: Mapping[str, Provider],
-        clock: Clock,
-        table: str,
-    ) -> None:
-        self._store = store
-        self._committer = committer
-        self._sealer = sealer
-        self._providers = providers
-        self._clock = clock
-        self._table = table
+    store: Store
+    committer: Committer
+    sealer: Sealer
+    providers: Mapping[str, Provider]
+    clock: Clock
+    table: str
 
     async def iter_records(self, user: UserId) -> AsyncGenerator[ReviewedRecord]:
         """Yield a user's records that were neither released nor dropped, by segment.
 
         Records without a time come last.
         """
-        async with aclosing(self._store.quarantine.iter_pages(user)) as pages:
+        async with aclosing(self.store.quarantine.iter_pages(user)) as pages:
             async for page in pages:
                 for record in page.records:
                     if record.sealed:
@@ -87,9 +80,7 @@ class QuarantineReview:
 
         NotFound if there is none or several.
         """
-        matches = [
-            reviewed async for reviewed in self.iter_records(user) if reviewed.record.digest.hex().startswith(name)
-        ]
+        matches = [match async for match in self.iter_records(user) if match.record.digest.hex().startswith(name)]
         if len(matches) != 1:
             raise NotFound(
                 f"{len(matches) or 'None'} of the quarantined records of this user begin with {name!r}: list them, "
@@ -100,7 +91,7 @@ class QuarantineReview:
     def open_record(self, reviewed: ReviewedRecord) -> bytes:
         """Return the record as received, or its stored beginning; SealBroken without its key."""
         digest = reviewed.record.digest
-        return self._sealer.open(reviewed.record.sealed, record_seal_data(self._table, reviewed.user, digest))
+        return self.sealer.open(reviewed.record.sealed, record_seal_data(self.table, reviewed.user, digest))
 
     def is_truncated(self, reviewed: ReviewedRecord) -> bool:
         return hash_record(self.open_record(reviewed)) != reviewed.record.digest
@@ -114,7 +105,7 @@ class QuarantineReview:
         raw, record = self.open_record(reviewed), reviewed.record
         if hash_record(raw) != record.digest:
             return RetryResult.TRUNCATED
-        provider = self._providers.get(record.provider)
+        provider = self.providers.get(record.provider)
         if provider is None:
             return RetryResult.NO_PROVIDER
         translated = provider.translate_record(record.provider_account, raw, record.noticed_at)
@@ -127,37 +118,32 @@ class QuarantineReview:
     @retrying(StaleRead)
     async def drop(self, reviewed: ReviewedRecord) -> None:
         """Drop a record for good. The same record is not quarantined again."""
-        head, page = await self._read_head(reviewed.user), await self._read_page(reviewed)
+        head = await self.store.readings.head(reviewed.user)
+        if head is None or head.erased:
+            raise _user_not_found()
+        page = await self._read_page(reviewed)
         after = page.with_dropped(reviewed.record.digest)
-        await self._committer.commit(Commit(before=head, head=head, quarantine_pages=(after,)))
+        await self.committer.commit(Commit(before=head, head=head, quarantine_pages=(after,)))
         log.info("dropped a record", action="record_dropped", user=reviewed.user, reason=reviewed.record.reason)
 
     @retrying(StaleRead)
     async def _release(self, reviewed: ReviewedRecord, reading: Reading) -> RetryResult:
-        head, known = await self._store.readings.read(reviewed.user, [segment_start(reading.measured_at)])
+        head, known = await self.store.readings.read(reviewed.user, [segment_start(reading.measured_at)])
         if head is None or head.erased:
             raise _user_not_found()
-        at = head.next_recorded_at(self._clock.now())
+        at = head.next_recorded_at(self.clock.now())
         decision = decide(known, [reading], at=at, last_change=head.last_change)
         if decision.revised or decision.rejected:
             return RetryResult.CONTRADICTED
         page = await self._read_page(reviewed)
         provider = reviewed.record.provider
         commit = readings_commit(head, known, decision, provider=provider, origin=Origin.QUARANTINE, at=at)
-        await self._committer.commit(
-            msgspec.structs.replace(commit, quarantine_pages=(page.without(reviewed.record.digest),))
-        )
+        await self.committer.commit(replace(commit, quarantine_pages=(page.without(reviewed.record.digest),)))
         return RetryResult.RELEASED if decision.recorded else RetryResult.ALREADY_STORED
-
-    async def _read_head(self, user: UserId) -> Head:
-        head = await self._store.readings.head(user)
-        if head is None or head.erased:
-            raise _user_not_found()
-        return head
 
     async def _read_page(self, reviewed: ReviewedRecord) -> QuarantinePage:
         """Return the current page of a record; NotFound if the record was removed from it."""
-        page = (await self._store.quarantine.read_pages(reviewed.user, [reviewed.key])).get(reviewed.key)
+        page = (await self.store.quarantine.read_pages(reviewed.user, [reviewed.key])).get(reviewed.key)
         record = page.find(reviewed.record.digest) if page else None
         if page is None or record is None or not record.sealed:
             raise NotFound("The record is not in quarantine any more: list the records again.")

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
@@ -13,8 +14,8 @@ from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
 from bg_ingest.errors import Fenced, NotFound, ProviderMisbehaved, StoreUnavailable
 from bg_ingest.ports import Clock, Observer, Page, PushProvider, TokenVerifier, Wakeups
+from bg_ingest.services.polling.commit import retrying
 from bg_ingest.services.polling.ingest import Ingester
-from bg_ingest.services.retrying import retrying
 from bg_ingest.store import Store
 
 
@@ -39,38 +40,29 @@ ID_RETENTION = timedelta(days=4)
 could undo a revision made in the meantime."""
 
 
+@dataclass(frozen=True)
 class WebhookReceiver:
     """Receives webhooks with a verified sender."""
 
-    def __init__(
-        self,
-        store: Store,
-        providers: Mapping[str, PushProvider],
-        ingester: Ingester,
-        clock: Clock,
-        wakeups: Wakeups,
-        observer: Observer,
-        sender_tokens: SenderTokens,
-        proofs: Mapping[str, AbstractSet[WebhookProof]],
-    ) -> None:
-        """``proofs`` lists the accepted proofs of a provider's webhooks, if they are not signatures."""
-        self.sender_tokens = sender_tokens
-        self._connections = store.connections
-        self._webhooks = store.webhooks
-        self._inbox = store.inbox
-        self._providers = providers
-        self._proofs = {name: proofs.get(name, {WebhookProof.SIGNATURE}) for name in providers}
-        self._ingester = ingester
-        self._clock = clock
-        self._wakeups = wakeups
-        self._observer = observer
+    store: Store
+    providers: Mapping[str, PushProvider]
+    ingester: Ingester
+    clock: Clock
+    wakeups: Wakeups
+    observer: Observer
+    sender_tokens: SenderTokens
+    proofs: Mapping[str, AbstractSet[WebhookProof]]
+    """Accepted proofs of a provider's webhooks, if they are not signatures."""
 
     def now(self) -> datetime:
-        return self._clock.now()
+        return self.clock.now()
 
     def accepts(self, proof: WebhookProof) -> bool:
         """Return True if the webhooks of any provider accept this proof."""
-        return any(proof in proofs for proofs in self._proofs.values())
+        return any(proof in self._proofs(name) for name in self.providers)
+
+    def _proofs(self, provider: str) -> AbstractSet[WebhookProof]:
+        return self.proofs.get(provider, {WebhookProof.SIGNATURE})
 
     async def receive(
         self, user: UserId, webhook_id: str | None, content: bytes, proof: WebhookProof = WebhookProof.SIGNATURE
@@ -84,35 +76,34 @@ class WebhookReceiver:
         """
         pages = await self._parse_pages(content, proof)
         identity = f"content {sha256(content).hexdigest()}" if webhook_id is None else webhook_id
-        result = await self._store_pages(user, pages, identity, has_id=webhook_id is not None)
-        return result or PollResult(Outcome.NOTHING_NEW)
+        return await self._store(user, pages, identity, has_id=webhook_id is not None)
 
     @retrying(Fenced, tries=5, error=lambda: StoreUnavailable("the connection changes all the time"))
-    async def _store_pages(
-        self, user: UserId, pages: Mapping[str, Page], identity: str, *, has_id: bool
-    ) -> PollResult | None:
-        connection = await self._find_connection(user, pages)
+    async def _store(self, user: UserId, pages: Mapping[str, Page], identity: str, *, has_id: bool) -> PollResult:
+        """Store the readings or the poll request of a page, unless the webhook was received before."""
+        connection, result = await self._find_connection(user, pages), PollResult(Outcome.NOTHING_NEW)
+        if await self.store.webhooks.contains(connection, identity, self.now()):
+            self.observer.webhook(connection.id, None)
+            return result
         page = pages[connection.id.provider]
-        # Fenced: since the read the connection was disconnected or connected again
-        return await self._store(connection, page, identity, once=has_id or bool(page.readings or page.unreadable))
-
-    async def _store(self, connection: Connection, page: Page, identity: str, *, once: bool) -> PollResult | None:
-        """Store the readings or the poll request of a page; None if the webhook was received before."""
-        if await self._webhooks.contains(connection, identity, self.now()):
-            self._observer.webhook(connection.id, None)
-            return None
-        result = await self._store_page(connection, page)
+        has_records = bool(page.readings or page.unreadable)
+        if has_records:
+            # Fenced: since the read the connection was disconnected or connected again
+            result, _ = await self.ingester.ingest(connection, page, origin=Origin.WEBHOOK)
+        else:
+            await self.store.inbox.request_poll(connection.id)
+            self.wakeups.wake_poller(connection.id)
         # The id follows the data: written first, a crash in between would make the sender's repeat ineffective.
-        if once:
-            await self._webhooks.add(connection, identity, self.now() + ID_RETENTION)
-        self._observer.webhook(connection.id, result)
+        if has_id or has_records:
+            await self.store.webhooks.add(connection, identity, self.now() + ID_RETENTION)
+        self.observer.webhook(connection.id, result)
         return result
 
     async def _parse_pages(self, content: bytes, proof: WebhookProof) -> dict[str, Page]:
         """Return the page as parsed by each provider that can read it and accepts this proof."""
         pages: dict[str, Page] = {}
-        for name, provider in self._providers.items():
-            if proof in self._proofs[name]:
+        for name, provider in self.providers.items():
+            if proof in self._proofs(name):
                 with suppress(ProviderMisbehaved):
                     pages[name] = await provider.parse_push(content)
         if not pages:
@@ -122,15 +113,7 @@ class WebhookReceiver:
     async def _find_connection(self, user: UserId, pages: Mapping[str, Page]) -> Connection:
         """Return the user's connection for one of the pages. The error does not reveal the missing part."""
         for name, page in pages.items():
-            connection = await self._connections.get(ConnectionId(user, name))
+            connection = await self.store.connections.get(ConnectionId(user, name))
             if connection and connection.accepts_pushes and connection.provider_account == page.provider_account:
                 return connection
         raise NotFound("There is no connection of this user that this is for: connect the user to the provider first.")
-
-    async def _store_page(self, connection: Connection, page: Page) -> PollResult:
-        if page.readings or page.unreadable:
-            result, _ = await self._ingester.ingest(connection, page, origin=Origin.WEBHOOK)
-            return result
-        await self._inbox.request_poll(connection.id)
-        self._wakeups.wake_poller(connection.id)
-        return PollResult(Outcome.NOTHING_NEW)

@@ -1,18 +1,22 @@
-"""Outbox relay: committed changes go to the broker, in order per user."""
+"""Outbox relay: committed changes go to the broker, in order per user, or once more for a consumer (replay)."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
 from itertools import groupby
 from operator import attrgetter
+from typing import TypeAlias
 
 import anyio
 import structlog
 
 from bg_ingest.domain.changes import Change, UserErased
 from bg_ingest.domain.ids import UserId
-from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.errors import BrokerUnavailable, EventRefused, NotFound
 from bg_ingest.ports import Observer, OutboxPass, Publisher
+from bg_ingest.store import Store
 from bg_ingest.store.changes import OutboxEntry, OutboxStore
+
+Changes: TypeAlias = Mapping[OutboxEntry, Change]
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -36,7 +40,7 @@ class Relay:
             self._observer.outbox_pass(OutboxPass(shard, ended=True, complete=True))
         return non_empty
 
-    async def publish_shard(self, shard: int, cached: Mapping[OutboxEntry, Change]) -> OutboxPass:
+    async def publish_shard(self, shard: int, cached: Changes) -> OutboxPass:
         """Publish all waiting changes; those in ``cached`` are not read from the store.
 
         A refused event holds back the user's later events. BrokerUnavailable ends the pass; events confirmed before it
@@ -62,11 +66,7 @@ class Relay:
         return outbox_pass
 
     async def _publish_page(
-        self,
-        page: Sequence[OutboxEntry],
-        cached: Mapping[OutboxEntry, Change],
-        blocked: set[UserId],
-        outbox_pass: OutboxPass,
+        self, page: Sequence[OutboxEntry], cached: Changes, blocked: set[UserId], outbox_pass: OutboxPass
     ) -> None:
         missing = [row for row in page if row not in cached]
         changes = {**cached, **(await self._outbox.changes(missing) if missing else {})}
@@ -99,9 +99,8 @@ class Relay:
         finally:
             settled: set[OutboxEntry] = set()
             if confirmed:
-                with anyio.move_on_after(
-                    5, shield=True
-                ):  # without it, the events would be published again, which costs but is harmless
+                # without it, the events would be published again, which costs but is harmless
+                with anyio.move_on_after(5, shield=True):
                     await self._settle(confirmed, changes)
                     settled.update(confirmed)
             waiting = [changes[row] for row in page if row in changes and row not in settled]
@@ -109,7 +108,7 @@ class Relay:
         if unavailable:
             raise unavailable[0]
 
-    async def _settle(self, confirmed: Sequence[OutboxEntry], changes: Mapping[OutboxEntry, Change]) -> None:
+    async def _settle(self, confirmed: Sequence[OutboxEntry], changes: Changes) -> None:
         """Delete the entries of confirmed events; of an erased user, only the tombstone stays."""
         last = {row for row in confirmed if row in changes and isinstance(changes[row].data, UserErased)}
         await self._outbox.settle([row for row in confirmed if row not in last])
@@ -125,3 +124,23 @@ class Relay:
             observation.finish(confirmed)
         if not confirmed:
             outbox_pass.unroutable += 1
+
+
+REPLAY_BATCH_SIZE = 100
+"""Changes requested by one read."""
+
+
+async def replay(store: Store, user: UserId, first: int, last: int | None = None) -> int:
+    """Put the changes ``first`` to ``last`` back into the outbox; return their number. NotFound for an unknown user.
+
+    The relay of the user's shard finds them within a minute. Only first deliveries are in order; these are repeats.
+    """
+    head = await store.readings.head(user)
+    if head is None:
+        raise NotFound(f"There is no user {user}.")
+    count, end = 0, min(last or head.last_change, head.last_change)
+    for start in range(first, end + 1, REPLAY_BATCH_SIZE):
+        changes = await store.changes.read(user, start, min(start + REPLAY_BATCH_SIZE - 1, end))
+        await store.outbox.restore(changes)
+        count += len(changes)
+    return count

@@ -1,18 +1,22 @@
-"""Queries for missing readings and for the completeness of each day."""
+"""Queries for missing readings, for the completeness of each day, and for differences from the data of the provider."""
 
+from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
-from bg_ingest.domain.commits import ConnectionSummary, Head
+from bg_ingest.domain.commits import Head
 from bg_ingest.domain.completeness import Day, DayCounter, Punctuality
-from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.connections import POLLED_STATES, Connection
 from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE, overdue_before
 from bg_ingest.domain.gaps import Gap
 from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.readings import Reading
 from bg_ingest.domain.segment_codec import unpack
+from bg_ingest.domain.verification import Verification, compare_readings
 from bg_ingest.domain.windows import Window
-from bg_ingest.errors import NotFound
-from bg_ingest.ports import Clock
+from bg_ingest.errors import Conflict, NotFound, ProviderMisbehaved
+from bg_ingest.ports import Clock, Priority, Provider
+from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.polling.gaps import ALL_TIME
 from bg_ingest.store import Store
 
@@ -33,11 +37,8 @@ class CompletenessQueries:
         NotFound if the user never connected or was erased.
         """
         head = await self._read_head(user)
-        rows = [
-            (provider, gap)
-            for provider in head.summaries
-            for gap in await self._read_gaps(ConnectionId(user, provider), window)
-        ]
+        gaps = {provider: await self._read_gaps(ConnectionId(user, provider), window) for provider in head.summaries}
+        rows = [(provider, gap) for provider, provider_gaps in gaps.items() for gap in provider_gaps]
         return sorted(rows, key=lambda row: (row[1].start, row[0]))
 
     async def days(self, user: UserId, window: Window) -> list[Day]:
@@ -49,16 +50,17 @@ class CompletenessQueries:
             if provider not in head.summaries:
                 continue
             summary = head.summaries[provider]
-            counters[provider] = counter = DayCounter(
-                provider, window, _punctuality_of(connection, summary), summary.cadence_seconds
-            )
+            since = connection.available.end if connection.available else connection.connected_at
+            polls = timedelta(seconds=max(summary.interval_seconds, summary.cadence_seconds))
+            tolerance = timedelta(seconds=summary.delay_seconds) + polls + LATE_TOLERANCE + GAP_AFTER
+            punctuality = Punctuality(since, tolerance)
+            counters[provider] = counter = DayCounter(provider, window, punctuality, summary.cadence_seconds)
             gaps = await self._read_gaps(connection.id, window)
             until = overdue_before(self._clock.now(), timedelta(seconds=summary.delay_seconds))
             counter.add_gaps([gap for gap in gaps if gap.healed_at is None], until)
         await self._count(user, window, counters)
-        return sorted(
-            (day for counter in counters.values() for day in counter.days()), key=lambda day: (day.date, day.provider)
-        )
+        days = (day for counter in counters.values() for day in counter.days())
+        return sorted(days, key=lambda day: (day.date, day.provider))
 
     async def _count(self, user: UserId, window: Window, counters: dict[str, DayCounter]) -> None:
         async with aclosing(self._store.readings.iter_packed(user, window)) as packed:
@@ -88,7 +90,68 @@ class CompletenessQueries:
         return head
 
 
-def _punctuality_of(connection: Connection, summary: ConnectionSummary) -> Punctuality:
-    since = connection.available.end if connection.available else connection.connected_at
-    polls = timedelta(seconds=max(summary.interval_seconds, summary.cadence_seconds))
-    return Punctuality(since, timedelta(seconds=summary.delay_seconds) + polls + LATE_TOLERANCE + GAP_AFTER)
+class Verifier:
+    """Fetches a window again and compares it with the stored readings; no reading is written.
+
+    It runs in any process, without ownership of the shard.
+    """
+
+    def __init__(self, store: Store, providers: Mapping[str, Provider], grants: Grants) -> None:
+        self._store = store
+        self._providers = providers
+        self._grants = grants
+
+    def max_window(self, provider: str) -> timedelta:
+        """Return the longest window of one comparison, which is one call of the provider."""
+        if provider not in self._providers:
+            raise NotFound(f"there is no such provider; known are: {', '.join(self._providers)}")
+        return self._providers[provider].capabilities.longest_window
+
+    async def verify(self, connection_id: ConnectionId, window: Window) -> Verification | None:
+        """Compare the part of a window that polls have read; None if they have read no part of it.
+
+        Conflict if the connection cannot be read or the window is too long; NotFound without the connection; a
+        ProviderError or GrantError if the provider does not answer.
+        """
+        max_window = self.max_window(connection_id.provider)
+        if window.length > max_window:
+            raise Conflict(f"at most {max_window.days} days can be compared at once: ask for less")
+        connection, grant = await self._store.connections.get_with_grant(connection_id)
+        if connection is None:
+            raise NotFound
+        if grant is None or connection.state not in POLLED_STATES:
+            raise Conflict(f"the connection is {connection.state}: only a connection that is polled can be compared")
+        fetched = _fetched_part(connection, window)
+        if fetched is None:
+            return None
+        provider = self._providers[connection_id.provider]
+        region, priority = connection.region, Priority.REPAIR
+        page = await self._grants.use(
+            connection, grant, lambda held: provider.readings(region, held, fetched, priority)
+        )
+        if page.provider_account != connection.provider_account:
+            raise ProviderMisbehaved("the answer belongs to another account of the provider")
+        # after the fetch, so that readings that a poll stores during the fetch do not count as missing in the store
+        stored = await self._read_stored(connection, fetched)
+        unreadable = sum(record.measured_at is None or record.measured_at in fetched for record in page.unreadable)
+        return compare_readings(fetched, stored, page.readings, unreadable)
+
+    async def _read_stored(self, connection: Connection, window: Window) -> list[Reading]:
+        readings: list[Reading] = []
+        packed = self._store.readings.iter_packed(connection.id.user, window, consistent=True)
+        async with aclosing(packed):
+            async for segment in packed:
+                readings += [stored.reading for stored in unpack(segment)]
+        own = connection.id.provider, connection.provider_account
+        return [reading for reading in readings if (reading.device.provider, reading.device.provider_account) == own]
+
+
+def _fetched_part(connection: Connection, window: Window) -> Window | None:
+    """Return the part of a window that has been read: after the unfinished backfill, up to the watermark."""
+    if connection.watermark is None:
+        return None
+    until = min(window.end, connection.watermark + timedelta(seconds=1))
+    start = window.start
+    if connection.backfill and connection.backfill.end > start:
+        start = min(until, connection.backfill.end)
+    return Window(start, until) if start < until else None

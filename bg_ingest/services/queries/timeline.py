@@ -26,8 +26,6 @@ from bg_ingest.store import Store
 MAX_CONNECTIONS, MAX_EVENTS_EACH = 2_000, 30
 """Bounds of the memory: about 12 MB."""
 
-NORMAL_OUTCOMES = {Outcome.READ, Outcome.NOTHING_NEW}
-
 
 class RecentEvents(Observer):
     """Memory of recent polls, webhooks and refreshes, per connection, for as many connections as there is room.
@@ -47,7 +45,8 @@ class RecentEvents(Observer):
         """Add a poll, unless it made no request to the provider."""
         outcome = report.result.outcome
         if outcome not in (Outcome.NOT_DUE, Outcome.INACTIVE):
-            self._add(connection, poll_event(report, self._clock.now()), troubled=outcome not in NORMAL_OUTCOMES)
+            troubled = outcome not in (Outcome.READ, Outcome.NOTHING_NEW)
+            self._add(connection, poll_event(report, self._clock.now()), troubled=troubled)
 
     def webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
         self._add(connection, webhook_event(result, self._clock.now()), troubled=False)

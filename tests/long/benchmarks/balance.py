@@ -21,6 +21,7 @@ from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.domain.ownership import SHARED_TIMINGS
 from bg_ingest.ports import Priority
 from bg_ingest.services.budget.limiter import CallLimiter
+from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL
 from bg_ingest.store import Store
 from tests.conftest import VirtualTimeLoop
 from tests.harness.owners import OwnerGroup, OwnerProcess, open_owners
@@ -111,7 +112,8 @@ async def measure_reservations(count: int) -> tuple[Units, float]:
     clock, dice = LoopClock(), random.Random(1)
     async with open_table(None, clock) as memory:
         metered = MeteredTable(memory)
-        limiters = [CallLimiter(BUDGET_KEY, LIMIT, Store(metered, clock).budgets, clock) for _ in range(count)]  # type: ignore[arg-type]  # nobody scans
+        budgets = Store(metered, clock).budgets  # type: ignore[arg-type]  # nobody scans
+        limiters = [CallLimiter(BUDGET_KEY, LIMIT, budgets, clock, DEFAULT_POLL_INTERVAL) for _ in range(count)]
         async with anyio.create_task_group() as group:
             while anyio.current_time() < BUYING_SECONDS:
                 await anyio.sleep(dice.expovariate(LIMIT.rate * 0.94))

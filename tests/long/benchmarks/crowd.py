@@ -21,7 +21,7 @@ from bg_ingest.ports import AccountData, Answers, Capabilities, Clock, ConnectSt
 from bg_ingest.ports.table import Item, Key, Put, Table
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
 from bg_ingest.services import Services
-from bg_ingest.services.connections.grant_sealing import GrantSealer
+from bg_ingest.services.connections.grant_storage import GrantSealer
 from bg_ingest.store import LAYOUT, Store, keys
 from bg_ingest.store.connections import encode_connection, encode_directory_row
 from bg_ingest.store.grants import encode_grant

@@ -19,12 +19,11 @@ from bg_ingest.errors import (
     StoreUnavailable,
     TransactionConflict,
 )
-from bg_ingest.services.connections.connect import Connector
 from tests.harness.api import ApiHarness, reading
 from tests.unit.api.test_validation import assert_problem
 
 
-class FailingConnector(Connector):
+class FailingConnector:
     """Fails as a test tells it to."""
 
     def __init__(self, failure: Exception) -> None:

@@ -1,6 +1,7 @@
 """Webhooks whose sender brings a token of the operator's own issuer."""
 
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -32,9 +33,11 @@ class TokenSender:
         self.service = service
         self.issuer = FakeIssuer(service.clock.now)
 
-    @property
-    def senders(self) -> SenderTokens:
-        return SenderTokens(JwtVerifier(self.issuer.http, self.service.clock, issuer=ISSUER, audience=AUDIENCE), SCOPE)
+    def replace_senders(self) -> None:
+        """Make the service accept the tokens of this issuer."""
+        verifier = JwtVerifier(self.issuer.http, self.service.clock, issuer=ISSUER, audience=AUDIENCE)
+        receiver = replace(self.service.services.webhook_receiver, sender_tokens=SenderTokens(verifier, SCOPE))
+        self.service.replace_services(webhook_receiver=receiver)
 
     async def push(self, body: bytes, token: str | None = None, user: str = "ada", **headers: str) -> httpx.Response:
         token = self.issuer.token(sub="partner", scope=SCOPE) if token is None else token
@@ -47,7 +50,7 @@ class TokenSender:
 async def open_partner(proofs: frozenset[WebhookProof], **given: Any) -> AsyncIterator[TokenSender]:
     async with open_service(defaults=PollDefaults(backfill_days=0), proofs={PROVIDER: proofs}, **given) as service:
         partner = TokenSender(service)
-        service.services.webhook_receiver.sender_tokens = partner.senders
+        partner.replace_senders()
         async with partner.issuer.http:
             await service.connect("ada")
             yield partner
@@ -208,7 +211,7 @@ async def test_too_large_is_413(partner: TokenSender) -> None:
 async def test_it_is_as_open_to_senders_where_the_api_is_closed() -> None:
     async with open_service(access=Access.CLOSED, proofs={PROVIDER: BEARER}) as service:
         partner = TokenSender(service)
-        service.services.webhook_receiver.sender_tokens = partner.senders
+        partner.replace_senders()
         async with partner.issuer.http:
             assert_problem(await partner.push(envelope("x")), 404, "unknown")
 

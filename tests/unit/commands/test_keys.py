@@ -17,7 +17,7 @@ from bg_ingest.domain.access import Scope
 from bg_ingest.domain.grants import Credentials, Grant, SecretBytes
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.ports import Observer
-from bg_ingest.services.connections.grant_sealing import GrantSealer
+from bg_ingest.services.connections.grant_storage import GrantSealer
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.store import Store
 from tests.fakes.clock import NOON, SetClock

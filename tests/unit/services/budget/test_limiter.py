@@ -13,7 +13,7 @@ from bg_ingest.domain.call_budget import RESERVATION_SECONDS, BudgetKey, Provide
 from bg_ingest.errors import BudgetSpent, StoreUnavailable
 from bg_ingest.ports import Clock, Priority
 from bg_ingest.services.budget.limiter import MAX_WAIT_SECONDS, MAX_WAITING_LOW, CallLimiter
-from bg_ingest.services.budget.row import RECHECK_SECONDS
+from bg_ingest.services.budget.waiting import DEFAULT_POLL_INTERVAL, RECHECK_SECONDS
 from bg_ingest.store import Store
 from bg_ingest.store.call_budget import CallBudgetStore
 from tests.conftest import on
@@ -52,7 +52,7 @@ class RowUsers:
         self, limit: ProviderLimit = LIMIT, *, ahead: float = 0, budgets: CallBudgetStore | None = None
     ) -> CallLimiter:
         clock = ShiftedClock(self.clock, timedelta(seconds=ahead))
-        return CallLimiter(APP, limit, budgets or self.budgets, clock)  # type: ignore[arg-type]
+        return CallLimiter(APP, limit, budgets or self.budgets, clock, DEFAULT_POLL_INTERVAL)  # type: ignore[arg-type]
 
 
 @pytest.fixture

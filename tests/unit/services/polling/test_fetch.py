@@ -1,4 +1,4 @@
-"""Windows of each kind of fetch, progress of watermark and backfill, and the readings of late and slow sensors."""
+"""Windows of each kind of fetch, progress of watermark and backfill, late and slow sensors, outcomes of errors."""
 
 from datetime import timedelta
 from typing import Any, cast
@@ -11,18 +11,35 @@ from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.polling import Outcome, PollState
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import SweepDepth
+from bg_ingest.errors import (
+    Fenced,
+    GrantBusy,
+    GrantLost,
+    GrantRefused,
+    IngestError,
+    ProviderForbidden,
+    ProviderMisbehaved,
+    ProviderThrottled,
+    ProviderUnavailable,
+    SealBroken,
+    StoreError,
+    StoreUnavailable,
+)
 from bg_ingest.ports import Clock, Page, Priority, Provider
+from bg_ingest.services.polling.fetch import outcome_of, retry_at
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import (
     Failed,
     Late,
 )
+from tests.fakes.clock import NOON
 from tests.fakes.faults import Fault as StoreFault
 from tests.fakes.faults import FaultyCalls
 from tests.harness.connected_user import ConnectedUser
 from tests.harness.service import START, open_service
 
-MINUTE, HOUR, DAY = timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SECOND, MINUTE, HOUR, DAY = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1), timedelta(days=1)
+SLOT = NOON + 15 * MINUTE
 EVERY_TWO_HOURS = PollDefaults(2 * HOUR, backfill_days=1)
 
 
@@ -272,3 +289,46 @@ async def test_without_a_depth_nothing_is_swept() -> None:
         assert (await ada.connection()).swept_at is None
         again = [call.window for call in service.provider.asked if call.priority is Priority.REPAIR]
         assert all(window.end < service.clock.now() - HOUR for window in again), "only gaps are fetched again"
+
+
+@pytest.mark.parametrize(
+    ("error", "outcome"),
+    [
+        (GrantBusy(), Outcome.GRANT_BUSY),
+        (GrantRefused(), Outcome.REFUSED),
+        (GrantLost(), Outcome.REFUSED),
+        (ProviderThrottled(), Outcome.THROTTLED),
+        (ProviderUnavailable(), Outcome.UNAVAILABLE),
+        (ProviderMisbehaved(), Outcome.MISBEHAVED),
+        (ProviderForbidden(), Outcome.FORBIDDEN),
+        (StoreUnavailable(), Outcome.STORE_UNAVAILABLE),
+        (SealBroken(), Outcome.UNSEALABLE),
+        (Fenced(), Outcome.FENCED),
+        (StoreError(), Outcome.STORE_UNAVAILABLE),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_an_expected_error_has_an_outcome(error: IngestError, outcome: Outcome) -> None:
+    assert outcome_of(error) is outcome
+
+
+@pytest.mark.parametrize(
+    ("error", "jitter", "wait"),
+    [
+        (GrantRefused(HOUR), 0.5, HOUR),
+        (ProviderThrottled(2 * MINUTE), 0.0, 2 * MINUTE),
+        (ProviderThrottled(2 * MINUTE), 1.0, 2.5 * MINUTE),
+        (ProviderThrottled(), 0.0, MINUTE),
+        (ProviderForbidden(), 0.5, 6 * HOUR),
+        (ProviderUnavailable(), 0.5, 4 * SECOND),
+        (GrantRefused(), 0.5, 4 * SECOND),
+    ],
+)
+def test_a_retry_follows_the_error_or_the_number_of_failures(
+    error: IngestError, jitter: float, wait: timedelta
+) -> None:
+    assert retry_at(error, NOON, jitter=jitter, failures=2, slot=SLOT) == NOON + wait
+
+
+def test_after_fast_retries_the_slot_is_next() -> None:
+    assert retry_at(ProviderUnavailable(), NOON, jitter=0.5, failures=5, slot=SLOT) == SLOT

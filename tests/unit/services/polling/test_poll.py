@@ -9,7 +9,7 @@ from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.polling import NextPollReason, Outcome, PollState
 from bg_ingest.domain.readings import Origin
-from bg_ingest.services.polling.outcomes import FORBIDDEN_WAIT
+from bg_ingest.services.polling.fetch import FORBIDDEN_WAIT
 from bg_ingest.simulator.faults import (
     Failed,
     Fault,

@@ -1,17 +1,19 @@
-"""Events of the relay for its observer; `workers/test_relay.py` has the deliveries."""
+"""Events of the relay for its observer, and replays; `workers/test_relay.py` has the deliveries."""
 
 from collections.abc import AsyncIterator, Collection
 
+import anyio
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import UserId, shard_of
-from bg_ingest.errors import BrokerUnavailable, EventRefused
-from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.errors import BrokerUnavailable, EventRefused, NotFound
+from bg_ingest.services.publishing.relay import Relay, replay
 from bg_ingest.store import Store
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.observer import RecordingObserver
+from tests.harness.connected_user import ADA, ConnectedUser
 from tests.harness.sample_values import USER, commit_connection
 
 SHARD = shard_of(USER)
@@ -92,3 +94,22 @@ async def test_outboxes_that_a_check_finds_empty_are_reported_as_such(world: Wor
     empty = (SHARD + 1) % 256
     assert await world.relay.non_empty_shards([SHARD, empty]) == {SHARD}
     assert world.passes == [(empty, 0, 0, True)]
+
+
+async def test_changes_are_published_again_from_a_number_on(ada: ConnectedUser) -> None:
+    async with ada.service.running():
+        await anyio.sleep(3600)
+        before = ada.service.event_numbers("ada")
+        last = before[-1]
+        again = await replay(ada.services.store, ADA.user, 3)
+        await anyio.sleep(100)
+        after = ada.service.event_numbers("ada")[len(before) :]
+        assert again == last - 2
+        assert after[:again] == list(range(3, last + 1))
+        assert await replay(ada.services.store, ADA.user, 2, 4) == 3
+
+
+async def test_expired_changes_are_not_published(ada: ConnectedUser) -> None:
+    assert await replay(ada.services.store, ADA.user, 10_000) == 0
+    with pytest.raises(NotFound):
+        await replay(ada.services.store, UserId("nobody"), 1)
