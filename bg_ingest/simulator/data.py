@@ -14,7 +14,14 @@ from bg_ingest.simulator.faults import Damage, Damaged, Duplicated, Endpoint, Fa
 from bg_ingest.simulator.grants import Grant
 from bg_ingest.simulator.options import hex_of, key_of
 from bg_ingest.simulator.readings import TrueReading
-from bg_ingest.simulator.replies import Reply, SimulatorDependency, SimulatorRequest, carry_out, fault_body
+from bg_ingest.simulator.replies import (
+    Reply,
+    ReplyResponse,
+    SimulatorDependency,
+    SimulatorRequest,
+    carry_out,
+    fault_body,
+)
 from bg_ingest.simulator.simulator import Simulator
 
 MAX_WINDOW = timedelta(days=30)
@@ -109,8 +116,21 @@ def apply_page_faults(records: Sequence[Record], faults: Sequence[Fault], seed: 
 
 @get("/v3/users/self/egvs")
 async def readings(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
-    """Return readings by system time, both ends included, newest first; 400 unless the dates span 0 to 30 days."""
     dates = [str(request.query_params.get(name, "")) for name in ("startDate", "endDate")]
+    return ReplyResponse(await get_egvs(simulator, _authorization(request), *dates))
+
+
+@get("/v3/users/self/dataRange")
+async def extent(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
+    return ReplyResponse(await get_data_range(simulator, _authorization(request)))
+
+
+def _authorization(request: SimulatorRequest) -> str:
+    return request.headers.get("authorization", "")
+
+
+async def get_egvs(simulator: Simulator, authorization: str, *dates: str) -> Reply:
+    """Return readings by system time, both ends included, newest first; 400 unless the dates span 0 to 30 days."""
 
     def work(grant: Grant, call_faults: Sequence[Fault]) -> Reply:
         try:
@@ -125,11 +145,10 @@ async def readings(request: SimulatorRequest, simulator: SimulatorDependency) ->
         records = apply_page_faults(records, call_faults, key_of(seed, start, end))
         return _reply(simulator, grant, "egv", {"records": records})
 
-    return await _for_bearer(request, simulator, "egvs", work)
+    return await _for_bearer(simulator, authorization, "egvs", work)
 
 
-@get("/v3/users/self/dataRange")
-async def extent(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
+async def get_data_range(simulator: Simulator, authorization: str) -> Reply:
     """Return the oldest and newest visible reading; only readings are simulated, so the other two fields are null.
 
     `lastSyncTime` is ignored: Dexcom itself advises against it.
@@ -140,17 +159,16 @@ async def extent(request: SimulatorRequest, simulator: SimulatorDependency) -> A
         shown = {"start": to_timestamps(ends[0]), "end": to_timestamps(ends[1])} if ends else None
         return _reply(simulator, grant, "dataRange", {"calibrations": None, "egvs": shown, "events": None})
 
-    return await _for_bearer(request, simulator, "dataRange", work)
+    return await _for_bearer(simulator, authorization, "dataRange", work)
 
 
 async def _for_bearer(
-    request: SimulatorRequest, simulator: Simulator, endpoint: Endpoint, work: Callable[[Grant, Sequence[Fault]], Reply]
-) -> ASGIResponse:
-    text = request.headers.get("authorization", "")
-    grant = simulator.grants.bearer(text.removeprefix("Bearer "))
+    simulator: Simulator, authorization: str, endpoint: Endpoint, work: Callable[[Grant, Sequence[Fault]], Reply]
+) -> Reply:
+    grant = simulator.grants.bearer(authorization.removeprefix("Bearer "))
 
     def work_if_authorized(call_faults: Sequence[Fault]) -> Reply:
-        if grant is None or not text.startswith("Bearer ") or grant.number not in simulator.grants.alive:
+        if grant is None or not authorization.startswith("Bearer ") or grant.number not in simulator.grants.alive:
             challenge = {"www-authenticate": 'Bearer error="invalid_token"'}
             return Reply(401, fault_body("Invalid Access Token", "InvalidAccessToken"), challenge)
         return work(grant, call_faults)

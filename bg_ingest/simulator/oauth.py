@@ -14,6 +14,7 @@ from bg_ingest.simulator.grants import TokenPair
 from bg_ingest.simulator.options import SimulatorOptions
 from bg_ingest.simulator.replies import (
     Reply,
+    ReplyResponse,
     SimulatorDependency,
     SimulatorRequest,
     carry_out,
@@ -117,6 +118,11 @@ async def exchange(request: SimulatorRequest, simulator: SimulatorDependency) ->
     body = (await request.body()).decode("utf-8", "replace")
     is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     form = {name: values[0] for name, values in parse_qs(body).items()} if is_form else {}
+    return ReplyResponse(await post_token(simulator, form))
+
+
+async def post_token(simulator: Simulator, form: Mapping[str, str]) -> Reply:
+    """Answer a token call: the limit and faults first, then the exchange."""
 
     def work(call_faults: Sequence[Fault]) -> Reply:
         return exchange_token(simulator, form, answered=is_answered(call_faults))

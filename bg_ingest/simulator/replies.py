@@ -39,12 +39,13 @@ SimulatorDependency: TypeAlias = NamedDependency[Simulator]
 
 
 class Reply(msgspec.Struct, frozen=True):
-    """Answer before faults are applied."""
+    """Answer of a call. The connection breaks after `sent` bytes of the body; None: it does not break."""
 
     status: int
     body: bytes
     headers: Mapping[str, str] = {}
     media_type: str = "application/json"
+    sent: int | None = None
 
 
 class ConnectionLost(httpx.ReadError):
@@ -56,13 +57,13 @@ class ConnectionLost(httpx.ReadError):
 
 
 class ReplyResponse(ASGIResponse):
-    """Sends a reply. With `sent` it announces the complete body and breaks the connection after `sent` bytes of it."""
+    """Sends a reply. If the connection is to break, the complete body is announced first."""
 
-    def __init__(self, reply: Reply, sent: int | None = None) -> None:
+    def __init__(self, reply: Reply) -> None:
         super().__init__(
             body=reply.body, status_code=reply.status, headers=dict(reply.headers), media_type=reply.media_type
         )
-        self._sent = sent
+        self._sent = reply.sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if self._sent is None:
@@ -76,18 +77,18 @@ Work = Callable[[Sequence[Fault]], Reply]
 """Execution of the call. It receives the faults of its reply, because the journal records if a token was delivered."""
 
 
-async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, work: Work) -> ASGIResponse:
+async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, work: Work) -> Reply:
     """Answer one call of the API: the limit first, then faults, then the work."""
     if not simulator.limit.acquire(simulator.now()):
-        return _count_and_send(simulator, endpoint, _throttle())
+        return _count_and_cut(simulator, endpoint, _throttle())
     call_faults = simulator.faults.select(endpoint, user)
     for fault in call_faults:
         if isinstance(fault, Slow):
             await anyio.sleep(fault.seconds)
     for fault in call_faults:
         if isinstance(fault, AnswerFault):
-            return _count_and_send(simulator, endpoint, build_answer_fault(simulator, fault), call_faults)
-    return _count_and_send(simulator, endpoint, work(call_faults), call_faults)
+            return _count_and_cut(simulator, endpoint, build_answer_fault(simulator, fault), call_faults)
+    return _count_and_cut(simulator, endpoint, work(call_faults), call_faults)
 
 
 def build_answer_fault(simulator: Simulator, fault: AnswerFault) -> Reply:
@@ -121,18 +122,16 @@ def fault_body(text: str, code: str) -> bytes:
     return msgspec.json.encode({"fault": {"faultstring": text, "detail": {"errorcode": code}}})
 
 
-def _count_and_send(
-    simulator: Simulator, endpoint: Endpoint, reply: Reply, call_faults: Sequence[Fault] = ()
-) -> ASGIResponse:
+def _count_and_cut(simulator: Simulator, endpoint: Endpoint, reply: Reply, call_faults: Sequence[Fault] = ()) -> Reply:
     simulator.calls[endpoint, reply.status] += 1
     half = len(reply.body) // 2
     if any(isinstance(fault, Reset) for fault in call_faults):
-        return ReplyResponse(reply, sent=0)
+        return msgspec.structs.replace(reply, sent=0)
     if any(isinstance(fault, ReplyLost) for fault in call_faults):
-        return ReplyResponse(reply, sent=half)
+        return msgspec.structs.replace(reply, sent=half)
     if not is_answered(call_faults):
-        reply = msgspec.structs.replace(reply, body=reply.body[:half])
-    return ReplyResponse(reply)
+        return msgspec.structs.replace(reply, body=reply.body[:half])
+    return reply
 
 
 _MAX_USERS_SHOWN = 50

@@ -210,7 +210,7 @@ async def test_every_request_succeeds() -> None:
     """All requests go to one service; requests that delete are sent last."""
     requests = [command for command in find_commands("curl") if any("://" in word for word in command.words)]
     assert len(requests) > 5
-    async with open_service(defaults=PollDefaults(backfill_days=45)) as service, service.running():
+    async with open_service(over_http=True, defaults=PollDefaults(backfill_days=45)) as service, service.running():
         for user, person in PEOPLE.items():
             await service.connect(user, person)
         await anyio.sleep(60)

@@ -42,7 +42,7 @@ async def check_answer(service: ServiceHarness, attempt: Attempt, tally: Counter
 
 
 async def try_all(batch: list[Attempt], tally: Counter[str]) -> None:
-    async with open_service(defaults=PollDefaults(backfill_days=0)) as service:
+    async with open_service(over_http=True, defaults=PollDefaults(backfill_days=0)) as service:
         await service.connect("ada")
         for attempt in batch:
             await check_answer(service, attempt, tally)

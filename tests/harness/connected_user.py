@@ -1,6 +1,6 @@
 """Service without actors and with a connected user; tests run the polls themselves."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import timedelta
 from typing import Any
@@ -13,7 +13,6 @@ from bg_ingest.domain.connections import Connection, PollDefaults
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.polling import PollReport, PollState
-from bg_ingest.ports.table import Table
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
 
 ADA = ConnectionId(UserId("ada"), PROVIDER)
@@ -95,9 +94,9 @@ class ConnectedUser:
 
 
 @asynccontextmanager
-async def open_connected_user(around: Callable[[Table], Any] = lambda table: table) -> AsyncIterator[ConnectedUser]:
-    """Connect Ada and read her last day; ``around`` wraps the table."""
-    async with open_service(defaults=PollDefaults(backfill_days=1), around=around) as service:
+async def open_connected_user(**options: Any) -> AsyncIterator[ConnectedUser]:
+    """Connect Ada and read her last day; ``options`` are those of ``open_service``."""
+    async with open_service(defaults=PollDefaults(backfill_days=1), **options) as service:
         ada = ConnectedUser(service)
         await ada.connect()
         yield ada

@@ -1,9 +1,9 @@
-"""Whole service in one event loop: simulated Dexcom, store in memory, actors, and HTTP in process.
+"""Whole service in one event loop: simulated Dexcom, store in memory, actors, and the API in process.
 
 Time is the loop's own, so that months pass in seconds under the virtual clock; nothing here sleeps for real.
 """
 
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -23,7 +23,6 @@ from bg_ingest.api.auth import Access, Limits
 from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.connections import Connection, PollDefaults
-from bg_ingest.domain.grants import Secret
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.ownership import SHARED_TIMINGS
 from bg_ingest.domain.readings import StoredReading
@@ -33,9 +32,6 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.ports import Observer, Provider, Sealer
 from bg_ingest.ports.table import Table
-from bg_ingest.providers.dexcom import DexcomOptions
-from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.http import http_client
 from bg_ingest.services import Services
 from bg_ingest.simulator import Simulator, SimulatorOptions
 from bg_ingest.store import Store
@@ -43,7 +39,8 @@ from bg_ingest.wiring import SOURCE, build_services
 from tests.fakes.cached_simulator import cache_days
 from tests.fakes.recording_provider import RecordingProvider
 from tests.harness.hygiene import WatchedCalls, assert_clean, check_answer, strip_counts
-from tests.harness.shared_apps import borrow_api, borrow_simulator
+from tests.harness.shared_apps import borrow_api
+from tests.harness.simulated_dexcom import open_dexcom
 from tests.harness.stored_readings import read_all
 from tests.harness.webhook_sender import SECRET, raw, signed
 from workers.build import Workers
@@ -75,7 +72,14 @@ class ServiceHarness:
     """One process of the service, and the parts that further processes share with it."""
 
     def __init__(
-        self, *, simulator: Simulator, table: Table, clock: LoopClock, provider: RecordingProvider, build: Build
+        self,
+        *,
+        simulator: Simulator,
+        table: Table,
+        clock: LoopClock,
+        provider: RecordingProvider,
+        log_in: Callable[[httpx.URL], Awaitable[httpx.URL]],
+        build: Build,
     ) -> None:
         self.simulator = simulator
         self.table = table
@@ -88,16 +92,16 @@ class ServiceHarness:
         self.events: list[Event] = []
         """Filled while the actors run."""
         self.callbacks: list[httpx.URL] = []
+        self._log_in = log_in
         self._build = build
         self._numbers = count(2)
         self._apps = ExitStack()
         self.app: Litestar
-        self.simulated_http: httpx.AsyncClient
         self.api: httpx.AsyncClient
 
     @asynccontextmanager
-    async def open(self, transport: httpx.ASGITransport, **options: Any) -> AsyncIterator[None]:
-        """Open the clients of the API, whose options are given, and of the simulated provider."""
+    async def open(self, **options: Any) -> AsyncIterator[None]:
+        """Open the API, whose options are given, and its client."""
         with self._apps:
             self.app = self._apps.enter_context(
                 borrow_api(
@@ -108,13 +112,12 @@ class ServiceHarness:
                     **options,
                 )
             )
-            self.simulated_http = httpx.AsyncClient(transport=transport)
             self.api = httpx.AsyncClient(
                 transport=httpx.ASGITransport(app=cast("Any", RequestMetrics(self.app, self.metrics))),
                 base_url="https://ingest.test",
                 event_hooks={"response": [check_answer]},
             )
-            async with self.simulated_http, self.api:
+            async with self.api:
                 yield
 
     def replace_services(self, **changes: Any) -> None:
@@ -130,8 +133,7 @@ class ServiceHarness:
         begun = await self.api.post(f"/api/users/{user}/connections/{PROVIDER}")
         assert begun.status_code == 201, begun.text
         login = httpx.URL(begun.json()["authorize_url"]).copy_merge_params({"user": person})
-        back = await self.simulated_http.get(login)
-        self.callbacks.append(httpx.URL(back.headers["location"]))
+        self.callbacks.append(await self._log_in(login))
         return self.callbacks[-1]
 
     async def push(
@@ -250,52 +252,46 @@ async def open_service(
     broker: RabbitPublisher | None = None,
     observers: Sequence[Observer] = (),
     start: datetime = START,
+    over_http: bool = False,
 ) -> AsyncIterator[ServiceHarness]:
-    """Open a service in memory or on the given real parts; ``around`` wraps its table."""
+    """Open a service in memory or on the given real parts; ``around`` wraps its table.
+
+    Its provider calls the simulator directly, or is Dexcom's client and calls the simulator ``over_http``.
+    """
     simulated = simulated or SimulatorOptions()
     clock = LoopClock(start)
     simulator = Simulator(simulated, now=clock.now)
     cache_days(simulator)
     publisher = broker or MemoryPublisher(SOURCE, capacity=100_000)
-    with borrow_simulator(simulator) as app:
-        transport = httpx.ASGITransport(app=cast("Any", app))
-        async with open_table(None, clock) as memory, http_client(transport) as http:
-            options = DexcomOptions(
-                client_id=simulated.client_id,
-                client_secret=Secret(simulated.client_secret),
-                redirect_uri="https://ingest.test/api/oauth/dexcom/callback",
-                base_url="http://simulator.test",
-                delay=timedelta(seconds=simulated.delay_seconds),
-            )
-            provider = RecordingProvider(cast("Provider", WatchedCalls(Dexcom(options, http, clock))))
+    async with open_table(None, clock) as memory, open_dexcom(simulator, clock, over_http=over_http) as dexcom:
+        provider = RecordingProvider(cast("Provider", WatchedCalls(dexcom.provider)))
 
-            def build(workers: Workers, registry: MetricsRegistry, table: Table, sealer: Sealer) -> Services:
-                metrics = Metrics(registry, clock)
-                return build_services(
-                    Store(ObservedTable(cast("Table", WatchedCalls(table)), metrics), clock),
-                    publisher,
-                    {PROVIDER: cast("Provider", provider)},
-                    metrics=metrics,
-                    sealer=sealer,
-                    clock=clock,
-                    wakeups=workers,
-                    defaults=defaults or PollDefaults(),
-                    limit=ProviderLimit(simulated.calls_per_hour),
-                    table="test",
-                    proofs=proofs,
-                    observers=observers,
-                    broker=broker,
-                )
-
-            service = ServiceHarness(
-                simulator=simulator,
-                table=around(table or memory),
+        def build(workers: Workers, registry: MetricsRegistry, table: Table, sealer: Sealer) -> Services:
+            metrics = Metrics(registry, clock)
+            return build_services(
+                Store(ObservedTable(cast("Table", WatchedCalls(table)), metrics), clock),
+                publisher,
+                {PROVIDER: cast("Provider", provider)},
+                metrics=metrics,
+                sealer=sealer,
                 clock=clock,
-                provider=provider,
-                build=build,
+                wakeups=workers,
+                defaults=defaults or PollDefaults(),
+                limit=ProviderLimit(simulated.calls_per_hour),
+                table="test",
+                proofs=proofs,
+                observers=observers,
+                broker=broker,
             )
-            async with service.open(
-                transport, access=access, signing_secrets=signing_secrets, webhook_limits=webhook_limits
-            ):
-                yield service
-            assert_clean(strip_counts(service.metrics.text().decode()), "the metrics")
+
+        service = ServiceHarness(
+            simulator=simulator,
+            table=around(table or memory),
+            clock=clock,
+            provider=provider,
+            log_in=dexcom.log_in,
+            build=build,
+        )
+        async with service.open(access=access, signing_secrets=signing_secrets, webhook_limits=webhook_limits):
+            yield service
+        assert_clean(strip_counts(service.metrics.text().decode()), "the metrics")

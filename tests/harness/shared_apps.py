@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
+import pytest
 from litestar import Litestar
 from litestar.datastructures import State
 
@@ -11,7 +12,7 @@ from bg_ingest.api.app import build_state, create_api
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.services import Services
 from bg_ingest.simulator import Simulator
-from bg_ingest.simulator.app import create_simulator_app
+from bg_ingest.simulator.app import SimulatorApp, create_simulator_app
 
 _idle_apis: list[Litestar] = []
 _idle_simulators: list[Litestar] = []
@@ -31,6 +32,15 @@ def borrow_api(services: Services, metrics: MetricsRegistry, **options: Any) -> 
 def borrow_simulator(simulator: Simulator) -> AbstractContextManager[Litestar]:
     """Lend the application of the simulated provider over a simulator of the borrower's own."""
     return _borrow(_idle_simulators, create_simulator_app, State({"simulator": simulator}))
+
+
+def forbid_simulator_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Fail a test that sends a request to the HTTP application of a simulator."""
+
+    async def fail(*_: object) -> None:
+        pytest.fail("a use case is tested without the HTTP application of the simulator: leave out over_http")
+
+    monkeypatch.setattr(SimulatorApp, "__call__", fail)
 
 
 @contextmanager

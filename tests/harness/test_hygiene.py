@@ -93,7 +93,7 @@ def test_keys_and_settings_do_not_show_their_secrets() -> None:
 @pytest.mark.parametrize("endpoint", ["token", "dataRange", "egvs"])
 async def test_the_errors_of_a_provider_are_not_quoted(endpoint: Literal["token", "dataRange", "egvs"]) -> None:
     """The harness searches every exception, log line, answer and metric of this test."""
-    async with open_connected_user() as ada:
+    async with open_connected_user(over_http=True) as ada:
         for fault in (Failed(endpoint=endpoint), Html(endpoint=endpoint)):
             ada.service.simulator.add_fault(fault)
             await ada.sleep_until_expired()
@@ -103,7 +103,7 @@ async def test_the_errors_of_a_provider_are_not_quoted(endpoint: Literal["token"
 
 
 async def test_a_marked_value_is_stored_and_shown_nowhere() -> None:
-    async with open_connected_user() as ada:
+    async with open_connected_user(over_http=True) as ada:
         await push_marked(ada)
         stored = await ada.service.stored_readings(ADA.user)
         assert MARKED_GLUCOSE in [each.reading.glucose_mg_dl for each in stored]

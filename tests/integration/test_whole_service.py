@@ -60,7 +60,7 @@ async def open_real_service(
     broker = RabbitPublisher(rabbitmq_url, SOURCE)
     async with (
         dynamodb.new_table() as table,
-        open_service(table=table, broker=broker, **given) as service,
+        open_service(over_http=True, table=table, broker=broker, **given) as service,
         service.running(),
         listening(rabbitmq_url) as listener,
     ):

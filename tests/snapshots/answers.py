@@ -51,7 +51,7 @@ def _texts(value: Any) -> Iterator[str]:
 async def of_replica() -> dict[str, Any]:
     """Return the shapes of ``/api/workers`` and of the health checks of a running replica, with its actors' names."""
     async with open_service(
-        simulated=SimulatorOptions(cadence_minutes=15), defaults=PollDefaults(backfill_days=1)
+        over_http=True, simulated=SimulatorOptions(cadence_minutes=15), defaults=PollDefaults(backfill_days=1)
     ) as home:
         starting = (await home.api.get("/health/ready")).json()
         async with home.running():

@@ -58,7 +58,7 @@ class Life:
 async def lived() -> AsyncIterator[Life]:
     """Play the script to its end."""
     async with open_service(
-        simulated=SimulatorOptions(cadence_minutes=15), defaults=PollDefaults(backfill_days=1)
+        over_http=True, simulated=SimulatorOptions(cadence_minutes=15), defaults=PollDefaults(backfill_days=1)
     ) as opened:
         life = Life(ConnectedUser(opened))
         await check_layout(opened.table)

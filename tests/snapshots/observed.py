@@ -49,7 +49,10 @@ def metrics(registry: CollectorRegistry) -> dict[str, Any]:
 async def of_running_replica() -> dict[str, Any]:
     """Return type, label names and buckets of every metric while the actors run."""
     options = SimulatorOptions(cadence_minutes=15)
-    async with open_service(simulated=options, defaults=PollDefaults(backfill_days=1)) as home, home.running():
+    async with (
+        open_service(over_http=True, simulated=options, defaults=PollDefaults(backfill_days=1)) as home,
+        home.running(),
+    ):
         await home.connect("ada")
         await anyio.sleep(30)
         shown = metrics(home.metrics.registry)

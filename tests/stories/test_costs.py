@@ -62,7 +62,7 @@ async def prefetch_calls(service: ServiceHarness) -> None:
 
 
 async def test_latest_costs_one_read() -> None:
-    async with open_service(around=CountingTable, defaults=TWO_DAYS) as service:
+    async with open_service(over_http=True, around=CountingTable, defaults=TWO_DAYS) as service:
         await service.connect("ada")
         await poll_until_idle(service)
         async with measure_cost(service) as spent:
@@ -72,7 +72,7 @@ async def test_latest_costs_one_read() -> None:
 
 
 async def test_a_poll_with_news_costs_two_reads_and_a_transaction_and_publishing_it_a_read_and_a_write() -> None:
-    async with open_service(around=CountingTable, defaults=TWO_DAYS) as service:
+    async with open_service(over_http=True, around=CountingTable, defaults=TWO_DAYS) as service:
         await service.connect("ada")
         report = await poll_until_idle(service)
         await sleep_until_due(service, report)
@@ -95,7 +95,7 @@ async def test_a_poll_with_news_costs_two_reads_and_a_transaction_and_publishing
 
 async def test_a_poll_that_brings_nothing_writes_nothing() -> None:
     async with open_service(
-        simulated=SimulatorOptions(delay_seconds=7200), around=CountingTable, defaults=TWO_DAYS
+        over_http=True, simulated=SimulatorOptions(delay_seconds=7200), around=CountingTable, defaults=TWO_DAYS
     ) as service:
         await service.connect("ada")
         plan = (await poll_until_idle(service)).state
@@ -109,7 +109,7 @@ async def test_a_poll_that_brings_nothing_writes_nothing() -> None:
 
 
 async def test_ninety_days_are_kept_in_ten_bytes_a_reading() -> None:
-    async with open_service() as service:
+    async with open_service(over_http=True) as service:
         await service.connect("ada")
         await poll_until_idle(service)
         window = [packed async for packed in service.services.store.readings.iter_packed(ADA.user, ALL_TIME)]

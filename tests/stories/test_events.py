@@ -69,7 +69,7 @@ def gap_is_healed() -> bytes:
 
 
 async def published_events() -> list[dict[str, Any]]:
-    async with open_service(defaults=PollDefaults(backfill_days=2)) as service, service.running():
+    async with open_service(over_http=True, defaults=PollDefaults(backfill_days=2)) as service, service.running():
         await cause_all_events(service)
         return [msgspec.json.decode(body) for body in [gap_is_healed(), *(each.body for each in service.events)]]
 

@@ -12,7 +12,7 @@ MINUTE = timedelta(minutes=1)
 
 
 async def test_the_story_of_one_reading() -> None:
-    async with open_service(simulated=SimulatorOptions(delay_seconds=30)) as service, service.running():
+    async with open_service(over_http=True, simulated=SimulatorOptions(delay_seconds=30)) as service, service.running():
         # Ada allows us to read her sensor, as people do: by her browser.
         page = await service.connect("ada", "SandboxUser1")
         assert page.status_code == 200

@@ -28,7 +28,7 @@ async def test_a_real_export_is_served_reading_by_reading(exported: list[dict[st
     assert len(exported) == 2148
     simulated = SimulatorOptions(replay=EXPORT, zone="UTC", users=0)
     start = datetime(2016, 11, 20, 8, tzinfo=UTC)
-    async with open_service(simulated=simulated, start=start) as service, service.running():
+    async with open_service(over_http=True, simulated=simulated, start=start) as service, service.running():
         await service.connect("joe", REPLAY_USER)
         await anyio.sleep(60)
         served = await service.api.get("/api/bg/joe", params={"from": "2016-01-01", "to": "2017-01-01"})
@@ -40,7 +40,7 @@ async def test_a_real_export_is_served_reading_by_reading(exported: list[dict[st
 async def test_published_events_rebuild_the_series(exported: list[dict[str, object]]) -> None:
     simulated = SimulatorOptions(replay=EXPORT, zone="UTC", users=0)
     start = datetime(2016, 11, 4, 0, tzinfo=UTC)
-    async with open_service(simulated=simulated, start=start) as service, service.running():
+    async with open_service(over_http=True, simulated=simulated, start=start) as service, service.running():
         await service.connect("joe", REPLAY_USER)
         await anyio.sleep(60)
         assert service.published_readings("joe") == exported

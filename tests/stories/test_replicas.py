@@ -30,7 +30,7 @@ PEOPLE = {f"u{number}": f"SandboxUser{number}" for number in range(1, 7)}
 @asynccontextmanager
 async def pair() -> AsyncIterator[tuple[ServiceHarness, Replica]]:
     """Two replicas that have shared the shards evenly."""
-    async with open_service(simulated=ONE_MINUTE, defaults=EVERY_MINUTE) as service:
+    async with open_service(over_http=True, simulated=ONE_MINUTE, defaults=EVERY_MINUTE) as service:
         other = service.replica()
         async with service.running(), other.running():
             await anyio.sleep(6)
@@ -149,7 +149,7 @@ async def test_readings_pushed_to_one_replica_are_published_by_the_other_within_
 
 
 async def test_a_new_owner_handles_a_request_that_a_stale_writer_sent_to_the_previous_one() -> None:
-    async with open_service(simulated=ONE_MINUTE, defaults=EVERY_MINUTE) as service:
+    async with open_service(over_http=True, simulated=ONE_MINUTE, defaults=EVERY_MINUTE) as service:
         other = service.replica()
         async with service.running():
             async with other.running():
@@ -210,7 +210,7 @@ def name_of(workers: Workers) -> str:
 
 
 async def test_a_replica_that_stops_hands_its_users_over_at_once_and_nothing_is_lost() -> None:
-    async with open_service(simulated=ONE_MINUTE, defaults=EVERY_MINUTE) as service:
+    async with open_service(over_http=True, simulated=ONE_MINUTE, defaults=EVERY_MINUTE) as service:
         other = service.replica()
         async with service.running():
             async with other.running():

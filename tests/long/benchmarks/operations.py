@@ -104,7 +104,7 @@ async def measure_operations(
     wearer: SimulatorOptions, table: Table | None = None, asking: MeteredTransport | None = None
 ) -> list[CostRow]:
     """Measure on a table, else in memory; ``asking`` is the client below that table."""
-    async with open_service(simulated=wearer, table=table, around=MeteredTable) as service:
+    async with open_service(over_http=True, simulated=wearer, table=table, around=MeteredTable) as service:
         bench = OperationBench(service, asking)
         await _connect_and_backfill(bench)
         await _poll(bench)

@@ -42,7 +42,7 @@ async def measure_week(wearer: SimulatorOptions) -> WeekFigures:
     Sharing users with other processes is counted in an hour of its own: its beats of seconds make a week of them long.
     """
     idle_hour = await _idle_hour(wearer)
-    async with open_service(simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
+    async with open_service(over_http=True, simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
         service.replace_services(timings=EXCLUSIVE_TIMINGS)
         async with service.running():
             metered = OperationBench(service).metered
@@ -58,7 +58,7 @@ async def measure_week(wearer: SimulatorOptions) -> WeekFigures:
 
 
 async def _idle_hour(wearer: SimulatorOptions) -> Units:
-    async with open_service(simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
+    async with open_service(over_http=True, simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
         service.replace_services(timings=SHARED_TIMINGS)
         async with service.running():
             await anyio.sleep(HOUR.total_seconds())  # at the start everything is looked into once more
@@ -77,7 +77,7 @@ class PollMonths(msgspec.Struct, frozen=True):
 
 async def measure_polls(wearer: SimulatorOptions, days: int) -> PollMonths:
     """Poll for so many days, tell each change, then ask for them all."""
-    async with open_service(simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
+    async with open_service(over_http=True, simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
         bench = OperationBench(service)
         await service.connect(ADA.user, REPLAY_USER)
         await bench.poll()

@@ -212,7 +212,7 @@ async def run_life(
 ) -> AsyncIterator[Figures]:
     """Live a life and judge it."""
     options = SimulatorOptions(seed=seed, users=people, days_back=10, delay_seconds=3600)
-    async with open_service(simulated=options, defaults=defaults) as service:
+    async with open_service(over_http=True, simulated=options, defaults=defaults) as service:
         life = SoakLife(service, seed, people, latest)
         await life.live(troubled, calm)
         await life.check()

@@ -4,9 +4,15 @@ import pytest
 
 from tests.conftest import on
 from tests.harness.connected_user import ConnectedUser, open_connected_user
+from tests.harness.shared_apps import forbid_simulator_http
 
 anyio_backend = on("asyncio")
 """As the server; modules whose tasks race ask for both."""
+
+
+@pytest.fixture(autouse=True)
+def _no_simulator_http(monkeypatch: pytest.MonkeyPatch) -> None:
+    forbid_simulator_http(monkeypatch)
 
 
 @pytest.fixture

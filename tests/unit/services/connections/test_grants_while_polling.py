@@ -220,7 +220,7 @@ async def test_anothers_tokens_put_into_a_row_are_never_sent(ada: ConnectedUser)
 async def test_a_store_that_is_away_is_an_outcome() -> None:
     is_down = False
     async with open_connected_user(
-        lambda table: FaultyCalls(table, lambda _: StoreFault.BEFORE if is_down else None)
+        around=lambda table: FaultyCalls(table, lambda _: StoreFault.BEFORE if is_down else None)
     ) as ada:
         is_down = True
         report = await ada.poll()

@@ -159,7 +159,7 @@ async def test_a_change_of_settings_survives_another_transaction_on_the_connecti
             table, lambda _: conflicts.pop() if conflicts else None, error=TransactionConflict, only=writes
         )
 
-    async with open_connected_user(around) as ada:
+    async with open_connected_user(around=around) as ada:
         conflicts.append(Fault.BEFORE)
         status = await ada.services.connections.update_worker(ADA, poll_interval_seconds=300)
         assert status.poll_interval_seconds == 300
