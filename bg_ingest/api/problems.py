@@ -15,20 +15,8 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import Scope
 
+from bg_ingest import errors
 from bg_ingest.api.headers import request_id
-from bg_ingest.errors import (
-    Conflict,
-    ConnectRefused,
-    GrantRejected,
-    IssuerUnavailable,
-    NotFound,
-    ProviderError,
-    ProviderForbidden,
-    ProviderThrottled,
-    ProviderUnavailable,
-    RequestError,
-    StoreError,
-)
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SOON, _RETRY_LATER = {"Retry-After": "5"}, {"Retry-After": "60"}
@@ -76,11 +64,11 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemErro
     match error:
         case ProblemError():
             return error
-        case RequestError():
+        case errors.RequestError():
             return _request_problem(error)
-        case StoreError():
+        case errors.StoreError():
             return build_problem(503, "store-unavailable", "The store does not answer: try again shortly.", _RETRY_SOON)
-        case ProviderError() | IssuerUnavailable():
+        case errors.ProviderError() | errors.IssuerUnavailable():
             return _upstream_problem(error)
         case HTTPException(status_code=status) if status < 500:
             return _framework_problem(error)
@@ -89,32 +77,32 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemErro
             return build_problem(500, "internal-error", detail)
 
 
-def _request_problem(error: RequestError) -> ProblemError:
+def _request_problem(error: errors.RequestError) -> ProblemError:
     match error:
-        case NotFound():
+        case errors.NotFound():
             return build_problem(404, "unknown", str(error))
-        case Conflict():
+        case errors.Conflict():
             return build_problem(409, "not-possible", str(error))
-        case ConnectRefused():
+        case errors.ConnectRefused():
             return build_problem(400, "not-connected", str(error))
         case _:
             return build_problem(400, "invalid-request", str(error))
 
 
-def _upstream_problem(error: ProviderError | IssuerUnavailable) -> ProblemError:
+def _upstream_problem(error: errors.ProviderError | errors.IssuerUnavailable) -> ProblemError:
     match error:
-        case IssuerUnavailable():
+        case errors.IssuerUnavailable():
             detail = "The issuer of tokens does not answer, so the token cannot be checked: try again shortly."
             return build_problem(503, "issuer-unavailable", detail, _RETRY_SOON)
-        case ProviderThrottled(wait=wait):
+        case errors.ProviderThrottled(wait=wait):
             retry = {"Retry-After": str(max(1, round(wait.total_seconds())))} if wait is not None else _RETRY_LATER
             return build_problem(503, "provider-throttled", "The provider limits our calls: try again later.", retry)
-        case ProviderUnavailable():
+        case errors.ProviderUnavailable():
             detail = "The provider does not answer: try again in a minute."
             return build_problem(503, "provider-unavailable", detail, _RETRY_LATER)
-        case GrantRejected():
+        case errors.GrantRejected():
             return build_problem(409, "grant-rejected", "The provider refuses the grant: connect again.")
-        case ProviderForbidden():
+        case errors.ProviderForbidden():
             detail = "The provider forbids this app: its operator must act, see the log."
             return build_problem(502, "provider-forbidden", detail)
         case _:

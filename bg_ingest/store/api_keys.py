@@ -9,21 +9,10 @@ from bg_ingest.domain.access import ApiKey, known_scopes
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segment_codec import to_epoch_ms
 from bg_ingest.ports.table import Absent, Equals, Item, Key, Put, StoredItem
-from bg_ingest.store import keys
-from bg_ingest.store.items import (
-    ItemStore,
-    build_item,
-    from_epoch_ms,
-    optional_epoch_ms,
-    optional_instant,
-    read_range,
-    try_write,
-    update_existing,
-    write_if_current,
-)
+from bg_ingest.store import items, keys
 
 
-class ApiKeyStore(ItemStore):
+class ApiKeyStore(items.ItemStore):
     """API keys. There are some hundreds at most, so that a process holds all of them in memory."""
 
     async def read_all(self) -> Sequence[ApiKey]:
@@ -32,7 +21,7 @@ class ApiKeyStore(ItemStore):
 
     async def add(self, key: ApiKey) -> None:
         """Write a new key; StaleRead if its id exists."""
-        await write_if_current(self._table, Put(keys.api_key(key.id), _encode_key(key), (Absent(),)))
+        await items.write_if_current(self._table, Put(keys.api_key(key.id), _encode_key(key), (Absent(),)))
 
     async def revoke(self, key_id: str, at: datetime) -> bool:
         """Revoke a key permanently; return False if it does not exist. A repetition changes nothing.
@@ -55,26 +44,28 @@ class ApiKeyStore(ItemStore):
         for key, item, others in naming:
             # Lists only get shorter: a write in between is of another erasure, and its list is to be read first.
             same = Equals("users", item["users"])
-            await write_if_current(self._table, update_existing(key, {"users": _encode_users(others)}, [same]))
+            await items.write_if_current(
+                self._table, items.update_existing(key, {"users": _encode_users(others)}, [same])
+            )
         return len(naming)
 
     async def _rows(self) -> Sequence[tuple[Key, StoredItem]]:
-        return await read_range(self._table, keys.API_KEYS, *keys.KEY_ID_RANGE)
+        return await items.read_range(self._table, keys.API_KEYS, *keys.KEY_ID_RANGE)
 
     async def _update(self, key_id: str, changed: Item) -> bool:
-        return await try_write(self._table, update_existing(keys.api_key(key_id), changed))
+        return await items.try_write(self._table, items.update_existing(keys.api_key(key_id), changed))
 
 
 def _encode_key(key: ApiKey) -> Item:
-    return build_item(
+    return items.build_item(
         name=key.name,
         digest=key.digest,
         scopes=" ".join(sorted(key.scopes)),
         users=None if key.users is None else _encode_users(key.users),
         made_at=to_epoch_ms(key.made_at),
-        ends_at=optional_epoch_ms(key.ends_at),
-        revoked_at=optional_epoch_ms(key.revoked_at),
-        used_at=optional_epoch_ms(key.used_at),
+        ends_at=items.optional_epoch_ms(key.ends_at),
+        revoked_at=items.optional_epoch_ms(key.revoked_at),
+        used_at=items.optional_epoch_ms(key.used_at),
     )
 
 
@@ -85,10 +76,10 @@ def _decode_key(key_id: str, item: StoredItem) -> ApiKey:
         digest=item["digest"],
         scopes=known_scopes(item["scopes"].split()),
         users=_decode_users(item),
-        made_at=from_epoch_ms(item["made_at"]),
-        ends_at=optional_instant(item.get("ends_at")),
-        revoked_at=optional_instant(item.get("revoked_at")),
-        used_at=optional_instant(item.get("used_at")),
+        made_at=items.from_epoch_ms(item["made_at"]),
+        ends_at=items.optional_instant(item.get("ends_at")),
+        revoked_at=items.optional_instant(item.get("revoked_at")),
+        used_at=items.optional_instant(item.get("used_at")),
     )
 
 

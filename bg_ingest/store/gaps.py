@@ -10,39 +10,32 @@ from bg_ingest.domain.gaps import GapMonth, month_start
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import StaleRead
 from bg_ingest.ports.table import Item, Put, StoredItem
-from bg_ingest.store import keys
-from bg_ingest.store.items import (
-    ConditionalWrite,
-    ItemStore,
-    build_item,
-    decode_gap,
-    encode_gap,
-    read_range,
-    version_conditions,
-)
+from bg_ingest.store import items, keys
 
 
-class GapStore(ItemStore):
+class GapStore(items.ItemStore):
     """Gaps of connections by the month in which they begin. Only commits change them."""
 
     async def read_months(self, connection: ConnectionId, first: datetime, last: datetime) -> list[GapMonth]:
         """Return the existing months from that of one instant to that of another, ascending, in one read."""
         pk, low = keys.gap_month(connection, month_start(first))
         _, high = keys.gap_month(connection, month_start(last))
-        rows = await read_range(self._table, pk, low, high)
+        rows = await items.read_range(self._table, pk, low, high)
         return [_decode_month(connection.provider, keys.parse_gap_month(key), item) for key, item in rows]
 
 
-def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+def writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
     for month in commit.gap_months:
         key = keys.gap_month(ConnectionId(commit.user, month.provider), month.month)
-        yield ConditionalWrite(Put(key, _encode_month(month), version_conditions(month.version)), StaleRead)
+        yield items.ConditionalWrite(Put(key, _encode_month(month), items.version_conditions(month.version)), StaleRead)
 
 
 def _encode_month(month: GapMonth) -> Item:
-    return build_item(version=month.version, gaps=msgspec.msgpack.encode([encode_gap(gap) for gap in month.gaps]))
+    return items.build_item(
+        version=month.version, gaps=msgspec.msgpack.encode([items.encode_gap(gap) for gap in month.gaps])
+    )
 
 
 def _decode_month(provider: str, month: datetime, item: StoredItem) -> GapMonth:
-    gaps = tuple(decode_gap(packed) for packed in msgspec.msgpack.decode(item["gaps"]))
+    gaps = tuple(items.decode_gap(packed) for packed in msgspec.msgpack.decode(item["gaps"]))
     return GapMonth(provider, month, item["version"], gaps)

@@ -24,31 +24,20 @@ from bg_ingest.ports.table import (
     Update,
     Write,
 )
-from bg_ingest.store import keys
-from bg_ingest.store.items import (
-    VERSION_OK,
-    VERSION_OK_OR_ABSENT,
-    ConditionalWrite,
-    ItemStore,
-    build_item,
-    from_epoch_ms,
-    optional_epoch_ms,
-    optional_instant,
-    update_existing,
-    value_condition,
-    write_if_current,
-)
+from bg_ingest.store import items, keys
 
 
-class GrantStore(ItemStore):
+class GrantStore(items.ItemStore):
     async def get(self, connection: ConnectionId) -> Grant | None:
         item = await self._table.get(keys.grant(connection))
         return decode_grant(connection, item) if item else None
 
     async def claim(self, seen: Grant, claim: str) -> None:
         """Write the claim if version, generation and claim are unchanged since ``seen``; else StaleRead."""
-        conditions = (*_version_conditions(seen, seen.version), value_condition("claim", seen.claim))
-        await write_if_current(self._table, update_existing(keys.grant(seen.id), {"claim": claim}, conditions))
+        conditions = (*_version_conditions(seen, seen.version), items.value_condition("claim", seen.claim))
+        await items.write_if_current(
+            self._table, items.update_existing(keys.grant(seen.id), {"claim": claim}, conditions)
+        )
 
     async def store(self, grant: Grant) -> None:
         """Replace the version before this one in the same generation, whatever its claim; else StaleRead.
@@ -56,22 +45,22 @@ class GrantStore(ItemStore):
         If the stored grant has the same version and tokens, refusals and retry_at are written and the claim ends.
         """
         unclaimed = encode_grant(msgspec.structs.replace(grant, claim=None))
-        conditions = (Exists(), VERSION_OK, *_version_conditions(grant, grant.version - 1))
+        conditions = (Exists(), items.VERSION_OK, *_version_conditions(grant, grant.version - 1))
         try:
             await self._table.write(Put(keys.grant(grant.id), unclaimed, conditions))
         except ConditionFailed:
-            await write_if_current(self._table, _refusals_write(grant))
+            await items.write_if_current(self._table, _refusals_write(grant))
 
 
 def encode_grant(grant: Grant) -> Item:
-    return build_item(
+    return items.build_item(
         generation=grant.generation,
         version=grant.version,
         sealed=grant.sealed,
         refreshed_at=to_epoch_ms(grant.refreshed_at),
         claim=grant.claim,
         refusals=grant.refusals,
-        retry_at=optional_epoch_ms(grant.retry_at),
+        retry_at=items.optional_epoch_ms(grant.retry_at),
     )
 
 
@@ -81,17 +70,17 @@ def decode_grant(identity: ConnectionId, item: StoredItem) -> Grant:
         generation=item["generation"],
         version=item["version"],
         sealed=item["sealed"],
-        refreshed_at=from_epoch_ms(item["refreshed_at"]),
+        refreshed_at=items.from_epoch_ms(item["refreshed_at"]),
         claim=item.get("claim"),
         refusals=item["refusals"],
-        retry_at=optional_instant(item.get("retry_at")),
+        retry_at=items.optional_instant(item.get("retry_at")),
     )
 
 
-def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+def writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
     """Yield the grant's write. A new one needs no condition beside the connection's, because a connect writes both."""
     if write := _commit_write(commit):
-        yield ConditionalWrite(write, Fenced)
+        yield items.ConditionalWrite(write, Fenced)
 
 
 def _commit_write(commit: Commit) -> Write | None:
@@ -99,7 +88,7 @@ def _commit_write(commit: Commit) -> Write | None:
     if commit.refused_grant is not None:
         refused = _version_conditions(commit.refused_grant, commit.refused_grant.version)
     if commit.grant is not None:
-        return Put(keys.grant(commit.grant.id), encode_grant(commit.grant), (VERSION_OK_OR_ABSENT, *refused))
+        return Put(keys.grant(commit.grant.id), encode_grant(commit.grant), (items.VERSION_OK_OR_ABSENT, *refused))
     if commit.drop_grant:
         if commit.connection_update is None:
             raise ValueError("a grant is dropped together with an update of its connection")
@@ -113,11 +102,11 @@ def _refusals_write(grant: Grant) -> Update:
     The condition on the tokens shows the second of two concurrent refreshes that its tokens were not stored. The
     condition on the claim keeps another process's claim. A missing claim was ended by an earlier try of this write.
     """
-    changed = build_item(refusals=grant.refusals, retry_at=optional_epoch_ms(grant.retry_at))
+    changed = items.build_item(refusals=grant.refusals, retry_at=items.optional_epoch_ms(grant.retry_at))
     claim = Missing("claim") if grant.claim is None else Either((Missing("claim"), Equals("claim", grant.claim)))
     conditions = (*_version_conditions(grant, grant.version), Equals("sealed", grant.sealed), claim)
     removed = ("claim",) if "retry_at" in changed else ("claim", "retry_at")
-    return update_existing(keys.grant(grant.id), changed, conditions, removed)
+    return items.update_existing(keys.grant(grant.id), changed, conditions, removed)
 
 
 def _version_conditions(grant: Grant, version: int) -> Conditions:

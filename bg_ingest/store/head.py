@@ -12,18 +12,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segment_codec import pack, to_epoch_ms, unpack
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports.table import Absent, Check, Condition, Equals, Exists, Item, Put, StoredItem, Update, Write
-from bg_ingest.store import keys
-from bg_ingest.store.items import (
-    VERSION,
-    VERSION_OK,
-    ConditionalWrite,
-    build_item,
-    diff_items,
-    from_epoch_ms,
-    optional_epoch_ms,
-    optional_instant,
-    unchanged_condition,
-)
+from bg_ingest.store import items, keys
 
 _SUMMARY = "standing_"
 
@@ -34,9 +23,9 @@ _GAPS_CHECKED = "judged_"
 def encode_head(head: Head) -> Item:
     """Return the item. Each summary is an attribute, so that commits for other providers do not overwrite it."""
     newest = None if head.newest is None else pack([head.newest])
-    return build_item(
+    return items.build_item(
         last_change=head.last_change,
-        recorded_at=optional_epoch_ms(head.recorded_at),
+        recorded_at=items.optional_epoch_ms(head.recorded_at),
         newest=newest,
         erased=head.erased,
         **{_SUMMARY + name: _encode_summary(summary) for name, summary in head.summaries.items()},
@@ -49,28 +38,28 @@ def decode_head(user: UserId, item: StoredItem) -> Head:
     return Head(
         user,
         item["last_change"],
-        optional_instant(item.get("recorded_at")),
+        items.optional_instant(item.get("recorded_at")),
         unpack(newest)[0] if newest else None,
         {name: _decode_summary(packed) for name, packed in _by_provider(item, _SUMMARY)},
         item["erased"],
-        {name: from_epoch_ms(ms) for name, ms in _by_provider(item, _GAPS_CHECKED)},
+        {name: items.from_epoch_ms(ms) for name, ms in _by_provider(item, _GAPS_CHECKED)},
     )
 
 
-def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+def writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
     head_write = _head_write(commit)
     if head_write is not None:
-        yield ConditionalWrite(head_write, StaleRead)
+        yield items.ConditionalWrite(head_write, StaleRead)
     if commit.before is not None and commit.before.erased and not commit.head.erased:
         # an unfinished erasure would also delete items that were written after the reconnect
-        yield ConditionalWrite(Check(keys.erasure(commit.user), (Absent(),)), Fenced)
+        yield items.ConditionalWrite(Check(keys.erasure(commit.user), (Absent(),)), Fenced)
 
 
 def head_conditions(before: Head | None) -> tuple[Condition, ...]:
     """Return the conditions of an unchanged head. A tombstone is overwritten only by a connect."""
     if before is None:
         return (Absent(),)
-    return Exists(), VERSION_OK, Equals("last_change", before.last_change), Equals("erased", before.erased)
+    return Exists(), items.VERSION_OK, Equals("last_change", before.last_change), Equals("erased", before.erased)
 
 
 def _head_write(commit: Commit) -> Write | None:
@@ -78,10 +67,10 @@ def _head_write(commit: Commit) -> Write | None:
     if commit.before is None:
         return Put(key, after, head_conditions(None))
     before = encode_head(commit.before)
-    changed, removed = diff_items(before, after)
+    changed, removed = items.diff_items(before, after)
     if changed or removed or commit.changes:
         conditions = (*head_conditions(commit.before), *_gaps_checked_conditions(commit, before))
-        return Update(key, changed | {"v": VERSION}, removed, conditions)
+        return Update(key, changed | {"v": items.VERSION}, removed, conditions)
     if commit.quarantine_pages:  # pages have their own versions, so only a tombstone matters
         return Check(key, (Equals("erased", commit.before.erased),))
     return None
@@ -96,7 +85,7 @@ def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition
         *commit.head.gaps_checked_until,
         *(change.data.provider for change in commit.changes if not isinstance(change.data, UserErased)),
     }
-    return (unchanged_condition(before, _GAPS_CHECKED + name) for name in sorted(providers))
+    return (items.unchanged_condition(before, _GAPS_CHECKED + name) for name in sorted(providers))
 
 
 def _by_provider(item: StoredItem, prefix: str) -> Iterator[tuple[str, Any]]:

@@ -12,19 +12,8 @@ from bg_ingest.domain.ids import SHARDS
 from bg_ingest.domain.ownership import Lease, Owner, OwnershipSnapshot
 from bg_ingest.errors import TransactionConflict
 from bg_ingest.ports.table import Absent, ConditionFailed, Delete, Equals, Exists, Item, Put, StoredItem, Table, Update
-from bg_ingest.store import keys
+from bg_ingest.store import items, keys
 from bg_ingest.store.inbox import ShardAddresses
-from bg_ingest.store.items import (
-    VERSION,
-    VERSION_OK,
-    build_item,
-    is_newer,
-    newer_version_error,
-    read_range,
-    update_existing,
-    value_condition,
-    write_if_current,
-)
 
 SHARD_BATCH_SIZE, OWNER_BATCH_SIZE = 300, 100
 """Rows per page. All shards come in one page of 16 KB."""
@@ -52,11 +41,13 @@ class OwnershipStore:
 
     async def heartbeat(self, owner: Owner) -> None:
         """Replace the own row; StaleRead if it is gone because another process declared this one dead."""
-        await write_if_current(self._table, Put(keys.owner(owner.id), _encode_owner(owner), (Exists(), VERSION_OK)))
+        await items.write_if_current(
+            self._table, Put(keys.owner(owner.id), _encode_owner(owner), (Exists(), items.VERSION_OK))
+        )
 
     async def remove_dead(self, seen: Owner) -> None:
         """Delete the row of a dead process; StaleRead if its heartbeat has moved since."""
-        await write_if_current(self._table, Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
+        await items.write_if_current(self._table, Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
 
     async def unregister(self, owner: str) -> None:
         """Delete the own row, also after a heartbeat with an unknown result."""
@@ -67,7 +58,7 @@ class OwnershipStore:
         owned = {lease.shard: lease for lease in await self._leases()}
         leases = tuple(owned.get(shard, Lease(shard)) for shard in range(SHARDS))
         self._addresses.update(leases)
-        rows = await read_range(self._table, keys.OWNERS, *keys.OWNER_RANGE, page=OWNER_BATCH_SIZE)
+        rows = await items.read_range(self._table, keys.OWNERS, *keys.OWNER_RANGE, page=OWNER_BATCH_SIZE)
         return OwnershipSnapshot(leases, tuple(_decode_owner(key[1], item) for key, item in rows))
 
     async def take(self, seen: Sequence[Lease], owner: str) -> list[Lease]:
@@ -88,7 +79,7 @@ class OwnershipStore:
         self._addresses.update(Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases)
 
     async def _leases(self) -> list[Lease]:
-        rows = await read_range(self._table, keys.SHARDS, *keys.OWNER_RANGE, page=SHARD_BATCH_SIZE)
+        rows = await items.read_range(self._table, keys.SHARDS, *keys.OWNER_RANGE, page=SHARD_BATCH_SIZE)
         return [_decode_lease(int(key[1]), item) for key, item in rows]
 
     async def _write_unchanged(self, writes: list[Update]) -> list[int]:
@@ -102,8 +93,8 @@ class OwnershipStore:
             try:
                 await self._table.transact(list(remaining.values()))
             except ConditionFailed as failed:
-                if any(map(is_newer, failed.current.values())):
-                    raise newer_version_error() from None
+                if any(map(items.is_newer, failed.current.values())):
+                    raise items.newer_version_error() from None
                 for index in failed.current:
                     del remaining[indexes[index]]
             except TransactionConflict:  # other processes take some of them now; afterwards their conditions fail
@@ -122,22 +113,22 @@ def _decode_lease(shard: int, item: StoredItem) -> Lease:
 
 def _take_write(seen: Lease, after: Lease) -> Update:
     """Return the write of a taken shard. The first owner creates the row."""
-    changed: Item = {"owner": after.owner or "", "epoch": after.epoch, "v": VERSION}
+    changed: Item = {"owner": after.owner or "", "epoch": after.epoch, "v": items.VERSION}
     changed |= {"previous": after.previous} if after.previous else {}
     if not seen.epoch:
         return Update(keys.shard(seen.shard), changed, (), (Absent(),))
-    as_seen = (Equals("epoch", seen.epoch), value_condition("owner", seen.owner))
-    return update_existing(keys.shard(seen.shard), changed, as_seen)
+    as_seen = (Equals("epoch", seen.epoch), items.value_condition("owner", seen.owner))
+    return items.update_existing(keys.shard(seen.shard), changed, as_seen)
 
 
 def _release_write(ours: Lease) -> Update:
     owner = ours.owner or ""
     conditions = (Equals("owner", owner), Equals("epoch", ours.epoch))
-    return update_existing(keys.shard(ours.shard), {"previous": owner}, conditions, removed=("owner",))
+    return items.update_existing(keys.shard(ours.shard), {"previous": owner}, conditions, removed=("owner",))
 
 
 def _encode_owner(owner: Owner) -> Item:
-    return build_item(beat=owner.heartbeat, leaving=owner.leaving, demand=msgspec.msgpack.encode(owner.demand))
+    return items.build_item(beat=owner.heartbeat, leaving=owner.leaving, demand=msgspec.msgpack.encode(owner.demand))
 
 
 def _decode_owner(name: str, item: StoredItem) -> Owner:

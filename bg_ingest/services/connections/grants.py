@@ -16,6 +16,7 @@ import anyio
 import structlog
 from msgspec.structs import replace
 
+from bg_ingest import errors
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.grants import (
     CLAIM_SEND_TIMEOUT,
@@ -27,17 +28,6 @@ from bg_ingest.domain.grants import (
     Renewal,
 )
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.errors import (
-    Fenced,
-    GrantBusy,
-    GrantLost,
-    GrantRefused,
-    GrantRejected,
-    ProviderError,
-    ProviderUnavailable,
-    StaleRead,
-    StoreUnavailable,
-)
 from bg_ingest.ports import CallBudget, Clock, Observer, Priority, Provider, Sealer
 from bg_ingest.services.connections.grant_storage import GrantClaims, GrantSealer, UnstoredGrants
 from bg_ingest.store.grants import GrantStore
@@ -95,7 +85,7 @@ class Grants:
         credentials = self._open(grant)
         try:
             answer = await ask(credentials)
-        except GrantRejected:
+        except errors.GrantRejected:
             if grant is not given or credentials.renewal is Renewal.NONE:
                 await self._count_refusal(grant)
         else:
@@ -105,7 +95,7 @@ class Grants:
         grant = await self.refresh(connection, grant, refused=True)
         try:
             return await ask(self._open(grant))
-        except GrantRejected:
+        except errors.GrantRejected:
             await self._count_refusal(grant)
 
     async def refresh(self, connection: Connection, grant: Grant, *, refused: bool = False) -> Grant:
@@ -115,11 +105,11 @@ class Grants:
         a renewal are returned unchanged. Raises the errors of ``use``.
         """
         if self._closed:
-            raise GrantBusy(CLAIM_STALE_AFTER)
+            raise errors.GrantBusy(CLAIM_STALE_AFTER)
         if grant.is_exhausted:
-            raise GrantLost
+            raise errors.GrantLost
         if grant.retry_at and (wait := grant.retry_at - self._clock.now()) > timedelta(0):
-            raise GrantRefused(wait)
+            raise errors.GrantRefused(wait)
         renewal = self._open(grant).renewal
         if renewal is Renewal.NONE:
             return grant
@@ -130,12 +120,12 @@ class Grants:
             # before the claim: after a wait, another process may treat the claim as stale
             await self._budget.acquire(connection.id.provider, connection.region, Priority.REFRESH)
             if self._closed:
-                raise GrantBusy(CLAIM_STALE_AFTER)
+                raise errors.GrantBusy(CLAIM_STALE_AFTER)
             claimed_at = anyio.current_time()
             try:
                 if claim is not None:
                     await self._store.claim(grant, claim)
-            except StaleRead:
+            except errors.StaleRead:
                 return await self._adopt_stored(grant)
         with anyio.CancelScope(shield=True) as shield:
             deadline = anyio.current_time() + REFRESH_DEADLINE.total_seconds() + STORE_DEADLINE
@@ -148,7 +138,7 @@ class Grants:
                 return await self._exchange(connection, claimed, claimed_at, refused=refused)
             finally:
                 self._shields.discard(shield)
-        raise StoreUnavailable("a new pair of tokens could not be stored yet; it is kept in memory")
+        raise errors.StoreUnavailable("a new pair of tokens could not be stored yet; it is kept in memory")
 
     def close(self, seconds: float) -> None:
         """Refuse new renewals, and cancel those in progress after ``seconds``. Called before the process exits."""
@@ -170,18 +160,20 @@ class Grants:
         credentials = self._open(grant)
         if self._closed:  # while the claim was written
             await self._release(grant)
-            raise GrantBusy(CLAIM_STALE_AFTER)
+            raise errors.GrantBusy(CLAIM_STALE_AFTER)
         if anyio.current_time() - claimed_at > CLAIM_SEND_TIMEOUT.total_seconds():
-            raise GrantBusy(CLAIM_STALE_AFTER)  # this process was suspended: another may treat the claim as stale
+            raise errors.GrantBusy(
+                CLAIM_STALE_AFTER
+            )  # this process was suspended: another may treat the claim as stale
         try:
             with anyio.fail_after(REFRESH_DEADLINE.total_seconds()):
                 credentials = await provider.renew(connection.region, credentials)
-        except GrantRejected:
+        except errors.GrantRejected:
             return await self._adopt_stored(grant, refused_by_provider=True)
-        except (TimeoutError, ProviderError) as error:
+        except (TimeoutError, errors.ProviderError) as error:
             await self._release(grant)
             if isinstance(error, TimeoutError):
-                raise ProviderUnavailable from error
+                raise errors.ProviderUnavailable from error
             raise
         successor = replace(
             grant,
@@ -201,13 +193,13 @@ class Grants:
         """Return the newer grant of another process; without one, count the refusal or wait for the claim."""
         stored = await self._store.get(grant.id)
         if stored is None or stored.generation != grant.generation:
-            raise Fenced
+            raise errors.Fenced
         if stored.version != grant.version:
             return replace(stored, claim=None)  # only its owner clears a claim
         if refused_by_provider:
             await self._count_refusal(grant)
         self._claims.check(stored)
-        raise GrantBusy(timedelta(seconds=1))
+        raise errors.GrantBusy(timedelta(seconds=1))
 
     async def _count_refusal(self, grant: Grant) -> NoReturn:
         refusals = grant.refusals + 1
@@ -216,13 +208,13 @@ class Grants:
         log.warning("the provider refused a grant", action="grant_refused", connection=str(grant.id), refusals=refusals)
         try:
             await self._store.store(counted)
-        except StaleRead as error:
-            raise GrantBusy(timedelta(seconds=1)) from error
+        except errors.StaleRead as error:
+            raise errors.GrantBusy(timedelta(seconds=1)) from error
         self._observer.grant_stored(counted)
         if counted.is_exhausted:
-            raise GrantLost
-        raise GrantRefused(wait)
+            raise errors.GrantLost
+        raise errors.GrantRefused(wait)
 
     async def _release(self, grant: Grant) -> None:
-        with suppress(StaleRead, StoreUnavailable):  # otherwise the claim becomes stale
+        with suppress(errors.StaleRead, errors.StoreUnavailable):  # otherwise the claim becomes stale
             await self._store.store(grant)

@@ -8,22 +8,10 @@ from datetime import datetime, timedelta
 import structlog
 from msgspec.structs import replace
 
+from bg_ingest.domain import polling
 from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionState, PollDefaults
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.polling import (
-    ORIGINS,
-    GapCheck,
-    NextPollReason,
-    Outcome,
-    PollKind,
-    PollReport,
-    PollResult,
-    PollState,
-    choose_kind,
-    gap_check_after,
-    is_silent,
-)
 from bg_ingest.domain.schedule import Rhythm, next_poll
 from bg_ingest.errors import BudgetSpent, Fenced, GrantLost, IngestError, ProviderForbidden, StoreError
 from bg_ingest.ports import Clock, Observer, Provider
@@ -51,8 +39,8 @@ class Poller:
     observer: Observer
 
     async def poll(
-        self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool = False
-    ) -> PollReport:
+        self, connection_id: ConnectionId, epoch: int, state: polling.PollState, *, requested: bool = False
+    ) -> polling.PollReport:
         """Run one poll: live if it is due or ``requested``, else one window of the other kinds, else a gap check.
 
         Every expected failure becomes the outcome; a surprise escapes.
@@ -62,7 +50,9 @@ class Poller:
             observation.finish(report)
         return report
 
-    async def _poll(self, connection_id: ConnectionId, epoch: int, state: PollState, *, requested: bool) -> PollReport:
+    async def _poll(
+        self, connection_id: ConnectionId, epoch: int, state: polling.PollState, *, requested: bool
+    ) -> polling.PollReport:
         if requested:
             # due from now on, until a poll has succeeded
             state = replace(state, poll_at=self.clock.now())
@@ -70,29 +60,29 @@ class Poller:
         try:
             connection, grant = await self.store.connections.get_with_grant(connection_id)
             if connection is None or grant is None or connection.state not in POLLED_STATES:
-                return PollReport(PollResult(Outcome.INACTIVE), None)
+                return polling.PollReport(polling.PollResult(polling.Outcome.INACTIVE), None)
             if connection.epoch > epoch:  # its shard was taken, and its new owner has written
                 raise Fenced
             poll_at = state.poll_at or self.rhythm(connection).first_slot(connection.anchor)
-            kind = choose_kind(connection, self.defaults, poll_at, self.clock.now())
+            kind = polling.choose_kind(connection, self.defaults, poll_at, self.clock.now())
             if kind is None:
                 gap_check = await self._check_gaps(connection, state.gap_check)
-                return self._report(connection, PollResult(Outcome.NOT_DUE), poll_at, gap_check)
+                return self._report(connection, polling.PollResult(polling.Outcome.NOT_DUE), poll_at, gap_check)
             fetched = await self._fetch(kind, connection, grant, epoch)
         except IngestError as error:
             report = await self._handle_error(error, connection_id, connection, state)
-            return replace(report, origin=ORIGINS.get(kind))
+            return replace(report, origin=polling.ORIGINS.get(kind))
         if state.failures:
             log.info("polls succeed again", action="poll_recovered", connection=str(connection_id))
         # without a reading, the newest part of the backfill serves as the live poll
-        if kind is PollKind.LIVE or connection.newest_reading_at is None:
+        if kind is polling.PollKind.LIVE or connection.newest_reading_at is None:
             poll_at = next_poll(fetched.connection.anchor, self.clock.now(), self.rhythm(fetched.connection))
         connection, result, now = fetched.connection, fetched.result, self.clock.now()
         rhythm = self.rhythm(connection)
-        gap_check = gap_check_after(kind, connection, state.gap_check, rhythm, now, late=result.late > 0)
-        return replace(self._report(connection, result, poll_at, gap_check), origin=ORIGINS[kind])
+        gap_check = polling.gap_check_after(kind, connection, state.gap_check, rhythm, now, late=result.late > 0)
+        return replace(self._report(connection, result, poll_at, gap_check), origin=polling.ORIGINS[kind])
 
-    def report_without_fetch(self, connection: Connection) -> PollReport | None:
+    def report_without_fetch(self, connection: Connection) -> polling.PollReport | None:
         """Return the report of a first poll if that makes no request; without a due time if it would make one.
 
         None for a connection that is not polled.
@@ -100,44 +90,52 @@ class Poller:
         if connection.state not in POLLED_STATES:
             return None
         poll_at = self.rhythm(connection).first_slot(connection.anchor)
-        report = self._report(connection, PollResult(Outcome.NOT_DUE), poll_at, GapCheck())
-        if choose_kind(connection, self.defaults, poll_at, self.clock.now()) is None:
+        report = self._report(connection, polling.PollResult(polling.Outcome.NOT_DUE), poll_at, polling.GapCheck())
+        if polling.choose_kind(connection, self.defaults, poll_at, self.clock.now()) is None:
             return report
-        return replace(report, due=None, state=replace(report.state, reason=NextPollReason.START))
+        return replace(report, due=None, state=replace(report.state, reason=polling.NextPollReason.START))
 
-    async def _fetch(self, kind: PollKind, connection: Connection, grant: Grant, epoch: int) -> Fetched:
-        if kind is PollKind.SWEEP and (sweep_window := self.defaults.sweep(connection, self.clock.now())):
+    async def _fetch(self, kind: polling.PollKind, connection: Connection, grant: Grant, epoch: int) -> Fetched:
+        if kind is polling.PollKind.SWEEP and (sweep_window := self.defaults.sweep(connection, self.clock.now())):
             return await self.fetcher.sweep(connection, grant, epoch, sweep_window)
-        if kind is PollKind.REPAIR:
+        if kind is polling.PollKind.REPAIR:
             repair_window, next_at = await self.gap_keeper.due_repair(connection)
             return await self.fetcher.repair(connection, grant, epoch, repair_window, next_at)
-        if kind is PollKind.BACKFILL and connection.backfill:
+        if kind is polling.PollKind.BACKFILL and connection.backfill:
             return await self.fetcher.backfill(connection, grant, epoch, connection.backfill)
         return await self.fetcher.live(connection, grant, epoch)
 
-    def _report(self, connection: Connection, result: PollResult, poll_at: datetime, gap_check: GapCheck) -> PollReport:
+    def _report(
+        self, connection: Connection, result: polling.PollResult, poll_at: datetime, gap_check: polling.GapCheck
+    ) -> polling.PollReport:
         now = self.clock.now()
         rhythm = self.rhythm(connection)
-        past_due = choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
+        past_due = polling.choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
         more = gap_check.due or past_due is not None
         is_expected = poll_at <= rhythm.first_slot(connection.anchor)
-        reason = NextPollReason.BACKFILL if more else NextPollReason.SLOT if is_expected else NextPollReason.SILENCE
+        reason = (
+            polling.NextPollReason.BACKFILL
+            if more
+            else polling.NextPollReason.SLOT
+            if is_expected
+            else polling.NextPollReason.SILENCE
+        )
         visible_at, backfill_pending = connection.anchor + rhythm.delay, connection.backfill is not None
-        state = PollState(poll_at, 0, reason, visible_at, gap_check, backfill_pending)
+        state = polling.PollState(poll_at, 0, reason, visible_at, gap_check, backfill_pending)
         step = replace(rhythm, slowdown=1.0).step
         demand = self.demand.for_connection(connection, step.total_seconds())
-        return PollReport(result, now if more else poll_at, state, demand=demand)
+        return polling.PollReport(result, now if more else poll_at, state, demand=demand)
 
-    async def _check_gaps(self, connection: Connection, gap_check: GapCheck) -> GapCheck:
+    async def _check_gaps(self, connection: Connection, gap_check: polling.GapCheck) -> polling.GapCheck:
         if not gap_check.due:
             return gap_check
         provider = self.providers[connection.id.provider]
         silence = connection.newest_reading_at if self._is_silent(connection, gap_check) else gap_check.silence_after
         more = await self.gap_keeper.check(connection, self.rhythm(connection), provider.capabilities)
-        return GapCheck(silence, due=more)
+        return polling.GapCheck(silence, due=more)
 
-    def _is_silent(self, connection: Connection, gap_check: GapCheck) -> bool:
-        return is_silent(connection, gap_check, self.rhythm(connection), self.clock.now())
+    def _is_silent(self, connection: Connection, gap_check: polling.GapCheck) -> bool:
+        return polling.is_silent(connection, gap_check, self.rhythm(connection), self.clock.now())
 
     def rhythm(self, connection: Connection) -> Rhythm:
         """Return the timing of a connection from its settings, its learned cadence and the current slowdown."""
@@ -152,32 +150,41 @@ class Poller:
         )
 
     async def _handle_error(
-        self, error: IngestError, connection_id: ConnectionId, connection: Connection | None, state: PollState
-    ) -> PollReport:
+        self, error: IngestError, connection_id: ConnectionId, connection: Connection | None, state: polling.PollState
+    ) -> polling.PollReport:
         """Return the report for an expected error: outcome, new state of the connection, time of the retry."""
         now = self.clock.now()
         if isinstance(error, BudgetSpent):  # no request was made, so nothing failed
             later = now + error.wait
             if state.poll_at and state.poll_at > now:  # a backfill was refused; the live poll does not wait for it
                 later = min(later, state.poll_at)
-            return PollReport(PollResult(Outcome.BUDGET_SPENT), later, replace(state, reason=NextPollReason.BUDGET))
+            return polling.PollReport(
+                polling.PollResult(polling.Outcome.BUDGET_SPENT),
+                later,
+                replace(state, reason=polling.NextPollReason.BUDGET),
+            )
         outcome = outcome_of(error)
         visible_at = connection.anchor + self.rhythm(connection).delay if connection else state.visible_at
         backfill_pending = connection.backfill is not None if connection else state.backfill_pending
-        failed_state = PollState(
-            state.poll_at, state.failures + 1, NextPollReason.RETRY, visible_at, state.gap_check, backfill_pending
+        failed_state = polling.PollState(
+            state.poll_at,
+            state.failures + 1,
+            polling.NextPollReason.RETRY,
+            visible_at,
+            state.gap_check,
+            backfill_pending,
         )
-        if outcome not in (Outcome.GRANT_BUSY, Outcome.FENCED) and not state.failures:
+        if outcome not in (polling.Outcome.GRANT_BUSY, polling.Outcome.FENCED) and not state.failures:
             log.warning("a poll failed", action="poll_failed", connection=str(connection_id), outcome=outcome)
         if connection is not None:
             with suppress(StoreError):
                 if isinstance(error, GrantLost):
                     await self._require_reauthorization(connection)
-                    return PollReport(PollResult(outcome), None)
+                    return polling.PollReport(polling.PollResult(outcome), None)
                 if isinstance(error, ProviderForbidden) and connection.state is ConnectionState.ACTIVE:
                     forbidden = ConnectionState.PROVIDER_FORBIDDEN
                     await self.connection_states.change(connection, forbidden, "forbidden_by_provider")
-                elif outcome is not Outcome.FENCED:
+                elif outcome is not polling.Outcome.FENCED:
                     connection = await self.fetcher.record_outcome(connection, connection, outcome)
                     if self._is_silent(connection, state.gap_check):  # a poll without a fetch may not follow for long
                         gap_check = await self._check_gaps(connection, replace(state.gap_check, due=True))
@@ -185,7 +192,7 @@ class Poller:
         jitter = connection.id.jitter if connection else 0
         slot = next_poll(connection.anchor, self.clock.now(), self.rhythm(connection)) if connection else None
         due = retry_at(error, now, jitter=jitter, failures=failed_state.failures, slot=slot)
-        return PollReport(PollResult(outcome), due, failed_state)
+        return polling.PollReport(polling.PollResult(outcome), due, failed_state)
 
     async def _require_reauthorization(self, connection: Connection) -> None:
         """Change the state after a final refusal, if the refused grant is still the stored one."""

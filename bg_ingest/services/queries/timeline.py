@@ -4,20 +4,10 @@ from collections import OrderedDict, deque
 from collections.abc import Callable
 from types import TracebackType
 
+from bg_ingest.domain import timeline
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult
-from bg_ingest.domain.timeline import (
-    NextPoll,
-    Timeline,
-    TimelineEvent,
-    change_event,
-    grant_event,
-    next_scheduled_poll,
-    poll_event,
-    stored_events,
-    webhook_event,
-)
 from bg_ingest.errors import NotFound
 from bg_ingest.ports import Clock, Observation, Observer
 from bg_ingest.services.polling.poll import Poller
@@ -35,7 +25,7 @@ class RecentEvents(Observer):
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
-        self._events: OrderedDict[ConnectionId, deque[TimelineEvent]] = OrderedDict()
+        self._events: OrderedDict[ConnectionId, deque[timeline.TimelineEvent]] = OrderedDict()
 
     def poll(self, connection: ConnectionId, epoch: int) -> Observation[PollReport]:
         del epoch
@@ -46,19 +36,19 @@ class RecentEvents(Observer):
         outcome = report.result.outcome
         if outcome not in (Outcome.NOT_DUE, Outcome.INACTIVE):
             troubled = outcome not in (Outcome.READ, Outcome.NOTHING_NEW)
-            self._add(connection, poll_event(report, self._clock.now()), troubled=troubled)
+            self._add(connection, timeline.poll_event(report, self._clock.now()), troubled=troubled)
 
     def webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
-        self._add(connection, webhook_event(result, self._clock.now()), troubled=False)
+        self._add(connection, timeline.webhook_event(result, self._clock.now()), troubled=False)
 
     def grant_stored(self, grant: Grant) -> None:
-        self._add(grant.id, grant_event(grant, self._clock.now()), troubled=grant.retry_at is not None)
+        self._add(grant.id, timeline.grant_event(grant, self._clock.now()), troubled=grant.retry_at is not None)
 
-    def list_for(self, connection: ConnectionId) -> list[TimelineEvent]:
+    def list_for(self, connection: ConnectionId) -> list[timeline.TimelineEvent]:
         """Return the events of a connection, oldest first."""
         return [*self._events.get(connection, ())]
 
-    def _add(self, connection: ConnectionId, event: TimelineEvent, *, troubled: bool) -> None:
+    def _add(self, connection: ConnectionId, event: timeline.TimelineEvent, *, troubled: bool) -> None:
         known = connection in self._events
         if not known and not troubled and len(self._events) >= MAX_CONNECTIONS:
             return
@@ -100,8 +90,8 @@ class TimelineQueries:
         self._clock = clock
 
     async def read(
-        self, connection_id: ConnectionId, find_next_poll: Callable[[ConnectionId], NextPoll | None]
-    ) -> Timeline:
+        self, connection_id: ConnectionId, find_next_poll: Callable[[ConnectionId], timeline.NextPoll | None]
+    ) -> timeline.Timeline:
         """Return the timeline of a connection; NotFound without it.
 
         ``find_next_poll`` returns the next poll if this process polls the connection, else None.
@@ -112,17 +102,17 @@ class TimelineQueries:
         next_poll = find_next_poll(connection_id)
         # earlier events may belong to a person who has been erased since
         seen = [event for event in self._recent_events.list_for(connection_id) if event.at >= connection.connected_at]
-        events = [*stored_events(connection, grant, seen), *seen, *await self._change_events(connection_id)]
+        events = [*timeline.stored_events(connection, grant, seen), *seen, *await self._change_events(connection_id)]
         rhythm, now = self._poller.rhythm(connection), self._clock.now()
-        return Timeline(
+        return timeline.Timeline(
             connection,
-            next_poll or next_scheduled_poll(connection, rhythm, now),
+            next_poll or timeline.next_scheduled_poll(connection, rhythm, now),
             tuple(sorted(events, key=lambda event: event.at, reverse=True)),
             next_poll is not None,
         )
 
-    async def _change_events(self, connection: ConnectionId) -> list[TimelineEvent]:
+    async def _change_events(self, connection: ConnectionId) -> list[timeline.TimelineEvent]:
         head = await self._store.readings.head(connection.user)
         last = head.last_change if head else 0
         changes = await self._store.changes.read(connection.user, max(1, last - MAX_CHANGES + 1), last)
-        return [event for change in changes if (event := change_event(change, connection.provider))]
+        return [event for change in changes if (event := timeline.change_event(change, connection.provider))]
