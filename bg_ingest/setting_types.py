@@ -142,7 +142,7 @@ def _check_https(url: str, info: ValidationInfo) -> str:
 
 def _check_open(api_open: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 - pydantic's signature
     if api_open and info.data.get("environment") != "development":
-        raise ValueError("should be false outside development: it would show health data to anybody")
+        raise ValueError("should be false outside development: it would show health data without authentication")
     return api_open
 
 

@@ -147,8 +147,8 @@ class ServiceSettings(BaseSettings):
     def _check_host(cls, host: str, info: ValidationInfo) -> str:
         if _is_anonymous(info.data) and not info.data.get("api_open") and not is_loopback(host):
             raise ValueError(
-                "should be 127.0.0.1 while the API asks nobody who they are; if all who reach it may see everything, "
-                "set API_OPEN=true"
+                "should be 127.0.0.1 while the API is open without credentials; if every client that reaches it may "
+                "read all data, set API_OPEN=true"
             )
         return host
 
@@ -211,7 +211,7 @@ class Settings(ProviderParts, ServiceSettings):
             ),
             (
                 self.anonymous,
-                f"No credentials: until a key is made, the API is open to whoever reaches {self.host}:{self.port}.",
+                f"No credentials: until a key is made, the API is open to every client of {self.host}:{self.port}.",
             ),
         )
         return [line for applies, line in lines if applies]

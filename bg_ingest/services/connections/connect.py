@@ -213,8 +213,8 @@ def _build_refusal(provider: str, error: str | None) -> ConnectRefused:
     log.warning("a provider ended a connect", action="connect_ended", provider=provider, said=known)
     if error in SETUP_ERRORS:
         return ConnectRefused(
-            "The provider does not accept this service as it is set up, so nothing was connected. Please tell whoever "
-            "runs it; starting again will not help before."
+            "The provider does not accept this service as it is set up, so nothing was connected. Please inform its "
+            "operator; starting again will not help until the set-up is corrected."
         )
     return ConnectRefused(
         "The provider could not finish this, and nothing was changed. Please start connecting again in a few minutes."

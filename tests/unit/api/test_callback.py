@@ -173,7 +173,7 @@ async def test_what_comes_in_is_not_shown(api: ApiHarness) -> None:
 async def test_a_failure_that_a_retry_cannot_cure_does_not_ask_for_one(api: ApiHarness, error: str) -> None:
     page = await api.http.get(CALLBACK, params={"state": await begin(api), "error": error})
     assert page.status_code == 400
-    assert "tell whoever runs it" in assert_harmless(page).shown
+    assert "inform its operator" in assert_harmless(page).shown
 
 
 @pytest.mark.parametrize("twice", ["code=a&code=b", "code=a&state=other", "error=&error=access_denied"])
