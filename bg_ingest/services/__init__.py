@@ -1,4 +1,4 @@
-"""Use cases, and `Services`: all of them in one value, over one store, one publisher and the providers."""
+"""Use cases. `Services` holds all of them over one store, one publisher and the providers."""
 
 from dataclasses import dataclass
 

@@ -52,12 +52,12 @@ def retrying(
 
 
 MAX_RETRY_SECONDS = 5.0
-"""Time after which the same commit is not repeated. Its ``recorded_at`` must not be much older than the instant at
+"""Seconds after which the same commit is not repeated. Its ``recorded_at`` must not be much older than the instant at
 which the commit becomes visible, see ``domain/reading_filter.py``."""
 
 COMMIT_TIMEOUT = 10.0
-"""Time for which a commit is shielded from cancellation: three attempts of DynamoDB's client. A commit that exceeds it
-has an unknown result."""
+"""Seconds for which a commit is shielded from cancellation: three attempts of DynamoDB's client. The result of a longer
+commit is unknown."""
 
 
 class Committer:
@@ -69,9 +69,9 @@ class Committer:
         self._wakeups = wakeups
 
     async def commit(self, commit: Commit) -> None:
-        """Commit, and repeat after conflicts. StaleRead and Fenced are left to the caller.
+        """Commit, and repeat after TransactionConflict. StaleRead and Fenced are raised at once.
 
-        A cancelled commit is completed, and the caller continues to its next await.
+        A cancelled commit is completed. The cancellation is raised at the caller's next await.
         """
         with anyio.move_on_after(COMMIT_TIMEOUT, shield=True):
             await self._write(commit)

@@ -1,4 +1,4 @@
-"""Fetches of one poll: live, backfill, sweep or repair window, the record of the outcome, and the time of a retry."""
+"""Fetch of a live, backfill, sweep or repair window; record of the outcome; time of a retry."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -22,14 +22,12 @@ from bg_ingest.services.polling.ingest import Ingester, with_progress
 from bg_ingest.store.connections import ConnectionStore
 
 OUTCOME_INTERVAL = timedelta(hours=1)
-"""Longest age of the stored outcome while it stays the same."""
+"""Interval between two writes of an unchanged outcome."""
 
 PRIORITIES = {Origin.LIVE: Priority.LIVE, Origin.BACKFILL: Priority.BACKFILL, Origin.SWEEP: Priority.REPAIR}
 
 
 class Fetched(msgspec.Struct, frozen=True):
-    """Result of one fetch."""
-
     result: PollResult
     connection: Connection
     """Connection as stored after the fetch."""
@@ -37,7 +35,7 @@ class Fetched(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class Fetcher:
-    """Fetches a window, stores its readings and records the outcome; raises every failure."""
+    """Fetches a window, stores its readings and records the outcome. Every failure is raised."""
 
     connections: ConnectionStore
     providers: Mapping[str, Provider]
@@ -48,16 +46,16 @@ class Fetcher:
     defaults: PollDefaults
 
     async def live(self, connection: Connection, grant: Grant, epoch: int) -> Fetched:
-        """Fetch new readings. After a silence longer than one window, the older part joins the backfill."""
+        """Fetch new readings. After a silence longer than one window, the older part is added to the backfill."""
         now, max_window = self.clock.now(), self._max_window(connection)
         window = live_window(connection.watermark or now, now, overlap=self.defaults.overlap)
         after = replace(connection, epoch=epoch)
         if now - (connection.watermark or now) > max_window:
-            # a day of reserve, so that a silent sensor costs one more call per day, not one per poll
+            # one day later than necessary, so that a silent sensor costs one more call per day, not one per poll
             reached = window.newest(max_window).start + timedelta(days=1)
             backfill = window.before(reached, joining=connection.backfill)
             after = replace(after, backfill=backfill, watermark=reached)
-            # before the fetch, because the commits of a long page move the watermark one by one
+            # written before the fetch, because the first of several commits of a page already moves the watermark
             await self.connections.update(connection, after)
             connection = after
         return await self._fetch(connection, after, grant, window, Origin.LIVE)
@@ -86,7 +84,7 @@ class Fetcher:
     async def record_outcome(self, stored: Connection, target: Connection, outcome: Outcome) -> Connection:
         """Write the part of the target that the fetch's commits did not write.
 
-        A fetch without news mostly writes nothing.
+        Most fetches without new readings write nothing, because an unchanged outcome is written only hourly.
         """
         now = self.clock.now()
         same = replace(target, last_outcome=stored.last_outcome, outcome_at=stored.outcome_at)
@@ -100,9 +98,9 @@ class Fetcher:
     async def _fetch(
         self, connection: Connection, after: Connection, grant: Grant, window: Window, origin: Origin
     ) -> Fetched:
-        """Fetch the newest part of the window that one call may ask for."""
+        """Fetch the newest part of the window, up to the longest window of one call."""
         provider, window = self.providers[after.id.provider], window.newest(self._max_window(after))
-        is_first = connection.newest_reading_at is None  # a new user waits for it
+        is_first = connection.newest_reading_at is None  # a new user waits for the first reading
         priority = Priority.LIVE if is_first else PRIORITIES[origin]
         region = after.region
         page = await self.grants.use(after, grant, lambda held: provider.readings(region, held, window, priority))
@@ -122,7 +120,8 @@ class Fetcher:
     def _first_suspected_gap(self, connection: Connection, page: Page) -> datetime | None:
         """Return the first reading with a suspected gap before it.
 
-        Only the first fetch of a reading surely includes the time before it; later ones may begin in between.
+        Only readings after ``newest_reading_at`` are checked. A later fetch may begin between a reading and the reading
+        before it, whereas the first fetch surely includes both.
         """
         default_cadence = self.providers[connection.id.provider].capabilities.cadence
         cadence = connection.cadence_seconds or int(default_cadence.total_seconds())
@@ -159,9 +158,9 @@ def outcome_of(error: errors.IngestError) -> Outcome:
 def retry_at(
     error: errors.IngestError, now: datetime, *, jitter: float, failures: int, slot: datetime | None
 ) -> datetime:
-    """Return the time of the retry: the error's own wait, else a backoff by consecutive failures and the next slot.
+    """Return the time of the retry: after the error's own wait, else a backoff by ``failures`` and the next slot.
 
-    The wait of a throttled poll is up to a quarter longer by the connection's jitter, so that retries are spread.
+    The jitter of the connection adds up to a quarter to the wait of a throttled poll, so that retries are spread.
     """
     if isinstance(error, errors.GrantError) and error.wait:
         return now + error.wait

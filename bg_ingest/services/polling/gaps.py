@@ -28,14 +28,14 @@ ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=
 """Window that contains every reading."""
 
 LOOKBACK = timedelta(days=2)
-"""Time before the end of the last check that is searched for the preceding reading. An earlier one follows only from
-the stored gaps."""
+"""Time before the end of the last check in which the preceding reading is searched. An earlier preceding reading is
+found only through the stored gaps."""
 
 MAX_SEGMENTS_PER_READ = 60
 """15 days, 4,320 readings of a 5-minute sensor."""
 
 PROGRESS_INTERVAL = timedelta(days=1)
-"""Minimum progress of a check that is written without another change. Reading a day again costs less than a write."""
+"""Minimum progress that is written for a check without another change. Reading a day again costs less than a write."""
 
 HOURLY_CAUSES = {Cause.PROVIDER_FAILING, Cause.THROTTLED}
 """Causes during which polls record their outcome hourly. Without such a record no poll was running."""
@@ -91,7 +91,7 @@ class GapKeeper:
         return repair_window(gaps, connection.repair_at or now, now), next_repair_at(gaps, now)
 
     async def _next_run(self, connection: Connection, head: Head) -> ReadingRun:
-        """Read from the end of the last check, beginning with the reading before it."""
+        """Return the readings from the end of the last check on, preceded by the last reading before that end."""
         start = head.gaps_checked_until.get(connection.id.provider)
         max_segments = MAX_SEGMENTS_PER_READ
         first_read = start - LOOKBACK if start else ALL_TIME.start
@@ -106,7 +106,7 @@ class GapKeeper:
         if first is not None:
             return ReadingRun(readings[first:], complete)
         spanning_gap = await self._gap_across(connection, start)
-        # the gap gives only the time of the reading before it, which suffices
+        # a gap stores only the time of the reading before the gap, which suffices
         before = [replace(readings[0], measured_at=spanning_gap.after)] if spanning_gap else []
         return ReadingRun([*before, *readings], complete)
 
@@ -150,7 +150,7 @@ class GapKeeper:
         return gap_changes, months
 
     def _silence_cause(self, connection: Connection, rhythm: Rhythm, readings: Sequence[Reading]) -> Cause:
-        """Return the cause of a silence by the last outcome; SERVICE_DOWN if that was first recorded too late."""
+        """Return the cause of a silence by the last outcome; SERVICE_DOWN if it was first recorded too late."""
         last = Outcome(connection.last_outcome) if connection.last_outcome else None
         cause = SILENCE_CAUSES.get(last, Cause.SERVICE_DOWN) if last else Cause.SERVICE_DOWN
         if cause not in HOURLY_CAUSES or connection.outcome_at is None:

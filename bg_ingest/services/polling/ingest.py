@@ -1,4 +1,4 @@
-"""Storage of readings from polls and pushes. The same readings again change nothing."""
+"""Storage of readings from polls and pushes. Storing the same readings again changes nothing."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -27,7 +27,7 @@ from bg_ingest.services.polling.quarantine import Quarantine
 from bg_ingest.store.segments import ReadingStore
 
 MAX_RETRY_SECONDS = 5.0
-"""Time for which a commit that loses races is repeated before the caller gives up until its next poll."""
+"""Seconds for which a commit is repeated after StaleRead. After this time the poll fails; the next poll repeats it."""
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class Ingester:
     ) -> tuple[PollResult, Connection]:
         """Store a page in as few commits as possible, oldest first; return its counts and the connection after it.
 
-        ``after`` is the connection to store with the last commit. Its watermark rises with every commit, so that little
-        is repeated after a crash in between. Without it (a push) the commits only check that the connection still
-        accepts pushes. StoreUnavailable, or Fenced if the connection has changed: commits made until then
-        stay.
+        ``after`` is the connection to store with the last commit. The watermark rises with every commit, so that little
+        is repeated after a crash in between. Without ``after`` (a push) the commits only check that the connection
+        still accepts pushes. Raises StoreUnavailable, or Fenced if the connection has changed. Earlier commits of the
+        page stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
         batches = list(split_batch(page.readings))
@@ -62,7 +62,7 @@ class Ingester:
                 reached = replace(reached, suspected_gap_at=after.suspected_gap_at)
                 reached = _merge_progress(reached, after) if number == len(batches) else reached
                 update = ConnectionUpdate(connection, reached)
-            # one commit of a user at a time, because a burst of pushes would lose races against itself
+            # one commit of a user at a time, because the commits of a burst of pushes would conflict
             async with self._user_locks.setdefault(connection.id.user, anyio.Lock()):
                 stored = await self._commit(update, batch, origin)
             if stored.outcome is Outcome.READ:
@@ -90,7 +90,7 @@ class Ingester:
         origin = _origin(update.before, decision, origin)
         commit = readings_commit(head, known, decision, provider=provider, origin=origin, at=at)
         after = commit.head
-        if update.before != update.after:  # a push leaves it alone: its connection may have been read before a pause
+        if update.before != update.after:  # a push keeps the summary: its connection may have been read before a pause
             after = with_summary(after, provider, self.summarize(update.after))
         after = recheck_gaps_from(after, provider, decision.recorded)
         commit = replace(commit, connection_update=update, head=after)
@@ -134,7 +134,7 @@ def _merge_progress(reached: Connection, after: Connection) -> Connection:
 
 
 def _origin(before: Connection | None, decision: Decision, origin: Origin) -> Origin:
-    """Return OVERLAP for the late readings of a live poll, which lie before its watermark."""
+    """Return OVERLAP if all recorded readings of a live poll lie before the watermark, else the given origin."""
     watermark = before.watermark if before else None
     late = watermark is not None and all(stored.reading.measured_at < watermark for stored in decision.recorded)
     return Origin.OVERLAP if origin is Origin.LIVE and late and decision.recorded else origin

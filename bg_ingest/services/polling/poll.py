@@ -26,7 +26,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 @dataclass(frozen=True)
 class Poller:
-    """Polls connections. It keeps no state of them, so that any process may run any poll."""
+    """Polls connections. No state is kept between polls, so that any process may run any poll."""
 
     store: Store
     providers: Mapping[str, Provider]
@@ -41,9 +41,9 @@ class Poller:
     async def poll(
         self, connection_id: ConnectionId, epoch: int, state: polling.PollState, *, requested: bool = False
     ) -> polling.PollReport:
-        """Run one poll: live if it is due or ``requested``, else one window of the other kinds, else a gap check.
+        """Run one poll: a live one if due or ``requested``, else one window of the other kinds, else a gap check.
 
-        Every expected failure becomes the outcome; a surprise escapes.
+        An expected error becomes the outcome. An unexpected error is raised.
         """
         with self.observer.poll(connection_id, epoch) as observation:
             report = await self._poll(connection_id, epoch, state, requested=requested)
@@ -83,9 +83,9 @@ class Poller:
         return replace(self._report(connection, result, poll_at, gap_check), origin=polling.ORIGINS[kind])
 
     def report_without_fetch(self, connection: Connection) -> polling.PollReport | None:
-        """Return the report of a first poll if that makes no request; without a due time if it would make one.
+        """Return the report of a first poll that makes no request to the provider.
 
-        None for a connection that is not polled.
+        If the first poll would make a request, the report has no due time. None for a connection that is not polled.
         """
         if connection.state not in POLLED_STATES:
             return None
@@ -186,7 +186,7 @@ class Poller:
                     await self.connection_states.change(connection, forbidden, "forbidden_by_provider")
                 elif outcome is not polling.Outcome.FENCED:
                     connection = await self.fetcher.record_outcome(connection, connection, outcome)
-                    if self._is_silent(connection, state.gap_check):  # a poll without a fetch may not follow for long
+                    if self._is_silent(connection, state.gap_check):  # the next poll without a fetch may be much later
                         gap_check = await self._check_gaps(connection, replace(state.gap_check, due=True))
                         failed_state = replace(failed_state, gap_check=gap_check)
         jitter = connection.id.jitter if connection else 0

@@ -25,8 +25,7 @@ from bg_ingest.store import Store
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_RECORDS_PER_PAGE = 200
-"""Bound on the sealed records under one key. A provider that exceeds it sends only garbage, which is evident by
-then."""
+"""Bound on the sealed records under one key. A provider that exceeds it evidently sends only garbage."""
 
 MAX_RECORD_BYTES = 1_500
 """Bytes stored of one record: three times a valid one. All records of a page fit into one item of the store."""
@@ -49,7 +48,7 @@ class Quarantine:
     async def add(self, connection: Connection, unreadable: Sequence[Unreadable]) -> PollResult:
         """Store the records; return the numbers of new ones and of those without room. Raises as ``Ingester.ingest``.
 
-        A record without room is not remembered: sent again, it is counted again.
+        Nothing is stored of a record without room. The next page with the same record counts it again.
         """
         by_key: dict[QuarantineKey, list[Unreadable]] = {}
         for record in unreadable:
@@ -132,5 +131,5 @@ def hash_record(raw: bytes) -> bytes:
 
 
 def record_seal_data(table: str, user: UserId, digest: bytes) -> bytes:
-    """Return the context to which a record is sealed."""
+    """Return the associated data of the authenticated encryption of a record."""
     return msgspec.json.encode([table, user, "quarantine", digest.hex()])

@@ -41,16 +41,16 @@ class RetryResult(StrEnum):
     """Result of translating a record again."""
 
     RELEASED = "released"
-    """It is a reading now: stored, published and removed from its page."""
+    """The record is a valid reading now: stored, published and removed from its page."""
     ALREADY_STORED = "known"
     """The same reading was stored meanwhile: the record is removed from its page."""
     CONTRADICTED = "contradicted"
-    """The reading was stored meanwhile with another value, which is newer: the record stays, to be dropped."""
+    """The reading was stored meanwhile with another, newer value. The record stays until it is dropped."""
     UNREADABLE = "unreadable"
     TRUNCATED = "cut"
-    """Only its beginning was stored: it can never be translated again."""
+    """Only the beginning of the record was stored, so that the record can never be translated again."""
     NO_PROVIDER = "nobodys"
-    """It names no provider, or a provider that is not configured."""
+    """The record names no provider, or a provider that is not configured."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +76,7 @@ class QuarantineReview:
                         yield ReviewedRecord(user, page.key, record)
 
     async def find(self, user: UserId, name: str) -> ReviewedRecord:
-        """Return the one record with a digest that begins with a hexadecimal name.
+        """Return the only record with a hexadecimal digest that begins with ``name``.
 
         NotFound if there is none or several.
         """
@@ -97,10 +97,10 @@ class QuarantineReview:
         return hash_record(self.open_record(reviewed)) != reviewed.record.digest
 
     async def retry(self, reviewed: ReviewedRecord) -> RetryResult:
-        """Translate a record again, as of the time it was noticed, and release it if it is a reading now.
+        """Translate a record again, and release it if it is a reading now.
 
-        A time that was in the future then stays wrong, although it has passed since. A release adds a reading; it never
-        revises one, because the record is older than any reading stored since.
+        The record is checked against ``noticed_at``, so that a later time of measurement stays invalid for ever. A
+        release adds a reading and never revises one, because the record is older than any reading stored since.
         """
         raw, record = self.open_record(reviewed), reviewed.record
         if hash_record(raw) != record.digest:

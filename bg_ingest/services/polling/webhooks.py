@@ -1,4 +1,4 @@
-"""Webhooks: proof of the sender, duplicates, and storage of their pages."""
+"""Webhooks: proof of the sender, detection of duplicates, and storage of the pages."""
 
 from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
@@ -22,7 +22,7 @@ from bg_ingest.store import Store
 class SenderTokens:
     """Verifies senders by tokens of the operator's issuer.
 
-    The user of the readings follows from page and connection.
+    A token does not determine the user of the readings; the page and the connection do.
     """
 
     def __init__(self, token_verifier: TokenVerifier | None = None, scope: str = "") -> None:
@@ -67,12 +67,11 @@ class WebhookReceiver:
     async def receive(
         self, user: UserId, webhook_id: str | None, content: bytes, proof: WebhookProof = WebhookProof.SIGNATURE
     ) -> PollResult:
-        """Return the counts of the webhook after they are durable; zero for an id that was received before.
+        """Return the counts of the webhook after its effect is durable; zero for an id that was received before.
 
-        Without an id vouched for by the sender, the same content is the same webhook. A request for a poll is the
-        exception, because it may be repeated. ProviderMisbehaved if no provider pushes such content with this proof;
-        NotFound if the user has no connection for it. After any error the same webhook may be sent again, and has its
-        whole effect.
+        Without a signed id, the same content is the same webhook. A request for a poll is the exception, because it may
+        be repeated. ProviderMisbehaved if no provider pushes such content with this proof; NotFound if the user has no
+        connection for it. After any error the same webhook may be sent again, with its whole effect.
         """
         pages = await self._parse_pages(content, proof)
         identity = f"content {sha256(content).hexdigest()}" if webhook_id is None else webhook_id
@@ -88,19 +87,19 @@ class WebhookReceiver:
         page = pages[connection.id.provider]
         has_records = bool(page.readings or page.unreadable)
         if has_records:
-            # Fenced: since the read the connection was disconnected or connected again
+            # raises Fenced if the connection was disconnected or connected again since it was read
             result, _ = await self.ingester.ingest(connection, page, origin=Origin.WEBHOOK)
         else:
             await self.store.inbox.request_poll(connection.id)
             self.wakeups.wake_poller(connection.id)
-        # The id follows the data: written first, a crash in between would make the sender's repeat ineffective.
+        # written after the data, because a crash after the id alone would make the sender's repeat ineffective
         if has_id or has_records:
             await self.store.webhooks.add(connection, identity, self.now() + ID_RETENTION)
         self.observer.webhook(connection.id, result)
         return result
 
     async def _parse_pages(self, content: bytes, proof: WebhookProof) -> dict[str, Page]:
-        """Return the page as parsed by each provider that can read it and accepts this proof."""
+        """Return the content as parsed by each provider that can read it and accepts this proof."""
         pages: dict[str, Page] = {}
         for name, provider in self.providers.items():
             if proof in self._proofs(name):

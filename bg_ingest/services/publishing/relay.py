@@ -1,4 +1,4 @@
-"""Outbox relay: committed changes go to the broker, in order per user, or once more for a consumer (replay)."""
+"""Outbox relay: publishes committed changes in order per user; ``replay`` repeats them for a consumer."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import aclosing
@@ -21,7 +21,7 @@ Changes: TypeAlias = Mapping[OutboxEntry, Change]
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_CONCURRENT_USERS = 32
-"""Users published for at the same time. Higher values gave no more confirms per second."""
+"""Users with changes published at the same time. Higher values gave no more confirms per second."""
 
 
 class Relay:
@@ -70,7 +70,7 @@ class Relay:
     ) -> None:
         missing = [row for row in page if row not in cached]
         changes = {**cached, **(await self._outbox.changes(missing) if missing else {})}
-        # without change and row, the user was erased after the page was read
+        # an entry without change and row belongs to a user erased after the page was read
         page = [row for row in page if row in changes or await self._outbox.exists(row)]
         confirmed: list[OutboxEntry] = []
         unavailable: list[BrokerUnavailable] = []
@@ -99,7 +99,7 @@ class Relay:
         finally:
             settled: set[OutboxEntry] = set()
             if confirmed:
-                # without it, the events would be published again, which costs but is harmless
+                # shielded, because unsettled events are published again, which costs but is harmless
                 with anyio.move_on_after(5, shield=True):
                     await self._settle(confirmed, changes)
                     settled.update(confirmed)
@@ -133,7 +133,7 @@ REPLAY_BATCH_SIZE = 100
 async def replay(store: Store, user: UserId, first: int, last: int | None = None) -> int:
     """Put the changes ``first`` to ``last`` back into the outbox; return their number. NotFound for an unknown user.
 
-    The relay of the user's shard finds them within a minute. Only first deliveries are in order; these are repeats.
+    The relay of the user's shard finds them within a minute. Only first deliveries are in order, not such repeats.
     """
     head = await store.readings.head(user)
     if head is None:

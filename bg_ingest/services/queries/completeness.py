@@ -32,7 +32,7 @@ class CompletenessQueries:
         return self._clock.now()
 
     async def gaps(self, user: UserId, window: Window) -> list[tuple[str, Gap]]:
-        """Return each provider's gaps that reach into the window, open and healed, by their start.
+        """Return each provider's gaps that overlap the window, open and healed, sorted by start.
 
         NotFound if the user never connected or was erased.
         """
@@ -42,7 +42,7 @@ class CompletenessQueries:
         return sorted(rows, key=lambda row: (row[1].start, row[0]))
 
     async def days(self, user: UserId, window: Window) -> list[Day]:
-        """Return the days of the window with any data, for each provider; NotFound as above."""
+        """Return the days of the window with any data, for each provider; NotFound as in ``gaps``."""
         head = await self._read_head(user)
         counters: dict[str, DayCounter] = {}
         for connection in await self._store.connections.list_for_user(user):

@@ -94,7 +94,7 @@ class ReadingQueries:
     ) -> AsyncGenerator[Sequence[Row]]:
         # Readings lie on whole seconds, so comparing whole seconds rounded up is exact and cheap.
         start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
-        # The answer as of a point never changes, so it must not show the lag of an inconsistent read.
+        # An answer as of a fixed point never changes, so it must not show the lag of an eventually consistent read.
         packed = self._readings.iter_packed(user, window, consistent=reading_filter.as_of is not None)
         async with aclosing(packed):
             async for segment in packed:

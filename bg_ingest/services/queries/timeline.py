@@ -18,9 +18,9 @@ MAX_CONNECTIONS, MAX_EVENTS_EACH = 2_000, 30
 
 
 class RecentEvents(Observer):
-    """Memory of recent polls, webhooks and refreshes, per connection, for as many connections as there is room.
+    """Recent polls, webhooks and refreshes of up to ``MAX_CONNECTIONS`` connections, in memory.
 
-    With more connections, those with the latest trouble have the room, because users ask about those.
+    Of more connections, those with the most recent trouble are kept, because users ask about those.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -92,7 +92,7 @@ class TimelineQueries:
     async def read(
         self, connection_id: ConnectionId, find_next_poll: Callable[[ConnectionId], timeline.NextPoll | None]
     ) -> timeline.Timeline:
-        """Return the timeline of a connection; NotFound without it.
+        """Return the timeline of a connection; NotFound without the connection.
 
         ``find_next_poll`` returns the next poll if this process polls the connection, else None.
         """
