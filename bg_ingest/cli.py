@@ -1,4 +1,4 @@
-"""The command line: a table of commands. A command's file is loaded when it is used, so that help answers at once."""
+"""The command line: a table of commands. A command's module is loaded only for its use, so that help is fast."""
 
 import signal
 import sys
@@ -12,7 +12,7 @@ from bg_ingest import __version__
 
 
 class CommandEntry(NamedTuple):
-    """Location of a command, and its help without loading it."""
+    """Location of a command, and its help text, which needs no loading."""
 
     target: str
     """Module in ``bg_ingest/commands`` and attribute, "module:attribute"."""
@@ -52,7 +52,7 @@ class CommandGroup(click.RichGroup):
         return [*COMMANDS]
 
     def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002 - click's
-        """Return a stand-in for help; ``resolve_command`` returns the command itself."""
+        """Return a placeholder with the help text; ``resolve_command`` returns the command itself."""
         entry = COMMANDS.get(cmd_name)
         return entry and click.RichCommand(name=cmd_name, help=entry.help)
 
@@ -72,7 +72,7 @@ def main() -> None:
 
     Exit codes: 0 ok, 1 failure while running, 2 wrong settings or usage.
     """
-    # Without a handler, process 1 of a container ignores SIGTERM until the server has its own.
+    # Without a handler, process 1 of a container ignores SIGTERM until the server sets its own handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     # `python -m` puts the current directory first: an app.py or workers/ there would be imported instead of ours.
     sys.path.insert(0, str(Path(__file__).parents[1]))

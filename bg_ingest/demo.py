@@ -41,7 +41,7 @@ class DemoFailed(Exception):
 
 @contextmanager
 def guide(host: str, port: int) -> Iterator[None]:
-    """Run the guide in a separate process while the body serves: a server with threads must not fork."""
+    """Run the guide in a process, not a thread, while the body serves: a server with threads must not fork."""
     visible_host = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::1", "::"} else host  # noqa: S104 - compared, not bound
     process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{visible_host}:{port}"])  # noqa: S603 - our own module
     try:
@@ -79,7 +79,7 @@ def _connection(client: httpx.Client, user: str) -> dict[str, Any]:
 
 
 def _has_read(client: httpx.Client, user: str, fraction: float) -> bool:
-    """Check for this fraction of the past readings, newest first. A connection that is not polled counts as read."""
+    """Return True if this fraction of the past readings, newest first, has been read, or if no poll will read it."""
     connection = _connection(client, user)
     return connection.get("state") != "active" or (connection.get("backfill_done") or 0) >= fraction
 

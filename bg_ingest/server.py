@@ -38,14 +38,14 @@ READ_TIMEOUT_MS = 20_000
 about a MB in the server."""
 BACKLOG = 1024
 MAX_CONNECTIONS = 8_192
-"""Concurrent connections; further ones wait until others end. Far above the usual 1,024, which a flood of half-sent
-requests would use up for the whole of their timeouts."""
+"""Concurrent connections; further ones wait until others end. Far above the usual 1,024, because a flood of half-sent
+requests would occupy all 1,024 until their timeouts."""
 RESERVED_FILES = 256
 """Open files besides connections: the store, the broker, calls to providers."""
 MAX_FILES = MAX_CONNECTIONS + RESERVED_FILES
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CLEAN_EXIT_CODES = {0, *(-number for number in STOP_SIGNALS)}
-"""Exit codes of a stopped worker. The signal itself ends it only before its start has begun."""
+"""Exit codes of a stopped worker. The signal itself ends a worker only before its startup has begun."""
 
 
 class PortTaken(Exception):
@@ -71,7 +71,7 @@ def listen(host: str, port: int) -> socket.socket:
 
 
 def max_connections() -> int:
-    """Raise the limit of open files as far as the system permits, and return the limit of connections that follows."""
+    """Raise the limit of open files as far as the system permits, and return the resulting limit of connections."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if 0 <= soft < MAX_FILES:
         soft = MAX_FILES if hard < 0 else min(MAX_FILES, hard)
@@ -80,10 +80,10 @@ def max_connections() -> int:
 
 
 class Server(MPServer):
-    """One worker process that serves, on ``listener``, the ASGI app that ``load`` creates in it; ``serve()`` blocks.
+    """One worker process. It serves on ``listener`` the ASGI app that ``load`` creates in the worker.
 
-    It returns after a clean stop by SIGTERM or SIGINT. It raises ``SystemExit(1)`` if the worker failed, stopped by
-    itself (a crash of the runtime) or was killed.
+    ``serve()`` blocks. It returns after a clean stop by SIGTERM or SIGINT. It raises ``SystemExit(1)`` if the worker
+    failed, stopped by itself (a crash of the runtime) or was killed.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Server(MPServer):
             interface=Interfaces.ASGI,
             loop=Loops.asyncio,
             websockets=False,
-            http=HTTPModes.http1,  # detecting the version has no timeout: a connection that sends nothing would stay
+            http=HTTPModes.http1,  # detecting the version has no timeout: a silent connection would stay open
             backlog=BACKLOG,
             backpressure=max_connections(),
             http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
@@ -115,7 +115,7 @@ class Server(MPServer):
             reload_paths=[ROOT],  # a watch on app.py alone is lost as soon as an editor replaces the file
             reload_filter=_python_files() if reload else None,
             reload_ignore_dirs=["tests"],
-            reload_ignore_worker_failure=reload,  # the next save may correct a broken one
+            reload_ignore_worker_failure=reload,  # the next save may correct the fault
         )
 
     def serve(self, *_: object, **__: object) -> None:
@@ -132,9 +132,9 @@ class Server(MPServer):
     def startup(self, *args: object) -> None:
         """Receive signals on a thread of their own instead of in a handler.
 
-        A handler could wait indefinitely for the lock of the wait that it interrupted. Shortly before the exit there is
-        no handler: a second signal would end the process with the signal's exit code. The forked worker unblocks
-        signals once it can act on them.
+        A handler could deadlock, because the wait that it interrupts holds the lock that it needs. Shortly before the
+        exit there is no handler: a second signal would end the process with the signal's exit code. The forked worker
+        unblocks signals once it can act on them.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         super().startup(*args)  # type: ignore[no-untyped-call]  # granian's
@@ -146,7 +146,7 @@ class Server(MPServer):
             self.signal_handler_interrupt()  # type: ignore[no-untyped-call]  # granian's
 
     def _stop_workers(self) -> None:
-        """Start the drain before granian does: at SIGTERM it waits for the last response before the lifespan's end."""
+        """Start the drain at once: granian, at SIGTERM, ends the lifespan only after the last response."""
         workers = list(self.wrks)
         for worker in workers:
             with suppress(ProcessLookupError):  # the worker has ended
@@ -165,8 +165,8 @@ class Server(MPServer):
 def _wait_for_exit(workers: Sequence[Any], seconds: float) -> None:
     """Wait until the exit codes are known.
 
-    granian's watching and stopping threads both ask the system, which reports an exit once: the second thread gets
-    nothing for a short time, and granian would take that for a worker that refuses to stop.
+    Both the watching and the stopping thread of granian query the system, which reports an exit only once. The second
+    query returns nothing for a short time, which granian would treat as a worker that does not stop.
     """
     deadline = time.monotonic() + seconds
     while any(worker.inner.exitcode is None for worker in workers) and time.monotonic() < deadline:
@@ -201,8 +201,8 @@ def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
 def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
     """Stop at the first signal and ignore further ones.
 
-    After two signals before it serves, granian's own handler would wait forever. Ctrl-C during the start sends two:
-    from the terminal and from the parent process.
+    granian's own handler would wait forever if two signals arrive before the worker serves. Ctrl-C during the start
+    sends two: from the terminal and from the parent process.
     """
     worker_signal, handled = WorkerSignal(), threading.Event()
 
@@ -217,7 +217,7 @@ def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:
 
 
 def _follow_parent() -> None:
-    """Stop when the parent was killed: otherwise the worker would keep the port and the data indefinitely."""
+    """Stop when the parent has been killed: otherwise the worker would keep the port and the data indefinitely."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         parent.join()

@@ -75,7 +75,7 @@ def create_api(
         lifespan=list(lifespan),
         openapi_config=build_config(__version__),
         request_max_body_size=MAX_BODY_BYTES,
-        logging_config=None,  # requests hold codes and user ids: only our own log lines show parts of them
+        logging_config=None,  # requests contain codes and user ids: our own log lines show selected parts only
         debug=False,
         pdb_on_exception=False,
     )

@@ -1,4 +1,4 @@
-"""Authentication, scopes and rate limits. A route without `RouteOptions` refuses every caller, never by oversight."""
+"""Authentication, scopes and rate limits. A route without `RouteOptions` refuses all, so none is open by oversight."""
 
 from collections.abc import Collection
 from enum import Enum, auto
@@ -30,9 +30,9 @@ class Access(Enum):
     """Treatment of requests while no API key exists."""
 
     OPEN = auto()
-    """They are answered: development, on this machine."""
+    """Requests are answered, for development on this machine."""
     CLOSED = auto()
-    """They are refused."""
+    """Requests are refused."""
 
 
 class Limits(NamedTuple):
@@ -70,7 +70,7 @@ class AuthGuard:
             raise build_problem(403, "insufficient-scope", detail)
         if user is not None and not caller.may_access(user):
             check_user(user)
-            raise NotFound  # same answer as for an unknown user, so that it does not reveal which ids exist
+            raise NotFound  # same answer as for an unknown user, so that it does not reveal the existing ids
 
     async def authenticate(self, scope: Scope) -> Caller:
         """Return the caller or refuse the request; `caller_of` returns the same caller afterwards."""
@@ -102,7 +102,7 @@ class AuthGuard:
         return caller
 
     def _check_host(self, host: str) -> None:
-        """Refuse foreign host names, because any page can point its own name at this machine (DNS rebinding)."""
+        """Refuse foreign host names, because any web site can point its name at this machine (DNS rebinding)."""
         name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
         if name and name.lower() not in self._own_names and not _is_address(name.strip("[]")):
             detail = "Without credentials, send requests only to localhost, an IP address or HOST."
@@ -115,7 +115,7 @@ async def check_access(connection: ASGIConnection[Any, Any, Any, Any], route: Ba
 
 
 def hide_unknown(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer for a path or method that does not exist, after authentication: others do not learn which paths exist."""
+    """Answer an unknown path or method after authentication, so that only authenticated callers learn the paths."""
     return _HiddenResponse(request.app.state.auth_guard, request, problem_response(request, error))
 
 
@@ -127,7 +127,7 @@ class _HiddenResponse(Response[Problem]):
         self._auth_guard, self._request, self._response = auth_guard, request, response
 
     def to_asgi_response(self, app: Any, request: Request[Any, Any, Any], **given: Any) -> ASGIResponse:  # noqa: ANN401 - Litestar's signature
-        """Return an ASGI application that authenticates, then sends one of the two."""
+        """Return an ASGI application that authenticates, then sends the problem or the refusal."""
 
         async def send_one(scope: Scope, receive: Receive, send: Send) -> None:
             response = self._response

@@ -35,8 +35,8 @@ ProviderName: TypeAlias = Annotated[
 def provide_services(state: State) -> dict[str, Provide]:
     """Return Litestar's dependencies under their names: each field of `Services`, and the other shared objects.
 
-    They read the application's state at each request, because the services open after the routes are built.
-    Litestar reserves the argument name `state`, therefore the state arrives here and not in each provider.
+    The dependencies read the application's state at each request, because the services open after the routes are
+    built. Litestar reserves the argument name `state`, therefore it is an argument here and not of each dependency.
     """
 
     def provide(path: str) -> Provide:
@@ -61,13 +61,12 @@ class RouteOptions:
     lenient_query: bool = False
     """Ignores unknown query parameters, as RFC 6749 requires of an OAuth callback.
 
-    A known parameter must still occur once only (3.1), because two codes or states are ambiguous.
+    A known parameter must still occur once only (section 3.1), because two codes or states are ambiguous.
     """
     audited_as: AuditAction | None = None
     """Kind of audit record. By default the method decides: GET and HEAD read, others change."""
 
     def opt(self) -> dict[str, Self]:
-        """Return the value of Litestar's `opt`."""
         return {"options": self}
 
     @staticmethod

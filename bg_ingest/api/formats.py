@@ -79,6 +79,6 @@ async def encode_stream(
             if len(buffer) >= CHUNK_BYTES:
                 yield bytes(buffer)
                 buffer.clear()
-                # the embedded store may never suspend: years of readings must not block other requests
+                # the embedded store possibly never suspends: years of readings would block other requests
                 await anyio.lowlevel.checkpoint()
     yield bytes(buffer + form.closing)

@@ -40,7 +40,7 @@ def request_id(scope: Scope) -> str:
 
 
 async def add_headers(message: Message, scope: Scope) -> None:
-    """Add missing headers just before an answer starts. Raw pairs keep it fast, as it runs for every answer."""
+    """Add missing headers just before an answer starts. Pairs stay raw bytes for speed: this runs for every answer."""
     if message["type"] != "http.response.start":
         return
     headers = [(name.lower(), value) for name, value in message.get("headers", ())]

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problems: a stable type, and a detail with the caller's next step.
 
-No text of a store, a provider or a traceback reaches the caller: all texts are ours, and only a RequestError brings
-its own.
+No text of a store, a provider or a traceback reaches the caller. All texts are written here, except the text
+of a RequestError, which is used as it is.
 """
 
 from collections.abc import Mapping
@@ -20,7 +20,7 @@ from bg_ingest.api.headers import request_id
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SOON, _RETRY_LATER = {"Retry-After": "5"}, {"Retry-After": "60"}
-"""For the store or the issuer, and for a provider that states no time."""
+"""Retry-After for the store or the issuer, and for a provider that states no time."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -124,7 +124,7 @@ def _framework_problem(error: HTTPException) -> ProblemError:
 
 
 def log_failure(event: str, scope: Scope, error: Exception) -> None:
-    """Log the error's type and stack, without its text and the values in frames: they may be codes or readings."""
+    """Log the error's type and stack, without its text and the values in frames: both may contain codes or readings."""
     frames = extract_tb(error.__traceback__)
     log.error(
         event,

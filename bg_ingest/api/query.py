@@ -53,7 +53,7 @@ _TIME = re.compile(
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:
-    """Parse a query parameter as UTC. Absent or empty is None; an unclear one is a 400 that names the parameter.
+    """Parse a query parameter as UTC. None if absent or empty. Other unclear text is a 400 that names the parameter.
 
     A space before the offset is a `+` that URL decoding has replaced.
     """
@@ -96,7 +96,7 @@ def requested_window(start: datetime | None, end: datetime | None, now: datetime
 
 
 def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[AsOf | None, datetime]:
-    """Return the point and its "now": the point's own time, so that the answer equals the one given then.
+    """Return the point and its "now": the time of the point, so that the answer equals the answer of that time.
 
     A change number has no time; its "now" is the present.
     """

@@ -109,7 +109,7 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     newest_reading_at: datetime | None
     last_outcome: str | None
     last_outcome_at: datetime | None
-    """Time of the last write of last_outcome: at a change of its kind, and hourly while polls bring nothing."""
+    """Time of the last write of last_outcome: when its kind changes, and hourly while polls find nothing."""
     next_poll_at: datetime | None
     backfill_done: float | None
     """From 0 to 1; null while the total is unknown."""

@@ -15,8 +15,8 @@ from bg_ingest.api.problems import log_failure
 class StreamBody(ASGIResponse):
     """Sends the chunks of a generator; the answer starts with the first chunk and ends only after the last.
 
-    An error before the first chunk is answered as a problem. A later one leaves the answer without its end and the
-    server closes the connection, so the client detects it. On a disconnect of the client the generator is closed.
+    An error before the first chunk is answered as a problem. After a later one the server closes the connection
+    before the end of the answer, so the client detects the error. If the client disconnects, the generator is closed.
     """
 
     _should_set_content_length = False

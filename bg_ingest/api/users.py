@@ -83,12 +83,12 @@ _PATH_TYPE = re.compile(r":\w+}")
 
 
 def mark_user(scope: Scope, user: UserId) -> None:
-    """Name the user of a request whose path has none."""
+    """Set the audited user of a request without a user in its path."""
     scope["state"]["audited_user"] = user
 
 
 async def record_access(message: Message, scope: Scope) -> None:
-    """Add an answer that shows or changed a user's data to the audit log as it starts; refusals show nothing."""
+    """Record in the audit log, at its start, each answer that shows or changed a user's data; refusals show nothing."""
     if message["type"] != "http.response.start" or message["status"] >= 400:
         return
     route: BaseRouteHandler | None = scope.get("route_handler")

@@ -89,14 +89,14 @@ AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 
 class VerifiedSender(NamedTuple):
-    """Proof of an admitted webhook, and the sender's id of the webhook where the proof covers one."""
+    """Kind of proof of an admitted webhook, and its webhook-id; None if the proof does not cover the id."""
 
     proof: WebhookProof
     webhook_id: str | None
 
 
 class WebhookGuard:
-    """Admits webhooks of proven senders, by the raw bytes of the body."""
+    """Admits webhooks of verified senders. A signature covers the raw bytes of the body."""
 
     def __init__(self, signing_secrets: Sequence[str], limits: Limits | None) -> None:
         self._signature_verifier = SignatureVerifier(signing_secrets)
@@ -120,7 +120,7 @@ class WebhookGuard:
     async def wait_for_store(self) -> AsyncIterator[None]:
         """Wait for one of the store slots; 429 above the rate limit.
 
-        The rate is counted here, after verification: unproven senders use up nothing of the proven ones' rate.
+        The rate is counted here, after verification, so that unverified senders use up nothing of the limit.
         """
         wait = self._rate_limiter.acquire("webhooks", anyio.current_time()) if self._rate_limiter else 0
         if wait > 0:
@@ -132,7 +132,7 @@ class WebhookGuard:
     async def verify_sender(
         self, request: AnyRequest, signature_headers: SignatureHeaders, webhook_receiver: WebhookReceiver
     ) -> VerifiedSender:
-        """Refuse a webhook that is too large or unproven. The body is not read if the headers alone are wrong."""
+        """Refuse a too large or unverified webhook. The body is not read if the headers alone are wrong."""
         if (request.content_length or 0) > MAX_WEBHOOK_BYTES:
             raise build_problem(413, "too-large", TOO_LARGE)
         signed = signature_headers.is_complete and webhook_receiver.accepts(WebhookProof.SIGNATURE)

@@ -50,7 +50,7 @@ class WebhookOperation(Operation):
 
 
 async def skip_validation(_: AnyRequest) -> None:
-    """Validate nothing yet, because unproven senders must not learn about the path; the handler validates."""
+    """Validate nothing yet: unverified senders must not learn about the path. The handler validates later."""
 
 
 @post(

@@ -1,4 +1,4 @@
-"""Access of a command to one connection: in the store, or over the API of the service that has the file open."""
+"""Access of a command to one connection: in the store, or over the API of the service that has the SQLite file open."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -84,11 +84,9 @@ class StoreTarget:
         self._id = connection
 
     async def remaining_backfill(self) -> "Window | None":
-        """Return the window that is still to be read."""
         return (await self._services.connections.status(self._id)).connection.backfill
 
     async def backfill(self, start: datetime | None, end: datetime | None) -> "Window":
-        """Request a window, and return it."""
         return await self._services.connections.request_backfill(self._id, start, end)
 
     async def verify(self, window: "Window", *, values: bool) -> "Verification | None":  # noqa: ARG002 - the report leaves values out if necessary

@@ -62,7 +62,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
 
 
 def read_settings(host: str | None = None, port: int | None = None) -> "Settings":
-    """Read the settings; flags win. They pass through the environment, so that the server's worker reads the same."""
+    """Read the settings. Flags replace values of the environment, so that the server's worker reads them too."""
     environment = os.environ  # noqa: TID251 - see above
     environment.update({name: str(value) for name, value in {"HOST": host, "PORT": port}.items() if value})
     from bg_ingest.settings import SettingsError, get_settings
@@ -74,7 +74,7 @@ def read_settings(host: str | None = None, port: int | None = None) -> "Settings
 
 
 def parse_user(text: str) -> "UserId":
-    """Return a user id; another text ends the command."""
+    """Return a user id; invalid text ends the command."""
     from bg_ingest.domain.ids import UserId, is_user_id
 
     if not is_user_id(text):

@@ -1,4 +1,4 @@
-"""``bg-ingest backfill`` and ``verify``: past data, read again and compared with the provider's."""
+"""``bg-ingest backfill`` reads past data again; ``verify`` compares stored data with the provider's."""
 
 import json
 import sys
@@ -87,7 +87,6 @@ async def _wait_until_read(target: ConnectionTarget, window: "Window", *, shown:
 
 
 def _unread_share(remaining: "Window | None", window: "Window") -> float:
-    """Return the fraction of the window that has not been read yet."""
     if remaining is None or remaining.start >= window.end or remaining.end <= window.start:
         return 0.0
     return (min(remaining.end, window.end) - max(remaining.start, window.start)) / window.length

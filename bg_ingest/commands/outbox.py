@@ -1,4 +1,4 @@
-"""``bg-ingest outbox``: unpublished changes, and publishing again changes that consumers lost."""
+"""``bg-ingest outbox``: unpublished changes, and repeated publication of changes that consumers lost."""
 
 from contextlib import aclosing
 from datetime import datetime
@@ -75,13 +75,13 @@ def replay(user: str, first: int, last: int | None, *, as_json: bool) -> None:
     Changes are stored for 60 days; numbers of deleted changes are skipped. The service publishes within a minute.
     """
 
-    async def put_back(services: "Services") -> int:
+    async def republish(services: "Services") -> int:
         from bg_ingest.domain.ids import UserId
         from bg_ingest.services.publishing.relay import replay as replay_changes
 
         return await replay_changes(services.store, UserId(user), first, last)
 
-    count = run_with_services(put_back)
+    count = run_with_services(republish)
     if as_json:
         print_json({"user_id": user, "events": count})
     elif count:

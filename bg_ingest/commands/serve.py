@@ -102,7 +102,7 @@ def simulator(port: int, journal: Path | None, cadence_minutes: str, **options: 
         _create_app, msgspec.convert(options | {"cadence_minutes": int(cadence_minutes)}, SimulatorOptions), journal
     )
     try:
-        load()  # the worker creates its own; this one shows errors before the server starts
+        load()  # reports errors before the server starts; the worker creates its own application
     except (ReplayUnreadable, OSError) as error:
         exit_usage(str(error))
     serve(load, "127.0.0.1", port)

@@ -1,4 +1,4 @@
-"""Checks of the broker, the providers, and this machine's clock against theirs. They only read."""
+"""Checks of the broker, the providers, and this machine's clock against theirs. The checks only read."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta

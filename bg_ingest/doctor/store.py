@@ -61,7 +61,7 @@ async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
 
 
 async def check_rights(table: Table, now: datetime) -> list[Finding]:
-    """Make each kind of call once, on items of this check alone. They are deleted, or expire without that right."""
+    """Make each kind of call once, on own items. The check deletes these items; without that right they expire."""
     key, other = ("doctor", token_hex(8)), ("doctor", token_hex(8))
     item = Item(v=1, expires_at=int(now.timestamp()) + 3600)
     leftovers: list[Item] = []
@@ -104,7 +104,7 @@ async def _check_sealer(settings: Settings, store: Store) -> list[Finding]:
 
 
 async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
-    """Open some of the stored grants. None is usable without the key that sealed it."""
+    """Open some of the stored grants. A grant is usable only with the key that sealed it."""
     opened = unreadable = 0
     async for grant in _sample_grants(store):
         try:
