@@ -40,7 +40,7 @@ async def lifespan(api: Litestar) -> AsyncIterator[None]:
         try:
             stack.enter_context(serve_metrics(metrics, settings.host, settings.metrics_port))
             services = await stack.enter_async_context(open_services(settings, metrics, wakeups=workers))
-            gc.freeze()  # all that is loaded by now stays: a collection that visits it stops the loop
+            gc.freeze()  # objects loaded so far are permanent; a collection that visits them stops the loop
             await stack.enter_async_context(workers.running(services))
             api.state.services = services
         except* IngestError as error_group:

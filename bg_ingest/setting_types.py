@@ -27,7 +27,7 @@ API_KEY_COMMAND = "echo bgi_bootstrap_$(openssl rand -hex 32)"
 
 
 def is_strict(given: Mapping[str, Any]) -> bool:
-    """True outside development: every part must be configured."""
+    """Return True outside development, where every part must be configured."""
     return str(given.get("environment", "development")).lower() != "development"
 
 

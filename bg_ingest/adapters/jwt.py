@@ -1,4 +1,4 @@
-"""The port ``TokenVerifier``: JWTs, verified with the public keys (JWKS) that their issuer publishes."""
+"""Implementation of the port ``TokenVerifier``: verifies JWTs with the published public keys (JWKS) of their issuer."""
 
 from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing, suppress
@@ -20,7 +20,7 @@ from bg_ingest.ports import Clock
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
-"""Accepted signature algorithms, whatever the token's header says: asymmetric ones only, never ``none``."""
+"""Accepted signature algorithms: asymmetric ones only, never ``none``. The token's header cannot extend them."""
 
 LEEWAY_SECONDS = 30
 """Accepted difference of the issuer's clock."""
@@ -28,13 +28,13 @@ LEEWAY_SECONDS = 30
 MAX_CHARACTERS = 8_192
 
 _TOKEN_ERRORS = (JoseError, ValueError, TypeError, KeyError, RecursionError)
-"""Errors of the library for malformed and for refused tokens."""
+"""Errors of joserfc for malformed and for refused tokens."""
 
 REFRESH_AFTER, MAX_AGE = 600.0, 86_400.0
-"""Seconds after which the keys are read again, and for which they are used while the issuer does not answer."""
+"""Seconds: age at which the keys are read again; longest use of them while the issuer does not answer."""
 
 RETRY_SECONDS = 10.0
-"""Seconds between two reads: a token may name a key that does not exist, and must not cost the issuer a request."""
+"""Least seconds between two reads. Any token may name an unknown key, so requests to the issuer need a limit."""
 
 TIMEOUT = 5.0
 """Seconds for the issuer's answer."""
@@ -62,7 +62,7 @@ class JwtVerifier:
 
     async def verify(self, token: str) -> TokenClaims | None:
         kid, is_candidate = self._kid(token)
-        if not is_candidate:  # the issuer is not asked for a key
+        if not is_candidate:  # refused without reading the issuer's keys
             return None
         keys = await self._keys.get(kid)
         try:
@@ -74,7 +74,7 @@ class JwtVerifier:
         return TokenClaims(sub, frozenset(scope.split()) if isinstance(scope, str) else frozenset())
 
     def _kid(self, token: str) -> tuple[str | None, bool]:
-        """Return the key id in a token's header, and whether the token can be the issuer's at all."""
+        """Return the key id in a token's header, and False if the issuer cannot have made the token."""
         if len(token) > MAX_CHARACTERS or not token.isascii():
             return None, False
         try:
@@ -102,7 +102,7 @@ class JwksCache:
     """Cache of the public keys of one issuer. Requests that need a new key wait for one shared read."""
 
     def __init__(self, http: httpx.AsyncClient, issuer: str, keys_url: str | None = None) -> None:
-        """Without ``keys_url``: by OpenID Connect Discovery, or at ``/.well-known/jwks.json``."""
+        """Without ``keys_url``, OpenID Connect Discovery gives the address, else it is ``/.well-known/jwks.json``."""
         self._http = http
         self._issuer = issuer
         self._keys_url = keys_url
@@ -112,9 +112,9 @@ class JwksCache:
         self._read_lock = anyio.Lock()
 
     async def get(self, kid: str | None) -> KeySet:
-        """Return all keys. They are read again if none has this id or they are old.
+        """Return all keys. They are read again first if none of them has this id, or if they are old.
 
-        IssuerUnavailable: no keys are available, or it is unknown whether the issuer has a key with this id by now.
+        IssuerUnavailable: there are no usable keys, or none has this id and the last read failed.
         """
         known, now = self._has_key(kid), anyio.current_time()
         due = not known or now - self._read_at >= REFRESH_AFTER
@@ -141,7 +141,7 @@ class JwksCache:
             failure = str(error) if isinstance(error, _InvalidJwks) else type(error).__name__
         else:
             self._read_at = started_at
-        if (failure is not None) != self._failed:  # at a transition only
+        if (failure is not None) != self._failed:  # logged at a transition only
             write_log = log.error if failure else log.info
             write_log("the issuer's keys", action="issuer_keys", issuer=self._issuer, failure=failure)
         self._failed, self._tried_at = failure is not None, anyio.current_time()
@@ -159,7 +159,7 @@ class JwksCache:
         return url
 
     async def _fetch_json(self, url: str, missing: dict[str, Any] | None = None) -> dict[str, Any]:
-        """Return the JSON object at the address. With ``missing``, that is returned for 404."""
+        """Return the JSON object at the address. A 404 gives ``missing``, unless ``missing`` is None."""
         content = b""
         async with self._http.stream("GET", url, timeout=TIMEOUT, follow_redirects=False) as response:
             if response.status_code == 404 and missing is not None:
@@ -182,9 +182,9 @@ class _InvalidJwks(Exception):
 
 
 def _iter_usable_keys(published: dict[str, Any]) -> Iterator[Key]:
-    """Yield the keys that may verify tokens. An issuer may publish any number of others.
+    """Yield the keys that may verify tokens. An issuer may publish any number of other keys.
 
-    Symmetric keys are left out: with a public key taken for a shared secret, any client could sign.
+    Symmetric keys are left out. If a public key were accepted as a shared secret, any client could sign tokens.
     """
     keys = published.get("keys")
     for key in keys if isinstance(keys, list) else ():

@@ -22,7 +22,7 @@ _HEADER_BYTES = len(_FORMAT) + _ID_BYTES
 
 
 class AesGcmSealer:
-    """Sealer with a key ring: the first key is used to seal, any key to open.
+    """Sealer with a key ring: the first key seals, every key opens.
 
     Random nonces are safe for 2**32 seals per key, far more than the service makes.
     """

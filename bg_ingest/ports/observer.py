@@ -1,4 +1,4 @@
-"""Receiver of instrumentation events. Metrics, traces, the log context and the memory of timelines implement it."""
+"""Receiver of instrumentation events. Metrics, traces, the log context and ``RecentEvents`` implement it."""
 # ruff: noqa: ARG002 - the base class ignores all events
 
 from collections.abc import Iterable, Sequence
@@ -33,7 +33,7 @@ class Observation(Generic[Result]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        """End the operation. An error goes on to the caller of the body."""
+        """End the operation. An error of the body is not suppressed."""
 
     def finish(self, result: Result) -> None:
         """Set the result, at the end of the body."""
@@ -50,7 +50,7 @@ class OutboxPass(msgspec.Struct):
     unroutable: int = 0
     refused: int = 0
     oldest: datetime | None = None
-    """Commit time of the oldest change that was seen and not settled, as far as its change was read."""
+    """Commit time of the oldest change that is not settled, among the changes that were read."""
     ended: bool = False
     complete: bool = False
     """The last page was reached."""
@@ -66,7 +66,7 @@ class OutboxPass(msgspec.Struct):
 
 
 class Observer:
-    """Use cases call it themselves. No method waits or raises; those here do nothing.
+    """Use cases call the methods directly. No method waits or raises. The methods of this class do nothing.
 
     An implementation inherits from this class and overrides the methods of the events that it uses.
     """
@@ -80,7 +80,7 @@ class Observer:
         return Observation()
 
     def store_call(self, call: str) -> Observation[None]:
-        """Observe one call of the table port. Called most often by far: it must cost about a microsecond."""
+        """Observe one call of the table port. It is called most often by far and must cost about a microsecond."""
         return Observation()
 
     def publish(self, change: Change) -> Observation[bool]:
@@ -97,7 +97,7 @@ class Observer:
         """Records that are new in the quarantine, and the number of those without room in it."""
 
     def webhook(self, connection: ConnectionId, result: PollResult | None) -> None:
-        """Webhook that is stored; without a result it was stored before."""
+        """Webhook that is stored. The result is None if it was stored before."""
 
     def webhook_rejected(self, problem: str) -> None:
         """Webhook that was answered with a problem of this type."""

@@ -48,14 +48,14 @@ class Sealer(Protocol):
     def seal(self, secret: bytes, associated: bytes) -> bytes: ...
 
     def is_current(self, sealed: bytes) -> bool:
-        """Return whether the key that ``seal`` uses sealed the value, which need not be valid."""
+        """Return True if the value names the key that ``seal`` uses. The value is not verified."""
 
     def open(self, sealed: bytes, associated: bytes) -> bytes:
         """Return the secret that was sealed with the same associated data; else SealBroken."""
 
 
 class Wakeups(Protocol):
-    """Wake-ups inside this process. A lost one costs time, never data, because its cause is in the store."""
+    """Wake-ups inside this process. A lost wake-up delays work but loses no data, because its cause is in the store."""
 
     def wake_poller(self, connection: ConnectionId) -> None:
         """Announce a connection that is new, changed, or to be polled now."""
@@ -71,7 +71,7 @@ class ProcessHealth(Protocol):
         """Return the names of the reasons against traffic to this process; empty if it is ready."""
 
     def degraded_parts(self) -> Sequence[str]:
-        """Return the names of broken parts outside the process, which serves all the same."""
+        """Return the names of broken parts outside the process. They do not stop the process from serving."""
 
     def status(self) -> ReplicaStatus | None:
         """Return the state of this process; None before its actors were started."""

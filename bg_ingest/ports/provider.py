@@ -53,13 +53,13 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     initial_delays: Mapping[str, timedelta]
     """Time from a measurement until it is shown, by region."""
     cadence: timedelta
-    """Distance of readings of the usual sensor, until that of the connection is learned."""
+    """Distance of readings of the usual sensor; used until the cadence of the connection is learned."""
     longest_window: timedelta
     app: str
     """Client id of this service."""
     auth: Auth = OAuthCode()
     history: timedelta | None = None
-    """Age of the oldest data that the provider has; None where it has all."""
+    """Age of the oldest data that the provider has; None if it has all data."""
     windowed: bool = True
     """True if a window of the past can be requested; otherwise each answer ends at the newest reading."""
     limits: tuple[CallLimit, ...] = ()
@@ -130,7 +130,7 @@ class Done(msgspec.Struct, frozen=True):
 
     credentials: Credentials
     account: AccountData | None = None
-    """Account whose readings are permitted; None where a call of ``available`` with the credentials names it."""
+    """Account whose readings are permitted. None: a call of ``available`` with the credentials returns it."""
 
 
 ConnectStep: TypeAlias = Done | Ask | Redirect
@@ -139,7 +139,7 @@ ConnectStep: TypeAlias = Done | Ask | Redirect
 class Provider(Protocol):
     """Source of readings. Calls raise ``ProviderError``s and nothing else.
 
-    Each call is one request, except where an expired login is renewed inside. The budget takes the priority of a call
+    Each call is one request, unless it also renews an expired login. The budget takes the priority of a call
     into account; the provider ignores it.
     """
 
@@ -156,7 +156,7 @@ class Provider(Protocol):
         """Return stored credentials with their expiry and renewal; pure."""
 
     async def renew(self, region: str, credentials: Credentials) -> Credentials:
-        """Return the successor of credentials that have one.
+        """Return new credentials in place of renewable ones.
 
         After ProviderUnavailable, single-use credentials may or may not be spent.
         """

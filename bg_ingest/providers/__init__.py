@@ -8,7 +8,7 @@ from bg_ingest.providers.settings import ProviderSettings
 REGISTRY: Mapping[str, type[ProviderSettings]] = {
     "dexcom": DexcomSettings,
 }
-"""Settings of each provider by its name. They build the provider, and its modules are imported only then."""
+"""Settings class of each provider by name. It builds the provider, and imports the provider's modules only then."""
 
 PROVIDER_SETTINGS = tuple(REGISTRY.values())
-"""Parts of ``Settings``."""
+"""Base classes of ``Settings``."""

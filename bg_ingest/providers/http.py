@@ -1,7 +1,7 @@
-"""HTTP client of all providers, its transport errors, and the decoding of answers. Statuses belong to each provider.
+"""HTTP client of all providers, its transport errors, and the decoding of answers. Each provider maps the statuses.
 
-No text quotes a request or an answer: both hold tokens or health data. For the same reason causes are not chained:
-the library's own errors carry the request.
+No error text quotes a request or an answer, because both hold tokens or health data. Causes are not chained, because
+httpx's own errors carry the request.
 """
 
 from collections.abc import Iterator
@@ -26,8 +26,8 @@ Answer = TypeVar("Answer")
 def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
     """Return the client for all calls of one provider; the caller closes it.
 
-    Each connection serves one call. A server may close an idle connection just as the next call is sent on it, and
-    with a single-use refresh token that is a lost grant (Tidepool closes each one after such EOFs at random).
+    Each connection serves one call. A server may close an idle connection just as the next call is sent on it. If the
+    call holds a single-use refresh token, the grant is lost. (Tidepool had such EOFs at random and does the same.)
     No cookies are kept, because the calls of all users share the client. Loopback is never reached through a proxy.
     """
     return httpx.AsyncClient(
@@ -42,7 +42,7 @@ def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Asyn
 
 @contextmanager
 def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
-    """Raise ProviderUnavailable for a call without a complete answer in time."""
+    """Raise ProviderUnavailable without a complete answer in time, ProviderMisbehaved for an unreadable one."""
     try:
         with anyio.fail_after(timeout.total_seconds()):
             yield
@@ -55,7 +55,7 @@ def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
 
 
 def parse_retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:
-    """Return the wait of a Retry-After header, in seconds or until a date: between zero and an hour."""
+    """Return the wait of a Retry-After header, which holds seconds or a date; limited to zero up to an hour."""
     text = headers.get("retry-after", "").strip()
     try:
         wait = min(int(text), MAX_WAIT.seconds) if text.isdecimal() else _seconds_until(text, now)
@@ -70,7 +70,7 @@ def _seconds_until(text: str, now: datetime) -> float:
 
 
 def decode_json(content: bytes, shape: type[Answer]) -> Answer:
-    """Return JSON decoded into a type; ProviderMisbehaved for anything else."""
+    """Decode JSON into a type. ProviderMisbehaved: the content is not JSON of this type."""
     try:
         return msgspec.json.decode(content, type=shape)
     except (ValueError, RecursionError):

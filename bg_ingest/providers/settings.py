@@ -14,15 +14,15 @@ if TYPE_CHECKING:
 class ProviderSettings(BaseModel):
     """Mixin of ``Settings``. The names of its fields begin with the provider's name.
 
-    The mixins of all providers share the names below, so they are read and called on the class of one of them.
+    All mixins share the names below. Callers therefore use the class of one mixin: ``part.fallbacks(settings)``.
     """
 
     required: ClassVar[Mapping[str, str]] = {}
-    """Settings that staging and production need, each with the advice for an operator without it."""
+    """Settings that staging and production need, each with the advice to the operator if it is missing."""
     coupled: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Settings that have no effect without others."""
     webhook_auth: ClassVar[str | None] = None
-    """Setting that lists the accepted proofs of webhooks, for a provider that pushes."""
+    """Name of the setting that lists the accepted proofs of webhooks, for a provider that pushes."""
 
     def redirect_uri(self) -> str | None:
         """Return the address to which the provider sends a person back."""

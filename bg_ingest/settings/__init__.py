@@ -133,7 +133,7 @@ class ServiceSettings(BaseSettings):
         return self.data_dir / "token-encryption-key"
 
     def sealing_keys(self) -> tuple[bytes | WrappedKey, ...]:
-        """Return the key ring, 32 bytes or wrapped each, the sealing key first. Development creates one if needed."""
+        """Return the key ring, the sealing key first. Plain keys have 32 bytes. Development creates a key if needed."""
         if self.token_encryption_keys:
             keys = self.token_encryption_keys
             return tuple(key if isinstance(key, WrappedKey) else key.get_secret_value() for key in keys)
@@ -177,7 +177,7 @@ class ServiceSettings(BaseSettings):
         return settings
 
 
-if TYPE_CHECKING:  # the checker accepts no computed bases
+if TYPE_CHECKING:  # the type checker accepts no computed bases
     ProviderParts = ProviderSettings
 else:
     ProviderParts = type("ProviderParts", PROVIDER_SETTINGS, {"__module__": __name__})

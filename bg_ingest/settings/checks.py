@@ -27,7 +27,7 @@ _COUPLED = {
     "webhook_jwt_jwks_url": ("webhook_jwt_issuer", "webhook_jwt_audience"),
     "webhook_jwt_scope": ("webhook_jwt_issuer", "webhook_jwt_audience"),
 }
-"""Settings that have no effect without others, which are therefore required with them."""
+"""Settings that have no effect without others. The others are therefore required with them."""
 
 
 def describe_errors(invalid: ValidationError) -> Iterator[str]:

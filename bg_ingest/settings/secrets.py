@@ -17,16 +17,16 @@ from bg_ingest.setting_types import SEALING_KEY_BYTES, is_strict, parse_sealing_
 
 
 class SecretUnreadable(Exception):
-    """The text is one sentence with the secret's name, the reason and the remedy. Never a part of the secret."""
+    """The text is one sentence with the secret's name, the reason and the remedy. It never quotes the secret."""
 
 
 def read_secret(name: str, region: str | None) -> dict[str, str]:
-    """Return a JSON secret's settings under lower-case names, as texts. Region None: by AWS's own rules.
+    """Return a JSON secret's settings under lower-case names, as texts. The AWS library finds a region that is None.
 
     pydantic-settings has a source for Secrets Manager too. It takes no time-outs, silently skips names in upper case
     or in lower case, does not translate botocore's errors, and creates a session of its own.
     """
-    from bg_ingest.adapters.aws.session import AWS_ERRORS, error_code  # noqa: PLC0415 - 0.3 s, only with SECRET_NAME
+    from bg_ingest.adapters.aws.session import AWS_ERRORS, error_code  # noqa: PLC0415 - takes 0.3 s; used only with SECRET_NAME
 
     try:  # in a thread, because settings are also read inside a running event loop
         with ThreadPoolExecutor(1) as thread:
@@ -83,7 +83,7 @@ def load_or_create_key(file: Path) -> bytes:
 
 
 def _create_key_file(file: Path) -> None:
-    """Write a draft and link it: under its name the file is complete or absent, and the first link wins."""
+    """Write a draft and hard-link it to the name. The named file is complete or absent, and the first link wins."""
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     with tempfile.NamedTemporaryFile(dir=file.parent, prefix=f".{file.name}-") as draft:  # readable by its owner only
         draft.write(base64.b64encode(secrets.token_bytes(SEALING_KEY_BYTES)) + b"\n")
@@ -98,7 +98,7 @@ class SettingsError(Exception):
 
 
 def merge_secret(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Return the settings, those of the secret first, and warnings. SettingsError: a required secret is unreadable."""
+    """Merge the secret over the settings; also return warnings. SettingsError: a required secret is unreadable."""
     given = _without_empty(given)
     if "secret_name" not in given:
         return given, []

@@ -178,7 +178,7 @@ async def open_services(settings: Settings, registry: MetricsRegistry, wakeups: 
 
 @asynccontextmanager
 async def open_tracing(endpoint: str | None) -> AsyncIterator[Sequence[Observer]]:
-    """Yield the observer that sends traces to an endpoint, none without one.
+    """Yield the observer that sends traces to the endpoint; no observer without an endpoint.
 
     OpenTelemetry is an optional dependency and imported only with an endpoint; IngestError if it is missing.
     """

@@ -29,24 +29,24 @@ async def open_store(settings: Settings, clock: Clock, metrics: Metrics) -> Asyn
 
 @asynccontextmanager
 async def open_table(settings: Settings, clock: Clock, registry: MetricsRegistry) -> AsyncIterator[Table]:
-    """Open the table and check its layout. StoreError states in one sentence why it cannot be used."""
+    """Open the table and check its layout. StoreError gives the reason of a failure in one sentence."""
     if settings.dynamodb_table is None:
         from bg_ingest.adapters import sqlite
 
         async with sqlite.open_table(settings.sqlite_file, clock) as file_table:
             await check_layout(file_table)
-            await remove_all_owners(file_table)  # the file serves one process: owners in it are of ended ones
+            await remove_all_owners(file_table)  # of ended processes, because one process uses the file at a time
             yield file_table
         return
     from bg_ingest.adapters.aws.session import get_session
     from bg_ingest.adapters.dynamodb.table import DynamoTable
-    from bg_ingest.adapters.dynamodb.transport import MeteredTransport, open_transport  # or of aioboto3_transport
+    from bg_ingest.adapters.dynamodb.transport import MeteredTransport, open_transport  # or from aioboto3_transport
 
     endpoint = settings.dynamodb_endpoint
     async with open_transport(endpoint, settings.aws_region, get_session()) as transport:
         table = DynamoTable(MeteredTransport(transport, registry.add_store_units), settings.dynamodb_table)
         await check_layout(table)
-        if await table.get(keys.META) is None:  # a server that accepts any request
+        if await table.get(keys.META) is None:  # the server accepts writes without storing them
             raise StoreError(f"{endpoint} does not store written items: is it DynamoDB?")
         yield table
 

@@ -58,7 +58,7 @@ class Kms:
 
 @asynccontextmanager
 async def open_kms(region: str | None, session: aioboto3.Session) -> AsyncIterator[Kms]:
-    """Open KMS. Region None: by AWS's own rules. KeyUnavailable: the client cannot be created."""
+    """Open KMS. The AWS library finds a region that is None. KeyUnavailable: the client cannot be created."""
     client = session.client("kms", region_name=region, config=START_CONFIG)
     async with AsyncExitStack() as stack:
         with _translate_errors("A key"):

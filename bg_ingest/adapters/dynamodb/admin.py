@@ -1,4 +1,4 @@
-"""Creation and inspection of the table by an operator. The service itself needs no right to either."""
+"""Creation and inspection of the table by an operator. The service itself needs no AWS permission for them."""
 
 from typing import Any
 
@@ -111,7 +111,7 @@ class TableCreation:
         return dict(answer["Table"])
 
     async def _change(self, operation: str, **request: object) -> Answer | None:
-        """Repeat the request until the table is ready for it."""
+        """Repeat the request while the table is still being created or changed."""
         while True:
             try:
                 return await _ask(self._transport, operation, self._name, **request)

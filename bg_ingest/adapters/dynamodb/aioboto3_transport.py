@@ -1,6 +1,6 @@
-"""The port ``Transport`` over aioboto3's own client: table administration uses it.
+"""Implementation of ``Transport`` over aioboto3's own client. Table administration uses it.
 
-As data plane it is the alternative to ``transport.py``. It passes the same contract suite; one import of
+The service itself could use it in place of ``transport.py``: it passes the same contract suite, and one import in
 ``wiring/store.py`` selects it. A call costs two to three times as much CPU: docs/decisions has the figures.
 """
 
@@ -34,11 +34,11 @@ CLIENT_CONFIG = AioConfig(
     parameter_validation=False,
     user_agent="bg-ingest",
 )
-"""The last two save about 8 % of a call's CPU (measured with aioboto3 15.5)."""
+"""``parameter_validation`` and ``user_agent`` save about 8 % of a call's CPU (measured with aioboto3 15.5)."""
 
 
 class Aioboto3Transport:
-    """Implements ``Transport``. Bytes in an answer are bytes, already decoded by botocore."""
+    """Implements ``Transport``. botocore has already decoded the base64 texts in an answer to bytes."""
 
     def __init__(self, client: Any) -> None:  # noqa: ANN401 - aioboto3 has no types
         self._client = client
@@ -65,7 +65,7 @@ def _to_dynamo_error(error: ClientError) -> DynamoError:
 async def open_transport(
     endpoint: str | None, region: str | None, session: aioboto3.Session
 ) -> AsyncIterator[Transport]:
-    """Open a transport. AWS's own rules give the endpoint and region that are None, and the credentials."""
+    """Open a transport. The AWS library finds the credentials, and an endpoint or region that is None."""
     url, _ = await resolve_endpoint(endpoint, region, session)
     keys: dict[str, str] = {}
     if url.scheme == "http" and await session.get_credentials() is None:

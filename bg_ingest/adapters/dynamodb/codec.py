@@ -1,4 +1,4 @@
-"""Items and writes in DynamoDB's JSON, in which numbers are texts and bytes, once encoded, base64."""
+"""Items and writes in DynamoDB's JSON. Numbers are texts; bytes become base64 when the JSON is encoded."""
 
 from binascii import a2b_base64
 from collections.abc import Iterable
@@ -49,7 +49,7 @@ def _decode_value(typed: dict[str, Any]) -> Scalar:
 
 
 def encode_write(table: str, write: Write) -> dict[str, Any]:
-    """Return the parameters of a write, which are the same alone and in a transaction."""
+    """Return the parameters of a write. They are the same for a single write and in a transaction."""
     expressions = Expressions()
     request: dict[str, Any] = {"TableName": table}
     match write:
@@ -66,7 +66,7 @@ def encode_write(table: str, write: Write) -> dict[str, Any]:
 
 
 class Expressions:
-    """Builder of the expressions of one request. Names and values are aliases, so that reserved words do not matter."""
+    """Builder of the expressions of one request. It uses aliases, because a name may be a reserved word."""
 
     def __init__(self) -> None:
         self._names: dict[str, str] = {}

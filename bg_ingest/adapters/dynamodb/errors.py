@@ -1,4 +1,4 @@
-"""Translation of a transport's errors into a table's. Texts name error codes, never a request or response."""
+"""Translation of a transport's errors into those of ``Table``. Texts name error codes, never a request or response."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -49,8 +49,8 @@ def _to_error(error: DynamoError, table: str) -> StoreError:
 def _to_condition_failed(error: DynamoError) -> StoreError:
     """Return the error of a failed condition.
 
-    After a repetition it is unknown whether the first try itself made the condition fail. Transactions are free of
-    this, because all tries of one have the same token.
+    If the call was repeated, an earlier try may have written and so made the condition fail. Transactions cannot have
+    this ambiguity, because all tries of one have the same idempotency token.
     """
     if error.tries > 1:
         return StoreUnavailable("DynamoDB did not answer at once: it is unknown whether a write happened.")
@@ -58,7 +58,7 @@ def _to_condition_failed(error: DynamoError) -> StoreError:
 
 
 def _to_transaction_error(reasons: Sequence[Mapping[str, Any]]) -> StoreError:
-    """Prefer failed conditions to other reasons, because no repetition helps against those."""
+    """Prefer failed conditions to other reasons, because a repetition never helps against failed conditions."""
     failed = {
         index: _current(reason) for index, reason in enumerate(reasons) if reason["Code"] == "ConditionalCheckFailed"
     }

@@ -1,4 +1,4 @@
-"""The port ``Table`` on DynamoDB."""
+"""Implementation of the port ``Table`` on DynamoDB."""
 
 import random
 from collections.abc import AsyncGenerator, Collection, Sequence
@@ -18,10 +18,10 @@ MAX_BATCH_GET, MAX_BATCH_DELETE = 100, 25
 """DynamoDB's limits of items in one BatchGetItem and one BatchWriteItem."""
 
 MAX_CONCURRENT_QUERIES = 8
-"""Partitions that are probed concurrently, because DynamoDB has no request for several."""
+"""Partitions that are queried concurrently, because one request of DynamoDB queries one partition."""
 
 MAX_BATCH_TRIES, FIRST_WAIT_SECONDS = 6, 0.05
-"""Tries of a batch, which DynamoDB does in part without capacity. The waits double: up to 1.5 s in total."""
+"""Tries of a batch. Without capacity DynamoDB does only a part of it. The waits double: up to 1.5 s in total."""
 
 _SINGLE_OPERATIONS = {Put: "PutItem", Update: "UpdateItem", Delete: "DeleteItem"}
 _TRANSACTION_OPERATIONS = {Put: "Put", Update: "Update", Delete: "Delete", Check: "ConditionCheck"}
@@ -54,7 +54,7 @@ class DynamoTable:
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         if low > high:
-            return  # an error for DynamoDB
+            return  # DynamoDB refuses this range
         request: dict[str, Any] = {
             "KeyConditionExpression": "pk = :pk AND sk BETWEEN :low AND :high",
             "ExpressionAttributeValues": {":pk": {"S": pk}, ":low": {"S": low}, ":high": {"S": high}},

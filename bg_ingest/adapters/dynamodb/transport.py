@@ -1,7 +1,7 @@
-"""The direct transport to DynamoDB: POST requests of JSON over aiohttp, signed by AWS Signature Version 4.
+"""The direct transport to DynamoDB: JSON in POST requests of aiohttp, signed with AWS Signature Version 4.
 
-botocore prepares, signs and parses requests of any service by its model, which takes two to three times as much
-CPU: docs/decisions has the figures of both transports. A test compares the signatures with botocore's.
+botocore prepares, signs and parses requests generically, from a model of the service. That takes two to three times
+as much CPU; docs/decisions has the figures of both transports. A test compares the signatures with botocore's.
 Source of the signature: "Create a signed AWS API request", IAM user guide.
 """
 
@@ -36,7 +36,7 @@ class AwsKeys(NamedTuple):
 
 
 class Signer:
-    """Signs requests to one endpoint in one region. Only target, time and body differ between them."""
+    """Signs requests to one endpoint in one region. The requests differ only in target, time and body."""
 
     def __init__(self, url: URL, region: str) -> None:
         self._host = url.host_port_subcomponent or ""
@@ -45,7 +45,7 @@ class Signer:
         self._derived: tuple[str, str, bytes] = ("", "", b"")
 
     def headers(self, keys: AwsKeys, target: str, body: bytes, at: datetime) -> dict[str, str]:
-        """Return the signed headers and the signature; ``target`` names the operation, the time is UTC."""
+        """Return the signed headers with the signature. ``target`` names the operation; ``at`` is in UTC."""
         stamp = f"{at:%Y%m%dT%H%M%SZ}"
         signed = {"content-type": CONTENT_TYPE, "host": self._host, "x-amz-date": stamp}
         if keys.token:
@@ -79,7 +79,7 @@ CONNECT_TIMEOUT, READ_TIMEOUT, TOTAL_TIMEOUT = 1.0, 3.0, 10.0
 """Seconds of each try: to connect, between received bytes, in total."""
 
 MAX_TRIES, FIRST_WAIT_SECONDS = 3, 0.1
-"""Tries of a call with a transient error. Waits are random, up to so many seconds, then up to twice that."""
+"""Tries of a call with a transient error. Waits are random: first up to that many seconds, then up to twice as many."""
 
 RETRYABLE_CODES = {
     "ProvisionedThroughputExceededException",
@@ -103,7 +103,7 @@ class DynamoError(Exception):
         self.code = code
         self.answer = answer
         self.tries = tries
-        """Tries of the call, the last one included. It is unknown whether an earlier one had an effect."""
+        """Number of tries of the call, including the last. An earlier one may have had an effect."""
 
 
 class Transport(Protocol):
@@ -122,7 +122,7 @@ EMULATOR_KEYS = AwsKeys("anybody", "anybody", None)
 
 
 class DirectTransport:
-    """Implements ``Transport``. botocore renews its ``credentials``; without any, an emulator gets invented ones."""
+    """Implements ``Transport``. botocore renews the ``credentials``; without any, http endpoints get EMULATOR_KEYS."""
 
     def __init__(self, http: aiohttp.ClientSession, url: URL, region: str, credentials: Any) -> None:  # noqa: ANN401 - botocore has no types
         self._http = http
@@ -174,7 +174,7 @@ def _decode_error(status: int, content: bytes, tries: int) -> DynamoError:
 async def open_transport(
     endpoint: str | None, region: str | None, session: aioboto3.Session
 ) -> AsyncIterator[Transport]:
-    """Open a transport. AWS's own rules give the endpoint and region that are None, and the credentials."""
+    """Open a transport. The AWS library finds the credentials, and an endpoint or region that is None."""
     url, region = await resolve_endpoint(endpoint, region, session)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=12),

@@ -3,7 +3,7 @@
 Texts of errors quote the broker, never a URL or an event.
 """
 
-import asyncio  # noqa: TID251 - aiormq runs on asyncio alone, and only a task knows whether it is cancelled
+import asyncio  # noqa: TID251 - aiormq runs on asyncio alone, and only an asyncio task shows its cancellation
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -19,7 +19,7 @@ from bg_ingest.domain.cloud_events import CONTENT_TYPE, EXCHANGE, encode_cloud_e
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 
 CONNECT_TIMEOUT, CONFIRM_TIMEOUT, CLOSE_TIMEOUT = 5.0, 10.0, 2.0
-"""Seconds. A broker without memory or disk sends no error to a publisher: it stops confirming."""
+"""Seconds. A broker without free memory or disk sends no error to a publisher, but stops sending confirms."""
 
 PERSISTENT_DELIVERY = 2
 
@@ -32,10 +32,10 @@ class Unroutable(EventRefused):
 
 
 class RabbitPublisher:
-    """Implements ``Publisher`` and ``Broker``. Without a connection, nothing is buffered: BrokerUnavailable.
+    """Implements ``Publisher`` and ``Broker``. Without a connection, nothing is buffered; BrokerUnavailable is raised.
 
-    Many events may be in flight at once, but none twice. A ``queue`` is declared and bound to all events; an event
-    that no queue takes is then refused.
+    Many events may be in flight at once, but none twice. A given ``queue`` is declared and bound to all events.
+    With it, EventRefused is raised for an event that no queue receives.
     """
 
     def __init__(self, url: str, source: str, *, queue: str | None = None) -> None:
@@ -77,8 +77,8 @@ class RabbitPublisher:
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Connect, and return with BrokerUnavailable once the connection or its channel ends.
 
-        The first run reports its start after the attempt to connect, even a failed one: without a broker the service
-        serves, and changes wait in the outbox. Later runs report it once connected. The caller decides on repetition.
+        The first run reports its start after the attempt to connect, even a failed one. Without a broker the service
+        works, and changes wait in the outbox. Later runs report it once connected. The caller decides on repetition.
         """
         first, self._tried = not self._tried, True
         connection = aiormq.Connection(self._url)
@@ -117,7 +117,7 @@ class RabbitPublisher:
         for endpoint in (channel, connection):
             if endpoint.is_closed:
                 raise connection_lost(endpoint.closing.exception())
-        raise connection_lost(TimeoutError())  # reported by ``publish``
+        raise connection_lost(TimeoutError())  # ``publish`` has set ``ended``
 
 
 def _to_properties(change: Change) -> aiormq.spec.Basic.Properties:
@@ -132,7 +132,7 @@ def _to_properties(change: Change) -> aiormq.spec.Basic.Properties:
 
 @contextmanager
 def translate_errors() -> Iterator[None]:
-    """Raise a BrokerError for any error in the body, which only calls aiormq."""
+    """Raise a BrokerError for any error in the body. The body must call aiormq only."""
     try:
         yield
     except PublishError:

@@ -17,7 +17,7 @@ CLOSE_TIMEOUT = 5
 
 @asynccontextmanager
 async def open_table(path: Path | None, clock: Clock) -> AsyncIterator[SqliteTable]:
-    """Open the table in a file, or in memory without one. StoreError states in one sentence why it cannot be used."""
+    """Open the table in a file, or in memory without one. StoreError gives the reason of a failure in one sentence."""
 
     def now() -> float:
         return clock.now().timestamp()

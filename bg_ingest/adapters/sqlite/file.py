@@ -45,7 +45,7 @@ _decode: Callable[[bytes], Item] = msgspec.msgpack.Decoder(dict[str, Any]).decod
 
 
 class ItemFile:
-    """A write is durable once it returns. Errors of ``sqlite3`` are StoreUnavailable, except programming errors."""
+    """A write is durable when its method returns. sqlite3's errors become StoreUnavailable, except ProgrammingError."""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         """Open or create the file; ``now`` returns epoch seconds, by which rows expire."""
@@ -69,7 +69,7 @@ class ItemFile:
             return {key: item for key in keys if (item := self._get(key)) is not None}
 
     def page(self, pk: str, low: str, high: str, limit: int, *, after: bool) -> list[tuple[Key, Item]]:
-        """Return at most ``limit`` items from ``low`` (``after``: without it) to ``high``."""
+        """Return at most ``limit`` items from ``low`` to ``high``; with ``after``, those above ``low``."""
         with _translate_errors():
             rows = self._rows.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
         return [((pk, sk), _decode(item)) for sk, item in rows]
@@ -79,7 +79,7 @@ class ItemFile:
             return {pk for pk in pks if self._rows.execute(_ANY, (pk, low, high)).fetchone()}
 
     def scan(self, part: int, parts: int, after: Key, limit: int) -> list[tuple[Key, Item]]:
-        """Return at most ``limit`` items after a key, of one part of the table."""
+        """Return at most ``limit`` items of one part of the table, those after the key ``after``."""
         with _translate_errors():
             rows = self._rows.execute(_SCAN, (*after, parts, part, limit)).fetchall()
         return [((pk, sk), _decode(item)) for pk, sk, item in rows]
@@ -165,7 +165,7 @@ def open_file(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
 
 @contextmanager
 def _lock_file(file: Path) -> Iterator[None]:
-    """Hold ``<file>.lock``; StoreLocked while another process holds it. The system releases it when a process dies.
+    """Hold ``<file>.lock``; StoreLocked while another process holds it. The system releases the lock of a dead process.
 
     The lock file stays after the last process: deleting it would let two processes lock two files of one name.
     """

@@ -1,4 +1,4 @@
-"""``Table`` over an SQLite file, accessed in a worker thread, or in memory, accessed in the event loop's thread."""
+"""``Table`` over SQLite: a file is accessed in a worker thread, an in-memory database in the event loop's thread."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from functools import partial
@@ -21,7 +21,6 @@ class Run(Protocol):
 
 
 def run_in_thread() -> Run:
-    """Return a runner with a worker thread."""
     limiter = CapacityLimiter(1)
 
     async def run(call: Callable[[], Result]) -> Result:

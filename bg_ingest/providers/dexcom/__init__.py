@@ -1,6 +1,6 @@
 """Dexcom's API v3: OAuth2, dataRange and egvs. It does not push; a pushed page would have the shape of egvs.
 
-This module has the addresses of the API, and the app that this service is to it.
+This module holds the addresses of the API, and the options of this service's app at Dexcom.
 """
 
 from datetime import timedelta
@@ -13,9 +13,9 @@ REGION_URLS = {
     "us": "https://api.dexcom.com",
     "ou": "https://api.dexcom.eu",  # everywhere else
     "jp": "https://api.dexcom.jp",
-    "sandbox": "https://sandbox-api.dexcom.com",  # data of the past, the rest like "us"
+    "sandbox": "https://sandbox-api.dexcom.com",  # old data, otherwise like "us"
 }
-"""Stacks of their own: an app and a user's login exist in one, so login, token and data hosts change together."""
+"""Separate stacks: an app and a user's login exist in one only, so login, token and data hosts change together."""
 
 INITIAL_DELAYS = {
     "us": timedelta(hours=1),
@@ -32,7 +32,7 @@ class DexcomOptions(msgspec.Struct, frozen=True, kw_only=True):
     client_id: str
     client_secret: Secret
     redirect_uri: str
-    """Registered with Dexcom, the same to the letter."""
+    """Callback address, exactly as registered with Dexcom."""
     default_region: str = "us"
     base_url: str | None = None
     delay: timedelta | None = None

@@ -37,20 +37,20 @@ DATA_DEADLINE = timedelta(minutes=2)
 """Limit of one data call as a whole. Half a minute is normal (Tidepool also gives up after two minutes)."""
 
 CLOCK_MARGIN = timedelta(minutes=5)
-"""Accepted lead of our clock over Dexcom's, which refuses windows that end in its future."""
+"""Accepted lead of our clock over Dexcom's. Dexcom refuses windows that end in its future."""
 
 WARM_UPS = {
     **dict.fromkeys(("g5", "g6", "g6+", "g6 pro", "dexcomPro"), timedelta(hours=2)),
     **dict.fromkeys(("g7", "g715day"), timedelta(minutes=30)),
 }
-"""Times by transmitterGeneration, from the sensors' manuals."""
+"""Warm-up times by transmitterGeneration, from the sensors' manuals."""
 
 RECORDS_PER_YIELD = 500
 """Records translated without yielding to other tasks, about 5 ms."""
 
 
 class Dexcom:
-    """Client of the API v3. GrantRejected from a data call means that it refuses the access token.
+    """Client of the API v3. GrantRejected from a data call means that Dexcom refuses the access token.
 
     ``http`` comes from ``http_client()``; the caller closes it.
     """
@@ -85,11 +85,11 @@ class Dexcom:
     async def renew(self, region: str, credentials: Credentials) -> Credentials:
         return (await self._oauth.refresh(region, parse_tokens(credentials.content).refresh)).to_credentials()
 
-    async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:  # noqa: ARG002 - for the budget around this
+    async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:  # noqa: ARG002 - used by BudgetedProvider
         content = await self._get(region, credentials, "dataRange", {})
         return translate.decode_data_range(content, self._clock.now())
 
-    async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:  # noqa: ARG002 - for the budget around this
+    async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:  # noqa: ARG002 - used by BudgetedProvider
         if window.length > MAX_WINDOW:
             raise ValueError("Dexcom answers 30 days at most: split the window")
         content = await self._get(region, credentials, "egvs", self._date_params(region, window))
@@ -111,10 +111,10 @@ class Dexcom:
         return read_body(response, self._clock.now())
 
     def _date_params(self, region: str, window: Window) -> dict[str, str]:
-        """Return the ends in whole seconds. Both are inclusive, so nothing is lost.
+        """Return the ends of the window in whole seconds. Both are inclusive, so truncation loses no reading.
 
-        The end stays before Dexcom's present, which may be behind ours. Nothing is lost while the margin is less than
-        the delay until readings are shown.
+        The end stays before Dexcom's present, because Dexcom's clock may be behind ours. No reading is lost while the
+        margin is less than the delay until readings are shown.
         """
         margin = min(CLOCK_MARGIN, self.capabilities.initial_delays[region])
         end = min(window.end, self._clock.now() - margin)

@@ -15,7 +15,7 @@ from bg_ingest.providers.dexcom.wire import TokenPair, read_token_body
 from bg_ingest.providers.http import decode_json, translate_transport_errors
 
 with warnings.catch_warnings():
-    # Authlib warns at every start of its move to httpx2. Its version is pinned, and a test checks its base class.
+    # At every start, Authlib warns that it will move to httpx2. Its version is pinned; a test checks the base class.
     warnings.simplefilter("ignore", authlib.deprecate.AuthlibDeprecationWarning)
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
@@ -23,18 +23,18 @@ DEFAULT_LIFETIME_SECONDS = 7200
 """Lifetime of an access token (Dexcom's own example), used if the answer states none that is readable."""
 
 MAX_LIFETIME_SECONDS = 86_400
-"""Limit of a stated lifetime: Dexcom's prose calls its seconds milliseconds."""
+"""Limit of a stated lifetime, because Dexcom's documentation calls the seconds milliseconds."""
 
 
 class Tokens(msgspec.Struct, frozen=True):
-    """Access token, single-use refresh token, and the end of the first one's life."""
+    """Access token and its expiry, and single-use refresh token."""
 
     access: Secret
     refresh: Secret
     expires_at: datetime
 
     def to_credentials(self) -> Credentials:
-        """Return the credentials. Their content is a MessagePack array of both tokens and the instant."""
+        """Return the credentials. Their content is a MessagePack array of access token, refresh token and expiry."""
         content = msgspec.msgpack.encode([self.access.reveal(), self.refresh.reveal(), self.expires_at])
         return Credentials(SecretBytes(content), self.expires_at, Renewal.SINGLE_USE)
 
@@ -47,8 +47,8 @@ def parse_tokens(content: SecretBytes) -> Tokens:
 class OAuth:
     """Login address and token endpoint.
 
-    A call of the token endpoint goes out once, because a refresh token sent twice may end the grant. Authlib's client
-    is made for each call: it keeps the last token, and would refresh on its own.
+    A call of the token endpoint is sent once, because a refresh token sent twice may end the grant. Each call has a new
+    client of Authlib, because a client keeps its last token and refreshes it without being asked.
     """
 
     def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock) -> None:
@@ -89,9 +89,9 @@ class OAuth:
 
 
 class _TokenClient(AsyncOAuth2Client):  # type: ignore[misc] # Authlib ships no types
-    """Authlib's client with our reading of a token answer.
+    """Authlib's client with our decoding of a token answer.
 
-    Authlib's own loses a pair with an odd ``expires_in``, and takes any JSON of a gateway for a pair.
+    Authlib's own decoding loses a pair with an odd ``expires_in``, and accepts any JSON of a gateway as a pair.
     """
 
     def __init__(self, *args: object, clock: Clock, **kwargs: object) -> None:
@@ -112,7 +112,7 @@ def _lifetime_seconds(expires_in: object) -> int:
 
 
 class _SharedTransport(httpx.AsyncBaseTransport):
-    """Sends the requests of Authlib's client through the shared one, which has all our limits and time-outs."""
+    """Sends the requests of Authlib's client through the shared client, which has our limits and time-outs."""
 
     def __init__(self, http: httpx.AsyncClient) -> None:
         self._http = http

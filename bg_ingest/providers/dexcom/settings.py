@@ -18,7 +18,7 @@ FROM_APP = "take it from your app at developer.dexcom.com"
 
 
 class DexcomSettings(ProviderSettings):
-    """App of this service at Dexcom. Without one, a simulated Dexcom replaces it; only in development."""
+    """App of this service at Dexcom. Development without an app uses a simulated Dexcom."""
 
     dexcom_client_id: str | None = None
     dexcom_client_secret: SecretStr | None = None
@@ -57,7 +57,7 @@ class DexcomSettings(ProviderSettings):
         return ()
 
     def build_provider(self, http: "httpx.AsyncClient", clock: Clock) -> Provider | None:
-        # Settings are read without the client, which takes 0.3 s to import.
+        # Imported here, because the client takes 0.3 s to import and settings are also read without it.
         from bg_ingest.providers.dexcom.client import Dexcom  # noqa: PLC0415
 
         options = self.dexcom_options()

@@ -11,7 +11,7 @@ _ANY_FORM = re.compile(
     re.VERBOSE | re.ASCII | re.IGNORECASE,
 )
 _WESTMOST, _EASTMOST, _STEP = -12 * 3600, 14 * 3600, 15 * 60
-"""Offsets of the zones on earth, in seconds: all are whole quarters of an hour."""
+"""Lowest and highest offset of the world's time zones, and the quarter of an hour that divides all; in seconds."""
 
 
 class Stamp(NamedTuple):
@@ -31,7 +31,7 @@ class Stamp(NamedTuple):
 def parse_stamp(text: str) -> Stamp | None:
     """Return the parsed timestamp, None for an unknown form.
 
-    The forms are those that Tidepool met in production, among them offsets with seconds such as ``-06:59:58`` (from
+    The forms are those that Tidepool saw in production, among them offsets with seconds such as ``-06:59:58`` (from
     Dexcom's arithmetic; rounded to the minute). The years 1 and 9999 stand for no time.
     """
     try:
@@ -42,9 +42,9 @@ def parse_stamp(text: str) -> Stamp | None:
 
 
 def utc_offset_seconds(display: Stamp, measured_at: datetime) -> int | None:
-    """Return the wearer's offset: the stated one, else display time less system time without the clock's drift.
+    """Return the wearer's offset: the stated one, else display time minus system time, rounded to cancel clock drift.
 
-    An offset that no zone on earth has is None, because the display shows a wrong date.
+    An offset beyond those of all time zones gives None, because then the display shows a wrong date.
     """
     offset = display.utc_offset
     if offset is None:
@@ -53,7 +53,7 @@ def utc_offset_seconds(display: Stamp, measured_at: datetime) -> int | None:
 
 
 def _parse_common_form(text: str) -> Stamp | None:
-    """Parse ``2025-02-06T10:05:12``, also with ``Z`` or ``-08:00``: nearly all timestamps, ten times as fast."""
+    """Parse ``2025-02-06T10:05:12``, also with ``Z`` or ``-08:00``. Nearly all timestamps; ten times as fast."""
     if len(text) not in {19, 20, 25} or text[10] != "T" or text[16] != ":":
         return None
     try:

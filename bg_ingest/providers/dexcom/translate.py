@@ -31,10 +31,10 @@ FUTURE_TOLERANCE = timedelta(minutes=15)
 """Accepted lead of a device's clock over ours. A reading further ahead would stop polling until its time."""
 
 MAX_MG_DL = 1000
-"""Highest value of any sensor, according to Tidepool; from 401 on it is HIGH."""
+"""Highest value of any sensor, according to Tidepool. Values from 401 on are stored as HIGH."""
 
 MAX_MG_DL_PER_MINUTE = 100
-"""mg/dL per minute, rising or falling: far beyond physiology, and a number that every store accepts."""
+"""Largest rate (mg/dL per minute), rising or falling: far beyond physiology, and a number that every store accepts."""
 
 Reason: TypeAlias = Literal[
     "not_a_record", "no_time", "bad_time", "ancient", "future", "no_value", "bad_value", "unit_unknown"
@@ -54,7 +54,7 @@ class Candidate(NamedTuple):
     raw: msgspec.Raw
 
     def supersedes(self, other: "Candidate") -> bool:
-        """Return True for the larger record id, or larger raw bytes of equal ids: the order of a page never decides."""
+        """Return True for the larger record id, or larger raw bytes of equal ids. The order of a page has no effect."""
         return (self.record_id, bytes(self.raw)) > (other.record_id, bytes(other.raw))
 
 
@@ -180,13 +180,13 @@ def _clamp(mg_dl: float, status: str) -> tuple[int, Flag]:
 
 
 def _trend(egv: Egv) -> str | None:
-    """Return Dexcom's word, including unknown ones; ``none`` and ``unknown`` are no trend."""
+    """Return Dexcom's word, even if it is new to this service; None for the words ``none`` and ``unknown``."""
     word = _word(egv.trend)
     return None if word in {"", "none", "unknown"} else word
 
 
 def _rate(egv: Egv) -> float | None:
-    """Return mg/dL per minute. The rate has a unit of its own. An unreadable rate does not affect the reading."""
+    """Return mg/dL per minute. The rate's unit is a field of its own. A reading is kept without an unreadable rate."""
     rate = egv.trend_rate
     factor = _MG_DL_PER_UNIT.get(_word(egv.rate_unit).lower().removesuffix("/min"))
     if (

@@ -1,7 +1,7 @@
 """Dexcom's answers as received: their statuses, and their content before translation.
 
-Unknown fields are ignored and no field is an enum, because Dexcom adds words unannounced. No text of an error quotes
-an answer: it holds tokens or health data.
+Unknown fields are ignored and no field is an enum, because Dexcom adds words unannounced. No error text quotes an
+answer, because answers hold tokens or health data.
 """
 
 import json
@@ -25,7 +25,7 @@ Scalar: TypeAlias = str | int | float | bool | None
 """JSON values except lists and objects. Translation checks them, record by record."""
 
 ProviderAccount: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
-"""``userId``, 64 hexadecimal digits: one person, for one client app."""
+"""``userId``, 64 hexadecimal digits. It identifies one person to one client app."""
 
 Token: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
 """Printable ASCII (RFC 6749, appendix A.12): anything else could not be sent back."""
@@ -49,7 +49,7 @@ class Egv(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Envelope(msgspec.Struct, rename="camel", kw_only=True):
-    """Page of egvs. Records stay raw: each is decoded alone, so that one cannot spoil the others."""
+    """Page of egvs. Records stay raw: each is decoded alone, so that an unreadable one does not affect the others."""
 
     user_id: ProviderAccount
     records: list[msgspec.Raw]
@@ -57,7 +57,7 @@ class Envelope(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Push(Envelope, kw_only=True):
-    """Pushed page of egvs, also without records (as in the stream of partners)."""
+    """Pushed page of egvs. It may lack records (as in the stream of partners)."""
 
     records: list[msgspec.Raw] = msgspec.field(default_factory=list)
 
@@ -79,7 +79,7 @@ class DataRange(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class TokenPair(msgspec.Struct, kw_only=True):
-    """Answer of the token endpoint. Both tokens are required: Dexcom has spent the old refresh token."""
+    """Answer of the token endpoint. Both tokens are required, because the old refresh token is already spent."""
 
     access_token: Token
     refresh_token: Token
@@ -94,7 +94,7 @@ class TokenRefusal(msgspec.Struct, kw_only=True):
 
 
 def read_body(response: httpx.Response, now: datetime) -> bytes:
-    """Return the body of a 200. Any other status raises the ProviderError named after the next action."""
+    """Return the body of a 200. Any other status raises a ProviderError, whose class determines the next action."""
     status = response.status_code
     if status == 200:
         return response.content
@@ -112,7 +112,7 @@ def read_body(response: httpx.Response, now: datetime) -> bytes:
 def read_token_body(response: httpx.Response, now: datetime) -> bytes:
     """Return the body of a 200 of the token endpoint.
 
-    GrantRejected only for a body that blames the grant, ProviderForbidden for one that blames our client.
+    GrantRejected only if the body gives the grant as the cause; ProviderForbidden if it gives our client.
     """
     status = response.status_code
     if 400 <= status < 500 and status not in {408, 429}:
@@ -145,7 +145,7 @@ def decode_envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelop
 
 
 def _without_constants(content: bytes) -> bytes:
-    """Replace ``NaN`` and ``Infinity`` by null. They are not JSON, but some encoders write them, and one costs a page.
+    """Replace ``NaN`` and ``Infinity`` by null. Some encoders write them. One makes a page invalid JSON.
 
     They do not become strings, because a transmitter or device would get that name.
     """
