@@ -47,7 +47,7 @@ UPCOMING_POLLS = 10
 class ActorTree:
     """Builds the actors in the order of their dependencies: view, scheduler, shards, inbox, ownership.
 
-    It is the listener of the scheduler: events go to the call demand, the provider health and the poll requests.
+    As the listener of the scheduler it updates the call demand, the provider health and the poll requests.
     """
 
     def __init__(self, services: Services) -> None:
@@ -85,7 +85,7 @@ class ActorTree:
             "inbox": self.inbox,
             "auditor": Periodic(AUDIT_SECONDS, services.audit_log.flush, work=services.audit_log.wait),
             "eraser": Periodic(ERASURE_SECONDS, services.eraser.finish_unfinished, first_after=0.0),
-            "ownership": self.ownership,  # last, because work begins then
+            "ownership": self.ownership,  # last, because polls begin once it has taken shards
         }
         self.supervisors = [Supervisor(name, actor, crash_limit=CrashLimit()) for name, actor in actors.items()]
         if services.broker is not None:  # first, and without a crash limit: a broker may be unreachable for days
@@ -109,7 +109,7 @@ class ActorTree:
             await self._services.audit_log.flush()
 
     def unready_reasons(self) -> list[str]:
-        """Return the state of a runtime that does not run; else actors that are down and conditions that stop polls."""
+        """Return actors that are down and conditions that stop polls; unless the runtime runs, only its state."""
         if self.runtime.state is not RuntimeState.RUNNING:
             return [self.runtime.state.value]
         down = [actor.name for actor in self.supervisors if not actor.running and actor.name in READINESS_ACTORS]
@@ -149,9 +149,9 @@ class ActorTree:
 
 
 class Workers:
-    """Implements the ports Wakeups and ProcessHealth of this process, by its actors.
+    """Implements the ports Wakeups and ProcessHealth by the actors of this process.
 
-    A wake-up while they do not run has no effect. Nothing is lost by that, because requests and changes are stored.
+    A wake-up has no effect while the actors do not run. No work is lost, because requests and changes are stored.
     """
 
     def __init__(self) -> None:

@@ -1,6 +1,6 @@
-"""Shards that this process owns, in memory, and their release.
+"""View of the shards that this process owns, in memory, and the release of shards.
 
-Each shard is released once it is idle, so that its next owner need not wait for the others.
+Each shard is released once it is idle, so that its next owner does not wait for other shards.
 """
 
 from collections.abc import Awaitable, Callable, Collection, Iterable
@@ -19,7 +19,7 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 RELEASE_TIMEOUT = 3.0
-"""Seconds in which a release is retried. Without it, other processes take the shards after a TTL."""
+"""Seconds in which a release is retried. Without a release, other processes take the shards after a TTL."""
 
 RETRY_SECONDS = 0.2
 
@@ -31,8 +31,8 @@ class OwnershipView:
     """Shards owned by this process. The ownership actor writes it, the other actors read it.
 
     The process acts as an owner only while its last confirmed heartbeat is younger than ``valid_for`` seconds: no
-    other process can have declared it dead by then. The monotonic clock alone decides it, whatever the ownership actor
-    waits for, so that it also holds after a suspension of the process.
+    other process can have declared it dead by then. The check reads only the monotonic clock. It does not depend on
+    the progress of the ownership actor, so that it also holds after a suspension of the process.
     """
 
     valid_for: float
@@ -63,7 +63,7 @@ class OwnershipView:
         self.released_at.update(dict.fromkeys(shards, NEVER))
 
     def unconfirmed(self, read_started_at: float) -> Collection[int]:
-        """Return the shards whose rows may be outdated in a snapshot whose read started then."""
+        """Return the shards whose rows may be outdated in a snapshot that was read from ``read_started_at`` on."""
         self.released_at = {shard: at for shard, at in self.released_at.items() if at > read_started_at}
         return self.released_at.keys()
 
@@ -116,7 +116,7 @@ async def release(
             await wakeup.wait(RELEASE_TIMEOUT)
             batch, finished[:] = finished[:], []
             remaining -= len(batch)
-            await retry_until(partial(store.release, batch))  # else the next snapshot shows them as ours and unserved
+            await retry_until(partial(store.release, batch))  # first: else a snapshot lists owned but unserved shards
             for lease in batch:
                 if view.serving.get(lease.shard) == lease:
                     del view.serving[lease.shard]

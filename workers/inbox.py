@@ -1,7 +1,7 @@
 """Reader of the requests addressed to this owner and, for a while, to the previous owners of its shards.
 
-A requested poll may outlast this process. Its request stays in the inbox of this owner until the poll has run, so that
-the next owner of the shard finds it, after a release as after a kill.
+This process may end before a requested poll has run. The request stays in the inbox of this owner until then, so that
+the next owner of the shard finds it, both after a release and after a kill.
 """
 
 from collections.abc import Callable, Collection
@@ -22,7 +22,7 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 INHERIT_SECONDS = 20.0
-"""Seconds in which the inbox of a shard's previous owner is read. No process relies on an older snapshot."""
+"""Seconds in which the inbox of a shard's previous owner is read. No process sends requests by an older snapshot."""
 
 
 class PollRequests:
@@ -34,14 +34,13 @@ class PollRequests:
         self._pending: dict[ConnectionId, OwnerRequest] = {}
 
     def add(self, request: OwnerRequest) -> bool:
-        """Add a request, unless another of its connection is pending; return False in that case."""
+        """Add a request; if another request for its connection is pending, only return False."""
         return self._pending.setdefault(request.connection, request) == request
 
     def contains(self, request: OwnerRequest) -> bool:
         return request in self.done or self._pending.get(request.connection) == request
 
     def finish(self, connection: ConnectionId) -> None:
-        """Mark the pending request of a connection as done."""
         if request := self._pending.pop(connection, None):
             self.done.add(request)
 
@@ -89,7 +88,7 @@ class InboxReader:
     def inherit(self, taken: Collection[Lease]) -> None:
         """Read the inboxes of the previous owners of these shards too, for ``INHERIT_SECONDS``."""
         shards = {lease.shard for lease in taken}
-        # earlier requests went to scheduled connections that exist no more
+        # earlier requests were passed to connections that are no longer scheduled
         self._poll_requests.forget_shards(shards.__contains__)
         until = anyio.current_time() + INHERIT_SECONDS
         self._inherited |= {lease.previous or UNOWNED: until for lease in taken}
@@ -140,7 +139,7 @@ class InboxReader:
         return self._ownership.epoch(shard_of(request.connection.user)) is not None
 
     def _handle(self, request: OwnerRequest) -> bool:
-        """Pass a request on; return True if it may be deleted: of several for one poll, all but the first."""
+        """Pass a request on; return True if it may be deleted now: it asks for no poll, or repeats another."""
         shard, connection = shard_of(request.connection.user), request.connection
         epoch = self._ownership.epoch(shard)
         if epoch is None or not self._is_loaded(shard) or self._poll_requests.contains(request):

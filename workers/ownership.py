@@ -20,7 +20,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class Ownership:
-    """An actor that holds this process's fair share of the shards and keeps the view of them.
+    """An actor that acquires this process's fair share of the shards and updates the view of them.
 
     Each round sends a heartbeat if it is due, reads owners and shards, and takes, drops or releases shards.
     """
@@ -140,14 +140,14 @@ class Ownership:
         if self._view.owner is not None and now - self._view.heartbeat_sent_at < self._timings.heartbeat_every:
             return
         if self._view.owner is not None:
-            # Each attempt has a new number. If an attempt without an answer were repeated with the same number, this
-            # process would count from the second attempt, the others from the first, when they saw the number change.
+            # Each attempt has a new number. If an unanswered attempt were repeated with the same number, this process
+            # would date its heartbeat by the second attempt, but the others by the first, which changed the number.
             self._view.owner = msgspec.structs.replace(
                 self._view.owner, heartbeat=self._view.owner.heartbeat + 1, demand=self._demand.to_publish()
             )
             try:
                 await self._store.heartbeat(self._view.owner)
-            except StaleRead:  # declared dead: this owner id must not act any more
+            except StaleRead:  # declared dead: this owner id must not be used any more
                 self._view.owner = None
                 self._release_all()
             else:

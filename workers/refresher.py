@@ -42,7 +42,7 @@ class Refresher:
         task_status.started()
         await anyio.sleep(FIRST_DELAY_SECONDS)
         while True:
-            with suppress(StoreError):  # the next round is early enough, because the limit leaves days
+            with suppress(StoreError):  # the next round is early enough: grants are refreshed days before they expire
                 await self.refresh_idle_grants()
             await anyio.sleep(INTERVAL_SECONDS)
 

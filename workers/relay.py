@@ -21,8 +21,8 @@ INTERVAL_SECONDS = 60.0
 """Seconds between checks of every outbox, for changes left by a lost wake-up, a refusal or another process."""
 
 MAX_CONCURRENT_PASSES = 8
-"""Shards published at the same time, so that the broker limits a burst over many users, and not the latency of the
-store."""
+"""Shards published at the same time. With fewer, a burst over many users would be limited by the latency of the store
+instead of by the broker."""
 
 MAX_CACHED_CHANGES = 500
 """Changes kept in memory between commit and publication, of at most 80 KB each; others are read from the store."""
@@ -47,7 +47,7 @@ class RelayActor:
         self._cached_count = 0
         self._wakeup, self._shards_added = Wakeup(), Wakeup()
         self.failures = 0
-        """Consecutive passes that the broker or the store ended."""
+        """Consecutive passes that failed at the broker or the store."""
         self._resume_at = 0.0
         self._pass_finished = anyio.Event()
         self._refusing: set[int] = set()
@@ -164,7 +164,7 @@ class RelayActor:
             )
 
     def _log_result(self, shard: int, result: OutboxPass) -> None:
-        # a pass over an empty outbox proves no broker; if it was the last of the backlog, no change waits any more
+        # an empty outbox is no evidence of a reachable broker; if it was the last known backlog, no change waits
         if self.failures and (result.settled or self.backlog == 1):
             log.info("publishing again", action="relay_recovered", failures=self.failures)
             self.failures = 0

@@ -18,8 +18,8 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 DRAIN_SIGNAL = signal.SIGURG
 """Signal from the server to its worker at SIGTERM, because the lifespan ends only after the last response.
 
-No other component uses SIGURG, and its default action is to be ignored: it does not kill a worker that does not listen
-yet, or no longer.
+No other component uses SIGURG. Its default action is to be ignored, so that a worker without a receiver for it (before
+the start or after the end) is not killed.
 """
 
 DRAIN_DEADLINE = 18.0
@@ -103,7 +103,7 @@ class Runtime:
     async def drain(self) -> None:
         """Drain the actors and return once all have ended; a second call waits for the first.
 
-        It is shielded from cancellation until its end or deadline.
+        The drain is shielded from cancellation until its end or deadline.
         """
         if self.state is RuntimeState.RUNNING:
             self.state = RuntimeState.DRAINING

@@ -25,7 +25,7 @@ MAX_CONCURRENT_POLLS = 320
 """Polls that run at the same time. The call limit of the provider is far below their capacity."""
 
 RECHECK_SECONDS = 30.0
-"""Longest sleep in seconds, because the clock of instants may be set."""
+"""Longest sleep in seconds, because the wall clock may be set during a sleep."""
 
 DONE_OUTCOMES = frozenset({Outcome.READ, Outcome.NOTHING_NEW, Outcome.INACTIVE})
 """Outcomes that satisfy a requested poll. Any other outcome leaves the request pending."""
@@ -86,7 +86,7 @@ class Scheduler:
             self._push(connection)
 
     def set_first_poll(self, connection: ConnectionId, due: datetime, poll: PollReport | None = None) -> None:
-        """Set the due time of a first poll that has not begun, and the state and demand of a report without a fetch."""
+        """Set the due time of a first poll that has not begun; a report without a fetch also sets state and demand."""
         scheduled = self.scheduled.get(connection)
         if scheduled and scheduled.poll_state is INITIAL_STATE and not (scheduled.running_poll or scheduled.requested):
             scheduled.due, scheduled.poll_state = due, poll.state if poll else INITIAL_STATE
@@ -94,7 +94,7 @@ class Scheduler:
             self._push(connection)
 
     def request_poll(self, connection: ConnectionId, *, epoch: int) -> None:
-        """Poll a connection as soon as possible, scheduled here before or not."""
+        """Poll a connection as soon as possible, even if it is not scheduled yet."""
         now = self._clock.now()
         scheduled = self.scheduled.get(connection)
         if scheduled is None:
@@ -105,7 +105,7 @@ class Scheduler:
             self._push(connection)
 
     async def wait_idle(self, shard: int) -> None:
-        """Return once no poll of a shard runs, cancelled polls that still store a grant included."""
+        """Return once no poll of a shard runs, and no cancelled poll still stores a grant."""
         for poll in [running for running in self._running if running.shard == shard]:
             await poll.finished.wait()
 
@@ -190,7 +190,7 @@ class Scheduler:
             delay = self._backoff.delay(scheduled.crashes)
             log.exception("a poll crashed", action="poll_crashed", connection=str(connection), again_in=round(delay, 1))
             self._schedule_next(connection, scheduled, self._clock.now() + timedelta(seconds=delay))
-            scheduled.requested |= requested  # only now, because ``_schedule_next`` would ignore the delay
+            scheduled.requested |= requested  # last, because ``_schedule_next`` ignores the delay of a requested poll
         except BaseException:  # cancelled
             scheduled.requested |= requested
             raise

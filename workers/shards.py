@@ -24,11 +24,11 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 REREAD_AFTER = 5.0
-"""Seconds between a take-over and the second read of the directory. A connection added in between may have sent its
-request to the previous owner."""
+"""Seconds between a take-over and the second read of the directory. The request of a connection added in
+between may be addressed to the previous owner."""
 
 RECONCILE_INTERVAL_SECONDS = 15 * 60.0
-"""Seconds between reads of a directory, because wake-ups may be lost and rows are not."""
+"""Seconds between reads of a directory. A wake-up may be lost, but the read finds its row."""
 
 RETRY_SECONDS = 1.0
 
@@ -40,7 +40,7 @@ MAX_CONCURRENT_READS = 8
 """Directories read at the same time."""
 
 # 2026-11-28: a new owner has no due times. One first poll per connection, most of them only to read its row
-# and grant, took 500 reads for a replica with 500 connections, and due polls waited up to 2 s among them. Batches take
+# and grant, took 500 reads for a replica with 500 connections, and due polls waited up to 2 s behind them. Batches take
 # a fiftieth of the calls and half of the read units; due connections are read twice.
 READ_BATCH = 50
 """Connections read by one call: few enough to leave the event loop time for other tasks in between."""
@@ -51,7 +51,7 @@ FIRST_POLLS_PER_SECOND = 1_000
 MAX_SPREAD = timedelta(seconds=120)
 
 FIRST_POLL_DELAY = timedelta(seconds=1)
-"""Delay before the first poll of a connection, even if nothing has been reported without a fetch by then."""
+"""Delay before the first poll of a connection. The poll does not wait longer for a report without a fetch."""
 
 
 class OwnedShard(NamedTuple):
@@ -66,7 +66,7 @@ class Shards:
     """Runs one task per owned shard, which schedules the shard's connections and adds its outbox to the relay.
 
     ``add_shards``, ``cancel`` and ``finish`` (see ``ShardConsumer``) set the desired state. The actor reconciles its
-    tasks with it, after a crash of its own too.
+    tasks with that state, also after a crash of the actor.
     """
 
     def __init__(
@@ -118,7 +118,7 @@ class Shards:
         self._relay.cancel(shards)
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Running polls end or are cancelled, deliveries are settled or abandoned."""
+        """Stop serving; running polls end or are cancelled, deliveries are settled or abandoned."""
         self._remove(shards)
         await self._scheduler.finish(shards)
         await self._relay.finish(shards)
@@ -179,7 +179,7 @@ class Shards:
     async def _load(self, lease: Lease) -> list[ConnectionId]:
         """Schedule all listed connections that are not paused.
 
-        A connection without a directory row any more is unscheduled by its next poll, which reads the connection.
+        A connection whose directory row was deleted is unscheduled by its next poll, which reads the connection.
         """
         while True:
             try:
@@ -206,7 +206,7 @@ class Shards:
         return [row.id for row in listed]
 
     async def _set_first_polls(self, lease: Lease, loaded: Sequence[ConnectionId]) -> None:
-        """Read connections in batches. First polls without effect are skipped, the others run at once."""
+        """Read connections in batches. First polls that would make no request are skipped; the others are spread."""
         polls: dict[ConnectionId, PollReport] = {}
         try:
             for start in range(0, len(loaded), READ_BATCH):
@@ -215,7 +215,7 @@ class Shards:
                 for connection in batch:
                     if report := self._poller.report_without_fetch(connection):
                         polls[connection.id] = report
-        except Exception:  # noqa: BLE001 - each connection then has a first poll, which meets its own error
+        except Exception:  # noqa: BLE001 - each connection then has a first poll, which reports its own error
             return
         due = {connection_id: poll.due for connection_id, poll in polls.items() if poll.due}
         now, spread = self._clock.now(), self._spread(lease, len(loaded) - len(due))

@@ -45,7 +45,7 @@ class Supervisor:
     A crash before the first ``started()`` is a failed start and is raised at once. Afterwards a crash restarts the
     actor after a growing delay with jitter, which a long run resets. The crash that reaches the limit is raised as it
     is, and the runtime then stops the process. Without a limit the actor is restarted forever; the connection to the
-    broker has none, because its server may be unreachable for an hour.
+    broker has no limit, because the broker may be unreachable for an hour.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Supervisor:
         self.failures = 0
         """Consecutive crashes since the last long run."""
         self.restarts = 0
-        """Since the start of the process."""
+        """Restarts since the start of the process."""
         self.running = False
         """True while the actor runs, False during the delay before a restart."""
         self._actor = actor

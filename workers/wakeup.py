@@ -26,7 +26,7 @@ class Wakeup:
 
 
 class RunningTask:
-    """A poll, or a pass over an outbox, in progress: cancelled by its scope, awaited by its end."""
+    """A running poll or outbox pass: ``scope`` cancels it, ``finished`` is set at its end."""
 
     def __init__(self, shard: int) -> None:
         self.shard = shard

@@ -17,7 +17,7 @@ CLIENT_GONE = "499"
 
 
 class RequestMetrics:
-    """ASGI application around another one. The route label is a template, because paths contain user ids."""
+    """ASGI middleware that measures each request. The route label is a template, because paths contain user ids."""
 
     def __init__(self, app: ASGIApp, metrics: MetricsRegistry) -> None:
         self._app = app

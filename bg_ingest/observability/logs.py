@@ -56,9 +56,9 @@ def configure_logging(level: str, form: Literal["json", "console"], facts: Seque
 
 
 def strip_exception_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
-    """Keep types and frames of a line's exception and of its causes. Texts may quote a token or a reading.
+    """Remove the texts of a line's exception and of its causes, because texts may quote a token or a reading.
 
-    The texts of our own errors stay, because they are instructions.
+    Types and frames stay. The texts of our own errors also stay, because they are instructions.
     """
     error = event.get("exc_info")
     if error and not isinstance(error, BaseException):

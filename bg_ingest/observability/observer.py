@@ -18,7 +18,7 @@ from bg_ingest.ports import Clock, Observation, Observer, OutboxPass
 from bg_ingest.ports.table import Item, Key, SingleWrite, Table, Write
 
 NO_PROVIDER = "none"
-"""Provider label of rejected webhooks: a claim about the provider counts only after acceptance."""
+"""Provider label of rejected webhooks, because a provider named by a rejected webhook is unverified."""
 
 Result = TypeVar("Result")
 
@@ -90,7 +90,7 @@ class Observers(Observer):
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
-        # Store calls are so frequent that observers without interest in them would cost more than the metrics.
+        # Store calls are so frequent that calls of observers that ignore them would cost more than the metrics.
         self._store_observers = [
             observer for observer in observers if type(observer).store_call is not Observer.store_call
         ]
@@ -139,7 +139,7 @@ class Observers(Observer):
 
 
 class Joined(Observation[Result]):
-    """Several observations of one operation. Each of them gets its result."""
+    """Several observations of one operation. Each of them gets the result of the operation."""
 
     __slots__ = ("_observations",)
 
@@ -164,7 +164,7 @@ class Joined(Observation[Result]):
 
 
 class ObservedTable:
-    """Table port around another one. A failed condition counts as an outcome: `condition_failed`."""
+    """Table that reports each call of another table. A failed condition has its own outcome, `condition_failed`."""
 
     def __init__(self, table: Table, observer: Observer) -> None:
         self._table = table

@@ -1,4 +1,4 @@
-"""All metrics that count events, and a port of their own for all metrics. docs/operating/metrics.md explains them."""
+"""Metrics that count events, and a separate HTTP port for all metrics. docs/operating/metrics.md explains them."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -98,9 +98,9 @@ class MetricsRegistry:
 
 @contextmanager
 def serve_metrics(metrics: MetricsRegistry, host: str, port: int | None) -> Iterator[None]:
-    """Serve the metrics while the body runs on a port of their own, if one is given. It can be closed to API clients.
+    """Serve the metrics on a separate port, if one is given, during the body. The port can be closed to API clients.
 
-    IngestError states why the port cannot be used.
+    Raises IngestError with the reason if the port cannot be used.
     """
     if port is None:
         yield

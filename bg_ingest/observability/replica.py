@@ -1,4 +1,4 @@
-"""State of this replica, computed at each scrape: a connection becomes stale without any event."""
+"""State of this replica, computed at each scrape, because no event reports a stale connection."""
 
 from bisect import bisect_left
 from collections import Counter
@@ -19,7 +19,7 @@ FRESHNESS_BUCKETS = [60 * minutes for minutes in (1, 2, 5, 10, 15, 20, 30, 60, 1
 """Upper bounds of buckets, in seconds."""
 
 FORGET_AFTER = timedelta(minutes=5)
-"""Time after the last pass over an outbox after which another process relays it."""
+"""Time since the last pass over an outbox after which another process is assumed to relay it."""
 
 
 class ReplicaView(Protocol):
@@ -103,7 +103,7 @@ class OutboxCollector(Collector):
                 backlog.oldest = min(backlog.oldest or change.recorded_at, change.recorded_at)
 
     def outbox_pass(self, outbox_pass: OutboxPass) -> None:
-        """Correct a backlog by a pass, finally at its end."""
+        """Update the backlog of a shard during and after a pass."""
         now = self._clock.now()
         backlog = self._backlogs.setdefault(outbox_pass.shard, OutboxBacklog(now))
         backlog.checked_at = now

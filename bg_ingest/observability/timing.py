@@ -1,4 +1,4 @@
-"""Durations and outcomes of operations, at about one microsecond each."""
+"""Durations and outcomes of operations. A measurement costs about one microsecond."""
 
 import re
 from time import perf_counter
@@ -24,7 +24,7 @@ class Timer:
         self._children: dict[tuple[str, ...], Histogram] = {}
 
     def observe(self, seconds: float, *labels: str) -> None:
-        """Count one operation, by the values of all labels."""
+        """Record one operation; `labels` are the values of all labels in order."""
         child = self._children.get(labels)
         if child is None:
             child = self._children[labels] = self._histogram.labels(*labels)
@@ -46,8 +46,8 @@ class Timing(Observation[Result]):
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        ending = self.end_labels() if kind is None else self.error_labels(outcome_label(kind))
-        self._timer.observe(perf_counter() - self._began, *self._labels, *ending)
+        last_labels = self.end_labels() if kind is None else self.error_labels(outcome_label(kind))
+        self._timer.observe(perf_counter() - self._began, *self._labels, *last_labels)
 
     def end_labels(self) -> tuple[str, ...]:
         """Return the values of the last labels after a body without an error."""
@@ -59,7 +59,7 @@ class Timing(Observation[Result]):
 
 
 class PollTiming(Timing[PollReport]):
-    """Duration of a poll. Its origin is known at the end only; after an error it is "none"."""
+    """Duration of a poll. The origin of its window is known only at the end; after an error it is "none"."""
 
     __slots__ = ()
 

@@ -82,7 +82,7 @@ class ActiveFaults:
         return True
 
     def readings(self, user: str, true: Iterable[TrueReading], at: datetime | None) -> Sequence[TrueReading]:
-        """Return the readings visible at an instant; None: after the end of every fault."""
+        """Return the readings visible at `at`; None: their final state, after all delays and revisions."""
         faults = [active.fault for active in self.all.values() if active.fault.user in (None, user)]
         faults = [fault for fault in faults if isinstance(fault, ReadingFault)]
         if not faults:

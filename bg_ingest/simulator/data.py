@@ -82,7 +82,7 @@ def record(seed: int, user: str, reading: TrueReading) -> Record:
 
 
 def to_timestamps(reading: TrueReading) -> Timestamps:
-    """Return both times as text: with Z and UTC offset for phones, without them for a receiver."""
+    """Return system time with Z and display time with UTC offset for phones; both without for a receiver."""
     zone = timezone(timedelta(seconds=reading.utc_offset_seconds))
     system = reading.measured_at.isoformat(timespec="seconds")
     display = reading.measured_at.astimezone(zone).isoformat(timespec="seconds")
@@ -92,7 +92,7 @@ def to_timestamps(reading: TrueReading) -> Timestamps:
 
 
 def parse_instant(text: str) -> datetime:
-    """Parse a startDate or endDate: `2025-02-06T09:12:35`, read as UTC. ValueError for every other form."""
+    """Parse a startDate or endDate: `2025-02-06T09:12:35`, read as UTC. Raises ValueError for any other form."""
     if len(text) != 19:
         raise ValueError(text)
     return datetime.strptime(text, "%Y-%m-%dT%H:%M:%S").replace(tzinfo=UTC)

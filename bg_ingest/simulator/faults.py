@@ -55,7 +55,7 @@ class ReplyLost(CallFault, frozen=True, tag="reply_lost"):
 
 
 class Truncated(CallFault, frozen=True, tag="truncated"):
-    """The call is executed; half of the body arrives, and the headers declare it complete."""
+    """The call is executed; half of the body arrives, and the headers declare this half to be complete."""
 
 
 class Duplicated(CallFault, frozen=True, tag="duplicated"):
@@ -67,7 +67,7 @@ class Shuffled(CallFault, frozen=True, tag="shuffled"):
 
 
 class Damaged(CallFault, frozen=True, tag="damaged"):
-    """Every `every`-th record is invalid, in each of `ways` one after the other."""
+    """Every `every`-th record is invalid; the kinds of damage cycle through `ways`."""
 
     every: Annotated[int, msgspec.Meta(ge=1)] = 10
     ways: Annotated[tuple[Damage, ...], msgspec.Meta(min_length=1)] = get_args(Damage)

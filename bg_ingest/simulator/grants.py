@@ -96,7 +96,6 @@ class Grants:
                 self.alive = {n: grant for n, grant in self.alive.items() if grant.user != user}
 
     def issue_code(self, user: str, client_id: str, redirect_uri: str) -> str:
-        """Return a code for an approved login."""
         now = self._now()
         self._codes = {text: code for text, code in self._codes.items() if code.ends > now}
         index = len(self._codes) + self._issued

@@ -16,7 +16,7 @@ class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     Empty `redirect_uris` accept any http or https address. `delay_seconds` is the time from a measurement to its
     visibility (Dexcom: 3600 in the US, 10800 elsewhere). `days_back` is the length of the readings before the first
     start. `access_token_seconds` and `calls_per_hour` are Dexcom's own figures. `replay` is a Clarity CSV export, whose
-    local times are read in `zone`. Its readings become those of one more user, `ReplayUser`, on their own dates.
+    local times are read in `zone`. One more user, `ReplayUser`, has its readings on their original dates.
     """
 
     seed: int = 1

@@ -1,6 +1,6 @@
 """True readings of a simulated person, computed on request for any window, and the sensor that measures them.
 
-Pure like the curve. A sensor has ten days, a warm-up, a grid of slots, and missing periods.
+The functions are pure, like the glucose curve. A sensor lasts ten days, with a warm-up, a grid of slots, and gaps.
 """
 
 import random

@@ -78,7 +78,7 @@ def _readings(rows: Sequence[tuple[datetime, float, str]], zone: ZoneInfo) -> li
 
 
 def _instants(local_times: Iterable[datetime], zone: ZoneInfo) -> list[datetime]:
-    """Return UTC instants. In the hour that autumn repeats, a backward step marks the second pass."""
+    """Return UTC instants. An hour repeats at the end of summer time; a backward step marks its second pass."""
     instants: list[datetime] = []
     for local in local_times:
         at = local.replace(tzinfo=zone).astimezone(UTC)

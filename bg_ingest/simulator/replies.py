@@ -51,13 +51,13 @@ class Reply(msgspec.Struct, frozen=True):
 class ConnectionLost(httpx.ReadError):
     """Ends a reply in the middle.
 
-    A server closes the connection. The in-process transport of httpx raises this error unchanged, so the client gets
-    the same error as on a real connection.
+    A web server closes the connection after this error. The in-process transport of httpx raises it unchanged, so that
+    the client gets the same error as on a real connection.
     """
 
 
 class ReplyResponse(ASGIResponse):
-    """Sends a reply. If the connection is to break, the complete body is announced first."""
+    """Sends a reply. The headers announce the complete body, even if the connection is to break."""
 
     def __init__(self, reply: Reply) -> None:
         super().__init__(
@@ -92,7 +92,6 @@ async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, 
 
 
 def build_answer_fault(simulator: Simulator, fault: AnswerFault) -> Reply:
-    """Return the reply that replaces the answer."""
     match fault:
         case Throttled(retry_after=None):
             return _throttle()
@@ -157,7 +156,7 @@ _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode(
 
 
 def login_page(wearers: Sequence[Wearer], origin: str) -> ASGIResponse:
-    """Return the page with the users. The form goes to the page's own address, under any prefix."""
+    """Return the page with the users. The form is sent to the address of the page, so that any path prefix works."""
     buttons = "\n".join(
         f'<button name="user" value="{escape(wearer.name)}"><b>{escape(wearer.name)}</b>'
         f"<span>{escape(wearer.title)}</span></button>"
