@@ -35,7 +35,7 @@ class ProviderThrottled(ProviderError):
     def __init__(self, wait: timedelta | None = None) -> None:
         super().__init__()
         self.wait = wait
-        """Pause that the provider asks for, at most an hour; None without a statement of the provider."""
+        """Pause requested by the provider, at most an hour; None if the provider states none."""
 
 
 class BudgetSpent(ProviderThrottled):

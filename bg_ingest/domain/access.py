@@ -25,9 +25,9 @@ class WebhookProof(StrEnum):
     """Method of authentication of a webhook's sender."""
 
     SIGNATURE = "signature"
-    """By a shared secret: Standard Webhooks."""
+    """Signature with a shared secret (Standard Webhooks)."""
     BEARER = "bearer"
-    """By a token of the operator's own issuer."""
+    """Token from the operator's own issuer."""
 
 
 ALL_USERS = "users:all"
@@ -94,7 +94,7 @@ def hash_key(text: str) -> bytes:
 
 
 def known_scopes(names: Iterable[str]) -> frozenset[Scope]:
-    """Return the scopes that exist here. Tokens may carry scopes of other services."""
+    """Return the scopes that this service defines. Tokens may carry scopes of other services."""
     scopes_by_name = {str(scope): scope for scope in Scope}
     return frozenset(scopes_by_name[name] for name in names if name in scopes_by_name)
 
@@ -130,11 +130,11 @@ class AuditRecord(msgspec.Struct, frozen=True):
     """Time of a change; for reads and pushes, the start of the hour."""
     action: AuditAction
     credential: str
-    """``Caller.name``; for a token issued to a user only the keyed hash."""
+    """``Caller.name``, with a keyed hash in place of the user to whom a token was issued."""
     route: str
     """Method and path, with parameter names for the variable parts."""
     nonce: str = ""
-    """Random value of a change, because two may have the same instant. It is stored only as part of ``name``."""
+    """Random value of a change, because two changes may have the same instant. Stored only as part of ``name``."""
 
     @property
     def name(self) -> str:

@@ -3,12 +3,12 @@
 Also a rate limiter in memory, for the API.
 
 The row stores the theoretical arrival time: the end of all reserved calls if they follow each other at the even rate. A
-call is available while this time is less than the burst ahead of now. Any interval, wherever it begins, therefore has
-at most rate x time + burst calls. Counters per minute would allow two bursts around the end of a minute.
+call is available while this time is ahead of now by less than the burst. Any interval, wherever it begins, therefore
+has at most rate x time + burst calls. Counters per minute would allow two bursts around the end of a minute.
 
-The current time is the row's own, in microseconds: the latest time of the clocks that wrote the row. A process that
-reads the row advances this time by its monotonic clock. A clock that is ahead, by any amount, therefore gains a single
-burst of calls; a clock that is behind delays no call.
+The current time is taken from the row, in microseconds: the latest time of the clocks that wrote the row. A process
+that reads the row advances this time by its monotonic clock. A clock that is ahead, by any amount, therefore gains a
+single burst of calls; a clock that is behind delays no call.
 """
 
 from collections.abc import Hashable
@@ -23,8 +23,8 @@ RESERVATION_SECONDS = 60.0
 """Seconds until reserved calls expire. Expired calls are not made, and not returned to the row."""
 
 MARGIN_SECONDS = 73.0
-"""Seconds of calls left unused per hour: ``RESERVATION_SECONDS`` for calls reserved earlier, and 13 for clocks that
-are stepped."""
+"""Part of each hour's calls that is left unused, in seconds: ``RESERVATION_SECONDS`` for calls reserved earlier, and
+13 for clocks that are stepped."""
 
 BURST_DIVISOR, MIN_BURST = 3_000, 4.0
 """The burst in calls is the hour's limit divided by ``BURST_DIVISOR`` (1.2 seconds' worth), and at least
@@ -42,7 +42,7 @@ REPEAT_WINDOW_SECONDS = 600
 
 
 class BudgetKey(msgspec.Struct, frozen=True, gc=False):
-    """Calls that a provider counts together."""
+    """Key of the calls that a provider counts together."""
 
     provider: str
     app: str
@@ -74,7 +74,7 @@ class BudgetRow(msgspec.Struct, frozen=True):
 
 
 class RowClock(msgspec.Struct, frozen=True):
-    """The row's time as known to one process. It never goes back, and advances by the process's own clock."""
+    """Estimate of the row's time in one process. It never goes back, and advances by a monotonic clock."""
 
     row_time: int = 0
     local_time: float = 0.0
@@ -98,8 +98,6 @@ class Reservation(msgspec.Struct, frozen=True):
 
 
 class ProviderLimit(msgspec.Struct, frozen=True):
-    """Limit of one app at a provider."""
-
     calls_per_hour: int
 
     @property
@@ -109,7 +107,7 @@ class ProviderLimit(msgspec.Struct, frozen=True):
 
     @property
     def rate(self) -> float:
-        """Calls per second, 98 % of the limit: with burst and margin an hour adds up to the limit."""
+        """Calls per second, 98 % of the limit. An hour's calls, the burst and the margin add up to the limit."""
         return (self.calls_per_hour - self.burst) / (3600 + MARGIN_SECONDS)
 
     @property
@@ -127,7 +125,7 @@ class ProviderLimit(msgspec.Struct, frozen=True):
         return max(1, floor(self.burst * priority / 100))
 
     def reserve(self, row: BudgetRow, now: int, priority: int, *, max_calls: int, min_calls: int = 1) -> Reservation:
-        """Reserve up to ``max_calls``; none if less than ``min_calls`` are available below the priority's ceiling."""
+        """Reserve up to ``max_calls``; none if fewer than ``min_calls`` are available below the priority's ceiling."""
         if row.paused_until > now:
             return Reservation(0, row, (row.paused_until - now) / MICROS_PER_SECOND)
         begin = max(row.theoretical_arrival, now)
@@ -141,9 +139,9 @@ class ProviderLimit(msgspec.Struct, frozen=True):
 
 
 def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> BudgetRow:
-    """Return the row after a refused call, ``sent`` at an instant. ``wait`` are the seconds requested by the provider.
+    """Return the row after the refusal of a call made at ``sent``. ``wait`` is the requested pause in seconds.
 
-    Calls under way are refused together with it. All these refusals count as one pause, of the longest requested time.
+    Other calls under way are refused too. All these refusals count as one pause, of the longest requested length.
     """
     requested = 0 if wait is None else round(max(wait, 1.0) * MICROS_PER_SECOND)
     if sent <= row.paused_until:
@@ -157,7 +155,7 @@ def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> Budg
 
 
 def slowdown(demand: float, limit: ProviderLimit, share: int) -> float:
-    """Return the factor on all intervals that reduces a demand in calls per second to a percentage of the limit.
+    """Return the factor on all intervals that reduces a demand in calls per second to ``share`` percent of the limit.
 
     It is at least 1. All processes compute the same factor, because each reads the demands of all.
     """

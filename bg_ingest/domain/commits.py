@@ -27,7 +27,7 @@ class ConnectionSummary(msgspec.Struct, frozen=True):
 
 
 class Head(msgspec.Struct, frozen=True):
-    """Newest state of a user. It exists from the first connect on; a user without it is unknown."""
+    """Newest state of a user. The head exists from the first connect on; a user without one is unknown."""
 
     user: UserId
     last_change: int = 0
@@ -52,7 +52,7 @@ class ConnectionUpdate(msgspec.Struct, frozen=True):
 
     The write succeeds only if state, generation and every changed field are still as read, and no owner with a later
     epoch has written. If ``before`` equals ``after``, nothing is written, and only generation and state are checked.
-    This check accepts a paused connection for an active one, and the reverse.
+    This check treats the states active and paused as equal.
     """
 
     before: Connection | None
@@ -69,8 +69,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     head: Head
     segments: tuple[Segment, ...] = ()
     known_segments: KnownSegments = {}
-    """As read: the change number of each segment must be unchanged. (A condition on the head alone lost a third of
-    concurrent additions after a stale read.)"""
+    """Segments as read: the change number of each must be unchanged. With a condition on the head alone, a third of
+    concurrent additions was lost after a stale read."""
     quarantine_pages: tuple[QuarantinePage, ...] = ()
     gap_months: tuple[GapMonth, ...] = ()
     """Each is written on condition that its stored version is as read."""
@@ -151,7 +151,7 @@ NOTHING_ERASED = ErasureCounts(0, 0, 0, 0, 0, 0, 0, 0)
 
 
 class PendingErasure(msgspec.Struct, frozen=True):
-    """Begun erasure, with data that may still be stored. Any process can finish it."""
+    """Erasure that was begun, while some data may still be stored. Any process can finish the erasure."""
 
     user: UserId
     change: int
@@ -173,7 +173,7 @@ class Erasure(msgspec.Struct, frozen=True):
 
 
 def plan_erasure(user: UserId, before: Head | None, connections: Sequence[Connection], now: datetime) -> Erasure:
-    """Plan the erasure of a user as read. The tombstone keeps only the change number and the time of the erasure."""
+    """Plan an erasure from the rows as read. The tombstone keeps only the change number and the time of the erasure."""
     commit = Commit.of_changes(before, [UserErased()], (before or Head(user)).next_recorded_at(now), user=user)
     (change,) = commit.changes
     tombstone = Head(user, change.number, change.recorded_at, erased=True)

@@ -19,7 +19,7 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
     date: date
     provider: str
     expected: int
-    """Stored and missing readings by the sensor's own cadence; none before the first reading."""
+    """Stored plus missing readings at the sensor's own cadence. None is expected before the first reading."""
     stored: int
     late: int
     """Stored readings that were overdue on arrival."""
@@ -30,12 +30,12 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Punctuality(msgspec.Struct, frozen=True):
-    """Limits by which a reading is late."""
+    """Limits beyond which a reading counts as late."""
 
     since: datetime
-    """Older measurements came by a backfill and cannot be late."""
+    """Measurements before this instant came by a backfill and cannot be late."""
     max_delay: timedelta
-    """Longest time from the measurement to the first record."""
+    """Longest time from the measurement to the first commit of a reading that is not late."""
 
     def is_late(self, recorded: StoredReading) -> bool:
         first_recorded_at = recorded.earlier[0].recorded_at if recorded.earlier else recorded.recorded_at
@@ -59,7 +59,7 @@ class DayCounter:
         self._last: datetime | None = None
 
     def add_readings(self, readings: Sequence[StoredReading]) -> None:
-        """Count a part of the connection's readings, ascending, later than the parts before."""
+        """Count the next part of the connection's readings: ascending, and later than the parts counted before."""
         if not readings:
             return
         cadences = learn_cadences([recorded.reading for recorded in readings], self._default_cadence)
@@ -78,14 +78,14 @@ class DayCounter:
         self._quarantined[at.date()] += records
 
     def add_gaps(self, gaps: Iterable[Gap], until: datetime) -> None:
-        """Count the readings missing in open gaps; for a silence those expected by an instant."""
+        """Count the readings missing in open gaps; for a silence, those expected by ``until``."""
         for gap in gaps:
             for at in _missing_times(gap, until):
                 if at in self._window:
                     self._missing.setdefault(at.date(), Counter())[gap.cause] += 1
 
     def days(self) -> Iterator[Day]:
-        """Yield every day with any reading, record or gap, ascending."""
+        """Yield every day with a reading, a quarantined record or a gap, ascending."""
         for day in sorted({*self._stored, *self._quarantined, *self._missing}):
             missing = self._missing.get(day, Counter())
             yield Day(

@@ -85,7 +85,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def anchor(self) -> datetime:
-        """Origin of the grid of polls: the newest reading, or the connect while there is none."""
+        """Origin of the grid of polls: the newest reading, or the connect while there is no reading."""
         return self.newest_reading_at or self.connected_at
 
 
@@ -109,7 +109,7 @@ class PollDefaults(msgspec.Struct, frozen=True):
         return available.newest(depth) if available and depth else None
 
     def sweep(self, connection: Connection, now: datetime) -> Window | None:
-        """Return the window of a due sweep. Time before the initial backfill is excluded: it was never read."""
+        """Return the window of a due sweep. The time before the initial backfill is excluded: it was never read."""
         depth = self.sweep_depth.due(connection.swept_at or connection.connected_at, now, connection.id.jitter)
         initial = self.initial_backfill(connection)
         begins = initial.start if initial else connection.connected_at

@@ -15,12 +15,12 @@ LATE_TOLERANCE = JITTER_SPAN + timedelta(minutes=1)
 """Allowance for the spread of polls and the duration of one, so that a slow answer does not make a reading late."""
 
 GAP_AFTER = timedelta(hours=1)
-"""Time for which an expected reading counts as late, and then as a gap. Most losses of the phone's connection end
-sooner."""
+"""Time for which an expected reading counts as late. It then counts as a gap, because most losses of the phone's
+connection end sooner."""
 
 
 def overdue_before(now: datetime, delay: timedelta) -> datetime:
-    """Return the instant before which a reading that has not arrived counts as missing."""
+    """Return the bound of overdue readings: one expected earlier that has not arrived counts as missing."""
     return now - delay - LATE_TOLERANCE - GAP_AFTER
 
 
@@ -35,7 +35,7 @@ class FreshnessState(StrEnum):
 
 
 _SHOWN_STATES = (ConnectionState.REAUTHORIZATION_REQUIRED, ConnectionState.PAUSED)
-"""States of a connection that replace the state by age."""
+"""States of a connection that are shown instead of the state by age."""
 
 
 class Freshness(msgspec.Struct, frozen=True):
@@ -51,8 +51,8 @@ def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshn
     """Assess the age of the newest reading.
 
     The state is live until the reading after it is due (its slot, the provider's delay and ``LATE_TOLERANCE``), then
-    late, and after ``GAP_AFTER`` more a gap. A connection that is paused, or that needs the person to authorise again,
-    has that state instead. A forbidden, disconnected or missing connection expects no reading, and only the age counts.
+    late, and a further ``GAP_AFTER`` later a gap. A connection that is paused or must be authorised again has its own
+    state instead. For a forbidden, disconnected or missing one, no reading is expected and only the age counts.
     """
     measured_at = newest.reading.measured_at
     age = max(0, int((now - measured_at).total_seconds()))
@@ -72,7 +72,7 @@ def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshn
 
 
 def _select_summary(head: Head, newest_from: str) -> tuple[str, ConnectionSummary | None]:
-    """Choose the connection that determines the state: the one of the newest reading, unless only another is active."""
+    """Choose the connection that determines the state: the one of the newest reading, unless only others are active."""
     active = [provider for provider, summary in head.summaries.items() if summary.state == ConnectionState.ACTIVE]
     provider = newest_from if newest_from in active else min(active, default=newest_from)
     return provider, head.summaries.get(provider)

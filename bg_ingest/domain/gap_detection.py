@@ -1,7 +1,7 @@
 """Detection of gaps: pure, so that a repeated check finds the same gaps.
 
 All sensors and displays of a connection count as one series: a second display of a sensor, or a second sensor, fills
-the first one's gap. LOW and HIGH are readings.
+the first one's gap. LOW and HIGH count as readings.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -56,7 +56,6 @@ class GapContext(msgspec.Struct, frozen=True):
     warm_ups: Mapping[str, timedelta]
     """By sensor generation."""
     silence_cause: Cause
-    """Cause to record for a silence."""
 
 
 Pair: TypeAlias = tuple[Reading, Reading | None]
@@ -65,7 +64,7 @@ Pair: TypeAlias = tuple[Reading, Reading | None]
 def first_suspected_gap(
     readings: Sequence[Reading], cadence_seconds: int, *, since: datetime | None
 ) -> datetime | None:
-    """Return the first reading after an instant with a suspected gap before it; readings are ascending."""
+    """Return the time of the first reading after ``since`` that follows a suspected gap; readings are ascending."""
     suspected = (
         later.measured_at
         for earlier, later in pairwise(readings)
@@ -86,8 +85,8 @@ def detect_gaps(
 ) -> GapChanges:
     """Compare the gaps between a connection's readings (ascending, at least one) with its known open gaps.
 
-    Only pairs with a later reading measured by ``until`` are checked, because readings missing between younger ones may
-    still arrive. A silence that was open is checked in any case. ``silent`` opens one after the last reading.
+    A pair of neighbours is checked only if the later one was measured by ``until``, because readings missing between
+    younger ones may still arrive. An open silence is always checked. ``silent`` opens one after the last reading.
     """
     open_before = {gap.after: gap for gap in known if gap.healed_at is None}
     pairs = _checkable_pairs(readings, open_before, until)
@@ -127,7 +126,7 @@ def _find_gaps(
     context: GapContext,
     at: datetime,
 ) -> Iterator[Gap]:
-    """Yield the gaps between pairs. The remainder of an open gap keeps its opening time."""
+    """Yield the gaps inside the pairs. The remainder of an open gap keeps the gap's opening time."""
     for earlier, later in pairs:
         after, before = earlier.measured_at, later.measured_at if later else None
         open_gap = known.get(after)

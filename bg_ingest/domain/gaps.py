@@ -13,8 +13,8 @@ import msgspec
 from bg_ingest.domain.windows import Window
 
 FIRST_REPAIR_AFTER, MAX_REPAIRS = timedelta(hours=4), 8
-"""Repairs are due 4, 8, 16 ... 512 hours after a gap opened. The overlap of polls covers the hours before, and weekly
-sweeps the time after the last repair (21 days)."""
+"""Repairs are due 4, 8, 16 ... 512 hours after a gap opened. The overlap of polls covers the gap before the first
+repair, and weekly sweeps cover it after the last one (21 days)."""
 
 REPAIR_HORIZON = timedelta(days=30)
 """Readings measured longer ago are not requested again: no phone or receiver is known to upload them."""
@@ -26,7 +26,6 @@ class Cause(StrEnum):
     PROVIDER_HAS_NOTHING = "provider_has_nothing"
     """The provider answered without readings: the phone was out of reach, or no sensor was worn."""
     SENSOR_WARM_UP = "sensor_warm_up"
-    """A new sensor was warming up."""
     PROVIDER_FAILING = "provider_failing"
     THROTTLED = "throttled"
     PROVIDER_FORBIDDEN = "provider_forbidden"
@@ -65,7 +64,7 @@ class GapMonth(msgspec.Struct, frozen=True):
     provider: str
     month: datetime
     version: int
-    """Number of writes so far, the condition of the next write; 0 if the month is not stored yet."""
+    """Number of writes so far, 0 if the month is not stored yet. A write requires the stored number to be as read."""
     gaps: tuple[Gap, ...]
 
 
@@ -75,7 +74,7 @@ def missing_count(after: datetime, before: datetime, cadence_seconds: int) -> in
 
 
 def month_start(instant: datetime) -> datetime:
-    """Return the start of the month (UTC) that stores a gap after this instant."""
+    """Return the start of the month (UTC) under which a gap with this ``after`` is stored."""
     return datetime(instant.year, instant.month, 1, tzinfo=UTC)
 
 

@@ -9,13 +9,13 @@ import msgspec
 from bg_ingest.domain.ids import ConnectionId
 
 CLAIM_STALE_AFTER = timedelta(seconds=60)
-"""A claim that is unchanged for this long, on the observer's clock, belongs to a dead process."""
+"""A claim (``Grant.claim``) that is unchanged for this long, on the observer's clock, belongs to a dead process."""
 
 CLAIM_SEND_TIMEOUT = timedelta(seconds=20)
 """Maximum age of a claim when its refresh token is sent. Another process may soon treat an older claim as stale."""
 
 REFRESH_DEADLINE = timedelta(seconds=30)
-"""Timeout of the whole refresh request. Slow answers are normal, and an answer that is cut off may lose the grant."""
+"""Timeout of the whole refresh request. Slow answers are normal, and a timeout before the answer may end the grant."""
 
 IDLE_REFRESH_AFTER = timedelta(days=20)
 """Age at which an unused refresh token is renewed. Its lifetime is unknown and assumed to be at least a month."""
@@ -36,7 +36,7 @@ class _Hidden(Generic[Value]):
         self._value = value
 
     def reveal(self) -> Value:
-        """Return the value itself. Only code that sends or seals it calls this."""
+        """Return the value itself. Only code that sends or seals the value calls this."""
         return self._value
 
     def __repr__(self) -> str:
@@ -72,7 +72,7 @@ class Renewal(StrEnum):
     """Way in which credentials are replaced by their successors."""
 
     SINGLE_USE = "single_use"
-    """The refresh token is single-use: sent twice, it may end the grant. Only the holder of the claim renews."""
+    """The refresh token is single-use: a second use may end the grant. Only the holder of the claim renews."""
     REPEATABLE = "repeatable"
     """The old credentials can be renewed repeatedly: no claim is needed, and a lost answer costs one more renewal."""
     NONE = "none"
@@ -91,7 +91,7 @@ class Credentials(msgspec.Struct, frozen=True):
     def is_due(self, now: datetime, jitter: float) -> bool:
         """Return True if the credentials must be renewed before the next call.
 
-        That is from 60 to 120 seconds before they expire, spread by connection.
+        Credentials become due 60 to 120 seconds before their expiry, spread by connection.
         """
         return self.expires_at is not None and now >= self.expires_at - timedelta(seconds=60 + 60 * jitter)
 

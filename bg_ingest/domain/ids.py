@@ -10,13 +10,13 @@ UserId = NewType("UserId", str)
 """Our own id of a user: see ``is_user_id``."""
 
 SHARDS = 256
-"""Fixed for a table, because a user's shard must not move while the table exists."""
+"""Number of shards of a table. It is fixed, because a user's shard must not change while the table exists."""
 
 _USER_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:@|-]{0,127}\Z")
 
 
 def is_user_id(text: str) -> bool:
-    """Check that the whole text is a valid user id. It has no ``#``, which separates the parts of keys."""
+    """Check that the whole text is a valid user id. A user id has no ``#``, which separates the parts of keys."""
     return _USER_ID.match(text) is not None
 
 
@@ -26,8 +26,6 @@ def shard_of(user: UserId) -> int:
 
 
 class ConnectionId(msgspec.Struct, frozen=True, order=True, gc=False):
-    """Identifies the connection of a user to a provider."""
-
     user: UserId
     provider: str
 

@@ -2,8 +2,8 @@
 
 No wall-clock time decides ownership. An owner increments its heartbeat regularly; a heartbeat that is unchanged for a
 whole TTL on the observer's own clock belongs to a dead process. The epoch of a shard grows whenever it is taken, and a
-commit with an earlier epoch is refused: a process that was suspended until it counted as dead overwrites nothing of its
-successor.
+commit with an earlier epoch is refused. A process that resumes after it counted as dead therefore overwrites nothing of
+its successor.
 """
 
 from collections import Counter
@@ -28,7 +28,7 @@ class OwnershipTimings(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def valid_for(self) -> float:
-        """Time after a heartbeat for which its sender may act as an owner: it stops before others take over."""
+        """Time after a heartbeat for which its sender may act as an owner. The sender stops before others take over."""
         return 0.9 * self.ttl
 
 
@@ -48,7 +48,7 @@ class Owner(msgspec.Struct, frozen=True):
     id: str
     heartbeat: int = 0
     leaving: bool = False
-    """True while it releases its shards and takes no more."""
+    """True while the process releases its shards and takes no more."""
     demand: Mapping[str, float] = {}
     """Calls per second needed by its connections, by budget (see ``domain/call_budget.py``)."""
 
@@ -64,7 +64,7 @@ class Lease(msgspec.Struct, frozen=True):
 
 
 class OwnershipSnapshot(msgspec.Struct, frozen=True):
-    """All rows of one read: the shards first, then the owners, so that no owner of a shard is missing."""
+    """All rows of one read. Shards are read before owners, so that no owner of a shard is missing."""
 
     leases: tuple[Lease, ...]
     """One for each shard, by number."""
@@ -72,7 +72,7 @@ class OwnershipSnapshot(msgspec.Struct, frozen=True):
 
 
 Heartbeats: TypeAlias = Mapping[str, tuple[int, float]]
-"""For each owner its heartbeat, and the time (own clock) at which it was first seen."""
+"""By owner id: the heartbeat, and the time of its first observation on the observer's own clock."""
 
 
 class Rebalance(msgspec.Struct, frozen=True):
@@ -123,7 +123,7 @@ def fair_share(owners: Iterable[Owner], me: str, *, shards: int = SHARDS) -> int
 def plan_rebalance(
     snapshot: OwnershipSnapshot, me: str, serving: Mapping[int, int], leaving: Iterable[int] = ()
 ) -> Rebalance:
-    """Compare the rows with the shards served (with their epochs) and those being released.
+    """Compare the rows with the shards that this process serves (epoch by shard) and those that it is releasing.
 
     Each call plans all steps again from the rows. A lost reply is therefore harmless, because its step is repeated.
     """

@@ -1,4 +1,4 @@
-"""Kinds, outcomes and carried state of polls. Expected outcomes are values; only surprises are exceptions."""
+"""Kinds and outcomes of polls, and the state between polls. Expected outcomes are values, surprises are exceptions."""
 
 from collections.abc import Mapping
 from datetime import datetime
@@ -33,7 +33,7 @@ class Outcome(StrEnum):
     """The provider's answer is unreadable. The watermark did not move."""
     FORBIDDEN = "forbidden"
     REFUSED = "refused"
-    """The provider refused the grant. Retries follow by plan before the refusal is final."""
+    """The provider refused the grant. The refusal is final only after the planned retries."""
     GRANT_BUSY = "grant_busy"
     """Another process is refreshing the grant."""
     STORE_UNAVAILABLE = "store_unavailable"
@@ -52,12 +52,12 @@ class PollResult(msgspec.Struct, frozen=True, gc=False):
     duplicates: int = 0
     quarantined: int = 0
     late: int = 0
-    """Recorded readings from before the reading up to which gaps had been checked."""
+    """Recorded readings measured before the time up to which gaps had been checked."""
     not_kept: int = 0
     """Unreadable records that were dropped, because their quarantine page is full."""
 
     def merge(self, other: "PollResult") -> "PollResult":
-        """Add up two results. The later outcome wins, unless it is NOTHING_NEW."""
+        """Add up the counts. The outcome is the later one (of ``other``), unless that is NOTHING_NEW."""
         outcome = self.outcome if other.outcome == Outcome.NOTHING_NEW else other.outcome
         return PollResult(outcome, *map(add, astuple(self)[1:], astuple(other)[1:]))
 
@@ -85,9 +85,9 @@ class NextPollReason(StrEnum):
     START = "start"
     """This process has not polled the connection yet."""
     SLOT = "slot"
-    """The next reading is expected then."""
+    """The next reading is expected at that time."""
     SILENCE = "silence"
-    """No readings arrive: the distance of polls grows, up to an hour."""
+    """No readings arrive: the time between polls grows, up to an hour."""
     BACKFILL = "past"
     """A part of the backfill window is still to be read."""
     RETRY = "retry"
@@ -95,11 +95,10 @@ class NextPollReason(StrEnum):
     BUDGET = "budget"
     """All calls of the app are spent, or they are paused."""
     REQUESTED = "asked"
-    """A poll was requested."""
 
 
 class GapCheck(msgspec.Struct, frozen=True, gc=False):
-    """Gap checks made by this process. Losing this state costs only a repeated check."""
+    """State of the gap checks in this process. Losing this state costs only a repeated check."""
 
     silence_after: datetime | None = None
     """The silence after this reading has been checked."""
@@ -164,8 +163,8 @@ def gap_check_after(
 ) -> GapCheck:
     """Return the state of the gap check after a fetch.
 
-    A check becomes due by readings that arrived late, by readings that are missing by now, and by the end of a sweep
-    or of the backfill. A suspected gap waits for the end of the backfill, because that requires a check anyway.
+    A check becomes due after late readings, after readings that are missing by now, and at the end of a sweep or of
+    the backfill. A suspected gap makes no check due before the end of the backfill, which requires a check anyway.
     """
     backfill_done, suspected_at = connection.backfill is None, connection.suspected_gap_at
     lacks_readings = backfill_done and suspected_at is not None and suspected_at <= overdue_before(now, rhythm.delay)

@@ -12,11 +12,9 @@ MAX_DROPPED_DIGESTS = 1_000
 
 
 class QuarantinedRecord(msgspec.Struct, frozen=True):
-    """Unreadable record as stored."""
-
     reason: str
     digest: bytes
-    """Digest of the whole record. It recognises the same record when it is sent again."""
+    """Digest of the whole record, by which the record is recognised when it is sent again."""
     sealed: bytes
     """Empty after the record was dropped. The digest alone stays, so that the same record is not quarantined again."""
     noticed_at: datetime
@@ -35,7 +33,7 @@ class QuarantinePage(msgspec.Struct, frozen=True):
 
     key: QuarantineKey
     version: int
-    """Number of writes: condition of the next one. 0 if the page is not stored yet."""
+    """Number of writes so far, 0 if the page is not stored yet. A write requires the stored number to be as read."""
     records: tuple[QuarantinedRecord, ...]
 
     def find(self, digest: bytes) -> QuarantinedRecord | None:
@@ -49,7 +47,7 @@ class QuarantinePage(msgspec.Struct, frozen=True):
         return QuarantinePage(self.key, self.version + 1, remaining)
 
     def with_dropped(self, digest: bytes) -> "QuarantinePage":
-        """Reduce a record to its digest. Digests of the records dropped longest ago are deleted."""
+        """Keep only a record's digest. Beyond ``MAX_DROPPED_DIGESTS``, the digests dropped longest ago are deleted."""
         digest_only = (replace(record, sealed=b"") for record in self.records if record.digest == digest)
         dropped = [*(record for record in self.records if not record.sealed), *digest_only]
         remaining = (record for record in self.records if record.sealed and record.digest != digest)

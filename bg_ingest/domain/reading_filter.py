@@ -1,4 +1,4 @@
-"""Selection of stored readings: one per sensor and second, and optionally as of an earlier point."""
+"""Selection of stored readings: one per sensor and second, and optionally as of an earlier change or time."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -13,11 +13,11 @@ from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points
 
 SETTLED_AFTER = timedelta(minutes=1)
 """Bound on the time from the choice of ``recorded_at`` until the commit is visible, plus the clock differences of
-replicas. Before it has passed, the answer as of a time may still grow."""
+replicas. Until this time has passed, the answer as of an instant may still grow."""
 
 
 class AsOf(msgspec.Struct, frozen=True):
-    """Last known change. A user's changes rise in number and in time together, so that either identifies it."""
+    """Last change included, given by number or by time: the changes of a user rise in both together."""
 
     change: int | None = None
     """Number of the last change, exact."""
@@ -27,14 +27,14 @@ class AsOf(msgspec.Struct, frozen=True):
 
     @classmethod
     def at(cls, instant: datetime) -> "AsOf":
-        """Return the point at the end of an instant's second."""
+        """Return the point at the end of the second that contains an instant."""
         return cls(before=instant.replace(microsecond=0) + timedelta(seconds=1))
 
     def includes(self, recorded_at: datetime, change: int) -> bool:
         return (self.change is None or change <= self.change) and (self.before is None or recorded_at < self.before)
 
     def apply(self, recorded: StoredReading) -> StoredReading | None:
-        """Return a reading with its value at the point; None if it did not exist yet."""
+        """Return a reading with its value at this point; None if the reading was recorded later."""
         if self.includes(recorded.recorded_at, recorded.change):
             return recorded
         known = (n for n, version in enumerate(recorded.earlier) if self.includes(version.recorded_at, version.change))
@@ -47,7 +47,7 @@ _DISPLAY_INDEX = 3
 
 
 class ReadingFilter(msgspec.Struct, frozen=True):
-    """Applied to each stored segment by itself: years take no more memory than hours."""
+    """Filter of one stored segment at a time, so that years take no more memory than hours."""
 
     as_of: AsOf | None = None
     all_devices: bool = False
@@ -61,7 +61,7 @@ class ReadingFilter(msgspec.Struct, frozen=True):
         return stored if self.all_devices else select_one_per_sensor(stored)
 
     def points(self, packed: bytes) -> Sequence[tuple[int, int]]:
-        """Return only (epoch seconds, mg/dL), ascending, as charts need it: a tenth of the cost of whole readings."""
+        """Return only (epoch seconds, mg/dL), ascending, for charts. The cost is a tenth of that of whole readings."""
         parts = decode(packed)
         if self.as_of and not all(self.as_of.includes(at, change) for at, change in decode_commits(parts)):
             readings = [stored.reading for stored in self.readings(packed)]

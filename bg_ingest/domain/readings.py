@@ -72,8 +72,8 @@ def _short_name(transmitter: str) -> str:
 def display_rank(display: str) -> tuple[str, str]:
     """Return the order of devices by name: phones (``android``, ``iOS``) before a ``receiver``.
 
-    The clock of a receiver is hardly ever set. Only the names decide, so that the same readings are shown alike in any
-    order of arrival.
+    Phones are first, because the clock of a receiver is hardly ever set. The order depends on names alone, so that the
+    same readings are shown in any order of arrival.
     """
     return display.casefold(), display
 
@@ -98,7 +98,7 @@ class Reading(msgspec.Struct, frozen=True):
     flag: Flag
     device: Device
     trend: str | None = None
-    """One of Dexcom's words, which the field has adopted: ``flat``, ``singleUp`` and so on. Unknown words are kept."""
+    """One of Dexcom's words, adopted by the industry: ``flat``, ``singleUp`` and so on. Unknown words are kept."""
     trend_rate_mg_dl_min: float | None = None
     utc_offset_seconds: int | None = None
     """Offset of the person's clock, if known: local time is ``measured_at`` plus this."""
@@ -106,7 +106,7 @@ class Reading(msgspec.Struct, frozen=True):
 
     @property
     def identity(self) -> Identity:
-        """Key under which two records are the same reading. The provider's record ids are random and no part of it."""
+        """Key under which two records are the same reading. It excludes the provider's record ids: they are random."""
         device = self.device
         return (device.provider, device.provider_account, device.transmitter, device.display, self.measured_at)
 

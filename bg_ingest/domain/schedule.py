@@ -11,7 +11,7 @@ CADENCE_SECONDS = (60, 300, 900)
 """Distances between readings of the known sensors: 1, 5 and 15 minutes."""
 
 MAX_IDLE_INTERVAL = timedelta(hours=1)
-"""Longest distance of polls while no reading arrives, unless the interval itself is longer."""
+"""Longest time between polls while no reading arrives, unless the interval itself is longer."""
 
 MAX_FAST_RETRIES = 4
 
@@ -69,8 +69,8 @@ def next_poll(anchor: datetime, now: datetime, rhythm: Rhythm) -> datetime:
     """Return the first slot after ``now``.
 
     The anchor is the newest reading, or the connect while there is none. Slots follow the anchor at whole intervals
-    plus the delay, on the sensor's own grid, so that nothing drifts. While no reading arrives, the distance of polls
-    doubles with the length of the silence: 1, 1, 2, 4 ... intervals, at most ``MAX_IDLE_INTERVAL``.
+    plus the delay, on the sensor's own grid, so that polls do not drift. While no reading arrives, the time
+    between polls doubles with the length of the silence: 1, 1, 2, 4 ... intervals, at most ``MAX_IDLE_INTERVAL``.
     """
     first = rhythm.first_slot(anchor)
     if first > now:
@@ -105,7 +105,7 @@ class SweepDepth(msgspec.Struct, frozen=True):
     weekly: timedelta = timedelta(days=30)
 
     def due(self, since: datetime, now: datetime, jitter: float) -> timedelta:
-        """Return the depth of the sweep that is due if the last one was at an instant; zero if none is due.
+        """Return the depth of the sweep that is due if the last one was at ``since``; zero if none is due.
 
         Each connection has its own hour of the day and day of the week, derived from its jitter. The weekly sweep is
         one of the nightly sweeps with a greater depth.
@@ -116,7 +116,7 @@ class SweepDepth(msgspec.Struct, frozen=True):
 
 
 def _days(since: datetime, now: datetime, jitter: float) -> list[int]:
-    """Return the numbers of the days with this connection's hour in (since, now], at most those of the last week."""
+    """Return the numbers of the days on which this connection's hour is in (since, now], at most the last seven."""
     first = (since - _FIRST_DAY - jitter * DAY) // DAY + 1
     last = (now - _FIRST_DAY - jitter * DAY) // DAY
     return list(range(max(first, last - DAYS_PER_WEEK + 1), last + 1))

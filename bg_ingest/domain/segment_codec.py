@@ -1,9 +1,9 @@
 """Column format of stored readings, at most 10 bytes per reading.
 
 Plain columns take about 25 bytes. Repeated facts are written once: the device, the commit (``recorded_at`` and change
-number), runs of equal values. A time is stored as its distance from the previous time less the cadence, a value as its
-difference from the previous value. The layout consists of MessagePack arrays. New elements are only appended, so that
-an older program can ignore them.
+number), runs of equal values. A time is stored as its distance from the previous time, minus the cadence; a value as
+its difference from the previous value. The layout consists of MessagePack arrays. New elements are only appended, so
+that an older program can ignore them.
 
     [base, devices, words, commits, streams]
     commits = [[ms since base, ...], [change, ...]]                  differences from the previous one
@@ -176,7 +176,7 @@ def _differences(numbers: Sequence[int]) -> Iterable[int]:
 
 
 def _scale(rates: list[float | None]) -> int:
-    """Return the factor that makes every rate a whole number (they have one decimal), or 0 to keep them as they are."""
+    """Return the factor that makes every rate a whole number (10 for one decimal), or 0 to store rates unchanged."""
     known = [rate for rate in rates if rate is not None]
     if not all(abs(rate) < _MAX_EXACT_RATE for rate in known):
         return 0

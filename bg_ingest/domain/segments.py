@@ -1,6 +1,6 @@
 """Segments of six hours, and the merge of a batch into them.
 
-The merge is pure: a lost race is resolved by a new merge.
+The merge is pure, so that it can be repeated after a lost race.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,18 +21,16 @@ MAX_READINGS_PER_COMMIT, MAX_SEGMENTS_PER_COMMIT = 288, 8
 race."""
 
 MAX_VERSIONS = 16
-"""Bound on the earlier values of a reading. A provider that revises it more often is not understood: see ``decide``."""
+"""Bound on the earlier values of a reading. More revisions have no known reason and are rejected: see ``decide``."""
 
 KnownSegments: TypeAlias = dict[datetime, "Segment"]
 """Segments as read, by start."""
 
 
 class Segment(msgspec.Struct, frozen=True):
-    """Readings of six hours."""
-
     start: datetime
     change: int
-    """Number of the change that wrote it last: condition of the next write."""
+    """Number of the change that last wrote the segment. A write requires the stored number to be as read."""
     readings: tuple[StoredReading, ...]
 
 
@@ -69,7 +67,7 @@ def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
 
 
 def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last_change: int) -> Decision:
-    """Merge a batch: new readings get the next change number, revisions the one after it.
+    """Merge a batch. New readings share the next change number, and revisions the one after that.
 
     An equal value changes nothing. Another value under the same identity is a revision, and the earlier value stays
     with the reading. A reading that already has ``MAX_VERSIONS`` earlier values rejects the revision, which is then

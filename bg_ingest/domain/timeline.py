@@ -17,9 +17,9 @@ from bg_ingest.domain.schedule import Rhythm, next_poll
 class TimelineKind(StrEnum):
     CONNECTED = "connected"
     POLLED = "polled"
-    """A poll with a fetch. Kept by the polling replica alone, for a limited time."""
+    """A poll with a fetch. Kept only by the polling replica, for a limited time."""
     WEBHOOK = "webhook"
-    """A webhook. Kept by the replica that received it alone, for a limited time."""
+    """A webhook. Kept only by the replica that received it, for a limited time."""
     RECORDED = "recorded"
     REVISED = "revised"
     STATE = "state"
@@ -42,7 +42,7 @@ class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class NextPoll(msgspec.Struct, frozen=True):
-    """Next poll of the connection. ``at`` is None without one (``reason`` is then the state), or if it is unknown."""
+    """Next poll. ``at`` is None if no poll follows (``reason`` is then the state) or its time is unknown."""
 
     at: datetime | None
     reason: str
@@ -57,7 +57,7 @@ class Timeline(msgspec.Struct, frozen=True):
     next: NextPoll
     events: tuple[TimelineEvent, ...]
     polled_here: bool
-    """True if this replica polls the connection and therefore has polls and refreshes that changed nothing else."""
+    """True if this replica polls the connection; events then include polls and refreshes that changed nothing else."""
 
 
 def poll_event(report: PollReport, at: datetime) -> TimelineEvent:
@@ -67,7 +67,7 @@ def poll_event(report: PollReport, at: datetime) -> TimelineEvent:
 
 
 def webhook_event(result: PollResult | None, at: datetime) -> TimelineEvent:
-    """Return the event of a webhook; without a result it is a duplicate."""
+    """Return the event of a webhook. A webhook without a result is a duplicate."""
     outcome, readings = (result.outcome, result.recorded + result.revised) if result else ("duplicate", 0)
     return TimelineEvent(at=at, kind=TimelineKind.WEBHOOK, origin=Origin.WEBHOOK, outcome=outcome, readings=readings)
 
@@ -97,7 +97,7 @@ def change_event(change: Change, provider: str) -> TimelineEvent | None:
 
 
 def stored_events(connection: Connection, grant: Grant | None, seen: Sequence[TimelineEvent]) -> list[TimelineEvent]:
-    """Return the events that the rows of any replica show, beyond those ``seen`` in this process."""
+    """Return the events that stored rows show on any replica, except those ``seen`` in this process."""
     kinds = {event.kind for event in seen}
     events = [TimelineEvent(at=connection.connected_at, kind=TimelineKind.CONNECTED, detail=connection.region)]
     if connection.outcome_at is not None and TimelineKind.POLLED not in kinds:
@@ -112,7 +112,7 @@ def stored_events(connection: Connection, grant: Grant | None, seen: Sequence[Ti
 
 
 def _is_refresh(event: TimelineEvent, at: datetime) -> bool:
-    """Compare with the time in a row, which is kept to the millisecond."""
+    """Check for the refresh at the time in a row. Rows keep times to the millisecond."""
     return event.kind is TimelineKind.REFRESHED and abs(event.at - at) < timedelta(milliseconds=1)
 
 

@@ -36,11 +36,11 @@ class Verification(msgspec.Struct, frozen=True):
     """Result of the comparison over one window."""
 
     window: Window
-    """Compared window: only data that polls have read."""
+    """Compared window. It covers only data that polls have read."""
     compared: int
-    """Readings of either side."""
+    """Number of distinct readings of both sides."""
     unreadable: int
-    """Records of the provider that are no readings. They are quarantined, not compared."""
+    """Number of unreadable records of the provider. They are quarantined, not compared."""
     differences: tuple[Difference, ...]
 
     def counts(self) -> Counter[DifferenceKind]:

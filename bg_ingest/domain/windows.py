@@ -42,7 +42,7 @@ def live_window(watermark: datetime, now: datetime, *, overlap: timedelta) -> Wi
     """Return the window of a poll: from the watermark less the overlap until now.
 
     The overlap exists because late readings are normal (a phone out of reach). A watermark later than ``now`` comes
-    from a clock that ran ahead and is ignored.
+    from a clock that ran ahead; ``now`` is used instead.
     """
     start = min(watermark, now) - overlap
     return Window(start, max(now, start + timedelta(seconds=1)))
