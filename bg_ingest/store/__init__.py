@@ -24,11 +24,11 @@ from bg_ingest.store.segments import ReadingStore
 from bg_ingest.store.single_use import OAuthStateStore, WebhookIdStore
 
 LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
-"""Values that all users of a table share: with other values, stored keys would not be found again."""
+"""Values that all processes on a table share. With other values, stored keys would not be found again."""
 
 
 class Store:
-    """Stored items by subject.
+    """All stores of one table, by kind of item.
 
     Every method may raise ``StoreUnavailable``; a write may then have happened or not. Reads are consistent unless
     their docstring says otherwise.
@@ -57,7 +57,7 @@ class Store:
 
 
 async def check_layout(table: Table) -> None:
-    """Write the layout into a new table. StoreError states in one sentence why another layout cannot be used."""
+    """Write the layout into a new table. For another layout, StoreError states reason and remedy in one sentence."""
     item = await table.get(keys.META)
     if item is None:
         try:
@@ -69,7 +69,7 @@ async def check_layout(table: Table) -> None:
 
 
 async def remove_all_owners(table: Table) -> None:
-    """Delete the rows of all processes. Only for a table that serves one process: all rows are of ended ones."""
+    """Delete the rows of all processes. Only for a table used by one process: all rows belong to ended processes."""
     await table.delete([key for key, _ in await read_range(table, keys.OWNERS, *keys.OWNER_RANGE)])
 
 

@@ -42,7 +42,7 @@ class ApiKeyStore(items.ItemStore):
         listed = [(key, item, _decode_users(item)) for key, item in await self._rows()]
         naming = [(key, item, users - {user}) for key, item, users in listed if users and user in users]
         for key, item, others in naming:
-            # Lists only get shorter: a write in between is of another erasure, and its list is to be read first.
+            # Lists only get shorter: a write since the read is of another erasure, and the list must be read again.
             same = Equals("users", item["users"])
             await items.write_if_current(
                 self._table, items.update_existing(key, {"users": _encode_users(others)}, [same])

@@ -14,7 +14,7 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import ItemStore, build_item, from_epoch_ms
 
 MAX_CONCURRENT_WRITES = 8
-"""Concurrent writes. Few, because requests of users have precedence."""
+"""Few, because API requests have precedence."""
 
 
 class AuditStore(ItemStore):

@@ -1,6 +1,6 @@
 """Change log: the numbered events of a user, kept for 60 days after the commit. Outbox: one row per unpublished change.
 
-An outbox row is a key only and never expires. Commits write both.
+An outbox row is a key only and never expires. Each commit writes the change and its outbox row together.
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
@@ -99,7 +99,7 @@ class OutboxStore(ItemStore):
         await self._table.delete([entry.key for entry in pending])
 
     async def settle_last(self, pending: OutboxEntry) -> None:
-        """Delete a row and its change, the last one of an erased user."""
+        """Delete an outbox row and its change, which is the last change of an erased user."""
         await self._table.transact([Delete(pending.key), Delete(keys.change(pending.user, pending.number))])
 
     async def restore(self, changes: Iterable[Change]) -> None:

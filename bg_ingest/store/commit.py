@@ -1,4 +1,4 @@
-"""Commits: the writes of one transaction, each with the condition that a lost race breaks."""
+"""Commits: the writes of one transaction, each with a condition that fails after a concurrent change."""
 
 from bg_ingest.domain.commits import Commit
 from bg_ingest.errors import Fenced
@@ -8,7 +8,7 @@ from bg_ingest.store.inbox import InboxStore
 from bg_ingest.store.items import ConditionalWrite, write_all
 
 KINDS = (head, segments, quarantine, gaps, changes, connections, grants)
-"""Modules with a part of the commit. Failed conditions of the last two mean Fenced, of the others StaleRead."""
+"""Modules that write parts of a commit. A failed condition means Fenced in the last two, else StaleRead."""
 
 
 class CommitStore:

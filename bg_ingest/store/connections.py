@@ -81,7 +81,7 @@ class ConnectionStore:
         return self._decode_all((keys.parse_connection(user, key), item) for key, item in rows)
 
     async def get_many(self, connections: Collection[ConnectionId]) -> list[Connection]:
-        """Return the existing ones in as few reads as possible."""
+        """Return the existing connections in as few reads as possible."""
         by_key = {keys.connection(identity): identity for identity in connections}
         items = await self._table.batch_get(by_key)
         return self._decode_all((by_key[key], item) for key, item in items.items())
@@ -99,7 +99,7 @@ class ConnectionStore:
         await try_write(self._table, _first_write(connection))
 
     async def update(self, before: Connection, after: Connection, *, request_poll: bool = False) -> None:
-        """Write settings, outcome and progress without a change. The conditions are those of a commit; else Fenced.
+        """Write settings, outcome and progress without an event. Fenced if a condition fails, as in a commit.
 
         With ``request_poll`` the owner of the connection gets a poll request in the same transaction.
         """
@@ -209,20 +209,20 @@ def _connection_write(update: ConnectionUpdate) -> Write:
         return _check_unchanged(key, update.before)
     changed, removed = diff_items(before, after)
     conditional_names = dict.fromkeys(("state", "generation", *changed, *removed))
-    if update.before.backfill != update.after.backfill:  # two writers of one end each could leave an empty window
+    if update.before.backfill != update.after.backfill:  # two writes, each of one end, could leave an empty window
         conditional_names |= dict.fromkeys(("backfill_from", "backfill_until"))
     unchanged = (unchanged_condition(before, name) for name in conditional_names)
     return update_existing(key, changed, (AtMost("epoch", update.after.epoch), *unchanged), removed)
 
 
 def _first_write(connection: Connection) -> Put:
-    """Return the write of a connection that read as absent, as an expired connect does."""
+    """Return the write of a connection that was read as absent. An expired connect is also read as absent."""
     replaceable = Either((Absent(), Equals("state", str(ConnectionState.CONNECTING))))
     return Put(keys.connection(connection.id), encode_connection(connection), (replaceable, VERSION_OK_OR_ABSENT))
 
 
 def _check_unchanged(key: Key, connection: Connection) -> Check:
-    """Return the check of a push: a pause since the read or another owner does not matter."""
+    """Return the check of a push. A pause or a change of owner since the read does not matter."""
     states = PUSHABLE_STATES if connection.state in PUSHABLE_STATES else (str(connection.state),)
     return Check(key, (OneOf("state", states), Equals("generation", connection.generation)))
 

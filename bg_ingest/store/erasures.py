@@ -1,8 +1,8 @@
 """Erasures: one transaction for the tombstone, then deletions in steps.
 
-A marker row exists from an erasure's transaction until nothing is left. Every deletion has the condition that the
-marker exists, and a connect that it is absent. A late process, with a page it read long ago, therefore deletes nothing
-that was written after a reconnect.
+A marker row exists from an erasure's transaction until nothing is left. Every deletion requires that the
+marker exists, and every connect requires that it is absent. A process that deletes by a page read long ago therefore
+deletes nothing that was written after a reconnect.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -38,7 +38,7 @@ from bg_ingest.store.inbox import InboxStore, RequestKind
 from bg_ingest.store.items import VERSION_OK_OR_ABSENT, ConditionalWrite, build_item, read_range, write_all
 
 DELETE_BATCH_SIZE = 49
-"""Rows per transaction, of which 100 are allowed: a row may take a second one with it, and the check is one more."""
+"""Rows per transaction of at most 100 writes: a row may require deletion of a second one, and the check is one more."""
 
 COUNT_FIELDS = {"change": "changes", "connection": "connections", "grant": "grants", "gap": "gaps"}
 """Field of the counts by kind of row; other kinds count as ``others``."""
@@ -96,7 +96,7 @@ class ErasureStore:
         return _count_rows(rows)
 
     async def _outbox_rows(self, pending: PendingErasure) -> Sequence[tuple[Key, StoredItem]]:
-        """Return outbox rows. They go before the changes, because a change without its outbox row is not missed."""
+        """Return outbox rows. They are deleted before the changes, because the relay reads changes by outbox rows."""
         pk, first = keys.outbox(shard_of(pending.user), pending.user, 0)
         _, last = keys.outbox(shard_of(pending.user), pending.user, pending.change - 1)
         async with aclosing(self._table.query(pk, first, last, page=DELETE_BATCH_SIZE)) as pages:

@@ -17,7 +17,7 @@ class GapStore(items.ItemStore):
     """Gaps of connections by the month in which they begin. Only commits change them."""
 
     async def read_months(self, connection: ConnectionId, first: datetime, last: datetime) -> list[GapMonth]:
-        """Return the existing months from that of one instant to that of another, ascending, in one read."""
+        """Return the existing months from that of ``first`` to that of ``last``, ascending, in one read."""
         pk, low = keys.gap_month(connection, month_start(first))
         _, high = keys.gap_month(connection, month_start(last))
         rows = await items.read_range(self._table, pk, low, high)

@@ -78,7 +78,7 @@ def decode_grant(identity: ConnectionId, item: StoredItem) -> Grant:
 
 
 def writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
-    """Yield the grant's write. A new one needs no condition beside the connection's, because a connect writes both."""
+    """Yield the grant's write. A new grant is covered by the condition of its connection in the same commit."""
     if write := _commit_write(commit):
         yield items.ConditionalWrite(write, Fenced)
 
@@ -99,8 +99,8 @@ def _commit_write(commit: Commit) -> Write | None:
 def _refusals_write(grant: Grant) -> Update:
     """Return the write of a refused refresh, which also ends the claim.
 
-    The condition on the tokens shows the second of two concurrent refreshes that its tokens were not stored. The
-    condition on the claim keeps another process's claim. A missing claim was ended by an earlier try of this write.
+    The condition on the tokens fails for the second of two concurrent refreshes, whose tokens were not stored. The
+    condition on the claim preserves another process's claim. A missing claim was ended by an earlier try of this write.
     """
     changed = items.build_item(refusals=grant.refusals, retry_at=items.optional_epoch_ms(grant.retry_at))
     claim = Missing("claim") if grant.claim is None else Either((Missing("claim"), Equals("claim", grant.claim)))

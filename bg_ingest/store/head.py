@@ -77,9 +77,9 @@ def _head_write(commit: Commit) -> Write | None:
 
 
 def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition]:
-    """Return the conditions on gap checks, which move without a change number.
+    """Return the conditions on the times of gap checks, which advance without a change number.
 
-    A commit prepared before such a move could open a gap for readings that are not missing.
+    A commit prepared before such an advance could open a gap for readings that are not missing.
     """
     providers = {
         *commit.head.gaps_checked_until,

@@ -16,13 +16,11 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import build_item, read_range
 
 REQUEST_RETENTION = timedelta(hours=1)
-"""Older requests have no effect: the directory and the outbox are read again well before, and the next slot may have
-passed."""
+"""Lifetime of a request. An older one has no effect: the directory and the outbox are read again well before, and the
+next slot may have passed."""
 
 
 class RequestKind(StrEnum):
-    """Kind of a request."""
-
     POLL = "look"
     """The connection is new, changed, or to be polled now."""
     PUBLISH = "tell"
@@ -41,9 +39,9 @@ class OwnerRequest(msgspec.Struct, frozen=True):
 
 
 class ShardAddresses:
-    """Addresses of shards as of the last snapshot in this process; one snapshot old at most.
+    """Addresses of shards as of the last snapshot in this process.
 
-    The address of a shard is its owner, or the previous one while it has none.
+    The address of a shard is its owner, or its previous owner while it has none.
     """
 
     def __init__(self) -> None:
@@ -70,16 +68,13 @@ class InboxStore:
         self._addresses = addresses
 
     async def request_poll(self, connection: ConnectionId) -> None:
-        """Write a request to poll the connection now."""
         await self._table.write(await self.poll_request(connection))
 
     async def list_requests(self, address: str) -> list[OwnerRequest]:
-        """Return the requests that were sent to an address."""
         rows = await read_range(self._table, keys.inbox_pk(address), *keys.prefix_range(keys.REQUESTS))
         return [OwnerRequest(address, *keys.parse_request(key), RequestKind(item["wish"])) for key, item in rows]
 
     async def delete(self, requests: Collection[OwnerRequest]) -> None:
-        """Delete handled requests."""
         await self._table.delete(
             [keys.request(request.address, request.at, request.connection) for request in requests]
         )

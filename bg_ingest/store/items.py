@@ -165,8 +165,6 @@ def decode_gap(packed: list[Any]) -> Gap:
 
 
 class ItemStore:
-    """Reads and writes of items in one table."""
-
     def __init__(self, table: Table) -> None:
         self._table = table
 

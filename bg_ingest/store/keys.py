@@ -27,7 +27,7 @@ KEY_ID_RANGE = ("0", "~")
 SORT_KEY_RANGE = ("0", "~")
 """Bounds of user ids and of a user's sort keys: all start with a letter or a digit."""
 _TIMELESS = "timeless"
-"""Without a digit it is page 0: the only page before there were sixteen."""
+"""Sort key of pages of records without a time. Without a digit it is page 0, the only one before there were sixteen."""
 
 
 def user_pk(user: UserId) -> str:
@@ -59,7 +59,6 @@ def gap_month(identity: ConnectionId, month: datetime) -> Key:
 
 
 def parse_gap_month(key: Key) -> datetime:
-    """Return the month."""
     month = key[1].rpartition("#")[2]
     return datetime(int(month[:4]), int(month[4:]), 1, tzinfo=UTC)
 
@@ -69,7 +68,6 @@ def change(user: UserId, number: int) -> Key:
 
 
 def parse_change(key: Key) -> int:
-    """Return the number."""
     return int(key[1].rpartition("#")[2])
 
 
@@ -120,7 +118,7 @@ def audit_range(user_hash: str, window: Window) -> tuple[str, str, str]:
 
 
 def webhook(connection: Connection, webhook_id: str) -> Key:
-    """Return the key of a webhook id, which is digested because its sender chooses it. Each connect has its own ids."""
+    """Return the key of a webhook id. The id is hashed, because its sender chooses it. Each connect has its own ids."""
     whole = f"{connection.id.user}#{connection.id.provider}#{connection.generation}#{webhook_id}"
     return f"webhook#{blake2b(whole.encode(), digest_size=16).hexdigest()}", "webhook"
 

@@ -22,7 +22,7 @@ TRANSACTION_SIZE = 50
 """Shards per transaction. A shard that another process took is left out and the rest is tried again."""
 
 MAX_CONFLICTS, CONFLICT_PAUSE_SECONDS = 10, (0.05, 0.2)
-"""Conflicts of a transaction before it fails, and bounds of the random pause, which separates two conflicting ones."""
+"""Conflicts until a transaction fails; bounds of the random pause that separates two conflicting transactions."""
 
 Element = TypeVar("Element")
 
@@ -35,12 +35,12 @@ class OwnershipStore:
         self._addresses = addresses
 
     async def register(self, owner: Owner) -> None:
-        """Write the row of a process without one."""
+        """Write the first row of this process."""
         await self._table.write(Put(keys.owner(owner.id), _encode_owner(owner)))
         self._addresses.register(owner.id)
 
     async def heartbeat(self, owner: Owner) -> None:
-        """Replace the own row; StaleRead if it is gone because another process declared this one dead."""
+        """Replace the row of this process; StaleRead if another process declared this one dead and deleted its row."""
         await items.write_if_current(
             self._table, Put(keys.owner(owner.id), _encode_owner(owner), (Exists(), items.VERSION_OK))
         )
@@ -50,7 +50,7 @@ class OwnershipStore:
         await items.write_if_current(self._table, Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
 
     async def unregister(self, owner: str) -> None:
-        """Delete the own row, also after a heartbeat with an unknown result."""
+        """Delete the row of this process, even after a heartbeat with an unknown result."""
         await self._table.write(Delete(keys.owner(owner)))
 
     async def snapshot(self) -> OwnershipSnapshot:

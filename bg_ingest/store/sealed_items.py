@@ -40,7 +40,7 @@ class SealedItemStore(ItemStore):
     async def iter_items(self, part: int, parts: int) -> AsyncGenerator[Sequence[SealedItem]]:
         """Yield the sealed items of one part of the table; all parts together have all items.
 
-        All parts together read the whole store, which takes minutes if it is large.
+        Reading all parts reads the whole table, which takes minutes if it is large.
         """
         async with aclosing(self._table.scan(part, parts, SEALED_PREFIXES)) as pages:
             async for page in pages:

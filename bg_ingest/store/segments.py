@@ -38,7 +38,7 @@ class ReadingStore(ItemStore):
     async def iter_packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
         """Yield the packed segments that overlap the window, ascending.
 
-        They may be a second old unless ``consistent``.
+        The data may be a second old unless ``consistent``.
         """
         _, low = keys.segment(user, segment_start(window.start))
         _, high = keys.segment(user, segment_start(window.end - timedelta(microseconds=1)))

@@ -40,6 +40,6 @@ class WebhookIdStore(ItemStore):
         return item is not None and bool(item["expires_at"] > now.timestamp())
 
     async def add(self, connection: Connection, webhook_id: str, expires_at: datetime) -> None:
-        """Add an id. To be called after the commit of its data: a crash in between repeats data and loses none."""
+        """Add an id, after the commit of its data. A crash in between then repeats data and loses none."""
         item = build_item(expires_at=to_epoch_seconds(expires_at))
         await self._table.write(Put(keys.webhook(connection, webhook_id), item))

@@ -1,4 +1,4 @@
-"""Audit of reads and changes of user data, written outside of the requests so that none waits for it."""
+"""Audit of reads and changes of user data. Writes happen outside of requests, so that no request waits for them."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -20,10 +20,10 @@ from bg_ingest.store.audit import AuditStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_WAITING_RECORDS = 10_000
-"""Records kept in memory while the store takes none: 3 MB. Further records are dropped and counted."""
+"""Records kept in memory (3 MB) while writes to the store fail. Further records are dropped and counted."""
 
 MAX_RECORDED_READS = 50_000
-"""Reads of the current hour known to be on record. Beyond that number, some are written a second time."""
+"""Reads of the current hour kept in memory to write each once. Beyond that number, some are written a second time."""
 
 BATCH_SIZE = 500
 
@@ -47,7 +47,7 @@ class AuditLog:
         """Records dropped for lack of room."""
 
     def add(self, user: UserId, credential: str, route: str, action: AuditAction) -> None:
-        """Record an action of now; never waits and never fails."""
+        """Record an action at the current time; never waits and never fails."""
         now = self._clock.now()
         at, mark = (now, token_hex(8)) if action is AuditAction.CHANGE else (hour_start(now), "")
         pending_record = user, AuditRecord("", at, action, credential, route, mark)
@@ -74,7 +74,7 @@ class AuditLog:
             await self._added.wait()
 
     async def flush(self) -> int:
-        """Write waiting records and return their number. Records that the store does not take stay waiting."""
+        """Write waiting records and return their number. Records whose write fails stay pending."""
         written = 0
         while batch := self._pending[:BATCH_SIZE]:
             try:

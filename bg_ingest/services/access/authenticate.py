@@ -1,4 +1,4 @@
-"""Authentication by stored API keys, the key of the settings or a token of the issuer; administration of API keys."""
+"""Authentication by stored API keys, the bootstrap key or a token of the issuer; administration of API keys."""
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
@@ -19,7 +19,7 @@ from bg_ingest.ports import Clock, TokenVerifier
 from bg_ingest.store.api_keys import ApiKeyStore
 
 REFRESH_AFTER, MAX_AGE = 12.0, 25.0
-"""Seconds after which the keys are read again, and after which they are not valid without a new read. A revoked key is
+"""Ages of the cached keys in seconds from which they are read again, and from which they are invalid. A revoked key is
 refused within 30 s by every replica, even if the store is slow or unreachable."""
 
 RETRY_SECONDS = 2.0
@@ -27,7 +27,7 @@ RETRY_SECONDS = 2.0
 
 
 class Authenticator:
-    """Authenticates callers by a copy of all keys that is some seconds old, so that wrong keys cause no read each."""
+    """Authenticates callers by a copy of all keys, some seconds old. A wrong key therefore need not cause a read."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class Authenticator:
     async def authenticate(self, credential: str) -> Caller | None:
         """Return the caller; None for an unknown, wrong, expired or revoked credential, without a distinction.
 
-        Raise StoreUnavailable or IssuerUnavailable if it cannot be checked.
+        Raise StoreUnavailable or IssuerUnavailable if the credential cannot be checked.
         """
         identity = parse_key_id(credential)
         if identity is not None:
@@ -67,7 +67,7 @@ class Authenticator:
     async def write_key_uses(self) -> None:
         """Write the last use of each key, at most once an hour.
 
-        Uses that the store does not take wait for the next call.
+        Uses whose write fails are written by the next call.
         """
         with suppress(StoreError):
             for identity, at in list(self._unwritten_uses.items()):
@@ -130,8 +130,6 @@ class CreatedKey(NamedTuple):
 
 
 class ApiKeys:
-    """Administration of API keys."""
-
     def __init__(self, keys: ApiKeyStore, clock: Clock) -> None:
         self._keys = keys
         self._clock = clock
@@ -144,7 +142,7 @@ class ApiKeys:
         users: Collection[UserId] | None = None,
         ends_at: datetime | None = None,
     ) -> CreatedKey:
-        """Create a key for these scopes, and for these users or (None) for all."""
+        """Create a key for these scopes. It is limited to ``users``, or valid for all users if that is None."""
         identity = "".join(choice(ascii_lowercase + digits) for _ in range(12))
         text = f"bgi_{identity}_{token_urlsafe(32)}"
         key = ApiKey(
@@ -164,6 +162,6 @@ class ApiKeys:
         return sorted(await self._keys.read_all(), key=lambda key: key.made_at)
 
     async def revoke(self, identity: str) -> None:
-        """Revoke a key, with effect on every replica within 30 s. Raise NotFound if there is none."""
+        """Revoke a key, with effect on every replica within 30 s. Raise NotFound if no key has this id."""
         if not await self._keys.revoke(identity, self._clock.now()):
             raise NotFound("There is no such key: its id is the part between bgi_ and the next _.")

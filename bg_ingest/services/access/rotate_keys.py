@@ -18,7 +18,7 @@ from bg_ingest.store.sealed_items import AuditKey, SealedItem, SealedItemStore, 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 SCAN_PARTS = 64
-"""Parts in which the store is read, one after another; each is a step of the progress shown."""
+"""Parts of the store, read one after another. Each finished part is one step of the reported progress."""
 
 MAX_PASSES = 3
 
@@ -30,7 +30,7 @@ class RotationResult(msgspec.Struct):
     """Sealed values in total."""
     resealed: int = 0
     busy: int = 0
-    """Grants in refresh, and items changed since they were read; the next pass finds them."""
+    """Grants that are being refreshed, and items changed since they were read. The next pass tries them again."""
     unreadable: int = 0
     """Values that none of the keys opens."""
 
@@ -39,7 +39,7 @@ class RotationResult(msgspec.Struct):
 
 
 class KeyRotation:
-    """Passes over the store. After an interruption, the next pass does the rest."""
+    """Re-seals values in passes over the store. After an interruption, the next pass re-seals the rest."""
 
     def __init__(self, items: SealedItemStore, sealer: Sealer, table: str) -> None:
         self._items = items
@@ -47,9 +47,9 @@ class KeyRotation:
         self._table = table
 
     async def run(self, on_progress: Callable[[int, int], None]) -> RotationResult:
-        """Re-seal until a pass finds nothing to do; return that pass, with the re-sealed values of all passes.
+        """Run passes until one finds nothing to do. Return the counts of the last; ``resealed`` is the sum of all.
 
-        ``on_progress`` receives the number of finished parts of a pass and of all parts. A claimed grant is skipped,
+        ``on_progress`` receives two numbers: finished parts of the pass, and all parts. A claimed grant is skipped,
         unless its claim has been unchanged for ``CLAIM_STALE_AFTER``.
         """
         result, resealed = RotationResult(), 0
@@ -122,6 +122,6 @@ def _sealed_values(item: SealedItem) -> list[bytes]:
 
 
 def _is_stale(grant: Grant, claims: dict[Grant, float]) -> bool:
-    """Return True if the claim has been unchanged long enough, on our own clock, to be taken over."""
+    """Return True if the claim has been unchanged long enough, by the clock of this process, to be taken over."""
     since = claims.setdefault(grant, anyio.current_time())
     return anyio.current_time() - since >= CLAIM_STALE_AFTER.total_seconds()

@@ -12,12 +12,12 @@ from bg_ingest.services.budget.limiter import CallLimiter
 from bg_ingest.services.budget.provider import SharedBudget
 
 # 2026-11-28: during a hand-over two processes publish the demand of the same shards. Close to the limit (3,000 users
-# every minute, 200,000 calls an hour) intervals slowed down by that sum and skipped a slot: polls 65 s late after a
-# SIGTERM (limit 3). Intervals follow the minimum of 20 to 40 s; a joining process starts with the demand of the
-# others. A demand that is really too high slows intervals down that much later, and the budget delays the calls
-# meanwhile. The metric shows the present demand.
+# every minute, 200,000 calls an hour) that sum lengthened intervals. Polls skipped a slot and were 65 s late after a
+# SIGTERM (limit 3). Therefore intervals follow the minimum of the last 20 to 40 s; a joining process starts with the
+# demand of the others. A demand that stays too high lengthens intervals only after that time. Until then, the budget
+# delays the calls. The metric shows the present demand.
 SUSTAINED_SECONDS = 20.0
-"""Longer than two processes publish the same demand during a hand-over; see ``SustainedMinimum``."""
+"""Longer than the time for which two processes publish the same demand during a hand-over; see ``SustainedMinimum``."""
 
 
 class SustainedMinimum:
@@ -40,7 +40,7 @@ class SustainedMinimum:
 
 
 class Demand:
-    """Sum of the demands of the connections polled here, updated as they are scheduled and unscheduled."""
+    """Sum of the demands of all connections. Those polled here are updated when scheduled or unscheduled."""
 
     def __init__(self, budget: SharedBudget, defaults: PollDefaults) -> None:
         self._others: Collection[Mapping[str, float]] = ()
@@ -80,7 +80,7 @@ class Demand:
     def prime(self) -> None:
         """Start the minimum of each demand before the first shards are taken.
 
-        Their previous owners still count them for a while.
+        Afterwards, the previous owners still count the demand of these shards for a while.
         """
         for key in {key for other in self._others for key in other} - self._minimums.keys():
             self._sustained(key, self._other_total(key))

@@ -1,7 +1,7 @@
 """Per-process side of the shared rate limit of one provider app.
 
-Callers queue by priority. One of them reserves several calls from the shared row with one write, for all that wait now
-and for those expected soon.
+Callers queue by priority. One of them reserves several calls from the shared row with one write, for all waiting
+callers and for those expected soon.
 """
 
 from bisect import insort
@@ -22,7 +22,8 @@ MAX_WAIT_SECONDS = {Priority.BACKFILL: 2.0, Priority.REPAIR: 2.0, Priority.LIVE:
 """Longest wait for a call, in seconds; shorter than the lead of a refresh on the expiry of an access token."""
 
 MAX_WAITING, MAX_WAITING_LOW = 256, 12
-"""Callers that may wait at a time, up to LIVE and below it. They occupy slots of polls that may need no call."""
+"""Callers that may wait at a time: in total before a LIVE call is refused; below LIVE before such a call is refused.
+They occupy slots of polls that may need no call."""
 
 MIN_JITTER_SECONDS, MAX_JITTER_SECONDS = 0.01, 0.02
 """Random delay, in seconds, after the time at which enough calls are available."""
@@ -32,7 +33,7 @@ FAIRNESS_SECONDS, FAIRNESS_HALF_LIFE = 0.2, 0.4
 that time. The process with the longest wait reserves first, even if its store answers more slowly."""
 
 STARVATION_SECONDS = 3.0
-"""Seconds without any call after which a single call suffices; otherwise half of a reservation is waited for."""
+"""Seconds without a reservation after which one call is enough for the next; before, half of its calls are required."""
 
 
 class CallLimiter:
@@ -60,7 +61,7 @@ class CallLimiter:
 
     @property
     def is_paused(self) -> bool:
-        """True while calls are paused, by the process's own clock of instants. Thread-safe."""
+        """True while calls are paused, by the wall clock of this process. Thread-safe."""
         return self._row.is_paused
 
     async def acquire(self, priority: Priority, *, once: bool = False) -> None:
@@ -83,13 +84,13 @@ class CallLimiter:
             raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
 
     def close(self) -> None:
-        """End all waits, present and future, except those with ``once``: another process makes the other calls."""
+        """End all waits, present and future, except those with ``once``. Another process makes those calls."""
         self._closed = True
         for waiter in self._queue:
             waiter.wakeup.set()
 
     async def pause(self, sent: float, wait: float | None) -> float:
-        """Pause all callers, because a call sent at that time was refused; return the seconds of the pause."""
+        """Pause all callers, because a call sent at ``sent`` was refused; return the seconds of the pause."""
         await self._row.pause(sent, wait)
         return self._row.pause_seconds
 
@@ -153,7 +154,7 @@ class CallLimiter:
         )
 
     def _reservation_bounds(self, priority: Priority) -> tuple[int, int]:
-        """Return the most and the fewest calls to reserve, because each reservation is a write."""
+        """Return the most and the fewest calls to reserve. A minimum saves writes: each reservation is one."""
         waiting = sum(waiter.priority >= priority for waiter in self._queue)
         last = self._permits.get(priority)
         expected = last.next_size if last and priority < Priority.REFRESH else 1
@@ -168,7 +169,7 @@ class CallLimiter:
             waiter.wakeup.set()
 
     def _use_permit(self, priority: Priority) -> bool:
-        """Use a reserved call, those for the lowest priority first."""
+        """Use a reserved call. Calls reserved for the lowest priority are used first."""
         for permit_priority, permits in sorted(self._permits.items()):
             if permit_priority <= priority and permits.remaining and anyio.current_time() < permits.valid_until:
                 permits.remaining -= 1

@@ -1,4 +1,4 @@
-"""Call budget of the providers, shared by all processes, and providers that respect it."""
+"""Call budget of each provider, shared by all processes, and a provider wrapper that reserves calls from it."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -30,7 +30,7 @@ from bg_ingest.store.call_budget import CallBudgetStore
 
 @dataclass
 class SharedBudget:
-    """The port CallBudget, with a limiter for each app and region."""
+    """Implementation of the port CallBudget, with one limiter per app and region."""
 
     budgets: CallBudgetStore
     capabilities: Mapping[str, Capabilities]
@@ -45,7 +45,7 @@ class SharedBudget:
         limiter = self._limiter(provider, region)
         await limiter.acquire(priority, once=once)
         # Calls of a connect do not recur. Counting them (2026-11-28) raised the estimate after 3,000 connects from
-        # 1.01 to 1.06 calls per poll, the demand to 2.5 % above the limit for an hour, and 1.7 % of the polls were a
+        # 1.01 to 1.06 calls per poll. For an hour, the demand was 2.5 % above the limit and 1.7 % of the polls were a
         # minute late.
         if not once and priority != Priority.BACKFILL:
             limiter.calls_per_poll.count(is_poll=priority == Priority.LIVE)
@@ -57,7 +57,7 @@ class SharedBudget:
     def close(self) -> None:
         """End all waits for calls except those of a connect.
 
-        The process is about to end, and other processes make the other calls.
+        This process is about to end, and other processes make these calls.
         """
         self._closed = True
         for limiter in self.limiters.values():
@@ -86,7 +86,7 @@ class SharedBudget:
 
 
 class BudgetedProvider:
-    """A provider that reserves each call from the budget first; a refusal by the provider pauses all callers.
+    """Provider wrapper that reserves each call before sending it. A refusal by the provider pauses all callers.
 
     ``renew`` reserves none. Its caller reserves before the claim, because nothing may wait after the claim (see
     ``grants.py``).
@@ -128,7 +128,7 @@ class BudgetedProvider:
 
     @asynccontextmanager
     async def _observe(self, region: str, call: str) -> AsyncIterator[None]:
-        """Observe a call; a refusal of it pauses all callers."""
+        """Observe a call. A refusal by the provider pauses all callers."""
         sent = anyio.current_time()
         try:
             with self._observer.provider_call(self.name, region, call):

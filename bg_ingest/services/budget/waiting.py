@@ -29,18 +29,18 @@ class Permits:
 
 
 # Tuning of the waiting callers (MAX_WAITING, FAIRNESS_SECONDS, CallLimiter.close):
-# - 2026-11-28: with at most 24 waiters, two processes that had 230 polls to catch up after a SIGKILL, at 5 spare calls
-#   a second, refused polls that then retried behind later arrivals: 26 s late (limit 22.5), where the order of arrival
-#   needs 4 s. 128 waiters and 192 polls (64 before) cost a few hundred KB.
-# - 2026-11-29: 256 waiters and 320 polls. Of 125 polls that one process took over, some found no room beside its own
-#   and were 8 s late instead of 5.
-# - 2026-11-29: a process that has just reserved waits 0.2 s more, one that reserved 0.4 s ago 0.1 s. Without that, one
-#   of three processes had 15 % of its share in the worst five seconds of five minutes, and one whose store answered in
-#   30 ms instead of 6 had 7 % throughout; after a SIGKILL two successors had 21 and 34 calls a second, and polls were
-#   23 s late. With it the worst shares are 93 % and 53 %, for as many calls and fewer writes; the burst of the limit
-#   bridges the waits.
-# - 2026-11-29: a drain waited 1.0 and 1.4 s of its 3 s for polls that only waited for a call. ``close`` releases them,
-#   and it ends within 0.5 s. The call of a connect still waits, because nothing would repeat it.
+# - 2026-11-28: at most 24 waiters. After a SIGKILL, two processes had 230 overdue polls and 5 spare calls a second.
+#   Refused polls retried behind later arrivals and were 26 s late (limit 22.5); in order of arrival they are 4 s late.
+#   128 waiters and 192 polls (64 before) cost a few hundred KB.
+# - 2026-11-29: 256 waiters and 320 polls. Before, one process took over 125 polls. Beside its own polls there was no
+#   room for some of them, which were 8 s late instead of 5.
+# - 2026-11-29: a process that has just reserved waits 0.2 s more, one that reserved 0.4 s ago 0.1 s. Without this wait,
+#   one of three processes had 15 % of its share in the worst five seconds of five minutes. A process whose store
+#   answered in 30 ms instead of 6 had 7 % throughout. After a SIGKILL, two successors had 21 and 34 calls a second, and
+#   polls were 23 s late. With the wait, the worst shares are 93 % and 53 %, with as many calls and fewer writes. The
+#   burst of the limit covers the waits.
+# - 2026-11-29: a drain waited 1.0 and 1.4 s of its 3 s for polls that only waited for a call. ``close`` ends these
+#   waits, and the drain ends within 0.5 s. The call of a connect still waits, because nothing would repeat it.
 
 
 class Waiter:
@@ -66,7 +66,7 @@ class RetryTimes:
         self._last: dict[Priority, float] = {}
 
     def next_wait(self, priority: Priority, pause_seconds: float) -> timedelta:
-        """Return the wait before a retry, which is later than all retries of this priority given before."""
+        """Return the wait before a retry. The retry is later than all retries returned before for this priority."""
         now = anyio.current_time()
         spacing = 100 / (self._limit.rate * priority)
         at = max(self._last.get(priority, 0.0), now + max(MIN_WAIT_SECONDS, pause_seconds)) + spacing
@@ -75,14 +75,14 @@ class RetryTimes:
 
 
 REFRESH_INTERVAL, SWEEP_INTERVAL = timedelta(hours=2), timedelta(days=1)
-"""Intervals of a connection's calls other than live polls, whatever its poll interval is."""
+"""Intervals of a connection's calls other than live polls. Its poll interval does not affect them."""
 
 DEFAULT_POLL_INTERVAL = timedelta(minutes=15)
 
 DECAY_AFTER, PRIOR_WEIGHT = 1 / 3, 1 / 6
 """Fractions of the hourly limit: observed calls after which the counts are halved; weight of the prior.
 
-A lower expectation would be wrong after a start, when refreshes and sweeps of many connections are overdue.
+A prior with fewer other calls would be wrong after a start, when refreshes and sweeps of many connections are overdue.
 """
 
 
@@ -117,7 +117,7 @@ paused all callers."""
 
 
 class SharedRow:
-    """Last known state of the row, with its clock and its pause."""
+    """Last known state of the shared budget row, with the clock and the pause of the row."""
 
     def __init__(self, key: BudgetKey, store: CallBudgetStore, clock: Clock) -> None:
         self._key = key
@@ -130,7 +130,7 @@ class SharedRow:
 
     @property
     def is_paused(self) -> bool:
-        """True while calls are paused, by the process's own clock of instants. Thread-safe."""
+        """True while calls are paused, by the wall clock of this process. Thread-safe."""
         return bool(self._row and self._row.paused_until > self._clock.now().timestamp() * MICROS_PER_SECOND)
 
     @property
@@ -144,7 +144,7 @@ class SharedRow:
         return anyio.current_time() - self._read_at <= RECHECK_SECONDS
 
     def now(self) -> int:
-        """Return the time of the row; the clock of this process counts only while it is ahead."""
+        """Return the time of the row. The clock of this process is used only while it is ahead of the row's."""
         now = anyio.current_time()
         self._row_clock = self._row_clock.advance(round(self._clock.now().timestamp() * MICROS_PER_SECOND), now)
         return self._row_clock.at(now)
@@ -159,7 +159,7 @@ class SharedRow:
         self._update(after)
 
     async def pause(self, sent: float, wait: float | None) -> None:
-        """Pause all callers, because a call sent at that time was refused."""
+        """Pause all callers, because a call sent at ``sent`` was refused."""
         self._update(self._with_pause(self._row, sent, wait))  # holds in this process even if the row cannot be written
         with suppress(StoreError):
             await self._write_pause(sent, wait)

@@ -1,4 +1,4 @@
-"""Connects: a redirect to the provider, and a connection made of the callback."""
+"""Connects: redirect to the provider, and creation of the connection after the callback."""
 
 import re
 from collections.abc import Mapping
@@ -23,14 +23,14 @@ from bg_ingest.services.polling.commit import retrying
 from bg_ingest.store import Store
 
 STATE_LIFETIME = timedelta(minutes=15)
-"""Time for the person at the provider's pages."""
+"""Lifetime of an OAuth state: time for the person to finish the provider's pages."""
 
 _STATE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 """Form of ``token_urlsafe(32)``. Anything else is refused without a read of the store."""
 
 SETUP_ERRORS = frozenset({"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"})
 PROVIDER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
-"""Error codes of a callback other than ``access_denied`` (RFC 6749, 4.1.2.1): of our app, and of the provider."""
+"""Error codes of a callback besides ``access_denied`` (RFC 6749, 4.1.2.1): caused by our app; by the provider."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -49,7 +49,7 @@ class OAuthState(msgspec.Struct, frozen=True, array_like=True):
     provider: str
     region: str
     known_change: int
-    """Number of the user's last change at its creation: a later erasure invalidates the state."""
+    """Number of the user's last change when the state was created. A later erasure invalidates the state."""
 
 
 @dataclass(frozen=True)
@@ -65,9 +65,9 @@ class Connector:
     defaults: PollDefaults
 
     async def begin(self, user: UserId, provider: str, region: str | None) -> ConnectStarted:
-        """Return the address for the person.
+        """Return the address to which the person is sent.
 
-        NotFound if no provider has this name; Conflict if it has no such region, or no login page.
+        NotFound if no provider has this name; Conflict if the provider has no such region, or no login page.
         """
         known = self._find_provider(provider)
         region = region or known.capabilities.default_region
@@ -95,7 +95,7 @@ class Connector:
         return ConnectStarted(step.url, expires_at)
 
     async def finish(self, provider: str, *, state: str | None, code: str | None, error: str | None) -> Connection:
-        """Make the connection of a callback.
+        """Create the connection after a callback.
 
         ConnectRefused if no connection was made, with a text for the person; ProviderError if a call failed.
         """
@@ -161,7 +161,7 @@ class Connector:
     def _build_connection(
         self, oauth_state: OAuthState, provider: Provider, account_data: AccountData, before: Connection | None
     ) -> Connection:
-        """Return the new connection. For the same provider account it continues at the watermark of the old one."""
+        """Return the new connection. For the same provider account, it continues at the old connection's watermark."""
         now = self.clock.now()
         worker = before.worker if before else WorkerSettings()
         created = Connection(
@@ -189,7 +189,7 @@ class Connector:
                 cadence_seconds=before.cadence_seconds,
             )
         newest = account_data.data_range.end if account_data.data_range else now
-        # the account has nothing newer: a long silence before now is not read
+        # the account has no readings after ``newest``: a long silence before ``floor`` is not read
         floor = now - provider.capabilities.longest_window + timedelta(days=1)
         created = replace(created, watermark=min(now, max(newest, floor)))
         return replace(created, backfill=self.defaults.initial_backfill(created))
@@ -208,7 +208,7 @@ class Connector:
 
 
 def _build_refusal(provider: str, error: str | None) -> ConnectRefused:
-    """Log the end of a connect too. It takes a valid state, so other requests cannot fill the log."""
+    """Return the refusal and log it. The caller has checked the state, so other requests cannot fill the log."""
     known = error if error in SETUP_ERRORS | PROVIDER_ERRORS else "other"
     log.warning("a provider ended a connect", action="connect_ended", provider=provider, said=known)
     if error in SETUP_ERRORS:

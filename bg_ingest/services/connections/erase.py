@@ -48,7 +48,7 @@ class Eraser:
         return removed
 
     async def finish_unfinished(self) -> None:
-        """Finish the erasures that were unfinished at the previous call too, after a crash or a failure of the store.
+        """Finish erasures that the previous call found unfinished too. A crash or a store failure interrupted them.
 
         An erasure seen for the first time is left to the process that began it.
         """
@@ -63,9 +63,9 @@ class Eraser:
             log.warning("cannot finish erasures", action="erasures_unfinished", error=type(error).__name__)
 
     async def _request_polls(self, former_connections: Sequence[Connection]) -> None:
-        """Request polls, so that the pollers notice the erasure now and not at the next slot.
+        """Request polls, so that the erasure affects the pollers now and not at the next slot.
 
-        This comes last, because finishing an erasure deletes poll requests too.
+        Called last, because finishing an erasure deletes poll requests too.
         """
         with suppress(StoreUnavailable, TransactionConflict):
             for connection in former_connections:
@@ -81,7 +81,7 @@ class Eraser:
         if not connections and head is not None and head.erased:
             return await self._store.erasures.pending_for(user), NOTHING_ERASED, ()
         planned = plan_erasure(user, head, connections, self._clock.now())
-        # StaleRead, TransactionConflict: a poll or push was in progress; it is committed, or it sees the tombstone
+        # StaleRead, TransactionConflict: a poll or push was in progress; it is committed, or fails on the tombstone
         removed = await self._committer.begin_erasure(planned)
         return planned.pending, removed, connections
 

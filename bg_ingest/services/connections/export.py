@@ -103,7 +103,7 @@ class Exporter:
             return row | {"record": None}
 
     async def _keys(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
-        """Yield the API keys that are limited to this user or to several users with it; the others are not named."""
+        """Yield the API keys whose list of users contains this user. Other users of a key are not exported."""
         yield [
             {"kind": "api_key", **{name: getattr(key, name) for name in KEY_FIELDS}, "scopes": sorted(key.scopes)}
             for key in await self.store.keys.read_all()

@@ -62,16 +62,16 @@ class GrantClaims:
 
 MIN_DELAY_SECONDS = 0.1
 MAX_DELAY_SECONDS = 5.0
-"""Delays between attempts; each is doubled and shortened by up to a half."""
+"""Exponential backoff between attempts; jitter shortens each delay by up to a half."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @dataclass(frozen=True)
 class UnstoredGrants:
-    """Keeps each renewed grant in memory until it is stored, or another one took its place in the store.
+    """Keeps each renewed grant in memory until the store holds it or another grant in its place.
 
-    The credentials that it replaces are spent.
+    The replaced credentials cannot be used again.
     """
 
     grants: GrantStore
@@ -83,7 +83,7 @@ class UnstoredGrants:
         return self._unstored.get(connection)
 
     async def store(self, successor: Grant) -> Grant:
-        """Return the stored grant: the successor, or a newer one. Ends only with that, or by cancellation.
+        """Return the stored grant: the successor, or a newer one. Retried until then or until cancellation.
 
         Fenced if the connection was disconnected or connected anew.
         """
@@ -106,7 +106,7 @@ class UnstoredGrants:
         return successor
 
     async def _resolve_conflict(self, successor: Grant) -> Grant:
-        """Return the stored grant. It is the successor itself if only the reply to its store was lost."""
+        """Return the stored grant. It is the successor itself if only the reply to its write was lost."""
         stored = await self.grants.get(successor.id)
         self._forget(successor)
         if stored is None or stored.generation != successor.generation:
@@ -118,6 +118,6 @@ class UnstoredGrants:
         return stored
 
     def _forget(self, successor: Grant) -> None:
-        """Drop this successor only: two polls may store the same one, and the next may have replaced it meanwhile."""
+        """Remove only this successor. A later one may have replaced it while two polls stored the same one."""
         if self._unstored.get(successor.id) is successor:
             del self._unstored[successor.id]

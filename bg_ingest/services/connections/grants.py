@@ -181,7 +181,7 @@ class Grants:
             refreshed_at=self._clock.now(),
             claim=None,
             retry_at=None,
-            refusals=grant.refusals if refused or grant.retry_at else 0,  # reset by a renewal for another reason
+            refusals=grant.refusals if refused or grant.retry_at else 0,  # reset by a renewal without a refusal
         )
         return await self._unstored.store(self._sealer.seal(successor, credentials))
 

@@ -33,8 +33,6 @@ class Status(msgspec.Struct, frozen=True):
 
 @dataclass(frozen=True)
 class ConnectionService:
-    """Reads and changes connections on request."""
-
     store: Store
     poller: Poller
     connection_states: ConnectionStates
@@ -95,10 +93,10 @@ class ConnectionService:
 
     @retrying(Fenced, TransactionConflict, tries=5)
     async def request_backfill(self, connection: ConnectionId, start: datetime | None, end: datetime | None) -> Window:
-        """Add a window to the backfill and return it; earlier ones stay.
+        """Add a window to the backfill and return it. Windows added before stay.
 
-        An open start is that of the configured backfill window, an open end is now. NotFound without the connection;
-        Conflict if it is not polled, or the window is empty or in the future.
+        Without ``start``, the window begins like the configured backfill window; without ``end``, it ends now. NotFound
+        without the connection; Conflict if it is not polled, or the window is empty or in the future.
         """
         before = await self._get_existing(connection)
         if before.state not in POLLED_STATES:
@@ -129,7 +127,7 @@ class ConnectionService:
     def _remaining_backfill(self, before: Connection, after: Connection) -> Window | None:
         """Return the unread part of the backfill window after its length was changed.
 
-        Time after the connect that a long silence left unread does not belong to the window, and stays.
+        A period after the connect that is unread because of a long silence is not part of the window, and stays.
         """
         initial_before, initial = self.defaults.initial_backfill(before), self.defaults.initial_backfill(after)
         if initial == initial_before or before.available is None:
@@ -143,7 +141,6 @@ class ConnectionService:
         return initial.before(unread_until, joining=missed)
 
     def status_of(self, connection: Connection) -> Status:
-        """Return the status of a connection that was read."""
         initial, remaining = self.defaults.initial_backfill(connection), connection.backfill
         days = connection.worker.backfill_days
         rhythm = self.poller.rhythm(connection) if connection.state in POLLED_STATES else None

@@ -52,8 +52,8 @@ class ConnectionStates:
         """Write an update together with its event.
 
         For an erased user, only a connect that began after the erasure is written: ``revives`` is the last change
-        number at its start, and the number of the erasure must not be greater. Fenced if the connection, grant or
-        account changed, or the user was erased.
+        number at the start of the connect, and the number of the erasure must not be greater. Fenced if the connection,
+        grant or account changed, or the user was erased.
         """
         head = await self.readings.head(update.after.id.user)
         if head is not None and head.erased and head.last_change > revives:
