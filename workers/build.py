@@ -7,19 +7,11 @@ from datetime import datetime
 
 import anyio
 
+from bg_ingest.domain import replica_status
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import NextPollReason, Outcome
-from bg_ingest.domain.replica_status import (
-    ActorState,
-    ConnectionCounts,
-    OwnerState,
-    RelayCounts,
-    ReplicaStatus,
-    ShardCounts,
-    UpcomingPoll,
-)
 from bg_ingest.domain.timeline import NextPoll
 from bg_ingest.services import Services
 from workers.handover import OwnershipView
@@ -126,25 +118,30 @@ class ActorTree:
         providers = self._provider_health.degraded_providers if self.scheduler.scheduled else []
         return [*(name for name, is_broken in broken.items() if is_broken), *providers]
 
-    def status(self) -> ReplicaStatus:
+    def status(self) -> replica_status.ReplicaStatus:
         owners, leases = (self.view.snapshot.owners, self.view.snapshot.leases) if self.view.snapshot else ((), ())
         owned = Counter(lease.owner for lease in leases)
         next_due = self.scheduler.next_due(UPCOMING_POLLS)
-        return ReplicaStatus(
+        return replica_status.ReplicaStatus(
             owner=self.view.owner_id,
             state=self.runtime.state.value,
             unready=tuple(self.unready_reasons()),
             degraded=tuple(self.degraded_parts()),
-            shards=ShardCounts(len(self.view.serving), self.shards.loading),
-            owners=tuple(OwnerState(owner.id, owned[owner.id], owner.leaving) for owner in owners),
-            connections=ConnectionCounts(
+            shards=replica_status.ShardCounts(len(self.view.serving), self.shards.loading),
+            owners=tuple(replica_status.OwnerState(owner.id, owned[owner.id], owner.leaving) for owner in owners),
+            connections=replica_status.ConnectionCounts(
                 len(self.scheduler.scheduled),
                 self.scheduler.polls_running,
-                tuple(UpcomingPoll(due.replace(microsecond=0), str(connection)) for due, connection in next_due),
+                tuple(
+                    replica_status.UpcomingPoll(due.replace(microsecond=0), str(connection))
+                    for due, connection in next_due
+                ),
             ),
             budgets=tuple(self._services.demand.states()),
-            relay=RelayCounts(self.relay.backlog, self.relay.failures),
-            actors=tuple(ActorState(actor.name, actor.running, actor.failures) for actor in self.supervisors),
+            relay=replica_status.RelayCounts(self.relay.backlog, self.relay.failures),
+            actors=tuple(
+                replica_status.ActorState(actor.name, actor.running, actor.failures) for actor in self.supervisors
+            ),
         )
 
 
@@ -209,5 +206,5 @@ class Workers:
     def degraded_parts(self) -> list[str]:
         return self.actors.degraded_parts() if self.actors else []
 
-    def status(self) -> ReplicaStatus | None:
+    def status(self) -> replica_status.ReplicaStatus | None:
         return self.actors.status() if self.actors else None

@@ -17,18 +17,7 @@ from litestar.di import NamedDependency
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from bg_ingest.simulator.faults import (
-    AnswerFault,
-    DeliveryFault,
-    Endpoint,
-    Failed,
-    Fault,
-    Html,
-    ReplyLost,
-    Reset,
-    Slow,
-    Throttled,
-)
+from bg_ingest.simulator import faults
 from bg_ingest.simulator.readings import Wearer
 from bg_ingest.simulator.simulator import Simulator
 
@@ -73,34 +62,34 @@ class ReplyResponse(ASGIResponse):
         raise ConnectionLost("The simulator was asked to break this connection.")
 
 
-Work = Callable[[Sequence[Fault]], Reply]
+Work = Callable[[Sequence[faults.Fault]], Reply]
 """Execution of the call. It receives the faults of its reply, because the journal records if a token was delivered."""
 
 
-async def carry_out(simulator: Simulator, endpoint: Endpoint, user: str | None, work: Work) -> Reply:
+async def carry_out(simulator: Simulator, endpoint: faults.Endpoint, user: str | None, work: Work) -> Reply:
     """Answer one call of the API: the limit first, then faults, then the work."""
     if not simulator.limit.acquire(simulator.now()):
         return _count_and_cut(simulator, endpoint, _throttle())
     call_faults = simulator.faults.select(endpoint, user)
     for fault in call_faults:
-        if isinstance(fault, Slow):
+        if isinstance(fault, faults.Slow):
             await anyio.sleep(fault.seconds)
     for fault in call_faults:
-        if isinstance(fault, AnswerFault):
+        if isinstance(fault, faults.AnswerFault):
             return _count_and_cut(simulator, endpoint, build_answer_fault(simulator, fault), call_faults)
     return _count_and_cut(simulator, endpoint, work(call_faults), call_faults)
 
 
-def build_answer_fault(simulator: Simulator, fault: AnswerFault) -> Reply:
+def build_answer_fault(simulator: Simulator, fault: faults.AnswerFault) -> Reply:
     match fault:
-        case Throttled(retry_after=None):
+        case faults.Throttled(retry_after=None):
             return _throttle()
-        case Throttled(retry_after=int(seconds), as_date=as_date):
+        case faults.Throttled(retry_after=int(seconds), as_date=as_date):
             until = simulator.now() + timedelta(seconds=seconds)
             return _throttle(format_datetime(until, usegmt=True) if as_date else str(seconds))
-        case Failed(status=status):
+        case faults.Failed(status=status):
             return Reply(status, _HTML, media_type="text/html")
-        case Html():
+        case faults.Html():
             return Reply(200, _HTML, media_type="text/html")
         case _:
             return Reply(200, b"{}")
@@ -111,9 +100,9 @@ def _throttle(retry_after: str | None = None) -> Reply:
     return Reply(429, fault_body("Rate limit exceeded", "RateLimitExceeded"), headers)
 
 
-def is_answered(call_faults: Sequence[Fault]) -> bool:
+def is_answered(call_faults: Sequence[faults.Fault]) -> bool:
     """Return True if the client receives the complete reply."""
-    return not any(isinstance(fault, DeliveryFault) for fault in call_faults)
+    return not any(isinstance(fault, faults.DeliveryFault) for fault in call_faults)
 
 
 def fault_body(text: str, code: str) -> bytes:
@@ -121,12 +110,14 @@ def fault_body(text: str, code: str) -> bytes:
     return msgspec.json.encode({"fault": {"faultstring": text, "detail": {"errorcode": code}}})
 
 
-def _count_and_cut(simulator: Simulator, endpoint: Endpoint, reply: Reply, call_faults: Sequence[Fault] = ()) -> Reply:
+def _count_and_cut(
+    simulator: Simulator, endpoint: faults.Endpoint, reply: Reply, call_faults: Sequence[faults.Fault] = ()
+) -> Reply:
     simulator.calls[endpoint, reply.status] += 1
     half = len(reply.body) // 2
-    if any(isinstance(fault, Reset) for fault in call_faults):
+    if any(isinstance(fault, faults.Reset) for fault in call_faults):
         return msgspec.structs.replace(reply, sent=0)
-    if any(isinstance(fault, ReplyLost) for fault in call_faults):
+    if any(isinstance(fault, faults.ReplyLost) for fault in call_faults):
         return msgspec.structs.replace(reply, sent=half)
     if not is_answered(call_faults):
         return msgspec.structs.replace(reply, body=reply.body[:half])
