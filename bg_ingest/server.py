@@ -123,7 +123,7 @@ class Server(MPServer):
         super().serve(target_loader=load, wrap_loader=False)
 
     def _init_shared_socket(self) -> None:
-        """Hand our own listener to the worker, as granian does without SO_REUSEPORT."""
+        """Hand our own listener to the worker, as granian does with its own on systems other than Linux."""
         self._listener.set_inheritable(True)
         self._ssp = None
         self._sso = self._listener
@@ -156,7 +156,7 @@ class Server(MPServer):
         self.workers_kill_timeout = 0.001  # type: ignore[assignment]  # any short time: a worker that runs now does not end by itself
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
         if self.interrupt_signal:
-            # Ctrl-C and `kill -- -group` reach the worker too: its end before our signal is no failure.
+            # granian exits with 1 unless this is empty. Workers that a signal to the group ended are no failure.
             self.interrupt_children = [
                 worker.idx for worker in workers if worker.inner.exitcode not in CLEAN_EXIT_CODES
             ]

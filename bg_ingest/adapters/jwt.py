@@ -102,7 +102,7 @@ class JwksCache:
     """Cache of the public keys of one issuer. Requests that need a new key wait for one shared read."""
 
     def __init__(self, http: httpx.AsyncClient, issuer: str, keys_url: str | None = None) -> None:
-        """Without ``keys_url``, OpenID Connect Discovery gives the address, else it is ``/.well-known/jwks.json``."""
+        """Without ``keys_url``, it is from OpenID Connect Discovery, or without that ``/.well-known/jwks.json``."""
         self._http = http
         self._issuer = issuer
         self._keys_url = keys_url

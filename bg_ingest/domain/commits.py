@@ -69,8 +69,8 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     head: Head
     segments: tuple[Segment, ...] = ()
     known_segments: KnownSegments = {}
-    """Segments as read: the change number of each must be unchanged. With a condition on the head alone, a third of
-    concurrent additions was lost after a stale read."""
+    """Segments as read: the change number of each must be unchanged. With a condition on the head alone, a
+    stale read of segments lost a third of the readings that were added concurrently."""
     quarantine_pages: tuple[QuarantinePage, ...] = ()
     gap_months: tuple[GapMonth, ...] = ()
     """Each is written on condition that its stored version is as read."""
@@ -80,7 +80,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Grant of a new connect. It replaces a grant of an older generation."""
     drop_grant: bool = False
     refused_grant: Grant | None = None
-    """Grant that the provider finally refused. Its generation and version must equal the stored ones."""
+    """Grant that the provider refused permanently. Its generation and version must equal the stored ones."""
 
     @classmethod
     def of_changes(

@@ -21,10 +21,10 @@ class SecretUnreadable(Exception):
 
 
 def read_secret(name: str, region: str | None) -> dict[str, str]:
-    """Return a JSON secret's settings under lower-case names, as texts. The AWS library finds a region that is None.
+    """Return a JSON secret's settings under lower-case names, as texts. Without ``region``, the AWS library finds one.
 
     pydantic-settings has a source for Secrets Manager too. It takes no time-outs, silently skips names in upper case
-    or in lower case, does not translate botocore's errors, and creates a session of its own.
+    by default, does not translate botocore's errors, and creates a session of its own.
     """
     from bg_ingest.adapters.aws.session import AWS_ERRORS, error_code  # noqa: PLC0415 - takes 0.3 s; used only with SECRET_NAME
 

@@ -37,7 +37,7 @@ class Temperament(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Person(msgspec.Struct, frozen=True):
-    """One user of the login page, `stay_days` days in each of `zones`. Meals follow the UTC offset `home_hours`."""
+    """A user who spends `stay_days` days in each of `zones` in turn. Meals follow the UTC offset `home_hours`."""
 
     title: str
     zones: tuple[str, ...]

@@ -42,7 +42,7 @@ def build_providers(settings: Settings, http: httpx.AsyncClient, clock: Clock) -
 
 
 def provider_urls(settings: Settings) -> dict[str, str]:
-    """Return an address to probe of each provider that is set up."""
+    """Return one address for each provider that is set up. A request to it shows whether the provider answers."""
     urls = {name: part.probe_url(settings) for name, part in REGISTRY.items()}
     return {name: url for name, url in urls.items() if url is not None}
 
@@ -71,4 +71,4 @@ def _build_simulated(settings: Settings, http: httpx.AsyncClient, clock: Clock) 
 
 
 def _dexcom(settings: Settings) -> DexcomSettings:
-    return cast("DexcomSettings", settings)  # composed at run time
+    return cast("DexcomSettings", settings)  # a base class of Settings at run time, hidden from mypy

@@ -67,7 +67,7 @@ class TableCreation:
         if expiry["TimeToLiveStatus"] in EXPIRY_ON:
             if expiry["AttributeName"] != EXPIRY["AttributeName"]:
                 raise StoreError(f"Table {self._name} expires by {expiry['AttributeName']}: use another name.")
-            return "Expired items were being deleted."
+            return "Expired items are already deleted."
         await self._change("UpdateTimeToLive", TimeToLiveSpecification=EXPIRY)
         return "Expired items are now deleted."
 
@@ -82,7 +82,7 @@ class TableCreation:
     async def ensure_backups(self) -> str:
         answer = await _ask(self._transport, "DescribeContinuousBackups", self._name)
         if answer is not None and _is_recoverable(answer):
-            return "Point-in-time recovery was on."
+            return "Point-in-time recovery is already on."
         specification = {"PointInTimeRecoveryEnabled": True}
         answer = await self._change("UpdateContinuousBackups", PointInTimeRecoverySpecification=specification)
         return "This server has no point-in-time recovery." if answer is None else "Point-in-time recovery is now on."

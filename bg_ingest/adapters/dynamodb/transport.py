@@ -73,7 +73,7 @@ class Signer:
 
 
 Answer: TypeAlias = dict[str, Any]
-"""Decoded JSON: numbers are texts. Bytes are base64 texts, or bytes where the transport decodes them."""
+"""Decoded JSON: numbers are texts. Binary values are base64 texts, or bytes from ``Aioboto3Transport``."""
 
 CONNECT_TIMEOUT, READ_TIMEOUT, TOTAL_TIMEOUT = 1.0, 3.0, 10.0
 """Seconds of each try: to connect, between received bytes, in total."""
@@ -174,7 +174,7 @@ def _decode_error(status: int, content: bytes, tries: int) -> DynamoError:
 async def open_transport(
     endpoint: str | None, region: str | None, session: aioboto3.Session
 ) -> AsyncIterator[Transport]:
-    """Open a transport. The AWS library finds the credentials, and an endpoint or region that is None."""
+    """Open a transport. The AWS library supplies the credentials, and an endpoint or region given as None."""
     url, region = await resolve_endpoint(endpoint, region, session)
     async with aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=12),

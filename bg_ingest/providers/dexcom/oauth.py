@@ -15,7 +15,7 @@ from bg_ingest.providers.dexcom.wire import TokenPair, read_token_body
 from bg_ingest.providers.http import decode_json, translate_transport_errors
 
 with warnings.catch_warnings():
-    # At every start, Authlib warns that it will move to httpx2. Its version is pinned; a test checks the base class.
+    # Authlib warns that it will move to httpx2. Its version is pinned, and a test checks that its client is httpx's.
     warnings.simplefilter("ignore", authlib.deprecate.AuthlibDeprecationWarning)
     from authlib.integrations.httpx_client import AsyncOAuth2Client
 
@@ -99,7 +99,7 @@ class _TokenClient(AsyncOAuth2Client):  # type: ignore[misc] # Authlib ships no 
         self._clock = clock
 
     def parse_response_token(self, resp: httpx.Response) -> TokenPair:
-        """Return the pair, decoded once."""
+        """Replace Authlib's method, which would decode the body in its own way."""
         return decode_json(read_token_body(resp, self._clock.now()), TokenPair)
 
 

@@ -189,7 +189,7 @@ class Connector:
                 cadence_seconds=before.cadence_seconds,
             )
         newest = account_data.data_range.end if account_data.data_range else now
-        # the account has no readings after ``newest``: a long silence before ``floor`` is not read
+        # ``newest`` may lie before ``floor``: the time between them is skipped, because it has no readings
         floor = now - provider.capabilities.longest_window + timedelta(days=1)
         created = replace(created, watermark=min(now, max(newest, floor)))
         return replace(created, backfill=self.defaults.initial_backfill(created))
@@ -208,7 +208,7 @@ class Connector:
 
 
 def _build_refusal(provider: str, error: str | None) -> ConnectRefused:
-    """Return the refusal and log it. The caller has checked the state, so other requests cannot fill the log."""
+    """Return the refusal and log it. The caller has checked the state: requests without one cannot fill the log."""
     known = error if error in SETUP_ERRORS | PROVIDER_ERRORS else "other"
     log.warning("a provider ended a connect", action="connect_ended", provider=provider, said=known)
     if error in SETUP_ERRORS:

@@ -29,7 +29,7 @@ class GrantSealer:
         return SecretBytes(self._sealer.open(grant.sealed, grant.associated_data(self._table)))
 
     def seal(self, grant: Grant, credentials: Credentials) -> Grant:
-        """Return the grant with these credentials; nothing but their content is sealed."""
+        """Return the grant with the sealed content of these credentials. Its other fields stay as they are."""
         sealed = self._sealer.seal(credentials.content.reveal(), grant.associated_data(self._table))
         return replace(grant, sealed=sealed)
 
@@ -71,7 +71,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class UnstoredGrants:
     """Keeps each renewed grant in memory until the store holds it or another grant in its place.
 
-    The replaced credentials cannot be used again.
+    The replaced credentials may be single-use: a renewed grant that is lost cannot be renewed from them again.
     """
 
     grants: GrantStore
@@ -83,7 +83,7 @@ class UnstoredGrants:
         return self._unstored.get(connection)
 
     async def store(self, successor: Grant) -> Grant:
-        """Return the stored grant: the successor, or a newer one. Retried until then or until cancellation.
+        """Store the successor, with retries until cancellation, and return it or the newer grant that is stored.
 
         Fenced if the connection was disconnected or connected anew.
         """
@@ -118,6 +118,6 @@ class UnstoredGrants:
         return stored
 
     def _forget(self, successor: Grant) -> None:
-        """Remove only this successor. A later one may have replaced it while two polls stored the same one."""
+        """Remove this successor only: another poll may have put a later one in its place."""
         if self._unstored.get(successor.id) is successor:
             del self._unstored[successor.id]
