@@ -82,7 +82,8 @@ class ScriptedDynamo:
 async def scripted(script: Callable[[RecordedRequest], Reply]) -> AsyncIterator[ScriptedDynamo]:
     """Serve a script on loopback."""
     server = ScriptedDynamo(script)
-    runner = web.ServerRunner(web.Server(server.answer, handler_cancellation=True), shutdown_timeout=0)
+    # without the access log: its milliseconds are at times the number that tests watch for
+    runner = web.ServerRunner(web.Server(server.answer, handler_cancellation=True, access_log=None), shutdown_timeout=0)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
