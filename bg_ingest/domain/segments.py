@@ -67,7 +67,7 @@ def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
 
 
 def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last_change: int) -> Decision:
-    """Merge a batch. New readings share the next change number, and revisions the one after that.
+    """Merge a batch. New readings share one change number, and revisions the next one.
 
     An equal value changes nothing. Another value under the same identity is a revision, and the earlier value stays
     with the reading. A reading that already has ``MAX_VERSIONS`` earlier values rejects the revision, which is then

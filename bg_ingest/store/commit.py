@@ -8,7 +8,8 @@ from bg_ingest.store.inbox import InboxStore
 from bg_ingest.store.items import ConditionalWrite, write_all
 
 KINDS = (head, segments, quarantine, gaps, changes, connections, grants)
-"""Modules that write parts of a commit. A failed condition means Fenced in the last two, else StaleRead."""
+"""Modules that write parts of a commit. A failed condition means Fenced in the last two and for a pending
+erasure, else StaleRead."""
 
 
 class CommitStore:

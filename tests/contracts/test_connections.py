@@ -202,7 +202,7 @@ async def test_reading_a_connection_with_its_grant_costs_one_read_and_noting_one
 
 
 async def test_a_step_from_a_connecting_connection_drops_nothing_of_it(store: Store) -> None:
-    """What the step does not name stays: also what a newer program added beside it."""
+    """Attributes outside the update stay, also those that a newer version added."""
     begun = connection(ConnectionState.CONNECTING, provider_account=None, expires_at=LATER, worker=WorkerSettings(600))
     await store.connections.add_connecting(begun)
     active = replaced_fields(begun, state=ConnectionState.ACTIVE, provider_account="account-1", expires_at=None)

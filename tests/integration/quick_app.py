@@ -1,4 +1,4 @@
-"""What ``quick.py`` serves."""
+"""Application served by ``quick.py``."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

@@ -71,7 +71,7 @@ def pytest_report_header(config: pytest.Config) -> str | None:
 
 
 def _starts_process(item: pytest.Item) -> bool:
-    """Whether the test's module uses the command harness or ``subprocess``, or the test a fixture that starts one."""
+    """Return True if the module uses the command harness or ``subprocess``, or the test a fixture that starts one."""
     if set(getattr(item, "fixturenames", ())) & STARTING_FIXTURES:
         return True
     names = vars(getattr(item, "module", object())).values() if hasattr(item, "module") else ()

@@ -1,4 +1,4 @@
-"""What things cost in calls to the store. Counted, not timed."""
+"""Costs of operations in calls to the store. Counted, not timed."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

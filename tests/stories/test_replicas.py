@@ -59,7 +59,7 @@ def calls_of(service: ServiceHarness) -> int:
 
 
 async def stale_replica(service: ServiceHarness, user: str) -> timedelta:
-    """How much older a user's newest reading is than the newest that the provider shows."""
+    """Distance between a user's newest reading and the newest that the provider shows."""
     now = service.clock.now()
     shown, _ = service.true_values(PEOPLE[user], now - timedelta(days=1), now)[-1]
     found = (await service.connection(user)).newest_reading_at

@@ -23,7 +23,7 @@ NO_BACKFILL = PollDefaults(backfill_days=0)
 
 
 class WeekFigures(msgspec.Struct, frozen=True):
-    """What a week of one user took, by kind of item."""
+    """Units used by one user in a week, by kind of item."""
 
     readings: int
     by_kind: dict[str, Units]
@@ -32,7 +32,7 @@ class WeekFigures(msgspec.Struct, frozen=True):
 
     @property
     def used(self) -> Units:
-        """What the user took; how processes share users is counted in ``idle``."""
+        """Units used by the user; the division of users between processes is counted in ``idle``."""
         return sum((used for kind, used in self.by_kind.items() if kind not in SHARING), start=Units())
 
 

@@ -1,4 +1,4 @@
-"""Who read or changed whose data."""
+"""Audit records of reads and changes."""
 
 import re
 from collections.abc import AsyncIterator

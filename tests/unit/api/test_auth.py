@@ -1,4 +1,4 @@
-"""How often a credential may come."""
+"""Request limits per credential."""
 
 from collections.abc import AsyncIterator
 from math import ceil

@@ -1,4 +1,4 @@
-"""Where people come back to: a page that says what happened and what to do."""
+"""The page after a provider's login: the result and the next step."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta

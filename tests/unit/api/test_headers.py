@@ -1,4 +1,4 @@
-"""What every answer carries, and what the open routes say."""
+"""Headers of all answers, and the content of the open routes."""
 
 import re
 

@@ -1,4 +1,4 @@
-"""What goes wrong on our side is told without telling anything."""
+"""Problems of the service reveal no internal detail."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What cannot be meant is refused with words that help, and nothing of it reaches the store."""
+"""Invalid requests are refused with an instruction, and no part of them reaches the store."""
 
 from collections.abc import AsyncIterator
 

@@ -1,4 +1,4 @@
-"""What a drain lets finish and what it cuts off, over the whole service."""
+"""Work that a drain completes and work that it cancels, over the whole service."""
 
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable

@@ -1,4 +1,4 @@
-"""Who serves what: a process alone, joining, leaving, dying, cut off, mistaken."""
+"""Owners of shards: a process alone, joining, leaving, dying, cut off, declared dead by mistake."""
 
 import anyio
 import pytest

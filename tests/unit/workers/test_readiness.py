@@ -1,4 +1,4 @@
-"""What readiness says of the whole service, from its start to its end."""
+"""Readiness of the whole service, from its start to its end."""
 
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable

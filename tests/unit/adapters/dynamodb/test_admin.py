@@ -17,7 +17,7 @@ WHOLE: dict[str, Reply] = {
     "DescribeTimeToLive": {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": "expires_at"}},
     "DescribeContinuousBackups": {"ContinuousBackupsDescription": {RECOVERY: {"PointInTimeRecoveryStatus": "ENABLED"}}},
 }
-"""What a server answers that has everything and where all is done."""
+"""Answers of a server with a complete table."""
 UNSET: dict[str, Reply] = {
     "DescribeTimeToLive": {"TimeToLiveDescription": {"TimeToLiveStatus": "DISABLED"}},
     "DescribeContinuousBackups": {

@@ -1,4 +1,4 @@
-"""Who has the next call: by priority, then by arrival, over all processes on one row."""
+"""Order of reserved calls: by priority, then by arrival, over all processes on one row."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import suppress

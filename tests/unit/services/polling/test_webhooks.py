@@ -1,4 +1,4 @@
-"""What is pushed is stored once and told once, whatever else happens at the same time or breaks in between."""
+"""Pushed readings are stored and published once, despite concurrent changes and failures."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
