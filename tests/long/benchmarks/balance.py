@@ -1,9 +1,9 @@
-"""How fast shards find their owners, and what that costs: 50 processes, 256 shards, 100,000 users, in virtual time.
+"""Speed and cost of assigning shards to owners: 50 processes, 256 shards, 100,000 users, in virtual time.
 
     python -m tests.long.benchmarks.balance [--processes 50] [--users 100000]
 
-The code is the service's own (ownership, its rows and conditions, over the table in memory); only what is done with
-shards is left out. Nothing of it depends on the machine.
+The code is the service's own (ownership, its rows and conditions, over the table in memory). Only the work on owned
+shards is left out. The results do not depend on the machine.
 """
 
 import argparse
@@ -30,20 +30,20 @@ from tests.long.benchmarks.capacity import MeteredTable, Units
 from tests.long.chaos.report import console
 
 MEASURED_SECONDS = 150.0
-"""Seconds of nothing that are measured and told as an hour; beats and looks both come round in them."""
+"""Idle seconds that are measured and scaled to an hour. They contain full cycles of heartbeats and row reads."""
 
 HOUR = 3600.0
 
 BUYING_SECONDS = 600.0
-"""Seconds of buying calls that are measured and told as an hour."""
+"""Seconds of reserving calls that are measured and scaled to an hour."""
 
 BUDGET_KEY, LIMIT = BudgetKey("acme", "our-app", "us"), ProviderLimit(60_000)
 
 
 class BalanceResult(msgspec.Struct, frozen=True):
-    """After something happened: how long until all was served again, and until it was shared evenly."""
+    """Seconds from an event until all shards are served again, and until they are shared evenly."""
 
-    what: str
+    event: str
     served_after: float
     balanced_after: float
     moved: int
@@ -54,65 +54,65 @@ class BalanceResult(msgspec.Struct, frozen=True):
 
 
 async def measure_balance(
-    what: str, everybody: OwnerGroup, processes: Sequence[OwnerProcess], users: Counter[int]
+    event: str, all_owners: OwnerGroup, processes: Sequence[OwnerProcess], users: Counter[int]
 ) -> BalanceResult:
     before, began = owners(processes), anyio.current_time()
-    writes, served_after = write_units_used(everybody).writes, 0.0
-    while not everybody.is_balanced(*processes):
+    writes, served_after = write_units_used(all_owners).writes, 0.0
+    while not all_owners.is_balanced(*processes):
         if len(owners(processes)) < SHARDS:
             served_after = anyio.current_time() - began + 0.1
         await anyio.sleep(0.1)
     took, after = anyio.current_time() - began, owners(processes)
     loads = [sum(users[shard] for shard in each.shards) for each in processes]
     moved = sum(before.get(shard) != now for shard, now in after.items())
-    spent = write_units_used(everybody).writes - writes
-    return BalanceResult(what, round(served_after, 1), round(took, 1), moved, spent, (min(loads), max(loads)))
+    spent = write_units_used(all_owners).writes - writes
+    return BalanceResult(event, round(served_after, 1), round(took, 1), moved, spent, (min(loads), max(loads)))
 
 
 def owners(processes: Sequence[OwnerProcess]) -> dict[int, OwnerProcess]:
     return {shard: each for each in processes for shard in each.shards}
 
 
-def write_units_used(everybody: OwnerGroup) -> Units:
-    units: Units = everybody.table.used
+def write_units_used(all_owners: OwnerGroup) -> Units:
+    units: Units = all_owners.table.used
     return units
 
 
 async def simulate(count: int, users: int) -> tuple[list[BalanceResult], Units]:
-    """Return what each event led to, and the units of an hour in which nothing happens."""
+    """Return the effect of each event, and the units of an idle hour."""
     by_shard = Counter(shard_of(UserId(f"user-{number}")) for number in range(users))
-    async with open_owners(counted=MeteredTable) as everybody:
-        processes = [await everybody.start() for _ in range(count)]
-        found = [await measure_balance(f"{count} start together", everybody, processes, by_shard)]
-        before = write_units_used(everybody)
+    async with open_owners(counted=MeteredTable) as all_owners:
+        processes = [await all_owners.start() for _ in range(count)]
+        found = [await measure_balance(f"{count} start together", all_owners, processes, by_shard)]
+        before = write_units_used(all_owners)
         await anyio.sleep(MEASURED_SECONDS)
-        times, after = HOUR / MEASURED_SECONDS, write_units_used(everybody)
+        times, after = HOUR / MEASURED_SECONDS, write_units_used(all_owners)
         hour = Units(times * (after.reads - before.reads), times * (after.writes - before.writes))
-        processes.append(await everybody.start())
-        found.append(await measure_balance("one joins", everybody, processes, by_shard))
+        processes.append(await all_owners.start())
+        found.append(await measure_balance("one joins", all_owners, processes, by_shard))
         leaving = processes.pop(1)
         async with anyio.create_task_group() as group:
             group.start_soon(leaving.stop)
             await anyio.sleep(0.01)
-            found.append(await measure_balance("one stops", everybody, processes, by_shard))
+            found.append(await measure_balance("one stops", all_owners, processes, by_shard))
         await anyio.sleep(3)
         many = count // 5
         for _ in range(many):
             lost = processes.pop(3)
             lost.kill()
             lost.served.shards.clear()
-        found.append(await measure_balance(f"{many} are killed", everybody, processes, by_shard))
-        processes += [await everybody.start() for _ in range(many)]
-        found.append(await measure_balance(f"{many} join", everybody, processes, by_shard))
+        found.append(await measure_balance(f"{many} are killed", all_owners, processes, by_shard))
+        processes += [await all_owners.start() for _ in range(many)]
+        found.append(await measure_balance(f"{many} join", all_owners, processes, by_shard))
         return found, hour
 
 
 async def measure_reservations(count: int) -> tuple[Units, float]:
-    """Return an hour's units of buying nearly all calls there are, each when it is needed; and how many."""
+    """Return an hour's units of reserving nearly all available calls, each when needed, and their number."""
     clock, dice = LoopClock(), random.Random(1)
     async with open_table(None, clock) as memory:
         metered = MeteredTable(memory)
-        budgets = Store(metered, clock).budgets  # type: ignore[arg-type]  # nobody scans
+        budgets = Store(metered, clock).budgets  # type: ignore[arg-type]  # no code scans
         limiters = [CallLimiter(BUDGET_KEY, LIMIT, budgets, clock, DEFAULT_POLL_INTERVAL) for _ in range(count)]
         async with anyio.create_task_group() as group:
             while anyio.current_time() < BUYING_SECONDS:
@@ -135,7 +135,7 @@ def main() -> None:
         rounds = each.balanced_after / SHARED_TIMINGS.snapshot_every
         least, most = each.users
         shown.add_row(
-            each.what,
+            each.event,
             f"{each.served_after:g} s",
             f"{each.balanced_after:g} s ({rounds:.0f} rounds)",
             str(each.moved),
@@ -144,11 +144,11 @@ def main() -> None:
         )
     console.print(shown, width=140)
     per = Units(hour.reads / given.processes, hour.writes / given.processes)
-    console.print(f"an hour of nothing: {hour.writes:,.0f} write units, {hour.reads:,.0f} read units")
+    console.print(f"an idle hour: {hour.writes:,.0f} write units, {hour.reads:,.0f} read units")
     console.print(f"of each process: {per.writes:,.0f} and {per.reads:,.0f}")
     bought, calls = anyio.run(measure_reservations, 10, backend_options=options)
     console.print(
-        f"an hour of 10 that buy {calls:,.0f} calls: {bought.writes:,.0f} write units, {bought.reads:,.0f} read units"
+        f"an hour of 10 reserving {calls:,.0f} calls: {bought.writes:,.0f} write units, {bought.reads:,.0f} read units"
     )
 
 

@@ -1,4 +1,4 @@
-"""What a table's calls cost in DynamoDB's units, by its rules and from the sizes of the items they touch.
+"""Cost of a table's calls in DynamoDB's units, by its rules and from the sizes of the items they touch.
 
 Rules as of 2026-11, from the developer guide ("read/write capacity mode", "item sizes and formats"):
 
@@ -7,7 +7,7 @@ Rules as of 2026-11, from the developer guide ("read/write capacity mode", "item
 - a write costs a unit per started KB of the larger of the item before and after it, at least one; in a transaction,
   conditions without a write included, twice that
 - a read costs a unit per started 4 KB, of each item in a batch, of all items together in a page of a query; half of
-  that where it need not be consistent; what is not there costs as the smallest that is
+  that if it need not be consistent; a missing item costs as much as the smallest existing one
 """
 
 import math
@@ -25,7 +25,7 @@ WRITING = {"PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem", "TransactWri
 
 
 class Units(msgspec.Struct, frozen=True):
-    """What was used of a table's capacity."""
+    """Consumed capacity of a table."""
 
     reads: float = 0
     writes: float = 0
@@ -41,7 +41,7 @@ class Units(msgspec.Struct, frozen=True):
 
 
 def item_size(key: Key, item: Item) -> int:
-    """Return the bytes that count."""
+    """Return the billed bytes of a value."""
     whole: Item = {"pk": key[0], "sk": key[1], **item}
     return sum(len(name.encode()) + _size(value) for name, value in whole.items())
 
@@ -50,7 +50,7 @@ def _size(value: Scalar) -> int:
     match value:
         case str():
             return len(value.encode())
-        case bool():  # before int, which it is too
+        case bool():  # before int, because bool is a subclass of int
             return 1
         case int():
             digits = str(abs(value)).rstrip("0")
@@ -68,18 +68,18 @@ def write_units(before: int, after: int) -> int:
 
 
 def kind_of(key: Key) -> str:
-    """Return what an item is: the first part of its sort key where it is a user's, else of its partition key."""
+    """Return the kind of an item: the first part of its sort key if it is a user's, else of its partition key."""
     pk, sk = key
     return (sk if pk.startswith("user#") else pk).partition("#")[0]
 
 
 class MeteredTable:
-    """A Table that adds up what its calls would cost; it looks at what is overwritten without counting that."""
+    """A Table that adds up the cost of its calls. It reads overwritten items without counting these reads."""
 
     def __init__(self, inner: Table) -> None:
         self._inner = inner
         self.by_kind: dict[str, Units] = {}
-        """What each kind of item took."""
+        """Units by kind of item."""
         self.transactions = 0
 
     @property
@@ -106,7 +106,7 @@ class MeteredTable:
             size = sum(item_size(*each) for each in items)
             self._use((pk, low), Units(read_units(size, consistent=consistent)))
             yield items
-        if found == page:  # none at all, or a full page, after which only an empty one tells that it was the last
+        if found == page:  # an empty page, or a full one: only an empty page after it shows that it was the last
             self._use((pk, low), Units(read_units(0, consistent=consistent)))
 
     async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
@@ -147,7 +147,7 @@ def _write_units(write: Write, before: Item | None) -> int:
 
 
 class MeteredTransport:
-    """A client that has the server say what each write used, and adds it up."""
+    """A client that requests the consumed capacity of each write from the server, and adds it up."""
 
     def __init__(self, client: Transport) -> None:
         self._client = client

@@ -1,4 +1,4 @@
-"""What is asked of each side, and the table in which the sides stand beside each other."""
+"""Requests to each side of the comparison, and the table of their figures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, TypeAlias
@@ -11,29 +11,29 @@ from tests.long.benchmarks.load import LoadResult
 from tests.long.benchmarks.steady_sensor import DAY
 
 CONCURRENCY = 8
-"""Requests under way."""
+"""Concurrent requests."""
 
 SERVICE, BASELINE, FLOOR = "service", "baseline", "floor"
 SIDES = (SERVICE, BASELINE, FLOOR)
 
 
 class Case(msgspec.Struct, frozen=True):
-    """One question; each side is asked so often that it works for a second or more."""
+    """One kind of request, repeated so often that each side works for a second or more."""
 
     name: str
     paths: tuple[str, ...]
     counts: dict[str, int]
     person: Person
-    """One of those who are asked about; all cost the same."""
+    """User of one request; all users cost the same."""
 
 
 def _range(person: Person) -> str:
     return f"/api/bg/{person.user}?from={START:%Y-%m-%d}&to={START + person.days * DAY:%Y-%m-%d}"
 
 
-def _ranges(people: Sequence[Person], name: str, service: int, baseline: int, floor: int) -> Case:
+def _ranges(users: Sequence[Person], name: str, service: int, baseline: int, floor: int) -> Case:
     counts = {SERVICE: service, BASELINE: baseline, FLOOR: floor}
-    return Case(name, tuple(map(_range, people)), counts, people[0])
+    return Case(name, tuple(map(_range, users)), counts, users[0])
 
 
 LATEST = Case(
@@ -59,12 +59,12 @@ Units: TypeAlias = Mapping[str, Mapping[str, float]]
 
 
 def ratio(found: Measurements, case: Case) -> float:
-    """Return how many requests the service answers for one of the baseline, of the same processor time."""
+    """Return the number of requests the service answers per request of the baseline, in equal processor time."""
     return found[case.name, SERVICE].per_cpu_second / found[case.name, BASELINE].per_cpu_second
 
 
 def to_figures(found: Measurements, units: Units) -> dict[str, Any]:
-    """Return the same for programs."""
+    """Return the figures in machine-readable form."""
     return {
         case.name: {side: found[case.name, side] for side in SIDES}
         | {"times_baseline": ratio(found, case), "read_units": units[case.name]}

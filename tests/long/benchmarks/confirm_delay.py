@@ -1,4 +1,4 @@
-"""The service as app.py makes it, noting for each event how long after ``recorded_at`` the broker confirmed it.
+"""The service as app.py makes it, with a record of each event's delay from ``recorded_at`` to the broker's confirm.
 
 python -m tests.long.benchmarks.confirm_delay FILE
 """
@@ -30,7 +30,7 @@ UNLIMITED = Limits(100_000, 100_000)
 
 
 class TimedPublisher:
-    """A Publisher that writes a line of seconds for each event once that is confirmed."""
+    """A Publisher that writes a line of seconds for each confirmed event."""
 
     def __init__(self, inner: Publisher, file: Path) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""As many people as wanted, each with a sensor of five minutes, in a store and at a provider that answers at once."""
+"""Any number of users, each with a sensor of five minutes, in a store and at a provider that answers at once."""
 
 from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
@@ -37,7 +37,7 @@ DELAY = timedelta(seconds=30)
 INTERVAL = timedelta(minutes=15)
 FOREVER = timedelta(days=3650)
 ROWS_PER_TRANSACTION = 25
-"""People written in one transaction, four rows each."""
+"""Users written in one transaction, four rows each."""
 
 
 def person(number: int) -> ConnectionId:
@@ -49,7 +49,7 @@ def device(connection: ConnectionId) -> Device:
 
 
 class UnsyncedItemFile(ItemFile):
-    """Does not wait for the disk, because a store that is only half filled is not used."""
+    """SQLite without waits for the disk, because a half-filled store is never used."""
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         super().__init__(name, now)
@@ -57,7 +57,7 @@ class UnsyncedItemFile(ItemFile):
 
 
 def fill_store(file: Path, people: int, begin: datetime, slowdown: float) -> None:
-    """Write connected people into a new store, whose next looks are due evenly from such a beginning on."""
+    """Write connected users into a new store. Their next polls fall due evenly from ``begin`` on."""
     file.parent.mkdir(parents=True, exist_ok=True)
     items = UnsyncedItemFile(str(file), begin.timestamp)
     items.transact([Put(keys.META, LAYOUT)])
@@ -69,17 +69,17 @@ def fill_store(file: Path, people: int, begin: datetime, slowdown: float) -> Non
 
 
 def rows_of(number: int, people: int, begin: datetime, slowdown: float) -> Iterator[tuple[Key, Item]]:
-    """Yield what is stored of one of them."""
-    whose = person(number)
-    newest = _last_read(whose, begin + INTERVAL * slowdown * (number / people), begin, slowdown)
+    """Yield the stored rows of one user."""
+    connection_id = person(number)
+    newest = _last_read(connection_id, begin + INTERVAL * slowdown * (number / people), begin, slowdown)
     connection = Connection(
-        id=whose,
+        id=connection_id,
         state=ConnectionState.ACTIVE,
         generation="first",
         region=REGION,
         app=APP,
         connected_at=begin - timedelta(days=30),
-        provider_account=f"account-{whose.user}",
+        provider_account=f"account-{connection_id.user}",
         watermark=newest,
         newest_reading_at=newest,
         cadence_seconds=300,
@@ -87,35 +87,39 @@ def rows_of(number: int, people: int, begin: datetime, slowdown: float) -> Itera
         last_outcome="read",
         outcome_at=begin,
     )
-    grant = Grant(id=whose, generation="first", version=1, sealed=b"", refreshed_at=begin)
+    grant = Grant(id=connection_id, generation="first", version=1, sealed=b"", refreshed_at=begin)
     credentials = Tokens(
-        Secret(f"{whose.user} {newest.timestamp()}"), Secret("refresh"), begin + FOREVER
+        Secret(f"{connection_id.user} {newest.timestamp()}"), Secret("refresh"), begin + FOREVER
     ).to_credentials()
-    reading = StoredReading(Reading(newest, 110, Flag.OK, device(whose)), newest + DELAY, 1)
+    reading = StoredReading(Reading(newest, 110, Flag.OK, device(connection_id)), newest + DELAY, 1)
     head = Head(
-        whose.user, 1, newest + DELAY, reading, {PROVIDER: ConnectionSummary(ConnectionState.ACTIVE, 300, 30, 900)}
+        connection_id.user,
+        1,
+        newest + DELAY,
+        reading,
+        {PROVIDER: ConnectionSummary(ConnectionState.ACTIVE, 300, 30, 900)},
     )
-    yield keys.head(whose.user), encode_head(head)
-    yield keys.connection(whose), encode_connection(connection)
-    yield keys.grant(whose), encode_grant(SEALS.seal(grant, credentials))
+    yield keys.head(connection_id.user), encode_head(head)
+    yield keys.connection(connection_id), encode_connection(connection)
+    yield keys.grant(connection_id), encode_grant(SEALS.seal(grant, credentials))
     listed = encode_directory_row(connection)
     assert listed is not None
-    yield keys.directory(whose), listed
+    yield keys.directory(connection_id), listed
 
 
-def _last_read(whose: ConnectionId, due: datetime, begin: datetime, slowdown: float) -> datetime:
-    """Return the newest reading of a person whose next look is due then, or soon after."""
-    rhythm = Rhythm(INTERVAL, CADENCE, DELAY, whose.jitter, slowdown)
+def _last_read(connection_id: ConnectionId, due: datetime, begin: datetime, slowdown: float) -> datetime:
+    """Return the newest reading of a user with the next poll due at that time or soon after."""
+    rhythm = Rhythm(INTERVAL, CADENCE, DELAY, connection_id.jitter, slowdown)
     for later in range(1000):
         for step in (rhythm.step - CADENCE, rhythm.step):
             newest = (due + timedelta(seconds=later)).replace(microsecond=0) - step - DELAY
             if newest <= begin - DELAY and rhythm.step_after(newest) == step:
                 return newest
-    raise ValueError("no reading leads there")
+    raise ValueError("no reading makes a poll due at that time")
 
 
 class CrowdProvider:
-    """The port Provider: each access token is the name of its user, and their sensors never rest."""
+    """The port Provider: each access token is the name of its user, and the sensors never pause."""
 
     name = PROVIDER
 

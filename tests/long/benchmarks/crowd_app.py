@@ -1,6 +1,6 @@
-"""The service as it is, with a crowd for a provider, writing down each second how it fares: ``crowded:app``."""
+"""The unchanged service with a crowd of users as its provider; metrics are written each second: ``crowded:app``."""
 
-import asyncio  # noqa: TID251 - the loop itself is what is looked at
+import asyncio  # noqa: TID251 - the loop itself is measured
 import os
 import resource
 import time
@@ -28,13 +28,13 @@ from tests.long.benchmarks.crowd_metrics import CrowdMetrics
 REPORT, PEOPLE = (os.environ[name] for name in ("SCALE_REPORT", "SCALE_PEOPLE"))  # noqa: TID251 - no settings of the service
 PAGE = os.sysconf("SC_PAGE_SIZE")
 CHECK_SECONDS = 0.005
-"""Seconds between two looks at whether the loop is on time."""
+"""Seconds between two measurements of the loop's delay."""
 
 DUE: ContextVar[datetime | None] = ContextVar("DUE", default=None)
 
 
 class LoopWatch:
-    """Looks at the loop, and writes what it saw."""
+    """Monitor of the event loop that writes its measurements to a file."""
 
     def __init__(self) -> None:
         self._started_at = _process_start()
@@ -119,7 +119,7 @@ class TimedPoller:
 
 
 def _process_start() -> float:
-    """Return when this process was started, in epoch seconds."""
+    """Return the start time of this process in epoch seconds."""
     ticks = int(Path("/proc/self/stat").read_text().rpartition(")")[2].split()[19])
     booted = next(int(line.split()[1]) for line in Path("/proc/stat").read_text().splitlines() if "btime" in line)
     return booted + ticks / os.sysconf("SC_CLK_TCK")

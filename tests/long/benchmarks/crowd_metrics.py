@@ -1,4 +1,4 @@
-"""How a crowded service fared, second by second."""
+"""Metrics of a service with many users, second by second."""
 
 from pathlib import Path
 
@@ -6,29 +6,29 @@ import msgspec
 
 
 class CrowdMetrics(msgspec.Struct):
-    """What is told, each second anew."""
+    """Metrics of one second, one record per second."""
 
     seconds: float
-    """Since the process began."""
+    """Seconds since the start of the process."""
     scheduled: int
     scheduled_after: float | None
     ready_after: float | None
     polls: int
     lags: list[float]
-    """Of each look of this second, from the moment it was due until the provider was asked."""
+    """Seconds from the due time of each poll of this second to its provider call."""
     outcomes: dict[str, int]
-    """Turns since the start, by what was asked and how it ended."""
+    """Polls since the start, by origin and outcome."""
     max_pause: float
-    """Of this second: for so long the loop did nothing for others."""
+    """Longest time of this second in which the loop was blocked."""
     processor: float
-    """Seconds used since the start, all threads."""
+    """Processor seconds used since the start, all threads."""
     memory: int
-    """Resident, in bytes."""
+    """Resident memory in bytes."""
     slowdown: float
 
 
 def read_metrics(report: Path) -> list[CrowdMetrics]:
-    """Return all that was written so far; a line that is being written is left out."""
+    """Return all records written so far, without an incomplete last line."""
     if not report.exists():
         return []
     whole = report.read_bytes().rpartition(b"\n")[0]

@@ -1,4 +1,4 @@
-"""The same readings in both layouts: segments as polls of three readings leave them, and an item for each reading."""
+"""Same readings in both layouts: segments written by polls of three readings, and an item for each reading."""
 
 import random
 from collections.abc import Iterator, Sequence
@@ -28,7 +28,7 @@ TRENDS = (("flat", 0.3), ("fortyFiveUp", 1.4), ("singleDown", -2.2))
 
 
 class Person(msgspec.Struct, frozen=True):
-    """A user with so many days of readings from START on."""
+    """A user with a number of days of readings from START on."""
 
     user: UserId
     days: int
@@ -48,7 +48,7 @@ PEOPLE = (*OF_A_DAY, FORTNIGHT, QUARTER)
 
 
 def series(person: Person) -> Iterator[Reading]:
-    """Yield what the person's sensor measured: every five minutes, give or take a second."""
+    """Yield the readings of the user's sensor: every five minutes, give or take a second."""
     chance, value = random.Random(person.user), 110
     device = Device(PROVIDER, f"account-of-{person.user}", "ab" * 32, "iOS", "g7")
     for number in range(person.count):
@@ -59,7 +59,7 @@ def series(person: Person) -> Iterator[Reading]:
 
 
 def segments(person: Person) -> list[tuple[Key, Item]]:
-    """Return the head and the segments as they are after polls of three readings each."""
+    """Return the head and the segments that result from polls of three readings each."""
     head = with_summary(Head(person.user), PROVIDER, ConnectionSummary(ConnectionState.ACTIVE, 300, 30, 900))
     known: dict[datetime, Segment] = {}
     readings = list(series(person))
@@ -96,7 +96,7 @@ async def put_all(client: Transport, table: str, wires: Sequence[Wire]) -> None:
 
 
 async def fill_both(client: Transport, ours: str, baseline: str) -> None:
-    """Write everybody into both tables; the baseline's is made here."""
+    """Write all users into both tables; the baseline's table is created here."""
     await client.call(
         "CreateTable",
         TableName=baseline,

@@ -1,4 +1,4 @@
-"""Requests at a fixed concurrency, what they took by the wall, and what they took of a process's time."""
+"""Requests at a fixed concurrency, their wall-clock time, and the processor time of the serving process."""
 
 import time
 from collections.abc import Sequence
@@ -13,13 +13,13 @@ from tests.long.benchmarks.processor import seconds_used
 
 
 class LoadResult(msgspec.Struct, frozen=True):
-    """One run of a question, or the medians of some runs."""
+    """One run of a kind of request, or the medians of some runs."""
 
     per_second: float
     p50_ms: float
     p99_ms: float
     per_cpu_second: float
-    """Requests that the serving process answers with one second of one core."""
+    """Requests per second of processor time of the serving process."""
 
     @property
     def cpu_ms(self) -> float:
@@ -27,7 +27,7 @@ class LoadResult(msgspec.Struct, frozen=True):
 
 
 async def run_load(url: str, paths: Sequence[str], *, count: int, at_once: int, pid: int) -> LoadResult:
-    """Ask in turn for the paths, so many times in all; AssertionError at anything but a 200."""
+    """Request the paths cyclically, a number of times in all. Raise AssertionError at any status but 200."""
     taken: list[float] = []
     left = islice(cycle(paths), count)
     async with aiohttp.ClientSession(url) as client:

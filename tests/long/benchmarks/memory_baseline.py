@@ -1,4 +1,4 @@
-"""The service's own server and routes over readings that lie in memory: what is left when no store is asked.
+"""The service's own server and routes over readings in memory: the cost of an answer without a store.
 
 python -m tests.long.benchmarks.memory_baseline PORT
 """
@@ -34,7 +34,7 @@ from workers.build import Workers
 
 
 class InMemoryReadings(msgspec.Struct, frozen=True):
-    """As much of the port Readings as reading takes, from memory; a window is always all there is."""
+    """Reading part of the port Readings, from memory. A window always returns all readings."""
 
     heads: dict[UserId, Head]
     of_users: dict[UserId, list[bytes]]

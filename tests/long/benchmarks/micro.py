@@ -1,4 +1,4 @@
-"""Parts of an answer alone, in this process: what the store's client takes, and what encoding takes."""
+"""Parts of an answer alone, in this process: the time of the store's client, and of encoding."""
 
 import time
 from collections.abc import Awaitable, Callable, Sequence
@@ -19,14 +19,14 @@ READS, GETS, ENCODINGS = 40, 1000, 40
 
 
 class MicroFigures(msgspec.Struct, frozen=True):
-    """Milliseconds of processor, each the median of the runs."""
+    """Milliseconds of processor time, each the median of the runs."""
 
     get_head: float
-    """GetItem and decoding, what ``latest`` asks of the store."""
+    """GetItem and decoding, the store's part of ``latest``."""
     query_and_unpack: float
-    """Query of 90 days, and their time and value out of each segment: what a range cannot do without."""
+    """Query of 90 days, and time and value of each reading from the segments: the least work of a range."""
     encode_quarter: float
-    """msgspec's encoding of 90 days that are there as structs."""
+    """msgspec's encoding of 90 days of existing structs."""
     encode_latest: float
 
 
@@ -45,8 +45,8 @@ async def measure_micro(endpoint: str, table: str, runs: int) -> MicroFigures:
         assert len(rows) == QUARTER.count
         shown, encode = to_basic(rows), msgspec.json.Encoder().encode
 
-        async def encoded(what: Any) -> None:
-            encode(what)
+        async def encoded(value: Any) -> None:
+            encode(value)
 
         return MicroFigures(
             await _milliseconds(get, GETS, runs),

@@ -1,4 +1,4 @@
-"""Each operation once, through the whole service, on whatever table: what it uses, and what the server says of it."""
+"""Each operation once, through the whole service, on any table: computed units, and the units the server reports."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,7 +23,10 @@ SHARD = shard_of(ADA.user)
 DAYS_ASKED = (1, 14, 90)
 
 POLLS_BEFORE = 20
-"""The next fills a segment further and falls due between two refreshes of the grant, which come every eight polls."""
+"""Polls before the measured one, which extends a segment and is due between two refreshes of the grant.
+
+A refresh happens every eight polls.
+"""
 
 CachedChanges: TypeAlias = dict[OutboxEntry, Change]
 
@@ -35,11 +38,11 @@ class CostRow(msgspec.Struct, frozen=True):
     used: Units
     """Computed."""
     reported: float
-    """Write units, as the server says; 0 in memory."""
+    """Write units reported by the server; 0 in memory."""
 
 
 class OperationBench:
-    """A house in which nothing goes on but what is asked for here."""
+    """A runtime without any activity besides the operations requested here."""
 
     def __init__(self, service: ServiceHarness, asking: MeteredTransport | None = None) -> None:
         self.service = service
@@ -54,7 +57,7 @@ class OperationBench:
 
     @asynccontextmanager
     async def row(self, name: str) -> AsyncIterator[None]:
-        """Measure what the body does."""
+        """Measure the operations of the body."""
         used, result = self.metered.used, self._reported
         yield
         self.rows.append(CostRow(name, self.metered.used - used, self._reported - result))
@@ -76,7 +79,7 @@ class OperationBench:
         return await self.poll()
 
     async def backfill(self) -> int:
-        """Read all of the past; return how many readings that was."""
+        """Run the whole backfill; return the number of its readings."""
         stored = 0
         while (report := await self.poll()).due is not None and report.due <= self.service.clock.now():
             stored += report.result.recorded
@@ -87,12 +90,12 @@ class OperationBench:
         return result.settled
 
     async def cached_changes(self) -> CachedChanges:
-        """Return what a commit hands to the relay of its own process."""
+        """Return the changes that a commit hands to the relay of its own process."""
         outbox = self.service.services.store.outbox
         return await outbox.changes([each async for page in outbox.iter_entries(SHARD) for each in page])
 
     async def get_range(self, days: int) -> int:
-        """Ask for a range up to now; return how many readings it has."""
+        """Request a range up to now; return the number of its readings."""
         now = self.service.clock.now()
         start = now - timedelta(days=days)
         answer = await self.service.api.get(f"/api/bg/{ADA.user}", params={"from": f"{start:%Y-%m-%dT%H:%M:%SZ}"})
@@ -103,7 +106,7 @@ class OperationBench:
 async def measure_operations(
     wearer: SimulatorOptions, table: Table | None = None, asking: MeteredTransport | None = None
 ) -> list[CostRow]:
-    """Measure on a table, else in memory; ``asking`` is the client below that table."""
+    """Measure on a table, or in memory without one; ``asking`` is the client below that table."""
     async with open_service(over_http=True, simulated=wearer, table=table, around=MeteredTable) as service:
         bench = OperationBench(service, asking)
         await _connect_and_backfill(bench)
@@ -125,11 +128,11 @@ async def _connect_and_backfill(bench: OperationBench) -> None:
         before = bench.metered.transactions
         stored = await bench.backfill()
         assert stored == 25_920, stored
-        commits = bench.metered.transactions - before  # with those that note how far gaps are judged
+        commits = bench.metered.transactions - before  # including the commits that record the progress of gap checks
         assert 90 <= commits <= 100, commits
     whole, share = bench.rows[-1], 1 / 90
     bench.rows.append(CostRow("of which a commit of 288 readings", whole.used.times(share), whole.reported * share))
-    async with bench.row("telling these 90 changes, read back"):
+    async with bench.row("publishing these 90 changes, read back"):
         result = await bench.publish()
         assert result == 90, result
 
@@ -142,7 +145,7 @@ async def _poll(bench: OperationBench) -> None:
         report = await bench.next_poll()
         assert report.result.recorded == 3, report
     cached = await bench.cached_changes()
-    async with bench.row("telling that change"):
+    async with bench.row("publishing that change"):
         assert await bench.publish(cached) == 1
     async with bench.row("poll that brings nothing, the first"):
         report = await bench.poll(requested=True)

@@ -1,10 +1,10 @@
-"""How many polls a second, and what processor time they take; medians of some runs.
+"""Polls per second and their processor time; medians of some runs.
 
     python -m tests.long.benchmarks.polls [--runs 3] [--json FILE]
 
-Once everybody has a new reading, all are asked for at once. A poll asks the provider, commits what is new and tells it;
-it counts once its event is in the queue. That it is asked for over HTTP is in its figures. Provider, store and broker
-are beside the service on the same machine, so the wall clock's figures are theirs too.
+Once every user has a new reading, polls of all users are requested at once. A poll calls the provider, commits the new
+readings and publishes them. It counts once its event is in the queue. The figures include the poll's request over HTTP.
+Provider, store and broker run beside the service on the same machine, so the wall clock's figures include their work.
 """
 
 import time
@@ -30,7 +30,7 @@ from tests.long.chaos.users import SimulatedUser, connect, make_users
 PEOPLE = 200
 
 CALLS_PER_HOUR = 10_000_000
-"""With the real limit, 60,000 an hour, 16 polls a second are all there can be, and take a sixth of a core."""
+"""Raised limit, because the real one, 60,000 an hour, allows 16 polls a second, which take a sixth of a core."""
 
 OPTIONS = SimulatorOptions(users=PEOPLE, cadence_minutes=1, delay_seconds=0, calls_per_hour=CALLS_PER_HOUR)
 
@@ -39,30 +39,30 @@ POLL_SETTINGS = {
     "OVERLAP_SECONDS": "2160",
     "PROVIDER_CALLS_PER_HOUR": str(CALLS_PER_HOUR),
 }
-"""A reading a minute, so that a run takes one; each poll reads 36 again, as the usual three hours of a sensor have."""
+"""A reading a minute, so that a run takes a minute. Each poll reads 36 again, the number in three hours of a sensor."""
 
 NEW_AFTER = 65
-"""Seconds until everybody has a new reading; some sensors have gaps."""
+"""Seconds until every user has a new reading; some sensors have gaps."""
 
 QUIET_SECONDS = 3.0
-"""Seconds without another event, after which no more are expected."""
+"""Seconds without an event after which no more events are expected."""
 
 CONCURRENCY = 16
 
 
 class PollFigures(msgspec.Struct, frozen=True):
-    """One run of everybody's polls."""
+    """One run of polls of all users."""
 
     polls: int
     per_second: float
     processor_ms: float
     busy: float
-    """Of one core, by the worker."""
+    """Share of one core used by the worker."""
 
 
 @click.command()
 @click.option("--runs", default=3, show_default=True)
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="File for all figures.")
 def main(runs: int, file: Path | None) -> None:
     """Polls per second on ministack, RabbitMQ and the simulated provider."""
     with run_folder("polls") as folder, real_parts(folder) as parts, simulator(folder, OPTIONS) as simulated:
@@ -72,7 +72,7 @@ def main(runs: int, file: Path | None) -> None:
             people = make_users(PEOPLE)
             _connect_all(service, parts, people)
             found = [_run(service, parts, people) for _ in range(runs)]
-    report = Report(f"Polls of {PEOPLE} people who have a new reading or two, medians of {runs} runs")
+    report = Report(f"Polls of {PEOPLE} users with a new reading or two, medians of {runs} runs")
     _add_figures(report, found)
     if file is not None:
         write_results(file, "polls", runs, found)
@@ -80,17 +80,17 @@ def main(runs: int, file: Path | None) -> None:
 
 
 def _add_figures(report: Report, found: Sequence[PollFigures]) -> None:
-    report.figure("polls committed and told/s", shown([each.per_second for each in found]))
+    report.figure("polls committed and published/s", shown([each.per_second for each in found]))
     report.figure("processor of the service per poll, ms", shown([each.processor_ms for each in found], "{:.2f}"))
     report.figure("of one core, % busy meanwhile", shown([100 * each.busy for each in found], "{:.0f}"))
     report.figure("polls of a run", shown([each.polls for each in found], "{:.0f}"))
 
 
 def _connect_all(service: Process, parts: RealParts, people: Sequence[SimulatedUser]) -> None:
-    console.print(f"{len(people)} people connect ...")
+    console.print(f"{len(people)} users connect ...")
     for person in people:
         assert connect(service, person), person
-    wait_until(lambda: parts.waiting() == 0, 120, "the connects to be told", every=1)
+    wait_until(lambda: parts.waiting() == 0, 120, "the events of the connects", every=1)
 
 
 def _run(service: Process, parts: RealParts, people: Sequence[SimulatedUser]) -> PollFigures:
@@ -119,7 +119,7 @@ async def _poll(service: Process, parts: RealParts, people: Sequence[SimulatedUs
 
 
 async def _request_polls(url: str, people: Sequence[SimulatedUser]) -> None:
-    """Ask for everybody's poll."""
+    """Request a poll of every user."""
     left = iter(people)
 
     async def ask_some() -> None:

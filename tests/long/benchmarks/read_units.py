@@ -1,4 +1,4 @@
-"""What a question reads of each layout in DynamoDB's units, by its rules and from the sizes of the items it touches."""
+"""Read units of a request in each layout, by DynamoDB's rules and from the sizes of the items it touches."""
 
 from collections.abc import Sequence
 
@@ -8,13 +8,13 @@ from tests.long.benchmarks.capacity import item_size, read_units
 from tests.long.benchmarks.history import Person, items, segments
 
 PAGE = 1_048_576
-"""Bytes of items in one answer to a query."""
+"""Bytes of items in one page of a query."""
 
 _KEYS = item_size(("", ""), {})
 
 
 def of_service(person: Person, *, is_range: bool) -> float:
-    """One consistent GetItem of the head; of a range also its segments, a hundred at a time, which may lag."""
+    """One consistent GetItem of the head; for a range also its segments, read eventually consistent by the hundred."""
     (key, head), *rows = segments(person)
     units = read_units(item_size(key, head))
     pages = [
@@ -24,7 +24,7 @@ def of_service(person: Person, *, is_range: bool) -> float:
 
 
 def of_baseline(person: Person, *, is_range: bool) -> float:
-    """A query, of whole pages for a range; its default may lag, and costs half."""
+    """A query, of whole pages for a range. Its default is eventually consistent and costs half."""
     sizes = [_size(each) for each in items(person)]
     requested = sizes if is_range else sizes[-1:]
     return sum(read_units(page, consistent=False) for page in _pages(requested))

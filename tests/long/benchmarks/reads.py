@@ -1,10 +1,10 @@
-"""Reading, side by side: the service, the straightforward layout, and the same routes answering from memory.
+"""Comparison of reads: the service, the straightforward layout, and the same routes answering from memory.
 
     python -m tests.long.benchmarks.reads [--runs 3] [--json FILE]
 
-Each is a process of its own that this one asks over HTTP; a DynamoDB-compatible server is beside them on the same
-machine. The wall clock's figures are of all these together. A process's own time is what it costs, and what the limits
-are of. Exit code 1 beyond the limits.
+Each is a process of its own that receives this one's requests over HTTP. A DynamoDB-compatible server runs beside them
+on the same machine. The wall clock's figures include all these processes. The limits apply to the processor time of
+the serving process, its cost. Exit code 1 beyond the limits.
 """
 
 from collections.abc import Iterator, Mapping
@@ -42,19 +42,19 @@ from tests.long.chaos.real_parts import TABLE
 from tests.long.chaos.report import Report, console
 
 MIN_LATEST_RATIO, MIN_QUARTER_RATIO = 2.5, 20.0
-"""At least so many of the baseline's requests, of the same processor time."""
+"""Least multiple of the baseline's requests in equal processor time."""
 
 MIN_RANGE_RATIO = 2.5
-"""At most so many times what Query and unpacking take."""
+"""Largest multiple of the processor time of Query and unpacking."""
 
 BASELINE_TABLE = "baseline"
 
 
 @click.command()
 @click.option("--runs", default=3, show_default=True)
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="File for all figures.")
 def main(runs: int, file: Path | None) -> None:
-    """Latest and ranges, side by side with the straightforward layout and with memory."""
+    """Compare latest and ranges with the straightforward layout and with memory."""
     with run_folder("reads") as folder, _server(folder) as server, _sides(folder, server) as sides:
         _compare_answers(sides)
         found = _measure(sides, runs)
@@ -84,7 +84,7 @@ def _check_figures(report: Report, found: Measurements, micro: MicroFigures) -> 
 
 @contextmanager
 def _server(folder: Path) -> Iterator[DynamoServer]:
-    """Run a server that has everybody's readings in both layouts."""
+    """Run a server with the readings of all users in both layouts."""
     stack = start_ministack(folder / "ministack")
     with start_server(stack):
         server = DynamoServer(f"http://{HOST}:{stack.port}", credentials())
@@ -119,7 +119,7 @@ def _sides(folder: Path, server: DynamoServer) -> Iterator[Mapping[str, Process]
 
 
 def _compare_answers(sides: Mapping[str, Process]) -> None:
-    """Make sure that all answer the same; it also warms them up."""
+    """Verify that all sides answer the same. The requests also warm the sides up."""
     for case in CASES:
         for path in case.paths:
             bodies = [web.get(side.url + path, timeout=60).json() for side in sides.values()]

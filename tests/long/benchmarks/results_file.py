@@ -1,4 +1,4 @@
-"""Figures in a file, for programs: with when and on what they were measured."""
+"""Figures in a machine-readable file, with the time and the environment of their measurement."""
 
 import os
 import platform
@@ -11,11 +11,11 @@ import msgspec
 from bg_ingest.adapters.clock import SystemClock
 
 REPORTED_PACKAGES = ("aioboto3", "botocore", "granian", "litestar", "msgspec")
-"""Packages whose versions make a difference."""
+"""Packages with an influence on the figures; their versions are recorded."""
 
 
 def write_results(file: Path, benchmark: str, runs: int, figures: Any) -> None:
-    """Write the figures of a benchmark; its medians are of so many runs."""
+    """Write the figures of a benchmark; ``runs`` is the number of runs behind its medians."""
     file.parent.mkdir(parents=True, exist_ok=True)
     results = {
         "benchmark": benchmark,

@@ -1,8 +1,8 @@
-"""One process with many connections: memory, start, pauses of the loop, processor and lag, as the crowd grows.
+"""One process with many connections: memory, start, pauses of the loop, processor and lag by number of users.
 
 Run ``python -m tests.long.benchmarks.scale`` (``make bench-scale``); about five minutes for each size. The provider
-answers at once and its tokens last, so that what is measured is ours: SQLite in a file, the whole web application under
-granian, every poll bringing what was measured since the last one and three hours of overlap.
+answers at once and its tokens do not expire, so that only the service is measured: SQLite in a file, the whole web
+application under granian, every poll with the readings since the last one and three hours of overlap.
 """
 
 import argparse
@@ -27,23 +27,23 @@ from tests.long.chaos.report import Report, console
 
 SIZES = (10_000, 25_000, 50_000, 75_000, 100_000)
 CALLS_PER_HOUR = 72_000
-"""So that 16.7 looks a second are left of 93 %, after those that are expected to go to sweeps and refreshes."""
+"""Limit that leaves 16.7 polls a second of 93 %, after the calls expected for sweeps and refreshes."""
 
 WRITE_SECONDS_EACH = 0.001
-"""Seconds to write one of them, at most."""
+"""Most seconds to write one user."""
 
 START_SECONDS = 60.0
-"""Seconds between the start and the first look that is due, so that none is overdue."""
+"""Seconds between the start and the first due poll, so that no poll is overdue."""
 
 MAX_MEMORY_MB, MAX_SCHEDULED_SECONDS, MAX_PAUSE_SECONDS, MAX_PROCESSOR, MAX_LAG_SECONDS = 400, 20.0, 0.2, 0.5, 1.0
-"""MB, seconds, seconds, of one core, seconds: what 100,000 connections may cost."""
+"""Limits for 100,000 connections in MB, seconds, seconds, share of one core, seconds."""
 
 MIN_POLLS_PER_SECOND = 16.0
-"""A second, at the usual limit: with fewer the processor's part would say too little."""
+"""Polls a second at the usual limit. With fewer, the share of the processor would not be significant."""
 
 
 class ScaleFigures(msgspec.Struct):
-    """One size's figures."""
+    """Figures of one number of users."""
 
     people: int
     memory_mb: float
@@ -61,14 +61,14 @@ class ScaleFigures(msgspec.Struct):
 def measure(people: int, seconds: float, calls_per_hour: int) -> ScaleFigures:
     with run_folder("scale") as folder:
         begin = SystemClock().now() + timedelta(seconds=START_SECONDS + people * WRITE_SECONDS_EACH)
-        with console.status(f"writing {people:,} people"):
+        with console.status(f"writing {people:,} users"):
             fill_store(folder / "data" / "bg-ingest.sqlite", people, begin, expected_slowdown(people, calls_per_hour))
         process, report, settled = (
             crowd_process(folder, people, calls_per_hour),
             folder / "crowd_metrics.jsonl",
             settle_seconds(people),
         )
-        with process, console.status(f"{people:,} people: {settled + seconds:.0f} seconds"):
+        with process, console.status(f"{people:,} users: {settled + seconds:.0f} seconds"):
             wait_until(
                 lambda: has_reached(process, report, settled + seconds), settled + seconds + 120, "the run", every=1
             )
@@ -76,12 +76,12 @@ def measure(people: int, seconds: float, calls_per_hour: int) -> ScaleFigures:
 
 
 def settle_seconds(people: int) -> float:
-    """Return after how many seconds every connection has had its first turn, and looks are due as ever."""
+    """Return the seconds until every connection has had its first poll and polls are due at their usual rate."""
     return START_SECONDS + 40 + 1.5 * WRITE_SECONDS_EACH * people
 
 
 def expected_slowdown(people: int, calls_per_hour: int) -> float:
-    """Return by what a process stretches that has just begun."""
+    """Return the slowdown of a process that has just started."""
     return slowdown(
         CallsPerPoll(ProviderLimit(calls_per_hour)).estimate * people / INTERVAL.total_seconds(),
         ProviderLimit(calls_per_hour),
@@ -134,7 +134,7 @@ def to_figures(people: int, lines: list[CrowdMetrics]) -> ScaleFigures:
 
 
 def show(measured: list[ScaleFigures]) -> None:
-    table = Table(title="One process, as the crowd grows", title_justify="left")
+    table = Table(title="One process by number of users", title_justify="left")
     for name in ScaleFigures.__struct_fields__:
         table.add_column(name.replace("_", " "), justify="right")
     for each in measured:
@@ -152,7 +152,7 @@ def check_limits(most: ScaleFigures, calls: int) -> Report:
         "memory, MB", round(most.memory_mb), holds=most.memory_mb <= MAX_MEMORY_MB, expected=f"{MAX_MEMORY_MB}"
     )
     report.check(
-        "all seated after, s",
+        "all scheduled after, s",
         round(most.scheduled_s, 1),
         holds=most.scheduled_s <= MAX_SCHEDULED_SECONDS,
         expected="20",
@@ -169,9 +169,9 @@ def check_limits(most: ScaleFigures, calls: int) -> Report:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--people", type=int, nargs="*", default=list(SIZES))
-    parser.add_argument("--seconds", type=float, default=120, help="how long to look after all have settled")
+    parser.add_argument("--seconds", type=float, default=120, help="seconds of measurement after all have settled")
     parser.add_argument("--calls", type=int, default=CALLS_PER_HOUR, help="the provider's limit per hour")
-    parser.add_argument("--json", type=Path, help="where to write the figures")
+    parser.add_argument("--json", type=Path, help="file for the figures")
     asked = parser.parse_args()
     measured: list[ScaleFigures] = []
     for people in asked.people:

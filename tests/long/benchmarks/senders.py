@@ -1,4 +1,4 @@
-"""Webhooks made before and sent fast: each user's one after the other, all users at once."""
+"""Prepared webhooks sent fast: each user's one after the other, all users at once."""
 
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,7 @@ CADENCE = timedelta(minutes=5)
 
 
 class SignedRequest(msgspec.Struct, frozen=True):
-    """A webhook that is signed already."""
+    """A signed webhook."""
 
     path: str
     headers: dict[str, str]
@@ -25,7 +25,7 @@ class SignedRequest(msgspec.Struct, frozen=True):
 
 
 class RequestMaker:
-    """Each webhook brings one reading, the next of its user, as a provider would push it."""
+    """Maker of webhooks with one reading each, the next of its user, in the format of a provider's push."""
 
     def __init__(self, accounts: Mapping[SimulatedUser, str], start: datetime) -> None:
         self._accounts = accounts
@@ -33,7 +33,7 @@ class RequestMaker:
         self._made = 0
 
     def make(self, of_each: int) -> list[list[SignedRequest]]:
-        """Return so many of each user."""
+        """Return ``count`` webhooks of each user."""
         times = [self._next + number * CADENCE for number in range(of_each)]
         self._next += of_each * CADENCE
         return [[self._one(person, at) for at in times] for person in self._accounts]
@@ -47,7 +47,7 @@ class RequestMaker:
 
 
 async def send(service: Process, made: Sequence[Sequence[SignedRequest]], *, pause: float = 0) -> list[float]:
-    """Send all, each list in its order; return how many seconds each took. AssertionError at anything but a 202."""
+    """Send all, each list in its order; return the seconds of each. Raise AssertionError at any status but 202."""
     taken: list[float] = []
     async with aiohttp.ClientSession(service.url) as client:
 

@@ -1,4 +1,4 @@
-"""The service as a process on ministack and RabbitMQ, for who counts what it does."""
+"""The service as a process on ministack and RabbitMQ, for benchmarks that count its work."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager

@@ -1,4 +1,4 @@
-"""Somebody whose sensor misses nothing: 288 readings each day, so that figures are of round numbers."""
+"""User with a sensor without gaps: 288 readings each day, so that figures are of round numbers."""
 
 import random
 from collections.abc import Iterator
@@ -12,17 +12,17 @@ from tests.harness.service import START
 
 CADENCE, DAY = timedelta(minutes=5), timedelta(days=1)
 DAYS_BEFORE, DAYS_AFTER = 91, 100
-"""How far the readings reach around the time at which a house starts."""
+"""Span of the readings around the start time of a runtime."""
 
 JITTER = [timedelta(seconds=seconds) for seconds in (0, 0, 0, 0, 0, 1, -1)]
-"""Around the grid: of a real sensor's intervals 70 % were of 300 s, the rest of 299 and 301."""
+"""Deviations from the grid: of a real sensor's intervals 70 % were of 300 s, the rest of 299 and 301."""
 
 _COLUMNS = "Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Source Device ID,Glucose Value (mg/dL)"
 
 
 @contextmanager
 def steady_sensor() -> Iterator[SimulatorOptions]:
-    """Write an export of such a person, and return a simulator's options that replay it."""
+    """Write an export of such a user, and return a simulator's options that replay it."""
     chance, value = random.Random(1), 110
     rows = [_COLUMNS]
     at = START - DAYS_BEFORE * DAY

@@ -1,9 +1,9 @@
-"""After an outage of an hour everybody is due at once, at processes that share a provider's limit (case 37).
+"""Polls of all users due at once after an outage of an hour, at processes that share a provider's limit (case 37).
 
     python -m tests.long.benchmarks.storm [--people 10000] [--processes 3] [--calls-per-hour 60000]
 
-The code is the service's own over the table in memory, in virtual time: nothing of it depends on the machine. The
-provider answers 429 for a minute, as one that comes back does, and wherever its limit is exceeded.
+The code is the service's own over the table in memory, in virtual time; the results do not depend on the machine. The
+provider answers 429 for a minute, like a recovering provider, and at each call beyond its limit.
 """
 
 import argparse
@@ -36,24 +36,24 @@ from workers.build import Workers
 
 OUTAGE = timedelta(hours=1)
 REFUSING, RETURN_AFTER = 60.0, timedelta(seconds=20)
-"""Seconds for which it says 429, and for how long it asks to be left alone each time."""
+"""Seconds in which the provider answers 429, and seconds of each Retry-After."""
 
 MAX_SPREAD_RATIO = 2.0
-"""Times as long as their calls take at the limit's rate, until all must have been looked at."""
+"""Largest time until all users are polled, as a multiple of the time of their calls at the limit's rate."""
 
 
 class RefusingCrowd(CrowdProvider):
-    """A provider that comes back, and counts."""
+    """A recovering provider that counts its calls."""
 
     def __init__(self, clock: LoopClock, people: int, calls_per_hour: int) -> None:
         super().__init__(clock)
-        self._people = people
+        self._users = people
         self._limit = calls_per_hour
         self._began = anyio.current_time()
         self.answered: list[float] = []
         self.refused_at_first = self.exceeded = 0
         self.first: dict[str, float] = {}
-        """When each person was looked at for the first time."""
+        """Time of the first poll of each user."""
         self.all_polled = anyio.Event()
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:
@@ -67,44 +67,44 @@ class RefusingCrowd(CrowdProvider):
             raise ProviderThrottled(RETURN_AFTER)
         page = await super().readings(region, credentials, window, priority)
         self.first.setdefault(page.provider_account or "", now)
-        if len(self.first) == self._people:
+        if len(self.first) == self._users:
             self.all_polled.set()
         return page
 
 
 class StormResult(msgspec.Struct, frozen=True):
-    """How it went."""
+    """Results of a run."""
 
     people: int
     polled: int
     last_after: float
-    """Seconds from the start until the last of them was looked at for the first time."""
+    """Seconds from the start until the first poll of the last user."""
     halfway: float
     calls: int
     max_per_minute: int
     refused_at_first: int
     exceeded: int
     stale: tuple[int, int]
-    """Connections whose newest reading is of before the outage, as the metrics say: at first, and in the end."""
+    """Connections without a reading since the outage according to the metrics: at the start, and at the end."""
     by_process: Sequence[int]
-    """Calls that each of them took of the budget."""
+    """Calls of the budget used by each process."""
 
     def failures(self, limit: ProviderLimit) -> list[str]:
-        """Say what is not as it should be."""
+        """Return the violated expectations."""
         pace = self.calls / limit.rate + REFUSING
         wrong = {
-            "not everybody was looked at": self.polled < self.people,
+            "not every user was polled": self.polled < self.people,
             "it took too long": self.last_after > MAX_SPREAD_RATIO * pace,
             "the limit was exceeded": self.exceeded > 0,
-            "many went on asking while the provider refused": self.refused_at_first > 100,
-            "the metrics do not say how stale all is": self.stale != (self.people, 0),
-            "one process took it all": min(self.by_process) < max(self.by_process) / 3,
+            "many calls followed the provider's refusals": self.refused_at_first > 100,
+            "the metrics do not show the staleness": self.stale != (self.people, 0),
+            "one process used the whole budget": min(self.by_process) < max(self.by_process) / 3,
         }
-        return [what for what, so in wrong.items() if so]
+        return [violation for violation, so in wrong.items() if so]
 
 
 async def run_storm(people: int, processes: int, calls_per_hour: int) -> StormResult:
-    """Have everybody due at once, and look on until each was looked at or an hour has passed."""
+    """Make polls of all users due at once, and wait until each user was polled or an hour has passed."""
     before, clock = LoopClock(), LoopClock()
     clock.skip(OUTAGE)
     async with open_table(None, clock) as memory, AsyncExitStack() as opened:
@@ -121,7 +121,7 @@ async def run_storm(people: int, processes: int, calls_per_hour: int) -> StormRe
         stale = _stale(actors, clock)
         with anyio.move_on_after(3600):
             await crowd.all_polled.wait()
-            await anyio.sleep(1)  # what the last one brought is stored
+            await anyio.sleep(1)  # the readings of the last poll are stored
         firsts = sorted(crowd.first.values())
         all_is_fresh = _stale(actors, clock)
         taken = [sum(state.calls for state in services.demand.states()) for services in each]

@@ -1,4 +1,4 @@
-"""A small company shares out in the rounds that docs/scaling.md tells of a large one."""
+"""A small group of processes shares the shards in the rounds that docs/scaling.md states for a large one."""
 
 from bg_ingest.domain.ownership import SHARED_TIMINGS
 from tests.conftest import on
@@ -13,4 +13,4 @@ async def test_five_processes_share_out_in_two_rounds_and_take_over_within_a_ttl
     assert together.balanced_after <= 3 * SHARED_TIMINGS.snapshot_every
     assert all(each.balanced_after <= 2 * SHARED_TIMINGS.snapshot_every for each in (joins, stops, another_joins))
     assert killed.served_after <= SHARED_TIMINGS.ttl + SHARED_TIMINGS.snapshot_every
-    assert hour.writes == 5 * 600, "beats, and nothing else"
+    assert hour.writes == 5 * 600, "only heartbeats are expected"

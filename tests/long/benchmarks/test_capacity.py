@@ -1,4 +1,4 @@
-"""The rules by which costs are computed."""
+"""Rules of the computed costs."""
 
 import pytest
 
@@ -38,7 +38,7 @@ async def test_a_transaction_costs_twice_and_its_checks_as_much_as_writes() -> N
         await table.transact([Put(("p", "other"), {"v": 1}), Check(KEY, (Exists(),))])
         assert table.used == Units(writes=2 + 2 * (1 + 2))
         assert table.transactions == 1
-        await table.write(Update(KEY, {"v": 1}, ("long",), (Exists(),)))  # as large before as it was
+        await table.write(Update(KEY, {"v": 1}, ("long",), (Exists(),)))  # as large as before
         await table.write(Update(KEY, {"v": 1}, (), (Exists(),)))
         await table.write(Delete(("p", "nothing")))
         assert table.used == Units(writes=8 + 2 + 1 + 1)

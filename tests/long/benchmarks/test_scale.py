@@ -1,4 +1,4 @@
-"""Some thousand connections in one process: counted here; what takes time is measured in ``scale.py``."""
+"""Counts with some thousand connections in one process; ``scale.py`` measures times."""
 
 from collections import Counter
 from collections.abc import AsyncGenerator, Collection
@@ -22,11 +22,11 @@ from tests.long.benchmarks.scale import expected_slowdown
 anyio_backend = on("asyncio")
 
 PEOPLE, CALLS_PER_HOUR = 3_000, 2_400
-"""They want 13,600 calls an hour with all that belongs to their looks."""
+"""Number of users. Their polls and related calls need 13,600 calls an hour."""
 
 
 class Directories(CountingTable):
-    """Counts also the pages of directories, and how often a connection was read."""
+    """Store that also counts pages of directories and reads of each connection."""
 
     def __init__(self, inner: SqliteTable) -> None:
         super().__init__(inner)
@@ -68,9 +68,9 @@ async def test_all_are_scheduled_by_one_read_of_each_page_and_polled_when_they_a
         assert table.connections == PEOPLE
         (state,) = services.demand.states()
         assert state.slowdown == pytest.approx(expected_slowdown(PEOPLE, CALLS_PER_HOUR))
-        await anyio.sleep(540)  # the refresher goes round after ten minutes
+        await anyio.sleep(540)  # the refresher's cycle is ten minutes
         (state,) = services.demand.states()
     given = 540 * ProviderLimit(CALLS_PER_HOUR).rate * Priority.LIVE / 100 / 1.13
-    assert state.calls == pytest.approx(given, rel=0.2), "as many as there are to be had, and no more are wanted"
+    assert state.calls == pytest.approx(given, rel=0.2), "all available calls are used, and no more are requested"
     assert state.waiting <= 2
-    assert table.connections - PEOPLE < 1.5 * state.calls, "who is not due is not read"
+    assert table.connections - PEOPLE < 1.5 * state.calls, "a connection that is not due is not read"

@@ -1,9 +1,9 @@
-"""How many webhooks and events a second, and what processor time they take; medians of some runs.
+"""Webhooks and events per second and their processor time; medians of some runs.
 
     python -m tests.long.benchmarks.throughput [--runs 3] [--json FILE]
 
-The service is ``bg-ingest run``; ministack, RabbitMQ and the senders are beside it on the same machine, so the wall
-clock's figures are theirs too. What is the service's own is its processor time.
+The service is ``bg-ingest run``; ministack, RabbitMQ and the senders run beside it on the same machine, so the wall
+clock's figures include their work. The processor time is the service's own.
 """
 
 import os
@@ -39,10 +39,10 @@ from tests.long.chaos.report import Report
 from tests.long.chaos.users import connect, make_users
 
 USERS, WEBHOOKS_EACH = 32, 50
-"""Webhooks under way at once, and how many one after the other."""
+"""Concurrent webhooks, and the number of webhooks sent one after the other by each user."""
 
 EVENTS, IN_FLIGHT = 10_000, 32
-"""For the publisher alone."""
+"""Events in the run of the publisher alone."""
 
 CALM_COUNT, CALM_PAUSE_SECONDS = 100, 0.1
 """Webhooks one at a time, and seconds between them: latency without a queue before it."""
@@ -55,9 +55,9 @@ class PushFigures(msgspec.Struct, frozen=True):
     answered_ms: float
     processor_ms: float
     busy: float
-    """Of one core, by the worker."""
+    """Share of one core used by the worker."""
     events_per_second: float
-    """From the first webhook sent until the last event was in the queue."""
+    """Seconds from the first webhook sent until the last event was in the queue."""
     behind: float
     """Seconds between the last 202 and the last event in the queue."""
 
@@ -72,7 +72,7 @@ class PublishFigures(msgspec.Struct, frozen=True):
 
 @click.command()
 @click.option("--runs", default=3, show_default=True)
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="File for all figures.")
 def main(runs: int, file: Path | None) -> None:
     """Webhooks and events per second on ministack and RabbitMQ."""
     report = Report(f"Webhooks of one reading, medians of {runs} runs")
@@ -113,27 +113,27 @@ def _add_push_figures(report: Report, found: Sequence[PushFigures]) -> None:
     report.figure(f"webhooks stored/s, {USERS} at once", shown([each.per_second for each in found]))
     report.figure("202 after ms (median)", shown([each.answered_ms for each in found]))
     processor = shown([each.processor_ms for each in found], "{:.2f}")
-    report.figure("processor of the service per webhook stored and told, ms", processor)
+    report.figure("processor of the service per webhook stored and published, ms", processor)
     report.figure("of one core, % busy meanwhile", shown([100 * each.busy for each in found], "{:.0f}"))
     report.figure("events confirmed/s, end to end", shown([each.events_per_second for each in found]))
     report.figure("last event confirmed after the last 202, s", shown([each.behind for each in found], "{:.2f}"))
 
 
 def _connect_users(service: Process, parts: RealParts) -> RequestMaker:
-    """Connect all, and pause them: nothing but webhooks goes on."""
+    """Connect all users and pause their connections, so that webhooks are the only activity."""
     people = make_users(USERS)
     for person in people:
         assert connect(service, person), person
         path = f"{service.url}/api/users/{person.user}/connections/dexcom/worker"
         web.patch(path, json={"paused": True}).raise_for_status()
-    wait_until(lambda: parts.waiting() == 0, 60, "the connects to be told")
+    wait_until(lambda: parts.waiting() == 0, 60, "the events of the connects")
     stored = parts.after_kill(people)
     accounts = {person: stored[person.user].connection.provider_account or "" for person in people}
     return RequestMaker(accounts, SystemClock().now().replace(microsecond=0) - timedelta(days=3))
 
 
 async def _push(service: Process, parts: RealParts, senders: RequestMaker) -> PushFigures:
-    """Send to all users at once, and wait until the queue has all of it."""
+    """Send to all users at once, and wait until the queue has all events."""
     made = senders.make(WEBHOOKS_EACH)
     count = USERS * WEBHOOKS_EACH
     async with channel_to(parts.url) as channel:
@@ -145,7 +145,7 @@ async def _push(service: Process, parts: RealParts, senders: RequestMaker) -> Pu
         taken = await send(service, made)
         stored = time.monotonic()
         with anyio.fail_after(120):
-            while await event_count() < before + count:  # noqa: ASYNC110 - what is waited for is in other processes
+            while await event_count() < before + count:  # noqa: ASYNC110 - the awaited condition is in other processes
                 await anyio.sleep(0.01)
         ended = time.monotonic()
     await anyio.sleep(1)  # the last are settled
@@ -164,22 +164,24 @@ def _push_calmly(service: Process, senders: RequestMaker) -> None:
     """Send one webhook at a time."""
     of_all = [each for some in senders.make(-(-CALM_COUNT // USERS)) for each in some]
     anyio.run(partial(send, service, [of_all[:CALM_COUNT]], pause=CALM_PAUSE_SECONDS))
-    time.sleep(1)  # the last is told
+    time.sleep(1)  # the last event is published
 
 
 def _latencies(file: Path, push: Callable[[], object]) -> list[float]:
-    """Return the milliseconds that the events of the body waited."""
+    """Return the milliseconds from commit to confirmation of the body's events."""
     before = len(file.read_text().splitlines()) if file.exists() else 0
     push()
     return [1000 * float(line) for line in file.read_text().splitlines()[before:]]
 
 
 async def _publish(url: str) -> PublishFigures:
-    """Have events of three readings each confirmed, with nothing else going on in this process."""
+    """Publish events of three readings each without other activity in this process; wait for their confirms."""
     publisher = RabbitPublisher(url, SOURCE, queue="alone")
     at = SystemClock().now()
-    what = ReadingsRecorded("dexcom", Origin.LIVE, tuple(StoredReading(reading(number), at, 1) for number in range(3)))
-    changes = [Change(UserId("ada"), number, at, what) for number in range(1, EVENTS + 1)]
+    recorded = ReadingsRecorded(
+        "dexcom", Origin.LIVE, tuple(StoredReading(reading(number), at, 1) for number in range(3))
+    )
+    changes = [Change(UserId("ada"), number, at, recorded) for number in range(1, EVENTS + 1)]
     left = iter(changes)
 
     async def publish_all() -> None:

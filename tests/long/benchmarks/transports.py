@@ -33,7 +33,7 @@ SEGMENTS, SEGMENT_BYTES = 100, 500
 """Items of a query, and bytes of readings in each: 72 readings, at 7 bytes each."""
 
 MIN_RATIO = 1.5
-"""Below it, the reason for a transport of our own is gone."""
+"""Least ratio. Below it, the reason for a transport of our own is gone."""
 
 HEAD: tuple[str, str] = ("user#ada", "head")
 
@@ -49,7 +49,7 @@ class CallFigures(msgspec.Struct, frozen=True):
 
 @click.command()
 @click.option("--runs", default=9, show_default=True)
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="File for all figures.")
 def main(runs: int, file: Path | None) -> None:
     """CPU of the calls of DynamoDB over both transports."""
     with tempfile.TemporaryDirectory() as folder:
@@ -105,7 +105,7 @@ async def _query(table: DynamoTable) -> None:
 
 
 async def _microseconds(call: Callable[[], Awaitable[None]], times: int) -> float:
-    await call()  # connects, and loads what the library loads late
+    await call()  # connects, and triggers the library's lazy imports
     used = time.process_time()
     for _ in range(times):
         await call()

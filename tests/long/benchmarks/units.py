@@ -1,11 +1,11 @@
-"""What each operation costs in DynamoDB's read and write units; exit code 1 beyond the limits.
+"""Cost of each operation in DynamoDB's read and write units; exit code 1 beyond the limits.
 
     python -m tests.long.benchmarks.units [--endpoint URL] [--json FILE]
 
-Computed by the rules in ``capacity.py`` from what the table below the store is asked, and compared with what a server
-says that the same calls used: the one at ``--endpoint``, else a ministack of our own. The ministack among the test
-tools counts each write as one whatever its size, which is told; from 1.5 on it knows sizes, but then it needs an
-environment of its own: ``BIND_HOST=127.0.0.1 GATEWAY_PORT=5002 ministack``.
+The units are computed by the rules in ``capacity.py`` from the calls to the table below the store. They are compared
+with the units a server reports for the same calls: the one at ``--endpoint``, else a ministack of our own. The
+ministack among the test tools counts each write as one of any size, which is printed. From 1.5 on it respects sizes,
+but then it needs an environment of its own: ``BIND_HOST=127.0.0.1 GATEWAY_PORT=5002 ministack``.
 """
 
 import tempfile
@@ -34,7 +34,7 @@ from tests.long.benchmarks.weeks import WeekFigures, measure_polls, measure_week
 from tests.long.chaos.report import Report, console
 
 MAX_WRITE_UNITS, MAX_READ_UNITS = 9_000, 48
-"""Of a user's week, and of a range of 90 days."""
+"""Limits for a user's week, and for a range of 90 days."""
 
 DAYS, READINGS_PER_WEEK = 90, 2_016
 
@@ -42,8 +42,8 @@ Found = TypeVar("Found")
 
 
 @click.command()
-@click.option("--endpoint", help="A server that runs; tables of ours are made there.")
-@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="Write all figures there.")
+@click.option("--endpoint", help="A running server; the benchmark creates its tables there.")
+@click.option("--json", "file", type=click.Path(dir_okay=False, path_type=Path), help="File for all figures.")
 def main(endpoint: str | None, file: Path | None) -> None:
     """Units per operation, per week, and of a long range."""
     configure_logging("WARNING", "console")
@@ -61,9 +61,11 @@ def main(endpoint: str | None, file: Path | None) -> None:
         long = _virtually(measure_polls, wearer, DAYS)
     of_range = f"read units of a range of {DAYS} days, {long.readings:,} readings"
     backfilled = computed[-1].used.reads
-    for how, reads in (("read in backfill", backfilled), ("polled three at a time", long.reads_of_range)):
-        report.check(f"{of_range}, {how}", reads, holds=reads <= MAX_READ_UNITS, expected=f"at most {MAX_READ_UNITS}")
-    report.figure(f"write units of {DAYS} days of polls, telling and refreshes", int(long.writes))
+    for origin, reads in (("read in backfill", backfilled), ("polled three at a time", long.reads_of_range)):
+        report.check(
+            f"{of_range}, {origin}", reads, holds=reads <= MAX_READ_UNITS, expected=f"at most {MAX_READ_UNITS}"
+        )
+    report.figure(f"write units of {DAYS} days of polls, publishing and refreshes", int(long.writes))
     if file is not None:
         pairs = zip(computed, reported, strict=True)
         each = [{"operation": row.name, "used": row.used, "told": other.reported} for row, other in pairs]
@@ -87,7 +89,7 @@ def _server(endpoint: str | None) -> Iterator[DynamoServer]:
 
 
 async def _measure_on_server(wearer: SimulatorOptions, server: DynamoServer) -> tuple[list[CostRow], bool]:
-    """Do all of it on a server; return what it says, and whether it looks at how long items are."""
+    """Run all operations on a server; return its figures, and True if it respects the sizes of items."""
     async with server.client() as client:
         asking = MeteredTransport(client)
         table = DynamoTable(asking, await make_table(client))
@@ -98,7 +100,7 @@ async def _measure_on_server(wearer: SimulatorOptions, server: DynamoServer) -> 
 
 
 def _show_operations(computed: list[CostRow], reported: list[CostRow]) -> None:
-    shown = Table("operation", "read units", "write units", "the server says", title="Operations")
+    shown = Table("operation", "read units", "write units", "reported by the server", title="Operations")
     for row, other in zip(computed, reported, strict=True):
         figures = (row.used.reads, row.used.writes, other.reported)
         shown.add_row(row.name, *(f"{figure:,.1f}".removesuffix(".0") for figure in figures))
@@ -107,15 +109,13 @@ def _show_operations(computed: list[CostRow], reported: list[CostRow]) -> None:
 
 def _compare(report: Report, computed: list[CostRow], reported: list[CostRow], *, knows_sizes: bool) -> None:
     for row, other in zip(computed, reported, strict=True):
-        # who owns a shard is remembered for seconds: of reads the server's may be one more
+        # the owner of a shard is cached for seconds, so the server may count one more read
         if row.used.writes != other.used.writes or not 0 <= other.used.reads - row.used.reads <= 1:
             report.wrong(f"{row.name}: {row.used} in memory, {other.used} on the server")
     differing = [row.name for row in reported if row.used.writes != row.reported]
     if knows_sizes:
         differ = ", ".join(differing) or "none"
-        report.check(
-            "operations whose write units the server sees differently", differ, holds=not differing, expected="none"
-        )
+        report.check("operations with other write units on the server", differ, holds=not differing, expected="none")
     else:
         report.figure("the server counts each write as one of 1 KB; it differs in", ", ".join(differing) or "none")
 

@@ -1,4 +1,4 @@
-"""A user's long times in virtual time: a week with all actors, and months of polls one after the other."""
+"""Long periods of a user in virtual time: a week with all actors, and months of polls one after the other."""
 
 from datetime import timedelta
 
@@ -17,7 +17,7 @@ from tests.long.benchmarks.steady_sensor import DAY
 
 HOUR, WEEK = timedelta(hours=1), 7 * DAY
 SHARING = {"owner", "owners", "shards"}
-"""Kinds of items by which processes share users."""
+"""Kinds of items that divide users between processes."""
 
 NO_BACKFILL = PollDefaults(backfill_days=0)
 
@@ -28,7 +28,7 @@ class WeekFigures(msgspec.Struct, frozen=True):
     readings: int
     by_kind: dict[str, Units]
     idle: Units
-    """Of a process that has nobody to poll for, in the same time."""
+    """Units used in the same time by a process without connections."""
 
     @property
     def used(self) -> Units:
@@ -39,7 +39,8 @@ class WeekFigures(msgspec.Struct, frozen=True):
 async def measure_week(wearer: SimulatorOptions) -> WeekFigures:
     """Let the whole service run for a week beyond the first day of a connection.
 
-    Sharing users with other processes is counted in an hour of its own: its beats of seconds make a week of them long.
+    The division of users between processes is counted in an hour of its own, because a week of its heartbeats, seconds
+    apart, would take long to simulate.
     """
     idle_hour = await _idle_hour(wearer)
     async with open_service(over_http=True, simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
@@ -61,14 +62,14 @@ async def _idle_hour(wearer: SimulatorOptions) -> Units:
     async with open_service(over_http=True, simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
         service.replace_services(timings=SHARED_TIMINGS)
         async with service.running():
-            await anyio.sleep(HOUR.total_seconds())  # at the start everything is looked into once more
+            await anyio.sleep(HOUR.total_seconds())  # at the start every gap is checked once more
             used_before = OperationBench(service).metered.used
             await anyio.sleep(HOUR.total_seconds())
             return OperationBench(service).metered.used - used_before
 
 
 class PollMonths(msgspec.Struct, frozen=True):
-    """Days whose readings came three at a time."""
+    """Units of days of polls with three readings each."""
 
     readings: int
     writes: float
@@ -76,7 +77,7 @@ class PollMonths(msgspec.Struct, frozen=True):
 
 
 async def measure_polls(wearer: SimulatorOptions, days: int) -> PollMonths:
-    """Poll for so many days, tell each change, then ask for them all."""
+    """Poll for a number of days, publish each change, then request all readings."""
     async with open_service(over_http=True, simulated=wearer, around=MeteredTable, defaults=NO_BACKFILL) as service:
         bench = OperationBench(service)
         await service.connect(ADA.user, REPLAY_USER)

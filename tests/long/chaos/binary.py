@@ -1,9 +1,9 @@
-"""Start the one-file executable where only Python is; exit code 1 when anything is not as it should be.
+"""Start the one-file executable with Python alone; exit code 1 at any deviation.
 
     python -m tests.long.chaos.binary FILE
 
-A virtual environment without any package is all of Python there is; home and directory are empty but for files that
-are called as ours are.
+The only Python is a virtual environment without any package. Home and directory are empty except for files with the
+names of our modules.
 """
 
 import subprocess
@@ -18,7 +18,7 @@ from tests.long.chaos.processes import HOST, Process, answers, run_folder
 from tests.long.chaos.report import Report
 
 DECOYS = ("app.py", "workers.py", "bg_ingest.py")
-"""A file in the current directory must not be taken for one of ours."""
+"""Name of a file in the current directory that must not shadow our module."""
 
 
 class Executable(Process):
@@ -33,7 +33,7 @@ class Executable(Process):
 @click.command()
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def main(file: Path) -> None:
-    """Help, wrong settings, a whole run on embedded defaults."""
+    """Check help, wrong settings and a whole run on embedded defaults."""
     report = Report("The executable")
     report.figure("its size", f"{file.stat().st_size / 1_000_000:.1f} MB")
     with run_folder("binary") as folder:
@@ -48,7 +48,7 @@ def main(file: Path) -> None:
 
 
 def _help(report: Report, file: Path, folder: Path, environment: dict[str, str]) -> None:
-    for name in ("the first time, when it unpacks itself", "later"):
+    for name in ("first start, with unpacking", "later"):
         began = time.monotonic()
         done = _run_to_end(file, folder, environment, "--help")
         report.figure(f"--help, {name}", f"{time.monotonic() - began:.1f} s")
@@ -58,10 +58,10 @@ def _help(report: Report, file: Path, folder: Path, environment: dict[str, str])
 
 def _wrong_settings(report: Report, file: Path, folder: Path, environment: dict[str, str]) -> None:
     done = _run_to_end(file, folder, environment | {"ENVIRONMENT": "production"}, "run")
-    said = done.stdout + done.stderr
-    holds = done.returncode == 2 and "DYNAMODB_TABLE is missing" in said and "Traceback" not in said
+    output = done.stdout + done.stderr
+    holds = done.returncode == 2 and "DYNAMODB_TABLE is missing" in output and "Traceback" not in output
     report.check(
-        "exit code of production without settings", done.returncode, holds=holds, expected=f"2 and a list: {said}"
+        "exit code of production without settings", done.returncode, holds=holds, expected=f"2 and a list: {output}"
     )
 
 

@@ -1,9 +1,9 @@
-"""Open the page of the API in a real browser: it shows every route, and asks nobody but us; exit code 1 otherwise.
+"""Open the page of the API in a real browser. It must show every route and call only us; exit code 1 otherwise.
 
     python -m tests.long.chaos.browser
 
-With ``apt-get install -y --no-install-recommends chromium``. The browser's record of its network says what was asked
-for which page; a page that does ask others is opened too, to see that the record tells.
+With ``apt-get install -y --no-install-recommends chromium``. The browser's network log lists the requests of
+each page. A page with requests to other hosts is opened too, to verify that the log shows them.
 """
 
 import re
@@ -22,7 +22,7 @@ from tests.long.chaos.processes import HOST, run_folder, service
 from tests.long.chaos.report import Report
 
 OTHER_HOST = "localhost:9"
-"""Where nobody answers."""
+"""Host without a server."""
 
 BROWSER_OPTIONS = (
     "--headless=new",
@@ -34,11 +34,11 @@ BROWSER_OPTIONS = (
     "--disable-sync",
     "--virtual-time-budget=5000",
 )
-"""A browser asks its maker for much by itself; that is not the page's doing."""
+"""Options against requests of the browser to its maker, which the page does not cause."""
 
 
 def main() -> None:
-    """Serve, open, look at what was asked."""
+    """Serve, open, and check the requests."""
     if shutil.which("chromium") is None:
         sys.exit("chromium is not installed: apt-get install -y --no-install-recommends chromium")
     report = Report("The page of the API in a browser")
@@ -49,7 +49,7 @@ def main() -> None:
         routes = [f"{method.upper()} {path}" for path, item in document["paths"].items() for method in item]
         missing = [route for route in routes if route not in shown]
         report.figure("routes", len(routes))
-        report.check("routes that it does not show", ", ".join(missing) or "none", holds=not missing, expected="none")
+        report.check("routes missing on the page", ", ".join(missing) or "none", holds=not missing, expected="none")
         asked = _requested_urls(folder)
         report.check(
             "requests of the page", len(asked), holds=f"{served.url}/schema/page" in asked, expected="at least its own"
@@ -64,20 +64,20 @@ def main() -> None:
             files.shutdown()
         done = f"http://{OTHER_HOST}/picture" in _requested_urls(folder)
         report.check(
-            "the record tells of another page that asks others", "yes" if done else "no", holds=done, expected="yes"
+            "the log shows requests of another page to others", "yes" if done else "no", holds=done, expected="yes"
         )
         report.show()
 
 
 class Files(SimpleHTTPRequestHandler):
-    """Serves files and says nothing of it."""
+    """File server without a log."""
 
     def log_message(self, *_: object) -> None:
         pass
 
 
 def _open(url: str, folder: Path) -> str:
-    """Return the page as the browser has it in the end, as text."""
+    """Return the browser's final state of the page as text."""
     command = [
         "chromium",
         *BROWSER_OPTIONS,

@@ -1,4 +1,4 @@
-"""Images where no container engine is: built by buildah, on a base made with debootstrap where none can be had."""
+"""Images without a container engine, built by buildah; debootstrap makes the base if no registry provides one."""
 
 import shutil
 import subprocess
@@ -17,10 +17,10 @@ from tests.long.chaos.report import console
 BASE = "docker.io/library/python:3.11-slim"
 
 CERTIFICATES = Path("/etc/ssl/certs/ca-certificates.crt")
-"""Whom this machine trusts; the build trusts the same, since pip may meet a proxy there."""
+"""Trusted certificates of this machine. The build trusts the same, because pip may meet a proxy there."""
 
 BASE_PACKAGES = "python3,python3-venv,ca-certificates,netbase,tzdata"
-"""What the real base has besides a minimal Debian; its pip and setuptools lie in /usr/local, as here."""
+"""Additions of the real base to a minimal Debian. Its pip and setuptools are in /usr/local, as here."""
 
 INSTALL_PIP = (
     "ln -s ../../bin/python3 /usr/local/bin/python && rm /usr/lib/python3.11/EXTERNALLY-MANAGED && "
@@ -32,11 +32,11 @@ INSTALL_PIP = (
 PATH = "/usr/local/bin:/usr/local/sbin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 ENVIRONMENT = {"PATH": PATH, "HOME": "/root"}
-"""Chroot isolation hands ours on, and pip's settings of this machine are no part of the image."""
+"""Environment without pip's settings, which chroot isolation passes on and which are no part of the image."""
 
 
 def need_tools() -> None:
-    """Leave with a sentence where something is missing."""
+    """Exit with a message if a required program is missing."""
     missing = [
         each for each in ("buildah", "debootstrap", "unshare", "nsenter") if shutil.which(each, path=PATH) is None
     ]
@@ -46,16 +46,16 @@ def need_tools() -> None:
 
 
 def build(name: str) -> None:
-    """Build our Containerfile as ``docker build`` would, and tag it; the base is not pulled."""
+    """Build our Containerfile like ``docker build``, and tag the image; the base is not pulled."""
     if not _exists(BASE):
         _make_base()
     trusted = ["--volume", f"{CERTIFICATES}:{CERTIFICATES}:ro"] if CERTIFICATES.exists() else []
-    how = ["--isolation", "chroot", "--pull-never", "--layers", "--format", "docker", *trusted]
-    _buildah("bud", *how, "-f", "Containerfile", "-t", name, ".", shown=True)
+    options = ["--isolation", "chroot", "--pull-never", "--layers", "--format", "docker", *trusted]
+    _buildah("bud", *options, "-f", "Containerfile", "-t", name, ".", shown=True)
 
 
 def config(image: str) -> dict[str, Any]:
-    """Return what Docker knows of an image: User, Env, Entrypoint, Cmd, Healthcheck and the like."""
+    """Return the configuration of an image: User, Env, Entrypoint, Cmd, Healthcheck and the like."""
     document: dict[str, Any] = _inspect(image)["Docker"]["config"]
     return document
 
@@ -71,7 +71,7 @@ def unpack(image: str) -> Iterator[Path]:
 
 
 def size(image: str) -> int:
-    """Return the bytes of its layers, uncompressed, as engines count them: what a layer removes stays below it."""
+    """Return the uncompressed bytes of all layers. Files removed by a later layer count, as in container engines."""
     manifest = msgspec.json.decode(_inspect(image)["Manifest"])
     return sum(int(layer["size"]) for layer in manifest["layers"])
 

@@ -1,4 +1,4 @@
-"""What the simulated provider wrote down of its calls, and what of them was late or done by two."""
+"""Recorded calls of the simulated provider, with their lateness and duplicates from two replicas."""
 
 from bisect import bisect
 from collections import defaultdict
@@ -13,17 +13,17 @@ import msgspec
 from bg_ingest.domain.schedule import Rhythm, next_poll
 
 FROM = "/from/"
-"""Where a replica finds the provider, before its own name."""
+"""Address of the provider for a replica, completed by the replica's name."""
 
 LATE_SECONDS = 30.0
-"""Seconds after which a call was not for an instant, if there is another that it may have been for."""
+"""Largest lateness in seconds of a call for an instant, if the call may also belong to another instant."""
 
 VISIBILITY_TOLERANCE = timedelta(seconds=0.3)
-"""A reading that came to be shown so soon after a call arrived may or may not be in its answer."""
+"""Tolerance of the time of a call: a reading shown within it after the call's arrival may or may not be returned."""
 
 
 class Call(msgspec.Struct, frozen=True, array_like=True):
-    """One call as the provider saw it arrive. ``at`` in seconds since 1970; ``login`` whose access token it had."""
+    """One call at its arrival. ``at`` in seconds since 1970; ``login`` is the owner of the call's access token."""
 
     at: float
     caller: str
@@ -33,7 +33,7 @@ class Call(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Due(NamedTuple):
-    """When a user's next poll should have been, when it was (None: not at all), and how late that is, in seconds."""
+    """Due time of a user's poll, its call (None if there was none), and the lateness in seconds."""
 
     login: str
     due: float
@@ -42,7 +42,7 @@ class Due(NamedTuple):
 
 
 class SensorTimes(NamedTuple):
-    """What decides when a user is polled: what the sensor measured, ascending, and how often we may look."""
+    """Inputs of a user's schedule: times of the sensor's readings, ascending, and the least interval of polls."""
 
     measured: Sequence[datetime]
     rhythm: Rhythm
@@ -60,12 +60,12 @@ def read_calls(file: Path) -> dict[str, list[Call]]:
 
 
 def dues(login: str, calls: Sequence[Call], wearing: SensorTimes, end: float) -> Iterable[Due]:
-    """Yield when each poll was due by what the one before could see, the last one only if that was before the end."""
+    """Yield each poll's due time by the readings visible to the one before; the last only if due before the end."""
     for before, after in pairwise([*calls, None]):
         if before is None:
             return
         expected = _expected_dues(before, wearing)
-        if not expected:  # nothing was ever shown of this sensor
+        if not expected:  # no reading of this sensor was ever shown
             continue
         if after is None:
             if expected[-1] < end:
@@ -76,12 +76,12 @@ def dues(login: str, calls: Sequence[Call], wearing: SensorTimes, end: float) ->
 
 
 def _nearest_due(expected: Sequence[float], call: Call) -> float:
-    """Return which instant a call was for; who took over and looked at once may come long before the later one."""
+    """Return the instant of a call. A new owner polls at once, maybe long before the later instant."""
     return min(expected, key=lambda each: (call.at - each > LATE_SECONDS, abs(call.at - each)))
 
 
 def _expected_dues(before: Call, wearing: SensorTimes) -> list[float]:
-    """Return when the next poll is due, twice where it is not sure what the one before was shown."""
+    """Return the due time of the next poll, two candidates if the answer of the one before is uncertain."""
     at = datetime.fromtimestamp(before.at, UTC)
     expected = []
     for seen_at in (at, at + VISIBILITY_TOLERANCE):

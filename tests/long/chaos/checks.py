@@ -1,4 +1,4 @@
-"""What has to hold after the kills, each against what the other side says."""
+"""Checks after the kills, each against the records of the other side."""
 
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
@@ -16,20 +16,20 @@ from tests.long.chaos.store_dump import StoredUser, change_numbers, count_unpubl
 from tests.long.chaos.users import SimulatedUser
 
 ANSWER_DELAY = timedelta(seconds=3)
-"""A token call that was under way when its client was killed may be carried out so much later."""
+"""Largest delay of a token call at the provider after the kill of its client."""
 
 LONG_AGO = datetime(2000, 1, 1, tzinfo=UTC)
 
 
 class Kill(msgspec.Struct, frozen=True):
-    """When nothing of the service ran any more, and what it left, by user."""
+    """Time of the end of all processes of the service, and the stored state by user."""
 
     at: datetime
     remaining: Mapping[str, StoredUser]
 
 
 class ServedReading(msgspec.Struct, frozen=True, order=True):
-    """A reading as the API shows it, the fields that the provider tells."""
+    """A reading of the API, with the fields that come from the provider."""
 
     timestamp: datetime
     glucose_mg_dl: int
@@ -40,7 +40,7 @@ class ServedReading(msgspec.Struct, frozen=True, order=True):
 
 
 class TrueReading(msgspec.Struct, frozen=True):
-    """A reading as the simulator measured it."""
+    """A reading of the simulator's sensor."""
 
     measured_at: datetime
     glucose_mg_dl: int
@@ -57,11 +57,11 @@ class TrueReading(msgspec.Struct, frozen=True):
 
 
 def check_readings(
-    report: Report, service: Process, simulated: Process, people: Sequence[SimulatedUser], end: datetime
+    report: Report, service: Process, simulated: Process, users: Sequence[SimulatedUser], end: datetime
 ) -> None:
-    """Compare what the API's range streams with the truth, reading by reading; both until ``end``, exclusive."""
+    """Compare the API's range with the truth, reading by reading; both until ``end``, exclusive."""
     compared = missing = surplus = 0
-    for person in people:
+    for person in users:
         true, served = truth(simulated, person, end), _served(service, person, end)
         lacking, extra = Counter(true) - Counter(served), Counter(served) - Counter(true)
         compared, missing, surplus = compared + len(true), missing + lacking.total(), surplus + extra.total()
@@ -74,39 +74,46 @@ def check_readings(
     report.check("readings too many or different", surplus, holds=not surplus, expected="0")
 
 
-def check_store(report: Report, data: Path, people: Sequence[SimulatedUser]) -> dict[str, int]:
-    """Check after a clean stop that changes are contiguous and nothing waits; return each user's last number."""
+def check_store(report: Report, data: Path, users: Sequence[SimulatedUser]) -> dict[str, int]:
+    """Check after a clean stop that changes are contiguous and published; return each user's last number."""
     with open_items(data) as items:
-        last = {each.user: head_number(items, UserId(each.user)) for each in people}
+        last = {each.user: head_number(items, UserId(each.user)) for each in users}
         broken = [user for user, number in last.items() if change_numbers(items, user) != list(range(1, number + 1))]
         report.figure("changes", sum(last.values()))
         report.check("users whose changes are not 1 to n", len(broken), holds=not broken, expected="0")
         left = count_unpublished(items)
-        report.check("changes that wait to be told", left, holds=not left, expected="0")
+        report.check("unpublished changes", left, holds=not left, expected="0")
     return last
 
 
 def check_events(report: Report, ledger: Path, last: Mapping[str, int]) -> None:
-    """Check that every change was told, under its own id with one content, first times in order."""
-    said: dict[str, set[str]] = defaultdict(set)
+    """Check that every change was published, under its own id with one content, first deliveries in order."""
+    contents: dict[str, set[str]] = defaultdict(set)
     times: Counter[str] = Counter()
     first_times: dict[str, list[int]] = defaultdict(list)
     for line in ledger.read_text().splitlines():
         identity, content = line.split()
         user, _, number = identity.rpartition("/")
-        if identity not in said:
+        if identity not in contents:
             first_times[user].append(int(number))
-        said[identity].add(content)
+        contents[identity].add(content)
         times[identity] += 1
     expected = {f"{user}/{number}" for user, newest in last.items() for number in range(1, newest + 1)}
-    report.check("changes never told", len(expected - said.keys()), holds=expected <= said.keys(), expected="0")
-    report.check("ids told of no change", len(said.keys() - expected), holds=said.keys() <= expected, expected="0")
-    several = sum(len(each) > 1 for each in said.values())
-    report.check("ids told with several contents", several, holds=not several, expected="0")
+    report.check(
+        "changes never published", len(expected - contents.keys()), holds=expected <= contents.keys(), expected="0"
+    )
+    report.check(
+        "published ids without a change",
+        len(contents.keys() - expected),
+        holds=contents.keys() <= expected,
+        expected="0",
+    )
+    several = sum(len(each) > 1 for each in contents.values())
+    report.check("ids published with several contents", several, holds=not several, expected="0")
     unordered = sum(each != sorted(each) for each in first_times.values())
-    report.check("users told out of order", unordered, holds=not unordered, expected="0")
-    report.figure("told once", sum(each == 1 for each in times.values()))
-    report.figure("told more than once", sum(each > 1 for each in times.values()))
+    report.check("users with events out of order", unordered, holds=not unordered, expected="0")
+    report.figure("published once", sum(each == 1 for each in times.values()))
+    report.figure("published more than once", sum(each > 1 for each in times.values()))
 
 
 def check_grants(
@@ -116,7 +123,7 @@ def check_grants(
     left: Mapping[str, StoredUser],
     reconnected: Mapping[str, datetime],
 ) -> None:
-    """Check that tokens were lost only where a kill came between the provider's answer and its storing."""
+    """Check that tokens were lost only by kills between the provider's answer and its storing."""
     spent = {each["old"]: datetime.fromisoformat(each["at"]) for each in rotations}
     at_kills: dict[str, set[str]] = {}
     for kill in kills:

@@ -1,4 +1,4 @@
-"""Clients behind a load balancer that knows nothing: each asks any replica, and once more another when that fails."""
+"""Clients behind a load balancer without health checks. Each calls any replica, and another one after a failure."""
 
 import random
 import threading
@@ -17,11 +17,11 @@ from tests.long.chaos.pushing import PushedWebhook, Sender, signed_headers
 from tests.long.chaos.users import SimulatedUser
 
 READ_LENGTH = timedelta(hours=6)
-"""How far back the windows begin that are read."""
+"""Age of the start of the requested windows."""
 
 
 class Attempts:
-    """What became of requests, by what: answered at once, by the second try, or not by that either."""
+    """Outcomes by kind of request: answered by the first try, by the second try, or by neither."""
 
     def __init__(self, replicas: Sequence[Process]) -> None:
         self.at_once: Counter[str] = Counter()
@@ -30,26 +30,26 @@ class Attempts:
         self._replicas = replicas
         self._lock = threading.Lock()
 
-    def attempt(self, what: str, expected: int, ask: Callable[[str], httpx.Response]) -> bool:
-        """Ask one replica and, if need be, another; return whether one of them answered as wanted."""
-        said = []
+    def attempt(self, request_kind: str, expected: int, ask: Callable[[str], httpx.Response]) -> bool:
+        """Call one replica and, after a failure, another; return True if one answered with an expected status."""
+        failures = []
         for replica in random.sample(self._replicas, 2):
             try:
                 answer = ask(replica.url)
             except httpx.TransportError as error:
-                said.append(type(error).__name__)
+                failures.append(type(error).__name__)
                 continue
             if answer.status_code == expected:
-                self._count(self.healed if said else self.at_once, f"{what} {' '.join(said)}".strip())
+                self._count(self.healed if failures else self.at_once, f"{request_kind} {' '.join(failures)}".strip())
                 return True
-            said.append(str(answer.status_code))
+            failures.append(str(answer.status_code))
         with self._lock:
-            self.failed.append(f"{what}: {', '.join(said)}")
+            self.failed.append(f"{request_kind}: {', '.join(failures)}")
         return False
 
-    def _count(self, among: Counter[str], what: str) -> None:
+    def _count(self, among: Counter[str], request_kind: str) -> None:
         with self._lock:
-            among[what] += 1
+            among[request_kind] += 1
 
 
 class Clients(Sender):
@@ -61,20 +61,23 @@ class Clients(Sender):
         super().__init__(replicas[0], accounts, seed=seed, every=every)
         self.attempts = Attempts(replicas)
 
-    def start(self, people: Callable[[], Sequence[SimulatedUser]], threads: int = 3) -> None:
-        super().start(people, threads)
-        readers = [threading.Thread(target=self._read, args=(people,), daemon=True) for _ in range(threads)]
+    def start(self, users: Callable[[], Sequence[SimulatedUser]], threads: int = 3) -> None:
+        super().start(users, threads)
+        readers = [threading.Thread(target=self._read, args=(users,), daemon=True) for _ in range(threads)]
         for each in readers:
             each.start()
         self._threads += readers
 
-    def _read(self, people: Callable[[], Sequence[SimulatedUser]]) -> None:
+    def _read(self, users: Callable[[], Sequence[SimulatedUser]]) -> None:
         start = (SystemClock().now() - READ_LENGTH).strftime("%Y-%m-%dT%H:%M:%SZ")
         with httpx.Client(timeout=30, verify=NO_CERTIFICATES, trust_env=False) as client:
             while not self._stopped.wait(self._every):
-                user = random.choice(people()).user
-                for what, path in (("latest", f"/api/bg/{user}/latest"), ("window", f"/api/bg/{user}?from={start}")):
-                    self.attempts.attempt(what, 200, partial(_get, client, path))
+                user = random.choice(users()).user
+                for request_kind, path in (
+                    ("latest", f"/api/bg/{user}/latest"),
+                    ("window", f"/api/bg/{user}?from={start}"),
+                ):
+                    self.attempts.attempt(request_kind, 200, partial(_get, client, path))
 
     def _send(self, client: httpx.Client, one: PushedWebhook) -> None:
         one.attempts += 1

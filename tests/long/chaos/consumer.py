@@ -1,4 +1,4 @@
-"""What a plain consumer makes of the events, and whether it is what the service serves."""
+"""Series that a plain consumer derives from the events, compared with the service's answers."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ FAR_FUTURE = datetime(2100, 1, 1, tzinfo=UTC)
 
 
 def write_event_file(events: Sequence[Event], ledger: Path) -> Path:
-    """Write down what was told, in its order, as ``check_events`` reads it."""
+    """Write the published events in their order, in the format of ``check_events``."""
     lines = (f"{each.message_id} {blake2b(each.body, digest_size=8).hexdigest()}\n" for each in events)
     ledger.write_text("".join(lines))
     return ledger
@@ -27,7 +27,7 @@ def write_event_file(events: Sequence[Event], ledger: Path) -> Path:
 def get_readings(
     service: Process, person: SimulatedUser, start: datetime = LONG_AGO, end: datetime = FAR_FUTURE
 ) -> list[ServedReading]:
-    """Return what the API streams of [start, end)."""
+    """Return the readings that the API streams for [start, end)."""
     answer = web.get(
         f"{service.url}/api/bg/{person.user}",
         params={"from": start.isoformat(), "to": end.isoformat(), "view": "full"},
@@ -41,13 +41,13 @@ def check_polled(
     report: Report,
     service: Process,
     simulated: Process,
-    people: Sequence[SimulatedUser],
+    users: Sequence[SimulatedUser],
     window: tuple[datetime, datetime],
 ) -> None:
-    """Compare what is served of a window with what the simulator measured in it."""
+    """Compare the served readings of a window with the simulator's."""
     start, end = window
     compared = lacking = surplus = 0
-    for person in people:
+    for person in users:
         true = {each for each in truth(simulated, person, end) if each.timestamp >= start}
         found = set(get_readings(service, person, start, end))
         compared, lacking, surplus = compared + len(true), lacking + len(true - found), surplus + len(found - true)
@@ -63,14 +63,14 @@ def check_pushed(
     start: datetime,
     end: datetime,
 ) -> None:
-    """Compare what was answered with 202 with what is served of those times."""
+    """Compare the readings accepted with 202 with the served readings of the same times."""
     lacking = surplus = 0
     for person, readings in pushed.items():
         found, expected = set(get_readings(service, person, start, end)), set(readings)
         lacking, surplus = lacking + len(expected - found), surplus + len(found - expected)
     report.figure("pushed readings", sum(map(len, pushed.values())))
     report.check("pushed readings missing or different", lacking, holds=not lacking, expected="0")
-    report.check("pushed readings nobody pushed", surplus, holds=not surplus, expected="0")
+    report.check("pushed readings without a push", surplus, holds=not surplus, expected="0")
 
 
 def check_series(
@@ -79,9 +79,9 @@ def check_series(
     shown: Mapping[SimulatedUser, Sequence[ServedReading]],
     before: datetime = FAR_FUTURE,
 ) -> None:
-    """Compare the series that the events alone make with what was served at the end.
+    """Compare the series derived from the events alone with the readings served at the end.
 
-    Whoever goes on polling while one person after the other is read compares what was measured ``before``.
+    A run that continues polls while one user after the other is read compares the readings measured ``before``.
     """
     changes: dict[str, dict[int, list[ServedReading]]] = {}
     for event in events:
@@ -93,4 +93,4 @@ def check_series(
     for person, expected in shown.items():
         series = {each.timestamp: each for _, some in sorted(changes.get(person.user, {}).items()) for each in some}
         differing += sum(each.timestamp < before for each in set(series.values()) ^ set(expected))
-    report.check("readings that events and API tell differently", differing, holds=not differing, expected="0")
+    report.check("readings that differ between events and API", differing, holds=not differing, expected="0")

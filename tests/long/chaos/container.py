@@ -1,6 +1,6 @@
-"""A container as an engine runs it with ``--read-only --cap-drop ALL --security-opt no-new-privileges``.
+"""Container with the properties of ``--read-only --cap-drop ALL --security-opt no-new-privileges``.
 
-Made of the kernel's namespaces alone, so the service really is process 1, without rights, on a root it cannot write.
+It is made of the kernel's namespaces alone. The service really is process 1, without rights, on a read-only root.
 """
 
 import os
@@ -33,7 +33,7 @@ NO_RIGHTS = ("--clear-groups", "--inh-caps=-all", "--bounding-set=-all", "--no-n
 
 
 class Container:
-    """One container of an image, ``told`` being the image's configuration; its own network has nothing but loopback."""
+    """One container of an image, with its configuration ``image_config``; its own network has only loopback."""
 
     def __init__(
         self,
@@ -45,23 +45,23 @@ class Container:
         command: Sequence[str] = (),
         own_network: bool = True,
     ) -> None:
-        """Prepare it; ``command`` stands behind the image's entry point, ``data`` is its volume."""
+        """Prepare the container; ``command`` follows the image's entry point, ``data`` is its volume."""
         self._root = root
         self._image_config = image_config
         self._data = data
         self._environment = dict(each.split("=", 1) for each in image_config["Env"]) | dict(settings)
         self._command = [*image_config["Entrypoint"], *(command or image_config["Cmd"])]
         self._own_network = own_network
-        self._said = data.parent / f"{data.name}.log"
+        self._log_file = data.parent / f"{data.name}.log"
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         user, group = map(int, self._image_config["User"].split(":"))
         self._data.mkdir(exist_ok=True)
-        os.chown(self._data, user, group)  # as a new volume takes over from the image
+        os.chown(self._data, user, group)  # a new volume takes its owner from the image
         namespaces = ["--mount", "--pid", "--fork", "--kill-child", *(["--net"] if self._own_network else [])]
         set_up = f"{OWN_NETWORK}\n{SET_UP}" if self._own_network else SET_UP
-        with self._said.open("ab") as said:
+        with self._log_file.open("ab") as log:
             self._process = subprocess.Popen(
                 [
                     "unshare",
@@ -74,14 +74,14 @@ class Container:
                     self._data,
                     *self._as_user(self._command),
                 ],
-                stdout=said,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
     @property
     def pid(self) -> int:
-        """Process 1 of the container, as it is called outside."""
+        """Id of the container's process 1 outside the container."""
         return self._children(self._outer.pid)[0]
 
     @property
@@ -90,11 +90,11 @@ class Container:
 
     @property
     def said(self) -> str:
-        return self._said.read_text()
+        return self._log_file.read_text()
 
     @property
     def hears(self) -> bool:
-        """Whether a stop signal would get through: to process 1, unlike any other, only once it has a handler."""
+        """True if a stop signal has an effect: on process 1, unlike others, only once a handler is installed."""
         with suppress(FileNotFoundError, IndexError):
             status = Path(f"/proc/{self.pid}/status").read_text()
             caught = int(status.partition("SigCgt:")[2].split()[0], 16)
@@ -103,32 +103,32 @@ class Container:
 
     @property
     def is_healthy(self) -> bool:
-        """Whether the image's own HEALTHCHECK, run in the container, says so."""
+        """True if the image's own HEALTHCHECK succeeds in the container."""
         with suppress(FileNotFoundError, IndexError):
             return self.run(*self._as_user(self._image_config["Healthcheck"]["Test"][1:])).returncode == 0
         return False
 
     def get_healthy(self, seconds: float = 30) -> float:
-        """Return how long it took."""
+        """Wait until the container is healthy; return the seconds."""
         began = time.monotonic()
-        wait_until(lambda: self.is_healthy, seconds, f"the container to be healthy, see {self._said}")
+        wait_until(lambda: self.is_healthy, seconds, f"the container to be healthy, see {self._log_file}")
         return time.monotonic() - began
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the container as root, which may do more there than the service may."""
+        """Run a command in the container as root, with more rights than the service."""
         inside = ["nsenter", "--target", str(self.pid), "--mount", "--pid", "--net", "--root", "--wd"]
         return subprocess.run([*inside, *command], capture_output=True, text=True, check=False)
 
     def run_as_user(self, *command: str) -> subprocess.CompletedProcess[str]:
-        """Run a command in the container as the service runs, with its settings."""
+        """Run a command in the container with the service's rights and settings."""
         return self.run(*self._as_user(command))
 
     def ends(self, within: float = 30) -> int:
-        """Return its exit code."""
+        """Wait for its end; return its exit code."""
         return self._outer.wait(within)
 
     def stop(self, within: float = 30) -> tuple[int, float]:
-        """Do what ``docker stop`` does; return the exit code and how many seconds it took."""
+        """Stop the container like ``docker stop``; return the exit code and the seconds until the end."""
         asked = time.monotonic()
         os.kill(self.pid, signal.Signals[self._image_config["StopSignal"]])
         return self.ends(within), time.monotonic() - asked
@@ -139,7 +139,7 @@ class Container:
 
     def __exit__(self, *_: object) -> None:
         if self._outer.poll() is None:
-            self._outer.kill()  # and process 1 with it, and all others with that
+            self._outer.kill()  # process 1 ends with it, and all others with process 1
             self._outer.wait()
 
     @property

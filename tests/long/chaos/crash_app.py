@@ -1,4 +1,4 @@
-"""The service as app.py makes it, with a bug in an actor: the publisher raises what no broker raises."""
+"""The service as app.py makes it, with a bug in an actor: the publisher raises an error that no broker raises."""
 
 from functools import partial
 
@@ -20,7 +20,7 @@ class CrashingPublisher:
 
 
 def load() -> Litestar:
-    # Ten crashes take over six minutes of growing delays; that they are counted is tested in virtual time.
+    # Ten crashes take over six minutes of growing delays; their count is tested in virtual time.
     build.CrashLimit = partial(CrashLimit, crashes=1)  # type: ignore[attr-defined,assignment]  # imported there, not meant for us
     return compose(CrashingPublisher())
 

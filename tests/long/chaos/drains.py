@@ -1,8 +1,8 @@
-"""Stop the service with SIGTERM in the middle of things; exit code 1 unless it ends with 0 within 20 s each time.
+"""Stop the service with SIGTERM during its work; exit code 1 unless it ends with 0 within 20 s each time.
 
     python -m tests.long.chaos.drains
 
-Also: a crash of the runtime stops the process with 1, and so does a store that another process has.
+Also: a crash of the runtime stops the process with 1, and so does a store in use by another process.
 """
 
 from collections.abc import Callable, Iterator
@@ -33,12 +33,12 @@ from tests.long.chaos.store_dump import after_kill
 from tests.long.chaos.users import SimulatedUser, connect, poll_now, status
 
 MAX_STOP_SECONDS = 20.0
-"""Seconds from SIGTERM to the end."""
+"""Most seconds from SIGTERM to the end."""
 
 ADA = SimulatedUser("ada", "SandboxUser1")
 
 OPTIONS = SimulatorOptions(users=1, days_back=3, access_token_seconds=1)
-"""Tokens that are over at once: every look begins with a refresh."""
+"""Lifetime of tokens that expire at once, so that every poll begins with a refresh."""
 
 
 def check_stop(report: Report, name: str, stopped: tuple[int, float]) -> None:
@@ -88,7 +88,7 @@ def with_a_crash(report: Report, folder: Path) -> None:
         settings = service_settings(folder, port) | provider_settings(simulated, OPTIONS)
         with Process(folder, "service", "tests.long.chaos.crash_app", port=port, **settings) as served:
             served.get_ready()
-            connect(served, ADA)  # the first event meets the bug
+            connect(served, ADA)  # the first event triggers the bug
             code = served.ends(30)
     report.check("a crash of the runtime", f"exit code {code}", holds=code == 1, expected="exit code 1")
 
@@ -112,16 +112,16 @@ def simulating(folder: Path) -> Iterator[Process]:
 
 @contextmanager
 def connected(folder: Path) -> Iterator[tuple[Process, Process]]:
-    """Serve with one person connected whose past has been read."""
+    """Serve with one connected user after the backfill."""
     with simulating(folder) as simulated, service(folder, **provider_settings(simulated, OPTIONS)) as served:
         served.get_ready()
         connect(served, ADA)
-        wait_until(lambda: status(served, ADA).get("backfill_done") == 1, 30, "the past")
+        wait_until(lambda: status(served, ADA).get("backfill_done") == 1, 30, "the backfill")
         yield served, simulated
 
 
 def poll_during(served: Process, simulated: Process, **fault: Any) -> None:
-    """Have the provider looked at, and return when that look has met a fault."""
+    """Request a poll, and return once it has met a fault at the provider."""
     web.post(f"{simulated.url}/admin/faults", content=msgspec.json.encode(fault)).raise_for_status()
     poll_now(served, ADA)
     wait_until(
@@ -143,7 +143,7 @@ SCENARIOS: tuple[Callable[[Report, Path], None], ...] = (
 
 @click.command()
 def main() -> None:
-    """SIGTERM in the middle of things."""
+    """Send SIGTERM during various kinds of work."""
     report = Report("Stopped with SIGTERM")
     with run_folder("drains") as folder:
         for number, part in enumerate(SCENARIOS):

@@ -1,6 +1,6 @@
-"""The service as app.py makes it, with a publisher that confirms an event once it stands in a file.
+"""The service as app.py makes it, with a publisher that confirms an event once it is written to a file.
 
-A subscriber of the in-process publisher would lose with the process what it was handed; a broker would not.
+A subscriber of the in-process publisher would lose its events with the process; a broker would not.
 """
 
 import os
@@ -31,14 +31,14 @@ from workers.build import Workers
 
 
 class EventFilePublisher:
-    """A Publisher: one line an event, its id and what it says, durable when it is confirmed."""
+    """A Publisher: one line per event, its id and a digest of its content, durable when confirmed."""
 
     def __init__(self, file: Path) -> None:
         self._file = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
 
     async def publish(self, change: Change) -> bool:
-        said = blake2b(encode_cloud_event(change, SOURCE), digest_size=8).hexdigest()
-        os.write(self._file, f"{change.id} {said}\n".encode())  # at once: another line cannot come in between
+        digest = blake2b(encode_cloud_event(change, SOURCE), digest_size=8).hexdigest()
+        os.write(self._file, f"{change.id} {digest}\n".encode())  # in one write, so that no other line is interleaved
         await to_thread.run_sync(os.fdatasync, self._file)
         return True
 
@@ -48,7 +48,7 @@ def load(event_file: Path) -> Litestar:
 
 
 def compose(publisher: Publisher) -> Litestar:
-    """Put together what app.py puts together."""
+    """Compose the parts of app.py."""
     settings = get_settings()
     configure_logging(settings.log_level, settings.log_format)
     workers = Workers()

@@ -1,4 +1,4 @@
-"""Several replicas of the service on the same store, each known to the provider by its own name."""
+"""Several replicas of the service on the same store, each with its own name at the provider."""
 
 import time
 from collections import deque
@@ -21,23 +21,23 @@ from tests.long.chaos.users import SimulatedUser
 NAMES = ("one", "two", "three")
 
 SETTLE_SECONDS = 60.0
-"""Seconds until all shards are shared out: a TTL, a few looks, and a machine that does all of this at once."""
+"""Seconds until all shards are shared: a TTL, a few rounds of ownership, and one machine for all processes."""
 
 MAX_WAITING, CALM_SECONDS = 10, 10
-"""Callers, over all replicas, that may wait for a call of the budget; and looks, a second apart, that find no more."""
+"""Most callers of all replicas that wait for a call of the budget, and checks, a second apart, without more."""
 
 CATCH_UP_SECONDS = 300.0
-"""Seconds until what fell due and could not be had at once is made up for, with what the limit leaves for it."""
+"""Seconds until overdue polls are made up for with the calls that the limit leaves."""
 
 MAX_CONCURRENT_CONNECTS = 12
-"""People who connect at the same time."""
+"""Users who connect at the same time."""
 
 CONNECTION_LIMITS = httpx.Limits(keepalive_expiry=2.0)
-"""Seconds: servers of ours close a connection that was idle for 5, maybe while a request is on its way."""
+"""Idle seconds of a client's connection. Our servers close at 5, maybe while a request is on its way."""
 
 
 class Replica:
-    """One ``bg-ingest run``, and the way to its store where there is a gate in it."""
+    """One ``bg-ingest run``, and the gate before its store if it has one."""
 
     def __init__(self, name: str, process: Process, gate: Gate | None = None) -> None:
         self.name = name
@@ -49,7 +49,7 @@ class Replica:
         return self.process.url
 
     def report(self) -> dict[str, Any]:
-        """Return what it says of itself; empty when it does not answer."""
+        """Return the replica's report of itself; empty when it does not answer."""
         with suppress(httpx.HTTPError):
             answer = web.get(f"{self.url}/api/workers", timeout=10)
             if answer.is_success:
@@ -67,7 +67,7 @@ class Replica:
 
 
 class Fleet:
-    """The replicas, the provider, and those who are connected."""
+    """The replicas, the provider, and the connected users."""
 
     def __init__(self, simulated: Process, replicas: Sequence[Replica], options: SimulatorOptions) -> None:
         self.simulated = simulated
@@ -79,11 +79,11 @@ class Fleet:
         return [each for each in self.replicas if each.process.alive]
 
     def shares(self) -> list[int]:
-        """Return how many shards each running replica says it serves."""
+        """Return the number of shards in the report of each running replica."""
         return [found["shards"]["owned"] if (found := each.report()) else -1 for each in self.running]
 
     def is_balanced(self) -> bool:
-        """Whether all shards are served, and no replica has two more than another."""
+        """True if all shards are served, and no replica has two more than another."""
         reports = [each.report() for each in self.running]
         if not all(reports) or any(each["unready"] or each["shards"]["loading"] for each in reports):
             return False
@@ -91,12 +91,12 @@ class Fleet:
         return sum(owned) == 256 and max(owned) - min(owned) <= 1
 
     def get_balanced(self) -> None:
-        wait_until(self.is_balanced, SETTLE_SECONDS, "the shards to be shared out", every=0.5)
+        wait_until(self.is_balanced, SETTLE_SECONDS, "the shards to be shared", every=0.5)
 
     def get_calm(self) -> float:
-        """Wait until hardly anybody waits for a call, so that nothing is left to make up for; return seconds.
+        """Wait until hardly any caller waits for a call and overdue polls are made up for; return the seconds.
 
-        A report that does not come is as bad as many who wait.
+        A missing report counts as many waiting callers.
         """
         began = time.monotonic()
         polls: deque[int] = deque(maxlen=CALM_SECONDS)
@@ -105,22 +105,22 @@ class Fleet:
             polls.append(self.waiting())
             return len(polls) == CALM_SECONDS and max(polls) <= MAX_WAITING
 
-        wait_until(is_calm, CATCH_UP_SECONDS, "what fell due to be made up for", every=1)
+        wait_until(is_calm, CATCH_UP_SECONDS, "overdue polls to be made up for", every=1)
         return round(time.monotonic() - began, 1)
 
     def waiting(self) -> int:
-        """Return how many callers wait for a call of the budget, over all replicas; too many where one does not say."""
+        """Return the callers of all replicas that wait for a call of the budget; too many if a report is missing."""
         reports = [each.report() for each in self.running]
         if not all(reports):
             return MAX_WAITING + 1
         return sum(each["waiting"] for found in reports for each in found["budgets"])
 
     def connect(self, people: Sequence[SimulatedUser]) -> list[str]:
-        """Have everybody go through the OAuth flow, many at once, on any replica; return who could not, and why."""
+        """Connect all users through the OAuth flow, many at once, on any replica; return failed users with reasons."""
         return anyio.run(_connect_all, [each.url for each in self.running], people)
 
     def polled(self) -> int:
-        """Return how many connections are scheduled, over all replicas."""
+        """Return the number of scheduled connections of all replicas."""
         return sum(each.report()["connections"]["polled"] for each in self.running)
 
 
@@ -152,7 +152,7 @@ async def _connect(browser: httpx.AsyncClient, url: str, person: SimulatedUser) 
 
 
 class Service(Protocol):
-    """Makes a process of the service, given the port of its store and a name for its log."""
+    """Factory of a process of the service, from the port of its store and a name for its log."""
 
     def __call__(self, store_port: int, name: str, **settings: str) -> Process: ...
 

@@ -1,10 +1,10 @@
-"""Flood the service with clients that stop halfway and with webhooks, and see whether `latest` is still quick.
+"""Flood the service with clients that stop halfway and with webhooks, and measure the latency of `latest`.
 
     python -m tests.long.chaos.flood [--seconds 20]
 
 First a quiet run of `latest`, each time over a new connection; then the same beside 2,000 half-sent heads, 2,000
-half-sent bodies, 200 readers that stop reading and webhooks at ten times the limit. Exit code 1 when the slow ones
-of a hundred got more than three times as slow, or when those who stopped still hold a connection afterwards.
+half-sent bodies, 200 readers that stop reading and webhooks at ten times the limit. Exit code 1 when the 99th
+percentile more than tripled, or when stopped clients still hold a connection afterwards.
 """
 
 import http.client
@@ -29,10 +29,10 @@ from tests.long.chaos.users import SimulatedUser, connect, status
 
 HEADS, BODIES, READERS = 2_000, 2_000, 200
 INTERVAL_SECONDS = 0.05
-"""Seconds between two questions for `latest`."""
+"""Seconds between two requests for `latest`."""
 
 LIMIT, OVERLOAD_FACTOR = 50, 10
-"""Webhooks a second: what a replica takes, and how many times as many are sent."""
+"""Webhooks a second that a replica accepts, and the multiple that is sent."""
 
 MAX_SLOWDOWN = 3
 
@@ -44,7 +44,7 @@ ADA = SimulatedUser("ada", "SandboxUser1")
 
 
 class LatencySamples:
-    """How long `latest` took, and what it was answered."""
+    """Latencies of `latest`, and the statuses of its answers."""
 
     def __init__(self) -> None:
         self.seconds: list[float] = []
@@ -52,12 +52,12 @@ class LatencySamples:
 
     @property
     def slow(self) -> float:
-        """Milliseconds within which 99 of 100 were answered."""
+        """99th percentile of the latency in milliseconds."""
         return quantiles(self.seconds, n=100)[98] * 1e3
 
 
 def measure_latency(served: Process, seconds: float) -> LatencySamples:
-    """Ask at a steady rate, whatever the answers take; one that is late does not move those after it."""
+    """Send requests at a steady rate; a late answer does not delay the following requests."""
     asked, began = LatencySamples(), time.monotonic()
     for number in range(int(seconds / INTERVAL_SECONDS)):
         due = began + number * INTERVAL_SECONDS
@@ -68,7 +68,7 @@ def measure_latency(served: Process, seconds: float) -> LatencySamples:
 
 
 def latest(served: Process) -> str:
-    """Ask once, over a connection of its own."""
+    """Send one request over a connection of its own."""
     connection = http.client.HTTPConnection(HOST, served.port, timeout=30)
     try:
         connection.request("GET", f"/api/bg/{ADA.user}/latest")
@@ -82,20 +82,20 @@ def latest(served: Process) -> str:
 
 
 @contextmanager
-def send_half(served: Process, count: int, what: bytes) -> Iterator[list[socket.socket]]:
-    """Open so many connections that send this and nothing more."""
+def send_half(served: Process, count: int, data: bytes) -> Iterator[list[socket.socket]]:
+    """Open ``count`` connections that send only these bytes."""
     with ExitStack() as opened:
         connections = []
         for _ in range(count):
             each = opened.enter_context(socket.create_connection((HOST, served.port), 30))
-            each.sendall(what)
+            each.sendall(data)
             connections.append(each)
         yield connections
 
 
 @contextmanager
 def measure_under_webhooks(served: Process, seconds: float) -> Iterator[subprocess.Popen[str]]:
-    """Send webhooks from a process of its own: what it takes to make them is not the service's."""
+    """Send webhooks from a process of its own, because the work of making them is not the service's."""
     sender = [
         sys.executable,
         "-m",
@@ -110,7 +110,7 @@ def measure_under_webhooks(served: Process, seconds: float) -> Iterator[subproce
 
 
 def count_ended(connections: list[socket.socket]) -> int:
-    """Return how many the service has ended."""
+    """Return the number of connections closed by the service."""
     count = 0
     for each in connections:
         each.settimeout(0.001)
@@ -144,15 +144,15 @@ def flood(served: Process, report: Report, seconds: float) -> LatencySamples:
             "webhooks answered",
             output,
             holds="'202'" in output and ("'429'" in output or "'503'" in output),
-            expected="some 202, others told to wait",
+            expected="some 202, others 429 or 503",
         )
     return asked
 
 
 @click.command()
-@click.option("--seconds", default=20.0, show_default=True, help="Of the quiet run, and of the flood.")
+@click.option("--seconds", default=20.0, show_default=True, help="Seconds of the quiet run, and of the flood.")
 def main(seconds: float) -> None:
-    """Flood the service, and see whether reads notice."""
+    """Flood the service, and compare the latency of reads."""
     report = Report(
         f"A flood of {HEADS} heads, {BODIES} bodies, {READERS} readers and {LIMIT * OVERLOAD_FACTOR} webhooks a second"
     )
@@ -163,7 +163,7 @@ def main(seconds: float) -> None:
             served.get_ready()
             if not connect(served, ADA):
                 raise SystemExit("Ada could not be connected.")
-            wait_until(lambda: status(served, ADA).get("backfill_done") == 1, 60, "the past of Ada")
+            wait_until(lambda: status(served, ADA).get("backfill_done") == 1, 60, "the backfill of Ada")
             quiet = measure_latency(served, seconds)
             console.print(f"quiet: {quiet.slow:.1f} ms, {dict(quiet.statuses)}")
             loud = flood(served, report, seconds)

@@ -1,4 +1,4 @@
-"""The way to a server that speaks HTTP: open, broken, silent, or answering errors of its own."""
+"""Proxy in front of an HTTP server: open, broken, silent, or answering errors of its own."""
 
 import re
 from collections.abc import AsyncIterator, Iterator
@@ -23,7 +23,7 @@ LENGTH = re.compile(rb"content-length: *(\d+)", re.IGNORECASE)
 
 
 class Gate:
-    """What stands between; a change of its state cuts the connections there are."""
+    """Proxy with a state. A change of the state cuts the existing connections."""
 
     def __init__(self, server_port: int, portal: BlockingPortal) -> None:
         self.port = 0
@@ -35,7 +35,7 @@ class Gate:
         self._wires: set[anyio.CancelScope] = set()
 
     def switch(self, state: State) -> None:
-        """Be like this from now on; from any thread but the gate's own."""
+        """Set the state; callable from any thread but the gate's own."""
         self._portal.call(self._switch, state)
 
     def _switch(self, state: State) -> None:

@@ -1,4 +1,4 @@
-"""Build the image and run it for real, without a container engine; exit code 1 when anything is not as it should be.
+"""Build the image and run it for real, without a container engine; exit code 1 at any deviation.
 
     python -m tests.long.chaos.image
 
@@ -23,13 +23,13 @@ from tests.long.chaos.report import Report
 IMAGE = "diabetesai/bg-ingest"
 
 MAX_BYTES = 140_000_000
-"""Bytes on top of the base."""
+"""Most bytes on top of the base."""
 
 MAX_DRAIN_SECONDS = 20.0
-"""Seconds from SIGTERM to the end."""
+"""Most seconds from SIGTERM to the end."""
 
 UNWANTED_TOOLS = ("pip", "pip3", "gcc", "cc", "make", "hatchling", "uv", "git")
-"""Commands that build or install."""
+"""Commands that build or install, which the image must not contain."""
 
 LEFTOVER_PATHS = ("root/.cache", "build", "tmp/*", "opt/bg-ingest/**/pip", "opt/bg-ingest/**/hatchling", "**/*.whl")
 
@@ -45,11 +45,14 @@ async def crash(self, *, task_status):
 workers.refresher.Refresher.__call__ = crash
 workers.build.CrashLimit = functools.partial(workers.supervisor.CrashLimit, crashes=1)
 """
-"""Ten crashes take over six minutes of growing delays; that they are counted is tested in virtual time."""
+"""File with a crashing actor, and a limit of one crash.
+
+Ten crashes take over six minutes of growing delays; their count is tested in virtual time.
+"""
 
 
 def main() -> None:
-    """Build, look inside, run."""
+    """Build, inspect and run the image."""
     need_tools()
     build(IMAGE)
     report = Report("The image")
@@ -107,7 +110,7 @@ def run_on_embedded_defaults(report: Report, root: Path, image_config: dict[str,
         refused = container.run("touch", "/opt/written").stderr
         report.check("root file system", refused.strip(), holds="Read-only" in refused, expected="read-only")
         published = listens_on_all(container, 5001)
-        report.check("listens where -p leads", yes_or_no(published), holds=published, expected="yes")
+        report.check("listens at the target of -p", yes_or_no(published), holds=published, expected="yes")
         report.figure("kept in /data", keep_data(folder / "data"))
         code, seconds = container.stop()
         report.check("exit code after SIGTERM", code, holds=code == 0, expected="0")
@@ -123,10 +126,10 @@ def run_on_embedded_defaults(report: Report, root: Path, image_config: dict[str,
 
 
 def stop_while_starting(report: Report, root: Path, image_config: dict[str, Any], folder: Path) -> None:
-    """Stop it as soon as it hears of it, long before it is ready; until then only an engine's --init would help."""
+    """Stop it once it handles signals, long before it is ready; earlier, only an engine's --init would help."""
     with Container(root, image_config, folder / "early", example(API_OPEN="true")) as container:
         began = time.monotonic()
-        wait_until(lambda: container.hears, 30, "the container to hear a stop signal", every=0.002)
+        wait_until(lambda: container.hears, 30, "the container to handle a stop signal", every=0.002)
         report.figure("deaf to SIGTERM after the start, without --init", f"{time.monotonic() - began:.2f} s")
         code, _ = container.stop()
         report.check("exit code after SIGTERM while it started", code, holds=code == 0, expected="0")
@@ -148,7 +151,9 @@ def crash_the_runtime(report: Report, root: Path, image_config: dict[str, Any], 
     with Container(root, image_config, data, example(API_OPEN="true", PYTHONPATH="/data")) as container:
         code = container.ends()
         crashed = "runtime_crashed" in container.said
-        report.check("exit code after a crash of its runtime", code, holds=code == 1 and crashed, expected="1, and why")
+        report.check(
+            "exit code after a crash of its runtime", code, holds=code == 1 and crashed, expected="1, and the reason"
+        )
 
 
 def hang_in_the_drain(report: Report, root: Path, image_config: dict[str, Any], folder: Path) -> None:
@@ -166,11 +171,11 @@ def refuse_wrong_settings(report: Report, root: Path, image_config: dict[str, An
         code = container.ends()
         report.check("exit code of production without settings", code, holds=code == 2, expected="2")
         listed = "DYNAMODB_TABLE is missing" in container.said and "Traceback" not in container.said
-        report.check("which lists what is missing", yes_or_no(listed), holds=listed, expected="yes")
+        report.check("its output lists missing settings", yes_or_no(listed), holds=listed, expected="yes")
 
 
 def run_on_real_parts(report: Report, root: Path, image_config: dict[str, Any], folder: Path) -> None:
-    """Run the way compose.yaml goes: the table, then the service; on this machine's loopback."""
+    """Run the steps of compose.yaml: the table, then the service; on this machine's loopback."""
     server = start_ministack(folder / "ministack")
     with running_node(folder / "rabbitmq") as node, start_server(server):
         settings = example(
@@ -202,7 +207,7 @@ def run_on_real_parts(report: Report, root: Path, image_config: dict[str, Any], 
 
 
 def example(**settings: str) -> dict[str, str]:
-    """Return .env.example as ``docker --env-file`` takes it, everything unset but these."""
+    """Return .env.example in the format of ``docker --env-file``, with only these settings set."""
     lines = (ROOT / ".env.example").read_text("utf-8").splitlines()
     return dict(line.split("=", 1) for line in lines if line and not line.startswith("#")) | settings
 
@@ -217,7 +222,7 @@ def keep_data(data: Path) -> str:
     return ", ".join(sorted(str(each.relative_to(data)) for each in data.rglob("*") if each.is_file()))
 
 
-def yes_or_no(holds: bool) -> str:  # noqa: FBT001 - there is nothing else to it
+def yes_or_no(holds: bool) -> str:  # noqa: FBT001 - the only argument
     return "yes" if holds else "no"
 
 

@@ -1,9 +1,9 @@
-"""Kill the service with -9 at random moments while it reads people's past, and see what is missing afterwards.
+"""Kill the service with -9 at random moments during backfills, and check for missing data afterwards.
 
     python -m tests.long.chaos.kills [--seed N] [--kills 20] [--people 32]
 
-The service and the simulated provider are processes of their own; people connect by HTTP through the OAuth flow,
-before, during and after kills. Access tokens live 90 seconds, so that nearly every look begins with a refresh. Exit
+The service and the simulated provider are processes of their own; users connect by HTTP through the OAuth flow,
+before, during and after kills. Access tokens live 90 seconds, so that nearly every poll begins with a refresh. Exit
 code 1 on any difference.
 """
 
@@ -40,33 +40,33 @@ from tests.long.chaos.users import SimulatedUser, connect, make_users, poll_now,
 DAYS = 90
 
 MAX_LIFE_SECONDS = 6.0
-"""Seconds between ready and kill, at most: after a start the first looks are spread over five."""
+"""Most seconds between ready and kill: after a start the first polls are spread over five."""
 
 START_KILL_SHARE = 0.15
-"""The share of kills that come before the service is ready."""
+"""Share of kills before the service is ready."""
 
 NEW_PEOPLE = 2
-"""Who connect in each life, at most, so that there is always a past to be read."""
+"""Most users who connect in each life, so that there is always a pending backfill."""
 
 SLOW_CALLS = {"egvs": 0.5, "token": 0.3}
-"""Seconds the provider takes for each call: about what the real one does, and time to be killed in."""
+"""Seconds of each provider call: about as long as at the real provider, and long enough for a kill in it."""
 
 SETTLE_SECONDS = 420
-"""Seconds for the last life: a dead process's claim on a grant is respected for a minute, then all has to be read."""
+"""Seconds of the last life: a dead process's claim on a grant holds for a minute, then all backfills must end."""
 
 
 CATCH_UP_SECONDS = 150
-"""Seconds for the newest readings: a claim may be met only now."""
+"""Seconds for the newest readings: a dead process's claim may be found only now."""
 
 DELAY = 3600
-"""Seconds until a reading is shown: Dexcom's own in this region, and the service counts on it."""
+"""Seconds until a reading is shown: Dexcom's own delay in this region, which the service expects."""
 
 VISIBLE_AFTER = timedelta(seconds=DELAY + 60)
-"""What was measured so long ago is shown by now, even if a clock is a little off."""
+"""Age of readings that are certainly shown, even if a clock is a little off."""
 
 
 class KillRun:
-    """One service, one simulator, and the people between them."""
+    """One service, one simulator, and their users."""
 
     def __init__(self, folder: Path, *, seed: int, people: int) -> None:
         options = SimulatorOptions(
@@ -99,11 +99,11 @@ class KillRun:
 
     @property
     def in_backfill(self) -> int:
-        """How many kills found a past unread: one may come before anybody has connected."""
+        """Number of kills during a backfill. A kill may come before any user has connected."""
         return sum(backfill_pending(each.remaining.values()) > 0 for each in self.kills)
 
     def live_and_die(self) -> None:
-        """Start the service, let new people connect, and kill it at a moment that nobody chose."""
+        """Start the service, let new users connect, and kill it at a random moment."""
         self.service.start()
         while_starting = bool(self.connected) and self.chance.random() < START_KILL_SHARE
         if not while_starting:
@@ -119,23 +119,23 @@ class KillRun:
         self.kills.append(Kill(now, after_kill(self.data, [each.user for each in self.people])))
         self._log_kill(while_starting, instant)
 
-    def _log_kill(self, while_starting: bool, instant: float) -> None:  # noqa: FBT001 - said by its name
+    def _log_kill(self, while_starting: bool, instant: float) -> None:  # noqa: FBT001 - passed by name
         left = self.kills[-1].remaining
         console.print(
             f"kill {len(self.kills):3} {'starting' if while_starting else 'running '} {instant:4.1f} s: "
-            f"{len(self.connected):3} people connected, {backfill_pending(left.values()):3} with a past unread, "
+            f"{len(self.connected):3} users connected, {backfill_pending(left.values()):3} backfills pending, "
             f"{sum(bool(each.grant and each.grant.claimed) for each in left.values()):2} refreshes under way, "
             f"{sum(each.last_change for each in left.values()):,} changes"
         )
 
     def settle(self) -> None:
-        """Let everybody connect, have the whole past read, and have those connect again whose grant was lost."""
+        """Connect all users, complete the backfills, and reconnect users with a lost grant."""
         self.service.get_ready()
         deadline = time.monotonic() + SETTLE_SECONDS
         while waiting := [each for each in self.people if not self._is_complete(each)]:
             if time.monotonic() > deadline:
                 break
-            console.print(f"the past of {len(waiting)} people is still to be read")
+            console.print(f"the backfills of {len(waiting)} users are pending")
             time.sleep(5)
 
     def _is_complete(self, person: SimulatedUser) -> bool:
@@ -149,7 +149,7 @@ class KillRun:
         return bool(shown["backfill_done"] == 1)
 
     def catch_up(self, end: datetime) -> None:
-        """Have everybody looked at until the newest reading before ``end``, which is shown already, is stored."""
+        """Request polls of all users until the newest reading before ``end``, which is shown already, is stored."""
         newest = {each: truth(self.simulated, each, end)[-1].timestamp for each in self.people}
         for person in self.people:
             poll_now(self.service, person)
@@ -157,7 +157,7 @@ class KillRun:
         def is_read(person: SimulatedUser) -> bool:
             return datetime.fromisoformat(status(self.service, person)["newest_reading_at"]) >= newest[person]
 
-        with suppress(TimedOut):  # then what is missing is told by the comparison
+        with suppress(TimedOut):  # the comparison then reports the missing readings
             wait_until(lambda: all(map(is_read, self.people)), CATCH_UP_SECONDS, "the newest readings", every=0.5)
 
 
@@ -167,7 +167,7 @@ def backfill_pending(stored: Iterable[StoredUser]) -> int:
 
 @contextmanager
 def open_run(folder: Path, *, seed: int, people: int) -> Iterator[KillRun]:
-    """Serve both in a place."""
+    """Run both servers in a directory."""
     run = KillRun(folder, seed=seed, people=people)
     with run.simulated:
         wait_until(lambda: answers(run.simulated, "/admin/state"), 30, "the simulator")
@@ -182,15 +182,15 @@ def open_run(folder: Path, *, seed: int, people: int) -> Iterator[KillRun]:
 
 
 @click.command()
-@click.option("--seed", type=int, default=None, help="Of people, readings and moments; drawn when not given.")
+@click.option("--seed", type=int, default=None, help="Seed of users, readings and moments; drawn when not given.")
 @click.option("--kills", default=20, show_default=True)
 @click.option("--people", default=32, show_default=True)
 def main(seed: int | None, kills: int, people: int) -> None:
-    """Kill the service again and again; compare what it stored and told with the truth."""
+    """Kill the service again and again; compare its stored and published data with the truth."""
     seed = random.randrange(1_000_000) if seed is None else seed
-    console.print(f"seed {seed}, {kills} kills, {people} people, {DAYS} days each")
+    console.print(f"seed {seed}, {kills} kills, {people} users, {DAYS} days each")
     began = time.monotonic()
-    report = Report(f"Killed with -9 while reading the past (seed {seed})")
+    report = Report(f"Killed with -9 during backfills (seed {seed})")
     with run_folder("kills") as folder:
         with open_run(folder, seed=seed, people=people) as run:
             while run.in_backfill < kills and len(run.kills) < 2 * kills:
@@ -208,7 +208,7 @@ def main(seed: int | None, kills: int, people: int) -> None:
 
 
 def check_end(report: Report, run: KillRun) -> None:
-    """Stop the service and judge what it leaves."""
+    """Stop the service and check the stored data."""
     code, seconds = run.service.stop()
     report.check("exit code at the end", code, holds=code == 0, expected="0")
     report.figure("seconds of the drain at the end", round(seconds, 1))

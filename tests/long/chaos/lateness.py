@@ -1,4 +1,4 @@
-"""Whether everybody was polled on time and by one replica, from what the provider wrote down."""
+"""Checks of punctual polls by one replica per user, from the calls recorded by the provider."""
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -16,21 +16,21 @@ from tests.long.chaos.store_dump import PROVIDER
 from tests.long.chaos.users import SimulatedUser
 
 BEFORE = timedelta(hours=6)
-"""What was measured so long before a stretch decides nothing in it: sensors are out of reach for three at most."""
+"""Age of readings without an effect on the polls of a phase, because sensors are out of reach for three at most."""
 
 INTERVAL = timedelta(seconds=60)
 
 EARLY_SECONDS = -2.0
-"""Seconds: a poll that comes sooner is one more, of who took over and looked at once."""
+"""Seconds before the due time. An earlier poll is an additional one, by a new owner that polls at once."""
 
 
 class Timetable:
-    """When each user should have been polled in a run, by their sensor and our schedule."""
+    """Due times of each user's polls in a run, from the user's sensor and our schedule."""
 
     def __init__(
         self,
         options: SimulatorOptions,
-        people: Sequence[SimulatedUser],
+        users: Sequence[SimulatedUser],
         calls: Mapping[str, Sequence[Call]],
         start: float,
         end: float,
@@ -38,7 +38,7 @@ class Timetable:
         self._options = options
         self._span = datetime.fromtimestamp(start, UTC) - BEFORE, datetime.fromtimestamp(end, UTC)
         self.dues = [
-            due for each in people for due in dues(each.login, calls.get(each.login, ()), self._wearing(each), end)
+            due for each in users for due in dues(each.login, calls.get(each.login, ()), self._wearing(each), end)
         ]
 
     def _wearing(self, person: SimulatedUser) -> SensorTimes:
@@ -56,13 +56,13 @@ class Timetable:
 def measurements(
     options: SimulatorOptions, person: SimulatedUser, start: datetime, end: datetime
 ) -> Sequence[TrueReading]:
-    """Return what a person's sensor measured, as the simulator makes it."""
+    """Return the readings of a user's sensor, generated like the simulator's."""
     number = int(person.login.removeprefix("SandboxUser"))
     return SimulatedWearer(options.seed, wearer(number), options.cadence_minutes, start).readings(start, end)
 
 
 def check_steady(report: Report, times: Timetable, calls: Mapping[str, Sequence[Call]], phase: Phase) -> None:
-    """Check a stretch in which nothing happens: polls on time, each user by one replica."""
+    """Check a phase without faults: polls on time, each user by one replica."""
     lags = sorted(each.lag for each in times.within(phase))
     early = sum(lag < EARLY_SECONDS for lag in lags)
     report.check("steady: polls that fell due", len(lags), holds=bool(lags), expected="some")
@@ -76,7 +76,7 @@ def check_steady(report: Report, times: Timetable, calls: Mapping[str, Sequence[
 
 
 def check_leaving(report: Report, times: Timetable, calls: Mapping[str, Sequence[Call]], phase: Phase) -> None:
-    """Check a stretch in which a replica went away: how late polls were, all of them."""
+    """Check the lateness of all polls of a phase in which a replica stopped."""
     lags = sorted(each.lag for each in times.within(phase))
     most = _quantile(lags, 1)
     expected = f"{phase.latest:g} at most"
@@ -84,11 +84,11 @@ def check_leaving(report: Report, times: Timetable, calls: Mapping[str, Sequence
     report.check(f"{phase.name}: latest poll, s", round(most, 2), holds=most <= phase.latest, expected=expected)
     report.figure(f"{phase.name}: p50; p99, s", f"{_quantile(lags, 0.5):.2f}; {_quantile(lags, 0.99):.2f}")
     twice = len(doubled_calls(calls, within=INTERVAL.seconds / 2, start=phase.start, end=phase.end))
-    report.figure(f"{phase.name}: looked at again by who took over", twice)
+    report.figure(f"{phase.name}: polled again by a new owner", twice)
 
 
 def check_cut_off(report: Report, calls: Mapping[str, Sequence[Call]], phase: Phase) -> None:
-    """Check that who was cut off asked for nobody any more once another did."""
+    """Check that a replica that was cut off made no call for a user after a call of the new owner."""
     late = calls_after_successor(calls.values(), phase.whom, phase.start, phase.end)
     report.check("cut off: its calls after a successor's", late, holds=not late, expected="0")
     last = max(
@@ -98,7 +98,7 @@ def check_cut_off(report: Report, calls: Mapping[str, Sequence[Call]], phase: Ph
 
 
 def by_caller(calls: Mapping[str, Sequence[Call]], phase: Phase) -> dict[str, int]:
-    """Count the calls of each replica in a stretch."""
+    """Count the calls of each replica in a phase."""
     return dict(Counter(c.caller for some in calls.values() for c in some if phase.start <= c.at < phase.end))
 
 

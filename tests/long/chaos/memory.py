@@ -1,10 +1,10 @@
-"""Ask the service for ten years in every format, have it read 90 days, and see how far its memory grows.
+"""Request ten years in every format, run a backfill of 90 days, and measure the growth of the service's memory.
 
     python -m tests.long.chaos.memory [--years 10]
 
-The kernel's own high-water mark of the worker is set back before each answer and read after it; an answer may let it
-grow by 30 MB. One reader takes all there is, another one stalls: what is not taken must not pile up. A first
-backfill of 90 days may take 50 MB more than the idle process has. Exit code 1 where more is taken.
+The kernel's own high-water mark of the worker is reset before each answer and read after it. An answer may let it
+grow by 30 MB. One reader takes the whole answer, another one stalls: untaken data must not accumulate. A first
+backfill of 90 days may take 50 MB more than the idle process. Exit code 1 beyond these limits.
 """
 
 import socket
@@ -33,7 +33,7 @@ from tests.long.chaos.seed_history import write_history
 from tests.long.chaos.users import connect, make_users, status
 
 MAX_GROWTH_BYTES, MAX_BACKFILL_BYTES = 30_000_000, 50_000_000
-"""Bytes, for an answer and for a backfill."""
+"""Most bytes for an answer and for a backfill."""
 
 SIMULATOR_OPTIONS = SimulatorOptions(users=1, days_back=120)
 USER = "decade"
@@ -48,7 +48,7 @@ def path_of(years: int, view: str = "") -> str:
 
 
 def stall_reader(service: Process, path: str) -> socket.socket:
-    """Ask, take the first bytes of the answer and no more."""
+    """Send a request and take only the first bytes of the answer."""
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.connect((HOST, service.port))
@@ -60,16 +60,16 @@ def stall_reader(service: Process, path: str) -> socket.socket:
 
 
 class MemoryWatch:
-    """A worker whose peak is measured from a moment on."""
+    """Worker with a measurement of its peak memory from a given moment."""
 
     def __init__(self, pid: int) -> None:
         self._pid = pid
         self._before = memory(pid)["VmRSS"]
-        Path(f"/proc/{pid}/clear_refs").write_text("5")  # sets VmHWM to what it is now
+        Path(f"/proc/{pid}/clear_refs").write_text("5")  # sets VmHWM to the current size
 
     @property
     def growth(self) -> int:
-        """Bytes between then and the highest since."""
+        """Bytes between the memory at that moment and the highest since."""
         return memory(self._pid)["VmHWM"] - self._before
 
 
@@ -85,14 +85,14 @@ def read_range(service: Process, path: str, media_type: str) -> tuple[int, float
 @click.command()
 @click.option("--years", default=10, show_default=True)
 def main(years: int) -> None:
-    """Range over many years in bounded memory."""
+    """Check that a range over many years needs bounded memory."""
     report = Report(f"Memory for a range of {years} years")
     with run_folder("memory") as folder:
-        console.print("writing the past ...")
+        console.print("writing the history ...")
         report.figure("readings", write_history(folder / "data", USER, years=years))
         with service(folder) as served:
             served.get_ready()
-            for _ in range(2):  # what every process takes with its first answers
+            for _ in range(2):  # memory that every process takes with its first answers
                 read_range(served, path_of(1, "full"), FORMATS["JSON"])
             report.figure("MB before", round(memory(served.worker)["VmRSS"] / 1e6, 1))
             for view in ("basic", "full"):
@@ -103,14 +103,14 @@ def main(years: int) -> None:
             watched = MemoryWatch(served.worker)
             with stall_reader(served, path_of(years, "full")):
                 time.sleep(5)
-                _check_growth(report, "NDJSON, full, nobody reads for 5 s", watched)
+                _check_growth(report, "NDJSON, full, no reads for 5 s", watched)
             report.figure("MB after", round(memory(served.worker)["VmRSS"] / 1e6, 1))
         backfill(report, folder)
         report.show()
 
 
 def backfill(report: Report, folder: Path) -> None:
-    """Connect a person with 90 days to read, to a process that has done nothing yet."""
+    """Connect a user with a backfill of 90 days to a fresh process."""
     (person,) = make_users(1)
     with simulator(folder, SIMULATOR_OPTIONS) as simulated:
         wait_until(lambda: answers(simulated, "/admin/state"), 30, "the simulator")
@@ -121,7 +121,7 @@ def backfill(report: Report, folder: Path) -> None:
             report.figure("MB of the idle process", round(memory(served.worker)["VmRSS"] / 1e6, 1))
             watched = MemoryWatch(served.worker)
             if not connect(served, person):
-                raise RuntimeError("the person could not connect")
+                raise RuntimeError("the user could not connect")
             wait_until(lambda: status(served, person).get("backfill_done") == 1.0, 120, "the backfill")
             grown = watched.growth
             holds, expected = grown < MAX_BACKFILL_BYTES, "less than 50 MB"
@@ -130,9 +130,9 @@ def backfill(report: Report, folder: Path) -> None:
             )
 
 
-def _check_growth(report: Report, what: str, watched: MemoryWatch) -> None:
+def _check_growth(report: Report, figure: str, watched: MemoryWatch) -> None:
     grown = watched.growth
-    report.check(what, f"grew by {grown / 1e6:.1f} MB", holds=grown < MAX_GROWTH_BYTES, expected="less than 30 MB")
+    report.check(figure, f"grew by {grown / 1e6:.1f} MB", holds=grown < MAX_GROWTH_BYTES, expected="less than 30 MB")
 
 
 if __name__ == "__main__":

@@ -2,8 +2,8 @@
 
     python -m tests.long.chaos.outages [--seed N] [--seconds 20]
 
-Each is stopped and started again, and answers errors for a while. Exit code 1 when something is lost, does not recover
-by itself, is refused though it could be served, or is logged more often than once a break and once a recovery.
+Each is stopped and started again, and answers errors for a while. Exit code 1 on any loss, without recovery, at a
+refusal of a request that could be served, or with more than one log line per failure and one per recovery.
 """
 
 import random
@@ -37,7 +37,7 @@ from tests.long.chaos.report import Report, console
 from tests.long.chaos.users import SimulatedUser, connect, make_users, poll_now, status
 
 RECOVERY_SECONDS = 75.0
-"""Seconds: what the broker refused is told again after a minute."""
+"""Seconds until all works again: events refused by the broker are published again after a minute."""
 
 EDGES = {
     "poll_failed": "poll_recovered",
@@ -48,14 +48,14 @@ EDGES = {
 
 
 class LatestReader:
-    """Asks for everybody's latest reading, twice a second, and notes the answers by what was away at the time."""
+    """Reader of every user's latest reading, twice a second, that records the answers by phase of the run."""
 
     def __init__(self, service: Process, people: Sequence[SimulatedUser]) -> None:
         self.phase = "calm"
         self.answers: dict[str, Counter[str]] = defaultdict(Counter)
         self.slowest: dict[str, float] = defaultdict(float)
         self._service = service
-        self._people = people
+        self._users = people
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._read, daemon=True)
 
@@ -70,7 +70,7 @@ class LatestReader:
         with httpx.Client(timeout=30, verify=NO_CERTIFICATES, trust_env=False) as client:
             while not self._stopped.wait(0.5):
                 phase, began = self.phase, time.monotonic()
-                person = random.choice(self._people)
+                person = random.choice(self._users)
                 try:
                     answer = client.get(f"{self._service.url}/api/bg/{person.user}/latest")
                     detail = (
@@ -84,7 +84,7 @@ class LatestReader:
 
 
 class OutageRun:
-    """The service, what it needs, and what goes on meanwhile."""
+    """The service, its dependencies, and the concurrent load."""
 
     def __init__(self, folder: Path, parts: RealParts, gate: Gate, *, seed: int, people: int) -> None:
         options = SimulatorOptions(seed=seed)
@@ -104,7 +104,7 @@ class OutageRun:
 
     @contextmanager
     def outage(self, what: str, report: Report) -> Iterator[None]:
-        """Note what the log says from now until all works again."""
+        """Record the log lines from now until all works again."""
         before = len(self.said())
         self.reader.phase = what
         console.print(what)
@@ -119,22 +119,22 @@ class OutageRun:
         report.figure(what, f"{dict(lines)}; worked again after {time.monotonic() - began:.0f} s")
 
     def _works(self, before: int) -> bool:
-        """Whether all edges since then are closed, nothing is degraded, and the newest webhooks get through."""
+        """True if all failures since then have recovered, nothing is degraded, and the newest webhooks are accepted."""
         lines = Counter(action for action, *_ in self.said()[before:])
         closed = all(lines[broken] == lines[again] for broken, again in EDGES.items())
         return closed and web.get(f"{self.service.url}/health/ready").json() == {"status": "ready"}
 
     def said(self) -> list[tuple[str, str, str]]:
-        """Return what the log tells of edges, and everything else of warnings and above: action, of what, level."""
+        """Return the log lines of failures and recoveries, and all others from warnings up: action, subject, level."""
         found = []
         for line in self.service.said.read_text().splitlines():
             if not line.startswith("{"):
                 continue
             fields = msgspec.json.decode(line, type=dict[str, object])
             action, level = str(fields.get("action")), str(fields.get("level"))
-            of_whom = str(fields.get("connection") or fields.get("actor") or "")
+            subject = str(fields.get("connection") or fields.get("actor") or "")
             if action in EDGES or action in EDGES.values() or level in {"warning", "error", "critical"}:
-                found.append((action, of_whom, level))
+                found.append((action, subject, level))
         return found
 
     def fault(self, **fault: object) -> None:
@@ -172,7 +172,7 @@ def provider_outages(run: OutageRun, report: Report, seconds: float) -> None:
 
 def store_outages(run: OutageRun, report: Report, seconds: float) -> None:
     with run.outage("store stopped", report):
-        run.gate.switch("breaking")  # ministack forgets what comes while it stops
+        run.gate.switch("breaking")  # ministack loses writes that arrive while it stops
         time.sleep(1)
         run.parts.dynamodb.stop(signal.SIGTERM)
         time.sleep(seconds)
@@ -189,13 +189,13 @@ def store_outages(run: OutageRun, report: Report, seconds: float) -> None:
 
 
 @click.command()
-@click.option("--seed", type=int, default=None, help="Of people and readings; drawn when not given.")
+@click.option("--seed", type=int, default=None, help="Seed of users and readings; drawn when not given.")
 @click.option("--people", default=6, show_default=True)
-@click.option("--seconds", default=20.0, show_default=True, help="How long each outage lasts.")
+@click.option("--seconds", default=20.0, show_default=True, help="Seconds of each outage.")
 def main(seed: int | None, people: int, seconds: float) -> None:
-    """Take everything away for a while; compare what came of it with the truth."""
+    """Stop each dependency for a while; compare the stored and published data with the truth."""
     seed = random.randrange(1_000_000) if seed is None else seed
-    console.print(f"seed {seed}, {people} people, {seconds:g} s each")
+    console.print(f"seed {seed}, {people} users, {seconds:g} s each")
     began = time.monotonic()
     report = Report(f"Outages of the real parts (seed {seed})")
     with run_folder("outages") as folder:
@@ -213,7 +213,7 @@ def go_through(run: OutageRun, report: Report, seconds: float) -> None:
     run.service.get_ready()
     for each in run.people:
         connect(run.service, each)
-    wait_until(lambda: all(status(run.service, each)["backfill_done"] == 1 for each in run.people), 60, "the past")
+    wait_until(lambda: all(status(run.service, each)["backfill_done"] == 1 for each in run.people), 60, "the backfill")
     run.sender.start(lambda: run.people)
     run.reader.start()
     broker_outages(run, report, seconds)
@@ -228,7 +228,7 @@ def check_run(report: Report, run: OutageRun, folder: Path) -> None:
     end = now - VISIBLE_AFTER
     for each in run.people:
         poll_now(run.service, each)
-    time.sleep(10)  # a look takes moments, and so does telling
+    time.sleep(10)  # a poll takes moments, and so does publishing
     report.check("webhooks without a 202 at the end", unanswered, holds=not unanswered, expected="0")
     again = sum(each.attempts > 1 for each in run.sender.accepted)
     report.figure("webhooks; sent more than once", f"{len(run.sender.accepted):,}; {again:,}")
@@ -264,14 +264,14 @@ def check_reads(report: Report, reader: LatestReader) -> None:
 
 
 def check_edges(report: Report, said: Sequence[tuple[str, str, str]]) -> None:
-    """Check that of each thing the log says by turns that it broke and that it works again."""
+    """Check that the log lines of each dependency alternate between failure and recovery."""
     for broken, again in EDGES.items():
-        by_whom: dict[str, list[str]] = defaultdict(list)
-        for action, of_whom, _ in said:
+        by_subject: dict[str, list[str]] = defaultdict(list)
+        for action, subject, _ in said:
             if action in (broken, again):
-                by_whom[of_whom].append(action)
-        alternates = all(some == [broken, again] * (len(some) // 2) for some in by_whom.values())
-        counts = Counter(action for some in by_whom.values() for action in some)
+                by_subject[subject].append(action)
+        alternates = all(some == [broken, again] * (len(some) // 2) for some in by_subject.values())
+        counts = Counter(action for some in by_subject.values() for action in some)
         report.check(f"{broken}, {again}", dict(counts), holds=alternates, expected="by turns, recovered at the end")
     others = Counter(action for action, *_ in said if action not in EDGES and action not in EDGES.values())
     report.figure("other warnings and errors", dict(others))

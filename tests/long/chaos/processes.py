@@ -1,4 +1,4 @@
-"""Real processes of their own groups: started, killed and stopped as operators do, and looked at from outside."""
+"""Real processes of their own groups: started, killed and stopped like an operator does, and observed from outside."""
 
 import os
 import shutil
@@ -24,14 +24,14 @@ ROOT = Path(__file__).parents[3]
 HOST = "127.0.0.1"
 
 CALLS = "calls.jsonl"
-"""Where the simulator writes down its calls."""
+"""File of the simulator's recorded calls."""
 
 _probe = httpx.Client(timeout=5, trust_env=False)
 
 
 @contextmanager
 def run_folder(name: str) -> Iterator[Path]:
-    """Make a directory that stays when its body fails or leaves with an exit code."""
+    """Make a directory that is kept when the body fails or leaves with an exit code."""
     folder = Path(tempfile.mkdtemp(prefix=f"{name}-"))
     try:
         yield folder
@@ -42,11 +42,11 @@ def run_folder(name: str) -> Iterator[Path]:
 
 
 class TimedOut(Exception):
-    """The text says for what."""
+    """A wait timed out; the text names the awaited condition."""
 
 
 class Process:
-    """One of our servers with everything it has said in a file; it may be started again after its end."""
+    """One of our servers with all its output in a file; it may be started again after its end."""
 
     def __init__(self, folder: Path, name: str, module: str, *arguments: str, port: int, **settings: str) -> None:
         """Prepare ``python -m module``; ``place`` is its directory, ``settings`` are its whole environment."""
@@ -59,12 +59,12 @@ class Process:
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
-        with self.said.open("ab") as said:
+        with self.said.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                cwd=self._folder,  # no .env of ours is read there
+                cwd=self._folder,  # no .env of ours is read in that directory
                 env=self._environment,
-                stdout=said,
+                stdout=log,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
@@ -75,7 +75,7 @@ class Process:
 
     @property
     def last_words(self) -> str:
-        """The end of what it printed."""
+        """End of its output."""
         return self.said.read_text(errors="replace")[-4000:]
 
     @property
@@ -86,18 +86,18 @@ class Process:
 
     @property
     def worker(self) -> int:
-        """The process that serves; its parent only watches it."""
+        """Process that serves; its parent only supervises it."""
         return int(Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()[0])
 
     def get_ready(self, seconds: float = 30) -> None:
-        """Wait until it is ready; WaitedInVain also when it ends before."""
+        """Wait until it is ready; TimedOut also when it ends before."""
         what = f"{self.said.stem} to get ready, see {self.said}"
         wait_until(lambda: not self.alive or answers(self, "/health/ready"), seconds, what, every=0.01)
         if not self.alive:
             raise TimedOut(f"{self.said.stem} ended before it was ready, see {self.said}.")
 
     def kill(self) -> None:
-        """Kill the whole group as it is, and return when nothing of it runs any more."""
+        """Kill the whole group with -9, and return when none of its processes runs."""
         group = _children(self.pid)
         with suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
@@ -106,20 +106,20 @@ class Process:
         wait_until(lambda: not any(map(_runs, group)), 10, "the killed worker to be gone")
 
     def pause(self) -> None:
-        """Let nothing of the group run until ``go_on``."""
+        """Suspend the whole group until ``go_on``."""
         os.killpg(self.pid, signal.SIGSTOP)
 
     def go_on(self) -> None:
         os.killpg(self.pid, signal.SIGCONT)
 
     def ends(self, within: float) -> int:
-        """Return its exit code."""
+        """Wait for its end; return its exit code."""
         if self._process is None:
             raise RuntimeError("start it first")
         return self._process.wait(within)
 
     def stop(self, within: float = 30) -> tuple[int, float]:
-        """Ask it to end; return its exit code and how many seconds it took."""
+        """Send SIGTERM; return its exit code and the seconds until its end."""
         asked = time.monotonic()
         os.kill(self.pid, signal.SIGTERM)
         return self.ends(within), time.monotonic() - asked
@@ -134,7 +134,7 @@ class Process:
 
 
 def service(folder: Path, **settings: str) -> Process:
-    """Return ``bg-ingest run`` on SQLite in the place, with what else is set."""
+    """Return ``bg-ingest run`` on SQLite in the directory, with further settings."""
     port = free_port()
     return Process(folder, "service", "bg_ingest.cli", "run", port=port, **(service_settings(folder, port) | settings))
 
@@ -144,7 +144,7 @@ def service_settings(folder: Path, port: int) -> dict[str, str]:
 
 
 def simulator(folder: Path, options: SimulatorOptions) -> Process:
-    """Return a simulated provider that serves by itself, with options that its command does not have."""
+    """Return a standalone simulated provider, with options that its command does not have."""
     port = free_port()
     encoded = msgspec.json.encode(options).decode()
     files = str(folder / "simulator.jsonl"), str(folder / CALLS)
@@ -152,7 +152,7 @@ def simulator(folder: Path, options: SimulatorOptions) -> Process:
 
 
 def provider_settings(simulated: Process, options: SimulatorOptions) -> dict[str, str]:
-    """Return the settings that make the service use this simulator."""
+    """Return the settings of a service that uses this simulator."""
     return {
         "DEXCOM_API_BASE_URL": simulated.url,
         "DEXCOM_CLIENT_ID": options.client_id,
@@ -161,18 +161,18 @@ def provider_settings(simulated: Process, options: SimulatorOptions) -> dict[str
 
 
 def answers(process: Process, path: str) -> bool:
-    """Tell whether anything is answered there."""
+    """Return True if the address answers at all."""
     with suppress(httpx.TransportError):
         return _probe.get(process.url + path).is_success
     return False
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str, *, every: float = 0.05) -> None:
-    """Wait for a condition, or raise WaitedInVain."""
+    """Wait for a condition, or raise TimedOut."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise TimedOut(f"Waited {seconds:g} s in vain for {what}.")
+            raise TimedOut(f"Waited {seconds:g} s without success for {what}.")
         time.sleep(every)
 
 
@@ -189,12 +189,12 @@ def _runs(pid: int) -> bool:
 
 
 def processor(pid: int) -> float:
-    """Return the seconds of processor that a process has used."""
+    """Return the processor seconds of a process."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def memory(pid: int) -> Mapping[str, int]:
-    """Return what /proc says of a process's memory, in bytes: VmRSS now and VmHWM at its peak."""
+    """Return a process's memory from /proc in bytes: VmRSS now and VmHWM at its peak."""
     lines = (line.split() for line in Path(f"/proc/{pid}/status").read_text().splitlines())
     return {parts[0][:-1]: int(parts[1]) * 1024 for parts in lines if parts and parts[0] in {"VmRSS:", "VmHWM:"}}

@@ -1,4 +1,4 @@
-"""A sender of webhooks by the book: what got no 202 is sent again, under the same id, until it gets one."""
+"""Sender of webhooks with at-least-once delivery: a webhook is sent again under the same id until a 202."""
 
 import itertools
 import random
@@ -19,17 +19,17 @@ from tests.long.chaos.processes import Process, wait_until
 from tests.long.chaos.users import SimulatedUser
 
 READINGS_PER_WEBHOOK = 3
-"""Readings in a webhook, of times that no webhook has twice."""
+"""Readings in a webhook; their times are unique among all webhooks."""
 
 PUSH_OFFSET = timedelta(days=400)
-"""How old pushed readings are: no poll brings those, so that both may be compared apart."""
+"""Age of pushed readings. No poll reads those times, so that both kinds are compared separately."""
 
 GIVE_UP_SECONDS = 40.0
-"""Seconds until the sender takes no answer for one."""
+"""Timeout of an answer in seconds."""
 
 
 class PushedWebhook(msgspec.Struct):
-    """One webhook and what it brings."""
+    """One webhook and its readings."""
 
     person: SimulatedUser
     id: str
@@ -40,7 +40,7 @@ class PushedWebhook(msgspec.Struct):
 
 
 class Sender:
-    """Sends a webhook about every ``every`` seconds from each of some threads, besides those to be sent again."""
+    """Threads that each send a webhook about every ``every`` seconds, besides the repeated ones."""
 
     def __init__(self, service: Process, accounts: Mapping[SimulatedUser, str], *, seed: int, every: float) -> None:
         self.since = SystemClock().now().replace(microsecond=0) - PUSH_OFFSET
@@ -59,20 +59,20 @@ class Sender:
         self._lock = threading.Lock()
         self._threads: list[threading.Thread] = []
 
-    def start(self, people: Callable[[], Sequence[SimulatedUser]], threads: int = 3) -> None:
-        """Push to whoever ``people`` returns at the time."""
-        self._threads = [threading.Thread(target=self._push, args=(people,), daemon=True) for _ in range(threads)]
+    def start(self, users: Callable[[], Sequence[SimulatedUser]], threads: int = 3) -> None:
+        """Push to the users that ``users`` returns at the time."""
+        self._threads = [threading.Thread(target=self._push, args=(users,), daemon=True) for _ in range(threads)]
         for each in self._threads:
             each.start()
 
     def finish(self, within: float) -> int:
-        """Send no new ones, wait for a 202 to each of the others; return how many have none."""
+        """Send no new webhooks, wait for a 202 to each pending one; return the number of webhooks without one."""
         self._stopped.set()
         try:
             wait_until(lambda: not self._again and not self._under_way, within, "the last webhooks")
         finally:
             left = len(self._again) + self._under_way
-            self._again.clear()  # whoever still sends one sends it no more
+            self._again.clear()  # threads with a pending webhook stop repeating it
             for each in self._threads:
                 each.join(1)
         return left
@@ -84,20 +84,20 @@ class Sender:
             found[each.person] += each.readings
         return found
 
-    def _push(self, people: Callable[[], Sequence[SimulatedUser]]) -> None:
+    def _push(self, users: Callable[[], Sequence[SimulatedUser]]) -> None:
         with httpx.Client(timeout=GIVE_UP_SECONDS, verify=NO_CERTIFICATES, trust_env=False) as client:
             while not self._stopped.is_set() or self._again:
-                one = self._next(people)
+                one = self._next(users)
                 if one is not None:
                     self._send(client, one)
                 time.sleep(0.05 if self._stopped.is_set() else self._every)
 
-    def _next(self, people: Callable[[], Sequence[SimulatedUser]]) -> PushedWebhook | None:
+    def _next(self, users: Callable[[], Sequence[SimulatedUser]]) -> PushedWebhook | None:
         with self._lock:
             self._under_way += 1
             if self._again and self._again[0].again_at <= time.monotonic():
                 return self._again.popleft()
-            known = people()
+            known = users()
             if known and not self._stopped.is_set():
                 return self._new(self._chance.choice(known))
             self._under_way -= 1

@@ -2,8 +2,8 @@
 
     python -m tests.long.chaos.real_kills [--seed N] [--kills 20] [--people 12]
 
-Like tests.long.chaos.kills, with webhooks besides: one that got no 202 is sent again under its id. Store and broker
-live on; what a kill left is read from the store itself. Exit code 1 on any difference.
+Like tests.long.chaos.kills, with additional webhooks: one without a 202 is sent again under its id. Store and broker
+keep running. The state after a kill is read from the store itself. Exit code 1 on any difference.
 """
 
 import random
@@ -39,13 +39,13 @@ from tests.long.chaos.report import Report, console
 from tests.long.chaos.users import connect, make_users
 
 MAX_LIFE_SECONDS = 4.0
-"""Seconds between ready and kill, at most."""
+"""Most seconds between ready and kill."""
 
 
 class RealKillRun(KillRun):
     """A Run whose store and broker outlive the service."""
 
-    def __init__(self, folder: Path, parts: RealParts, *, seed: int, people: int) -> None:  # the other makes its own
+    def __init__(self, folder: Path, parts: RealParts, *, seed: int, people: int) -> None:
         options = SimulatorOptions(
             seed=seed, users=people, days_back=DAYS, delay_seconds=DELAY, access_token_seconds=90
         )
@@ -89,13 +89,13 @@ def serve_simulator(run: RealKillRun) -> None:
 
 
 @click.command()
-@click.option("--seed", type=int, default=None, help="Of people, readings and moments; drawn when not given.")
+@click.option("--seed", type=int, default=None, help="Seed of users, readings and moments; drawn when not given.")
 @click.option("--kills", default=20, show_default=True)
 @click.option("--people", default=12, show_default=True)
 def main(seed: int | None, kills: int, people: int) -> None:
-    """Kill the service again and again; compare what it stored and told with the truth and what was pushed."""
+    """Kill the service again and again; compare its stored and published data with the truth and the pushes."""
     seed = random.randrange(1_000_000) if seed is None else seed
-    console.print(f"seed {seed}, {kills} kills, {people} people, {DAYS} days each")
+    console.print(f"seed {seed}, {kills} kills, {people} users, {DAYS} days each")
     began = time.monotonic()
     report = Report(f"Killed with -9 on the real parts (seed {seed})")
     with run_folder("real-kills") as folder:
@@ -130,7 +130,7 @@ def check_run(report: Report, run: RealKillRun, folder: Path) -> None:
     check_pushed(report, run.service, run.sender.readings, run.sender.since, oldest)
     check_polled(report, run.service, run.simulated, run.people, (end - timedelta(days=DAYS + 2), end))
     shown = {each: get_readings(run.service, each) for each in run.people}
-    time.sleep(3)  # what is committed is told within moments
+    time.sleep(3)  # committed changes are published within moments
     code, _ = run.service.stop()
     report.check("exit code at the end", code, holds=code == 0, expected="0")
     in_backfill = sum(backfill_pending(each.remaining.values()) > 0 for each in run.kills)

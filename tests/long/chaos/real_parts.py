@@ -1,4 +1,4 @@
-"""The service on real parts: a DynamoDB-compatible server and a RabbitMQ node, each a process of this run's own."""
+"""Service on real parts: a DynamoDB-compatible server and a RabbitMQ node, each a process of this run's own."""
 
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
@@ -38,14 +38,14 @@ TABLE, QUEUE = "bg-ingest", "chaos"
 
 
 class OutboxEnds(msgspec.Struct, frozen=True):
-    """A user's changes as they are stored: the last number by the head, and the numbers there are."""
+    """A user's stored changes: the last number according to the head, and all stored numbers."""
 
     last: int
     numbers: list[int]
 
 
 class RealParts:
-    """The store and the broker, reached past the service."""
+    """Direct access to the store and the broker, without the service."""
 
     def __init__(self, directory: Path, dynamodb: Server, node: Node) -> None:
         self.dynamodb = dynamodb
@@ -55,7 +55,7 @@ class RealParts:
         self._folder = directory
 
     def service(self, store_port: int, name: str = "service", **settings: str) -> Process:
-        """Return ``bg-ingest run`` on these parts, its store reached by this port; all of them share a key."""
+        """Return ``bg-ingest run`` on these parts, with the store at this port; all replicas share a key."""
         port = free_port()
         parts = {
             "DYNAMODB_ENDPOINT": f"http://127.0.0.1:{store_port}",
@@ -71,7 +71,7 @@ class RealParts:
         return Process(self._folder, name, "bg_ingest.cli", "run", port=port, **given)
 
     def events(self) -> list[Event]:
-        """Take what the queue holds, as a plain consumer."""
+        """Take the content of the queue, as a plain consumer."""
 
         async def take() -> list[Event]:
             async with channel_to(self.url) as channel:
@@ -79,22 +79,22 @@ class RealParts:
 
         return anyio.run(take)
 
-    def after_kill(self, people: Sequence[SimulatedUser]) -> dict[str, StoredUser]:
-        """Return what a killed process left of those who are connected."""
+    def after_kill(self, users: Sequence[SimulatedUser]) -> dict[str, StoredUser]:
+        """Return the stored state of connected users after a kill."""
         key_ring = AesGcmSealer([load_or_create_key(self.data / "token-encryption-key")])
 
         async def read() -> dict[str, StoredUser]:
             async with self._table() as table:
                 return {
                     each.user: found
-                    for each in people
+                    for each in users
                     if (found := await _read_stored(table, key_ring, UserId(each.user)))
                 }
 
         return anyio.run(read)
 
     def snapshot(self) -> OwnershipSnapshot:
-        """Return who serves which shard."""
+        """Return the owner of each shard."""
 
         async def read() -> OwnershipSnapshot:
             async with self._table() as table:
@@ -102,15 +102,15 @@ class RealParts:
 
         return anyio.run(read)
 
-    def ends(self, people: Sequence[SimulatedUser]) -> dict[str, OutboxEnds]:
+    def ends(self, users: Sequence[SimulatedUser]) -> dict[str, OutboxEnds]:
         async def read() -> dict[str, OutboxEnds]:
             async with self._table() as table:
-                return {each.user: await _ends(table, UserId(each.user)) for each in people}
+                return {each.user: await _ends(table, UserId(each.user)) for each in users}
 
         return anyio.run(read)
 
     def waiting(self) -> int:
-        """Return how many changes wait to be told."""
+        """Return the number of unpublished changes."""
 
         async def count() -> int:
             async with self._table() as table:
@@ -156,20 +156,20 @@ async def _count(table: DynamoTable, pk: str, low: str, high: str) -> int:
     return sum([len(page) async for page in table.query(pk, low, high, page=1000)])
 
 
-def check_outbox_ends(report: Report, parts: RealParts, people: Sequence[SimulatedUser]) -> dict[str, int]:
-    """Check after a stop that changes are contiguous and nothing waits; return each user's last number."""
-    ends = parts.ends(people)
+def check_outbox_ends(report: Report, parts: RealParts, users: Sequence[SimulatedUser]) -> dict[str, int]:
+    """Check after a stop that changes are contiguous and published; return each user's last number."""
+    ends = parts.ends(users)
     broken = [user for user, found in ends.items() if found.numbers != list(range(1, found.last + 1))]
     report.figure("changes", sum(each.last for each in ends.values()))
     report.check("users whose changes are not 1 to n", len(broken), holds=not broken, expected="0")
     left = parts.waiting()
-    report.check("changes that wait to be told", left, holds=not left, expected="0")
+    report.check("unpublished changes", left, holds=not left, expected="0")
     return {user: found.last for user, found in ends.items()}
 
 
 @contextmanager
 def real_parts(directory: Path) -> Iterator[RealParts]:
-    """Run both; what the store holds survives a stop by SIGTERM."""
+    """Run both; the store's content survives a stop by SIGTERM."""
     folder = directory / "ministack"
     dynamodb = start_ministack(folder, PERSIST_STATE="1", STATE_DIR=str(folder / "state"))
     with start_server(dynamodb), running_node(directory / "rabbitmq") as node:

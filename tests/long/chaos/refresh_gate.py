@@ -1,7 +1,7 @@
-"""A gate to the store that stops a refresh where it is told to: at the writes of its grant.
+"""Gate before the store that holds a refresh at a chosen step: at one of the writes of its grant.
 
-A refresh writes its grant twice: an UpdateItem claims it before the token is sent, a PutItem stores what was answered.
-What is held goes nowhere until the process that waits for it is gone.
+A refresh writes its grant twice: an UpdateItem claims it before the token is sent, a PutItem stores the answer.
+A held request or answer is not forwarded until the process that waits for it has ended.
 """
 
 from collections.abc import Iterator
@@ -17,23 +17,23 @@ from tests.long.chaos.gate import HOST, LENGTH, Gate
 
 
 class RefreshStep(StrEnum):
-    """How far a refresh has come when it is killed."""
+    """Progress of a refresh at its kill."""
 
     BEFORE_SEND = "before send"
-    """The claim is written, and its writer does not know yet."""
+    """The claim is written, and its writer has no answer yet."""
     SENT = "sent"
-    """The provider has the token and has not answered: it is slow, and no gate holds anything."""
+    """The provider has the token and has not answered, because it is slow. No gate holds anything."""
     ANSWERED = "answered, not stored"
     """The write of the new pair has not reached the store."""
     STORED = "stored"
-    """The new pair is written, and its writer does not know yet."""
+    """The new pair is written, and its writer has no answer yet."""
 
 
 WRITES = {RefreshStep.BEFORE_SEND: b".UpdateItem", RefreshStep.ANSWERED: b".PutItem", RefreshStep.STORED: b".PutItem"}
 
 
 class RefreshGate(Gate):
-    """A gate that holds the refreshes of some users, each at one step."""
+    """Gate that holds the refreshes of some users, each at one step."""
 
     def __init__(self, server_port: int, portal: BlockingPortal) -> None:
         super().__init__(server_port, portal)
@@ -41,14 +41,14 @@ class RefreshGate(Gate):
         self._held: set[bytes] = set()
 
     def aim(self, user: str, step: RefreshStep) -> None:
-        """Hold this user's next refresh there, and whatever its writer says of the grant afterwards."""
+        """Hold this user's next refresh at this step, and all later requests of its writer for the grant."""
         self._portal.call(self._aims.__setitem__, _quoted(user), step)
 
     def is_held(self, user: str) -> bool:
         return _quoted(user) in self._held
 
     def forget(self) -> None:
-        """Hold nobody any more."""
+        """Hold no further refresh."""
         self._portal.call(self._aims.clear)
 
     async def _pass_on(self, client: SocketStream, wire: anyio.CancelScope) -> None:
@@ -62,7 +62,7 @@ class RefreshGate(Gate):
                         step = self._aims[user]
                         if step is RefreshStep.ANSWERED or user in self._held:
                             self._held.add(user)
-                            await client.receive()  # it says no more before it is killed
+                            await client.receive()  # no further request passes before its kill
                             break
                         held.append(user)
                     await server.send(request)
@@ -80,7 +80,7 @@ class RefreshGate(Gate):
         wire.cancel()
 
     def _aimed_at(self, request: bytes) -> bytes | None:
-        """Return whose refresh is held at this request or its answer."""
+        """Return the user with a refresh held at this request or its answer."""
         if b'"grant#' not in request:
             return None
         head, _, body = request.partition(b"\r\n\r\n")
@@ -91,7 +91,7 @@ class RefreshGate(Gate):
 
 
 async def _read_request(client: SocketStream) -> bytes:
-    """Receive one request; a client sends the next when it has the answer."""
+    """Receive one request; a client sends the next one after the answer."""
     asked = b""
     while b"\r\n\r\n" not in asked:
         asked += await client.receive()

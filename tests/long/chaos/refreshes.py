@@ -1,10 +1,10 @@
-"""Kill replicas in the middle of refreshes, each held at a chosen step, and see which grants survive.
+"""Kill replicas during refreshes, each held at a chosen step, and check the survival of the grants.
 
     python -m tests.long.chaos.refreshes [--kills 25] [--seed N]
 
 Every kill with -9 finds four refreshes of four users: claimed and not sent, sent and not answered, answered and not
-stored, stored. Nothing is aimed by time: gates hold the store's writes, the provider holds its answer. Exit code 1 when
-a grant is lost that was not between sent and stored, or when a lost one is not counted as the plan of retries says.
+stored, stored. Nothing depends on timing: gates hold the store's writes, the provider holds its answer. Exit code 1
+when a grant is lost that was not between sent and stored, or when a lost one is not counted by the plan of retries.
 """
 
 import random
@@ -36,30 +36,30 @@ from tests.long.chaos.users import SimulatedUser, make_users, poll_now, status
 SETTINGS = {"POLL_INTERVAL_SECONDS": "86400", "BACKFILL_DAYS": "0", "SWEEP_DAYS": "0", "WEEKLY_SWEEP_DAYS": "0"}
 
 TOKEN_LIFETIME = 60
-"""Seconds of an access token's life: at most what is kept of it as a margin, so every poll begins with a refresh."""
+"""Seconds of an access token's life: at most the safety margin before expiry, so every poll begins with a refresh."""
 
 SLOW_SECONDS = 8
-"""Seconds the provider takes for the token that is to be killed while it waits."""
+"""Seconds of the provider's answer to the token call of a refresh that is killed while it waits."""
 
 SPARE_USERS = 12
-"""More people than are needed: the last kills still find four whom one replica serves."""
+"""Additional users, so that the last kills still find four users on one replica."""
 
 SETTLE_SECONDS = 200.0
-"""Seconds: a dead process's claim is respected for a minute from when it is first met."""
+"""Seconds until all grants are used again: a dead process's claim holds for a minute from its first discovery."""
 
 
 class AimedRefresh(NamedTuple):
-    """A refresh that was killed at a step, and what stood in the store then."""
+    """A refresh killed at a step, and its stored grant at that time."""
 
     person: SimulatedUser
     step: RefreshStep
     held: StoredGrant
     spent: bool
-    """Whether the provider had rotated the stored token by then."""
+    """True if the provider had rotated the stored token by then."""
 
     @property
     def was_there(self) -> bool:
-        """Whether the kill found it where it was aimed."""
+        """True if the kill hit the refresh at the intended step."""
         return (self.held.claimed, self.spent) == {
             RefreshStep.BEFORE_SEND: (True, False),
             RefreshStep.SENT: (True, False),
@@ -71,12 +71,12 @@ class AimedRefresh(NamedTuple):
 def kill_refreshes(
     parts: RealParts, run: Fleet, gates: Mapping[str, RefreshGate], people: Sequence[SimulatedUser], kills: int
 ) -> list[AimedRefresh]:
-    """Kill so often, each time four refreshes, and start again what was killed."""
+    """Kill a number of times, each time four refreshes, and restart the killed replica."""
     aimed: list[AimedRefresh] = []
     left = list(people)
     for number in range(kills):
         began = time.monotonic()
-        run.get_balanced()  # a shard that is being given back would be asked for elsewhere
+        run.get_balanced()  # the poll of a shard in hand-over would run elsewhere
         replica, four = _choose(parts, run, left)
         gate = gates[replica.name]
         for person, step in zip(four, RefreshStep, strict=True):
@@ -94,7 +94,7 @@ def kill_refreshes(
 
 
 def _choose(parts: RealParts, run: Fleet, left: Sequence[SimulatedUser]) -> tuple[Replica, Sequence[SimulatedUser]]:
-    """Return the replica that serves the most of those who are left, and four of them."""
+    """Return the replica that serves most of the remaining users, and four of them."""
     found: list[tuple[int, Replica, Sequence[SimulatedUser]]] = []
 
     def poll() -> bool:
@@ -106,7 +106,7 @@ def _choose(parts: RealParts, run: Fleet, left: Sequence[SimulatedUser]) -> tupl
             found.append((len(served), replica, served[: len(RefreshStep)]))
         return max(count for count, *_ in found) >= len(RefreshStep)
 
-    wait_until(poll, 60, "a replica that serves four of those who are left", every=0.5)
+    wait_until(poll, 60, "a replica that serves four of the remaining users", every=0.5)
     _, replica, four = max(found, key=lambda each: each[0])
     return replica, four
 
@@ -146,7 +146,7 @@ def _held_step(stored: StoredUser) -> StoredGrant:
 
 
 def settle(parts: RealParts, run: Fleet, aimed: Sequence[AimedRefresh]) -> Mapping[str, StoredUser]:
-    """Ask for a poll of everybody, and return what is stored once each has refreshed or was refused."""
+    """Request a poll of every user, and return the stored state once each grant was refreshed or refused."""
     people = [each.person for each in aimed]
     found: dict[str, StoredUser] = {}
     for each in people:
@@ -171,7 +171,7 @@ def settle(parts: RealParts, run: Fleet, aimed: Sequence[AimedRefresh]) -> Mappi
 def check_grants(
     report: Report, parts: RealParts, run: Fleet, aimed: Sequence[AimedRefresh], folder: Path, since: float
 ) -> None:
-    """Check each step's grants: which may be lost, and that what is lost is counted and will be tried again."""
+    """Check each step's grants: only some steps may lose one, and a lost one is counted and will be tried again."""
     stored = settle(parts, run, aimed)
     spent, calls = _spent_tokens(run), read_calls(folder / CALLS)
     for step in RefreshStep:
@@ -197,7 +197,7 @@ def check_grants(
 
 
 def _is_counted(run: Fleet, person: SimulatedUser, grant: StoredGrant, spent: set[str]) -> bool:
-    """Whether a refusal of a token that is spent was counted, and leaves the state as it is for now."""
+    """True if the refusal of a spent token was counted and did not change the state for now."""
     wait = grant.retry_at - SystemClock().now() if grant.retry_at else timedelta()
     shown = status(run.replicas[0].process, person)
     planned = grant.refusals == 1 and timedelta() < wait <= REFUSAL_RETRY_DELAYS[0]
@@ -209,13 +209,13 @@ def _is_counted(run: Fleet, person: SimulatedUser, grant: StoredGrant, spent: se
 
 
 @click.command()
-@click.option("--seed", type=int, default=None, help="Of people and readings; drawn when not given.")
+@click.option("--seed", type=int, default=None, help="Seed of users and readings; drawn when not given.")
 @click.option("--kills", default=25, show_default=True)
 def main(seed: int | None, kills: int) -> None:
-    """Kill four refreshes at a time, each at another step; see which grants work afterwards."""
+    """Kill four refreshes at a time, each at another step; check the grants afterwards."""
     seed = random.randrange(1_000_000) if seed is None else seed
     people = make_users(4 * kills + SPARE_USERS)
-    console.print(f"seed {seed}, {kills} kills, {len(people)} people")
+    console.print(f"seed {seed}, {kills} kills, {len(people)} users")
     began = time.monotonic()
     report = Report(f"Refreshes killed with -9 (seed {seed})")
     options = SimulatorOptions(seed=seed, users=len(people), delay_seconds=3600, access_token_seconds=TOKEN_LIFETIME)
@@ -227,7 +227,7 @@ def main(seed: int | None, kills: int) -> None:
             )
             failed = run.connect(people)
             report.check("users who could not connect", len(failed), holds=not failed, expected=f"0: {failed[:3]}")
-            wait_until(lambda: run.polled() == len(people) - len(failed), 60, "everybody to be scheduled", every=1)
+            wait_until(lambda: run.polled() == len(people) - len(failed), 60, "all users to be scheduled", every=1)
             time.sleep(5)
             aimed = kill_refreshes(parts, run, gates, people, kills)
             run.get_balanced()

@@ -1,4 +1,4 @@
-"""What is done to one of several replicas while all poll: killed, stopped, suspended, cut off from its store."""
+"""Faults of one of several replicas while all poll: killed, stopped, suspended, cut off from its store."""
 
 import time
 from typing import NamedTuple
@@ -10,16 +10,16 @@ from tests.long.chaos.processes import wait_until
 from tests.long.chaos.report import Report, console
 
 SUSPENDED_SECONDS = 60.0
-"""Seconds: four times what it takes to be given up for dead."""
+"""Seconds of the suspension: four times the time after which a replica counts as dead."""
 
 SETTLE_SECONDS = 10.0
-"""Seconds of the others' polls that are looked at after what happened has been dealt with."""
+"""Seconds of the others' polls that are checked after recovery from the fault."""
 
 TAKE_OVER_SECONDS = 1.5 * SHARED_TIMINGS.ttl
 
 
 class Phase(NamedTuple):
-    """A stretch of a run: seconds since 1970, how late polls may be that fall due in it, and who was meant."""
+    """Phase of a run: seconds since 1970, the largest lateness of its polls, and the affected replica."""
 
     name: str
     start: float
@@ -44,7 +44,7 @@ def kill(fleet: Fleet, one: Replica, report: Report) -> Phase:
 
 
 def stop(fleet: Fleet, one: Replica, report: Report) -> Phase:
-    """Ask it to end; the others take each shard as it is given back."""
+    """Send SIGTERM; the others take each shard as it is released."""
     console.print(f"SIGTERM {one.name}")
     start = now()
     code, seconds = one.process.stop()
@@ -56,14 +56,14 @@ def stop(fleet: Fleet, one: Replica, report: Report) -> Phase:
 
 
 def suspend(fleet: Fleet, one: Replica, report: Report) -> Phase:
-    """Let nothing of it run for long enough that it is taken for dead; then let it go on."""
+    """Suspend it for long enough that it counts as dead; then resume it."""
     console.print(f"SIGSTOP {one.name} for {SUSPENDED_SECONDS:g} s")
     start = now()
     one.process.pause()
     time.sleep(SUSPENDED_SECONDS)
     one.process.go_on()
     woken = now()
-    wait_until(lambda: one.is_ready, 60, "the woken replica to be ready")
+    wait_until(lambda: one.is_ready, 60, "the resumed replica to be ready")
     fleet.get_balanced()
     report.figure("SIGCONT: it serves its share again after, s", round(now() - woken, 1))
     time.sleep(SETTLE_SECONDS)
@@ -71,13 +71,13 @@ def suspend(fleet: Fleet, one: Replica, report: Report) -> Phase:
 
 
 def cut_off(fleet: Fleet, one: Replica, report: Report) -> tuple[Phase, Phase]:
-    """Let its store fall silent, for it alone; return the whole, and the time in which it was cut off."""
+    """Silence its store, for it alone; return the whole phase, and the phase in which it was cut off."""
     if one.gate is None:
         raise ValueError("this replica has no gate before its store")
     console.print(f"{one.name} cut off from its store")
     start = now()
     one.gate.switch("silent")
-    wait_until(lambda: not one.is_ready, 2 * SHARED_TIMINGS.ttl, "the replica that is cut off to say so", every=0.1)
+    wait_until(lambda: not one.is_ready, 2 * SHARED_TIMINGS.ttl, "the cut-off replica to report it", every=0.1)
     report.figure("cut off: ready answers 503 after, s", round(now() - start, 1))
     others = [each for each in fleet.replicas if each is not one]
     wait_until(lambda: sum(each.report()["shards"]["owned"] for each in others) == 256, 60, "the others to serve all")

@@ -3,7 +3,8 @@
     python -m tests.long.chaos.replicas [--users 3000] [--minutes 10] [--seed N] [--steady]
 
 On a DynamoDB-compatible server, a RabbitMQ node and the simulated provider with one-minute sensors, each a process of
-its own. What the provider saw arrive says who was polled when and by whom. Exit code 1 on any difference.
+its own. The calls recorded by the provider show the user, time and replica of each poll. Exit code 1 on any
+difference.
 """
 
 import random
@@ -35,7 +36,7 @@ CALLS_PER_HOUR = 200_000
 DELAY = 3600
 
 OVERLAP = 300
-"""Seconds read again at each poll, instead of three hours: on two cores the simulator would be what is measured."""
+"""Seconds read again at each poll, instead of three hours: on two cores the simulator would limit the measurement."""
 
 SETTINGS = {
     "POLL_INTERVAL_SECONDS": "60",
@@ -52,12 +53,12 @@ MAX_LAG_SECONDS = 5.0
 
 
 @click.command()
-@click.option("--seed", type=int, default=None, help="Of people and readings; drawn when not given.")
+@click.option("--seed", type=int, default=None, help="Seed of users and readings; drawn when not given.")
 @click.option("--users", default=600, show_default=True)
-@click.option("--minutes", default=3.0, show_default=True, help="How long nothing happens to the replicas.")
-@click.option("--steady", is_flag=True, help="Only the time in which nothing happens.")
+@click.option("--minutes", default=3.0, show_default=True, help="Minutes without faults.")
+@click.option("--steady", is_flag=True, help="Only the time without faults.")
 def main(seed: int | None, users: int, minutes: float, *, steady: bool) -> None:
-    """Poll everybody from three replicas, and see who was late, twice or lost when one of them goes."""
+    """Poll all users from three replicas; count late, doubled and lost polls at the fault of one replica."""
     seed = random.randrange(1_000_000) if seed is None else seed
     console.print(f"seed {seed}, {users} users, {minutes:g} minutes")
     began = time.monotonic()
@@ -84,14 +85,14 @@ def main(seed: int | None, users: int, minutes: float, *, steady: bool) -> None:
 
 
 def connect(report: Report, replicas: Fleet, people: Sequence[SimulatedUser]) -> None:
-    """Connect everybody, and wait until each has had two polls of the sensor's own rhythm and none is late."""
+    """Connect all users, and wait until each has had two polls of the sensor's own rhythm and none is late."""
     start = now()
     failed = replicas.connect(people)
     report.check("users who could not connect", len(failed), holds=not failed, expected=f"0: {failed[:3]}")
     report.figure("connects a second, through the OAuth flow", round(len(people) / (now() - start), 1))
-    wait_until(lambda: replicas.polled() == len(people) - len(failed), 60, "everybody to be scheduled", every=1)
+    wait_until(lambda: replicas.polled() == len(people) - len(failed), 60, "all users to be scheduled", every=1)
     time.sleep(130)
-    report.figure("what fell due during the connects is made up for after, s", 130 + replicas.get_calm())
+    report.figure("overdue polls of the connects are made up for after, s", 130 + replicas.get_calm())
 
 
 def go_through(report: Report, parts: RealParts, replicas: Fleet, minutes: float, *, steady: bool) -> list[Phase]:
@@ -107,11 +108,11 @@ def go_through(report: Report, parts: RealParts, replicas: Fleet, minutes: float
     if not steady:
         one, two, three = replicas.replicas
         phases.append(partings.kill(replicas, one, report))
-        report.figure("kill -9: what fell due is made up for, s later", replicas.get_calm())
+        report.figure("kill -9: overdue polls are made up for, s later", replicas.get_calm())
         phases.append(partings.stop(replicas, two, report))
-        report.figure("SIGTERM: what fell due is made up for, s later", replicas.get_calm())
+        report.figure("SIGTERM: overdue polls are made up for, s later", replicas.get_calm())
         phases.append(partings.suspend(replicas, one, report))
-        report.figure("SIGSTOP: what fell due is made up for, s later", replicas.get_calm())
+        report.figure("SIGSTOP: overdue polls are made up for, s later", replicas.get_calm())
         phases += partings.cut_off(replicas, three, report)
         shares = replicas.shares()
         report.check("shards afterwards", shares, holds=max(shares) - min(shares) <= 1, expected="within one")
@@ -158,7 +159,7 @@ def check_times(
 
 
 def _processor(parts: RealParts, replicas: Fleet) -> Mapping[str, float]:
-    """Return the seconds of processor used up to now: by the three replicas, the store, the provider."""
+    """Return the processor seconds used up to now by the three replicas, the store, the provider."""
     return {
         "replicas": sum(processor(each.process.worker) for each in replicas.running),
         "store": processor(parts.dynamodb.pid),

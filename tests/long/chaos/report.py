@@ -1,4 +1,4 @@
-"""What a run found out, as a table for people and an exit code for machines."""
+"""Results of a run, as a table for readers and an exit code for machines."""
 
 import sys
 from typing import Any
@@ -10,7 +10,7 @@ console = Console(highlight=False, soft_wrap=True)
 
 
 class Report:
-    """Figures and what is wrong, in the order in which they were found."""
+    """Figures and errors, in the order of their discovery."""
 
     def __init__(self, title: str) -> None:
         self._title = title
@@ -21,16 +21,16 @@ class Report:
         self._figures.append((name, f"{value:,}" if isinstance(value, int) else str(value)))
 
     def check(self, name: str, value: Any, *, holds: bool, expected: str) -> None:
-        """Note a figure that has to hold."""
+        """Record a figure with a condition."""
         self.figure(name, value)
         if not holds:
-            self._wrong.append(f"{name}: {value}, wanted {expected}")
+            self._wrong.append(f"{name}: {value}, expected {expected}")
 
     def wrong(self, sentence: str) -> None:
         self._wrong.append(sentence)
 
     def show(self) -> None:
-        """Print it; leave with exit code 1 when anything is wrong."""
+        """Print the table; leave with exit code 1 at any error."""
         table = Table(title=self._title, title_justify="left", show_header=False)
         for name, value in self._figures:
             table.add_row(name, value)

@@ -1,9 +1,9 @@
-"""Restart three replicas one after the other, while webhooks and reads come and everybody is polled.
+"""Restart three replicas one after the other, during webhooks, reads and polls of all users.
 
     python -m tests.long.chaos.rolling [--rounds 2] [--people 30] [--seed N]
 
-Each replica is asked to end, started again once it is gone, and the next follows when the shards are shared out.
-Clients ask any of the three, running or not, and another one once when that fails. Exit code 1 when both fail, or on
+Each replica receives SIGTERM and is started again after its end. The next follows when the shards are shared.
+Clients call any of the three, running or not, and another one once after a failure. Exit code 1 when both fail, or on
 any loss.
 """
 
@@ -38,13 +38,13 @@ SETTINGS = {
 
 
 @click.command()
-@click.option("--seed", type=int, default=None, help="Of people and readings; drawn when not given.")
-@click.option("--rounds", default=2, show_default=True, help="How often each replica is restarted.")
+@click.option("--seed", type=int, default=None, help="Seed of users and readings; drawn when not given.")
+@click.option("--rounds", default=2, show_default=True, help="Restarts of each replica.")
 @click.option("--people", default=30, show_default=True)
 def main(seed: int | None, rounds: int, people: int) -> None:
-    """Restart one replica after the other; see which requests failed twice, and what was lost."""
+    """Restart one replica after the other; count requests that failed twice, and lost data."""
     seed = random.randrange(1_000_000) if seed is None else seed
-    console.print(f"seed {seed}, {rounds} rounds, {people} people")
+    console.print(f"seed {seed}, {rounds} rounds, {people} users")
     began = time.monotonic()
     report = Report(f"Restarted one after the other (seed {seed})")
     options = SimulatorOptions(
@@ -55,15 +55,15 @@ def main(seed: int | None, rounds: int, people: int) -> None:
             real_parts(folder) as parts,
             fleet(folder, parts.service, parts.dynamodb.port, options, SETTINGS) as replicas,
         ):
-            everybody = make_users(people)
-            failed = replicas.connect(everybody)
+            all_users = make_users(people)
+            failed = replicas.connect(all_users)
             report.check("users who could not connect", len(failed), holds=not failed, expected=f"0: {failed[:3]}")
-            wait_until(lambda: replicas.polled() == people - len(failed), 60, "everybody to be scheduled", every=1)
-            accounts = {each: user_id(seed, options.client_id, each.login) for each in everybody}
+            wait_until(lambda: replicas.polled() == people - len(failed), 60, "all users to be scheduled", every=1)
+            accounts = {each: user_id(seed, options.client_id, each.login) for each in all_users}
             clients = Clients([each.process for each in replicas.replicas], accounts, seed=seed, every=0.1)
-            clients.start(lambda: everybody)
+            clients.start(lambda: all_users)
             restart_all(report, replicas, rounds)
-            check_run(report, parts, replicas, clients, everybody, folder)
+            check_run(report, parts, replicas, clients, all_users, folder)
         report.figure("minutes", round((time.monotonic() - began) / 60, 1))
         report.show()
 
@@ -100,7 +100,7 @@ def check_run(
     end, service = now - VISIBLE_AFTER, replicas.replicas[0].process
     for person in people:
         poll_now(service, person)
-    time.sleep(10)  # a look takes moments, and so does telling
+    time.sleep(10)  # a poll takes moments, and so does publishing
     window = now - timedelta(days=1), end
     check_polled(report, service, replicas.simulated, people, window)
     check_pushed(report, service, clients.readings, clients.since, now - PUSH_OFFSET / 2)

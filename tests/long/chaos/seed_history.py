@@ -23,7 +23,7 @@ DEVICE = Device("dexcom", "ab" * 32, "cd" * 32, "iOS", "g7")
 
 
 def write_history(data: Path, user: str, *, years: int) -> int:
-    """Make a store in which one user has so many years up to now; return how many readings these are."""
+    """Make a store with a number of years of one user up to now; return the number of readings."""
     data.mkdir(parents=True)
     end = segment_start(SystemClock().now())
     writes: Iterator[Put] = _segments(UserId(user), end - timedelta(days=365 * years), end)

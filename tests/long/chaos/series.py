@@ -1,4 +1,4 @@
-"""Whether what the API serves of many users is what their sensors measured."""
+"""Comparison of the API's readings of many users with their sensors' readings."""
 
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime, timedelta
@@ -28,12 +28,12 @@ async def check_all_series(
     report: Report,
     url: str,
     options: SimulatorOptions,
-    people: Sequence[SimulatedUser],
+    users: Sequence[SimulatedUser],
     calls: Mapping[str, Sequence[Call]],
     start: datetime,
 ) -> None:
-    """Compare each user's readings from a start on with the truth, until what the last poll was shown."""
-    found, left = SeriesComparison(), list(people)
+    """Compare each user's readings from a start on with the truth, up to the newest reading shown to the last poll."""
+    found, left = SeriesComparison(), list(users)
 
     async def compare() -> None:
         async with httpx.AsyncClient(base_url=url, timeout=60, trust_env=False) as client:
@@ -41,7 +41,7 @@ async def check_all_series(
                 person = left.pop()
                 last = max((call.at for call in calls.get(person.login, ())), default=0.0)
                 end = datetime.fromtimestamp(max(0.0, last - options.delay_seconds - 1), UTC).replace(microsecond=0)
-                if end > start:  # else nothing came of the sensor for so long
+                if end > start:  # otherwise the sensor had no reading in that time
                     true = [_served(each) for each in measurements(options, person, start, end)]
                     window = {"from": start.isoformat(), "to": (end + timedelta(seconds=1)).isoformat()}
                     _note(found, person, true, await _ask(client, person, window))

@@ -1,6 +1,6 @@
-"""The simulated provider as a server of its own, with every option, that writes down who asked what and when.
+"""Simulated provider as a server of its own, with every option and a record of caller, endpoint and time of calls.
 
-Each replica asks under an address of its own, ``/from/<caller>``; for the simulator that part is not there.
+Each replica calls an address of its own, ``/from/<caller>``; the simulator receives the path without that part.
 """
 
 import sys
@@ -19,7 +19,7 @@ ENDPOINTS = {"/v3/users/self/egvs": "egvs", "/v3/users/self/dataRange": "dataRan
 
 
 class CallRecorder:
-    """The app, with a line in a file for each call of its API: a data call's is written once it is answered."""
+    """App with a line in a file for each call of its API; a data call's line is written after its answer."""
 
     def __init__(self, app: App, simulator: Simulator, file: Path) -> None:
         self._app = app
@@ -51,7 +51,7 @@ class CallRecorder:
 
 
 def _take_caller(scope: Scope) -> str:
-    """Take the caller out of the address: what the app sees is Dexcom's path."""
+    """Remove the caller from the address, so that the app receives Dexcom's path."""
     if not scope.get("path", "").startswith(FROM):
         return ""
     caller, _, rest = scope["path"].removeprefix(FROM).partition("/")

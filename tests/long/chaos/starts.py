@@ -1,8 +1,8 @@
-"""How long from starting ``bg-ingest run`` on embedded defaults until it is ready; exit code 1 beyond 2 s.
+"""Time from starting ``bg-ingest run`` on embedded defaults until it is ready; exit code 1 beyond 2 s.
 
     python -m tests.long.chaos.starts [--starts 10]
 
-On a machine that does nothing else: the wall clock counts what others do. The processor's seconds stand beside it.
+To be run on an idle machine, because the wall clock includes other work. The processor's seconds are printed too.
 """
 
 import os
@@ -19,10 +19,10 @@ from tests.long.chaos.processes import ROOT, run_folder, service
 from tests.long.chaos.report import Report, console
 
 MAX_START_SECONDS = 2.0
-"""Seconds to ready, the median."""
+"""Most seconds to ready, in the median."""
 
 UNWANTED_IMPORTS = ("aioboto3", "aiobotocore", "boto3", "botocore", "aiormq", "bg_ingest.adapters.dynamodb")
-"""What is not imported unless it is chosen."""
+"""Packages that are imported only if they are selected."""
 
 _IMPORTED = "import sys, bg_ingest.cli, bg_ingest.server, app; print(*sys.modules)"
 
@@ -30,7 +30,7 @@ _IMPORTED = "import sys, bg_ingest.cli, bg_ingest.server, app; print(*sys.module
 @click.command()
 @click.option("--starts", default=10, show_default=True)
 def main(starts: int) -> None:
-    """Start to ready on embedded defaults."""
+    """Measure the time from start to ready on embedded defaults."""
     report = Report(f"From start to ready, {starts} starts")
     with run_folder("starts") as folder:
         taken, used = [], []
@@ -73,7 +73,7 @@ def _imported_modules(folder: Path) -> set[str]:
 
 
 def _processor_seconds() -> float:
-    """Return what all ended processes below this one have used."""
+    """Return the processor seconds of all ended child processes."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return used.ru_utime + used.ru_stime
 

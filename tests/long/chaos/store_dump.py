@@ -1,4 +1,4 @@
-"""What stands in the store's file, read past the service: after a kill from a copy, so that nothing is mended."""
+"""Content of the store's file, read without the service; after a kill from a copy, so that nothing is repaired."""
 
 import shutil
 import tempfile
@@ -27,7 +27,7 @@ TABLE = "bg-ingest"
 
 
 class StoredGrant(msgspec.Struct, frozen=True):
-    """A stored grant: its refresh token by hash, whether somebody claims it, and how often it was refused."""
+    """A stored grant: hash of its refresh token, presence of a claim, and number of refusals."""
 
     refresh: str
     claimed: bool
@@ -36,7 +36,7 @@ class StoredGrant(msgspec.Struct, frozen=True):
 
 
 class StoredUser(msgspec.Struct, frozen=True):
-    """What is stored of one user."""
+    """Stored state of one user."""
 
     connection: Connection
     grant: StoredGrant | None
@@ -44,7 +44,7 @@ class StoredUser(msgspec.Struct, frozen=True):
 
 
 def after_kill(data: Path, users: Sequence[str]) -> dict[str, StoredUser]:
-    """Return what a killed process left of those users who are connected. ``data`` is its DATA_DIR."""
+    """Return the stored state of connected users after a kill. ``data`` is the process's DATA_DIR."""
     with tempfile.TemporaryDirectory() as folder:
         for file in data.glob(f"{FILE}*"):
             if not file.name.endswith(".lock"):
@@ -57,7 +57,7 @@ def after_kill(data: Path, users: Sequence[str]) -> dict[str, StoredUser]:
 
 @contextmanager
 def open_items(data: Path) -> Iterator[ItemFile]:
-    """Open the file of a process that has ended."""
+    """Open the store's file of an ended process."""
     with closing(ItemFile(str(data / FILE), lambda: SystemClock().now().timestamp())) as items:
         yield items
 
@@ -74,14 +74,14 @@ def change_numbers(items: ItemFile, user: str) -> list[int]:
 
 
 def head_number(items: ItemFile, user: UserId) -> int:
-    """Return the number of a user's last change, 0 for who is unknown."""
+    """Return the number of a user's last change, 0 for an unknown user."""
     key = keys.head(user)
     found = items.get([key]).get(key)
     return decode_head(user, found).last_change if found else 0
 
 
 def count_unpublished(items: ItemFile) -> int:
-    """Return how many changes wait to be told (of each shard at most a thousand are counted)."""
+    """Return the number of unpublished changes (of each shard at most a thousand are counted)."""
     return sum(len(items.page(keys.outbox_pk(shard), "0", "~", 1000, after=False)) for shard in range(SHARDS))
 
 

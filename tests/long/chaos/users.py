@@ -1,4 +1,4 @@
-"""Those whose glucose it is: they connect by HTTP alone, and may be asked how they stand."""
+"""Simulated users: they connect by HTTP alone, and their connections are read by HTTP."""
 
 from contextlib import suppress
 from typing import Any
@@ -12,7 +12,7 @@ from tests.long.chaos.store_dump import PROVIDER
 
 
 class SimulatedUser(msgspec.Struct, frozen=True):
-    """Our user id, and who this is on the simulator's login page."""
+    """Our user id, and the user's login on the simulator's page."""
 
     user: str
     login: str
@@ -23,7 +23,7 @@ def make_users(count: int) -> list[SimulatedUser]:
 
 
 def connect(service: Process, person: SimulatedUser) -> bool:
-    """Go through the whole OAuth flow as a browser does; False when the service or the flow broke on the way."""
+    """Go through the whole OAuth flow like a browser; False when the service or the flow failed on the way."""
     with (
         httpx.Client(timeout=30, verify=NO_CERTIFICATES, follow_redirects=True) as browser,
         suppress(httpx.TransportError),
@@ -37,7 +37,7 @@ def connect(service: Process, person: SimulatedUser) -> bool:
 
 
 def status(service: Process, person: SimulatedUser) -> dict[str, Any]:
-    """Return the connection as the API shows it, empty when there is none."""
+    """Return the API's view of the connection, empty when there is none."""
     shown = web.get(_path(service, person))
     found: dict[str, Any] = shown.json() if shown.is_success else {}
     return found

@@ -1,4 +1,4 @@
-"""Webhooks at a steady rate over a few connections, each signed right and new: ``port rate seconds``."""
+"""Webhooks at a steady rate over a few connections, each new and correctly signed: ``port rate seconds``."""
 
 import socket
 import sys
@@ -13,10 +13,10 @@ from bg_ingest.simulator.data import user_id
 from tests.harness.webhook_sender import envelope, record, signed, to_bytes
 
 CONNECTIONS = 200
-"""More than may be under way."""
+"""Connections, more than the allowed concurrent webhooks."""
 
 ANSWER_SECONDS = 10.0
-"""Seconds after the last."""
+"""Seconds of waiting after the last webhook."""
 
 
 def webhook(number: int, account: str) -> bytes:
@@ -36,7 +36,7 @@ def main(port: int, rate: int, seconds: float) -> None:
     began, number = time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:
         for each in connections:
-            for _ in range(max(1, rate // 2 // CONNECTIONS)):  # pipelined: what is owed of half a second
+            for _ in range(max(1, rate // 2 // CONNECTIONS)):  # pipelined: the webhooks due in half a second
                 each.sendall(webhook(number, account))
                 number += 1
         answers.update(count_answers(connections))
@@ -50,7 +50,7 @@ def main(port: int, rate: int, seconds: float) -> None:
 
 
 def count_answers(connections: list[socket.socket]) -> Counter[str]:
-    """Return the statuses that have come since."""
+    """Return the statuses received since the last call."""
     found: Counter[str] = Counter()
     for each in connections:
         each.setblocking(False)
@@ -62,7 +62,7 @@ def count_answers(connections: list[socket.socket]) -> Counter[str]:
 
 
 def response_starts(answers: bytes) -> list[int]:
-    """Return where answers begin."""
+    """Return the positions at which answers begin."""
     found, at = [], answers.find(b"HTTP/1.1 ")
     while at >= 0:
         found.append(at)

@@ -1,4 +1,4 @@
-"""Five years of a person are read, half a million readings, while a neighbour is polled; killed on the way.
+"""Backfill of five years of a user, half a million readings, during polls of a neighbour and with a kill on the way.
 
     python -m tests.long.chaos.years [--years 5]
 
@@ -38,16 +38,16 @@ from tests.long.chaos.users import SimulatedUser, connect, make_users, poll_now,
 CALLS_PER_HOUR = 3_600
 
 WINDOW = 30
-"""Days that one call answers at most."""
+"""Most days in the answer of one call."""
 
 KILL_SHARE = 0.4
-"""Of the past that has been read by then."""
+"""Share of the backfill done before the kill."""
 
 INTERVAL_SECONDS = 3.0
-"""Seconds between two polls of the neighbour, which leave calls for the past."""
+"""Seconds between two polls of the neighbour, which leave calls for the backfill."""
 
 MAX_WAIT_SECONDS = 5.0
-"""Seconds until the neighbour's poll that was asked for."""
+"""Most seconds until a requested poll of the neighbour."""
 
 Calls = Callable[[SimulatedUser], list[Call]]
 
@@ -55,7 +55,7 @@ Calls = Callable[[SimulatedUser], list[Call]]
 def read_backfill(
     report: Report, served: Process, person: SimulatedUser, neighbour: SimulatedUser, calls: Calls
 ) -> None:
-    """Have the past read, kill the process on the way, and poll the neighbour again and again."""
+    """Run the backfill, kill the process on the way, and poll the neighbour again and again."""
     waits: list[float] = []
     watched, killed = MemoryWatch(served.worker), False
     while (done := status(served, person)["backfill_done"]) < 1:
@@ -79,7 +79,7 @@ def read_backfill(
 
 
 def check_calls(report: Report, calls: list[Call], days: int, limit: dict[str, int]) -> None:
-    """Check that at most one window was read twice, and that the provider had to refuse nothing."""
+    """Check that at most one window was read twice, and that the provider refused no call."""
     minutes = (calls[-1].at - calls[0].at) / 60
     most = ceil(days / WINDOW) + 1 + ceil(minutes / 5) + 1
     report.check("calls for it, polls included", len(calls), holds=len(calls) <= most, expected=f"{most} at most")
@@ -90,16 +90,16 @@ def check_calls(report: Report, calls: list[Call], days: int, limit: dict[str, i
 @click.command()
 @click.option("--years", default=5, show_default=True)
 def main(years: int) -> None:
-    """Read years of one person, and nobody else notices."""
-    report = Report(f"{years} years of one person")
+    """Backfill years of one user, without an effect on others."""
+    report = Report(f"{years} years of one user")
     days = years * 365 + 1
     options = SimulatorOptions(users=2, days_back=days + 1, delay_seconds=3600, calls_per_hour=CALLS_PER_HOUR)
     person, neighbour = make_users(2)
     with run_folder("years") as folder, simulator(folder, options) as simulated:
         wait_until(lambda: answers(simulated, "/admin/state"), 60, "the simulator")
 
-        def calls(whose: SimulatedUser) -> list[Call]:
-            return read_calls(folder / CALLS).get(whose.login, [])
+        def calls(polled: SimulatedUser) -> list[Call]:
+            return read_calls(folder / CALLS).get(polled.login, [])
 
         settings = provider_settings(simulated, options) | {"PROVIDER_CALLS_PER_HOUR": str(CALLS_PER_HOUR)}
         with service(folder, BACKFILL_DAYS="1", POLL_INTERVAL_SECONDS="300", **settings) as served:
@@ -111,12 +111,12 @@ def main(years: int) -> None:
             console.print(f"reading {days} days")
             _request_backfill(served, person, days)
             before = len(calls(person))
-            wait_until(lambda: status(served, person)["backfill_done"] < 1, 60, "the past to be wanted")
+            wait_until(lambda: status(served, person)["backfill_done"] < 1, 60, "the backfill to be requested")
             read_backfill(report, served, person, neighbour, calls)
             check_calls(report, calls(person)[before:], days, _limit(simulated))
             start = SystemClock().now() - timedelta(days=days - 1)
-            everybody = {each.login: calls(each) for each in (person, neighbour)}
-            anyio.run(check_all_series, report, served.url, options, [person], everybody, start)
+            calls_by_login = {each.login: calls(each) for each in (person, neighbour)}
+            anyio.run(check_all_series, report, served.url, options, [person], calls_by_login, start)
         report.show()
 
 

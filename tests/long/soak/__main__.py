@@ -1,4 +1,4 @@
-"""A month of fifty people under random faults, weekly uploads and restarts; exit code 1 if anything differs.
+"""Month of fifty users under random faults, weekly uploads and restarts; exit code 1 on any difference.
 
     python -m tests.long.soak [--seed 1] [--people 50] [--days 30] [--interval 900]
 
@@ -24,21 +24,21 @@ from tests.long.chaos.report import Report, console
 from tests.long.soak.life import Figures, run_life
 
 LATEST = timedelta(days=7)
-"""How late readings and revisions come; sweeps of 30 days find them in any case."""
+"""Delays of late readings and revisions; sweeps of 30 days find them in any case."""
 
 CALM = LATEST + timedelta(days=7, hours=3)
-"""Until the last of them has come, and a weekly sweep has been since."""
+"""Time until the last of them has arrived and a weekly sweep has followed."""
 
 
 @click.command()
-@click.option("--seed", type=int, help="Another month; a random one is drawn and told where left out.")
+@click.option("--seed", type=int, help="Selects the month; drawn and printed if omitted.")
 @click.option("--people", default=50, show_default=True)
 @click.option("--days", default=30, show_default=True)
 @click.option("--interval", default=900, show_default=True, help="Seconds between two polls.")
 def main(seed: int | None, people: int, days: int, interval: int) -> None:
-    """Live a month in trouble, then compare all with the provider."""
+    """Run a month under faults, then compare all data with the provider."""
     seed = seed if seed is not None else time.time_ns() % 100_000
-    console.print(f"seed {seed}: {people} people, {days} days and {CALM.days} of calm, a poll every {interval} s")
+    console.print(f"seed {seed}: {people} users, {days} days and {CALM.days} of calm, a poll every {interval} s")
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
     began = time.monotonic()
 
@@ -60,16 +60,16 @@ def main(seed: int | None, people: int, days: int, interval: int) -> None:
 
     with asyncio.Runner(loop_factory=VirtualTimeLoop) as runner:
         figures = runner.run(live())
-    report = Report(f"Soak: {people} people, {days} days, seed {seed}")
+    report = Report(f"Soak: {people} users, {days} days, seed {seed}")
     for name, value in msgspec.structs.asdict(figures).items():
         report.figure(name.replace("_", " "), value)
     report.figure("real seconds", round(time.monotonic() - began))
     kinds = {str(each.__struct_config__.tag) for each in get_args(Fault)}
     unmet = sorted(kinds - figures.met.keys())
-    report.check("kinds of trouble that nobody met", ", ".join(unmet) or "none", holds=not unmet, expected="none")
+    report.check("kinds of faults without an effect", ", ".join(unmet) or "none", holds=not unmet, expected="none")
     report.check("differences", figures.differences, holds=figures.differences == 0, expected="none")
     strangers = figures.not_the_simulators + figures.not_known
-    report.check("gaps that are not true, or not known", strangers, holds=strangers == 0, expected="none")
+    report.check("gaps that are false or missing", strangers, holds=strangers == 0, expected="none")
     report.check("readings compared", figures.compared, holds=figures.compared > people * days * 200, expected="most")
     report.show()
 

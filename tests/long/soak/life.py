@@ -1,4 +1,4 @@
-"""People live with their sensors under faults while the service is restarted again and again, in virtual time."""
+"""Life of users and their sensors under faults and repeated restarts of the service, in virtual time."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -27,7 +27,7 @@ from workers.scheduler import Scheduler
 
 
 class Figures(msgspec.Struct):
-    """What a life came to."""
+    """Results of a life."""
 
     restarts: int = 0
     kills: int = 0
@@ -39,12 +39,12 @@ class Figures(msgspec.Struct):
     open_gaps: int = 0
     healed_gaps: int = 0
     not_the_simulators: int = 0
-    """Open gaps where the provider has all there should be."""
+    """Open gaps without missing readings at the provider."""
     not_known: int = 0
-    """What the provider lacks, and no open gap says so."""
+    """Missing readings of the provider without an open gap."""
     polls: int = 0
     met: dict[str, int] = {}
-    """How many calls each kind of fault met, and how many stretches of readings came late or were revised."""
+    """Calls affected by each kind of fault, and numbers of late and revised series of readings."""
 
     def count(self, kind: str, times: int = 1) -> None:
         if times:
@@ -57,12 +57,12 @@ class SoakLife:
     def __init__(self, service: ServiceHarness, seed: int, people: int, latest: timedelta) -> None:
         self.service = service
         self.figures = Figures()
-        self._people = {f"user-{number}": f"SandboxUser{number}" for number in range(1, people + 1)}
-        self._trouble = Trouble(seed, list(self._people.values()), latest)
+        self._users = {f"user-{number}": f"SandboxUser{number}" for number in range(1, people + 1)}
+        self._trouble = Trouble(seed, list(self._users.values()), latest)
 
     async def live(self, troubled: timedelta, calm: timedelta) -> None:
-        """Live in trouble, then without until everything has had its time to come."""
-        for user, person in self._people.items():
+        """Live under faults, then without faults until all delayed readings have arrived."""
+        for user, person in self._users.items():
             await self.service.connect(user, person)
         async with anyio.create_task_group() as group:
             group.start_soon(self._faults)
@@ -73,13 +73,13 @@ class SoakLife:
             group.cancel_scope.cancel()
         self._clear_calls()
         async with self._serving(killed=False), anyio.create_task_group() as group:
-            group.start_soon(self._reconnects)  # a refusal is believed only after 17 hours
+            group.start_soon(self._reconnects)  # a refusal is confirmed only after 17 hours
             await anyio.sleep(calm.total_seconds())
             group.cancel_scope.cancel()
 
     async def check(self) -> None:
-        """Compare everything with the provider, and every gap with what it truly lacks."""
-        for user, person in self._people.items():
+        """Compare all readings with the provider, and every gap with the provider's missing readings."""
+        for user, person in self._users.items():
             await self._check_user(ConnectionId(UserId(user), PROVIDER), person)
 
     async def _check_user(self, connection: ConnectionId, person: str) -> None:
@@ -121,7 +121,7 @@ class SoakLife:
 
     @asynccontextmanager
     async def _serving(self, *, killed: bool) -> AsyncIterator[None]:
-        """Run a process that knows nothing of those before it. Killed, it cannot write another word."""
+        """Run a process without state of earlier ones. After its kill, it makes no further write."""
         dead = False
         table = FaultyCalls(self.service.table, lambda _: Fault.BEFORE if dead else None)
         services, _ = self.service.new_process(table)
@@ -134,13 +134,13 @@ class SoakLife:
                 dead = True
             else:
                 services.grants.close(12.0)
-                await scheduler.finish({shard_of(UserId(user)) for user in self._people})
+                await scheduler.finish({shard_of(UserId(user)) for user in self._users})
             group.cancel_scope.cancel()
 
     async def _schedule_all(self, scheduler: Scheduler, services: Services) -> None:
-        """Give every connection its turns, those connected anew in the meantime too."""
+        """Poll every connection at its due times, including connections made in the meantime."""
         while True:
-            for user in self._people:
+            for user in self._users:
                 scheduler.schedule(ConnectionId(UserId(user), PROVIDER), epoch=1, due=self.service.clock.now())
             await anyio.sleep((15 * MINUTE).total_seconds())
 
@@ -172,15 +172,15 @@ class SoakLife:
             await self._reconnect()
 
     async def _reconnect(self) -> None:
-        """Whoever lost the grant (a refresh whose reply was lost, or revoked) connects again."""
-        for user, person in self._people.items():
+        """Reconnect users with a lost grant (a refresh with a lost reply, or revoked)."""
+        for user, person in self._users.items():
             found = await self.service.services.store.connections.get(ConnectionId(UserId(user), PROVIDER))
             if found is None or found.state is ConnectionState.REAUTHORIZATION_REQUIRED:
                 self.figures.reconnects += 1
                 await self.service.connect(user, person)
 
     def _forget_past_calls(self) -> None:
-        """Faults of calls that have passed meet nobody, and cost each call a look."""
+        """Drop faults of past calls. They affect no further call, and each call would still check them."""
         now, faults = self.service.clock.now(), self.service.simulator.faults
         for number, active in list(faults.all.items()):
             until = getattr(active.fault, "until", None)
@@ -210,7 +210,7 @@ def _around(gap: Gap) -> tuple[datetime, datetime | None]:
 async def run_life(
     *, seed: int, people: int, troubled: timedelta, calm: timedelta, latest: timedelta, defaults: PollDefaults
 ) -> AsyncIterator[Figures]:
-    """Live a life and judge it."""
+    """Run a life and return its results."""
     options = SimulatorOptions(seed=seed, users=people, days_back=10, delay_seconds=3600)
     async with open_service(over_http=True, simulated=options, defaults=defaults) as service:
         life = SoakLife(service, seed, people, latest)

@@ -1,4 +1,4 @@
-"""Three days of ten people; ``make soak`` is a month of fifty."""
+"""Three days of ten users; ``make soak`` is a month of fifty."""
 
 from datetime import timedelta
 from typing import get_args
@@ -15,11 +15,11 @@ KINDS = len(get_args(Fault))
 
 
 anyio_backend = on("asyncio")
-"""On which a seed always gives the same days: trio draws the order of its tasks."""
+"""Backend with the same days for a seed; trio randomizes the order of its tasks."""
 
 
 async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true() -> None:
-    """A nightly sweep of six days stands in for the weekly one; the calm is as long as both may take to be over."""
+    """Nightly sweep of six days in place of the weekly one; the calm lasts until the end of both."""
     defaults = PollDefaults(HOUR, backfill_days=2, sweep_depth=SweepDepth(6 * DAY, timedelta(0)))
     async with run_life(
         seed=SEED, people=10, troubled=3 * DAY, calm=50 * HOUR, latest=DAY, defaults=defaults
@@ -30,4 +30,4 @@ async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true
         assert figures.open_gaps > 50
         assert figures.healed_gaps > 10
         assert min(figures.restarts, figures.kills, figures.faults, figures.revocations, figures.reconnects) > 1
-        assert len(figures.met) > KINDS / 2, "three days meet no more than most kinds of trouble"
+        assert len(figures.met) > KINDS / 2, "three days meet half of the kinds of faults or fewer"

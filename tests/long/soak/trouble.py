@@ -1,4 +1,4 @@
-"""Random faults by seed: every kind the simulator has, some for one person, some for all."""
+"""Random faults by seed: every kind of the simulator, some for one user, some for all."""
 
 from collections.abc import Callable, Sequence
 from datetime import datetime, timedelta
@@ -28,24 +28,24 @@ ENDPOINTS: tuple[Endpoint | Literal["any"], ...] = ("egvs", "egvs", "egvs", "tok
 STATUSES = (400, 401, 403, 408, 500, 502, 503, 504)
 
 UNREADABLE = ("no_value", "unknown_unit", "garbage_time")
-"""The ways of damage after which the provider tells the same reading soundly once more. After the others (another
-display, no transmitter) it tells of a second reading, which it later denies: there is nothing right to be had."""
+"""Kinds of damage after which the provider returns the same reading intact once more. After the others (another
+display, no transmitter) it returns a second reading and removes it later, so that no answer is right."""
 
 
 class Trouble:
-    """Draws faults; the same seed draws the same."""
+    """Generator of faults; the same seed gives the same faults."""
 
-    def __init__(self, seed: int, people: Sequence[str], latest: timedelta) -> None:
-        """``latest``: how late a reading or a revision may come."""
+    def __init__(self, seed: int, users: Sequence[str], latest: timedelta) -> None:
+        """``latest``: largest delay of a reading or a revision."""
         self._dice = Random(seed)
-        self._people = people
+        self._users = users
         self._latest = latest
 
     def restart_after(self) -> timedelta:
         return self._dice.uniform(0.5, 30) * HOUR
 
     def pause(self) -> timedelta:
-        """How long the service is down: mostly moments, sometimes hours."""
+        """Return the downtime of the service: mostly moments, sometimes hours."""
         return self._dice.choice((5 * MINUTE / 60, MINUTE, 20 * MINUTE, 3 * HOUR))
 
     def is_killed(self) -> bool:
@@ -55,15 +55,15 @@ class Trouble:
         return self._dice.expovariate(1 / 2.0) * HOUR
 
     def revokes(self) -> str:
-        """Return who takes every grant back."""
-        return self._dice.choice(self._people)
+        """Return the user who revokes every grant."""
+        return self._dice.choice(self._users)
 
     def revokes_after(self) -> timedelta:
         return self._dice.expovariate(1 / 30.0) * HOUR
 
     def uploads(self, now: datetime) -> list[Fault]:
-        """Return a week's late uploads: a receiver that is read out once a week."""
-        late = self._dice.sample(list(self._people), k=max(1, len(self._people) // 5))
+        """Return a week's late uploads, from a receiver that is read out once a week."""
+        late = self._dice.sample(list(self._users), k=max(1, len(self._users) // 5))
         span = min(7 * DAY, self._latest)
         return [Late(user=user, start=now, end=now + span * self._dice.random(), shown_at=now + span) for user in late]
 
@@ -71,9 +71,7 @@ class Trouble:
         return self._dice.choice(self._kinds())(now)
 
     def _kinds(self) -> list[Callable[[datetime], Fault]]:
-        user = (
-            self._dice.choice([*self._people, None]) if self._dice.random() < 0.3 else self._dice.choice(self._people)
-        )
+        user = self._dice.choice([*self._users, None]) if self._dice.random() < 0.3 else self._dice.choice(self._users)
         endpoint = self._dice.choice(ENDPOINTS)
         lasts = self._dice.choice((2 * MINUTE, 10 * MINUTE, 2 * HOUR, 5 * HOUR))
         odds = self._dice.choice((0.2, 0.6, 1.0))
@@ -95,7 +93,7 @@ class Trouble:
             call(Html),
             call(Reset),
             lambda now: ReplyLost(user=user, endpoint="egvs", until=now + lasts, probability=odds),
-            lambda _: ReplyLost(user=self._dice.choice(self._people), endpoint="token", count=1),
+            lambda _: ReplyLost(user=self._dice.choice(self._users), endpoint="token", count=1),
             call(Truncated),
             page(Duplicated),
             page(Shuffled),

@@ -1,7 +1,8 @@
-"""The straightforward way: an item per reading, boto3's resource, FastAPI on uvicorn.
+"""Straightforward implementation: an item per reading, boto3's resource, FastAPI on uvicorn.
 
-What a newcomer would write after an afternoon with the three tutorials. It is measured beside the service, in the same
-run on the same server, and is no part of it: no credentials, no entity tags, no streaming, one kind of error.
+A newcomer would write this app after an afternoon with the three tutorials. It is measured beside the service, in the
+same run on the same server, and is no part of the service: no credentials, no entity tags, no streaming, one kind of
+error.
 
     uvicorn tests.long.benchmarks.baseline.app:app
 """
@@ -37,7 +38,7 @@ def latest(user_id: str) -> Reading:
 def readings(
     user_id: str, start: Annotated[str, Query(alias="from")], end: Annotated[str, Query(alias="to")]
 ) -> list[Reading]:
-    """Sort keys are times as ``2026-03-02T12:00:00Z``: between them lie those of the range, and perhaps its end."""
+    """Return bounds of sort keys, times as ``2026-03-02T12:00:00Z``. They enclose the range and perhaps its end."""
     asked: dict[str, Any] = {
         "KeyConditionExpression": Key("user_id").eq(user_id) & Key("timestamp").between(start, end)
     }
