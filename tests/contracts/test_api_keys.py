@@ -1,4 +1,4 @@
-"""API keys as they are kept."""
+"""Stored API keys: creation, listing, revocation and deletion."""
 
 from datetime import timedelta
 from typing import Any
@@ -46,7 +46,7 @@ async def test_an_id_is_given_once(store: Store) -> None:
     assert await store.keys.read_all() == [key()]
 
 
-async def test_a_revoked_key_stays_revoked_whatever_else_is_written(store: Store) -> None:
+async def test_a_revoked_key_stays_revoked_after_any_other_write(store: Store) -> None:
     await store.keys.add(key())
     assert await store.keys.revoke("abc", NOON)
     await store.keys.set_last_used("abc", NOON)
@@ -60,7 +60,7 @@ async def test_what_is_not_there_is_neither_revoked_nor_made(store: Store) -> No
     assert await store.keys.read_all() == []
 
 
-async def test_a_forgotten_user_is_on_no_list_and_nobody_replaces_them(store: Store) -> None:
+async def test_an_erased_user_is_on_no_list_and_is_not_replaced(store: Store) -> None:
     await store.keys.add(WHOLE)
     await store.keys.add(key("one", users=frozenset({ADA})))
     await store.keys.add(key("all"))

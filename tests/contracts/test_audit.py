@@ -1,4 +1,4 @@
-"""Audit records: read by person and window until they expire, with one key for all hashes."""
+"""Audit records: read by user and window until they expire, with one key for all hashes."""
 
 from datetime import datetime, timedelta
 

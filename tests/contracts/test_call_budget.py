@@ -1,4 +1,4 @@
-"""The row that all processes share: replaced only by who has read it."""
+"""Shared row of a call budget: replaced only by a process that has read its current version."""
 
 import pytest
 
@@ -39,7 +39,7 @@ async def test_of_two_who_read_the_same_one_spends(store: Store) -> None:
         BudgetRow(PAUSED.theoretical_arrival, PAUSED.at, PAUSED.paused_until, 1),
     ],
 )
-async def test_whatever_was_read_otherwise_does_not_spend(store: Store, read: BudgetRow) -> None:
+async def test_a_row_read_with_any_other_value_is_not_replaced(store: Store, read: BudgetRow) -> None:
     await store.budgets.replace(BUDGET_KEY, None, PAUSED)
     with pytest.raises(StaleRead):
         await store.budgets.replace(BUDGET_KEY, read, FIRST)

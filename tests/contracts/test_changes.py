@@ -23,7 +23,7 @@ from tests.harness.sample_values import (
 
 @pytest.fixture
 async def twelve_changes(store: Store) -> Store:
-    """Two users with neighbouring ids, each with a connect and eleven readings."""
+    """Two users with adjacent ids, each with a connect and eleven readings."""
     for user in (USER, UserId(f"{USER}-1")):
         await commit_connection(store, connection(id=ConnectionId(user, "acme"), provider_account=user))
         for number in range(11):
@@ -75,13 +75,13 @@ async def rows(store: Store, shard: int) -> list[OutboxEntry]:
 
 
 async def test_changes_wait_per_user_in_ascending_order(store: Store) -> None:
-    neighbours = [UserId(text) for text in ("ada", "ada-1", "ada.1", "adb")]
-    for user in neighbours:
+    adjacent_users = [UserId(text) for text in ("ada", "ada-1", "ada.1", "adb")]
+    for user in adjacent_users:
         own = connection(id=ConnectionId(user, "acme"), provider_account=user)
         await commit_connection(store, own)
         for number in range(11):
             await store.commits.write(await readings_commit_of(store.readings, [reading(number)], user))
-    for user in neighbours:
+    for user in adjacent_users:
         found = [row.number for row in await rows(store, shard_of(user)) if row.user == user]
         assert found == list(range(1, 13))
 

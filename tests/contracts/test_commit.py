@@ -1,4 +1,4 @@
-"""The one transaction: all of it or nothing, and nothing over what changed since it was read."""
+"""Transaction of a commit: all writes or none, and none to an item that changed since it was read."""
 
 import sys
 from datetime import timedelta
@@ -31,7 +31,7 @@ from tests.harness.sample_values import (
 )
 
 EVENING = 72
-"""So many readings later begins another segment."""
+"""Number of readings after which another segment begins."""
 
 
 async def test_changes_are_numbered_and_wait_in_the_outbox_with_their_data(store: Store) -> None:
@@ -165,7 +165,7 @@ async def test_a_poll_that_brings_readings_costs_one_read_for_the_store_and_one_
 
 
 HELPERS = {"__init__.py", "items.py", "keys.py"}
-"""Files of the store without items of their own."""
+"""Files of the store that define no items."""
 
 
 async def test_a_commit_visits_the_file_of_each_kind_once(store: Store) -> None:

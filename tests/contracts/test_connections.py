@@ -1,4 +1,4 @@
-"""Connections change from what was read to the new value, or not at all.
+"""Connections change from the value that was read to the new value, or not at all.
 
 The directory and the provider accounts change in the same transaction.
 """
@@ -61,7 +61,7 @@ async def test_who_has_no_connection_has_none(store: Store) -> None:
     assert await store.connections.find_user("acme", "us", "account-1") is None
 
 
-async def test_all_of_a_users_connections_are_found_and_nobody_elses(store: Store) -> None:
+async def test_all_of_a_users_connections_are_found_and_no_others(store: Store) -> None:
     mine = [connection(id=ConnectionId(USER, name), provider_account=name) for name in ("acme", "other")]
     for each in (*mine, connection(id=ConnectionId(UserId("ada.b"), "acme"), provider_account="hers")):
         await commit_connection(store, each)
@@ -89,7 +89,7 @@ async def test_what_changed_elsewhere_is_kept(store: Store) -> None:
 
 
 async def test_two_who_each_move_an_end_of_the_backfill_do_not_both_succeed(store: Store) -> None:
-    """Together they would leave a window that ends before it starts: no connection to be read ever again."""
+    """Both updates would leave a window that ends before it starts: the connection could never be decoded again."""
     window = Window(NOON - 90 * DAY, NOON - 30 * DAY)
     before = await commit_connection(store, connection(backfill=window))
     await store.connections.update(before, replaced_fields(before, backfill=Window(window.start, NOON - 60 * DAY)))

@@ -1,4 +1,4 @@
-"""An erased user: the tombstone, what is deleted, and what cannot be written any more."""
+"""Erasure of a user: the tombstone, the deleted items, and the writes that are refused afterwards."""
 
 from datetime import timedelta
 from typing import Any
@@ -46,7 +46,7 @@ SOON = NOON + timedelta(minutes=10)
 
 
 async def live(store: Store, user: UserId = USER, days: int = 2) -> None:
-    """Give a user a connection, readings, a shelf, and a connect that was begun."""
+    """Give a user a connection, readings, a quarantine page, and a connect that was begun."""
     identity = ConnectionId(user, "acme")
     await commit_connection(store, connection(id=identity, provider_account=f"account of {user}"))
     for day in range(days):
@@ -206,7 +206,7 @@ async def test_a_user_erased_again_after_a_new_life_is_gone_again(store: Store, 
     await live(store)
     second = await items_of(store)
     await store.erasures.begin(second)
-    assert await store.erasures.delete_next(first.pending) is None, "it is another erasure now"
+    assert await store.erasures.delete_next(first.pending) is None, "a new erasure replaced this one"
     await delete_all(store, second.pending)
     assert (await find_mentions(table, USER)).keys() == {
         keys.head(USER),
@@ -215,7 +215,7 @@ async def test_a_user_erased_again_after_a_new_life_is_gone_again(store: Store, 
     }
 
 
-async def test_rows_of_kinds_nobody_knows_and_ones_that_cannot_be_read_go_too(store: Store, table: Table) -> None:
+async def test_rows_of_unknown_kinds_and_unreadable_ones_are_deleted_too(store: Store, table: Table) -> None:
     await live(store, days=0)
     strange = [(keys.user_pk(USER), sk) for sk in ("aside#x", "gap#dexcom#1", "readings#1", "zebra", "Head", "1")]
     for key in strange:

@@ -1,4 +1,4 @@
-"""Ledgers of gaps: kept by month, changed only in commits and only as read."""
+"""Stored gaps: one item per month, changed only in commits and only if unchanged since the read."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -35,7 +35,7 @@ async def read_months(store: Store) -> list[GapMonth]:
 
 
 async def commit_gaps(store: Store, *gaps: Gap, checked_until: datetime = NOON) -> Commit:
-    """Return the commit of a survey, given what is stored now."""
+    """Return the commit of a gap check, based on the stored items."""
     head = await store.readings.head(USER)
     assert head is not None
     commit = Commit.of_changes(
@@ -82,7 +82,7 @@ async def test_a_survey_of_an_older_ledger_or_head_is_outdated(store: Store) -> 
 
 
 async def test_readings_that_did_not_see_how_far_gaps_are_checked_are_stale(store: Store) -> None:
-    """Judging further takes no number: without this, a reading could come before a gap that nobody heals."""
+    """Advancing the bound of the check takes no number. A reading could then come before a gap that never heals."""
     await commit_connection(store)
     late = await readings_commit_of(store.readings, [reading(1)])
     await store.commits.write(await commit_gaps(store))

@@ -1,4 +1,4 @@
-"""Refresh tokens are single-use: who claims, who stores, and who learns that somebody else did."""
+"""Single-use refresh tokens: the claim, the stored pair, and the errors of a process that lost the race."""
 
 from datetime import timedelta
 
@@ -29,7 +29,7 @@ async def test_of_two_claims_one_holds(store: Store) -> None:
     assert await current(store) == grant(claim="mine")
 
 
-async def test_a_claim_that_stood_still_is_taken_over_by_who_saw_it(store: Store) -> None:
+async def test_an_unchanged_claim_is_taken_over_by_a_process_that_saw_it(store: Store) -> None:
     await commit_connection(store)
     await store.grants.claim(grant(), "dead")
     with pytest.raises(StaleRead):
@@ -56,7 +56,7 @@ async def test_nothing_is_claimed_or_stored_where_there_is_no_grant(store: Store
 
 
 @pytest.mark.parametrize("claim", [None, "mine", "theirs"])
-async def test_a_new_pair_replaces_the_one_before_whoever_claims_it(store: Store, claim: str | None) -> None:
+async def test_a_new_pair_replaces_the_previous_one_under_any_claim(store: Store, claim: str | None) -> None:
     await commit_connection(store)
     if claim:
         await store.grants.claim(grant(), claim)

@@ -45,10 +45,10 @@ async def test_nothing_is_written_over_a_tombstone_but_by_a_connect_that_saw_it(
     active = await commit_connection(store)
     head = await store.readings.head(USER)
     late = await readings_commit_of(store.readings, [reading(1)])
-    shelved = Commit(before=head, head=head or Head(USER), quarantine_pages=(quarantine_page(1),))
+    quarantining = Commit(before=head, head=head or Head(USER), quarantine_pages=(quarantine_page(1),))
     assert head is not None
     await store.commits.write(Commit(before=head, head=replaced_fields(head, erased=True)))
-    for commit in (late, shelved):
+    for commit in (late, quarantining):
         with pytest.raises(StaleRead):
             await store.commits.write(commit)
 

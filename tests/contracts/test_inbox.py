@@ -1,4 +1,4 @@
-"""Requests reach the owner of a shard, and go with the write that causes them."""
+"""Requests reach the owner of a shard, in the transaction of the write that causes them."""
 
 from datetime import timedelta
 
@@ -54,7 +54,7 @@ async def test_requests_are_forwarded_to_the_new_owner(store: Store, table: Tabl
     await store.inbox.request_poll(ada)
     requests = await store.inbox.list_requests("me")
     await store.inbox.forward(requests)
-    assert await store.inbox.list_requests("me") == requests, "it is ours still"
+    assert await store.inbox.list_requests("me") == requests, "the shard is still ours"
     other = Store(table, clock)
     await other.ownership.register(YOU)
     await other.ownership.take([(await other.ownership.snapshot()).leases[SHARD]], "you")

@@ -26,14 +26,14 @@ async def test_a_heartbeat_moves_and_a_removed_owner_has_none_any_more(store: St
     await store.ownership.heartbeat(beating)
     assert (await store.ownership.snapshot()).owners == (beating,)
     with pytest.raises(StaleRead):
-        await store.ownership.remove_dead(ME)  # it has beaten since
+        await store.ownership.remove_dead(ME)  # it has written a heartbeat since
     await store.ownership.remove_dead(beating)
     assert not (await store.ownership.snapshot()).owners
     with pytest.raises(StaleRead):
         await store.ownership.heartbeat(beating)
 
 
-async def test_a_shard_is_taken_once_under_its_next_epoch_and_knows_who_had_it_before(store: Store) -> None:
+async def test_a_shard_is_taken_once_under_its_next_epoch_and_names_its_previous_owner(store: Store) -> None:
     free = (await store.ownership.snapshot()).leases[:3]
     mine = await store.ownership.take(free, "me")
     assert mine == [Lease(shard, 1, "me") for shard in range(3)]
@@ -43,7 +43,7 @@ async def test_a_shard_is_taken_once_under_its_next_epoch_and_knows_who_had_it_b
     assert board.leases[:2] == (Lease(0, 1, None, "me"), mine[1])
     yours = await store.ownership.take(board.leases[:2], "you")  # the second as from a dead owner
     assert yours == [Lease(0, 2, "you", "me"), Lease(1, 2, "you", "me")]
-    await store.ownership.release([mine[1]])  # no longer ours to give
+    await store.ownership.release([mine[1]])  # it is not ours any more, so it cannot be released
     assert (await store.ownership.snapshot()).leases[1] == yours[1]
 
 

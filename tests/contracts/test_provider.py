@@ -1,7 +1,7 @@
 """Contract of the port ``Provider``, for every entry of ``REGISTRY`` with the sample answers of its golden folder.
 
-``tests/golden/<provider>/contract.json`` holds the settings, the answers of the person who connects, the secrets among
-all these, the samples of each call, the field of a page that lists its records, and refusals with their errors.
+``tests/golden/<provider>/contract.json`` holds the settings, the answers of the person who connects, the secrets in
+them, the samples of each call, the field of a page that lists its records, and refusals with their errors.
 """
 
 import json
@@ -58,7 +58,7 @@ class Case:
         self.clock = SetClock()
         settings = REGISTRY[name].model_validate(self.contract.settings)
         provider = settings.build_provider(http_client(httpx.MockTransport(self._take)), self.clock)
-        assert provider is not None, "the settings of the contract set the provider up"
+        assert provider is not None, "the settings of the contract enable the provider"
         self.provider = provider
         self.region = provider.capabilities.default_region
 
@@ -94,7 +94,7 @@ class Case:
         return await calls[name]()
 
     def window(self, age: timedelta = timedelta(0)) -> Window:
-        """Return a window that ended this long ago."""
+        """Return a window that ended the given time ago."""
         length = min(self.provider.capabilities.longest_window, timedelta(hours=6))
         return Window(NOON - age - length, NOON - age)
 
@@ -142,7 +142,7 @@ async def test_bad_records_never_stop_a_page(case: Case) -> None:
         assert len(spoilt.unreadable) == len(page.unreadable) + len(BAD_RECORDS)
 
 
-async def test_a_record_set_aside_is_translated_alone_and_never_raises(case: Case) -> None:
+async def test_a_quarantined_record_is_translated_alone_and_never_raises(case: Case) -> None:
     for raw in [b"", b"\xff", b"{", *(json.dumps(bad).encode() for bad in BAD_RECORDS)]:
         assert isinstance(case.provider.translate_record("account", raw, NOON), Unreadable)
     for content in case.samples("readings"):
@@ -186,7 +186,7 @@ async def test_credentials_come_back_from_their_content(case: Case) -> None:
     assert case.provider.parse_credentials(renewed.content) == renewed
 
 
-async def test_a_call_is_one_request_whatever_comes_of_it(case: Case) -> None:
+async def test_a_call_is_one_request_with_any_result(case: Case) -> None:
     credentials = await case.credentials()
     for call in calls_of(case):
         for sample in case.samples(call):
@@ -289,7 +289,7 @@ def test_capabilities_state_a_limit_and_the_name_is_that_of_the_registry(case: C
     ],
 )
 def test_capabilities_that_contradict_themselves_are_refused(invalid: dict[str, Any]) -> None:
-    with pytest.raises(ValueError):  # noqa: PT011 - any of the sentences
+    with pytest.raises(ValueError):  # noqa: PT011 - any text matches
         FakeProvider(**invalid)
 
 

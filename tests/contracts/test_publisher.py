@@ -1,4 +1,4 @@
-"""A publisher tells at least once, says what became of each event, and keeps nothing."""
+"""Publishers deliver at least once, report the result of each event, and store nothing."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -99,7 +99,7 @@ async def test_an_event_arrives_as_a_cloud_event_under_its_own_name(broker: Brok
         ]
 
 
-async def test_an_event_for_nobody_is_gone_and_that_is_reported(broker: Broker) -> None:
+async def test_an_event_without_a_queue_is_lost_and_that_is_reported(broker: Broker) -> None:
     assert await broker.publisher.publish(change(1)) is False
     async with broker.listening() as listener:
         assert await listener.take() is None

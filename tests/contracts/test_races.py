@@ -1,4 +1,4 @@
-"""Many writers at once, every read late and torn, every few calls failing: nothing lost, nothing doubled."""
+"""Concurrent writers with delayed and torn reads and failing calls: nothing is lost or duplicated."""
 
 from collections import Counter
 from contextlib import suppress
@@ -48,7 +48,7 @@ async def write_all(store: Store, batches: list[list[Reading]]) -> None:
 
 
 def batches_of(random: Random) -> list[list[Reading]]:
-    """Give each writer readings of its own and some that others have too, over three segments."""
+    """Give each writer unique readings and some that other writers have too, over three segments."""
     shared = [reading(number, 100) for number in range(0, 200, 10)]
     own = [[reading(number + 1, 110), reading(number + 72, 120)] for number in range(0, 320, 10)]
     return [[*mine, *random.sample(shared, 5)] for mine in own[:WRITERS]]
@@ -60,7 +60,7 @@ async def release_after(count: int) -> None:
 
 
 async def assert_nothing_lost(store: Store, batches: list[list[Reading]]) -> None:
-    """Everything is stored once and told once, and the numbers leave nothing out."""
+    """Every reading is stored once and published once, and the change numbers are contiguous."""
     expected = {each.identity for batch in batches for each in batch}
     kept = await commit_readings(store.readings)
     assert Counter(each.reading.identity for each in kept) == Counter(expected)

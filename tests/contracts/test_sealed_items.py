@@ -1,4 +1,4 @@
-"""Sealed items: all are found in the parts of the table, and each is replaced only as seen."""
+"""Sealed items: all are found in the parts of the table, and each is replaced only if unchanged since the read."""
 
 import pytest
 

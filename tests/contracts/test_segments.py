@@ -1,4 +1,4 @@
-"""Segments: replaced only as read, and read by window."""
+"""Segments: replaced only if unchanged since the read, and read by window."""
 
 from datetime import timedelta
 
@@ -24,7 +24,7 @@ from tests.harness.sample_values import (
 )
 
 EVENING = 72
-"""So many readings later begins another segment."""
+"""Number of readings after which another segment begins."""
 
 
 async def test_what_was_committed_is_read_back_as_it_was(store: Store) -> None:

@@ -1,4 +1,4 @@
-"""OAuth states: single-use, also by many at once, and gone when they expire. Webhook ids: known until then."""
+"""OAuth states: single-use, also by concurrent requests, and gone once expired. Webhook ids: known until then."""
 
 from datetime import timedelta
 
@@ -51,7 +51,7 @@ async def test_an_id_is_seen_from_its_note_until_it_expires(store: Store) -> Non
 
 
 @pytest.mark.parametrize("webhook_id", ["a" * 5_000, "a#b", "\xff\x00", "ä"])
-async def test_an_id_may_be_whatever_fits_into_a_header(store: Store, webhook_id: str) -> None:
+async def test_an_id_may_be_any_header_value(store: Store, webhook_id: str) -> None:
     await store.webhooks.add(connection(), webhook_id, LATER)
     assert await store.webhooks.contains(connection(), webhook_id, NOON)
     assert not await store.webhooks.contains(connection(), webhook_id + "x", NOON)

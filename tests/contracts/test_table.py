@@ -135,7 +135,9 @@ async def test_a_transaction_writes_nothing_when_one_condition_fails_and_names_a
     assert await table.batch_get([KEY, OTHER, third]) == {KEY: ITEM}
 
 
-@pytest.mark.parametrize("table", ["sqlite-memory", "sqlite-file"], indirect=True)  # whose integers end at 64 bits
+@pytest.mark.parametrize(
+    "table", ["sqlite-memory", "sqlite-file"], indirect=True
+)  # MessagePack integers have at most 64 bits
 async def test_a_transaction_that_breaks_half_way_writes_nothing(table: Table) -> None:
     with pytest.raises(OverflowError):
         await table.transact([Put(KEY, ITEM), Put(OTHER, {"v": 2**64})])

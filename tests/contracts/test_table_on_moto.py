@@ -1,6 +1,6 @@
-"""The table once more on moto, over either transport: a second opinion on what DynamoDB means.
+"""The table on moto, over either transport: a second emulation of DynamoDB's semantics.
 
-Only where moto is right. To its conditions a true is a 1, and it loses updates that come at once.
+Limited to tests that moto passes. Its conditions treat true as 1, and it loses concurrent updates.
 """
 
 from collections.abc import AsyncIterator

@@ -1,4 +1,4 @@
-"""The shape of the code base, kept true by tests: who may import whom, and where things are."""
+"""Shape of the code base: allowed imports, and the place of each kind of code."""
 
 import ast
 import sys
@@ -57,7 +57,7 @@ MAY_IMPORT = {
     SETTING_TYPES: set[str](),
     # SECRET_NAME is read while settings load: the process has one session.
     SETTINGS: {SETTING_TYPES, AWS_SESSION, *PROVIDER_SETTINGS},
-    # Those that assemble.
+    # The packages that assemble the process.
     DOCTOR: {DOMAIN, ERRORS, PORTS, STORE, ADAPTERS, PROVIDERS, SETTINGS, SETTING_TYPES, WIRING},
     WIRING: INSIDE | {PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS, SETTING_TYPES, OBSERVABILITY},
     SERVER: {WORKERS},
@@ -71,19 +71,19 @@ MAY_IMPORT = {
 PURE = {"msgspec"}
 INNER = PURE | {"anyio", "structlog"}
 LIBRARIES = {DOMAIN: PURE, ERRORS: PURE, PORTS: PURE | {"anyio"}, STORE: INNER, SERVICES: INNER, WORKERS: INNER}
-"""Third-party packages that the inside may use: no web framework, HTTP client or database comes here."""
+"""Third-party packages that the inside may use: no web framework, HTTP client or database is allowed."""
 
 OUTSIDE = {"asyncio", "http", "os", "random", "socket", "sqlite3", "ssl", "subprocess", "threading", "time", "urllib"}
-"""Parts of the standard library that know time, chance or the network; the domain does not."""
+"""Parts of the standard library for time, chance or the network; the domain does not import them."""
 
 MAX_LINES = 250
-"""Lines. The thousand-line worker must never come to exist; when a file nears this, it is two."""
+"""Maximum lines of a file, against thousand-line workers. A file close to the limit is split."""
 
 NAMES_A_PROVIDER = {
     *("providers/__init__.py", "wiring/providers.py"),
     *("cli.py", "demo.py", "commands/serve.py"),
 }
-"""The registry, what puts together, and help texts; besides each provider's own folder and simulator."""
+"""The registry, the wiring and help texts; besides each provider's own folder and simulator."""
 
 
 def dotted(path: Path) -> str:
@@ -110,12 +110,12 @@ def imported_modules(path: Path) -> Iterator[str]:
 
 
 def is_ours(name: str) -> bool:
-    """The version is everybody's."""
+    """Every package may import the version."""
     return name.partition(".")[0] in {"app", "bg_ingest", "workers"} and name != "bg_ingest.__version__"
 
 
 def of_each(paths: Iterable[Path]) -> Callable[[Callable[[Path], None]], Callable[[], None]]:
-    """Return what makes one test of a rule for many modules, which tells of all that break it."""
+    """Return a decorator that makes one test of a rule for many modules; a failure lists all modules that break it."""
 
     def made(rule: Callable[[Path], None]) -> Callable[[], None]:
         def test() -> None:
@@ -147,7 +147,7 @@ def test_imports_point_inwards(path: Path) -> None:
 
 
 @of_each(MODULES)
-def test_a_provider_knows_nothing_of_another(path: Path) -> None:
+def test_a_provider_imports_no_other(path: Path) -> None:
     own = provider_of(dotted(path))
     if own is not None:
         assert {provider_of(name) for name in imported_modules(path)} <= {own, None}
@@ -175,7 +175,7 @@ def test_the_inside_uses_no_library_of_the_outside(path: Path) -> None:
 
 
 @of_each([path for path in MODULES if layer_of(dotted(path)) == DOMAIN])
-def test_the_domain_knows_neither_time_nor_network_and_never_awaits(path: Path) -> None:
+def test_the_domain_uses_neither_time_nor_network_and_never_awaits(path: Path) -> None:
     assert not OUTSIDE & {name.partition(".")[0] for name in imported_modules(path)}
     waiting = (ast.AsyncFunctionDef, ast.Await, ast.AsyncFor, ast.AsyncWith)
     assert not [node.lineno for node in ast.walk(parse(path)) if isinstance(node, waiting)]
@@ -198,7 +198,7 @@ def test_only_what_is_a_providers_own_names_it(path: Path) -> None:
 
 
 def code_words(tree: ast.Module) -> Iterator[str]:
-    """Every name and string of the code; prose may say where a fact comes from."""
+    """Every name and string of the code; prose may name the source of a fact."""
     prose = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
     for node in ast.walk(tree):
         if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in prose:

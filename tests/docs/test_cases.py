@@ -27,9 +27,9 @@ def numbers_in(code: str) -> Iterator[int]:
 
 def test_every_case_has_a_test_or_a_reason() -> None:
     named = {number for path in TESTS.rglob("test_*.py") for number in numbers_in(path.read_text("utf-8"))}
-    assert sorted(named - set(CASES)) == [], "there are no such cases"
+    assert sorted(named - set(CASES)) == [], "unknown case numbers"
     assert sorted(set(CASES) - named - set(ELSEWHERE)) == []
-    assert sorted(named & set(ELSEWHERE)) == [], "these have a test now"
+    assert sorted(named & set(ELSEWHERE)) == [], "remove the cases that have a test now"
 
 
 def test_numbers_are_found_in_names() -> None:

@@ -40,7 +40,7 @@ PROGRAMS = "make|bg-ingest|curl|python -m"
 
 OUR_URL = "http://localhost:5001"
 
-PEOPLE = {"ada": "SandboxUser1", "me": "SandboxUser2"}
+USERS = {"ada": "SandboxUser1", "me": "SandboxUser2"}
 """Connected users of the examples, with their sandbox users."""
 
 PARSED_ONLY = {
@@ -211,7 +211,7 @@ async def test_every_request_succeeds() -> None:
     requests = [command for command in find_commands("curl") if any("://" in word for word in command.words)]
     assert len(requests) > 5
     async with open_service(over_http=True, defaults=PollDefaults(backfill_days=45)) as service, service.running():
-        for user, person in PEOPLE.items():
+        for user, person in USERS.items():
             await service.connect(user, person)
         await anyio.sleep(60)
         for command in sorted(requests, key=lambda command: "DELETE" in command.words):

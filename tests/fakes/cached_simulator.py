@@ -1,4 +1,4 @@
-"""Simulated Dexcom with a cache of days, because many tests request the same days of the same people."""
+"""Simulated Dexcom with a cache of days, because many tests request the same days of the same persons."""
 
 from bisect import bisect_left, bisect_right
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ _measured_at = attrgetter("measured_at")
 
 
 def cache_days(simulator: Simulator) -> None:
-    """Compute each day of the simulated people once for all tests of this process; the readings stay the same."""
+    """Compute each day of the simulated persons once for all tests of this process; the readings stay the same."""
     seed, cadence = simulator.options.seed, simulator.options.cadence_minutes
     for number in range(1, simulator.options.users + 1):
         wearer = simulator.wearer(person(number).name)

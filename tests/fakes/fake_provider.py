@@ -1,4 +1,4 @@
-"""The port Provider without a network: readings that a test shows, and failures that it asks for."""
+"""The port Provider without a network: readings and failures are set by the test."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta

@@ -45,9 +45,11 @@ class FakeIssuer:
         } | claims
         by = by or key()
         named = {"alg": alg, "kid": by.kid} | (header or {})
-        said = {name: value for name, value in named.items() if value is not None}
+        jose_header = {name: value for name, value in named.items() if value is not None}
         lenient = jws.JWSRegistry(algorithms=[alg], strict_check_header=False)
-        return jwt.encode(said, {name: value for name, value in whole.items() if value is not None}, by, [alg], lenient)
+        return jwt.encode(
+            jose_header, {name: value for name, value in whole.items() if value is not None}, by, [alg], lenient
+        )
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(str(request.url))

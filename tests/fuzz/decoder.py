@@ -1,6 +1,7 @@
-"""What a record of Dexcom's may mean, decoded once more and otherwise: by hand, from the facts, sharing no code.
+"""Independent decoder of Dexcom's records: written by hand from the documented facts, sharing no code.
 
-It is generous where facts are silent: whatever it gives may be stored. ``plain`` is strict: what it gives must be.
+It is lenient if the facts leave a point open: its results may be stored. ``plain`` is strict: its results must be
+stored.
 """
 
 import json
@@ -29,7 +30,7 @@ class Decoded(NamedTuple):
 
 
 def records_of(body: bytes) -> list[Any]:
-    """Return what stands in a page where records belong, however broken the rest is."""
+    """Return the content of a page's list of records, even if the rest is broken."""
     try:
         page = json.loads(body.decode("utf-8-sig", errors="replace"))
     except (ValueError, RecursionError):
@@ -39,7 +40,7 @@ def records_of(body: bytes) -> list[Any]:
 
 
 def decode_record(record: Any) -> Decoded | None:
-    """Return what a record may mean, or None where it means nothing."""
+    """Return a permitted meaning of a record, or None if it has none."""
     if not isinstance(record, dict):
         return None
     second = to_epoch(record.get("systemTime"))
@@ -52,10 +53,10 @@ def decode_record(record: Any) -> Decoded | None:
 
 
 def plain(record: Any, now: int) -> Decoded | None:
-    """Return what a record means that nobody could misunderstand."""
+    """Return the meaning of an unambiguous record."""
     if not isinstance(record, dict) or any(isinstance(each, list | dict) for each in record.values()):
         return None
-    if "\ufffd" in json.dumps(record, ensure_ascii=False):  # bytes that are no text
+    if "\ufffd" in json.dumps(record, ensure_ascii=False):  # bytes that are not text
         return None
     time, value = record.get("systemTime"), record.get("value")
     usual = (
@@ -78,7 +79,7 @@ def read_word(record: dict[str, Any], name: str) -> str:
 
 
 def glucose_of(value: Any, unit: str, status: str) -> tuple[int, str] | None:
-    """Return mg/dL and flag: 39 stands for LOW, 401 for HIGH, whatever unit or word said so."""
+    """Return mg/dL and flag: 39 represents LOW and 401 HIGH, for every unit and word."""
     if isinstance(value, str):
         return {"low": (39, "low"), "high": (401, "high")}.get(value.strip().lower())
     if not isinstance(value, NUMBERS) or isinstance(value, bool) or not 0 < value <= 1000:
@@ -118,7 +119,7 @@ def _clock(text: str) -> Iterator[str]:
 
 
 def _zone(text: str) -> tuple[int | None, str]:
-    """Return the offset in seconds, rounded to the minute, and what is before it."""
+    """Return the offset in seconds, rounded to the minute, and the text before it."""
     if text.endswith("Z"):
         return 0, text[:-1]
     found = _OFFSET.search(text)

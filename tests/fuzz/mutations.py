@@ -1,4 +1,4 @@
-"""Pages as Dexcom sends them, broken in every way that JSON, a gateway or a programmer there may break them."""
+"""Pages as Dexcom sends them, with faults that JSON, a gateway or a programmer of the provider may cause."""
 
 import json
 from collections.abc import Callable
@@ -18,7 +18,7 @@ ODD: list[Any] = [
     *("2026-01-01T12:20:00Z", "2009-01-01T00:00:00Z", "0001-01-01T00:00:00Z", "9999-12-31T23:59:59Z", "2025-02-30"),
     *("\x00", "\ud800", "g6 pro", "g8", USER, "x" * 3000, "\N{ARABIC-INDIC DIGIT ONE}", [], {}, [[]], {"": {}}),
 ]
-"""What stands where something else belongs."""
+"""Values of a wrong type or form that replace a field."""
 
 HTML = b"<!doctype html><html><body>503 Service Temporarily Unavailable</body></html>"
 
@@ -26,7 +26,7 @@ Change = Callable[[Random, Any], None]
 
 
 def random_value(random: Random) -> dict[str, Any]:
-    """Return a golden page, or one of the last hours, some of it known from before and some with other values."""
+    """Return a golden page, or one of the last hours with some records already stored and some with other values."""
     if random.random() < 0.3:
         return json.loads(json.dumps(random.choice(PAGES)))  # type: ignore[no-any-return]
     first = NOW - timedelta(minutes=5 * random.randint(0, 60))
@@ -43,7 +43,7 @@ def random_value(random: Random) -> dict[str, Any]:
 
 
 def random_slot(node: Any, random: Random) -> tuple[Any, Any]:
-    """Return a list or object somewhere in a page and one of its keys; deep ones as likely as high ones."""
+    """Return a list or object somewhere in a page and one of its keys; all depths are equally likely."""
     found: list[tuple[Any, Any]] = []
     waiting = [node]
     while waiting:
@@ -95,7 +95,7 @@ def shuffle(random: Random, page: Any) -> None:
 
 
 def nudge(random: Random, page: Any) -> None:
-    """Change one field of one record as a provider might: the most telling of all."""
+    """Change one field of one record as a provider might: the mutation most likely to find a fault."""
     records = [each for each in _records(page) if isinstance(each, dict)]
     if records:
         field = random.choice(("systemTime", "value", "unit", "status", "transmitterId", "displayDevice", "recordId"))

@@ -1,4 +1,4 @@
-"""A poller in front of a provider that answers anything, and a judge that knows what may be stored of it."""
+"""Poller of a provider that answers anything, and an oracle for the readings that may be stored."""
 
 import traceback
 from random import Random
@@ -34,11 +34,11 @@ from tests.harness.sample_values import connection_commit
 from tests.harness.stored_readings import read_all
 
 PAGES_A_USER = 100
-"""Then another user begins: the same story every time would grow slow, and know everything."""
+"""Pages per user. Another user begins then, because a long history is slow and contains every reading already."""
 
 
 class Finding(msgspec.Struct, frozen=True):
-    """A page that did what no page may do."""
+    """A page with a forbidden effect."""
 
     seed: int
     what: str
@@ -46,7 +46,7 @@ class Finding(msgspec.Struct, frozen=True):
 
 
 class FuzzVerdict(msgspec.Struct):
-    """What came of many pages; it should find nothing."""
+    """Summary of many pages; it should have no findings."""
 
     pages: int = 0
     outcomes: dict[str, int] = {}
@@ -57,7 +57,7 @@ class FuzzVerdict(msgspec.Struct):
 
 
 class FuzzedProvider:
-    """One process that polls; ``page`` is what the provider answers next."""
+    """One process that polls; ``page`` is the provider's next answer."""
 
     def __init__(self, services: Services, hearing: RecordingWakeups) -> None:
         self.services = services
@@ -65,7 +65,7 @@ class FuzzedProvider:
         self.page = b""
 
     async def poll(self, user: UserId) -> tuple[Outcome, int]:
-        """Return how a look ended, and how many records it set aside."""
+        """Return the outcome of a poll and the number of quarantined records."""
         report = await self.services.poller.poll(ConnectionId(user, "dexcom"), 1, PollState(), requested=True)
         return report.result.outcome, report.result.quarantined
 
@@ -98,7 +98,7 @@ def account_of(user: UserId) -> str:
 
 
 async def fuzz(seeds: range) -> FuzzVerdict:
-    """Give a poller one mutated page for each seed, and judge what it stored of it."""
+    """Poll one mutated page for each seed, and check the stored readings."""
     verdict, hearing, clock = FuzzVerdict(), RecordingWakeups(), SetClock(NOW)
     provider: FuzzedProvider
     transport = httpx.MockTransport(lambda _: httpx.Response(200, content=provider.page))
@@ -128,12 +128,12 @@ async def fuzz(seeds: range) -> FuzzVerdict:
 
 
 async def _poll_and_check(provider: FuzzedProvider, user: UserId, verdict: FuzzVerdict) -> str | None:
-    """Return what is wrong, if anything is."""
+    """Return a description of the fault, or None."""
     before = await provider.connection(user)
     provider.wakeups.changes.clear()
     try:
         outcome, quarantined = await provider.poll(user)
-    except Exception:  # noqa: BLE001 - exactly what must not happen
+    except Exception:  # noqa: BLE001 - any exception is a finding
         return traceback.format_exc()
     after = await provider.connection(user)
     published = [
@@ -154,7 +154,7 @@ async def _poll_and_check(provider: FuzzedProvider, user: UserId, verdict: FuzzV
 
 
 def _watermark(before: Connection, after: Connection, published: list[StoredReading]) -> str | None:
-    """The watermark stands where it stood or on a stored reading; after a long silence at the end of the backfill."""
+    """The watermark is unchanged or at a stored reading; after a long silence it is at the end of the backfill."""
     if after.watermark == before.watermark:
         return None
     if after.watermark is None or (before.watermark and after.watermark < before.watermark):
@@ -163,14 +163,14 @@ def _watermark(before: Connection, after: Connection, published: list[StoredRead
         return "the watermark is in the future"
     stored = {each.reading.measured_at for each in published}
     if after.watermark == NOW and max(stored, default=NOW) > NOW:
-        return None  # a sensor's clock is ahead: that far and no further
+        return None  # a sensor's clock may be ahead by this much
     if after.watermark not in stored and not (after.backfill and after.watermark == after.backfill.end):
         return "the watermark moved to where nothing was stored"
     return None
 
 
 async def _unread(provider: FuzzedProvider, user: UserId, after: Connection, outcome: Outcome) -> str | None:
-    """What nobody could misunderstand is stored, at the latest when the watermark is beyond it."""
+    """Unambiguous records are stored, at the latest when the watermark is beyond them."""
     clear = {found for each in records_of(provider.page) if (found := plain(each, to_epoch_seconds(NOW)))}
     if outcome not in (Outcome.READ, Outcome.NOTHING_NEW) or not clear:
         return None

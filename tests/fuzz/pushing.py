@@ -1,4 +1,4 @@
-"""Send made-up webhooks to the whole service in process, and hold each answer against the specification.
+"""Send made-up webhooks to the whole service in process, and compare each answer with the specification.
 
 ``python -m tests.fuzz.pushing 100000 [seed]`` is the long run; the suite does 2,000.
 """
@@ -17,7 +17,7 @@ from tests.fuzz.webhooks import GENUINE, Attempt, attempts, is_right, may_be_rig
 from tests.harness.service import ServiceHarness, open_service
 
 CONCURRENCY = 50
-"""Attempts at one house: earlier ones have been seen by then, and may come again."""
+"""Attempts per service. Earlier ones are known to it and may be sent again."""
 
 
 async def send(service: ServiceHarness, attempt: Attempt) -> int:
@@ -26,7 +26,7 @@ async def send(service: ServiceHarness, attempt: Attempt) -> int:
 
 
 async def check_answer(service: ServiceHarness, attempt: Attempt, tally: Counter[str]) -> None:
-    """Send one, and fail where it is let in and should not be, or the other way round, or it is a 5xx."""
+    """Send one webhook; fail if it is accepted against the specification, refused against it, or answered by a 5xx."""
     before = await service.stored_readings("ada")
     status, right = await send(service, attempt), is_right(attempt)
     assert status < 500, (status, attempt)
@@ -46,14 +46,14 @@ async def try_all(batch: list[Attempt], tally: Counter[str]) -> None:
         await service.connect("ada")
         for attempt in batch:
             await check_answer(service, attempt, tally)
-        for attempt in batch[:3]:  # replayed: what was let in is let in again, and brings nothing
+        for attempt in batch[:3]:  # replayed: an accepted webhook is accepted again, without an effect
             stored = await service.stored_readings("ada")
             await check_answer(service, attempt, tally)
             assert await service.stored_readings("ada") == stored or is_right(attempt) is None
 
 
 def run(attempt_count: int, first_seed: int = 1, on_progress: Callable[[int], object] | None = None) -> Counter[str]:
-    """Try so many, the same each time, and return how often each was answered how; ``tell`` hears how far it is."""
+    """Make attempts, the same for each seed; return the counts of answers. ``on_progress`` gets the attempts so far."""
     tally: Counter[str] = Counter()
 
     @seed(first_seed)
@@ -66,7 +66,7 @@ def run(attempt_count: int, first_seed: int = 1, on_progress: Callable[[int], ob
     )
     @given(st.lists(attempts(), min_size=CONCURRENCY, max_size=CONCURRENCY))
     def try_batch(batch: list[Attempt]) -> None:
-        # In virtual time: it stands still while the machine is slow, and what is stale stays so by the second.
+        # In virtual time: it does not advance while the machine is slow, so ages of webhooks are exact to the second.
         anyio.run(try_all, batch, tally, backend_options={"loop_factory": VirtualTimeLoop})
         if on_progress is not None:
             on_progress(tally.total())

@@ -1,6 +1,6 @@
 """``python -m tests.fuzz.run [pages] [first seed]``: mutated pages for a poller, on all cores; 1 if one does harm.
 
-A seed that is told makes the same page again: ``python -m tests.fuzz.run 100 SEED`` (users begin at full hundreds).
+A seed that is given makes the same page again: ``python -m tests.fuzz.run 100 SEED`` (users begin at full hundreds).
 """
 
 import logging
@@ -17,7 +17,7 @@ from tests.fuzz.provider import PAGES_A_USER, FuzzVerdict, fuzz
 
 PAGES = 100_000
 SHARE = 10 * PAGES_A_USER
-"""Pages given to a process at once."""
+"""Pages per task of a process."""
 
 
 def share(first: int, pages: int) -> FuzzVerdict:
@@ -26,13 +26,13 @@ def share(first: int, pages: int) -> FuzzVerdict:
 
 
 def main(pages: int = PAGES, first: int = 0) -> int:
-    """Print what came of all pages, and every page that did harm."""
-    began, endings, whole = time.monotonic(), Counter[str](), FuzzVerdict()
+    """Print a summary of all pages, and every page that did harm."""
+    began, outcomes, whole = time.monotonic(), Counter[str](), FuzzVerdict()
     starts = range(first, first + pages, SHARE)
     with ProcessPoolExecutor(os.cpu_count()) as processes:
         shares = processes.map(share, starts, [min(SHARE, first + pages - start) for start in starts])
         for number, verdict in enumerate(shares, 1):
-            endings.update(verdict.outcomes)
+            outcomes.update(verdict.outcomes)
             whole.pages += verdict.pages
             whole.stored += verdict.stored
             whole.revised += verdict.revised
@@ -41,7 +41,7 @@ def main(pages: int = PAGES, first: int = 0) -> int:
             for finding in verdict.findings:
                 sys.stdout.write(f"\nseed {finding.seed}: {finding.what}\n{finding.body!r}\n")
             sys.stderr.write(f"\r{min(number * SHARE, pages)} of {pages} pages")
-    summary = ", ".join(f"{count} {ending}" for ending, count in endings.most_common())
+    summary = ", ".join(f"{count} {outcome}" for outcome, count in outcomes.most_common())
     sys.stdout.write(
         f"\n{whole.pages} pages in {time.monotonic() - began:.0f} s: {summary}; {whole.stored} readings stored "
         f"({whole.revised} of them revisions), {whole.quarantined} records set aside; {len(whole.findings)} did harm\n"

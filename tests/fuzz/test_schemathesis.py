@@ -1,4 +1,4 @@
-"""The running service against its own OpenAPI: whatever may be sent is answered as described, and never by a 5xx."""
+"""The running service against its own OpenAPI: every request is answered as described, and never by a 5xx."""
 
 import subprocess
 import sys
@@ -42,7 +42,7 @@ def test_every_route_answers_as_its_schema_says(
     service: RunningCommand, tmp_path: Path, credential: str | None
 ) -> None:
     headers = ["--header", f"Authorization: Bearer {credential}"] if credential else []
-    # Without a right one nothing is accepted and nothing looked at, and which methods a path has is told to nobody: 401
+    # Without a valid one no request is accepted or parsed, and the methods of a path are not revealed: 401
     # instead of 405.
     checks = ["--exclude-checks", "positive_data_acceptance,unsupported_method"]
     asked = ["--phases", "examples,coverage,fuzzing"] if credential else ["--phases", "examples,coverage", *checks]
@@ -57,4 +57,4 @@ def test_every_route_answers_as_its_schema_says(
     )
     assert done.returncode == 0, done.stdout[-8_000:]
     assert "Tested: " in done.stdout
-    assert "request_failed" not in service.said
+    assert "request_failed" not in service.output

@@ -1,4 +1,4 @@
-"""2,000 webhooks as nobody should send them; the long run is ``make fuzz``."""
+"""2,000 made-up webhooks, most of them invalid; the long run is ``make fuzz``."""
 
 import pytest
 
@@ -37,6 +37,6 @@ def test_it_would_notice_one_that_is_let_in(monkeypatch: pytest.MonkeyPatch) -> 
 
 def test_it_would_notice_one_with_a_header_twice_that_is_let_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(SignatureVerifier, "verify", lambda *_: True)
-    monkeypatch.setattr(pushing, "is_right", lambda _: None)  # as of one whose header came twice
+    monkeypatch.setattr(pushing, "is_right", lambda _: None)  # webhooks with a repeated header
     with pytest.raises(AssertionError):
         run(200)

@@ -1,4 +1,4 @@
-"""Webhooks as nobody should send them, and what the specification alone says of each: let in, or not.
+"""Made-up webhooks, and the specification's verdict on each: accepted or refused.
 
 Forged, truncated, replayed, re-encoded, in another case, signed several times, of the future and stale.
 """
@@ -39,14 +39,14 @@ RARELY = st.sampled_from([False] * 5 + [True])
 
 
 class Attempt(NamedTuple):
-    """What is sent; ``headers`` may hold a name twice, and in any case."""
+    """Request as sent; ``headers`` may hold a name twice, and in any case."""
 
     body: bytes
     headers: tuple[tuple[bytes, bytes], ...]
 
 
 def recased(draw: st.DrawFn, part: bytes) -> bytes:
-    """Write a right signature as it must not be accepted: other case, other base64, other version, cut short."""
+    """Write a valid signature in a form that must be refused: other case, other base64, other version, truncated."""
     how = draw(st.sampled_from([bytes.upper, bytes.lower, bytes.swapcase, urlsafe, unpadded, hexed, versioned, cut]))
     return how(part)
 
@@ -73,7 +73,7 @@ def cut(part: bytes) -> bytes:
 
 @st.composite
 def attempts(draw: st.DrawFn) -> Attempt:
-    """A webhook that is right, nearly right, or not at all."""
+    """Return a webhook that is valid, nearly valid or invalid."""
     body, webhook_id = draw(BODIES), draw(IDS)
     timestamp = str(int(START.timestamp()) - draw(AGES)).encode()
     right = signature(body, webhook_id, timestamp, draw(st.sampled_from([SECRET] * 6 + [OTHER_SECRET])))
@@ -110,7 +110,7 @@ def altered(draw: st.DrawFn, body: bytes) -> bytes:
 
 
 def is_right(attempt: Attempt) -> bool | None:
-    """Say by the specification alone whether it is to be let in; None where it does not say: a header came twice."""
+    """Return True if the specification accepts the webhook; None if it leaves that open, as for a repeated header."""
     names = [name.lower() for name, _ in attempt.headers]
     if len(set(names)) < len(names):
         return None
@@ -118,7 +118,7 @@ def is_right(attempt: Attempt) -> bool | None:
 
 
 def may_be_right(attempt: Attempt) -> bool:
-    """Say whether it is right by any choice among the values of headers that came twice."""
+    """Return True if the webhook is valid with any choice among the values of repeated headers."""
     found: dict[bytes, list[bytes]] = {b"webhook-id": [], b"webhook-timestamp": [], b"webhook-signature": []}
     for name, value in attempt.headers:
         found[name.lower()].append(value)

@@ -107,26 +107,26 @@ class RunningCommand:
     def __init__(self, directory: Path, *arguments: str, **settings: str) -> None:
         self.port = free_port()
         self.url = f"http://127.0.0.1:{self.port}"
-        self._said = directory / "said"
-        with self._said.open("w") as said:
+        self._output_path = directory / "output"
+        with self._output_path.open("w") as output:
             self.process = subprocess.Popen(
                 [*COMMAND, *arguments, "--port", str(self.port)],
                 cwd=directory,
                 env=environment(**settings),
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
     @property
-    def said(self) -> str:
-        return self._said.read_text()
+    def output(self) -> str:
+        return self._output_path.read_text()
 
     def until(self, condition: Callable[[], bool], seconds: float = 20) -> None:
         deadline = time.monotonic() + seconds
         while not condition():
-            assert self.process.poll() is None, self.said
-            assert time.monotonic() < deadline, self.said
+            assert self.process.poll() is None, self.output
+            assert time.monotonic() < deadline, self.output
             time.sleep(0.02)
 
     def answers(self, path: str) -> bool:
@@ -139,7 +139,9 @@ class RunningCommand:
         """End the process and search its output for secrets."""
         os.killpg(self.process.pid, number)
         code = self.process.wait(20)
-        assert_clean(self.said.replace(str(self._said.parent), ""), "its output")  # a path may contain any number
+        assert_clean(
+            self.output.replace(str(self._output_path.parent), ""), "its output"
+        )  # a path may contain any number
         return code
 
     def end(self) -> None:

@@ -193,7 +193,7 @@ class ServiceHarness:
     @asynccontextmanager
     async def _listening(self) -> AsyncIterator[None]:
         publisher = self.services.publisher
-        if not isinstance(publisher, MemoryPublisher):  # with a real broker the test listens there
+        if not isinstance(publisher, MemoryPublisher):  # with a real broker the test has a listener on it
             yield
             return
         async with publisher.subscribe() as events, anyio.create_task_group() as group:

@@ -17,7 +17,7 @@ def test_connecting_beyond_loopback_fails_the_test() -> None:
         client.connect(("192.0.2.1", 80))
 
 
-def test_looking_up_a_name_fails_the_test() -> None:
+def test_resolving_a_name_fails_the_test() -> None:
     with pytest.raises(pytest.fail.Exception, match="loopback only"):
         socket.getaddrinfo("example.com", 443)
 

@@ -1,8 +1,9 @@
-"""ministack as a store of many writers needs it: no transaction is stored in part, and no row is lost.
+"""ministack with two corrections for concurrent writers: no transaction is stored in part, and no row is lost.
 
-As it comes, a thread takes away what has expired once a minute while requests are carried out: a partition that was
-empty a moment ago goes with the row that was just put into it. And after each write of a transaction the whole table is
-counted, which fails in the middle when that thread has just changed it, and takes the longer the more there is.
+The unchanged ministack has a thread that deletes expired rows once a minute during requests: a partition that was
+empty a moment ago is deleted together with the row that was just put into it. It also counts the whole table after each
+write of a transaction. The count fails in the middle of the transaction if that thread has just changed the table, and
+its time grows with the table.
 """
 
 from typing import Any
@@ -16,7 +17,9 @@ def _nothing(*_: Any) -> None: ...
 
 def main() -> None:
     dynamodb._update_counts = _nothing
-    type(dynamodb._tables).get_scoped = _nothing  # how that thread finds a table, and streams, which nobody has here
+    type(
+        dynamodb._tables
+    ).get_scoped = _nothing  # used by that thread to find a table, and by streams, which no test has
     app.main()
 
 

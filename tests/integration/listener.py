@@ -1,4 +1,4 @@
-"""A plain AMQP consumer: what downstream would be, with nothing of ours but the bytes."""
+"""Plain AMQP consumer as downstream would have it, with nothing of ours but the bytes."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -19,7 +19,7 @@ class Listener:
         self.queue = queue
 
     async def take(self) -> Event | None:
-        """Take the next event; None when there is none now. What was confirmed before is there."""
+        """Take the next event, or return None if the queue is empty. The queue holds all events confirmed before."""
         got = await self.channel.basic_get(self.queue, no_ack=True)
         properties = got.header.properties
         if isinstance(got.delivery, aiormq.spec.Basic.GetEmpty):

@@ -19,12 +19,12 @@ START_TIMEOUT, STOP_TIMEOUT = 60.0, 20.0
 
 
 PORTS = range(20_000, 32_000)
-"""None of those the kernel gives to connections: a server that is stopped a while finds its port free again."""
+"""Outside the kernel's ports for outgoing connections: the port of a server is free again after a stop."""
 
 
 def free_port() -> int:
     while True:
-        port = SystemRandom().choice(PORTS)  # tests of several processes draw alike from the shared one
+        port = SystemRandom().choice(PORTS)  # test processes seed the shared generator alike
         with socket.socket() as probe, suppress(OSError):
             probe.bind(("127.0.0.1", port))
             return port
@@ -89,7 +89,7 @@ class Server:
 
 @contextmanager
 def start_server(*servers: Server) -> Iterator[None]:
-    """Start servers in order, and kill them in reverse: nobody needs what they keep."""
+    """Start servers in order, and kill them in reverse, because their data is not needed any more."""
     try:
         for server in servers:
             server.start()

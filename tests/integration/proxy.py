@@ -1,4 +1,4 @@
-"""A wire to a server that can be cut, or fall silent without being cut."""
+"""TCP proxy in front of a server; connections can be closed, or become silent without being closed."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -9,7 +9,7 @@ from anyio.abc import SocketAttribute, SocketStream
 
 
 class Proxy:
-    """Passes on what comes, from those who connect to ``port`` and back."""
+    """Passes on bytes in both directions between clients of ``port`` and the server."""
 
     def __init__(self, server_port: int) -> None:
         self.port = 0
@@ -19,12 +19,12 @@ class Proxy:
         self._wires: set[anyio.CancelScope] = set()
 
     def cut(self) -> None:
-        """End the connections there are."""
+        """Close the current connections."""
         for wire in self._wires:
             wire.cancel()
 
     def silence(self) -> None:
-        """Hold back what the server says, until ``resume``."""
+        """Hold back the server's bytes until ``resume``."""
         self._answers = anyio.Event()
 
     def resume(self) -> None:

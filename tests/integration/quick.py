@@ -7,7 +7,7 @@ from bg_ingest.settings import get_settings
 
 
 def load() -> Litestar:
-    from tests.integration.quick_app import make  # noqa: PLC0415 - the process that only watches needs none of it
+    from tests.integration.quick_app import make  # noqa: PLC0415 - the supervising process needs none of it
 
     return make()
 

@@ -1,4 +1,4 @@
-"""A RabbitMQ node of our own, from the distribution's package, run as whoever runs the tests."""
+"""RabbitMQ node from the distribution's package, run by the user that runs the tests."""
 
 import shutil
 from collections.abc import Iterator
@@ -12,7 +12,7 @@ import pytest
 from tests.integration.processes import Server, free_port, start_server
 
 SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
-"""Of Debian's package; the wrapper in ``/usr/sbin`` would switch the user."""
+"""Path of Debian's package; the wrapper in ``/usr/sbin`` would switch the user."""
 
 USER = "guest"
 
@@ -34,7 +34,7 @@ class Node:
         self.api.delete(f"/vhosts/{quote(name, safe='')}").raise_for_status()
 
     def limit_queues(self, vhost: str, *, most: int) -> None:
-        """Let all queues refuse more than so many events."""
+        """Let all queues refuse more than this many events."""
         policy = {
             "pattern": ".*",
             "definition": {"max-length": most, "overflow": "reject-publish"},
@@ -44,13 +44,13 @@ class Node:
 
 
 def can_run() -> bool:
-    """Whether a node can be had on this machine."""
+    """Return True if RabbitMQ is installed on this machine."""
     return SERVER.exists() and shutil.which("epmd") is not None
 
 
 @contextmanager
 def running_node(folder: Path) -> Iterator[Node]:
-    """Run a node with everything it writes in the folder; fail where RabbitMQ is not installed."""
+    """Run a node with everything it writes in the folder; fail if RabbitMQ is not installed."""
     epmd = shutil.which("epmd") or ""
     if not can_run():
         pytest.fail("RabbitMQ is not installed: apt-get install -y --no-install-recommends rabbitmq-server")

@@ -1,8 +1,8 @@
 """``pytest --integration``: tests on a real DynamoDB-compatible server and a real RabbitMQ.
 
-They are those of DYNAMODB_ENDPOINT and RABBITMQ_URL (a virtual host for tests: it is written to), else started for the
-run. A server that cannot be had is an error of every test that needs it; with ``--integration=possible`` those tests
-are left out, and a line says so.
+The servers are those of DYNAMODB_ENDPOINT and RABBITMQ_URL (a virtual host for tests: it is written to), else started
+for the run. An unavailable server is an error of every test that needs it; with ``--integration=possible`` those tests
+are left out, and a line reports that.
 """
 
 import os
@@ -86,7 +86,7 @@ def _is_left_out(item: pytest.Item, choice: str | None) -> bool:
 
 
 def credentials() -> aioboto3.Session:
-    """Return the session of tests: emulators take any credentials, some keep the data of each apart."""
+    """Return the session of tests: emulators accept any credentials, some separate the data by credentials."""
     if os.environ.get("AWS_ACCESS_KEY_ID"):  # noqa: TID251 - of this run of tests, not of a service
         return aioboto3.Session()
     return aioboto3.Session(aws_access_key_id="test", aws_secret_access_key="test")
@@ -152,7 +152,7 @@ def dynamodb_by_aioboto3(dynamodb: DynamoServer) -> DynamoServer:
 
 @pytest.fixture(scope="session")
 def rabbitmq_node(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
-    """Run a node that tests may stop and start, whatever RABBITMQ_URL says."""
+    """Run a node that tests may stop and start, independently of RABBITMQ_URL."""
     with running_node(tmp_path_factory.mktemp("rabbitmq")) as node:
         yield node
 

@@ -1,4 +1,4 @@
-"""A real server: the table as it is made, and many processes that write at once."""
+"""DynamoDB-compatible server: creation of the table, and many processes that write concurrently."""
 
 import sys
 from random import Random
@@ -16,7 +16,7 @@ from tests.harness.sample_values import commit_connection
 from tests.integration.servers import REGION, DynamoServer, make_table
 
 PROCESSES, WRITERS = 4, 8
-"""Of each process: 32 together."""
+"""Writers of each process: 32 in total."""
 
 
 async def test_a_table_is_made_once_and_made_again_changes_nothing(dynamodb: DynamoServer) -> None:
@@ -24,7 +24,7 @@ async def test_a_table_is_made_once_and_made_again_changes_nothing(dynamodb: Dyn
     again = await create_table(dynamodb.endpoint, REGION, "made", dynamodb.aws)
     assert "was created" in made[0]
     assert "already exists" in again[0]
-    assert not [said for said in again if "now" in said.split()]
+    assert not [step for step in again if "now" in step.split()]
     async with dynamodb.open_table("made") as table:
         assert await table.get(keys.META) == LAYOUT
 

@@ -1,4 +1,4 @@
-"""A real broker that refuses, forgets, falls silent, dies and comes back."""
+"""RabbitMQ that refuses, loses events, becomes silent, dies and restarts."""
 
 import re
 from collections.abc import AsyncIterator, Callable
@@ -48,12 +48,12 @@ async def connect(url: str, *, queue: str | None = None) -> AsyncIterator[Rabbit
 
 async def until(holds: Callable[[], bool]) -> None:
     with anyio.fail_after(60):
-        while not holds():  # noqa: ASYNC110 - what is waited for tells nobody
+        while not holds():  # noqa: ASYNC110 - the state has no event to wait for
             await anyio.sleep(0.01)
 
 
 async def publish_outcome(publisher: RabbitPublisher, event: Change) -> object:
-    """Return what became of an event: whether it was received, or the kind of error."""
+    """Return the result of an event: received or not, or the kind of error."""
     try:
         return await publisher.publish(event)
     except BrokerUnavailable:
@@ -63,7 +63,7 @@ async def publish_outcome(publisher: RabbitPublisher, event: Change) -> object:
 
 
 async def publish_outcomes(publisher: RabbitPublisher, numbers: range) -> list[object]:
-    """Publish many at once."""
+    """Publish many events concurrently."""
     found: dict[int, object] = {}
 
     async def publish(number: int) -> None:
@@ -216,7 +216,7 @@ async def test_changes_wait_while_the_broker_is_away_and_go_out_in_order_when_it
         async with channel_to(rabbitmq_vhost) as channel:
             event = [await channel.basic_get(QUEUE) for _ in range(31)]
         numbers = [msgspec.json.decode(each.body)["data"]["change"] for each in event]
-        assert numbers == list(range(1, 32)), "confirmed means kept, whatever becomes of the broker"
+        assert numbers == list(range(1, 32)), "a confirmed event is kept although the broker fails"
 
 
 async def test_the_doctor_sees_what_is_there_and_makes_nothing(rabbitmq_url: str) -> None:

@@ -1,4 +1,4 @@
-"""The story of one reading and a real person's export, on a real store and a real broker.
+"""Path of one reading, and a real person's export, with a DynamoDB-compatible store and RabbitMQ.
 
 A plain AMQP consumer rebuilds the series from the events alone, and proves by the change numbers that it lost none.
 """
@@ -25,7 +25,7 @@ MINUTE = timedelta(minutes=1)
 
 
 class Consumer:
-    """What downstream makes of the events: numbers it has seen are dropped, later changes replace earlier values."""
+    """Series as built by a consumer of the events: known numbers are dropped, later changes replace earlier values."""
 
     def __init__(self, listener: Listener) -> None:
         self._listener = listener
@@ -69,7 +69,7 @@ async def open_real_service(
 
 async def until(holds: Callable[[], Awaitable[bool]]) -> None:
     with anyio.fail_after(60):
-        while not await holds():  # noqa: ASYNC110 - what is waited for is in other processes
+        while not await holds():  # noqa: ASYNC110 - the awaited state is in other processes
             await anyio.sleep(0.05)
 
 

@@ -1,4 +1,4 @@
-"""One of several processes that write one user's readings at once: ``python -m tests.integration.writer``."""
+"""One of several processes that write one user's readings concurrently: ``python -m tests.integration.writer``."""
 
 import sys
 from random import Random

@@ -1,4 +1,4 @@
-"""However a true series comes in, the same is stored, told and remembered."""
+"""Stored readings, events and as-of answers do not depend on the order and route by which a series arrives."""
 
 from typing import Any
 
@@ -15,7 +15,7 @@ from tests.properties.world import ADA, World, rebuild, world
 numbers = st.integers(0, 26)
 several = st.lists(numbers, min_size=1, max_size=8, unique=True)
 webhooks = st.integers(1, 4)
-# the methods of a World, with what they take
+# the methods of a World, with their arguments
 steps = st.one_of(
     st.tuples(st.just("show"), several),
     st.tuples(st.just("revise"), several, st.integers(1, 40)),
@@ -38,7 +38,7 @@ async def run_any_way(values: list[int], taken: list[tuple[Any, ...]], seed: int
     async with world(values, seed) as opened:
         for name, *more in taken:
             await getattr(opened, name)(*more)
-            await check_events(opened)  # before sweeps heal what was lost
+            await check_events(opened)  # before sweeps add lost readings
         await opened.end()
         await check_events(opened)
         await check_stored(opened)
@@ -63,21 +63,21 @@ def test_the_same_is_stored_published_and_remembered(
 
 
 async def check_events(opened: World) -> None:
-    """What is stored is what the events tell, and none of their numbers is missing."""
+    """The events give the stored series, and their numbers are contiguous."""
     events = await opened.events()
     head = await opened.plain.readings.head(ADA.user)
     assert head is not None
     assert [each["change"] for each in events] == list(range(1, head.last_change + 1)), "numbers are not contiguous"
     series = await opened.series()
-    assert sorted(rebuild(events), key=key) == sorted(series, key=key), "events tell another series"
+    assert sorted(rebuild(events), key=key) == sorted(series, key=key), "events give another series"
     newest = head.newest and head.newest.reading.measured_at
     assert newest == max((each.timestamp for each in series), default=None), "latest is not the newest"
 
 
 async def check_stored(opened: World) -> None:
-    """What is stored is what is true, and what was known once is still answered so."""
+    """The stored series is the true one, and each earlier as-of answer is still given."""
     stored = [each.reading for each in await read_all(opened.plain.readings, ADA.user)]
     found = [((r.measured_at, r.device.transmitter, r.device.display), r.glucose_mg_dl) for r in stored]
-    assert sorted(found, key=str) == opened.truth.series(), "stored is not what is true"
+    assert sorted(found, key=str) == opened.truth.series(), "the stored series is not the true one"
     for point, then in opened.remembered:
-        assert await opened.series(point) == then, "the past has become another"
+        assert await opened.series(point) == then, "an as-of answer has changed"

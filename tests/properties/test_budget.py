@@ -1,4 +1,4 @@
-"""Whatever replicas do to each other, the provider never counts more calls than it allows."""
+"""Replicas that share a call budget never exceed the provider's limit, under any faults of clocks and store."""
 
 from collections import deque
 from collections.abc import Callable, Iterable
@@ -23,11 +23,11 @@ from tests.conftest import examples
 LIMIT = ProviderLimit(12_000)
 PRIORITIES = (60, 75, 95, 100)
 BEGIN, SIMULATED = 1e9, 4_200.0
-"""Seconds: every hour in them is looked at. No machine has been up for as long as its clock of instants says."""
+"""Seconds; every hour in them is checked. Monotonic clocks differ from the clock of instants, as on real machines."""
 
 
 class Replica:
-    """A process as it may be: its clocks off, its reads old, its writes late or without a reply."""
+    """Process with wrong clocks, stale reads, and writes that are late or lose their reply."""
 
     def __init__(self, world: "World", ahead: float) -> None:
         self._world = world
@@ -37,7 +37,7 @@ class Replica:
         self._time = RowClock()
         self._read = BudgetRow()
         self._sale = Reservation(0, self._read)
-        self._at_hand = 0
+        self._reserved = 0
         self._good_until = 0.0
 
     def row_time(self, now: float) -> int:
@@ -65,17 +65,17 @@ class Replica:
             self._world.row = self._sale.after
             self._world.taken += [now] * self._sale.calls
             if self._dice.random() < 0.99:  # else the reply is lost, and the calls with it
-                self._at_hand = self._sale.calls
+                self._reserved = self._sale.calls
         self.use(now)
 
     def use(self, now: float) -> None:
-        if self._at_hand and now < self._good_until:
-            self._at_hand -= 1
+        if self._reserved and now < self._good_until:
+            self._reserved -= 1
             self._world.made.append(now)
             dallies = not self._world.calm and self._dice.random() < 0.1
             self._world.later(now + (self._dice.uniform(0, RESERVATION_SECONDS) if dallies else 0), self.use)
         else:
-            self._at_hand = 0
+            self._reserved = 0
             self._world.later(now + self._delay(), self.read_row)
 
     def _delay(self) -> float:
@@ -84,16 +84,16 @@ class Replica:
 
 
 class World:
-    """True time, the row as it is, and the processes' next steps."""
+    """True time, the stored row, and the processes' next steps."""
 
     def __init__(self, seed: int, aheads: list[float], *, calm: bool) -> None:
         self.dice = Random(seed)
         self.calm = calm
         self.row = BudgetRow()
         self.taken: list[float] = []
-        """When calls were taken from the row."""
+        """Instants at which calls were reserved from the row."""
         self.made: list[float] = []
-        """When they were made."""
+        """Instants at which they were made."""
         self._order = count()
         self._steps: list[tuple[float, int, Callable[[float], None]]] = []
         for ahead in aheads:
@@ -109,7 +109,7 @@ class World:
 
 
 def max_within(instants: Iterable[float], length: float) -> int:
-    """Return the most instants in any half-open stretch of such a length."""
+    """Return the highest number of instants in any half-open interval of this length."""
     recent: deque[float] = deque()
     most = 0
     for instant in instants:
@@ -130,20 +130,20 @@ CLOCKS = st.lists(
 def test_case_37_no_hour_and_no_minute_has_more_calls_than_the_provider_allows(seed: int, aheads: list[float]) -> None:
     world = World(seed, aheads, calm=seed % 2 == 0)
     world.run()
-    leaps = len(set(aheads))  # a clock that is ahead of all before it may begin a depth anew, once
+    leaps = len(set(aheads))  # a clock that is ahead of all earlier ones may restart the burst once
     assert max_within(world.made, 3600) <= LIMIT.calls_per_hour
     assert max_within(world.taken, 60) <= 60 * LIMIT.rate + leaps * LIMIT.burst + 1
 
 
 def test_the_budget_is_not_left_lying_about_either() -> None:
-    """Ten processes that always want calls have nearly all that there are, however their clocks stand."""
+    """Ten processes with constant demand use nearly all available calls, with any skew of their clocks."""
     world = World(1, [0.0] * 8 + [61.0, -3600.0], calm=True)
     world.run()
     assert max_within(world.made, 3600) > 0.93 * LIMIT.calls_per_hour
 
 
 @pytest.mark.parametrize("ahead", [60.0, 3600.0, 86_400.0])
-def test_a_clock_that_is_ahead_gains_one_depth_and_keeps_nobody_waiting(ahead: float) -> None:
+def test_a_clock_that_is_ahead_gains_one_burst_and_delays_no_other(ahead: float) -> None:
     world = World(1, [], calm=True)
     normal, fast = Replica(world, 0.0), Replica(world, ahead)
     had = dict.fromkeys((normal, fast), 0)

@@ -1,4 +1,4 @@
-"""A person's true series, as a provider comes to show it."""
+"""True series of a person, and the part that a provider shows so far."""
 
 from datetime import datetime, timedelta
 from random import Random
@@ -16,7 +16,7 @@ DISPLAYS = ("iOS", "receiver")
 
 
 class TrueReading(msgspec.Struct):
-    """The last of its values holds; the provider may not show it yet."""
+    """One reading; the last of its values is the true one, and the provider may not show it yet."""
 
     number: int
     values: list[int]
@@ -40,7 +40,7 @@ class TrueReading(msgspec.Struct):
         return DISPLAYS[self.number % 3 == 0]
 
     def record(self, value: int | None = None) -> dict[str, Any]:
-        """Return it as a provider writes it, with this value of its past or the one that holds."""
+        """Return the record in the provider's form, with this earlier value or the true one."""
         value = self.values[-1] if value is None else value
         unique = {"transmitterId": self._sensor, "displayDevice": self._display, "recordId": f"r{self.number}"}
         more = (
@@ -52,7 +52,7 @@ class TrueReading(msgspec.Struct):
 
 
 class Truth:
-    """What there is to know."""
+    """True series, shared by the simulated provider and the checks."""
 
     def __init__(self, values: list[int]) -> None:
         self.readings = [TrueReading(number, [value]) for number, value in enumerate(values)]
@@ -61,13 +61,13 @@ class Truth:
         self.readings[number % len(self.readings)].shown = True
 
     def revise(self, number: int, by: int) -> None:
-        """Change a value; what was not shown before is shown with it."""
+        """Change a value; a reading that was hidden is shown from then on."""
         found = self.readings[number % len(self.readings)]
         found.values.append(41 + (found.values[-1] + by) % 300)
         found.shown = True
 
     def answer(self, request: httpx.Request, random: Random) -> httpx.Response:
-        """Answer egvs: what is shown of the window, in any order, some of it twice."""
+        """Answer egvs: the shown records of the window, in any order, some of them twice."""
         start, end = (datetime.fromisoformat(request.url.params[name] + "+00:00") for name in ("startDate", "endDate"))
         page = [each.record() for each in self.readings if each.shown and start <= each.at <= end]
         page += random.sample(page, len(page) // 3)
@@ -75,10 +75,10 @@ class Truth:
         return httpx.Response(200, content=envelope(USER, page))
 
     def pushed(self, numbers: list[int], *, stale: bool) -> bytes:
-        """Return a push of some that are shown, with the values that hold or the first they ever had."""
+        """Return a push of some shown records, with their true values or their first ones."""
         chosen = [self.readings[number % len(self.readings)] for number in numbers]
         return envelope(USER, [each.record(each.values[0] if stale else None) for each in chosen if each.shown])
 
     def series(self) -> list[tuple[tuple[datetime, str | None, str], int]]:
-        """Return every reading with the value that holds, in the order of the store."""
+        """Return every reading with its true value, in the order of the store."""
         return sorted(((each.identity, each.values[-1]) for each in self.readings), key=str)

@@ -1,4 +1,4 @@
-"""Two processes over one store that learn of a true series, and what is made of it by who asks and who listens."""
+"""Two processes over one store that receive a true series; views of it through the API and through the events."""
 
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager, suppress
@@ -43,13 +43,13 @@ from tests.properties.truth import Truth
 ADA = ConnectionId(UserId("ada"), "dexcom")
 DAY = timedelta(days=1)
 NIGHTS = 8
-"""So many sweeps hold a weekly one, which looks back over all that there is."""
+"""Number of sweeps that include a weekly one, which reads the whole series again."""
 
 Series: TypeAlias = list[FullReading]
 
 
 class FaultOnce(CallWrapper):
-    """Goes wrong once, so many calls from when it was told to."""
+    """Fails once, a given number of calls after it was armed."""
 
     left = 0
     fault = Fault.BEFORE
@@ -65,7 +65,7 @@ class FaultOnce(CallWrapper):
 
 
 class World:
-    """What happens, step by step; ``end`` lets the sweeps have the last word."""
+    """Steps of a run; ``end`` completes it with sweeps."""
 
     def __init__(self, truth: Truth, table: Table, http: httpx.AsyncClient, clock: SetClock, seed: int) -> None:
         self.truth = truth
@@ -73,7 +73,7 @@ class World:
         self.plain = Store(table, clock)
         self.faulty = FaultOnce(table)
         self.remembered: list[tuple[AsOf, Series]] = []
-        """What was answered, and of which point it was the answer."""
+        """Earlier answers, each with its point in time."""
         self._state = PollState()
         late = cast("Table", StaleReads(self.faulty, Random(seed)))
         self._processes = [self._process(Store(late, clock), http) for _ in range(2)]
@@ -129,7 +129,7 @@ class World:
             await self._processes[1].webhook_receiver.receive(ADA.user, f"msg_{webhook}", body)
 
     async def both(self, shown: Sequence[int], numbers: Sequence[int], webhook: int) -> None:
-        """Show some, and poll in one process while the other takes a push, every read of the store late."""
+        """Show some readings; one process polls while the other takes a push, with every read of the store late."""
         await self.show(shown)
         async with anyio.create_task_group() as group:
             group.start_soon(self.poll)
@@ -147,7 +147,7 @@ class World:
         await self._poll_until_idle()
 
     async def _poll_until_idle(self) -> None:
-        """Take turns until none is due: the look, the sweep, what there is of a backfill."""
+        """Poll until nothing is due: the live poll, the sweep, and the rest of a backfill."""
         for _ in range(20):
             report = await self._processes[0].poller.poll(ADA, 1, self._state)
             self._state = report.state
@@ -155,7 +155,7 @@ class World:
                 return
 
     async def remember(self) -> None:
-        """Keep the answer of now, and let enough time pass that the next commit is not of the same second."""
+        """Keep the present answer, and let enough time pass that the next commit has another second."""
         answer = await self.series()
         head = await self.plain.readings.head(ADA.user)
         assert head is not None
@@ -163,7 +163,7 @@ class World:
         self.clock.advance(timedelta(seconds=2))
 
     async def end(self) -> None:
-        """All is shown at last, and read by the sweeps of a week."""
+        """Show all readings, and read them by the sweeps of a week."""
         self.faulty.left = 0
         for number in range(len(self.truth.readings)):
             self.truth.show(number)
@@ -171,13 +171,13 @@ class World:
             await self.night()
 
     async def series(self, point: AsOf | None = None) -> Series:
-        """Return what the API answers in full, of every device."""
+        """Return the API's full view, with every device."""
         reader = ReadingQueries(self.plain.readings, self.clock)
         batches = reader.readings(ADA.user, ALL_TIME, ReadingFilter(point, all_devices=True))
         return [public_reading(each) async for batch in batches for each in batch]
 
     async def events(self) -> list[dict[str, Any]]:
-        """Return the data of every event that waits to be told, as it would be told."""
+        """Return the data of every unpublished event in its public form."""
         changes = await unpublished_changes(self.plain, ADA.user)
         return [msgspec.json.decode(encode_cloud_event(change, "/bg-ingest"))["data"] for change in changes]
 
@@ -188,7 +188,7 @@ class World:
 
 
 def rebuild(events: Sequence[dict[str, Any]]) -> Series:
-    """Return the series that a consumer has who knows nothing but the events."""
+    """Return the series as built by a consumer from the events alone."""
     known: dict[tuple[str, ...], dict[str, Any]] = {}
     for event in sorted(events, key=lambda each: int(each["change"])):
         for each in event.get("readings", ()):

@@ -58,28 +58,28 @@ def _sort_key(item: Any) -> bytes:
 
 async def openapi() -> dict[str, Any]:
     """Return the OpenAPI document of the service."""
-    async with open_api(acme=FakeProvider()) as desk:
-        document: dict[str, Any] = (await desk.http.get("/schema/openapi.json")).json()
+    async with open_api(acme=FakeProvider()) as api:
+        document: dict[str, Any] = (await api.http.get("/schema/openapi.json")).json()
         return plain(document)
 
 
 async def routes() -> dict[str, Any]:
-    """Return for every route what callers without credential and with a single scope get."""
+    """Return for every route the statuses for callers without credential and with a single scope."""
     found: dict[str, Any] = {}
-    async with open_api(Access.CLOSED, acme=FakeProvider()) as desk:
+    async with open_api(Access.CLOSED, acme=FakeProvider()) as api:
         tokens = {
-            str(scope): (await desk.services.api_keys.create(scope, [scope])).text.reveal() for scope in sorted(Scope)
+            str(scope): (await api.services.api_keys.create(scope, [scope])).text.reveal() for scope in sorted(Scope)
         }
         await anyio.sleep(2)
-        for route in desk.app.routes:
+        for route in api.app.routes:
             if not isinstance(route, HTTPRoute) or "{path:" in route.path:
                 continue
             for method in sorted(set(route.methods) - {"OPTIONS", "HEAD"}):
                 path = route.path_format.format(user_id="nobody", provider="acme")
-                answers = {"without": (await desk.http.request(method, path)).status_code}
+                answers = {"without": (await api.http.request(method, path)).status_code}
                 for scope, token in tokens.items():
                     headers = {"Authorization": f"Bearer {token}"}
-                    answers[scope] = (await desk.http.request(method, path, headers=headers)).status_code
+                    answers[scope] = (await api.http.request(method, path, headers=headers)).status_code
                 found[f"{method} {route.path_format}"] = answers
     return found
 

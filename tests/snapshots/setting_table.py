@@ -1,4 +1,4 @@
-"""Settings: names, defaults, accepted values, sentences for what is wrong or missing."""
+"""Settings: names, defaults, accepted values, sentences for wrong and missing ones."""
 
 import base64
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""Stored items as JSON: decoded MessagePack, placeholders for whatever is random or encrypted."""
+"""Stored items as JSON: decoded MessagePack, placeholders for random and encrypted values."""
 
 import re
 from collections.abc import Mapping
@@ -25,7 +25,7 @@ class Rendering:
         self._known = known
 
     def items(self, table: Mapping[Key, Item]) -> list[dict[str, Any]]:
-        """Return all items, sorted by what stays the same from run to run."""
+        """Return all items, sorted by the parts that are the same in every run."""
         rows = [
             {
                 "key": [self._text(part) for part in key],

@@ -1,4 +1,4 @@
-"""One backend, as the server has: actors alone are tested on both."""
+"""asyncio only, as in the server; actors alone are tested on both backends."""
 
 from tests.conftest import on
 

@@ -30,7 +30,7 @@ class Cost(msgspec.Struct):
 
 @asynccontextmanager
 async def measure_cost(service: ServiceHarness) -> AsyncIterator[Cost]:
-    """Count what the store is asked in the body."""
+    """Count the store's calls in the body."""
     table, spent = service.table, Cost()
     assert isinstance(table, CountingTable)
     before = table.asked
@@ -40,7 +40,7 @@ async def measure_cost(service: ServiceHarness) -> AsyncIterator[Cost]:
 
 
 async def poll_until_idle(service: ServiceHarness) -> PollReport:
-    """Take turns until the past has been read, and tell all."""
+    """Poll until the past has been read, and publish all changes."""
     plan = PollState()
     while True:
         report = await service.services.poller.poll(ADA, 1, plan)
@@ -56,7 +56,7 @@ async def sleep_until_due(service: ServiceHarness, report: PollReport) -> None:
 
 
 async def prefetch_calls(service: ServiceHarness) -> None:
-    """Let what a slice of the budget costs not count: it is for many calls, here and elsewhere."""
+    """Exclude the cost of a reservation, because it serves many calls, also outside the test."""
     for _ in range(10):
         await service.services.budget.acquire(ADA.provider, "us", Priority.LIVE)
 
@@ -85,10 +85,10 @@ async def test_a_poll_with_news_costs_two_reads_and_a_transaction_and_publishing
 
         outbox = service.services.store.outbox
         pending = [each async for page in outbox.iter_entries(SHARD) for each in page]
-        at_hand = await outbox.changes(pending)
-        assert len(at_hand) == 1
+        unpublished = await outbox.changes(pending)
+        assert len(unpublished) == 1
         async with measure_cost(service) as spent:
-            result = await service.services.relay.publish_shard(SHARD, at_hand)
+            result = await service.services.relay.publish_shard(SHARD, unpublished)
         assert result.settled == 1
         assert spent == Cost(reads=1, writes=1)
 
@@ -99,7 +99,7 @@ async def test_a_poll_that_brings_nothing_writes_nothing() -> None:
     ) as service:
         await service.connect("ada")
         plan = (await poll_until_idle(service)).state
-        first = await service.services.poller.poll(ADA, 1, plan, requested=True)  # notes an outcome of another kind
+        first = await service.services.poller.poll(ADA, 1, plan, requested=True)  # stores an outcome of another kind
         assert first.result.outcome is Outcome.NOTHING_NEW
         await prefetch_calls(service)
         async with measure_cost(service) as spent:

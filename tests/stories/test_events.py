@@ -1,4 +1,4 @@
-"""What is published is what docs/asyncapi.yaml and docs/events.md say, to every field."""
+"""Published events agree with docs/asyncapi.yaml and docs/events.md in every field."""
 
 import re
 from datetime import datetime, timedelta
@@ -27,14 +27,14 @@ MESSAGES = {each["name"]: each for each in DOCUMENT["components"]["messages"].va
 
 
 def check_event(event: dict[str, Any]) -> None:
-    """Raise ValidationError unless the event is as the document says of its type."""
+    """Raise ValidationError unless the event matches the document's schema of its type."""
     schema = {"components": DOCUMENT["components"], **MESSAGES[event["type"]]["payload"]}
     checker = jsonschema.Draft7Validator.FORMAT_CHECKER
     jsonschema.Draft7Validator(schema, format_checker=checker).validate(event)
 
 
 async def push(service: ServiceHarness, at: datetime, value: int) -> None:
-    """Push a reading of the device that told the newest one."""
+    """Push a reading of the device that has the newest one."""
     device = (await service.stored_readings("ada"))[-1].reading.device
     pushed = record(at, value, transmitterId=device.transmitter, displayDevice=device.display)
     answer = await service.push("ada", envelope(device.provider_account, [pushed]), f"{at} {value}")
@@ -47,7 +47,7 @@ async def cause_all_events(service: ServiceHarness) -> None:
     await anyio.sleep(60)
     newest = (await service.stored_readings("ada"))[-1].reading
     await push(service, newest.measured_at, newest.glucose_mg_dl + 1)  # a revision
-    for number, value in enumerate((30, 500), start=1):  # what sensors show as LOW and HIGH
+    for number, value in enumerate((30, 500), start=1):  # values that sensors show as LOW and HIGH
         await push(service, newest.measured_at - timedelta(seconds=number), value)
     await service.api.delete("/api/users/ada/connections/dexcom")
     await anyio.sleep(60)
@@ -131,7 +131,7 @@ FIELDS: dict[str, tuple[set[str], set[str]]] = {
         {"expiration", "userId", "cc", "bcc", "priority", "deliveryMode", "mandatory", "timestamp", "bindingVersion"},
     ),
 }
-"""The fields that an object must and may have, by AsyncAPI 3.0.0 and its AMQP bindings; of components what we use."""
+"""Required and optional fields of objects, by AsyncAPI 3.0.0 and its AMQP bindings; of components those in use."""
 
 
 def assert_fields(kind: str, *objects: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ def assert_fields(kind: str, *objects: dict[str, Any]) -> None:
 
 
 def test_the_document_has_the_structure_of_asyncapi_3() -> None:
-    """Its official schema is not at hand offline; these are its rules for the parts that the document has."""
+    """AsyncAPI's official schema is not available offline; these are its rules for the parts that the document has."""
     assert DOCUMENT["asyncapi"] == "3.0.0"
     assert_fields("", DOCUMENT)
     assert_fields("info", DOCUMENT["info"])
@@ -169,6 +169,6 @@ def test_every_operation_is_of_a_channel_and_its_messages_are_that_channels() ->
             assert name in DOCUMENT["components"]["messages"]
 
 
-def test_the_page_for_people_has_every_type_and_no_other() -> None:
+def test_the_page_of_events_has_exactly_the_existing_types() -> None:
     rows = re.findall(r"^\| `(bg\.[a-z.0-9]+)` \|", (DOCS / "events.md").read_text("utf-8"), re.MULTILINE)
     assert sorted(rows) == sorted(EVENT_TYPES.values())

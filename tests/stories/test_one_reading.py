@@ -1,4 +1,4 @@
-"""One reading's way through the house, told as a story."""
+"""Path of one reading through the service, from the sensor to the consumer."""
 
 from datetime import datetime, timedelta
 
@@ -13,12 +13,12 @@ MINUTE = timedelta(minutes=1)
 
 async def test_the_story_of_one_reading() -> None:
     async with open_service(over_http=True, simulated=SimulatorOptions(delay_seconds=30)) as service, service.running():
-        # Ada allows us to read her sensor, as people do: by her browser.
+        # Ada gives access to her sensor, in a browser.
         page = await service.connect("ada", "SandboxUser1")
         assert page.status_code == 200
         assert "on their way" in page.text
 
-        # Her past is read at once; the newest of it answers.
+        # Her past is read at once, and its newest reading is the answer.
         await anyio.sleep(10)
         before = service.true_values("SandboxUser1", START - timedelta(days=90), START)
         assert [
@@ -27,7 +27,7 @@ async def test_the_story_of_one_reading() -> None:
         latest = (await service.api.get("/api/bg/ada/latest")).json()
         assert latest == {"timestamp": before[-1][0].strftime("%Y-%m-%dT%H:%M:%SZ"), "glucose_mg_dl": before[-1][1]}
 
-        # Her sensor measures once more. When the next poll is due, the reading is looked for, stored and told.
+        # Her sensor measures once more. The next due poll fetches, stores and publishes the reading.
         await anyio.sleep(20 * 60)
         fresh = service.true_values("SandboxUser1", before[-1][0] + timedelta(seconds=1), service.clock.now())
         assert len(fresh) >= 3
@@ -39,7 +39,7 @@ async def test_the_story_of_one_reading() -> None:
             == fresh[0][1]
         )
 
-        # Whoever asks from an hour before on gets every reading that was stored, once.
+        # A query that starts an hour earlier returns every stored reading once.
         hour = (await service.api.get("/api/bg/ada", params={"from": (START - 60 * MINUTE).isoformat()})).json()
         newest = (await service.connection("ada")).newest_reading_at
         assert newest is not None
@@ -48,7 +48,7 @@ async def test_the_story_of_one_reading() -> None:
             at for at, _ in service.true_values("SandboxUser1", START - 60 * MINUTE, newest)
         ]
 
-        # And the changes say by their numbers that none was lost.
+        # The numbers of the changes are contiguous, so none was lost.
         numbers = service.event_numbers("ada")
         assert numbers == list(range(1, len(numbers) + 1))
         assert events[0]["type"] == "bg.connection.changed.v1"

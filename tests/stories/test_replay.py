@@ -1,4 +1,4 @@
-"""A real person's readings, gaps included, go through the whole house unchanged."""
+"""A real person's readings, gaps included, go through the whole service unchanged."""
 
 import csv
 from datetime import UTC, datetime

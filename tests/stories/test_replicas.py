@@ -1,4 +1,4 @@
-"""Two replicas over one table: whichever is asked, whichever serves, whichever goes."""
+"""Two replicas over one table: either one accepts a request, owns a shard, or ends."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -24,12 +24,12 @@ from workers.build import Workers
 ONE_MINUTE = SimulatorOptions(cadence_minutes=1, delay_seconds=5)
 EVERY_MINUTE = PollDefaults(poll_interval=timedelta(minutes=1), backfill_days=1)
 PAIRED_USERS = ("ada", "ben")
-PEOPLE = {f"u{number}": f"SandboxUser{number}" for number in range(1, 7)}
+USERS = {f"u{number}": f"SandboxUser{number}" for number in range(1, 7)}
 
 
 @asynccontextmanager
 async def pair() -> AsyncIterator[tuple[ServiceHarness, Replica]]:
-    """Two replicas that have shared the shards evenly."""
+    """Two replicas with an even distribution of shards."""
     async with open_service(over_http=True, simulated=ONE_MINUTE, defaults=EVERY_MINUTE) as service:
         other = service.replica()
         async with service.running(), other.running():
@@ -50,7 +50,7 @@ def is_polled_by(workers: Workers, user: str) -> bool:
 
 
 def user_of_other(service: ServiceHarness, other: Replica, user: str) -> httpx.AsyncClient:
-    """The API of the replica that does not serve a user."""
+    """API of the replica that does not own a user's shard."""
     return other.api if is_polled_by(service.workers, user) else service.api
 
 
@@ -61,7 +61,7 @@ def calls_of(service: ServiceHarness) -> int:
 async def stale_replica(service: ServiceHarness, user: str) -> timedelta:
     """Distance between a user's newest reading and the newest that the provider shows."""
     now = service.clock.now()
-    shown, _ = service.true_values(PEOPLE[user], now - timedelta(days=1), now)[-1]
+    shown, _ = service.true_values(USERS[user], now - timedelta(days=1), now)[-1]
     found = (await service.connection(user)).newest_reading_at
     assert found is not None
     return shown - found
@@ -69,14 +69,14 @@ async def stale_replica(service: ServiceHarness, user: str) -> timedelta:
 
 async def test_who_connects_is_polled_within_seconds_whichever_replica_was_asked() -> None:
     async with pair() as (service, other):
-        assert {is_polled_by(service.workers, user) for user in PEOPLE} == {True, False}
-        for user, person in PEOPLE.items():
+        assert {is_polled_by(service.workers, user) for user in USERS} == {True, False}
+        for user, person in USERS.items():
             assert (await service.connect(user, person)).status_code == 200
         await anyio.sleep(5)
-        for user in PEOPLE:
+        for user in USERS:
             assert await stale_replica(service, user) == timedelta(0)
         await anyio.sleep(600)
-        for user in PEOPLE:
+        for user in USERS:
             assert await stale_replica(service, user) <= timedelta(seconds=90)
             numbers = service.event_numbers(user)
             assert numbers == list(range(1, len(numbers) + 1))
@@ -92,10 +92,10 @@ async def test_settings_and_polls_requested_from_the_other_replica_take_effect_i
         assert paused.json()["state"] == "paused"
         calls = calls_of(service)
         await anyio.sleep(300)
-        assert calls_of(service) == calls, "nobody polls a paused connection"
+        assert calls_of(service) == calls, "a paused connection is not polled"
         await api.patch(f"{path}/worker", json={"paused": False, "poll_interval_seconds": 3600})
         await anyio.sleep(5)
-        assert calls_of(service) > calls, "and everybody hears when it goes on"
+        assert calls_of(service) > calls, "its owner polls again once it is resumed"
         calls = calls_of(service)
         await anyio.sleep(600)
         assert calls_of(service) == calls, "the new interval holds"
@@ -167,7 +167,7 @@ async def test_a_new_owner_handles_a_request_that_a_stale_writer_sent_to_the_pre
                 assert gone.owner is not None
             await anyio.sleep(10)
             assert is_polled_by(service.workers, moved)
-            assert service.workers.connection_count() == 2, "the directory was read, and once more"
+            assert service.workers.connection_count() == 2, "the directory was read twice"
             calls = calls_of(service)
             await write_request_at(service, gone.owner, moved)
             await anyio.sleep(5)
@@ -176,7 +176,7 @@ async def test_a_new_owner_handles_a_request_that_a_stale_writer_sent_to_the_pre
 
 async def test_a_process_that_returns_under_a_new_name_handles_requests_sent_to_the_old_one() -> None:
     async with pair() as (service, other):
-        for user, person in PEOPLE.items():
+        for user, person in USERS.items():
             await service.connect(user, person)
             path = f"/api/users/{user}/connections/{PROVIDER}/worker"
             await service.api.patch(path, json={"poll_interval_seconds": 86_400})
@@ -186,19 +186,19 @@ async def test_a_process_that_returns_under_a_new_name_handles_requests_sent_to_
         await anyio.sleep(15)
         name = name_of(other.workers)
         assert name not in ("", before)
-        assert {is_polled_by(service.workers, user) for user in PEOPLE} == {True, False}
+        assert {is_polled_by(service.workers, user) for user in USERS} == {True, False}
         calls = calls_of(service)
-        for user in PEOPLE:
+        for user in USERS:
             await write_request_at(service, before, user)
         await anyio.sleep(6)
-        assert calls_of(service) == calls + len(PEOPLE)
+        assert calls_of(service) == calls + len(USERS)
         assert not await service.services.store.inbox.list_requests(before)
         await anyio.sleep(6)
-        assert not await service.services.store.inbox.list_requests(name), "what was had is forgotten"
+        assert not await service.services.store.inbox.list_requests(name), "reserved calls are dropped"
 
 
 async def write_request_at(service: ServiceHarness, address: str, user: str) -> None:
-    """Ask for a look as a writer does who knows this address."""
+    """Request a poll as a writer does that has read this address."""
     request = keys.request(address, to_epoch_ms(service.clock.now()), ConnectionId(UserId(user), PROVIDER))
     expires = service.clock.now() + timedelta(hours=1)
     await service.table.write(Put(request, build_item(wish=RequestKind.POLL, expires_at=to_epoch_seconds(expires))))
@@ -215,16 +215,16 @@ async def test_a_replica_that_stops_hands_its_users_over_at_once_and_nothing_is_
         async with service.running():
             async with other.running():
                 await anyio.sleep(6)
-                for user, person in PEOPLE.items():
+                for user, person in USERS.items():
                     assert (await service.connect(user, person)).status_code == 200
                 await anyio.sleep(300)
-                moved = [user for user in PEOPLE if is_polled_by(other.workers, user)]
+                moved = [user for user in USERS if is_polled_by(other.workers, user)]
                 assert moved
             await anyio.sleep(SHARED_TIMINGS.snapshot_every + 0.2)
             assert shards_of(service.workers) == SHARDS
-            assert all(is_polled_by(service.workers, user) for user in PEOPLE)
+            assert all(is_polled_by(service.workers, user) for user in USERS)
             await anyio.sleep(600)
-            for user, person in PEOPLE.items():
+            for user, person in USERS.items():
                 numbers = service.event_numbers(user)
                 assert numbers == list(range(1, len(numbers) + 1))
                 assert (await service.connection(user)).state is ConnectionState.ACTIVE

@@ -1,4 +1,4 @@
-"""Units and time from the provider's page to the API's answer: converted once, shown with the wearer's offset."""
+"""Units and time from the provider's page to the API's answer: converted once, shown with the user's offset."""
 
 from collections.abc import AsyncIterator
 from datetime import UTC, datetime, timedelta
@@ -22,7 +22,7 @@ async def sender() -> AsyncIterator[ConnectedSender]:
 
 
 async def shown(sender: ConnectedSender, *pushed: dict[str, Any]) -> Answer:
-    """Push records and return what the API shows of them in full."""
+    """Push records and return them in the API's full view."""
     await sender.counts(pushed)
     query = {"view": "full", "from": "2025-01-01", "to": "2027-01-01"}
     answer: Answer = (await sender.service.api.get("/api/bg/ada", params=query)).json()
@@ -76,7 +76,7 @@ async def test_case_25_clocks_set_back_show_an_hour_twice_and_both_are_kept(send
 
 
 async def test_case_25_clocks_set_forward_leave_nothing_out(sender: ConnectedSender) -> None:
-    """In Berlin 2026-03-29 02:00 became 03:00; here a receiver, which tells no offset, a year before."""
+    """In Berlin 2026-03-29 02:00 became 03:00; here a receiver, which sends no offset, a year before."""
     start = datetime(2025, 3, 30, 0, 50, tzinfo=UTC)
     walls = ["01:50", "01:55", "03:00", "03:05"]
     found = await shown(

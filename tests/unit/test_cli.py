@@ -1,4 +1,4 @@
-"""The commands as a terminal runs them."""
+"""Commands as run by a terminal."""
 
 import re
 import subprocess

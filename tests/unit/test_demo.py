@@ -7,7 +7,7 @@ from bg_ingest.demo import LOGINS, DemoFailed, connect_all
 
 
 class Service:
-    """As much of a service as the guide meets: who is connected, who asked, and what refuses."""
+    """The part of a service that the guide uses: connected users, recorded requests, and refusals."""
 
     def __init__(self, *connected: str, refuses: str | None = None) -> None:
         self.states = dict.fromkeys(connected, "active")
@@ -35,7 +35,7 @@ class Service:
         return httpx.Client(transport=httpx.MockTransport(self), base_url="http://here")
 
 
-def test_everybody_logs_in_as_a_person_of_their_own() -> None:
+def test_every_user_logs_in_as_a_separate_person() -> None:
     service = Service()
     connect_all(service.client())
     assert service.states.keys() == LOGINS.keys()

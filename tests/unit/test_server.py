@@ -1,4 +1,4 @@
-"""The process from outside: granian, its worker and the runtime together, with a small app in place of ours."""
+"""Server process: granian, its worker and the runtime together, with a small app in place of ours."""
 
 import os
 import random
@@ -93,33 +93,33 @@ Server(partial(load_app, "small:app"), listener, kill_timeout=int(sys.argv[2])).
 
 
 class StartedServer:
-    """A server of its own process group, and everything that it has said."""
+    """A server in its own process group, and its whole output."""
 
     def __init__(self, folder: Path, *, behaviour: str = "", kill_timeout: int = 10) -> None:
         (folder / "small.py").write_text(APP)
-        self._said = folder / "said"
-        with self._said.open("w") as said:
+        self._output_path = folder / "output"
+        with self._output_path.open("w") as output:
             self.process = subprocess.Popen(
                 [sys.executable, "-c", SERVE, str(folder), str(kill_timeout)],
                 cwd=folder,
                 env={"BEHAVIOUR": behaviour},
-                stdout=said,
+                stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
 
     @property
-    def said(self) -> str:
-        return self._said.read_text()
+    def output(self) -> str:
+        return self._output_path.read_text()
 
     def says(self, text: str) -> "StartedServer":
-        until(lambda: text in self.said)
+        until(lambda: text in self.output)
         return self
 
     @property
     def port(self) -> int:
-        found = re.search(r"port (\d+)", self.said)
-        assert found, self.said
+        found = re.search(r"port (\d+)", self.output)
+        assert found, self.output
         return int(found[1])
 
     def get(self) -> str:
@@ -180,7 +180,7 @@ def test_sigterm_drains_and_ends_with_zero(serve: Serve) -> None:
     server = serve().says("ready")
     server.process.terminate()
     assert server.ends(5) == 0
-    assert re.findall("drain(?:ed)?$|closed", server.said, re.MULTILINE) == ["drain", "drained", "closed"]
+    assert re.findall("drain(?:ed)?$|closed", server.output, re.MULTILINE) == ["drain", "drained", "closed"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -191,7 +191,7 @@ def test_a_signal_to_the_whole_group_ends_with_zero(
     server = serve(behaviour=behaviour).says(signalled_when)
     os.killpg(server.process.pid, number)
     assert server.ends(5) == 0
-    assert "drained" in server.said
+    assert "drained" in server.output
 
 
 def test_however_often_it_is_signalled_it_drains_once_and_ends_with_zero(serve: Serve) -> None:
@@ -200,7 +200,7 @@ def test_however_often_it_is_signalled_it_drains_once_and_ends_with_zero(serve: 
     while server.process.poll() is None and time.monotonic() < deadline:
         os.kill(server.process.pid, random.choice([signal.SIGTERM, signal.SIGINT]))
     assert server.ends(0) == 0
-    assert re.findall("drain(?:ed)?$", server.said, re.MULTILINE) == ["drain", "drained"]
+    assert re.findall("drain(?:ed)?$", server.output, re.MULTILINE) == ["drain", "drained"]
 
 
 def test_sigterm_before_it_is_ready_ends_with_zero(serve: Serve) -> None:
@@ -217,10 +217,10 @@ def test_a_stalled_reader_delays_neither_the_drain_nor_the_end(serve: Serve, sta
     server.says("drained")  # at once; the response is still open
     assert server.process.poll() is None
     assert server.ends(3) == 0
-    assert "closed" not in server.said
+    assert "closed" not in server.output
 
 
-def test_nobody_new_is_let_in_while_draining(serve: Serve, stalled: Callable[[int], None]) -> None:
+def test_no_new_connection_is_accepted_while_draining(serve: Serve, stalled: Callable[[int], None]) -> None:
     server = serve().says("ready")
     stalled(server.port)
     server.process.terminate()
@@ -240,19 +240,19 @@ def test_a_drain_that_had_to_be_killed_ends_with_one(serve: Serve) -> None:
     server = serve(behaviour="cannot be stopped", kill_timeout=1).says("ready")
     server.process.terminate()
     assert server.ends(5) == 1
-    assert "drained" not in server.said
+    assert "drained" not in server.output
 
 
 def test_a_crash_of_the_runtime_stops_the_process_with_one(serve: Serve) -> None:
     server = serve(behaviour="crashes")
     assert server.ends(10) == 1
-    assert "ValueError: bug" in server.said
+    assert "ValueError: bug" in server.output
 
 
 def test_a_failed_start_ends_with_one(serve: Serve) -> None:
     server = serve(behaviour="fails to start")
     assert server.ends(10) == 1
-    assert "ready" not in server.said
+    assert "ready" not in server.output
 
 
 def test_the_worker_follows_a_killed_server(serve: Serve) -> None:
@@ -261,10 +261,10 @@ def test_the_worker_follows_a_killed_server(serve: Serve) -> None:
     assert worker != server.process.pid
     server.process.kill()
     until(lambda: not Path(f"/proc/{worker}").exists(), 5)
-    assert "drained" in server.said
+    assert "drained" in server.output
 
 
-def test_whoever_opens_connections_and_sends_nothing_stops_nobody(serve: Serve) -> None:
+def test_silent_connections_stop_no_other_client(serve: Serve) -> None:
     server = serve().says("ready")
     halves = (b"", b"GET / HTTP/1.1\r\nHost: here\r\nX-", b"PRI * HTTP/2.0\r\n")
     idle = [socket.create_connection(("127.0.0.1", server.port), 2) for _ in range(1_200)]
@@ -275,10 +275,10 @@ def test_whoever_opens_connections_and_sends_nothing_stops_nobody(serve: Serve) 
     for connection in idle:
         connection.settimeout(max(0.01, ended - time.monotonic()))
         with suppress(ConnectionResetError):
-            while connection.recv(1_000):  # what it says of half a request, if anything
+            while connection.recv(1_000):  # the answer to half a request, if any
                 pass
         connection.close()
-    assert time.monotonic() < ended, "they are closed"
+    assert time.monotonic() < ended, "the connections are closed"
 
 
 def test_as_many_connections_are_taken_as_there_are_files_for() -> None:

@@ -102,7 +102,7 @@ def encoded(value: object) -> str:
     return base64.urlsafe_b64encode(json.dumps(value).encode()).rstrip(b"=").decode()
 
 
-async def test_what_nobody_has_signed_is_not_believed(ours: Verifier) -> None:
+async def test_unsigned_tokens_are_refused(ours: Verifier) -> None:
     right = ours.issuer.token()
     header, payload, signature = right.split(".")
     assert await ours.verify(right) is not None
@@ -131,7 +131,7 @@ async def test_what_nobody_has_signed_is_not_believed(ours: Verifier) -> None:
 
 
 async def test_a_public_key_is_no_shared_secret(ours: Verifier) -> None:
-    """The oldest trick: HS256 with the published key as the secret."""
+    """Algorithm confusion: HS256 with the published key as the secret."""
     header = encoded({"alg": "HS256", "kid": "first"})
     claims = encoded({"iss": ISSUER, "aud": AUDIENCE, "sub": "eve", "scope": "admin", "exp": ours.seconds(99)})
     public = key()
@@ -209,12 +209,12 @@ async def test_what_cannot_be_checked_is_not_let_in_and_not_called_wrong(failing
         assert await ours.verify() is not None
 
 
-async def test_an_issuer_that_is_away_for_hours_stops_nobody_who_has_its_key(ours: Verifier) -> None:
+async def test_tokens_with_a_cached_key_are_accepted_while_the_issuer_is_away_for_hours(ours: Verifier) -> None:
     assert await ours.verify() is not None
     ours.issuer.failing = 503
     await anyio.sleep(23 * HOUR)
     assert await ours.verify() is not None
-    with pytest.raises(IssuerUnavailable):  # there may be such a key by now
+    with pytest.raises(IssuerUnavailable):  # the issuer may have such a key by now
         await ours.verify(by=key("second"))
     await anyio.sleep(2 * HOUR)
     with pytest.raises(IssuerUnavailable):

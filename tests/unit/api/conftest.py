@@ -1,4 +1,4 @@
-"""An API to ask."""
+"""Fixture of the API over a store in memory."""
 
 from collections.abc import AsyncIterator
 
@@ -15,4 +15,4 @@ async def api() -> AsyncIterator[ApiHarness]:
 
 
 anyio_backend = on("asyncio")
-"""As the server; actors, and services whose tasks race, are tested on both."""
+"""asyncio, as in the server; actors, and services with racing tasks, are tested on both backends."""

@@ -1,4 +1,4 @@
-"""Health data is closed outside development; what is open is open on purpose."""
+"""Health data needs a credential outside development; the open routes are listed."""
 
 from collections.abc import AsyncIterator
 

@@ -22,7 +22,7 @@ def client(app: Any) -> httpx.AsyncClient:
 async def test_a_new_route_is_closed_unless_it_declares_its_scope() -> None:
     async with open_api(Access.CLOSED) as closed:
         made = await closed.services.api_keys.create("dashboard", [Scope.READINGS_READ])
-        await anyio.sleep(2)  # by then an unknown id is looked up again
+        await anyio.sleep(2)  # by then an unknown id is read again
         credential = {"Authorization": f"Bearer {made.text.reveal()}"}
 
         @get("/api/undeclared")

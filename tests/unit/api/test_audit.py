@@ -86,7 +86,7 @@ async def test_the_credential_is_on_record_and_no_user_id_anywhere() -> None:
         assert [each["credential"] for each in answer.json()] == [f"key:{made.key.id}"]
         kept = {key: item for key, item in (await read_all_items(api.table)).items() if key[0].startswith("audit")}
         assert kept
-        assert not re.search(r"\bada\b", str(kept)), "in a hash the letters may stand, by chance"
+        assert not re.search(r"\bada\b", str(kept)), "a hash may contain these letters by chance"
 
 
 async def test_a_tokens_user_is_hashed_too(api: ApiHarness) -> None:

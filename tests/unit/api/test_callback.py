@@ -33,7 +33,7 @@ async def api(acme: FakeProvider) -> AsyncIterator[ApiHarness]:
 
 
 class PageReader(HTMLParser):
-    """What a page shows, and what it would load or run."""
+    """Text of a page, and the elements by which it would load or run something."""
 
     def __init__(self, page: httpx.Response) -> None:
         super().__init__()
@@ -93,7 +93,7 @@ async def test_a_connect_that_was_declined_or_made_up_says_what_to_do(
     assert page.status_code == 400
     shown = assert_harmless(page).shown
     assert says in shown
-    assert "start" in shown, "it says what to do"
+    assert "start" in shown, "the page names the next step"
     assert "location" not in page.headers
     assert (await api.http.get("/api/bg/ada")).status_code == 404, "nothing was connected"
 
@@ -113,9 +113,9 @@ async def test_too_many_callbacks_are_answered_with_a_later_time(api: ApiHarness
     page = await api.http.get(CALLBACK, params=begun)
     assert (page.status_code, page.headers["retry-after"]) == (429, "1")
     assert "load this page again" in assert_harmless(page).shown
-    assert (await api.http.get("/api/users/ada/connections")).status_code == 200, "others have their own"
+    assert (await api.http.get("/api/users/ada/connections")).status_code == 200, "other causes have their own text"
     await anyio.sleep(1)
-    assert (await api.http.get(CALLBACK, params=begun)).status_code == 200, "what was begun is not lost"
+    assert (await api.http.get(CALLBACK, params=begun)).status_code == 200, "the OAuth state is still valid"
 
 
 async def test_a_connect_is_finished_only_once(api: ApiHarness) -> None:
@@ -127,7 +127,7 @@ async def test_a_connect_is_finished_only_once(api: ApiHarness) -> None:
     assert (await api.http.get("/api/users/ada/connections/acme")).json()["state"] == "active"
 
 
-async def test_parameters_nobody_knows_are_ignored_here(api: ApiHarness) -> None:
+async def test_unknown_parameters_are_ignored_here(api: ApiHarness) -> None:
     asked = {"state": await begin(api), "code": "fine", "session_state": "x", "iss": "https://acme.test"}
     assert (await api.http.get(CALLBACK, params=asked)).status_code == 200
 
@@ -177,7 +177,7 @@ async def test_a_failure_that_a_retry_cannot_cure_does_not_ask_for_one(api: ApiH
 
 
 @pytest.mark.parametrize("twice", ["code=a&code=b", "code=a&state=other", "error=&error=access_denied"])
-async def test_a_parameter_that_comes_twice_connects_nobody(api: ApiHarness, acme: FakeProvider, twice: str) -> None:
+async def test_a_repeated_parameter_connects_no_user(api: ApiHarness, acme: FakeProvider, twice: str) -> None:
     page = await api.http.get(f"{CALLBACK}?state={await begin(api)}&{twice}")
     assert page.status_code == 400
     assert "start" in assert_harmless(page).shown or "begin" in page.text
@@ -186,7 +186,7 @@ async def test_a_parameter_that_comes_twice_connects_nobody(api: ApiHarness, acm
 
 
 @pytest.mark.parametrize("where", ["redirect_uri", "next", "return_to", "url", "redirect"])
-async def test_nobody_is_sent_anywhere_from_here(api: ApiHarness, where: str) -> None:
+async def test_the_page_redirects_nowhere(api: ApiHarness, where: str) -> None:
     elsewhere = {where: "https://evil.test/"}
     for asked in ({"state": await begin(api), "code": "fine"}, {"state": "made-up", "code": "fine"}):
         page = await api.http.get(CALLBACK, params=asked | elsewhere)
@@ -196,7 +196,7 @@ async def test_nobody_is_sent_anywhere_from_here(api: ApiHarness, where: str) ->
         assert "evil" not in page.text
         assert "meta http-equiv" not in page.text.lower()
     refused = await api.http.post("/api/users/ada/connections/acme", json=elsewhere)
-    assert refused.status_code == 400, "where people come back to is the operator's setting alone"
+    assert refused.status_code == 400, "the address of the return is the operator's setting alone"
 
 
 async def test_a_state_works_for_the_provider_it_was_made_for_only(acme: FakeProvider) -> None:
@@ -208,7 +208,7 @@ async def test_a_state_works_for_the_provider_it_was_made_for_only(acme: FakePro
         assert "start connecting again" in assert_harmless(page).shown
         assert other.exchanged == []
         assert (await api.http.get("/api/users/ada/connections/other")).status_code == 404
-        assert (await api.http.get(CALLBACK, params=asked)).status_code == 400, "and it is spent by that"
+        assert (await api.http.get(CALLBACK, params=asked)).status_code == 400, "this use spends the state"
 
 
 async def test_a_state_brings_the_region_it_was_made_with(api: ApiHarness, acme: FakeProvider) -> None:

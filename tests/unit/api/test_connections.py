@@ -1,4 +1,4 @@
-"""A connection by HTTP: begun, finished, looked at, steered, ended."""
+"""Connections over HTTP: begun, finished, shown, configured, disconnected."""
 
 from collections.abc import AsyncIterator
 from datetime import timedelta
@@ -67,7 +67,7 @@ async def test_an_unknown_provider_or_region_is_answered_with_the_known_ones(api
     assert "us, ou" in answer.json()["detail"]
 
 
-async def test_after_the_callback_the_connection_stands(api: ApiHarness) -> None:
+async def test_after_the_callback_the_connection_exists(api: ApiHarness) -> None:
     page = await connect(api)
     assert page.status_code == 200
     assert "<h1>Connected</h1>" in page.text

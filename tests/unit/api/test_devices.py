@@ -1,4 +1,4 @@
-"""Two devices for one sensor, and two sensors at once: one answer, whatever came first."""
+"""Two devices for one sensor, and two sensors at once: one answer, regardless of the order of arrival."""
 
 from itertools import permutations
 
@@ -24,7 +24,7 @@ async def get_range(api: ApiHarness, **query: str) -> list[tuple[str, int]]:
 
 
 @pytest.mark.parametrize("order", list(permutations([RECEIVER, DEVICE])), ids=str)
-async def test_case_19_of_two_devices_for_one_sensor_the_phone_is_shown_whoever_came_first(
+async def test_case_19_of_two_devices_for_one_sensor_the_phone_is_shown_in_either_order_of_arrival(
     order: tuple[Device, Device],
 ) -> None:
     async with open_api() as api:

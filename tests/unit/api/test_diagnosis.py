@@ -1,4 +1,4 @@
-"""GET timeline answers why a user is late; POST verify compares stored readings with the provider's."""
+"""GET timeline shows the reason of a delay; POST verify compares stored readings with the provider's."""
 
 import re
 from collections.abc import AsyncIterator
@@ -71,7 +71,7 @@ async def test_a_silent_sensor_and_a_failing_provider_are_distinguished(service:
 
 
 async def test_another_replica_answers_the_stored_part_and_says_that_it_is_not_all(service: ServiceHarness) -> None:
-    await service.connect("ada")  # no actors: nobody polls here
+    await service.connect("ada")  # no actors, so that nothing polls
     stored = await get_timeline(service)
     assert (stored["complete"], stored["next"]["why"]) == (False, "past")
     assert {"connected", "state", "refreshed"} == {each["kind"] for each in stored["events"]}
@@ -145,7 +145,7 @@ async def test_those_in_trouble_are_remembered_longest(
 
 
 def test_every_reason_of_a_next_poll_has_a_text() -> None:
-    """Without one the answer would be a 500, as it was for connections that waited for the call limit."""
+    """Without a status the answer would be a 500, as it was for connections that waited for the call limit."""
     assert set(REASON_TEXTS) == {*NextPollReason, *(set(ConnectionState) - set(POLLED_STATES))}
 
 

@@ -1,4 +1,4 @@
-"""The same tag only where the same answer would be given."""
+"""Equal ETags only for equal answers."""
 
 from datetime import timedelta
 
@@ -27,7 +27,7 @@ async def is_unchanged(api: ApiHarness, path: str, tag: str) -> bool:
 @pytest.mark.parametrize("path", [LATEST, FULL, DAY, SINCE, "/api/bg/ada"])
 async def test_an_unchanged_answer_is_304_and_a_changed_one_is_sent(api: ApiHarness, path: str) -> None:
     await api.add_readings(reading(-2))
-    api.clock.advance(timedelta(minutes=1))  # beyond the slot of a look at noon
+    api.clock.advance(timedelta(minutes=1))  # beyond the slot of a poll at noon
     tag = await get_etag(api, path)
     api.clock.advance(timedelta(seconds=20))
     assert await is_unchanged(api, path, tag)

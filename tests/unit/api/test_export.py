@@ -1,4 +1,4 @@
-"""Everything we hold of a person, given to that person."""
+"""Export of all stored data of a user."""
 
 import json
 from collections.abc import AsyncIterator
@@ -83,7 +83,7 @@ EXPORTED_KINDS = {
     "gap": "gap",
     "quarantine": "quarantined",
 }
-"""The rows under a user, and what they are in an export."""
+"""Stored rows of a user, and their form in an export."""
 
 OMITTED_KINDS = {
     "head": "the newest reading and how connections stand, both of which the other rows say",
@@ -109,7 +109,7 @@ async def test_every_kind_of_row_under_a_user_is_in_it_or_left_out_for_a_reason(
         assert found >= set(EXPORTED_KINDS.values())
 
 
-async def test_keys_that_name_the_person_are_in_it_and_nobody_else_they_name(api: ApiHarness) -> None:
+async def test_keys_that_name_the_user_are_in_it_without_their_other_users(api: ApiHarness) -> None:
     await api.add_readings(reading(-1))
     made = await api.services.api_keys.create("two", [Scope.READINGS_READ], users=[UserId("ada"), UserId("ben")])
     await api.services.api_keys.create("all", [Scope.READINGS_READ])

@@ -1,4 +1,4 @@
-"""JSON, CSV and NDJSON say the same, and who asks gets what was asked for."""
+"""JSON, CSV and NDJSON hold the same content, and the client gets the requested format."""
 
 import csv
 import json

@@ -1,4 +1,4 @@
-"""GET gaps and completeness, over a whole house."""
+"""GET gaps and completeness, over a whole service."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta

@@ -22,7 +22,7 @@ async def test_every_answer_forbids_browsers_to_do_more_than_show_it(api: ApiHar
 
 
 @pytest.mark.parametrize("path", ANY)
-async def test_nobody_keeps_an_answer_that_does_not_say_so(api: ApiHarness, path: str) -> None:
+async def test_no_cache_keeps_an_answer_without_permission(api: ApiHarness, path: str) -> None:
     assert (await api.http.get(path)).headers["cache-control"] in {"no-store", "private, no-cache"}
 
 

@@ -1,4 +1,4 @@
-"""Pages for people."""
+"""HTML pages for persons."""
 
 from base64 import b64encode
 from hashlib import sha256

@@ -1,4 +1,4 @@
-"""Log lines say where they belong: a turn's its connection, shard and epoch, a request's its id and route."""
+"""Context of log lines: connection, shard and epoch of a poll; id and route of a request."""
 
 import json
 from collections.abc import Callable
@@ -20,7 +20,7 @@ Lines = Callable[[], list[dict[str, Any]]]
 
 
 def capture_log_lines(capsys: pytest.CaptureFixture[str]) -> Lines:
-    """Log as production does; return what reads the lines that are new."""
+    """Log as production does; return a function that reads the new lines."""
     configure_logging("INFO", "json", [add_request])
     return lambda: [json.loads(line) for line in capsys.readouterr().err.splitlines()]
 

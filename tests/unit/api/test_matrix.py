@@ -23,13 +23,13 @@ SCOPES = frozenset(Scope)
 
 
 class Row(NamedTuple):
-    """A route with what it takes: the scope it needs, and what the right credential is answered."""
+    """A route with its arguments, the scope that it needs, and the answer to the right credential."""
 
     scope: Scope | None
     path: str
     right: int
     unknown: int = 404
-    """What is answered to a credential for everybody that asks about an unknown user."""
+    """Status for a credential for all users that requests an unknown user."""
 
 
 MATRIX = {
@@ -77,7 +77,7 @@ MATRIX = {
     ("GET", "/schema/openapi.yml"): Row(None, "/schema/openapi.yml", 200),
     ("GET", "/schema/page"): Row(None, "/schema/page", 200),
 }
-"""Every route of the service, by method and path. A new one gets its row here, on purpose: who may ask it?"""
+"""Every route of the service, by method and path. A new route needs a row here, with its permitted callers."""
 
 GUARDED_ROUTES = {route: row for route, row in MATRIX.items() if row.scope is not None}
 USER_ROUTES = {route: row for route, row in GUARDED_ROUTES.items() if "{user}" in row.path}
@@ -88,8 +88,8 @@ each_guarded_route = pytest.mark.parametrize("route", GUARDED_ROUTES, ids=" ".jo
 each_user_route = pytest.mark.parametrize("route", USER_ROUTES, ids=" ".join)
 
 
-class CredentialOffice:
-    """A closed service where Ada is known and connected, and nobody else."""
+class ClosedService:
+    """A service that is closed to callers without a credential; Ada is its only user, and connected."""
 
     def __init__(self, api: ApiHarness) -> None:
         self.api = api
@@ -117,14 +117,14 @@ class CredentialOffice:
 
 
 @pytest.fixture
-async def office() -> AsyncIterator[CredentialOffice]:
+async def closed_service() -> AsyncIterator[ClosedService]:
     async with open_api(Access.CLOSED, acme=FakeProvider()) as api:
         begun = await api.services.connector.begin(ADA, "acme", None)
         state = httpx.URL(begun.authorize_url).params["state"]
         await api.services.connector.finish("acme", state=state, code="code", error=None)
         await api.add_readings(reading(-1))
         api.process_health.status_answer = REPORT
-        yield CredentialOffice(api)
+        yield ClosedService(api)
 
 
 def assert_not_authenticated(answer: httpx.Response, *, given: bool) -> None:
@@ -133,14 +133,14 @@ def assert_not_authenticated(answer: httpx.Response, *, given: bool) -> None:
     assert answer.headers["www-authenticate"] == ('Bearer error="invalid_token"' if given else "Bearer")
 
 
-async def test_every_route_has_a_row_and_every_row_a_route(office: CredentialOffice) -> None:
-    assert set(MATRIX) == routes_of(office.api.app)
+async def test_every_route_has_a_row_and_every_row_a_route(closed_service: ClosedService) -> None:
+    assert set(MATRIX) == routes_of(closed_service.api.app)
 
 
-async def test_every_row_has_the_scope_that_the_route_asks_for(office: CredentialOffice) -> None:
+async def test_every_row_has_the_scope_that_the_route_asks_for(closed_service: ClosedService) -> None:
     found = {
         (method, route.path.replace(":str", ""), RouteOptions.of(handler).scope, RouteOptions.of(handler).public)
-        for route in office.api.app.routes
+        for route in closed_service.api.app.routes
         if isinstance(route, HTTPRoute)
         for handler in route.route_handlers
         for method in handler.http_methods - {"OPTIONS"}
@@ -149,76 +149,76 @@ async def test_every_row_has_the_scope_that_the_route_asks_for(office: Credentia
     assert found == {(*route, row.scope, row.scope is None) for route, row in MATRIX.items()}
 
 
-async def test_an_open_route_checks_no_credential(office: CredentialOffice) -> None:
+async def test_an_open_route_checks_no_credential(closed_service: ClosedService) -> None:
     for route, row in OPEN_ROUTES.items():
-        for credential in (None, "wrong", await office.key(*SCOPES)):
-            assert (await office.ask(route, credential)).status_code == row.right, route
+        for credential in (None, "wrong", await closed_service.key(*SCOPES)):
+            assert (await closed_service.ask(route, credential)).status_code == row.right, route
 
 
-async def test_without_a_credential_it_is_401_and_nothing_is_asked(office: CredentialOffice) -> None:
-    before = office.api.table.asked
+async def test_without_a_credential_it_is_401_and_nothing_is_asked(closed_service: ClosedService) -> None:
+    before = closed_service.api.table.asked
     for route in GUARDED_ROUTES:
-        assert_not_authenticated(await office.ask(route), given=False)
-    assert office.api.table.asked == before
+        assert_not_authenticated(await closed_service.ask(route), given=False)
+    assert closed_service.api.table.asked == before
 
 
-async def test_with_a_wrong_one_it_is_401(office: CredentialOffice) -> None:
-    right = await office.key(*SCOPES)
+async def test_with_a_wrong_one_it_is_401(closed_service: ClosedService) -> None:
+    right = await closed_service.key(*SCOPES)
     nearly = right[:-1] + ("A" if right[-1] != "A" else "B")
     for route, wrong in product(GUARDED_ROUTES, ("x", nearly, "bgi_none_" + "s" * 43, "a.b.c")):
-        assert_not_authenticated(await office.ask(route, wrong), given=True)
+        assert_not_authenticated(await closed_service.ask(route, wrong), given=True)
 
 
-async def test_with_an_expired_one_it_is_401(office: CredentialOffice) -> None:
-    credential = await office.key(*SCOPES, days=1)
-    office.api.clock.advance(timedelta(days=1))
+async def test_with_an_expired_one_it_is_401(closed_service: ClosedService) -> None:
+    credential = await closed_service.key(*SCOPES, days=1)
+    closed_service.api.clock.advance(timedelta(days=1))
     for route in GUARDED_ROUTES:
-        assert_not_authenticated(await office.ask(route, credential), given=True)
+        assert_not_authenticated(await closed_service.ask(route, credential), given=True)
 
 
-async def test_with_a_revoked_one_it_is_401(office: CredentialOffice) -> None:
-    credential = await office.key(*SCOPES)
+async def test_with_a_revoked_one_it_is_401(closed_service: ClosedService) -> None:
+    credential = await closed_service.key(*SCOPES)
     route = ("GET", "/api/bg/{user_id}/latest")
-    assert (await office.ask(route, credential)).status_code == MATRIX[route].right
-    await office.api.services.api_keys.revoke(credential.split("_")[1])
+    assert (await closed_service.ask(route, credential)).status_code == MATRIX[route].right
+    await closed_service.api.services.api_keys.revoke(credential.split("_")[1])
     await anyio.sleep(30)
     for route in GUARDED_ROUTES:
-        assert_not_authenticated(await office.ask(route, credential), given=True)
+        assert_not_authenticated(await closed_service.ask(route, credential), given=True)
 
 
-async def test_with_every_other_scope_it_is_403_and_nothing_is_asked(office: CredentialOffice) -> None:
+async def test_with_every_other_scope_it_is_403_and_nothing_is_asked(closed_service: ClosedService) -> None:
     for route, row in GUARDED_ROUTES.items():
-        credential = await office.key(*(SCOPES - {row.scope}))
-        before = office.api.table.asked
-        answer = await office.ask(route, credential)
+        credential = await closed_service.key(*(SCOPES - {row.scope}))
+        before = closed_service.api.table.asked
+        answer = await closed_service.ask(route, credential)
         assert (answer.status_code, answer.json()["type"]) == (403, "insufficient-scope"), route
         assert f'scope="{row.scope}"' in answer.headers["www-authenticate"], route
-        assert office.api.table.asked == before, route
+        assert closed_service.api.table.asked == before, route
 
 
 @each_guarded_route
-async def test_with_the_right_one_it_is_answered(office: CredentialOffice, route: tuple[str, str]) -> None:
-    answer = await office.ask(route, await office.key(MATRIX[route].scope))
+async def test_with_the_right_one_it_is_answered(closed_service: ClosedService, route: tuple[str, str]) -> None:
+    answer = await closed_service.ask(route, await closed_service.key(MATRIX[route].scope))
     assert answer.status_code == MATRIX[route].right
     assert answer.headers["cache-control"] in {"no-store", "private, no-cache"}
 
 
 @each_user_route
-async def test_with_one_for_this_user_it_is_answered(office: CredentialOffice, route: tuple[str, str]) -> None:
-    credential = await office.key(MATRIX[route].scope, users=[ADA, "bob"])
-    assert (await office.ask(route, credential)).status_code == MATRIX[route].right
+async def test_with_one_for_this_user_it_is_answered(closed_service: ClosedService, route: tuple[str, str]) -> None:
+    credential = await closed_service.key(MATRIX[route].scope, users=[ADA, "bob"])
+    assert (await closed_service.ask(route, credential)).status_code == MATRIX[route].right
 
 
-async def test_with_another_users_it_is_as_if_there_were_no_such_user(office: CredentialOffice) -> None:
+async def test_with_another_users_it_is_as_if_there_were_no_such_user(closed_service: ClosedService) -> None:
     for number, (route, row) in enumerate(USER_ROUTES.items()):
-        nobody = f"nobody-{number}"  # asked to connect, or to be erased, they are somebody afterwards
-        everybodys = await office.key(row.scope)
-        others = await office.key(row.scope, users=["bob"])
-        unknown = await office.ask(route, everybodys, nobody)
+        nobody = f"nobody-{number}"  # a connect or an erasure makes the user known
+        key_for_all = await closed_service.key(row.scope)
+        others = await closed_service.key(row.scope, users=["bob"])
+        unknown = await closed_service.ask(route, key_for_all, nobody)
         assert unknown.status_code == row.unknown, route
-        before = office.api.table.asked
-        answers = [await office.ask(route, others, user) for user in (ADA, nobody)]
-        assert office.api.table.asked == before, f"{route}: nobody looks who exists"
+        before = closed_service.api.table.asked
+        answers = [await closed_service.ask(route, others, user) for user in (ADA, nobody)]
+        assert closed_service.api.table.asked == before, f"{route}: no read of the store for an unpermitted caller"
         for answer in answers:
             assert answer.status_code == 404, route
             assert answer.content == answers[0].content, route
@@ -227,31 +227,31 @@ async def test_with_another_users_it_is_as_if_there_were_no_such_user(office: Cr
                 assert set(answer.headers) == set(unknown.headers), route
 
 
-async def test_a_key_whose_users_are_all_gone_is_good_for_nobody(office: CredentialOffice) -> None:
-    credentials = {route: await office.key(row.scope, users=[ADA]) for route, row in USER_ROUTES.items()}
-    await office.api.store.keys.remove_user(ADA)
+async def test_a_key_of_erased_users_only_is_valid_for_no_user(closed_service: ClosedService) -> None:
+    credentials = {route: await closed_service.key(row.scope, users=[ADA]) for route, row in USER_ROUTES.items()}
+    await closed_service.api.store.keys.remove_user(ADA)
     await anyio.sleep(30)
     for route, credential in credentials.items():
-        assert (await office.ask(route, credential)).status_code == 404, route
+        assert (await closed_service.ask(route, credential)).status_code == 404, route
 
 
-async def test_what_is_about_no_user_is_not_for_a_credential_of_single_users(office: CredentialOffice) -> None:
+async def test_what_is_about_no_user_is_not_for_a_credential_of_single_users(closed_service: ClosedService) -> None:
     for route, row in GLOBAL_ROUTES.items():
-        answer = await office.ask(route, await office.key(row.scope, users=[ADA]))
+        answer = await closed_service.ask(route, await closed_service.key(row.scope, users=[ADA]))
         assert (answer.status_code, answer.json()["type"]) == (403, "insufficient-scope")
 
 
-async def test_an_id_that_cannot_be_is_400_whomever_it_is_for(office: CredentialOffice) -> None:
+async def test_an_id_that_cannot_be_is_400_whomever_it_is_for(closed_service: ClosedService) -> None:
     for route, row in USER_ROUTES.items():
-        answer = await office.ask(route, await office.key(row.scope, users=[ADA]), "a%0A")
+        answer = await closed_service.ask(route, await closed_service.key(row.scope, users=[ADA]), "a%0A")
         assert (answer.status_code, answer.json()["type"]) == (400, "invalid-user-id"), route
 
 
-async def test_a_404_is_answered_to_permitted_callers_and_to_nobody_else(office: CredentialOffice) -> None:
-    credential = await office.key(Scope.READINGS_READ)
+async def test_a_404_is_answered_to_permitted_callers_only(closed_service: ClosedService) -> None:
+    credential = await closed_service.key(Scope.READINGS_READ)
     for method, path, status in (("GET", "/nowhere", 404), ("PUT", "/api/bg/ada", 405)):
-        assert_not_authenticated(await office.api.http.request(method, path), given=False)
+        assert_not_authenticated(await closed_service.api.http.request(method, path), given=False)
         wrong = {"Authorization": "Bearer x"}
-        assert_not_authenticated(await office.api.http.request(method, path, headers=wrong), given=True)
+        assert_not_authenticated(await closed_service.api.http.request(method, path, headers=wrong), given=True)
         right = {"Authorization": f"Bearer {credential}"}
-        assert (await office.api.http.request(method, path, headers=right)).status_code == status
+        assert (await closed_service.api.http.request(method, path, headers=right)).status_code == status

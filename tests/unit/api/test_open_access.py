@@ -1,4 +1,4 @@
-"""The open API of development: for this machine, until somebody makes a key."""
+"""Open API of development: for this machine, until a key is made."""
 
 import anyio
 import pytest

@@ -1,4 +1,4 @@
-"""GET /schema and docs/api.md say what there is, and nothing else."""
+"""GET /schema and docs/api.md describe exactly the existing routes."""
 
 import re
 from pathlib import Path
@@ -20,7 +20,7 @@ RAISED_PROBLEM = r'(?:build_problem\(\s*\d+,\s*|Problem\(\s*|^    \d+: \()"([a-z
 
 
 def routes_of(app: Litestar) -> set[tuple[str, str]]:
-    """Return method and path of every route, but Litestar's own for OPTIONS and for what is not there."""
+    """Return method and path of every route, but Litestar's own for OPTIONS and for unknown paths."""
     return {
         (method, re.sub(r":\w+}", "}", route.path))
         for route in app.routes

@@ -24,7 +24,7 @@ from tests.unit.api.test_validation import assert_problem
 
 
 class FailingConnector:
-    """Fails as a test tells it to."""
+    """Fails with the error that the test sets."""
 
     def __init__(self, failure: Exception) -> None:
         self.failure = failure

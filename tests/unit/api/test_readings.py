@@ -1,4 +1,4 @@
-"""GET range: which readings, in which order, however the times are written."""
+"""GET range: selection and order of readings, for every notation of the times."""
 
 from datetime import timedelta
 from typing import Any

@@ -1,4 +1,4 @@
-"""What is answered to a person who has readings is as GET /schema says; what is refused is tried by schemathesis."""
+"""Answers about a user with readings match GET /schema; refusals are tested by schemathesis."""
 
 import re
 from datetime import timedelta
@@ -54,7 +54,7 @@ async def assert_fits(
     answer = await service.api.request(method, path, **given)  # type: ignore[arg-type]  # one or the other
     assert answer.is_success, (path, answer.text)
     described = schema["paths"][template_of(schema, path)][method.lower()]["responses"][str(answer.status_code)]
-    assert bool(answer.content) == ("content" in described), (path, "a body where one is described, and only there")
+    assert bool(answer.content) == ("content" in described), (path, "a body if and only if one is described")
     if answer.content:
         media_type = answer.headers["content-type"].partition(";")[0]
         form = described["content"][media_type]["schema"]

@@ -24,7 +24,7 @@ FORMATS = ("application/json", "text/csv", "application/x-ndjson")
 
 
 class BreakingReadings(TenYearsOfReadings):
-    """Breaks after so many segments, and knows whether it was closed."""
+    """Breaks after this many segments, and records its close."""
 
     def __init__(self, after: int | None) -> None:
         super().__init__()
@@ -45,7 +45,7 @@ class BreakingReadings(TenYearsOfReadings):
 
 
 class FakeConnection:
-    """One connection: what was sent on it, and a reader that may go away."""
+    """One connection: the bytes sent on it, and a reader that may disconnect."""
 
     def __init__(self, gone_after: int | None = None) -> None:
         self.events: list[MutableMapping[str, Any]] = []
@@ -133,4 +133,4 @@ async def test_others_are_answered_while_years_are_read(api: ApiHarness) -> None
         while not line.events:
             await anyio.lowlevel.checkpoint()
         assert (await api.http.get("/health/live")).status_code == 200
-        assert line.events[-1].get("more_body", True), "the answer came only after the years"
+        assert line.events[-1].get("more_body", True), "the answer began only after the last year was read"

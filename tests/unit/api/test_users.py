@@ -1,4 +1,4 @@
-"""A user as a whole, by HTTP."""
+"""Routes of a user over HTTP."""
 
 from collections.abc import AsyncIterator
 
@@ -35,7 +35,7 @@ async def test_an_erasure_answers_with_what_was_removed(api: ApiHarness) -> None
     assert_problem(await api.http.get("/api/bg/ada/latest"), 404, "unknown")
 
 
-async def test_whom_nobody_knew_is_unknown(api: ApiHarness) -> None:
+async def test_a_user_without_data_is_unknown(api: ApiHarness) -> None:
     assert_problem(await api.http.delete("/api/users/nobody"), 404, "unknown")
     assert_problem(await api.http.delete("/api/users/no%23body"), 400, "invalid-user-id")
     assert_problem(await api.http.delete(f"{ADA}?force=1"), 400, "unknown-parameter")
@@ -53,13 +53,13 @@ async def test_an_erasure_that_the_store_stopped_asks_to_be_sent_again(api: ApiH
     assert (await api.http.delete(ADA)).json()["changes"] == 1
 
 
-async def test_keys_that_named_the_user_name_nobody_then(api: ApiHarness) -> None:
+async def test_keys_that_named_the_user_name_no_user_then(api: ApiHarness) -> None:
     await connect(api)
     keyring = api.services.api_keys
     only = await keyring.create("a", [Scope.READINGS_READ], users=[UserId("ada")])
     both = await keyring.create("b", [Scope.READINGS_READ], users=[UserId("ada"), UserId("ben")])
-    everybody = await keyring.create("c", [Scope.READINGS_READ])
+    unrestricted = await keyring.create("c", [Scope.READINGS_READ])
     removed = await api.services.eraser.erase(UserId("ada"))
     assert removed.keys == 2
     users = {each.id: each.users for each in await keyring.list()}
-    assert users == {only.key.id: frozenset(), both.key.id: {"ben"}, everybody.key.id: None}
+    assert users == {only.key.id: frozenset(), both.key.id: {"ben"}, unrestricted.key.id: None}

@@ -116,7 +116,7 @@ async def test_a_body_that_is_not_said_to_be_json_is_refused(api: ApiHarness) ->
 
 
 class EndlessBody(httpx.AsyncByteStream):
-    """A body whose length nobody knows."""
+    """Body without a content length."""
 
     def __init__(self) -> None:
         self.sent = 0
@@ -126,7 +126,7 @@ class EndlessBody(httpx.AsyncByteStream):
 
     async def __anext__(self) -> bytes:
         self.sent += 1
-        assert self.sent < 1_000, "nobody stops reading"
+        assert self.sent < 1_000, "the service does not stop reading the body"
         return b" " * 1_000
 
 
@@ -167,7 +167,7 @@ async def test_empty_parameters_mean_absent(api: ApiHarness) -> None:
 
 
 class SlowBody(httpx.AsyncByteStream):
-    """A body that comes a byte a second, without end."""
+    """Endless body that arrives at a byte a second."""
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while True:

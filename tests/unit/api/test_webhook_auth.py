@@ -1,4 +1,4 @@
-"""Standard Webhooks, to the letter: what is signed right is let in, and nothing else."""
+"""Standard Webhooks: exactly the correctly signed requests are accepted."""
 
 from datetime import UTC, datetime, timedelta
 

@@ -1,4 +1,4 @@
-"""Webhooks whose sender brings a token of the operator's own issuer."""
+"""Webhooks with a token of the operator's own issuer."""
 
 from collections.abc import AsyncIterator
 from dataclasses import replace
@@ -121,7 +121,7 @@ async def test_signed_webhooks_are_taken_beside_it_unless_only_tokens_are(
     assert (await only_tokens.push(signed)).status_code == 202
 
 
-async def test_where_only_signatures_are_taken_a_token_lets_nobody_in() -> None:
+async def test_a_token_is_refused_if_only_signatures_are_accepted() -> None:
     async for partner in open_partner(frozenset({WebhookProof.SIGNATURE})):
         answer = await partner.push(envelope(await account(partner.service)))
         assert_problem(answer, 401, "invalid-signature")
@@ -129,7 +129,7 @@ async def test_where_only_signatures_are_taken_a_token_lets_nobody_in() -> None:
 
 
 async def test_a_proof_is_good_only_for_the_providers_that_take_it() -> None:
-    """The gate lets in what any provider takes; whose page it is is known later."""
+    """The guard accepts a credential of any provider, because the provider of the page is known only later."""
     async for partner in open_partner(frozenset({WebhookProof.SIGNATURE})):
         body = envelope(await account(partner.service), records(HOUR_AGO, 1))
         receiving = partner.service.services.webhook_receiver
@@ -170,7 +170,7 @@ async def test_a_body_without_records_requests_a_poll_each_time(partner: TokenSe
             await anyio.sleep(120)
 
 
-async def test_somebody_elses_page_is_404_with_any_token(partner: TokenSender) -> None:
+async def test_the_page_of_another_user_is_404_with_any_token(partner: TokenSender) -> None:
     await partner.service.connect("bob", "SandboxUser2")
     body = envelope(await account(partner.service), records(HOUR_AGO, 1))
     for user in ("bob", "nobody"):
@@ -190,7 +190,7 @@ async def test_while_the_issuer_is_away_it_is_503_and_the_repeat_is_whole(partne
 
 
 async def test_after_a_crash_before_the_note_the_repeat_is_taken_for_what_it_is() -> None:
-    """What was stored is durable, its digest was not noted: the same body again finds its readings known."""
+    """The readings were stored but the digest of the body was not: the repeated body finds its readings known."""
     down = False
 
     def plan(_: int) -> Fault | None:

@@ -1,4 +1,4 @@
-"""POST webhook, as a sender sees it: whom it lets in, and what it answers. Made-up ones are in ``tests/fuzz``."""
+"""POST webhook from the sender's side: accepted senders, and answers. Made-up ones are in ``tests/fuzz``."""
 
 from collections.abc import AsyncIterator, MutableMapping
 from datetime import timedelta
@@ -196,7 +196,7 @@ async def test_what_says_it_is_larger_is_refused_unread_signed_or_not(service: S
 
 
 class SlowBody(httpx.AsyncByteStream):
-    """A body without a length, that goes on until somebody stops reading."""
+    """Body without a length that continues until the service stops reading."""
 
     def __init__(self, piece: bytes, pause: float = 0) -> None:
         self.piece, self.pause = piece, pause

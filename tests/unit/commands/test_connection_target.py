@@ -1,4 +1,4 @@
-"""A connection over the API of a running service, and times as commands take them."""
+"""A connection over the API of a running service, and the notation of times in commands."""
 
 import json
 from datetime import UTC, datetime

@@ -10,7 +10,7 @@ from tests.harness.web import web
 
 def test_the_data_of_the_demo_is_listed_published_again_and_examined(serve: Serve, tmp_path: Path) -> None:
     demo = serve("demo", BACKFILL_DAYS="1")
-    demo.until(lambda: "past readings of all three have been read" in demo.said, 60)
+    demo.until(lambda: "past readings of all three have been read" in demo.output, 60)
     metrics = web.get(f"{demo.url}/metrics").text
     assert re.search(r"^bg_ingest_connections 3\.0$", metrics, re.MULTILINE)
     beside = run_bg_ingest(tmp_path, "doctor", "--json")

@@ -63,7 +63,7 @@ def test_the_commands_scopes_are_the_scopes() -> None:
 
 OLD, NEW = bytes(range(32)), bytes(range(32, 64))
 REGION = "eu-central-1"
-PEOPLE = [ConnectionId(UserId(name), "acme") for name in ("ada", "ben", "eva")]
+USERS = [ConnectionId(UserId(name), "acme") for name in ("ada", "ben", "eva")]
 
 
 def credentials_of(person: ConnectionId) -> Credentials:
@@ -77,12 +77,12 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 async def folder(tmp_path: Path) -> Path:
-    """Keep three people's grants, sealed by the old key."""
+    """Store the grants of three persons, sealed by the old key."""
     clock = SetClock()
     async with open_table(tmp_path / "bg-ingest.sqlite", clock) as table:
         store = Store(table, clock)
         grants = Grants(store.grants, {}, UnlimitedBudget(), AesGcmSealer([OLD]), clock, "bg-ingest", Observer())
-        for person in PEOPLE:
+        for person in USERS:
             after = connection(id=person, provider_account=str(person.user))
             sealed = grants.seal_new(after.id, after.generation, credentials_of(person))
             await store.commits.write(connection_commit(None, None, after, grant=sealed))
@@ -91,7 +91,7 @@ async def folder(tmp_path: Path) -> Path:
 
 async def stored(folder: Path) -> list[Grant]:
     async with open_table(folder / "bg-ingest.sqlite", SetClock()) as table:
-        found = [await Store(table, SetClock()).connections.get_with_grant(person) for person in PEOPLE]
+        found = [await Store(table, SetClock()).connections.get_with_grant(person) for person in USERS]
     return [grant for _, grant in found if grant]
 
 
@@ -154,7 +154,7 @@ def made_by_kms(folder: Path, at_aws: dict[str, str]) -> tuple[str, bytes]:
 
 
 async def test_from_a_plain_key_to_kms_and_back_every_grant_is_kept(folder: Path, at_aws: dict[str, str]) -> None:
-    before = [credentials_of(person).content for person in PEOPLE]
+    before = [credentials_of(person).content for person in USERS]
     all_anew = {"sealed": 3, "resealed": 3, "busy": 0, "unopened": 0, "complete": True}
     wrapped, key = made_by_kms(folder, at_aws)
 
@@ -212,5 +212,5 @@ def test_what_kms_refuses_to_make_is_a_sentence(tmp_path: Path, at_aws: dict[str
 def test_no_service_starts_without_its_keys(tmp_path: Path, at_aws: dict[str, str]) -> None:
     service = RunningCommand(tmp_path, "run", TOKEN_ENCRYPTION_KEYS=f"{written(OLD)},kms:{written(NEW)}", **at_aws)
     assert service.process.wait(20) == 1
-    assert "Key 2 of TOKEN_ENCRYPTION_KEYS cannot be had from AWS KMS" in service.said
-    assert "Traceback" not in service.said
+    assert "Key 2 of TOKEN_ENCRYPTION_KEYS cannot be had from AWS KMS" in service.output
+    assert "Traceback" not in service.output

@@ -51,15 +51,15 @@ def list_records(folder: Path, *arguments: str) -> list[dict[str, str]]:
 
 
 def test_it_lists_shows_retries_and_drops(folder: Path) -> None:
-    everybodys = list_records(folder)
-    assert everybodys == list_records(folder, "ada")
-    assert sorted(each["reason"] for each in everybodys) == ["bad_time", "no_time", "unit_unknown", "unit_unknown"]
-    people = run_bg_ingest(folder, "quarantine", "list")
-    assert people.stderr.startswith("4 quarantined: 2 unit_unknown, ")
+    all_records = list_records(folder)
+    assert all_records == list_records(folder, "ada")
+    assert sorted(each["reason"] for each in all_records) == ["bad_time", "no_time", "unit_unknown", "unit_unknown"]
+    listing = run_bg_ingest(folder, "quarantine", "list")
+    assert listing.stderr.startswith("4 quarantined: 2 unit_unknown, ")
     for value in ("111", "112", "113", "114"):
-        assert value not in people.stdout + json.dumps([each | {"record": ""} for each in everybodys])
+        assert value not in listing.stdout + json.dumps([each | {"record": ""} for each in all_records])
 
-    (timeless,) = (each["record"] for each in everybodys if each["reason"] == "no_time")
+    (timeless,) = (each["record"] for each in all_records if each["reason"] == "no_time")
     facts = run_bg_ingest(folder, "quarantine", "show", "ada", timeless[:12])
     assert facts.stdout.split() == ["ada", timeless, "no_time", "-", facts.stdout.split()[-1]]
     raw = run_bg_ingest(folder, "quarantine", "show", "ada", timeless, "--raw")

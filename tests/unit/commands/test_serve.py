@@ -30,7 +30,7 @@ def test_reloading_is_refused_outside_development(tmp_path: Path) -> None:
 
 
 def test_reloading_serves_the_code_as_it_is_now(serve: Serve, tmp_path: Path) -> None:
-    """On a copy of the source tree: what is beside the command is what it watches."""
+    """Uses a copy of the source tree, because the command watches the tree that it is in."""
     source = tmp_path / "source"
     source.mkdir()
     shutil.copy(ROOT / "app.py", source)
@@ -61,23 +61,23 @@ def test_run_serves_our_app_and_not_that_of_the_current_directory(serve: Serve, 
     running = serve("run")
     running.until(lambda: running.answers("/health/ready"))
     assert running.stop(signal.SIGINT) == 0
-    assert "wrong" not in running.said
+    assert "wrong" not in running.output
 
 
 def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(serve: Serve) -> None:
     demo = serve("demo", BACKFILL_DAYS="1", LOG_LEVEL="DEBUG")
-    demo.until(lambda: "past readings of all three have been read" in demo.said)
-    tries = re.findall(r"curl -s (?:-X (POST) )?(?:-H '.*?' )?'?(http://localhost:\d+/[^' \n]+)", demo.said)
+    demo.until(lambda: "past readings of all three have been read" in demo.output)
+    tries = re.findall(r"curl -s (?:-X (POST) )?(?:-H '.*?' )?'?(http://localhost:\d+/[^' \n]+)", demo.output)
     assert len(tries) == 7
     for method, url in tries:
         assert web.request(method or "GET", url).is_success, url
     before = [connection(demo, user) for user in ("ada", "ben", "eva")]
     assert [(each["state"], each["backfill_done"]) for each in before] == [("active", 1)] * 3
     assert demo.stop() == 0
-    assert "debug" in demo.said
+    assert "debug" in demo.output
 
     again = serve("demo", BACKFILL_DAYS="1")
-    again.until(lambda: "past readings of all three have been read" in again.said)
+    again.until(lambda: "past readings of all three have been read" in again.output)
     assert connection(again, "ada")["connected_at"] == before[0]["connected_at"]
 
 

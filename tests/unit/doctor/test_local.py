@@ -33,7 +33,7 @@ ISSUER = {"jwt_issuer": "https://issuer.test", "jwt_audience": "bg"}
 
 @pytest.fixture(autouse=True)
 def _folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nothing of this machine's settings reaches a test."""
+    """Isolate tests from the settings of this machine."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)
@@ -50,32 +50,32 @@ async def access_finding(service: ServiceHarness, **settings: Any) -> tuple[Verd
     return found.verdict, found.found
 
 
-async def test_outside_development_somebody_must_be_able_to_come_in() -> None:
+async def test_outside_development_a_credential_must_exist() -> None:
     async with open_service() as service:
-        verdict, said = await access_finding(service, **PRODUCTION)
-        assert (verdict, "no client has access" in said) == (Verdict.WARNING, True)
+        verdict, text = await access_finding(service, **PRODUCTION)
+        assert (verdict, "no client has access" in text) == (Verdict.WARNING, True)
         assert (await access_finding(service, **PRODUCTION, **ISSUER))[0] is Verdict.OK
         assert (await access_finding(service, **PRODUCTION, api_bootstrap_key=f"bgi_first_{'s' * 43}"))[0] is Verdict.OK
         await make_key(service, ends_at=NOON)
-        assert (await access_finding(service, **PRODUCTION))[0] is Verdict.WARNING, "it has ended"
+        assert (await access_finding(service, **PRODUCTION))[0] is Verdict.WARNING, "the validity of the key has ended"
         key = await make_key(service, ends_at=NOON + timedelta(days=1))
         assert await access_finding(service, **PRODUCTION) == (Verdict.OK, "access by: API keys (1)")
         await service.services.api_keys.revoke(key)
         assert (await access_finding(service, **PRODUCTION))[0] is Verdict.WARNING
 
 
-async def test_in_development_everybody_may_come_in_from_this_machine_only() -> None:
+async def test_in_development_the_api_is_open_to_this_machine_only() -> None:
     async with open_service() as service:
         assert (await access_finding(service))[0] is Verdict.OK
-        verdict, said = await access_finding(service, api_open=True)
-        assert (verdict, "0.0.0.0:5001" in said) == (Verdict.WARNING, True)
+        verdict, text = await access_finding(service, api_open=True)
+        assert (verdict, "0.0.0.0:5001" in text) == (Verdict.WARNING, True)
         assert (await access_finding(service, api_open=True, **ISSUER))[0] is Verdict.OK
         key = await make_key(service)
         assert (await access_finding(service, api_open=True))[0] is Verdict.OK
         await service.services.api_keys.revoke(key)
-        verdict, said = await access_finding(service)
-        assert (verdict, "no client has access" in said) == (Verdict.WARNING, True), (
-            "once a key was made, the API wants one"
+        verdict, text = await access_finding(service)
+        assert (verdict, "no client has access" in text) == (Verdict.WARNING, True), (
+            "once a key was made, the API requires one"
         )
 
 
@@ -84,7 +84,7 @@ def verdicts(findings: list[Finding]) -> dict[str, Verdict]:
 
 
 def test_too_few_files_are_a_warning_that_names_what_the_server_takes(tmp_path: Path) -> None:
-    """The server raises its own limit, so what cannot be raised counts."""
+    """The server raises its own limit, so only the hard limit counts."""
     _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
     enough = most if most > 0 else MAX_FILES
     assert verdicts(check_machine(enough, None)) == {"limits": Verdict.OK}

@@ -92,14 +92,14 @@ def dated_answer(at: datetime, status: int = 401) -> httpx.Response:
 
 
 @pytest.mark.parametrize(
-    ("skew", "verdict", "said"),
+    ("skew", "verdict", "text"),
     [(0, Verdict.OK, "0 seconds"), (40, Verdict.WARNING, "40 seconds ahead"), (-400, Verdict.FAILED, "seconds behind")],
 )
-async def test_the_clock_is_held_against_the_providers(skew: int, verdict: Verdict, said: str) -> None:
+async def test_the_clock_is_held_against_the_providers(skew: int, verdict: Verdict, text: str) -> None:
     provider, clock = await check_answer(dated_answer(NOON), NOON + timedelta(seconds=skew))
-    assert provider.verdict is Verdict.OK, "that it wants credentials shows that it is there"
+    assert provider.verdict is Verdict.OK, "a demand for credentials shows that the server is reachable"
     assert clock.verdict is verdict
-    assert said in clock.found
+    assert text in clock.found
     assert bool(clock.advice) is (verdict is not Verdict.OK)
 
 

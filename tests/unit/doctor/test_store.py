@@ -37,7 +37,7 @@ IN_TRANSACTION = {
 
 
 def rights_for(question: RecordedRequest) -> set[str]:
-    """Return what AWS wants of the identity that asks this."""
+    """Return AWS's refusal of the calling identity."""
     if question.operation == "TransactWriteItems":
         return {IN_TRANSACTION[kind] for step in question.body["TransactItems"] for kind in step}
     return {question.operation}
@@ -56,7 +56,7 @@ async def test_every_right_that_the_service_needs_is_tried_and_advised(lacking: 
     async with scripted(answer) as server, open_transport(server.endpoint, REGION, AWS) as transport:
         (found,) = await check_rights(DynamoTable(transport, "readings"), NOON)
     if lacking == "Scan":
-        assert found.verdict is Verdict.OK, "the service does not need it"
+        assert found.verdict is Verdict.OK, "the service does not need this right"
     else:
         assert found.verdict is Verdict.FAILED
         assert lacking in found.advice
@@ -72,7 +72,7 @@ def test_the_rights_are_those_of_the_calls_that_are_made_and_stand_in_the_docs()
     assert {*RIGHTS, "Scan"} <= {*re.findall(r"`(\w+)`", row)}
 
 
-async def test_looking_leaves_nothing_behind() -> None:
+async def test_the_check_leaves_nothing_behind() -> None:
     async with open_table(None, SetClock()) as table:
         await check_rights(table, NOON)
         assert [page async for page in table.query("doctor", "0", "~")] == []

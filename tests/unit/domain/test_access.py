@@ -63,12 +63,12 @@ def test_a_text_of_another_form_is_no_key(text: str) -> None:
 
 
 def test_a_key_matches_its_own_text_until_its_end() -> None:
-    ending = msgspec.structs.replace(KEY, ends_at=LATER)
-    assert ending.matches(hash_key(f"bgi_dashboard_{SECRET}"), NOON)
-    assert not ending.matches(hash_key(f"bgi_dashboard_{SECRET}x"), NOON)
-    assert ending.is_valid(LATER - timedelta(microseconds=1))
-    assert not ending.is_valid(LATER)
-    assert not ending.matches(KEY.digest, LATER)
+    limited_key = msgspec.structs.replace(KEY, ends_at=LATER)
+    assert limited_key.matches(hash_key(f"bgi_dashboard_{SECRET}"), NOON)
+    assert not limited_key.matches(hash_key(f"bgi_dashboard_{SECRET}x"), NOON)
+    assert limited_key.is_valid(LATER - timedelta(microseconds=1))
+    assert not limited_key.is_valid(LATER)
+    assert not limited_key.matches(KEY.digest, LATER)
 
 
 def test_a_key_without_an_end_is_valid_until_it_is_revoked() -> None:

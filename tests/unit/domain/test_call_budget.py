@@ -105,7 +105,7 @@ def test_refusals_of_calls_under_way_are_one_pause() -> None:
     row = pause_after(BudgetRow(), NOON, NOON - MICROS_PER_SECOND, None)
     assert pause_after(row, NOON + MICROS_PER_SECOND, NOON - MICROS_PER_SECOND, None) == row
     assert pause_after(row, NOON + MICROS_PER_SECOND, NOON - MICROS_PER_SECOND, 5) == row, (
-        "a shorter one does not end it"
+        "a shorter pause does not end a longer one"
     )
     longer = pause_after(row, NOON + MICROS_PER_SECOND, NOON - MICROS_PER_SECOND, 60)
     assert (longer.paused_until, longer.pauses) == (NOON + 61 * MICROS_PER_SECOND, 1)
@@ -146,5 +146,5 @@ def test_the_number_of_remembered_keys_is_bounded() -> None:
     limiter = RateLimiter(1, 1)
     for number in range(MAX_KEYS + 100):
         limiter.acquire(number, 0)
-    assert limiter.acquire(MAX_KEYS + 99, 0) > 0, "the newest are remembered"
-    assert limiter.acquire(0, 0) == 0, "the oldest are not"
+    assert limiter.acquire(MAX_KEYS + 99, 0) > 0, "the newest keys are remembered"
+    assert limiter.acquire(0, 0) == 0, "the oldest keys are not"

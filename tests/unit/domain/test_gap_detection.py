@@ -101,7 +101,7 @@ def test_readings_that_may_still_be_on_their_way_are_not_checked() -> None:
 def test_a_silence_has_no_end_until_the_next_reading() -> None:
     (silence,) = detect(slots(0, 1), silent=True).gaps
     assert (silence.before, silence.missing) == (None, None)
-    assert not detect(slots(0, 1), [silence], silent=True).gaps, "opened once"
+    assert not detect(slots(0, 1), [silence], silent=True).gaps, "the gap is opened once"
     ended = detect(slots(0, 1, 7, 8), [silence], until=NOON)
     assert opened_gaps(ended) == [(5, 35, False)]
     assert ended.checked_until == NOON + 35 * MINUTE, "younger readings are not checked"

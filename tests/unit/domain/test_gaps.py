@@ -71,7 +71,7 @@ def test_a_gap_that_no_repair_can_fill_has_none(gap: Gap) -> None:
     assert repair_window([gap], NOON, NOON + 100 * DAY) is None
 
 
-def test_the_window_of_a_repair_holds_both_neighbours_of_each_gap_that_is_due() -> None:
+def test_the_window_of_a_repair_holds_both_adjacent_readings_of_each_due_gap() -> None:
     second = msgspec.structs.replace(GAP, after=NOON + 5 * HOUR, before=NOON + 6 * HOUR)
     much_later = msgspec.structs.replace(GAP, after=NOON - DAY, before=NOON - 23 * HOUR, opened_at=NOON + 9 * DAY)
     since, now = GAP.opened_at + 4 * HOUR, GAP.opened_at + 5 * HOUR

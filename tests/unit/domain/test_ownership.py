@@ -80,7 +80,7 @@ def test_shards_being_released_are_neither_taken_nor_adopted_again() -> None:
     assert (plan.take, plan.adopt, plan.release) == ((), (), ())
 
 
-def test_a_dead_heartbeat_stood_still_for_a_whole_ttl_between_an_answer_and_a_later_read() -> None:
+def test_a_dead_heartbeat_was_unchanged_for_a_whole_ttl_between_an_answer_and_a_later_read() -> None:
     you = Owner("you", heartbeat=4)
     heartbeats = track_heartbeats({}, [you, Owner("me")], answered_at=10.0)
     assert not find_dead(heartbeats, [you], "me", read_started_at=24.9, ttl=15)

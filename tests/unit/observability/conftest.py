@@ -7,7 +7,7 @@ from tests.conftest import on
 from tests.harness.service import ServiceHarness, open_service
 
 anyio_backend = on("asyncio")
-"""As the server."""
+"""asyncio, as in the server."""
 
 
 @pytest.fixture

@@ -1,4 +1,4 @@
-"""docs/operating names the metrics there are, and no other."""
+"""docs/operating names exactly the existing metrics."""
 
 import json
 import re
@@ -42,9 +42,9 @@ OWN = re.compile(r"\b(?:bg_ingest|process)_\w+")
 
 def samples(service: ServiceHarness) -> set[str]:
     """Return every name that Prometheus would know."""
-    endings = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",)}
-    endings["gaugehistogram"] = ("_bucket", "_gcount")
-    return {each.name + ending for each in metrics(service) for ending in endings.get(each.type, ("",))}
+    suffixes = {"counter": ("_total",), "histogram": ("_bucket", "_count", "_sum"), "info": ("_info",)}
+    suffixes["gaugehistogram"] = ("_bucket", "_gcount")
+    return {each.name + suffix for each in metrics(service) for suffix in suffixes.get(each.type, ("",))}
 
 
 async def test_the_dashboard_names_only_metrics_that_exist_and_shows_every_one(service: ServiceHarness) -> None:

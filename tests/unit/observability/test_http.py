@@ -8,7 +8,7 @@ from tests.harness.scrape import scrape
 from tests.harness.service import ServiceHarness
 
 
-async def test_nobody_is_named(service: ServiceHarness) -> None:
+async def test_no_user_is_named(service: ServiceHarness) -> None:
     async with service.running():
         await service.connect("ada-with-a-name")
         await service.api.get("/api/bg/ada-with-a-name/latest")

@@ -53,7 +53,7 @@ def test_a_traceback_shows_no_local_variable(form: str, capsys: pytest.CaptureFi
 READ = "no number: "
 
 TIME = re.compile(r"\d\d:\d\d:\d\d\.\d+Z")
-"""Any digits may be in one."""
+"""Random tokens that may contain any digits."""
 
 
 def misread(depth: int = 0) -> None:

@@ -69,7 +69,7 @@ def test_each_observer_gets_the_result_of_an_operation_or_its_error(name: str) -
 
 
 class Nested(Observer):
-    """Notes the begin and the end of polls."""
+    """Records the begin and the end of polls."""
 
     def __init__(self, name: str, log: list[str]) -> None:
         self.name = name
@@ -150,7 +150,7 @@ def test_an_event_that_was_not_confirmed_has_no_age() -> None:
         assert world.value("event_seconds_count", type=CHANGE.type, outcome=outcome) == 1
 
 
-def test_readings_of_a_page_are_counted_by_what_became_of_them() -> None:
+def test_readings_of_a_page_are_counted_by_result() -> None:
     world = World()
     world.metrics.committed([CHANGE])
     world.metrics.ingested(ADA, Origin.LIVE, PollResult(Outcome.READ, recorded=2, duplicates=5, quarantined=1))

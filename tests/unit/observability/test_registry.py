@@ -46,7 +46,7 @@ async def test_a_day_with_readings_is_counted_from_the_call_to_the_confirmed_eve
 
 
 @pytest.mark.parametrize(
-    ("fault", "outcome", "ending"),
+    ("fault", "outcome", "label"),
     [
         (Throttled(endpoint="egvs", count=1), "provider_throttled", "throttled"),
         (Failed(endpoint="egvs", count=1), "provider_unavailable", "unavailable"),
@@ -54,7 +54,7 @@ async def test_a_day_with_readings_is_counted_from_the_call_to_the_confirmed_eve
     ],
 )
 async def test_the_failures_of_a_provider_are_distinguished(
-    service: ServiceHarness, fault: Any, outcome: str, ending: str
+    service: ServiceHarness, fault: Any, outcome: str, label: str
 ) -> None:
     async with service.running():
         await service.connect("ada")
@@ -63,7 +63,7 @@ async def test_the_failures_of_a_provider_are_distinguished(
         await anyio.sleep(1000)
         metrics = await scrape(service)
     assert metrics("provider_call_seconds_count", call="readings", outcome=outcome) == 1
-    assert metrics("poll_seconds_count", outcome=ending) == 1
+    assert metrics("poll_seconds_count", outcome=label) == 1
 
 
 async def test_a_refresh_is_a_call_of_its_own(service: ServiceHarness) -> None:
@@ -74,7 +74,7 @@ async def test_a_refresh_is_a_call_of_its_own(service: ServiceHarness) -> None:
     assert (await scrape(service))("provider_call_seconds_count", call="refresh", outcome="ok") == 1
 
 
-async def test_what_is_pushed_is_counted_by_what_became_of_it(service: ServiceHarness) -> None:
+async def test_pushed_readings_are_counted_by_result(service: ServiceHarness) -> None:
     ada = ConnectedUser(service)
     await ada.connect()
     body = envelope((await ada.connection()).provider_account, records(service.clock.now() - HOUR, 3))

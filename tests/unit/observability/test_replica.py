@@ -28,7 +28,7 @@ ADA, BEN = UserId("ada"), UserId("ben")
 
 
 class Broker:
-    """Refuses the events of some, or is away."""
+    """Publisher that refuses the events of some users, or is unreachable."""
 
     def __init__(self) -> None:
         self.refuses: Collection[UserId] = ()
@@ -60,9 +60,9 @@ class OutboxHarness:
             self.metrics.committed(commit.changes)
         return commit.changes[0]
 
-    async def publish(self, user: UserId, *at_hand: Change) -> None:
+    async def publish(self, user: UserId, *changes: Change) -> None:
         shard = shard_of(user)
-        await self.relay.publish_shard(shard, {OutboxEntry(shard, each.user, each.number): each for each in at_hand})
+        await self.relay.publish_shard(shard, {OutboxEntry(shard, each.user, each.number): each for each in changes})
 
     async def erase(self, user: UserId) -> None:
         async for page in self.store.outbox.iter_entries(shard_of(user)):
@@ -73,7 +73,7 @@ class OutboxHarness:
 
     @property
     def depth_and_age(self) -> tuple[float, float]:
-        """How many wait, and for how many seconds the oldest."""
+        """Return the number of unpublished changes, and the age of the oldest in seconds."""
         value = self.registry.registry.get_sample_value
         return value("bg_ingest_outbox_waiting") or 0, value("bg_ingest_outbox_oldest_seconds") or 0
 
@@ -197,7 +197,7 @@ async def test_backfills_are_reported_until_they_are_done(service: ServiceHarnes
 
 
 class CrashingActor:
-    """A broker's connection that breaks so many times."""
+    """Connection to a broker that breaks this many times."""
 
     connected = True
 

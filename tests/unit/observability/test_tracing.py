@@ -1,4 +1,4 @@
-"""One trace leads from a look at the provider to the confirmed event."""
+"""One trace from the poll of the provider to the confirmed event."""
 
 import anyio
 from opentelemetry.sdk.trace import TracerProvider
@@ -13,7 +13,7 @@ from tests.harness.hygiene import assert_clean
 from tests.harness.service import open_service
 
 anyio_backend = on("asyncio")
-"""As the server."""
+"""asyncio, as in the server."""
 
 
 async def test_a_reading_is_followed_from_the_call_to_the_confirmation() -> None:
@@ -30,7 +30,7 @@ async def test_a_reading_is_followed_from_the_call_to_the_confirmation() -> None
     publish_spans = [each for each in spans if each.name == "publish"]
     parents = [ids[each.parent.span_id] for each in publish_spans if each.parent]
     poll_spans = [each for each in parents if each.name == "poll"]
-    assert len(poll_spans) >= 3, "a poll's change is told within its turn's trace"
+    assert len(poll_spans) >= 3, "a poll's change is published within the trace of the poll"
     calls = [each for each in spans if each.name == "readings"]
     assert all(each.parent and ids[each.parent.span_id].name == "poll" for each in calls)
     assert {each.attributes["bg.outcome"] for each in publish_spans if each.attributes} == {"confirmed"}

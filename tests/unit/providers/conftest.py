@@ -1,4 +1,4 @@
-"""Clients of providers do one thing after another: one backend is enough."""
+"""One backend, because clients of providers have no racing tasks."""
 
 from tests.conftest import on
 

@@ -7,7 +7,7 @@ from tests.harness.connected_user import ConnectedUser, open_connected_user
 from tests.harness.shared_apps import forbid_simulator_http
 
 anyio_backend = on("asyncio")
-"""As the server; modules whose tasks race ask for both."""
+"""asyncio, as in the server; modules with racing tasks select both backends."""
 
 
 @pytest.fixture(autouse=True)

@@ -64,4 +64,4 @@ def test_a_misspelt_environment_is_not_development(load: Load) -> None:
     text = refusal(load, ENVIRONMENT="prod")
     assert "ENVIRONMENT should be 'development', 'staging' or 'production'." in text
     assert "DYNAMODB_TABLE is missing" in text
-    assert "LOG_FORMAT" not in text  # what depends on it is not wrong
+    assert "LOG_FORMAT" not in text  # settings that depend on it are not reported

@@ -57,7 +57,7 @@ class TestDevelopment:
     def test_a_region_alone_does_not_choose_dynamodb(self, load: Load) -> None:
         assert load(AWS_REGION="eu-central-1").store == "sqlite"
 
-    def test_people_return_to_the_port_we_listen_on(self, load: Load) -> None:
+    def test_browsers_return_to_the_port_we_listen_on(self, load: Load) -> None:
         settings = load(PORT="8080", DEXCOM_CLIENT_ID="our-app", DEXCOM_CLIENT_SECRET="s")
         assert dexcom(settings).dexcom_redirect_uri == "http://localhost:8080/api/oauth/dexcom/callback"
         assert any(dexcom(settings).dexcom_redirect_uri in line for line in settings.fallbacks())
@@ -95,7 +95,7 @@ class TestStagingAndProduction:
         assert not settings.data_dir.exists()
 
     @pytest.mark.parametrize("name", ["DEXCOM_REDIRECT_URI", "DEXCOM_API_BASE_URL", "JWT_ISSUER", "JWT_JWKS_URL"])
-    def test_production_sends_people_and_tokens_by_https_only(self, load: Load, name: str) -> None:
+    def test_production_sends_persons_and_tokens_by_https_only(self, load: Load, name: str) -> None:
         settings = PRODUCTION | {"JWT_AUDIENCE": "bg", "JWT_ISSUER": "https://id.example"}
         assert f"{name} should be https in production." in refusal(load, **settings | {name: "http://bg.example/"})
         assert load(**settings | {name: "http://localhost:5001/"}).environment == "production"
@@ -191,7 +191,7 @@ class TestValues:
         assert settings.rabbitmq_url is not None
         assert settings.rabbitmq_url.get_secret_value() == PRODUCTION["RABBITMQ_URL"]
 
-    def test_a_wrapped_key_stands_beside_plain_ones_and_is_not_shown(self, load: Load) -> None:
+    def test_a_wrapped_key_is_accepted_beside_plain_ones_and_not_shown(self, load: Load) -> None:
         wrapped = b"w" * 184
         settings = load(TOKEN_ENCRYPTION_KEYS=f"kms:{base64.b64encode(wrapped).decode()},{KEY}")
         first, second = settings.sealing_keys()

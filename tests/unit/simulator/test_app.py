@@ -33,7 +33,7 @@ async def mounted(clock: SetClock) -> AsyncIterator[Visitor]:
 
 async def test_login_and_data_work_under_a_prefix(mounted: Visitor) -> None:
     page = await mounted.login()
-    assert "action=" not in page.text, "a form without action goes to its own address, whatever the prefix"
+    assert "action=" not in page.text, "a form without action is sent to its own address, with any prefix"
     assert page.request.url.path == "/simulator/v3/oauth2/login"
     answer = answer_of(await mounted.http.post(page.request.url, data={"user": "SandboxUser3"}))
     assert (await mounted.exchange(answer["code"])).status_code == 200

@@ -40,7 +40,7 @@ def test_both_ends_of_a_span_are_included(at: datetime, number: int) -> None:
 def test_seeds_give_different_readings() -> None:
     assert list(month(1)) == wearer(1).readings(START, START + MONTH)
     assert month(1) != month(1, seed=2)
-    assert month(1) != month(8), "the eighth is a steady one too, but somebody else"
+    assert month(1) != month(8), "the eighth is a steady user too, but another person"
 
 
 @pytest.mark.parametrize(("number", "flag", "value"), [(3, Flag.LOW, 39), (6, Flag.HIGH, 401)])
@@ -126,4 +126,4 @@ def test_some_readings_are_missing_and_most_are_there() -> None:
     assert 8000 < len(readings) < 8600
     gaps = [step for step in steps(readings) if step > 301]
     assert any(step < 700 for step in gaps), "a single reading lost"
-    assert any(900 < step < 9000 for step in gaps), "a stretch lost"
+    assert any(900 < step < 9000 for step in gaps), "consecutive readings lost"

@@ -1,4 +1,4 @@
-"""The store of the settings: its layout is checked wherever it is, and what keeps nothing is no store."""
+"""Store of the settings: its layout is checked in every place, and one that stores nothing is refused."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -26,7 +26,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def configure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Settings]:
-    """Return settings that have nothing of this machine but the given ones."""
+    """Return the given settings, isolated from those of this machine."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)

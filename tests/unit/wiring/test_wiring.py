@@ -1,4 +1,4 @@
-"""What is set reaches what it is for: a service as a process, each setting with a value that nothing else has."""
+"""Settings reach the parts that use them: a service as a process, each setting with a unique value."""
 
 import json
 from collections.abc import Iterator
@@ -95,7 +95,7 @@ def test_settings_of_tokens_limits_and_the_trail_reach_what_they_are_for(
     by_signature = raw(signed(BODY, "msg_1", now()))
     assert status(running, "POST", "/api/bg/ada/webhook", None, content=BODY, headers=by_signature) == 401
     pushes = [pushed() for _ in range(30)]
-    assert pushes[:6] == [404] * 6, "let in, and nobody's: as many at once as two seconds have"
+    assert pushes[:6] == [404] * 6, "accepted and of an unknown user: as many at once as in two seconds"
     assert set(pushes) == {404, 429}
 
     evas = caller(sub="eva", scope="connections:read")
@@ -110,6 +110,6 @@ def test_settings_of_tokens_limits_and_the_trail_reach_what_they_are_for(
 
 
 def trail(file: Path) -> list[dict[str, Any]]:
-    """Return what stands of who changed whose data."""
+    """Return the audit records of changes."""
     with closing(ItemFile(str(file), lambda: now().timestamp())) as items:
         return [item for (pk, _), item in items.scan(0, 1, ("", ""), 1000) if pk.startswith("audit#")]

@@ -126,11 +126,11 @@ async def test_requested_polls_that_did_not_run_are_run_by_the_next_owner(
             async with replica.running():
                 await actors.runtime.drain()
                 await anyio.sleep(30)
-        else:  # as when the store was out of reach for long: it comes back under its own name
+        else:  # as after a long outage of the store: it continues under its own name
             await anyio.sleep(0.1)  # between two rounds of ownership
             actors.view.heartbeat_sent_at = float("-inf")
             await anyio.sleep(30)
             assert "shards_lost" in capsys.readouterr().out
     had = count_polls()
     assert had.keys() == set(users)
-    assert max(had.values()) <= 2, "a second time at most, by who did not know of the first"
+    assert max(had.values()) <= 2, "at most a second time, by a process without a record of the first"

@@ -1,4 +1,4 @@
-"""Shards are released once they are idle, each for itself, and the release is retried for a while.
+"""Shards are released independently once they are idle, and the release is retried for a while.
 
 Ownership expires by the clock alone; a shard that is being released has no epoch.
 """

@@ -118,7 +118,7 @@ async def test_a_request_stays_until_its_poll_has_run() -> None:
         await request_poll(a)
         await anyio.sleep(60)
         assert len(a.polls.requested_flags) == 7
-        assert a.polls.requested_flags[:2] == [True, False], "it was asked for once"
+        assert a.polls.requested_flags[:2] == [True, False], "one request causes one poll"
         assert len(await a.list_requests()) == 1
         a.polls.outcome = Outcome.READ
         await anyio.sleep(10 + INTERVAL_SECONDS)
@@ -135,7 +135,7 @@ async def test_of_many_requests_for_one_poll_one_stays() -> None:
         assert len(await a.list_requests()) == 1
         await anyio.sleep(200)
         assert a.polls.requested_flags == [True, True], (
-            "one that was under way, and one that began after the last was asked for"
+            "one poll that was running, and one that began after the last request"
         )
         assert not await a.list_requests()
 
@@ -149,7 +149,7 @@ async def test_a_requested_poll_runs_once_though_its_request_cannot_be_deleted_f
         assert a.polls.requested_flags == [True]
         await request_poll(a)
         await anyio.sleep(2 * INTERVAL_SECONDS)
-        assert a.polls.requested_flags == [True, True], "who asks meanwhile is heard"
+        assert a.polls.requested_flags == [True, True], "a request during the poll is served"
         a.fails = False
         await anyio.sleep(2 * INTERVAL_SECONDS)
         assert a.polls.requested_flags == [True, True]
@@ -214,7 +214,7 @@ async def test_a_killed_process_leaves_its_requested_polls_to_the_next_owner() -
         a.polls.seconds = 1e6
         await request_poll(a)
         a.view.serving.clear()
-        a.view.owner = None  # reads no inbox any more
+        a.view.owner = None  # does not read its inbox any more
         await a.store.ownership.remove_dead(Owner("a"))
         await b.take()
         await anyio.sleep(2)

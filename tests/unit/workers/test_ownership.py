@@ -1,4 +1,4 @@
-"""Owners of shards: a process alone, joining, leaving, dying, cut off, declared dead by mistake."""
+"""Owners of shards: a single process, joining, leaving, dying, cut off, declared dead by mistake."""
 
 import anyio
 import pytest
@@ -28,7 +28,7 @@ async def test_processes_that_join_get_their_share_within_seconds() -> None:
         assert await all_of_them.until_balanced(first, second, third) <= 4
 
 
-async def test_nothing_moves_while_nobody_comes_or_goes() -> None:
+async def test_no_shard_moves_while_no_process_joins_or_leaves() -> None:
     async with open_owners() as all_of_them:
         processes = [await all_of_them.start() for _ in range(3)]
         await all_of_them.until_balanced(*processes)
@@ -87,19 +87,19 @@ async def test_a_process_cut_off_from_the_store_stops_before_its_shards_can_be_t
 
 
 async def test_a_heartbeat_sent_again_since_its_answer_was_lost_is_another_heartbeat() -> None:
-    """Else its sender counts from an answer, and the others from long before: when they saw it move."""
-    heard = anyio.Event()
+    """Otherwise the sender counts from an answer, and the others from the earlier instant of the observed change."""
+    fifth_call = anyio.Event()
 
     def lost_thrice(call: int) -> Fault | None:
         if call == 5:
-            heard.set()
+            fifth_call.set()
         return Fault.AFTER if call in {2, 3, 4} else None  # the first is its entry
 
     async with open_owners() as all_of_them:
         other = await all_of_them.start()
         unheard = await all_of_them.start(lambda table: FaultyCalls(table, lost_thrice, only={"write"}))
         await all_of_them.until_balanced(unheard, other)
-        await heard.wait()
+        await fifth_call.wait()
         await anyio.sleep(0.1)
         unheard.wire.cut = True
         await all_of_them.until_balanced(other, within=30)
@@ -140,7 +140,7 @@ async def test_who_meets_others_at_the_shards_takes_what_they_left() -> None:
         second = await all_of_them.start(lambda table: ConflictingCalls(table, 2, 3, 4))
         third = await all_of_them.start(
             lambda table: ConflictingCalls(table, *range(2, 50))
-        )  # for longer than it insists
+        )  # for longer than it retries
         await all_of_them.until_balanced(first, second, third)
 
 
@@ -185,7 +185,7 @@ async def test_what_was_at_rest_when_ownership_crashed_is_served_again() -> None
 
 
 class FaultPlan:
-    """A plan of faults that can be asked for at any time: so many calls fail then."""
+    """Plan of faults that can be armed at any time: the given number of calls fail then."""
 
     left = 0
 

@@ -1,4 +1,4 @@
-"""Whatever the store delays or loses, whoever comes, goes, dies or is cut off: one owner at a time, and soon again."""
+"""One owner per shard at a time, and soon again one, although calls are delayed or lost and processes join and fail."""
 
 from contextlib import suppress
 from random import Random
@@ -24,7 +24,7 @@ USERS = [UserId(f"u{number}") for number in range(4)]
 
 
 class ErraticTable(CallWrapper):
-    """A way to the table on which every call takes its time, before and after its effect, and some answers are lost."""
+    """Connection to the table with a delay before and after the effect of every call; some answers are lost."""
 
     def __init__(self, inner: Any, random: Random, *, longest: float, lost: float) -> None:
         super().__init__(inner)
@@ -44,15 +44,15 @@ class ErraticTable(CallWrapper):
 
 
 class WriteLog:
-    """What owners write on connections: the epochs in the order in which the store accepted them."""
+    """Epochs that owners wrote on connections, in the order in which the store accepted them."""
 
-    def __init__(self, everybody: OwnerGroup) -> None:
-        self._everybody = everybody
+    def __init__(self, owners: OwnerGroup) -> None:
+        self._owners = owners
         self.accepted: dict[ConnectionId, list[int]] = {}
         self.refused = 0
 
     async def go_on(self, process: OwnerProcess, random: Random) -> None:
-        """Write as a poll does, having read a while ago, under the epoch known at its beginning."""
+        """Write as a poll does, based on an earlier read, under the epoch known at its beginning."""
         while True:
             await anyio.sleep(random.uniform(0.1, 1))
             owned = process.owned()
@@ -62,7 +62,7 @@ class WriteLog:
             connection_id = ConnectionId(random.choice(mine), "acme")
             epoch = process.view.epoch(shard_of(connection_id.user))
             assert epoch is not None
-            await anyio.sleep(random.choice([0, 0, 1, 30]))  # the process may sleep anywhere
+            await anyio.sleep(random.choice([0, 0, 1, 30]))  # the process may be suspended at any point
             await self.write(process, connection_id, epoch, random)
 
     async def write(self, process: OwnerProcess, connection_id: ConnectionId, epoch: int, random: Random) -> None:
@@ -80,10 +80,10 @@ class WriteLog:
             self.accepted.setdefault(connection_id, []).append(epoch)
 
 
-async def never_two_owners(everybody: OwnerGroup) -> None:
+async def never_two_owners(owners: OwnerGroup) -> None:
     while True:
         owned: set[int] = set()
-        for each in everybody.processes:
+        for each in owners.processes:
             mine = each.owned()
             assert not owned & mine, (each.view.owner_id, owned & mine)
             owned |= mine
@@ -118,12 +118,12 @@ async def test_case_44_one_owner_at_a_time_and_no_write_after_a_later_epochs(
     seed: int, longest: float, lost: float, events: list[tuple[str, int, float]]
 ) -> None:
     random = Random(seed)
-    async with open_owners() as everybody, anyio.create_task_group() as group:
-        founder = await everybody.start()
+    async with open_owners() as owners, anyio.create_task_group() as group:
+        founder = await owners.start()
         for user in USERS:
             await commit_connection(founder.store, _connection(user))
-        writes = WriteLog(everybody)
-        group.start_soon(never_two_owners, everybody)
+        writes = WriteLog(owners)
+        group.start_soon(never_two_owners, owners)
         alive = [founder]
 
         def erratic(table: Any) -> ErraticTable:
@@ -133,8 +133,8 @@ async def test_case_44_one_owner_at_a_time_and_no_write_after_a_later_epochs(
             await anyio.sleep(after)
             process = alive[whom % len(alive)]
             if happens == "join":
-                with suppress(StoreError, ExceptionGroup):  # a start may fail: then it is no start
-                    alive.append(joined := await everybody.start(erratic))
+                with suppress(StoreError, ExceptionGroup):  # a failed start does not count
+                    alive.append(joined := await owners.start(erratic))
                     group.start_soon(writes.go_on, joined, random)
             elif happens in {"kill", "stop"} and len(alive) > 1:
                 alive.remove(process)
@@ -144,28 +144,28 @@ async def test_case_44_one_owner_at_a_time_and_no_write_after_a_later_epochs(
         for process in alive:
             process.wire.cut = False
             process.suspension.wake()
-        await everybody.until_balanced(*alive, within=120)
-        await anyio.sleep(60)  # who slept before a write wakes and tries
+        await owners.until_balanced(*alive, within=120)
+        await anyio.sleep(60)  # processes suspended before a write resume and try it
         for connection_id, epochs in writes.accepted.items():
             assert epochs == sorted(epochs), connection_id
         group.cancel_scope.cancel()
 
 
 async def test_case_44_who_was_suspended_drops_on_waking_what_was_taken_and_its_late_write_is_refused() -> None:
-    async with open_owners() as everybody:
-        first, second = await everybody.start(), await everybody.start()
-        await everybody.until_balanced(first, second)
+    async with open_owners() as owners:
+        first, second = await owners.start(), await owners.start()
+        await owners.until_balanced(first, second)
         user = next(each for each in map("u{}".format, range(SHARDS)) if first.owns(shard_of(UserId(each))))
         connection_id, shard = ConnectionId(UserId(user), "acme"), shard_of(UserId(user))
         await commit_connection(second.store, _connection(connection_id.user))
-        writes, had = WriteLog(everybody), first.shards
+        writes, had = WriteLog(owners), first.shards
         epoch = first.view.epoch(shard)
         assert epoch is not None
         first.suspension.suspend()
         async with anyio.create_task_group() as group:
             group.start_soon(writes.write, first, connection_id, epoch, Random(1))
             await anyio.sleep(SHARED_TIMINGS.ttl * 3)
-            assert first.shards == had, "it stands still"
+            assert first.shards == had, "the distribution does not change"
             assert second.shards == set(range(SHARDS))
             later = second.view.epoch(shard)
             assert later is not None
@@ -174,7 +174,7 @@ async def test_case_44_who_was_suspended_drops_on_waking_what_was_taken_and_its_
             first.suspension.wake()
         assert (writes.accepted[connection_id], writes.refused) == ([later], 1)
         assert {number for _, number in first.served.dropped} >= had
-        await everybody.until_balanced(first, second)
+        await owners.until_balanced(first, second)
 
 
 def _connection(user: UserId) -> Connection:

@@ -181,7 +181,7 @@ async def test_while_an_actor_waits_for_its_restart_the_process_is_ready_unless_
         service.replace_services(clock=clock)
         async with service.running():
             await service.connect("ada")
-            await anyio.sleep(10)  # by then the shards have read their directories for the second time
+            await anyio.sleep(10)  # by then the shards have read their directories twice
             table.broken_partitions = partitions
             clock.has_bug = partitions is None
             await service.api.get("/api/users/ada/connections")  # leaves an audit record
@@ -210,7 +210,7 @@ async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready(
             actors.view.heartbeat_sent_at = float("-inf")  # the next round drops all shards and adopts them again
             await anyio.sleep(LOAD_TIMEOUT - 1)
             assert "shards_lost" in capsys.readouterr().out
-            assert await health(service) == (200, []), "a hand-over makes nobody unready"
+            assert await health(service) == (200, []), "no process becomes unready by a hand-over"
             await anyio.sleep(5)
             assert await health(service) == (503, ["shards"])
             released.set()

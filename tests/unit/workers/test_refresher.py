@@ -22,7 +22,7 @@ async def ada() -> AsyncGenerator[ConnectedUser]:
 
 @pytest.fixture
 def refresher(ada: ConnectedUser) -> Refresher:
-    """Goes round Ada's connection and Ben's."""
+    """Refresher of Ada's and Ben's connections."""
 
     async def listed() -> AsyncGenerator[ConnectionId]:
         for user in ("ada", "ben"):
@@ -62,7 +62,7 @@ async def test_rounds_begin_after_the_start_and_come_daily(ada: ConnectedUser, r
     assert ada.rotations == 2
 
 
-async def test_a_grant_that_cannot_be_opened_costs_nobody_else_theirs(ada: ConnectedUser, refresher: Refresher) -> None:
+async def test_a_grant_that_cannot_be_opened_affects_no_other(ada: ConnectedUser, refresher: Refresher) -> None:
     await ada.service.connect("ben", "SandboxUser2")
     grant = await ada.grant()
     altered = msgspec.structs.replace(grant, version=grant.version + 1, sealed=b"not sealed by us")

@@ -26,7 +26,7 @@ EXACT = Backoff(first=1, ceiling=8, jitter=lambda low, high: high)
 
 
 class Broker:
-    """A publisher that does what the test says."""
+    """Publisher that is scripted by the test."""
 
     def __init__(self) -> None:
         self.published: list[str] = []

@@ -124,7 +124,9 @@ async def test_no_actor_is_left_when_the_drain_returns() -> None:
 
 async def test_the_drain_signal_starts_the_drain_before_the_lifespan_ends() -> None:
     drain = Drain()
-    runtime = Runtime([idle], drain=drain, drain_deadline=60, on_stalled=lambda: pytest.fail("left too early"))
+    runtime = Runtime(
+        [idle], drain=drain, drain_deadline=60, on_stalled=lambda: pytest.fail("the runtime ended too early")
+    )
     async with runtime.running():
         os.kill(os.getpid(), DRAIN_SIGNAL)
         await anyio.sleep(5)
@@ -175,7 +177,7 @@ async def test_a_crash_stops_the_process_and_is_remembered() -> None:
     runtime = Runtime([idle, fragile], drain=anyio.sleep_forever, drain_deadline=99, on_crash=stopped.set)
     started_at = anyio.current_time()
     async with runtime.running():
-        await stopped.wait()  # the web server, told to stop
+        await stopped.wait()  # the web server after the signal to stop
     assert runtime.state is RuntimeState.CRASHED
     assert isinstance(runtime.crash, ExceptionGroup)
     assert anyio.current_time() - started_at == pytest.approx(5, abs=0.01)  # a drain would wait for the dead
@@ -191,10 +193,10 @@ async def test_a_crash_ends_the_drain_it_interrupts() -> None:
 
 
 def test_stopping_the_process_is_what_an_orchestrator_would_do() -> None:
-    heard: list[int] = []
-    before = signal.signal(signal.SIGTERM, lambda number, _frame: heard.append(number))
+    received: list[int] = []
+    before = signal.signal(signal.SIGTERM, lambda number, _frame: received.append(number))
     try:
         stop_process()
     finally:
         signal.signal(signal.SIGTERM, before)
-    assert heard == [signal.SIGTERM]
+    assert received == [signal.SIGTERM]

@@ -22,7 +22,7 @@ EXACT = Backoff(first=5, ceiling=40, jitter=lambda low, high: high)
 
 
 class ScriptedPolls:
-    """Polls every 60 s that act as the test says; ``taken`` has (seconds, connection, requested)."""
+    """Polls every 60 s, scripted by the test; ``taken`` has (seconds, connection, requested)."""
 
     def __init__(self, clock: LoopClock) -> None:
         self.clock = clock
@@ -125,7 +125,7 @@ async def test_a_connection_without_a_next_poll_is_forgotten_until_a_hint() -> N
         assert polls.of(ADA) == [0, 1000, 1060]
 
 
-async def test_case_39_polls_that_hang_delay_nobody_else_while_there_are_slots() -> None:
+async def test_case_39_hanging_polls_delay_no_other_while_there_are_slots() -> None:
     async with open_scheduler() as (scheduler, polls):
         for number in range(MAX_CONCURRENT_POLLS - 1):
             hanging = ConnectionId(UserId(f"u{number}"), "dexcom")
@@ -255,7 +255,7 @@ async def test_no_poll_begins_while_ownership_is_uncertain() -> None:
         assert polls.taken[0][1] == ADA
 
 
-async def test_a_clock_that_is_set_back_by_hours_keeps_nobody_waiting_for_hours() -> None:
+async def test_a_clock_set_back_by_hours_delays_no_poll_by_hours() -> None:
     async with open_scheduler() as (scheduler, polls):
         scheduler.request_poll(ADA, epoch=7)
         await anyio.sleep(45)

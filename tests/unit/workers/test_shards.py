@@ -47,7 +47,7 @@ class ScriptedDemand:
 
 
 class ScriptedPoller:
-    """Reports without a fetch as the test says."""
+    """Reports without a fetch, scripted by the test."""
 
     def __init__(self) -> None:
         self.report: Callable[[Connection], PollReport | None] = lambda _: None
@@ -87,7 +87,7 @@ async def open_shards_world() -> AsyncIterator[ShardsWorld]:
         group.cancel_scope.cancel()
 
 
-async def test_taking_a_shard_schedules_its_connections_under_its_epoch_and_nobody_elses() -> None:
+async def test_taking_a_shard_schedules_its_connections_under_its_epoch_and_no_others() -> None:
     async with open_shards_world() as here:
         await here.connect(ADA)
         await here.connect(BEN)
@@ -132,7 +132,7 @@ async def test_a_directory_that_cannot_be_read_is_tried_again_and_makes_unready_
 async def test_the_fraction_of_loaded_shards_is_known_to_the_demand() -> None:
     async with open_shards_world() as here:
         here.shards.add_shards([LEASE_OF_ADA, Lease(shard_of(BEN.user), 4, "me")])
-        assert here.demand.loaded_fractions == [0.5], "never nothing"
+        assert here.demand.loaded_fractions == [0.5], "never without a shard"
         await anyio.sleep(0.1)
         assert here.demand.loaded_fractions[-1] == 1.0
         here.broken = True
@@ -165,7 +165,7 @@ async def test_all_connections_of_owned_shards_are_listed_the_paused_ones_too() 
 
 
 async def test_first_polls_are_spread_over_as_long_as_all_new_ones_together_need() -> None:
-    """A process that has many shards already loses no time over the connections of one more."""
+    """Taking one more shard delays no polls of a process that already has many shards."""
     async with open_shards_world() as here:
         here.shards.add_shards([Lease(shard, 1, "me") for shard in range(256) if shard != LEASE_OF_ADA.shard])
         await anyio.sleep(1)
@@ -229,7 +229,7 @@ async def test_a_connection_requested_meanwhile_is_polled_at_once() -> None:
         assert here.scheduler.scheduled[ADA].due <= here.clock.now()
 
 
-async def test_a_connection_whose_poll_would_crash_delays_nobody_else() -> None:
+async def test_a_connection_with_a_crashing_poll_delays_no_other() -> None:
     async with open_shards_world() as here:
 
         def crashes(_: object) -> None:

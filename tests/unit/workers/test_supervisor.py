@@ -11,7 +11,7 @@ EXACT = Backoff(first=1, ceiling=8, reset_after=100, jitter=lambda _low, high: h
 
 
 class Fragile:
-    """Starts, does what the test says for this run, crashes; remembers when it ran."""
+    """Starts, acts as scripted for this run, crashes; records the times of its runs."""
 
     def __init__(self, run: Callable[[int], Awaitable[None]] | None = None) -> None:
         self.runs: list[float] = []

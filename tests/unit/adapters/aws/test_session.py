@@ -1,4 +1,4 @@
-"""One session of AWS in a process, and none beside it."""
+"""Exactly one AWS session in a process."""
 
 import ast
 import json
@@ -116,7 +116,7 @@ async def test_secret_keys_table_and_administration_share_one_session(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    """Settings load inside a running event loop here, as commands do it."""
+    """Settings load inside a running event loop here, as in commands."""
     monkeypatch.chdir(tmp_path)
     for name in Settings.model_fields:
         monkeypatch.delenv(name.upper(), raising=False)

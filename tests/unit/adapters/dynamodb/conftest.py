@@ -22,7 +22,7 @@ def anyio_backend() -> str:
 
 @pytest.fixture(autouse=True)
 def _without_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wait neither for repetitions nor long for answers."""
+    """Remove the waits of repetitions, and shorten the timeouts of answers."""
     monkeypatch.setattr(transport, "FIRST_WAIT_SECONDS", 0)
     monkeypatch.setattr(transport, "READ_TIMEOUT", 0.2)
     monkeypatch.setattr(table, "FIRST_WAIT_SECONDS", 0)

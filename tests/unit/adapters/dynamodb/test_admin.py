@@ -1,4 +1,4 @@
-"""Creation and inspection of a table on incomplete and slow servers, and of one of another service."""
+"""Creation and inspection of a table on incomplete and slow servers, and of a table of another service."""
 
 from typing import Any
 
@@ -24,7 +24,7 @@ UNSET: dict[str, Reply] = {
         "ContinuousBackupsDescription": {RECOVERY: {"PointInTimeRecoveryStatus": "DISABLED"}}
     },
 }
-LOOKING = {"DescribeTable", "DescribeTimeToLive", "DescribeContinuousBackups"}
+INSPECTING = {"DescribeTable", "DescribeTimeToLive", "DescribeContinuousBackups"}
 
 
 @pytest.fixture
@@ -39,12 +39,12 @@ def _in_no_time(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def making(**replies: Reply | list[Reply]) -> tuple[list[str], list[str]]:
-    """Make a table; return the report and what was changed. Several replies come in turn, the last one stays."""
+    """Make a table; return the report and the changes. Several replies are given in order, the last one repeatedly."""
     answers: dict[str, Reply | list[Reply]] = {**WHOLE, **replies}
     changed: list[str] = []
 
     def answer(asked: RecordedRequest) -> Reply:
-        if asked.operation not in LOOKING:
+        if asked.operation not in INSPECTING:
             changed.append(asked.operation)
         reply = answers.get(asked.operation, {})
         if isinstance(reply, list):
@@ -91,13 +91,13 @@ async def test_of_two_who_make_it_at_once_both_find_it() -> None:
 
 
 async def test_a_missing_server_feature_is_reported_and_is_no_error() -> None:
-    lacks = ErrorReply("UnknownOperationException")
+    unsupported = ErrorReply("UnknownOperationException")
     report, _ = await making(
         DescribeTable={"Table": TABLE},
-        DescribeTimeToLive=lacks,
-        UpdateTable=lacks,
-        DescribeContinuousBackups=lacks,
-        UpdateContinuousBackups=lacks,
+        DescribeTimeToLive=unsupported,
+        UpdateTable=unsupported,
+        DescribeContinuousBackups=unsupported,
+        UpdateContinuousBackups=unsupported,
     )
     assert report[1:] == [
         "This server does not delete expired items.",
@@ -117,7 +117,7 @@ async def test_a_missing_server_feature_is_reported_and_is_no_error() -> None:
         ),
     ],
 )
-async def test_somebody_elses_table_is_refused_and_stays_as_it_is(
+async def test_the_table_of_another_program_is_refused_and_unchanged(
     replies: dict[str, Any], expected_detail: str
 ) -> None:
     with pytest.raises(StoreError, match=expected_detail):

@@ -1,4 +1,4 @@
-"""Requests as they are encoded, and a mistake that only AWS itself would refuse."""
+"""Encoded requests, and a mistake that only AWS itself would refuse."""
 
 import pytest
 

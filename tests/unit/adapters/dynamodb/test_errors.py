@@ -1,4 +1,4 @@
-"""Errors of a table on a DynamoDB that throttles, conflicts, refuses or is something else, over either transport."""
+"""Errors of a table on a DynamoDB that throttles, conflicts, refuses or is another service, over either transport."""
 
 from typing import Any
 

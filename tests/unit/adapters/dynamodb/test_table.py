@@ -1,4 +1,4 @@
-"""Batches, queries and transactions of a table on a DynamoDB that does half or breaks off, over either transport."""
+"""Batches, queries and transactions of a table over either transport; DynamoDB leaves work undone or breaks off."""
 
 from collections.abc import Callable
 
@@ -25,7 +25,7 @@ async def test_repetitions_of_a_transaction_are_one_to_the_server_and_others_are
 
 
 def reading_some(most: int) -> Callable[[RecordedRequest], Reply]:
-    """Answer a batch with at most so many of the items it asks for."""
+    """Answer a batch with at most this many of the requested items."""
 
     def answer(asked: RecordedRequest) -> Reply:
         (requested,) = asked.body["RequestItems"].values()

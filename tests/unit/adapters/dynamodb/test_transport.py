@@ -35,7 +35,7 @@ async def test_case_41_what_passes_is_tried_again(table_on: TableOn, trouble: Re
     assert [(each.operation, each.body["ConsistentRead"]) for each in server.asked] == [("GetItem", True)] * 2
 
 
-async def test_what_stands_in_front_of_a_server_may_answer_for_it(table_on: TableOn) -> None:
+async def test_a_proxy_in_front_of_a_server_may_answer_for_it(table_on: TableOn) -> None:
     def busy(_: RecordedRequest) -> Reply:
         return BrokenReply.BUSY
 

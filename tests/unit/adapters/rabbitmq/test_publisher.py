@@ -1,4 +1,4 @@
-"""What becomes of a publisher whose broker is away, silent, strange or not who it says."""
+"""Publisher of a broker that is unreachable, silent, not speaking AMQP, or without a trusted certificate."""
 
 import asyncio  # noqa: TID251 - aiormq raises its errors
 import ssl
@@ -37,7 +37,7 @@ def anyio_backend() -> str:
 
 
 class Start(TaskStatus[None]):
-    """Counts how often an actor says that it has started."""
+    """Counts the reports of an actor's start."""
 
     def __init__(self) -> None:
         self.times = 0
@@ -116,23 +116,23 @@ async def test_it_can_be_cancelled_while_it_connects() -> None:
 
 
 async def test_a_broker_with_a_strangers_certificate_receives_nothing(tmp_path: Path) -> None:
-    said: list[bytes] = []
+    received: list[bytes] = []
 
     async def listen(stream: ByteStream) -> None:
-        said.append(await stream.receive())
+        received.append(await stream.receive())
 
     tls = certified(tmp_path)
     async with peer(listen, tls) as port:
         with pytest.raises(BrokerUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
             await of(port, scheme="amqps")()
-        assert said == []
+        assert received == []
         with pytest.raises(BrokerUnavailable):
             await of(port, scheme="amqps", query=f"?cafile={tmp_path / 'certificate.pem'}")()
-    assert said == [b"AMQP\x00\x00\x09\x01"]
+    assert received == [b"AMQP\x00\x00\x09\x01"]
 
 
 def certified(folder: Path) -> ssl.SSLContext:
-    """Return the context of a server at 127.0.0.1 that only its own certificate vouches for."""
+    """Return the TLS context of a server at 127.0.0.1 with a self-signed certificate."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "127.0.0.1")])
     now = datetime.now(UTC)  # noqa: TID251 - certificates are checked against the real time

@@ -1,4 +1,4 @@
-"""What only a file can do: stay, be locked, be full, be somebody else's."""
+"""Properties of a database file: durable, locked, full, or owned by another user."""
 
 import resource
 import sqlite3

@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
     return tmp_path / "new" / "directory" / "bg-ingest.sqlite"
 
 
-async def test_a_cancelled_writer_has_written_all_or_nothing_and_harms_nobody(path: Path) -> None:
+async def test_a_cancelled_writer_has_written_all_or_nothing_and_harms_no_other(path: Path) -> None:
     async with open_table(path, SetClock()) as table:
         for number in range(30):
             writes = [Put((f"pk{number}", f"{sk}"), ITEM) for sk in range(60)]
@@ -40,7 +40,7 @@ async def test_a_cancelled_writer_has_written_all_or_nothing_and_harms_nobody(pa
 
 
 async def test_a_cancelled_call_has_ended_when_its_caller_goes_on(path: Path) -> None:
-    """Left behind in its thread, it would write later, or into the next caller's transaction."""
+    """A write left behind in its thread would be done later, or in the next caller's transaction."""
     slow: Item = {"v": 1, "raw": bytes(500_000)}
     writes = [Put(("pk", f"{number}"), slow) for number in range(30)]
     first, last = ("pk", "0"), ("pk", "29")

@@ -1,4 +1,4 @@
-"""The provider speaks to a simulated Dexcom as it would to the real one."""
+"""Dexcom's client with the simulated Dexcom over HTTP, as with the real one."""
 
 from collections.abc import AsyncIterator
 from datetime import datetime, timedelta

@@ -1,4 +1,4 @@
-"""Data calls: what goes out, and what is made of what comes or does not come."""
+"""Data calls: requests, and the handling of answers and of missing answers."""
 
 import logging
 from contextlib import suppress
@@ -76,7 +76,7 @@ async def test_a_region_is_a_host(region: str, host: str) -> None:
 
 
 @pytest.mark.parametrize("region", ["us", "ou", "jp", "sandbox"])
-async def test_a_base_url_stands_for_every_host_and_may_have_a_path(region: str) -> None:
+async def test_a_base_url_replaces_every_host_and_may_have_a_path(region: str) -> None:
     options = msgspec.structs.replace(OPTIONS, base_url="http://localhost:5001/simulator/")
     given = ScriptedDexcom(lambda _: httpx.Response(200, content=egvs()), options)
     await read(given, region=region)
@@ -233,7 +233,7 @@ async def test_a_long_page_is_translated_in_parts_between_which_others_run() -> 
         short, steps = steps, 0
         assert len((await read(given)).readings) == 4000
         tasks.cancel_scope.cancel()
-    assert steps >= short + 5  # of 8: whose turn is first is left to chance
+    assert steps >= short + 5  # of 8: the order of the waiting calls is random
 
 
 async def test_no_token_reaches_a_log_of_data_calls(caplog: pytest.LogCaptureFixture) -> None:

@@ -1,4 +1,4 @@
-"""Pages written by hand from the facts, with what a correct ingest makes of them."""
+"""Pages written by hand from the facts, with the readings that a correct ingest stores."""
 
 import json
 import random

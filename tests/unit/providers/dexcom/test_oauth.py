@@ -1,4 +1,4 @@
-"""The login address, and trades at the token endpoint: sent once, and believed only as far as the answer goes."""
+"""Login address, and requests to the token endpoint: sent once, with no conclusion beyond the answer."""
 
 import importlib
 import json
@@ -52,7 +52,7 @@ def test_authlib_is_built_on_the_httpx_we_use() -> None:
     assert issubclass(authlib.AsyncOAuth2Client, httpx.AsyncClient)
 
 
-def test_authlib_warns_nobody_at_a_start() -> None:
+def test_authlib_prints_no_warning_at_a_start() -> None:
     ran = subprocess.run(
         [sys.executable, "-W", "always", "-c", "import bg_ingest.providers.dexcom.client"],
         capture_output=True,
@@ -255,7 +255,7 @@ async def test_trades_at_the_same_time_do_not_get_each_others_pair() -> None:
 
 
 class TestOnASocket:
-    """Logs of every level come only where bytes go through a connection."""
+    """Libraries log at every level only if bytes go through a connection."""
 
     @pytest.fixture
     def anyio_backend(self) -> str:

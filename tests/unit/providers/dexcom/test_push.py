@@ -1,4 +1,4 @@
-"""Pages that come unasked: read as those that were asked for, and also without records."""
+"""Pushed pages: decoded as fetched ones, and also without records."""
 
 import json
 from typing import Any

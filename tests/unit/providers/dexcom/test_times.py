@@ -1,4 +1,4 @@
-"""Timestamps in every form that was met, and offsets that zones on earth have."""
+"""Timestamps in every observed form, and the offsets of real time zones."""
 
 from datetime import UTC, datetime, timedelta
 
@@ -107,6 +107,6 @@ def test_case_27_a_bare_display_time_gives_the_offset_in_quarters_of_an_hour(
     assert utc_offset_seconds(shown, TEN) == offset
 
 
-def test_case_26_a_stated_offset_is_kept_whatever_the_clock_shows() -> None:
+def test_case_26_a_stated_offset_is_kept_with_any_clock() -> None:
     assert utc_offset_seconds(Stamp(TEN, 20_700), TEN) == 20_700
     assert utc_offset_seconds(Stamp(TEN, 23 * 3600), TEN) is None

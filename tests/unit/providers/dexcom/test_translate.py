@@ -1,4 +1,4 @@
-"""Records of every kind in our words: what is kept, pinned, converted, and what is set aside."""
+"""Translation of records of every kind: kept, pinned, converted and quarantined values."""
 
 import json
 from contextlib import suppress
@@ -276,7 +276,7 @@ def test_case_35_bytes_that_are_no_text_cost_only_their_record() -> None:
     assert ([each.reason for each in found.unreadable], len(found.readings)) == (["not_a_record"], 1)
 
 
-def test_of_one_identity_the_larger_record_id_wins_whatever_the_order() -> None:
+def test_of_one_identity_the_larger_record_id_wins_in_any_order() -> None:
     records = [record(recordId=name, value=value) for name, value in (("b", 1), ("c", 130), ("c", 140), ("a", 150))]
     records[0]["value"] = 100
     for order in (records, records[::-1], records[2:] + records[:2]):
@@ -298,7 +298,7 @@ anything = st.recursive(
 
 
 @given(st.dictionaries(st.sampled_from(list(record())), anything) | anything)
-def test_whatever_a_record_is_it_costs_only_itself(odd: Any) -> None:
+def test_an_arbitrary_record_affects_only_itself(odd: Any) -> None:
     sound = record(recordId="sound", systemTime="2026-03-02T06:05:00Z", displayDevice="sound")
     found = decode_page(egvs(odd, sound), NOON)
     assert len(found.readings) + len(found.unreadable) == 2
@@ -306,7 +306,7 @@ def test_whatever_a_record_is_it_costs_only_itself(odd: Any) -> None:
 
 
 @given(st.binary() | anything.map(lambda each: json.dumps(each).encode()))
-def test_whatever_a_page_is_it_is_read_or_misbehaviour(content: bytes) -> None:
+def test_an_arbitrary_page_is_decoded_or_misbehaviour(content: bytes) -> None:
     for answer in (content, b'{"userId":"u","records":[' + content + b"]}", b'{"records":[NaN,' + content):
         with suppress(ProviderMisbehaved):
             decode_page(answer, NOON)

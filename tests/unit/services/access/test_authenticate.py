@@ -24,7 +24,7 @@ HALF_A_MINUTE = 30.0
 
 
 class Replica:
-    """A process of its own over the store that all share; its store can be taken away."""
+    """Separate process over the shared store; its access to the store can be cut."""
 
     def __init__(self, store: Store, clock: LoopClock, **given: Any) -> None:
         self.fault: Fault | None = None
@@ -74,7 +74,7 @@ async def test_nothing_of_a_secret_is_kept_or_shown() -> None:
         assert len(kept.digest) == 32
 
 
-async def test_what_is_nearly_a_key_lets_nobody_in() -> None:
+async def test_near_misses_of_a_key_are_refused() -> None:
     async with open_key_office() as ours:
         text = (await ours.key()).text.reveal()
         replica = ours.replica()
@@ -124,7 +124,7 @@ async def test_a_revoked_key_is_refused_within_half_a_minute_by_every_replica_an
 
 
 async def admitted_seconds(replica: Replica, credential: str) -> float:
-    """Return for how many seconds it is let in until it no longer is."""
+    """Return the seconds for which a credential is accepted until it is refused."""
     began, admitted = anyio.current_time(), 0.0
     with anyio.move_on_after(2 * HALF_A_MINUTE), suppress(StoreUnavailable):
         while await replica.accepts(credential):
@@ -154,7 +154,7 @@ async def test_a_new_key_is_known_within_seconds() -> None:
         assert await replica.accepts(made.text.reveal())
 
 
-async def test_whoever_sends_wrong_keys_costs_no_read_each() -> None:
+async def test_a_sender_of_wrong_keys_causes_no_read_per_key() -> None:
     async with open_key_office() as ours:
         made, replica = await ours.key(), ours.replica()
         for number in range(1_000):
@@ -223,7 +223,7 @@ async def test_one_key_ever_made_closes_the_api_for_good() -> None:
 
 
 class UnreachableVerifier:
-    """Says of a token that it is good for whom it names."""
+    """Verifier that accepts every token for the users it names."""
 
     async def verify(self, token: str) -> TokenClaims | None:
         who, *scopes = token.split()

@@ -1,4 +1,4 @@
-"""Sealing everything anew, while everything goes on."""
+"""Rotation of sealing keys while all other work continues."""
 
 from collections.abc import AsyncGenerator, Sequence
 from datetime import timedelta
@@ -47,7 +47,7 @@ async def quarantine_records(ada: ConnectedUser) -> None:
 
 
 async def opened_with(ada: ConnectedUser, sealer: Sealer) -> list[bytes]:
-    """Open all that is sealed with these keys."""
+    """Open all sealed items with these keys."""
     grant = await ada.grant()
     seen = [sealer.open(grant.sealed, grant.associated_data("test"))]
     twin, _ = ada.service.new_process(sealer=sealer)
@@ -74,7 +74,7 @@ def _around_now(ada: ConnectedUser) -> Window:
     return Window(now - timedelta(days=1), now + timedelta(days=1))
 
 
-async def test_whoever_waits_hears_of_each_part_of_each_pass_up_to_the_last(ada: ConnectedUser) -> None:
+async def test_progress_is_reported_for_each_part_of_each_pass_up_to_the_last(ada: ConnectedUser) -> None:
     steps: list[tuple[int, int]] = []
     await build_rotation(ada).run(lambda *step: steps.append(step))
     parts = steps[0][1]
@@ -141,7 +141,7 @@ async def test_a_grant_that_is_being_refreshed_is_left_until_it_is_stored(ada: C
     assert (await ada.grant()).version == grant.version + 1
 
 
-async def test_a_claim_of_a_process_that_died_stops_nobody(ada: ConnectedUser) -> None:
+async def test_a_claim_of_a_dead_process_stops_no_rotation(ada: ConnectedUser) -> None:
     await ada.services.store.grants.claim(await ada.grant(), "dead")
     done = await run_rotation(ada)
     assert done.complete
@@ -154,13 +154,13 @@ async def test_rotation_while_polls_and_refreshes_run_loses_no_grant(ada: Connec
     table = cast("Table", StaleReads(ada.service.table, random))
     twin, _ = ada.service.new_process(table, AesGcmSealer([NEW, THIRD, OLD]))
     key_rings = AesGcmSealer([THIRD, NEW, OLD]), AesGcmSealer([NEW, THIRD, OLD])
-    endings: list[str] = []
+    outcomes: list[str] = []
 
     async def poll() -> None:
         for _ in range(3):
             await anyio.sleep(random.random() * 30)
             report = await twin.poller.poll(ADA, 1, PollState(), requested=True)
-            endings.append(report.result.outcome)
+            outcomes.append(report.result.outcome)
 
     async def rotate() -> None:
         for key_ring in key_rings * 3:
@@ -172,7 +172,7 @@ async def test_rotation_while_polls_and_refreshes_run_loses_no_grant(ada: Connec
         async with anyio.create_task_group() as group:
             group.start_soon(poll)
             group.start_soon(rotate)
-    assert set(endings) <= {"read", "nothing_new", "grant_busy"}, endings
+    assert set(outcomes) <= {"read", "nothing_new", "grant_busy"}, outcomes
     assert ada.rotations >= 6
     assert ada.service.simulator.calls["token", 400] == 0
     assert (await ada.connection()).state is ConnectionState.ACTIVE
@@ -183,7 +183,7 @@ async def test_rotation_while_polls_and_refreshes_run_loses_no_grant(ada: Connec
 
 
 class ItemsReadEarlier:
-    """Sealed items as they were read at first; replacements go to the store."""
+    """Sealed items as of the first read; replacements go to the store."""
 
     def __init__(self, store: SealedItemStore, items: Sequence[SealedItem]) -> None:
         self._store = store

@@ -21,13 +21,13 @@ from tests.harness.service import PROVIDER, open_service
 
 LIMIT = 250
 USERS = [f"user-{number}" for number in range(12)]
-"""They want 720 calls an hour, of which 250 are to be had."""
+"""Users with a demand of 720 calls an hour, of which 250 are available."""
 
 SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour=LIMIT, days_back=1)
 EVERY_MINUTE = PollDefaults(poll_interval=timedelta(minutes=1), backfill_days=1, overlap=timedelta(minutes=5))
 
 
-async def test_two_services_slow_down_alike_and_everybody_has_as_many_polls() -> None:
+async def test_two_services_slow_down_alike_and_all_users_have_as_many_polls() -> None:
     observer = RecordingObserver()
     async with open_service(simulated=SIMULATED, defaults=EVERY_MINUTE, observers=[observer]) as service:
         for number, user in enumerate(USERS):
@@ -42,14 +42,14 @@ async def test_two_services_slow_down_alike_and_everybody_has_as_many_polls() ->
             await anyio.sleep(5400)
         assert service.simulator.limit.refused == 0
         reports = observer.poll_reports()
-        endings = Counter(report.result.outcome for _, report in reports)
+        outcomes = Counter(report.result.outcome for _, report in reports)
         polls = Counter(
             connection.user
             for connection, report in reports
             if report.origin is Origin.LIVE and report.result.outcome in (Outcome.READ, Outcome.NOTHING_NEW)
         )
         late = service.clock.now() - timedelta(minutes=30)
-        wearing = [  # hardly silent at any time: who is silent is looked at less often
+        wearing = [  # hardly silent at any time, because a silent sensor is polled less often
             polls[UserId(user)]
             for number, user in enumerate(USERS)
             if len(service.true_values(f"SandboxUser{number + 1}", late - timedelta(hours=2), late)) > 115
@@ -60,11 +60,11 @@ async def test_two_services_slow_down_alike_and_everybody_has_as_many_polls() ->
     assert metrics("poll_slowdown", provider=PROVIDER, region="us") == pytest.approx(slowdowns[0])
     demand_per_second = metrics("budget_wanted_per_second", provider=PROVIDER, region="us")
     assert demand_per_second / (0.95 * ProviderLimit(LIMIT).rate) == pytest.approx(slowdowns[0]), (
-        "what is wanted by what there is"
+        "demand divided by the available calls"
     )
     assert len(wearing) > len(USERS) / 3
     assert max(wearing) < 1.6 * min(wearing)
-    assert endings[Outcome.BUDGET_SPENT] < 0.1 * endings.total(), "hardly anybody comes in vain"
+    assert outcomes[Outcome.BUDGET_SPENT] < 0.1 * outcomes.total(), "hardly any poll finds no call"
     assert sum(polls.values()) > 0.6 * 1.5 * LIMIT
 
 
@@ -141,7 +141,7 @@ async def test_demand_counted_twice_during_a_hand_over_causes_no_slowdown_and_la
         assert await slowdown_after(60) == 1
         demands.update_others([{str(app): all_there_is * 0.9}, {str(app): all_there_is / 2}])
         assert await slowdown_after(15) == 1
-        assert demands.slowdown(app) > 1.3, "the metric says what is wanted just now"
+        assert demands.slowdown(app) > 1.3, "the metric shows the present demand"
         demands.update_others([{str(app): all_there_is * 0.9}])
         assert await slowdown_after(60) == 1
         demands.update_others([{str(app): all_there_is * 2}])
@@ -164,15 +164,15 @@ async def test_a_joining_process_skips_no_slot_for_demand_still_counted_by_the_p
             async with another.workers.running(another.services):
                 for _ in range(240):
                     await anyio.sleep(0.25)
-                    if demands.to_publish():  # only who polls asks
+                    if demands.to_publish():  # only a poll asks for calls
                         most = max(most, demands.slowdown(app))
                         requested = max(requested, demands.slowdown_of(connection))
-    assert most > 1.1, "for a moment both count what changes hands"
+    assert most > 1.1, "for a moment both processes count the shards of a hand-over"
     assert requested == 1.0
 
 
-async def test_a_new_connection_slows_nobody_down() -> None:
-    """Two calls per connect come once. Counted as calls per poll, they would make 3,000 users polled too seldom."""
+async def test_a_new_connection_slows_no_other_down() -> None:
+    """Two calls per connect are made once. Counted as calls per poll, they would make 3,000 users polled too seldom."""
     async with open_service(simulated=SimulatorOptions(users=12, calls_per_hour=600), defaults=EVERY_MINUTE) as service:
         budget = service.services.budget
         expected = CallsPerPoll(ProviderLimit(600), EVERY_MINUTE.poll_interval).estimate

@@ -30,7 +30,7 @@ BACKFILL, LIVE, REFRESH = Priority.BACKFILL, Priority.LIVE, Priority.REFRESH
 
 
 class ShiftedClock:
-    """A clock that is off."""
+    """Clock with an offset."""
 
     def __init__(self, clock: Clock, by: timedelta) -> None:
         self._clock = clock
@@ -97,13 +97,13 @@ async def test_calls_taken_in_advance_are_not_used_after_their_lifetime(row: Row
     assert bought == 3, "1, 2 and 4 calls: of the last, three are left"
     await anyio.sleep(RESERVATION_SECONDS - 1)
     await limiter.acquire(LIVE)
-    assert row.table.writes == bought, "what is at hand is still good"
+    assert row.table.writes == bought, "reserved calls are still valid"
     await anyio.sleep(2)
     await limiter.acquire(LIVE)
     assert row.table.writes == bought + 1
 
 
-async def test_after_a_rest_nobody_waits(row: RowUsers) -> None:
+async def test_after_a_rest_no_call_waits(row: RowUsers) -> None:
     limiter = row.limiter()
     began = anyio.current_time()
     async with anyio.create_task_group() as group:
@@ -151,7 +151,7 @@ async def test_backfill_of_one_process_does_not_keep_anothers_polls_waiting(row:
         over.set()
     assert max(waits) < 1
     assert sum(waits) / len(waits) < 0.1
-    assert past.granted > 0.8 * (30 * LIMIT.rate - 300), "what the polls leave is the backfill's"
+    assert past.granted > 0.8 * (30 * LIMIT.rate - 300), "the backfill gets the calls that the polls leave"
 
 
 async def test_processes_that_need_calls_all_the_time_have_as_many_each(row: RowUsers) -> None:
@@ -168,7 +168,7 @@ async def test_processes_that_need_calls_all_the_time_have_as_many_each(row: Row
 
 
 @pytest.mark.parametrize(("answers_after", "least"), [((0.006, 0.006, 0.006), 0.7), ((0.006, 0.006, 0.03), 0.4)])
-async def test_nobody_goes_short_for_long_not_even_whose_store_answers_later(
+async def test_no_process_goes_short_for_long_even_with_a_slower_store(
     row: RowUsers, answers_after: Sequence[float], least: float
 ) -> None:
     limit = ProviderLimit(200_000)
@@ -189,7 +189,7 @@ async def test_nobody_goes_short_for_long_not_even_whose_store_answers_later(
 
 
 class SlowBudgets(CallWrapper):
-    """A store that takes a while to answer."""
+    """Store with slow answers."""
 
     def __init__(self, inner: CallBudgetStore, after: float) -> None:
         super().__init__(inner)
@@ -208,7 +208,7 @@ async def call_repeatedly(limiter: CallLimiter) -> None:
             await limiter.acquire(LIVE)
 
 
-async def test_case_36_a_pause_stops_everybody_also_who_has_calls_at_hand(row: RowUsers) -> None:
+async def test_case_36_a_pause_stops_all_processes_also_with_reserved_calls(row: RowUsers) -> None:
     first, second = row.limiter(), row.limiter()
     for limiter in (first, second):
         for _ in range(4):
@@ -270,7 +270,7 @@ async def test_backfill_has_few_waiters_and_is_refused_at_once_beyond_them(row: 
     assert sorted(refused) == pytest.approx([0] * 5 + [MAX_WAIT_SECONDS[BACKFILL]] * MAX_WAITING_LOW)
 
 
-async def test_whoever_asks_the_row_for_all_may_be_cancelled(row: RowUsers) -> None:
+async def test_the_caller_that_reserves_for_all_may_be_cancelled(row: RowUsers) -> None:
     limiter, times = row.limiter(), dict[str, float]()
     for _ in range(LIMIT.ceiling(REFRESH)):
         await limiter.acquire(REFRESH)
@@ -308,7 +308,7 @@ async def test_a_refusal_pauses_at_least_ourselves_when_the_store_is_away(row: R
         await limiter.acquire(BACKFILL)
 
 
-async def test_a_clock_set_back_by_an_hour_stops_nobody(row: RowUsers) -> None:
+async def test_a_clock_set_back_by_an_hour_stops_no_call(row: RowUsers) -> None:
     limiter = row.limiter()
     for _ in range(20):
         await limiter.acquire(REFRESH)
@@ -332,7 +332,7 @@ async def test_a_process_whose_clock_is_behind_pauses_those_that_are_ahead(row: 
     assert spent.value.wait.total_seconds() > 110
 
 
-async def test_a_closed_limiter_releases_its_waiters_except_for_calls_that_nobody_would_repeat(
+async def test_a_closed_limiter_releases_its_waiters_except_for_calls_that_are_not_repeated(
     row: RowUsers,
 ) -> None:
     limiter, times = row.limiter(budgets=cast("CallBudgetStore", SlowBudgets(row.budgets, 0.3))), dict[str, float]()
@@ -358,7 +358,7 @@ async def test_a_closed_limiter_releases_its_waiters_except_for_calls_that_nobod
         limiter.close()
         closed_at = anyio.current_time()
     assert times["LIVE"] == times["REFRESH"] == closed_at
-    assert times["BACKFILL"] < closed_at + 0.6, "once it has its answer"
+    assert times["BACKFILL"] < closed_at + 0.6, "once the reservation has its answer"
     assert times["connect"] > closed_at
     with pytest.raises(BudgetSpent):
         await limiter.acquire(LIVE)

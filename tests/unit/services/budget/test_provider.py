@@ -1,4 +1,4 @@
-"""Two services on one table, more users than the provider's limit can serve: it never has to refuse us."""
+"""Two services on one table, more users than the provider's limit can serve: no call is refused."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -14,7 +14,7 @@ from bg_ingest.simulator import SimulatorOptions
 from tests.harness.service import PROVIDER, START, ServiceHarness, open_service
 
 LIMIT = 400
-"""Calls an hour: 16 users whose sensors measure each minute want 960."""
+"""Calls an hour; 16 users with a reading each minute need 960."""
 
 USERS = [f"user-{number}" for number in range(16)]
 SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour=LIMIT, days_back=1)
@@ -31,19 +31,19 @@ async def two_services() -> AsyncIterator[tuple[ServiceHarness, list[Services]]]
         yield service, [service.services, service.new_process()[0]]
 
 
-async def poll_all(services: Services, service: ServiceHarness, user: str, endings: list[Outcome]) -> None:
-    """Poll a connection whenever it is due."""
+async def poll_all(services: Services, service: ServiceHarness, user: str, outcomes: list[Outcome]) -> None:
+    """Poll a connection at each due time."""
     plan = PollState()
     while True:
         report = await services.poller.poll(ConnectionId(UserId(user), PROVIDER), 1, plan)
         plan = report.state
-        endings.append(report.result.outcome)
+        outcomes.append(report.result.outcome)
         assert report.due is not None
         await anyio.sleep(max(0.0, (report.due - service.clock.now()).total_seconds()))
 
 
-async def test_two_services_with_too_much_demand_are_never_refused_and_serve_everybody() -> None:
-    endings: list[Outcome] = []
+async def test_two_services_with_too_much_demand_are_never_refused_and_serve_all_users() -> None:
+    outcomes: list[Outcome] = []
     async with two_services() as (service, services):
         for user in USERS:
             assert (await service.connect(user, person_of(user))).status_code == 200
@@ -51,11 +51,11 @@ async def test_two_services_with_too_much_demand_are_never_refused_and_serve_eve
         with anyio.move_on_after(1.5 * 3600):
             async with anyio.create_task_group() as group:
                 for number, user in enumerate(USERS):
-                    group.start_soon(poll_all, services[number % 2], service, user, endings)
+                    group.start_soon(poll_all, services[number % 2], service, user, outcomes)
         limit = service.simulator.limit
         assert limit.refused == 0
-        assert limit.max_taken > 0.9 * LIMIT, "what there is has been used"
-        assert Outcome.THROTTLED not in endings
+        assert limit.max_taken > 0.9 * LIMIT, "the available calls have been used"
+        assert Outcome.THROTTLED not in outcomes
         late = service.clock.now() - timedelta(minutes=20)
         lately = late - timedelta(minutes=75)  # a sensor silent before is polled up to an hour later
         wearing = [user for user in USERS if len(service.true_values(person_of(user), lately, late)) > 70]

@@ -69,7 +69,7 @@ def test_refreshes_count_towards_the_calls_per_poll() -> None:
 
 
 class RowWorld:
-    """Views of one row, each of a process."""
+    """Views of one row, one per process."""
 
     def __init__(self, store: Store, clock: LoopClock) -> None:
         self.store, self.clock = store, clock

@@ -31,7 +31,7 @@ async def test_until_the_person_has_allowed_it_nothing_is_connected() -> None:
         assert connection.state is ConnectionState.CONNECTING
         assert (await service.api.get("/api/bg/ada/latest")).status_code == 404
         await anyio.sleep(STATE_LIFETIME.total_seconds())
-        assert await service.services.store.connections.get(ADA) is None, "an abandoned connect goes away"
+        assert await service.services.store.connections.get(ADA) is None, "an abandoned connect is removed"
 
 
 async def test_case_12_a_declined_consent_changes_nothing() -> None:
@@ -216,7 +216,7 @@ async def test_an_account_that_the_permission_names_is_not_asked_for_again() -> 
         assert not provider.calls
 
 
-async def test_a_callback_that_gives_no_permission_connects_nobody() -> None:
+async def test_a_callback_without_a_permission_connects_no_user() -> None:
     provider = FakeProvider()
     async with open_api(acme=provider) as api:
         state = await begin_with(provider, api)

@@ -1,4 +1,4 @@
-"""Erasing a person while everything else goes on."""
+"""Erasure of a user while all other work continues."""
 
 from collections.abc import Sequence
 from itertools import cycle
@@ -45,7 +45,7 @@ async def test_a_person_is_gone_and_a_second_time_there_is_nothing_to_remove(ada
     assert await ada.services.eraser.erase(ADA.user) == NOTHING_ERASED
 
 
-async def test_whom_nobody_knows_cannot_be_erased(ada: ConnectedUser) -> None:
+async def test_an_unknown_user_cannot_be_erased(ada: ConnectedUser) -> None:
     with pytest.raises(NotFound):
         await ada.services.eraser.erase(UserId("nobody"))
 
@@ -177,7 +177,7 @@ async def test_case_50_erased_during_poll_push_and_backfill_on_two_replicas_noth
                     await anyio.sleep(random.random() / 4)
                     await asked.api.post(f"/api/users/{PERSON}/connections/{PROVIDER}/poll")
                 with anyio.fail_after(60):
-                    while not has_next_poll(serving, ConnectionId(PERSON, PROVIDER)):  # noqa: ASYNC110 - it tells nobody
+                    while not has_next_poll(serving, ConnectionId(PERSON, PROVIDER)):  # noqa: ASYNC110 - the state has no event to wait for
                         await anyio.sleep(0.01)
                 removed = await asked.services.eraser.erase(PERSON)
                 assert await asked.services.store.erasures.pending_for(PERSON) is None
@@ -191,7 +191,9 @@ async def test_case_50_erased_during_poll_push_and_backfill_on_two_replicas_noth
             assert head is not None
             assert (head.erased, head.newest, dict(head.summaries)) == (True, None, {})
             events = service.event_data_of(PERSON)
-            assert events[-1] == {"user_id": PERSON, "change": head.last_change}, "the end is told, and last"
+            assert events[-1] == {"user_id": PERSON, "change": head.last_change}, (
+                "the end is published as the last event"
+            )
             assert (await service.connection(BEN)).state is ConnectionState.ACTIVE
             assert await service.stored_readings(BEN)
 

@@ -1,4 +1,4 @@
-"""Three processes that all believe to own a user, each asleep at any moment for any time: who sends a refresh token?"""
+"""Claims of a refresh token by three processes that all act as its owner, each suspended at random moments."""
 
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -32,13 +32,13 @@ anyio_backend = on("asyncio", "trio")
 
 
 class SentToken(msgspec.Struct):
-    """A refresh token on its way."""
+    """Sent refresh token."""
 
     at: float
     known: bool = False
-    """Whether its sender has learned that it was good."""
+    """True once the sender has received the new pair."""
     over: bool = False
-    """Whether its sender has learned that it was refused, or will never learn what came of it."""
+    """True once the sender has received a refusal, or will never receive an answer."""
 
 
 class RotatingProvider:
@@ -51,7 +51,7 @@ class RotatingProvider:
         self.valid = 1
         self.sent: dict[int, list[SentToken]] = {}
         self.stored_at: dict[int, float] = {}
-        """Since when each version is in the store."""
+        """Instant at which each version was stored."""
         self.wrong: list[str] = []
 
     def parse_credentials(self, content: SecretBytes) -> Credentials:
@@ -78,7 +78,7 @@ class RotatingProvider:
         return credentials_of(self._clock, self.valid)
 
     def _check_sent(self, number: int, sent: SentToken) -> None:
-        """A claim stands still for 60 s before another takes its place, and is sent at once or within 20."""
+        """A claim is unchanged for 60 s before another replaces it; its token is sent at once or within 20 s."""
         for earlier in self.sent.get(number, ()):
             if not earlier.over and sent.at - earlier.at < STALE - SEND_TIMEOUT:
                 self.wrong.append(f"{number} is sent while another waits for its answer, or just had it")
@@ -91,7 +91,7 @@ def credentials_of(clock: LoopClock, number: int) -> Credentials:
 
 
 class SleepyCalls(CallWrapper):
-    """A table whose callers may fall asleep right before a call takes effect, or before they hear of it."""
+    """Table with callers that may be suspended right before a call takes effect, or before its answer."""
 
     def __init__(self, inner: Any, random: Random) -> None:
         super().__init__(inner)
@@ -109,7 +109,7 @@ class SleepyCalls(CallWrapper):
 
 @given(seed=st.integers(0, 2**32), lost=st.sampled_from([0.0, 0.3]))
 @settings(max_examples=examples(25))
-async def test_no_refresh_token_is_sent_twice_unless_what_came_of_it_was_unknown(seed: int, lost: float) -> None:
+async def test_no_refresh_token_is_sent_twice_unless_its_result_was_unknown(seed: int, lost: float) -> None:
     random, clock = Random(seed), LoopClock()
     async with open_table(None, clock) as table:
         provider = RotatingProvider(clock, random, lost)
@@ -151,7 +151,7 @@ async def connected(store: Store, grants: Grants, clock: LoopClock) -> None:
 
 
 async def keep_fresh(store: Store, grants: Grants, random: Random) -> None:
-    """Refresh again and again, having read the grant a while ago."""
+    """Refresh repeatedly with a grant that was read a while ago."""
     for _ in range(8):
         with suppress(IngestError):
             found, grant = await store.connections.get_with_grant(ACME)

@@ -75,7 +75,7 @@ async def test_case_7_a_pair_that_two_polls_store_at_once_is_stored_once(ada: Gr
 
 
 @pytest.mark.parametrize("error", [TransactionConflict, StoreError])
-async def test_case_7_a_pair_is_stored_whatever_the_store_says_at_first(
+async def test_case_7_a_pair_is_stored_after_any_first_error_of_the_store(
     ada: GrantedUser, error: type[StoreError]
 ) -> None:
     broken = FaultyCalls(ada.store.grants, at(1, Fault.BEFORE), error=error, only={"store"})

@@ -44,7 +44,7 @@ async def test_a_refused_call_is_repeated_once_with_renewed_credentials(renewal:
         assert refused.value.wait == REFUSAL_RETRY_DELAYS[0]
         with pytest.raises(GrantRefused):
             await ada.use()
-        assert (ada.provider.renewals, ada.calls("available")) == (2, 4), "nothing is sent before the wait is over"
+        assert (ada.provider.renewals, ada.calls("available")) == (2, 4), "no request is sent before the wait is over"
 
 
 async def test_single_use_credentials_are_renewed_under_a_claim_and_others_wait() -> None:
@@ -160,7 +160,7 @@ async def test_case_6_of_many_who_refresh_at_once_one_sends_and_the_others_use_i
 
 
 class WatchedClaims(CallWrapper):
-    """Store of grants that calls a function when a claim is written, before its writer knows."""
+    """Store of grants that calls a function when a claim is written, before the write returns."""
 
     def __init__(self, inner: Any, on_claim: Callable[[], Awaitable[None]]) -> None:
         super().__init__(inner)
@@ -187,11 +187,11 @@ async def test_a_process_that_has_to_end_while_it_claims_a_grant_sends_nothing_a
         await ada.sleep_until_expired()
 
         async def end() -> None:
-            ending.close(12)
+            ending_process.close(12)
 
-        ending = ada.process(grant_store=WatchedClaims(ada.store.grants, end))
+        ending_process = ada.process(grant_store=WatchedClaims(ada.store.grants, end))
         with pytest.raises(GrantBusy):
-            await ada.use(ending)
+            await ada.use(ending_process)
         assert ada.calls("renew") == 0
         assert (await ada.grant()).claim is None
 

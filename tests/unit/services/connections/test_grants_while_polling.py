@@ -27,7 +27,7 @@ anyio_backend = on("asyncio", "trio")
 def another_process(
     ada: ConnectedUser, *, grant_store: Any = None, provider: Any = None, budget: Any = None, key: bytes = bytes(32)
 ) -> Grants:
-    """Return the grants of a second process: the same parts unless others are given, and no memory in common."""
+    """Return the grants of a second process: the same parts unless others are given, and no shared memory."""
     services = ada.services
     return Grants(
         grant_store or services.store.grants,
@@ -66,7 +66,7 @@ async def test_case_2_refused_again_it_is_counted_and_waits(ada: ConnectedUser) 
     assert report.due == ada.service.clock.now() + REFUSAL_RETRY_DELAYS[0]
     assert ada.rotations == 1
     assert (await ada.poll(requested=True)).result.outcome is Outcome.REFUSED
-    assert ada.rotations == 1, "not before the wait is over, whoever asks"
+    assert ada.rotations == 1, "no caller sends a request before the wait is over"
 
 
 async def test_case_2_data_refused_for_ever_ends_in_reauthorization(ada: ConnectedUser) -> None:
@@ -109,7 +109,7 @@ async def test_case_3_a_grant_refused_for_an_hour_in_the_night_is_used_on(ada: C
     assert (await ada.connection()).state is ConnectionState.ACTIVE
     await ada.sleep_until_expired()
     await ada.poll()
-    assert (await ada.grant()).refusals == 0, "forgotten with the next everyday refresh"
+    assert (await ada.grant()).refusals == 0, "removed by the next regular refresh"
 
 
 async def test_case_10_reconnecting_after_a_revoke_goes_on_without_a_gap_or_a_duplicate(ada: ConnectedUser) -> None:
@@ -158,7 +158,7 @@ async def test_case_5_a_lost_reply_is_asked_for_again_and_the_loss_is_found_out_
     assert ada.rotations == 1
 
 
-async def test_a_claim_of_a_dead_process_is_taken_over_after_it_stood_still_on_our_own_clock(
+async def test_a_claim_of_a_dead_process_is_taken_over_once_unchanged_for_long_on_our_own_clock(
     ada: ConnectedUser,
 ) -> None:
     await ada.sleep_until_expired()

@@ -113,7 +113,7 @@ async def test_a_requested_poll_is_refused_with_the_remedy_while_paused(ada: Con
 async def test_another_backfill_request_forgets_no_reading_since_the_connect(ada: ConnectedUser, days: int) -> None:
     await anyio.sleep(40 * DAY.total_seconds())
     await ada.poll()
-    assert (await ada.connection()).backfill is not None, "what was missed in the silence"
+    assert (await ada.connection()).backfill is not None, "the readings that were missed in the silence"
     await ada.services.connections.update_worker(ADA, backfill_days=days)
     await ada.read_backfill()
     stored = await ada.measured_values()

@@ -1,4 +1,4 @@
-"""A process that dies in the middle of a refresh: what becomes of the grant depends on how far it had come.
+"""Death of a process in the middle of a refresh: the state of the grant depends on the completed steps.
 
 ``tests.long.chaos.refreshes`` kills real processes with -9 at the same steps.
 """
@@ -21,7 +21,7 @@ from tests.unit.services.connections.test_grants_while_polling import another_pr
 
 
 class KillingCalls(CallWrapper):
-    """Before or after a call has its effect, whoever called does nothing any more."""
+    """The caller dies before or after a call has its effect."""
 
     def __init__(self, inner: Any, suspension: Suspension, name: str, *, after: bool) -> None:
         super().__init__(inner)
@@ -38,7 +38,7 @@ class KillingCalls(CallWrapper):
 
 
 @pytest.mark.parametrize(
-    ("port", "call", "after", "rotations", "endings"),
+    ("port", "call", "after", "rotations", "outcomes"),
     [
         ("grant_store", "claim", True, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
         ("provider", "renew", False, 0, [Outcome.GRANT_BUSY, Outcome.READ]),
@@ -48,8 +48,8 @@ class KillingCalls(CallWrapper):
     ],
     ids=["claimed", "sent", "answered", "about to be stored", "stored"],
 )
-async def test_only_what_the_provider_answered_and_nobody_stored_is_lost(
-    ada: ConnectedUser, port: str, call: str, *, after: bool, rotations: int, endings: list[Outcome]
+async def test_only_an_answered_pair_that_was_not_stored_is_lost(
+    ada: ConnectedUser, port: str, call: str, *, after: bool, rotations: int, outcomes: list[Outcome]
 ) -> None:
     await ada.sleep_until_expired()
     connection, grant = await ada.connection(), await ada.grant()
@@ -62,7 +62,7 @@ async def test_only_what_the_provider_answered_and_nobody_stored_is_lost(
         await dying.refresh(connection, grant)
 
     async def live() -> None:
-        with suppress(Exception):  # as it is woken, for this test to end
+        with suppress(Exception):  # resumed, so that this test ends
             await suspension.over(refresh())
 
     async with anyio.create_task_group() as group:
@@ -76,9 +76,9 @@ async def test_only_what_the_provider_answered_and_nobody_stored_is_lost(
         while found[-1] is Outcome.GRANT_BUSY:
             report = await ada.poll_when_due(report)
             found.append(report.result.outcome)
-        assert found == endings
-        assert (await ada.connection()).state is ConnectionState.ACTIVE, "a refusal is not believed at once"
-        if endings[-1] is Outcome.REFUSED:
+        assert found == outcomes
+        assert (await ada.connection()).state is ConnectionState.ACTIVE, "a first refusal does not end the grant"
+        if outcomes[-1] is Outcome.REFUSED:
             assert (await ada.grant()).refusals == 1
             assert report.due == ada.service.clock.now() + REFUSAL_RETRY_DELAYS[0]
         else:

@@ -1,4 +1,4 @@
-"""Commits, and steps that lost a race: run again, so often and so long, and ended in one error."""
+"""Commits, and steps that lost a race: repeated within limits of number and time, then ended by one error."""
 
 from collections.abc import AsyncIterator, Callable
 from typing import Any, cast
@@ -22,7 +22,7 @@ anyio_backend = on("asyncio", "trio")
 
 
 class World:
-    """A store, and everything that is announced about it."""
+    """A store, and all announcements of its commits."""
 
     def __init__(self, store: Store) -> None:
         self.store = store
@@ -99,7 +99,7 @@ async def test_the_start_of_an_erasure_is_announced(world: World) -> None:
 
 
 class Step:
-    """Fails so many times; each run takes ``seconds``."""
+    """Fails this many times; each run takes ``seconds``."""
 
     def __init__(self, failures: int, error: Callable[[], Exception] = StaleRead, seconds: float = 0.0) -> None:
         self.runs = 0

@@ -1,4 +1,4 @@
-"""The ledger of what is missing: opened when it should have been here, healed when it comes, told as changes."""
+"""Gaps: opened once readings are overdue, healed by late readings, published as changes."""
 
 from datetime import datetime, timedelta
 from itertools import pairwise
@@ -42,7 +42,7 @@ async def open_gaps(ada: ConnectedUser) -> list[Gap]:
 
 
 def true_gaps(ada: ConnectedUser, since: datetime, until: datetime) -> list[tuple[datetime, datetime]]:
-    """What the simulator shows of them: neighbours further apart than its cadence."""
+    """Expected gaps: adjacent readings of the simulator further apart than its cadence."""
     at = [at for at, _ in ada.service.true_values("SandboxUser1", since, until)]
     return [(a, b) for a, b in pairwise(at) if missing_count(a, b, 300)]
 
@@ -56,7 +56,7 @@ async def gap_events(ada: ConnectedUser) -> list[GapOpened | GapHealed]:
 
 
 def replay_gaps(events: list[GapOpened | GapHealed]) -> list[Gap]:
-    """What a consumer has open: what was opened by where it begins, less what has healed."""
+    """Open gaps as seen by a consumer, by their start: opened ones without healed ones."""
     open_by: dict[datetime, Gap] = {}
     for each in events:
         if isinstance(each, GapOpened):
@@ -127,7 +127,7 @@ async def test_late_readings_that_fill_a_part_shrink_or_split_it(ada: ConnectedU
     ]
     assert [(gap.after, gap.before) for gap in gaps] == expected
     assert len(gaps) == (first > 0) + (last < 60)
-    assert {gap.opened_at for gap in gaps} == {whole.opened_at}, "what is left has been missing as long"
+    assert {gap.opened_at for gap in gaps} == {whole.opened_at}, "the rest has been missing as long"
     assert replay_gaps(await gap_events(ada)) == await open_gaps(ada)
 
 
@@ -153,7 +153,7 @@ async def test_a_silence_is_one_open_gap_with_its_cause_and_heals_when_all_has_c
     assert (gap.cause, gap.missing) == (cause, None)
     assert gap.after == (await ada.connection()).newest_reading_at
     assert gap.opened_at - gap.after < (8 if cause is Cause.PROVIDER_FORBIDDEN else 3) * HOUR
-    assert [each.gap for each in await gap_events(ada) if each.gap.after == gap.after] == [gap], "told once"
+    assert [each.gap for each in await gap_events(ada) if each.gap.after == gap.after] == [gap], "published once"
     ada.service.simulator.clear_faults()
     await poll_for(ada, 10 * HOUR)
     (healed,) = [each for each in await read_gaps(ada) if each.after == gap.after]
@@ -231,7 +231,7 @@ async def test_readings_of_one_minute_are_checked_by_the_minute() -> None:
 
 
 async def test_checking_gaps_again_after_each_start_publishes_nothing_twice() -> None:
-    """Each event once: a consumer's replay would fail on a second healing."""
+    """Each event is published once: a consumer's replay would fail on a second healing."""
     async with open_service(defaults=PollDefaults(backfill_days=10)) as service:
         ada = ConnectedUser(service)
         await ada.connect()
@@ -244,7 +244,7 @@ async def test_checking_gaps_again_after_each_start_publishes_nothing_twice() ->
 
 
 async def test_what_is_unread_is_not_missing() -> None:
-    """While the past is being read, there are stretches nobody has asked for yet."""
+    """While the past is being read, some windows have not been requested yet."""
     async with open_service(defaults=ONE_DAY) as service:
         ada = ConnectedUser(service)
         await ada.connect()
@@ -269,7 +269,7 @@ async def test_what_is_unread_is_not_missing() -> None:
 
 @pytest.mark.parametrize("restarted", [False, True])
 async def test_a_gap_shows_though_its_beginning_is_not_read_again_by_the_time_it_is_overdue(*, restarted: bool) -> None:
-    """Hourly looks at what comes an hour late: not silent for so long at any of them, and longer than the overlap."""
+    """Hourly polls, readings an hour late: no poll finds a silence that long, and the delay exceeds the overlap."""
     options = SimulatorOptions(delay_seconds=3600)
     defaults = PollDefaults(HOUR, backfill_days=1, overlap=HOUR / 2, sweep_depth=SweepDepth(timedelta(0), timedelta(0)))
     async with open_service(simulated=options, defaults=defaults) as service:
@@ -287,7 +287,7 @@ async def test_a_gap_shows_though_its_beginning_is_not_read_again_by_the_time_it
 
 
 async def test_a_gap_shows_though_the_page_that_had_it_was_stored_in_part_only() -> None:
-    """That something is missing stands with the first commit of a page: the next page begins after it."""
+    """The first commit of a page stores the gap, because the next page begins after it."""
     broken: list[FaultyCalls] = []
 
     def breaking(table: object) -> FaultyCalls:
@@ -311,7 +311,7 @@ async def test_a_gap_shows_though_the_page_that_had_it_was_stored_in_part_only()
         kept = await ada.connection()
         assert kept.newest_reading_at is not None
         assert begins + HOUR < kept.newest_reading_at < service.clock.now() - HALF_A_DAY
-        assert kept.suspected_gap_at is not None, "readings missing further on would have it looked at too, by chance"
+        assert kept.suspected_gap_at is not None, "later missing readings would cause the check as well, by chance"
         assert abs(kept.suspected_gap_at - begins - HOUR) < 2 * MINUTE
         await poll_for(ada, 2 * HOUR)
         assert [gap for gap in await open_gaps(ada) if begins <= gap.start < begins + 2 * MINUTE]

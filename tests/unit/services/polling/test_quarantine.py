@@ -78,11 +78,11 @@ async def test_records_beyond_a_full_quarantine_page_are_counted_and_the_edge_is
     stored = [reviewed async for reviewed in sender.service.services.quarantine_review.iter_records(ADA.user)]
     for reviewed in stored[:5]:
         await sender.service.services.quarantine_review.drop(reviewed)
-    assert (await sender.counts(garbage, "later"))["quarantined"] == 5, "dropping makes room"
+    assert (await sender.counts(garbage, "later"))["quarantined"] == 5, "dropped records make room"
 
 
 async def test_a_week_of_records_without_a_time_is_stored(sender: ConnectedSender) -> None:
-    """As after a provider changed its form of times, until an operator corrects it."""
+    """The provider changed its form of times, and an operator has not corrected it yet."""
     week = [record(HOUR_AGO, 1000 + number, systemTime="2026, in March") for number in range(7 * 288)]
     assert (await sender.counts(week))["quarantined"] == len(week)
     assert (await sender.counts(week, "again"))["quarantined"] == 0

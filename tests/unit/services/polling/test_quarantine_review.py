@@ -1,4 +1,4 @@
-"""A record that cannot be read is kept, understood later or dropped; nothing else of its page waits for it."""
+"""Unreadable records are kept, decoded later or dropped; the rest of their page does not wait."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
@@ -44,7 +44,7 @@ BROKEN_RECORDS: Mapping[str, Any] = {
 
 
 class FixedProvider:
-    """A provider after a fix: what has no unit is mg/dL, and what has no time is of an hour ago."""
+    """Provider after a fix: a record without a unit is in mg/dL, and one without a time is an hour old."""
 
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
@@ -193,7 +193,7 @@ async def test_a_release_that_breaks_at_any_call_happens_once(sender: ConnectedS
     faulty = FaultyCalls(sender.service.table, at(call, fault))
     with pytest.raises(StoreUnavailable):
         await quarantine(sender, store=Store(faulty, sender.service.clock)).retry(found)
-    with suppress(NotFound):  # it was off its shelf already
+    with suppress(NotFound):  # it had left the quarantine already
         assert await quarantine(sender).retry(found) is RetryResult.RELEASED
     assert await values(sender) == [110]
     assert not await records_by_reason(sender)

@@ -29,7 +29,7 @@ WORKER = f"/api/users/ada/connections/{PROVIDER}/worker"
 
 
 class ConnectedSender:
-    """Pushes what is Ada's."""
+    """Pushes Ada's records."""
 
     def __init__(self, service: ServiceHarness, provider_account: str) -> None:
         self.service = service
@@ -49,7 +49,7 @@ class ConnectedSender:
 async def open_sender(
     around: Callable[[Any], Any] = lambda table: table, simulated: SimulatorOptions | None = None
 ) -> AsyncIterator[ConnectedSender]:
-    """Ada is connected, and nothing of her past is wanted; no actors run."""
+    """Ada is connected without a backfill; no actors run."""
     async with open_service(around=around, simulated=simulated, defaults=PollDefaults(backfill_days=0)) as service:
         await service.connect(ADA.user)
         yield ConnectedSender(service, (await service.connection(ADA.user)).provider_account or "")
@@ -66,21 +66,21 @@ async def series(service: ServiceHarness) -> list[tuple[datetime, int]]:
 
 
 async def publish_all(service: ServiceHarness) -> None:
-    """Let the actors run until nothing waits. Ada is paused, so that they ask nobody."""
+    """Let the actors run until nothing waits. Ada is paused, so that they call no provider."""
     await service.api.patch(WORKER, json={"paused": True})
     async with service.running():
         await anyio.sleep(60)
 
 
 def assert_published_once(service: ServiceHarness) -> None:
-    """No change is missing or twice, and no reading is told in two of them."""
+    """No change is missing or repeated, and no reading is in two of them."""
     numbers = service.event_numbers(ADA.user)
     assert numbers == list(range(1, len(numbers) + 1))
     published = [each["timestamp"] for event in service.event_data_of(ADA.user) for each in event.get("readings", ())]
     assert len(published) == len(set(published))
 
 
-async def test_case_45_the_same_id_again_changes_nothing_whatever_it_brings(sender: ConnectedSender) -> None:
+async def test_case_45_the_same_id_again_changes_nothing_with_any_body(sender: ConnectedSender) -> None:
     first = records(HOUR_AGO, 2)
     assert await sender.counts(first) == ZEROS | {"stored": 2}
     before = await sender.service.services.store.readings.head(ADA.user)
@@ -231,7 +231,7 @@ async def test_the_same_webhook_many_times_at_once_is_stored_and_published_once(
 
 
 class InterruptedTable(CallWrapper):
-    """Lets something happen just before the next transaction, or another call."""
+    """Runs a function just before the next transaction, or another call."""
 
     interruption: Callable[[], Awaitable[object]] | None = None
     before = "transact"
@@ -273,7 +273,7 @@ async def test_a_push_does_not_undo_a_pause_that_it_did_not_see() -> None:
         assert latest["state"] == "paused"
 
 
-async def test_a_burst_of_pushes_for_one_user_is_stored_without_any_being_turned_away() -> None:
+async def test_a_burst_of_pushes_for_one_user_is_stored_without_a_refusal() -> None:
     async with open_sender(around=lambda table: StaleReads(table, Random(5))) as sender:
         statuses: list[int] = []
 
@@ -306,7 +306,7 @@ async def test_broken_off_at_any_call_the_same_id_sent_again_has_its_whole_effec
         calls += 1
         return fault if calls == breaking_at else None
 
-    async with open_sender(around=lambda table: FaultyCalls(table, plan, error=error)) as sender:  # type: ignore[arg-type]  # also what ends a process
+    async with open_sender(around=lambda table: FaultyCalls(table, plan, error=error)) as sender:  # type: ignore[arg-type]  # also the exceptions that end a process
         expected: list[tuple[datetime, int]] = []
         number, whole = 0, False
         while not whole:

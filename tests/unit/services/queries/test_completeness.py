@@ -227,9 +227,9 @@ async def test_ninety_days_killed_and_resumed_repeat_at_most_one_window(dies_at:
         ada.state = PollState()
         await ada.read_backfill()
         assert service.simulator.calls["dataRange", 200] == 1
-        past = [each.window for each in service.provider.asked if each.window.length > DAY]  # no looks at what is new
+        past = [each.window for each in service.provider.asked if each.window.length > DAY]  # no live polls
         assert 3 <= len(past) <= 4
-        assert len(set(past)) == 3, "one is asked for once more, as it was"
+        assert len(set(past)) == 3, "one window is requested once more, unchanged"
         stored = await ada.measured_values()
         assert len(stored) == len(set(stored))
         assert stored == service.true_values("SandboxUser1", stored[0][0], START)  # type: ignore[arg-type]

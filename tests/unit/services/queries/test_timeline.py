@@ -74,7 +74,7 @@ async def test_events_of_rows_changes_and_memory_are_joined_latest_first(world: 
 
 
 async def test_events_from_before_the_connect_are_left_out(world: World) -> None:
-    """They may belong to a person who has been erased since."""
+    """Events may belong to a user who has been erased since."""
     world.add_poll()
     world.clock.advance(timedelta(seconds=1))
     await commit_connection(world.store, connection(connected_at=world.clock.now()))
