@@ -142,8 +142,12 @@ class JwksCache:
         else:
             self._read_at = started_at
         if (failure is not None) != self._failed:  # logged at a transition only
-            write_log = log.error if failure else log.info
-            write_log("the issuer's keys", action="issuer_keys", issuer=self._issuer, failure=failure)
+            if failure is not None:
+                log.error(
+                    "cannot read the keys of the issuer", action="issuer_keys", issuer=self._issuer, failure=failure
+                )
+            else:
+                log.info("can read the keys of the issuer again", action="issuer_keys", issuer=self._issuer)
         self._failed, self._tried_at = failure is not None, anyio.current_time()
 
     async def _find_keys_url(self) -> str:

@@ -108,7 +108,7 @@ class OutboxStore(ItemStore):
             await self._table.write(Put(keys.outbox(shard_of(change.user), change.user, change.number), build_item()))
 
 
-def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
     return (ConditionalWrite(write, StaleRead) for change in commit.changes for write in change_writes(change))
 
 

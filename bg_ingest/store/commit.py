@@ -26,7 +26,7 @@ class CommitStore:
         changed. TransactionConflict: another transaction was in progress. StoreUnavailable: the commit may have
         happened; its repetition then raises StaleRead.
         """
-        writes = [write for kind in KINDS for write in kind.writes(commit)]
+        writes = [write for kind in KINDS for write in kind.commit_writes(commit)]
         if request := await self._inbox.request_for(commit):
             writes.append(ConditionalWrite(request, Fenced))
         await write_all(self._table, writes)

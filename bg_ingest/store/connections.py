@@ -190,7 +190,7 @@ def encode_directory_row(connection: Connection | None) -> Item | None:
     return build_item(poll_interval_seconds=connection.worker.poll_interval_seconds, paused=paused)
 
 
-def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
     return _update_writes(commit.connection_update) if commit.connection_update else iter(())
 
 

@@ -24,7 +24,7 @@ class GapStore(items.ItemStore):
         return [_decode_month(connection.provider, keys.parse_gap_month(key), item) for key, item in rows]
 
 
-def writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
+def commit_writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
     for month in commit.gap_months:
         key = keys.gap_month(ConnectionId(commit.user, month.provider), month.month)
         yield items.ConditionalWrite(Put(key, _encode_month(month), items.version_conditions(month.version)), StaleRead)

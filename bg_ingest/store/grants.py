@@ -77,7 +77,7 @@ def decode_grant(identity: ConnectionId, item: StoredItem) -> Grant:
     )
 
 
-def writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
+def commit_writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
     """Yield the grant's write. A new grant is covered by the condition of its connection in the same commit."""
     if write := _commit_write(commit):
         yield items.ConditionalWrite(write, Fenced)

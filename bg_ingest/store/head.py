@@ -46,7 +46,7 @@ def decode_head(user: UserId, item: StoredItem) -> Head:
     )
 
 
-def writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
+def commit_writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
     head_write = _head_write(commit)
     if head_write is not None:
         yield items.ConditionalWrite(head_write, StaleRead)

@@ -51,7 +51,7 @@ def decode_quarantine_page(key: QuarantineKey, item: StoredItem) -> QuarantinePa
     return QuarantinePage(key, item["version"], tuple(records))
 
 
-def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
     for page in commit.quarantine_pages:
         key = keys.quarantine(commit.user, page.key)
         yield ConditionalWrite(Put(key, encode_quarantine_page(page), version_conditions(page.version)), StaleRead)

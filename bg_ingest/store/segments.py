@@ -57,7 +57,7 @@ def decode_segment(start: datetime, item: StoredItem) -> Segment:
     return Segment(start, item["change"], unpack(item["readings"]))
 
 
-def writes(commit: Commit) -> Iterator[ConditionalWrite]:
+def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
     for segment in commit.segments:
         old = commit.known_segments.get(segment.start)
         conditions = (Absent(),) if old is None else (Equals("change", old.change), VERSION_OK)

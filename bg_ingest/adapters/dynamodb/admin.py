@@ -56,7 +56,7 @@ class TableCreation:
             table = await self._describe()
         types = sorted(table["AttributeDefinitions"], key=lambda definition: str(definition["AttributeName"]))
         if table["KeySchema"] != KEY_SCHEMA or types != KEY_TYPES:
-            raise StoreError(f"Table {self._name} has other keys than the strings pk and sk: use another name.")
+            raise StoreError(f"Table {self._name} has other keys than this service uses: choose another table name.")
         return sentence
 
     async def ensure_expiry(self) -> str:
@@ -66,7 +66,10 @@ class TableCreation:
         expiry = answer["TimeToLiveDescription"]
         if expiry["TimeToLiveStatus"] in EXPIRY_ON:
             if expiry["AttributeName"] != EXPIRY["AttributeName"]:
-                raise StoreError(f"Table {self._name} expires by {expiry['AttributeName']}: use another name.")
+                raise StoreError(
+                    f"Table {self._name} deletes items by {expiry['AttributeName']} "
+                    f"instead of {EXPIRY['AttributeName']}: choose another table name."
+                )
             return "Expired items are already deleted."
         await self._change("UpdateTimeToLive", TimeToLiveSpecification=EXPIRY)
         return "Expired items are now deleted."

@@ -50,19 +50,19 @@ class ItemFile:
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         """Open or create the file; ``now`` returns epoch seconds, by which rows expire."""
         with _translate_errors():
-            self._rows = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
-            self._rows.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
-            self._rows.execute("PRAGMA journal_mode = WAL")
-            self._rows.execute("PRAGMA synchronous = FULL")
-            self._rows.executescript(_SCHEMA)
+            self._database = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
+            self._database.execute(f"PRAGMA busy_timeout = {BUSY_TIMEOUT_MS}")
+            self._database.execute("PRAGMA journal_mode = WAL")
+            self._database.execute("PRAGMA synchronous = FULL")
+            self._database.executescript(_SCHEMA)
         self._now = now
         self._next_purge = now()
         with self._transaction():
-            pass
+            pass  # the first transaction deletes the rows that expired while the file was closed
 
     def close(self) -> None:
         with _translate_errors():
-            self._rows.close()
+            self._database.close()
 
     def get(self, keys: Collection[Key]) -> dict[Key, Item]:
         with _translate_errors():
@@ -71,17 +71,17 @@ class ItemFile:
     def page(self, pk: str, low: str, high: str, limit: int, *, after: bool) -> list[tuple[Key, Item]]:
         """Return at most ``limit`` items from ``low`` to ``high``; with ``after``, those above ``low``."""
         with _translate_errors():
-            rows = self._rows.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
+            rows = self._database.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
         return [((pk, sk), _decode(item)) for sk, item in rows]
 
     def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
         with _translate_errors():
-            return {pk for pk in pks if self._rows.execute(_ANY, (pk, low, high)).fetchone()}
+            return {pk for pk in pks if self._database.execute(_ANY, (pk, low, high)).fetchone()}
 
     def scan(self, part: int, parts: int, after: Key, limit: int) -> list[tuple[Key, Item]]:
         """Return at most ``limit`` items of one part of the table, those after the key ``after``."""
         with _translate_errors():
-            rows = self._rows.execute(_SCAN, (*after, parts, part, limit)).fetchall()
+            rows = self._database.execute(_SCAN, (*after, parts, part, limit)).fetchall()
         return [((pk, sk), _decode(item)) for pk, sk, item in rows]
 
     def transact(self, writes: Sequence[Write]) -> None:
@@ -99,10 +99,10 @@ class ItemFile:
 
     def delete(self, keys: Collection[Key]) -> None:
         with self._transaction():
-            self._rows.executemany(_DELETE, keys)
+            self._database.executemany(_DELETE, keys)
 
     def _get(self, key: Key) -> Item | None:
-        row = self._rows.execute(_GET, key).fetchone()
+        row = self._database.execute(_GET, key).fetchone()
         return None if row is None else _decode(row[0])
 
     def _apply(self, write: Write, before: Item | None) -> None:
@@ -113,30 +113,30 @@ class ItemFile:
                 after = {name: value for name, value in (before or {}).items() if name not in removed}
                 self._put(key, after | changed)
             case port.Delete(key):
-                self._rows.execute(_DELETE, key)
+                self._database.execute(_DELETE, key)
             case port.Check():
                 pass
 
     def _put(self, key: Key, item: Item) -> None:
-        self._rows.execute(_PUT, (*key, _encode(item), item.get("expires_at")))
+        self._database.execute(_PUT, (*key, _encode(item), item.get("expires_at")))
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
         with _translate_errors():
-            self._rows.execute("BEGIN IMMEDIATE")
+            self._database.execute("BEGIN IMMEDIATE")
             try:
                 yield
                 self._purge()
-                self._rows.execute("COMMIT")
+                self._database.execute("COMMIT")
             except BaseException:
-                if self._rows.in_transaction:  # SQLite itself rolls back after some errors
-                    self._rows.execute("ROLLBACK")
+                if self._database.in_transaction:  # SQLite itself rolls back after some errors
+                    self._database.execute("ROLLBACK")
                 raise
 
     def _purge(self) -> None:
         now = self._now()
         if now >= self._next_purge:
-            self._rows.execute(_PURGE, (now, PURGE_BATCH_SIZE))
+            self._database.execute(_PURGE, (now, PURGE_BATCH_SIZE))
             self._next_purge = now + PURGE_INTERVAL_SECONDS
 
 

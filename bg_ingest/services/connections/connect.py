@@ -77,7 +77,7 @@ class Connector:
         state, expires_at = token_urlsafe(32), now + STATE_LIFETIME
         step = await known.connect(region, Answers(state))
         if not isinstance(step, Redirect):
-            raise Conflict(f"{provider} has no login page to send a person to, and this version shows no forms")
+            raise Conflict(f"{provider} has no login page, and this version cannot ask a person for credentials itself")
         head = await self.store.readings.head(user)
         oauth_state = OAuthState(user, provider, region, head.last_change if head else 0)
         await self.store.states.add(user, _hash_state(state), msgspec.json.encode(oauth_state), expires_at)
@@ -144,7 +144,7 @@ class Connector:
         grant = self.grants.seal_new(connection, after.generation, credentials)
         # Fenced: another request changed the connection, took the account or erased the user since these reads
         await self.connection_states.commit(
-            ConnectionUpdate(before, after, request_poll=True), grant=grant, revives=oauth_state.known_change
+            ConnectionUpdate(before, after, request_poll=True), grant=grant, known_change=oauth_state.known_change
         )
         self.wakeups.wake_poller(connection)
         return after
@@ -210,7 +210,7 @@ class Connector:
 def _build_refusal(provider: str, error: str | None) -> ConnectRefused:
     """Return the refusal and log it. The caller has checked the state: requests without one cannot fill the log."""
     known = error if error in SETUP_ERRORS | PROVIDER_ERRORS else "other"
-    log.warning("a provider ended a connect", action="connect_ended", provider=provider, said=known)
+    log.warning("a provider ended a connect", action="connect_ended", provider=provider, provider_error=known)
     if error in SETUP_ERRORS:
         return ConnectRefused(
             "The provider does not accept this service as it is set up, so nothing was connected. Please inform its "

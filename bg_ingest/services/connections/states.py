@@ -47,16 +47,16 @@ class ConnectionStates:
         grant: Grant | None = None,
         refused_grant: Grant | None = None,
         drop_grant: bool = False,
-        revives: int = -1,
+        known_change: int = -1,
     ) -> None:
         """Write an update together with its event.
 
-        For an erased user, only a connect that began after the erasure is written: ``revives`` is the last change
+        For an erased user, only a connect that began after the erasure is written: ``known_change`` is the last change
         number at the start of the connect, and the number of the erasure must not be greater. Fenced if the connection,
         grant or account changed, or the user was erased.
         """
         head = await self.readings.head(update.after.id.user)
-        if head is not None and head.erased and head.last_change > revives:
+        if head is not None and head.erased and head.last_change > known_change:
             raise Fenced
         commit = self._with_event(head, update)
         commit = replace(

@@ -53,7 +53,7 @@ class UnsyncedItemFile(ItemFile):
 
     def __init__(self, name: str, now: Callable[[], float]) -> None:
         super().__init__(name, now)
-        self._rows.execute("PRAGMA synchronous = OFF")
+        self._database.execute("PRAGMA synchronous = OFF")
 
 
 def fill_store(file: Path, people: int, begin: datetime, slowdown: float) -> None:

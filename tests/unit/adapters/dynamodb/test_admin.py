@@ -113,7 +113,7 @@ async def test_a_missing_server_feature_is_reported_and_is_no_error() -> None:
         ({"DescribeTable": {"Table": {**TABLE, "AttributeDefinitions": []}}}, "other keys"),
         (
             {"DescribeTimeToLive": {"TimeToLiveDescription": {"TimeToLiveStatus": "ENABLED", "AttributeName": "ttl"}}},
-            "expires by ttl",
+            "by ttl instead of expires_at",
         ),
     ],
 )

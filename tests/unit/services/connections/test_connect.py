@@ -201,7 +201,7 @@ async def test_a_provider_that_asks_for_a_form_is_not_connected_yet() -> None:
     provider = FakeProvider()
     provider.steps = [Ask((Field("password", "Password", is_secret=True),))]
     async with open_api(acme=provider) as api:
-        with pytest.raises(Conflict, match="shows no forms"):
+        with pytest.raises(Conflict, match="has no login page"):
             await begin_with(provider, api)
         assert await api.store.connections.get(ConnectionId(UserId("ada"), "acme")) is None
 
