@@ -36,6 +36,7 @@ def settings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Settings:
     return Settings()
 
 
+@pytest.mark.slow
 def test_it_conforms_to_the_compose_specification() -> None:
     schema = msgspec.json.decode(files("check_jsonschema").joinpath(SCHEMA).read_bytes())
     jsonschema.validators.validator_for(schema)(schema).validate(COMPOSE)

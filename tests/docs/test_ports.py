@@ -52,6 +52,7 @@ def test_every_port_is_listed_with_its_reason() -> None:
     assert sorted(port.name for port in protocols(within(PRODUCT, PORTS))) == sorted(port.name for port in PORT_LIST)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("port", PORT_LIST, ids=lambda port: port.name)
 def test_the_reason_of_a_port_holds(port: Port) -> None:
     assert port.name in {protocol.name for protocol in protocols(within(PRODUCT, PORTS))}

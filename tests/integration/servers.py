@@ -42,7 +42,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         choices=["all", "possible"],
         help="run also what needs real servers; possible: as far as they can be had here",
     )
-    parser.addoption("--unit", action="store_true", help="run only tests that start neither a server nor a process")
+    parser.addoption(
+        "--unit", action="store_true", help="leave out tests that start a server or a process, and slow ones"
+    )
 
 
 @pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
@@ -58,7 +60,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         item
         for item in items
         if _is_left_out(item, config.getoption("integration"))
-        or (config.getoption("unit") and item.get_closest_marker("process"))
+        or (config.getoption("unit") and any(item.get_closest_marker(name) for name in ("process", "slow")))
     ]
     items[:] = [item for item in items if item not in set(left_out)]
     config.hook.pytest_deselected(items=left_out)

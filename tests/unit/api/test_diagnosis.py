@@ -111,6 +111,7 @@ async def test_nothing_from_before_the_connect_is_remembered_of_who_was_erased(s
     assert {"connected", "state", "refreshed"} == {each["kind"] for each in (await get_timeline(service))["events"]}
 
 
+@pytest.mark.slow
 async def test_each_refresh_and_each_refusal_is_seen() -> None:
     short = SimulatorOptions(access_token_seconds=900)
     async with open_service(simulated=short, defaults=PollDefaults(backfill_days=1)) as service, service.running():

@@ -73,6 +73,7 @@ async def test_events_of_gaps_carry_what_the_route_shows(ada: ConnectedUser) -> 
         assert numbers == list(range(1, len(numbers) + 1))
 
 
+@pytest.mark.slow
 async def test_a_whole_day_expects_what_its_cadence_has(ada: ConnectedUser) -> None:
     late, revised, damaged = START + 24 * HOUR, START + 30 * HOUR, START + 33 * HOUR
     simulator = ada.service.simulator

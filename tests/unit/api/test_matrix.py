@@ -149,6 +149,7 @@ async def test_every_row_has_the_scope_that_the_route_asks_for(closed_service: C
     assert found == {(*route, row.scope, row.scope is None) for route, row in MATRIX.items()}
 
 
+@pytest.mark.slow
 async def test_an_open_route_checks_no_credential(closed_service: ClosedService) -> None:
     for route, row in OPEN_ROUTES.items():
         for credential in (None, "wrong", await closed_service.key(*SCOPES)):

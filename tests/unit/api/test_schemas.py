@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import jsonschema  # type: ignore[import-untyped]  # ships no types
+import pytest
 
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.simulator.faults import Late
@@ -36,6 +37,7 @@ REQUESTS = [
 ]
 
 
+@pytest.mark.slow
 async def test_every_good_answer_fits_its_schema() -> None:
     async with open_service(defaults=PollDefaults(backfill_days=2)) as service:
         service.simulator.add_fault(Late(start=START - 9 * HOUR, end=START - 6 * HOUR, shown_at=START + 90 * 24 * HOUR))

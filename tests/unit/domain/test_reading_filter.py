@@ -65,6 +65,7 @@ points = st.one_of(
 )
 
 
+@pytest.mark.slow
 @quick
 @given(stored_readings(), st.builds(ReadingFilter, points, st.booleans()))
 def test_points_have_the_times_and_values_of_the_readings(

@@ -156,6 +156,7 @@ def test_a_connection_is_swept_at_the_same_hour_every_day(jitter: float) -> None
     assert (first - SUNDAY - jitter * DAY) % DAY < HOUR / 4
 
 
+@pytest.mark.slow
 def test_connections_are_spread_over_the_hours_and_the_days_of_the_week() -> None:
     jitters = [ConnectionId(UserId(f"user-{number}"), "acme").jitter for number in range(1_000)]
     all_sweeps = [sweep for jitter in jitters for sweep in sweeps(jitter, 7)]

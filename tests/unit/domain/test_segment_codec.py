@@ -82,6 +82,7 @@ def segments(readings: Sequence[Reading], per_commit: int) -> Iterator[list[Stor
         yield list(group)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cadence", [1, 5])
 @pytest.mark.parametrize("per_commit", [288, 3])
 @pytest.mark.parametrize("number", [1, 3])

@@ -123,6 +123,7 @@ def free_port() -> int:
     return port
 
 
+@pytest.mark.slow
 def test_metrics_are_served_on_their_port_while_the_body_runs(free_port: int) -> None:
     with serve_metrics(MetricsRegistry(), HOST, free_port):
         assert "bg_ingest_build_info" in httpx.get(f"http://{HOST}:{free_port}/metrics").text

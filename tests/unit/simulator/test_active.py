@@ -109,6 +109,7 @@ async def test_of_two_faults_that_replace_the_answer_the_second_waits(visitor: V
     assert [(await visitor.get("dataRange")).status_code for _ in range(3)] == [429, 503, 200]
 
 
+@pytest.mark.slow
 async def test_a_fault_with_a_probability_affects_the_same_calls_each_time(visit: Visit) -> None:
     runs = []
     for _ in range(2):

@@ -17,6 +17,7 @@ from tests.harness.simulated_readings import ALL_USERS, FIRST, MONTH, START, mon
 instants = st.integers(0, 40 * 86_400).map(lambda seconds: START + timedelta(seconds=seconds))
 
 
+@pytest.mark.slow
 @given(instants, instants, instants, st.sampled_from(ALL_USERS), st.sampled_from([1, 5, 15]))
 def test_any_split_of_a_span_gives_the_same_readings(
     a: datetime, b: datetime, c: datetime, number: int, cadence: int
@@ -100,6 +101,7 @@ def steps(readings: Sequence[TrueReading]) -> list[float]:
     return [(b.measured_at - a.measured_at).total_seconds() for a, b in pairwise(readings)]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cadence", [1, 5, 15])
 def test_readings_keep_to_the_cadence_but_for_a_second(cadence: int) -> None:
     common = Counter(steps(month(1, cadence=cadence))).most_common(3)

@@ -22,6 +22,7 @@ async def visitor(visit: Visit) -> Visitor:
     return visitor
 
 
+@pytest.mark.slow
 async def test_throttled_with_and_without_retry_after(visitor: Visitor, clock: SetClock) -> None:
     await visitor.add_fault(kind="throttled", count=1)
     plain = await visitor.get("dataRange")

@@ -99,6 +99,7 @@ async def request_polls(service: ServiceHarness, users: list[str]) -> None:
     assert next(iter(service.services.budget.limiters.values())).waiting > 3
 
 
+@pytest.mark.slow
 async def test_polls_that_only_wait_for_a_call_are_released_at_once() -> None:
     async with open_crowded_service() as (service, users):
         await request_polls(service, users)
@@ -106,6 +107,7 @@ async def test_polls_that_only_wait_for_a_call_are_released_at_once() -> None:
     assert anyio.current_time() - began < 0.5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("way", ["drained", "given up"])
 async def test_requested_polls_that_did_not_run_are_run_by_the_next_owner(
     way: str, capsys: pytest.CaptureFixture[str]

@@ -28,6 +28,7 @@ async def test_processes_that_join_get_their_share_within_seconds() -> None:
         assert await all_of_them.until_balanced(first, second, third) <= 4
 
 
+@pytest.mark.slow
 async def test_no_shard_moves_while_no_process_joins_or_leaves() -> None:
     async with open_owners() as all_of_them:
         processes = [await all_of_them.start() for _ in range(3)]

@@ -6,6 +6,7 @@ from typing import Any
 
 import anyio
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,7 @@ EVENTS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     seed=st.integers(0, 2**32),
     longest=st.sampled_from([0.0, 0.05, 0.6]),

@@ -131,6 +131,7 @@ async def test_after_a_crash_that_cannot_heal_it_is_not_ready(monkeypatch: pytes
         over.set()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "reason"),
     [
@@ -153,6 +154,7 @@ async def test_a_provider_that_does_not_answer_is_degraded_until_it_does(fault: 
         assert await health(service) == (200, [])
 
 
+@pytest.mark.slow
 async def test_one_persons_trouble_does_not_degrade_a_provider_that_answers_others() -> None:
     async with open_service_and_table() as (service, _), service.running():
         for number in range(1, 6):

@@ -24,6 +24,7 @@ def cancelled(*reasons: str | dict[str, Any]) -> ErrorReply:
     return ErrorReply("TransactionCanceledException", more={"CancellationReasons": expected_detail})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("trouble", "expected_detail"),
     [

@@ -100,6 +100,7 @@ def truth(world: World, user: str, start: datetime, end: datetime) -> list[tuple
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("user", ["SandboxUser3", "SandboxUser4", "SandboxUser5", "SandboxUser6"])
 async def test_thirty_days_of_lows_a_receiver_a_traveller_and_highs_are_read_as_they_truly_are(
     world: World, user: str

@@ -27,6 +27,7 @@ SIMULATED = SimulatorOptions(users=len(USERS), cadence_minutes=1, calls_per_hour
 EVERY_MINUTE = PollDefaults(poll_interval=timedelta(minutes=1), backfill_days=1, overlap=timedelta(minutes=5))
 
 
+@pytest.mark.slow
 async def test_two_services_slow_down_alike_and_all_users_have_as_many_polls() -> None:
     observer = RecordingObserver()
     async with open_service(simulated=SIMULATED, defaults=EVERY_MINUTE, observers=[observer]) as service:
@@ -150,6 +151,7 @@ async def test_demand_counted_twice_during_a_hand_over_causes_no_slowdown_and_la
         assert await slowdown_after(1) == 1
 
 
+@pytest.mark.slow
 async def test_a_joining_process_skips_no_slot_for_demand_still_counted_by_the_previous_owners() -> None:
     async with open_service(
         simulated=msgspec.structs.replace(SIMULATED, calls_per_hour=900), defaults=EVERY_MINUTE

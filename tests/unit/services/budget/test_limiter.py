@@ -154,6 +154,7 @@ async def test_backfill_of_one_process_does_not_keep_anothers_polls_waiting(row:
     assert past.granted > 0.8 * (30 * LIMIT.rate - 300), "the backfill gets the calls that the polls leave"
 
 
+@pytest.mark.slow
 async def test_processes_that_need_calls_all_the_time_have_as_many_each(row: RowUsers) -> None:
     limiters = [row.limiter(ahead=ahead) for ahead in (0, 0, 0, 60, -60)]
     with anyio.move_on_after(300):
@@ -167,6 +168,7 @@ async def test_processes_that_need_calls_all_the_time_have_as_many_each(row: Row
     assert max(given) < 1.6 * min(given)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answers_after", "least"), [((0.006, 0.006, 0.006), 0.7), ((0.006, 0.006, 0.03), 0.4)])
 async def test_no_process_goes_short_for_long_even_with_a_slower_store(
     row: RowUsers, answers_after: Sequence[float], least: float

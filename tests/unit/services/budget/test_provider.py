@@ -5,6 +5,7 @@ from contextlib import asynccontextmanager
 from datetime import timedelta
 
 import anyio
+import pytest
 
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ids import ConnectionId, UserId
@@ -42,6 +43,7 @@ async def poll_all(services: Services, service: ServiceHarness, user: str, outco
         await anyio.sleep(max(0.0, (report.due - service.clock.now()).total_seconds()))
 
 
+@pytest.mark.slow
 async def test_two_services_with_too_much_demand_are_never_refused_and_serve_all_users() -> None:
     outcomes: list[Outcome] = []
     async with two_services() as (service, services):

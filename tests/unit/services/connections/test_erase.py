@@ -154,6 +154,7 @@ def has_next_poll(serving: ServiceHarness | Replica, connection: ConnectionId) -
     return scheduled is not None and scheduled.running_poll is not None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(2))
 async def test_case_50_erased_during_poll_push_and_backfill_on_two_replicas_nothing_stays(seed: int) -> None:
     random = Random(seed)

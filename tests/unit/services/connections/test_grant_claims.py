@@ -8,6 +8,7 @@ from typing import Any, cast
 
 import anyio
 import msgspec
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -107,6 +108,7 @@ class SleepyCalls(CallWrapper):
         await anyio.sleep(self._random.choice([0, 0, 0, 0.05, 2, 19, 21, 65]))
 
 
+@pytest.mark.slow
 @given(seed=st.integers(0, 2**32), lost=st.sampled_from([0.0, 0.3]))
 @settings(max_examples=examples(25))
 async def test_no_refresh_token_is_sent_twice_unless_its_result_was_unknown(seed: int, lost: float) -> None:

@@ -109,6 +109,7 @@ async def test_a_requested_poll_is_refused_with_the_remedy_while_paused(ada: Con
         await ada.services.connections.poll_now(ADA)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("days", [0, 5, 10])
 async def test_another_backfill_request_forgets_no_reading_since_the_connect(ada: ConnectedUser, days: int) -> None:
     await anyio.sleep(40 * DAY.total_seconds())

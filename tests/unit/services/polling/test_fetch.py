@@ -95,6 +95,7 @@ async def test_case_17_late_readings_are_found_by_the_overlap_and_do_not_move_th
     assert stored == ada.service.true_values("SandboxUser1", START - DAY, ada.service.clock.now())[-len(stored) :]
 
 
+@pytest.mark.slow
 async def test_the_first_backfill_takes_as_few_calls_as_the_provider_allows_newest_first() -> None:
     async with open_service() as service:
         ada = ConnectedUser(service)
@@ -109,6 +110,7 @@ async def test_the_first_backfill_takes_as_few_calls_as_the_provider_allows_newe
         assert await ada.measured_values() == service.true_values("SandboxUser1", newest[-1][0] - 90 * DAY, START)
 
 
+@pytest.mark.slow
 async def test_case_21_a_backfill_that_is_cut_off_goes_on_where_it_was() -> None:
     async with open_service() as service:
         ada = ConnectedUser(service)
@@ -120,6 +122,7 @@ async def test_case_21_a_backfill_that_is_cut_off_goes_on_where_it_was() -> None
         assert len(await ada.measured_values()) == len(set(await ada.measured_values()))
 
 
+@pytest.mark.slow
 async def test_after_a_silence_longer_than_a_window_the_older_part_is_read_last(ada: ConnectedUser) -> None:
     await anyio.sleep((40 * DAY).total_seconds())
     first = await ada.poll()
@@ -193,6 +196,7 @@ async def test_a_cadence_of_one_minute_is_learned_and_polled_by() -> None:
         assert report.result.recorded == 2
 
 
+@pytest.mark.slow
 async def test_case_23_a_catch_up_that_is_cut_off_leaves_nothing_unread() -> None:
     """After a silence longer than a window, the watermark rises only together with the backfill before it."""
     broken: list[FaultyCalls] = []
@@ -217,6 +221,7 @@ async def test_case_23_a_catch_up_that_is_cut_off_leaves_nothing_unread() -> Non
         assert len(stored) > 40 * 280
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("shown_after", "found_within"),
     [(5 * HOUR, DAY + HOUR), (2 * DAY, DAY + HOUR), (12 * DAY, 7 * DAY + HOUR)],
@@ -237,6 +242,7 @@ async def test_case_17_readings_days_or_weeks_late_are_found(shown_after: timede
         assert watermark <= after <= service.clock.now()
 
 
+@pytest.mark.slow
 async def test_sweeps_have_the_priority_of_repairs_and_never_exceed_their_depth() -> None:
     async with open_service(defaults=EVERY_TWO_HOURS) as service:
         ada = ConnectedUser(service)
@@ -253,6 +259,7 @@ async def test_sweeps_have_the_priority_of_repairs_and_never_exceed_their_depth(
         assert min(window.start for window in again) >= available.end - DAY
 
 
+@pytest.mark.slow
 async def test_a_sweep_without_news_is_not_repeated_before_the_next_day(ada: ConnectedUser) -> None:
     await poll_for(ada, DAY)
     swept_at = (await ada.connection()).swept_at
@@ -280,6 +287,7 @@ async def test_a_sweep_that_fails_is_tried_again_and_live_polls_go_on(ada: Conne
     assert connection.swept_at is None
 
 
+@pytest.mark.slow
 async def test_without_a_depth_nothing_is_swept() -> None:
     none = timedelta(0)
     async with open_service(defaults=PollDefaults(backfill_days=1, sweep_depth=SweepDepth(none, none))) as service:

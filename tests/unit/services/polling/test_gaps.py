@@ -243,6 +243,7 @@ async def test_checking_gaps_again_after_each_start_publishes_nothing_twice() ->
         assert replay_gaps(events) == await open_gaps(ada)
 
 
+@pytest.mark.slow
 async def test_what_is_unread_is_not_missing() -> None:
     """While the past is being read, some windows have not been requested yet."""
     async with open_service(defaults=ONE_DAY) as service:

@@ -85,6 +85,7 @@ async def test_case_18_another_value_is_a_revision_that_keeps_the_earlier_one(ad
     assert (await ada.poll(requested=True)).result.revised == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("when", [StoreFault.BEFORE, StoreFault.AFTER])
 @pytest.mark.parametrize("number", [3, 4, 5, 7])
 async def test_a_store_that_fails_at_every_nth_call_loses_and_doubles_nothing(when: StoreFault, number: int) -> None:

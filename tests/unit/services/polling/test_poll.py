@@ -171,6 +171,7 @@ async def test_a_failure_is_retried_and_keeps_the_staleness(ada: ConnectedUser) 
     assert failed.state.visible_at == await newest_visible_at(ada)
 
 
+@pytest.mark.slow
 async def test_the_rest_of_the_backfill_is_read_at_once(ada: ConnectedUser) -> None:
     await anyio.sleep((70 * 24 * HOUR).total_seconds())
     poll = await ada.poll()

@@ -211,6 +211,7 @@ async def test_a_requested_backfill_joins_the_rest_and_has_the_lowest_priority(a
         await backfilling.request_backfill(ADA, START + 9 * DAY, None)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("dies_at", [1, 3, 40, 120])
 async def test_ninety_days_killed_and_resumed_repeat_at_most_one_window(dies_at: int) -> None:
     """Three calls of 30 days; the one that a kill cuts off is made once more, and nothing is stored twice."""
