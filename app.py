@@ -4,6 +4,7 @@ import gc
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import anyio.to_thread
 import structlog
 from litestar import Litestar
 
@@ -11,6 +12,7 @@ from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access, Limits
 from bg_ingest.api.log_context import RequestContext, add_request
+from bg_ingest.api.openapi import render_documents
 from bg_ingest.errors import IngestError, first_error
 from bg_ingest.observability.http import RequestMetrics
 from bg_ingest.observability.logs import configure_logging
@@ -39,6 +41,7 @@ async def lifespan(api: Litestar) -> AsyncIterator[None]:
     async with AsyncExitStack() as stack:
         try:
             stack.enter_context(serve_metrics(metrics, settings.host, settings.metrics_port))
+            await anyio.to_thread.run_sync(render_documents, api)
             services = await stack.enter_async_context(open_services(settings, metrics, wakeups=workers))
             gc.freeze()  # objects loaded so far are permanent; a collection that visits them stops the loop
             await stack.enter_async_context(workers.running(services))

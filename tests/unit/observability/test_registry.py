@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from bg_ingest.errors import IngestError
-from bg_ingest.observability.registry import MetricsRegistry, serve_metrics
+from bg_ingest.observability.registry import MetricsRegistry, SharedText, serve_metrics
 from bg_ingest.simulator.faults import Failed, Throttled
 from tests.fakes.faults import Fault, FaultyCalls, every
 from tests.harness.connected_user import ConnectedUser
@@ -143,3 +143,29 @@ def test_a_port_in_use_is_refused_with_the_setting_to_change() -> None:
         serve_metrics(MetricsRegistry(), HOST, taken.getsockname()[1]),
     ):
         pass
+
+
+async def test_s1_concurrent_scrapes_share_a_text_that_is_built_after_each_arrived() -> None:
+    begun = 0
+
+    async def build() -> bytes:
+        nonlocal begun
+        begun += 1
+        number = begun
+        await anyio.sleep(0.1)
+        return str(number).encode()
+
+    shared, answers = SharedText(build), list[tuple[int, bytes]]()
+
+    async def scrape_once() -> None:
+        before = begun
+        answers.append((before, await shared.get()))
+
+    async with anyio.create_task_group() as group:
+        for _ in range(100):
+            group.start_soon(scrape_once)
+            await anyio.sleep(0.01)
+    assert len(answers) == 100
+    assert all(int(text) > before for before, text in answers)
+    assert begun <= 6, "builds begin at most every quarter of a second"
+    assert int(await shared.get()) == begun
