@@ -9,7 +9,7 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import connections, diagnosis, health, readings, users, webhooks
+from bg_ingest.api import connections, diagnosis, health, readings, statistics, users, webhooks
 from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AuthGuard, Limits, check_access
 from bg_ingest.api.dependencies import RouteOptions, provide_services
 from bg_ingest.api.entry import Api
@@ -60,6 +60,7 @@ def create_api(
         route_handlers=[
             readings.router,
             readings.gaps_router,
+            statistics.router,
             webhooks.router,
             connections.router,
             connections.callback_router,

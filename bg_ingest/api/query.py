@@ -71,8 +71,13 @@ def parse_instant(name: str, text: str | None) -> datetime | None:
         raise _time_problem(name, "is no time") from None
 
 
+def is_date(text: str) -> bool:
+    """Return whether a text has the form of a date, without a time."""
+    return _DATE.match(text) is not None
+
+
 def _parse(name: str, text: str) -> datetime:
-    if _DATE.match(text):
+    if is_date(text):
         return datetime.combine(date.fromisoformat(text), time(), UTC)
     parts = _TIME.match(text)
     if parts is None:
