@@ -1,6 +1,7 @@
 """Rules for every request, applied before its routing: encoded slashes, HEAD, and the order of requests."""
 
 import re
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -21,16 +22,9 @@ class Api(Litestar):
             await super().__call__(scope, receive, send)
             return
         keep_encoded_slashes(scope)
+        app = partial(answer_head, super().__call__) if scope["method"] == "HEAD" else super().__call__
         admission: Admission = self.state.admission
-        admission.running += 1
-        try:
-            await admission.wait(scope)
-            if scope["method"] == "HEAD":
-                await answer_head(super().__call__, scope, receive, send)
-            else:
-                await super().__call__(scope, receive, send)
-        finally:
-            admission.running -= 1
+        await admission.run(app, scope, receive, send)
 
 
 def keep_encoded_slashes(scope: Scope) -> None:

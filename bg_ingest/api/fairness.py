@@ -3,12 +3,13 @@
 Requests and pieces of answers differ in cost a thousandfold. Counting requests alone does not bound the wait of others.
 """
 
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
-from litestar.types import Message, Scope, Send
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
 
 from bg_ingest.api.auth import AuthGuard, caller_of
 from bg_ingest.api.problems import build_problem
@@ -24,42 +25,60 @@ GRACE_SECONDS = 20.0
 """Least rate of a reader over a whole answer, and the time that it may fall behind by."""
 
 BUSY_REQUESTS = 64
-"""Requests in progress from which on requests with a proven credential are paced, too."""
+"""Short requests of proven callers in progress from which on these are paced, too."""
 
-_PUBLIC_PREFIXES, _PUBLIC_SUFFIX = ("/health", "/metrics", "/schema", "/api/oauth"), "/webhook"
+UNPROVEN_PASSES = 4
+"""Passes of the event loop for each other request: a short one of a proven caller takes about eight."""
+
+PROVEN_LANES = 16
+"""Number of these that may begin in one pass."""
+
+_PUBLIC = re.compile(r"/(health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
 """Paths of routes without a caller: anonymous ones, callbacks and webhooks."""
+
+_LONG = re.compile(r"/api/(bg/[^/]+(/gaps|/completeness)?|users/[^/]+/export|audit)/?\Z")
+"""Paths of answers whose cost grows with the requested span."""
 
 
 class Pacer:
-    """Admits one waiter in each pass of the event loop, in the order of arrival.
+    """Admits one waiter every few passes of the event loop, in the order of arrival.
 
     A pass then holds at most one piece of work of this kind, for any number of waiters. Other tasks run in each pass.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, passes: int = 1) -> None:
+        self._passes = passes
         self._lock = anyio.Lock(fast_acquire=True)
 
     async def wait(self) -> None:
         async with self._lock:
-            await anyio.lowlevel.checkpoint()
+            for _ in range(self._passes):
+                await anyio.lowlevel.checkpoint()
 
 
 class Admission:
-    """Order of requests: those of proven callers run beside all others, and do not queue behind them."""
+    """Order of requests: the short ones of proven callers do not queue behind anonymous, unproven and long ones."""
 
     def __init__(self, auth_guard: AuthGuard) -> None:
         self._auth_guard = auth_guard
-        self._unproven, self._proven = Pacer(), Pacer()
-        self.running = 0
-        """Requests in progress."""
+        self._unproven, self._long = Pacer(UNPROVEN_PASSES), Pacer(UNPROVEN_PASSES)
+        self._short = [Pacer() for _ in range(PROVEN_LANES)]
+        self._running = 0
 
-    async def wait(self, scope: Scope) -> None:
-        path = scope["path"]
-        is_public = path.startswith(_PUBLIC_PREFIXES) or path.endswith(_PUBLIC_SUFFIX)
-        if is_public or not self._auth_guard.recognizes(scope):
-            await self._unproven.wait()
-        elif self.running > BUSY_REQUESTS:
-            await self._proven.wait()
+    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request once its begin is due."""
+        is_proven = self._auth_guard.recognizes(scope) and not _PUBLIC.match(scope["path"])
+        if not is_proven or _LONG.match(scope["path"]):
+            await (self._long if is_proven else self._unproven).wait()
+            await app(scope, receive, send)
+            return
+        self._running += 1
+        try:
+            if self._running > BUSY_REQUESTS:
+                await self._short[self._running % PROVEN_LANES].wait()
+            await app(scope, receive, send)
+        finally:
+            self._running -= 1
 
 
 class LongAnswers:

@@ -216,6 +216,16 @@ async def test_s4_short_requests_run_between_the_pieces_of_long_answers(years: A
         group.cancel_scope.cancel()
 
 
+@pytest.mark.parametrize("path", [YEAR, "/api/bg/ada/gaps", "/api/bg/ada/completeness", "/api/users/ada/export"])
+async def test_s4_short_requests_do_not_queue_behind_the_beginnings_of_long_answers(
+    years: ApiHarness, path: str
+) -> None:
+    meanwhile = await count_meanwhile(lambda: years.http.head(path), lambda: years.http.get("/health/live"))
+    assert meanwhile < FLOOD / 2
+    meanwhile = await count_meanwhile(lambda: years.http.head(path), lambda: years.http.get("/api/users/ada/nothing"))
+    assert meanwhile < FLOOD / 4
+
+
 @pytest.mark.parametrize("route", ["gaps", "completeness"])
 async def test_s4_an_answer_that_is_not_streamed_has_a_bounded_window(api: ApiHarness, route: str) -> None:
     await api.add_readings(reading(-1))
