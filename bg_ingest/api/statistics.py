@@ -9,6 +9,7 @@ from litestar import Request, Response, Router, get
 from bg_ingest.api import query, statistics_query
 from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, make_etag, not_modified
+from bg_ingest.api.fairness import LongAnswers
 from bg_ingest.api.openapi import USER_PROBLEMS, responses
 from bg_ingest.api.statistics_examples import DAILY, PROFILE, SERIES, STATISTICS
 from bg_ingest.domain.access import Scope
@@ -164,11 +165,16 @@ async def _answer(
 ) -> Response[Any]:
     head = await reader.head(asked.user)
     query.check_reached(asked.as_of, head)
+    long_answers: LongAnswers = request.app.state.long_answers
     if asked.window.end < asked.now:  # a window in the past: nothing but a change changes its answer
         tag = make_etag(request, *etag_facts(head, asked.window, reader.now(), open_end=False))
         headers = {**CACHE_HEADERS, "Vary": "Accept", "ETag": tag}
-        return not_modified(request, headers) or Response(await compute(asked), headers=headers)
-    body = msgspec.json.encode(await compute(asked))
+        if response := not_modified(request, headers):
+            return response
+        async with long_answers.open(request.scope):
+            return Response(await compute(asked), headers=headers)
+    async with long_answers.open(request.scope):
+        body = msgspec.json.encode(await compute(asked))
     headers = {**CACHE_HEADERS, "Vary": "Accept", "ETag": make_etag(request, body)}
     return not_modified(request, headers) or Response(body, media_type="application/json", headers=headers)
 

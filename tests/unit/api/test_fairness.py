@@ -136,7 +136,8 @@ async def stall(api: ApiHarness, count: int, group: anyio.abc.TaskGroup) -> None
 async def test_s4_a_few_long_answers_of_a_credential_are_open_at_once_and_no_more(years: ApiHarness) -> None:
     async with anyio.create_task_group() as group:
         await stall(years, MAX_LONG_ANSWERS, group)
-        for path in (YEAR, f"{YEAR}&view=full", YEAR.replace("ada?", "ada/completeness?")):
+        routes = ("gaps", "completeness", "statistics", "statistics/daily", "profile", "series")
+        for path in (YEAR, f"{YEAR}&view=full", *(YEAR.replace("ada?", f"ada/{route}?") for route in routes)):
             refused = await years.http.get(path)
             assert_problem(refused, 429, "too-many-requests")
             assert int(refused.headers["retry-after"]) > 0
@@ -216,7 +217,7 @@ async def test_s4_short_requests_run_between_the_pieces_of_long_answers(years: A
         group.cancel_scope.cancel()
 
 
-@pytest.mark.parametrize("path", [YEAR, "/api/bg/ada/gaps", "/api/bg/ada/completeness", "/api/users/ada/export"])
+@pytest.mark.parametrize("path", [YEAR, "/api/bg/ada/gaps", "/api/bg/ada/statistics", "/api/users/ada/export"])
 async def test_s4_short_requests_do_not_queue_behind_the_beginnings_of_long_answers(
     years: ApiHarness, path: str
 ) -> None:
