@@ -19,12 +19,14 @@ from bg_ingest.observability.logs import configure_logging
 from bg_ingest.observability.registry import MetricsRegistry, serve_metrics
 from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.settings import get_settings
+from bg_ingest.settings.environment import clean_proxies
 from bg_ingest.wiring import open_services
 from bg_ingest.wiring.providers import simulator_mounts
 from workers.build import Workers
 from workers.runtime import exit_process
 
 settings = get_settings()
+clean_proxies()
 configure_logging(settings.log_level, settings.log_format, [add_request])
 metrics, workers = MetricsRegistry(), Workers()
 metrics.add(ReplicaCollector(workers, SystemClock()))

@@ -3,6 +3,7 @@
 import signal
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
 from typing import NamedTuple
 
@@ -74,6 +75,9 @@ def main() -> None:
     """
     # Without a handler, process 1 of a container ignores SIGTERM until the server sets its own handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows escapes instead of a UnicodeEncodeError
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # `python -m` puts the current directory first: an app.py or workers/ there would be imported instead of ours.
     sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -19,7 +19,7 @@ LOGINS = {"ada": "SandboxUser1", "ben": "SandboxUser2", "eva": "SandboxUser3"}
 """User names, each with its login at the simulator."""
 
 NEXT_STEPS = """
-  BG Ingest runs. {users} are connected to a simulated Dexcom; a new reading every 5 minutes.
+  BG Ingest runs. {users} are connected to a simulated Dexcom; each has a new reading every 5 minutes.
 
   The newest reading          curl -s {url}/api/bg/ada/latest
   with all its fields         curl -s '{url}/api/bg/ada/latest?view=full'
@@ -96,12 +96,14 @@ def _wait(seconds: float, message: str, condition: Callable[[], bool]) -> None:
 
 def main(url: str) -> int:
     try:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
             connect_all(client)
             click.echo(instructions(url))
             for user in LOGINS:
                 _wait(600, f"The past readings of {user} do not arrive.", partial(_has_read, client, user, 1))
-            click.echo("  The past readings of all three have been read.\n")
+            due = sorted((_connection(client, user).get("next_poll_at") or "", user) for user in LOGINS)
+            times = ", ".join(f"{user} {at[11:19]}" for at, user in due)
+            click.echo(f"  The past readings of all three have been read. New readings are due (UTC): {times}.\n")
     except (DemoFailed, httpx.HTTPError) as error:
         click.echo(f"The demo's users are not connected: {error}", err=True)
         return 1

@@ -14,6 +14,9 @@ if TYPE_CHECKING:
     from bg_ingest.server import App
     from bg_ingest.simulator import SimulatorOptions
 
+SENSOR_CADENCE_SECONDS = 300
+"""Time between two readings of a simulated sensor. The demo polls as often, so that new readings appear at once."""
+
 PORT_RANGE = click.IntRange(1, 65535)
 
 host_option = click.option("--host", help="Address to listen on, instead of HOST.")
@@ -45,6 +48,8 @@ def demo(host: str | None, port: int | None) -> None:
     from bg_ingest.wiring.providers import is_simulated
 
     settings = read_settings(host, port)
+    if "poll_interval_seconds" not in settings.model_fields_set:
+        settings = read_settings(host, port, POLL_INTERVAL_SECONDS=SENSOR_CADENCE_SECONDS)
     if not (is_simulated(settings) and settings.anonymous):
         exit_usage(
             "The demo has a simulated Dexcom and an open API: unset ENVIRONMENT, DEXCOM_CLIENT_ID and JWT_ISSUER, "

@@ -23,15 +23,16 @@ from bg_ingest.setting_types import (
     HttpUrl,
     OpenFlag,
     Port,
-    PublicUrl,
     SealingKeys,
     SigningSecrets,
     WrappedKey,
     is_loopback,
+    is_own_host,
     to_lower,
     to_upper,
 )
-from bg_ingest.settings.checks import describe_errors, find_missing
+from bg_ingest.settings.checks import describe_errors, describe_ignored, find_missing
+from bg_ingest.settings.environment import check_environment
 from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
 
 __all__ = ["Settings", "SettingsError", "get_settings"]
@@ -67,13 +68,13 @@ class ServiceSettings(BaseSettings):
     api_open: OpenFlag = False
     api_bootstrap_key: ApiKeyText | None = None
     requests_per_second: Annotated[int, Field(ge=1, le=100_000)] = 100
-    jwt_issuer: PublicUrl | None = None
+    jwt_issuer: HttpUrl | None = None
     jwt_audience: str | None = None
-    jwt_jwks_url: PublicUrl | None = None
+    jwt_jwks_url: HttpUrl | None = None
     webhook_signing_secrets: SigningSecrets = ()
-    webhook_jwt_issuer: PublicUrl | None = None
+    webhook_jwt_issuer: HttpUrl | None = None
     webhook_jwt_audience: str | None = None
-    webhook_jwt_jwks_url: PublicUrl | None = None
+    webhook_jwt_jwks_url: HttpUrl | None = None
     webhook_jwt_scope: str = "webhooks:write"
     webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     host: str = Field(
@@ -145,6 +146,10 @@ class ServiceSettings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _check_host(cls, host: str, info: ValidationInfo) -> str:
+        if not is_own_host(host):
+            if info.data.get("environment") == "development":
+                return "127.0.0.1"  # a note reports it
+            raise ValueError("should be an address or a name of this machine")
         if _is_anonymous(info.data) and not info.data.get("api_open") and not is_loopback(host):
             raise ValueError(
                 "should be 127.0.0.1 while the API is open without credentials; if every client that reaches it may "
@@ -167,13 +172,14 @@ class ServiceSettings(BaseSettings):
         except ValidationError as invalid:
             settings = None
             problems = [*describe_errors(invalid), *problems]
+        if isinstance(settings, Settings) and not problems:
+            provider_urls = [part.probe_url(settings) for part in PROVIDER_SETTINGS]
+            files = (settings.sqlite_file, settings.key_file)
+            problems, more_notes = check_environment(vars(settings), provider_urls, files)
+            notes += more_notes
         if settings is None or problems:
             raise SettingsError("\n  - ".join(["Wrong settings (.env.example explains each):", *problems]))
-        unknown = (
-            f"{name.upper()} in .env or the secret is no setting: it has no effect."
-            for name in sorted(given.keys() - known.keys())
-        )
-        settings._notes = (*notes, *unknown)  # noqa: SLF001 - of this class
+        settings._notes = (*notes, *describe_ignored(given, known, settings.host))  # noqa: SLF001 - of this class
         return settings
 
 
