@@ -164,8 +164,7 @@ def _open_client(settings: "Settings", api_key: str | None) -> "httpx.AsyncClien
     import httpx
 
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    url = f"http://{settings.own_host}:{settings.port}"
-    return httpx.AsyncClient(base_url=url, headers=headers, timeout=150, trust_env=False)
+    return httpx.AsyncClient(base_url=f"http://{settings.own_host}:{settings.port}", headers=headers, timeout=150)
 
 
 def _parse_window(times: dict[str, Any]) -> "Window":
