@@ -1,17 +1,15 @@
 """The command line: a table of commands. A command's module is loaded only for its use, so that help is fast."""
 
-import errno
-import os
 import signal
 import sys
 from importlib import import_module
+from io import TextIOWrapper
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import rich_click as click
 
 from bg_ingest import __version__
-from bg_ingest.observability.lossy_stream import LossyStream
 
 
 class CommandEntry(NamedTuple):
@@ -48,23 +46,8 @@ COMMANDS = {
 """Commands in the order of help."""
 
 
-OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-"""Errors of a stdout that cannot be written: disk full, quota, terminal gone. click handles a reader that has ended."""
-
-
 class CommandGroup(click.RichGroup):
     """Group that shows every command of the table and loads only the called one."""
-
-    def main(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - click's signature
-        _open_missing_streams()
-        sys.stderr = LossyStream(sys.stderr)
-        try:
-            return super().main(*args, **options)
-        except OSError as error:
-            if error.errno not in OUTPUT_ERRORS or error.filename is not None:
-                raise
-            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - its flush at the exit does not fail
-            sys.exit(f"The output cannot be written: {error.strerror}.")
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [*COMMANDS]
@@ -81,15 +64,6 @@ class CommandGroup(click.RichGroup):
         return name, COMMANDS[name].load() if name else shown, rest
 
 
-def _open_missing_streams() -> None:
-    """Open /dev/null for standard streams that are closed, because a socket or file would get their numbers."""
-    for descriptor in range(3):
-        try:
-            os.fstat(descriptor)
-        except OSError:
-            os.open(os.devnull, os.O_RDWR)
-
-
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})
 @click.version_option(__version__, prog_name="bg-ingest")
 def main() -> None:
@@ -101,6 +75,9 @@ def main() -> None:
     """
     # Without a handler, process 1 of a container ignores SIGTERM until the server sets its own handler.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
+    for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows escapes instead of a UnicodeEncodeError
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     # `python -m` puts the current directory first: an app.py or workers/ there would be imported instead of ours.
     sys.path.insert(0, str(Path(__file__).parents[1]))
 

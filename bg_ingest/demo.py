@@ -14,14 +14,12 @@ from typing import Any
 import httpx
 import rich_click as click
 
-from bg_ingest.addresses import own_host
-
 PROVIDER = "dexcom"
 LOGINS = {"ada": "SandboxUser1", "ben": "SandboxUser2", "eva": "SandboxUser3"}
 """User names, each with its login at the simulator."""
 
 NEXT_STEPS = """
-  BG Ingest runs. {users} are connected to a simulated Dexcom; a new reading every 5 minutes.
+  BG Ingest runs. {users} are connected to a simulated Dexcom; each has a new reading every 5 minutes.
 
   The newest reading          curl -s {url}/api/bg/ada/latest
   with all its fields         curl -s '{url}/api/bg/ada/latest?view=full'
@@ -44,7 +42,8 @@ class DemoFailed(Exception):
 @contextmanager
 def guide(host: str, port: int) -> Iterator[None]:
     """Run the guide in a process, not a thread, while the body serves: a server with threads must not fork."""
-    process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{own_host(host)}:{port}"])  # noqa: S603 - our own module
+    visible_host = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::1", "::"} else host  # noqa: S104 - compared, not bound
+    process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{visible_host}:{port}"])  # noqa: S603 - our own module
     try:
         yield
     finally:
@@ -97,17 +96,16 @@ def _wait(seconds: float, message: str, condition: Callable[[], bool]) -> None:
 
 def main(url: str) -> int:
     try:
-        with httpx.Client(base_url=url, timeout=30) as client:
+        with httpx.Client(base_url=url, timeout=30, trust_env=False) as client:
             connect_all(client)
             click.echo(instructions(url))
             for user in LOGINS:
                 _wait(600, f"The past readings of {user} do not arrive.", partial(_has_read, client, user, 1))
-            click.echo("  The past readings of all three have been read.\n")
+            due = sorted((_connection(client, user).get("next_poll_at") or "", user) for user in LOGINS)
+            times = ", ".join(f"{user} {at[11:19]}" for at, user in due)
+            click.echo(f"  The past readings of all three have been read. New readings are due (UTC): {times}.\n")
     except (DemoFailed, httpx.HTTPError) as error:
-        with suppress(OSError):
-            click.echo(f"The demo's users are not connected: {error}", err=True)
-        return 1
-    except OSError:  # the output cannot be written
+        click.echo(f"The demo's users are not connected: {error}", err=True)
         return 1
     except KeyboardInterrupt:  # Ctrl-C reaches the whole process group
         return 0

@@ -4,7 +4,7 @@ IngestError
 ├── ProviderError           GrantRejected, ProviderThrottled (BudgetSpent), ProviderUnavailable,
 │                           ProviderMisbehaved, ProviderForbidden
 ├── GrantError              GrantBusy, GrantRefused, GrantLost
-├── StoreError              StoreUnavailable, StoreLocked, StaleRead, TransactionConflict, Fenced
+├── StoreError              StoreUnavailable, StoreLocked, TableMissing, StaleRead, TransactionConflict, Fenced
 ├── BrokerError             BrokerUnavailable, EventRefused
 ├── RequestError            NotFound, Conflict, ConnectRefused
 └── IssuerUnavailable, KeyUnavailable, SealBroken
@@ -91,6 +91,10 @@ class StoreUnavailable(StoreError):
 
 class StoreLocked(StoreError):
     """Another process has the store open, which serves one at a time: stop that process, or use its API."""
+
+
+class TableMissing(StoreError):
+    """There is no table in DynamoDB: run `bg-ingest tables create`."""
 
 
 class StaleRead(StoreError):

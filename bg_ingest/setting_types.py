@@ -7,10 +7,12 @@ import base64
 import binascii
 import ipaddress
 import re
+import socket
 from collections.abc import Callable, Mapping
 from pathlib import Path
+from socket import getaddrinfo
 from typing import Annotated, Any
-from urllib.parse import urlsplit
+from urllib.parse import parse_qs, urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, SecretStr, ValidationInfo
 from pydantic_settings import NoDecode
@@ -40,9 +42,41 @@ def is_loopback(host: str) -> bool:
 
 
 def is_private_url(url: str) -> bool:
-    """Return True if the transport is confidential: https, or this machine."""
-    parts = urlsplit(url)
-    return parts.scheme == "https" or is_loopback(parts.hostname or "")
+    """Return True if the transport is encrypted with a verified certificate, or ends on this machine."""
+    try:
+        parts = urlsplit(url)
+        # aiormq verifies no certificate if this parameter of the broker's address is anything but 0.
+        is_verified = parse_qs(parts.query, keep_blank_values=True).get("no_verify_ssl", ["0"]) == ["0"]
+        return (parts.scheme in {"https", "amqps"} and is_verified) or is_loopback(parts.hostname or "")
+    except ValueError:
+        return False
+
+
+def is_own_host(host: str) -> bool:
+    """Return True if this machine can listen on the address or name."""
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return is_loopback(host) or any(map(_can_bind, _resolve(host)))
+    return True
+
+
+def _resolve(host: str) -> list[tuple[socket.AddressFamily, Any]]:
+    try:
+        found = getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # the second for labels that are too long
+        return []
+    return [(family, address) for family, _, _, _, address in found]
+
+
+def _can_bind(target: tuple[socket.AddressFamily, Any]) -> bool:
+    family, address = target
+    try:
+        with socket.socket(family, socket.SOCK_STREAM) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True
 
 
 def decode_base64(text: str) -> bytes | None:
@@ -127,16 +161,12 @@ def _url_check(*schemes: str, example: str) -> Callable[[str], str]:
     return check
 
 
-def _check_http_url(url: str) -> str:
+def _check_http_url(url: str, info: ValidationInfo) -> str:
     _url_check("https", "http", example="https://host or http://host:port")(url)
     if "@" in urlsplit(url).netloc:
         raise ValueError("should have no user name or password in it")
-    return url
-
-
-def _check_https(url: str, info: ValidationInfo) -> str:
-    if info.data.get("environment") == "production" and not is_private_url(url):
-        raise ValueError("should be https in production")
+    if is_strict(info.data) and not is_private_url(url):
+        raise ValueError("should be https outside development, or an address of this machine")
     return url
 
 
@@ -146,9 +176,16 @@ def _check_open(api_open: bool, info: ValidationInfo) -> bool:  # noqa: FBT001 -
     return api_open
 
 
-def _check_broker_url(url: SecretStr) -> SecretStr:
+def _check_broker_url(url: SecretStr, info: ValidationInfo) -> SecretStr:
+    text = url.get_secret_value()
     example = "amqps://user:password@host/vhost, special characters percent-encoded"
-    _url_check("amqps", "amqp", example=example)(url.get_secret_value())
+    if text.count("@") > 1:
+        raise ValueError(f"should be an address like {example}: @ in the user, password or virtual host is %40")
+    _url_check("amqps", "amqp", example=example)(text)
+    if "@" in text and "@" not in urlsplit(text).netloc:  # the password contains /, ? or #
+        raise ValueError(f"should be an address like {example}: / is %2F, ? is %3F, # is %23")
+    if is_strict(info.data) and not is_private_url(text):
+        raise ValueError("should be amqps without no_verify_ssl outside development, or an address of this machine")
     return url
 
 
@@ -163,8 +200,7 @@ to_lower = BeforeValidator(lambda text: str(text).lower())
 to_upper = BeforeValidator(lambda text: str(text).upper())
 
 HttpUrl = Annotated[str, AfterValidator(_check_http_url)]
-PublicUrl = Annotated[HttpUrl, AfterValidator(_check_https)]
-HttpHost = Annotated[PublicUrl, AfterValidator(lambda url: url.rstrip("/"))]
+HttpHost = Annotated[HttpUrl, AfterValidator(lambda url: url.rstrip("/"))]
 BrokerUrl = Annotated[SecretStr, AfterValidator(_check_broker_url)]
 SealingKeys = Annotated[tuple[SecretBytes, ...], NoDecode, BeforeValidator(_parse_sealing_keys)]
 SigningSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parse_signing_secrets)]

@@ -158,7 +158,8 @@ class JwksCache:
         url = configuration.get("jwks_uri")
         if configuration.get("issuer") != self._issuer or not isinstance(url, str):
             raise _InvalidJwks("its configuration is another issuer's, or names no keys")
-        if urlsplit(url).scheme != "https" and urlsplit(self._issuer).scheme == "https":
+        issuer, keys = urlsplit(self._issuer), urlsplit(url)
+        if keys.scheme != "https" and (issuer.scheme == "https" or keys.hostname != issuer.hostname):
             raise _InvalidJwks("its configuration names an address without https")
         return url
 

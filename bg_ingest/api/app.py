@@ -9,9 +9,11 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import connections, diagnosis, health, readings, users, webhooks
+from bg_ingest.api import connections, diagnosis, health, readings, statistics, users, webhooks
 from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AuthGuard, Limits, check_access
 from bg_ingest.api.dependencies import RouteOptions, provide_services
+from bg_ingest.api.entry import Api
+from bg_ingest.api.fairness import Admission, LongAnswers
 from bg_ingest.api.headers import add_headers
 from bg_ingest.api.health import Exposition
 from bg_ingest.api.openapi import build_config
@@ -38,9 +40,12 @@ def build_state(
     address. Without signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no
     /metrics.
     """
+    auth_guard = AuthGuard(access, own_names, limits)
     shared = {
         "process_health": process_health,
-        "auth_guard": AuthGuard(access, own_names, limits),
+        "auth_guard": auth_guard,
+        "admission": Admission(auth_guard),
+        "long_answers": LongAnswers(),
         "webhook_guard": WebhookGuard(signing_secrets, webhook_limits),
         "exposition": exposition,
     }
@@ -51,10 +56,11 @@ def create_api(
     state: State, *, lifespan: Sequence[Lifespan] = (), mounts: Mapping[str, ASGIApp] | None = None
 ) -> Litestar:
     """Assemble the application. `mounts` maps paths to applications with their own authentication."""
-    return Litestar(
+    return Api(
         route_handlers=[
             readings.router,
             readings.gaps_router,
+            statistics.router,
             webhooks.router,
             connections.router,
             connections.callback_router,

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection
 from enum import Enum, auto
+from hashlib import sha256
 from ipaddress import ip_address
 from math import ceil
 from typing import Any, NamedTuple
@@ -24,6 +25,9 @@ from bg_ingest.errors import NotFound
 from bg_ingest.services.access.authenticate import Authenticator
 
 _BEARER_PREFIX = "bearer "
+
+MAX_PROVEN = 10_000
+"""Credentials remembered as proven. Beyond it, the first one is dropped; its next request proves it again."""
 
 
 class Access(Enum):
@@ -52,6 +56,11 @@ class AuthGuard:
         self._access = access
         self._own_names = {"localhost", *(name.lower() for name in own_names)}
         self._rate_limiter = RateLimiter(*limits)
+        self._proven: dict[bytes, None] = {}
+
+    def recognizes(self, scope: Scope) -> bool:
+        """Return True if an earlier request proved this credential, or if none is needed. It decides the order only."""
+        return self._access is Access.OPEN or _credential_digest(scope) in self._proven
 
     async def check(self, connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
         """Refuse a missing or unknown credential, too many requests, a missing scope, and another person's data."""
@@ -70,12 +79,17 @@ class AuthGuard:
             raise build_problem(403, "insufficient-scope", detail)
         if user is not None and not caller.may_access(user):
             check_user(user)
+            connection.scope["state"]["refused"] = True
             raise NotFound  # same answer as for an unknown user, so that it does not reveal the existing ids
 
     async def authenticate(self, scope: Scope) -> Caller:
         """Return the caller or refuse the request; `caller_of` returns the same caller afterwards."""
         caller = await self._find_caller(scope)
+        scope["state"]["unauthenticated"] = False
         if caller is not ANONYMOUS:
+            self._proven[_credential_digest(scope)] = None
+            if len(self._proven) > MAX_PROVEN:
+                del self._proven[next(iter(self._proven))]
             self._check_rate(caller.name)
         scope["state"]["caller"] = caller
         return caller
@@ -87,6 +101,7 @@ class AuthGuard:
             raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
 
     async def _find_caller(self, scope: Scope) -> Caller:
+        scope["state"]["unauthenticated"] = True
         authenticator: Authenticator = scope["litestar_app"].state.services.authenticator
         if self._access is Access.OPEN and await authenticator.is_open():
             self._check_host(_single_header(scope, b"host"))
@@ -115,7 +130,12 @@ async def check_access(connection: ASGIConnection[Any, Any, Any, Any], route: Ba
 
 
 def hide_unknown(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
-    """Answer an unknown path or method after authentication, so that only authenticated callers learn the paths."""
+    """Answer an unknown path or method after authentication, so that only authenticated callers learn the paths.
+
+    No id contains an encoded slash, so a path with one exists for no method.
+    """
+    if "%2f" in request.scope["path"].lower():
+        error = NotFoundException()
     return _HiddenResponse(request.app.state.auth_guard, request, problem_response(request, error))
 
 
@@ -166,6 +186,10 @@ def _insufficient_scope(needed: access.Scope | None) -> ProblemError:
         return build_problem(403, "insufficient-scope", detail)
     headers = {"WWW-Authenticate": f'Bearer error="insufficient_scope", scope="{needed}"'}
     return build_problem(403, "insufficient-scope", f"This needs a credential with the scope {needed}.", headers)
+
+
+def _credential_digest(scope: Scope) -> bytes:
+    return sha256(_single_header(scope, b"authorization").encode("latin-1")).digest()
 
 
 def _single_header(scope: Scope, name: bytes) -> str:

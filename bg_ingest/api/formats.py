@@ -7,7 +7,6 @@ from io import StringIO
 from operator import attrgetter
 from typing import Any
 
-import anyio.lowlevel
 import msgspec
 
 CHUNK_BYTES = 65_536
@@ -79,6 +78,4 @@ async def encode_stream(
             if len(buffer) >= CHUNK_BYTES:
                 yield bytes(buffer)
                 buffer.clear()
-                # the embedded store possibly never suspends: years of readings would block other requests
-                await anyio.lowlevel.checkpoint()
     yield bytes(buffer + form.closing)

@@ -44,8 +44,8 @@ async def add_headers(message: Message, scope: Scope) -> None:
     if message["type"] != "http.response.start":
         return
     headers = [(name.lower(), value) for name, value in message.get("headers", ())]
-    if scope.get("method") == "OPTIONS":
-        headers = [(name, _allowed_methods(scope) if name == b"allow" else value) for name, value in headers]
+    if any(name == b"allow" for name, _ in headers):
+        headers = [(name, _allowed_methods(scope, value) if name == b"allow" else value) for name, value in headers]
     present = dict(headers)
     defaults = _PAGE_HEADERS if present.get(b"content-type", b"").startswith(b"text/html") else _API_HEADERS
     by_https = scope.get("scheme", "http") == "https" or request_header(scope, b"x-forwarded-proto") == "https"
@@ -57,7 +57,13 @@ async def add_headers(message: Message, scope: Scope) -> None:
     ]
 
 
-def _allowed_methods(scope: Scope) -> bytes:
-    """Return all methods of a path; Litestar's own answer omits those of handlers that were added later."""
-    routes = (route for route in scope["litestar_app"].routes if route.path_format == scope["path_template"])
-    return ", ".join(sorted({method for route in routes for method in getattr(route, "methods", ())})).encode()
+def _allowed_methods(scope: Scope, given: bytes) -> bytes:
+    """Return all methods of a path. Litestar's own answer to OPTIONS omits those of handlers that were added later.
+
+    HEAD is answered wherever GET is (see `entry.answer_head`), and no route declares it.
+    """
+    methods = set(given.decode().split(", "))
+    if scope.get("method") == "OPTIONS":
+        routes = (route for route in scope["litestar_app"].routes if route.path_format == scope["path_template"])
+        methods = {method for route in routes for method in getattr(route, "methods", ())}
+    return ", ".join(sorted(methods | ({"HEAD"} if "GET" in methods else set()))).encode()

@@ -1,15 +1,17 @@
 """OpenAPI document: responses of routes, examples of bodies, further media types, configuration, and its page."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
 from typing import Any, Self
 
-from litestar import MediaType, Request, Router
+import msgspec
+from litestar import Litestar, MediaType, Request, Router
+from litestar.enums import OpenAPIMediaType
 from litestar.openapi import OpenAPIConfig, spec
 from litestar.openapi.datastructures import ResponseSpec
-from litestar.openapi.plugins import JsonRenderPlugin, OpenAPIRenderPlugin, YamlRenderPlugin
+from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec.enums import OpenAPIType
 
 from bg_ingest.api.dependencies import RouteOptions
@@ -133,7 +135,8 @@ def _response(description: str, body: Any, *examples: object, media_type: str) -
 def with_views(formats: Mapping[str, str]) -> type[spec.Operation]:
     """Return an operation class that documents several views and further media types, with examples, of a 200 response.
 
-    Each full reading also fits the schema of the basic one. Therefore `anyOf` replaces Litestar's `oneOf`.
+    Each full reading also fits the schema of the basic one. Therefore `anyOf` replaces Litestar's `oneOf`, and the full
+    one is first: generated clients try the alternatives in this order.
     """
 
     @dataclass  # without it, __post_init__ is not called
@@ -152,14 +155,40 @@ def with_views(formats: Mapping[str, str]) -> type[spec.Operation]:
     return InViews
 
 
-class ApiPage(OpenAPIRenderPlugin):
-    """Page of all routes. Litestar's own pages load scripts from other hosts."""
+class OpenAPIDocument(OpenAPIRenderPlugin):
+    """The document in one form. It is rendered once, because anonymous clients may request it at any rate."""
 
-    def render(self, request: Request[Any, Any, Any], openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002 - Litestar's
-        info = openapi_schema["info"]
-        intro = f'<p>{escape(info["description"])}</p><p>For programs: <a href="/schema">/schema</a>.</p>'
-        html = intro + "".join(_render_routes(openapi_schema))
-        return render_document(f"{info['title']} {info['version']}", html).encode()
+    def __init__(
+        self, render: Callable[[dict[str, Any]], bytes], media_type: OpenAPIMediaType | MediaType, *path: str
+    ) -> None:
+        super().__init__(path=path, media_type=media_type)
+        self._render_form = render
+        self._rendered: bytes | None = None
+
+    def render(self, request: Request[Any, Any, Any] | None, openapi_schema: dict[str, Any]) -> bytes:  # noqa: ARG002 - Litestar's
+        if self._rendered is None:
+            self._rendered = self._render_form(openapi_schema)
+        return self._rendered
+
+
+def render_documents(api: Litestar) -> None:
+    """Render every form before the first request, which would otherwise stop the event loop for some 100 ms."""
+    schema = api.openapi_schema.to_schema()
+    for plugin in api.openapi_config.render_plugins if api.openapi_config else ():
+        if isinstance(plugin, OpenAPIDocument):
+            plugin.render(None, schema)
+
+
+def _render_yaml(openapi_schema: dict[str, Any]) -> bytes:
+    return msgspec.yaml.encode(msgspec.to_builtins(openapi_schema))  # YAML has times of its own, which JSON has not
+
+
+def _render_page(openapi_schema: dict[str, Any]) -> bytes:
+    """Return a page of all routes. Litestar's own pages load scripts from other hosts."""
+    info = openapi_schema["info"]
+    intro = f'<p>{escape(info["description"])}</p><p>For programs: <a href="/schema">/schema</a>.</p>'
+    html = intro + "".join(_render_routes(openapi_schema))
+    return render_document(f"{info['title']} {info['version']}", html).encode()
 
 
 def build_config(version: str) -> OpenAPIConfig:
@@ -176,9 +205,9 @@ def build_config(version: str) -> OpenAPIConfig:
             "/schema", route_handlers=[], include_in_schema=False, opt=RouteOptions(public=True).opt()
         ),
         render_plugins=[
-            JsonRenderPlugin(path=("/", "/openapi.json"), media_type=MediaType.JSON),
-            YamlRenderPlugin(),
-            ApiPage(path="/page"),
+            OpenAPIDocument(msgspec.json.encode, MediaType.JSON, "/", "/openapi.json"),
+            OpenAPIDocument(_render_yaml, OpenAPIMediaType.OPENAPI_YAML, "/openapi.yaml", "/openapi.yml"),
+            OpenAPIDocument(_render_page, MediaType.HTML, "/page"),
         ],
     )
 

@@ -34,6 +34,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     detail: str
     reasons: tuple[str, ...] = ()
     """Names of the reasons, of a health check only."""
+    smallest: str | None = None
+    """Name of the smallest bin that the window allows, of `too-many-bins` only."""
 
 
 class ProblemError(Exception):
@@ -45,9 +47,15 @@ class ProblemError(Exception):
         self.headers = dict(headers or {})
 
 
-def build_problem(status: int, slug: str, detail: str, headers: Mapping[str, str] | None = None) -> ProblemError:
-    """Return an exception for a problem; its title is the slug in words."""
-    return ProblemError(Problem(slug, slug.replace("-", " ").capitalize(), status, detail), headers)
+def build_problem(
+    status: int,
+    slug: str,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    **members: Any,  # noqa: ANN401 - fields of Problem
+) -> ProblemError:
+    """Return an exception for a problem; its title is the slug in words. Members are further fields of the problem."""
+    return ProblemError(Problem(slug, slug.replace("-", " ").capitalize(), status, detail, **members), headers)
 
 
 def problem_response(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

@@ -1,7 +1,7 @@
 """Query parameters of readings: the view, and times (RFC 3339 with an offset, or a date) or change numbers."""
 
 import re
-from datetime import UTC, date, datetime, time
+from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, TypeAlias
 
 from litestar.params import QueryParameter
@@ -44,6 +44,9 @@ Devices: TypeAlias = Annotated[
 MIN_YEAR, MAX_YEAR = 1970, 2999
 """No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""
 
+MAX_SPAN = timedelta(days=3_660)
+"""Longest window of an answer that is made as a whole before it is sent: ten years, the longest backfill."""
+
 _NUMBER = re.compile(r"[0-9]{1,12}\Z")
 _DATE = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}\Z")
 _TIME = re.compile(
@@ -68,8 +71,13 @@ def parse_instant(name: str, text: str | None) -> datetime | None:
         raise _time_problem(name, "is no time") from None
 
 
+def is_date(text: str) -> bool:
+    """Return whether a text has the form of a date, without a time."""
+    return _DATE.match(text) is not None
+
+
 def _parse(name: str, text: str) -> datetime:
-    if _DATE.match(text):
+    if is_date(text):
         return datetime.combine(date.fromisoformat(text), time(), UTC)
     parts = _TIME.match(text)
     if parts is None:
@@ -93,6 +101,15 @@ def requested_window(start: datetime | None, end: datetime | None, now: datetime
     except ValueError:
         detail = "'from' must be before 'to' (which is now when absent, or 'as_of')."
         raise build_problem(400, "invalid-range", detail) from None
+
+
+def bounded_window(start: datetime | None, end: datetime | None, now: datetime) -> Window:
+    """Return the requested window; 400 if it is empty or longer than `MAX_SPAN`."""
+    window = requested_window(start, end, now)
+    if window.length > MAX_SPAN:
+        detail = f"At most {MAX_SPAN.days} days can be requested at once: send several requests."
+        raise build_problem(400, "invalid-range", detail)
+    return window
 
 
 def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[AsOf | None, datetime]:

@@ -9,6 +9,7 @@ from litestar import Request, Response, Router, get
 from bg_ingest.api import query
 from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, make_etag, not_modified
+from bg_ingest.api.fairness import LongAnswers
 from bg_ingest.api.formats import JSON, NDJSON, Format, csv_format, encode_stream, negotiate
 from bg_ingest.api.headers import request_header
 from bg_ingest.api.openapi import BASIC_READING, FULL_READING, LATEST_READING, USER_PROBLEMS, responses, with_views
@@ -46,7 +47,7 @@ VIEWS = {"": BASIC, "basic": BASIC, "full": FULL}
     summary="The newest reading",
     operation_class=with_views({}),
     responses=responses(
-        "The newest reading.", BasicReading | LatestReading, BASIC_READING, LATEST_READING, problems=USER_PROBLEMS
+        "The newest reading.", LatestReading | BasicReading, BASIC_READING, LATEST_READING, problems=USER_PROBLEMS
     ),
 )
 async def latest(
@@ -76,7 +77,7 @@ async def latest(
     ),
     responses=responses(
         "Ascending readings.",
-        list[BasicReading] | list[FullReading],
+        list[FullReading] | list[BasicReading],
         [BASIC_READING],
         [FULL_READING],
         problems=(*USER_PROBLEMS, 406),
@@ -167,12 +168,18 @@ DAY = {
     ),
 )
 async def gaps(
-    user_id: User, completeness: Use[CompletenessQueries], from_: query.From = None, to: query.To = None
+    request: AnyRequest,
+    user_id: User,
+    completeness: Use[CompletenessQueries],
+    long_answers: Use[LongAnswers],
+    from_: query.From = None,
+    to: query.To = None,
 ) -> Response[list[PublicGap]]:
     """An open gap has no `healed_at`. A gap without `to` lasts: no reading has arrived since its start."""
     start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
-    window = query.requested_window(start, end, completeness.now())
-    gap_rows = await completeness.gaps(user_id, window)
+    window = query.bounded_window(start, end, completeness.now())
+    async with long_answers.open(request.scope):
+        gap_rows = await completeness.gaps(user_id, window)
     return Response([public_gap(provider, gap) for provider, gap in gap_rows], headers=CACHE_HEADERS)
 
 
@@ -184,12 +191,18 @@ async def gaps(
     ),
 )
 async def completeness(
-    user_id: User, completeness: Use[CompletenessQueries], from_: query.From = None, to: query.To = None
+    request: AnyRequest,
+    user_id: User,
+    completeness: Use[CompletenessQueries],
+    long_answers: Use[LongAnswers],
+    from_: query.From = None,
+    to: query.To = None,
 ) -> Response[list[Day]]:
     """`expected` is the sum of stored and missing readings. A day that the range covers in part counts in part."""
     start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
-    window = query.requested_window(start, end, completeness.now())
-    return Response(await completeness.days(user_id, window), headers=CACHE_HEADERS)
+    window = query.bounded_window(start, end, completeness.now())
+    async with long_answers.open(request.scope):
+        return Response(await completeness.days(user_id, window), headers=CACHE_HEADERS)
 
 
 _SCOPE = RouteOptions(scope=Scope.READINGS_READ).opt()

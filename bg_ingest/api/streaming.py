@@ -9,6 +9,7 @@ from litestar import Request, Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
+from bg_ingest.api.fairness import LongAnswers, Reader
 from bg_ingest.api.problems import log_failure
 
 
@@ -17,6 +18,7 @@ class StreamBody(ASGIResponse):
 
     An error before the first chunk is answered as a problem. After a later one the server closes the connection
     before the end of the answer, so the client detects the error. If the client disconnects, the generator is closed.
+    Requests of others run before each chunk.
     """
 
     _should_set_content_length = False
@@ -26,15 +28,18 @@ class StreamBody(ASGIResponse):
         self.chunks = chunks
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        async with aclosing(self.chunks):
-            first = await anext(self.chunks)
+        long_answers: LongAnswers = scope["litestar_app"].state.long_answers
+        async with aclosing(self.chunks), long_answers.open(scope):
+            chunk: bytes | None = await anext(self.chunks)
             await self.start_response(send)
             async with anyio.create_task_group() as sending:
                 sending.start_soon(_cancel_on_disconnect, receive, sending.cancel_scope)
-                await _send_chunk(send, first)
+                reader = Reader(send)
                 try:
-                    async for chunk in self.chunks:
-                        await _send_chunk(send, chunk)
+                    while chunk is not None:
+                        await reader.send_chunk(chunk)
+                        await long_answers.pacer.wait()
+                        chunk = await anext(self.chunks, None)
                 except Exception as error:
                     log_failure("answer_cut", scope, error)
                     raise
@@ -48,10 +53,6 @@ class StreamedResponse(Response[AsyncGenerator[bytes]]):
     def to_asgi_response(self, app: object, request: Request[Any, Any, Any], **_: object) -> ASGIResponse:  # noqa: ARG002 - Litestar's signature
         """Return the body; the headers already hold everything that Litestar would add."""
         return StreamBody(self.content, self.headers, str(self.media_type))
-
-
-async def _send_chunk(send: Send, chunk: bytes) -> None:
-    await send({"type": "http.response.body", "body": chunk, "more_body": True})
 
 
 async def _cancel_on_disconnect(receive: Receive, scope: anyio.CancelScope) -> None:

@@ -79,6 +79,9 @@ async def export_user(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
     )
 
 
+REFUSALS = {401, 403}
+"""Statuses of refused requests. Another user's data is refused like an unknown user's, with `refused` in the state."""
+
 _PATH_TYPE = re.compile(r":\w+}")
 
 
@@ -87,22 +90,35 @@ def mark_user(scope: Scope, user: UserId) -> None:
     scope["state"]["audited_user"] = user
 
 
+def mark_credential(scope: Scope, credential: str) -> None:
+    """Set the audited credential of a request without a caller: the sender of a webhook."""
+    scope["state"]["audited_credential"] = credential
+
+
 async def record_access(message: Message, scope: Scope) -> None:
-    """Record in the audit log, at its start, each answer that shows or changed a user's data; refusals show nothing."""
-    if message["type"] != "http.response.start" or message["status"] >= 400:
+    """Record in the audit log, at its start, each answer that shows or changed a user's data, and each refusal of one.
+
+    Other errors show nothing and are not recorded.
+    """
+    if message["type"] != "http.response.start":
         return
+    refused = message["status"] in REFUSALS or scope["state"].get("refused", False)
     route: BaseRouteHandler | None = scope.get("route_handler")
     user = scope["state"].get("audited_user") or scope.get("path_params", {}).get("user_id")
     method = scope.get("method")
-    if route is None or not user or method == "OPTIONS":
+    if route is None or not user or method == "OPTIONS" or not (refused or message["status"] < 400):
         return
-    caller = caller_of(scope)
-    by_method = AuditAction.READ if method in {"GET", "HEAD"} else AuditAction.CHANGE
-    action = RouteOptions.of(route).audited_as or by_method
-    credential = caller.name if caller else "signature" if action is AuditAction.PUSH else "oauth-state"
     route_text = f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}"
     audit_log: AuditLog = scope["litestar_app"].state.services.audit_log
-    audit_log.add(UserId(user), credential, route_text, action)
+    caller = caller_of(scope)
+    credential = caller.name if caller else scope["state"].get("audited_credential", "oauth-state")
+    if not refused:
+        by_method = AuditAction.READ if method in {"GET", "HEAD"} else AuditAction.CHANGE
+        audit_log.add(UserId(user), credential, route_text, RouteOptions.of(route).audited_as or by_method)
+    elif is_user_id(user):
+        client = scope.get("client")
+        sender = credential if caller else f"address:{client[0] if client else 'unknown'}"
+        audit_log.add_refusal(UserId(user), sender, route_text)
 
 
 class AuditLine(msgspec.Struct, frozen=True):

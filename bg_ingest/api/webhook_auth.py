@@ -7,9 +7,10 @@ whole list of signatures for one malformed part.
 import base64
 import hmac
 import re
-from collections.abc import AsyncIterator, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from datetime import UTC, datetime, timedelta
+from hashlib import sha256
 from math import ceil
 from typing import Any, NamedTuple, NoReturn, TypeAlias
 
@@ -20,6 +21,7 @@ from litestar import Request
 from bg_ingest.api.auth import Limits, bearer_token
 from bg_ingest.api.problems import ProblemError, build_problem
 from bg_ingest.api.validation import read_body
+from bg_ingest.api.webhook_slots import MAX_WEBHOOK_BYTES, WebhookSlot, WebhookSlots
 from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.call_budget import RateLimiter
 from bg_ingest.services.polling.webhooks import WebhookReceiver
@@ -61,12 +63,22 @@ class SignatureVerifier:
 
     def verify(self, signature_headers: SignatureHeaders, body: bytes) -> bool:
         """Return True if one of the secrets has signed these headers and body; malformed parts are ignored."""
+        return self.find_secret(signature_headers, body) is not None
+
+    def find_secret(self, signature_headers: SignatureHeaders, body: bytes) -> str | None:
+        """Return the fingerprint of the secret that has signed these headers and body; None without one."""
         covered = f"{signature_headers.webhook_id}.{signature_headers.timestamp}."
         signed = covered.encode("latin-1") + body
-        expected = [base64.b64encode(hmac.digest(key, signed, "sha256")) for key in self._keys]
+        expected = [(base64.b64encode(hmac.digest(key, signed, "sha256")), key) for key in self._keys]
         parts = signature_headers.signatures.encode("latin-1").split(b" ")
         given = [part.removeprefix(_VERSION) for part in parts if part.startswith(_VERSION)]
-        return any(hmac.compare_digest(one, other) for one in given for other in expected)
+        keys = [key for one in given for other, key in expected if hmac.compare_digest(one, other)]
+        return fingerprint_of(keys[0]) if keys else None
+
+
+def fingerprint_of(key: bytes) -> str:
+    """Return a short name of a secret for the audit. It allows no conclusion on the key, which is random."""
+    return sha256(b"bg-ingest webhook secret" + key).hexdigest()[:16]
 
 
 def _key(secret: str) -> bytes:
@@ -74,13 +86,7 @@ def _key(secret: str) -> bytes:
     return base64.b64decode(encoded + "=" * (-len(encoded) % 4))
 
 
-MAX_WEBHOOK_BYTES = 1_048_576
-"""About ten days of a 5-minute sensor."""
-
 TOO_LARGE = "A webhook has 1 MiB at most: send its records in several."
-
-MAX_CONCURRENT_WEBHOOKS = 64
-"""Limit of memory: a flood of webhooks occupies 64 MiB at most, and other routes stay usable."""
 
 MAX_CONCURRENT_WRITES = 4
 """Webhooks that use the store at the same time. Others wait, so that reads do not queue behind all of them."""
@@ -89,10 +95,12 @@ AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 
 class VerifiedSender(NamedTuple):
-    """Kind of proof of an admitted webhook, and its webhook-id; None if the proof does not cover the id."""
+    """Kind of proof of an admitted webhook, its webhook-id (None unless the proof covers it), and its credential."""
 
     proof: WebhookProof
     webhook_id: str | None
+    credential: str
+    """``token:<sub>``, or ``signature:<fingerprint of the secret>``."""
 
 
 class WebhookGuard:
@@ -101,20 +109,15 @@ class WebhookGuard:
     def __init__(self, signing_secrets: Sequence[str], limits: Limits | None) -> None:
         self._signature_verifier = SignatureVerifier(signing_secrets)
         self._rate_limiter = RateLimiter(*limits) if limits else None
-        self._running = 0
+        self._slots = WebhookSlots()
         self._write_slots = anyio.Semaphore(MAX_CONCURRENT_WRITES)
 
-    @asynccontextmanager
-    async def reserve_slot(self) -> AsyncIterator[None]:
-        """Count the webhook among the concurrent ones; 503 above the limit."""
-        if self._running >= MAX_CONCURRENT_WEBHOOKS:
-            detail = "Too many webhooks are in progress: send it again in a second."
-            raise build_problem(503, "too-many-webhooks", detail, {"Retry-After": "1"})
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
+    @contextmanager
+    def reserve_slot(self, request: AnyRequest) -> Iterator[WebhookSlot]:
+        """Count the webhook among those in progress until the end of the body; 503 without room."""
+        with self._slots.reserve(request.content_length) as slot:
+            request.receive = slot.count_received(request.receive)
+            yield slot
 
     @asynccontextmanager
     async def wait_for_store(self) -> AsyncIterator[None]:
@@ -130,24 +133,38 @@ class WebhookGuard:
             yield
 
     async def verify_sender(
-        self, request: AnyRequest, signature_headers: SignatureHeaders, webhook_receiver: WebhookReceiver
+        self,
+        request: AnyRequest,
+        slot: WebhookSlot,
+        signature_headers: SignatureHeaders,
+        webhook_receiver: WebhookReceiver,
     ) -> VerifiedSender:
         """Refuse a too large or unverified webhook. The body is not read if the headers alone are wrong."""
+        sender = await self._find_sender(request, signature_headers, webhook_receiver)
+        self._slots.verify(slot)
+        return sender
+
+    async def _find_sender(
+        self, request: AnyRequest, signature_headers: SignatureHeaders, webhook_receiver: WebhookReceiver
+    ) -> VerifiedSender:
         if (request.content_length or 0) > MAX_WEBHOOK_BYTES:
             raise build_problem(413, "too-large", TOO_LARGE)
         signed = signature_headers.is_complete and webhook_receiver.accepts(WebhookProof.SIGNATURE)
         token = bearer_token(request.scope)
         if token is not None and not signed and webhook_receiver.accepts(WebhookProof.BEARER):
-            if not await webhook_receiver.sender_tokens.verify(token):
+            claims = await webhook_receiver.sender_tokens.verify(token)
+            if claims is None:
                 raise _unknown_sender()
             await read_body(request, too_large=TOO_LARGE)
-            return VerifiedSender(WebhookProof.BEARER, None)  # the token does not cover the id in the header
-        await self._verify_signature(request, signature_headers, webhook_receiver)
-        return VerifiedSender(WebhookProof.SIGNATURE, signature_headers.webhook_id)
+            # the token does not cover the id in the header
+            return VerifiedSender(WebhookProof.BEARER, None, claims.caller.name)
+        fingerprint = await self._verify_signature(request, signature_headers, webhook_receiver)
+        return VerifiedSender(WebhookProof.SIGNATURE, signature_headers.webhook_id, f"signature:{fingerprint}")
 
     async def _verify_signature(
         self, request: AnyRequest, signature_headers: SignatureHeaders, webhook_receiver: WebhookReceiver
-    ) -> None:
+    ) -> str:
+        """Return the fingerprint of the secret."""
         sent_at = signature_headers.sent_at
         if sent_at is None or not signature_headers.is_complete or not webhook_receiver.accepts(WebhookProof.SIGNATURE):
             raise _missing_proof(webhook_receiver)
@@ -156,8 +173,11 @@ class WebhookGuard:
                 "The signature is more than 5 minutes old or ahead: sign the request again, and compare the clocks."
             )
             raise build_problem(401, "stale-signature", detail)
-        if not self._signature_verifier.verify(signature_headers, await read_body(request, too_large=TOO_LARGE)):
+        body = await read_body(request, too_large=TOO_LARGE)
+        fingerprint = self._signature_verifier.find_secret(signature_headers, body)
+        if fingerprint is None:
             raise _missing_proof(webhook_receiver)
+        return fingerprint
 
 
 def _unknown_sender() -> ProblemError:

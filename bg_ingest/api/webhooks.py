@@ -13,8 +13,10 @@ from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.openapi import USER_PROBLEMS, responses
 from bg_ingest.api.problems import build_problem, to_problem
 from bg_ingest.api.schemas import WebhookResult
+from bg_ingest.api.users import mark_credential
 from bg_ingest.api.validation import validate_request
-from bg_ingest.api.webhook_auth import MAX_WEBHOOK_BYTES, AnyRequest, SignatureHeaders, WebhookGuard
+from bg_ingest.api.webhook_auth import AnyRequest, SignatureHeaders, WebhookGuard
+from bg_ingest.api.webhook_slots import MAX_WEBHOOK_BYTES
 from bg_ingest.domain.access import AuditAction
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import PollResult
@@ -98,8 +100,9 @@ async def _receive(
     webhook_receiver: WebhookReceiver,
     signature_headers: SignatureHeaders,
 ) -> PollResult:
-    async with webhook_guard.reserve_slot():
-        sender = await webhook_guard.verify_sender(request, signature_headers, webhook_receiver)
+    with webhook_guard.reserve_slot(request) as slot:
+        sender = await webhook_guard.verify_sender(request, slot, signature_headers, webhook_receiver)
+        mark_credential(request.scope, sender.credential)
         await validate_request(request)
         async with webhook_guard.wait_for_store():
             try:

@@ -164,7 +164,8 @@ def _open_client(settings: "Settings", api_key: str | None) -> "httpx.AsyncClien
     import httpx
 
     headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
-    return httpx.AsyncClient(base_url=f"http://{settings.own_host}:{settings.port}", headers=headers, timeout=150)
+    url = f"http://{settings.own_host}:{settings.port}"
+    return httpx.AsyncClient(base_url=url, headers=headers, timeout=150, trust_env=False)
 
 
 def _parse_window(times: dict[str, Any]) -> "Window":

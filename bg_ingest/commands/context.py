@@ -61,16 +61,27 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console.print(table)
 
 
-def read_settings(host: str | None = None, port: int | None = None) -> "Settings":
-    """Read the settings. Flags replace values of the environment, so that the server's worker reads them too."""
-    environment = os.environ  # noqa: TID251 - see above
-    environment.update({name: str(value) for name, value in {"HOST": host, "PORT": port}.items() if value})
-    from bg_ingest.settings import SettingsError, get_settings
+def read_settings(host: str | None = None, port: int | None = None, **others: int) -> "Settings":
+    """Read the settings. Flags replace values of the environment, so that the server's worker reads them too.
 
+    Proxies that no library can use are removed from the environment.
+    """
+    environment = os.environ  # noqa: TID251 - see above
+    flags = {"HOST": host, "PORT": port, **others}
+    environment.update({name: str(value) for name, value in flags.items() if value})
+    from bg_ingest.settings import SettingsError, get_settings
+    from bg_ingest.settings.environment import clean_proxies
+
+    if others:
+        get_settings.cache_clear()
     try:
-        return get_settings()
+        settings = get_settings()
     except SettingsError as error:
         exit_usage(str(error))
+    if host and settings.host != host:
+        exit_usage(f"--host should be an address or a name of this machine: {host} is neither.")
+    clean_proxies()
+    return settings
 
 
 def parse_user(text: str) -> "UserId":

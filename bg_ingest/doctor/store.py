@@ -11,14 +11,14 @@ from bg_ingest.doctor import Finding, failed, ok, warning
 from bg_ingest.doctor.local import check_access
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import SHARDS
-from bg_ingest.errors import IngestError, KeyUnavailable, SealBroken, StoreError, StoreLocked
+from bg_ingest.errors import IngestError, KeyUnavailable, SealBroken, StoreError, StoreLocked, TableMissing
 from bg_ingest.ports import Clock, Sealer
 from bg_ingest.ports.table import Absent, Check, Delete, Exists, Item, Put, Table, Update
 from bg_ingest.setting_types import WrappedKey
 from bg_ingest.settings import Settings, SettingsError
 from bg_ingest.store import Store
 from bg_ingest.wiring.keys import build_sealer
-from bg_ingest.wiring.store import open_for_inspection
+from bg_ingest.wiring.store import creates_table, open_for_inspection
 
 REACH_ADVICE = "check DYNAMODB_ENDPOINT, DYNAMODB_TABLE, AWS_REGION, the network and the AWS credentials"
 
@@ -40,6 +40,10 @@ async def check_table(settings: Settings) -> list[Finding]:
         inspected = await inspect_table(
             settings.dynamodb_endpoint, settings.aws_region, settings.dynamodb_table, get_session()
         )
+    except TableMissing as error:
+        if creates_table(settings):
+            return [warning("table", f"no table {settings.dynamodb_table}", "the first start creates it")]
+        return [failed("table", str(error), REACH_ADVICE)]
     except StoreError as error:
         return [failed("table", str(error), REACH_ADVICE)]
     advice = "run bg-ingest tables create"
@@ -55,6 +59,8 @@ async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
             return findings + await check_access(settings, store.keys, now)
     except StoreLocked:
         return [ok("store", f"{settings.sqlite_file} is in use by the running service, which reports its own state")]
+    except TableMissing as error:
+        return [] if creates_table(settings) else [failed("store", str(error), REACH_ADVICE)]
     except (IngestError, SettingsError) as error:
         advice = REACH_ADVICE if settings.dynamodb_table else "check DATA_DIR and its permissions"
         return [failed("store", str(error), advice)]

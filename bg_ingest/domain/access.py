@@ -115,11 +115,13 @@ HOUR = timedelta(hours=1)
 
 
 class AuditAction(StrEnum):
-    """Kind of access. Changes are recorded one by one; reads and pushes, which are frequent, once an hour."""
+    """Kind of access. Changes are recorded one by one; all others, which are frequent, once an hour."""
 
     READ = "read"
     PUSH = "push"
     CHANGE = "change"
+    REFUSED = "refused"
+    """Request without a valid credential, or without the permission for this user."""
 
 
 class AuditRecord(msgspec.Struct, frozen=True):
@@ -127,10 +129,11 @@ class AuditRecord(msgspec.Struct, frozen=True):
 
     user_hash: str
     at: datetime
-    """Time of a change; for reads and pushes, the start of the hour."""
+    """Time of a change; for all others, the start of the hour."""
     action: AuditAction
     credential: str
-    """``Caller.name``, with a keyed hash in place of the user to whom a token was issued."""
+    """``Caller.name``, with a keyed hash in place of the user to whom a token was issued. Of webhooks also
+    ``signature:<fingerprint of the secret>``, of refusals ``address:<of the client>``."""
     route: str
     """Method and path, with parameter names for the variable parts."""
     nonce: str = ""

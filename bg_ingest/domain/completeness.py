@@ -2,8 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from datetime import date, datetime, timedelta
-from itertools import count
+from datetime import date, datetime, time, timedelta
 
 import msgspec
 
@@ -80,9 +79,8 @@ class DayCounter:
     def add_gaps(self, gaps: Iterable[Gap], until: datetime) -> None:
         """Count the readings missing in open gaps; for a silence, those expected by ``until``."""
         for gap in gaps:
-            for at in _missing_times(gap, until):
-                if at in self._window:
-                    self._missing.setdefault(at.date(), Counter())[gap.cause] += 1
+            for day, missing in _missing_by_day(gap, self._window, until):
+                self._missing.setdefault(day, Counter())[gap.cause] += missing
 
     def days(self) -> Iterator[Day]:
         """Yield every day with a reading, a quarantined record or a gap, ascending."""
@@ -100,9 +98,15 @@ class DayCounter:
             )
 
 
-def _missing_times(gap: Gap, until: datetime) -> Iterator[datetime]:
-    for number in count() if gap.missing is None else range(gap.missing):
-        at = gap.start + number * timedelta(seconds=gap.cadence_seconds)
-        if gap.missing is None and at > until:
-            return
-        yield at
+def _missing_by_day(gap: Gap, window: Window, until: datetime) -> Iterator[tuple[date, int]]:
+    """Yield the days of the window with their numbers of missing readings. The cost grows with the days only."""
+    cadence = timedelta(seconds=gap.cadence_seconds)
+    last = until if gap.missing is None else gap.start + (gap.missing - 1) * cadence
+    start, end = max(gap.start, window.start), min(last + datetime.resolution, window.end)
+    while start < end:
+        midnight = datetime.combine(start.date(), time(), start.tzinfo) + timedelta(days=1)
+        stop = min(midnight, end)
+        missing = (gap.start - start) // cadence - (gap.start - stop) // cadence
+        if missing:
+            yield start.date(), missing
+        start = stop

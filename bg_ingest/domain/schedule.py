@@ -2,7 +2,6 @@
 
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
-from itertools import pairwise
 from math import ceil, floor, log2
 
 import msgspec
@@ -90,12 +89,35 @@ def next_retry(failures: int, now: datetime, slot: datetime | None) -> datetime:
     return now + wait if slot is None else min(now + wait, slot)
 
 
+class CadenceCounter:
+    """Learns the cadence of a device from its ascending readings."""
+
+    def __init__(self) -> None:
+        self._last: float | None = None
+        self._distances = 0
+        self._near = dict.fromkeys(CADENCE_SECONDS, 0)
+
+    def add(self, second: float) -> None:
+        """Count the next reading by its epoch second. A second one at the same time is ignored."""
+        if self._last is not None and second != self._last:
+            self._distances += 1
+            for cadence in CADENCE_SECONDS:
+                self._near[cadence] += abs(second - self._last - cadence) <= cadence / 10
+        self._last = second
+
+    def cadence(self) -> int | None:
+        """Return the cadence in seconds that most neighbouring readings show, or None without a clear majority."""
+        best = max(CADENCE_SECONDS, key=lambda cadence: self._near[cadence])
+        return best if self._near[best] >= 3 and self._near[best] * 2 > self._distances else None
+
+
 def learn_cadence(measured: list[datetime]) -> timedelta | None:
-    """Return the cadence that most neighbouring readings show, or None without a clear majority."""
-    apart = [(later - earlier).total_seconds() for earlier, later in pairwise(sorted(set(measured)))]
-    counts = {cadence: sum(abs(seconds - cadence) <= cadence / 10 for seconds in apart) for cadence in CADENCE_SECONDS}
-    best = max(counts, key=lambda cadence: counts[cadence])
-    return timedelta(seconds=best) if counts[best] >= 3 and counts[best] * 2 > len(apart) else None
+    """Return the cadence of readings at these times, or None without a clear majority."""
+    counter = CadenceCounter()
+    for instant in sorted(set(measured)):
+        counter.add(instant.timestamp())
+    cadence = counter.cadence()
+    return None if cadence is None else timedelta(seconds=cadence)
 
 
 class SweepDepth(msgspec.Struct, frozen=True):

@@ -12,6 +12,9 @@ METHODS = {"GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"}
 """Label values; any other method counts as OTHER, because a client must not choose the label."""
 
 NO_ROUTE = "none"
+UNAUTHENTICATED_LABELS = ("OTHER", NO_ROUTE, "401")
+"""Labels of all requests refused for their credential. The series exists from the start."""
+
 CLIENT_GONE = "499"
 """Status of a request that ended without a response because its client left. The number is from nginx."""
 
@@ -22,6 +25,7 @@ class RequestMetrics:
     def __init__(self, app: ASGIApp, metrics: MetricsRegistry) -> None:
         self._app = app
         self._requests = Timer(metrics.requests)
+        metrics.requests.labels(*UNAUTHENTICATED_LABELS)
 
     async def __call__(self, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - type of the server
         if scope["type"] != "http":
@@ -41,4 +45,6 @@ class RequestMetrics:
         finally:
             method = scope["method"] if scope["method"] in METHODS else "OTHER"
             route = scope.get("path_template") or NO_ROUTE
+            if scope.get("state", {}).get("unauthenticated"):  # a caller without credential chooses no label
+                method, route, status = UNAUTHENTICATED_LABELS
             self._requests.observe(perf_counter() - began, method, route, status)

@@ -1,4 +1,7 @@
-"""Metrics that count events. docs/operating/metrics.md explains them."""
+"""Metrics that count events, and a separate HTTP port for all metrics. docs/operating/metrics.md explains them."""
+
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 
 import anyio.to_thread
 from prometheus_client import (
@@ -9,19 +12,47 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
+    start_http_server,
 )
 from prometheus_client.registry import Collector
 
 from bg_ingest import __version__
+from bg_ingest.errors import IngestError
 from bg_ingest.observability.timing import Timer
 
 STORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0)
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
+SCRAPE_INTERVAL_SECONDS = 0.25
+"""Least time between the starts of two builds of the text, which bounds the cost of a flood of scrapes."""
+
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series, and no query uses them
 
 AGE_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0)
 """Upper bounds of buckets, in seconds, as of the three above."""
+
+
+class SharedText:
+    """A text that is built on request. Concurrent requests share one build, which begins after each of them."""
+
+    def __init__(self, build: Callable[[], Awaitable[bytes]]) -> None:
+        self._build = build
+        self._lock = anyio.Lock()
+        self._begun = self._ended = 0
+        """Numbers of the last build that began, and of the last one that ended."""
+        self._next_at = 0.0
+        self._text = b""
+
+    async def get(self) -> bytes:
+        before = self._begun
+        async with self._lock:
+            if self._ended <= before:
+                await anyio.sleep(max(0.0, self._next_at - anyio.current_time()))
+                self._begun = number = self._begun + 1
+                self._next_at = anyio.current_time() + SCRAPE_INTERVAL_SECONDS
+                self._text = await self._build()
+                self._ended = number
+            return self._text
 
 
 class MetricsRegistry:
@@ -29,6 +60,7 @@ class MetricsRegistry:
 
     def __init__(self) -> None:
         self.registry = CollectorRegistry()
+        self._shared_text = SharedText(lambda: anyio.to_thread.run_sync(self.text))
         self.readings = self._counter(
             "readings", "Readings of pages and pushes, by outcome.", "provider", "origin", "outcome"
         )
@@ -62,7 +94,6 @@ class MetricsRegistry:
             "route",
             "status",
         )
-        self.dropped_log_lines = self._counter("log_lines_dropped", "Log lines that could not be written.")
         Info("bg_ingest_build", "Version of this process.", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
 
@@ -72,7 +103,7 @@ class MetricsRegistry:
 
     async def exposition(self) -> bytes:
         """Return the text, built on a thread: with many connections it takes long enough to delay requests."""
-        return await anyio.to_thread.run_sync(self.text)
+        return await self._shared_text.get()
 
     def add(self, collector: Collector) -> None:
         """Add metrics that are computed at each scrape."""
@@ -90,3 +121,24 @@ class MetricsRegistry:
 
     def _timer(self, name: str, description: str, bounds: tuple[float, ...], *labels: str) -> Timer:
         return Timer(self._histogram(name, description, bounds, *labels, "outcome"))
+
+
+@contextmanager
+def serve_metrics(metrics: MetricsRegistry, host: str, port: int | None) -> Iterator[None]:
+    """Serve the metrics on a separate port, if one is given, during the body. The port can be closed to API clients.
+
+    Raises IngestError with the reason if the port cannot be used.
+    """
+    if port is None:
+        yield
+        return
+    try:
+        server, _ = start_http_server(port, host, metrics.registry)
+    except OSError as error:
+        reason = f"Cannot listen on {host}:{port} ({error.strerror}): choose another METRICS_PORT."
+        raise IngestError(reason) from None
+    try:
+        yield
+    finally:
+        server.shutdown()
+        server.server_close()

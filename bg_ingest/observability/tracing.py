@@ -21,6 +21,7 @@ from bg_ingest import __version__
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.polling import PollReport
+from bg_ingest.errors import IngestError
 from bg_ingest.ports import Observation, Observer
 
 MAX_CARRIED_CONTEXTS = 1_000
@@ -91,9 +92,17 @@ class SpanObservation(Observation[Result]):
 
 @contextmanager
 def export_traces(endpoint: str) -> Iterator[Traces]:
-    """Send spans to an OTLP/HTTP address while the body runs, and flush the remaining ones at its end."""
-    provider = TracerProvider(resource=Resource.create({"service.name": "bg-ingest", "service.version": __version__}))
-    provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=3)))
+    """Send spans to an OTLP/HTTP address while the body runs, and flush the remaining ones at its end.
+
+    IngestError: OpenTelemetry, which reads the variables OTEL_… on its own, refuses one of them.
+    """
+    attributes = {"service.name": "bg-ingest", "service.version": __version__}
+    try:
+        provider = TracerProvider(resource=Resource.create(attributes))
+        provider.add_span_processor(BatchSpanProcessor(OTLPSpanExporter(endpoint, timeout=3)))
+    except Exception as error:  # noqa: BLE001 - OpenTelemetry has no class of its own for wrong values
+        advice = "correct the variables OTEL_…, or unset TRACES_ENDPOINT"
+        raise IngestError(f"OpenTelemetry cannot be configured ({type(error).__name__}): {advice}.") from None
     try:
         yield Traces(provider.get_tracer("bg_ingest"))
     finally:

@@ -20,6 +20,7 @@ from bg_ingest.services.polling.webhooks import WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
 from bg_ingest.services.queries.readings import ReadingQueries
+from bg_ingest.services.queries.statistics import StatisticsQueries
 from bg_ingest.services.queries.timeline import TimelineQueries
 from bg_ingest.store import Store
 
@@ -56,6 +57,7 @@ class Services:
     relay: Relay
 
     reader: ReadingQueries
+    statistics: StatisticsQueries
     completeness: CompletenessQueries
     timelines: TimelineQueries
     verifier: Verifier

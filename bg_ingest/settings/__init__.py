@@ -14,7 +14,6 @@ from urllib.parse import urlsplit
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from bg_ingest import addresses
 from bg_ingest.providers import PROVIDER_SETTINGS
 from bg_ingest.providers.settings import ProviderSettings
 from bg_ingest.setting_types import (
@@ -24,15 +23,16 @@ from bg_ingest.setting_types import (
     HttpUrl,
     OpenFlag,
     Port,
-    PublicUrl,
     SealingKeys,
     SigningSecrets,
     WrappedKey,
     is_loopback,
+    is_own_host,
     to_lower,
     to_upper,
 )
-from bg_ingest.settings.checks import describe_errors, find_missing
+from bg_ingest.settings.checks import describe_errors, describe_ignored, find_missing
+from bg_ingest.settings.environment import check_environment
 from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
 
 __all__ = ["Settings", "SettingsError", "get_settings"]
@@ -68,13 +68,13 @@ class ServiceSettings(BaseSettings):
     api_open: OpenFlag = False
     api_bootstrap_key: ApiKeyText | None = None
     requests_per_second: Annotated[int, Field(ge=1, le=100_000)] = 100
-    jwt_issuer: PublicUrl | None = None
+    jwt_issuer: HttpUrl | None = None
     jwt_audience: str | None = None
-    jwt_jwks_url: PublicUrl | None = None
+    jwt_jwks_url: HttpUrl | None = None
     webhook_signing_secrets: SigningSecrets = ()
-    webhook_jwt_issuer: PublicUrl | None = None
+    webhook_jwt_issuer: HttpUrl | None = None
     webhook_jwt_audience: str | None = None
-    webhook_jwt_jwks_url: PublicUrl | None = None
+    webhook_jwt_jwks_url: HttpUrl | None = None
     webhook_jwt_scope: str = "webhooks:write"
     webhooks_per_second: Annotated[int, Field(ge=1, le=100_000)] = 50
     host: str = Field(
@@ -83,7 +83,6 @@ class ServiceSettings(BaseSettings):
         )
     )
     port: Port = 5001
-    keep_alive_seconds: Annotated[int, Field(ge=1, le=3_600)] = 75
     metrics_port: Port | None = None
     traces_endpoint: HttpUrl | None = None
 
@@ -123,8 +122,8 @@ class ServiceSettings(BaseSettings):
 
     @property
     def own_host(self) -> str:
-        """Host under which this machine reaches the service, as in a URL."""
-        return addresses.own_host(self.host)
+        """Host under which this machine reaches the service."""
+        return "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
 
     @property
     def sqlite_file(self) -> Path:
@@ -147,7 +146,10 @@ class ServiceSettings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _check_host(cls, host: str, info: ValidationInfo) -> str:
-        host = host.removeprefix("[").removesuffix("]")  # an IPv6 address as in a URL
+        if not is_own_host(host):
+            if info.data.get("environment") == "development":
+                return "127.0.0.1"  # a note reports it
+            raise ValueError("should be an address or a name of this machine")
         if _is_anonymous(info.data) and not info.data.get("api_open") and not is_loopback(host):
             raise ValueError(
                 "should be 127.0.0.1 while the API is open without credentials; if every client that reaches it may "
@@ -170,13 +172,14 @@ class ServiceSettings(BaseSettings):
         except ValidationError as invalid:
             settings = None
             problems = [*describe_errors(invalid), *problems]
+        if isinstance(settings, Settings) and not problems:
+            provider_urls = [part.probe_url(settings) for part in PROVIDER_SETTINGS]
+            files = (settings.sqlite_file, settings.key_file)
+            problems, more_notes = check_environment(vars(settings), provider_urls, files)
+            notes += more_notes
         if settings is None or problems:
             raise SettingsError("\n  - ".join(["Wrong settings (.env.example explains each):", *problems]))
-        unknown = (
-            f"{name.upper()} in .env or the secret is no setting: it has no effect."
-            for name in sorted(given.keys() - known.keys())
-        )
-        settings._notes = (*notes, *unknown)  # noqa: SLF001 - of this class
+        settings._notes = (*notes, *describe_ignored(given, known, settings.host))  # noqa: SLF001 - of this class
         return settings
 
 
@@ -203,7 +206,6 @@ class Settings(ProviderParts, ServiceSettings):
         if self.environment != "development":
             return []
         given, dynamodb = self.model_fields_set, self.store == "dynamodb"
-        own_address = f"{addresses.in_url(self.host)}:{self.port}"
         lines = (
             (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
             (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
@@ -215,7 +217,7 @@ class Settings(ProviderParts, ServiceSettings):
             ),
             (
                 self.anonymous,
-                f"No credentials: until a key is made, the API is open to every client of {own_address}.",
+                f"No credentials: until a key is made, the API is open to every client of {self.host}:{self.port}.",
             ),
         )
         return [line for applies, line in lines if applies]

@@ -37,6 +37,14 @@ def describe_errors(invalid: ValidationError) -> Iterator[str]:
             yield f"{name} {error['msg'].removeprefix('Value error, ').removeprefix('Input ')}."
 
 
+def describe_ignored(given: Mapping[str, Any], known: Mapping[str, Any], host: str) -> Iterator[str]:
+    """Yield a sentence for each name that is no setting, and for a value of HOST that is replaced by ``host``."""
+    for name in sorted(given.keys() - known.keys()):
+        yield f"{name.upper()} in .env or the secret is no setting: it has no effect."
+    if known.get("host", host) != host:
+        yield f"HOST is no address or name of this machine (conda sets it for compilers): it is {host} instead."
+
+
 def find_missing(given: Mapping[str, Any]) -> Iterator[str]:
     required = dict(_REQUIRED) if is_strict(given) else {}
     for name, others in _COUPLED.items():

@@ -14,13 +14,14 @@ from typing import Any
 import anyio
 
 from bg_ingest.setting_types import SEALING_KEY_BYTES, is_strict, parse_sealing_key
+from bg_ingest.settings.environment import aws_url, check_aws, describe_proxies
 
 
 class SecretUnreadable(Exception):
     """The text is one sentence with the secret's name, the reason and the remedy. It never quotes the secret."""
 
 
-def read_secret(name: str, region: str | None) -> dict[str, str]:
+def read_secret(name: str, region: str | None, *, strict: bool = False) -> dict[str, str]:
     """Return a JSON secret's settings under lower-case names, as texts. Without ``region``, the AWS library finds one.
 
     pydantic-settings has a source for Secrets Manager too. It takes no time-outs, silently skips names in upper case
@@ -28,6 +29,9 @@ def read_secret(name: str, region: str | None) -> dict[str, str]:
     """
     from bg_ingest.adapters.aws.session import AWS_ERRORS, error_code  # noqa: PLC0415 - takes 0.3 s; used only with SECRET_NAME
 
+    problems, _ = describe_proxies((), [aws_url("secrets_manager", region)])
+    for problem in (*problems, *check_aws(strict=strict)):
+        raise SecretUnreadable(f"The secret {name} cannot be read: {problem}")
     try:  # in a thread, because settings are also read inside a running event loop
         with ThreadPoolExecutor(1) as thread:
             text = thread.submit(anyio.run, _fetch_secret, name, region).result()
@@ -42,9 +46,11 @@ def read_secret(name: str, region: str | None) -> dict[str, str]:
 
 
 async def _fetch_secret(name: str, region: str | None) -> str:
-    from bg_ingest.adapters.aws.session import START_CONFIG, get_session  # noqa: PLC0415 - as above
+    from bg_ingest.adapters.aws.session import START_CONFIG, adapt_config, get_session  # noqa: PLC0415 - as above
 
-    async with get_session().client("secretsmanager", region_name=region, config=START_CONFIG) as client:
+    session = get_session()
+    config = adapt_config(session, START_CONFIG)
+    async with session.client("secretsmanager", region_name=region, config=config) as client:
         return str((await client.get_secret_value(SecretId=name)).get("SecretString", ""))
 
 
@@ -103,7 +109,9 @@ def merge_secret(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
     if "secret_name" not in given:
         return given, []
     try:
-        return given | _without_empty(read_secret(given["secret_name"], given.get("aws_region"))), []
+        return given | _without_empty(
+            read_secret(given["secret_name"], given.get("aws_region"), strict=is_strict(given))
+        ), []
     except SecretUnreadable as unreadable:
         if is_strict(given):
             raise SettingsError(str(unreadable)) from None

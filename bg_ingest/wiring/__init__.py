@@ -46,6 +46,7 @@ from bg_ingest.services.polling.webhooks import SenderTokens, WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
 from bg_ingest.services.queries.readings import ReadingQueries
+from bg_ingest.services.queries.statistics import StatisticsQueries
 from bg_ingest.services.queries.timeline import RecentEvents, TimelineQueries
 from bg_ingest.settings import Settings
 from bg_ingest.store import Store
@@ -102,6 +103,7 @@ def build_services(
     gap_keeper = GapKeeper(store.readings, store.gaps, committer, clock)
     poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, demand, observer)
     quarantine_review = QuarantineReview(store, committer, sealer, providers, clock, table)
+    reader = ReadingQueries(store.readings, clock)
     audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
     return Services(
         observer=observer,
@@ -125,7 +127,8 @@ def build_services(
         budget=budget,
         demand=demand,
         relay=Relay(store.outbox, publisher, observer),
-        reader=ReadingQueries(store.readings, clock),
+        reader=reader,
+        statistics=StatisticsQueries(reader),
         completeness=CompletenessQueries(store, clock),
         timelines=TimelineQueries(store, poller, recent_events, clock),
         verifier=Verifier(store, providers, grants),

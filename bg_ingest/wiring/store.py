@@ -3,14 +3,18 @@
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import structlog
+
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.errors import StoreError
+from bg_ingest.errors import StoreError, TableMissing
 from bg_ingest.observability.observer import Metrics, ObservedTable
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Table
 from bg_ingest.settings import Settings
 from bg_ingest.store import Store, check_layout, keys, remove_all_owners
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 @asynccontextmanager
@@ -23,12 +27,15 @@ async def open_for_inspection(settings: Settings) -> AsyncIterator[tuple[Table, 
 
 @asynccontextmanager
 async def open_store(settings: Settings, clock: Clock, metrics: Metrics) -> AsyncIterator[Store]:
-    async with open_table(settings, clock, metrics.registry) as table:
+    """Open the store. In development, a missing table of an emulator is created."""
+    async with open_table(settings, clock, metrics.registry, may_create=creates_table(settings)) as table:
         yield Store(ObservedTable(table, metrics), clock)
 
 
 @asynccontextmanager
-async def open_table(settings: Settings, clock: Clock, registry: MetricsRegistry) -> AsyncIterator[Table]:
+async def open_table(
+    settings: Settings, clock: Clock, registry: MetricsRegistry, *, may_create: bool = False
+) -> AsyncIterator[Table]:
     """Open the table and check its layout. StoreError gives the reason of a failure in one sentence."""
     if settings.dynamodb_table is None:
         from bg_ingest.adapters import sqlite
@@ -45,10 +52,22 @@ async def open_table(settings: Settings, clock: Clock, registry: MetricsRegistry
     endpoint = settings.dynamodb_endpoint
     async with open_transport(endpoint, settings.aws_region, get_session()) as transport:
         table = DynamoTable(MeteredTransport(transport, registry.add_store_units), settings.dynamodb_table)
-        await check_layout(table)
+        try:
+            await check_layout(table)
+        except TableMissing:
+            if not may_create:
+                raise
+            await create_table(settings)
+            line = f"No table {settings.dynamodb_table} at {endpoint}: it has been created."
+            log.info(line, action="settings")
         if await table.get(keys.META) is None:  # the server accepts writes without storing them
             raise StoreError(f"{endpoint} does not store written items: is it DynamoDB?")
         yield table
+
+
+def creates_table(settings: Settings) -> bool:
+    """Return True if the start creates a missing table: in development, in the emulator of DYNAMODB_ENDPOINT."""
+    return settings.environment == "development" and settings.dynamodb_endpoint is not None
 
 
 async def create_table(settings: Settings) -> list[str]:

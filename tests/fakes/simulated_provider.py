@@ -13,8 +13,8 @@ from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import DATA_DEADLINE, Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
 from bg_ingest.providers.dexcom.translate import build_page, decode_data_range, translate_records
-from bg_ingest.providers.dexcom.wire import TokenPair, decode_envelope, read_body, read_token_body
-from bg_ingest.providers.http import decode_json, http_client, translate_transport_errors
+from bg_ingest.providers.dexcom.wire import decode_envelope, decode_token_pair, read_body, read_token_body
+from bg_ingest.providers.http import http_client, translate_transport_errors
 from bg_ingest.simulator import Simulator
 from bg_ingest.simulator.data import get_data_range, get_egvs
 from bg_ingest.simulator.oauth import post_token
@@ -61,7 +61,7 @@ class SimulatedProvider(Dexcom):
     async def _request_tokens(self, **form: str) -> Credentials:
         asked_at = self._now()
         response = await _call(REFRESH_DEADLINE, lambda: post_token(self._simulator, self._client | form))
-        pair = decode_json(read_token_body(response, self._now()), TokenPair)
+        pair = decode_token_pair(read_token_body(response, self._now()))
         expires_at = asked_at + timedelta(seconds=pair.expires_in)
         return Tokens(Secret(pair.access_token), Secret(pair.refresh_token), expires_at).to_credentials()
 

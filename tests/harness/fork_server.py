@@ -1,7 +1,8 @@
 """Process that has loaded the service and forks a command for each line of its input (see ``cli.py``).
 
-A line is JSON: directory, arguments, environment, and the files for output and errors. The answer is a line with the
-exit code.
+A line is JSON: directory, arguments, environment, the files for output and errors, and whether to wait for the end. The
+answer is a line with the exit code, or at once with the process id of a command that serves. A line with such an id is
+answered with the exit code of the command, or null while it runs.
 """
 
 import json
@@ -10,6 +11,7 @@ import sys
 import threading
 from collections.abc import Mapping, Sequence
 from importlib import import_module
+from typing import Any
 
 from bg_ingest.cli import COMMANDS, main
 
@@ -19,6 +21,9 @@ PRELOADED_MODULES = (
     "anyio._backends._asyncio",
     "httpcore",
     "sqlite3",
+    "bg_ingest.server",
+    "bg_ingest.api.app",
+    "workers.build",
 )
 
 
@@ -33,13 +38,25 @@ def run_command(folder: str, arguments: Sequence[str], environment: Mapping[str,
     main([*arguments], prog_name="bg-ingest")
 
 
+def answer(request: Any) -> int | None:
+    if isinstance(request, int):
+        ended, status = os.waitpid(request, os.WNOHANG)
+        return os.waitstatus_to_exitcode(status) if ended else None
+    *command, waits = request
+    child = os.fork()
+    if not child:
+        if not waits:
+            os.setsid()  # a signal to its group reaches its own processes only
+        run_command(*command)
+    if not waits:
+        return child
+    _, status = os.waitpid(child, 0)
+    return os.waitstatus_to_exitcode(status)
+
+
 def serve() -> None:
     for line in sys.stdin:
-        child = os.fork()
-        if not child:
-            run_command(*json.loads(line))
-        _, status = os.waitpid(child, 0)
-        sys.stdout.write(f"{os.waitstatus_to_exitcode(status)}\n")
+        sys.stdout.write(f"{json.dumps(answer(json.loads(line)))}\n")
         sys.stdout.flush()
 
 

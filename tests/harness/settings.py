@@ -1,11 +1,13 @@
 """Loading of settings in tests: fixtures for an environment of the test's own, and values for production."""
 
 import base64
+import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from bg_ingest import setting_types
 from bg_ingest.providers.dexcom.settings import DexcomSettings
 from bg_ingest.settings import Settings, SettingsError, get_settings
 
@@ -24,6 +26,21 @@ PRODUCTION = {
 }
 
 Load = Callable[..., Settings]
+
+
+@pytest.fixture(autouse=True)
+def names(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """Return the addresses of names, which replace a name server: the start asks for the address of HOST."""
+    addresses: dict[str, str] = {}
+
+    def resolve(host: str, *_: object, **__: object) -> list[tuple[object, ...]]:
+        if host not in addresses:
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", (addresses[host], 0))]
+
+    monkeypatch.setattr(setting_types, "getaddrinfo", resolve)
+    addresses["localhost"] = "127.0.0.1"
+    return addresses
 
 
 @pytest.fixture(autouse=True)

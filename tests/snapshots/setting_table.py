@@ -2,11 +2,13 @@
 
 import base64
 from pathlib import Path
+from socket import EAI_NONAME, gaierror
 from typing import Any
 
 import pytest
 from pydantic import SecretBytes, SecretStr
 
+from bg_ingest import setting_types
 from bg_ingest.settings import Settings, SettingsError, get_settings
 
 KEY = base64.b64encode(bytes(range(32))).decode()
@@ -48,6 +50,11 @@ SITUATIONS: dict[str, dict[str, str]] = {
 }
 
 
+def _find_no_name(*_: object, **__: object) -> None:
+    """Replace the name server, which the start asks for the address of HOST."""
+    raise gaierror(EAI_NONAME, "Name or service not known")
+
+
 class SettingsTable:
     """Loads settings in an empty folder."""
 
@@ -56,6 +63,7 @@ class SettingsTable:
         self._folder = folder
         monkeypatch.chdir(folder)
         monkeypatch.setenv("HOME", str(folder / "home"))
+        monkeypatch.setattr(setting_types, "getaddrinfo", _find_no_name)
         self.names = sorted(name.upper() for name in Settings.model_fields)
         for name in self.names:
             monkeypatch.delenv(name, raising=False)

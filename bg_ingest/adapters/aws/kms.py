@@ -6,7 +6,7 @@ from typing import Any
 
 import aioboto3
 
-from bg_ingest.adapters.aws.session import AWS_ERRORS, START_CONFIG, error_code
+from bg_ingest.adapters.aws.session import AWS_ERRORS, START_CONFIG, adapt_config, error_code
 from bg_ingest.adapters.sealing import KEY_BYTES
 from bg_ingest.errors import KeyUnavailable
 
@@ -59,9 +59,9 @@ class Kms:
 @asynccontextmanager
 async def open_kms(region: str | None, session: aioboto3.Session) -> AsyncIterator[Kms]:
     """Open KMS. The AWS library finds a region that is None. KeyUnavailable: the client cannot be created."""
-    client = session.client("kms", region_name=region, config=START_CONFIG)
     async with AsyncExitStack() as stack:
         with _translate_errors("A key"):
+            client = session.client("kms", region_name=region, config=adapt_config(session, START_CONFIG))
             kms = Kms(await stack.enter_async_context(client))
         yield kms
 

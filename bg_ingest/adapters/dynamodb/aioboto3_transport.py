@@ -14,6 +14,7 @@ from aiobotocore.config import AioConfig
 from botocore import xform_name
 from botocore.exceptions import ClientError
 
+from bg_ingest.adapters.aws.session import adapt_config, translate_configuration_errors
 from bg_ingest.adapters.dynamodb.transport import (
     CONNECT_TIMEOUT,
     EMULATOR_KEYS,
@@ -68,9 +69,9 @@ async def open_transport(
     """Open a transport. The AWS library finds the credentials, and an endpoint or region that is None."""
     url, _ = await resolve_endpoint(endpoint, region, session)
     keys: dict[str, str] = {}
-    if url.scheme == "http" and await session.get_credentials() is None:
-        keys = {"aws_access_key_id": EMULATOR_KEYS.access_key, "aws_secret_access_key": EMULATOR_KEYS.secret_key}
-    async with session.client(
-        "dynamodb", region_name=region, endpoint_url=endpoint, config=CLIENT_CONFIG, **keys
-    ) as client:
+    with translate_configuration_errors():
+        if url.scheme == "http" and await session.get_credentials() is None:
+            keys = {"aws_access_key_id": EMULATOR_KEYS.access_key, "aws_secret_access_key": EMULATOR_KEYS.secret_key}
+        config = adapt_config(session, CLIENT_CONFIG)
+    async with session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=config, **keys) as client:
         yield Aioboto3Transport(client)

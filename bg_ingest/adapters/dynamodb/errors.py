@@ -7,10 +7,12 @@ from typing import Any
 import msgspec
 from aiohttp import ClientError as ConnectionFailed
 from botocore.exceptions import BotoCoreError
+from botocore.exceptions import ClientError as CredentialsRefused
 
+from bg_ingest.adapters.aws.session import error_code
 from bg_ingest.adapters.dynamodb.codec import Wire, decode_item
 from bg_ingest.adapters.dynamodb.transport import DynamoError
-from bg_ingest.errors import StoreError, StoreUnavailable, TransactionConflict
+from bg_ingest.errors import StoreError, StoreUnavailable, TableMissing, TransactionConflict
 from bg_ingest.ports.table import ConditionFailed, Item
 
 CAPACITY_REASONS = {"ThrottlingError", "ProvisionedThroughputExceeded"}
@@ -26,6 +28,8 @@ def translate_errors(table: str) -> Iterator[None]:
         raise _to_error(error, table) from None
     except msgspec.DecodeError:
         raise StoreUnavailable("The server at the endpoint does not answer in JSON: is it DynamoDB?") from None
+    except CredentialsRefused as error:  # of the service that gives credentials: STS, SSO
+        raise StoreUnavailable(f"No AWS credentials for DynamoDB: {error_code(error)}.") from None
     except (BotoCoreError, ConnectionFailed, OSError) as error:
         raise StoreUnavailable(f"DynamoDB does not answer: {type(error).__name__}.") from None
 
@@ -39,7 +43,7 @@ def _to_error(error: DynamoError, table: str) -> StoreError:
         case "TransactionConflictException":
             return TransactionConflict()
         case "ResourceNotFoundException":
-            return StoreError(f"There is no table {table}: run `bg-ingest tables create`.")
+            return TableMissing(f"There is no table {table}: run `bg-ingest tables create`.")
         case "ValidationException":
             return StoreError("DynamoDB calls a request invalid: this is a bug.")
         case code:

@@ -22,6 +22,7 @@ from aiobotocore.config import AioConfig
 from botocore.exceptions import NoCredentialsError
 from yarl import URL
 
+from bg_ingest.adapters.aws.session import max_tries, ssl_context, translate_configuration_errors
 from bg_ingest.adapters.clock import SystemClock
 
 CONTENT_TYPE = "application/x-amz-json-1.0"
@@ -79,7 +80,8 @@ CONNECT_TIMEOUT, READ_TIMEOUT, TOTAL_TIMEOUT = 1.0, 3.0, 10.0
 """Seconds of each try: to connect, between received bytes, in total."""
 
 MAX_TRIES, FIRST_WAIT_SECONDS = 3, 0.1
-"""Tries of a call with a transient error. Waits are random: first up to that many seconds, then up to twice as many."""
+"""Tries of a call with a transient error, without AWS_MAX_ATTEMPTS. Waits are random: first up to that many seconds,
+then up to twice as many."""
 
 RETRYABLE_CODES = {
     "ProvisionedThroughputExceededException",
@@ -124,16 +126,24 @@ EMULATOR_KEYS = AwsKeys("anybody", "anybody", None)
 class DirectTransport:
     """Implements ``Transport``. botocore renews the ``credentials``; without any, http endpoints get EMULATOR_KEYS."""
 
-    def __init__(self, http: aiohttp.ClientSession, url: URL, region: str, credentials: Any) -> None:  # noqa: ANN401 - botocore has no types
+    def __init__(
+        self,
+        http: aiohttp.ClientSession,
+        url: URL,
+        region: str,
+        credentials: Any,  # noqa: ANN401 - botocore has no types
+        max_tries: int = MAX_TRIES,
+    ) -> None:
         self._http = http
         self._url = url
         self._signer = Signer(url, region)
         self._credentials = credentials
+        self._max_tries = max_tries
         self._clock = SystemClock()
 
     async def call(self, operation: str, **request: object) -> Answer:
         body, target = _encode(request), f"DynamoDB_20120810.{operation}"
-        for tries in range(1, MAX_TRIES):
+        for tries in range(1, self._max_tries):
             try:
                 return await self._send(target, body, tries)
             except DynamoError as error:
@@ -142,7 +152,7 @@ class DirectTransport:
             except (aiohttp.ClientError, OSError):  # no response, or none in time
                 pass
             await anyio.sleep(random.uniform(0, FIRST_WAIT_SECONDS * 2 ** (tries - 1)))
-        return await self._send(target, body, MAX_TRIES)
+        return await self._send(target, body, self._max_tries)
 
     async def _send(self, target: str, body: bytes, tries: int) -> Answer:
         headers = self._signer.headers(await self._current_keys(), target, body, self._clock.now())
@@ -176,21 +186,25 @@ async def open_transport(
 ) -> AsyncIterator[Transport]:
     """Open a transport. The AWS library supplies the credentials, and an endpoint or region given as None."""
     url, region = await resolve_endpoint(endpoint, region, session)
+    with translate_configuration_errors():
+        credentials, context = await session.get_credentials(), ssl_context(session)
+        tries = max_tries(session, MAX_TRIES)
     async with aiohttp.ClientSession(
-        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=12),
+        connector=aiohttp.TCPConnector(limit=MAX_CONNECTIONS, keepalive_timeout=12, ssl=context),
         timeout=aiohttp.ClientTimeout(TOTAL_TIMEOUT, sock_connect=CONNECT_TIMEOUT, sock_read=READ_TIMEOUT),
         headers={"User-Agent": "bg-ingest"},
         skip_auto_headers=("Accept", "Accept-Encoding"),
         cookie_jar=aiohttp.DummyCookieJar(),
         proxy=None if proxy_bypass(url.host or "") else getproxies().get(url.scheme),
     ) as http:
-        yield DirectTransport(http, url, region, await session.get_credentials())
+        yield DirectTransport(http, url, region, credentials, tries)
 
 
 async def resolve_endpoint(endpoint: str | None, region: str | None, session: aioboto3.Session) -> tuple[URL, str]:
     """Return the endpoint and region from the AWS library, which covers all regions and sources of configuration."""
-    async with session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=AioConfig()) as client:
-        return URL(client.meta.endpoint_url), str(client.meta.region_name)
+    with translate_configuration_errors():
+        async with session.client("dynamodb", region_name=region, endpoint_url=endpoint, config=AioConfig()) as client:
+            return URL(client.meta.endpoint_url), str(client.meta.region_name)
 
 
 READ_OPERATIONS = {"GetItem", "BatchGetItem", "Query", "Scan"}

@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Seq
 from functools import partial
 from typing import Protocol, TypeVar
 
-from anyio import CapacityLimiter, lowlevel, to_thread
+from anyio import CapacityLimiter, Lock, lowlevel, to_thread
 
 from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.ports.table import Item, Key, SingleWrite, Write
@@ -39,6 +39,8 @@ class SqliteTable:
     def __init__(self, file: ItemFile, run: Run) -> None:
         self._file = file
         self._run = run
+        self._paging = Lock(fast_acquire=True)
+        """Held by one read of many rows at a time. The single reads of others then wait for at most one of them."""
 
     async def get(self, key: Key) -> Item | None:
         return (await self.batch_get([key])).get(key)
@@ -51,7 +53,7 @@ class SqliteTable:
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         del consistent  # every read of SQLite is consistent
         after = False
-        while items := await self._run(partial(self._file.page, pk, low, high, page, after=after)):
+        while items := await self._run_paged(partial(self._file.page, pk, low, high, page, after=after)):
             yield items
             if len(items) < page:
                 return
@@ -62,10 +64,14 @@ class SqliteTable:
 
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         after, prefixes = ("", ""), tuple(kinds) or ("",)
-        while items := await self._run(partial(self._file.scan, part, parts, after, SCAN_BATCH_SIZE)):
+        while items := await self._run_paged(partial(self._file.scan, part, parts, after, SCAN_BATCH_SIZE)):
             after = items[-1][0]
             if matching := [(key, item) for key, item in items if key[1].startswith(prefixes)]:
                 yield matching
+
+    async def _run_paged(self, call: Callable[[], Result]) -> Result:
+        async with self._paging:
+            return await self._run(call)
 
     async def write(self, one: SingleWrite) -> None:
         await self.transact([one])

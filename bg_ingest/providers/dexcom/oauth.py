@@ -11,8 +11,8 @@ import msgspec
 from bg_ingest.domain.grants import REFRESH_DEADLINE, Credentials, Renewal, Secret, SecretBytes
 from bg_ingest.ports import Clock
 from bg_ingest.providers.dexcom import DexcomOptions
-from bg_ingest.providers.dexcom.wire import TokenPair, read_token_body
-from bg_ingest.providers.http import decode_json, translate_transport_errors
+from bg_ingest.providers.dexcom.wire import TokenPair, decode_token_pair, read_token_body
+from bg_ingest.providers.http import translate_transport_errors
 
 with warnings.catch_warnings():
     # Authlib warns that it will move to httpx2. Its version is pinned, and a test checks that its client is httpx's.
@@ -100,7 +100,7 @@ class _TokenClient(AsyncOAuth2Client):  # type: ignore[misc] # Authlib ships no 
 
     def parse_response_token(self, resp: httpx.Response) -> TokenPair:
         """Replace Authlib's method, which would decode the body in its own way."""
-        return decode_json(read_token_body(resp, self._clock.now()), TokenPair)
+        return decode_token_pair(read_token_body(resp, self._clock.now()))
 
 
 def _lifetime_seconds(expires_in: object) -> int:

@@ -9,7 +9,7 @@ from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.settings import ProviderSettings
-from bg_ingest.setting_types import HttpHost, Proofs, PublicUrl, to_lower
+from bg_ingest.setting_types import HttpHost, HttpUrl, Proofs, to_lower
 
 if TYPE_CHECKING:
     import httpx
@@ -22,7 +22,7 @@ class DexcomSettings(ProviderSettings):
 
     dexcom_client_id: str | None = None
     dexcom_client_secret: SecretStr | None = None
-    dexcom_redirect_uri: PublicUrl = Field(
+    dexcom_redirect_uri: HttpUrl = Field(
         default_factory=lambda given: f"http://localhost:{given['port']}/api/oauth/dexcom/callback",
     )
     dexcom_region: Annotated[Literal["us", "ou", "jp", "sandbox"], to_lower] = "us"

@@ -21,7 +21,16 @@ from bg_ingest.domain.readings import (
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import AccountData, Page
 from bg_ingest.providers.dexcom.times import Stamp, parse_stamp, utc_offset_seconds
-from bg_ingest.providers.dexcom.wire import DataRange, Egv, Envelope, Extent, RangeBound, Scalar
+from bg_ingest.providers.dexcom.wire import (
+    DataRange,
+    Egv,
+    Envelope,
+    Extent,
+    RangeBound,
+    Scalar,
+    contradicts_itself,
+    decode_record,
+)
 from bg_ingest.providers.http import decode_json
 
 MIN_MEASURED_AT = datetime(2015, 1, 1, tzinfo=UTC)
@@ -36,14 +45,25 @@ MAX_MG_DL = 1000
 MAX_MG_DL_PER_MINUTE = 100
 """Largest rate (mg/dL per minute), rising or falling: far beyond physiology, and a number that every store accepts."""
 
+MAX_TEXT_CHARACTERS = 64
+"""Longest text of a record, the length of ``transmitterId``. Texts are stored with each segment and sent to readers."""
+
 Reason: TypeAlias = Literal[
-    "not_a_record", "no_time", "bad_time", "ancient", "future", "no_value", "bad_value", "unit_unknown"
+    "not_a_record",
+    "repeated_field",
+    "no_time",
+    "bad_time",
+    "ancient",
+    "future",
+    "no_value",
+    "bad_value",
+    "unit_unknown",
+    "text_too_long",
 ]
 """Reason of a record's quarantine."""
 
 _MG_DL_PER_UNIT = {"mg/dl": 1.0, "mmol/l": MG_DL_PER_MMOL_L}
 _OUT_OF_RANGE = {"low": (MIN_DISPLAYED_MG_DL - 1, Flag.LOW), "high": (MAX_DISPLAYED_MG_DL + 1, Flag.HIGH)}
-_decode = msgspec.json.Decoder(Egv).decode
 
 
 class Candidate(NamedTuple):
@@ -110,10 +130,13 @@ def build_page(provider_account: str, records: Iterable[Candidate | Unreadable])
 
 
 def _decode_egv(raw: msgspec.Raw) -> Egv:
-    try:
-        return _decode(raw)
-    except (ValueError, RecursionError):
-        raise _InvalidRecord("not_a_record") from None
+    content = bytes(raw)
+    egv = decode_record(content)
+    if egv is None:
+        raise _InvalidRecord("not_a_record")
+    if contradicts_itself(content):
+        raise _InvalidRecord("repeated_field")
+    return egv
 
 
 def _measured_at(egv: Egv) -> datetime:
@@ -200,7 +223,10 @@ def _rate(egv: Egv) -> float | None:
 
 
 def _word(scalar: Scalar) -> str:
-    return scalar.strip() if isinstance(scalar, str) else ""
+    word = scalar.strip() if isinstance(scalar, str) else ""
+    if len(word) > MAX_TEXT_CHARACTERS:
+        raise _InvalidRecord("text_too_long")
+    return word
 
 
 def _optional_stamp(scalar: Scalar) -> Stamp | None:

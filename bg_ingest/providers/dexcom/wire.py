@@ -6,8 +6,9 @@ answer, because answers hold tokens or health data.
 
 import json
 from codecs import BOM_UTF8
+from contextlib import suppress
 from datetime import datetime
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, TypeVar
 
 import httpx
 import msgspec
@@ -19,16 +20,17 @@ from bg_ingest.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from bg_ingest.providers.http import decode_json, parse_retry_after
+from bg_ingest.providers.http import parse_retry_after
+from bg_ingest.providers.json_records import MAX_RECORDS, Unsplittable, split_records
 
 Scalar: TypeAlias = str | int | float | bool | None
 """JSON values except lists and objects. Translation checks them, record by record."""
 
-ProviderAccount: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+ProviderAccount: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_length=128)]
 """``userId``, 64 hexadecimal digits. It identifies one person to one client app."""
 
-Token: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z")]
-"""Printable ASCII (RFC 6749, appendix A.12): anything else could not be sent back."""
+Token: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z", max_length=16_384)]
+"""Printable ASCII (RFC 6749, appendix A.12): anything else could not be sent back. Longer ones fit into no header."""
 
 
 class Egv(msgspec.Struct, rename="camel", kw_only=True):
@@ -135,23 +137,87 @@ def _error_code(content: bytes) -> str | None:
 def decode_envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelope:
     """Return a page of egvs; ProviderMisbehaved for anything else. A byte order mark is ignored (RFC 8259, 8.1)."""
     content = content.removeprefix(BOM_UTF8)
-    try:
-        page = decode_json(content, shape)
-    except ProviderMisbehaved:
-        page = decode_json(_without_constants(content), shape)
+    page = _decode_as_whole(content, shape) or _decode_by_record(content, shape)
     if page.record_type not in {None, "egv"}:
         raise ProviderMisbehaved("The answer is of another record type.")
     return page
 
 
-def _without_constants(content: bytes) -> bytes:
-    """Replace ``NaN`` and ``Infinity`` by null. Some encoders write them. One makes a page invalid JSON.
+MAX_COMMAS = 400_000
+"""Commas up to which a page is decoded as a whole: more than those of 8 MB of records. It bounds the elements."""
+
+
+def _decode_as_whole(content: bytes, shape: type[Envelope]) -> Envelope | None:
+    # of repeated fields the decoder takes the last, and so would lose the records of the first
+    if content.count(b",") > MAX_COMMAS or content.count(b'"records"') > 1:
+        return None
+    try:
+        page = msgspec.json.decode(content, type=shape)
+    except (ValueError, RecursionError):
+        return None
+    return page if len(page.records) <= MAX_RECORDS else None
+
+
+def _decode_by_record(content: bytes, shape: type[Envelope]) -> Envelope:
+    """Decode a page with records that are not JSON. Translation refuses these alone."""
+    try:
+        rest, records = split_records(content, "records")
+    except Unsplittable:
+        rest, records = content, []
+    page = decode_leniently(rest, shape)
+    try:
+        page.user_id.encode()
+    except UnicodeEncodeError:
+        raise ProviderMisbehaved("The answer names no account.") from None
+    raw_records = [msgspec.Raw(record) for record in records]
+    return shape(user_id=page.user_id, records=raw_records, record_type=page.record_type)
+
+
+_DECISIVE_FIELDS = (b'"systemTime"', b'"value"', b'"unit"', b'"transmitterId"', b'"displayDevice"')
+_decode_egv = msgspec.json.Decoder(Egv).decode
+
+
+def decode_record(content: bytes) -> Egv | None:
+    """Decode a record; None if it is not JSON. ``NaN`` and ``Infinity``, which some encoders write, are null.
 
     They do not become strings, because a transmitter or device would get that name.
     """
-    if b"NaN" not in content and b"Infinity" not in content:
-        return content
+    with suppress(ValueError, RecursionError):
+        return _decode_egv(content)
+    if len(content) <= MAX_LENIENT_BYTES and (b"NaN" in content or b"Infinity" in content):
+        with suppress(ValueError, OverflowError, RecursionError):
+            return _decode_egv(msgspec.json.encode(json.loads(content, parse_constant=lambda _: None)))
+    return None
+
+
+def contradicts_itself(content: bytes) -> bool:
+    """Return True if a field of the record has two values. Fields of nested objects have no meaning."""
+    if all(content.count(field) < 2 for field in _DECISIVE_FIELDS):  # the usual case
+        return False
+    if len(content) > MAX_LENIENT_BYTES:
+        return True
     try:
-        return msgspec.json.encode(json.loads(content, parse_constant=lambda _: None))
-    except (ValueError, OverflowError, RecursionError):
-        return content
+        fields = json.loads(content, object_pairs_hook=list)
+    except (ValueError, RecursionError):
+        return True
+    return len({(name, repr(value)) for name, value in fields}) > len({name for name, _ in fields})
+
+
+def decode_token_pair(content: bytes) -> TokenPair:
+    """Return the tokens; ProviderMisbehaved without them. Broken text in another field does not lose them."""
+    return decode_leniently(content, TokenPair)
+
+
+MAX_LENIENT_BYTES = 65_536
+"""Bytes up to which JSON is decoded to Python objects, which take up to 30 times as much."""
+
+Shape = TypeVar("Shape")
+
+
+def decode_leniently(content: bytes, shape: type[Shape]) -> Shape:
+    """Decode JSON with ``NaN``, ``Infinity`` (null), lone surrogates, or bytes that are not UTF-8 (U+FFFD)."""
+    if len(content) <= MAX_LENIENT_BYTES:
+        with suppress(ValueError, RecursionError):
+            text = content.decode(errors="replace")
+            return msgspec.convert(json.loads(text, parse_constant=lambda _: None, strict=False), shape)
+    raise ProviderMisbehaved(f"The answer is no {shape.__name__}.")

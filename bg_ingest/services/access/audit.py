@@ -1,5 +1,6 @@
 """Audit of reads and changes of user data. Writes happen outside of requests, so that no request waits for them."""
 
+from collections import Counter
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
 from datetime import datetime, timedelta
@@ -25,6 +26,9 @@ MAX_WAITING_RECORDS = 10_000
 MAX_RECORDED_READS = 50_000
 """Reads of the current hour kept in memory to write each once. Beyond that number, some are written a second time."""
 
+MAX_REFUSALS, MAX_REFUSED_SENDERS = 20, 500
+"""Refusals recorded per sender and hour, and senders. Anonymous clients choose the users, and could fill the store."""
+
 BATCH_SIZE = 500
 
 
@@ -40,6 +44,8 @@ class AuditLog:
         self._pending: list[tuple[UserId, AuditRecord]] = []
         self._recorded_reads: set[tuple[UserId, AuditRecord]] = set()
         self._recorded_hour: datetime | None = None
+        self._refusals = Counter[str]()
+        self._refusals_hour: datetime | None = None
         self._key: bytes | None = None
         self._failing = False
         self._added = anyio.Event()
@@ -66,6 +72,16 @@ class AuditLog:
         self.dropped += 1
         if self.dropped == 1:
             log.error("no room for audit records; they are dropped", action="audit_full")
+
+    def add_refusal(self, user: UserId, sender: str, route: str) -> None:
+        """Record a refused request, up to ``MAX_REFUSALS`` of a sender and hour."""
+        hour = hour_start(self._clock.now())
+        if hour != self._refusals_hour:
+            self._refusals.clear()
+            self._refusals_hour = hour
+        if self._refusals[sender] < MAX_REFUSALS and len(self._refusals) <= MAX_REFUSED_SENDERS:
+            self._refusals[sender] += 1
+            self.add(user, sender, route, AuditAction.REFUSED)
 
     async def wait(self) -> None:
         """Return once a record waits to be written."""

@@ -109,7 +109,8 @@ class Quarantine:
         no_room = 0
         for key, records in by_key.items():
             page = stored.get(key) or QuarantinePage(key, 0, ())
-            fresh = {digest: record for record in records if page.find(digest := hash_record(record.raw)) is None}
+            known = {record.digest for record in page.records}
+            fresh = {digest: record for record in records if (digest := hash_record(record.raw)) not in known}
             room = MAX_RECORDS_PER_PAGE - sum(1 for record in page.records if record.sealed)
             new_records = [self._seal(connection, *item) for item in islice(fresh.items(), max(0, room))]
             no_room += len(fresh) - len(new_records)

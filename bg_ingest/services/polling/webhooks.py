@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import sha256
 
-from bg_ingest.domain.access import WebhookProof
+from bg_ingest.domain.access import TokenClaims, WebhookProof
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollResult
@@ -29,10 +29,10 @@ class SenderTokens:
         self._token_verifier = token_verifier
         self._scope = scope
 
-    async def verify(self, token: str) -> bool:
-        """Return True if the token allows to push; IssuerUnavailable if that cannot be verified."""
+    async def verify(self, token: str) -> TokenClaims | None:
+        """Return the claims of a token that allows to push, else None; IssuerUnavailable if it cannot be verified."""
         claims = await self._token_verifier.verify(token) if self._token_verifier else None
-        return claims is not None and self._scope in claims.scopes
+        return claims if claims and self._scope in claims.scopes else None
 
 
 ID_RETENTION = timedelta(days=4)

@@ -5,6 +5,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import TypeVar
 
+import anyio.lowlevel
 import msgspec
 
 from bg_ingest.domain.commits import Head
@@ -19,6 +20,9 @@ from bg_ingest.store.segments import ReadingStore
 
 DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
 """Length of a window without a start."""
+
+SEGMENTS_PER_PASS = 16
+"""Segments decoded in one pass of the event loop, about 2 ms, because the embedded store may never suspend."""
 
 DEFAULT_FILTER = ReadingFilter()
 
@@ -96,8 +100,12 @@ class ReadingQueries:
         start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
         # An answer as of a fixed point never changes, so it must not show the lag of an eventually consistent read.
         packed = self._readings.iter_packed(user, window, consistent=reading_filter.as_of is not None)
+        number = 0
         async with aclosing(packed):
             async for segment in packed:
+                number += 1
+                if number % SEGMENTS_PER_PASS == 0:
+                    await anyio.lowlevel.checkpoint()
                 rows = decode(segment)
                 if rows and (second(rows[0]) < start or second(rows[-1]) >= end):
                     rows = [row for row in rows if start <= second(row) < end]

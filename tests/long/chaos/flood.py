@@ -1,10 +1,11 @@
-"""Flood the service with clients that stop halfway and with webhooks, and measure the latency of `latest`.
+"""Flood the service in several ways, and measure the latency of another caller's `latest` during each.
 
     python -m tests.long.chaos.flood [--seconds 20]
 
 First a quiet run of `latest`, each time over a new connection; then the same beside 2,000 half-sent heads, 2,000
-half-sent bodies, 200 readers that stop reading and webhooks at ten times the limit. Exit code 1 when the 99th
-percentile more than tripled, or when stopped clients still hold a connection afterwards.
+half-sent bodies, stalled readers and webhooks at ten times the limit; then beside each kind of `hostile_clients`. Exit
+code 1 when a 99th percentile more than tripled, a stopped client still holds a connection, a shard was lost, or the
+memory has not returned to within 30 MB.
 """
 
 import http.client
@@ -15,19 +16,22 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from statistics import quantiles
+from statistics import median, quantiles
 
 import rich_click as click
 
+from bg_ingest.api.fairness import MAX_LONG_ANSWERS
+from bg_ingest.domain.ids import SHARDS
 from bg_ingest.server import READ_TIMEOUT_MS
+from tests.harness.web import web
 from tests.harness.webhook_sender import SECRET
-from tests.long.chaos.memory import USER, path_of, stall_reader
+from tests.long.chaos.memory import USER, path_of, read_range, stall_reader
 from tests.long.chaos.processes import HOST, Process, memory, run_folder, service, wait_until
-from tests.long.chaos.report import Report, console
+from tests.long.chaos.report import Report
 from tests.long.chaos.seed_history import write_history
 from tests.long.chaos.users import SimulatedUser, connect, status
 
-HEADS, BODIES, READERS = 2_000, 2_000, 200
+HEADS, BODIES, READERS = 2_000, 2_000, MAX_LONG_ANSWERS
 INTERVAL_SECONDS = 0.05
 """Seconds between two requests for `latest`."""
 
@@ -35,6 +39,11 @@ LIMIT, OVERLOAD_FACTOR = 50, 10
 """Webhooks a second that a replica accepts, and the multiple that is sent."""
 
 MAX_SLOWDOWN = 3
+MAX_GROWTH_MB = 30
+SIGNED_PER_SECOND = 20
+"""Signed webhooks a second beside slow bodies, within the limit."""
+
+HOSTILE = ("open-routes", "heads", "long-answers", "slow-bodies")
 
 HALF_HEAD = b"GET /api/bg/ada/latest HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 HALF_BODY = b"""PATCH /api/users/ada/connections/dexcom/worker HTTP/1.1\r
@@ -54,6 +63,10 @@ class LatencySamples:
     def slow(self) -> float:
         """99th percentile of the latency in milliseconds."""
         return quantiles(self.seconds, n=100)[98] * 1e3
+
+    @property
+    def text(self) -> str:
+        return f"{self.slow:.1f} ms; {median(self.seconds) * 1e3:.1f} ms"
 
 
 def measure_latency(served: Process, seconds: float) -> LatencySamples:
@@ -94,16 +107,11 @@ def send_half(served: Process, count: int, data: bytes) -> Iterator[list[socket.
 
 
 @contextmanager
-def measure_under_webhooks(served: Process, seconds: float) -> Iterator[subprocess.Popen[str]]:
+def measure_under_webhooks(
+    served: Process, seconds: float, rate: int = LIMIT * OVERLOAD_FACTOR
+) -> Iterator[subprocess.Popen[str]]:
     """Send webhooks from a process of its own, because the work of making them is not the service's."""
-    sender = [
-        sys.executable,
-        "-m",
-        "tests.long.chaos.webhook_flood",
-        str(served.port),
-        str(LIMIT * OVERLOAD_FACTOR),
-        str(seconds),
-    ]
+    sender = [sys.executable, "-m", "tests.long.chaos.webhook_flood", str(served.port), str(rate), str(seconds)]
     with subprocess.Popen(sender, stdout=subprocess.PIPE, text=True) as process:
         yield process
         process.wait(60)
@@ -149,13 +157,51 @@ def flood(served: Process, report: Report, seconds: float) -> LatencySamples:
     return asked
 
 
-@click.command()
-@click.option("--seconds", default=20.0, show_default=True, help="Seconds of the quiet run, and of the flood.")
-def main(seconds: float) -> None:
-    """Flood the service, and compare the latency of reads."""
-    report = Report(
-        f"A flood of {HEADS} heads, {BODIES} bodies, {READERS} readers and {LIMIT * OVERLOAD_FACTOR} webhooks a second"
+def flood_by_hostile_clients(served: Process, report: Report, kind: str, seconds: float) -> LatencySamples:
+    """Measure beside clients of one kind, which run in a process of their own."""
+    clients = [sys.executable, "-m", "tests.long.chaos.hostile_clients", kind, str(served.port), str(seconds + 2)]
+    with subprocess.Popen(clients, stdout=subprocess.PIPE, text=True) as process, ExitStack() as beside:
+        time.sleep(1)
+        signed = kind == "slow-bodies"
+        webhooks = beside.enter_context(measure_under_webhooks(served, seconds, SIGNED_PER_SECOND)) if signed else None
+        asked = measure_latency(served, seconds)
+        report.figure(f"{kind}: MB", round(memory(served.worker)["VmRSS"] / 1e6))
+        if webhooks:
+            output = webhooks.communicate()[0].strip()
+            holds = "'202'" in output and "'503'" not in output
+            report.check("signed webhooks beside slow bodies", output, holds=holds, expected="no 503")
+        report.figure(f"{kind}: answers", process.communicate()[0].strip())
+    return asked
+
+
+def check_latency(report: Report, name: str, quiet: LatencySamples, loud: LatencySamples) -> None:
+    bound = MAX_SLOWDOWN * quiet.slow
+    report.check(
+        f"latest beside {name}: 99 % within; median",
+        loud.text,
+        holds=loud.slow <= bound,
+        expected=f"{bound:.1f} ms at most",
     )
+    statuses = dict(loud.statuses)
+    report.check(f"latest beside {name}: answers", statuses, holds=set(statuses) == {"200"}, expected="200 only")
+
+
+def check_return(report: Report, served: Process, before: int) -> None:
+    """Check that the service has its shards and, some seconds after the floods, its former memory."""
+    time.sleep(READ_TIMEOUT_MS / 1e3 + 5)
+    growth = round((memory(served.worker)["VmRSS"] - before) / 1e6)
+    report.check("MB more than before", growth, holds=growth <= MAX_GROWTH_MB, expected=f"{MAX_GROWTH_MB} at most")
+    owned = web.get(f"{served.url}/api/workers").json()["shards"]["owned"]
+    lost = served.said.read_text(errors="replace").count("shards_lost")
+    report.check("shards; times lost", f"{owned}; {lost}", holds=(owned, lost) == (SHARDS, 0), expected="all; never")
+
+
+@click.command()
+@click.option("--seconds", default=20.0, show_default=True, help="Seconds of the quiet run, and of each flood.")
+@click.option("--only", type=click.Choice(HOSTILE), multiple=True, help="Run only these kinds of hostile clients.")
+def main(seconds: float, only: tuple[str, ...]) -> None:
+    """Flood the service, and compare the latency of reads."""
+    report = Report("Floods")
     with run_folder("flood") as folder:
         write_history(folder / "data", USER, years=2)
         limits = {"WEBHOOK_SIGNING_SECRETS": SECRET, "WEBHOOKS_PER_SECOND": str(LIMIT), "BACKFILL_DAYS": "1"}
@@ -164,18 +210,18 @@ def main(seconds: float) -> None:
             if not connect(served, ADA):
                 raise SystemExit("Ada could not be connected.")
             wait_until(lambda: status(served, ADA).get("backfill_done") == 1, 60, "the backfill of Ada")
-            quiet = measure_latency(served, seconds)
-            console.print(f"quiet: {quiet.slow:.1f} ms, {dict(quiet.statuses)}")
-            loud = flood(served, report, seconds)
-            report.figure("latest, quiet: 99 % within", f"{quiet.slow:.1f} ms")
-            bound = MAX_SLOWDOWN * quiet.slow
-            report.check(
-                "latest in the flood: 99 % within",
-                f"{loud.slow:.1f} ms",
-                holds=loud.slow <= bound,
-                expected=f"{bound:.1f} ms at most",
+            read_range(served, path_of(1, "full"), "application/json")  # memory that every process takes
+            quiet, before = measure_latency(served, seconds), memory(served.worker)["VmRSS"]
+            report.figure(
+                "latest, quiet: 99 % within; median", f"{quiet.slow:.1f} ms; {median(quiet.seconds) * 1e3:.1f} ms"
             )
-            report.check("answered", dict(loud.statuses), holds=set(loud.statuses) == {"200"}, expected="200 only")
+            report.figure("MB before", round(before / 1e6))
+            if not only:
+                name = f"{HEADS} heads, {BODIES} bodies, {READERS} readers, {LIMIT * OVERLOAD_FACTOR} webhooks a second"
+                check_latency(report, name, quiet, flood(served, report, seconds))
+            for kind in only or HOSTILE:
+                check_latency(report, kind, quiet, flood_by_hostile_clients(served, report, kind, seconds))
+            check_return(report, served, before)
         report.show()
 
 

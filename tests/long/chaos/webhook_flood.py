@@ -32,11 +32,12 @@ def main(port: int, rate: int, seconds: float) -> None:
     options = SimulatorOptions()
     account = user_id(options.seed, options.client_id, "SandboxUser1")
     answers: Counter[str] = Counter()
-    connections = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(CONNECTIONS)]
+    count = min(CONNECTIONS, rate)
+    connections = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(count)]
     began, number = time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:
         for each in connections:
-            for _ in range(max(1, rate // 2 // CONNECTIONS)):  # pipelined: the webhooks due in half a second
+            for _ in range(max(1, rate // 2 // count)):  # pipelined: the webhooks due in half a second
                 each.sendall(webhook(number, account))
                 number += 1
         answers.update(count_answers(connections))

@@ -74,6 +74,46 @@ async def test_what_was_refused_is_not_on_record(api: ApiHarness) -> None:
     assert await get_audit(api) == []
 
 
+async def test_s10_refusals_are_recorded_with_their_sender() -> None:
+    async with open_api(Access.CLOSED, acme=FakeProvider()) as api:
+        await api.add_readings(reading(-1))
+        made = await api.services.api_keys.create("test", [Scope.READINGS_READ])
+        other = await api.services.api_keys.create("other", [Scope.READINGS_READ], users=[UserId("ben")])
+        admin = await api.services.api_keys.create("admin", [Scope.ADMIN])
+        await anyio.sleep(2)  # until the new keys are known
+        key, foreign = ({"Authorization": f"Bearer {made_key.text.reveal()}"} for made_key in (made, other))
+        assert (await api.http.get("/api/bg/ada/latest")).status_code == 401
+        assert (await api.http.get("/api/bg/ada?view=full", headers={"Authorization": "Bearer x"})).status_code == 401
+        assert (await api.http.get("/api/users/ada/connections", headers=key)).status_code == 403
+        assert (await api.http.get("/api/bg/ada/latest", headers=foreign)).status_code == 404
+        assert (await api.http.get("/api/bg/a%0A/latest")).status_code == 401, "no user, and no record"
+        await api.services.audit_log.flush()
+        headers = {"Authorization": f"Bearer {admin.text.reveal()}"}
+        answer = await api.http.get("/api/audit", params=PERIOD, headers=headers)
+        assert {(record["action"], record["credential"], record["route"]) for record in answer.json()} == {
+            ("refused", "address:127.0.0.1", LATEST),
+            ("refused", "address:127.0.0.1", "GET /api/bg/{user_id}"),
+            ("refused", f"key:{made.key.id}", "GET /api/users/{user_id}/connections"),
+            ("refused", f"key:{other.key.id}", LATEST),
+        }
+
+
+async def test_s10_refusals_are_bounded_per_sender_and_hour(api: ApiHarness) -> None:
+    log, before = api.services.audit_log, len(await read_all_items(api.table))
+    for number in range(10_000):
+        log.add_refusal(UserId(f"user-{number}"), "address:192.0.2.1", LATEST)
+    await log.flush()
+    recorded = len(await read_all_items(api.table)) - before
+    assert 0 < recorded <= audit.MAX_REFUSALS + 1
+    for number in range(10_000):
+        log.add_refusal(UserId(f"user-{number}"), f"address:2001:db8::{number:x}", LATEST)
+    await log.flush()
+    assert len(await read_all_items(api.table)) - before <= audit.MAX_REFUSALS + audit.MAX_REFUSED_SENDERS + 2
+    api.clock.advance(timedelta(hours=1))
+    log.add_refusal(ADA, "address:192.0.2.1", LATEST)
+    assert [record["action"] for record in await get_audit(api)] == ["refused"]
+
+
 async def test_the_credential_is_on_record_and_no_user_id_anywhere() -> None:
     async with open_api(Access.CLOSED, acme=FakeProvider()) as api:
         await api.add_readings(reading(-1))

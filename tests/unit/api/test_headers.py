@@ -64,4 +64,4 @@ async def test_a_missing_or_strange_request_id_is_replaced(api: ApiHarness, give
 
 async def test_the_methods_of_a_path_are_all_listed(api: ApiHarness) -> None:
     answer = await api.http.options("/api/users/ada/connections/acme")
-    assert (answer.status_code, answer.headers["allow"]) == (204, "DELETE, GET, OPTIONS, POST")
+    assert (answer.status_code, answer.headers["allow"]) == (204, "DELETE, GET, HEAD, OPTIONS, POST")

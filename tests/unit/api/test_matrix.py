@@ -37,6 +37,10 @@ MATRIX = {
     ("GET", "/api/bg/{user_id}"): Row(Scope.READINGS_READ, "/api/bg/{user}", 200),
     ("GET", "/api/bg/{user_id}/gaps"): Row(Scope.READINGS_READ, "/api/bg/{user}/gaps", 200),
     ("GET", "/api/bg/{user_id}/completeness"): Row(Scope.READINGS_READ, "/api/bg/{user}/completeness", 200),
+    ("GET", "/api/bg/{user_id}/statistics"): Row(Scope.READINGS_READ, "/api/bg/{user}/statistics", 200),
+    ("GET", "/api/bg/{user_id}/statistics/daily"): Row(Scope.READINGS_READ, "/api/bg/{user}/statistics/daily", 200),
+    ("GET", "/api/bg/{user_id}/profile"): Row(Scope.READINGS_READ, "/api/bg/{user}/profile", 200),
+    ("GET", "/api/bg/{user_id}/series"): Row(Scope.READINGS_READ, "/api/bg/{user}/series", 200),
     ("POST", "/api/bg/{user_id}/webhook"): Row(None, "/api/bg/{user}/webhook", 401, unknown=401),
     ("POST", "/api/users/{user_id}/connections/{provider}"): Row(
         Scope.CONNECTIONS_WRITE, "/api/users/{user}/connections/acme", 201, unknown=201

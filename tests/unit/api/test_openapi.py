@@ -4,14 +4,18 @@ import re
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from litestar import Litestar
 from litestar.openapi.spec import Example
 from litestar.routes import HTTPRoute
 from openapi_spec_validator import OpenAPIV31SpecValidator
 
-from bg_ingest.api.openapi import page_responses, problem_responses, responses
-from tests.harness.api import ApiHarness
+from bg_ingest.api.app import build_state, create_api
+from bg_ingest.api.auth import Access
+from bg_ingest.api.openapi import page_responses, problem_responses, render_documents, responses
+from tests.harness.api import ApiHarness, FakeProcessHealth
+from tests.unit.api.test_app import client
 from tests.unit.api.test_callback import assert_harmless
 
 DOCUMENT = (Path(__file__).parents[3] / "docs" / "api.md").read_text("utf-8")
@@ -139,3 +143,52 @@ def test_pages_are_html_in_success_and_failure() -> None:
         200: "text/html",
         404: "text/html",
     }
+
+
+def alternatives(node: Any) -> list[list[dict[str, Any]]]:
+    """Return the alternatives of every schema that has some."""
+    if isinstance(node, list):
+        return [found for item in node for found in alternatives(item)]
+    if not isinstance(node, dict):
+        return []
+    here = [list(node[name]) for name in ("anyOf", "oneOf") if isinstance(node.get(name), list)]
+    return here + [found for item in node.values() for found in alternatives(item)]
+
+
+def object_of(alternative: dict[str, Any], document: dict[str, Any]) -> dict[str, Any]:
+    """Return the schema of the object of an alternative, or of the items of its array."""
+    while "$ref" in alternative or alternative.get("type") == "array":
+        name = alternative["$ref"].rpartition("/")[2] if "$ref" in alternative else ""
+        alternative = document["components"]["schemas"][name] if name else alternative["items"]
+    return alternative
+
+
+async def test_f31_a_generated_client_reads_every_field_of_each_alternative(schema: dict[str, Any]) -> None:
+    """Such clients take the first alternative whose required fields are present, and drop or bundle other fields."""
+    compared = 0
+    for options in alternatives(schema):
+        objects = [found for found in (object_of(each, schema) for each in options) if found.get("properties")]
+        for index, first in enumerate(objects):
+            for later in objects[index + 1 :]:
+                compared += 1
+                accepts = set(first.get("required", ())) <= set(later["properties"])
+                assert not accepts or first.get("additionalProperties") is False, (first, later)
+    assert compared >= 2
+
+
+async def test_s1_each_form_of_the_document_is_the_same_at_every_request(api: ApiHarness) -> None:
+    document = (await api.http.get("/schema")).json()
+    for path in ("/schema/openapi.yaml", "/schema/openapi.yml"):
+        answers = [await api.http.get(path) for _ in range(2)]
+        assert answers[0].content == answers[1].content
+        assert msgspec.yaml.decode(answers[0].content) == document
+    assert (await api.http.get("/schema/openapi.json")).json() == document
+
+
+async def test_s1_documents_are_rendered_before_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    state = build_state(access=Access.CLOSED, process_health=FakeProcessHealth())
+    app = create_api(state)
+    render_documents(app)
+    monkeypatch.setattr("bg_ingest.api.openapi.render_document", pytest.fail)
+    async with client(app) as http:
+        assert (await http.get("/schema/page")).status_code == 200

@@ -139,7 +139,7 @@ async def test_a_large_body_without_a_declared_length_is_refused(api: ApiHarness
 async def test_an_unknown_method_is_answered_with_the_allowed_ones(api: ApiHarness) -> None:
     answer = await api.http.put("/api/users/ada/connections/acme")
     assert_problem(answer, 405, "method-not-allowed")
-    assert set(answer.headers["allow"].split(", ")) == {"GET", "POST", "DELETE", "OPTIONS"}
+    assert set(answer.headers["allow"].split(", ")) == {"GET", "HEAD", "POST", "DELETE", "OPTIONS"}
 
 
 async def test_a_problem_says_nothing_of_what_was_sent(api: ApiHarness) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from bg_ingest.adapters.jwt import JwtVerifier
 from bg_ingest.api.auth import Access
+from bg_ingest.api.webhook_auth import fingerprint_of
 from bg_ingest.domain.access import Scope, WebhookProof
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ids import UserId
@@ -221,3 +222,32 @@ async def test_old_bodies_are_forgotten_after_days(partner: TokenSender) -> None
     await partner.push(body)
     await anyio.sleep(timedelta(days=4, seconds=1).total_seconds())
     assert (await partner.push(body)).json() == ZEROS | {"duplicates": 1}
+
+
+async def read_credentials(service: ServiceHarness) -> list[tuple[str, str]]:
+    await service.services.audit_log.flush()
+    records = (await service.api.get("/api/audit?user=ada&to=2026-03-04")).json()
+    pushes = "POST /api/bg/{user_id}/webhook"
+    return [(record["action"], record["credential"]) for record in records if record["route"] == pushes]
+
+
+async def test_s10_a_push_is_audited_with_its_senders_hash_or_its_secrets_fingerprint(partner: TokenSender) -> None:
+    service = partner.service
+    body = envelope(await account(service), records(HOUR_AGO, 1))
+    assert (await partner.push(body)).status_code == 202
+    assert (await service.push("ada", body)).status_code == 202
+    assert (await partner.push(body, "x")).status_code == 401
+    assert (await service.push("ada", body, webhook_signature="v1,eA==")).status_code == 401
+    recorded = await read_credentials(service)
+    actions, credentials = zip(*recorded, strict=True)
+    assert sorted(actions) == ["push", "push", "refused"]
+    kinds = sorted(credential.partition(":")[::2] for credential in credentials)
+    assert [kind for kind, _ in kinds] == ["address", "signature", "token"]
+    assert len(dict(kinds)["signature"]) == 16
+    assert len(dict(kinds)["token"]) == 32
+    assert "partner" not in str(recorded)
+
+
+def test_s10_each_secret_has_its_own_fingerprint() -> None:
+    names = {fingerprint_of(bytes([number]) * 24) for number in range(100)}
+    assert len(names) == 100

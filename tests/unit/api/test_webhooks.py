@@ -239,13 +239,19 @@ async def test_a_body_that_does_not_come_is_given_up(service: ServiceHarness) ->
 
 async def test_case_47_a_flood_is_answered_with_a_wait_and_leaves_reads_alone(service: ServiceHarness) -> None:
     await service.push("ada", envelope(await account(service), records(HOUR_AGO, 1)))
+    answers: list[httpx.Response] = []
+
+    async def send_slowly() -> None:
+        answers.append(await send(service, SlowBody(b" ", pause=1)))
+
     async with anyio.create_task_group() as group:
         for _ in range(64):
-            group.start_soon(send, service, SlowBody(b" ", pause=1))
+            group.start_soon(send_slowly)
         await anyio.sleep(0.5)
-        refused = await service.push("ada", envelope(await account(service)))
-        assert_problem(refused, 503, "too-many-webhooks")
-        assert refused.headers["retry-after"] == "1"
+        assert answers, "the slowest make room for others"
+        for refused in answers:
+            assert_problem(refused, 503, "too-many-webhooks")
+            assert refused.headers["retry-after"] == "1"
         assert (await service.api.get("/api/bg/ada/latest")).status_code == 200
     assert (await service.push("ada", envelope(await account(service)))).status_code == 202
 

@@ -4,6 +4,7 @@ import re
 import shutil
 import signal
 import socket
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
@@ -73,6 +74,10 @@ def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(s
         assert web.request(method or "GET", url).is_success, url
     before = [connection(demo, user) for user in ("ada", "ben", "eva")]
     assert [(each["state"], each["backfill_done"]) for each in before] == [("active", 1)] * 3
+    for each in before:  # F36: the next poll follows the newest reading by the cadence of the sensor
+        wait = datetime.fromisoformat(each["next_poll_at"]) - datetime.fromisoformat(each["newest_reading_at"])
+        assert wait <= timedelta(minutes=6), each
+    assert re.search(r"New readings are due \(UTC\): \w+ \d\d:\d\d:\d\d, ", demo.output)
     assert demo.stop() == 0
     assert "debug" in demo.output
 
@@ -84,6 +89,12 @@ def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(s
 def connection(demo: RunningCommand, user: str) -> dict[str, Any]:
     shown: dict[str, Any] = web.get(f"{demo.url}/api/users/{user}/connections/dexcom").json()
     return shown
+
+
+def test_f24_a_flag_that_is_no_host_of_this_machine_is_refused(tmp_path: Path) -> None:
+    refused = run_bg_ingest(tmp_path, "run", "--host", "x86_64-conda-linux-gnu")
+    sentence = "--host should be an address or a name of this machine: x86_64-conda-linux-gnu is neither.\n"
+    assert (refused.returncode, refused.stderr) == (2, sentence)
 
 
 def test_a_file_that_cannot_be_replayed_is_refused(tmp_path: Path) -> None:

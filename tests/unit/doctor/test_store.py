@@ -1,6 +1,7 @@
 """Rights on the store, and the keys of the stored grants."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,9 +11,10 @@ from bg_ingest.adapters.dynamodb.transport import open_transport
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.doctor import Verdict
-from bg_ingest.doctor.store import RIGHTS, check_keys, check_rights
+from bg_ingest.doctor.store import RIGHTS, check_keys, check_rights, check_store, check_table
+from bg_ingest.settings import Settings
 from tests.fakes.clock import NOON, SetClock
-from tests.fakes.dynamodb import AWS, REGION, ErrorReply, RecordedRequest, Reply, scripted
+from tests.fakes.dynamodb import AWS, REGION, ErrorReply, RecordedRequest, Reply, in_sequence, scripted
 from tests.fakes.faults import Fault, FaultyCalls, at
 from tests.harness.service import open_service
 
@@ -88,3 +90,16 @@ async def test_stored_grants_are_opened_with_the_keys_that_are_set() -> None:
         assert (right.verdict, "2 stored" in right.found) == (Verdict.OK, True)
         (wrong,) = await check_keys(store, AesGcmSealer([bytes(range(32))]), "test")
         assert (wrong.verdict, wrong.found) == (Verdict.FAILED, "2 of 2 stored grants do not open")
+
+
+@pytest.mark.parametrize("anyio_backend", ["asyncio"])
+async def test_f34_a_table_that_the_start_creates_is_no_failure(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, aws: Callable[[str], None]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    async with scripted(in_sequence(ErrorReply("ResourceNotFoundException"))) as server:
+        aws(server.endpoint)
+        settings = Settings(dynamodb_endpoint=server.endpoint)
+        (found,) = await check_table(settings)
+        assert (found.verdict, found.advice) == (Verdict.WARNING, "the first start creates it")
+        assert await check_store(settings, SetClock()) == []

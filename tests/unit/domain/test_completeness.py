@@ -1,8 +1,12 @@
 """Counts of a connection's days: stored, late, revised, quarantined and missing readings."""
 
+from collections import Counter
 from datetime import date, timedelta
+from time import process_time
 
 import msgspec
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bg_ingest.domain.completeness import Day, DayCounter, Punctuality
 from bg_ingest.domain.gaps import Cause, Gap
@@ -86,3 +90,49 @@ def test_a_reading_of_the_backfill_is_never_late() -> None:
     after = msgspec.structs.replace(PUNCTUALITY, since=NOON + MINUTE)
     assert not after.is_late(stored(0, 50 * DAY))
     assert after.is_late(stored(1, 50 * DAY))
+
+
+def test_s4_the_cost_of_a_gap_grows_with_the_days_of_the_window_alone() -> None:
+    began = process_time()
+    days = counter(Window(MIDNIGHT, MIDNIGHT + 3_650 * DAY))
+    silence = msgspec.structs.replace(GAP, before=None, cadence_seconds=1, after=MIDNIGHT - 3_650 * DAY)
+    days.add_gaps([silence], until=MIDNIGHT + 3_650 * DAY)
+    ended = msgspec.structs.replace(silence, before=MIDNIGHT + 30 * 365 * DAY, cause=Cause.SERVICE_DOWN)
+    days.add_gaps([ended], until=MIDNIGHT)
+    counted = list(days.days())
+    assert len(counted) == 3_650
+    assert all(day.missing == {Cause.THROTTLED: 86_400, Cause.SERVICE_DOWN: 86_400} for day in counted)
+    assert process_time() - began < 1
+
+
+@given(
+    after=st.integers(-500, 3_500),
+    length=st.none() | st.integers(1, 4_000),
+    cadence=st.integers(1, 700),
+    start=st.integers(-100, 3_000),
+    span=st.integers(1, 3_000),
+    until=st.integers(-100, 4_000),
+)
+def test_s4_missing_readings_are_those_counted_one_by_one(
+    after: int, length: int | None, cadence: int, start: int, span: int, until: int
+) -> None:
+    gap = msgspec.structs.replace(
+        GAP,
+        after=MIDNIGHT + after * MINUTE,
+        before=None if length is None else MIDNIGHT + (after + length) * MINUTE,
+        cadence_seconds=cadence * 60,
+    )
+    window, until_time = (
+        Window(MIDNIGHT + start * MINUTE, MIDNIGHT + (start + span) * MINUTE),
+        MIDNIGHT + until * MINUTE,
+    )
+    expected = Counter[date]()
+    number = 0
+    while (at := gap.start + number * cadence * MINUTE) < window.end:
+        if (gap.missing is not None and number >= gap.missing) or (gap.missing is None and at > until_time):
+            break
+        expected[at.date()] += at in window
+        number += 1
+    days = counter(window)
+    days.add_gaps([gap], until_time)
+    assert {day.date: day.missing[Cause.THROTTLED] for day in days.days()} == dict(+expected)

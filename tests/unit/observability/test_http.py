@@ -40,4 +40,26 @@ async def test_what_is_no_request_is_passed_on_and_not_counted() -> None:
     registry = MetricsRegistry()
     await RequestMetrics(app, registry)({"type": "lifespan"}, cast("Any", None), cast("Any", None))
     assert scopes == ["lifespan"]
-    assert b"http_request_seconds_count{" not in registry.text()
+    counts = [
+        line for line in registry.text().splitlines() if line.startswith(b"bg_ingest_http_request_seconds_count{")
+    ]
+    assert [line.rpartition(b" ")[2] for line in counts] == [b"0.0"], "only the series that exists from the start"
+
+
+async def test_s1_anonymous_requests_add_no_series() -> None:
+    async def app(scope: Any, _: Any, send: Any) -> None:
+        scope |= {"path_template": scope["path"], "state": {"unauthenticated": True}}
+        await send({"type": "http.response.start", "status": 401})
+
+    async def send(_: Any) -> None: ...
+
+    registry = MetricsRegistry()
+    measured = RequestMetrics(app, registry)
+    before = registry.text().count(b"\nbg_ingest_http_request_seconds")
+    for method in ("GET", "POST", "PATCH", "BREW"):
+        for number in range(20):
+            scope = {"type": "http", "method": method, "path": f"/api/{number}"}
+            await measured(scope, cast("Any", None), cast("Any", send))
+    assert registry.text().count(b"\nbg_ingest_http_request_seconds") == before
+    labels = {"method": "OTHER", "route": "none", "status": "401"}
+    assert registry.registry.get_sample_value("bg_ingest_http_request_seconds_count", labels) == 80

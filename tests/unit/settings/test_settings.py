@@ -66,19 +66,10 @@ class TestDevelopment:
     def test_an_open_api_listens_to_this_machine(self, load: Load, host: str) -> None:
         assert load(HOST=host).host == host
 
-    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "bg.example"])  # noqa: S104 - refused
+    @pytest.mark.parametrize("host", ["0.0.0.0", "::", "192.0.2.1"])  # noqa: S104 - refused
     def test_an_open_api_elsewhere_must_be_asked_for(self, load: Load, host: str) -> None:
         assert "API_OPEN=true" in refusal(load, HOST=host)
         assert load(API_OPEN="true").host == host
-
-    @pytest.mark.parametrize(
-        ("host", "own_host"), [("[::1]", "[::1]"), ("::1", "[::1]"), ("127.0.0.1", "localhost"), ("::", "localhost")]
-    )
-    def test_f23_an_address_of_ipv6_is_written_in_brackets(self, load: Load, host: str, own_host: str) -> None:
-        settings = load(HOST=host, API_OPEN="true")
-        assert settings.host == host.strip("[]")
-        assert settings.own_host == own_host
-        assert f"every client of {'[' * (':' in host)}" in settings.fallbacks()[-1]
 
     def test_an_api_with_credentials_may_listen_anywhere(self, load: Load) -> None:
         settings = load(HOST="0.0.0.0", JWT_ISSUER="https://id.example/", JWT_AUDIENCE="bg")  # noqa: S104 - the point
@@ -106,9 +97,10 @@ class TestStagingAndProduction:
     @pytest.mark.parametrize("name", ["DEXCOM_REDIRECT_URI", "DEXCOM_API_BASE_URL", "JWT_ISSUER", "JWT_JWKS_URL"])
     def test_production_sends_persons_and_tokens_by_https_only(self, load: Load, name: str) -> None:
         settings = PRODUCTION | {"JWT_AUDIENCE": "bg", "JWT_ISSUER": "https://id.example"}
-        assert f"{name} should be https in production." in refusal(load, **settings | {name: "http://bg.example/"})
-        assert load(**settings | {name: "http://localhost:5001/"}).environment == "production"
-        assert load(**settings | {name: "http://bg.example/", "ENVIRONMENT": "staging"}).environment == "staging"
+        for environment in ("production", "staging"):
+            settings |= {"ENVIRONMENT": environment}
+            assert f"{name} should be https" in refusal(load, **settings | {name: "http://bg.example/"})
+            assert load(**settings | {name: "http://localhost:5001/"}).environment == environment
 
 
 class TestValues:

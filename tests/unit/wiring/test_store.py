@@ -5,18 +5,21 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from structlog.testing import capture_logs
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.dynamodb.admin import KEY_SCHEMA, KEY_TYPES
 from bg_ingest.adapters.dynamodb.codec import encode_item
-from bg_ingest.errors import StoreError
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import StoreError, TableMissing
 from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports.table import Put, Table, Update
 from bg_ingest.settings import Settings
 from bg_ingest.store import LAYOUT, keys
-from bg_ingest.wiring.store import create_table, open_for_inspection, open_store, open_table
-from tests.fakes.dynamodb import BrokenReply, RecordedRequest, Reply, in_sequence, scripted
+from bg_ingest.wiring.store import create_table, creates_table, open_for_inspection, open_store, open_table
+from tests.fakes.dynamodb import BrokenReply, ErrorReply, RecordedRequest, Reply, in_sequence, scripted
+from tests.harness.settings import PRODUCTION
 
 
 @pytest.fixture
@@ -137,3 +140,56 @@ async def test_units_that_the_server_reports_are_counted(in_aws: Callable[[str],
         await table.get(("pk", "sk"))
     text = metrics.text().decode()
     assert 'bg_ingest_store_units_total{kind="read"} 4.5' in text
+
+
+class Emulator:
+    """As much of an emulator as a start needs: it has no table until one is created."""
+
+    def __init__(self) -> None:
+        self.created = 0
+        self._items: dict[str, Any] = {}
+
+    def __call__(self, asked: RecordedRequest) -> Reply:
+        match asked.operation:
+            case "CreateTable":
+                self.created += 1
+            case _ if not self.created:
+                return ErrorReply("ResourceNotFoundException")
+            case "PutItem":
+                self._items[asked.body["Item"]["pk"]["S"]] = asked.body["Item"]
+            case "GetItem":
+                item = self._items.get(asked.body["Key"]["pk"]["S"])
+                return {"Item": item} if item else {}
+        return DESCRIBED
+
+
+async def test_f34_development_creates_the_table_of_an_emulator_and_says_so(
+    in_aws: Callable[[str], Settings],
+) -> None:
+    emulator = Emulator()
+    with capture_logs() as logged:
+        async with scripted(emulator) as server:
+            settings = in_aws(server.endpoint)
+            for _ in range(2):
+                async with open_store(settings, SystemClock(), Metrics(MetricsRegistry(), SystemClock())) as opened:
+                    assert await opened.readings.head(UserId("ada")) is None
+    assert emulator.created == 1
+    assert [line["event"] for line in logged] == [f"No table readings at {server.endpoint}: it has been created."]
+
+
+async def test_f34_an_inspection_creates_nothing(in_aws: Callable[[str], Settings]) -> None:
+    emulator = Emulator()
+    async with scripted(emulator) as server:
+        with pytest.raises(TableMissing):
+            async with open_for_inspection(in_aws(server.endpoint)):
+                pass
+    assert emulator.created == 0
+
+
+async def test_f34_outside_development_and_in_aws_no_table_is_created(
+    configure: Callable[..., Settings], in_aws: Callable[[str], Settings]
+) -> None:
+    assert creates_table(in_aws("http://localhost:8000"))
+    assert not creates_table(configure(dynamodb_table="readings"))
+    production = {name.lower(): value for name, value in PRODUCTION.items()}
+    assert not creates_table(configure(**production, dynamodb_endpoint="http://localhost:8000"))

@@ -71,3 +71,25 @@ async def test_two_stores_in_memory_know_nothing_of_each_other() -> None:
     async with open_table(None, SetClock()) as one, open_table(None, SetClock()) as other:
         await one.write(Put(KEY, ITEM))
         assert await other.get(KEY) is None
+
+
+async def test_s4_a_single_read_waits_for_at_most_one_read_of_many_rows(path: Path) -> None:
+    async with open_table(path, SetClock()) as table:
+        await table.transact([Put(("many", f"{number:03}"), ITEM) for number in range(60)])
+        await table.write(Put(KEY, ITEM))
+        pages = 0
+
+        async def read_pages() -> None:
+            nonlocal pages
+            async for _ in table.query("many", "0", "9", page=1):
+                pages += 1
+
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(read_pages)
+            while pages < 50:
+                await anyio.lowlevel.checkpoint()
+            before = pages
+            assert await table.get(KEY) == ITEM
+            assert pages - before <= 3
+            group.cancel_scope.cancel()

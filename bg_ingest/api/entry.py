@@ -1,0 +1,55 @@
+"""Rules for every request, applied before its routing: encoded slashes, HEAD, and the order of requests."""
+
+import re
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import anyio
+from litestar import Litestar
+from litestar.types import ASGIApp, Message, Receive, Scope, Send
+
+from bg_ingest.api.fairness import Admission
+
+_ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
+
+
+class Api(Litestar):
+    """Application whose requests pass the rules of this module first."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - the server's
+        if scope["type"] != "http":
+            await super().__call__(scope, receive, send)
+            return
+        keep_encoded_slashes(scope)
+        app = partial(answer_head, super().__call__) if scope["method"] == "HEAD" else super().__call__
+        admission: Admission = self.state.admission
+        await admission.run(app, scope, receive, send)
+
+
+def keep_encoded_slashes(scope: Scope) -> None:
+    """Leave `%2F` encoded in the path, because it is a character of its part and separates none.
+
+    The server decodes the whole path. `ada%2Flatest` would become another route.
+    """
+    raw_path = scope.get("raw_path") or b""
+    if b"%" in raw_path and _ENCODED_SLASH.search(raw_path):
+        scope["path"] = unquote(_ENCODED_SLASH.sub(b"%252F", raw_path.partition(b"?")[0]).decode("latin-1"))
+
+
+async def answer_head(app: ASGIApp, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - the server's
+    """Answer as GET, without the body. The rest of a streamed answer is not made."""
+    with anyio.CancelScope() as answering:
+
+        async def send_without_body(message: Message) -> None:
+            if message["type"] != "http.response.body":
+                await send(message)
+                return
+            await send({"type": "http.response.body", "body": b"", "more_body": False})
+            answering.cancel()
+
+        scope["method"] = "GET"
+        try:
+            await app(scope, receive, send_without_body)
+        finally:
+            scope["method"] = "HEAD"

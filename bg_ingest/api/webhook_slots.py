@@ -1,0 +1,101 @@
+"""Memory for webhooks in progress. Slow bodies of unverified senders leave room for those that arrive at once."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import anyio
+from litestar.types import Receive
+from litestar.types.asgi_types import HTTPReceiveMessage
+
+from bg_ingest.api.problems import ProblemError, build_problem
+
+MAX_WEBHOOK_BYTES = 1_048_576
+"""About ten days of a 5-minute sensor."""
+
+MAX_VERIFIED = 64
+"""Webhooks of verified senders in progress at once."""
+
+MAX_TOTAL_BYTES = 64 * MAX_WEBHOOK_BYTES
+MAX_UNVERIFIED_BYTES = 48 * MAX_WEBHOOK_BYTES
+"""Bounds on the announced bytes of all webhooks in progress, and of those that are not verified yet."""
+
+MIN_SLOT_BYTES = 262_144
+"""Least size that is counted, which bounds the number of slots."""
+
+HEAD_START_BYTES = 1_024
+"""Bytes added to those received, so that a body that has just begun does not count as slow."""
+
+
+class WebhookSlot:
+    """One webhook in progress: its announced size, and its received bytes while its sender is unverified."""
+
+    def __init__(self, size: int) -> None:
+        self.size = size
+        self.verified = False
+        self.scope = anyio.CancelScope()
+        self._began = anyio.current_time()
+        self._received = 0
+
+    def rate(self, now: float) -> float:
+        """Return the bytes per second since the beginning; infinite at the beginning itself."""
+        seconds = now - self._began
+        return (self._received + HEAD_START_BYTES) / seconds if seconds > 0 else float("inf")
+
+    def count_received(self, receive: Receive) -> Receive:
+        """Return a function that receives the body and counts its bytes."""
+
+        async def receive_and_count() -> HTTPReceiveMessage:
+            event = await receive()
+            if event["type"] == "http.request":
+                self._received += len(event["body"])
+            return event  # type: ignore[return-value]  # no websocket
+
+        return receive_and_count
+
+
+class WebhookSlots:
+    """The webhooks in progress, bounded by their announced bytes."""
+
+    def __init__(self) -> None:
+        self._slots: set[WebhookSlot] = set()
+
+    @contextmanager
+    def reserve(self, announced: int | None) -> Iterator[WebhookSlot]:
+        """Reserve the announced bytes, the largest size without an announcement; 503 if there is no room.
+
+        The slowest bodies of unverified senders are ended with 503 as far as necessary.
+        """
+        size = MAX_WEBHOOK_BYTES if announced is None else announced
+        slot = WebhookSlot(max(MIN_SLOT_BYTES, min(size, MAX_WEBHOOK_BYTES)))
+        self._make_room(slot.size)
+        self._slots.add(slot)
+        try:
+            with slot.scope:
+                yield slot
+        finally:
+            self._slots.discard(slot)
+        if slot.scope.cancelled_caught:
+            raise _no_room()
+
+    def verify(self, slot: WebhookSlot) -> None:
+        """Mark the sender as verified: its webhook is not ended any more. 503 if too many are in progress."""
+        if sum(other.verified for other in self._slots) >= MAX_VERIFIED:
+            raise _no_room()
+        slot.verified = True
+
+    def _make_room(self, size: int) -> None:
+        unverified = {slot for slot in self._slots if not slot.verified}
+        held, now = sum(slot.size for slot in unverified), anyio.current_time()
+        while unverified and held + size > MAX_UNVERIFIED_BYTES:
+            slowest = min(unverified, key=lambda slot: slot.rate(now))
+            slowest.scope.cancel()
+            unverified.discard(slowest)
+            self._slots.discard(slowest)
+            held -= slowest.size
+        if sum(slot.size for slot in self._slots) + size > MAX_TOTAL_BYTES:
+            raise _no_room()
+
+
+def _no_room() -> ProblemError:
+    detail = "Too many webhooks are in progress: send it again in a second."
+    return build_problem(503, "too-many-webhooks", detail, {"Retry-After": "1"})

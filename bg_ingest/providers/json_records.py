@@ -1,0 +1,137 @@
+"""Split of a JSON page into its records where the page as a whole is not JSON.
+
+One broken record, such as a lone surrogate or a trailing comma, makes a page unreadable for a decoder. The end of each
+record is found by its brackets, or for a record with unbalanced ones by the beginning of the next. The time is linear
+in the length of the page.
+"""
+
+import re
+from collections.abc import Iterator
+
+import msgspec
+
+MAX_RECORDS = 50_000
+"""Records of one page: five times the largest page. Each costs an object, also if it has one byte."""
+
+MAX_FLAT_RECORD = 2_048
+"""Bytes of a record without brackets inside, four times a usual one; longer ones are scanned as nested ones."""
+
+MAX_SCANNED_RECORD = 65_536
+"""Bytes within which the end of a record with brackets inside is searched."""
+
+MAX_SCANNED_PAGE = 131_072
+"""Bytes of one page that are scanned by single brackets, about 50 ms at most."""
+
+MAX_LATER_BRACKETS = 16
+"""Lists of a page after its records."""
+
+_STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+'
+_FLAT = re.compile(rb'\{(?:[^{}\[\]"\\]++|' + _STRING + rb'")*+\}(?=\s*+(?:\]|,(?!\s*+")))', re.DOTALL)
+_TOKEN = re.compile(_STRING + rb'"?|[{}\[\],]', re.DOTALL)
+_BETWEEN_RECORDS = re.compile(rb"\}\s*+,\s*+\{")
+_NEXT_FIELD = re.compile(rb',\s*+"')
+_NEXT_RECORD = re.compile(rb",\s*+\{")
+_SEPARATORS = re.compile(rb"[\s,]*+")
+_OPENING = {b"}": b"{", b"]": b"["}
+
+
+class Unsplittable(ValueError):
+    """The page has no such array, the end of the array is missing, or it has too many elements."""
+
+
+def split_records(content: bytes, name: str) -> tuple[bytes, list[bytes]]:
+    """Return the page with every array of this name emptied, and the elements of these arrays as sent."""
+    opening = re.compile(rb'"' + name.encode() + rb'"\s*+:\s*+\[')
+    rest: list[bytes] = []
+    records: list[bytes] = []
+    position = 0
+    while match := opening.search(content, position):
+        elements = _Elements(content, match.end())
+        for record in elements:
+            records.append(record)
+            if len(records) > MAX_RECORDS:
+                raise Unsplittable("too many records")
+        rest.append(content[position : match.end()])
+        position = elements.position
+    if not rest:
+        raise Unsplittable("no records")
+    return b"".join((*rest, content[position:])), records
+
+
+class _Elements:
+    """Elements of one array. Afterwards ``position`` is that of the array's closing bracket."""
+
+    def __init__(self, content: bytes, position: int) -> None:
+        self._content = content
+        self._may_scan = MAX_SCANNED_PAGE
+        self.position = position
+
+    def __iter__(self) -> Iterator[bytes]:
+        while True:
+            match = _SEPARATORS.match(self._content, self.position)
+            start = match.end() if match else self.position
+            if self._content[start : start + 1] in {b"", b"]"}:
+                break
+            self.position = self._end(start)
+            yield self._content[start : self.position].rstrip()
+        if start == len(self._content):
+            raise Unsplittable("the end of the records is missing")
+        self.position = start
+
+    def _end(self, start: int) -> int:
+        flat = _FLAT.match(self._content, start, start + MAX_FLAT_RECORD)
+        if flat and _is_one_record(flat[0]):
+            return flat.end()
+        if self._may_scan > 0 and (end := self._balanced_end(start)):
+            return end
+        if following := _NEXT_RECORD.search(self._content, start + 1):
+            return following.start()
+        array_end = self._array_end(start)
+        return self._content.rfind(b"}", start, array_end) + 1 or array_end
+
+    def _array_end(self, start: int) -> int:
+        """Return the position of the last bracket after which the page is JSON."""
+        array_end = len(self._content)
+        for _ in range(MAX_LATER_BRACKETS):
+            array_end = self._content.rfind(b"]", start, array_end)
+            if array_end < 0:
+                break
+            if _is_json(b'{"":[' + self._content[array_end:]):
+                return array_end
+        raise Unsplittable("the end of a record is missing")
+
+    def _balanced_end(self, start: int) -> int | None:
+        """Return the position of the comma or bracket after the element; None if its brackets do not match."""
+        open_brackets = bytearray()
+        text, end = b"", start
+        for token in _TOKEN.finditer(self._content, start, start + MAX_SCANNED_RECORD):
+            before, text, end = text, token[0], token.end()
+            if not open_brackets and text in b",]":
+                is_early = _NEXT_FIELD.match(self._content, token.start()) and self._content.startswith(b"{", start)
+                if is_early or not _is_one_record(self._content[start : token.start()]):
+                    break
+                self._may_scan -= end - start
+                return token.start()
+            if text in b"{[":
+                if before == b"," and text == b"{" and open_brackets.endswith(b"{"):  # a closing brace is missing
+                    break
+                open_brackets += text
+            elif text in b"}]":
+                if open_brackets[-1:] != _OPENING[text]:
+                    break
+                open_brackets.pop()
+        self._may_scan -= end - start
+        return None
+
+
+def _is_one_record(content: bytes) -> bool:
+    """Return False if a quotation mark is missing, so that strings end where they should begin, in later records."""
+    return _BETWEEN_RECORDS.search(content) is None or _is_json(content)
+
+
+def _is_json(content: bytes) -> bool:
+    try:
+        msgspec.json.decode(content, type=msgspec.Raw)
+    except (ValueError, RecursionError):
+        return False
+    return True

@@ -1,0 +1,196 @@
+"""Checks of the surroundings of this process: variables that libraries read on their own, AWS files, the data folder.
+
+For a wrong proxy, certificate file or AWS profile the libraries raise errors of their own, at any call. The start
+therefore checks the values, and changes those of proxies to a form that every library accepts.
+"""
+
+import ipaddress
+import os
+import re
+import ssl
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+from bg_ingest.setting_types import WrappedKey, is_loopback, is_private_url, is_strict
+
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
+
+PROXY_SCHEMES = ("http", "https", "all")
+"""Schemes with a variable of their own, such as HTTPS_PROXY. ALL_PROXY applies to the schemes without one."""
+
+
+_PROXY, _HOST = re.compile(r"[!-~]+"), re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
+
+
+def check_environment(
+    settings: Mapping[str, Any], provider_urls: Sequence[str | None], files: Sequence[Path]
+) -> tuple[list[str], list[str]]:
+    """Return problems, which prevent the start, and notes.
+
+    ``settings`` are the values by name; ``provider_urls`` has None for a provider that is not set up; ``files`` are
+    those of embedded parts.
+    """
+    names = ("jwt_issuer", "jwt_jwks_url", "webhook_jwt_issuer", "webhook_jwt_jwks_url", "traces_endpoint")
+    urls = [url for url in (*provider_urls, *map(settings.get, names)) if url]
+    aws_urls = _aws_urls(settings)
+    problems, notes = describe_proxies(urls, aws_urls)
+    problems += find_unreadable_certificates()
+    if aws_urls:
+        problems += check_aws(strict=is_strict(settings))
+    is_embedded = not (settings["dynamodb_table"] and settings["token_encryption_keys"]) or None in provider_urls
+    if is_embedded and not is_strict(settings):
+        problems += find_unusable_folder(settings["data_dir"], *files)
+    return problems, notes
+
+
+def check_aws(*, strict: bool) -> Iterator[str]:
+    """Yield a sentence for each fault of the AWS configuration."""
+    # Imported here, because it takes 0.3 s and is used only with AWS.
+    from bg_ingest.adapters.aws.session import check_configuration, find_configured_endpoints  # noqa: PLC0415
+
+    if problem := check_configuration():
+        yield problem
+        return
+    for name, url in find_configured_endpoints().items():
+        if strict and not is_private_url(url):
+            yield f"{name} should be https outside development, or an address of this machine."
+
+
+def _aws_urls(settings: Mapping[str, Any]) -> list[str]:
+    """Return the address of each service of AWS that is called."""
+    region = settings["aws_region"]
+    wrapped_keys = [key for key in settings["token_encryption_keys"] if isinstance(key, WrappedKey)]
+    services = (
+        (settings["dynamodb_table"], settings["dynamodb_endpoint"] or aws_url("dynamodb", region)),
+        (settings["secret_name"], aws_url("secrets_manager", region)),
+        (wrapped_keys, aws_url("kms", region)),
+    )
+    return [url for is_used, url in services if is_used]
+
+
+def aws_url(service: str, region: str | None) -> str:
+    """Return the endpoint of a service, by its name in AWS_ENDPOINT_URL_…; files of AWS are not considered."""
+    environment = os.environ  # noqa: TID251 - read as the AWS library does
+    names = (f"AWS_ENDPOINT_URL_{service.upper()}", "AWS_ENDPOINT_URL")
+    default = f"https://{service.replace('_', '')}.{region or 'us-east-1'}.amazonaws.com"
+    return next((environment[name] for name in names if environment.get(name)), default)
+
+
+def clean_proxies() -> None:
+    """Change the proxies in the environment of this process, for all libraries and child processes.
+
+    Removed are values that no library can use (socks://, which desktops set) and networks in NO_PROXY, which make
+    httpx fail. Proxies without a scheme get one, which aiohttp requires. This machine is called without a proxy.
+    """
+    environment = os.environ  # noqa: TID251 - see above
+    for scheme in PROXY_SCHEMES:
+        for name in _names(f"{scheme}_proxy"):
+            if not _is_usable(environment[name]):
+                del environment[name]
+            elif "://" not in environment[name]:
+                environment[name] = f"http://{environment[name]}"
+    hosts = [_clean_host(host) for host in getproxies().get("no", "").split(",")]
+    direct = "*" if "*" in hosts else ",".join(dict.fromkeys((*filter(None, hosts), *LOOPBACK_HOSTS)))
+    for name in ("no_proxy", *_names("no_proxy")):
+        environment[name] = direct
+
+
+def _clean_host(text: str) -> str | None:
+    """Return an entry of NO_PROXY in a form that every library accepts; None for others."""
+    host = text.strip()
+    try:
+        return str(ipaddress.ip_address(host.strip("[]").partition("%")[0]))
+    except ValueError:
+        host = host.removeprefix("*") or host
+        return host if re.fullmatch(r"[A-Za-z0-9._-]+(:\d{1,5})?|\*", host) else None
+
+
+def describe_proxies(urls: Sequence[str], aws_urls: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return problems and notes: proxies that cannot be used and are needed for a URL, and those that are not needed.
+
+    AWS tools ignore ALL_PROXY, and so does this service for calls of AWS.
+    """
+    problems, notes, proxies = [], [], getproxies()
+    for scheme in PROXY_SCHEMES:
+        if scheme not in proxies or _is_usable(proxies[scheme]):
+            continue
+        variable = next(iter(_names(f"{scheme}_proxy")), f"{scheme}_proxy")
+        calls = urls if scheme == "all" else (*urls, *aws_urls)
+        if hosts := sorted({urlsplit(url).netloc for url in calls if _scheme_of_proxy(url, proxies) == scheme}):
+            problems.append(
+                f"{variable} should be the address of an HTTP proxy, like http://host:3128 with special characters "
+                f"percent-encoded: correct it, unset it, or add to NO_PROXY {', '.join(hosts)}."
+            )
+        else:
+            notes.append(f"{variable} is not the address of an HTTP proxy: it is not used.")
+    return problems, notes
+
+
+def find_unreadable_certificates() -> Iterator[str]:
+    """Yield a sentence if SSL_CERT_FILE, which calls of providers use, cannot be loaded."""
+    path = os.environ.get("SSL_CERT_FILE")  # noqa: TID251 - read as OpenSSL and httpx do
+    if path:
+        try:
+            _load_certificates(path)
+        except OSError:  # ssl.SSLError is one
+            yield "SSL_CERT_FILE should name a readable file of certificates in PEM form: correct it, or unset it."
+
+
+def find_unusable_folder(folder: Path, *files: Path) -> Iterator[str]:
+    """Yield a sentence if data cannot be kept in the folder, which is created at its first use."""
+    existing = next(path for path in (folder, *folder.parents) if os.access(path, os.F_OK))
+    if not existing.is_dir():
+        state = f"{existing} is not a folder"
+    elif reason := _describe_failed_write(existing):
+        state = f"nothing can be written to {existing} ({reason})"
+    elif blocked := [file for file in files if os.access(file, os.F_OK) and not _is_writable_file(file)]:
+        state = f"{blocked[0]} is not a file that this user may write"
+    else:
+        return
+    yield f"DATA_DIR should be a folder for the data, but {state}: check DATA_DIR and its permissions."
+
+
+@cache
+def _load_certificates(path: str) -> None:
+    """Load a file, which takes 50 ms for that of a system, once in a process. OSError: it cannot be loaded."""
+    ssl.create_default_context(cafile=path)
+
+
+def _describe_failed_write(folder: Path) -> str | None:
+    try:
+        tempfile.TemporaryFile(dir=folder).close()
+    except OSError as error:
+        return error.strerror or type(error).__name__
+    return None
+
+
+def _is_writable_file(file: Path) -> bool:
+    return file.is_file() and os.access(file, os.R_OK | os.W_OK)
+
+
+def _names(variable: str) -> list[str]:
+    """Return the names of a variable in any case; the small one, which Python prefers, comes first."""
+    environment = os.environ  # noqa: TID251 - read as urllib does
+    return sorted((name for name in environment if name.lower() == variable), reverse=True)
+
+
+def _is_usable(proxy: str) -> bool:
+    try:
+        parts = urlsplit(proxy if "://" in proxy else f"http://{proxy}")
+        is_valid = parts.scheme in {"http", "https"} and parts.port != 0 and proxy.count("@") <= 1
+        return is_valid and bool(_PROXY.fullmatch(proxy) and _HOST.fullmatch(parts.hostname or ""))
+    except ValueError:
+        return False
+
+
+def _scheme_of_proxy(url: str, proxies: Mapping[str, str]) -> str | None:
+    """Return the scheme whose proxy serves this URL; None for a direct call."""
+    parts = urlsplit(url)
+    if is_loopback(parts.hostname or "") or proxy_bypass(parts.hostname or ""):
+        return None
+    return next((scheme for scheme in (parts.scheme, "all") if scheme in proxies), None)
