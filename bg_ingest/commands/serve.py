@@ -69,7 +69,7 @@ def demo(host: str | None, port: int | None) -> None:
     "--replay",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Clarity CSV export that becomes the readings of one more user, ReplayUser.",
+    help="Clarity CSV export in any language that becomes the readings of one more user, ReplayUser.",
 )
 @click.option("--zone", default="UTC", show_default=True, help="Time zone of the export's local times.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same users and readings.")
@@ -101,12 +101,13 @@ def simulator(port: int, journal: Path | None, cadence_minutes: str, **options: 
     """
     import msgspec
 
-    from bg_ingest.simulator import ReplayUnreadable, SimulatorOptions
+    from bg_ingest.simulator import ReplayedWearer, ReplayUnreadable, SimulatorOptions
 
-    load = partial(
-        _create_app, msgspec.convert(options | {"cadence_minutes": int(cadence_minutes)}, SimulatorOptions), journal
-    )
+    converted = msgspec.convert(options | {"cadence_minutes": int(cadence_minutes)}, SimulatorOptions)
+    load = partial(_create_app, converted, journal)
     try:
+        if converted.replay is not None:
+            click.echo(ReplayedWearer(converted.replay, converted.zone).report, err=True)
         load()  # reports errors before the server starts; the worker creates its own application
     except (ReplayUnreadable, OSError) as error:
         exit_usage(str(error))

@@ -1,7 +1,7 @@
 """Glucose readings in a form that is the same for all providers."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
 from hashlib import blake2b
@@ -15,6 +15,9 @@ MG_DL_PER_MMOL_L = 18.01559
 
 MIN_DISPLAYED_MG_DL, MAX_DISPLAYED_MG_DL = 40, 400
 """Display range of CGMs, in mg/dL. Values beyond it are shown as LOW or HIGH and stored as 39 and 401."""
+
+MIN_MEASURED_AT = datetime(2015, 1, 1, tzinfo=UTC)
+"""Oldest possible reading (Tidepool's floor): an earlier time comes from a receiver that lost its clock."""
 
 
 class Flag(StrEnum):

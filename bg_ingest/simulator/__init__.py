@@ -7,12 +7,13 @@ calls it.
 from bg_ingest.simulator.app import create_simulator
 from bg_ingest.simulator.options import SimulatorOptions
 from bg_ingest.simulator.readings import TrueReading
-from bg_ingest.simulator.replay import REPLAY_USER, ReplayUnreadable
+from bg_ingest.simulator.replay import REPLAY_USER, ReplayedWearer, ReplayUnreadable
 from bg_ingest.simulator.simulator import Simulator, UnknownUser
 
 __all__ = [
     "REPLAY_USER",
     "ReplayUnreadable",
+    "ReplayedWearer",
     "Simulator",
     "SimulatorOptions",
     "TrueReading",

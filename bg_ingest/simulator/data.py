@@ -65,7 +65,7 @@ def user_id(seed: int, client_id: str, user: str) -> str:
 def record(seed: int, user: str, reading: TrueReading) -> Record:
     """Return the record of a reading. Its id looks random, is reproducible, and does not depend on the value."""
     timestamps = to_timestamps(reading)
-    identity = f"{seed}/{user}/{timestamps.system_time}/{reading.transmitter_id}".encode()
+    identity = f"{seed}/{user}/{timestamps.system_time}/{reading.transmitter_id}/{reading.display_device}".encode()
     return Record(
         record_id=str(UUID(bytes=hashlib.blake2b(identity, digest_size=16).digest(), version=4)),
         system_time=timestamps.system_time,

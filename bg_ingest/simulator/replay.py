@@ -1,19 +1,33 @@
 """Readings from a Clarity export: the values, dates and gaps of a real sensor."""
 
-import csv
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime, timedelta
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from bg_ingest.domain.readings import MAX_DISPLAYED_MG_DL, MG_DL_PER_MMOL_L, MIN_DISPLAYED_MG_DL
+from bg_ingest.domain.files import FileRefused, ReadingFile, RowLeftOut, RowReason, read_clarity
+from bg_ingest.domain.readings import MIN_MEASURED_AT, Reading
 from bg_ingest.simulator.options import hex_of
-from bg_ingest.simulator.readings import TrueReading, arrow, clamp_to_display, utc_offset_seconds
+from bg_ingest.simulator.readings import TrueReading, arrow
+from bg_ingest.simulator.users import DisplayDevice
 
 REPLAY_USER = "ReplayUser"
 _RATE_PERIOD = timedelta(minutes=15)
-_LIMIT_WORDS = {"low": MIN_DISPLAYED_MG_DL - 1.0, "high": MAX_DISPLAYED_MG_DL + 1.0}
+_MAX_LINES = 5
+"""Lines of the file that the report names for each reason."""
+
+_DISPLAYS: tuple[DisplayDevice, ...] = ("receiver", "watch", "android")
+_REASONS: dict[RowReason, str] = {
+    "not_a_record": "cut or shifted",
+    "no_time": "without a time",
+    "bad_time": "with a time that cannot be read or does not exist in the zone",
+    "ancient": f"older than {MIN_MEASURED_AT.year}",
+    "no_value": "without a value",
+    "bad_value": "with a value that is no glucose",
+    "repeated": "with the time and device of an earlier row (if they are many, check the zone)",
+}
 
 
 class ReplayUnreadable(Exception):
@@ -27,7 +41,9 @@ class ReplayedWearer:
 
     def __init__(self, path: Path, zone: str) -> None:
         self.title = f"Replays {path.name}"
-        self._readings = _read(path, zone)
+        contents = _read(path, zone)
+        self.report = f"{path.name}: {_describe(contents)}"
+        self._readings = _to_true_readings(contents.readings)
         self._instants = [reading.measured_at for reading in self._readings]
         self.first = self._instants[0]
         self.last = self._instants[-1]
@@ -36,81 +52,82 @@ class ReplayedWearer:
         return self._readings[bisect_left(self._instants, start) : bisect_right(self._instants, end)]
 
 
-def _read(path: Path, zone_name: str) -> list[TrueReading]:
+def _read(path: Path, zone_name: str) -> ReadingFile:
     try:
         zone = ZoneInfo(zone_name)
-    except (ZoneInfoNotFoundError, ValueError) as problem:
+    except (ZoneInfoNotFoundError, ValueError, OSError) as problem:  # OSError: a folder of zones, such as "Europe"
         raise ReplayUnreadable(f"The zone {zone_name!r} is unknown: give one like Europe/Berlin.") from problem
     try:
-        text = path.read_text(encoding="utf-8-sig")
-        readings = _readings(list(_rows(text.splitlines())), zone)
+        contents = read_clarity(path.read_bytes(), zone)
     except OSError as problem:
         raise ReplayUnreadable(f"{path} cannot be read: {problem.strerror}.") from problem
-    except (KeyError, ValueError) as problem:
-        raise ReplayUnreadable(f"{path} is no Clarity export: export it as CSV from the Clarity site.") from problem
-    if not readings:
-        raise ReplayUnreadable(f"{path} has no EGV row.")
-    return readings
+    except FileRefused as problem:
+        raise ReplayUnreadable(f"{path} {problem}") from problem
+    if not contents.readings:
+        raise ReplayUnreadable(f"{path} has no readable reading. {_describe_left_out(contents.left_out)}")
+    return contents
 
 
-def _rows(lines: Iterable[str]) -> Iterator[tuple[datetime, float, str]]:
-    """Yield local time, mg/dL and device of every EGV row. Columns are found by name, because their order differs."""
-    rows = csv.reader(lines)
-    header = next(rows, [])
-    column = {name.split(" (")[0]: index for index, name in enumerate(header)}
-    glucose = column["Glucose Value"]
-    factor = MG_DL_PER_MMOL_L if "mmol" in header[glucose] else 1.0
+def _describe(contents: ReadingFile) -> str:
+    first, last = contents.readings[0].measured_at, contents.readings[-1].measured_at
+    count = len(contents.readings)
+    parts = [f"{count} reading{'s' * (count > 1)} from {first:%Y-%m-%d %H:%M} to {last:%Y-%m-%d %H:%M} UTC."]
+    if contents.left_out:
+        parts.append(_describe_left_out(contents.left_out))
+    if contents.uncertain:
+        parts.append(
+            f"Readings that fit both passes of the hour that a clock change repeats: {contents.uncertain}, read as the "
+            "first."
+        )
+    return " ".join(parts)
+
+
+def _describe_left_out(rows: Iterable[RowLeftOut]) -> str:
+    lines: defaultdict[RowReason, list[str]] = defaultdict(list)
     for row in rows:
-        if row[column["Event Type"]] == "EGV":
-            text = row[glucose]
-            level = _LIMIT_WORDS.get(text.lower()) or float(text) * factor
-            yield datetime.fromisoformat(row[column["Timestamp"]]), level, row[column["Source Device ID"]]
-
-
-def _readings(rows: Sequence[tuple[datetime, float, str]], zone: ZoneInfo) -> list[TrueReading]:
-    instants = _instants([local for local, _, _ in rows], zone)
-    known = dict(zip(instants, rows, strict=True))
-    ordered = sorted(known)
-    return [
-        _reading(at, known[at], _rate(at, ordered[max(0, index - 3)], known), ordered[0], zone)
-        for index, at in enumerate(ordered)
+        lines[row.reason].append(str(row.line))
+    reasons = [
+        f"{len(of_reason)} {_REASONS[reason]} (line{'s' * (len(of_reason) > 1)} {', '.join(of_reason[:_MAX_LINES])}"
+        f"{' and others' if len(of_reason) > _MAX_LINES else ''})"
+        for reason, of_reason in lines.items()
     ]
+    count = sum(map(len, lines.values()))
+    return f"{count} row{'s' * (count > 1)} left out: {'; '.join(reasons)}."
 
 
-def _instants(local_times: Iterable[datetime], zone: ZoneInfo) -> list[datetime]:
-    """Return UTC instants. An hour repeats at the end of summer time; a backward step marks its second pass."""
-    instants: list[datetime] = []
-    for local in local_times:
-        at = local.replace(tzinfo=zone).astimezone(UTC)
-        if instants and at <= instants[-1]:
-            at = max(at, local.replace(tzinfo=zone, fold=1).astimezone(UTC))
-        instants.append(at)
-    return instants
+def _to_true_readings(readings: Iterable[Reading]) -> list[TrueReading]:
+    by_display: defaultdict[str, list[Reading]] = defaultdict(list)
+    for reading in readings:
+        by_display[reading.device.display].append(reading)
+    true = [
+        _to_true_reading(reading, _rate(reading, of_display[max(0, index - 3)]))
+        for of_display in by_display.values()
+        for index, reading in enumerate(of_display)
+    ]
+    return sorted(true, key=lambda reading: (reading.measured_at, reading.display_device))
 
 
-def _rate(at: datetime, earlier: datetime, known: dict[datetime, tuple[datetime, float, str]]) -> float | None:
+def _rate(reading: Reading, earlier: Reading) -> float | None:
     """Return mg/dL per minute over the last three steps; None at the start and after a gap."""
-    if not timedelta() < at - earlier <= _RATE_PERIOD + timedelta(minutes=1):
+    elapsed = reading.measured_at - earlier.measured_at
+    if not timedelta() < elapsed <= _RATE_PERIOD + timedelta(minutes=1):
         return None
-    return (known[at][1] - known[earlier][1]) / ((at - earlier).total_seconds() / 60)
+    return (reading.glucose_mg_dl - earlier.glucose_mg_dl) / (elapsed.total_seconds() / 60)
 
 
-def _reading(
-    at: datetime, row: tuple[datetime, float, str], rate: float | None, first: datetime, zone: ZoneInfo
-) -> TrueReading:
-    _, level, device = row
-    name = device.lower()
-    value, flag = clamp_to_display(level)
+def _to_true_reading(reading: Reading, rate: float | None) -> TrueReading:
+    device = reading.device
+    name = device.display.lower()
     trend, trend_rate = arrow(rate) if rate is not None else ("none", None)
     return TrueReading(
-        measured_at=at,
-        glucose_mg_dl=value,
-        flag=flag,
+        measured_at=reading.measured_at,
+        glucose_mg_dl=reading.glucose_mg_dl,
+        flag=reading.flag,
         trend=trend,
         trend_rate=trend_rate,
-        utc_offset_seconds=utc_offset_seconds(at, zone),
-        transmitter_id=hex_of(REPLAY_USER, device),
-        transmitter_ticks=int((at - first).total_seconds()) + 7200,
-        display_device="receiver" if "receiver" in name else "android" if "android" in name else "iOS",
-        generation="g7" if "g7" in name else "g6",
+        utc_offset_seconds=reading.utc_offset_seconds or 0,
+        transmitter_id=hex_of(REPLAY_USER, device.transmitter or ""),
+        transmitter_ticks=int((reading.measured_at - MIN_MEASURED_AT).total_seconds()),
+        display_device=next((display for display in _DISPLAYS if display in name), "iOS"),
+        generation="g7" if device.generation == "g7" else "g6",
     )

@@ -14,7 +14,7 @@ import msgspec
 
 from bg_ingest.simulator.options import chance, key_of
 
-DisplayDevice = Literal["iOS", "android", "receiver"]
+DisplayDevice = Literal["iOS", "android", "receiver", "watch"]
 Generation = Literal["g6", "g7"]
 
 DAY = 86_400

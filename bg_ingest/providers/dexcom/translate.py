@@ -1,7 +1,7 @@
 """Pure translation of Dexcom's records into domain values; the current time is a parameter."""
 
 from collections.abc import Iterable, Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import datetime, timedelta
 from typing import Literal, NamedTuple, TypeAlias
 
 import msgspec
@@ -10,6 +10,7 @@ from bg_ingest.domain.readings import (
     MAX_DISPLAYED_MG_DL,
     MG_DL_PER_MMOL_L,
     MIN_DISPLAYED_MG_DL,
+    MIN_MEASURED_AT,
     AsSent,
     Device,
     Flag,
@@ -32,9 +33,6 @@ from bg_ingest.providers.dexcom.wire import (
     decode_record,
 )
 from bg_ingest.providers.http import decode_json
-
-MIN_MEASURED_AT = datetime(2015, 1, 1, tzinfo=UTC)
-"""Oldest possible reading (Tidepool's floor): an earlier time comes from a receiver that lost its clock."""
 
 FUTURE_TOLERANCE = timedelta(minutes=15)
 """Accepted lead of a device's clock over ours. A reading further ahead would stop polling until its time."""

@@ -107,10 +107,13 @@ def test_a_file_that_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
 
 def test_the_simulator_takes_its_options_and_keeps_its_journal(serve: Serve, tmp_path: Path) -> None:
     header = "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Source Device ID,Glucose Value (mg/dL)\n"
-    (tmp_path / "export.csv").write_text(f"{header}1,2025-04-19T10:00:00,EGV,iPhone G6,110\n")
+    rows = "1,2025-04-19T10:00:00,EGV,iPhone G6,110\n2,2025-04-19T10:05:00,EGV,iPhone G6,\n"
+    (tmp_path / "export.csv").write_text(f"{header}{rows}")
     running = serve("simulator", "--replay", "export.csv", "--zone", "Europe/Berlin", "--journal", "journal.jsonl")
     running.until(lambda: running.answers("/admin/state"))
     users = [user["name"] for user in web.get(f"{running.url}/admin/state").json()["users"]]
     assert {"ReplayUser", "SandboxUser1"} <= set(users)
+    assert "export.csv: 1 reading from 2025-04-19 08:00 " in running.output
+    assert "1 row left out: 1 without a value (line 3)." in running.output
     assert running.stop() == 0
     assert (tmp_path / "journal.jsonl").read_text()

@@ -107,9 +107,12 @@ async def test_the_replay_is_a_user_whose_api_serves_the_file(visit: Visit, cloc
         ("Name,Value\nx,1\n", "UTC", "is no Clarity export"),
         ("", "UTC", "is no Clarity export"),
         (HEADER.format(unit="mg/dL") + "\n", "UTC", "has no EGV row"),
-        (HEADER.format(unit="mg/dL") + "\n1,soon,EGV,,,,x,100,,,,,\n", "UTC", "is no Clarity export"),
+        (HEADER.format(unit="mg/dL") + "\n1,soon,EGV,,,,x,100,,,,,\n", "UTC", r"no readable reading. .* \(line 2\)\.$"),
         (HEADER.format(unit="mg/dL") + "\n", "Berlin", "zone 'Berlin' is unknown"),
         (HEADER.format(unit="mg/dL") + "\n", "../UTC", "zone '../UTC' is unknown"),
+        (HEADER.format(unit="mg/dL") + "\n", "Europe", "zone 'Europe' is unknown"),
+        (HEADER.format(unit="mg/dL") + "\n", "", "zone '' is unknown"),
+        ("PK\x03\x04", "UTC", "is a ZIP archive or an Excel workbook: export the readings as CSV"),
     ],
 )
 def test_an_unreadable_export_names_its_error(tmp_path: Path, text: str | None, zone: str, says: str) -> None:
@@ -118,3 +121,50 @@ def test_an_unreadable_export_names_its_error(tmp_path: Path, text: str | None, 
         path.write_text(text)
     with pytest.raises(ReplayUnreadable, match=says):
         ReplayedWearer(path, zone)
+
+
+def test_f13_f14_the_report_names_every_row_that_is_left_out(tmp_path: Path) -> None:
+    rows = (("2026-03-01T08:00:00", "100"), ("2026-03-01T08:05:00", "Low "), ("2026-03-01T08:10:00", ""))
+    path = export(tmp_path, *rows, ("soon", "101"), *[("2014-03-01T08:00:00", "102")] * 7)
+    path.write_text(path.read_text() + "\n\n7,2026-03-01T08:15:00\n")
+    wearer = ReplayedWearer(path, "UTC")
+    assert [reading.glucose_mg_dl for reading in wearer.readings(wearer.first, wearer.last)] == [100, 39]
+    assert wearer.report == (
+        "export.csv: 2 readings from 2026-03-01 08:00 to 2026-03-01 08:05 UTC. 10 rows left out: "
+        "1 without a value (line 6); 1 with a time that cannot be read or does not exist in the zone (line 7); "
+        "7 older than 2015 (lines 8, 9, 10, 11, 12 and others); 1 cut or shifted (line 18)."
+    )
+
+
+def test_the_report_of_a_whole_file_says_nothing_more(tmp_path: Path) -> None:
+    wearer = ReplayedWearer(export(tmp_path, ("2026-03-01T08:00:00", "100")), "UTC")
+    assert wearer.report == "export.csv: 1 reading from 2026-03-01 08:00 to 2026-03-01 08:00 UTC."
+
+
+def test_the_report_counts_uncertain_times(tmp_path: Path) -> None:
+    wearer = ReplayedWearer(export(tmp_path, ("2016-10-30T02:30:00", "100")), "Europe/Berlin")
+    assert wearer.report.endswith("the hour that a clock change repeats: 1, read as the first.")
+
+
+def test_f16_a_clock_that_was_not_set_forward_loses_no_reading(tmp_path: Path) -> None:
+    times = {"02:00": 7200, "02:05": 7500, "03:00": 10_800, "03:05": 11_100}
+    path = export(tmp_path, *((f"2025-03-09T{time}:00", "100") for time in times))
+    lines = path.read_text().splitlines()
+    for time, ticks in times.items():
+        lines = [line + str(ticks) if f"T{time}:00,EGV" in line else line for line in lines]
+    path.write_text("\n".join(lines))
+    assert [row[0][11:16] for row in replayed(path, "America/New_York")] == ["07:00", "07:05", "08:00", "08:05"]
+
+
+async def test_f16b_two_displays_in_one_second_are_served_as_two_records(visit: Visit, tmp_path: Path) -> None:
+    at = datetime(2026, 2, 1, 8, tzinfo=UTC)
+    path = export(tmp_path, (bare(at), "100"), (bare(at + timedelta(minutes=5)), "101"))
+    phone = [line for line in path.read_text().splitlines() if "EGV" in line]
+    others = [line.replace("iPhone G6", device) for line in phone for device in ("Dexcom Receiver", "iOS Watch")]
+    path.write_text("\n".join((path.read_text(), *others)))
+    visitor = visit(replay=path, users=0)
+    await visitor.connect(REPLAY_USER)
+    records = await visitor.records(at, at + timedelta(days=1))
+    assert len({record["recordId"] for record in records}) == len(records) == 6
+    assert {record["displayDevice"] for record in records} == {"iOS", "receiver", "watch"}
+    assert len({record["transmitterId"] for record in records}) == 1

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bg_ingest.domain.readings import AsSent, Device, Flag, Reading, Unreadable
+from bg_ingest.domain.readings import MIN_MEASURED_AT, AsSent, Device, Flag, Reading, Unreadable
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderMisbehaved
 from bg_ingest.ports import AccountData
-from bg_ingest.providers.dexcom.translate import FUTURE_TOLERANCE, MIN_MEASURED_AT, decode_data_range
+from bg_ingest.providers.dexcom.translate import FUTURE_TOLERANCE, decode_data_range
 from tests.fakes.clock import NOON
 from tests.harness.dexcom_answers import ABSENT, EARLY, TRANSMITTER, USER, decode_page, egvs, record
 

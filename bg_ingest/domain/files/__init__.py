@@ -1,0 +1,9 @@
+"""Files of readings that people download, read by structure: by positions and patterns, not by words of a language.
+
+Each file format has a module that returns a ``ReadingFile``. It is pure: its input is the bytes and a time zone.
+"""
+
+from bg_ingest.domain.files.clarity import read_clarity
+from bg_ingest.domain.files.contents import FileRefused, ReadingFile, RowLeftOut, RowReason
+
+__all__ = ["FileRefused", "ReadingFile", "RowLeftOut", "RowReason", "read_clarity"]

@@ -1,0 +1,32 @@
+"""Result of reading a file: its readings, and every row that is left out with its line and reason."""
+
+from typing import Literal, TypeAlias
+
+import msgspec
+
+from bg_ingest.domain.readings import Reading
+
+RowReason: TypeAlias = Literal["not_a_record", "no_time", "bad_time", "ancient", "no_value", "bad_value", "repeated"]
+"""Reason of a row that is left out, in the words of the quarantine. ``repeated``: time and device of an earlier row."""
+
+
+class FileRefused(Exception):
+    """No row of the file can be read. The text is the rest of a sentence that begins with the file's name."""
+
+
+class RowLeftOut(msgspec.Struct, frozen=True):
+    line: int
+    """Number of the line in the file; 1 is the first."""
+    reason: RowReason
+
+
+class ReadingFile(msgspec.Struct, frozen=True):
+    """Contents of a file. Readings ascend by time, then by display. Names and birth dates of the file are not kept."""
+
+    readings: tuple[Reading, ...]
+    left_out: tuple[RowLeftOut, ...] = ()
+    """Ascends by line."""
+    ignored: int = 0
+    """Rows that hold no glucose of a sensor: names, alerts, insulin, calibrations."""
+    uncertain: int = 0
+    """Readings in the repeated hour of a clock change for which the file does not show the pass; the first is used."""
