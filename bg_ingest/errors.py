@@ -5,7 +5,7 @@ IngestError
 │                           ProviderMisbehaved, ProviderForbidden
 ├── GrantError              GrantBusy, GrantRefused, GrantLost
 ├── StoreError              StoreUnavailable, StoreLocked, TableMissing, StaleRead, TransactionConflict, Fenced
-├── BrokerError             BrokerUnavailable, EventRefused
+├── BrokerError             BrokerUnavailable (BrokerRefused), EventRefused
 ├── RequestError            NotFound, Conflict, ConnectRefused
 └── IssuerUnavailable, KeyUnavailable, SealBroken
 """
@@ -115,6 +115,15 @@ class BrokerError(IngestError):
 
 class BrokerUnavailable(BrokerError):
     """The broker is unreachable, and the event stays in the outbox: check RABBITMQ_URL and the broker."""
+
+
+class BrokerRefused(BrokerUnavailable):
+    """The broker refuses the service until an operator acts, and events stay in the outbox: run bg-ingest doctor."""
+
+    def __init__(self, part: str, text: str) -> None:
+        super().__init__(text)
+        self.part = part
+        """Refused part: login, exchange, queue or publish."""
 
 
 class EventRefused(BrokerError):

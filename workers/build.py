@@ -12,6 +12,7 @@ from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import NextPollReason, Outcome
+from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.domain.timeline import NextPoll
 from bg_ingest.services import Services
 from workers.handover import OwnershipView
@@ -43,7 +44,7 @@ class ActorTree:
     """
 
     def __init__(self, services: Services) -> None:
-        self._services = services
+        self._services, self.broker = services, services.broker
         connections, clock, demand = services.store.connections, services.clock, services.demand
         self._poll_requests, self._provider_health = PollRequests(), ProviderHealth()
         self.view = OwnershipView(services.timings.valid_for)
@@ -109,11 +110,13 @@ class ActorTree:
         return [*down, *(name for name, applies in reasons.items() if applies and name not in down)]
 
     def degraded_parts(self) -> list[str]:
-        is_running, broker = self.runtime.state is RuntimeState.RUNNING, self._services.broker
+        is_running, broker = self.runtime.state is RuntimeState.RUNNING, self.broker
         others = [actor for actor in self.supervisors if actor.name not in READINESS_ACTORS]
         broken = {actor.name: is_running and not actor.running for actor in others}
-        broken["broker"] = broker is not None and not broker.connected
-        broken["publishing"] = self.relay.failures > 0
+        state = broker.state if broker else BrokerState.CONNECTED
+        broken["broker"] = state is not BrokerState.CONNECTED
+        broken[f"broker:{state}"] = state.is_refused
+        broken["publishing"] = self.relay.is_failing
         # a process without scheduled connections has no recent outcome to judge a provider by
         providers = self._provider_health.degraded_providers if self.scheduler.scheduled else []
         return [*(name for name, is_broken in broken.items() if is_broken), *providers]
@@ -179,6 +182,10 @@ class Workers:
     def backfill_count(self) -> int:
         scheduled_connections = self.actors.scheduler.scheduled if self.actors else {}
         return sum(scheduled.poll_state.backfill_pending for scheduled in list(scheduled_connections.values()))
+
+    def broker_state(self) -> BrokerState | None:
+        broker = self.actors.broker if self.actors else None
+        return broker.state if broker else None
 
     def restarts(self) -> dict[str, int]:
         return {actor.name: actor.restarts for actor in self.actors.supervisors} if self.actors else {}

@@ -57,6 +57,11 @@ class RelayActor:
         """Number of shards with unpublished changes, as far as is known."""
         return len(self._requested | self._passes.keys())
 
+    @property
+    def is_failing(self) -> bool:
+        """True while changes wait because broker or store failed, or because the broker refuses events."""
+        return self.failures > 0 or bool(self._refusing)
+
     def add_shards(self, shards: Collection[int]) -> None:
         self._shards.update(shards)
         self._unchecked.update(shards)

@@ -19,7 +19,7 @@ def doctor(*, as_json: bool) -> None:
 
     Checked are the settings, the table and the rights on it, the keys of the stored grants, access to the API, the
     broker, the provider, the difference of this clock from the provider's, and this machine's limits. Nothing is
-    changed, except that a missing SQLite file is created.
+    changed, except that a missing SQLite file, exchange or queue is created, as the first start would.
 
     Exit codes: 0 the service will run (there may be warnings), 1 a failure must be repaired, 2 the settings are wrong.
     """

@@ -1,4 +1,4 @@
-"""Checks of the broker, the providers, and this machine's clock against theirs. The checks only read."""
+"""Checks of the broker, the providers, and this machine's clock against theirs."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
@@ -6,9 +6,9 @@ from email.utils import parsedate_to_datetime
 
 import httpx
 
-from bg_ingest.adapters.rabbitmq.inspection import inspect_broker
+from bg_ingest.adapters.rabbitmq.topology import try_broker
 from bg_ingest.doctor import Finding, failed, ok, warning
-from bg_ingest.errors import BrokerError
+from bg_ingest.errors import BrokerError, BrokerRefused
 from bg_ingest.ports import Clock
 from bg_ingest.providers.http import http_client, translate_transport_errors
 from bg_ingest.settings import Settings
@@ -22,26 +22,40 @@ CLOCK_FAILURE_SKEW = timedelta(minutes=5)
 """Tolerance of webhook signatures and of windows."""
 
 
+BROKER_ADVICE = {
+    "login": "check user, password and virtual host of RABBITMQ_URL, and the user's permissions on the virtual host",
+    "exchange": "allow the user to configure bg.events, or create it: a durable exchange of type topic",
+    "queue": "allow the user to configure and write the queue and to read bg.events, or create and bind it",
+    "publish": "allow the user to write to bg.events, with every routing key, and let bg.events be not internal",
+}
+"""Advice for each part that a broker refuses."""
+
+
 async def check_broker(settings: Settings) -> list[Finding]:
-    """Connect and inspect the exchange and the queue, without creating either."""
+    """Connect, prepare exchange and queue, and try to publish, as the service does at its start."""
     if settings.rabbitmq_url is None:
         return []
+    queue = settings.rabbitmq_queue
     try:
-        state = await inspect_broker(settings.rabbitmq_url.get_secret_value(), settings.rabbitmq_queue)
+        topology = await try_broker(settings.rabbitmq_url.get_secret_value(), queue)
+    except BrokerRefused as error:
+        return [failed("broker", str(error), BROKER_ADVICE[error.part])]
     except BrokerError as error:
-        advice = "check RABBITMQ_URL: host, user, password, virtual host"
-        return [failed("broker", str(error), advice)]
-    findings = [ok("broker", "it is reachable and accepts the credentials")]
-    if not state.exchange:
-        findings.append(warning("broker", "the exchange bg.events is missing", "the first start creates it"))
-    if settings.rabbitmq_queue is None:
+        return [
+            failed("broker", str(error), "check RABBITMQ_URL, the broker, the network and, with amqps, certificates")
+        ]
+    findings = [ok("broker", "it accepts the credentials and events of every type")]
+    if topology.is_topic is None:
+        advice = "make sure that it is a topic exchange: this user has no right to find out"
+        findings.append(warning("broker", "the exchange bg.events is used as it is", advice))
+    if queue is None:
         return findings
-    if state.waiting is None:
-        findings.append(warning("broker", f"no queue {settings.rabbitmq_queue}", "the first start creates it"))
-    else:
-        consumers = f"{state.waiting} events wait, {state.consumers} consumers"
-        idle = state.waiting > 0 and not state.consumers
-        findings.append(warning("broker", consumers, "start a consumer") if idle else ok("broker", consumers))
+    if topology.is_bound is None:
+        advice = "make sure that # binds it to bg.events: this user has no right to bind it"
+        findings.append(warning("broker", f"the queue {queue} is used as it is bound", advice))
+    counts = f"{topology.waiting} events wait, {topology.consumers} consumers"
+    is_idle = bool(topology.waiting) and not topology.consumers
+    findings.append(warning("broker", counts, "start a consumer") if is_idle else ok("broker", counts))
     return findings
 
 

@@ -1,8 +1,24 @@
 """Status of one process, as shown to operators."""
 
 from datetime import datetime
+from enum import StrEnum
 
 import msgspec
+
+
+class BrokerState(StrEnum):
+    """State of the connection to the broker. A refusal lasts until an operator acts."""
+
+    CONNECTED = "connected"
+    UNREACHABLE = "unreachable"
+    LOGIN_REFUSED = "login_refused"
+    EXCHANGE_REFUSED = "exchange_refused"
+    QUEUE_REFUSED = "queue_refused"
+    PUBLISH_REFUSED = "publish_refused"
+
+    @property
+    def is_refused(self) -> bool:
+        return self not in {BrokerState.CONNECTED, BrokerState.UNREACHABLE}
 
 
 class ActorState(msgspec.Struct, frozen=True):

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import shard_of
+from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.ports import Clock, OutboxPass
 
 FRESHNESS_BUCKETS = [60 * minutes for minutes in (1, 2, 5, 10, 15, 20, 30, 60, 120, 360, 720, 1440)]
@@ -26,6 +27,9 @@ class ReplicaView(Protocol):
     """View of the actors of this process, and of the shards and connections that they own. Any thread may call it."""
 
     def shard_count(self) -> int: ...
+
+    def broker_state(self) -> BrokerState | None:
+        """Return the state of the connection to the broker; None without a broker."""
 
     def restarts(self) -> Mapping[str, int]: ...
 
@@ -46,6 +50,11 @@ class ReplicaCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("bg_ingest_shards", "Shards owned here.", self._replica.shard_count())
+        if (broker_state := self._replica.broker_state()) is not None:
+            states = GaugeMetricFamily("bg_ingest_broker_state", "1 for the state of the broker.", labels=["state"])
+            for state in BrokerState:
+                states.add_metric([state], state is broker_state)
+            yield states
         restarts = CounterMetricFamily("bg_ingest_actor_restarts", "Actors restarted after a crash.", labels=["actor"])
         for name, times in self._replica.restarts().items():
             restarts.add_metric([name], times)

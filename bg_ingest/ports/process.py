@@ -9,7 +9,7 @@ from anyio.abc import TaskStatus
 from bg_ingest.domain.access import TokenClaims
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId
-from bg_ingest.domain.replica_status import ReplicaStatus
+from bg_ingest.domain.replica_status import BrokerState, ReplicaStatus
 from bg_ingest.domain.timeline import NextPoll
 
 
@@ -37,7 +37,7 @@ class Broker(Protocol):
     """Actor that runs as long as its connection to the broker."""
 
     @property
-    def connected(self) -> bool: ...
+    def state(self) -> BrokerState: ...
 
     async def __call__(self, *, task_status: TaskStatus[None]) -> None: ...
 

@@ -3,6 +3,7 @@
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import count
 from pathlib import Path
 from urllib.parse import quote
 
@@ -15,6 +16,8 @@ SERVER = Path("/usr/lib/rabbitmq/bin/rabbitmq-server")
 """Path of Debian's package; the wrapper in ``/usr/sbin`` would switch the user."""
 
 USER = "guest"
+
+_numbers = count(1)
 
 
 class Node:
@@ -32,6 +35,21 @@ class Node:
 
     def remove_vhost(self, name: str) -> None:
         self.api.delete(f"/vhosts/{quote(name, safe='')}").raise_for_status()
+
+    def add_user(self, vhost: str, *, configure: str, write: str, read: str) -> str:
+        """Make a user with these permissions on the virtual host, and return its URL."""
+        name = f"user{next(_numbers)}"
+        self.api.put(f"/users/{name}", json={"password": name, "tags": ""}).raise_for_status()
+        self.permit(vhost, name, configure=configure, write=write, read=read)
+        return f"amqp://{name}:{name}@127.0.0.1:{self.server.port}/{quote(vhost, safe='')}"
+
+    def permit(self, vhost: str, user: str, **permissions: str) -> None:
+        self.api.put(f"/permissions/{quote(vhost, safe='')}/{user}", json=permissions).raise_for_status()
+
+    def permit_topics(self, vhost: str, user: str, write: str) -> None:
+        """Let the user publish to bg.events only with routing keys that match."""
+        permission = {"exchange": "bg.events", "write": write, "read": ".*"}
+        self.api.put(f"/topic-permissions/{quote(vhost, safe='')}/{user}", json=permission).raise_for_status()
 
     def limit_queues(self, vhost: str, *, most: int) -> None:
         """Let all queues refuse more than this many events."""

@@ -12,13 +12,13 @@ from anyio import to_thread
 from structlog.testing import capture_logs
 
 from bg_ingest.adapters.rabbitmq import publisher as module
-from bg_ingest.adapters.rabbitmq.inspection import BrokerState, inspect_broker
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.cloud_events import EXCHANGE
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import shard_of
+from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.ports import Observer
 from bg_ingest.services.publishing.relay import Relay
@@ -116,7 +116,7 @@ async def test_an_exchange_that_went_missing_is_declared_again(rabbitmq_node: No
         with capture_logs() as logs:
             with anyio.fail_after(5):
                 assert set(await publish_outcomes(publisher, range(50))) == {BrokerUnavailable}
-            await until(lambda: publisher.connected)
+            await until(lambda: publisher.state is BrokerState.CONNECTED)
             assert set(await publish_outcomes(publisher, range(50))) == {True}
     assert [each["action"] for each in logs] == ["actor_crashed", "actor_recovered"]
     assert "no exchange 'bg.events'" in str(logs[0]["exc_info"])
@@ -133,9 +133,9 @@ async def test_a_silent_broker_is_dropped_and_no_event_waits_longer_than_for_a_c
             wire.silence()
             with anyio.fail_after(2):
                 assert set(await publish_outcomes(publisher, range(20))) == {BrokerUnavailable}
-            await until(lambda: not publisher.connected)
+            await until(lambda: publisher.state is not BrokerState.CONNECTED)
             wire.resume()
-            await until(lambda: publisher.connected)
+            await until(lambda: publisher.state is BrokerState.CONNECTED)
             assert await publisher.publish(change(2))
 
 
@@ -158,7 +158,7 @@ async def test_events_in_flight_when_the_wire_is_cut_are_answered_at_once(
                 await until(lambda: len(found) == 20)
             assert set(found) == {BrokerUnavailable}
             wire.resume()
-            await until(lambda: publisher.connected)
+            await until(lambda: publisher.state is BrokerState.CONNECTED)
 
 
 async def test_events_in_flight_when_the_actor_ends_are_not_taken_for_cancelled(
@@ -205,25 +205,15 @@ async def test_changes_wait_while_the_broker_is_away_and_go_out_in_order_when_it
             assert len(await unpublished_changes(store)) == 31
 
             await to_thread.run_sync(rabbitmq_node.server.start)
-            await until(lambda: publisher.connected)
+            await until(lambda: publisher.state is BrokerState.CONNECTED)
             assert (await relay.publish_shard(shard_of(USER), {})).settled == 31
             assert await unpublished_changes(store) == []
 
             await to_thread.run_sync(rabbitmq_node.server.stop, SIGKILL)
-            await until(lambda: not publisher.connected)
+            await until(lambda: publisher.state is not BrokerState.CONNECTED)
             await to_thread.run_sync(rabbitmq_node.server.start)
-            await until(lambda: publisher.connected)
+            await until(lambda: publisher.state is BrokerState.CONNECTED)
         async with channel_to(rabbitmq_vhost) as channel:
             event = [await channel.basic_get(QUEUE) for _ in range(31)]
         numbers = [msgspec.json.decode(each.body)["data"]["change"] for each in event]
         assert numbers == list(range(1, 32)), "a confirmed event is kept although the broker fails"
-
-
-async def test_the_doctor_sees_what_is_there_and_makes_nothing(rabbitmq_url: str) -> None:
-    assert await inspect_broker(rabbitmq_url, "not_there") == BrokerState(exchange=False, waiting=None)
-    async with connect(rabbitmq_url, queue=QUEUE) as publisher:
-        await until(lambda: publisher.connected)
-        assert await publisher.publish(change(1))
-        assert await inspect_broker(rabbitmq_url, QUEUE) == BrokerState(exchange=True, waiting=1, consumers=0)
-    with pytest.raises(BrokerUnavailable):
-        await inspect_broker("amqp://guest:wrong@127.0.0.1:1/", None)

@@ -1,4 +1,4 @@
-"""Broker unreachable, empty or with waiting events; reachability of a provider, and skew of this machine's clock."""
+"""Broker unreachable, refusing, or with waiting events; reachability of a provider, and skew of this clock."""
 
 from collections.abc import Awaitable, Callable
 from datetime import UTC, datetime, timedelta
@@ -9,16 +9,16 @@ from typing import Any
 import httpx
 import pytest
 
-from bg_ingest.adapters.rabbitmq.inspection import BrokerState
+from bg_ingest.adapters.rabbitmq.topology import Topology
 from bg_ingest.doctor import Finding, Verdict, remote
-from bg_ingest.doctor.remote import check_broker, check_provider
-from bg_ingest.errors import BrokerUnavailable
+from bg_ingest.doctor.remote import BROKER_ADVICE, check_broker, check_provider
+from bg_ingest.errors import BrokerRefused, BrokerUnavailable
 from bg_ingest.providers.http import http_client
 from bg_ingest.settings import Settings
 from tests.fakes.clock import NOON, SetClock
 
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
-CheckBroker = Callable[[BrokerState | Exception, str | None], Awaitable[list[Finding]]]
+CheckBroker = Callable[[Topology | Exception, str | None], Awaitable[list[Finding]]]
 BROKER_URL = "amqp://someone:secret@broker.test/"
 
 
@@ -31,14 +31,14 @@ def _own_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def check(monkeypatch: pytest.MonkeyPatch) -> CheckBroker:
     """Return a function that checks a broker in the given state."""
 
-    async def check_state(state: BrokerState | Exception, queue: str | None = None) -> list[Finding]:
-        async def inspect(url: str, inspected: str | None) -> BrokerState:
+    async def check_state(state: Topology | Exception, queue: str | None = None) -> list[Finding]:
+        async def inspect(url: str, inspected: str | None) -> Topology:
             assert (url, inspected) == (BROKER_URL, queue)
             if isinstance(state, Exception):
                 raise state
             return state
 
-        monkeypatch.setattr(remote, "inspect_broker", inspect)
+        monkeypatch.setattr(remote, "try_broker", inspect)
         given: dict[str, Any] = {"rabbitmq_url": BROKER_URL, "rabbitmq_queue": queue}
         return await check_broker(Settings(**given))
 
@@ -53,16 +53,17 @@ async def test_without_a_broker_there_is_nothing_to_check() -> None:
     ("state", "queue", "verdicts"),
     [
         (BrokerUnavailable("RabbitMQ was lost."), None, [FAILED]),
-        (BrokerState(exchange=True, waiting=None), None, [OK]),
-        (BrokerState(exchange=False, waiting=None), None, [OK, WARNING]),
-        (BrokerState(exchange=True, waiting=None), "events", [OK, WARNING]),
-        (BrokerState(exchange=True, waiting=0, consumers=0), "events", [OK, OK]),
-        (BrokerState(exchange=True, waiting=9, consumers=1), "events", [OK, OK]),
-        (BrokerState(exchange=True, waiting=9, consumers=0), "events", [OK, WARNING]),
+        *((BrokerRefused(part, "RabbitMQ refuses."), None, [FAILED]) for part in BROKER_ADVICE),
+        (Topology(is_topic=True), None, [OK]),
+        (Topology(is_topic=None), None, [OK, WARNING]),
+        (Topology(is_topic=True, is_bound=True, waiting=0, consumers=0), "events", [OK, OK]),
+        (Topology(is_topic=True, is_bound=True, waiting=9, consumers=1), "events", [OK, OK]),
+        (Topology(is_topic=True, is_bound=True, waiting=9, consumers=0), "events", [OK, WARNING]),
+        (Topology(is_topic=None, is_bound=None, waiting=0, consumers=1), "events", [OK, WARNING, WARNING, OK]),
     ],
 )
 async def test_each_state_of_a_broker_has_its_verdict_and_advice(
-    check: CheckBroker, state: BrokerState | Exception, queue: str | None, verdicts: list[Verdict]
+    check: CheckBroker, state: Topology | Exception, queue: str | None, verdicts: list[Verdict]
 ) -> None:
     findings = await check(state, queue)
     assert [finding.verdict for finding in findings] == verdicts

@@ -13,6 +13,7 @@ from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
+from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
@@ -199,7 +200,7 @@ async def test_backfills_are_reported_until_they_are_done(service: ServiceHarnes
 class CrashingActor:
     """Connection to a broker that breaks this many times."""
 
-    connected = True
+    state = BrokerState.CONNECTED
 
     def __init__(self, times: int) -> None:
         self._left = times

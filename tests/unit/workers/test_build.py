@@ -21,7 +21,7 @@ async def test_before_the_start_a_wakeup_has_no_effect_and_counts_are_zero() -> 
     assert (workers.shard_count(), workers.connection_count(), workers.backfill_count()) == (0, 0, 0)
     assert (workers.restarts(), workers.newest_visible_at()) == ({}, {})
     assert (workers.unready_reasons(), workers.degraded_parts()) == (["starting"], [])
-    assert workers.status() is None
+    assert (workers.status(), workers.broker_state()) == (None, None)
     assert workers.next_poll(ADA) is None
 
 

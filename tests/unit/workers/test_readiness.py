@@ -8,15 +8,20 @@ from typing import Any
 
 import anyio
 import pytest
-from anyio.abc import TaskGroup
+from anyio.abc import TaskGroup, TaskStatus
 
+from bg_ingest.domain.changes import Change
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ownership import SHARED_TIMINGS
-from bg_ingest.ports import Clock
+from bg_ingest.domain.replica_status import BrokerState
+from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.ports import Clock, Observer
 from bg_ingest.ports.table import Item, SingleWrite
+from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.simulator.faults import Failed, Fault, Html
 from tests.conftest import on
 from tests.fakes.faults import CallWrapper
+from tests.harness.scrape import scrape
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
 from workers.shards import LOAD_TIMEOUT
 
@@ -217,4 +222,54 @@ async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready(
             assert await health(service) == (503, ["shards"])
             released.set()
             await anyio.sleep(1)
+            assert await health(service) == (200, [])
+
+
+class SteadyBroker:
+    """A broker in one state; its actor runs, or waits for its restart."""
+
+    def __init__(self, state: BrokerState) -> None:
+        self.state = state
+
+    async def __call__(self, *, task_status: TaskStatus[None]) -> None:
+        task_status.started()
+        if self.state is not BrokerState.CONNECTED:
+            raise BrokerUnavailable
+        await anyio.sleep_forever()
+
+
+@pytest.mark.parametrize("state", BrokerState)
+async def test_f3_the_state_of_the_broker_is_named_in_readiness_and_metrics(state: BrokerState) -> None:
+    async with open_service() as service:
+        service.replace_services(broker=SteadyBroker(state))
+        async with service.running():
+            await anyio.sleep(1)
+            named = {BrokerState.CONNECTED: [], BrokerState.UNREACHABLE: ["broker"]}
+            assert await health(service) == (200, named.get(state, ["broker", f"broker:{state}"]))
+            metrics = await scrape(service)
+            assert {other for other in BrokerState if metrics("broker_state", state=other)} == {state}
+
+
+class RefusingPublisher:
+    """A broker that is connected and whose queue is full."""
+
+    is_full = True
+
+    async def publish(self, change: Change) -> bool:
+        if self.is_full:
+            raise EventRefused
+        return True
+
+
+async def test_f3_publishing_is_degraded_as_long_as_events_are_refused() -> None:
+    """The status follows the work: the broker is connected, and events wait nevertheless."""
+    publisher = RefusingPublisher()
+    async with open_service() as service:
+        service.replace_services(relay=Relay(service.services.store.outbox, publisher, Observer()))
+        async with service.running():
+            await service.connect("ada")
+            await anyio.sleep(10)
+            assert await health(service) == (200, ["publishing"])
+            publisher.is_full = False
+            await anyio.sleep(61)
             assert await health(service) == (200, [])

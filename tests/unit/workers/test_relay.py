@@ -150,10 +150,11 @@ async def test_a_refused_event_holds_back_its_users_later_ones_alone() -> None:
             await harness.commit(BEN)
         await anyio.sleep(61)
         assert sorted(harness.broker.published) == ["ada/1", "ben/1", "ben/2", "ben/3"]
+        assert (harness.relay.failures, harness.relay.is_failing) == (0, True)
         harness.broker.refuses = set()
         await anyio.sleep(60)
         assert harness.broker.published[-2:] == ["ada/2", "ada/3"]
-        assert await harness.waiting() == 0
+        assert (await harness.waiting(), harness.relay.is_failing) == (0, False)
 
 
 async def test_case_43_a_change_published_but_not_settled_is_published_again_under_the_same_id() -> None:

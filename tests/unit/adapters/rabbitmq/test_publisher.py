@@ -1,6 +1,5 @@
 """Publisher of a broker that is unreachable, silent, not speaking AMQP, or without a trusted certificate."""
 
-import asyncio  # noqa: TID251 - aiormq raises its errors
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -10,7 +9,6 @@ from pathlib import Path
 
 import anyio
 import pytest
-from aiormq.exceptions import AMQPConnectionError, DeliveryError, InvalidFrameError, PublishError
 from anyio.abc import ByteStream, SocketAttribute, TaskStatus
 from anyio.streams.tls import TLSListener
 from cryptography import x509
@@ -18,12 +16,13 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-from bg_ingest.adapters.rabbitmq import publisher as module
-from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher, Unroutable, connection_lost, translate_errors
+from bg_ingest.adapters.rabbitmq import topology
+from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 from bg_ingest.domain.changes import Change, ConnectionChanged
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.ids import UserId
-from bg_ingest.errors import BrokerUnavailable, EventRefused
+from bg_ingest.domain.replica_status import BrokerState
+from bg_ingest.errors import BrokerUnavailable
 
 CHANGE = Change(
     UserId("ada"), 1, datetime(2026, 3, 2, tzinfo=UTC), ConnectionChanged("acme", ConnectionState.ACTIVE, None)
@@ -93,14 +92,14 @@ async def test_the_first_run_starts_without_a_broker_and_the_next_ones_only_with
         with pytest.raises(BrokerUnavailable, match="Connect call failed"):
             await publisher(task_status=start)
         assert start.times == 1
-    assert not publisher.connected
+    assert publisher.state is not BrokerState.CONNECTED
 
 
 @pytest.mark.parametrize("answer", [silence, goodbye, nonsense])
 async def test_a_peer_that_is_no_broker_is_given_up(
     answer: Callable[[ByteStream], Awaitable[None]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(module, "CONNECT_TIMEOUT", 0.2)
+    monkeypatch.setattr(topology, "CONNECT_TIMEOUT", 0.2)
     async with peer(answer) as port:
         with anyio.fail_after(5), pytest.raises(BrokerUnavailable) as gone:
             await of(port)()
@@ -150,43 +149,3 @@ def certified(folder: Path) -> ssl.SSLContext:
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(folder / "certificate.pem", folder / "key.pem")
     return context
-
-
-@pytest.mark.parametrize(
-    ("error", "says"),
-    [
-        (TimeoutError(), "RabbitMQ did not answer in time."),
-        (AMQPConnectionError("refused", "by it"), "RabbitMQ was lost: refused by it"),
-        (ConnectionResetError(), "RabbitMQ was lost: ConnectionResetError"),
-        (InvalidFrameError("glucose"), "does the virtual host exist"),
-        (ValueError("glucose"), "RabbitMQ was lost: ValueError"),
-        (None, "RabbitMQ was lost."),
-    ],
-)
-def test_the_reason_of_a_lost_connection_is_named_without_an_event(error: BaseException | None, says: str) -> None:
-    text = str(connection_lost(error))
-    assert says in text
-    assert "glucose" not in text
-
-
-@pytest.mark.parametrize(
-    ("error", "expected"),
-    [
-        (PublishError.__new__(PublishError), Unroutable),
-        (DeliveryError.__new__(DeliveryError), EventRefused),
-        (ConnectionResetError(), BrokerUnavailable),
-        (Exception("anything"), BrokerUnavailable),
-        (asyncio.CancelledError(), BrokerUnavailable),
-    ],
-)
-async def test_each_error_of_the_library_becomes_one_of_ours(error: BaseException, expected: type[Exception]) -> None:
-    with pytest.raises(expected) as raised, translate_errors():
-        raise error
-    assert type(raised.value) is expected
-    assert raised.value.__suppress_context__
-
-
-async def test_the_cancellation_of_the_task_itself_is_none_of_the_broker() -> None:
-    with anyio.move_on_after(0.01) as scope, translate_errors():
-        await anyio.sleep_forever()
-    assert scope.cancelled_caught

@@ -1,10 +1,10 @@
-"""Inspection of a broker that is away; of a real one: ``tests/integration/test_rabbitmq.py``."""
+"""Try of a broker that is away; of a real one: ``tests/integration/test_rabbitmq_topology.py``."""
 
 import anyio
 import pytest
 from anyio.abc import SocketAttribute
 
-from bg_ingest.adapters.rabbitmq.inspection import inspect_broker
+from bg_ingest.adapters.rabbitmq.topology import try_broker
 from bg_ingest.errors import BrokerUnavailable
 
 PASSWORD = "not-for-logs"
@@ -19,5 +19,5 @@ async def test_a_broker_that_is_away_is_reported_without_the_password() -> None:
     async with await anyio.create_tcp_listener(local_host="127.0.0.1") as listener:
         port = listener.extra(SocketAttribute.local_port)  # noqa: S610 - anyio's method
     with pytest.raises(BrokerUnavailable, match="Connect call failed") as raised:
-        await inspect_broker(f"amqp://someone:{PASSWORD}@127.0.0.1:{port}/", None)
+        await try_broker(f"amqp://someone:{PASSWORD}@127.0.0.1:{port}/", None)
     assert PASSWORD not in f"{raised.value}{raised.value.__cause__}"
