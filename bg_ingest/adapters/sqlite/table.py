@@ -39,8 +39,8 @@ class SqliteTable:
     def __init__(self, file: ItemFile, run: Run) -> None:
         self._file = file
         self._run = run
-        self._paging = Lock(fast_acquire=True)
-        """Held by one read of many rows at a time. The single reads of others then wait for at most one of them."""
+        self._long_calls = Lock(fast_acquire=True)
+        """Held by one write or read of many rows at a time. A read of single rows waits for at most one of these."""
 
     async def get(self, key: Key) -> Item | None:
         return (await self.batch_get([key])).get(key)
@@ -53,7 +53,7 @@ class SqliteTable:
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         del consistent  # every read of SQLite is consistent
         after = False
-        while items := await self._run_paged(partial(self._file.page, pk, low, high, page, after=after)):
+        while items := await self._run_long(partial(self._file.page, pk, low, high, page, after=after)):
             yield items
             if len(items) < page:
                 return
@@ -64,20 +64,20 @@ class SqliteTable:
 
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         after, prefixes = ("", ""), tuple(kinds) or ("",)
-        while items := await self._run_paged(partial(self._file.scan, part, parts, after, SCAN_BATCH_SIZE)):
+        while items := await self._run_long(partial(self._file.scan, part, parts, after, SCAN_BATCH_SIZE)):
             after = items[-1][0]
             if matching := [(key, item) for key, item in items if key[1].startswith(prefixes)]:
                 yield matching
 
-    async def _run_paged(self, call: Callable[[], Result]) -> Result:
-        async with self._paging:
+    async def _run_long(self, call: Callable[[], Result]) -> Result:
+        async with self._long_calls:
             return await self._run(call)
 
     async def write(self, one: SingleWrite) -> None:
         await self.transact([one])
 
     async def transact(self, writes: Sequence[Write]) -> None:
-        await self._run(partial(self._file.transact, writes))
+        await self._run_long(partial(self._file.transact, writes))
 
     async def delete(self, keys: Collection[Key]) -> None:
         await self._run(partial(self._file.delete, keys))
