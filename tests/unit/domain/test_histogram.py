@@ -22,7 +22,8 @@ def histogram_of(rows: Rows) -> Histogram:
 def test_an_empty_histogram_has_no_figures() -> None:
     empty = Histogram()
     assert (empty.count, empty.weight, empty.weight_between(0, 1_000)) == (0, 0, 0)
-    assert empty.mean() is empty.standard_deviation() is empty.risks() is empty.lowest is empty.highest is None
+    figures = [empty.mean(), empty.standard_deviation(), empty.risks(), empty.lowest, empty.highest]
+    assert figures == [None] * 5
     assert empty.percentiles([5, 50]) == {}
 
 
