@@ -6,7 +6,7 @@ IngestError
 ├── GrantError              GrantBusy, GrantRefused, GrantLost
 ├── StoreError              StoreUnavailable, StoreLocked, TableMissing, StaleRead, TransactionConflict, Fenced
 ├── BrokerError             BrokerUnavailable (BrokerRefused), EventRefused
-├── RequestError            NotFound, Conflict, ConnectRefused
+├── RequestError            NotFound, Conflict, CursorExpired, ConnectRefused
 └── IssuerUnavailable, KeyUnavailable, SealBroken
 """
 
@@ -157,6 +157,18 @@ class NotFound(RequestError):
 
 class Conflict(RequestError):
     """The connection's state does not allow the request: read the connection for its state."""
+
+
+class CursorExpired(RequestError):
+    """The changes after this number are not kept any more: read a snapshot and continue after it."""
+
+    title = "Cursor expired"
+
+    def __init__(self, first_kept: int, last: int) -> None:
+        super().__init__()
+        self.first_kept = first_kept
+        """Smallest number of a change that is kept; one more than the last if none is."""
+        self.last = last
 
 
 class ConnectRefused(RequestError):

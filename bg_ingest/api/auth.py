@@ -74,7 +74,7 @@ class AuthGuard:
         if options.scope not in caller.scopes and not lists_methods:
             raise _insufficient_scope(options.scope)
         user = connection.path_params.get("user_id")
-        if user is None and caller.users is not None:
+        if user is None and caller.users is not None and not options.many_users:
             detail = "This credential is valid for single users only: use one without that restriction."
             raise build_problem(403, "insufficient-scope", detail)
         if user is not None and not caller.may_access(user):

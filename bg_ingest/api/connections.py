@@ -21,7 +21,7 @@ from bg_ingest.api.schemas import (
     to_status,
     whole_seconds,
 )
-from bg_ingest.api.users import mark_user
+from bg_ingest.api.users import mark_users
 from bg_ingest.domain.access import AuditAction, Scope
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import ConnectRefused, NotFound, ProviderThrottled, ProviderUnavailable
@@ -198,7 +198,7 @@ async def callback(
 ) -> Response[str]:
     """Finish a connect; the page reports the result. Unknown query parameters are ignored (RFC 6749, 4.1.2)."""
     connection = await connector.finish(provider, state=oauth_state or None, code=code or None, error=error or None)
-    mark_user(request.scope, connection.id.user)
+    mark_users(request.scope, [connection.id.user])
     name = connection.id.provider.capitalize()
     text = f"Your {name} readings are on their way: the newest first, then the past. You can close this page."
     return render_page("Connected", text)

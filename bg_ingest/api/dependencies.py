@@ -56,6 +56,8 @@ class RouteOptions:
     """Scope that the caller's credential must have."""
     public: bool = False
     """Answers without a credential."""
+    many_users: bool = False
+    """Concerns several users, also for a credential that is valid for some of them only: the handler checks each."""
     rate_key: str | None = None
     """Name under which a public route counts all its requests, against the limit of one credential."""
     lenient_query: bool = False

@@ -65,6 +65,7 @@ _PROBLEM_EXAMPLES = {
     406: ("not-acceptable", "This route answers application/json, text/csv and application/x-ndjson."),
     408: ("too-slow", "The body did not arrive within 10 seconds: send it again."),
     409: ("not-possible", "The connection is paused: set paused to false first."),
+    410: ("cursor-expired", "Changes before 900 are not kept: read the readings as of the last change."),
     413: ("too-large", "The body is too large for this route."),
     421: (
         "unknown-host",

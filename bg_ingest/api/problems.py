@@ -36,6 +36,10 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Names of the reasons, of a health check only."""
     smallest: str | None = None
     """Name of the smallest bin that the window allows, of `too-many-bins` only."""
+    first_kept: int | None = None
+    """Number of the first change that is kept, of `cursor-expired` only."""
+    last: int | None = None
+    """Number of the user's last change, of `cursor-expired` only."""
 
 
 class ProblemError(Exception):
@@ -93,6 +97,12 @@ def _request_problem(error: errors.RequestError) -> ProblemError:
             return build_problem(409, "not-possible", str(error))
         case errors.ConnectRefused():
             return build_problem(400, "not-connected", str(error))
+        case errors.CursorExpired(first_kept=first_kept, last=last):
+            detail = (
+                f"Changes before {first_kept} are not kept: read the readings with as_of_change={last}&view=full, then "
+                f"continue with after={last}."
+            )
+            return build_problem(410, "cursor-expired", detail, first_kept=first_kept, last=last)
         case _:
             return build_problem(400, "invalid-request", str(error))
 

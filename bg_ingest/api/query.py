@@ -55,6 +55,13 @@ _TIME = re.compile(
 )
 
 
+def is_full_view(name: str | None) -> bool:
+    """Parse the name of a view; 400 if there is no such view."""
+    if name not in {None, "", "basic", "full"}:
+        raise build_problem(400, "invalid-view", "There is no such view: ask view=full or view=basic.")
+    return name == "full"
+
+
 def parse_instant(name: str, text: str | None) -> datetime | None:
     """Parse a query parameter as UTC. None if absent or empty. Other unclear text is a 400 that names the parameter.
 

@@ -39,7 +39,6 @@ class View(msgspec.Struct, frozen=True):
 BASIC = View(ReadingQueries.points, to_basic, (JSON, csv_format(BasicReading.__struct_fields__), NDJSON))
 _FULL_COLUMNS = tuple(name for name in FullReading.__struct_fields__ if name != "previous_glucose_mg_dl")
 FULL = View(ReadingQueries.readings, to_full, (JSON, csv_format(_FULL_COLUMNS), NDJSON))
-VIEWS = {"": BASIC, "basic": BASIC, "full": FULL}
 
 
 @get(
@@ -54,7 +53,7 @@ async def latest(
     request: AnyRequest, user_id: User, reader: Use[ReadingQueries], view: query.ViewName = None
 ) -> Response[BasicReading | LatestReading] | Response[None]:
     """Consistent: includes every reading stored before the request. 304 on a matching If-None-Match."""
-    full = _find_view(view) is FULL
+    full = query.is_full_view(view)
     latest_reading = await reader.latest(user_id)
     freshness = latest_reading.freshness() if full else None
     facts = (freshness.state, freshness.next_expected_at) if freshness else ()
@@ -95,7 +94,7 @@ async def readings(
     devices: query.Devices = None,
 ) -> Response[Any]:
     """Half-open window, from ≤ timestamp < to, of any length; streamed. 304 on a matching If-None-Match."""
-    chosen_view = _find_view(view)
+    chosen_view = FULL if query.is_full_view(view) else BASIC
     form = _choose_format(request, chosen_view)
     all_devices = _all_devices(devices)
     start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
@@ -115,13 +114,6 @@ async def readings(
     facts = etag_facts(head, window, reader.now(), open_end=end is None)
     headers["ETag"] = make_etag(request, form.media_type, *facts)
     return not_modified(request, headers) or StreamedResponse(answer, media_type=form.media_type, headers=headers)
-
-
-def _find_view(name: str | None) -> View:
-    try:
-        return VIEWS[name or ""]
-    except KeyError:
-        raise build_problem(400, "invalid-view", "There is no such view: ask view=full or view=basic.") from None
 
 
 def _all_devices(devices: str | None) -> bool:

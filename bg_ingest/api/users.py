@@ -4,7 +4,7 @@ The audit log has one record for each answer that shows or changes a user's data
 """
 
 import re
-from collections.abc import AsyncGenerator, Sequence
+from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -85,9 +85,9 @@ REFUSALS = {401, 403}
 _PATH_TYPE = re.compile(r":\w+}")
 
 
-def mark_user(scope: Scope, user: UserId) -> None:
-    """Set the audited user of a request without a user in its path."""
-    scope["state"]["audited_user"] = user
+def mark_users(scope: Scope, users: Collection[UserId]) -> None:
+    """Set the audited users of a request without a user in its path."""
+    scope["state"]["audited_users"] = tuple(users)
 
 
 def mark_credential(scope: Scope, credential: str) -> None:
@@ -104,9 +104,10 @@ async def record_access(message: Message, scope: Scope) -> None:
         return
     refused = message["status"] in REFUSALS or scope["state"].get("refused", False)
     route: BaseRouteHandler | None = scope.get("route_handler")
-    user = scope["state"].get("audited_user") or scope.get("path_params", {}).get("user_id")
+    in_path = scope.get("path_params", {}).get("user_id")
+    users = scope["state"].get("audited_users") or ([in_path] if in_path else [])
     method = scope.get("method")
-    if route is None or not user or method == "OPTIONS" or not (refused or message["status"] < 400):
+    if route is None or not users or method == "OPTIONS" or not (refused or message["status"] < 400):
         return
     route_text = f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}"
     audit_log: AuditLog = scope["litestar_app"].state.services.audit_log
@@ -114,10 +115,12 @@ async def record_access(message: Message, scope: Scope) -> None:
     credential = caller.name if caller else scope["state"].get("audited_credential", "oauth-state")
     if not refused:
         by_method = AuditAction.READ if method in {"GET", "HEAD"} else AuditAction.CHANGE
-        audit_log.add(UserId(user), credential, route_text, RouteOptions.of(route).audited_as or by_method)
-    elif is_user_id(user):
-        client = scope.get("client")
-        sender = credential if caller else f"address:{client[0] if client else 'unknown'}"
+        for user in users:
+            audit_log.add(UserId(user), credential, route_text, RouteOptions.of(route).audited_as or by_method)
+        return
+    client = scope.get("client")
+    sender = credential if caller else f"address:{client[0] if client else 'unknown'}"
+    for user in filter(is_user_id, users):
         audit_log.add_refusal(UserId(user), sender, route_text)
 
 
@@ -158,7 +161,7 @@ async def audit(
     start = parse_instant("from", from_) or end - DEFAULT_WINDOW_LENGTH
     if start >= end:
         raise build_problem(400, "invalid-range", "'from' must be before 'to': leave both out for the last 30 days.")
-    mark_user(request.scope, UserId(user))
+    mark_users(request.scope, [UserId(user)])
     batches: AsyncGenerator[Sequence[Any]] = audit_log.records(UserId(user), Window(start, end))
     return StreamedResponse(encode_stream(batches, _to_lines, JSON), media_type=JSON.media_type)
 

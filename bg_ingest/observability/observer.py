@@ -174,9 +174,9 @@ class ObservedTable:
         with self._call("get"):
             return await self._table.get(key)
 
-    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
         with self._call("batch_get"):
-            return await self._table.batch_get(keys)
+            return await self._table.batch_get(keys, consistent=consistent)
 
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100

@@ -121,8 +121,11 @@ class Table(Protocol):
     async def get(self, key: Key) -> StoredItem | None:
         """Read one item, consistently."""
 
-    async def batch_get(self, keys: Collection[Key]) -> dict[Key, StoredItem]:
-        """Read the existing items, each consistently; together they are no snapshot."""
+    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, StoredItem]:
+        """Read the existing items, together no snapshot.
+
+        Unless ``consistent``, an item may be a second old, for half the read units.
+        """
 
     def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100

@@ -18,7 +18,9 @@ from bg_ingest.services.polling.poll import Poller
 from bg_ingest.services.polling.quarantine_review import QuarantineReview
 from bg_ingest.services.polling.webhooks import WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.services.queries.changes import ChangeQueries
 from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
+from bg_ingest.services.queries.many_users import ManyUsersQueries
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.statistics import StatisticsQueries
 from bg_ingest.services.queries.timeline import TimelineQueries
@@ -58,6 +60,8 @@ class Services:
 
     reader: ReadingQueries
     statistics: StatisticsQueries
+    change_queries: ChangeQueries
+    many_users: ManyUsersQueries
     completeness: CompletenessQueries
     timelines: TimelineQueries
     verifier: Verifier

@@ -5,7 +5,7 @@ An outbox row is a key only and never expires. Each commit writes the change and
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
 from contextlib import aclosing
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
 import msgspec
@@ -41,6 +41,8 @@ from bg_ingest.store.items import (
 
 CHANGE_RETENTION = timedelta(days=60)
 OUTBOX_BATCH_SIZE = 100
+CHANGE_BATCH_SIZE = 100
+"""Changes read at once: 7 read units for single readings, up to 10 KB for each commit of a backfill."""
 
 
 class ChangeLog(ItemStore):
@@ -54,6 +56,21 @@ class ChangeLog(ItemStore):
         _, high = keys.change(user, last)
         rows = await read_range(self._table, pk, low, high)
         return [decode_change(user, keys.parse_change(key), item) for key, item in rows]
+
+    async def iter_kept(self, user: UserId, first: int, last: int, now: datetime) -> AsyncGenerator[Change]:
+        """Yield the changes with first <= number <= last that have not expired, ascending; none if first > last.
+
+        Each is decoded when it is asked for, because a commit of a backfill has hundreds of readings.
+        """
+        if first > last:
+            return
+        pk, low = keys.change(user, first)
+        _, high = keys.change(user, last)
+        async with aclosing(self._table.query(pk, low, high, page=CHANGE_BATCH_SIZE)) as pages:
+            async for page in pages:
+                for key, item in page:
+                    if item["expires_at"] > now.timestamp():
+                        yield decode_change(user, keys.parse_change(key), item)
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, order=True):

@@ -27,6 +27,14 @@ class ReadingStore(ItemStore):
         item = await self._table.get(keys.head(user))
         return decode_head(user, item) if item else None
 
+    async def heads(self, users: Collection[UserId]) -> dict[UserId, Head]:
+        """Return the heads of many users, each up to a second old; absent for users that never connected."""
+        by_key = {keys.head(user): user for user in users}
+        if not by_key:
+            return {}
+        items = await self._table.batch_get(list(by_key), consistent=False)
+        return {by_key[key]: decode_head(by_key[key], item) for key, item in items.items()}
+
     async def read(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, KnownSegments]:
         """Return the head and the existing segments by start, in one read."""
         starts = {keys.segment(user, start): start for start in segments}

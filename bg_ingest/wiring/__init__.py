@@ -44,7 +44,9 @@ from bg_ingest.services.polling.quarantine import Quarantine
 from bg_ingest.services.polling.quarantine_review import QuarantineReview
 from bg_ingest.services.polling.webhooks import SenderTokens, WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.services.queries.changes import ChangeQueries
 from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
+from bg_ingest.services.queries.many_users import ManyUsersQueries
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.statistics import StatisticsQueries
 from bg_ingest.services.queries.timeline import RecentEvents, TimelineQueries
@@ -104,6 +106,7 @@ def build_services(
     poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, demand, observer)
     quarantine_review = QuarantineReview(store, committer, sealer, providers, clock, table)
     reader = ReadingQueries(store.readings, clock)
+    change_queries = ChangeQueries(store, clock, SOURCE)
     audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
     return Services(
         observer=observer,
@@ -129,6 +132,8 @@ def build_services(
         relay=Relay(store.outbox, publisher, observer),
         reader=reader,
         statistics=StatisticsQueries(reader),
+        change_queries=change_queries,
+        many_users=ManyUsersQueries(store, change_queries, clock),
         completeness=CompletenessQueries(store, clock),
         timelines=TimelineQueries(store, poller, recent_events, clock),
         verifier=Verifier(store, providers, grants),

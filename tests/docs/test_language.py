@@ -49,6 +49,7 @@ SYNONYMS_ALLOWED = [
     Allowed("provider_account", "*", "the person's account with the provider, never our user"),
     Allowed("account_data", "bg_ingest/services/*", "facts about the account with the provider, never our user"),
     Allowed("source", "bg_ingest/*", "attribute of CloudEvents"),
+    Allowed("_cloud_source", "bg_ingest/*", "attribute of CloudEvents"),
     Allowed("utc_offset_seconds", "bg_ingest/domain/*", "difference of a time zone from UTC"),
     Allowed("*offset*", "bg_ingest/domain/*", "difference of a time zone from UTC"),
     Allowed("ranges", "bg_ingest/*", "field of statistics: ranges of glucose values"),

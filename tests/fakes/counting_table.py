@@ -22,9 +22,9 @@ class CountingTable:
         self.reads += 1
         return await self._inner.get(key)
 
-    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
         self.reads += 1
-        return await self._inner.batch_get(keys)
+        return await self._inner.batch_get(keys, consistent=consistent)
 
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100

@@ -114,10 +114,10 @@ class StaleReads(CallWrapper):
         self._random = random
         self._pause = pause
 
-    async def batch_get(self, keys: Collection[Any]) -> dict[Any, Any]:
+    async def batch_get(self, keys: Collection[Any], *, consistent: bool = True) -> dict[Any, Any]:
         items: dict[Any, Any] = {}
         for key in self._random.sample(list(keys), len(keys)):
-            items |= await self._inner.batch_get([key])
+            items |= await self._inner.batch_get([key], consistent=consistent)
             await self._pause(self._random.random())
         return items
 

@@ -41,12 +41,13 @@ class DynamoTable:
             )
         return decode_item(answer["Item"])[1] if "Item" in answer else None
 
-    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
         unique_keys = list(dict.fromkeys(keys))
         items: dict[Key, Item] = {}
         for start in range(0, len(unique_keys), MAX_BATCH_GET):
             batch = [encode_key(key) for key in unique_keys[start : start + MAX_BATCH_GET]]
-            for answer in await self._batch("BatchGetItem", {self.name: {"Keys": batch, "ConsistentRead": True}}):
+            request = {self.name: {"Keys": batch, "ConsistentRead": consistent}}
+            for answer in await self._batch("BatchGetItem", request):
                 items.update(map(decode_item, answer["Responses"].get(self.name, ())))
         return items
 

@@ -45,7 +45,8 @@ class SqliteTable:
     async def get(self, key: Key) -> Item | None:
         return (await self.batch_get([key])).get(key)
 
-    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
+        del consistent  # every read of SQLite is consistent
         return await self._run(partial(self._file.get, keys))
 
     async def query(

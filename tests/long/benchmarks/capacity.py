@@ -91,10 +91,10 @@ class MeteredTable:
         self._use(key, Units(read_units(item_size(key, found) if found else 0)))
         return found
 
-    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
-        found = await self._inner.batch_get(keys)
+    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
+        found = await self._inner.batch_get(keys, consistent=consistent)
         for key in set(keys):
-            self._use(key, Units(read_units(item_size(key, found[key]) if key in found else 0)))
+            self._use(key, Units(read_units(item_size(key, found[key]) if key in found else 0, consistent=consistent)))
         return found
 
     async def query(

@@ -33,9 +33,9 @@ class Directories(CountingTable):
         self.pages = Counter[str]()
         self.connections = 0
 
-    async def batch_get(self, keys: Collection[Key]) -> dict[Key, Item]:
+    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
         self.connections += sum(sk.startswith("connection#") for _, sk in keys)
-        return await super().batch_get(keys)
+        return await super().batch_get(keys, consistent=consistent)
 
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100

@@ -40,6 +40,9 @@ MATRIX = {
     ("GET", "/api/bg/{user_id}/statistics"): Row(Scope.READINGS_READ, "/api/bg/{user}/statistics", 200),
     ("GET", "/api/bg/{user_id}/statistics/daily"): Row(Scope.READINGS_READ, "/api/bg/{user}/statistics/daily", 200),
     ("GET", "/api/bg/{user_id}/profile"): Row(Scope.READINGS_READ, "/api/bg/{user}/profile", 200),
+    ("GET", "/api/bg/{user_id}/changes"): Row(Scope.READINGS_READ, "/api/bg/{user}/changes", 200),
+    ("POST", "/api/changes"): Row(Scope.READINGS_READ, "/api/changes", 200),
+    ("GET", "/api/latest"): Row(Scope.READINGS_READ, "/api/latest?users=ada", 200),
     ("GET", "/api/bg/{user_id}/series"): Row(Scope.READINGS_READ, "/api/bg/{user}/series", 200),
     ("POST", "/api/bg/{user_id}/webhook"): Row(None, "/api/bg/{user}/webhook", 401, unknown=401),
     ("POST", "/api/users/{user_id}/connections/{provider}"): Row(
@@ -85,7 +88,11 @@ MATRIX = {
 
 GUARDED_ROUTES = {route: row for route, row in MATRIX.items() if row.scope is not None}
 USER_ROUTES = {route: row for route, row in GUARDED_ROUTES.items() if "{user}" in row.path}
-GLOBAL_ROUTES = {route: row for route, row in GUARDED_ROUTES.items() if "{user}" not in row.path}
+MANY_USERS = {("POST", "/api/changes"), ("GET", "/api/latest")}
+"""Routes that answer a user outside of the credential like an unknown one, in an answer about several users."""
+GLOBAL_ROUTES = {
+    route: row for route, row in GUARDED_ROUTES.items() if "{user}" not in row.path and route not in MANY_USERS
+}
 OPEN_ROUTES = {route: row for route, row in MATRIX.items() if row.scope is None}
 
 each_guarded_route = pytest.mark.parametrize("route", GUARDED_ROUTES, ids=" ".join)
@@ -114,6 +121,8 @@ class ClosedService:
         body = b'{"paused":false}' if route[0] == "PATCH" else None
         if route[1].endswith("/verify"):
             body = b'{"from":"2025-04-01T00:00:00Z","to":"2025-04-02T00:00:00Z"}'
+        if route[1] == "/api/changes":
+            body = b'{"after":{"ada":0}}'
         if body:
             headers["Content-Type"] = "application/json"
         path = MATRIX[route].path.format(user=user)

@@ -1,0 +1,129 @@
+"""Changes of a user after a number."""
+
+from collections.abc import AsyncGenerator, Sequence
+from contextlib import aclosing
+from typing import Annotated, Any, TypeAlias
+
+import msgspec
+from litestar import Request, Response, Router, get
+from litestar.params import QueryParameter
+
+from bg_ingest.api import changes_examples as examples
+from bg_ingest.api.dependencies import RouteOptions, Use, User
+from bg_ingest.api.etags import CACHE_HEADERS, make_etag, not_modified
+from bg_ingest.api.formats import JSON, NDJSON, Format, encode_stream, negotiate
+from bg_ingest.api.headers import request_header
+from bg_ingest.api.openapi import USER_PROBLEMS, responses
+from bg_ingest.api.problems import build_problem
+from bg_ingest.api.streaming import StreamedResponse
+from bg_ingest.domain.access import Scope
+from bg_ingest.domain.commits import Head
+from bg_ingest.domain.ids import UserId
+from bg_ingest.services.queries.changes import ChangeQueries
+
+AnyRequest: TypeAlias = Request[Any, Any, Any]
+
+MAX_EVENTS, DEFAULT_EVENTS = 1_000, 100
+MAX_DIGITS = 12
+
+After: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(name="after", description="Number of the last change that the caller has; 0 by default."),
+]
+Limit: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="limit",
+        description=f"Largest number of events, 1 to {MAX_EVENTS:,}; {DEFAULT_EVENTS} by default, for lines all.",
+    ),
+]
+
+
+class Changes(msgspec.Struct, frozen=True):
+    """Contiguous events of a user, as published to the broker."""
+
+    user_id: UserId
+    events: list[msgspec.Raw]
+    after: int
+    """Cursor of the next request."""
+    last: int
+    """Number of the user's last change."""
+    more: bool
+
+
+@get(
+    "/{user_id:str}/changes",
+    summary="Changes after a number",
+    responses=responses("Events, ascending by one.", Changes, examples.CHANGES, problems=(*USER_PROBLEMS, 406, 410)),
+)
+async def changes(
+    request: AnyRequest, user_id: User, change_queries: Use[ChangeQueries], after: After = None, limit: Limit = None
+) -> Response[Any]:
+    """Never with a hole: a cursor that is not kept any more is 410, with the way to continue."""
+    form = choose_format(request, (JSON, NDJSON))
+    start, most = _parse_after(after), _parse_limit(limit, DEFAULT_EVENTS)
+    head = await change_queries.head(user_id)
+    if start > head.last_change:
+        detail = f"'after' is beyond this user's last change, {head.last_change}: send at most that."
+        raise build_problem(400, "invalid-after", detail)
+    headers = {**CACHE_HEADERS, "Vary": "Accept", "ETag": make_etag(request, form.media_type, head.last_change)}
+    unchanged = not_modified(request, headers)
+    if unchanged:
+        return unchanged
+    if form is NDJSON:
+        until = min(head.last_change, start + most) if limit else head.last_change
+        rows = _event_rows(change_queries, user_id, start, until, head)
+        return StreamedResponse(encode_stream(rows, list, NDJSON), media_type=NDJSON.media_type, headers=headers)
+    page = await change_queries.page(user_id, start, most, head)
+    events = [msgspec.Raw(event.body) for event in page.events]
+    return Response(Changes(user_id, events, page.after, page.last, page.more), headers=headers)
+
+
+async def _event_rows(
+    change_queries: ChangeQueries, user: UserId, after: int, until: int, head: Head
+) -> AsyncGenerator[Sequence[Any]]:
+    async with aclosing(change_queries.events(user, after, until, head)) as events:
+        async for event in events:
+            yield [msgspec.Raw(event.body)]
+    yield [{"kind": "end", "after": until, "last": head.last_change, "more": until < head.last_change}]
+
+
+def choose_format(request: AnyRequest, forms: Sequence[Format]) -> Format:
+    """Return the form that the caller accepts; 406 if there is none."""
+    chosen = negotiate(request_header(request.scope, b"accept") or "*/*", forms)
+    if chosen is None:
+        available = ", ".join(form.media_type for form in forms)
+        raise build_problem(406, "not-acceptable", f"This route answers {available}: accept one of these.")
+    return chosen
+
+
+def _parse_after(text: str | None) -> int:
+    try:
+        return _parse_number(text, default=0)
+    except ValueError:
+        detail = "'after' is no change number: send the one of the last answer, or 0."
+        raise build_problem(400, "invalid-after", detail) from None
+
+
+def _parse_limit(text: str | None, default: int) -> int:
+    try:
+        limit = _parse_number(text, default)
+    except ValueError:
+        limit = 0
+    if not 1 <= limit <= MAX_EVENTS:
+        raise build_problem(400, "invalid-limit", f"'limit' is no number from 1 to {MAX_EVENTS}: send such a number.")
+    return limit
+
+
+def _parse_number(text: str | None, default: int) -> int:
+    if text and not (text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS):
+        raise ValueError(text)
+    return int(text) if text else default
+
+
+router = Router(
+    "/api/bg",
+    route_handlers=[changes],
+    tags=["changes"],
+    opt=RouteOptions(scope=Scope.READINGS_READ).opt(),
+)

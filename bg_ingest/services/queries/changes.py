@@ -1,0 +1,99 @@
+"""Queries for changes: the events of a user after a number, without a hole, as published."""
+
+from collections.abc import AsyncGenerator
+from contextlib import aclosing
+
+import msgspec
+from anyio.lowlevel import checkpoint
+
+from bg_ingest.domain.changes import UserErased
+from bg_ingest.domain.cloud_events import encode_cloud_event
+from bg_ingest.domain.commits import Head
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import CursorExpired, NotFound
+from bg_ingest.ports import Clock
+from bg_ingest.store import Store
+
+MAX_PAGE_BYTES = 1_048_576
+"""Size from which a page of events ends, although it has fewer events than asked for."""
+
+
+class PublishedEvent(msgspec.Struct, frozen=True):
+    """Change as published."""
+
+    number: int
+    body: bytes
+    """CloudEvents JSON, equal in every byte to the message of the broker."""
+
+
+class EventPage(msgspec.Struct, frozen=True):
+    """Contiguous events."""
+
+    events: list[PublishedEvent]
+    after: int
+    """Number of the last event; the cursor of the request if there is none."""
+    last: int
+    """Number of the user's last change."""
+
+    @property
+    def more(self) -> bool:
+        return self.after < self.last
+
+
+class ChangeQueries:
+    """Reads stored changes, consistently; makes no write."""
+
+    def __init__(self, store: Store, clock: Clock, source: str) -> None:
+        self._store = store
+        self._clock = clock
+        self._cloud_source = source
+
+    async def page(self, user: UserId, after: int, limit: int, head: Head) -> EventPage:
+        """Return at most ``limit`` events after a number; CursorExpired if the next one is not kept."""
+        events: list[PublishedEvent] = []
+        size = 0
+        async with aclosing(self.events(user, after, min(head.last_change, after + limit), head)) as following:
+            async for event in following:
+                size += len(event.body)
+                if events and size > MAX_PAGE_BYTES:
+                    break
+                events.append(event)
+        return EventPage(events, events[-1].number if events else after, head.last_change)
+
+    async def events(self, user: UserId, after: int, until: int, head: Head) -> AsyncGenerator[PublishedEvent]:
+        """Yield the events with after < number <= until, ascending by one. Other tasks run after each.
+
+        CursorExpired before the first one if it is not kept, or if an erasure lies between.
+        """
+        number = after
+        async with aclosing(self._store.changes.iter_kept(user, after + 1, until, self._clock.now())) as changes:
+            async for change in changes:
+                number += 1
+                if change.number != number or isinstance(change.data, UserErased):
+                    break
+                yield PublishedEvent(number, encode_cloud_event(change, self._cloud_source))
+                await checkpoint()
+            else:
+                if number == until:
+                    return
+        raise CursorExpired(await self._first_kept(user, head), head.last_change)
+
+    async def head(self, user: UserId) -> Head:
+        """Return the head, read consistently; NotFound if the user never connected or was erased."""
+        head = await self._store.readings.head(user)
+        if head is None or head.erased:
+            raise NotFound
+        return head
+
+    async def _first_kept(self, user: UserId, head: Head) -> int:
+        """Return the smallest number from which all changes are kept."""
+        first, following = head.last_change + 1, 0
+        async with aclosing(self._store.changes.iter_kept(user, 1, head.last_change, self._clock.now())) as changes:
+            async for change in changes:
+                if change.number != following:
+                    first = change.number
+                following = change.number + 1
+                if isinstance(change.data, UserErased):
+                    following = 0  # the first change of the next life begins another sequence
+                await checkpoint()
+        return first if following else head.last_change + 1

@@ -1,0 +1,112 @@
+"""Queries over many users at once: their newest readings, and the changes after a vector of cursors."""
+
+from collections.abc import AsyncGenerator, Collection, Mapping
+from contextlib import aclosing
+
+import msgspec
+
+from bg_ingest.domain.commits import Head
+from bg_ingest.domain.ids import UserId
+from bg_ingest.errors import CursorExpired
+from bg_ingest.ports import Clock
+from bg_ingest.services.queries.changes import ChangeQueries, PublishedEvent
+from bg_ingest.services.queries.readings import Latest
+from bg_ingest.store import Store
+
+
+class EventOf(msgspec.Struct, frozen=True):
+    """Next event of a user."""
+
+    user: UserId
+    event: PublishedEvent
+
+
+class Snapshot(msgspec.Struct, frozen=True):
+    """Present state of a user whose changes are followed from now on."""
+
+    user: UserId
+    change: int
+    latest: Latest | None
+
+
+class Expired(msgspec.Struct, frozen=True):
+    """A cursor from which the changes cannot be followed without a hole."""
+
+    user: UserId
+    first_kept: int
+    last: int
+
+
+class Unknown(msgspec.Struct, frozen=True):
+    """A user that never connected or was erased."""
+
+    user: UserId
+
+
+class End(msgspec.Struct, frozen=True):
+    """End of an answer, with the new cursors of the users that changed."""
+
+    after: dict[UserId, int]
+    more: bool
+
+
+Line = EventOf | Snapshot | Expired | Unknown | End
+
+
+class ManyUsersQueries:
+    """Reads heads that may be a second old, and changes consistently; makes no write."""
+
+    def __init__(self, store: Store, changes: ChangeQueries, clock: Clock) -> None:
+        self._store = store
+        self._changes = changes
+        self._clock = clock
+
+    async def latest(self, users: Collection[UserId]) -> dict[UserId, Latest]:
+        """Return the newest reading of each user that has one, in one read."""
+        now = self._clock.now()
+        heads = await self._store.readings.heads(users)
+        return {
+            user: Latest(head, head.newest, now)
+            for user, head in heads.items()
+            if head.newest is not None and not head.erased
+        }
+
+    async def changes(self, after: Mapping[UserId, int | None], limit: int) -> AsyncGenerator[Line]:
+        """Yield the lines of an answer: at most ``limit`` events, those of each user ascending by one, then the end.
+
+        None as a cursor starts at now.
+        """
+        heads = await self._store.readings.heads(after)
+        reached: dict[UserId, int] = {}
+        left, more = limit, False
+        for user, cursor in after.items():
+            head = await self._current_head(user, cursor, heads.get(user))
+            if head is None:
+                yield Unknown(user)
+            elif cursor is None:
+                reached[user] = head.last_change
+                yield self._snapshot(head)
+            elif cursor > head.last_change:
+                yield Expired(user, head.last_change + 1, head.last_change)
+            else:
+                until = min(head.last_change, cursor + left)
+                more = more or until < head.last_change
+                try:
+                    async with aclosing(self._changes.events(user, cursor, until, head)) as events:
+                        async for event in events:
+                            left -= 1
+                            reached[user] = event.number
+                            yield EventOf(user, event)
+                except CursorExpired as expired:
+                    yield Expired(user, expired.first_kept, expired.last)
+        yield End(reached, more)
+
+    async def _current_head(self, user: UserId, cursor: int | None, head: Head | None) -> Head | None:
+        """Return the head; read again, consistently, if the cursor is ahead of it. None for an unknown user."""
+        if head is not None and cursor is not None and cursor > head.last_change:
+            head = await self._store.readings.head(user)
+        return None if head is None or head.erased else head
+
+    def _snapshot(self, head: Head) -> Snapshot:
+        latest = None if head.newest is None else Latest(head, head.newest, self._clock.now())
+        return Snapshot(head.user, head.last_change, latest)
