@@ -38,6 +38,8 @@ class Scheduled(msgspec.Struct, eq=False, gc=False):
     due: datetime
     poll_state: PollState = INITIAL_STATE
     requested: bool = False
+    requested_poll_at: float = float("-inf")
+    """Start of the last requested poll, on the clock of the event loop."""
     running_poll: RunningTask | None = None
     crashes: int = 0
     demand: CallDemand | None = None

@@ -11,7 +11,7 @@ from anyio.abc import TaskGroup, TaskStatus
 
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.ids import ConnectionId, shard_of
-from bg_ingest.domain.polling import Outcome, PollReport, PollState
+from bg_ingest.domain.polling import REQUEST_SPACING, Outcome, PollReport, PollState
 from bg_ingest.ports import Clock
 from bg_ingest.services.polling.poll import Poller
 from workers.handover import OwnershipView
@@ -94,14 +94,14 @@ class Scheduler:
             self._push(connection)
 
     def request_poll(self, connection: ConnectionId, *, epoch: int) -> None:
-        """Poll a connection as soon as possible, even if it is not scheduled yet."""
+        """Poll a connection as soon as ``REQUEST_SPACING`` permits, even if it is not scheduled yet."""
         now = self._clock.now()
         scheduled = self.scheduled.get(connection)
         if scheduled is None:
             scheduled = self._scheduled.add(connection, Scheduled(shard_of(connection.user), epoch, now))
         scheduled.requested = True
         if scheduled.running_poll is None:
-            scheduled.due = now
+            scheduled.due = min(scheduled.due, self._requested_due(scheduled))
             self._push(connection)
 
     async def wait_idle(self, shard: int) -> None:
@@ -183,6 +183,8 @@ class Scheduler:
 
     async def _poll(self, connection: ConnectionId, scheduled: Scheduled) -> None:
         requested, scheduled.requested = scheduled.requested, False
+        if requested:
+            scheduled.requested_poll_at = anyio.current_time()
         try:
             poll = await self._poller.poll(connection, scheduled.epoch, scheduled.poll_state, requested=requested)
         except Exception:
@@ -207,7 +209,8 @@ class Scheduler:
 
     def _schedule_next(self, connection: ConnectionId, scheduled: Scheduled, due: datetime | None) -> None:
         if scheduled.requested:  # during the poll, which may have read the connection before the request
-            due = self._clock.now()
+            requested_due = self._requested_due(scheduled)
+            due = min(due, requested_due) if due else requested_due
         if self.scheduled.get(connection) is not scheduled:
             return
         if due is None:
@@ -215,6 +218,11 @@ class Scheduler:
         else:
             scheduled.due = due
             self._push(connection)
+
+    def _requested_due(self, scheduled: Scheduled) -> datetime:
+        """Return the time from which a requested poll may run: one user's requests must not use up the calls of all."""
+        since = anyio.current_time() - scheduled.requested_poll_at
+        return self._clock.now() + timedelta(seconds=max(0.0, REQUEST_SPACING.total_seconds() - since))
 
     def _remove(self, connection: ConnectionId) -> None:
         self._set_demand(self._scheduled.remove(connection), None)

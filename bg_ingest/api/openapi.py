@@ -46,6 +46,7 @@ CONNECTION = {
     "last_outcome": "read",
     "last_outcome_at": "2025-04-26T14:35:12Z",
     "next_poll_at": "2025-04-26T14:40:09Z",
+    "observed_delay_seconds": 300,
     "backfill_done": 0.42,
     "backfill_left": {"from": "2025-01-26T14:30:00Z", "to": "2025-03-20T00:00:00Z"},
     "worker": {"poll_interval_seconds": 300, "paused": False, "backfill_days": 90},

@@ -111,6 +111,8 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     last_outcome_at: datetime | None
     """Time of the last write of last_outcome: when its kind changes, and hourly while polls find nothing."""
     next_poll_at: datetime | None
+    observed_delay_seconds: int | None
+    """Time from a measurement until the provider shows it, learned from polls; null if unknown."""
     backfill_done: float | None
     """From 0 to 1; null while the total is unknown."""
     backfill_left: Span | None
@@ -130,6 +132,7 @@ def to_status(status: Status) -> ConnectionStatus:
         last_outcome=connection.last_outcome,
         last_outcome_at=_whole_seconds(connection.outcome_at),
         next_poll_at=_whole_seconds(status.next_poll_at),
+        observed_delay_seconds=connection.delay_seconds,
         backfill_done=status.backfill_done,
         backfill_left=Span(connection.backfill.start, connection.backfill.end) if connection.backfill else None,
         worker=Worker(status.poll_interval_seconds, connection.worker.paused, status.backfill_days),

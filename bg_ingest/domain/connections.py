@@ -71,6 +71,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
     """Distance of this sensor's readings, estimated from them."""
+    delay_seconds: int | None = None
+    """Time from a measurement until the provider shows it, learned from polls; None if unknown."""
     last_outcome: str | None = None
     outcome_at: datetime | None = None
     """Time at which ``last_outcome`` was written: at a change of the outcome, and hourly while polls

@@ -1,7 +1,7 @@
 """Kinds and outcomes of polls, and the state between polls. Expected outcomes are values, surprises are exceptions."""
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from operator import add
 
@@ -97,6 +97,11 @@ class NextPollReason(StrEnum):
     REQUESTED = "asked"
 
 
+REQUEST_SPACING = timedelta(seconds=10)
+"""Shortest time between two requested polls of a connection. All connections share the calls of the app, and a
+credential of one user may request polls in a loop."""
+
+
 class GapCheck(msgspec.Struct, frozen=True, gc=False):
     """State of the gap checks in this process. Losing this state costs only a repeated check."""
 
@@ -120,6 +125,9 @@ class PollState(msgspec.Struct, frozen=True, gc=False):
     gap_check: GapCheck = GapCheck()
     backfill_pending: bool = False
     """True if a part of the backfill window was unread after the last poll."""
+    live_at: datetime | None = None
+    """Time of the provider at the last answered live poll. Readings measured before it and not in its answer had not
+    been shown yet."""
 
 
 class PollReport(msgspec.Struct, frozen=True, gc=False):

@@ -120,6 +120,22 @@ def learn_cadence(measured: list[datetime]) -> timedelta | None:
     return None if cadence is None else timedelta(seconds=cadence)
 
 
+def learn_delay(known: timedelta, age: timedelta, absent_age: timedelta | None, cadence: timedelta) -> timedelta | None:
+    """Return the delay of a provider after one poll, or None if the poll shows nothing about it.
+
+    The delay is at most the ``age`` of the newest reading, and more than ``absent_age``: the age that the first new
+    reading had when the previous poll did not show it. A smaller age replaces the known delay. A greater age replaces
+    it only if the previous poll contradicts the known delay and this poll does so too, because the newest reading is
+    older by a cadence. A single reading that was uploaded late is therefore no evidence.
+    """
+    age = max(age, timedelta(0))
+    if age < known:
+        return age
+    if age < known + cadence:
+        return known
+    return age if absent_age is not None and absent_age >= known else None
+
+
 class SweepDepth(msgspec.Struct, frozen=True):
     """Depth of nightly and weekly sweeps into the past; zero disables a kind."""
 

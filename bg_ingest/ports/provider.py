@@ -17,6 +17,8 @@ class Priority(IntEnum):
 
     BACKFILL = 60
     REPAIR = 75
+    REQUESTED = 85
+    """Live polls before their slot. They follow those at their slot, so that no user gets more by requests."""
     LIVE = 95
     REFRESH = 100
     """Renewal of a grant, and the calls of a connect, because a person waits for them at a browser."""
@@ -51,12 +53,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     regions: tuple[str, ...]
     default_region: str
     initial_delays: Mapping[str, timedelta]
-    """Time from a measurement until it is shown, by region."""
+    """Usual time from a measurement until it is shown, by region; used until the delay of the connection is learned."""
     cadence: timedelta
     """Distance of readings of the usual sensor; used until the cadence of the connection is learned."""
     longest_window: timedelta
     app: str
     """Client id of this service."""
+    fixed_delay: timedelta | None = None
+    """Delay of every connection as set by the operator; None if the delay is learned."""
     auth: Auth = OAuthCode()
     history: timedelta | None = None
     """Age of the oldest data that the provider has; None if it has all data."""
@@ -78,6 +82,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
             raise ValueError("the value range ascends")
         if any(limit.calls_per_hour <= 0 for limit in self.limits):
             raise ValueError("a limit allows calls")
+
+    def cadence_of(self, learned_seconds: int | None) -> timedelta:
+        return timedelta(seconds=learned_seconds) if learned_seconds else self.cadence
+
+    def delay(self, region: str, learned_seconds: int | None) -> timedelta:
+        """Return the time from a measurement until it is shown: fixed, learned, or the usual one of the region."""
+        learned = self.initial_delays[region] if learned_seconds is None else timedelta(seconds=learned_seconds)
+        return learned if self.fixed_delay is None else self.fixed_delay
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -145,6 +157,13 @@ class Provider(Protocol):
 
     name: str
     capabilities: Capabilities
+
+    def present(self, region: str) -> datetime:
+        """Return the provider's present: our clock, corrected by the difference that its answers show.
+
+        A window ends here at the latest, and the ages of readings are measured from here. Without an answer that
+        states its time, this is our clock.
+        """
 
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
         """Return the next step of a connect. Without answers it makes no call.

@@ -17,12 +17,19 @@ import msgspec
 
 from bg_ingest.domain.unpacking import Gunzip, UnpackedTooLarge
 from bg_ingest.errors import ProviderMisbehaved, ProviderUnavailable
+from bg_ingest.ports import Clock
 
 MAX_WAIT = timedelta(hours=1)
 """Longest wait that a provider can impose; then it is called again."""
 
 MAX_ANSWER_BYTES = 8 * 1_048_576
 """Largest answer, both as sent and unpacked: more than twice the largest page, 30 days of a 5-minute sensor."""
+
+MAX_CLOCK_DIFFERENCE = timedelta(days=1)
+"""Largest difference of clocks that a `Date` header can show; a greater one is an error of the header."""
+
+_DATE_STEP = timedelta(seconds=1)
+"""Resolution of a `Date` header (RFC 9110, 5.6.7)."""
 
 Answer = TypeVar("Answer")
 
@@ -127,19 +134,57 @@ def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
         raise ProviderMisbehaved(f"The answer cannot be read: {type(error).__name__}.") from None
 
 
+class ProviderClock:
+    """Present of a provider in each region: our clock, corrected by the difference seen in `Date` headers.
+
+    Each answer bounds the difference. The bounds of later answers narrow those of earlier ones, and replace them if
+    they contradict them, because a clock was set. A difference that may be zero counts as zero, else the lower bound
+    counts, so that a window does not end in the future of the provider.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._bounds: dict[str, tuple[timedelta, timedelta]] = {}
+
+    def now(self, region: str) -> datetime:
+        low, high = self._bounds.get(region, (timedelta(0), timedelta(0)))
+        return self._clock.now() + (timedelta(0) if low <= timedelta(0) <= high else low)
+
+    def observe(self, region: str, headers: httpx.Headers, sent: datetime) -> None:
+        """Learn from an answer to a request that was sent at ``sent`` by our clock; answers of caches are ignored."""
+        received = self._clock.now()
+        date = _parse_date(headers.get("date", ""))
+        if date is None or "age" in headers or abs(date - received) > MAX_CLOCK_DIFFERENCE:
+            return
+        low, high = date - received, date + _DATE_STEP - sent
+        known_low, known_high = self._bounds.get(region, (low, high))
+        if low <= known_high and known_low <= high:
+            low, high = max(low, known_low), min(high, known_high)
+        self._bounds[region] = low, high
+
+
 def parse_retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:
     """Return the wait of a Retry-After header, which holds seconds or a date; limited to zero up to an hour."""
     text = headers.get("retry-after", "").strip()
     try:
-        wait = min(int(text), MAX_WAIT.seconds) if text.isdecimal() else _seconds_until(text, now)
+        wait = float(min(int(text), MAX_WAIT.seconds)) if text.isdecimal() else _seconds_until(text, now)
     except ValueError:
         return None
-    return timedelta(seconds=max(0, min(wait, MAX_WAIT.seconds)))
+    return None if wait is None else timedelta(seconds=max(0, min(wait, MAX_WAIT.seconds)))
 
 
-def _seconds_until(text: str, now: datetime) -> float:
-    at = parsedate_to_datetime(text)
-    return ((at if at.tzinfo else at.replace(tzinfo=UTC)) - now).total_seconds()
+def _seconds_until(text: str, now: datetime) -> float | None:
+    at = _parse_date(text)
+    return None if at is None else (at - now).total_seconds()
+
+
+def _parse_date(text: str) -> datetime | None:
+    """Return the instant of an HTTP date; None if it is unreadable."""
+    try:
+        at = parsedate_to_datetime(text)
+        return at.astimezone(UTC) if at.tzinfo else at.replace(tzinfo=UTC)
+    except (ValueError, OverflowError, TypeError):
+        return None
 
 
 def decode_json(content: bytes, shape: type[Answer]) -> Answer:

@@ -1,14 +1,18 @@
 """Settings of a provider: a part of the service's settings, declared in the provider's folder."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from bg_ingest.ports import Clock, Provider
 
 if TYPE_CHECKING:
     import httpx
+
+
+DelaySeconds = Annotated[int, Field(ge=0, le=86_400)]
+"""Type of ``<PROVIDER>_DELAY_SECONDS``: time from a measurement until it is shown, instead of the learned one."""
 
 
 class ProviderSettings(BaseModel):

@@ -12,7 +12,6 @@ from bg_ingest.domain.connections import Connection, ConnectionState, DirectoryR
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
-from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import (
@@ -41,6 +40,7 @@ from bg_ingest.store.items import (
     from_epoch_ms,
     optional_epoch_ms,
     optional_instant,
+    optional_window,
     read_range,
     try_write,
     unchanged_condition,
@@ -145,6 +145,7 @@ def encode_connection(connection: Connection) -> Item:
         lacks_until=optional_epoch_ms(c.suspected_gap_at),
         newest_reading_at=optional_epoch_ms(c.newest_reading_at),
         cadence_seconds=c.cadence_seconds,
+        delay_seconds=c.delay_seconds,
         last_outcome=c.last_outcome,
         outcome_at=optional_epoch_ms(c.outcome_at),
         epoch=c.epoch,
@@ -164,22 +165,19 @@ def decode_connection(identity: ConnectionId, item: StoredItem) -> Connection:
         provider_account=item.get("provider_account"),
         worker=WorkerSettings(item.get("poll_interval_seconds"), item["paused"], item.get("backfill_days")),
         watermark=optional_instant(item.get("watermark")),
-        available=_optional_window(item.get("available_from"), item.get("available_until")),
-        backfill=_optional_window(item.get("backfill_from"), item.get("backfill_until")),
+        available=optional_window(item.get("available_from"), item.get("available_until")),
+        backfill=optional_window(item.get("backfill_from"), item.get("backfill_until")),
         swept_at=optional_instant(item.get("swept_at")),
         repair_at=optional_instant(item.get("repair_at")),
         suspected_gap_at=optional_instant(item.get("lacks_until")),
         newest_reading_at=optional_instant(item.get("newest_reading_at")),
         cadence_seconds=item.get("cadence_seconds"),
+        delay_seconds=item.get("delay_seconds"),
         last_outcome=item.get("last_outcome"),
         outcome_at=optional_instant(item.get("outcome_at")),
         epoch=item["epoch"],
         expires_at=datetime.fromtimestamp(item["expires_at"], UTC) if "expires_at" in item else None,
     )
-
-
-def _optional_window(start: int | None, end: int | None) -> Window | None:
-    return None if start is None or end is None else Window(from_epoch_ms(start), from_epoch_ms(end))
 
 
 def encode_directory_row(connection: Connection | None) -> Item | None:

@@ -12,6 +12,7 @@ import msgspec
 
 from bg_ingest.domain.gaps import Cause, Gap
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
+from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced, StaleRead, StoreError
 from bg_ingest.ports.table import (
     Absent,
@@ -135,6 +136,10 @@ def optional_epoch_ms(instant: datetime | None) -> int | None:
 
 def optional_instant(ms: int | None) -> datetime | None:
     return None if ms is None else from_epoch_ms(ms)
+
+
+def optional_window(start_ms: int | None, end_ms: int | None) -> Window | None:
+    return None if start_ms is None or end_ms is None else Window(from_epoch_ms(start_ms), from_epoch_ms(end_ms))
 
 
 def encode_gap(gap: Gap) -> list[Any]:

@@ -66,6 +66,7 @@ def _build_simulated(settings: Settings, http: httpx.AsyncClient, clock: Clock) 
         default_region=_dexcom(settings).dexcom_region,
         base_url=f"http://{settings.own_host}:{settings.port}{SIMULATOR_PATH}",
         delay=timedelta(seconds=simulated.delay_seconds),
+        fixed_delay=_dexcom(settings).dexcom_fixed_delay,
     )
     return Dexcom(options, http, clock)
 

@@ -36,6 +36,7 @@ EVERYTHING = connection(
     backfill=Window(NOON - timedelta(days=8), NOON - timedelta(days=1)),
     newest_reading_at=NOON + timedelta(milliseconds=1),
     cadence_seconds=60,
+    delay_seconds=0,
     last_outcome="read",
     outcome_at=NOON,
     epoch=3,

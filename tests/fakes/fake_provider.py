@@ -72,6 +72,9 @@ class FakeProvider:
         self._clock = clock or SetClock()
         self._renewal = renewal
 
+    def present(self, region: str) -> datetime:
+        return self._clock.now()
+
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
         if self.steps:
             return self.steps.pop(0)

@@ -253,14 +253,17 @@ async def open_service(
     observers: Sequence[Observer] = (),
     start: datetime = START,
     over_http: bool = False,
+    provider_ahead: timedelta = timedelta(0),
 ) -> AsyncIterator[ServiceHarness]:
     """Open a service in memory or on the given real parts; ``around`` wraps its table.
+
+    The clock of the simulator is ahead by ``provider_ahead``.
 
     Its provider calls the simulator directly, or is Dexcom's client and calls the simulator ``over_http``.
     """
     simulated = simulated or SimulatorOptions()
     clock = LoopClock(start)
-    simulator = Simulator(simulated, now=clock.now)
+    simulator = Simulator(simulated, now=lambda: clock.now() + provider_ahead)
     cache_days(simulator)
     publisher = broker or MemoryPublisher(SOURCE, capacity=100_000)
     async with open_table(None, clock) as memory, open_dexcom(simulator, clock, over_http=over_http) as dexcom:

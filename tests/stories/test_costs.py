@@ -58,7 +58,7 @@ async def sleep_until_due(service: ServiceHarness, report: PollReport) -> None:
 async def prefetch_calls(service: ServiceHarness) -> None:
     """Exclude the cost of a reservation, because it serves many calls, also outside the test."""
     for _ in range(10):
-        await service.services.budget.acquire(ADA.provider, "us", Priority.LIVE)
+        await service.services.budget.acquire(ADA.provider, "us", Priority.REQUESTED)  # also open to higher ones
 
 
 async def test_latest_costs_one_read() -> None:

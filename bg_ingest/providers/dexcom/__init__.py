@@ -23,11 +23,12 @@ INITIAL_DELAYS = {
     "jp": timedelta(hours=3),
     "sandbox": timedelta(hours=1),
 }
-"""Time from a measurement until the API shows it, as integrators measured it: Dexcom's pages do not state it."""
+"""Time from a measurement until the API shows it, as integrators measured it: Dexcom's pages do not state it. The
+delay of each connection is learned from this value on; partners, for example, see readings at once."""
 
 
 class DexcomOptions(msgspec.Struct, frozen=True, kw_only=True):
-    """Options of the client. ``base_url`` replaces the host, and ``delay`` the delay, of every region."""
+    """Options of the client. ``base_url`` replaces the host, and ``delay`` the initial delay, of every region."""
 
     client_id: str
     client_secret: Secret
@@ -36,6 +37,8 @@ class DexcomOptions(msgspec.Struct, frozen=True, kw_only=True):
     default_region: str = "us"
     base_url: str | None = None
     delay: timedelta | None = None
+    fixed_delay: timedelta | None = None
+    """Delay set by the operator, instead of the learned one."""
 
     def __post_init__(self) -> None:
         if self.default_region not in REGION_URLS:

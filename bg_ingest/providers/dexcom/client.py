@@ -25,7 +25,7 @@ from bg_ingest.ports import (
 from bg_ingest.providers.dexcom import REGION_URLS, DexcomOptions, translate
 from bg_ingest.providers.dexcom.oauth import OAuth, parse_tokens
 from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope, read_body
-from bg_ingest.providers.http import translate_transport_errors
+from bg_ingest.providers.http import ProviderClock, translate_transport_errors
 
 MAX_WINDOW = timedelta(days=30)
 """Longest window of the v3 API, which answers a longer one with status 400."""
@@ -35,9 +35,6 @@ CALLS_PER_HOUR = 60_000
 
 DATA_DEADLINE = timedelta(minutes=2)
 """Limit of one data call as a whole. Half a minute is normal (Tidepool also gives up after two minutes)."""
-
-CLOCK_MARGIN = timedelta(minutes=5)
-"""Accepted lead of our clock over Dexcom's. Dexcom refuses windows that end in its future."""
 
 WARM_UPS = {
     **dict.fromkeys(("g5", "g6", "g6+", "g6 pro", "dexcomPro"), timedelta(hours=2)),
@@ -62,6 +59,7 @@ class Dexcom:
             regions=tuple(REGION_URLS),
             default_region=options.default_region,
             initial_delays=options.initial_delays,
+            fixed_delay=options.fixed_delay,
             cadence=timedelta(minutes=5),
             longest_window=MAX_WINDOW,
             app=options.client_id,
@@ -71,7 +69,11 @@ class Dexcom:
         self._options = options
         self._http = http
         self._clock = clock
-        self._oauth = OAuth(options, http, clock)
+        self._present = ProviderClock(clock)
+        self._oauth = OAuth(options, http, clock, self._present)
+
+    def present(self, region: str) -> datetime:
+        return self._present.now(region)
 
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
         code = answers.values.get("code")
@@ -87,16 +89,16 @@ class Dexcom:
 
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:  # noqa: ARG002 - used by BudgetedProvider
         content = await self._get(region, credentials, "dataRange", {})
-        return translate.decode_data_range(content, self._clock.now())
+        return translate.decode_data_range(content, self.present(region))
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:  # noqa: ARG002 - used by BudgetedProvider
         if window.length > MAX_WINDOW:
             raise ValueError("Dexcom answers 30 days at most: split the window")
         content = await self._get(region, credentials, "egvs", self._date_params(region, window))
-        return await self._translate(decode_envelope(content))
+        return await self._translate(decode_envelope(content), self.present(region))
 
     async def parse_push(self, content: bytes) -> Page:
-        return await self._translate(decode_envelope(content, Push))
+        return await self._translate(decode_envelope(content, Push), self._clock.now())
 
     def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
         page = Envelope(user_id=provider_account, records=[msgspec.Raw(raw)])
@@ -106,23 +108,22 @@ class Dexcom:
     async def _get(self, region: str, credentials: Credentials, resource: str, params: dict[str, str]) -> bytes:
         url = self._options.url(region, f"/v3/users/self/{resource}")
         bearer = {"authorization": f"Bearer {parse_tokens(credentials.content).access.reveal()}"}
+        sent = self._clock.now()
         with translate_transport_errors(DATA_DEADLINE):
             response = await self._http.get(url, params=params, headers=bearer)
-        return read_body(response, self._clock.now())
+        self._present.observe(region, response.headers, sent)
+        return read_body(response, self.present(region))
 
     def _date_params(self, region: str, window: Window) -> dict[str, str]:
         """Return the ends of the window in whole seconds. Both are inclusive, so truncation loses no reading.
 
-        The end stays before Dexcom's present, because Dexcom's clock may be behind ours. No reading is lost while the
-        margin is less than the delay until readings are shown.
+        The end is at most Dexcom's present, because Dexcom refuses windows that end in its future.
         """
-        margin = min(CLOCK_MARGIN, self.capabilities.initial_delays[region])
-        end = min(window.end, self._clock.now() - margin)
+        end = min(window.end, self.present(region))
         start = min(window.start, end - timedelta(seconds=1))
         return {"startDate": _format_date(start), "endDate": _format_date(end)}
 
-    async def _translate(self, page: Envelope) -> Page:
-        now = self._clock.now()
+    async def _translate(self, page: Envelope, now: datetime) -> Page:
         records: list[translate.Candidate | Unreadable] = []
         for record in translate.translate_records(page, now):
             records.append(record)

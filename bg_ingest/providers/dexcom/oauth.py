@@ -1,6 +1,7 @@
 """Dexcom's OAuth2: login address, exchange of codes and refresh tokens, and the sealed content of token pairs."""
 
 import warnings
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any
 
@@ -12,7 +13,7 @@ from bg_ingest.domain.grants import REFRESH_DEADLINE, Credentials, Renewal, Secr
 from bg_ingest.ports import Clock
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.wire import TokenPair, decode_token_pair, read_token_body
-from bg_ingest.providers.http import translate_transport_errors
+from bg_ingest.providers.http import ProviderClock, translate_transport_errors
 
 with warnings.catch_warnings():
     # Authlib warns that it will move to httpx2. Its version is pinned, and a test checks that its client is httpx's.
@@ -51,15 +52,16 @@ class OAuth:
     client of Authlib, because a client keeps its last token and refreshes it without being asked.
     """
 
-    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock, present: ProviderClock) -> None:
         self._options = options
         self._http = http
         self._clock = clock
+        self._present = present
 
     def authorize_url(self, region: str, state: str) -> str:
         login = self._options.url(region, "/v3/oauth2/login")
         url: str
-        url, _ = self._client().create_authorization_url(login, state, scope="offline_access")
+        url, _ = self._client(region).create_authorization_url(login, state, scope="offline_access")
         return url
 
     async def exchange(self, region: str, code: str) -> Tokens:
@@ -72,11 +74,19 @@ class OAuth:
         asked_at = self._clock.now()
         url = self._options.url(region, "/v3/oauth2/token")
         with translate_transport_errors(REFRESH_DEADLINE):
-            pair: TokenPair = await self._client().fetch_token(url, redirect_uri=self._options.redirect_uri, **form)
+            pair: TokenPair = await self._client(region).fetch_token(
+                url, redirect_uri=self._options.redirect_uri, **form
+            )
         expires_at = asked_at + timedelta(seconds=_lifetime_seconds(pair.expires_in))
         return Tokens(Secret(pair.access_token), Secret(pair.refresh_token), expires_at)
 
-    def _client(self) -> Any:  # noqa: ANN401 - Authlib ships no types
+    def _client(self, region: str) -> Any:  # noqa: ANN401 - Authlib ships no types
+        sent = self._clock.now()
+
+        def decode(response: httpx.Response) -> TokenPair:
+            self._present.observe(region, response.headers, sent)
+            return decode_token_pair(read_token_body(response, self._present.now(region)))
+
         return _TokenClient(
             self._options.client_id,
             self._options.client_secret.reveal(),
@@ -84,7 +94,7 @@ class OAuth:
             redirect_uri=self._options.redirect_uri,
             transport=_SharedTransport(self._http),
             timeout=self._http.timeout,
-            clock=self._clock,
+            decode=decode,
         )
 
 
@@ -94,13 +104,13 @@ class _TokenClient(AsyncOAuth2Client):  # type: ignore[misc] # Authlib ships no 
     Authlib's own decoding loses a pair with an odd ``expires_in``, and accepts any JSON of a gateway as a pair.
     """
 
-    def __init__(self, *args: object, clock: Clock, **kwargs: object) -> None:
+    def __init__(self, *args: object, decode: Callable[[httpx.Response], TokenPair], **kwargs: object) -> None:
         super().__init__(*args, **kwargs)
-        self._clock = clock
+        self._decode = decode
 
     def parse_response_token(self, resp: httpx.Response) -> TokenPair:
         """Replace Authlib's method, which would decode the body in its own way."""
-        return decode_token_pair(read_token_body(resp, self._clock.now()))
+        return self._decode(resp)
 
 
 def _lifetime_seconds(expires_in: object) -> int:

@@ -1,6 +1,7 @@
 """Settings of Dexcom."""
 
 from collections.abc import Iterable
+from datetime import timedelta
 from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr
@@ -8,7 +9,7 @@ from pydantic import Field, SecretStr
 from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers.dexcom import DexcomOptions
-from bg_ingest.providers.settings import ProviderSettings
+from bg_ingest.providers.settings import DelaySeconds, ProviderSettings
 from bg_ingest.setting_types import HttpHost, HttpUrl, Proofs, to_lower
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ class DexcomSettings(ProviderSettings):
     dexcom_region: Annotated[Literal["us", "ou", "jp", "sandbox"], to_lower] = "us"
     dexcom_api_base_url: HttpHost | None = None
     dexcom_webhook_auth: Proofs = ("signature",)
+    dexcom_delay_seconds: DelaySeconds | None = None
 
     required: ClassVar = {
         "dexcom_client_id": FROM_APP,
@@ -67,6 +69,11 @@ class DexcomSettings(ProviderSettings):
         options = self.dexcom_options()
         return options.url(self.dexcom_region, "/v3/users/self/egvs") if options else None
 
+    @property
+    def dexcom_fixed_delay(self) -> timedelta | None:
+        seconds = self.dexcom_delay_seconds
+        return None if seconds is None else timedelta(seconds=seconds)
+
     def dexcom_options(self) -> DexcomOptions | None:
         if self.dexcom_client_id is None:
             return None
@@ -76,4 +83,5 @@ class DexcomSettings(ProviderSettings):
             redirect_uri=self.dexcom_redirect_uri,
             default_region=self.dexcom_region,
             base_url=self.dexcom_api_base_url,
+            fixed_delay=self.dexcom_fixed_delay,
         )

@@ -18,7 +18,13 @@ from bg_ingest.ports import Clock, Priority
 from bg_ingest.services.budget.waiting import CallsPerPoll, Permits, RetryTimes, SharedRow, Waiter
 from bg_ingest.store.call_budget import CallBudgetStore
 
-MAX_WAIT_SECONDS = {Priority.BACKFILL: 2.0, Priority.REPAIR: 2.0, Priority.LIVE: 30.0, Priority.REFRESH: 30.0}
+MAX_WAIT_SECONDS = {
+    Priority.BACKFILL: 2.0,
+    Priority.REPAIR: 2.0,
+    Priority.REQUESTED: 2.0,
+    Priority.LIVE: 30.0,
+    Priority.REFRESH: 30.0,
+}
 """Longest wait for a call, in seconds; shorter than the lead of a refresh on the expiry of an access token."""
 
 MAX_WAITING, MAX_WAITING_LOW = 256, 12

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from hashlib import blake2b
+from math import ceil
 from secrets import token_hex, token_urlsafe
 
 import msgspec
@@ -15,6 +16,7 @@ from bg_ingest.domain.commits import ConnectionUpdate
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults, WorkerSettings
 from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.schedule import learn_delay
 from bg_ingest.errors import Conflict, ConnectRefused, Fenced, GrantRejected, NotFound
 from bg_ingest.ports import AccountData, Answers, Clock, Done, Priority, Provider, Redirect, Wakeups
 from bg_ingest.services.connections.grants import Grants
@@ -187,11 +189,16 @@ class Connector:
                 available=before.available or account_data.data_range,
                 newest_reading_at=before.newest_reading_at,
                 cadence_seconds=before.cadence_seconds,
+                delay_seconds=before.delay_seconds,
             )
         newest = account_data.data_range.end if account_data.data_range else now
         # ``newest`` may lie before ``floor``: the time between them is skipped, because it has no readings
         floor = now - provider.capabilities.longest_window + timedelta(days=1)
-        created = replace(created, watermark=min(now, max(newest, floor)))
+        created = replace(
+            created,
+            watermark=min(now, max(newest, floor)),
+            delay_seconds=_delay_at_connect(created, provider),
+        )
         return replace(created, backfill=self.defaults.initial_backfill(created))
 
     async def _consume_state(self, state: str | None) -> OAuthState | None:
@@ -205,6 +212,16 @@ class Connector:
             return self.providers[name]
         except KeyError:
             raise NotFound(f"there is no such provider; known are: {', '.join(self.providers)}") from None
+
+
+def _delay_at_connect(created: Connection, provider: Provider) -> int | None:
+    """Return the bound that the newest available reading sets on the delay; None if it does not confirm any."""
+    if created.available is None:
+        return None
+    usual = provider.capabilities.initial_delays[created.region]
+    newest = created.available.end - timedelta(seconds=1)
+    delay = learn_delay(usual, provider.present(created.region) - newest, None, provider.capabilities.cadence)
+    return None if delay is None else ceil(delay.total_seconds())
 
 
 def _build_refusal(provider: str, error: str | None) -> ConnectRefused:

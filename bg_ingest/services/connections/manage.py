@@ -9,7 +9,6 @@ from msgspec.structs import replace
 from bg_ingest.domain.commits import ConnectionUpdate
 from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionState, PollDefaults
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.schedule import next_poll
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, Fenced, NotFound, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
@@ -143,13 +142,12 @@ class ConnectionService:
     def status_of(self, connection: Connection) -> Status:
         initial, remaining = self.defaults.initial_backfill(connection), connection.backfill
         days = connection.worker.backfill_days
-        rhythm = self.poller.rhythm(connection) if connection.state in POLLED_STATES else None
         return Status(
             connection,
             int(self.defaults.interval(connection.worker) / timedelta(seconds=1)),
             self.defaults.backfill_days if days is None else days,
             (1 - min(1, remaining.length / initial.length) if remaining else 1.0) if initial else None,
-            next_poll(connection.anchor, self.clock.now(), rhythm) if rhythm else None,
+            self.poller.next_poll(connection) if connection.state in POLLED_STATES else None,
         )
 
 

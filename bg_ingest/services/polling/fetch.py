@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from math import ceil
 
 import msgspec
 from msgspec.structs import replace
@@ -13,7 +14,7 @@ from bg_ingest.domain.gap_detection import first_suspected_gap
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
-from bg_ingest.domain.schedule import learn_cadence, next_retry
+from bg_ingest.domain.schedule import learn_cadence, learn_delay, next_retry
 from bg_ingest.domain.windows import Window, live_window
 from bg_ingest.ports import Clock, Page, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
@@ -45,9 +46,21 @@ class Fetcher:
     clock: Clock
     defaults: PollDefaults
 
-    async def live(self, connection: Connection, grant: Grant, epoch: int) -> Fetched:
-        """Fetch new readings. After a silence longer than one window, the older part is added to the backfill."""
-        now, max_window = self.clock.now(), self._max_window(connection)
+    async def live(
+        self,
+        connection: Connection,
+        grant: Grant,
+        epoch: int,
+        previous_at: datetime | None = None,
+        *,
+        early: bool = False,
+    ) -> Fetched:
+        """Fetch the readings up to the provider's present. The previous live poll was answered at ``previous_at``.
+
+        ``early`` marks a requested poll before its slot. After a silence longer than one window, the older part is
+        added to the backfill.
+        """
+        now, max_window = self.present(connection), self._max_window(connection)
         window = live_window(connection.watermark or now, now, overlap=self.defaults.overlap)
         after = replace(connection, epoch=epoch)
         if now - (connection.watermark or now) > max_window:
@@ -58,7 +71,11 @@ class Fetcher:
             # written before the fetch, because the first of several commits of a page already moves the watermark
             await self.connections.update(connection, after)
             connection = after
-        return await self._fetch(connection, after, grant, window, Origin.LIVE)
+        return await self._fetch(connection, after, grant, window, Origin.LIVE, previous_at, early=early)
+
+    def present(self, connection: Connection) -> datetime:
+        """Return the time of the connection's provider."""
+        return self.providers[connection.id.provider].present(connection.region)
 
     async def backfill(self, connection: Connection, grant: Grant, epoch: int, remaining: Window) -> Fetched:
         """Fetch the newest window of the backfill that is still to be read."""
@@ -96,12 +113,20 @@ class Fetcher:
         return target
 
     async def _fetch(
-        self, connection: Connection, after: Connection, grant: Grant, window: Window, origin: Origin
+        self,
+        connection: Connection,
+        after: Connection,
+        grant: Grant,
+        window: Window,
+        origin: Origin,
+        previous_at: datetime | None = None,
+        *,
+        early: bool = False,
     ) -> Fetched:
         """Fetch the newest part of the window, up to the longest window of one call."""
         provider, window = self.providers[after.id.provider], window.newest(self._max_window(after))
         is_first = connection.newest_reading_at is None  # a new user waits for the first reading
-        priority = Priority.LIVE if is_first else PRIORITIES[origin]
+        priority = Priority.LIVE if is_first else Priority.REQUESTED if early else PRIORITIES[origin]
         region = after.region
         page = await self.grants.use(after, grant, lambda held: provider.readings(region, held, window, priority))
         if page.provider_account != connection.provider_account:
@@ -111,11 +136,29 @@ class Fetcher:
             after = replace(after, state=ConnectionState.ACTIVE, reason=None)
         if cadence := learn_cadence([reading.measured_at for reading in page.readings[-50:]]):
             after = replace(after, cadence_seconds=int(cadence.total_seconds()))
+        after = replace(after, delay_seconds=self._learn_delay(after, page, previous_at))
         after = replace(after, suspected_gap_at=connection.suspected_gap_at or self._first_suspected_gap(after, page))
         read = replace(after, last_outcome=Outcome.READ, outcome_at=self.clock.now())
         result, stored = await self.ingester.ingest(connection, page, origin=origin, after=read)
         after = with_progress(after, page.readings, self.clock.now())
         return Fetched(result, await self.record_outcome(stored, after, result.outcome))
+
+    def _learn_delay(self, connection: Connection, page: Page, previous_at: datetime | None) -> int | None:
+        """Return the delay in whole seconds as learned from a page; the connection's newest reading is from before."""
+        if not page.readings:
+            return connection.delay_seconds
+        capabilities = self.providers[connection.id.provider].capabilities
+        usual, newest = capabilities.initial_delays[connection.region], connection.newest_reading_at
+        known = usual if connection.delay_seconds is None else timedelta(seconds=connection.delay_seconds)
+        fresh = (reading.measured_at for reading in page.readings if newest and reading.measured_at > newest)
+        first = next(fresh, None)
+        delay = learn_delay(
+            known,
+            self.present(connection) - page.readings[-1].measured_at,
+            previous_at - first if previous_at and first else None,
+            capabilities.cadence_of(connection.cadence_seconds),
+        )
+        return connection.delay_seconds if delay is None else ceil(delay.total_seconds())
 
     def _first_suspected_gap(self, connection: Connection, page: Page) -> datetime | None:
         """Return the first reading with a suspected gap before it.
@@ -123,9 +166,8 @@ class Fetcher:
         Only readings after ``newest_reading_at`` are checked. A later fetch may begin between a reading and the reading
         before it, whereas the first fetch surely includes both.
         """
-        default_cadence = self.providers[connection.id.provider].capabilities.cadence
-        cadence = connection.cadence_seconds or int(default_cadence.total_seconds())
-        return first_suspected_gap(page.readings, cadence, since=connection.newest_reading_at)
+        cadence = self.providers[connection.id.provider].capabilities.cadence_of(connection.cadence_seconds)
+        return first_suspected_gap(page.readings, int(cadence.total_seconds()), since=connection.newest_reading_at)
 
     def _max_window(self, connection: Connection) -> timedelta:
         return self.providers[connection.id.provider].capabilities.longest_window

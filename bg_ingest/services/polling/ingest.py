@@ -104,7 +104,7 @@ class Ingester:
         return ConnectionSummary(
             connection.state,
             int(cadence),
-            int(capabilities.initial_delays[connection.region].total_seconds()),
+            int(capabilities.delay(connection.region, connection.delay_seconds).total_seconds()),
             int(self.defaults.interval(connection.worker) / timedelta(seconds=1)),
         )
 

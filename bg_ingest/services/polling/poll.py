@@ -53,6 +53,7 @@ class Poller:
     async def _poll(
         self, connection_id: ConnectionId, epoch: int, state: polling.PollState, *, requested: bool
     ) -> polling.PollReport:
+        slot = state.poll_at
         if requested:
             # due from now on, until a poll has succeeded
             state = replace(state, poll_at=self.clock.now())
@@ -63,12 +64,18 @@ class Poller:
                 return polling.PollReport(polling.PollResult(polling.Outcome.INACTIVE), None)
             if connection.epoch > epoch:  # its shard was taken, and its new owner has written
                 raise Fenced
-            poll_at = state.poll_at or self.rhythm(connection).first_slot(connection.anchor)
+            poll_at = state.poll_at or self._first_slot(connection)
             kind = polling.choose_kind(connection, self.defaults, poll_at, self.clock.now())
             if kind is None:
                 gap_check = await self._check_gaps(connection, state.gap_check)
-                return self._report(connection, polling.PollResult(polling.Outcome.NOT_DUE), poll_at, gap_check)
-            fetched = await self._fetch(kind, connection, grant, epoch)
+                idle_state = replace(state, poll_at=poll_at, gap_check=gap_check)
+                return self._report(connection, polling.PollResult(polling.Outcome.NOT_DUE), idle_state)
+            early = requested and self.clock.now() < (slot or self._first_slot(connection))
+            asked_at = self.fetcher.present(connection)
+            if kind is polling.PollKind.LIVE:
+                fetched = await self.fetcher.live(connection, grant, epoch, state.live_at, early=early)
+            else:
+                fetched = await self._fetch(kind, connection, grant, epoch)
         except IngestError as error:
             report = await self._handle_error(error, connection_id, connection, state)
             return replace(report, origin=polling.ORIGINS.get(kind))
@@ -76,11 +83,14 @@ class Poller:
             log.info("polls succeed again", action="poll_recovered", connection=str(connection_id))
         # without a reading, the newest part of the backfill serves as the live poll
         if kind is polling.PollKind.LIVE or connection.newest_reading_at is None:
-            poll_at = next_poll(fetched.connection.anchor, self.clock.now(), self.rhythm(fetched.connection))
+            poll_at = self.next_poll(fetched.connection)
+        if kind is polling.PollKind.LIVE:
+            state = replace(state, live_at=asked_at)
         connection, result, now = fetched.connection, fetched.result, self.clock.now()
         rhythm = self.rhythm(connection)
         gap_check = polling.gap_check_after(kind, connection, state.gap_check, rhythm, now, late=result.late > 0)
-        return replace(self._report(connection, result, poll_at, gap_check), origin=polling.ORIGINS[kind])
+        state = replace(state, poll_at=poll_at, gap_check=gap_check)
+        return replace(self._report(connection, result, state), origin=polling.ORIGINS[kind])
 
     def report_without_fetch(self, connection: Connection) -> polling.PollReport | None:
         """Return the report of a first poll that makes no request to the provider.
@@ -89,8 +99,9 @@ class Poller:
         """
         if connection.state not in POLLED_STATES:
             return None
-        poll_at = self.rhythm(connection).first_slot(connection.anchor)
-        report = self._report(connection, polling.PollResult(polling.Outcome.NOT_DUE), poll_at, polling.GapCheck())
+        poll_at = self._first_slot(connection)
+        state = polling.PollState(poll_at)
+        report = self._report(connection, polling.PollResult(polling.Outcome.NOT_DUE), state)
         if polling.choose_kind(connection, self.defaults, poll_at, self.clock.now()) is None:
             return report
         return replace(report, due=None, state=replace(report.state, reason=polling.NextPollReason.START))
@@ -106,13 +117,15 @@ class Poller:
         return await self.fetcher.live(connection, grant, epoch)
 
     def _report(
-        self, connection: Connection, result: polling.PollResult, poll_at: datetime, gap_check: polling.GapCheck
+        self, connection: Connection, result: polling.PollResult, state: polling.PollState
     ) -> polling.PollReport:
-        now = self.clock.now()
+        """Return the report of a poll without a failure; the state has the due time of the next live poll."""
+        now, poll_at = self.clock.now(), state.poll_at or self._first_slot(connection)
         rhythm = self.rhythm(connection)
         past_due = polling.choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
-        more = gap_check.due or past_due is not None
-        is_expected = poll_at <= rhythm.first_slot(connection.anchor)
+        more = state.gap_check.due or past_due is not None
+        # a silence delays a poll by a slot at least; the estimate of the provider's clock may change by a second
+        is_expected = poll_at < self._first_slot(connection) + timedelta(minutes=1)
         reason = (
             polling.NextPollReason.BACKFILL
             if more
@@ -120,8 +133,13 @@ class Poller:
             if is_expected
             else polling.NextPollReason.SILENCE
         )
-        visible_at, backfill_pending = connection.anchor + rhythm.delay, connection.backfill is not None
-        state = polling.PollState(poll_at, 0, reason, visible_at, gap_check, backfill_pending)
+        state = replace(
+            state,
+            failures=0,
+            reason=reason,
+            visible_at=connection.anchor + rhythm.delay,
+            backfill_pending=connection.backfill is not None,
+        )
         step = replace(rhythm, slowdown=1.0).step
         demand = self.demand.for_connection(connection, step.total_seconds())
         return polling.PollReport(result, now if more else poll_at, state, demand=demand)
@@ -137,14 +155,25 @@ class Poller:
     def _is_silent(self, connection: Connection, gap_check: polling.GapCheck) -> bool:
         return polling.is_silent(connection, gap_check, self.rhythm(connection), self.clock.now())
 
+    def next_poll(self, connection: Connection) -> datetime:
+        """Return the next slot. Slots follow measurements on the provider's clock; the result is a time of ours."""
+        ahead = self._provider_ahead(connection)
+        return next_poll(connection.anchor, self.clock.now() + ahead, self.rhythm(connection)) - ahead
+
+    def _first_slot(self, connection: Connection) -> datetime:
+        return self.rhythm(connection).first_slot(connection.anchor) - self._provider_ahead(connection)
+
+    def _provider_ahead(self, connection: Connection) -> timedelta:
+        """Return the time by which the provider's clock is ahead of ours."""
+        return self.fetcher.present(connection) - self.clock.now()
+
     def rhythm(self, connection: Connection) -> Rhythm:
-        """Return the timing of a connection from its settings, its learned cadence and the current slowdown."""
+        """Return the timing of a connection: its settings, learned cadence and delay, and the current slowdown."""
         capabilities = self.providers[connection.id.provider].capabilities
-        learned = connection.cadence_seconds
         return Rhythm(
             self.defaults.interval(connection.worker),
-            timedelta(seconds=learned) if learned else capabilities.cadence,
-            capabilities.initial_delays[connection.region],
+            capabilities.cadence_of(connection.cadence_seconds),
+            capabilities.delay(connection.region, connection.delay_seconds),
             connection.id.jitter,
             self.demand.slowdown_of(connection),
         )
@@ -166,13 +195,12 @@ class Poller:
         outcome = outcome_of(error)
         visible_at = connection.anchor + self.rhythm(connection).delay if connection else state.visible_at
         backfill_pending = connection.backfill is not None if connection else state.backfill_pending
-        failed_state = polling.PollState(
-            state.poll_at,
-            state.failures + 1,
-            polling.NextPollReason.RETRY,
-            visible_at,
-            state.gap_check,
-            backfill_pending,
+        failed_state = replace(
+            state,
+            failures=state.failures + 1,
+            reason=polling.NextPollReason.RETRY,
+            visible_at=visible_at,
+            backfill_pending=backfill_pending,
         )
         if outcome not in (polling.Outcome.GRANT_BUSY, polling.Outcome.FENCED) and not state.failures:
             log.warning("a poll failed", action="poll_failed", connection=str(connection_id), outcome=outcome)
@@ -190,7 +218,7 @@ class Poller:
                         gap_check = await self._check_gaps(connection, replace(state.gap_check, due=True))
                         failed_state = replace(failed_state, gap_check=gap_check)
         jitter = connection.id.jitter if connection else 0
-        slot = next_poll(connection.anchor, self.clock.now(), self.rhythm(connection)) if connection else None
+        slot = self.next_poll(connection) if connection else None
         due = retry_at(error, now, jitter=jitter, failures=failed_state.failures, slot=slot)
         return polling.PollReport(polling.PollResult(outcome), due, failed_state)
 

@@ -138,6 +138,9 @@ class CrowdProvider:
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
         raise NotImplementedError
 
+    def present(self, region: str) -> datetime:
+        return self._clock.now()
+
     def parse_credentials(self, content: SecretBytes) -> Credentials:
         return parse_tokens(content).to_credentials()
 

@@ -83,6 +83,7 @@ async def test_after_the_callback_the_connection_exists(api: ApiHarness) -> None
         "newest_reading_at": None,
         "last_outcome": None,
         "last_outcome_at": None,
+        "observed_delay_seconds": 0,
         "backfill_done": 0.0,
         "backfill_left": {"from": "2025-12-02T12:00:00Z", "to": "2026-03-02T12:00:00Z"},
         "worker": {"poll_interval_seconds": 900, "paused": False, "backfill_days": 90},

@@ -2,6 +2,7 @@
 
 from datetime import UTC, datetime, timedelta
 from math import floor
+from typing import cast
 
 import msgspec
 import pytest
@@ -9,7 +10,15 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.schedule import MAX_IDLE_INTERVAL, Rhythm, SweepDepth, learn_cadence, next_poll, next_retry
+from bg_ingest.domain.schedule import (
+    MAX_IDLE_INTERVAL,
+    Rhythm,
+    SweepDepth,
+    learn_cadence,
+    learn_delay,
+    next_poll,
+    next_retry,
+)
 
 NEWEST = datetime(2026, 3, 2, 12, 1, 7, tzinfo=UTC)
 DAY, HOUR = timedelta(days=1), timedelta(hours=1)
@@ -183,3 +192,57 @@ def test_each_kind_of_sweep_can_be_disabled(sweep_depth: SweepDepth, deepest: ti
     assert set(all_sweeps) == {deepest}
     assert len(all_sweeps) == 28 * DAY // (7 * DAY if sweep_depth.nightly == NONE else DAY)
     assert not sweeps(0.5, 28, SweepDepth(NONE, NONE))
+
+
+@pytest.mark.parametrize(
+    ("known", "age", "absent_age", "learned"),
+    [
+        (60, 0.5, None, 0.5),  # shown sooner than expected
+        (60, -3, None, 0),  # the clock of the sensor is ahead
+        (60, 60, None, 60),
+        (60, 64, 61, 60),  # the newest reading is in time, an earlier one came late
+        (60, 70, None, None),  # the sensor is silent
+        (60, 70, 59, None),  # the first new reading may have been in time
+        (60, 70, 60, 70),
+        (0, 180, 175, 180),
+    ],
+)
+def test_f33_the_delay_is_bounded_by_each_poll(
+    known: float, age: float, absent_age: float | None, learned: float | None
+) -> None:
+    absent = None if absent_age is None else minutes(absent_age)
+    found = learn_delay(minutes(known), minutes(age), absent, minutes(5))
+    assert found == (None if learned is None else minutes(learned))
+
+
+@given(
+    st.integers(0, 180),
+    st.integers(0, 180),
+    st.sampled_from([1, 5, 15]),
+    st.sampled_from([1, 5, 15, 60]),
+    st.integers(0, 899),
+    JITTERS,
+)
+def test_f33_a_delay_that_changes_is_learned_to_a_cadence_within_20_readings(
+    known: int, true: int, cadence: int, interval: int, phase: int, jitter: float
+) -> None:
+    """A sensor on a grid of its own, polled by the schedule that the learned delay gives."""
+    step, delay = minutes(cadence), minutes(true)
+
+    def newest_shown(at: datetime) -> datetime:
+        return NEWEST + (at - delay - NEWEST) // step * step
+
+    learned, now = minutes(known), NEWEST + timedelta(seconds=phase)
+    newest, previous = newest_shown(now), cast("datetime | None", None)
+    begins = newest
+    polls = 0
+    while newest - begins < 20 * step or polls < 4:
+        shown = newest_shown(now)
+        if shown > newest:
+            absent = previous - (newest + step) if previous else None
+            found = learn_delay(learned, now - shown, absent, step)
+            learned = learned if found is None else found
+            newest, polls = shown, polls + 1
+        previous = now
+        now = next_poll(newest, now, rhythm(interval, cadence, learned / minutes(1), jitter))
+    assert abs(learned - delay) <= step

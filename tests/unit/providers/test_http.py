@@ -12,16 +12,19 @@ import anyio
 import httpx
 import msgspec
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from bg_ingest.errors import ProviderMisbehaved, ProviderUnavailable
 from bg_ingest.providers.http import (
     MAX_ANSWER_BYTES,
+    ProviderClock,
     decode_json,
     http_client,
     parse_retry_after,
     translate_transport_errors,
 )
-from tests.fakes.clock import NOON
+from tests.fakes.clock import NOON, SetClock
 
 
 class Shape(msgspec.Struct):
@@ -265,3 +268,61 @@ class TestOnASocket:
         monkeypatch.setenv(name, "http://127.0.0.1:9")
         async with http_client() as http:
             assert (await http.get(address)).status_code == 200
+
+
+class TruthfulProvider:
+    """A provider whose clock is ahead of ours by a fixed time, and our view of it."""
+
+    def __init__(self, ahead: float) -> None:
+        self.ahead = timedelta(seconds=ahead)
+        self.clock = SetClock()
+        self.view = ProviderClock(self.clock)
+
+    def answer(self, takes: float = 0.0, **headers: str) -> None:
+        """Answer a request; the time is stated half-way."""
+        sent = self.clock.now()
+        self.clock.advance(timedelta(seconds=takes / 2))
+        date = format_datetime(self.clock.now() + self.ahead, usegmt=True)
+        self.clock.advance(timedelta(seconds=takes / 2))
+        self.view.observe("us", httpx.Headers({"date": date} | headers), sent)
+
+    @property
+    def error(self) -> float:
+        """Seconds by which our view is ahead of the provider."""
+        return (self.view.now("us") - self.clock.now() - self.ahead).total_seconds()
+
+
+@given(st.floats(-36_000, 36_000), st.lists(st.tuples(st.floats(0, 900), st.floats(0, 2)), min_size=1, max_size=8))
+def test_f33_the_clock_of_a_provider_is_known_to_a_second_and_the_time_of_an_answer(
+    ahead: float, answers: list[tuple[float, float]]
+) -> None:
+    provider = TruthfulProvider(ahead)
+    for pause, takes in answers:
+        provider.clock.advance(timedelta(seconds=pause))
+        provider.answer(takes)
+    shortest = min(takes for _, takes in answers)
+    assert -1 - shortest <= provider.error <= 1 + shortest
+    if abs(ahead) > 1 + max(takes for _, takes in answers):
+        assert provider.error <= 0, "a window that ends there is never in the provider's future"
+
+
+def test_f33_a_clock_that_is_set_is_followed_at_the_next_answer() -> None:
+    provider = TruthfulProvider(600)
+    provider.answer()
+    provider.ahead = timedelta(seconds=-600)
+    provider.answer()
+    assert provider.error == 0
+
+
+@pytest.mark.parametrize(
+    "date", ["", "soon", "Mon, 99 Mar 2026 12:00:00 GMT", "Thu, 01 Jan 1970 00:00:00 GMT", "9" * 99]
+)
+def test_f33_an_odd_date_or_the_date_of_a_cache_moves_no_clock(date: str) -> None:
+    provider = TruthfulProvider(600)
+    provider.answer()
+    known = provider.view.now("us")
+    provider.view.observe("us", httpx.Headers({"date": date}), provider.clock.now())
+    provider.ahead = timedelta(0)
+    provider.answer(age="20")
+    assert provider.view.now("us") == known
+    assert provider.view.now("ou") == provider.clock.now()

@@ -96,7 +96,31 @@ async def test_a_connection_never_has_two_polls_at_once() -> None:
             scheduler.request_poll(ADA, epoch=7)
         await anyio.sleep(30)
         assert polls.most_inside == 1
-        assert polls.of(ADA) == [0, 7, 14], "requests during a poll cause one more"
+        assert polls.of(ADA) == [0, 10], "requests during a poll cause one more"
+
+
+async def test_s6_requests_in_a_loop_cause_a_poll_every_ten_seconds_and_delay_no_due_one() -> None:
+    async with open_scheduler() as (scheduler, polls):
+        scheduler.schedule(ADA, epoch=7, due=polls.clock.now() + 25 * SECOND)
+        for _ in range(400):
+            scheduler.request_poll(ADA, epoch=7)
+            scheduler.request_poll(BEN, epoch=7)
+            await anyio.sleep(0.1)
+        assert polls.of(ADA) == [0, 10, 20, 30]
+        assert polls.of(BEN) == [0, 10, 20, 30]
+        await anyio.sleep(100)
+        assert polls.of(ADA) == [0, 10, 20, 30, 40, 100], "the last request is not lost"
+
+
+async def test_s6_a_request_does_not_move_a_poll_that_is_due_sooner() -> None:
+    async with open_scheduler() as (scheduler, polls):
+        scheduler.request_poll(ADA, epoch=7)
+        await anyio.sleep(58)
+        scheduler.request_poll(ADA, epoch=7)
+        await anyio.sleep(1)
+        scheduler.request_poll(ADA, epoch=7)
+        await anyio.sleep(20)
+        assert polls.of(ADA) == [0, 58, 68]
 
 
 async def test_a_crash_delays_its_own_connection_alone_and_longer_each_time(caplog: pytest.LogCaptureFixture) -> None:

@@ -3,6 +3,7 @@
 import logging
 from contextlib import suppress
 from datetime import timedelta
+from email.utils import format_datetime
 
 import anyio
 import httpx
@@ -125,10 +126,34 @@ async def test_both_ends_of_a_window_and_what_is_beyond_stay_in_the_answer() -> 
     assert [each.measured_at for each in (await read(given, window)).readings] == [window.start, window.end]
 
 
-async def test_case_29_the_end_stays_behind_a_clock_that_is_minutes_behind_ours() -> None:
-    given = scripted_answer(200, egvs())
-    await read(given, Window(NOON - DAY, NOON))
-    assert dates(given) == ("2026-03-01T12:00:00", "2026-03-02T11:55:00")
+@pytest.mark.parametrize(
+    ("ahead", "end"), [(-10, "2026-03-02T11:50:00"), (0, "2026-03-02T12:00:00"), (10, "2026-03-02T12:10:00")]
+)
+async def test_case_29_f33_a_window_ends_at_the_present_of_dexcom(ahead: int, end: str) -> None:
+    stated = format_datetime(NOON + timedelta(minutes=ahead), usegmt=True)
+    given = scripted_answer(200, egvs(), date=stated)
+    await read(given, Window(NOON - DAY, NOON + DAY))
+    assert dates(given)[1] == "2026-03-02T12:00:00", "no answer has shown Dexcom's time yet"
+    assert given.provider.present("us") == NOON + timedelta(minutes=ahead)
+    assert given.provider.present("ou") == NOON
+    await read(given, Window(NOON - DAY, given.provider.present("us")))
+    assert dates(given)[1] == end
+
+
+@pytest.mark.parametrize("status", [200, 400])
+async def test_f33_the_token_endpoint_also_shows_the_time_of_dexcom(status: int) -> None:
+    stated = format_datetime(NOON - timedelta(minutes=10), usegmt=True)
+    given = scripted_answer(status, token_pair(), date=stated)
+    with suppress(ProviderError):
+        await exchange(given.provider, "us", "a-code")
+    assert given.provider.present("us") == NOON - timedelta(minutes=10)
+
+
+async def test_f33_a_reading_is_in_the_future_only_by_the_clock_of_dexcom() -> None:
+    ahead = timedelta(minutes=10)
+    measured = (NOON + ahead * 2).isoformat()
+    given = scripted_answer(200, egvs(record(systemTime=measured)), date=format_datetime(NOON + ahead, usegmt=True))
+    assert len((await read(given)).readings) == 1
 
 
 async def test_case_29_what_is_shown_at_once_is_asked_at_once() -> None:
@@ -138,7 +163,8 @@ async def test_case_29_what_is_shown_at_once_is_asked_at_once() -> None:
 
 
 async def test_case_29_a_window_of_the_last_seconds_still_ends_after_it_starts() -> None:
-    given = scripted_answer(200, egvs())
+    given = scripted_answer(200, egvs(), date=format_datetime(NOON - timedelta(minutes=5), usegmt=True))
+    await read(given)
     await read(given, Window(NOON - timedelta(minutes=1), NOON))
     assert dates(given) == ("2026-03-02T11:54:59", "2026-03-02T11:55:00")
 

@@ -9,6 +9,7 @@ from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.domain.polling import NextPollReason, Outcome, PollState
 from bg_ingest.domain.readings import Origin
+from bg_ingest.ports import Priority
 from bg_ingest.services.polling.fetch import FORBIDDEN_WAIT
 from bg_ingest.simulator.faults import (
     Failed,
@@ -178,3 +179,22 @@ async def test_the_rest_of_the_backfill_is_read_at_once(ada: ConnectedUser) -> N
     assert (poll.state.reason, poll.due) == (NextPollReason.BACKFILL, ada.service.clock.now())
     origins = [(await ada.poll()).origin for _ in range(4)]
     assert Origin.BACKFILL in origins
+
+
+async def test_s6_requested_polls_before_their_slot_count_as_further_calls_and_follow_due_polls(
+    ada: ConnectedUser,
+) -> None:
+    report = await ada.poll_when_due(await ada.poll())
+    asked, budget = ada.service.provider.asked, ada.services.budget
+    key = budget.budget_key(ADA.provider, "us")
+    before = budget.calls_per_poll(key)
+    for _ in range(20):
+        await anyio.sleep(10)
+        report = await ada.poll(requested=True)
+        assert asked[-1].priority is Priority.REQUESTED
+    assert budget.calls_per_poll(key) > before
+    report = await ada.poll_when_due(report)
+    assert asked[-1].priority is Priority.LIVE
+    await anyio.sleep(3600)
+    await ada.poll(requested=True)
+    assert asked[-1].priority is Priority.LIVE, "it was due anyway"
