@@ -12,8 +12,9 @@ from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.gaps import GapMonth
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.merging import newest_shown
 from bg_ingest.domain.quarantine import QuarantinePage
-from bg_ingest.domain.readings import Origin, StoredReading, newest_reading
+from bg_ingest.domain.readings import Origin, StoredReading
 from bg_ingest.domain.segments import Decision, KnownSegments, Segment
 
 
@@ -109,8 +110,9 @@ def readings_commit(
         data.append(ReadingsRecorded(provider, origin, decision.recorded))
     if decision.revised:
         data.append(ReadingsRevised(provider, origin, decision.revised))
-    candidates = [*decision.recorded, *decision.revised, *([before.newest] if before.newest else ())]
-    newest = newest_reading(candidates)  # the first of equal candidates is returned: a revision, not its old value
+    touched = (stored for segment in decision.segments for stored in segment.readings)
+    # the first of equal candidates is returned: a revision, not its old value
+    newest = newest_shown([*touched, *([before.newest] if before.newest else ())])
     commit = Commit.of_changes(before, data, at)
     head = replace(commit.head, newest=newest)
     return replace(commit, head=head, segments=decision.segments, known_segments=known)

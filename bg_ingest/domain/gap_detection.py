@@ -1,7 +1,7 @@
 """Detection of gaps: pure, so that a repeated check finds the same gaps.
 
-All sensors and displays of a connection count as one series: a second display of a sensor, or a second sensor, fills
-the first one's gap. LOW and HIGH count as readings.
+The shown readings of all sensors of a connection count as one series: a second display of a sensor, or a second sensor,
+fills the first one's gap. LOW and HIGH count as readings.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,7 +14,7 @@ from msgspec.structs import replace
 
 from bg_ingest.domain.gaps import Cause, Gap, missing_count
 from bg_ingest.domain.polling import Outcome
-from bg_ingest.domain.readings import Reading
+from bg_ingest.domain.readings import Reading, Sensor
 from bg_ingest.domain.schedule import learn_cadence
 
 MAX_GAPS_PER_COMMIT = 20
@@ -122,7 +122,7 @@ def _checkable_pairs(readings: Sequence[Reading], known: Mapping[datetime, Gap],
 def _find_gaps(
     pairs: Iterable[Pair],
     known: Mapping[datetime, Gap],
-    own_cadences: Mapping[tuple[str | None, str], int],
+    own_cadences: Mapping[Sensor, int],
     context: GapContext,
     at: datetime,
 ) -> Iterator[Gap]:
@@ -130,7 +130,7 @@ def _find_gaps(
     for earlier, later in pairs:
         after, before = earlier.measured_at, later.measured_at if later else None
         open_gap = known.get(after)
-        cadences = (own_cadences[_device_key(reading)] for reading in (earlier, later) if reading)
+        cadences = (own_cadences[reading.device.sensor] for reading in (earlier, later) if reading)
         cadence = open_gap.cadence_seconds if open_gap else max(cadences)
         if before is not None and not missing_count(after, before, cadence):
             continue
@@ -159,14 +159,10 @@ def _cause(earlier: Reading, later: Reading | None, context: GapContext) -> Caus
     return Cause.SENSOR_WARM_UP if lasted <= warm_up + SENSOR_CHANGE_TIME else Cause.PROVIDER_HAS_NOTHING
 
 
-def learn_cadences(readings: Sequence[Reading], default: int) -> Mapping[tuple[str | None, str], int]:
-    """Return the cadence of each device in seconds; the default if it has too few readings."""
-    measured: dict[tuple[str | None, str], list[datetime]] = {}
+def learn_cadences(readings: Sequence[Reading], default: int) -> Mapping[Sensor, int]:
+    """Return the cadence of each sensor in seconds; the default if it has too few readings."""
+    measured: dict[Sensor, list[datetime]] = {}
     for reading in readings:
-        measured.setdefault(_device_key(reading), []).append(reading.measured_at)
-    learned = {device: learn_cadence(times) for device, times in measured.items()}
-    return {device: int(cadence.total_seconds()) if cadence else default for device, cadence in learned.items()}
-
-
-def _device_key(reading: Reading) -> tuple[str | None, str]:
-    return reading.device.transmitter, reading.device.display
+        measured.setdefault(reading.device.sensor, []).append(reading.measured_at)
+    learned = {sensor: learn_cadence(times) for sensor, times in measured.items()}
+    return {sensor: int(cadence.total_seconds()) if cadence else default for sensor, cadence in learned.items()}

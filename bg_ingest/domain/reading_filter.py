@@ -1,15 +1,15 @@
-"""Selection of stored readings: one per sensor and second, and optionally as of an earlier change or time."""
+"""Selection of stored readings: one series per sensor, and optionally as of an earlier change or time."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from itertools import chain
-from operator import itemgetter
-from typing import Any
+from operator import attrgetter, itemgetter
 
 import msgspec
 
-from bg_ingest.domain.readings import StoredReading, display_rank, select_one_per_sensor
-from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points, to_epoch_seconds, unpack
+from bg_ingest.domain.merging import Row, SegmentRows, Stream, choose_rows, closest_rows, split_displays
+from bg_ingest.domain.readings import StoredReading
+from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points, unpack
 
 SETTLED_AFTER = timedelta(minutes=1)
 """Bound on the time from the choice of ``recorded_at`` until the commit is visible, plus the clock differences of
@@ -42,48 +42,42 @@ class AsOf(msgspec.Struct, frozen=True):
         return None if index is None else recorded.at_version(index)
 
 
-_DISPLAY_INDEX = 3
-"""Index of the display among the fields of a device; the fields before it identify the sensor."""
-
-
 class ReadingFilter(msgspec.Struct, frozen=True):
     """Filter of one stored segment at a time, so that years take no more memory than hours."""
 
     as_of: AsOf | None = None
     all_devices: bool = False
-    """Include readings of a second display for the same sensor and second."""
+    """Include the readings of further displays, and repeated values."""
 
     def readings(self, packed: bytes) -> Sequence[StoredReading]:
-        """Return the readings of a segment, ascending by time, then by device."""
-        stored = unpack(packed)
-        if self.as_of is not None:
-            stored = tuple(known for recorded in stored if (known := self.as_of.apply(recorded)))
-        return stored if self.all_devices else select_one_per_sensor(stored)
+        """Return the readings of a segment without its neighbours, ascending by time, then by device."""
+        return tuple(row[2] for row in self.select(None, self.decode_readings(packed), None))
 
     def points(self, packed: bytes) -> Sequence[tuple[int, int]]:
         """Return only (epoch seconds, mg/dL), ascending, for charts. The cost is a tenth of that of whole readings."""
+        return [(row[0], row[1]) for row in self.select(None, self.decode_points(packed), None)]
+
+    def select(self, before: SegmentRows | None, segment: SegmentRows, after: SegmentRows | None) -> Sequence[Row]:
+        """Return the rows to show of a segment between its neighbours, as decoded by one of the methods below."""
+        if not self.all_devices:
+            return choose_rows(before, segment, after)
+        return sorted(chain.from_iterable(stream.rows for stream in segment.streams), key=itemgetter(0))
+
+    def decode_readings(self, packed: bytes) -> SegmentRows:
+        """Return rows of second, value and ``StoredReading``."""
+        stored = unpack(packed)
+        if self.as_of is not None:
+            stored = tuple(known for recorded in stored if (known := self.as_of.apply(recorded)))
+        streams = split_displays(stored, attrgetter("reading"))
+        return SegmentRows(streams, closest_rows(streams))
+
+    def decode_points(self, packed: bytes) -> SegmentRows:
+        """Return rows of second and value only."""
         parts = decode(packed)
         if self.as_of and not all(self.as_of.includes(at, change) for at, change in decode_commits(parts)):
-            readings = [stored.reading for stored in self.readings(packed)]
-            return [(to_epoch_seconds(reading.measured_at), reading.glucose_mg_dl) for reading in readings]
-        by_device = decode_points(parts)
-        if len(by_device) == 1:
-            return by_device[0][1]
-        rows = [rows for _, rows in by_device] if self.all_devices else _select_one_per_sensor(by_device)
-        return sorted(chain.from_iterable(rows), key=itemgetter(0))
-
-
-def _select_one_per_sensor(by_device: list[tuple[list[Any], list[tuple[int, int]]]]) -> list[list[tuple[int, int]]]:
-    """Return each sensor's points, one per second, by the rule of ``select_one_per_sensor``."""
-    by_sensor: dict[tuple[Any, ...], dict[int, int]] = {}
-    for device, rows in sorted(by_device, key=_display_rank):
-        shown = by_sensor.setdefault(tuple(device[:_DISPLAY_INDEX]), {})
-        for second, value in rows:
-            shown.setdefault(second, value)
-    sensors = dict.fromkeys(tuple(device[:_DISPLAY_INDEX]) for device, _ in by_device)
-    return [list(by_sensor[sensor].items()) for sensor in sensors]
-
-
-def _display_rank(row: tuple[list[Any], object]) -> tuple[str, str]:
-    display = row[0][_DISPLAY_INDEX]
-    return display_rank(display if isinstance(display, str) else display.hex())
+            segment = self.decode_readings(packed)
+            streams = [stream._replace(rows=[row[:2] for row in stream.rows]) for stream in segment.streams]
+            return SegmentRows(streams, segment.closest)
+        points = decode_points(parts)
+        streams = [Stream(device.sensor, device.display_rank, rows) for device, rows, _ in points]
+        return SegmentRows(streams, points[0].closest if len(points) == 1 else None)

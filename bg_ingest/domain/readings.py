@@ -1,6 +1,5 @@
 """Glucose readings in a form that is the same for all providers."""
 
-from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from enum import StrEnum
 from functools import lru_cache
@@ -40,21 +39,25 @@ class Origin(StrEnum):
     """A quarantined record that became readable when it was translated again."""
 
 
+Sensor: TypeAlias = tuple[str, str, str | None]
+"""Provider, provider account if the provider names no transmitter, transmitter."""
+
+
 class Device(msgspec.Struct, frozen=True, order=True):
     """Sensor and display of a reading. Two devices may report one sensor at the same time."""
 
     provider: str
     provider_account: str
-    """The provider's own id of the person. It keeps the readings of two logins apart."""
+    """The provider's own id of the person, for one app of ours: another app sees another id."""
     transmitter: str | None
     display: str
     """Phone or receiver, in the provider's spelling."""
     generation: str = msgspec.field(default="unknown")
 
     @property
-    def sensor(self) -> tuple[str, str, str | None]:
-        """Identity of the sensor, equal for all of its displays."""
-        return self.provider, self.provider_account, self.transmitter
+    def sensor(self) -> Sensor:
+        """Identity of the sensor, equal for all of its displays and for all apps that read it."""
+        return identify_sensor(self.provider, self.provider_account, self.transmitter)
 
     @property
     def sensor_name(self) -> str | None:
@@ -63,8 +66,13 @@ class Device(msgspec.Struct, frozen=True, order=True):
 
     @property
     def display_rank(self) -> tuple[str, str]:
-        """Of two readings of one sensor and second, the one with the smaller rank is shown: see ``display_rank``."""
+        """Of readings of one sensor, those of the display with the smallest rank are shown: see ``display_rank``."""
         return display_rank(self.display)
+
+
+def identify_sensor(provider: str, provider_account: str, transmitter: str | None) -> Sensor:
+    """Return the identity of a sensor. The account counts only without a transmitter, which identifies the person."""
+    return provider, "" if transmitter else provider_account, transmitter
 
 
 @lru_cache
@@ -82,7 +90,7 @@ def display_rank(display: str) -> tuple[str, str]:
 
 
 Identity: TypeAlias = tuple[str, str, str | None, str, datetime]
-"""Provider, provider account, transmitter, display device, measured second: see ``Reading.identity``."""
+"""Sensor, display device, measured second: see ``Reading.identity``."""
 
 
 class AsSent(msgspec.Struct, frozen=True):
@@ -110,8 +118,7 @@ class Reading(msgspec.Struct, frozen=True):
     @property
     def identity(self) -> Identity:
         """Key under which two records are the same reading. It excludes the provider's record ids: they are random."""
-        device = self.device
-        return (device.provider, device.provider_account, device.transmitter, device.display, self.measured_at)
+        return (*self.device.sensor, self.device.display, self.measured_at)
 
     def same_value(self, other: "Reading") -> bool:
         """Compare value and flag. A difference in another field is no revision."""
@@ -156,36 +163,6 @@ class StoredReading(msgspec.Struct, frozen=True):
         version = self.earlier[index]
         reading = replace(self.reading, **{name: getattr(version, name) for name in _REVISED_FIELDS})
         return StoredReading(reading, version.recorded_at, version.change, self.earlier[:index])
-
-
-def select_one_per_sensor(readings: Sequence[StoredReading]) -> Sequence[StoredReading]:
-    """Drop readings of a second display for the same sensor and second. Ascending readings stay ascending."""
-    devices = {id(stored.reading.device) for stored in readings}
-    if len(devices) <= 1:  # the usual case, on the path of every read
-        return readings
-    shown: dict[object, StoredReading] = {}
-    for stored in readings:
-        key = stored.reading.measured_at, stored.reading.device.sensor
-        shown_before = shown.setdefault(key, stored)
-        if stored.reading.device.display_rank < shown_before.reading.device.display_rank:
-            shown[key] = stored
-    return tuple(shown.values())
-
-
-def newest_reading(readings: Iterable[StoredReading]) -> StoredReading | None:
-    """Return the newest reading.
-
-    Of several in one second, the choice does not depend on their order; of equal ones, the first is returned.
-    """
-    candidates = list(readings)
-    second = max((stored.reading.measured_at for stored in candidates), default=None)
-    of_last_second = [stored for stored in candidates if stored.reading.measured_at == second]
-    return min(of_last_second, key=_rank_and_sensor, default=None)
-
-
-def _rank_and_sensor(stored: StoredReading) -> tuple[str, ...]:
-    device = stored.reading.device
-    return (*device.display_rank, *(part or "" for part in device.sensor))
 
 
 class Unreadable(msgspec.Struct, frozen=True):

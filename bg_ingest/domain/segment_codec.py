@@ -19,7 +19,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from itertools import accumulate, chain, groupby, repeat
 from operator import attrgetter
-from typing import Any, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple
@@ -61,7 +61,7 @@ def unpack(packed: bytes) -> tuple[StoredReading, ...]:
     stored_commits = decode_commits(parts)
     readings: list[StoredReading] = []
     for stream in streams:
-        device = Device(*map(_expand_hex, devices[stream[0]][:_DEVICE_PARTS]))
+        device = _decode_device(devices[stream[0]])
         readings.extend(_unpack_stream(stream, base, device, words, stored_commits))
     return tuple(readings) if len(streams) == 1 else sort_readings(readings)
 
@@ -75,14 +75,29 @@ def decode_commits(parts: list[Any]) -> list[tuple[datetime, int]]:
     ]
 
 
-def decode_points(parts: list[Any]) -> list[tuple[list[Any], list[tuple[int, int]]]]:
-    """Return for each device its packed fields and its points (epoch seconds, mg/dL), ascending."""
+class DevicePoints(NamedTuple):
+    """Points of one device (epoch seconds, mg/dL), ascending, and a lower bound on the seconds between two of them."""
+
+    device: Device
+    points: list[tuple[int, int]]
+    closest: int
+
+
+def decode_points(parts: list[Any]) -> list[DevicePoints]:
+    """Return the points of a decoded segment by device."""
     base, devices, _, _, streams, *_ = parts
-    return [(devices[stream[0]], list(zip(*_times_and_values(stream, base), strict=True))) for stream in streams]
+    return [
+        DevicePoints(
+            _decode_device(devices[stream[0]]),
+            list(zip(*_times_and_values(stream, base), strict=True)),
+            stream[2] + min(stream[3][0] if _has_runs(stream[3]) else _cells(stream[3], 1)),
+        )
+        for stream in streams
+    ]
 
 
 def sort_readings(readings: Iterable[StoredReading]) -> tuple[StoredReading, ...]:
-    return tuple(sorted(readings, key=lambda stored: (stored.reading.measured_at, *_device_key(stored))))
+    return tuple(sorted(readings, key=lambda stored: (stored.reading.measured_at, *device_key(stored.reading.device))))
 
 
 def to_epoch_seconds(instant: datetime) -> int:
@@ -163,9 +178,13 @@ def _column(cells: list[Any]) -> Column:
 def _cells(column: Column, count: int) -> Iterable[Any]:
     if not isinstance(column, list):
         return repeat(column, count)
-    if isinstance(column[0], list):
+    if _has_runs(column):
         return chain.from_iterable(map(repeat, *column))
     return column
+
+
+def _has_runs(column: Column) -> bool:
+    return isinstance(column, list) and isinstance(column[0], list)
 
 
 def _differences(numbers: Sequence[int]) -> Iterable[int]:
@@ -201,13 +220,14 @@ def _compress_hex(part: str | None) -> str | bytes | None:
     return bytes.fromhex(part) if part and _HEX.match(part) else part
 
 
-def _expand_hex(part: str | bytes) -> str:
-    return part.hex() if isinstance(part, bytes) else part
+def _decode_device(packed: list[Any]) -> Device:
+    return Device(*(part.hex() if isinstance(part, bytes) else part for part in packed[:_DEVICE_PARTS]))
 
 
-def _device_key(stored: StoredReading) -> tuple[str, ...]:
-    return tuple(part or "" for part in astuple(stored.reading.device))
+def device_key(device: Device) -> tuple[str, ...]:
+    """Return the order of devices among readings of one second."""
+    return tuple(part or "" for part in astuple(device))
 
 
 def _device_then_time(stored: StoredReading) -> tuple[Any, ...]:
-    return (*_device_key(stored), stored.reading.device.transmitter is None, stored.reading.measured_at)
+    return (*device_key(stored.reading.device), stored.reading.device.transmitter is None, stored.reading.measured_at)

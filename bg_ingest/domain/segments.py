@@ -73,9 +73,10 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
     with the reading. A reading that already has ``MAX_VERSIONS`` earlier values rejects the revision, which is then
     quarantined.
     """
-    before: dict[Identity, StoredReading] = {
-        stored.reading.identity: stored for segment in known.values() for stored in segment.readings
-    }
+    before: dict[Identity, StoredReading] = {}
+    for segment in known.values():
+        for stored in segment.readings:  # readings stored twice by 2026-11-30, one for each app, have one identity
+            before.setdefault(stored.reading.identity, stored)
     fresh = [reading for reading in batch if reading.identity not in before]
     stored_again = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]
     changed = [(reading, old) for reading, old in stored_again if not old.reading.same_value(reading)]
@@ -108,5 +109,5 @@ def _rewrite_segments(known: KnownSegments, changed: list[StoredReading]) -> Ite
         touched.setdefault(segment_start(stored.reading.measured_at), []).append(stored)
     for start, fresh in sorted(touched.items()):
         old = known[start].readings if start in known else ()
-        merged = {stored.reading.identity: stored for stored in (*old, *fresh)}
+        merged = {(stored.reading.device, stored.reading.measured_at): stored for stored in (*old, *fresh)}
         yield Segment(start, max(stored.change for stored in fresh), sort_readings(merged.values()))

@@ -12,6 +12,7 @@ from bg_ingest import errors
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
 from bg_ingest.domain.gap_detection import first_suspected_gap
 from bg_ingest.domain.grants import Grant
+from bg_ingest.domain.merging import select_shown
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import learn_cadence, learn_delay, next_retry
@@ -134,7 +135,7 @@ class Fetcher:
         if connection.state is ConnectionState.PROVIDER_FORBIDDEN:
             connection = await self.connection_states.change(connection, ConnectionState.ACTIVE, None)
             after = replace(after, state=ConnectionState.ACTIVE, reason=None)
-        if cadence := learn_cadence([reading.measured_at for reading in page.readings[-50:]]):
+        if cadence := _learn_cadence(page):
             after = replace(after, cadence_seconds=int(cadence.total_seconds()))
         after = replace(after, delay_seconds=self._learn_delay(after, page, previous_at))
         after = replace(after, suspected_gap_at=connection.suspected_gap_at or self._first_suspected_gap(after, page))
@@ -167,10 +168,18 @@ class Fetcher:
         before it, whereas the first fetch surely includes both.
         """
         cadence = self.providers[connection.id.provider].capabilities.cadence_of(connection.cadence_seconds)
-        return first_suspected_gap(page.readings, int(cadence.total_seconds()), since=connection.newest_reading_at)
+        shown = select_shown(page.readings, lambda reading: reading)
+        return first_suspected_gap(shown, int(cadence.total_seconds()), since=connection.newest_reading_at)
 
     def _max_window(self, connection: Connection) -> timedelta:
         return self.providers[connection.id.provider].capabilities.longest_window
+
+
+def _learn_cadence(page: Page) -> timedelta | None:
+    """Return the cadence of the newest reading's sensor. Readings that are not shown do not count."""
+    shown = select_shown(page.readings[-100:], lambda reading: reading)
+    sensor = shown[-1].device.sensor if shown else None
+    return learn_cadence([reading.measured_at for reading in shown[-50:] if reading.device.sensor == sensor])
 
 
 THROTTLED_WAIT = timedelta(minutes=1)

@@ -13,6 +13,7 @@ from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE, overdue_before
 from bg_ingest.domain.gap_detection import SILENCE_CAUSES, GapChanges, GapContext, detect_gaps, first_suspected_gap
 from bg_ingest.domain.gaps import Cause, Gap, GapMonth, next_repair_at, repair_window, update_months
+from bg_ingest.domain.merging import select_shown
 from bg_ingest.domain.polling import Outcome
 from bg_ingest.domain.readings import Reading
 from bg_ingest.domain.schedule import Rhythm
@@ -113,17 +114,17 @@ class GapKeeper:
     async def _read_segments(
         self, connection: Connection, start: datetime, max_segments: int
     ) -> tuple[list[Reading], bool]:
-        """Return the connection's readings of the first segments, and True if no further segments follow."""
+        """Return the connection's shown readings of the first segments, and True if no further segments follow."""
         provider, provider_readings = connection.id.provider, list[Reading]()
         window, segments = Window(start, ALL_TIME.end), 0
         async with aclosing(self._readings.iter_packed(connection.id.user, window, consistent=True)) as packed:
             async for segment in packed:
                 if segments == max_segments:
-                    return provider_readings, False
+                    return select_shown(provider_readings, lambda reading: reading), False
                 segments += 1
                 readings = (recorded.reading for recorded in unpack(segment))
                 provider_readings += [reading for reading in readings if reading.device.provider == provider]
-        return provider_readings, True
+        return select_shown(provider_readings, lambda reading: reading), True
 
     async def _gap_across(self, connection: Connection, instant: datetime) -> Gap | None:
         months = await self._gaps.read_months(connection.id, ALL_TIME.start, instant)

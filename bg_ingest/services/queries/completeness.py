@@ -12,7 +12,7 @@ from bg_ingest.domain.connections import POLLED_STATES, Connection
 from bg_ingest.domain.freshness import GAP_AFTER, LATE_TOLERANCE, overdue_before
 from bg_ingest.domain.gaps import Gap
 from bg_ingest.domain.ids import ConnectionId, UserId
-from bg_ingest.domain.readings import Reading
+from bg_ingest.domain.readings import Reading, StoredReading
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.verification import Verification, compare_readings
 from bg_ingest.domain.windows import Window
@@ -20,6 +20,7 @@ from bg_ingest.errors import Conflict, NotFound, ProviderMisbehaved
 from bg_ingest.ports import Clock, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.polling.gaps import ALL_TIME
+from bg_ingest.services.queries.readings import DEFAULT_FILTER, iter_shown
 from bg_ingest.store import Store
 
 UNPACKED_PER_PASS = 4
@@ -69,12 +70,13 @@ class CompletenessQueries:
 
     async def _count(self, user: UserId, window: Window, counters: dict[str, DayCounter]) -> None:
         number = 0
-        async with aclosing(self._store.readings.iter_packed(user, window)) as packed:
-            async for segment in packed:
+        shown = iter_shown(self._store.readings, user, window, DEFAULT_FILTER, DEFAULT_FILTER.decode_readings)
+        async with aclosing(shown) as batches:
+            async for batch in batches:
                 number += 1
                 if number % UNPACKED_PER_PASS == 0:
                     await anyio.lowlevel.checkpoint()
-                rows = unpack(segment)
+                rows: list[StoredReading] = [row[2] for row in batch]
                 for provider, counter in counters.items():
                     counter.add_readings([row for row in rows if row.reading.device.provider == provider])
         async with aclosing(self._store.quarantine.iter_pages(user)) as pages:
@@ -141,7 +143,13 @@ class Verifier:
         if page.provider_account != connection.provider_account:
             raise ProviderMisbehaved("the answer belongs to another account of the provider")
         # after the fetch, so that readings that a poll stores during the fetch do not count as missing in the store
-        stored = await self._read_stored(connection, fetched)
+        provided = {reading.identity for reading in page.readings}
+        stored = [
+            reading
+            for reading in await self._read_stored(connection, fetched)
+            # read through another app of ours, a person has another account
+            if reading.device.provider_account == page.provider_account or reading.identity in provided
+        ]
         unreadable = sum(record.measured_at is None or record.measured_at in fetched for record in page.unreadable)
         return compare_readings(fetched, stored, page.readings, unreadable)
 
@@ -151,8 +159,7 @@ class Verifier:
         async with aclosing(packed):
             async for segment in packed:
                 readings += [stored.reading for stored in unpack(segment)]
-        own = connection.id.provider, connection.provider_account
-        return [reading for reading in readings if (reading.device.provider, reading.device.provider_account) == own]
+        return [reading for reading in readings if reading.device.provider == connection.id.provider]
 
 
 def _fetched_part(connection: Connection, window: Window) -> Window | None:

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
-from typing import TypeVar
+from typing import Any
 
 import anyio.lowlevel
 import msgspec
@@ -11,6 +11,7 @@ import msgspec
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.freshness import Freshness, assess_freshness
 from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.merging import CONTEXT_SECONDS, SegmentRows
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.windows import Window
@@ -28,8 +29,7 @@ DEFAULT_FILTER = ReadingFilter()
 
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
-
-Row = TypeVar("Row")
+CONTEXT = timedelta(seconds=CONTEXT_SECONDS)
 
 
 class Latest(msgspec.Struct, frozen=True):
@@ -78,39 +78,59 @@ class ReadingQueries:
         self, user: UserId, window: Window, reading_filter: ReadingFilter = DEFAULT_FILTER
     ) -> AsyncGenerator[Sequence[tuple[int, int]]]:
         """Yield (epoch seconds, mg/dL) in ascending batches of one stored segment each."""
-        return self._iter_batches(user, window, reading_filter, reading_filter.points, lambda row: row[0])
+        return iter_shown(self._readings, user, window, reading_filter, reading_filter.decode_points)
 
-    def readings(
+    async def readings(
         self, user: UserId, window: Window, reading_filter: ReadingFilter = DEFAULT_FILTER
     ) -> AsyncGenerator[Sequence[StoredReading]]:
         """Yield whole readings in ascending batches of one stored segment each."""
-        return self._iter_batches(
-            user, window, reading_filter, reading_filter.readings, lambda row: _ceil_to_seconds(row.reading.measured_at)
-        )
+        rows = iter_shown(self._readings, user, window, reading_filter, reading_filter.decode_readings)
+        async with aclosing(rows) as batches:
+            async for batch in batches:
+                yield [row[2] for row in batch]
 
-    async def _iter_batches(
-        self,
-        user: UserId,
-        window: Window,
-        reading_filter: ReadingFilter,
-        decode: Callable[[bytes], Sequence[Row]],
-        second: Callable[[Row], int],
-    ) -> AsyncGenerator[Sequence[Row]]:
-        # Readings lie on whole seconds, so comparing whole seconds rounded up is exact and cheap.
-        start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
-        # An answer as of a fixed point never changes, so it must not show the lag of an eventually consistent read.
-        packed = self._readings.iter_packed(user, window, consistent=reading_filter.as_of is not None)
-        number = 0
-        async with aclosing(packed):
-            async for segment in packed:
-                number += 1
-                if number % SEGMENTS_PER_PASS == 0:
-                    await anyio.lowlevel.checkpoint()
-                rows = decode(segment)
-                if rows and (second(rows[0]) < start or second(rows[-1]) >= end):
-                    rows = [row for row in rows if start <= second(row) < end]
-                if rows:
-                    yield rows
+
+async def iter_shown(
+    store: ReadingStore,
+    user: UserId,
+    window: Window,
+    reading_filter: ReadingFilter,
+    decode: Callable[[bytes], SegmentRows],
+) -> AsyncGenerator[Sequence[Any]]:
+    """Yield the shown rows of a window in ascending batches of one stored segment each, as decoded by the filter.
+
+    Readings just outside the window are read too, because they decide about those at its ends.
+    """
+    # Readings lie on whole seconds, so comparing whole seconds rounded up is exact and cheap.
+    start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
+    wider = window if reading_filter.all_devices else Window(window.start - CONTEXT, window.end + CONTEXT)
+    # An answer as of a fixed point never changes, so it must not show the lag of an eventually consistent read.
+    packed = store.iter_packed(user, wider, consistent=reading_filter.as_of is not None)
+    async with aclosing(_with_neighbours(packed, decode)) as segments:
+        async for before, segment, after in segments:
+            rows = reading_filter.select(before, segment, after)
+            if rows and (rows[0][0] < start or rows[-1][0] >= end):
+                rows = [row for row in rows if start <= row[0] < end]
+            if rows:
+                yield rows
+
+
+async def _with_neighbours(
+    packed: AsyncGenerator[bytes], decode: Callable[[bytes], SegmentRows]
+) -> AsyncGenerator[tuple[SegmentRows | None, SegmentRows, SegmentRows | None]]:
+    before = segment = None
+    number = 0
+    async with aclosing(packed):
+        async for content in packed:
+            number += 1
+            if number % SEGMENTS_PER_PASS == 0:
+                await anyio.lowlevel.checkpoint()
+            after = decode(content)
+            if segment is not None:
+                yield before, segment, after
+            before, segment = segment, after
+    if segment is not None:
+        yield before, segment, None
 
 
 def _ceil_to_seconds(instant: datetime) -> int:

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from bg_ingest.domain.merging import newest_shown
 from bg_ingest.domain.reading_filter import AsOf, ReadingFilter
-from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading, newest_reading
+from bg_ingest.domain.readings import Device, Flag, Reading, StoredReading
 from bg_ingest.domain.segment_codec import pack, to_epoch_seconds, unpack
 from bg_ingest.domain.segments import KnownSegments, decide
 from tests.conftest import examples
@@ -104,8 +105,8 @@ def test_selection_and_newest_reading_do_not_depend_on_the_order_of_arrival(
     stored = [StoredReading(reading, NOON, 1) for reading in batch]
     shuffled = stored[:]
     random.shuffle(shuffled)
-    assert newest_reading(stored) == newest_reading(shuffled)
-    assert newest_reading(stored) in ReadingFilter().readings(pack(shuffled))
+    assert newest_shown(stored) == newest_shown(shuffled)
+    assert newest_shown(stored) in ReadingFilter().readings(pack(shuffled))
 
 
 def test_versions_of_the_first_stored_format_are_read() -> None:

@@ -18,7 +18,8 @@ from bg_ingest.store import Store
 from tests.fakes.clock import NOON, SetClock
 from tests.harness.sample_values import DEVICE, USER, commit_connection, reading, readings_commit_of
 
-MINUTE, HOUR = timedelta(minutes=1), timedelta(hours=1)
+SECOND, MINUTE, HOUR = timedelta(seconds=1), timedelta(minutes=1), timedelta(hours=1)
+MIDNIGHT = NOON + 12 * HOUR
 WINDOW = Window(NOON - 24 * HOUR, NOON + 24 * HOUR)
 
 
@@ -125,3 +126,36 @@ def test_a_request_without_bounds_is_for_the_last_day() -> None:
     assert resolve_window(NOON - HOUR, None, NOON) == Window(NOON - HOUR, NOON)
     with pytest.raises(ValueError, match="ends after it starts"):
         resolve_window(NOON, NOON - HOUR, NOON)
+
+
+WATCH = msgspec.structs.replace(DEVICE, display="watch")
+
+
+async def add_phone_and_watch(store: Store) -> None:
+    """Store a phone's readings across midnight, and those of a watch, in turn 9 seconds later and earlier."""
+    for number in range(140, 149):  # the last slots before midnight, and the first ones after it
+        phone = msgspec.structs.replace(
+            reading(number, 100 + number - 140), measured_at=MIDNIGHT + (number - 144) * 5 * MINUTE - 5 * SECOND
+        )
+        apart = 9 * SECOND if number % 2 else -9 * SECOND
+        watch = msgspec.structs.replace(phone, measured_at=phone.measured_at + apart, glucose_mg_dl=200, device=WATCH)
+        for batch in ([watch], [phone]):
+            await store.commits.write(await readings_commit_of(store.readings, batch))
+
+
+@pytest.mark.parametrize("start", [MIDNIGHT - HOUR, MIDNIGHT, MIDNIGHT - 5 * SECOND, MIDNIGHT + 4 * SECOND])
+@pytest.mark.parametrize("as_of", [None, AsOf(change=10_000)])
+async def test_f22_the_watch_is_hidden_on_both_sides_of_a_segments_end_and_of_a_window(
+    store: Store, queries: ReadingQueries, start: datetime, as_of: AsOf | None
+) -> None:
+    await commit_connection(store)
+    await add_phone_and_watch(store)
+    window = Window(start, MIDNIGHT + HOUR)
+    shown = await values(queries, window, ReadingFilter(as_of))
+    assert shown
+    assert all(value < 200 for _, value in shown)
+    points = queries.points(USER, window, ReadingFilter(as_of))
+    assert [(at.timestamp(), value) for at, value in shown] == [point async for batch in points for point in batch]
+    everything = await values(queries, window, ReadingFilter(as_of, all_devices=True))
+    assert 2 * len(shown) - 1 <= len(everything) <= 2 * len(shown) + 1
+    assert (await queries.latest(USER)).newest.reading.glucose_mg_dl == shown[-1][1]
