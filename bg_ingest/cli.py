@@ -2,6 +2,7 @@
 
 import signal
 import sys
+from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
@@ -77,7 +78,8 @@ def main() -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))
     for stream in (sys.stdout, sys.stderr):  # a terminal without UTF-8 shows escapes instead of a UnicodeEncodeError
         if isinstance(stream, TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")
+            with suppress(OSError):  # the output is gone
+                stream.reconfigure(errors="backslashreplace")
     # `python -m` puts the current directory first: an app.py or workers/ there would be imported instead of ours.
     sys.path.insert(0, str(Path(__file__).parents[1]))
 

@@ -2,7 +2,7 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from logging import getLevelNamesMapping
 from typing import TYPE_CHECKING, NoReturn, TypeVar
@@ -61,27 +61,31 @@ def print_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
     console.print(table)
 
 
-def read_settings(host: str | None = None, port: int | None = None, **others: int) -> "Settings":
+def read_settings(host: str | None = None, port: int | None = None, **defaults: int) -> "Settings":
     """Read the settings. Flags replace values of the environment, so that the server's worker reads them too.
 
-    Proxies that no library can use are removed from the environment.
+    ``defaults`` apply to settings that are not set. Proxies that no library can use are removed from the environment.
     """
-    environment = os.environ  # noqa: TID251 - see above
-    flags = {"HOST": host, "PORT": port, **others}
-    environment.update({name: str(value) for name, value in flags.items() if value})
     from bg_ingest.settings import SettingsError, get_settings
     from bg_ingest.settings.environment import clean_proxies
 
-    if others:
-        get_settings.cache_clear()
+    _set_variables({"HOST": host, "PORT": port})
     try:
         settings = get_settings()
+        if unset := {name: value for name, value in defaults.items() if name not in settings.model_fields_set}:
+            _set_variables({name.upper(): value for name, value in unset.items()})
+            get_settings.cache_clear()
+            settings = get_settings()
     except SettingsError as error:
         exit_usage(str(error))
     if host and settings.host != host:
         exit_usage(f"--host should be an address or a name of this machine: {host} is neither.")
     clean_proxies()
     return settings
+
+
+def _set_variables(values: Mapping[str, str | int | None]) -> None:
+    os.environ.update({name: str(value) for name, value in values.items() if value})  # noqa: TID251 - see above
 
 
 def parse_user(text: str) -> "UserId":

@@ -10,6 +10,7 @@ import rich_click as click
 
 from bg_ingest.commands.context import (
     exit_failure,
+    exit_usage,
     json_option,
     parse_user,
     print_json,
@@ -111,10 +112,13 @@ def create_encryption(kms_key: str | None, region: str | None) -> None:
     import anyio
 
     from bg_ingest.errors import KeyUnavailable
+    from bg_ingest.settings import SettingsError
     from bg_ingest.wiring.keys import create_sealing_key
 
     try:
         click.echo(anyio.run(create_sealing_key, kms_key, region))
+    except SettingsError as wrong:
+        exit_usage(str(wrong))
     except KeyUnavailable as unavailable:
         exit_failure(str(unavailable))
     click.echo("Append it to TOKEN_ENCRYPTION_KEYS, behind the present keys, and keep it safe.", err=True)

@@ -47,9 +47,7 @@ def demo(host: str | None, port: int | None) -> None:
     """Run with a simulated Dexcom and three connected users, and print requests to try."""
     from bg_ingest.wiring.providers import is_simulated
 
-    settings = read_settings(host, port)
-    if "poll_interval_seconds" not in settings.model_fields_set:
-        settings = read_settings(host, port, POLL_INTERVAL_SECONDS=SENSOR_CADENCE_SECONDS)
+    settings = read_settings(host, port, poll_interval_seconds=SENSOR_CADENCE_SECONDS)
     if not (is_simulated(settings) and settings.anonymous):
         exit_usage(
             "The demo has a simulated Dexcom and an open API: unset ENVIRONMENT, DEXCOM_CLIENT_ID and JWT_ISSUER, "

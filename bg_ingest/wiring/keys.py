@@ -3,7 +3,8 @@
 from bg_ingest.adapters.sealing import AesGcmSealer, new_key
 from bg_ingest.ports import Sealer
 from bg_ingest.setting_types import WrappedKey, encode_wrapped_key
-from bg_ingest.settings import Settings
+from bg_ingest.settings import Settings, SettingsError
+from bg_ingest.settings.environment import aws_url, check_aws, describe_proxies
 
 
 async def build_sealer(settings: Settings) -> Sealer:
@@ -26,11 +27,16 @@ async def build_sealer(settings: Settings) -> Sealer:
 
 
 async def create_sealing_key(kms_key: str | None, region: str | None) -> str:
-    """Return a new key in the form of TOKEN_ENCRYPTION_KEYS: plain, or wrapped by this key of AWS KMS."""
+    """Return a new key in the form of TOKEN_ENCRYPTION_KEYS: plain, or wrapped by this key of AWS KMS.
+
+    SettingsError: the proxy or the AWS configuration cannot be used.
+    """
     if kms_key is None:
         return new_key()
     from bg_ingest.adapters.aws.kms import open_kms
     from bg_ingest.adapters.aws.session import get_session
 
+    for problem in (*describe_proxies((), [aws_url("kms", region)])[0], *check_aws(strict=False)):
+        raise SettingsError(problem)
     async with open_kms(region, get_session()) as kms:
         return encode_wrapped_key(await kms.new_key(kms_key))

@@ -214,3 +214,18 @@ def test_no_service_starts_without_its_keys(tmp_path: Path, at_aws: dict[str, st
     assert service.process.wait(20) == 1
     assert "Key 2 of TOKEN_ENCRYPTION_KEYS cannot be had from AWS KMS" in service.output
     assert "Traceback" not in service.output
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "sentence"),
+    [
+        ("AWS_PROFILE", "nobody", "AWS_PROFILE should name a profile"),
+        ("HTTPS_PROXY", "socks://127.0.0.1:1080", "HTTPS_PROXY should be the address of an HTTP proxy"),
+    ],
+)
+def test_f2_f19_a_key_of_kms_names_the_variable_that_prevents_it(
+    tmp_path: Path, name: str, value: str, sentence: str
+) -> None:
+    refused = run_bg_ingest(tmp_path, "keys", "create-encryption", "--kms", "alias/bg", **{name: value})
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+    assert refused.stderr.startswith(sentence)

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from bg_ingest import __version__
+from bg_ingest.commands.serve import SENSOR_CADENCE_SECONDS
+from bg_ingest.simulator import SimulatorOptions
 from tests.harness.cli import ROOT, RunningCommand, Serve, run_bg_ingest
 from tests.harness.web import web
 
@@ -89,6 +91,10 @@ def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(s
 def connection(demo: RunningCommand, user: str) -> dict[str, Any]:
     shown: dict[str, Any] = web.get(f"{demo.url}/api/users/{user}/connections/dexcom").json()
     return shown
+
+
+def test_f36_the_demo_polls_at_the_cadence_of_its_sensors() -> None:
+    assert timedelta(seconds=SENSOR_CADENCE_SECONDS) == timedelta(minutes=SimulatorOptions().cadence_minutes)
 
 
 def test_f24_a_flag_that_is_no_host_of_this_machine_is_refused(tmp_path: Path) -> None:
