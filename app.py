@@ -16,7 +16,8 @@ from bg_ingest.api.openapi import render_documents
 from bg_ingest.errors import IngestError, first_error
 from bg_ingest.observability.http import RequestMetrics
 from bg_ingest.observability.logs import configure_logging
-from bg_ingest.observability.registry import MetricsRegistry, serve_metrics
+from bg_ingest.observability.metrics_port import serve_metrics
+from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.settings import get_settings
 from bg_ingest.settings.environment import clean_proxies
@@ -27,8 +28,8 @@ from workers.runtime import exit_process
 
 settings = get_settings()
 clean_proxies()
-configure_logging(settings.log_level, settings.log_format, [add_request])
 metrics, workers = MetricsRegistry(), Workers()
+configure_logging(settings.log_level, settings.log_format, [add_request], metrics.dropped_log_lines.inc)
 metrics.add(ReplicaCollector(workers, SystemClock()))
 
 
@@ -42,16 +43,20 @@ async def lifespan(api: Litestar) -> AsyncIterator[None]:
         log.warning(line, action="settings")
     async with AsyncExitStack() as stack:
         try:
-            stack.enter_context(serve_metrics(metrics, settings.host, settings.metrics_port))
+            stack.enter_context(serve_metrics(metrics.registry, settings.host, settings.metrics_port))
             await anyio.to_thread.run_sync(render_documents, api)
             services = await stack.enter_async_context(open_services(settings, metrics, wakeups=workers))
             gc.freeze()  # objects loaded so far are permanent; a collection that visits them stops the loop
             await stack.enter_async_context(workers.running(services))
             api.state.services = services
         except* IngestError as error_group:
-            log.critical(str(first_error(error_group)), action="start_failed")
-            exit_process(1)  # the server would print two tracebacks around the sentence
+            try:
+                log.critical(str(first_error(error_group)), action="start_failed")
+            finally:
+                exit_process(1)  # the server would print two tracebacks around the sentence
         yield
+    if workers.crashed:
+        exit_process(1)  # the server would end with 0 if a SIGTERM follows the crash
 
 
 state = build_state(

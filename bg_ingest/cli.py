@@ -1,16 +1,19 @@
 """The command line: a table of commands. A command's module is loaded only for its use, so that help is fast."""
 
+import errno
+import os
 import signal
 import sys
 from contextlib import suppress
 from importlib import import_module
 from io import TextIOWrapper
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import rich_click as click
 
 from bg_ingest import __version__
+from bg_ingest.observability.lossy_stream import LossyStream
 
 
 class CommandEntry(NamedTuple):
@@ -47,8 +50,23 @@ COMMANDS = {
 """Commands in the order of help."""
 
 
+OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
+"""Errors of a stdout that cannot be written: disk full, quota, terminal gone. click handles a reader that has ended."""
+
+
 class CommandGroup(click.RichGroup):
     """Group that shows every command of the table and loads only the called one."""
+
+    def main(self, *args: Any, **options: Any) -> Any:  # noqa: ANN401 - click's signature
+        _open_missing_streams()
+        sys.stderr = LossyStream(sys.stderr)
+        try:
+            return super().main(*args, **options)
+        except OSError as error:
+            if error.errno not in OUTPUT_ERRORS or error.filename is not None:
+                raise
+            sys.stdout = Path(os.devnull).open("w")  # noqa: SIM115 - its flush at the exit does not fail
+            sys.exit(f"The output cannot be written: {error.strerror}.")
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
         return [*COMMANDS]
@@ -63,6 +81,15 @@ class CommandGroup(click.RichGroup):
     ) -> tuple[str | None, click.Command | None, list[str]]:
         name, shown, rest = super().resolve_command(ctx, args)
         return name, COMMANDS[name].load() if name else shown, rest
+
+
+def _open_missing_streams() -> None:
+    """Open /dev/null for standard streams that are closed, because a socket or file would get their numbers."""
+    for descriptor in range(3):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"]})

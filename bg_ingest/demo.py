@@ -14,6 +14,8 @@ from typing import Any
 import httpx
 import rich_click as click
 
+from bg_ingest.addresses import own_host
+
 PROVIDER = "dexcom"
 LOGINS = {"ada": "SandboxUser1", "ben": "SandboxUser2", "eva": "SandboxUser3"}
 """User names, each with its login at the simulator."""
@@ -42,8 +44,7 @@ class DemoFailed(Exception):
 @contextmanager
 def guide(host: str, port: int) -> Iterator[None]:
     """Run the guide in a process, not a thread, while the body serves: a server with threads must not fork."""
-    visible_host = "localhost" if host in {"127.0.0.1", "0.0.0.0", "::1", "::"} else host  # noqa: S104 - compared, not bound
-    process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{visible_host}:{port}"])  # noqa: S603 - our own module
+    process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{own_host(host)}:{port}"])  # noqa: S603 - our own module
     try:
         yield
     finally:
@@ -105,7 +106,10 @@ def main(url: str) -> int:
             times = ", ".join(f"{user} {at[11:19]}" for at, user in due)
             click.echo(f"  The past readings of all three have been read. New readings are due (UTC): {times}.\n")
     except (DemoFailed, httpx.HTTPError) as error:
-        click.echo(f"The demo's users are not connected: {error}", err=True)
+        with suppress(OSError):
+            click.echo(f"The demo's users are not connected: {error}", err=True)
+        return 1
+    except OSError:  # the output cannot be written
         return 1
     except KeyboardInterrupt:  # Ctrl-C reaches the whole process group
         return 0

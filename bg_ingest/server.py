@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import Any, TypeAlias
+from typing import Any
 
 from granian import _signals
 from granian._granian import SocketHolder, WorkerSignal
@@ -23,16 +23,16 @@ from granian.http import HTTP1Settings
 from granian.log import LogLevels
 from granian.server.mp import MPServer
 
+from bg_ingest.addresses import AddressUnusable, listen_at
+from bg_ingest.heads import MAX_HEAD_BYTES, App, HeadLimits
 from workers.runtime import DRAIN_SIGNAL
 
-App: TypeAlias = Callable[..., Any]
-"""An ASGI application, opaque to the server."""
 ROOT = Path(__file__).parents[1]
 """Folder of app.py and the packages, in the source tree as in site-packages."""
 KILL_TIMEOUT_SECONDS = 30
 """From SIGTERM until a worker is killed: longer than its drain, shorter than a container's grace period (40 s)."""
-HEADER_TIMEOUT_MS = 5_000
-"""Time for a request's head to arrive, from the connection's start or the end of the request before it."""
+KEEP_ALIVE_SECONDS = 75
+"""Default time from the end of a request to the head of the next one on the same connection."""
 READ_TIMEOUT_MS = 20_000
 """Time for a client to acknowledge sent data, after which the system ends the connection. A stalled client holds
 about a MB in the server."""
@@ -57,14 +57,10 @@ def listen(host: str, port: int) -> socket.socket:
 
     granian would bind with SO_REUSEPORT, and two servers would silently share the port's requests.
     """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=BACKLOG)
-    except OSError as error:
-        reason = os.strerror(error.errno) if error.errno and error.errno > 0 else str(error)
-        raise PortTaken(
-            f"Cannot listen on {host}:{port} ({reason}): stop what is there, or choose another HOST or PORT."
-        ) from error
+        listener = listen_at(host, port, backlog=BACKLOG)
+    except AddressUnusable as error:
+        raise PortTaken(f"Cannot listen on {error}: stop what is there, or choose another HOST or PORT.") from error
     if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it from their listener
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_TIMEOUT_MS)
     return listener
@@ -93,9 +89,11 @@ class Server(MPServer):
         *,
         reload: bool = False,
         kill_timeout: int = KILL_TIMEOUT_SECONDS,
+        keep_alive: int = KEEP_ALIVE_SECONDS,
     ) -> None:
         host, port = listener.getsockname()[:2]
         self._load = load
+        self._port = port
         self._listener = listener
         self._kill_timeout = kill_timeout
         super().__init__(
@@ -108,7 +106,7 @@ class Server(MPServer):
             http=HTTPModes.http1,  # detecting the version has no timeout: a silent connection would stay open
             backlog=BACKLOG,
             backpressure=max_connections(),
-            http1_settings=HTTP1Settings(header_read_timeout=HEADER_TIMEOUT_MS),
+            http1_settings=HTTP1Settings(header_read_timeout=1_000 * keep_alive, max_buffer_size=MAX_HEAD_BYTES),
             log_level=LogLevels.warning,
             workers_kill_timeout=kill_timeout,
             reload=reload,
@@ -119,7 +117,7 @@ class Server(MPServer):
         )
 
     def serve(self, *_: object, **__: object) -> None:
-        load = partial(_load_in_worker, self._load, afresh=self.reload_on_changes)
+        load = partial(_load_in_worker, self._load, self._port, afresh=self.reload_on_changes)
         super().serve(target_loader=load, wrap_loader=False)
 
     def _init_shared_socket(self) -> None:
@@ -186,7 +184,7 @@ def _python_files() -> type[Any]:
     return watchfiles.PythonFilter
 
 
-def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
+def _load_in_worker(load: Callable[[], App], port: int, *, afresh: bool) -> App:
     for number in STOP_SIGNALS:
         signal.signal(number, signal.SIG_DFL)  # until the loop runs, there is nothing to finish
     signal.pthread_sigmask(signal.SIG_UNBLOCK, STOP_SIGNALS)
@@ -195,7 +193,7 @@ def _load_in_worker(load: Callable[[], App], *, afresh: bool) -> App:
     if afresh:  # the forked worker has the parent's modules: the code before the change
         for name in [name for name in sys.modules if name.partition(".")[0] in {"bg_ingest", "workers"}]:
             del sys.modules[name]
-    return load()
+    return HeadLimits(load(), port)
 
 
 def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:

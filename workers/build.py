@@ -1,6 +1,5 @@
 """Actors of one process: construction, start, drain, wake-ups, and their state for health checks and metrics."""
 
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -122,8 +121,7 @@ class ActorTree:
         return [*(name for name, is_broken in broken.items() if is_broken), *providers]
 
     def status(self) -> replica_status.ReplicaStatus:
-        owners, leases = (self.view.snapshot.owners, self.view.snapshot.leases) if self.view.snapshot else ((), ())
-        owned = Counter(lease.owner for lease in leases)
+        owners, owned = self.view.snapshot.owners if self.view.snapshot else (), self.view.count_shards()
         next_due = self.scheduler.next_due(UPCOMING_POLLS)
         return replica_status.ReplicaStatus(
             owner=self.view.owner_id,
@@ -163,6 +161,11 @@ class Workers:
         self.actors = ActorTree(services)
         async with self.actors.runtime.running():
             yield
+
+    @property
+    def crashed(self) -> bool:
+        """True after a crash of the runtime, which stops the process."""
+        return self.actors is not None and self.actors.runtime.crash is not None
 
     def wake_poller(self, connection: ConnectionId) -> None:
         del connection  # the inbox has the request

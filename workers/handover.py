@@ -3,6 +3,7 @@
 Each shard is released once it is idle, so that its next owner does not wait for other shards.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Collection, Iterable
 from dataclasses import dataclass, field
 from functools import partial
@@ -58,6 +59,15 @@ class OwnershipView:
         """Return the epoch under which a shard is served here; None if it is not served, or is being released."""
         lease = self.serving.get(shard)
         return lease.epoch if lease and shard not in self.released_at else None
+
+    def count_shards(self) -> Counter[str]:
+        """Count the shards of each owner: those of this process as served now, all others as in the last snapshot."""
+        leases = self.snapshot.leases if self.snapshot else ()
+        others = (lease for lease in leases if lease.shard not in self.serving and lease.owner != self.owner_id)
+        counts = Counter(lease.owner for lease in others if lease.owner)
+        if self.owner_id:
+            counts[self.owner_id] = len(self.serving)
+        return counts
 
     def mark_releasing(self, shards: Iterable[int]) -> None:
         self.released_at.update(dict.fromkeys(shards, NEVER))

@@ -5,7 +5,7 @@ import signal
 import sys
 import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from enum import StrEnum
 from typing import NoReturn, Protocol
 
@@ -51,9 +51,12 @@ def exit_process(code: int = 0) -> NoReturn:
 
     Open resources have been drained or tolerate a kill.
     """
-    sys.stdout.flush()
-    sys.stderr.flush()
-    os._exit(code)
+    try:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):  # reader gone, disk full, closed, or None
+                stream.flush()
+    finally:
+        os._exit(code)
 
 
 class Runtime:
@@ -70,7 +73,7 @@ class Runtime:
         drain: Callable[[], Awaitable[None]],
         drain_deadline: float = DRAIN_DEADLINE,
         on_crash: Callable[[], None] = stop_process,
-        on_stalled: Callable[[], None] = exit_process,
+        on_stalled: Callable[[int], object] = exit_process,
     ) -> None:
         self.state = RuntimeState.STARTING
         self.crash: Exception | None = None
@@ -107,9 +110,11 @@ class Runtime:
         """
         if self.state is RuntimeState.RUNNING:
             self.state = RuntimeState.DRAINING
-            log.info("draining", action="runtime_draining")
-            await self._drain_until_deadline()
-            self._scope.cancel()
+            try:
+                log.info("draining", action="runtime_draining")
+                await self._drain_until_deadline()
+            finally:
+                self._scope.cancel()
         await self._ended.wait()
 
     async def _drain_until_deadline(self) -> None:
@@ -139,12 +144,16 @@ class Runtime:
                 raise
             self.crash = error
             self.state = RuntimeState.CRASHED
-            log.critical("an actor crashed; stopping the process", action="runtime_crashed", exc_info=error)
             if self._draining:
                 self._draining.cancel()
-            self._on_crash()
+            try:
+                log.critical("an actor crashed; stopping the process", action="runtime_crashed", exc_info=error)
+            finally:
+                self._on_crash()
         finally:
             self._ended.set()
+        if self.crash is not None:
+            await self._exit_at(anyio.current_time() + self._drain_deadline)
 
     async def _drain_on_signal(self, *, task_status: TaskStatus[None]) -> None:
         with anyio.open_signal_receiver(DRAIN_SIGNAL) as signals:
@@ -152,6 +161,12 @@ class Runtime:
             async for _ in signals:
                 deadline = anyio.current_time() + self._drain_deadline
                 await self.drain()
-                await anyio.sleep_until(deadline)  # cancelled by the end of the lifespan, after the last response
-                log.warning("exiting during responses that are not read", action="runtime_stalled")
-                self._on_stalled()
+                await self._exit_at(deadline)
+
+    async def _exit_at(self, deadline: float) -> None:
+        """End the process at the deadline; the end of the lifespan, after the last response, cancels this wait."""
+        await anyio.sleep_until(deadline)
+        try:
+            log.warning("exiting during responses that are not read", action="runtime_stalled")
+        finally:
+            self._on_stalled(0 if self.crash is None else 1)

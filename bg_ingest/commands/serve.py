@@ -1,17 +1,18 @@
 """``bg-ingest run`` and ``demo``, and ``simulator``: the simulated Dexcom as an application of its own."""
 
+import sys
 from collections.abc import Callable
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
 from bg_ingest.commands.context import exit_usage, read_settings
 
 if TYPE_CHECKING:
-    from bg_ingest.server import App
+    from bg_ingest.heads import App
     from bg_ingest.simulator import SimulatorOptions
 
 SENSOR_CADENCE_SECONDS = 300
@@ -37,7 +38,7 @@ def run(host: str | None, port: int | None, *, reload: bool) -> None:
         exit_usage(f"--reload is for development, and ENVIRONMENT is {settings.environment}.")
     if reload and find_spec("watchfiles") is None:
         exit_usage("--reload needs watchfiles: pip install 'granian[reload]'.")
-    serve(_load_service, settings.host, settings.port, reload=reload)
+    serve(_load_service, settings.host, settings.port, reload=reload, keep_alive=settings.keep_alive_seconds)
 
 
 @click.command()
@@ -56,7 +57,7 @@ def demo(host: str | None, port: int | None) -> None:
     from bg_ingest.demo import guide
 
     with guide(settings.host, settings.port):
-        serve(_load_service, settings.host, settings.port)
+        serve(_load_service, settings.host, settings.port, keep_alive=settings.keep_alive_seconds)
 
 
 @click.command()
@@ -112,21 +113,32 @@ def simulator(port: int, journal: Path | None, cadence_minutes: str, **options: 
     serve(load, "127.0.0.1", port)
 
 
-def serve(load: "Callable[[], App]", host: str, port: int, *, reload: bool = False) -> None:
-    """Serve, until stopped, the application that ``load`` creates in the worker."""
+def serve(load: "Callable[[], App]", host: str, port: int, **options: Any) -> None:  # noqa: ANN401 - those of Server
+    """Serve, until stopped, the application that ``load`` creates in the worker; the options are those of Server."""
+    from bg_ingest.addresses import in_url
     from bg_ingest.server import PortTaken, Server, listen
 
+    _protect_output()
     try:
         listener = listen(host, port)
     except PortTaken as error:
         exit_usage(str(error))
-    click.echo(f"Listening on http://{host}:{port}; Ctrl-C stops.", err=True)
-    Server(load, listener, reload=reload).serve()
+    shown_host = "::1" if host == "::" else host
+    click.echo(f"Listening on http://{in_url(shown_host)}:{port}; Ctrl-C stops.", err=True)
+    Server(load, listener, **options).serve()
+
+
+def _protect_output() -> None:
+    """Let no write to stdout or stderr raise in this process, nor in the worker that it forks."""
+    from bg_ingest.observability.lossy_stream import LossyStream
+
+    sys.stdout, sys.stderr = LossyStream(sys.stdout), LossyStream(sys.stderr)
 
 
 def _load_service() -> "App":
     from bg_ingest.server import load_app
 
+    _protect_output()  # the worker is not forked on every system
     return load_app("app:app")
 
 

@@ -2,8 +2,8 @@
 
 import logging
 import sys
-from collections.abc import Sequence
-from typing import Literal, Self, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Literal, Self, TextIO, TypeVar, cast
 
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
@@ -12,6 +12,7 @@ from structlog.typing import EventDict, Processor, WrappedLogger
 from bg_ingest.domain.ids import ConnectionId, shard_of
 from bg_ingest.domain.polling import PollReport
 from bg_ingest.errors import IngestError
+from bg_ingest.observability.lossy_stream import LossyStream
 from bg_ingest.ports import Observation, Observer
 
 Result = TypeVar("Result")
@@ -20,11 +21,18 @@ QUIET_LOGGERS = ("httpx", "httpcore", "asyncio", "botocore", "aiobotocore", "aio
 """Libraries that log every call: only their warnings are shown."""
 
 
-def configure_logging(level: str, form: Literal["json", "console"], facts: Sequence[Processor] = ()) -> None:
+def configure_logging(
+    level: str,
+    form: Literal["json", "console"],
+    facts: Sequence[Processor] = (),
+    on_dropped: Callable[[], object] = lambda: None,
+) -> None:
     """Write our log lines and those of libraries to stderr in one form. Another call replaces the configuration.
 
-    The processors `facts` add keys to each line.
+    The processors `facts` add keys to each line. No call of a logger raises: a line that cannot be formatted or written
+    is dropped, and `on_dropped` is called instead.
     """
+    stream = LossyStream(sys.stderr, on_dropped)
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         *facts,
@@ -38,13 +46,13 @@ def configure_logging(level: str, form: Literal["json", "console"], facts: Seque
         last: list[Processor] = [tracebacks, structlog.processors.JSONRenderer()]
     else:
         plain = structlog.dev.plain_traceback
-        last = [structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty(), exception_formatter=plain)]
+        last = [structlog.dev.ConsoleRenderer(colors=stream.isatty(), exception_formatter=plain)]
     structlog.configure(
         processors=[*shared, *last],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level]),
-        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+        wrapper_class=_build_logger(logging.getLevelNamesMapping()[level], on_dropped),
+        logger_factory=structlog.WriteLoggerFactory(cast("TextIO", stream)),
     )
-    handler = logging.StreamHandler(sys.stderr)
+    handler = LineHandler(stream, on_dropped)
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared, processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, *last]
@@ -53,6 +61,38 @@ def configure_logging(level: str, form: Literal["json", "console"], facts: Seque
     logging.basicConfig(level=level, handlers=[handler], force=True)
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(max(logging.WARNING, logging.getLevelNamesMapping()[level]))
+
+
+def _build_logger(level: int, on_dropped: Callable[[], object]) -> type[Any]:
+    filtering: type[Any] = structlog.make_filtering_bound_logger(level)
+
+    class DroppingLogger(filtering):  # type: ignore[misc]  # structlog builds the class by its level
+        """Logger whose calls never raise, because most of them are made while an error is being handled."""
+
+        def _proxy_to_logger(self, method_name: str, event: str | None = None, **event_kw: object) -> None:
+            try:
+                super()._proxy_to_logger(method_name, event, **event_kw)
+            except Exception:  # noqa: BLE001 - a processor may fail in any way
+                on_dropped()
+
+    return DroppingLogger
+
+
+class LineHandler(logging.Handler):
+    """Handler for the lines of libraries that never raises and, unlike those of `logging`, prints no traceback."""
+
+    def __init__(self, stream: LossyStream, on_dropped: Callable[[], object]) -> None:
+        super().__init__()
+        self._stream = stream
+        self._on_dropped = on_dropped
+
+    def emit(self, record: logging.LogRecord) -> None:
+        try:
+            line = self.format(record)
+        except Exception:  # noqa: BLE001 - the arguments of a line may fail in any way
+            self._on_dropped()
+        else:
+            self._stream.write(f"{line}\n")
 
 
 def strip_exception_texts(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:

@@ -1,7 +1,6 @@
-"""Metrics that count events, and a separate HTTP port for all metrics. docs/operating/metrics.md explains them."""
+"""Metrics that count events. docs/operating/metrics.md explains them."""
 
-from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Awaitable, Callable
 
 import anyio.to_thread
 from prometheus_client import (
@@ -12,12 +11,10 @@ from prometheus_client import (
     ProcessCollector,
     disable_created_metrics,
     generate_latest,
-    start_http_server,
 )
 from prometheus_client.registry import Collector
 
 from bg_ingest import __version__
-from bg_ingest.errors import IngestError
 from bg_ingest.observability.timing import Timer
 
 STORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0)
@@ -94,6 +91,7 @@ class MetricsRegistry:
             "route",
             "status",
         )
+        self.dropped_log_lines = self._counter("log_lines_dropped", "Log lines that could not be written.")
         Info("bg_ingest_build", "Version of this process.", registry=self.registry).info({"version": __version__})
         ProcessCollector(registry=self.registry)
 
@@ -121,24 +119,3 @@ class MetricsRegistry:
 
     def _timer(self, name: str, description: str, bounds: tuple[float, ...], *labels: str) -> Timer:
         return Timer(self._histogram(name, description, bounds, *labels, "outcome"))
-
-
-@contextmanager
-def serve_metrics(metrics: MetricsRegistry, host: str, port: int | None) -> Iterator[None]:
-    """Serve the metrics on a separate port, if one is given, during the body. The port can be closed to API clients.
-
-    Raises IngestError with the reason if the port cannot be used.
-    """
-    if port is None:
-        yield
-        return
-    try:
-        server, _ = start_http_server(port, host, metrics.registry)
-    except OSError as error:
-        reason = f"Cannot listen on {host}:{port} ({error.strerror}): choose another METRICS_PORT."
-        raise IngestError(reason) from None
-    try:
-        yield
-    finally:
-        server.shutdown()
-        server.server_close()

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from bg_ingest import addresses
 from bg_ingest.providers import PROVIDER_SETTINGS
 from bg_ingest.providers.settings import ProviderSettings
 from bg_ingest.setting_types import (
@@ -83,6 +84,7 @@ class ServiceSettings(BaseSettings):
         )
     )
     port: Port = 5001
+    keep_alive_seconds: Annotated[int, Field(ge=1, le=3_600)] = 75
     metrics_port: Port | None = None
     traces_endpoint: HttpUrl | None = None
 
@@ -122,8 +124,8 @@ class ServiceSettings(BaseSettings):
 
     @property
     def own_host(self) -> str:
-        """Host under which this machine reaches the service."""
-        return "localhost" if is_loopback(self.host) or self.host in {"0.0.0.0", "::"} else self.host  # noqa: S104 - compared, not bound
+        """Host under which this machine reaches the service, as in a URL."""
+        return addresses.own_host(self.host)
 
     @property
     def sqlite_file(self) -> Path:
@@ -146,6 +148,7 @@ class ServiceSettings(BaseSettings):
     @field_validator("host")
     @classmethod
     def _check_host(cls, host: str, info: ValidationInfo) -> str:
+        host = host.removeprefix("[").removesuffix("]")  # an IPv6 address as in a URL
         if not is_own_host(host):
             if info.data.get("environment") == "development":
                 return "127.0.0.1"  # a note reports it
@@ -206,6 +209,7 @@ class Settings(ProviderParts, ServiceSettings):
         if self.environment != "development":
             return []
         given, dynamodb = self.model_fields_set, self.store == "dynamodb"
+        own_address = f"{addresses.in_url(self.host)}:{self.port}"
         lines = (
             (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
             (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
@@ -217,7 +221,7 @@ class Settings(ProviderParts, ServiceSettings):
             ),
             (
                 self.anonymous,
-                f"No credentials: until a key is made, the API is open to every client of {self.host}:{self.port}.",
+                f"No credentials: until a key is made, the API is open to every client of {own_address}.",
             ),
         )
         return [line for applies, line in lines if applies]

@@ -28,7 +28,9 @@ SETTINGS = "bg_ingest.settings"
 SETTING_TYPES = "bg_ingest.setting_types"
 OBSERVABILITY = "bg_ingest.observability"
 WIRING = "bg_ingest.wiring"
+ADDRESSES = "bg_ingest.addresses"
 SERVER = "bg_ingest.server"
+HEADS = "bg_ingest.heads"
 DEMO = "bg_ingest.demo"
 COMMANDS = "bg_ingest.commands"
 DOCTOR = "bg_ingest.doctor"
@@ -52,18 +54,20 @@ MAY_IMPORT = {
     ADAPTERS: {DOMAIN, ERRORS, PORTS},
     API: INSIDE,
     WORKERS: INSIDE,
-    OBSERVABILITY: INSIDE,
+    OBSERVABILITY: INSIDE | {ADDRESSES},
     SIMULATOR: {DOMAIN},
     SETTING_TYPES: set[str](),
+    ADDRESSES: set[str](),
+    HEADS: set[str](),
     # SECRET_NAME is read while settings load: the process has one session.
-    SETTINGS: {SETTING_TYPES, AWS_SESSION, *PROVIDER_SETTINGS},
+    SETTINGS: {ADDRESSES, SETTING_TYPES, AWS_SESSION, *PROVIDER_SETTINGS},
     # The packages that assemble the process.
     DOCTOR: {DOMAIN, ERRORS, PORTS, STORE, ADAPTERS, PROVIDERS, SETTINGS, SETTING_TYPES, WIRING},
     WIRING: INSIDE | {PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS, SETTING_TYPES, OBSERVABILITY},
-    SERVER: {WORKERS},
-    DEMO: set[str](),
-    COMMANDS: INSIDE | {SETTINGS, OBSERVABILITY, WIRING, SERVER, DEMO, SIMULATOR, DOCTOR, CLOCK},
-    "bg_ingest.cli": {COMMANDS},
+    SERVER: {WORKERS, ADDRESSES, HEADS},
+    DEMO: {ADDRESSES},
+    COMMANDS: INSIDE | {ADDRESSES, HEADS, SETTINGS, OBSERVABILITY, WIRING, SERVER, DEMO, SIMULATOR, DOCTOR, CLOCK},
+    "bg_ingest.cli": {COMMANDS, OBSERVABILITY},
     "app": {API, ERRORS, SETTINGS, OBSERVABILITY, WIRING, WORKERS, CLOCK},
 }
 """Allowed imports of each package, besides its own modules. A module outside these packages needs an entry here."""

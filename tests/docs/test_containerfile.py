@@ -1,10 +1,15 @@
 """Properties of the image that need no build; ``tests/long/chaos/image.py`` builds and runs it."""
 
+import json
 import re
+import socket
+import threading
 import tomllib
 from importlib.metadata import requires
 from pathlib import Path
+from typing import Any
 
+import pytest
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -84,3 +89,30 @@ def test_the_label_names_the_version() -> None:
 def test_it_uses_no_syntax_unknown_to_an_older_buildah() -> None:
     assert "<<" not in CONTAINERFILE
     assert "--mount" not in CONTAINERFILE
+
+
+@pytest.mark.parametrize(
+    ("host", "address"),
+    [("", "127.0.0.1"), ("::", "127.0.0.1"), ("::1", "::1"), ("0.0.0.0", "127.0.0.1")],  # noqa: S104
+)
+def test_f23_the_health_check_asks_where_the_service_listens(
+    host: str, address: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    *_, code = json.loads(re.sub(r"^.*?CMD ", "", instruction("HEALTHCHECK")))
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
+    with socket.create_server((address, 0), family=family) as listener:
+        monkeypatch.setenv("HOST", host)
+        monkeypatch.setenv("PORT", str(listener.getsockname()[1]))
+
+        def answer() -> None:
+            client, _ = listener.accept()
+            with client:
+                client.recv(1_000)
+                client.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+        threading.Thread(target=answer, daemon=True).start()
+        names: dict[str, Any] = {}
+        with pytest.raises(SystemExit) as ended:
+            exec(code, names)  # noqa: S102 - our own command
+        names["c"].close()
+        assert not ended.value.code

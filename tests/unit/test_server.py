@@ -1,5 +1,6 @@
 """Server process: granian, its worker and the runtime together, with a small app in place of ours."""
 
+import http.client
 import os
 import random
 import re
@@ -17,6 +18,7 @@ import pytest
 
 from bg_ingest.server import READ_TIMEOUT_MS, PortTaken, listen
 from tests.harness.web import web
+from tests.integration.processes import free_port
 
 ROOT = Path(__file__).parents[2]
 
@@ -88,19 +90,19 @@ from bg_ingest.server import Server, listen, load_app
 
 listener = listen("127.0.0.1", 0)
 print("port", listener.getsockname()[1], flush=True)
-Server(partial(load_app, "small:app"), listener, kill_timeout=int(sys.argv[2])).serve()
+Server(partial(load_app, "small:app"), listener, kill_timeout=int(sys.argv[2]), keep_alive=int(sys.argv[3])).serve()
 """
 
 
 class StartedServer:
     """A server in its own process group, and its whole output."""
 
-    def __init__(self, folder: Path, *, behaviour: str = "", kill_timeout: int = 10) -> None:
+    def __init__(self, folder: Path, *, behaviour: str = "", kill_timeout: int = 10, keep_alive: int = 75) -> None:
         (folder / "small.py").write_text(APP)
         self._output_path = folder / "output"
         with self._output_path.open("w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-c", SERVE, str(folder), str(kill_timeout)],
+                [sys.executable, "-c", SERVE, str(folder), str(kill_timeout), str(keep_alive)],
                 cwd=folder,
                 env={"BEHAVIOUR": behaviour},
                 stdout=output,
@@ -266,12 +268,14 @@ def test_the_worker_follows_a_killed_server(serve: Serve) -> None:
 
 def test_silent_connections_stop_no_other_client(serve: Serve) -> None:
     server = serve().says("ready")
+    kept_alive = http.client.HTTPConnection("127.0.0.1", server.port, timeout=5)
+    worker = request(kept_alive)
     halves = (b"", b"GET / HTTP/1.1\r\nHost: here\r\nX-", b"PRI * HTTP/2.0\r\n")
     idle = [socket.create_connection(("127.0.0.1", server.port), 2) for _ in range(1_200)]
     for number, connection in enumerate(idle):
         connection.sendall(halves[number % 3])
     assert server.get()
-    ended = time.monotonic() + 8
+    ended = time.monotonic() + 9
     for connection in idle:
         connection.settimeout(max(0.01, ended - time.monotonic()))
         with suppress(ConnectionResetError):
@@ -279,6 +283,40 @@ def test_silent_connections_stop_no_other_client(serve: Serve) -> None:
                 pass
         connection.close()
     assert time.monotonic() < ended, "the connections are closed"
+    assert request(kept_alive) == worker, "F18: only a first head has to arrive soon"
+    server.process.terminate()
+    assert server.ends(5) == 0, "an idle connection does not delay the end"
+    kept_alive.close()
+
+
+def request(connection: http.client.HTTPConnection, path: str = "/") -> bytes:
+    connection.request("GET", path)
+    return connection.getresponse().read()
+
+
+def test_f18_an_idle_connection_is_ended_after_the_time_that_is_set(serve: Serve) -> None:
+    server = serve(keep_alive=1).says("ready")
+    with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+        client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\n\r\n")
+        assert client.recv(1_000).startswith(b"HTTP/1.1 200")
+        answered_at = time.monotonic()
+        assert client.recv(1_000) == b""
+        assert 0.5 < time.monotonic() - answered_at < 3
+
+
+def test_s2_a_head_of_more_than_64_kb_is_answered_with_431(serve: Serve) -> None:
+    server = serve().says("ready")
+
+    def status(size: int) -> bytes:
+        with socket.create_connection(("127.0.0.1", server.port), 5) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: here\r\nX-Long: ")
+            with suppress(ConnectionError):
+                client.sendall(b"x" * size + b"\r\n\r\n")
+            return client.recv(12)
+
+    assert status(60_000) == b"HTTP/1.1 200"
+    for size in (66_000, 100_000, 200_000, 400_000):
+        assert status(size) == b"HTTP/1.1 431", size
 
 
 def test_as_many_connections_are_taken_as_there_are_files_for() -> None:
@@ -311,6 +349,17 @@ def test_a_port_shared_by_others_is_taken_too() -> None:
         listen("127.0.0.1", other.getsockname()[1])
 
 
+@pytest.mark.skipif(not Path("/proc/net/if_inet6").exists(), reason="this machine has no IPv6")
+def test_f23_two_colons_are_both_families_of_ip() -> None:
+    with listen("::", 0) as listener:
+        port = listener.getsockname()[1]
+        for host in ("127.0.0.1", "::1"):
+            socket.create_connection((host, port), 2).close()
+        for host in ("127.0.0.1", "0.0.0.0", "::1", "::"):  # noqa: S104 - an address that is taken
+            with pytest.raises(PortTaken):
+                listen(host, port)
+
+
 def test_an_address_that_is_not_ours_is_refused_in_a_sentence() -> None:
     with pytest.raises(PortTaken, match=r"^Cannot listen on 192\.0\.2\.1:5001 \(.*\): .*HOST or PORT\.$"):
         listen("192.0.2.1", 5001)
@@ -318,3 +367,51 @@ def test_an_address_that_is_not_ours_is_refused_in_a_sentence() -> None:
 
 def children(parent: int) -> list[str]:
     return Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+
+
+COMMAND = f"""
+import sys
+from functools import partial
+
+sys.path[:0] = [{str(ROOT)!r}, sys.argv[1]]
+from bg_ingest.commands.serve import serve
+from bg_ingest.server import load_app
+
+serve(partial(load_app, "small:app"), "127.0.0.1", int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize("output", ["/dev/full", None], ids=["disk full", "pipe closed"])
+@pytest.mark.parametrize(("behaviour", "code"), [("", 0), ("crashes", 1), ("fails to start", 1)])
+def test_f1_exit_codes_do_not_depend_on_the_output(
+    behaviour: str, code: int, output: str | None, tmp_path: Path
+) -> None:
+    (tmp_path / "small.py").write_text(APP)
+    port = free_port()
+    reader, writer = os.pipe()
+    unwritable = os.open(output, os.O_WRONLY) if output else os.dup(writer)
+    for descriptor in (reader, writer):
+        os.close(descriptor)
+    with subprocess.Popen(
+        [sys.executable, "-c", COMMAND, str(tmp_path), str(port)],
+        env={"BEHAVIOUR": behaviour},
+        stdout=unwritable,
+        stderr=unwritable,
+        start_new_session=True,
+    ) as process:
+        os.close(unwritable)
+        try:
+            if code == 0:
+                until(lambda: answers(port))
+                process.terminate()
+            assert process.wait(10) == code
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+
+def answers(port: int) -> bool:
+    try:
+        return web.get(f"http://127.0.0.1:{port}/", timeout=2).is_success
+    except httpx.TransportError:
+        return False

@@ -2,6 +2,7 @@ import json
 import logging
 import re
 from collections.abc import Iterator
+from errno import EIO, ENOSPC
 
 import pytest
 import structlog
@@ -11,6 +12,7 @@ from bg_ingest.domain.polling import PollState
 from bg_ingest.errors import ProviderMisbehaved
 from bg_ingest.observability.logs import QUIET_LOGGERS, LogContext, configure_logging
 from bg_ingest.simulator.faults import Failed
+from tests.fakes.failing_output import FailingOutput
 from tests.harness.connected_user import ADA, open_connected_user
 from tests.harness.hygiene import MARKED_GLUCOSE
 
@@ -129,3 +131,51 @@ def test_keys_of_a_poll_end_with_it_also_after_an_error(capsys: pytest.CaptureFi
     structlog.get_logger().info("after")
     lines = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert [line.get("epoch") for line in lines] == [8, 7, None]
+
+
+class Unprintable:
+    """Value that no form can show."""
+
+    def __repr__(self) -> str:
+        raise RecursionError
+
+    __str__ = __repr__
+
+
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_f1_a_line_that_cannot_be_formatted_is_dropped_and_counted(
+    form: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    dropped: list[bool] = []
+    configure_logging("DEBUG", form, on_dropped=lambda: dropped.append(True))  # type: ignore[arg-type]  # parametrised
+    structlog.get_logger().error("a poll crashed", value=Unprintable())
+    logging.getLogger("a.library").error("%s", Unprintable())
+    logging.getLogger("a.library").error("%d", "no number")
+    structlog.get_logger().error("next")
+    assert len(dropped) == 3
+    written = capsys.readouterr().err
+    assert "next" in written
+    assert "Traceback" not in written
+
+
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(ENOSPC, "disk full"), OSError(EIO, "terminal gone")])
+@pytest.mark.parametrize("form", ["json", "console"])
+def test_f1_a_line_that_cannot_be_written_is_dropped_and_writing_is_tried_again(
+    form: str, error: OSError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    output, dropped = FailingOutput(error), list[bool]()
+    monkeypatch.setattr("sys.stderr", output)
+    configure_logging("DEBUG", form, on_dropped=lambda: dropped.append(True))  # type: ignore[arg-type]  # parametrised
+    for log in (structlog.get_logger(), logging.getLogger("a.library")):
+        log.error("lost")
+        try:
+            crash(SECRET)
+        except ValueError:
+            log.exception("lost")
+    assert len(dropped) == 4
+    output.faults.clear()
+    structlog.get_logger().error("written")
+    logging.getLogger("a.library").error("written")
+    assert output.getvalue().count("written") == 2
+    assert "lost" not in output.getvalue()
+    assert len(dropped) == 4

@@ -1,15 +1,12 @@
-"""Metrics of the whole service, scraped as by Prometheus, and their own port."""
+"""Metrics of the whole service, scraped as by Prometheus."""
 
-import socket
 from datetime import timedelta
 from typing import Any
 
 import anyio
-import httpx
 import pytest
 
-from bg_ingest.errors import IngestError
-from bg_ingest.observability.registry import MetricsRegistry, SharedText, serve_metrics
+from bg_ingest.observability.registry import SharedText
 from bg_ingest.simulator.faults import Failed, Throttled
 from tests.fakes.faults import Fault, FaultyCalls, every
 from tests.harness.connected_user import ConnectedUser
@@ -17,7 +14,6 @@ from tests.harness.scrape import scrape
 from tests.harness.service import ServiceHarness, open_service
 from tests.harness.webhook_sender import envelope, records
 
-HOST = "127.0.0.1"
 HOUR = timedelta(hours=1)
 
 
@@ -114,35 +110,6 @@ async def test_a_store_that_fails_is_seen_to_fail() -> None:
         metrics = await scrape(service)
     assert metrics("store_call_seconds_count", call="get", outcome="store_unavailable") == 3
     assert metrics("http_request_seconds_count", status="503") == 3
-
-
-@pytest.fixture
-def free_port() -> int:
-    with socket.create_server((HOST, 0)) as reserved:
-        port: int = reserved.getsockname()[1]
-    return port
-
-
-@pytest.mark.slow
-def test_metrics_are_served_on_their_port_while_the_body_runs(free_port: int) -> None:
-    with serve_metrics(MetricsRegistry(), HOST, free_port):
-        assert "bg_ingest_build_info" in httpx.get(f"http://{HOST}:{free_port}/metrics").text
-    with pytest.raises(httpx.ConnectError):
-        httpx.get(f"http://{HOST}:{free_port}/metrics")
-
-
-def test_without_a_port_nothing_is_served() -> None:
-    with serve_metrics(MetricsRegistry(), HOST, None):
-        pass
-
-
-def test_a_port_in_use_is_refused_with_the_setting_to_change() -> None:
-    with (
-        socket.create_server((HOST, 0)) as taken,
-        pytest.raises(IngestError, match="choose another METRICS_PORT"),
-        serve_metrics(MetricsRegistry(), HOST, taken.getsockname()[1]),
-    ):
-        pass
 
 
 async def test_s1_concurrent_scrapes_share_a_text_that_is_built_after_each_arrived() -> None:

@@ -71,6 +71,15 @@ class TestDevelopment:
         assert "API_OPEN=true" in refusal(load, HOST=host)
         assert load(API_OPEN="true").host == host
 
+    @pytest.mark.parametrize(
+        ("host", "own_host"), [("[::1]", "[::1]"), ("::1", "[::1]"), ("127.0.0.1", "localhost"), ("::", "localhost")]
+    )
+    def test_f23_an_address_of_ipv6_is_written_in_brackets(self, load: Load, host: str, own_host: str) -> None:
+        settings = load(HOST=host, API_OPEN="true")
+        assert settings.host == host.strip("[]")
+        assert settings.own_host == own_host
+        assert f"every client of {'[' * (':' in host)}" in settings.fallbacks()[-1]
+
     def test_an_api_with_credentials_may_listen_anywhere(self, load: Load) -> None:
         settings = load(HOST="0.0.0.0", JWT_ISSUER="https://id.example/", JWT_AUDIENCE="bg")  # noqa: S104 - the point
         assert settings.host == "0.0.0.0"  # noqa: S104 - the point

@@ -45,3 +45,13 @@ async def test_while_the_actors_run_their_state_is_shown() -> None:
         status = workers.status()
         assert status is not None
         assert status.shards.owned == SHARDS
+
+
+async def test_f35_the_shards_of_this_owner_are_those_served_here_from_the_first_instant() -> None:
+    async with open_service() as service, service.running():
+        for seconds in (0, 1, 30, 600):
+            await anyio.sleep(seconds)
+            status = service.workers.status()
+            assert status is not None
+            assert {owner.id: owner.shards for owner in status.owners} == {status.owner: status.shards.owned}
+            assert status.shards.owned == SHARDS or seconds == 0

@@ -10,7 +10,7 @@ import anyio
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.domain.ownership import Lease, Owner
+from bg_ingest.domain.ownership import Lease, Owner, OwnershipSnapshot
 from bg_ingest.store import Store
 from tests.conftest import on
 from tests.fakes.faults import Fault, FaultyCalls, at
@@ -123,3 +123,13 @@ async def test_only_a_shard_that_is_served_and_not_being_released_has_an_epoch()
     view = OwnershipView(valid_for=13.5, serving={1: Lease(1, 7, "me"), 2: Lease(2, 8, "me")})
     view.released_at[2] = NEVER
     assert [view.epoch(shard) for shard in (1, 2, 3)] == [7, None, None]
+
+
+def test_f35_shards_are_counted_once_each_whatever_the_snapshot_says_of_those_taken_or_lost_since() -> None:
+    leases = tuple(Lease(shard, 1, "me" if shard < 2 else "other" if shard < 5 else None) for shard in range(8))
+    view = OwnershipView(valid_for=13.5, owner=Owner("me"))
+    assert view.count_shards() == {"me": 0}
+    view.snapshot = OwnershipSnapshot(owners=(Owner("me"), Owner("other")), leases=leases)
+    assert view.count_shards() == {"me": 0, "other": 3}
+    view.serving = {shard: Lease(shard, 2, "me") for shard in (0, 4, 5, 6)}
+    assert view.count_shards() == {"me": 4, "other": 2}

@@ -1,12 +1,17 @@
+import io
 import os
 import signal
+import sys
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import NoReturn
 
 import anyio
 import pytest
 import structlog
 from anyio.abc import TaskStatus
 
-from workers.runtime import DRAIN_SIGNAL, Actor, Runtime, RuntimeState, stop_process
+from workers.runtime import DRAIN_SIGNAL, Actor, Runtime, RuntimeState, exit_process, stop_process
 
 
 async def idle(*, task_status: TaskStatus[None]) -> None:
@@ -125,7 +130,7 @@ async def test_no_actor_is_left_when_the_drain_returns() -> None:
 async def test_the_drain_signal_starts_the_drain_before_the_lifespan_ends() -> None:
     drain = Drain()
     runtime = Runtime(
-        [idle], drain=drain, drain_deadline=60, on_stalled=lambda: pytest.fail("the runtime ended too early")
+        [idle], drain=drain, drain_deadline=60, on_stalled=lambda _: pytest.fail("the runtime ended too early")
     )
     async with runtime.running():
         os.kill(os.getpid(), DRAIN_SIGNAL)
@@ -136,7 +141,7 @@ async def test_the_drain_signal_starts_the_drain_before_the_lifespan_ends() -> N
 
 async def test_a_lifespan_that_does_not_end_by_the_deadline_is_left() -> None:
     left: list[float] = []
-    runtime = Runtime([idle], drain=Drain(), drain_deadline=10, on_stalled=lambda: left.append(anyio.current_time()))
+    runtime = Runtime([idle], drain=Drain(), drain_deadline=10, on_stalled=lambda _: left.append(anyio.current_time()))
     async with runtime.running():
         signalled_at = anyio.current_time()
         os.kill(os.getpid(), DRAIN_SIGNAL)
@@ -146,7 +151,7 @@ async def test_a_lifespan_that_does_not_end_by_the_deadline_is_left() -> None:
 
 async def test_a_lifespan_that_ends_in_time_is_not_left() -> None:
     left: list[bool] = []
-    runtime = Runtime([idle], drain=Drain(), drain_deadline=10, on_stalled=lambda: left.append(True))
+    runtime = Runtime([idle], drain=Drain(), drain_deadline=10, on_stalled=lambda _: left.append(True))
     async with runtime.running():
         os.kill(os.getpid(), DRAIN_SIGNAL)
         await anyio.sleep(9)
@@ -200,3 +205,75 @@ def test_stopping_the_process_is_what_an_orchestrator_would_do() -> None:
     finally:
         signal.signal(signal.SIGTERM, before)
     assert received == [signal.SIGTERM]
+
+
+@pytest.fixture
+def failing_log() -> Iterator[None]:
+    """Let every call of a logger raise, as one without our configuration does once its pipe is closed."""
+
+    def fail(*_: object) -> NoReturn:
+        raise BrokenPipeError("the reader of the log ended")
+
+    structlog.configure(processors=[fail])
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("failing_log")
+async def test_f1_a_crash_that_cannot_be_logged_stops_the_process() -> None:
+    stopped: list[float] = []
+
+    def stop() -> None:
+        stopped.append(anyio.current_time())
+
+    with suppress(ExceptionGroup):
+        async with Runtime([fragile], drain=nothing, on_crash=stop).running():
+            started_at = anyio.current_time()
+            await anyio.sleep(6)
+    assert stopped == pytest.approx([started_at + 5], abs=0.01)
+
+
+@pytest.mark.usefixtures("failing_log")
+async def test_f1_a_drain_that_cannot_be_logged_leaves_no_actor() -> None:
+    with anyio.fail_after(60), suppress(ExceptionGroup):
+        async with Runtime([idle], drain=nothing).running():
+            pass
+
+
+@pytest.mark.usefixtures("failing_log")
+async def test_f1_a_stalled_end_that_cannot_be_logged_is_still_left() -> None:
+    left: list[int] = []
+    with suppress(ExceptionGroup):
+        async with Runtime([idle], drain=Drain(), drain_deadline=10, on_stalled=left.append).running():
+            os.kill(os.getpid(), DRAIN_SIGNAL)
+            await anyio.sleep(30)
+    assert left in ([], [0])
+
+
+async def test_f1_a_crash_during_a_response_that_is_not_read_is_left_with_one() -> None:
+    left: list[tuple[int, float]] = []
+
+    def leave(code: int) -> None:
+        left.append((code, anyio.current_time()))
+
+    runtime = Runtime([fragile], drain=nothing, drain_deadline=10, on_crash=lambda: None, on_stalled=leave)
+    async with runtime.running():
+        started_at = anyio.current_time()
+        await anyio.sleep(60)
+    ((code, left_at),) = left
+    assert code == 1
+    assert left_at == pytest.approx(started_at + 15, abs=0.01)
+
+
+@pytest.mark.parametrize("code", [0, 1])
+def test_f1_the_process_exits_also_if_its_output_cannot_be_flushed(code: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Broken(io.StringIO):
+        def flush(self) -> NoReturn:
+            raise BrokenPipeError
+
+    exits: list[int] = []
+    monkeypatch.setattr(sys, "stdout", Broken())
+    monkeypatch.setattr(sys, "stderr", None)
+    monkeypatch.setattr(os, "_exit", exits.append)
+    exit_process(code)
+    assert exits == [code]

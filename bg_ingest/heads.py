@@ -1,0 +1,145 @@
+"""Bounds on the head of a request: its size, and the time in which the first one of a connection arrives.
+
+granian has one time-out for a head and for an idle connection. Its value is that of idle connections, which is longer
+than a load balancer's; this module bounds first heads, because any client may send one slowly.
+"""
+
+import asyncio  # noqa: TID251 - the loop of granian's worker
+import os
+import socket
+import stat
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from typing import Any, NamedTuple, TypeAlias
+
+App: TypeAlias = Callable[..., Any]
+"""An ASGI application, opaque to the server."""
+Peer: TypeAlias = tuple[str, int]
+
+MAX_HEAD_BYTES = 65_536
+"""A longer head is answered with 431. granian's own limit, 417,792, lets idle clients hold gigabytes."""
+HEAD_SECONDS = 5
+"""Time for the head of a connection's first request to arrive, from the connection's start."""
+SWEEP_SECONDS = 0.25
+HEAD_SWEEPS = round(HEAD_SECONDS / SWEEP_SECONDS)
+MAX_WAITING = 256
+"""Connections without a request that may be older than a sweep. Beyond it the oldest are ended: each may hold 64 KB."""
+DESCRIPTORS = "/proc/self/fd"
+
+
+class WaitingConnection(NamedTuple):
+    """Connection without a request so far."""
+
+    peer: Peer
+    sweeps: int
+
+
+class HeadLimits:
+    """ASGI application around another one that ends connections whose first request does not arrive in time.
+
+    A thread lists the open connections of the process four times a second (on Linux), without those that made a
+    request. Age is counted in sweeps, each of which waits for the event loop: requests that a busy loop has not seen
+    yet are not late.
+    """
+
+    def __init__(self, app: App, port: int) -> None:
+        self._app = app
+        self._port = port
+        self._peers: set[Peer] = set()
+        """Peers of the requests since the last sweep."""
+        self._earlier_peers: set[Peer] = set()
+        """Peers of the requests between the last two sweeps; the loop may still add one."""
+        self._waiting: dict[int, WaitingConnection] = {}
+        """By inode of their socket, the oldest first."""
+        self._ignored: set[int] = set()
+        """Inodes of all other sockets: connections with a request, other ports."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - the server's
+        if scope["type"] == "http":
+            self._peers.add(_normalize(scope["client"]))
+            if _head_bytes(scope) > MAX_HEAD_BYTES:  # granian's buffer takes up to twice its limit
+                await send({"type": "http.response.start", "status": 431, "headers": [(b"content-length", b"0")]})
+                await send({"type": "http.response.body", "body": b""})
+                return
+        elif sys.platform == "linux":
+            loop = asyncio.get_running_loop()
+            threading.Thread(target=self._watch, args=[loop], name="head deadline", daemon=True).start()
+        await self._app(scope, receive, send)
+
+    def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        while True:
+            time.sleep(SWEEP_SECONDS)
+            answered = threading.Event()
+            try:
+                loop.call_soon_threadsafe(answered.set)
+            except RuntimeError:  # the loop is closed
+                return
+            answered.wait()
+            with suppress(OSError):  # no descriptor left
+                self._sweep()
+
+    def _sweep(self) -> None:
+        seen, self._earlier_peers, self._peers = self._earlier_peers, self._peers, set()
+        seen = seen | self._earlier_peers
+        descriptors = dict(_iter_sockets())
+        self._ignored &= descriptors.keys()
+        self._waiting = {inode: waiting for inode, waiting in self._waiting.items() if inode in descriptors}
+        for inode in descriptors.keys() - self._ignored - self._waiting.keys():
+            peer = self._find_peer(descriptors[inode], inode)
+            if peer is None:
+                self._ignored.add(inode)
+            else:
+                self._waiting[inode] = WaitingConnection(peer, 0)
+        for inode, (peer, sweeps) in list(self._waiting.items()):
+            if peer in seen:
+                del self._waiting[inode]
+                self._ignored.add(inode)
+            else:
+                self._waiting[inode] = WaitingConnection(peer, sweeps + 1)
+        excess = len(self._waiting) - MAX_WAITING
+        for number, (inode, waiting) in enumerate(list(self._waiting.items())):
+            if waiting.sweeps > HEAD_SWEEPS or (number < excess and waiting.sweeps > 1):
+                _end(descriptors[inode], inode)
+
+    def _find_peer(self, descriptor: int, inode: int) -> Peer | None:
+        """Return the peer of a connection to the port of the service; None for any other socket."""
+        with suppress(OSError), _duplicate(descriptor, inode) as connection:
+            if connection.family in {socket.AF_INET, socket.AF_INET6} and connection.getsockname()[1] == self._port:
+                return _normalize(connection.getpeername())
+        return None
+
+
+def _iter_sockets() -> Iterator[tuple[int, int]]:
+    """Yield inode and descriptor of each socket of the process."""
+    for name in os.listdir(DESCRIPTORS):  # noqa: PTH208 - up to 8,192 names, of which only the numbers are needed
+        with suppress(OSError):  # closed since
+            status = os.fstat(int(name))
+            if stat.S_ISSOCK(status.st_mode):
+                yield status.st_ino, int(name)
+
+
+def _duplicate(descriptor: int, inode: int) -> socket.socket:
+    """Return the socket under a descriptor of its own, because the server may close the other one at any time."""
+    duplicate = socket.socket(fileno=os.dup(descriptor))
+    if os.fstat(duplicate.fileno()).st_ino != inode:
+        duplicate.close()
+        raise OSError("closed since")
+    return duplicate
+
+
+def _end(descriptor: int, inode: int) -> None:
+    with suppress(OSError), _duplicate(descriptor, inode) as connection:
+        connection.shutdown(socket.SHUT_RDWR)
+
+
+def _head_bytes(scope: Any) -> int:  # noqa: ANN401 - the server's
+    lines = sum(len(name) + len(value) + 4 for name, value in scope["headers"])
+    return len(scope["raw_path"]) + len(scope["query_string"]) + lines
+
+
+def _normalize(address: Any) -> Peer:  # noqa: ANN401 - of either family
+    """Return host and port; an IPv4 peer of an IPv6 socket has the same host as one of an IPv4 socket."""
+    return str(address[0]).removeprefix("::ffff:"), int(address[1])
