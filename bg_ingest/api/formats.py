@@ -1,6 +1,7 @@
 """Streamed lists in three formats: JSON, CSV and newline-delimited JSON."""
 
 import csv
+import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from io import StringIO
@@ -29,13 +30,22 @@ JSON = Format("application/json", b"[", lambda rows: _json.encode(rows)[1:-1], b
 NDJSON = Format("application/x-ndjson", b"", _json.encode_lines)
 
 
+_FORMULA = re.compile(r"(\A|[,;\t\r\n\"'])(\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
+"""Begin of a formula for spreadsheets (OWASP, CSV injection), also after characters that separate cells there."""
+
+
+def _quote_formulas(cell: Any) -> Any:  # noqa: ANN401 - any builtin
+    return _FORMULA.sub(r"\1'\2", cell) if isinstance(cell, str) else cell
+
+
 def csv_format(columns: tuple[str, ...]) -> Format:
-    """Return CSV by RFC 4180 with a header row; null is an empty cell."""
+    """Return CSV by RFC 4180 with a header row; null is an empty cell. Texts are no formulas, numbers stay numbers."""
     cells = attrgetter(*columns)
 
     def encode(rows: Sequence[Any]) -> bytes:
         text = StringIO()
-        csv.writer(text).writerows(msgspec.to_builtins([cells(row) for row in rows]))
+        builtin_rows = msgspec.to_builtins([cells(row) for row in rows])
+        csv.writer(text).writerows([[_quote_formulas(cell) for cell in row] for row in builtin_rows])
         return text.getvalue().encode()
 
     return Format("text/csv; header=present", ",".join(columns).encode() + b"\r\n", encode)

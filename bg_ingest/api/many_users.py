@@ -130,7 +130,7 @@ async def latest_of_many(
         if user in newest
     ]
     answer = LatestOfMany(rows, [UserId(user) for user in requested if user not in newest])
-    changes_shown = [(user, latest.head.last_change) for user, latest in newest.items()]
+    changes_shown = [(user, one.head.last_change, one.newest.reading.measured_at) for user, one in newest.items()]
     states = [(row["state"], row["next_expected_at"]) for row in rows] if full else []
     headers = {**CACHE_HEADERS, "Vary": "Accept", "ETag": make_etag(request, changes_shown, answer.missing, states)}
     return not_modified(request, headers) or Response(answer, headers=headers)

@@ -56,9 +56,11 @@ async def latest(
     full = query.is_full_view(view)
     latest_reading = await reader.latest(user_id)
     freshness = latest_reading.freshness() if full else None
-    facts = (freshness.state, freshness.next_expected_at) if freshness else ()
-    headers = {**CACHE_HEADERS, "ETag": make_etag(request, latest_reading.head.last_change, *facts)}
+    facts: list[object] = [freshness.state, freshness.next_expected_at] if freshness else []
     newest = latest_reading.newest
+    if newest != latest_reading.head.newest:  # until the time of a reading in the future, without a further change
+        facts.append(newest.reading.measured_at)
+    headers = {**CACHE_HEADERS, "ETag": make_etag(request, latest_reading.head.last_change, *facts)}
     return not_modified(request, headers) or Response(
         to_latest(newest, freshness) if freshness else to_basic_one(newest), headers=headers
     )

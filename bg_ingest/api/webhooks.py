@@ -10,22 +10,24 @@ from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import HeaderParameter
 
 from bg_ingest.api.dependencies import RouteOptions, Use, User
+from bg_ingest.api.headers import request_header
 from bg_ingest.api.openapi import USER_PROBLEMS, responses
 from bg_ingest.api.problems import build_problem, to_problem
 from bg_ingest.api.schemas import WebhookResult
 from bg_ingest.api.users import mark_credential
 from bg_ingest.api.validation import validate_request
-from bg_ingest.api.webhook_auth import AnyRequest, SignatureHeaders, WebhookGuard
+from bg_ingest.api.webhook_auth import TOO_LARGE, AnyRequest, SignatureHeaders, WebhookGuard
 from bg_ingest.api.webhook_slots import MAX_WEBHOOK_BYTES
 from bg_ingest.domain.access import AuditAction
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import PollResult
+from bg_ingest.domain.unpacking import UnpackedTooLarge, gunzip
 from bg_ingest.errors import ProviderMisbehaved
 from bg_ingest.ports import Observer
 from bg_ingest.services.polling.webhooks import WebhookReceiver
 
 WebhookId: TypeAlias = Annotated[
-    str | None, HeaderParameter(name="webhook-id", description="Stays the same when it is sent again.")
+    str | None, HeaderParameter(name="webhook-id", description="Stays the same when it is sent again. Or `svix-id`.")
 ]
 Timestamp: TypeAlias = Annotated[
     str | None, HeaderParameter(name="webhook-timestamp", description="Epoch seconds, at most 5 minutes from now.")
@@ -48,7 +50,9 @@ class WebhookOperation(Operation):
             "poll now": Example(value=envelope | {"records": []}),
         }
         content = OpenAPIMediaType(schema=Schema(type=OpenAPIType.OBJECT), examples=examples)
-        self.request_body = RequestBody({"application/json": content}, "The provider's own page, at most 1 MiB.", True)
+        self.request_body = RequestBody(
+            {"application/json": content}, "The provider's own page, at most 1 MiB; gzip is accepted.", True
+        )
 
 
 async def skip_validation(_: AnyRequest) -> None:
@@ -68,7 +72,7 @@ async def skip_validation(_: AnyRequest) -> None:
         "All records are stored; a repeated webhook-id counts zeros.",
         WebhookResult,
         WebhookResult(2),
-        problems=(*USER_PROBLEMS, 408, 413, 429),
+        problems=(*USER_PROBLEMS, 408, 413, 415, 429),
         status=202,
         public=True,
     ),
@@ -84,7 +88,7 @@ async def webhook(
     signature: Signature = None,
 ) -> WebhookResult:
     """Signed by Standard Webhooks over the raw body, or with a token. A page without records requests a poll."""
-    signature_headers = SignatureHeaders(webhook_id or "", timestamp or "", signature or "")
+    signature_headers = _signature_headers(request, webhook_id, timestamp, signature)
     try:
         result = await _receive(request, user_id, webhook_guard, webhook_receiver, signature_headers)
     except Exception as error:
@@ -105,11 +109,39 @@ async def _receive(
         mark_credential(request.scope, sender.credential)
         await validate_request(request)
         async with webhook_guard.wait_for_store():
+            content = _unpack(await request.body(), request_header(request.scope, b"content-encoding"))
             try:
-                return await webhook_receiver.receive(user, sender.webhook_id, await request.body(), sender.proof)
+                return await webhook_receiver.receive(user, sender.webhook_id, content, sender.proof)
             except ProviderMisbehaved:
                 detail = "The body is no page of records: compare it with GET /schema."
                 raise build_problem(400, "invalid-body", detail) from None
+
+
+def _signature_headers(
+    request: AnyRequest, webhook_id: str | None, timestamp: str | None, signature: str | None
+) -> SignatureHeaders:
+    """Return the three headers, by the names of Standard Webhooks or, if these are absent, by those of Svix."""
+    if webhook_id is timestamp is signature is None:
+        aliases = (b"svix-id", b"svix-timestamp", b"svix-signature")
+        webhook_id, timestamp, signature = (request_header(request.scope, name) for name in aliases)
+    return SignatureHeaders(webhook_id or "", timestamp or "", signature or "")
+
+
+def _unpack(body: bytes, encoding: str) -> bytes:
+    """Unpack a gzip body; it has the same limit after unpacking as before."""
+    encoding = encoding.strip().lower()
+    if encoding in {"identity", ""}:
+        return body
+    if encoding not in {"gzip", "x-gzip"}:
+        detail = "The body has another encoding than gzip: send it as gzip, or without Content-Encoding."
+        raise build_problem(415, "unsupported-media-type", detail, {"Accept-Encoding": "gzip"})
+    try:
+        return gunzip(body, MAX_WEBHOOK_BYTES)
+    except UnpackedTooLarge:
+        raise build_problem(413, "too-large", TOO_LARGE) from None
+    except ValueError:
+        detail = "The body is not gzip, as its Content-Encoding says: pack it again, and sign the packed bytes."
+        raise build_problem(400, "invalid-body", detail) from None
 
 
 router = Router("/api/bg", route_handlers=[webhook], tags=["webhooks"])

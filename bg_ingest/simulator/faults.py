@@ -37,7 +37,7 @@ class Throttled(CallFault, frozen=True, tag="throttled"):
 
 
 class Failed(CallFault, frozen=True, tag="failed"):
-    """An error page of a gateway instead of an answer. A failed token call rotates nothing."""
+    """An error page of a gateway, or for 403 the API's own refusal in JSON. A failed token call rotates nothing."""
 
     status: Annotated[int, msgspec.Meta(ge=400, le=599)] = 503
 

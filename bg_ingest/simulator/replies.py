@@ -87,6 +87,8 @@ def build_answer_fault(simulator: Simulator, fault: faults.AnswerFault) -> Reply
         case faults.Throttled(retry_after=int(seconds), as_date=as_date):
             until = simulator.now() + timedelta(seconds=seconds)
             return _throttle(format_datetime(until, usegmt=True) if as_date else str(seconds))
+        case faults.Failed(status=403):
+            return Reply(403, fault_body("This app is not approved", "Forbidden"))
         case faults.Failed(status=status):
             return Reply(status, _HTML, media_type="text/html")
         case faults.Html():

@@ -15,6 +15,7 @@ import msgspec
 
 from bg_ingest.errors import (
     GrantRejected,
+    ProviderError,
     ProviderForbidden,
     ProviderMisbehaved,
     ProviderThrottled,
@@ -103,12 +104,20 @@ def read_body(response: httpx.Response, now: datetime) -> bytes:
     if status == 401:
         raise GrantRejected
     if status == 403:
-        raise ProviderForbidden
+        raise _forbidden(response.content)
     if status == 429:
         raise ProviderThrottled(parse_retry_after(response.headers, now))
     if status >= 500 or status == 408:
         raise ProviderUnavailable(f"It answered with status {status}.")
     raise ProviderMisbehaved(f"It answered with status {status}.")
+
+
+def _forbidden(content: bytes) -> ProviderError:
+    """Return the error of a 403. The provider's own words are JSON; a page of a firewall on the way passes."""
+    with suppress(ValueError, RecursionError):
+        msgspec.json.decode(content, type=dict[str, msgspec.Raw])
+        return ProviderForbidden()
+    return ProviderUnavailable("It answered with status 403, but not in JSON: a firewall or proxy on the way.")
 
 
 def read_token_body(response: httpx.Response, now: datetime) -> bytes:
@@ -215,9 +224,9 @@ Shape = TypeVar("Shape")
 
 
 def decode_leniently(content: bytes, shape: type[Shape]) -> Shape:
-    """Decode JSON with ``NaN``, ``Infinity`` (null), lone surrogates, or bytes that are not UTF-8 (U+FFFD)."""
+    """Decode JSON with ``NaN``, ``Infinity`` (null), lone surrogates, or bytes that are not UTF-8 (as surrogates)."""
     if len(content) <= MAX_LENIENT_BYTES:
         with suppress(ValueError, RecursionError):
-            text = content.decode(errors="replace")
+            text = content.decode(errors="surrogateescape")
             return msgspec.convert(json.loads(text, parse_constant=lambda _: None, strict=False), shape)
     raise ProviderMisbehaved(f"The answer is no {shape.__name__}.")

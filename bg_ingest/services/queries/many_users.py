@@ -10,7 +10,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import CursorExpired
 from bg_ingest.ports import Clock
 from bg_ingest.services.queries.changes import ChangeQueries, PublishedEvent
-from bg_ingest.services.queries.readings import Latest
+from bg_ingest.services.queries.readings import Latest, latest_until
 from bg_ingest.store import Store
 
 
@@ -62,14 +62,13 @@ class ManyUsersQueries:
         self._clock = clock
 
     async def latest(self, users: Collection[UserId]) -> dict[UserId, Latest]:
-        """Return the newest reading of each user that has one, in one read."""
-        now = self._clock.now()
+        """Return the newest reading up to now of each user that has one, in one read."""
         heads = await self._store.readings.heads(users)
-        return {
-            user: Latest(head, head.newest, now)
-            for user, head in heads.items()
-            if head.newest is not None and not head.erased
-        }
+        latest = {user: await self._latest(head) for user, head in heads.items() if not head.erased}
+        return {user: found for user, found in latest.items() if found is not None}
+
+    async def _latest(self, head: Head) -> Latest | None:
+        return await latest_until(self._store.readings, head, self._clock.now())
 
     async def changes(self, after: Mapping[UserId, int | None], limit: int) -> AsyncGenerator[Line]:
         """Yield the lines of an answer: at most ``limit`` events, those of each user ascending by one, then the end.
@@ -85,7 +84,7 @@ class ManyUsersQueries:
                 yield Unknown(user)
             elif cursor is None:
                 reached[user] = head.last_change
-                yield self._snapshot(head)
+                yield Snapshot(user, head.last_change, await self._latest(head))
             elif cursor > head.last_change:
                 yield Expired(user, head.last_change + 1, head.last_change)
             else:
@@ -106,7 +105,3 @@ class ManyUsersQueries:
         if head is not None and cursor is not None and cursor > head.last_change:
             head = await self._store.readings.head(user)
         return None if head is None or head.erased else head
-
-    def _snapshot(self, head: Head) -> Snapshot:
-        latest = None if head.newest is None else Latest(head, head.newest, self._clock.now())
-        return Snapshot(head.user, head.last_change, latest)

@@ -11,7 +11,7 @@ import msgspec
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.freshness import Freshness, assess_freshness
 from bg_ingest.domain.ids import UserId
-from bg_ingest.domain.merging import CONTEXT_SECONDS, SegmentRows
+from bg_ingest.domain.merging import CONTEXT_SECONDS, SegmentRows, newest_shown
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.windows import Window
@@ -24,6 +24,9 @@ DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
 
 SEGMENTS_PER_PASS = 16
 """Segments decoded in one pass of the event loop, about 2 ms, because the embedded store may never suspend."""
+
+SEARCHED_LENGTHS = (timedelta(hours=6), timedelta(days=30), timedelta(days=365 * 20))
+"""Windows before now that are searched, one after another, for the newest reading that is not in the future."""
 
 DEFAULT_FILTER = ReadingFilter()
 
@@ -68,11 +71,15 @@ class ReadingQueries:
         return head
 
     async def latest(self, user: UserId) -> Latest:
-        """Return the newest reading in one read; NotFound also before the first one."""
-        head = await self.head(user)
-        if head.newest is None:
+        """Return the newest reading up to now in one read; NotFound also before the first one.
+
+        A clock that is ahead gives readings a time in the future. Until then an earlier reading is the newest, which
+        costs further reads.
+        """
+        latest = await latest_until(self._readings, await self.head(user), self.now())
+        if latest is None:
             raise NotFound("There is no reading of this user yet: ask again when the first poll has brought some.")
-        return Latest(head, head.newest, self.now())
+        return latest
 
     def points(
         self, user: UserId, window: Window, reading_filter: ReadingFilter = DEFAULT_FILTER
@@ -90,12 +97,31 @@ class ReadingQueries:
                 yield [row[2] for row in batch]
 
 
+async def latest_until(store: ReadingStore, head: Head, now: datetime) -> Latest | None:
+    """Return the newest reading up to now, the last one that a range up to and including now shows."""
+    if head.newest is None or head.newest.reading.measured_at <= now:
+        return Latest(head, head.newest, now) if head.newest else None
+    end = now.replace(microsecond=0) + _SECOND
+    for length in SEARCHED_LENGTHS:
+        newest = None
+        window = Window(end - length, end)
+        rows = iter_shown(store, head.user, window, DEFAULT_FILTER, DEFAULT_FILTER.decode_readings, consistent=True)
+        async with aclosing(rows) as batches:
+            async for batch in batches:
+                newest = newest_shown(row[2] for row in batch)
+        if newest is not None:
+            return Latest(head, newest, now)
+    return None
+
+
 async def iter_shown(
     store: ReadingStore,
     user: UserId,
     window: Window,
     reading_filter: ReadingFilter,
     decode: Callable[[bytes], SegmentRows],
+    *,
+    consistent: bool = False,
 ) -> AsyncGenerator[Sequence[Any]]:
     """Yield the shown rows of a window in ascending batches of one stored segment each, as decoded by the filter.
 
@@ -105,7 +131,7 @@ async def iter_shown(
     start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
     wider = window if reading_filter.all_devices else Window(window.start - CONTEXT, window.end + CONTEXT)
     # An answer as of a fixed point never changes, so it must not show the lag of an eventually consistent read.
-    packed = store.iter_packed(user, wider, consistent=reading_filter.as_of is not None)
+    packed = store.iter_packed(user, wider, consistent=consistent or reading_filter.as_of is not None)
     async with aclosing(_with_neighbours(packed, decode)) as segments:
         async for before, segment, after in segments:
             rows = reading_filter.select(before, segment, after)

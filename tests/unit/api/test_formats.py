@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
+from bg_ingest.api import formats
 from bg_ingest.domain.readings import Device
 from tests.harness.api import ApiHarness, reading
 
@@ -82,3 +83,35 @@ async def test_a_format_we_do_not_have_is_406_with_those_we_have(api: ApiHarness
     answer = await api.http.get("/api/bg/ada", headers={"Accept": accept})
     assert (answer.status_code, answer.json()["type"]) == (406, "not-acceptable")
     assert all(each in answer.json()["detail"] for each in (JSON, CSV, NDJSON))
+
+
+class Cells(msgspec.Struct):
+    text: str | None
+    number: float
+
+
+@pytest.mark.parametrize(
+    ("text", "cell"),
+    [
+        ('=HYPERLINK("http://x","y")', '"\'=HYPERLINK(""http://x"",""y"")"'),
+        ("+cmd", "'+cmd"),
+        ("-1+1", "'-1+1"),
+        ("@x", "'@x"),
+        (" =1", "' =1"),
+        ("\uff1d1", "'\uff1d1"),
+        ("\t=1", "'\t=1"),
+        ("\r=1", '"\'\r=1"'),
+        ("a;=1", "a;'=1"),
+        ('a",=1', '"a"",\'=1"'),
+        ("iPhone 15-Pro, a+b=c", '"iPhone 15-Pro, a+b=c"'),
+        ("g7/iOS", "g7/iOS"),
+        (None, ""),
+    ],
+)
+def test_f28_s18_a_text_is_no_formula_of_a_spreadsheet_and_a_number_stays_one(text: str | None, cell: str) -> None:
+    encoded = formats.csv_format(("text", "number")).encode([Cells(text, -1.5)])
+    assert encoded.decode() == f"{cell},-1.5\r\n"
+
+
+def test_f28_the_other_formats_keep_a_formula() -> None:
+    assert formats.NDJSON.encode([Cells("=1", -1.5)]) == b'{"text":"=1","number":-1.5}\n'

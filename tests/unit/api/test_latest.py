@@ -72,3 +72,34 @@ async def test_a_paused_connection_says_so(api: ApiHarness) -> None:
     await api.add_readings(reading(-1))
     full = (await api.http.get(LATEST, params={"view": "full"})).json()
     assert (full["state"], full["next_expected_at"]) == ("paused", None)
+
+
+async def test_f32_a_reading_in_the_future_is_not_the_latest_before_its_time(api: ApiHarness) -> None:
+    await api.add_readings(reading(-3, 90), reading(-2, 100), reading(2, 200), reading(1, 150))
+    for value in (100, 100, 100, 100, 100, 150, 150, 150, 150, 150, 200):
+        latest = (await api.http.get(LATEST)).json()
+        assert latest["glucose_mg_dl"] == value
+        api.clock.advance(timedelta(seconds=1))  # the end of a range is exclusive
+        assert (await api.http.get("/api/bg/ada")).json()[-1] == latest
+        api.clock.advance(timedelta(seconds=59))
+
+
+async def test_f32_a_newer_true_reading_is_the_latest_before_the_future_one(api: ApiHarness) -> None:
+    await api.add_readings(reading(2, 200))
+    assert (await api.http.get(LATEST)).status_code == 404
+    await api.add_readings(reading(-10_000, 90))
+    assert (await api.http.get(LATEST)).json()["glucose_mg_dl"] == 90
+    await api.add_readings(reading(-1, 100))
+    full = (await api.http.get(LATEST + "?view=full")).json()
+    assert (full["glucose_mg_dl"], full["age_seconds"]) == (100, 300)
+    (of_many,) = (await api.http.get("/api/latest", params={"users": "ada", "view": "full"})).json()["readings"]
+    assert of_many == {"user_id": "ada"} | full
+
+
+async def test_f32_the_tag_changes_as_the_time_of_a_reading_comes(api: ApiHarness) -> None:
+    await api.add_readings(reading(-1, 100), reading(1, 200))
+    tags = []
+    for minutes in (0, 4, 1):
+        api.clock.advance(timedelta(minutes=minutes))
+        tags.append((await api.http.get(LATEST)).headers["etag"])
+    assert tags[0] == tags[1] != tags[2]

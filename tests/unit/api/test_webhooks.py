@@ -1,5 +1,6 @@
 """POST webhook from the sender's side: accepted senders, and answers. Made-up ones are in ``tests/fuzz``."""
 
+import gzip
 from collections.abc import AsyncIterator, MutableMapping
 from datetime import timedelta
 from typing import Any
@@ -317,3 +318,41 @@ async def test_the_schema_describes_it(service: ServiceHarness) -> None:
     assert described["security"] == [{}]
     assert described["requestBody"]["content"]["application/json"]["examples"]
     assert {"202", "400", "401", "404", "413", "503"} <= described["responses"].keys()
+
+
+@pytest.mark.parametrize("encoding", ["gzip", "x-gzip", "GZIP", "identity"])
+async def test_f29_a_packed_page_is_stored(service: ServiceHarness, encoding: str) -> None:
+    page = envelope(await account(service), records(HOUR_AGO, 2))
+    body = page if encoding == "identity" else gzip.compress(page)
+    answer = await service.push("ada", body, content_encoding=encoding)
+    assert (answer.status_code, answer.json()["stored"]) == (202, 2)
+
+
+@pytest.mark.parametrize(
+    ("body", "encoding", "status", "slug"),
+    [
+        (gzip.compress(bytes(MAX_BODY_BYTES + 1), mtime=0), "gzip", 413, "too-large"),
+        (gzip.compress(bytes(50_000_000), 1, mtime=0), "gzip", 413, "too-large"),
+        (gzip.compress(bytes(MAX_BODY_BYTES), mtime=0), "gzip", 400, "invalid-body"),
+        (b"{}", "gzip", 400, "invalid-body"),
+        (gzip.compress(b"{}", mtime=0)[:-3], "gzip", 400, "invalid-body"),
+        (b"{}", "br", 415, "unsupported-media-type"),
+        (b"{}", "gzip, gzip", 415, "unsupported-media-type"),
+    ],
+    ids=["a byte too long", "a bomb", "zeros", "not packed", "cut", "br", "twice"],
+)
+async def test_f29_a_packed_body_has_the_same_limit(
+    service: ServiceHarness, body: bytes, encoding: str, status: int, slug: str
+) -> None:
+    assert_problem(await service.push("ada", body, content_encoding=encoding), status, slug)
+
+
+@pytest.mark.parametrize("mixed", [False, True])
+async def test_f29_the_headers_of_svix_are_aliases_unless_mixed(service: ServiceHarness, *, mixed: bool) -> None:
+    page = envelope(await account(service), records(HOUR_AGO, 2))
+    own = signed(page, "msg_1", service.clock.now())
+    headers = {name.replace("webhook-", "svix-"): value for name, value in own.items()}
+    if mixed:
+        headers["webhook-id"] = headers.pop("svix-id")
+    answer = await service.api.post("/api/bg/ada/webhook", content=page, headers=raw(headers))
+    assert answer.status_code == (401 if mixed else 202)

@@ -218,7 +218,7 @@ async def test_s3_another_encoding_than_the_requested_one_is_misbehaviour(encodi
         await receive(Pieces(BOMB), **{"content-encoding": encoding})
 
 
-@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"cut off")[:-4]])
+@pytest.mark.parametrize("content", [b"no gzip", gzip.compress(b"cut off", mtime=0)[:-4]])
 async def test_s3_a_broken_packing_is_misbehaviour(content: bytes) -> None:
     with pytest.raises(ProviderMisbehaved):
         await receive(Pieces(content), **GZIP)

@@ -183,7 +183,7 @@ async def test_what_is_available_is_asked_without_a_last_sync_time() -> None:
     ("status", "error"),
     [
         (401, GrantRejected),
-        (403, ProviderForbidden),
+        (403, ProviderUnavailable),
         (429, ProviderThrottled),
         *((status, ProviderUnavailable) for status in (500, 502, 503, 504)),
         *((status, ProviderMisbehaved) for status in (302, 400, 404)),
@@ -200,6 +200,24 @@ async def test_case_02_38_40_a_refusal_becomes_the_error_of_its_remedy_and_is_no
         assert type(raised.value) is error
         assert "private" not in str(raised.value)
         assert len(given.requests) == number
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b'{"errors":[]}', ProviderForbidden),
+        (b'\r\n {"fault":{"faultstring":"App not approved"}}', ProviderForbidden),
+        (b"", ProviderUnavailable),
+        (b"Forbidden", ProviderUnavailable),
+        (b"<!doctype html><title>Attention required</title>", ProviderUnavailable),
+        (b'"forbidden"', ProviderUnavailable),
+        (b'{"cut', ProviderUnavailable),
+        (b'{"a":' + b"[" * 10_000, ProviderUnavailable),
+    ],
+)
+async def test_f8_a_403_is_forbidden_only_by_the_providers_own_json(content: bytes, error: type[ProviderError]) -> None:
+    with pytest.raises(error):
+        await read(scripted_answer(403, content))
 
 
 async def test_case_36_a_429_says_how_long_to_wait() -> None:

@@ -8,7 +8,6 @@ import pytest
 from bg_ingest.errors import (
     GrantRejected,
     ProviderError,
-    ProviderForbidden,
     ProviderMisbehaved,
     ProviderThrottled,
     ProviderUnavailable,
@@ -21,7 +20,7 @@ from tests.fakes.clock import NOON
     ("status", "error"),
     [
         (401, GrantRejected),
-        (403, ProviderForbidden),
+        (403, ProviderUnavailable),
         (429, ProviderThrottled),
         *((status, ProviderUnavailable) for status in (408, 500, 502, 503, 504, 520)),
         *((status, ProviderMisbehaved) for status in (204, 206, 302, 400, 404, 413, 418)),

@@ -158,4 +158,5 @@ async def test_f22_the_watch_is_hidden_on_both_sides_of_a_segments_end_and_of_a_
     assert [(at.timestamp(), value) for at, value in shown] == [point async for batch in points for point in batch]
     everything = await values(queries, window, ReadingFilter(as_of, all_devices=True))
     assert 2 * len(shown) - 1 <= len(everything) <= 2 * len(shown) + 1
-    assert (await queries.latest(USER)).newest.reading.glucose_mg_dl == shown[-1][1]
+    later = ReadingQueries(store.readings, SetClock(start + timedelta(days=1)))
+    assert (await later.latest(USER)).newest.reading.glucose_mg_dl == shown[-1][1]
