@@ -10,16 +10,21 @@ import httpx
 import msgspec
 import structlog
 from joserfc import jws, jwt
-from joserfc.errors import JoseError
+from joserfc.errors import JoseError, UnsupportedAlgorithmError
+from joserfc.jwa import JWSAlgModel
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
+from bg_ingest.adapters.jwt_claims import is_access_token, names_client_as_audience, to_token_claims
 from bg_ingest.domain.access import TokenClaims
 from bg_ingest.errors import IssuerUnavailable
 from bg_ingest.ports import Clock
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
-ALGORITHMS = ("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512")
+ALGORITHMS = (
+    *("RS256", "RS384", "RS512", "PS256", "PS384", "PS512", "ES256", "ES384", "ES512"),
+    *("EdDSA", "Ed25519"),  # RFC 8037, and its successor RFC 9864
+)
 """Accepted signature algorithms: asymmetric ones only, never ``none``. The token's header cannot extend them."""
 
 LEEWAY_SECONDS = 30
@@ -48,6 +53,15 @@ MIN_RSA_CHARACTERS = 342
 _NEVER = float("-inf")
 
 
+class AcceptedAlgorithms(jws.JWSRegistry):
+    """Registry without joserfc's warning at each token with EdDSA, a name that RFC 9864 replaces and issuers use."""
+
+    def get_alg(self, name: str) -> JWSAlgModel:
+        if name not in ALGORITHMS:
+            raise UnsupportedAlgorithmError
+        return self.algorithms[name]
+
+
 class JwtVerifier:
     """Verifies the tokens of one issuer for one audience."""
 
@@ -58,7 +72,7 @@ class JwtVerifier:
         self._clock = clock
         self._issuer = issuer
         self._audience = audience
-        self._registry = jws.JWSRegistry(algorithms=ALGORITHMS, strict_check_header=False)
+        self._registry = AcceptedAlgorithms(algorithms=ALGORITHMS, strict_check_header=False)
 
     async def verify(self, token: str) -> TokenClaims | None:
         kid, is_candidate = self._kid(token)
@@ -67,11 +81,10 @@ class JwtVerifier:
         keys = await self._keys.get(kid)
         try:
             claims = jwt.decode(token, keys, algorithms=ALGORITHMS, registry=self._registry).claims
-            self._claims_registry().validate(claims)
+            self._claims_registry(claims).validate(claims)
         except _TOKEN_ERRORS:
             return None
-        sub, scope = claims["sub"], claims.get("scope")
-        return TokenClaims(sub, frozenset(scope.split()) if isinstance(scope, str) else frozenset())
+        return to_token_claims(claims, self._audience)
 
     def _kid(self, token: str) -> tuple[str | None, bool]:
         """Return the key id in a token's header, and False if the issuer cannot have made the token."""
@@ -83,18 +96,20 @@ class JwtVerifier:
         except _TOKEN_ERRORS:
             return None, False
         kid = header.get("kid")
-        is_candidate = header.get("alg") in ALGORITHMS and claims.get("iss") == self._issuer
+        is_candidate = (
+            header.get("alg") in ALGORITHMS and claims.get("iss") == self._issuer and is_access_token(header, claims)
+        )
         return (kid if isinstance(kid, str) else None), is_candidate
 
-    def _claims_registry(self) -> jwt.JWTClaimsRegistry:
+    def _claims_registry(self, claims: dict[str, Any]) -> jwt.JWTClaimsRegistry:
         now = int(self._clock.now().timestamp())
         return jwt.JWTClaimsRegistry(
             now,
             LEEWAY_SECONDS,
             iss={"essential": True, "value": self._issuer},
-            aud={"essential": True, "value": self._audience},
+            aud={"essential": not names_client_as_audience(claims, self._audience), "value": self._audience},
             exp={"essential": True},
-            sub={"essential": True},
+            sub={"essential": False},  # a present one is text and not empty
         )
 
 
@@ -199,4 +214,5 @@ def _iter_usable_keys(published: dict[str, Any]) -> Iterator[Key]:
 
 
 def _is_strong(key: dict[str, Any]) -> bool:
-    return key.get("kty") == "EC" or (key.get("kty") == "RSA" and len(str(key.get("n"))) >= MIN_RSA_CHARACTERS)
+    is_elliptic = key.get("kty") == "EC" or (key.get("kty"), key.get("crv")) == ("OKP", "Ed25519")
+    return is_elliptic or (key.get("kty") == "RSA" and len(str(key.get("n"))) >= MIN_RSA_CHARACTERS)

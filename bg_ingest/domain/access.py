@@ -101,12 +101,16 @@ def known_scopes(names: Iterable[str]) -> frozenset[Scope]:
 
 class TokenClaims(msgspec.Struct, frozen=True):
     sub: str
+    """Bearer of the token: a user, or the client of a token without a user."""
     scopes: frozenset[str]
+    is_user: bool = True
+    """False if the bearer is a client: its name may be equal to the id of a user."""
 
     @property
     def caller(self) -> Caller:
         """Caller with access to its own user, or to all users by the scope ``users:all``."""
-        users = None if ALL_USERS in self.scopes else frozenset({UserId(self.sub)})
+        own = frozenset({UserId(self.sub)} if self.is_user else ())
+        users = None if ALL_USERS in self.scopes else own
         return Caller(f"token:{self.sub}", known_scopes(self.scopes), users)
 
 

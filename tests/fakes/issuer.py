@@ -1,10 +1,12 @@
 """Token issuer with its own keys, published over HTTP, that signs any claims."""
 
+import warnings
 from datetime import datetime, timedelta
 from typing import Any
 
 import httpx
 from joserfc import jws, jwt
+from joserfc.errors import SecurityWarning
 from joserfc.jwk import ECKey, Key, KeyParameters, RSAKey
 
 ISSUER = "https://id.example/"
@@ -47,9 +49,10 @@ class FakeIssuer:
         named = {"alg": alg, "kid": by.kid} | (header or {})
         jose_header = {name: value for name, value in named.items() if value is not None}
         lenient = jws.JWSRegistry(algorithms=[alg], strict_check_header=False)
-        return jwt.encode(
-            jose_header, {name: value for name, value in whole.items() if value is not None}, by, [alg], lenient
-        )
+        content = {name: value for name, value in whole.items() if value is not None}
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", SecurityWarning)  # RFC 9864 deprecates the name EdDSA
+            return jwt.encode(jose_header, content, by, [alg], lenient, default_type=None)
 
     def _answer(self, request: httpx.Request) -> httpx.Response:
         self.asked.append(str(request.url))
