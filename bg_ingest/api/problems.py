@@ -6,6 +6,7 @@ of a RequestError, which is used as it is.
 
 from collections.abc import Mapping
 from http import HTTPStatus
+from math import ceil
 from traceback import extract_tb
 from typing import Any
 
@@ -80,7 +81,7 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemErro
             return _request_problem(error)
         case errors.StoreError():
             return build_problem(503, "store-unavailable", "The store does not answer: try again shortly.", _RETRY_SOON)
-        case errors.ProviderError() | errors.IssuerUnavailable():
+        case errors.ProviderError() | errors.GrantError() | errors.IssuerUnavailable():
             return _upstream_problem(error)
         case HTTPException(status_code=status) if status < 500:
             return _framework_problem(error)
@@ -107,7 +108,22 @@ def _request_problem(error: errors.RequestError) -> ProblemError:
             return build_problem(400, "invalid-request", str(error))
 
 
-def _upstream_problem(error: errors.ProviderError | errors.IssuerUnavailable) -> ProblemError:
+def _grant_problem(error: errors.GrantRejected | errors.GrantError) -> ProblemError:
+    retry = (
+        {"Retry-After": str(max(1, ceil(error.wait.total_seconds())))} if isinstance(error, errors.GrantError) else {}
+    )
+    match error:
+        case errors.GrantBusy():
+            detail = "The grant is being renewed: try again after the seconds in Retry-After."
+            return build_problem(503, "provider-unavailable", detail, retry)
+        case errors.GrantRefused():
+            detail = "The provider refused the grant, which is tried again later: wait, or connect again."
+            return build_problem(409, "grant-rejected", detail, retry)
+        case _:
+            return build_problem(409, "grant-rejected", "The provider refuses the grant: connect again.")
+
+
+def _upstream_problem(error: errors.ProviderError | errors.GrantError | errors.IssuerUnavailable) -> ProblemError:
     match error:
         case errors.IssuerUnavailable():
             detail = "The issuer of tokens does not answer, so the token cannot be checked: try again shortly."
@@ -118,8 +134,8 @@ def _upstream_problem(error: errors.ProviderError | errors.IssuerUnavailable) ->
         case errors.ProviderUnavailable():
             detail = "The provider does not answer: try again in a minute."
             return build_problem(503, "provider-unavailable", detail, _RETRY_LATER)
-        case errors.GrantRejected():
-            return build_problem(409, "grant-rejected", "The provider refuses the grant: connect again.")
+        case errors.GrantRejected() | errors.GrantError():
+            return _grant_problem(error)
         case errors.ProviderForbidden():
             detail = "The provider forbids this app: its operator must act, see the log."
             return build_problem(502, "provider-forbidden", detail)

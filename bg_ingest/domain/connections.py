@@ -54,6 +54,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     reason: str | None = None
     """Cause of the state, as a stable identifier."""
     provider_account: str | None = None
+    host_region: str | None = None
+    """Region under whose name the host of ``region`` counts its accounts; None if that is ``region``."""
     worker: WorkerSettings = WorkerSettings()
     watermark: datetime | None = None
     """Start of the next window. Earlier data may be incomplete."""
@@ -80,6 +82,11 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     epoch: int = 0
     expires_at: datetime | None = None
     """Set only while connecting, so that the store deletes an abandoned connect."""
+
+    @property
+    def provider_identity(self) -> tuple[str, str | None]:
+        """Region and id of the provider account."""
+        return self.host_region or self.region, self.provider_account
 
     @property
     def accepts_pushes(self) -> bool:

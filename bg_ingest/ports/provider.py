@@ -61,6 +61,10 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Client id of this service."""
     fixed_delay: timedelta | None = None
     """Delay of every connection as set by the operator; None if the delay is learned."""
+    closed_regions: frozenset[str] = frozenset()
+    """Regions in which connections continue, and none begins."""
+    single_host: bool = False
+    """True if one host serves all regions: then they share accounts and calls."""
     auth: Auth = OAuthCode()
     history: timedelta | None = None
     """Age of the oldest data that the provider has; None if it has all data."""
@@ -71,6 +75,14 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """Lowest and highest value in mg/dL; LOW and HIGH are one beyond."""
     warm_ups: Mapping[str, timedelta] = {}
     """Time without readings after a sensor is inserted, by generation."""
+
+    @property
+    def open_regions(self) -> tuple[str, ...]:
+        return tuple(region for region in self.regions if region not in self.closed_regions)
+
+    def host_region(self, region: str) -> str:
+        """Return the region under whose name the host of a region counts accounts and calls."""
+        return self.default_region if self.single_host else region
 
     def __post_init__(self) -> None:
         if self.default_region not in self.regions or set(self.initial_delays) != set(self.regions):

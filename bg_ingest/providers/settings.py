@@ -28,10 +28,6 @@ class ProviderSettings(BaseModel):
     webhook_auth: ClassVar[str | None] = None
     """Name of the setting that lists the accepted proofs of webhooks, for a provider that pushes."""
 
-    def redirect_uri(self) -> str | None:
-        """Return the address to which the provider sends a person back."""
-        return None
-
     def fallbacks(self) -> Iterable[str]:
         """Return a sentence for each default that an operator should know of, and each part that is simulated."""
         return ()

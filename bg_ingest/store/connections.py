@@ -117,9 +117,8 @@ class ConnectionStore:
         return [connection for row in rows if (connection := self._decode_unexpired(*row))]
 
     def _decode_unexpired(self, connection: ConnectionId, item: StoredItem | None) -> Connection | None:
-        current = decode_connection(connection, item) if item else None
-        is_expired = current is not None and current.expires_at and current.expires_at <= self._clock.now()
-        return None if is_expired else current
+        is_expired = item is not None and "expires_at" in item and item["expires_at"] <= self._clock.now().timestamp()
+        return None if item is None or is_expired else decode_connection(connection, item)
 
 
 def encode_connection(connection: Connection) -> Item:
@@ -132,6 +131,7 @@ def encode_connection(connection: Connection) -> Item:
         connected_at=to_epoch_ms(c.connected_at),
         reason=c.reason,
         provider_account=c.provider_account,
+        host_region=c.host_region,
         poll_interval_seconds=c.worker.poll_interval_seconds,
         paused=c.worker.paused,
         backfill_days=c.worker.backfill_days,
@@ -163,6 +163,7 @@ def decode_connection(identity: ConnectionId, item: StoredItem) -> Connection:
         connected_at=from_epoch_ms(item["connected_at"]),
         reason=item.get("reason"),
         provider_account=item.get("provider_account"),
+        host_region=item.get("host_region"),
         worker=WorkerSettings(item.get("poll_interval_seconds"), item["paused"], item.get("backfill_days")),
         watermark=optional_instant(item.get("watermark")),
         available=optional_window(item.get("available_from"), item.get("available_until")),
@@ -236,10 +237,9 @@ def _account_writes(update: ConnectionUpdate) -> Iterator[Write]:
     before, after = _account_key(update.before), _account_key(update.after)
     if before == after:
         return
-    user = update.after.id.user
-    free_or_own = (Either((Absent(), Equals("user", user))), VERSION_OK_OR_ABSENT)
+    free_or_own = (Either((Absent(), Equals("user", update.after.id.user))), VERSION_OK_OR_ABSENT)
     if after:
-        yield Put(after, build_item(user=user), free_or_own)
+        yield Put(after, build_item(user=update.after.id.user), free_or_own)
     if before:
         yield Delete(before, free_or_own)
 

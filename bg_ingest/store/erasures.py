@@ -154,7 +154,8 @@ def _with_state(key: Key) -> Sequence[Key]:
 def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
     removed = NOTHING_ERASED
     for (pk, sk), item in rows:
-        if pk.startswith("user#"):  # an unpublished change is counted once, as a change
+        # an unpublished change is counted once, as a change; a used state is no longer a connect in progress
+        if pk.startswith("user#") and "used_at" not in item:
             kind = sk.partition("#")[0]
             name, count = _count_row(kind, item)
             removed = removed.merge(replace(NOTHING_ERASED, **{name: count}))

@@ -87,7 +87,7 @@ def connection_account(connection: Connection) -> Key | None:
     """Return the key of the row that assigns a provider account to its user; None while the account is unknown."""
     if connection.provider_account is None:
         return None
-    return account(connection.id.provider, connection.region, connection.provider_account)
+    return account(connection.id.provider, connection.provider_identity[0], connection.provider_account)
 
 
 def api_key(key_id: str) -> Key:

@@ -17,6 +17,9 @@ REGION_URLS = {
 }
 """Separate stacks: an app and a user's login exist in one only, so login, token and data hosts change together."""
 
+SANDBOX = "sandbox"
+"""Region with test data, which anybody may log in to."""
+
 INITIAL_DELAYS = {
     "us": timedelta(hours=1),
     "ou": timedelta(hours=3),
@@ -39,6 +42,8 @@ class DexcomOptions(msgspec.Struct, frozen=True, kw_only=True):
     delay: timedelta | None = None
     fixed_delay: timedelta | None = None
     """Delay set by the operator, instead of the learned one."""
+    sandbox_allowed: bool = True
+    """False: connects may choose the sandbox only if it is the default region."""
 
     def __post_init__(self) -> None:
         if self.default_region not in REGION_URLS:

@@ -22,7 +22,7 @@ from bg_ingest.ports import (
     Priority,
     Redirect,
 )
-from bg_ingest.providers.dexcom import REGION_URLS, DexcomOptions, translate
+from bg_ingest.providers.dexcom import REGION_URLS, SANDBOX, DexcomOptions, translate
 from bg_ingest.providers.dexcom.oauth import OAuth, parse_tokens
 from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope, read_body
 from bg_ingest.providers.http import ProviderClock, translate_transport_errors
@@ -63,6 +63,8 @@ class Dexcom:
             cadence=timedelta(minutes=5),
             longest_window=MAX_WINDOW,
             app=options.client_id,
+            closed_regions=frozenset() if options.sandbox_allowed else frozenset({SANDBOX}) - {options.default_region},
+            single_host=options.base_url is not None,
             limits=(CallLimit(LimitScope.APP, CALLS_PER_HOUR),),
             warm_ups=WARM_UPS,
         )

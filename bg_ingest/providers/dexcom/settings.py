@@ -10,7 +10,7 @@ from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.settings import DelaySeconds, ProviderSettings
-from bg_ingest.setting_types import HttpHost, HttpUrl, Proofs, to_lower
+from bg_ingest.setting_types import HttpHost, HttpUrl, Proofs, is_strict, to_lower
 
 if TYPE_CHECKING:
     import httpx
@@ -47,9 +47,6 @@ class DexcomSettings(ProviderSettings):
     def dexcom_simulated(self) -> bool:
         return self.dexcom_client_id is None
 
-    def redirect_uri(self) -> str:
-        return self.dexcom_redirect_uri
-
     def fallbacks(self) -> Iterable[str]:
         if self.dexcom_simulated:
             return ("No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator replaces it.",)
@@ -84,4 +81,5 @@ class DexcomSettings(ProviderSettings):
             default_region=self.dexcom_region,
             base_url=self.dexcom_api_base_url,
             fixed_delay=self.dexcom_fixed_delay,
+            sandbox_allowed=not is_strict(vars(self)),
         )

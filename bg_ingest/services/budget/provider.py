@@ -53,7 +53,8 @@ class SharedBudget:
             limiter.close()
 
     def budget_key(self, provider: str, region: str) -> BudgetKey:
-        return BudgetKey(provider, self.capabilities[provider].app, region)
+        capabilities = self.capabilities[provider]
+        return BudgetKey(provider, capabilities.app, capabilities.host_region(region))
 
     def default_budget_key(self, provider: str) -> BudgetKey | None:
         """Return the key of a provider's default region; None if the provider is unknown here."""

@@ -1,15 +1,13 @@
 """Connects: redirect to the provider, and creation of the connection after the callback."""
 
-import re
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from hashlib import blake2b
 from math import ceil
 from secrets import token_hex, token_urlsafe
 
 import msgspec
-import structlog
 from msgspec.structs import replace
 
 from bg_ingest.domain.commits import ConnectionUpdate
@@ -17,9 +15,29 @@ from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaul
 from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.schedule import learn_delay
-from bg_ingest.errors import Conflict, ConnectRefused, Fenced, GrantRejected, NotFound
+from bg_ingest.errors import (
+    Conflict,
+    ConnectRefused,
+    Fenced,
+    GrantRejected,
+    NotFound,
+    ProviderError,
+    ProviderThrottled,
+    ProviderUnavailable,
+    StoreError,
+    StoreUnavailable,
+)
 from bg_ingest.ports import AccountData, Answers, Clock, Done, Priority, Provider, Redirect, Wakeups
 from bg_ingest.services.connections.grants import Grants
+from bg_ingest.services.connections.oauth_states import (
+    OAuthState,
+    add_state,
+    build_refusal,
+    end_state,
+    generation_of,
+    release_state,
+    take_state,
+)
 from bg_ingest.services.connections.states import ConnectionStates
 from bg_ingest.services.polling.commit import retrying
 from bg_ingest.store import Store
@@ -27,31 +45,12 @@ from bg_ingest.store import Store
 STATE_LIFETIME = timedelta(minutes=15)
 """Lifetime of an OAuth state: time for the person to finish the provider's pages."""
 
-_STATE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
-"""Form of ``token_urlsafe(32)``. Anything else is refused without a read of the store."""
-
-SETUP_ERRORS = frozenset({"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"})
-PROVIDER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
-"""Error codes of a callback besides ``access_denied`` (RFC 6749, 4.1.2.1): caused by our app; by the provider."""
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
 
 class ConnectStarted(msgspec.Struct, frozen=True):
     """Address for the person, and the end of its validity."""
 
     authorize_url: str
     expires_at: datetime
-
-
-class OAuthState(msgspec.Struct, frozen=True, array_like=True):
-    """Content of an OAuth state. The state itself is not stored, only its digest."""
-
-    user: UserId
-    provider: str
-    region: str
-    known_change: int
-    """Number of the user's last change when the state was created. A later erasure invalidates the state."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,8 @@ class Connector:
         """
         known = self._find_provider(provider)
         region = region or known.capabilities.default_region
-        if region not in known.capabilities.regions:
-            raise Conflict(f"{provider} has no such region; choose one of {', '.join(known.capabilities.regions)}")
+        if region not in known.capabilities.open_regions:
+            raise Conflict(f"{provider} has no such region; choose one of {', '.join(known.capabilities.open_regions)}")
         now = self.clock.now()
         state, expires_at = token_urlsafe(32), now + STATE_LIFETIME
         step = await known.connect(region, Answers(state))
@@ -82,7 +81,7 @@ class Connector:
             raise Conflict(f"{provider} has no login page, and this version cannot ask a person for credentials itself")
         head = await self.store.readings.head(user)
         oauth_state = OAuthState(user, provider, region, head.last_change if head else 0)
-        await self.store.states.add(user, _hash_state(state), msgspec.json.encode(oauth_state), expires_at)
+        await add_state(self.store, state, oauth_state, expires_at)
         await self.store.connections.add_connecting(
             Connection(
                 id=ConnectionId(user, provider),
@@ -97,33 +96,51 @@ class Connector:
         return ConnectStarted(step.url, expires_at)
 
     async def finish(self, provider: str, *, state: str | None, code: str | None, error: str | None) -> Connection:
-        """Create the connection after a callback.
+        """Create the connection after a callback. A repeated callback returns the connection that its state made.
 
         ConnectRefused if no connection was made, with a text for the person; ProviderError if a call failed.
         """
         known = self._find_provider(provider)
-        oauth_state = await self._consume_state(state)
+        taken = await take_state(self.store, self.clock, provider, state)
+        if isinstance(taken, Connection):
+            return taken
+        try:
+            return await self._finish(known, taken, state=state or "", code=code, error=error)
+        except (ProviderUnavailable, ProviderThrottled, StoreUnavailable):
+            if taken:  # the person may load the page again
+                with suppress(StoreError):
+                    await release_state(self.store, taken, state or "")
+            raise
+        except (ConnectRefused, ProviderError):
+            if taken:
+                with suppress(StoreError):
+                    await end_state(self.store, taken, state or "")
+            raise
+
+    async def _finish(
+        self, known: Provider, oauth_state: OAuthState | None, *, state: str, code: str | None, error: str | None
+    ) -> Connection:
         if error == "access_denied":  # also with an unknown state, because nothing is connected in either case
             raise ConnectRefused(
                 "You did not allow access, so nothing was connected. To connect after all, please start again."
             )
-        if oauth_state is None or oauth_state.provider != provider:
+        if oauth_state is None:
             raise ConnectRefused(
                 "This link has expired or was used already. Nothing was changed; please start connecting again."
             )
         if error is not None or not code:
-            raise _build_refusal(provider, error)
+            raise build_refusal(known.name, error)
         try:
-            step = await known.connect(oauth_state.region, Answers(state or "", {"code": code}))
+            step = await known.connect(oauth_state.region, Answers(state, {"code": code}))
             if not isinstance(step, Done):
-                raise _build_refusal(provider, "other")
+                raise build_refusal(known.name, "other")
             credentials = step.credentials
             account_data = step.account or await known.available(oauth_state.region, credentials, Priority.REFRESH)
         except GrantRejected as rejected:
             raise ConnectRefused(
                 "The confirmation has expired or was used already. Nothing was changed; please start connecting again."
             ) from rejected
-        return await self._connect(oauth_state, known, credentials, account_data)
+        return await self._connect(oauth_state, generation_of(state), known, credentials, account_data)
 
     @retrying(
         Fenced,
@@ -131,18 +148,24 @@ class Connector:
         error=lambda: ConnectRefused("Somebody else is connecting this user at the same moment. Please start again."),
     )
     async def _connect(
-        self, oauth_state: OAuthState, provider: Provider, credentials: Credentials, account_data: AccountData
+        self,
+        oauth_state: OAuthState,
+        generation: str,
+        provider: Provider,
+        credentials: Credentials,
+        account_data: AccountData,
     ) -> Connection:
         connection = ConnectionId(oauth_state.user, oauth_state.provider)
         await self._reject_erased(oauth_state)
-        provider_account = oauth_state.provider, oauth_state.region, account_data.provider_account
+        region = provider.capabilities.host_region(oauth_state.region)
+        provider_account = oauth_state.provider, region, account_data.provider_account
         holder = await self.store.connections.find_user(*provider_account)
         if holder is not None and holder != oauth_state.user:
             raise ConnectRefused(
                 "This provider account is already connected to another user. Disconnect it there first."
             )
         before = await self.store.connections.get(connection)
-        after = self._build_connection(oauth_state, provider, account_data, before)
+        after = self._build_connection(oauth_state, generation, provider, account_data, before)
         grant = self.grants.seal_new(connection, after.generation, credentials)
         # Fenced: another request changed the connection, took the account or erased the user since these reads
         await self.connection_states.commit(
@@ -161,16 +184,23 @@ class Connector:
             raise ConnectRefused("This user's earlier data is being erased. Please start again in a few minutes.")
 
     def _build_connection(
-        self, oauth_state: OAuthState, provider: Provider, account_data: AccountData, before: Connection | None
+        self,
+        oauth_state: OAuthState,
+        generation: str,
+        provider: Provider,
+        account_data: AccountData,
+        before: Connection | None,
     ) -> Connection:
         """Return the new connection. For the same provider account, it continues at the old connection's watermark."""
         now = self.clock.now()
+        host_region = provider.capabilities.host_region(oauth_state.region)
         worker = before.worker if before else WorkerSettings()
         created = Connection(
             id=ConnectionId(oauth_state.user, oauth_state.provider),
             state=ConnectionState.PAUSED if worker.paused else ConnectionState.ACTIVE,
-            generation=token_hex(8),
+            generation=generation,
             region=oauth_state.region,
+            host_region=None if host_region == oauth_state.region else host_region,
             app=provider.capabilities.app,
             connected_at=now,
             provider_account=account_data.provider_account,
@@ -178,7 +208,7 @@ class Connector:
             available=account_data.data_range,
             epoch=before.epoch if before else 0,
         )
-        if before and (before.region, before.provider_account) == (oauth_state.region, account_data.provider_account):
+        if before and before.provider_identity == created.provider_identity:
             return replace(
                 created,
                 watermark=before.watermark,
@@ -201,12 +231,6 @@ class Connector:
         )
         return replace(created, backfill=self.defaults.initial_backfill(created))
 
-    async def _consume_state(self, state: str | None) -> OAuthState | None:
-        if state is None or not _STATE_PATTERN.fullmatch(state):
-            return None
-        content = await self.store.states.consume(_hash_state(state), self.clock.now())
-        return msgspec.json.decode(content, type=OAuthState) if content else None
-
     def _find_provider(self, name: str) -> Provider:
         try:
             return self.providers[name]
@@ -222,22 +246,3 @@ def _delay_at_connect(created: Connection, provider: Provider) -> int | None:
     newest = created.available.end - timedelta(seconds=1)
     delay = learn_delay(usual, provider.present(created.region) - newest, None, provider.capabilities.cadence)
     return None if delay is None else ceil(delay.total_seconds())
-
-
-def _build_refusal(provider: str, error: str | None) -> ConnectRefused:
-    """Return the refusal and log it. The caller has checked the state: requests without one cannot fill the log."""
-    known = error if error in SETUP_ERRORS | PROVIDER_ERRORS else "other"
-    log.warning("a provider ended a connect", action="connect_ended", provider=provider, provider_error=known)
-    if error in SETUP_ERRORS:
-        return ConnectRefused(
-            "The provider does not accept this service as it is set up, so nothing was connected. Please inform its "
-            "operator; starting again will not help until the set-up is corrected."
-        )
-    return ConnectRefused(
-        "The provider could not finish this, and nothing was changed. Please start connecting again in a few minutes."
-    )
-
-
-def _hash_state(state: str) -> str:
-    """Return the digest that is stored, so that a reader of the store cannot finish a connect."""
-    return blake2b(state.encode(), digest_size=16).hexdigest()

@@ -5,10 +5,12 @@ from datetime import timedelta
 from html.parser import HTMLParser
 
 import anyio
+import anyio.lowlevel
 import httpx
 import pytest
 
 from bg_ingest.api.auth import DEFAULT_LIMITS
+from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import (
     GrantRejected,
     ProviderForbidden,
@@ -16,8 +18,9 @@ from bg_ingest.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
+from bg_ingest.services.connections.connect import STATE_LIFETIME
 from tests.fakes.fake_provider import FakeProvider
-from tests.harness.api import ApiHarness, open_api
+from tests.harness.api import ADA, ApiHarness, open_api
 from tests.unit.api.test_connections import CALLBACK, begin, connect
 
 
@@ -118,13 +121,66 @@ async def test_too_many_callbacks_are_answered_with_a_later_time(api: ApiHarness
     assert (await api.http.get(CALLBACK, params=begun)).status_code == 200, "the OAuth state is still valid"
 
 
-async def test_a_connect_is_finished_only_once(api: ApiHarness) -> None:
+async def test_f12_a_repeated_callback_shows_the_success_page_and_exchanges_once(
+    api: ApiHarness, acme: FakeProvider
+) -> None:
+    asked = {"state": await begin(api), "code": "fine"}
+    first = await api.http.get(CALLBACK, params=asked)
+    connection = await api.store.connections.get(ConnectionId(ADA, "acme"))
+    for repeated in (asked, asked | {"code": "other"}, {"state": asked["state"]}):
+        again = await api.http.get(CALLBACK, params=repeated)
+        assert (again.status_code, again.text) == (200, first.text)
+    assert acme.exchanged == ["us"]
+    assert await api.store.connections.get(ConnectionId(ADA, "acme")) == connection
+
+
+async def test_f12_no_longer_once_its_connection_is_gone(api: ApiHarness) -> None:
     asked = {"state": await begin(api), "code": "fine"}
     assert (await api.http.get(CALLBACK, params=asked)).status_code == 200
+    later = {"state": await begin(api), "code": "fine"}
+    assert (await api.http.get(CALLBACK, params=later)).status_code == 200
+    api.clock.advance(timedelta(minutes=1))
     again = await api.http.get(CALLBACK, params=asked)
-    assert again.status_code == 400
+    assert again.status_code == 400, "another state made the connection that exists now"
     assert "used already" in assert_harmless(again).shown
-    assert (await api.http.get("/api/users/ada/connections/acme")).json()["state"] == "active"
+    await api.http.delete("/api/users/ada/connections/acme")
+    assert (await api.http.get(CALLBACK, params=later)).status_code == 400
+    third = {"state": await begin(api), "code": "fine"}
+    await api.http.get(CALLBACK, params=third)
+    await anyio.lowlevel.checkpoint()
+    api.clock.advance(STATE_LIFETIME)
+    assert (await api.http.get(CALLBACK, params=third)).status_code == 400, "a state ends after its lifetime"
+
+
+async def test_f12_an_erased_user_has_no_success_page(api: ApiHarness) -> None:
+    asked = {"state": await begin(api), "code": "fine"}
+    assert (await api.http.get(CALLBACK, params=asked)).status_code == 200
+    await api.http.delete("/api/users/ada")
+    assert (await api.http.get(CALLBACK, params=asked)).status_code == 400
+
+
+@pytest.mark.parametrize("failing", ["connect", "available"])
+@pytest.mark.parametrize("failure", [ProviderUnavailable(), ProviderThrottled()])
+async def test_f12_after_a_failure_that_passes_the_page_can_be_loaded_again(
+    api: ApiHarness, acme: FakeProvider, failing: str, failure: Exception
+) -> None:
+    asked = {"state": await begin(api), "code": "fine"}
+    acme.failures[failing] = [failure]
+    assert (await api.http.get(CALLBACK, params=asked)).status_code == 503
+    await anyio.sleep(60)  # a refused call pauses the others
+    api.clock.advance(timedelta(seconds=60))
+    acme.failures.clear()
+    assert (await api.http.get(CALLBACK, params=asked)).status_code == 200
+
+
+async def test_f12_after_a_refusal_for_good_it_cannot(api: ApiHarness, acme: FakeProvider) -> None:
+    asked = {"state": await begin(api), "code": "fine"}
+    acme.failures["connect"] = [GrantRejected()]
+    assert (await api.http.get(CALLBACK, params=asked)).status_code == 400
+    acme.failures.clear()
+    began = anyio.current_time()
+    assert (await api.http.get(CALLBACK, params=asked)).status_code == 400
+    assert anyio.current_time() == began, "nothing is waited for"
 
 
 async def test_unknown_parameters_are_ignored_here(api: ApiHarness) -> None:

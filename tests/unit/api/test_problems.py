@@ -7,13 +7,20 @@ import pytest
 import structlog.testing
 
 from bg_ingest.errors import (
+    BrokerError,
     Conflict,
     Fenced,
+    GrantBusy,
+    GrantLost,
+    GrantRefused,
     GrantRejected,
+    IngestError,
+    KeyUnavailable,
     ProviderForbidden,
     ProviderMisbehaved,
     ProviderThrottled,
     ProviderUnavailable,
+    SealBroken,
     StaleRead,
     StoreError,
     StoreUnavailable,
@@ -52,6 +59,9 @@ async def get_failure(api: ApiHarness, failure: Exception) -> Any:
         (ProviderMisbehaved("SECRET"), 502, "provider-misbehaved", None),
         (ProviderForbidden("SECRET"), 502, "provider-forbidden", None),
         (GrantRejected("SECRET"), 409, "grant-rejected", None),
+        (GrantBusy(timedelta(seconds=1.2)), 503, "provider-unavailable", "2"),
+        (GrantRefused(timedelta(hours=4)), 409, "grant-rejected", "14400"),
+        (GrantLost(), 409, "grant-rejected", None),
         (Conflict("Resume the connection first: set paused to false."), 409, "not-possible", None),
         (RuntimeError("SECRET"), 500, "internal-error", None),
     ],
@@ -65,6 +75,22 @@ async def test_each_failure_has_its_problem(
     assert answer.headers["cache-control"] == "no-store"
     assert "SECRET" not in answer.text
     assert "Traceback" not in answer.text
+
+
+OPERATORS_ERRORS = (KeyUnavailable, SealBroken, BrokerError)
+"""Errors that no request may cause: the keys are the operator's, and the broker is used by actors."""
+
+
+def subclasses(kind: type[IngestError]) -> set[type[IngestError]]:
+    return {kind, *(found for sub in kind.__subclasses__() for found in subclasses(sub))}
+
+
+@pytest.mark.parametrize("kind", sorted(subclasses(IngestError), key=str))
+async def test_s12_every_error_of_a_request_has_its_problem(api: ApiHarness, kind: type[IngestError]) -> None:
+    failure = kind.__new__(kind)
+    failure.__dict__["wait"] = timedelta(seconds=1)
+    answer = await get_failure(api, failure)
+    assert (answer.status_code == 500) is (kind is IngestError or issubclass(kind, OPERATORS_ERRORS)), kind
 
 
 async def test_a_surprise_is_logged_under_the_request_without_what_was_sent(api: ApiHarness) -> None:

@@ -44,6 +44,30 @@ def test_with_an_app_nothing_is_simulated(load: Load) -> None:
     assert provider.capabilities.app == PRODUCTION["DEXCOM_CLIENT_ID"]
 
 
+@pytest.mark.parametrize(
+    ("changes", "allowed"),
+    [
+        ({}, False),
+        ({"ENVIRONMENT": "staging"}, False),
+        ({"DEXCOM_REGION": "sandbox"}, True),
+        ({"ENVIRONMENT": "development"}, True),
+    ],
+)
+def test_s14_the_sandbox_is_chosen_only_if_the_operator_allows_it(
+    load: Load, changes: dict[str, str], *, allowed: bool
+) -> None:
+    capabilities = build_providers(load(**PRODUCTION | changes), httpx.AsyncClient(), SetClock())["dexcom"].capabilities
+    assert ("sandbox" in capabilities.open_regions) is allowed
+    assert {"us", "ou", "jp"} <= set(capabilities.open_regions)
+    assert "sandbox" in capabilities.regions, "existing connections continue"
+
+
+def test_s14_one_address_is_one_host(load: Load) -> None:
+    for changes, single in (({}, False), ({"DEXCOM_API_BASE_URL": "https://proxy.example"}, True)):
+        provider = build_providers(load(**PRODUCTION | changes), httpx.AsyncClient(), SetClock())["dexcom"]
+        assert (provider.capabilities.host_region("jp") == "us") is single
+
+
 @pytest.mark.parametrize("proofs", [("signature",), ("bearer",), ("signature", "bearer")])
 def test_webhooks_are_proven_as_the_settings_say(load: Load, proofs: tuple[str, ...]) -> None:
     issuer = {"WEBHOOK_JWT_ISSUER": "https://id.example/", "WEBHOOK_JWT_AUDIENCE": "bg"}

@@ -13,6 +13,7 @@ from bg_ingest.ports.provider import Field
 from bg_ingest.services.connections.connect import STATE_LIFETIME
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.faults import Failed, Html
+from bg_ingest.store.single_use import MAX_STATES
 from tests.fakes.fake_provider import FakeProvider
 from tests.harness.api import ApiHarness, open_api
 from tests.harness.connected_user import ADA, ConnectedUser
@@ -59,15 +60,15 @@ async def test_case_12_an_expired_state_is_refused() -> None:
         assert not service.simulator.calls
 
 
-async def test_case_12_a_replayed_callback_is_refused_and_the_connection_stays(ada: ConnectedUser) -> None:
-    replayed = str(ada.service.callbacks[-1])
-    again = await ada.service.api.get(replayed)
-    assert again.status_code == 400
-    assert "start connecting again" in again.text
-    assert (await ada.connection()).state is ConnectionState.ACTIVE
+async def test_case_12_f12_a_replayed_callback_changes_nothing_and_shows_the_result(ada: ConnectedUser) -> None:
+    before = await ada.connection(), await ada.grant(), ada.service.simulator.calls["token", 200]
+    again = await ada.service.api.get(str(ada.service.callbacks[-1]))
+    assert again.status_code == 200
+    assert "<h1>Connected</h1>" in again.text
+    assert (await ada.connection(), await ada.grant(), ada.service.simulator.calls["token", 200]) == before
 
 
-async def test_case_12_of_two_callbacks_at_once_one_connects() -> None:
+async def test_case_12_f12_of_two_callbacks_at_once_one_connects_and_both_show_it() -> None:
     async with open_service(defaults=PollDefaults(backfill_days=1)) as service:
         statuses: list[int] = []
         callback = await service.authorize("ada", "SandboxUser1")
@@ -78,7 +79,7 @@ async def test_case_12_of_two_callbacks_at_once_one_connects() -> None:
         async with anyio.create_task_group() as group:
             group.start_soon(call)
             group.start_soon(call)
-        assert sorted(statuses) == [200, 400]
+        assert statuses == [200, 200]
         assert service.simulator.calls["token", 200] == 1
 
 
@@ -190,6 +191,78 @@ async def test_a_person_at_a_browser_is_served_before_polls_that_need_all_calls(
             answers = [await service.connect(f"user-{number}", f"SandboxUser{number}") for number in (1, 2, 3)]
             group.cancel_scope.cancel()
         assert [each.status_code for each in answers] == [200, 200, 200]
+
+
+async def test_s11_a_user_has_a_handful_of_open_connects_and_the_oldest_ends() -> None:
+    provider = FakeProvider()
+    async with open_api(acme=provider) as api:
+        states = []
+        for _ in range(MAX_STATES + 3):
+            states.append(await begin_with(provider, api))
+            api.clock.advance(timedelta(seconds=1))
+        rows = [key async for page in api.table.query("user#ada", "state#", "state$") for key, _ in page]
+        assert len(rows) == MAX_STATES
+        for state in states[:3]:
+            with pytest.raises(ConnectRefused, match="expired or was used"):
+                await api.services.connector.finish("acme", state=state, code="a code", error=None)
+        other = await api.services.connector.begin(UserId("ben"), "acme", None)
+        assert other.authorize_url, "each user has their own"
+        for state in (states[3], states[-1]):
+            await api.services.connector.finish("acme", state=state, code="a code", error=None)
+
+
+async def test_s11_many_at_once_end_too() -> None:
+    provider = FakeProvider()
+    async with open_api(acme=provider) as api:
+        async with anyio.create_task_group() as group:
+            for _ in range(50):
+                group.start_soon(begin_with, provider, api)
+        state = await begin_with(provider, api)
+        state = await begin_with(provider, api)
+        rows = [key async for page in api.table.query("user#ada", "state#", "state$") for key, _ in page]
+        assert len(rows) == MAX_STATES
+        await api.services.connector.finish("acme", state=state, code="a code", error=None)
+
+
+async def test_s14_regions_of_one_host_share_accounts_and_calls() -> None:
+    provider = FakeProvider(single_host=True)
+    async with open_api(acme=provider) as api:
+        connector, budget = api.services.connector, api.services.budget
+        begun = await connector.begin(UserId("ada"), "acme", "ou")
+        state = begun.authorize_url.rpartition("state=")[2]
+        first = await connector.finish("acme", state=state, code="a code", error=None)
+        assert (first.region, provider.exchanged) == ("ou", ["ou"])
+        assert budget.budget_key("acme", "ou") == budget.budget_key("acme", "us")
+        for region in ("us", "ou"):
+            begun = await connector.begin(UserId("ben"), "acme", region)
+            state = begun.authorize_url.rpartition("state=")[2]
+            with pytest.raises(ConnectRefused, match="already connected to another user"):
+                await connector.finish("acme", state=state, code="a code", error=None)
+        begun = await connector.begin(UserId("ada"), "acme", "us")
+        state = begun.authorize_url.rpartition("state=")[2]
+        again = await connector.finish("acme", state=state, code="a code", error=None)
+        assert (again.region, again.watermark) == ("us", first.watermark), "the same account continues"
+        await api.services.connections.disconnect(again.id)
+        begun = await connector.begin(UserId("ben"), "acme", "ou")
+        state = begun.authorize_url.rpartition("state=")[2]
+        await connector.finish("acme", state=state, code="a code", error=None)
+
+
+async def test_s14_regions_of_separate_hosts_do_not() -> None:
+    provider = FakeProvider()
+    async with open_api(acme=provider) as api:
+        budget = api.services.budget
+        assert budget.budget_key("acme", "ou") != budget.budget_key("acme", "us")
+        for user, region in (("ada", "us"), ("ben", "ou")):
+            begun = await api.services.connector.begin(UserId(user), "acme", region)
+            state = begun.authorize_url.rpartition("state=")[2]
+            await api.services.connector.finish("acme", state=state, code="a code", error=None)
+
+
+async def test_s14_a_closed_region_is_not_chosen_by_a_caller() -> None:
+    async with open_api(acme=FakeProvider(closed_regions=frozenset({"ou"}))) as api:
+        with pytest.raises(Conflict, match=r"choose one of us$"):
+            await api.services.connector.begin(UserId("ada"), "acme", "ou")
 
 
 async def begin_with(provider: FakeProvider, api: ApiHarness) -> str:
