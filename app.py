@@ -63,6 +63,7 @@ state = build_state(
     access=Access.OPEN if settings.anonymous else Access.CLOSED,
     process_health=workers,
     own_names=settings.own_names,
+    proxied=settings.api_open,
     limits=Limits(settings.requests_per_second, 5 * settings.requests_per_second),
     signing_secrets=[secret.get_secret_value() for secret in settings.webhook_signing_secrets],
     webhook_limits=Limits(settings.webhooks_per_second, 2 * settings.webhooks_per_second),

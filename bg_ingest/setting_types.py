@@ -19,6 +19,7 @@ from pydantic_settings import NoDecode
 
 SEALING_KEY_BYTES = 32
 """Bytes of a key that seals tokens (AES-256, ChaCha20)."""
+MIN_DISTINCT_BYTES = 16
 
 KMS_PREFIX = "kms:"
 MAX_WRAPPED_BYTES = 6144
@@ -89,8 +90,17 @@ def decode_base64(text: str) -> bytes | None:
 
 
 def parse_sealing_key(text: str) -> bytes | None:
+    """Return a key; None unless the text is 32 bytes in base64 that look random."""
     key = decode_base64(text.strip())
-    return key if key and len(key) == SEALING_KEY_BYTES else None
+    return key if key and len(key) == SEALING_KEY_BYTES and not is_weak(key) else None
+
+
+def is_weak(key: bytes) -> bool:
+    """Return True for bytes that are hardly random: few different ones, or the same twice.
+
+    Of 32 random bytes, about 30 are different; fewer than 16 occur once in 10**15 keys.
+    """
+    return len(set(key)) < MIN_DISTINCT_BYTES or key[: len(key) // 2] == key[len(key) // 2 :]
 
 
 def _split(text: str) -> list[str]:
@@ -115,7 +125,7 @@ def _parse_sealing_keys(text: str) -> tuple[bytes | WrappedKey, ...]:
     keys = [_parse_wrapped_key(part) if part.startswith(KMS_PREFIX) else parse_sealing_key(part) for part in parts]
     if not keys or not all(keys):
         raise ValueError(
-            f"should be 32 bytes in base64 or {KMS_PREFIX} and a key wrapped by AWS KMS, or several with commas "
+            f"should be 32 random bytes in base64 or {KMS_PREFIX} and a key wrapped by AWS KMS, or several with commas "
             f"between; make one with: {KEY_COMMAND}"
         )
     return tuple(key for key in keys if key)
@@ -145,6 +155,15 @@ def _parse_proofs(text: str) -> tuple[str, ...]:
     if not proofs or not set(proofs) <= {"signature", "bearer"}:
         raise ValueError("should be signature, bearer, or both with a comma between")
     return proofs
+
+
+def _parse_host_names(text: str) -> tuple[str, ...]:
+    names = tuple(name.lower().removesuffix(".") for name in _split(text))
+    if not all(re.fullmatch(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?", name) for name in names):
+        raise ValueError(
+            "should be host names without scheme, port and *, several with commas between: bg-ingest,name.local"
+        )
+    return names
 
 
 def _url_check(*schemes: str, example: str) -> Callable[[str], str]:
@@ -206,6 +225,7 @@ SealingKeys = Annotated[tuple[SecretBytes, ...], NoDecode, BeforeValidator(_pars
 SigningSecrets = Annotated[tuple[SecretStr, ...], NoDecode, BeforeValidator(_parse_signing_secrets)]
 Proofs = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_proofs)]
 ApiKeyText = Annotated[SecretStr, AfterValidator(_check_api_key)]
+HostNames = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_parse_host_names)]
 OpenFlag = Annotated[bool, AfterValidator(_check_open)]
 Folder = Annotated[Path, AfterValidator(_expand_folder)]
 Port = Annotated[int, Field(ge=1, le=65535)]

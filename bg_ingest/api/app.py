@@ -16,9 +16,11 @@ from bg_ingest.api.entry import Api
 from bg_ingest.api.fairness import Admission, LongAnswers
 from bg_ingest.api.headers import add_headers
 from bg_ingest.api.health import Exposition
+from bg_ingest.api.local_access import LocalOnly
 from bg_ingest.api.openapi import build_config
 from bg_ingest.api.validation import MAX_BODY_BYTES, validate_request
 from bg_ingest.api.webhook_auth import WebhookGuard
+from bg_ingest.domain.local_access import LocalAccess
 from bg_ingest.ports import ProcessHealth
 
 Lifespan = Callable[[Litestar], AbstractAsyncContextManager[None]]
@@ -29,6 +31,7 @@ def build_state(
     access: Access,
     process_health: ProcessHealth,
     own_names: Collection[str] = (),
+    proxied: bool = False,
     limits: Limits = DEFAULT_LIMITS,
     signing_secrets: Sequence[str] = (),
     webhook_limits: Limits | None = None,
@@ -36,13 +39,15 @@ def build_state(
 ) -> State:
     """Return the state shared by all requests. The lifespan adds the services to it as `state.services`.
 
-    With `Access.OPEN` and no API key, a request is answered only if its Host is in `own_names`, localhost or an IP
-    address. Without signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no
+    With `Access.OPEN` and no API key, and for mounted applications, `LocalAccess` of `own_names` and `proxied` decides.
+    Without signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no
     /metrics.
     """
-    auth_guard = AuthGuard(access, own_names, limits)
+    local_access = LocalAccess(own_names, proxied=proxied)
+    auth_guard = AuthGuard(access, local_access, limits)
     shared = {
         "process_health": process_health,
+        "local_access": local_access,
         "auth_guard": auth_guard,
         "admission": Admission(auth_guard),
         "long_answers": LongAnswers(),
@@ -55,7 +60,7 @@ def build_state(
 def create_api(
     state: State, *, lifespan: Sequence[Lifespan] = (), mounts: Mapping[str, ASGIApp] | None = None
 ) -> Litestar:
-    """Assemble the application. `mounts` maps paths to applications with their own authentication."""
+    """Assemble the application. `mounts` maps paths to applications without authentication, for this machine only."""
     return Api(
         route_handlers=[
             readings.router,
@@ -72,7 +77,7 @@ def create_api(
             health.router,
             health.workers_router,
             *([health.metrics_router] if state.exposition else []),
-            *(_mount(path, app) for path, app in (mounts or {}).items()),
+            *(_mount(path, LocalOnly(app, state.local_access)) for path, app in (mounts or {}).items()),
         ],
         state=state,
         dependencies=provide_services(state),
@@ -90,4 +95,4 @@ def create_api(
 
 
 def _mount(path: str, app: ASGIApp) -> ASGIRouteHandler:
-    return asgi(path, is_mount=True, copy_scope=True, opt=RouteOptions(public=True).opt())(app)
+    return asgi(path, is_mount=True, copy_scope=True, opt=RouteOptions(public=True, any_origin=True).opt())(app)

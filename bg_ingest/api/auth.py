@@ -1,9 +1,7 @@
 """Authentication, scopes and rate limits. A route without `RouteOptions` refuses all, so none is open by oversight."""
 
-from collections.abc import Collection
 from enum import Enum, auto
 from hashlib import sha256
-from ipaddress import ip_address
 from math import ceil
 from typing import Any, NamedTuple
 
@@ -16,12 +14,14 @@ from litestar.response.base import ASGIResponse
 from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
 
 from bg_ingest.api.dependencies import RouteOptions
+from bg_ingest.api.local_access import check_local
 from bg_ingest.api.problems import Problem, ProblemError, build_problem, problem_response
 from bg_ingest.api.validation import check_user
 from bg_ingest.domain import access
 from bg_ingest.domain.access import ANONYMOUS, Caller
 from bg_ingest.domain.call_budget import RateLimiter
-from bg_ingest.errors import NotFound
+from bg_ingest.domain.local_access import LocalAccess
+from bg_ingest.errors import NotFound, StoreUnavailable
 from bg_ingest.services.access.authenticate import Authenticator
 
 _BEARER_PREFIX = "bearer "
@@ -52,9 +52,9 @@ DEFAULT_LIMITS = Limits(100, 500)
 class AuthGuard:
     """Admits or refuses a request before validation and handler."""
 
-    def __init__(self, access: Access, own_names: Collection[str], limits: Limits) -> None:
+    def __init__(self, access: Access, local_access: LocalAccess, limits: Limits) -> None:
         self._access = access
-        self._own_names = {"localhost", *(name.lower() for name in own_names)}
+        self._local_access = local_access
         self._rate_limiter = RateLimiter(*limits)
         self._proven: dict[bytes, None] = {}
 
@@ -66,8 +66,7 @@ class AuthGuard:
         """Refuse a missing or unknown credential, too many requests, a missing scope, and another person's data."""
         options = RouteOptions.of(route)
         if options.public:
-            if options.rate_key:
-                self._check_rate(options.rate_key)
+            await self._check_public(connection.scope, options)
             return
         caller = await self.authenticate(connection.scope)
         lists_methods = connection.scope.get("method") == "OPTIONS"
@@ -94,6 +93,22 @@ class AuthGuard:
         scope["state"]["caller"] = caller
         return caller
 
+    async def _check_public(self, scope: Scope, options: RouteOptions) -> None:
+        if options.rate_key:
+            self._check_rate(options.rate_key)
+        if options.any_origin:
+            return
+        try:
+            is_open = await self._is_open(scope)
+        except StoreUnavailable:  # the stricter rule applies until the store answers
+            is_open = True
+        if is_open:
+            check_local(self._local_access, scope, navigable=True)
+
+    async def _is_open(self, scope: Scope) -> bool:
+        authenticator: Authenticator = scope["litestar_app"].state.services.authenticator
+        return self._access is Access.OPEN and await authenticator.is_open()
+
     def _check_rate(self, client_key: str) -> None:
         wait = self._rate_limiter.acquire(client_key, anyio.current_time())
         if wait > 0:
@@ -102,10 +117,10 @@ class AuthGuard:
 
     async def _find_caller(self, scope: Scope) -> Caller:
         scope["state"]["unauthenticated"] = True
-        authenticator: Authenticator = scope["litestar_app"].state.services.authenticator
-        if self._access is Access.OPEN and await authenticator.is_open():
-            self._check_host(_single_header(scope, b"host"))
+        if await self._is_open(scope):
+            check_local(self._local_access, scope)
             return ANONYMOUS
+        authenticator: Authenticator = scope["litestar_app"].state.services.authenticator
         token = bearer_token(scope)
         if token is None:
             detail = "Send Authorization: Bearer with an API key of this service, or with a token of its issuer."
@@ -115,13 +130,6 @@ class AuthGuard:
             detail = "The credential is unknown, has expired or was revoked: send another."
             raise build_problem(401, "not-authenticated", detail, {"WWW-Authenticate": 'Bearer error="invalid_token"'})
         return caller
-
-    def _check_host(self, host: str) -> None:
-        """Refuse foreign host names, because any web site can point its name at this machine (DNS rebinding)."""
-        name = host.rpartition(":")[0] if host.rpartition(":")[2].isdigit() else host
-        if name and name.lower() not in self._own_names and not _is_address(name.strip("[]")):
-            detail = "Without credentials, send requests only to localhost, an IP address or HOST."
-            raise build_problem(421, "unknown-host", detail)
 
 
 async def check_access(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
@@ -196,11 +204,3 @@ def _single_header(scope: Scope, name: bytes) -> str:
     """Return a header that must occur once; empty if it is missing or repeated."""
     values = [value for header, value in scope["headers"] if header.lower() == name]
     return values[0].decode("latin-1") if len(values) == 1 else ""
-
-
-def _is_address(name: str) -> bool:
-    try:
-        ip_address(name)
-    except ValueError:
-        return False
-    return True

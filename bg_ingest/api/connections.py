@@ -181,7 +181,9 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
     "/{provider:str}/callback",
     summary="Finish a connect",
     media_type=MediaType.HTML,
-    opt=RouteOptions(public=True, rate_key="callbacks", lenient_query=True, audited_as=AuditAction.CHANGE).opt(),
+    opt=RouteOptions(
+        public=True, any_origin=True, rate_key="callbacks", lenient_query=True, audited_as=AuditAction.CHANGE
+    ).opt(),
     security=[{}],
     exception_handlers={Exception: render_error},
     responses=page_responses(200, 400, 404, 429, 500, 502, 503),

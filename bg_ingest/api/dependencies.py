@@ -58,6 +58,11 @@ class RouteOptions:
     """Answers without a credential."""
     many_users: bool = False
     """Concerns several users, also for a credential that is valid for some of them only: the handler checks each."""
+    any_origin: bool = False
+    """A public route that answers under every host name, and to pages of every origin, even while the API is open.
+
+    It shows nothing, or the request carries its own proof. Other public routes obey `LocalAccess` while it is open.
+    """
     rate_key: str | None = None
     """Name under which a public route counts all its requests, against the limit of one credential."""
     lenient_query: bool = False

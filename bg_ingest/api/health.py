@@ -15,6 +15,7 @@ from bg_ingest.domain.access import Scope
 from bg_ingest.ports import ProcessHealth
 
 _PUBLIC = RouteOptions(public=True).opt()
+_ANY_ORIGIN = RouteOptions(public=True, any_origin=True).opt()
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -50,7 +51,7 @@ def ready(process_health: Use[ProcessHealth]) -> Health:
     return Health("ready", tuple(process_health.degraded_parts()))
 
 
-router = Router("/health", route_handlers=[live, ready], tags=["health"], opt=_PUBLIC, security=[{}])
+router = Router("/health", route_handlers=[live, ready], tags=["health"], opt=_ANY_ORIGIN, security=[{}])
 
 METRICS_MEDIA_TYPE = "text/plain; version=0.0.4"
 """Litestar adds the charset."""
@@ -64,7 +65,9 @@ METRICS_EXAMPLE = 'bg_ingest_readings_total{provider="example",origin="live",out
 @get(
     summary="Metrics for Prometheus",
     media_type=METRICS_MEDIA_TYPE,
-    responses=responses("In Prometheus' text format.", str, METRICS_EXAMPLE, media_type=METRICS_MEDIA_TYPE),
+    responses=responses(
+        "In Prometheus' text format.", str, METRICS_EXAMPLE, media_type=METRICS_MEDIA_TYPE, problems=(403, 421)
+    ),
 )
 async def metrics(exposition: Use[Exposition]) -> bytes:
     """Counts and durations, without user ids and readings."""

@@ -70,7 +70,7 @@ _PROBLEM_EXAMPLES = {
     413: ("too-large", "The body is too large for this route."),
     421: (
         "unknown-host",
-        "Without credentials, send requests only to localhost, an IP address or HOST.",
+        "Without credentials, send one Host header with localhost, an IP address or a name in ALLOWED_HOSTS.",
     ),
     429: ("too-many-requests", "This credential exceeds its rate limit: wait for the seconds in Retry-After."),
     415: ("unsupported-media-type", "The body must be JSON: send Content-Type: application/json."),

@@ -20,7 +20,8 @@ MAX_BODY_BYTES = 65_536
 """Limit of request bodies, which have only a few fields."""
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
-_JSON_TYPES = ("", "application/json", "application/merge-patch+json")
+_JSON_TYPES = ("application/json", "application/merge-patch+json")
+"""A body without a type is refused too: a page of another origin may send one without asking (CORS)."""
 
 
 async def validate_request(request: Request[Any, Any, Any]) -> None:

@@ -63,7 +63,7 @@ async def skip_validation(_: AnyRequest) -> None:
     "/{user_id:str}/webhook",
     summary="Push readings",
     status_code=HTTPStatus.ACCEPTED,
-    opt=RouteOptions(public=True, audited_as=AuditAction.PUSH).opt(),
+    opt=RouteOptions(public=True, any_origin=True, audited_as=AuditAction.PUSH).opt(),
     security=[{}],
     before_request=skip_validation,
     request_max_body_size=MAX_WEBHOOK_BYTES,

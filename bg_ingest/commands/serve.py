@@ -145,5 +145,6 @@ def _load_service() -> "App":
 def _create_app(options: "SimulatorOptions", journal: Path | None) -> "App":
     from bg_ingest.adapters.clock import SystemClock
     from bg_ingest.simulator import create_simulator
+    from bg_ingest.simulator.local import LocalSimulator
 
-    return create_simulator(options, now=SystemClock().now, journal=journal)
+    return LocalSimulator(create_simulator(options, now=SystemClock().now, journal=journal))

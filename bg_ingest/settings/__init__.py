@@ -9,7 +9,6 @@ from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, NoReturn, Self
-from urllib.parse import urlsplit
 
 from pydantic import Field, ModelWrapValidatorHandler, ValidationError, ValidationInfo, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -21,6 +20,7 @@ from bg_ingest.setting_types import (
     ApiKeyText,
     BrokerUrl,
     Folder,
+    HostNames,
     HttpUrl,
     OpenFlag,
     Port,
@@ -67,6 +67,7 @@ class ServiceSettings(BaseSettings):
     token_encryption_keys: SealingKeys = ()
 
     api_open: OpenFlag = False
+    allowed_hosts: HostNames = ()
     api_bootstrap_key: ApiKeyText | None = None
     requests_per_second: Annotated[int, Field(ge=1, le=100_000)] = 100
     jwt_issuer: HttpUrl | None = None
@@ -200,9 +201,8 @@ class Settings(ProviderParts, ServiceSettings):
 
     @property
     def own_names(self) -> set[str]:
-        """Host names of this service beside localhost: the address it listens on, and those of the redirects."""
-        redirects = (part.redirect_uri(self) for part in PROVIDER_SETTINGS)
-        return {self.host, *(urlsplit(uri).hostname or "" for uri in redirects if uri)}
+        """Host names of this service beside localhost, stated as such by the operator."""
+        return {self.host, *self.allowed_hosts}
 
     def fallbacks(self) -> list[str]:
         """Return a sentence for each embedded part that replaces one not configured; none outside development."""

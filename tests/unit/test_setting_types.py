@@ -1,6 +1,7 @@
 """Types of single settings."""
 
 import base64
+from random import Random
 
 import pytest
 from pydantic import BaseModel, TypeAdapter, ValidationError
@@ -54,6 +55,32 @@ def test_base64_of_either_alphabet_is_decoded() -> None:
 def test_a_sealing_key_has_32_bytes() -> None:
     assert parse_sealing_key(f" {KEY}\n") == bytes(range(32))
     assert parse_sealing_key("QQ==") is None
+
+
+@pytest.mark.parametrize(
+    "key",
+    [
+        bytes(32),
+        b"\xff" * 32,
+        b"k" * 32,
+        b"ab" * 16,
+        b"0123456789abcde" * 2 + b"01",
+        bytes(range(16)) * 2,
+        b"passwordpasswordpasswordpassword",
+        b"\x00" * 20 + bytes(range(200, 212)),
+    ],
+)
+def test_s17_a_weak_sealing_key_is_refused(key: bytes) -> None:
+    text = base64.b64encode(key).decode()
+    assert parse_sealing_key(text) is None
+    for keys in (text, f"{KEY},{text}"):
+        with pytest.raises(ValidationError, match="should be 32 random bytes"):
+            TypeAdapter(SealingKeys).validate_python(keys)
+
+
+def test_s17_random_keys_are_not() -> None:
+    for seed in range(2_000):
+        assert parse_sealing_key(base64.b64encode(Random(seed).randbytes(32)).decode()) is not None
 
 
 def test_a_wrapped_key_is_read_as_it_is_written() -> None:

@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from hmac import compare_digest
 from secrets import choice, token_urlsafe
 from string import ascii_lowercase, digits
@@ -23,7 +23,12 @@ REFRESH_AFTER, MAX_AGE = 12.0, 25.0
 refused within 30 s by every replica, even if the store is slow or unreachable."""
 
 RETRY_SECONDS = 2.0
-"""Seconds between reads caused by unknown key ids, which may be new."""
+"""Seconds between reads caused by keys that are unknown or do not match: they may be new."""
+
+
+_LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
+_NO_KEY = ApiKey(id="", name="", digest=bytes(32), scopes=frozenset(), made_at=_LONG_AGO, revoked_at=_LONG_AGO)
+"""Stands in for an unknown id, so that the same work is done for it as for a known one. It matches nothing."""
 
 
 class Authenticator:
@@ -62,7 +67,7 @@ class Authenticator:
 
     async def is_open(self) -> bool:
         """Return True if no credential can exist, because no key was ever created and no issuer is set."""
-        return self._token_verifier is None and self._bootstrap is None and not await self._current_keys()
+        return self._token_verifier is None and self._bootstrap is None and not await self._current_keys(REFRESH_AFTER)
 
     async def write_key_uses(self) -> None:
         """Write the last use of each key, at most once an hour.
@@ -81,18 +86,23 @@ class Authenticator:
         now = self._clock.now()
         if self._bootstrap and compare_digest(self._bootstrap.digest, digest):
             return self._bootstrap.caller
-        key = (await self._current_keys(required_id=identity)).get(identity)
-        if key is None or not key.matches(digest, now):
+        key = (await self._current_keys(REFRESH_AFTER)).get(identity, _NO_KEY)
+        if not key.matches(digest, now):
+            # the key may be new. Also done for a known id, because the time of the answer would tell known ids.
+            key = (await self._current_keys(RETRY_SECONDS)).get(identity, _NO_KEY)
+        if not key.matches(digest, now):
             return None
         if key.used_at is None or now - key.used_at >= timedelta(hours=1):
             self._unwritten_uses.setdefault(identity, now)
         return key.caller
 
-    async def _current_keys(self, required_id: str | None = None) -> Mapping[str, ApiKey]:
-        is_cached, age = required_id is None or required_id in self._cached_keys, self._age()
-        if age < (REFRESH_AFTER if is_cached else RETRY_SECONDS):
-            return self._cached_keys
-        if is_cached and age < MAX_AGE and self._read_lock.locked():  # a read is in progress: the cached keys are valid
+    async def _current_keys(self, max_age: float) -> Mapping[str, ApiKey]:
+        """Return the keys, read again if they are older. During a read by another task, valid ones are not waited for.
+
+        With RETRY_SECONDS, for a key that is not among them, the read is waited for.
+        """
+        age = self._age()
+        if age < max_age or (max_age == REFRESH_AFTER and age < MAX_AGE and self._read_lock.locked()):
             return self._cached_keys
         attempts = self._read_attempts
         async with self._read_lock:

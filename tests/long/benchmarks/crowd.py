@@ -30,7 +30,7 @@ from bg_ingest.wiring import SOURCE, build_services
 from workers.build import Workers
 
 PROVIDER, REGION, APP = "dexcom", "us", "a-crowd"
-KEY = bytes(32)
+KEY = bytes(range(32))
 SEALS = GrantSealer(AesGcmSealer([KEY]), "bg-ingest")
 CADENCE = timedelta(minutes=5)
 DELAY = timedelta(seconds=30)

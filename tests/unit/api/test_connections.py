@@ -54,7 +54,7 @@ async def test_a_connect_begins_with_where_to_go_and_until_when(api: ApiHarness)
 
 @pytest.mark.parametrize("body", [b"", b"{}", b"null", b'{"region":null}'])
 async def test_the_region_may_be_left_out(api: ApiHarness, body: bytes) -> None:
-    answer = await api.http.post(ONE, content=body)
+    answer = await api.http.post(ONE, content=body, headers={"Content-Type": "application/json"})
     assert answer.json()["authorize_url"].startswith("https://us.")
 
 
@@ -100,7 +100,7 @@ async def test_without_connections_there_is_nothing_to_see_or_steer(api: ApiHarn
         ("POST", f"{ONE}/poll"),
         ("DELETE", ONE),
     ]:
-        answer = await api.http.request(method, path, content=b"{}" if method == "PATCH" else b"")
+        answer = await api.http.request(method, path, json={} if method == "PATCH" else None)
         assert_problem(answer, 404, "unknown")
 
 

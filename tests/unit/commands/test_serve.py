@@ -12,6 +12,7 @@ from bg_ingest import __version__
 from bg_ingest.commands.serve import SENSOR_CADENCE_SECONDS
 from bg_ingest.simulator import SimulatorOptions
 from tests.harness.cli import ROOT, RunningCommand, Serve, run_bg_ingest
+from tests.harness.settings import KEY
 from tests.harness.web import web
 
 
@@ -26,7 +27,7 @@ def test_reloading_is_refused_outside_development(tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(
         "ENVIRONMENT=staging\nAWS_REGION=eu-central-1\nDYNAMODB_TABLE=bg\nRABBITMQ_URL=amqps://u:p@host/v\n"
         "DEXCOM_CLIENT_ID=id\nDEXCOM_CLIENT_SECRET=secret\nDEXCOM_REDIRECT_URI=https://host/api/oauth/dexcom/callback\n"
-        f"TOKEN_ENCRYPTION_KEYS={'A' * 43}=\n"
+        f"TOKEN_ENCRYPTION_KEYS={KEY}\n"
     )
     refused = run_bg_ingest(tmp_path, "run", "--reload")
     assert (refused.returncode, refused.stderr) == (2, "--reload is for development, and ENVIRONMENT is staging.\n")

@@ -17,6 +17,7 @@ from bg_ingest.settings import Settings
 from tests.fakes.clock import NOON
 from tests.harness.cli import environment
 from tests.harness.service import ServiceHarness, open_service
+from tests.harness.settings import KEY
 
 PRODUCTION = {
     "environment": "production",
@@ -26,7 +27,7 @@ PRODUCTION = {
     "dexcom_client_id": "id",
     "dexcom_client_secret": "secret",
     "dexcom_redirect_uri": "https://host/api/oauth/dexcom/callback",
-    "token_encryption_keys": f"{'A' * 43}=",
+    "token_encryption_keys": KEY,
 }
 ISSUER = {"jwt_issuer": "https://issuer.test", "jwt_audience": "bg"}
 

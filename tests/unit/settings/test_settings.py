@@ -80,6 +80,29 @@ class TestDevelopment:
         assert settings.own_host == own_host
         assert f"every client of {'[' * (':' in host)}" in settings.fallbacks()[-1]
 
+    def test_f27_further_host_names_are_the_operators(self, load: Load) -> None:
+        settings = load(ALLOWED_HOSTS="bg-ingest, Name.local.,host.docker.internal", HOST="localhost")
+        assert settings.own_names == {"localhost", "bg-ingest", "name.local", "host.docker.internal"}
+        for wrong in (
+            "http://bg-ingest",
+            "bg-ingest:5001",
+            "*",
+            "*.example",
+            ".example",
+            "a b",
+            "bg/ingest",
+            "x" * 254,
+        ):
+            assert "ALLOWED_HOSTS should be host names" in refusal(load, ALLOWED_HOSTS=wrong)
+
+    def test_s5_the_host_of_the_redirect_is_no_name_of_the_open_api(self, load: Load) -> None:
+        settings = load(
+            DEXCOM_CLIENT_ID="our-app",
+            DEXCOM_CLIENT_SECRET="s",
+            DEXCOM_REDIRECT_URI="https://dev.tunnel.example/api/oauth/dexcom/callback",
+        )
+        assert settings.own_names == {"127.0.0.1"}
+
     def test_an_api_with_credentials_may_listen_anywhere(self, load: Load) -> None:
         settings = load(HOST="0.0.0.0", JWT_ISSUER="https://id.example/", JWT_AUDIENCE="bg")  # noqa: S104 - the point
         assert settings.host == "0.0.0.0"  # noqa: S104 - the point

@@ -164,6 +164,29 @@ async def test_a_sender_of_wrong_keys_causes_no_read_per_key() -> None:
         assert replica.keys.calls <= 6
 
 
+@pytest.mark.parametrize("age", [0.0, 1.9, 2.0, 11.0, 13.0, 26.0])
+@pytest.mark.parametrize("fault", [None, Fault.BEFORE])
+async def test_s17_a_known_id_with_a_wrong_secret_costs_what_an_unknown_id_costs(
+    age: float, fault: Fault | None
+) -> None:
+    async with open_key_office() as ours:
+        made, revoked = await ours.key(), await ours.key()
+        await ours.keyring.revoke(revoked.key.id)
+        costs = set()
+        for identity in (made.key.id, revoked.key.id, "unknown"):
+            replica = ours.replica()
+            assert await replica.accepts(made.text.reveal())
+            before = replica.keys.calls
+            await anyio.sleep(age)
+            replica.fault = fault
+            try:
+                outcome = await replica.accepts(f"bgi_{identity}_" + "s" * 43)
+            except StoreUnavailable:
+                outcome = True
+            costs.add((outcome, replica.keys.calls - before))
+        assert len(costs) == 1, costs
+
+
 async def test_many_at_once_ask_the_store_once() -> None:
     async with open_key_office() as ours:
         made, replica = await ours.key(), ours.replica()
