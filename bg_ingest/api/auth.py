@@ -106,8 +106,10 @@ class AuthGuard:
             check_local(self._local_access, scope, navigable=True)
 
     async def _is_open(self, scope: Scope) -> bool:
+        if self._access is not Access.OPEN:
+            return False
         authenticator: Authenticator = scope["litestar_app"].state.services.authenticator
-        return self._access is Access.OPEN and await authenticator.is_open()
+        return await authenticator.is_open()
 
     def _check_rate(self, client_key: str) -> None:
         wait = self._rate_limiter.acquire(client_key, anyio.current_time())
