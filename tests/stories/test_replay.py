@@ -44,3 +44,21 @@ async def test_published_events_rebuild_the_series(exported: list[dict[str, obje
         await service.connect("joe", REPLAY_USER)
         await anyio.sleep(60)
         assert service.published_readings("joe") == exported
+
+
+async def test_f16b_phone_and_receiver_of_one_second_are_both_stored(tmp_path: Path) -> None:
+    header = "Index,Timestamp (YYYY-MM-DDThh:mm:ss),Event Type,Source Device ID,Glucose Value (mg/dL)"
+    export = tmp_path / "export.csv"
+    devices = ("iPhone G6", "Dexcom Receiver")
+    rows = [f"1,2016-11-04T0{hour}:00:00,EGV,{device},{100 + hour}" for hour in (1, 2, 3) for device in devices]
+    export.write_text("\n".join((header, *rows)))
+    simulated = SimulatorOptions(replay=export, users=0)
+    start = datetime(2016, 11, 4, 12, tzinfo=UTC)
+    async with open_service(over_http=True, simulated=simulated, start=start) as service, service.running():
+        await service.connect("joe", REPLAY_USER)
+        await anyio.sleep(60)
+        window = {"from": "2016-11-04", "to": "2016-11-05"}
+        shown = await service.api.get("/api/bg/joe", params=window)
+        stored = await service.api.get("/api/bg/joe", params={**window, "devices": "all", "view": "full"})
+    assert [reading["glucose_mg_dl"] for reading in shown.json()] == [101, 102, 103]
+    assert sorted(reading["device"] for reading in stored.json()) == ["g6/iOS"] * 3 + ["g6/receiver"] * 3
