@@ -123,7 +123,7 @@ def verify(
     else:
         for difference in differences:
             click.echo(_format_line(difference, values=values))
-        click.echo(_summarize(results, differences), err=True)
+        click.echo(summarize(results, differences), err=True)
     if differences:
         sys.exit(FAILED)
 
@@ -142,13 +142,15 @@ def _format_line(difference: "Difference", *, values: bool) -> str:
     return f"{text}  {difference.stored_mg_dl} / {difference.provider_mg_dl} mg/dL" if values else text
 
 
-def _summarize(results: "list[Verification]", differences: "list[Difference]") -> str:
+def summarize(results: "list[Verification]", differences: "list[Difference]") -> str:
     compared = sum(result.compared for result in results)
     if not results:
         return "Nothing of that time has been read yet: there is nothing to compare."
     counts = Counter(difference.kind.replace("_", " ") for difference in differences)
     text = ", ".join(f"{count} {kind}" for kind, count in counts.most_common()) or "no difference"
-    return f"{compared} readings compared: {text}."
+    unreadable = sum(result.unreadable for result in results)
+    rest = f" Not compared: {unreadable} unreadable records of the provider." if unreadable else ""
+    return f"{compared} readings compared: {text}.{rest}"
 
 
 def _to_report(results: "list[Verification]", differences: "list[Difference]", *, values: bool) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import msgspec
 import rich_click as click
 
-from bg_ingest.commands.context import exit_failure, json_option, print_json, run_with_services
+from bg_ingest.commands.context import exit_failure, json_option, parse_user, print_json, run_with_services
 
 if TYPE_CHECKING:
     from bg_ingest.services import Services
@@ -76,10 +76,9 @@ def replay(user: str, first: int, last: int | None, *, as_json: bool) -> None:
     """
 
     async def republish(services: "Services") -> int:
-        from bg_ingest.domain.ids import UserId
         from bg_ingest.services.publishing.relay import replay as replay_changes
 
-        return await replay_changes(services.store, UserId(user), first, last)
+        return await replay_changes(services.store, parse_user(user), first, last)
 
     count = run_with_services(republish)
     if as_json:

@@ -1,6 +1,7 @@
 """``bg-ingest quarantine``: provider records that could not be translated."""
 
 from collections import Counter
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
 import rich_click as click
@@ -80,11 +81,15 @@ def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) 
     Without RECORDS all of the user; without USER those of all users. A released record becomes a reading (origin
     quarantine), is published, and leaves the quarantine. One that contradicts a newer stored reading stays: drop it.
     """
+    from bg_ingest.errors import NotFound
 
     async def retry(services: "Services") -> Counter[str]:
         results: Counter[str] = Counter()
-        for reviewed in [record async for record in _iter_records(services, user, records)]:
-            result = await services.quarantine_review.retry(reviewed)
+        async for reviewed in _iter_records(services, user, records):
+            try:
+                result: str = await services.quarantine_review.retry(reviewed)
+            except NotFound:  # released or dropped by another process, or the user was erased
+                result = "gone"
             click.echo(_to_json(reviewed, ended=result) if as_json else f"{_format_line(reviewed)}  {result}")
             results[result] += 1
         return results
@@ -104,15 +109,16 @@ def drop_records(user: str, records: tuple[str, ...], reason: str | None) -> Non
     if bool(records) == bool(reason):
         exit_usage("Name the records to drop, or give a --reason: bg-ingest quarantine list shows both.")
 
+    from bg_ingest.errors import NotFound
+
     async def drop(services: "Services") -> int:
-        chosen = [
-            reviewed
-            async for reviewed in _iter_records(services, user, records)
-            if reason in {None, reviewed.record.reason}
-        ]
-        for reviewed in chosen:
-            await services.quarantine_review.drop(reviewed)
-        return len(chosen)
+        dropped = 0
+        async for reviewed in _iter_records(services, user, records):
+            if reason in {None, reviewed.record.reason}:
+                with suppress(NotFound):  # released or dropped by another process
+                    await services.quarantine_review.drop(reviewed)
+                    dropped += 1
+        return dropped
 
     dropped = run_with_services(drop)
     if not dropped:
@@ -123,16 +129,17 @@ def drop_records(user: str, records: tuple[str, ...], reason: str | None) -> Non
 async def _iter_records(
     services: "Services", user: str | None, records: tuple[str, ...] = ()
 ) -> "AsyncGenerator[ReviewedRecord]":
-    """Yield the named records, or all of a user, or those of all connected users."""
-    if user is None:
-        for connected in await _all_users(services):
-            async for reviewed in services.quarantine_review.iter_records(connected):
-                yield reviewed
-        return
-    for name in records:
-        yield await services.quarantine_review.find(parse_user(user), name)
-    if not records:
-        async for reviewed in services.quarantine_review.iter_records(parse_user(user)):
+    """Yield the named records, or all of a user, or those of all connected users.
+
+    The records of one user are read before the first is yielded, because the caller may change their pages.
+    """
+    review = services.quarantine_review
+    for chosen in [parse_user(user)] if user is not None else await _all_users(services):
+        if records:
+            named = [await review.find(chosen, name) for name in records]
+        else:
+            named = [reviewed async for reviewed in review.iter_records(chosen)]
+        for reviewed in named:
             yield reviewed
 
 

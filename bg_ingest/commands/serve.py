@@ -100,7 +100,7 @@ def simulator(port: int, journal: Path | None, cadence_minutes: str, **options: 
     """
     import msgspec
 
-    from bg_ingest.simulator import ReplayedWearer, ReplayUnreadable, SimulatorOptions
+    from bg_ingest.simulator import JournalUnreadable, ReplayedWearer, ReplayUnreadable, SimulatorOptions
 
     converted = msgspec.convert(options | {"cadence_minutes": int(cadence_minutes)}, SimulatorOptions)
     load = partial(_create_app, converted, journal)
@@ -108,7 +108,7 @@ def simulator(port: int, journal: Path | None, cadence_minutes: str, **options: 
         if converted.replay is not None:
             click.echo(ReplayedWearer(converted.replay, converted.zone).report, err=True)
         load()  # reports errors before the server starts; the worker creates its own application
-    except (ReplayUnreadable, OSError) as error:
+    except (JournalUnreadable, ReplayUnreadable, OSError) as error:
         exit_usage(str(error))
     serve(load, "127.0.0.1", port)
 

@@ -32,18 +32,20 @@ from bg_ingest.setting_types import (
     to_lower,
     to_upper,
 )
-from bg_ingest.settings.checks import describe_errors, describe_ignored, find_missing
+from bg_ingest.settings.checks import describe_env_file, describe_errors, describe_ignored, find_missing
 from bg_ingest.settings.environment import check_environment
 from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
 
 __all__ = ["Settings", "SettingsError", "get_settings"]
+
+ENV_FILE = Path(".env")
 
 
 class ServiceSettings(BaseSettings):
     """Settings of the service itself. None is the value of an optional setting that is not set."""
 
     model_config = SettingsConfigDict(
-        env_file=".env",
+        env_file=ENV_FILE,
         env_ignore_empty=True,
         extra="allow",  # _validate_all reports unknown names
         frozen=True,
@@ -183,7 +185,7 @@ class ServiceSettings(BaseSettings):
             notes += more_notes
         if settings is None or problems:
             raise SettingsError("\n  - ".join(["Wrong settings (.env.example explains each):", *problems]))
-        settings._notes = (*notes, *describe_ignored(given, known, settings.host))  # noqa: SLF001 - of this class
+        settings._notes = (*describe_env_file(ENV_FILE), *notes, *describe_ignored(given, known, settings.host))  # noqa: SLF001 - of this class
         return settings
 
 

@@ -1,8 +1,11 @@
 """Sentences for the operator about missing and wrong settings, without their values."""
 
 from collections.abc import Iterator, Mapping
+from io import StringIO
+from pathlib import Path
 from typing import Any
 
+from dotenv.parser import parse_stream
 from pydantic import ValidationError
 
 from bg_ingest.providers import PROVIDER_SETTINGS
@@ -43,6 +46,23 @@ def describe_ignored(given: Mapping[str, Any], known: Mapping[str, Any], host: s
         yield f"{name.upper()} in .env or the secret is no setting: it has no effect."
     if known.get("host", host) != host:
         yield f"HOST is no address or name of this machine (conda sets it for compilers): it is {host} instead."
+
+
+def describe_env_file(path: Path) -> Iterator[str]:
+    """Yield a sentence for each line of a file of settings that has no effect."""
+    if not path.is_file():
+        return
+    lines: dict[str, list[int]] = {}
+    for binding in parse_stream(StringIO(path.read_text("utf-8-sig"))):
+        text = binding.original.string
+        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")  # blank lines come first
+        if binding.error:
+            yield f"Line {line} of {path} is not of the form NAME=value: it has no effect."
+        elif binding.key:
+            lines.setdefault(binding.key.upper(), []).append(line)
+    for name, numbers in lines.items():
+        if len(numbers) > 1:
+            yield f"{name} is set in lines {', '.join(map(str, numbers))} of {path}: keep one of them."
 
 
 def find_missing(given: Mapping[str, Any]) -> Iterator[str]:

@@ -5,6 +5,7 @@ calls it.
 """
 
 from bg_ingest.simulator.app import create_simulator
+from bg_ingest.simulator.journal import JournalUnreadable
 from bg_ingest.simulator.options import SimulatorOptions
 from bg_ingest.simulator.readings import TrueReading
 from bg_ingest.simulator.replay import REPLAY_USER, ReplayedWearer, ReplayUnreadable
@@ -12,6 +13,7 @@ from bg_ingest.simulator.simulator import Simulator, UnknownUser
 
 __all__ = [
     "REPLAY_USER",
+    "JournalUnreadable",
     "ReplayUnreadable",
     "ReplayedWearer",
     "Simulator",

@@ -74,6 +74,10 @@ def token_hash(token: str) -> str:
     return hashlib.sha256(token.encode()).hexdigest()
 
 
+class JournalUnreadable(Exception):
+    """A line is no event. The state after it would be wrong; the text names the remedy."""
+
+
 class Journal:
     """Append-only file of events; without a path nothing is kept."""
 
@@ -86,11 +90,17 @@ class Journal:
             return
         whole = 0
         with self._path.open("r+b") as file:
-            for line in file:
+            for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
                 whole += len(line)
-                yield msgspec.json.decode(line, type=Event)
+                try:
+                    yield msgspec.json.decode(line, type=Event)
+                except ValueError as problem:
+                    sentence = (
+                        f"{self._path}, line {number}, is no event of a simulator: name another file, or move it."
+                    )
+                    raise JournalUnreadable(sentence) from problem
             file.truncate(whole)
 
     def append(self, event: Event) -> None:

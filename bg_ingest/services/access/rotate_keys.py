@@ -1,6 +1,6 @@
 """Key rotation: re-sealing of all sealed values by the current key, during normal operation."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 
 import anyio
@@ -77,48 +77,58 @@ class KeyRotation:
         self, page: Sequence[SealedItem], result: RotationResult, claims: dict[Grant, float]
     ) -> None:
         for item in page:
-            seals = _sealed_values(item)
+            seals = self._associated_data(item)
             result.sealed += len(seals)
             if all(map(self._sealer.is_current, seals)):
                 continue
             if isinstance(item, Grant) and item.claim and not _is_stale(item, claims):
                 result.busy += 1
                 continue
+            after = self._reseal_values(item, seals, result)
+            if not after:
+                continue
             try:
-                await self._items.replace(item, self._reseal_item(item))
-                result.resealed += 1
+                await self._items.replace(item, _with_seals(item, after))
+                result.resealed += len(after)
             except (StaleRead, TransactionConflict):
                 result.busy += 1
+
+    def _reseal_values(self, item: SealedItem, seals: dict[bytes, bytes], result: RotationResult) -> dict[bytes, bytes]:
+        """Return the new seal of each value that the current key does not seal yet. A value without key stays."""
+        after: dict[bytes, bytes] = {}
+        for sealed, associated in seals.items():
+            try:
+                if not self._sealer.is_current(sealed):
+                    after[sealed] = self._sealer.seal(self._sealer.open(sealed, associated), associated)
             except SealBroken:
                 result.unreadable += 1
                 log.warning("no key opens a sealed value", action="rotation_unreadable", kind=type(item).__name__)
+        return after
 
-    def _reseal_item(self, item: SealedItem) -> SealedItem:
+    def _associated_data(self, item: SealedItem) -> dict[bytes, bytes]:
+        """Return the sealed values of an item, which are unique by their nonces, with the data that they bind."""
         match item:
             case Grant():
-                associated = item.associated_data(self._table)
-                return replace(item, sealed=self._reseal(item.sealed, associated))
+                return {item.sealed: item.associated_data(self._table)}
             case SealedQuarantinePage(user, page):
-                records = [
-                    replace(
-                        record, sealed=self._reseal(record.sealed, record_seal_data(self._table, user, record.digest))
-                    )
-                    if record.sealed
-                    else record
+                return {
+                    record.sealed: record_seal_data(self._table, user, record.digest)
                     for record in page.records
-                ]
-                return SealedQuarantinePage(user, replace(page, version=page.version + 1, records=tuple(records)))
+                    if record.sealed
+                }
             case AuditKey():
-                return AuditKey(self._reseal(item.sealed, audit_key_seal_data(self._table)))
-
-    def _reseal(self, sealed: bytes, associated: bytes) -> bytes:
-        return self._sealer.seal(self._sealer.open(sealed, associated), associated)
+                return {item.sealed: audit_key_seal_data(self._table)}
 
 
-def _sealed_values(item: SealedItem) -> list[bytes]:
-    if isinstance(item, SealedQuarantinePage):
-        return [record.sealed for record in item.page.records if record.sealed]
-    return [item.sealed]
+def _with_seals(item: SealedItem, after: Mapping[bytes, bytes]) -> SealedItem:
+    match item:
+        case Grant():
+            return replace(item, sealed=after[item.sealed])
+        case SealedQuarantinePage(user, page):
+            records = tuple(replace(record, sealed=after.get(record.sealed, record.sealed)) for record in page.records)
+            return SealedQuarantinePage(user, replace(page, version=page.version + 1, records=records))
+        case AuditKey():
+            return AuditKey(after[item.sealed])
 
 
 def _is_stale(grant: Grant, claims: dict[Grant, float]) -> bool:

@@ -15,7 +15,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import decide, segment_start
-from bg_ingest.errors import NotFound, StaleRead
+from bg_ingest.errors import NotFound, SealBroken, StaleRead
 from bg_ingest.ports import Clock, Provider, Sealer
 from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
@@ -51,6 +51,8 @@ class RetryResult(StrEnum):
     """Only the beginning of the record was stored, so that the record can never be translated again."""
     NO_PROVIDER = "nobodys"
     """The record names no provider, or a provider that is not configured."""
+    NO_KEY = "sealed"
+    """None of the keys opens the record: add the key of that time to TOKEN_ENCRYPTION_KEYS."""
 
 
 @dataclass(frozen=True)
@@ -102,7 +104,11 @@ class QuarantineReview:
         The record is checked against ``noticed_at``, so that a later time of measurement stays invalid for ever. A
         release adds a reading and never revises one, because the record is older than any reading stored since.
         """
-        raw, record = self.open_record(reviewed), reviewed.record
+        record = reviewed.record
+        try:
+            raw = self.open_record(reviewed)
+        except SealBroken:
+            return RetryResult.NO_KEY
         if hash_record(raw) != record.digest:
             return RetryResult.TRUNCATED
         provider = self.providers.get(record.provider)

@@ -8,6 +8,9 @@ from pathlib import Path
 
 import pytest
 
+from bg_ingest.commands.history import summarize
+from bg_ingest.domain.verification import Verification
+from bg_ingest.domain.windows import Window
 from tests.harness.cli import RunningCommand, run_bg_ingest, run_on_terminal
 from tests.harness.web import web
 
@@ -32,7 +35,7 @@ def test_both_work_beside_the_running_service_that_holds_the_file(demo: RunningC
     assert json.loads(read.stdout)["done"] is True
     assert read.stderr == ""
     code, seen = run_on_terminal(tmp_path, "backfill", "ada", "--from", since, PORT=port)
-    assert code == 0
+    assert code == 0, seen
     assert re.search(r"Reading +\[#{36}\] +100%", seen)
     compared = run_bg_ingest(tmp_path, "verify", "ada", "--from", since, "--json", PORT=port)
     assert compared.returncode == 0, compared.stdout + compared.stderr
@@ -67,3 +70,9 @@ def test_wrong_usage_is_one_sentence(tmp_path: Path, arguments: list[str], code:
     assert (refused.returncode, refused.stdout) == (code, "")
     assert says in refused.stderr
     assert len(refused.stderr.strip().splitlines()) == 1
+
+
+def test_unreadable_records_of_the_provider_are_counted_in_the_summary() -> None:
+    window = Window(datetime(2026, 3, 1, tzinfo=UTC), datetime(2026, 3, 2, tzinfo=UTC))
+    summary = summarize([Verification(window, 7, 2, ()), Verification(window, 1, 1, ())], [])
+    assert summary == "8 readings compared: no difference. Not compared: 3 unreadable records of the provider."

@@ -1,5 +1,7 @@
 """Sentences about missing and wrong settings."""
 
+from pathlib import Path
+
 import pytest
 
 from tests.harness.settings import PRODUCTION, Load, dexcom, refusal
@@ -65,3 +67,25 @@ def test_a_misspelt_environment_is_not_development(load: Load) -> None:
     assert "ENVIRONMENT should be 'development', 'staging' or 'production'." in text
     assert "DYNAMODB_TABLE is missing" in text
     assert "LOG_FORMAT" not in text  # settings that depend on it are not reported
+
+
+def test_lines_of_the_file_without_effect_are_reported_and_the_rest_is_read(folder: Path, load: Load) -> None:
+    lines = (
+        "PORT 5300",
+        "# FOO BAR",
+        "",
+        'LOG_LEVEL="debug',
+        "export PORT=5301",
+        "HOST=127.0.0.1",
+        "port=5302",
+        "X: 1",
+    )
+    (folder / ".env").write_text("\n".join(lines))
+    settings = load()
+    assert (settings.port, settings.log_level) == (5302, "INFO")
+    assert settings.notes == (
+        "Line 1 of .env is not of the form NAME=value: it has no effect.",
+        "Line 4 of .env is not of the form NAME=value: it has no effect.",
+        "Line 8 of .env is not of the form NAME=value: it has no effect.",
+        "PORT is set in lines 5, 7 of .env: keep one of them.",
+    )

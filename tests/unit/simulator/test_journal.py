@@ -8,7 +8,7 @@ import msgspec
 import pytest
 
 from bg_ingest.simulator.faults import Failed, Reset
-from bg_ingest.simulator.journal import token_hash
+from bg_ingest.simulator.journal import Journal, JournalUnreadable, token_hash
 from tests.harness.simulator_visitor import SetClock, Visitor
 from tests.unit.simulator.conftest import Visit
 
@@ -119,3 +119,9 @@ async def test_without_a_journal_a_restart_keeps_nothing(visit: Visit, clock: Se
     await visitor.connect()
     clock.pass_time(seconds=timedelta(minutes=1).total_seconds())
     assert (await carry_over(visitor, visit()).get("dataRange")).status_code == 401
+
+
+def test_a_line_that_is_no_event_is_named(journal: Path) -> None:
+    journal.write_bytes(b'{"type":"began","at":"2026-03-01T00:00:00Z"}\n{"type":\n')
+    with pytest.raises(JournalUnreadable, match=r"simulator\.jsonl, line 1, is no event of a simulator: .*\.$"):
+        list(Journal(journal).replay())

@@ -25,7 +25,7 @@ from tests.harness.table_dump import read_all_items
 from tests.harness.webhook_sender import envelope, record
 
 OLD, NEW, THIRD = bytes(32), b"new" + bytes(29), b"third" + bytes(27)
-BOTH = AesGcmSealer([NEW, OLD])
+BOTH, NEW_ALONE = AesGcmSealer([NEW, OLD]), AesGcmSealer([NEW])
 
 
 def build_rotation(ada: ConnectedUser, sealer: Sealer = BOTH) -> KeyRotation:
@@ -208,3 +208,22 @@ async def test_rotation_of_items_read_before_an_erasure_stores_nothing(ada: Conn
     assert (result.resealed, result.busy) == (0, len(items))
     assert len(items) > 1
     assert await read_all_items(ada.service.table) == before
+
+
+async def test_a_record_that_no_key_opens_keeps_the_others_of_its_page_from_nothing(ada: ConnectedUser) -> None:
+    account = (await ada.connection()).provider_account
+    bad = [record(ada.service.clock.now() - timedelta(minutes=n), "garbage") for n in (1, 2, 3)]
+    await ada.service.push(ADA.user, envelope(account, bad))
+    review = ada.services.quarantine_review
+    lost, *_ = [each.record.sealed async for each in review.iter_records(ADA.user)]
+
+    class WithoutOne(AesGcmSealer):
+        def open(self, sealed: bytes, associated: bytes) -> bytes:
+            if sealed == lost:
+                raise SealBroken
+            return super().open(sealed, associated)
+
+    done = await run_rotation(ada, WithoutOne([NEW, OLD]))
+    assert (done.resealed, done.unreadable, done.complete) == (3, 1, False)
+    current = [NEW_ALONE.is_current(each.record.sealed) async for each in review.iter_records(ADA.user)]
+    assert sorted(current) == [False, True, True]

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
+from dataclasses import replace
 from datetime import datetime, timedelta
 from typing import Any, cast
 
@@ -199,3 +200,11 @@ async def test_a_release_that_breaks_at_any_call_happens_once(sender: ConnectedS
     assert not await records_by_reason(sender)
     await publish_all(sender.service)
     assert_published_once(sender.service)
+
+
+async def test_a_record_that_no_key_opens_is_a_result_and_stays(sender: ConnectedSender) -> None:
+    await sender.counts([BROKEN_RECORDS["unit_unknown"]])
+    (found,) = (await records_by_reason(sender)).values()
+    review = replace(quarantine(sender), sealer=AesGcmSealer([bytes([1] * 32)]))
+    assert await review.retry(found) is RetryResult.NO_KEY
+    assert list(await records_by_reason(sender)) == ["unit_unknown"]
