@@ -61,7 +61,10 @@ def listen(host: str, port: int) -> socket.socket:
         listener = listen_at(host, port, backlog=BACKLOG)
     except AddressUnusable as error:
         raise PortTaken(f"Cannot listen on {error}: stop what is there, or choose another HOST or PORT.") from error
-    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it from their listener
+    # Connections inherit the options of their listener. Without TCP_NODELAY, the second write of an answer is held back
+    # (Nagle's algorithm) until the client's delayed acknowledgement of the first one, for about 40 ms.
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux
         listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, READ_TIMEOUT_MS)
     return listener
 

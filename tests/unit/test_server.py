@@ -337,6 +337,13 @@ def test_a_reader_who_takes_nothing_is_given_up_by_the_system() -> None:
             assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT) == READ_TIMEOUT_MS
 
 
+def test_the_second_write_of_an_answer_waits_for_no_acknowledgement() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        accepted, _ = listener.accept()
+        with accepted:
+            assert accepted.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+
+
 def test_two_servers_never_share_a_port() -> None:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
