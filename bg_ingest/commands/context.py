@@ -125,14 +125,20 @@ def run_with_services(command: "Callable[[Services], Awaitable[Answer]]") -> Ans
     raise AssertionError("each handler ends the command")
 
 
+def log_warnings(settings: "Settings") -> None:
+    """Write warnings and errors to stderr, and no other lines."""
+    from bg_ingest.observability.logs import configure_logging
+
+    configure_logging(max(settings.log_level, "WARNING", key=getLevelNamesMapping().__getitem__), settings.log_format)
+
+
 @asynccontextmanager
 async def open_context(settings: "Settings") -> "AsyncIterator[Services]":
     """Open the store and the providers of the settings with the use cases over them, without any actor."""
-    from bg_ingest.observability.logs import configure_logging
     from bg_ingest.observability.registry import MetricsRegistry
     from bg_ingest.wiring import open_services
 
-    configure_logging(max(settings.log_level, "WARNING", key=getLevelNamesMapping().__getitem__), settings.log_format)
+    log_warnings(settings)
     async with open_services(settings, MetricsRegistry(), wakeups=NoWakeups()) as services:
         yield services
 

@@ -5,7 +5,15 @@ from typing import TYPE_CHECKING
 
 import rich_click as click
 
-from bg_ingest.commands.context import FAILED, exit_failure, json_option, print_json, print_table, read_settings
+from bg_ingest.commands.context import (
+    FAILED,
+    exit_failure,
+    json_option,
+    log_warnings,
+    print_json,
+    print_table,
+    read_settings,
+)
 
 if TYPE_CHECKING:
     from bg_ingest.doctor import Finding
@@ -17,9 +25,10 @@ if TYPE_CHECKING:
 def doctor(*, as_json: bool) -> None:
     """Check everything that the service depends on, with advice for each failure.
 
-    Checked are the settings, the table and the rights on it, the keys of the stored grants, access to the API, the
-    broker, the provider, the difference of this clock from the provider's, and this machine's limits. Nothing is
-    changed, except that a missing SQLite file, exchange or queue is created, as the first start would.
+    Checked are the settings, the table and the rights on it, the stored keys, access to the API, waiting events, the
+    broker, the issuers of tokens, the exporter of traces, the provider, the difference of this clock from the
+    provider's, and this machine's limits. Nothing is changed, except that a missing SQLite file, exchange or queue is
+    created, as the first start would.
 
     Exit codes: 0 the service will run (there may be warnings), 1 a failure must be repaired, 2 the settings are wrong.
     """
@@ -28,6 +37,7 @@ def doctor(*, as_json: bool) -> None:
 
     from bg_ingest.doctor import Verdict
 
+    log_warnings(settings)
     findings = anyio.run(run_checks, settings)
     if as_json:
         print_json(findings)
@@ -41,8 +51,8 @@ def doctor(*, as_json: bool) -> None:
 async def run_checks(settings: "Settings") -> "list[Finding]":
     """Return the findings of all checks; a failed check does not stop the others."""
     from bg_ingest.adapters.clock import SystemClock
-    from bg_ingest.doctor.local import check_machine, check_settings
-    from bg_ingest.doctor.remote import check_broker, check_providers
+    from bg_ingest.doctor.local import check_machine, check_settings, check_traces
+    from bg_ingest.doctor.remote import check_broker, check_issuers, check_providers
     from bg_ingest.doctor.store import check_store, check_table
     from bg_ingest.server import MAX_FILES
     from bg_ingest.wiring.providers import provider_urls
@@ -52,6 +62,8 @@ async def run_checks(settings: "Settings") -> "list[Finding]":
     findings += await check_table(settings)
     findings += await check_store(settings, SystemClock())
     findings += await check_broker(settings)
+    findings += await check_issuers(settings)
+    findings += await check_traces(settings)
     return findings + await check_providers(provider_urls(settings), SystemClock())
 
 

@@ -6,9 +6,11 @@ from datetime import datetime
 from pathlib import Path
 
 from bg_ingest.doctor import Finding, failed, ok, warning
+from bg_ingest.errors import IngestError
 from bg_ingest.setting_types import is_loopback
 from bg_ingest.settings import Settings
 from bg_ingest.store.api_keys import ApiKeyStore
+from bg_ingest.wiring import open_tracing
 
 MIN_FREE_BYTES = 1 << 30
 """Least free space for the SQLite file: enough for 10,000 users and one month."""
@@ -22,6 +24,17 @@ def check_settings(settings: Settings) -> list[Finding]:
     if not settings.webhook_signing_secrets:
         findings.append(ok("webhooks", "no WEBHOOK_SIGNING_SECRETS: every webhook is refused"))
     return findings
+
+
+async def check_traces(settings: Settings) -> list[Finding]:
+    """Open the exporter of traces, which the start does too; nothing is sent."""
+    if settings.traces_endpoint is None:
+        return []
+    try:
+        async with open_tracing(settings.traces_endpoint):
+            return [ok("traces", "the exporter is installed")]
+    except IngestError as error:
+        return [failed("traces", str(error), "install what it names, or unset TRACES_ENDPOINT")]
 
 
 async def check_access(settings: Settings, keys: ApiKeyStore, now: datetime) -> list[Finding]:

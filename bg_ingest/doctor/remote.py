@@ -1,14 +1,16 @@
-"""Checks of the broker, the providers, and this machine's clock against theirs."""
+"""Checks of the broker, the issuers of tokens, the providers, and this machine's clock against theirs."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
+from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from bg_ingest.adapters.jwt import JwksCache
 from bg_ingest.adapters.rabbitmq.topology import try_broker
 from bg_ingest.doctor import Finding, failed, ok, warning
-from bg_ingest.errors import BrokerError, BrokerRefused
+from bg_ingest.errors import BrokerError, BrokerRefused, IssuerUnavailable
 from bg_ingest.ports import Clock
 from bg_ingest.providers.http import http_client, translate_transport_errors
 from bg_ingest.settings import Settings
@@ -71,12 +73,49 @@ async def check_provider(name: str, url: str, http: httpx.AsyncClient, clock: Cl
         with translate_transport_errors(REQUEST_TIMEOUT):
             response = await http.get(url)
     except Exception as error:  # noqa: BLE001 - any error is a finding
-        return [failed("provider", f"{name} at {httpx.URL(url).host}: {error}", "check network, proxy and DNS")]
+        return [failed("provider", f"{name} at {_describe_way(url)}: {error}", "check network, proxy and DNS")]
+    if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
+        state = f"{name} at {_describe_way(url)}: the proxy demands credentials"
+        return [failed("provider", state, "add user and password to the address of the proxy")]
     finding = ok("provider", f"{name} answers at {httpx.URL(url).host}")
     if response.status_code >= 500:
         advice = "wait: the fault is on the provider's side"
         finding = warning("provider", f"{name} answers {response.status_code}", advice)
     return [finding, *_clock(name, response.headers.get("date", ""), clock.now())]
+
+
+def _describe_way(url: str) -> str:
+    """Return the host, and the variable of the proxy through which it is requested."""
+    host, scheme, proxies = httpx.URL(url).host, httpx.URL(url).scheme, getproxies()
+    if proxy_bypass(host):
+        return host
+    variables = (f"{kind.upper()}_PROXY" for kind in (scheme, "all") if kind in proxies)
+    return f"{host} through the proxy of {variable}" if (variable := next(variables, None)) else host
+
+
+async def check_issuers(settings: Settings) -> list[Finding]:
+    """Read the keys of the issuers of tokens, as the service does for the first token."""
+    issuers = (
+        ("JWT", settings.jwt_issuer, settings.jwt_jwks_url),
+        ("WEBHOOK_JWT", settings.webhook_jwt_issuer, settings.webhook_jwt_jwks_url),
+    )
+    findings = []
+    async with http_client() as http:
+        for prefix, issuer, keys_url in issuers:
+            if issuer is not None:
+                findings.append(await _check_issuer(prefix, JwksCache(http, issuer, keys_url)))
+    return findings
+
+
+async def _check_issuer(prefix: str, cache: JwksCache) -> Finding:
+    try:
+        keys = await cache.get(None)
+    except IssuerUnavailable:
+        advice = f"check {prefix}_ISSUER, {prefix}_JWKS_URL, network, proxy and certificates"
+        return failed("issuer", f"the keys of {prefix}_ISSUER cannot be read: no token is accepted", advice)
+    if not keys.keys:
+        return failed("issuer", f"{prefix}_ISSUER publishes no usable key", f"check {prefix}_JWKS_URL")
+    return ok("issuer", f"{prefix}_ISSUER publishes {len(keys.keys)} usable keys")
 
 
 def _clock(provider: str, date: str, now: datetime) -> list[Finding]:

@@ -1,14 +1,15 @@
 """Checks of the store: the table, the rights on it, and the keys of the stored grants."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import aclosing
-from datetime import datetime
+from datetime import datetime, timedelta
 from secrets import token_hex
 
 from bg_ingest.adapters.aws.session import get_session
 from bg_ingest.adapters.dynamodb.admin import inspect_table
 from bg_ingest.doctor import Finding, failed, ok, warning
 from bg_ingest.doctor.local import check_access
+from bg_ingest.domain.access import audit_key_seal_data
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import SHARDS
 from bg_ingest.errors import IngestError, KeyUnavailable, SealBroken, StoreError, StoreLocked, TableMissing
@@ -17,10 +18,9 @@ from bg_ingest.ports.table import Absent, Check, Delete, Exists, Item, Put, Tabl
 from bg_ingest.setting_types import WrappedKey
 from bg_ingest.settings import Settings, SettingsError
 from bg_ingest.store import Store
+from bg_ingest.store.changes import CHANGE_RETENTION, OutboxEntry, OutboxStore
 from bg_ingest.wiring.keys import build_sealer
 from bg_ingest.wiring.store import creates_table, open_for_inspection
-
-REACH_ADVICE = "check DYNAMODB_ENDPOINT, DYNAMODB_TABLE, AWS_REGION, the network and the AWS credentials"
 
 RIGHTS = (
     *("GetItem", "BatchGetItem", "Query", "PutItem", "UpdateItem", "DeleteItem", "BatchWriteItem"),
@@ -28,8 +28,18 @@ RIGHTS = (
 )
 """Rights that the service's identity needs on the table in DynamoDB. A key rotation also needs ``Scan``."""
 
+REACH_ADVICE = (
+    "check DYNAMODB_ENDPOINT, DYNAMODB_TABLE, AWS_REGION, network and proxy, the AWS credentials, and their rights: "
+    + ", ".join(RIGHTS)
+)
+
+KEY_ADVICE = "restore the key that sealed it, behind the first of TOKEN_ENCRYPTION_KEYS"
+
 MAX_TRIED_GRANTS = 20
 """Grants that are tried, one per shard."""
+
+MAX_OUTBOX_AGE = timedelta(minutes=5)
+"""Age of an unpublished change from which it does not just wait for the next pass."""
 
 
 async def check_table(settings: Settings) -> list[Finding]:
@@ -56,7 +66,8 @@ async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
         async with open_for_inspection(settings) as (table, store):
             now = clock.now()
             findings = [*await check_rights(table, now), *await _check_sealer(settings, store)]
-            return findings + await check_access(settings, store.keys, now)
+            findings += await check_access(settings, store.keys, now)
+            return findings + await check_outbox(store.outbox, now)
     except StoreLocked:
         return [ok("store", f"{settings.sqlite_file} is in use by the running service, which reports its own state")]
     except TableMissing as error:
@@ -110,7 +121,7 @@ async def _check_sealer(settings: Settings, store: Store) -> list[Finding]:
 
 
 async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
-    """Open some of the stored grants. A grant is usable only with the key that sealed it."""
+    """Open some of the stored grants, and the key of the audit: each is usable only with the key that sealed it."""
     opened = unreadable = 0
     async for grant in _sample_grants(store):
         try:
@@ -119,11 +130,31 @@ async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
         except SealBroken:
             unreadable += 1
     if unreadable:
-        advice = "restore the key that sealed them, behind the first of TOKEN_ENCRYPTION_KEYS"
-        return [failed("keys", f"{unreadable} of {unreadable + opened} stored grants do not open", advice)]
+        return [failed("keys", f"{unreadable} of {unreadable + opened} stored grants do not open", KEY_ADVICE)]
+    sealed = await store.audit.find_hash_key()
+    try:
+        if sealed is not None:
+            sealer.open(sealed, audit_key_seal_data(table))
+    except SealBroken:
+        return [failed("keys", "the key of the audit does not open", KEY_ADVICE)]
     return [
         ok("keys", f"they open all of {opened} stored grants that were tried" if opened else "no grants stored yet")
     ]
+
+
+async def check_outbox(outbox: OutboxStore, now: datetime) -> list[Finding]:
+    """Warn of changes that wait although the relay tries again every minute."""
+    oldest: datetime | None = None
+    for shard in await outbox.non_empty_shards(range(SHARDS)):
+        async with aclosing(outbox.iter_entries(shard)) as pages:
+            page: Sequence[OutboxEntry] = await anext(pages, ())
+        times = [change.recorded_at for change in (await outbox.changes(page)).values()]
+        if page:  # without its change, an entry is older than changes are kept
+            oldest = min([oldest or now, *(times or [now - CHANGE_RETENTION])])
+    if oldest is None or now - oldest < MAX_OUTBOX_AGE:
+        return []
+    advice = "start the service; if it runs, look at degraded of /health/ready: the queue may be full"
+    return [warning("outbox", f"changes wait to be published since {oldest:%Y-%m-%d %H:%M} UTC", advice)]
 
 
 async def _sample_grants(store: Store) -> AsyncIterator[Grant]:

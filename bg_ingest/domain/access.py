@@ -118,6 +118,11 @@ AUDIT_KEY_BYTES = 32
 HOUR = timedelta(hours=1)
 
 
+def audit_key_seal_data(table: str) -> bytes:
+    """Return the associated data of the seal of the hash key."""
+    return msgspec.json.encode([table, "audit key"])
+
+
 class AuditAction(StrEnum):
     """Kind of access. Changes are recorded one by one; all others, which are frequent, once an hour."""
 

@@ -30,6 +30,11 @@ class AuditStore(ItemStore):
                 stored = await self._table.get(keys.AUDIT_KEY)
         return bytes(stored["sealed"]) if stored else fresh
 
+    async def find_hash_key(self) -> bytes | None:
+        """Return the sealed key of the hashes, if there is one yet."""
+        stored = await self._table.get(keys.AUDIT_KEY)
+        return bytes(stored["sealed"]) if stored else None
+
     async def add(self, records: Collection[AuditRecord], expires_at: datetime) -> None:
         """Write records. Equal reads of one hour share a row. The call is idempotent: after an error, repeat it."""
         writes = [Put(keys.audit(record), _encode(record, expires_at)) for record in records]

@@ -1,5 +1,6 @@
 """Creation and inspection of the table by an operator. The service itself needs no AWS permission for them."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import aioboto3
@@ -139,29 +140,30 @@ async def inspect_table(
             described = await _ask(transport, "DescribeTable", table, codes)
             expiry = await _ask(transport, "DescribeTimeToLive", table, codes)
             backups = await _ask(transport, "DescribeContinuousBackups", table, codes)
-    findings = _table_findings(described, table)
+    try:
+        return [*_table_findings(described, table), *_option_findings(expiry, backups)]
+    except (KeyError, TypeError):
+        raise StoreError("The server at the endpoint answers in another form: is it DynamoDB?") from None
+
+
+def _option_findings(expiry: Answer | None, backups: Answer | None) -> Iterator[tuple[str, bool]]:
     if expiry is not None:
         options = expiry["TimeToLiveDescription"]
-        on = (
-            options["TimeToLiveStatus"] in {"ENABLED", "ENABLING"}
-            and options["AttributeName"] == EXPIRY["AttributeName"]
-        )
-        expired = (
-            "expired items are deleted" if on else "expired items are not deleted: they occupy storage permanently"
-        )
-        findings.append((expired, on))
+        on = options["TimeToLiveStatus"] in EXPIRY_ON and options["AttributeName"] == EXPIRY["AttributeName"]
+        expired = "expired items are deleted"
+        yield (expired if on else "expired items are not deleted: they occupy storage permanently"), on
     if backups is not None:
         on = _is_recoverable(backups)
-        findings.append(("it can be restored to any second" if on else "it has no point-in-time recovery", on))
-    return findings
+        yield ("it can be restored to any second" if on else "it has no point-in-time recovery"), on
 
 
 def _table_findings(answer: Answer | None, table: str) -> list[tuple[str, bool]]:
     if answer is None:
         return [("this identity may not describe the table; the service does not need that right", True)]
     description = answer["Table"]
-    if description["KeySchema"] != KEY_SCHEMA:
-        raise StoreError(f"Table {table} has other keys than pk and sk: it is another service's.")
+    types = sorted(description.get("AttributeDefinitions", KEY_TYPES), key=str)
+    if description["KeySchema"] != KEY_SCHEMA or types != KEY_TYPES:
+        raise StoreError(f"Table {table} has other keys than the texts pk and sk: it is another service's.")
     status = str(description["TableStatus"])
     protected = bool(description.get("DeletionProtectionEnabled"))
     return [

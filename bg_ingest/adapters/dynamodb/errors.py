@@ -19,6 +19,18 @@ CAPACITY_REASONS = {"ThrottlingError", "ProvisionedThroughputExceeded"}
 """Transient reasons of a cancelled transaction, which transports do not retry."""
 
 
+_BAD_SIGNATURE = "DynamoDB refuses the AWS credentials, or the clock of this machine ({code})."
+_TEXTS = {
+    "AccessDeniedException": "DynamoDB denies this identity a right on table {table} ({code}).",
+    "ExpiredTokenException": _BAD_SIGNATURE,
+    "IncompleteSignatureException": _BAD_SIGNATURE,
+    "InvalidSignatureException": _BAD_SIGNATURE,
+    "MissingAuthenticationTokenException": _BAD_SIGNATURE,
+    "UnrecognizedClientException": _BAD_SIGNATURE,
+}
+"""Texts by error code. A signature of another time is invalid."""
+
+
 @contextmanager
 def translate_errors(table: str) -> Iterator[None]:
     """Raise a StoreError for any error of a transport in the body."""
@@ -47,7 +59,7 @@ def _to_error(error: DynamoError, table: str) -> StoreError:
         case "ValidationException":
             return StoreError("DynamoDB calls a request invalid: this is a bug.")
         case code:
-            return StoreUnavailable(f"DynamoDB answers {code}.")
+            return StoreUnavailable(_TEXTS.get(code, "DynamoDB answers {code}.").format(code=code, table=table))
 
 
 def _to_condition_failed(error: DynamoError) -> StoreError:

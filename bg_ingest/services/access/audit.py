@@ -7,11 +7,18 @@ from datetime import datetime, timedelta
 from secrets import token_bytes, token_hex
 
 import anyio
-import msgspec
 import structlog
 from msgspec.structs import replace
 
-from bg_ingest.domain.access import AUDIT_KEY_BYTES, HOUR, AuditAction, AuditRecord, hash_user, hour_start
+from bg_ingest.domain.access import (
+    AUDIT_KEY_BYTES,
+    HOUR,
+    AuditAction,
+    AuditRecord,
+    audit_key_seal_data,
+    hash_user,
+    hour_start,
+)
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StoreError
@@ -130,11 +137,6 @@ class AuditLog:
             sealed_key = self._sealer.seal(token_bytes(AUDIT_KEY_BYTES), self._seal_data)
             self._key = self._sealer.open(await self._trail.hash_key(sealed_key), self._seal_data)
         return self._key
-
-
-def audit_key_seal_data(table: str) -> bytes:
-    """Return the associated data of the seal of the hash key."""
-    return msgspec.json.encode([table, "audit key"])
 
 
 DEFAULT_WINDOW_LENGTH = 24 * 30 * HOUR

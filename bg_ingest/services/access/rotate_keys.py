@@ -8,10 +8,10 @@ import msgspec
 import structlog
 from msgspec.structs import replace
 
+from bg_ingest.domain.access import audit_key_seal_data
 from bg_ingest.domain.grants import CLAIM_STALE_AFTER, Grant
 from bg_ingest.errors import SealBroken, StaleRead, TransactionConflict
 from bg_ingest.ports import Sealer
-from bg_ingest.services.access.audit import audit_key_seal_data
 from bg_ingest.services.polling.quarantine import record_seal_data
 from bg_ingest.store.sealed_items import AuditKey, SealedItem, SealedItemStore, SealedQuarantinePage
 
