@@ -112,6 +112,7 @@ async def test_the_replay_is_a_user_whose_api_serves_the_file(visit: Visit, cloc
         (HEADER.format(unit="mg/dL") + "\n", "../UTC", "zone '../UTC' is unknown"),
         (HEADER.format(unit="mg/dL") + "\n", "Europe", "zone 'Europe' is unknown"),
         (HEADER.format(unit="mg/dL") + "\n", "", "zone '' is unknown"),
+        (HEADER.format(unit="mg/dL") + "\n1,6/7/2025 8:00,EGV,,,,x,100,,,,,\n", "UTC", "the day or the month is first"),
         ("PK\x03\x04", "UTC", "is a ZIP archive or an Excel workbook: export the readings as CSV"),
     ],
 )
