@@ -9,7 +9,18 @@ from litestar.handlers import ASGIRouteHandler, asgi
 from litestar.types import ASGIApp
 
 from bg_ingest import __version__
-from bg_ingest.api import changes, connections, diagnosis, health, many_users, readings, statistics, users, webhooks
+from bg_ingest.api import (
+    changes,
+    connections,
+    diagnosis,
+    health,
+    many_users,
+    readings,
+    statistics,
+    user_list,
+    users,
+    webhooks,
+)
 from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AuthGuard, Limits, check_access
 from bg_ingest.api.dependencies import RouteOptions, provide_services
 from bg_ingest.api.entry import Api
@@ -68,6 +79,7 @@ def create_api(
             statistics.router,
             changes.router,
             many_users.router,
+            user_list.router,
             webhooks.router,
             connections.router,
             connections.callback_router,

@@ -61,7 +61,7 @@ async def changes(
 ) -> Response[Any]:
     """Never with a hole: a cursor that is not kept any more is 410, with the way to continue."""
     form = choose_format(request, (JSON, NDJSON))
-    start, most = _parse_after(after), _parse_limit(limit, DEFAULT_EVENTS)
+    start, most = _parse_after(after), parse_limit(limit, DEFAULT_EVENTS)
     head = await change_queries.head(user_id)
     if start > head.last_change:
         detail = f"'after' is beyond this user's last change, {head.last_change}: send at most that."
@@ -105,7 +105,8 @@ def _parse_after(text: str | None) -> int:
         raise build_problem(400, "invalid-after", detail) from None
 
 
-def _parse_limit(text: str | None, default: int) -> int:
+def parse_limit(text: str | None, default: int) -> int:
+    """Return the limit of a request; 400 if it is no number from 1 to ``MAX_EVENTS``."""
     try:
         limit = _parse_number(text, default)
     except ValueError:

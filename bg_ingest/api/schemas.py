@@ -28,6 +28,8 @@ class LatestReading(FullReading, frozen=True, kw_only=True):
     age_seconds: int
     next_expected_at: datetime | None
     state: FreshnessState
+    late_at: datetime | None
+    gap_at: datetime | None
 
 
 def to_basic(rows: Sequence[tuple[int, int]]) -> list[BasicReading]:
@@ -50,6 +52,8 @@ def to_latest(newest: StoredReading, freshness: Freshness) -> LatestReading:
         age_seconds=freshness.age_seconds,
         next_expected_at=_whole_seconds(freshness.next_expected_at),
         state=freshness.state,
+        late_at=_whole_seconds(freshness.late_at),
+        gap_at=_whole_seconds(freshness.gap_at),
     )
 
 

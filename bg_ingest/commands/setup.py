@@ -13,10 +13,12 @@ from bg_ingest.commands.context import (
     print_json,
     print_table,
     read_settings,
+    run_with_services,
 )
 
 if TYPE_CHECKING:
     from bg_ingest.doctor import Finding
+    from bg_ingest.services import Services
     from bg_ingest.settings import Settings
 
 
@@ -92,3 +94,21 @@ def create() -> None:
     except StoreError as error:
         exit_failure(str(error))
     click.echo("\n".join(report))
+
+
+@tables.command()
+def upgrade() -> None:
+    """Add the rows that a new version needs for existing data, by one scan; a second run changes nothing.
+
+    The service may run meanwhile.
+    """
+
+    async def upgrade_table(services: "Services") -> int:
+        from rich.console import Console
+        from rich.progress import Progress
+
+        with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
+            task = progress.add_task("reading the table")
+            return await services.user_list.upgrade(lambda done, of: progress.update(task, completed=done, total=of))
+
+    click.echo(f"The list of users is complete: {run_with_services(upgrade_table)} users.")

@@ -45,6 +45,10 @@ class Freshness(msgspec.Struct, frozen=True):
     age_seconds: int
     next_expected_at: datetime | None
     """Due time of the next poll; None if the connection is not active."""
+    late_at: datetime | None = None
+    """Time at which the state becomes late if no reading arrives; None if it does not become late any more."""
+    gap_at: datetime | None = None
+    """Time at which the state becomes a gap if no reading arrives; None if it does not become one any more."""
 
 
 def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshness:
@@ -65,10 +69,20 @@ def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshn
         timedelta(seconds=summary.delay_seconds),
         ConnectionId(head.user, provider).jitter,
     )
-    by_age = _state_by_age(measured_at + rhythm.step + rhythm.delay, now)
-    state = FreshnessState(summary.state) if summary.state in _SHOWN_STATES else by_age
-    expected = next_poll(measured_at, now, rhythm) if summary.state == ConnectionState.ACTIVE else None
-    return Freshness(state, age, expected)
+    if summary.state in _SHOWN_STATES:
+        return Freshness(FreshnessState(summary.state), age, None)
+    due = measured_at + rhythm.step + rhythm.delay
+    state = _state_by_age(due, now)
+    if summary.state != ConnectionState.ACTIVE:
+        return Freshness(state, age, None)
+    late_at = due + LATE_TOLERANCE
+    return Freshness(
+        state,
+        age,
+        next_poll(measured_at, now, rhythm),
+        late_at if state == FreshnessState.LIVE else None,
+        late_at + GAP_AFTER if state != FreshnessState.GAP else None,
+    )
 
 
 def _select_summary(head: Head, newest_from: str) -> tuple[str, ConnectionSummary | None]:

@@ -24,6 +24,7 @@ from bg_ingest.services.queries.many_users import ManyUsersQueries
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.statistics import StatisticsQueries
 from bg_ingest.services.queries.timeline import TimelineQueries
+from bg_ingest.services.queries.users import UserQueries
 from bg_ingest.store import Store
 
 
@@ -62,6 +63,7 @@ class Services:
     statistics: StatisticsQueries
     change_queries: ChangeQueries
     many_users: ManyUsersQueries
+    user_list: UserQueries
     completeness: CompletenessQueries
     timelines: TimelineQueries
     verifier: Verifier

@@ -22,6 +22,7 @@ from bg_ingest.store.quarantine import QuarantineStore
 from bg_ingest.store.sealed_items import SealedItemStore
 from bg_ingest.store.segments import ReadingStore
 from bg_ingest.store.single_use import OAuthStateStore, WebhookIdStore
+from bg_ingest.store.users import UserStore
 
 LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
 """Values that all processes on a table share. With other values, stored keys would not be found again."""
@@ -39,6 +40,7 @@ class Store:
         inbox = InboxStore(table, clock, addresses)
         self.commits = CommitStore(table, inbox)
         self.readings = ReadingStore(table)
+        self.users = UserStore(table)
         self.quarantine = QuarantineStore(table)
         self.gaps = GapStore(table)
         self.connections = ConnectionStore(table, clock, inbox)

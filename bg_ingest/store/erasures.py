@@ -132,6 +132,7 @@ def _start_writes(erasure: Erasure) -> Iterator[Write]:
     yield Put(keys.head(user), encode_head(erasure.tombstone), head_conditions(erasure.before))
     yield from change_writes(change)
     yield Put(keys.erasure(user), build_item(change=change.number), (VERSION_OK_OR_ABSENT,))
+    yield Delete(keys.listed_user(user))
     for connection in erasure.connections:
         yield from _connection_deletes(connection)
 

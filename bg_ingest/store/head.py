@@ -50,6 +50,8 @@ def commit_writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
     head_write = _head_write(commit)
     if head_write is not None:
         yield items.ConditionalWrite(head_write, StaleRead)
+    if (commit.before is None or commit.before.erased) and not commit.head.erased:
+        yield items.ConditionalWrite(Put(keys.listed_user(commit.user), items.build_item()), StaleRead)
     if commit.before is not None and commit.before.erased and not commit.head.erased:
         # an unfinished erasure would also delete items that were written after the reconnect
         yield items.ConditionalWrite(Check(keys.erasure(commit.user), (Absent(),)), Fenced)

@@ -18,6 +18,7 @@ AUDIT_KEY: Key = ("table", "audit-key")
 HEAD = "head"
 READINGS, CONNECTIONS, REQUESTS, QUARANTINE = "readings#", "connection#", "ring#", "quarantine#"
 STATES, GRANTS = "state#", "grant#"
+USERS = "user#"
 OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
 OWNER_RANGE = (" ", "~")
 """Bounds of owner ids and shard numbers."""
@@ -133,6 +134,15 @@ def directory_pk(shard: int) -> str:
 
 def directory(identity: ConnectionId) -> Key:
     return directory_pk(shard_of(identity.user)), f"{CONNECTIONS}{identity.user}#{identity.provider}"
+
+
+def listed_user(user: UserId) -> Key:
+    """Return the key of a row of the list of users."""
+    return directory_pk(shard_of(user)), f"{USERS}{user}"
+
+
+def parse_listed_user(key: Key) -> UserId:
+    return UserId(key[1].removeprefix(USERS))
 
 
 def outbox_pk(shard: int) -> str:

@@ -50,6 +50,7 @@ from bg_ingest.services.queries.many_users import ManyUsersQueries
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.statistics import StatisticsQueries
 from bg_ingest.services.queries.timeline import RecentEvents, TimelineQueries
+from bg_ingest.services.queries.users import UserQueries
 from bg_ingest.settings import Settings
 from bg_ingest.store import Store
 from bg_ingest.wiring.keys import build_sealer
@@ -134,6 +135,7 @@ def build_services(
         statistics=StatisticsQueries(reader),
         change_queries=change_queries,
         many_users=ManyUsersQueries(store, change_queries, clock),
+        user_list=UserQueries(store, clock),
         completeness=CompletenessQueries(store, clock),
         timelines=TimelineQueries(store, poller, recent_events, clock),
         verifier=Verifier(store, providers, grants),

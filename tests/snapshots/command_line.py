@@ -38,6 +38,7 @@ RUNS: tuple[tuple[str, dict[str, str]], ...] = (
     ("keys create-encryption", {}),
     ("keys rotate-encryption", {}),
     ("tables create", {}),
+    ("tables upgrade", {}),
     ("backfill ada --from 2026-03-01", {}),
     ("backfill ada --from nonsense", {}),
     ("verify ada", {}),

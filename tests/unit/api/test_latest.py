@@ -57,6 +57,8 @@ async def test_the_full_view_has_everything(api: ApiHarness) -> None:
         "change": 1,
         "age_seconds": 312,
         "state": "live",
+        "late_at": "2026-03-02T12:01:30Z",
+        "gap_at": "2026-03-02T13:01:30Z",
     }
 
 

@@ -42,6 +42,7 @@ MATRIX = {
     ("GET", "/api/bg/{user_id}/profile"): Row(Scope.READINGS_READ, "/api/bg/{user}/profile", 200),
     ("GET", "/api/bg/{user_id}/changes"): Row(Scope.READINGS_READ, "/api/bg/{user}/changes", 200),
     ("POST", "/api/changes"): Row(Scope.READINGS_READ, "/api/changes", 200),
+    ("GET", "/api/users"): Row(Scope.READINGS_READ, "/api/users", 200),
     ("GET", "/api/latest"): Row(Scope.READINGS_READ, "/api/latest?users=ada", 200),
     ("GET", "/api/bg/{user_id}/series"): Row(Scope.READINGS_READ, "/api/bg/{user}/series", 200),
     ("POST", "/api/bg/{user_id}/webhook"): Row(None, "/api/bg/{user}/webhook", 401, unknown=401),
