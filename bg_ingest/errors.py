@@ -4,7 +4,8 @@ IngestError
 ├── ProviderError           GrantRejected, ProviderThrottled (BudgetSpent), ProviderUnavailable,
 │                           ProviderMisbehaved, ProviderForbidden
 ├── GrantError              GrantBusy, GrantRefused, GrantLost
-├── StoreError              StoreUnavailable, StoreLocked, TableMissing, StaleRead, TransactionConflict, Fenced
+├── StoreError              StoreUnavailable, StoreLocked, ItemTooLarge, TableMissing, StaleRead,
+│                           TransactionConflict, Fenced
 ├── BrokerError             BrokerUnavailable (BrokerRefused), EventRefused
 ├── RequestError            NotFound, Conflict, CursorExpired, ConnectRefused
 └── IssuerUnavailable, KeyUnavailable, SealBroken
@@ -95,6 +96,10 @@ class StoreLocked(StoreError):
 
 class TableMissing(StoreError):
     """There is no table in DynamoDB: run `bg-ingest tables create`."""
+
+
+class ItemTooLarge(StoreError):
+    """The store refuses an item for its size, and will again: write less into one item."""
 
 
 class StaleRead(StoreError):

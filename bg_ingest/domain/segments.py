@@ -12,6 +12,7 @@ from msgspec.structs import replace
 
 from bg_ingest.domain.readings import Identity, Reading, StoredReading, Unreadable
 from bg_ingest.domain.segment_codec import sort_readings, to_epoch_seconds
+from bg_ingest.domain.segment_size import MAX_COMMIT_BYTES, count_fitting, estimate_bytes
 
 SEGMENT_HOURS = 6
 """A segment under 1 KB costs the least to rewrite: 72 readings of a 5-minute sensor are about 600 bytes."""
@@ -56,11 +57,14 @@ def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
     unique = {reading.identity: reading for reading in readings}
     part: list[Reading] = []
     touched: set[datetime] = set()
+    size = 0
     for reading in sorted(unique.values(), key=lambda reading: reading.measured_at):
         touched.add(segment_start(reading.measured_at))
-        if len(part) == MAX_READINGS_PER_COMMIT or len(touched) > MAX_SEGMENTS_PER_COMMIT:
+        size += estimate_bytes(reading)
+        is_full = len(part) == MAX_READINGS_PER_COMMIT or len(touched) > MAX_SEGMENTS_PER_COMMIT
+        if is_full or (part and size > MAX_COMMIT_BYTES):
             yield part
-            part, touched = [], {segment_start(reading.measured_at)}
+            part, touched, size = [], {segment_start(reading.measured_at)}, estimate_bytes(reading)
         part.append(reading)
     if part:
         yield part
@@ -71,7 +75,7 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
 
     An equal value changes nothing. Another value under the same identity is a revision, and the earlier value stays
     with the reading. A reading that already has ``MAX_VERSIONS`` earlier values rejects the revision, which is then
-    quarantined.
+    quarantined. So are the readings for which their segment has no room.
     """
     before: dict[Identity, StoredReading] = {}
     for segment in known.values():
@@ -80,6 +84,12 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
     fresh = [reading for reading in batch if reading.identity not in before]
     stored_again = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]
     changed = [(reading, old) for reading, old in stored_again if not old.reading.same_value(reading)]
+    duplicates = len(batch) - len(fresh) - len(changed)
+    no_room = _select_without_room(known, [*fresh, *(reading for reading, _ in changed)])
+    if no_room:
+        left_out = {reading.identity for reading in no_room}
+        fresh = [reading for reading in fresh if reading.identity not in left_out]
+        changed = [(reading, old) for reading, old in changed if reading.identity not in left_out]
     number = last_change + 1
     recorded = [StoredReading(reading, at, number) for reading in fresh]
     if recorded:
@@ -94,13 +104,26 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
         for reading, old in changed
         if len(old.earlier) >= MAX_VERSIONS
     ]
+    rejected += [Unreadable("segment_full", msgspec.json.encode(reading), reading.measured_at) for reading in no_room]
     return Decision(
         tuple(_rewrite_segments(known, [*recorded, *revised])),
         sort_readings(recorded),
         sort_readings(revised),
-        len(batch) - len(fresh) - len(changed),
+        duplicates,
         tuple(rejected),
     )
+
+
+def _select_without_room(known: KnownSegments, readings: Sequence[Reading]) -> list[Reading]:
+    """Return the readings for which their segments have no room."""
+    by_segment: dict[datetime, list[Reading]] = {}
+    for reading in readings:
+        by_segment.setdefault(segment_start(reading.measured_at), []).append(reading)
+    no_room: list[Reading] = []
+    for start, added in by_segment.items():
+        stored = known[start].readings if start in known else ()
+        no_room += added[count_fitting(stored, added) :]
+    return no_room
 
 
 def _rewrite_segments(known: KnownSegments, changed: list[StoredReading]) -> Iterator[Segment]:

@@ -12,7 +12,7 @@ from botocore.exceptions import ClientError as CredentialsRefused
 from bg_ingest.adapters.aws.session import error_code
 from bg_ingest.adapters.dynamodb.codec import Wire, decode_item
 from bg_ingest.adapters.dynamodb.transport import DynamoError
-from bg_ingest.errors import StoreError, StoreUnavailable, TableMissing, TransactionConflict
+from bg_ingest.errors import ItemTooLarge, StoreError, StoreUnavailable, TableMissing, TransactionConflict
 from bg_ingest.ports.table import ConditionFailed, Item
 
 CAPACITY_REASONS = {"ThrottlingError", "ProvisionedThroughputExceeded"}
@@ -57,7 +57,8 @@ def _to_error(error: DynamoError, table: str) -> StoreError:
         case "ResourceNotFoundException":
             return TableMissing(f"There is no table {table}: run `bg-ingest tables create`.")
         case "ValidationException":
-            return StoreError("DynamoDB calls a request invalid: this is a bug.")
+            is_too_large = _is_about_size(error.answer)
+            return ItemTooLarge() if is_too_large else StoreError("DynamoDB calls a request invalid: this is a bug.")
         case code:
             return StoreUnavailable(_TEXTS.get(code, "DynamoDB answers {code}.").format(code=code, table=table))
 
@@ -85,7 +86,16 @@ def _to_transaction_error(reasons: Sequence[Mapping[str, Any]]) -> StoreError:
         return StoreUnavailable(f"DynamoDB cancelled a transaction: {', '.join(sorted(codes)) or 'no reason given'}.")
     if "TransactionConflict" in codes:
         return TransactionConflict()
+    if any(map(_is_about_size, reasons)):
+        return ItemTooLarge()
     return StoreError(f"DynamoDB refuses a transaction ({', '.join(sorted(codes))}): this is a bug.")
+
+
+def _is_about_size(failure: Mapping[str, Any]) -> bool:
+    """Return True for an item over 400 KB or a transaction over 4 MB, which have no code of their own."""
+    texts = (failure.get("message"), failure.get("Message"), failure.get("Error", {}).get("Message"))  # of each client
+    message = " ".join(map(str, texts)).lower()
+    return "size" in message and "exceed" in message
 
 
 def _current(failure: Mapping[str, Any]) -> Item | None:

@@ -1,11 +1,13 @@
 """Storage of readings from polls and pushes. Storing the same readings again changes nothing."""
 
+from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from weakref import WeakValueDictionary
 
 import anyio
+import msgspec
 from msgspec.structs import replace
 
 from bg_ingest.domain.commits import (
@@ -18,9 +20,9 @@ from bg_ingest.domain.commits import (
 from bg_ingest.domain.connections import Connection, PollDefaults
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import Outcome, PollResult
-from bg_ingest.domain.readings import Origin, Reading
+from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import Decision, decide, segment_start, split_batch
-from bg_ingest.errors import Fenced, StaleRead
+from bg_ingest.errors import Fenced, ItemTooLarge, StaleRead
 from bg_ingest.ports import Capabilities, Clock, Observer, Page
 from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.services.polling.quarantine import Quarantine
@@ -54,17 +56,25 @@ class Ingester:
         page stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
-        batches = list(split_batch(page.readings))
-        for number, batch in enumerate(batches, 1):
+        batches = deque(split_batch(page.readings))
+        while batches:
+            batch = batches.popleft()
             update = ConnectionUpdate(connection, connection)
             if after is not None:
                 reached = with_progress(connection, batch, self.clock.now())
                 reached = replace(reached, suspected_gap_at=after.suspected_gap_at)
-                reached = _merge_progress(reached, after) if number == len(batches) else reached
+                reached = reached if batches else _merge_progress(reached, after)
                 update = ConnectionUpdate(connection, reached)
             # one commit of a user at a time, because the commits of a burst of pushes would conflict
-            async with self._user_locks.setdefault(connection.id.user, anyio.Lock()):
-                stored = await self._commit(update, batch, origin)
+            try:
+                async with self._user_locks.setdefault(connection.id.user, anyio.Lock()):
+                    stored = await self._commit(update, batch, origin)
+            except ItemTooLarge:  # for good, so that it must not stop the polls
+                if len(batch) == 1:
+                    result = result.merge(await self.quarantine.add(connection, [_too_large(batch[0])]))
+                else:
+                    batches.extendleft((batch[len(batch) // 2 :], batch[: len(batch) // 2]))
+                continue
             if stored.outcome is Outcome.READ:
                 connection = update.after
             result = result.merge(stored)
@@ -107,6 +117,10 @@ class Ingester:
             int(capabilities.delay(connection.region, connection.delay_seconds).total_seconds()),
             int(self.defaults.interval(connection.worker) / timedelta(seconds=1)),
         )
+
+
+def _too_large(reading: Reading) -> Unreadable:
+    return Unreadable("segment_full", msgspec.json.encode(reading), reading.measured_at)
 
 
 def with_progress(connection: Connection, batch: Sequence[Reading], now: datetime) -> Connection:

@@ -6,7 +6,7 @@ import anyio
 import pytest
 from anyio.abc import SocketAttribute
 
-from bg_ingest.errors import StoreError, StoreUnavailable, TransactionConflict
+from bg_ingest.errors import ItemTooLarge, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports.table import Absent, Check, ConditionFailed, Delete, Exists, Put, Update, Write
 from tests.fakes.dynamodb import BrokenReply, ErrorReply, Reply, ScriptedDynamo, in_sequence, scripted
 from tests.unit.adapters.dynamodb.conftest import TableOn
@@ -17,6 +17,9 @@ ITEM = {"v": 1, "raw": b"\x00\xff", "yes": True}
 THROTTLED = ErrorReply("ThrottlingException")
 NOT_SO = ErrorReply("ConditionalCheckFailedException")
 WRITES: list[Write] = [Put(KEY, {"v": 1}, (Absent(),)), Check(OTHER, (Exists(),))]
+
+
+TOO_LARGE = "Item size to update has exceeded the maximum allowed size"
 
 
 def cancelled(*reasons: str | dict[str, Any]) -> ErrorReply:
@@ -111,6 +114,8 @@ async def test_a_condition_that_fails_after_a_lost_reply_may_have_met_our_own_wr
         (cancelled("ThrottlingError", "TransactionConflict"), StoreUnavailable, None),
         (cancelled("None", "ProvisionedThroughputExceeded"), StoreUnavailable, None),
         (cancelled("ValidationError", "None"), StoreError, None),
+        (cancelled("None", {"Code": "ValidationError", "Message": TOO_LARGE}), ItemTooLarge, None),
+        (ErrorReply("ValidationException", more={"message": TOO_LARGE}), ItemTooLarge, None),
         (cancelled(), StoreUnavailable, None),
         (ErrorReply("TransactionConflictException"), TransactionConflict, None),
         (ErrorReply("TransactionInProgressException"), StoreUnavailable, None),

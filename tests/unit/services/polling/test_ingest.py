@@ -1,6 +1,8 @@
 """Storage of pages: each reading once, revisions with their earlier value, faults of the store."""
 
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from typing import Any
 
 import anyio
 import pytest
@@ -9,17 +11,20 @@ from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.changes import ReadingsRecorded, ReadingsRevised
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.grants import Credentials
+from bg_ingest.domain.polling import Outcome
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.windows import Window
+from bg_ingest.errors import ItemTooLarge
 from bg_ingest.ports import Page, Priority
+from bg_ingest.ports.table import Put, Write
 from bg_ingest.simulator.faults import (
     Duplicated,
     Late,
     Revised,
     Shuffled,
 )
+from tests.fakes.faults import CallWrapper, FaultyCalls, every
 from tests.fakes.faults import Fault as StoreFault
-from tests.fakes.faults import FaultyCalls, every
 from tests.harness.connected_user import ConnectedUser
 from tests.harness.polling_parts import build_ingester
 from tests.harness.service import START, open_service
@@ -115,3 +120,35 @@ async def test_a_store_that_fails_at_every_nth_call_loses_and_doubles_nothing(wh
             for stored in data.readings
         ]
         assert sorted(each.reading.measured_at for each in published) == [at for at, _ in stored]
+
+
+class SmallItems(CallWrapper):
+    """Table that refuses long segments for their size, as DynamoDB does from 400 KB on."""
+
+    max_bytes = 1_000_000
+
+    async def transact(self, writes: Sequence[Write]) -> None:
+        sizes = [len(write.item.get("readings", b"")) for write in writes if isinstance(write, Put)]  # type: ignore[arg-type]
+        if max(sizes, default=0) > self.max_bytes:
+            raise ItemTooLarge
+        await self._inner.transact(writes)
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        return await call()
+
+
+async def test_f20_an_item_refused_for_its_size_stops_no_poll(monkeypatch: pytest.MonkeyPatch) -> None:
+    async with open_service(defaults=PollDefaults(backfill_days=1), around=SmallItems) as service:
+        ada = ConnectedUser(service)
+        await ada.connect()
+        stored = len(await ada.measured_values())
+        monkeypatch.setattr(SmallItems, "max_bytes", 300)
+        await anyio.sleep((6 * HOUR).total_seconds())
+        report = await ada.poll(requested=True)
+        assert report.result.recorded > 10
+        assert report.result.quarantined + report.result.recorded == 72
+        assert len(await ada.measured_values()) == stored + report.result.recorded
+        connection = await ada.connection()
+        assert (connection.watermark, connection.last_outcome) == (connection.newest_reading_at, Outcome.READ)
+        report = await ada.poll(requested=True)
+        assert report.result.outcome is Outcome.NOTHING_NEW

@@ -1,0 +1,35 @@
+"""Bytes of stored readings, estimated from above: the items of a store have a limit (400 KB in DynamoDB)."""
+
+from collections.abc import Sequence
+from itertools import accumulate, islice
+
+from bg_ingest.domain.readings import Reading, StoredReading
+from bg_ingest.domain.segment_codec import pack
+
+MAX_SEGMENT_BYTES = 300_000
+"""Beyond it a segment takes no further readings. A usual one has less than 1,000."""
+
+MAX_COMMIT_BYTES = 200_000
+"""Readings of one commit: a change is one item too."""
+
+MAX_UNCHECKED = 180
+"""Readings and versions of a segment that fit, whatever their texts are."""
+
+BYTES_PER_READING = 64
+"""Bytes besides the texts, if nothing is equal to the readings around."""
+
+
+def estimate_bytes(reading: Reading) -> int:
+    """Return the bytes of a reading that shares nothing with others."""
+    device = reading.device
+    texts = (device.provider, device.provider_account, device.transmitter, device.display, device.generation)
+    unit = reading.sent.unit if reading.sent else None
+    return BYTES_PER_READING + sum(len(text.encode()) for text in (*texts, reading.trend, unit) if text)
+
+
+def count_fitting(stored: Sequence[StoredReading], added: Sequence[Reading]) -> int:
+    """Return the number of the first added readings that a segment takes beside the stored ones."""
+    if len(added) + sum(1 + len(old.earlier) for old in stored) <= MAX_UNCHECKED:
+        return len(added)
+    sizes = accumulate(map(estimate_bytes, added), initial=len(pack(stored)))
+    return sum(size <= MAX_SEGMENT_BYTES for size in islice(sizes, 1, None))
