@@ -199,7 +199,9 @@ async def test_f3_a_lasting_refusal_has_the_same_name_for_service_and_doctor(
         assert publisher.state is BrokerState(f"{part}_refused")
         with pytest.raises(BrokerUnavailable):
             await publisher.publish(change(1))
-        (finding,) = await diagnose(url)
+        findings = [finding for _ in range(10) for finding in await diagnose(url)]  # a refusal meets any step
+        finding = findings[0]
+        assert findings == [finding] * 10
         assert publisher.state is BrokerState(f"{part}_refused")
     assert finding.verdict is Verdict.FAILED
     assert says in finding.found

@@ -62,7 +62,8 @@ def connection_lost(error: BaseException | None) -> BrokerUnavailable:
         case AuthenticationError() | ProbableAuthenticationError():
             return BrokerRefused("login", f"RabbitMQ refuses the login: {_text_of(error)}")
         case InvalidFrameError() if "Connection.OpenOk" in str(error):  # the login succeeded
-            return BrokerRefused("login", "RabbitMQ refuses the virtual host: it is missing, or closed to this user.")
+            text = "RabbitMQ refuses the virtual host: it is missing, closed to this user, or has no connection left."
+            return BrokerRefused("login", text)
         case InvalidFrameError():  # its text may quote an event
             return BrokerUnavailable("RabbitMQ sent an unexpected frame: is it RabbitMQ?")
         case TimeoutError():

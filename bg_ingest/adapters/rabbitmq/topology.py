@@ -11,7 +11,12 @@ import aiormq
 import anyio
 import msgspec
 from aiormq.abc import AbstractChannel
-from aiormq.exceptions import ChannelAccessRefused, ChannelNotFoundEntity, ChannelPreconditionFailed
+from aiormq.exceptions import (
+    ChannelAccessRefused,
+    ChannelInvalidStateError,
+    ChannelNotFoundEntity,
+    ChannelPreconditionFailed,
+)
 
 from bg_ingest.adapters.rabbitmq.errors import name_refusals, translate_errors
 from bg_ingest.domain.changes import EVENT_TYPES
@@ -114,12 +119,20 @@ async def _try_to_publish(connection: aiormq.Connection) -> None:
         async with _channel(connection) as channel:
             try:
                 with anyio.fail_after(CONNECT_TIMEOUT / 2):
-                    await channel.tx_select()
-                    for event_type in EVENT_TYPES.values():
-                        await channel.basic_publish(b"", exchange=EXCHANGE, routing_key=event_type)
-                    await channel.tx_rollback()
+                    await _publish_and_roll_back(channel)
             except TimeoutError:
                 raise BrokerUnavailable("RabbitMQ takes no events. Is its memory or disk full?") from None
+
+
+async def _publish_and_roll_back(channel: AbstractChannel) -> None:
+    try:
+        await channel.tx_select()
+        for event_type in EVENT_TYPES.values():
+            await channel.basic_publish(b"", exchange=EXCHANGE, routing_key=event_type)
+        await channel.tx_rollback()
+    except ChannelInvalidStateError:  # an event has no answer: its refusal closes the channel during a later step
+        await channel.closing
+        raise
 
 
 async def _find(

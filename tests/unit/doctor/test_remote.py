@@ -12,6 +12,7 @@ import pytest
 from bg_ingest.adapters.rabbitmq.topology import Topology
 from bg_ingest.doctor import Finding, Verdict, remote
 from bg_ingest.doctor.remote import BROKER_ADVICE, check_broker, check_provider
+from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.errors import BrokerRefused, BrokerUnavailable
 from bg_ingest.providers.http import http_client
 from bg_ingest.settings import Settings
@@ -43,6 +44,10 @@ def check(monkeypatch: pytest.MonkeyPatch) -> CheckBroker:
         return await check_broker(Settings(**given))
 
     return check_state
+
+
+def test_each_refusal_of_a_broker_has_its_advice() -> None:
+    assert {f"{part}_refused" for part in BROKER_ADVICE} == {state for state in BrokerState if state.is_refused}
 
 
 async def test_without_a_broker_there_is_nothing_to_check() -> None:
