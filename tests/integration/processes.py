@@ -36,7 +36,7 @@ class Server:
     def __init__(self, command: Sequence[str], environment: Mapping[str, str], folder: Path, port: int) -> None:
         self.port = port
         self._command = command
-        self._environment = {"PATH": os.defpath, "LANG": "C.UTF-8", **environment}
+        self.environment = {"PATH": os.defpath, "LANG": "C.UTF-8", **environment}
         self._folder = folder
         self._log = folder / "output.log"
         self._process: subprocess.Popen[bytes] | None = None
@@ -53,7 +53,7 @@ class Server:
         with self._log.open("ab") as log:
             self._process = subprocess.Popen(
                 self._command,
-                env=self._environment,
+                env=self.environment,
                 cwd=self._folder,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,6 +1,7 @@
 """RabbitMQ node from the distribution's package, run by the user that runs the tests."""
 
 import shutil
+import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -50,6 +51,13 @@ class Node:
         """Let the user publish to bg.events only with routing keys that match."""
         permission = {"exchange": "bg.events", "write": write, "read": ".*"}
         self.api.put(f"/topic-permissions/{quote(vhost, safe='')}/{user}", json=permission).raise_for_status()
+
+    def limit_memory(self, size: str) -> None:
+        """Set the memory in use from which the node blocks publishers."""
+        node, cookie = f"t{self.server.port}@localhost", f"t{self.server.port}"
+        control = [str(SERVER.with_name("rabbitmqctl")), "-n", node, "--erlang-cookie", cookie]
+        command = [*control, "set_vm_memory_high_watermark", "absolute", size]
+        subprocess.run(command, env=self.server.environment, check=True, capture_output=True, timeout=60)
 
     def limit_queues(self, vhost: str, *, most: int) -> None:
         """Let all queues refuse more than this many events."""

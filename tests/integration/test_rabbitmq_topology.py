@@ -8,7 +8,10 @@ import aiormq
 import anyio
 import pytest
 from aiormq.abc import AbstractChannel
+from anyio import to_thread
 
+from bg_ingest.adapters.rabbitmq import publisher as publishing
+from bg_ingest.adapters.rabbitmq import topology
 from bg_ingest.doctor import Finding, Verdict
 from bg_ingest.doctor.remote import check_broker
 from bg_ingest.domain.cloud_events import EXCHANGE
@@ -228,6 +231,24 @@ async def test_f3_a_queue_that_is_deleted_while_the_service_runs_is_declared_aga
             while await publish_outcome(publisher, change(2, what=PAUSED)) is not True:  # noqa: ASYNC110 - the broker has no event
                 await anyio.sleep(0.05)
         assert await broker.count_events() == 1
+
+
+async def test_f3_a_broker_without_memory_is_named_and_the_service_returns(
+    broker: Broker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for module, name in ((topology, "CONNECT_TIMEOUT"), (topology, "CLOSE_TIMEOUT"), (publishing, "CONFIRM_TIMEOUT")):
+        monkeypatch.setattr(module, name, 1.0)
+    async with connect(broker.url, queue=QUEUE) as publisher:
+        await to_thread.run_sync(broker.node.limit_memory, "1024")
+        try:
+            (finding,) = await diagnose(broker.url)
+            assert (finding.verdict, "memory or disk" in finding.found) == (Verdict.FAILED, True)
+            assert await publish_outcome(publisher, change(1)) is BrokerUnavailable
+            await anyio.sleep(2)  # for connections while it is blocked
+            assert publisher.state is BrokerState.UNREACHABLE
+        finally:
+            await to_thread.run_sync(broker.node.limit_memory, "1GB")
+        await until(lambda: publisher.state is BrokerState.CONNECTED)
 
 
 async def test_the_doctor_declares_what_the_service_would_and_publishes_nothing(broker: Broker) -> None:

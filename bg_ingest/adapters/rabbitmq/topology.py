@@ -3,8 +3,9 @@
 A refused request closes its channel, so that each request has a channel of its own.
 """
 
+import asyncio  # noqa: TID251 - aiormq raises its errors
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import aiormq
@@ -49,7 +50,8 @@ async def open_connection(url: str) -> AsyncIterator[aiormq.Connection]:
             await connection.connect({"connection_name": "bg-ingest"})
         yield connection
     finally:
-        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True):
+        # for a connection that the broker blocks, aiormq raises an own CancelledError: it would end the caller silently
+        with anyio.move_on_after(CLOSE_TIMEOUT, shield=True), suppress(asyncio.CancelledError):
             await connection.close()
 
 
