@@ -64,10 +64,10 @@ def is_own_host(host: str) -> bool:
 
 def _resolve(host: str) -> list[tuple[socket.AddressFamily, Any]]:
     try:
-        found = getaddrinfo(host, 0, type=socket.SOCK_STREAM)
-    except (OSError, UnicodeError):  # the second for labels that are too long
+        addresses = getaddrinfo(host, 0, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):  # UnicodeError: a label of the name is too long
         return []
-    return [(family, address) for family, _, _, _, address in found]
+    return [(family, address) for family, _, _, _, address in addresses]
 
 
 def _can_bind(target: tuple[socket.AddressFamily, Any]) -> bool:
@@ -96,9 +96,9 @@ def parse_sealing_key(text: str) -> bytes | None:
 
 
 def is_weak(key: bytes) -> bool:
-    """Return True for bytes that are hardly random: few different ones, or the same twice.
+    """Return True if few bytes are distinct or both halves are equal, because random bytes hardly have this form.
 
-    Of 32 random bytes, about 30 are different; fewer than 16 occur once in 10**15 keys.
+    32 random bytes have about 30 distinct values; one key in 10**15 has fewer than 16.
     """
     return len(set(key)) < MIN_DISTINCT_BYTES or key[: len(key) // 2] == key[len(key) // 2 :]
 

@@ -54,7 +54,7 @@ _NEVER = float("-inf")
 
 
 class AcceptedAlgorithms(jws.JWSRegistry):
-    """Registry without joserfc's warning at each token with EdDSA, a name that RFC 9864 replaces and issuers use."""
+    """Registry that omits joserfc's warning about the name EdDSA, which RFC 9864 replaces and issuers still use."""
 
     def get_alg(self, name: str) -> JWSAlgModel:
         if name not in ALGORITHMS:
@@ -109,7 +109,7 @@ class JwtVerifier:
             iss={"essential": True, "value": self._issuer},
             aud={"essential": not names_client_as_audience(claims, self._audience), "value": self._audience},
             exp={"essential": True},
-            sub={"essential": False},  # a present one is text and not empty
+            sub={"essential": False},  # if present, it is text and not empty
         )
 
 
@@ -117,7 +117,7 @@ class JwksCache:
     """Cache of the public keys of one issuer. Requests that need a new key wait for one shared read."""
 
     def __init__(self, http: httpx.AsyncClient, issuer: str, keys_url: str | None = None) -> None:
-        """Without ``keys_url``, it is from OpenID Connect Discovery, or without that ``/.well-known/jwks.json``."""
+        """``keys_url`` defaults to that of OpenID Connect Discovery, or without one to ``/.well-known/jwks.json``."""
         self._http = http
         self._issuer = issuer
         self._keys_url = keys_url

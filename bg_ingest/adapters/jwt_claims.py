@@ -33,7 +33,7 @@ def is_access_token(header: Mapping[str, Any], claims: Mapping[str, Any]) -> boo
 
 
 def names_client_as_audience(claims: Mapping[str, Any], audience: str) -> bool:
-    """Return True for an access token of Cognito, which has no ``aud``: the client stands in its place."""
+    """Return True for an access token of Cognito that names the audience in ``client_id`` and has no ``aud``."""
     is_access = claims.get("token_use") == "access"
     return "aud" not in claims and is_access and claims.get("client_id") == audience
 

@@ -72,7 +72,7 @@ class SignatureVerifier:
         expected = [(base64.b64encode(hmac.digest(key, signed, "sha256")), key) for key in self._keys]
         parts = signature_headers.signatures.encode("latin-1").split(b" ")
         given = [part.removeprefix(_VERSION) for part in parts if part.startswith(_VERSION)]
-        keys = [key for one in given for other, key in expected if hmac.compare_digest(one, other)]
+        keys = [key for signature in given for valid, key in expected if hmac.compare_digest(signature, valid)]
         return fingerprint_of(keys[0]) if keys else None
 
 

@@ -1,4 +1,4 @@
-"""Memory for webhooks in progress. Slow bodies of unverified senders leave room for those that arrive at once."""
+"""Memory for webhooks in progress. Without room, a new one cancels the slowest bodies of unverified senders."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -61,7 +61,7 @@ class WebhookSlots:
 
     @contextmanager
     def reserve(self, announced: int | None) -> Iterator[WebhookSlot]:
-        """Reserve the announced bytes, the largest size without an announcement; 503 if there is no room.
+        """Reserve the announced bytes, or ``MAX_WEBHOOK_BYTES`` if none are announced; 503 if there is no room.
 
         The slowest bodies of unverified senders are ended with 503 as far as necessary.
         """

@@ -138,7 +138,7 @@ def _protect_output() -> None:
 def _load_service() -> "App":
     from bg_ingest.server import load_app
 
-    _protect_output()  # the worker is not forked on every system
+    _protect_output()  # needed on systems that start the worker without a fork
     return load_app("app:app")
 
 

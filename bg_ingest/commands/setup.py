@@ -78,7 +78,8 @@ def tables() -> None:
 def create() -> None:
     """Create the table, or correct the options of an existing one; a second run changes nothing.
 
-    Billed by request, with expiry; with deletion protection and point-in-time recovery if the server has them.
+    The table is billed by request, and its rows can expire. Deletion protection and point-in-time recovery are turned
+    on if the server has them.
     """
     settings = read_settings()
     if settings.dynamodb_table is None:

@@ -119,7 +119,7 @@ HOUR = timedelta(hours=1)
 
 
 def audit_key_seal_data(table: str) -> bytes:
-    """Return the associated data of the seal of the hash key."""
+    """Return the associated data with which the key of the audit hashes is sealed."""
     return msgspec.json.encode([table, "audit key"])
 
 
@@ -141,8 +141,8 @@ class AuditRecord(msgspec.Struct, frozen=True):
     """Time of a change; for all others, the start of the hour."""
     action: AuditAction
     credential: str
-    """``Caller.name``, with a keyed hash in place of the user to whom a token was issued. Of webhooks also
-    ``signature:<fingerprint of the secret>``, of refusals ``address:<of the client>``."""
+    """``Caller.name``, with a keyed hash in place of the user to whom a token was issued. A signed webhook has
+    ``signature:<fingerprint of the secret>``, a refused request ``address:<of the client>``."""
     route: str
     """Method and path, with parameter names for the variable parts."""
     nonce: str = ""

@@ -7,16 +7,16 @@ from bg_ingest.domain.readings import Reading, StoredReading
 from bg_ingest.domain.segment_codec import pack
 
 MAX_SEGMENT_BYTES = 300_000
-"""Beyond it a segment takes no further readings. A usual one has less than 1,000."""
+"""Size from which no reading is added to a segment. A usual segment has less than 1,000 bytes."""
 
 MAX_COMMIT_BYTES = 200_000
-"""Readings of one commit: a change is one item too."""
+"""Largest size of the readings of one commit, because its change is stored as one item."""
 
 MAX_UNCHECKED = 180
-"""Readings and versions of a segment that fit, whatever their texts are."""
+"""Number of readings and earlier versions that fit into a segment without an estimate, even with long texts."""
 
 BYTES_PER_READING = 64
-"""Bytes besides the texts, if nothing is equal to the readings around."""
+"""Bytes of a reading besides its texts, if no value is equal to one of a neighbouring reading."""
 
 
 def estimate_bytes(reading: Reading) -> int:

@@ -61,10 +61,10 @@ class WeightedGroups(Generic[Group]):
         self._pending: tuple[int, int, tuple[Histogram, ...]] | None = None
 
     def add(self, group: Group, shown: ShownReading) -> None:
-        """Add the next reading. Readings ascend by time, then by ``shown_order``."""
+        """Add the next reading. Readings are added in the order of ``in_shown_order``."""
         reading = shown.stored.reading
         self._weigh_pending(shown.second)
-        self._totals_of(group, shown)
+        self._add_to_totals(group, shown)
         key = (group, reading.device)
         histograms = self._histograms.get(key)
         if histograms is None:
@@ -89,7 +89,7 @@ class WeightedGroups(Generic[Group]):
         for cadence, histogram in zip(CADENCE_SECONDS, histograms, strict=True):
             histogram.add(value, cadence if next_second is None else min(next_second - second, cadence))
 
-    def _totals_of(self, group: Group, shown: ShownReading) -> None:
+    def _add_to_totals(self, group: Group, shown: ShownReading) -> None:
         totals = self._totals.get(group)
         if totals is None:
             totals = self._totals[group] = GroupTotals(

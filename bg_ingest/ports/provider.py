@@ -13,12 +13,12 @@ from bg_ingest.domain.windows import Window
 
 
 class Priority(IntEnum):
-    """Order of calls where they are scarce, as a share of the burst in per cent."""
+    """Percentage of the burst that calls of this priority may use. Lower priorities are therefore delayed first."""
 
     BACKFILL = 60
     REPAIR = 75
     REQUESTED = 85
-    """Live polls before their slot. They follow those at their slot, so that no user gets more by requests."""
+    """Requested live polls before their slot. Polls at their slot precede them: requests delay no other user."""
     LIVE = 95
     REFRESH = 100
     """Renewal of a grant, and the calls of a connect, because a person waits for them at a browser."""
@@ -81,7 +81,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         return tuple(region for region in self.regions if region not in self.closed_regions)
 
     def host_region(self, region: str) -> str:
-        """Return the region under whose name the host of a region counts accounts and calls."""
+        """Return the region that stands for all regions of the same host, which share accounts and calls."""
         return self.default_region if self.single_host else region
 
     def __post_init__(self) -> None:
@@ -201,7 +201,7 @@ class Provider(Protocol):
         Nothing older than ``history`` is requested.
         """
 
-    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+    def translate_record(self, provider_account: str, raw: bytes, received_at: datetime) -> Reading | Unreadable:
         """Translate one quarantined record as of the instant of its receipt; pure, never raises."""
 
 

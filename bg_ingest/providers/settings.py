@@ -18,7 +18,7 @@ DelaySeconds = Annotated[int, Field(ge=0, le=86_400)]
 class ProviderSettings(BaseModel):
     """Mixin of ``Settings``. The names of its fields begin with the provider's name.
 
-    All mixins share the names below. Callers therefore use the class of one mixin: ``part.fallbacks(settings)``.
+    All mixins define the methods below. Callers choose one mixin by its class: ``part.fallbacks(settings)``.
     """
 
     required: ClassVar[Mapping[str, str]] = {}

@@ -12,10 +12,10 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import ItemStore, build_item, optional_instant, read_range
 
 MAX_STATES = 5
-"""States of a user at a time. Each connect that begins adds one, and an erasure deletes them one by one."""
+"""Largest number of states of a user. Each started connect adds one, and an erasure deletes them one by one."""
 
 MAX_REMOVED = 40
-"""States removed per transaction, of two rows each: concurrent connects may have added too many."""
+"""Largest number of states (two rows each) that a transaction removes. Concurrent connects can exceed MAX_STATES."""
 
 
 class StoredState(NamedTuple):
@@ -25,7 +25,10 @@ class StoredState(NamedTuple):
 
 
 class OAuthStateStore(ItemStore):
-    """Random, short-lived states of connects, also listed below their user. A consumed one is kept until it expires."""
+    """Random, short-lived states of connects; a second row lists each by user.
+
+    A consumed state is kept until it expires.
+    """
 
     async def add(self, user: UserId, state: str, content: bytes, expires_at: datetime) -> None:
         """Store the content of a state until it expires, the user is erased, or the user has MAX_STATES newer ones."""

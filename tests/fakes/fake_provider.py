@@ -109,7 +109,7 @@ class FakeProvider:
         shown = [reading for reading in self.shown if window.start <= reading.measured_at <= window.end]
         return Page(self.account.provider_account, tuple(sorted(shown, key=lambda reading: reading.measured_at)))
 
-    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+    def translate_record(self, provider_account: str, raw: bytes, received_at: datetime) -> Reading | Unreadable:
         return Unreadable("no_time", raw)
 
     async def _call(self, call: FakeCall, credentials: Credentials | None = None) -> None:

@@ -102,9 +102,9 @@ class Dexcom:
     async def parse_push(self, content: bytes) -> Page:
         return await self._translate(decode_envelope(content, Push), self._clock.now())
 
-    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+    def translate_record(self, provider_account: str, raw: bytes, received_at: datetime) -> Reading | Unreadable:
         page = Envelope(user_id=provider_account, records=[msgspec.Raw(raw)])
-        (record,) = translate.translate_records(page, came_at)
+        (record,) = translate.translate_records(page, received_at)
         return record if isinstance(record, Unreadable) else record.reading
 
     async def _get(self, region: str, credentials: Credentials, resource: str, params: dict[str, str]) -> bytes:

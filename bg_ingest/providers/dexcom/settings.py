@@ -52,7 +52,7 @@ class DexcomSettings(ProviderSettings):
             return ("No DEXCOM_CLIENT_ID: a simulated Dexcom at /simulator replaces it.",)
         if "dexcom_redirect_uri" not in self.model_fields_set:
             uri = self.dexcom_redirect_uri
-            return (f"No DEXCOM_REDIRECT_URI: it is {uri}; your Dexcom app must have it registered.",)
+            return (f"No DEXCOM_REDIRECT_URI: Dexcom redirects to {uri}, which your Dexcom app must list.",)
         return ()
 
     def build_provider(self, http: "httpx.AsyncClient", clock: Clock) -> Provider | None:

@@ -207,7 +207,7 @@ def _trend(egv: Egv) -> str | None:
 
 
 def _rate(egv: Egv) -> float | None:
-    """Return mg/dL per minute. The rate's unit is a field of its own. A reading is kept without an unreadable rate."""
+    """Return mg/dL per minute, by the unit in a field of its own; None if the rate is unreadable."""
     rate = egv.trend_rate
     factor = _MG_DL_PER_UNIT.get(_word(egv.rate_unit).lower().removesuffix("/min"))
     if (

@@ -94,7 +94,7 @@ class KeyRotation:
                 result.busy += 1
 
     def _reseal_values(self, item: SealedItem, seals: dict[bytes, bytes], result: RotationResult) -> dict[bytes, bytes]:
-        """Return the new seal of each value that the current key does not seal yet. A value without key stays."""
+        """Return the new seal of each value that another key seals. A value that no key opens is left out."""
         after: dict[bytes, bytes] = {}
         for sealed, associated in seals.items():
             try:
@@ -106,7 +106,7 @@ class KeyRotation:
         return after
 
     def _associated_data(self, item: SealedItem) -> dict[bytes, bytes]:
-        """Return the sealed values of an item, which are unique by their nonces, with the data that they bind."""
+        """Return the associated data of each sealed value of an item. Sealed values are unique by their nonces."""
         match item:
             case Grant():
                 return {item.sealed: item.associated_data(self._table)}

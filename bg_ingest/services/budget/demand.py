@@ -13,9 +13,9 @@ from bg_ingest.services.budget.provider import SharedBudget
 
 # 2026-11-28: during a hand-over two processes publish the demand of the same shards. Close to the limit (3,000 users
 # every minute, 200,000 calls an hour) that sum lengthened intervals. Polls skipped a slot and were 65 s late after a
-# SIGTERM (limit 3). Therefore intervals follow the minimum of the last 20 to 40 s; a joining process starts with the
-# demand of the others. A demand that stays too high lengthens intervals only after that time. Until then, the budget
-# delays the calls. The metric shows the present demand.
+# SIGTERM (at most 3 s are allowed). Therefore intervals follow the minimum of the last 20 to 40 s; a joining process
+# starts with the demand of the others. A demand that stays too high lengthens intervals only after that time. Until
+# then, the budget delays the calls. The metric shows the present demand.
 SUSTAINED_SECONDS = 20.0
 """Longer than the time for which two processes publish the same demand during a hand-over; see ``SustainedMinimum``."""
 
@@ -78,9 +78,9 @@ class Demand:
         self._loaded_fraction = fraction
 
     def prime(self) -> None:
-        """Start the minimum of each demand before the first shards are taken.
+        """Start each minimum with the demand of the other processes, before this process takes its first shards.
 
-        Afterwards, the previous owners still count the demand of these shards for a while.
+        For some seconds afterwards, the published demand of the previous owners still includes these shards.
         """
         for key in {key for other in self._others for key in other} - self._minimums.keys():
             self._sustained(key, self._other_total(key))
@@ -94,7 +94,7 @@ class Demand:
         return self._own_total(key) + self._other_total(str(key))
 
     def slowdown(self, key: BudgetKey) -> float:
-        """Return the factor (1 or more) on the intervals of an app's connections with which all polls fit the limit."""
+        """Return the factor (1 or more) on the intervals of an app that reduces the present demand to the limit."""
         return slowdown(self.total(key), self._budget.limit, Priority.LIVE)
 
     def states(self) -> list[BudgetState]:
@@ -116,8 +116,8 @@ class Demand:
             paused=bool(limiter and limiter.is_paused),
         )
 
-    def slowdown_of(self, connection: Connection) -> float:
-        """Return the factor on a connection's interval, from the sustained demand."""
+    def sustained_slowdown(self, connection: Connection) -> float:
+        """Return the factor on a connection's interval, from the minimum of the demand over the last 20 to 40 s."""
         key = self._budget.budget_key(connection.id.provider, connection.region)
         return slowdown(self._sustained(str(key), self.total(key)), self._budget.limit, Priority.LIVE)
 

@@ -29,11 +29,11 @@ class Permits:
 
 
 # Tuning of the waiting callers (MAX_WAITING, FAIRNESS_SECONDS, CallLimiter.close):
-# - 2026-11-28: at most 24 waiters. After a SIGKILL, two processes had 230 overdue polls and 5 spare calls a second.
-#   Refused polls retried behind later arrivals and were 26 s late (limit 22.5); in order of arrival they are 4 s late.
-#   128 waiters and 192 polls (64 before) cost a few hundred KB.
-# - 2026-11-29: 256 waiters and 320 polls. Before, one process took over 125 polls. Beside its own polls there was no
-#   room for some of them, which were 8 s late instead of 5.
+# - 2026-11-28: 128 waiters instead of 24, and 192 concurrent polls instead of 64. They cost a few hundred KB. Before,
+#   two processes had 230 overdue polls and 5 spare calls a second after a SIGKILL. Refused polls retried behind later
+#   arrivals and were 26 s late (at most 22.5 s are allowed); in order of arrival they are 4 s late.
+# - 2026-11-29: 256 waiters and 320 concurrent polls. Before, one process took over 125 polls. Beside its own polls
+#   there was no room for some of them, which were 8 s late instead of 5.
 # - 2026-11-29: a process that has just reserved waits 0.2 s more, one that reserved 0.4 s ago 0.1 s. Without this wait,
 #   one of three processes had 15 % of its share in the worst five seconds of five minutes. A process whose store
 #   answered in 30 ms instead of 6 had 7 % throughout. After a SIGKILL, two successors had 21 and 34 calls a second, and
@@ -82,7 +82,7 @@ DEFAULT_POLL_INTERVAL = timedelta(minutes=15)
 DECAY_AFTER, PRIOR_WEIGHT = 1 / 3, 1 / 6
 """Fractions of the hourly limit: observed calls after which the counts are halved; weight of the prior.
 
-A prior with fewer other calls would be wrong after a start, when refreshes and sweeps of many connections are overdue.
+The prior includes refreshes and sweeps, because those of many connections are overdue after a start.
 """
 
 
@@ -140,7 +140,7 @@ class SharedRow:
 
     @property
     def is_fresh(self) -> bool:
-        """True if the row was read within ``RECHECK_SECONDS``, so that a pause unknown here is at most that old."""
+        """True if the row was read within ``RECHECK_SECONDS``. Only a later pause by another process is missing."""
         return anyio.current_time() - self._read_at <= RECHECK_SECONDS
 
     def now(self) -> int:

@@ -70,13 +70,14 @@ class Connector:
 
         NotFound if no provider has this name; Conflict if the provider has no such region, or no login page.
         """
-        known = self._find_provider(provider)
-        region = region or known.capabilities.default_region
-        if region not in known.capabilities.open_regions:
-            raise Conflict(f"{provider} has no such region; choose one of {', '.join(known.capabilities.open_regions)}")
+        chosen = self._find_provider(provider)
+        region = region or chosen.capabilities.default_region
+        regions = chosen.capabilities.open_regions
+        if region not in regions:
+            raise Conflict(f"{provider} has no such region; choose one of {', '.join(regions)}")
         now = self.clock.now()
         state, expires_at = token_urlsafe(32), now + STATE_LIFETIME
-        step = await known.connect(region, Answers(state))
+        step = await chosen.connect(region, Answers(state))
         if not isinstance(step, Redirect):
             raise Conflict(f"{provider} has no login page, and this version cannot ask a person for credentials itself")
         head = await self.store.readings.head(user)
@@ -88,7 +89,7 @@ class Connector:
                 state=ConnectionState.CONNECTING,
                 generation=token_hex(8),
                 region=region,
-                app=known.capabilities.app,
+                app=chosen.capabilities.app,
                 connected_at=now,
                 expires_at=expires_at,
             )
@@ -100,12 +101,12 @@ class Connector:
 
         ConnectRefused if no connection was made, with a text for the person; ProviderError if a call failed.
         """
-        known = self._find_provider(provider)
+        chosen = self._find_provider(provider)
         taken = await take_state(self.store, self.clock, provider, state)
         if isinstance(taken, Connection):
             return taken
         try:
-            return await self._finish(known, taken, state=state or "", code=code, error=error)
+            return await self._finish(chosen, taken, state=state or "", code=code, error=error)
         except (ProviderUnavailable, ProviderThrottled, StoreUnavailable):
             if taken:  # the person may load the page again
                 with suppress(StoreError):
@@ -118,7 +119,7 @@ class Connector:
             raise
 
     async def _finish(
-        self, known: Provider, oauth_state: OAuthState | None, *, state: str, code: str | None, error: str | None
+        self, provider: Provider, oauth_state: OAuthState | None, *, state: str, code: str | None, error: str | None
     ) -> Connection:
         if error == "access_denied":  # also with an unknown state, because nothing is connected in either case
             raise ConnectRefused(
@@ -129,18 +130,18 @@ class Connector:
                 "This link has expired or was used already. Nothing was changed; please start connecting again."
             )
         if error is not None or not code:
-            raise build_refusal(known.name, error)
+            raise build_refusal(provider.name, error)
         try:
-            step = await known.connect(oauth_state.region, Answers(state, {"code": code}))
+            step = await provider.connect(oauth_state.region, Answers(state, {"code": code}))
             if not isinstance(step, Done):
-                raise build_refusal(known.name, "other")
+                raise build_refusal(provider.name, "other")
             credentials = step.credentials
-            account_data = step.account or await known.available(oauth_state.region, credentials, Priority.REFRESH)
+            account_data = step.account or await provider.available(oauth_state.region, credentials, Priority.REFRESH)
         except GrantRejected as rejected:
             raise ConnectRefused(
                 "The confirmation has expired or was used already. Nothing was changed; please start connecting again."
             ) from rejected
-        return await self._connect(oauth_state, generation_of(state), known, credentials, account_data)
+        return await self._connect(oauth_state, generation_of(state), provider, credentials, account_data)
 
     @retrying(
         Fenced,
@@ -155,23 +156,23 @@ class Connector:
         credentials: Credentials,
         account_data: AccountData,
     ) -> Connection:
-        connection = ConnectionId(oauth_state.user, oauth_state.provider)
+        connection_id = ConnectionId(oauth_state.user, oauth_state.provider)
         await self._reject_erased(oauth_state)
         region = provider.capabilities.host_region(oauth_state.region)
-        provider_account = oauth_state.provider, region, account_data.provider_account
-        holder = await self.store.connections.find_user(*provider_account)
+        provider_account = account_data.provider_account
+        holder = await self.store.connections.find_user(oauth_state.provider, region, provider_account)
         if holder is not None and holder != oauth_state.user:
             raise ConnectRefused(
                 "This provider account is already connected to another user. Disconnect it there first."
             )
-        before = await self.store.connections.get(connection)
+        before = await self.store.connections.get(connection_id)
         after = self._build_connection(oauth_state, generation, provider, account_data, before)
-        grant = self.grants.seal_new(connection, after.generation, credentials)
+        grant = self.grants.seal_new(connection_id, after.generation, credentials)
         # Fenced: another request changed the connection, took the account or erased the user since these reads
         await self.connection_states.commit(
             ConnectionUpdate(before, after, request_poll=True), grant=grant, known_change=oauth_state.known_change
         )
-        self.wakeups.wake_poller(connection)
+        self.wakeups.wake_poller(connection_id)
         return after
 
     async def _reject_erased(self, oauth_state: OAuthState) -> None:
@@ -239,7 +240,7 @@ class Connector:
 
 
 def _delay_at_connect(created: Connection, provider: Provider) -> int | None:
-    """Return the bound that the newest available reading sets on the delay; None if it does not confirm any."""
+    """Return the delay learned from the age of the newest available reading; None if that is too old to show it."""
     if created.available is None:
         return None
     usual = provider.capabilities.initial_delays[created.region]

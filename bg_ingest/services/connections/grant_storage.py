@@ -71,7 +71,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class UnstoredGrants:
     """Keeps each renewed grant in memory until the store holds it or another grant in its place.
 
-    The replaced credentials may be single-use: a renewed grant that is lost cannot be renewed from them again.
+    The replaced credentials may be single-use. If the renewed grant were lost, they could not renew it again.
     """
 
     grants: GrantStore

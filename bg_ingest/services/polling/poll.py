@@ -175,7 +175,7 @@ class Poller:
             capabilities.cadence_of(connection.cadence_seconds),
             capabilities.delay(connection.region, connection.delay_seconds),
             connection.id.jitter,
-            self.demand.slowdown_of(connection),
+            self.demand.sustained_slowdown(connection),
         )
 
     async def _handle_error(

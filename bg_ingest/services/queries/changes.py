@@ -1,4 +1,4 @@
-"""Queries for changes: the events of a user after a number, without a hole, as published."""
+"""Queries for changes: the events of a user after a number, contiguous and as published."""
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
@@ -15,7 +15,7 @@ from bg_ingest.ports import Clock
 from bg_ingest.store import Store
 
 MAX_PAGE_BYTES = 1_048_576
-"""Size from which a page of events ends, although it has fewer events than asked for."""
+"""Largest size of a page of several events. At this size it ends with fewer events than requested."""
 
 
 class PublishedEvent(msgspec.Struct, frozen=True):
@@ -52,8 +52,8 @@ class ChangeQueries:
         """Return at most ``limit`` events after a number; CursorExpired if the next one is not kept."""
         events: list[PublishedEvent] = []
         size = 0
-        async with aclosing(self.events(user, after, min(head.last_change, after + limit), head)) as following:
-            async for event in following:
+        async with aclosing(self.events(user, after, min(head.last_change, after + limit), head)) as next_events:
+            async for event in next_events:
                 size += len(event.body)
                 if events and size > MAX_PAGE_BYTES:
                     break
@@ -63,7 +63,7 @@ class ChangeQueries:
     async def events(self, user: UserId, after: int, until: int, head: Head) -> AsyncGenerator[PublishedEvent]:
         """Yield the events with after < number <= until, ascending by one. Other tasks run after each.
 
-        CursorExpired before the first one if it is not kept, or if an erasure lies between.
+        CursorExpired instead of the first event that is not kept, and instead of an erasure of the user.
         """
         number = after
         async with aclosing(self._store.changes.iter_kept(user, after + 1, until, self._clock.now())) as changes:
@@ -87,13 +87,13 @@ class ChangeQueries:
 
     async def _first_kept(self, user: UserId, head: Head) -> int:
         """Return the smallest number from which all changes are kept."""
-        first, following = head.last_change + 1, 0
+        first, expected = head.last_change + 1, 0
         async with aclosing(self._store.changes.iter_kept(user, 1, head.last_change, self._clock.now())) as changes:
             async for change in changes:
-                if change.number != following:
+                if change.number != expected:
                     first = change.number
-                following = change.number + 1
+                expected = change.number + 1
                 if isinstance(change.data, UserErased):
-                    following = 0  # the first change of the next life begins another sequence
+                    expected = 0  # no cursor continues over an erasure: a reconnect begins another sequence
                 await checkpoint()
-        return first if following else head.last_change + 1
+        return first if expected else head.last_change + 1

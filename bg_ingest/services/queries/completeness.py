@@ -57,8 +57,8 @@ class CompletenessQueries:
                 continue
             summary = head.summaries[provider]
             since = connection.available.end if connection.available else connection.connected_at
-            polls = timedelta(seconds=max(summary.interval_seconds, summary.cadence_seconds))
-            tolerance = timedelta(seconds=summary.delay_seconds) + polls + LATE_TOLERANCE + GAP_AFTER
+            poll_interval = timedelta(seconds=max(summary.interval_seconds, summary.cadence_seconds))
+            tolerance = timedelta(seconds=summary.delay_seconds) + poll_interval + LATE_TOLERANCE + GAP_AFTER
             punctuality = Punctuality(since, tolerance)
             counters[provider] = counter = DayCounter(provider, window, punctuality, summary.cadence_seconds)
             gaps = await self._read_gaps(connection.id, window)
@@ -147,7 +147,7 @@ class Verifier:
         stored = [
             reading
             for reading in await self._read_stored(connection, fetched)
-            # read through another app of ours, a person has another account
+            # readings of another app of this service name another account, because its id depends on the app
             if reading.device.provider_account == page.provider_account or reading.identity in provided
         ]
         unreadable = sum(record.measured_at is None or record.measured_at in fetched for record in page.unreadable)

@@ -150,7 +150,7 @@ class CrowdProvider:
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:
         raise NotImplementedError
 
-    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+    def translate_record(self, provider_account: str, raw: bytes, received_at: datetime) -> Reading | Unreadable:
         raise NotImplementedError
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:

@@ -135,8 +135,8 @@ async def test_demand_counted_twice_during_a_hand_over_causes_no_slowdown_and_la
         async def slowdown_after(seconds: float) -> float:
             for _ in range(int(seconds)):
                 await anyio.sleep(1)
-                demands.slowdown_of(connection)
-            return demands.slowdown_of(connection)
+                demands.sustained_slowdown(connection)
+            return demands.sustained_slowdown(connection)
 
         demands.update_others([{str(app): all_there_is * 0.9}])
         assert await slowdown_after(60) == 1
@@ -168,7 +168,7 @@ async def test_a_joining_process_skips_no_slot_for_demand_still_counted_by_the_p
                     await anyio.sleep(0.25)
                     if demands.to_publish():  # only a poll asks for calls
                         most = max(most, demands.slowdown(app))
-                        requested = max(requested, demands.slowdown_of(connection))
+                        requested = max(requested, demands.sustained_slowdown(connection))
     assert most > 1.1, "for a moment both processes count the shards of a hand-over"
     assert requested == 1.0
 

@@ -50,12 +50,12 @@ class FixedProvider:
     def __init__(self, provider: Provider) -> None:
         self._provider = provider
 
-    def translate_record(self, provider_account: str, raw: bytes, came_at: datetime) -> Reading | Unreadable:
+    def translate_record(self, provider_account: str, raw: bytes, received_at: datetime) -> Reading | Unreadable:
         found = msgspec.json.decode(raw)
         if isinstance(found, dict):
             found["unit"] = found["unit"] or "mg/dL"
             found["systemTime"] = found["systemTime"] or f"{HOUR_AGO:%Y-%m-%dT%H:%M:%SZ}"
-        return self._provider.translate_record(provider_account, msgspec.json.encode(found), came_at)
+        return self._provider.translate_record(provider_account, msgspec.json.encode(found), received_at)
 
 
 @pytest.fixture
