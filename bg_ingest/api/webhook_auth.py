@@ -61,12 +61,11 @@ class SignatureVerifier:
     def __reduce__(self) -> NoReturn:
         raise TypeError("signing secrets are not pickled")
 
-    def verify(self, signature_headers: SignatureHeaders, body: bytes) -> bool:
-        """Return True if one of the secrets has signed these headers and body; malformed parts are ignored."""
-        return self.find_secret(signature_headers, body) is not None
-
     def find_secret(self, signature_headers: SignatureHeaders, body: bytes) -> str | None:
-        """Return the fingerprint of the secret that has signed these headers and body; None without one."""
+        """Return the fingerprint of the secret that has signed these headers and body, or None.
+
+        Malformed parts are ignored.
+        """
         covered = f"{signature_headers.webhook_id}.{signature_headers.timestamp}."
         signed = covered.encode("latin-1") + body
         expected = [(base64.b64encode(hmac.digest(key, signed, "sha256")), key) for key in self._keys]
