@@ -11,6 +11,7 @@ from litestar.types import ASGIApp
 from bg_ingest import __version__
 from bg_ingest.api import (
     changes,
+    completeness,
     connections,
     diagnosis,
     health,
@@ -75,7 +76,7 @@ def create_api(
     return Api(
         route_handlers=[
             readings.router,
-            readings.gaps_router,
+            completeness.router,
             statistics.router,
             changes.router,
             many_users.router,

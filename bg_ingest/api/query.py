@@ -41,6 +41,15 @@ Devices: TypeAlias = Annotated[
     ),
 ]
 
+Versions: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="versions",
+        description="`last` has each reading with its last value, `all` once for each of its values, of all devices, "
+        "with the time and change that replaced it.",
+    ),
+]
+
 MIN_YEAR, MAX_YEAR = 1970, 2999
 """No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""
 
@@ -60,6 +69,22 @@ def is_full_view(name: str | None) -> bool:
     if name not in {None, "", "basic", "full"}:
         raise build_problem(400, "invalid-view", "There is no such view: ask view=full or view=basic.")
     return name == "full"
+
+
+def has_all_devices(devices: str | None) -> bool:
+    if devices not in {None, "", "one", "all"}:
+        raise build_problem(400, "invalid-devices", "'devices' is neither 'one' nor 'all': send one of these.")
+    return devices == "all"
+
+
+def has_all_versions(versions: str | None, view: str | None, devices: str | None) -> bool:
+    """Parse `versions`; 400 if `all` is sent with another view than `full`, or for one device only."""
+    if versions not in {None, "", "last", "all"}:
+        raise build_problem(400, "invalid-versions", "'versions' is neither 'last' nor 'all': send one of these.")
+    if versions == "all" and (view == "basic" or devices == "one"):
+        detail = "'versions=all' has all fields and all devices: leave 'view' and 'devices' out."
+        raise build_problem(400, "invalid-versions", detail)
+    return versions == "all"
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:

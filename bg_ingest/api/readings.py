@@ -1,4 +1,4 @@
-"""Readings for dashboards and ML pipelines: latest, range, their gaps, and the completeness of each day."""
+"""Readings for dashboards and ML pipelines: latest and range."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any, TypeAlias
@@ -9,20 +9,34 @@ from litestar import Request, Response, Router, get
 from bg_ingest.api import query
 from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, make_etag, not_modified
-from bg_ingest.api.fairness import LongAnswers
 from bg_ingest.api.formats import JSON, NDJSON, Format, csv_format, encode_stream, negotiate
 from bg_ingest.api.headers import request_header
-from bg_ingest.api.openapi import BASIC_READING, FULL_READING, LATEST_READING, USER_PROBLEMS, responses, with_views
+from bg_ingest.api.openapi import (
+    BASIC_READING,
+    FULL_READING,
+    LATEST_READING,
+    READING_VERSION,
+    USER_PROBLEMS,
+    responses,
+    with_views,
+)
 from bg_ingest.api.problems import build_problem
-from bg_ingest.api.schemas import BasicReading, LatestReading, to_basic, to_basic_one, to_full, to_latest
+from bg_ingest.api.schemas import (
+    BasicReading,
+    LatestReading,
+    VersionedReading,
+    to_basic,
+    to_basic_one,
+    to_full,
+    to_latest,
+    to_versions,
+)
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain.access import Scope
-from bg_ingest.domain.cloud_events import FullReading, PublicGap, public_gap
-from bg_ingest.domain.completeness import Day
+from bg_ingest.domain.cloud_events import FullReading
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
-from bg_ingest.services.queries.completeness import CompletenessQueries
 from bg_ingest.services.queries.readings import ReadingQueries
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
@@ -39,6 +53,8 @@ class View(msgspec.Struct, frozen=True):
 BASIC = View(ReadingQueries.points, to_basic, (JSON, csv_format(BasicReading.__struct_fields__), NDJSON))
 _FULL_COLUMNS = tuple(name for name in FullReading.__struct_fields__ if name != "previous_glucose_mg_dl")
 FULL = View(ReadingQueries.readings, to_full, (JSON, csv_format(_FULL_COLUMNS), NDJSON))
+_VERSION_COLUMNS = (*_FULL_COLUMNS, "superseded_at", "superseded_by")
+VERSIONS = View(ReadingQueries.versions, to_versions, (JSON, csv_format(_VERSION_COLUMNS), NDJSON))
 
 
 @get(
@@ -78,9 +94,10 @@ async def latest(
     ),
     responses=responses(
         "Ascending readings.",
-        list[FullReading] | list[BasicReading],
+        list[VersionedReading] | list[FullReading] | list[BasicReading],
         [BASIC_READING],
         [FULL_READING],
+        [READING_VERSION],
         problems=(*USER_PROBLEMS, 406),
     ),
 )
@@ -94,18 +111,22 @@ async def readings(
     as_of_time: query.AsOfTime = None,
     as_of_change: query.AsOfChange = None,
     devices: query.Devices = None,
+    versions: query.Versions = None,
 ) -> Response[Any]:
     """Half-open window, from ≤ timestamp < to, of any length; streamed. 304 on a matching If-None-Match."""
-    chosen_view = FULL if query.is_full_view(view) else BASIC
+    full, all_devices = query.is_full_view(view), query.has_all_devices(devices)
+    all_versions = query.has_all_versions(versions, view, devices)
+    chosen_view = VERSIONS if all_versions else FULL if full else BASIC
     form = _choose_format(request, chosen_view)
-    all_devices = _all_devices(devices)
     start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
     point, now = query.parse_as_of(as_of_time, as_of_change, reader.now())
     window = query.requested_window(start, end, now)
     head = await reader.head(user_id)
     query.check_reached(point, head)
     answer = encode_stream(
-        chosen_view.batches(reader, user_id, window, ReadingFilter(point, all_devices)), chosen_view.present, form
+        chosen_view.batches(reader, user_id, window, ReadingFilter(point, all_devices or all_versions)),
+        chosen_view.present,
+        form,
     )
     headers = {**CACHE_HEADERS, "Vary": "Accept"}
     if start is None and end is None:
@@ -118,12 +139,6 @@ async def readings(
     return not_modified(request, headers) or StreamedResponse(answer, media_type=form.media_type, headers=headers)
 
 
-def _all_devices(devices: str | None) -> bool:
-    if devices not in {None, "", "one", "all"}:
-        raise build_problem(400, "invalid-devices", "'devices' is neither 'one' nor 'all': send one of these.")
-    return devices == "all"
-
-
 def _choose_format(request: AnyRequest, view: View) -> Format:
     chosen = negotiate(request_header(request.scope, b"accept") or "*/*", view.formats)
     if chosen is None:
@@ -132,74 +147,9 @@ def _choose_format(request: AnyRequest, view: View) -> Format:
     return chosen
 
 
-GAP = {
-    "provider": "example",
-    "from": "2025-04-26T14:30:00Z",
-    "to": "2025-04-26T15:10:00Z",
-    "cause": "provider_has_nothing",
-    "cadence_seconds": 300,
-    "missing": 8,
-    "opened_at": "2025-04-26T15:41:30Z",
-    "healed_at": None,
-}
-DAY = {
-    "date": "2025-04-26",
-    "provider": "example",
-    "expected": 288,
-    "stored": 280,
-    "late": 4,
-    "revised": 0,
-    "quarantined": 1,
-    "missing": {"provider_has_nothing": 8},
-}
-
-
-@get(
-    "/{user_id:str}/gaps",
-    summary="Gaps of a time range",
-    responses=responses(
-        "Gaps that reach into the time range, ascending.", list[PublicGap], [GAP], problems=USER_PROBLEMS
-    ),
+router = Router(
+    "/api/bg",
+    route_handlers=[latest, readings],
+    tags=["readings"],
+    opt=RouteOptions(scope=Scope.READINGS_READ).opt(),
 )
-async def gaps(
-    request: AnyRequest,
-    user_id: User,
-    completeness: Use[CompletenessQueries],
-    long_answers: Use[LongAnswers],
-    from_: query.From = None,
-    to: query.To = None,
-) -> Response[list[PublicGap]]:
-    """An open gap has no `healed_at`. A gap without `to` lasts: no reading has arrived since its start."""
-    start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
-    window = query.bounded_window(start, end, completeness.now())
-    async with long_answers.open(request.scope):
-        gap_rows = await completeness.gaps(user_id, window)
-    return Response([public_gap(provider, gap) for provider, gap in gap_rows], headers=CACHE_HEADERS)
-
-
-@get(
-    "/{user_id:str}/completeness",
-    summary="Completeness of each day",
-    responses=responses(
-        "UTC days with stored or missing readings, ascending.", list[Day], [DAY], problems=USER_PROBLEMS
-    ),
-)
-async def completeness(
-    request: AnyRequest,
-    user_id: User,
-    completeness: Use[CompletenessQueries],
-    long_answers: Use[LongAnswers],
-    from_: query.From = None,
-    to: query.To = None,
-) -> Response[list[Day]]:
-    """`expected` is the sum of stored and missing readings. A day that the range covers in part counts in part."""
-    start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
-    window = query.bounded_window(start, end, completeness.now())
-    async with long_answers.open(request.scope):
-        return Response(await completeness.days(user_id, window), headers=CACHE_HEADERS)
-
-
-_SCOPE = RouteOptions(scope=Scope.READINGS_READ).opt()
-
-router = Router("/api/bg", route_handlers=[latest, readings], tags=["readings"], opt=_SCOPE)
-gaps_router = Router("/api/bg", route_handlers=[gaps, completeness], tags=["completeness"], opt=_SCOPE)

@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, UnsetType
 from bg_ingest.domain.cloud_events import FullReading, public_reading
 from bg_ingest.domain.connections import MAX_BACKFILL_DAYS, MAX_INTERVAL_SECONDS, MIN_INTERVAL_SECONDS, ConnectionState
 from bg_ingest.domain.freshness import Freshness, FreshnessState
+from bg_ingest.domain.reading_versions import ReadingVersion
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.services.connections.manage import Status
 
@@ -32,6 +33,13 @@ class LatestReading(FullReading, frozen=True, kw_only=True):
     gap_at: datetime | None
 
 
+class VersionedReading(FullReading, frozen=True, kw_only=True):
+    """One value of a reading, with the time and change that replaced it; null on the current value."""
+
+    superseded_at: datetime | None
+    superseded_by: int | None
+
+
 def to_basic(rows: Sequence[tuple[int, int]]) -> list[BasicReading]:
     """Map a non-empty list of (epoch seconds, mg/dL)."""
     seconds, values = zip(*rows, strict=True)  # map is faster: a range of months has tens of thousands of rows
@@ -44,6 +52,17 @@ def to_basic_one(recorded: StoredReading) -> BasicReading:
 
 def to_full(rows: Sequence[StoredReading]) -> list[FullReading]:
     return [public_reading(row) for row in rows]
+
+
+def to_versions(rows: Sequence[ReadingVersion]) -> list[VersionedReading]:
+    return [
+        VersionedReading(
+            **msgspec.structs.asdict(public_reading(row.stored)),
+            superseded_at=row.superseded_at,
+            superseded_by=row.superseded_by,
+        )
+        for row in rows
+    ]
 
 
 def to_latest(newest: StoredReading, freshness: Freshness) -> LatestReading:

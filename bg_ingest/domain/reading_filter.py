@@ -8,6 +8,7 @@ from operator import attrgetter, itemgetter
 import msgspec
 
 from bg_ingest.domain.merging import Row, SegmentRows, Stream, choose_rows, closest_rows, split_displays
+from bg_ingest.domain.reading_versions import iter_versions
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points, unpack
 
@@ -70,6 +71,24 @@ class ReadingFilter(msgspec.Struct, frozen=True):
             stored = tuple(known for recorded in stored if (known := self.as_of.apply(recorded)))
         streams = split_displays(stored, attrgetter("reading"))
         return SegmentRows(streams, closest_rows(streams))
+
+    def decode_versions(self, packed: bytes) -> SegmentRows:
+        """Return rows of second, value and ``ReadingVersion``; those of one reading follow each other, oldest first.
+
+        Needs ``all_devices``: the choice among displays knows one value of a reading.
+        """
+        segment = self.decode_readings(packed)
+        streams = [
+            stream._replace(
+                rows=[
+                    (second, version.stored.reading.glucose_mg_dl, version)
+                    for second, _, stored in stream.rows
+                    for version in iter_versions(stored)
+                ]
+            )
+            for stream in segment.streams
+        ]
+        return SegmentRows(streams, segment.closest)
 
     def decode_points(self, packed: bytes) -> SegmentRows:
         """Return rows of second and value only."""

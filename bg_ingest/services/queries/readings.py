@@ -13,6 +13,7 @@ from bg_ingest.domain.freshness import Freshness, assess_freshness
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.merging import CONTEXT_SECONDS, SegmentRows, newest_shown
 from bg_ingest.domain.reading_filter import ReadingFilter
+from bg_ingest.domain.reading_versions import ReadingVersion
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
@@ -87,14 +88,23 @@ class ReadingQueries:
         """Yield (epoch seconds, mg/dL) in ascending batches of one stored segment each."""
         return iter_shown(self._readings, user, window, reading_filter, reading_filter.decode_points)
 
-    async def readings(
+    def readings(
         self, user: UserId, window: Window, reading_filter: ReadingFilter = DEFAULT_FILTER
     ) -> AsyncGenerator[Sequence[StoredReading]]:
         """Yield whole readings in ascending batches of one stored segment each."""
-        rows = iter_shown(self._readings, user, window, reading_filter, reading_filter.decode_readings)
-        async with aclosing(rows) as batches:
-            async for batch in batches:
-                yield [row[2] for row in batch]
+        return _third_column(iter_shown(self._readings, user, window, reading_filter, reading_filter.decode_readings))
+
+    def versions(
+        self, user: UserId, window: Window, reading_filter: ReadingFilter
+    ) -> AsyncGenerator[Sequence[ReadingVersion]]:
+        """Yield all values of the readings of all devices, in ascending batches of one stored segment each."""
+        return _third_column(iter_shown(self._readings, user, window, reading_filter, reading_filter.decode_versions))
+
+
+async def _third_column(rows: AsyncGenerator[Sequence[Any]]) -> AsyncGenerator[Sequence[Any]]:
+    async with aclosing(rows):
+        async for batch in rows:
+            yield [row[2] for row in batch]
 
 
 async def latest_until(store: ReadingStore, head: Head, now: datetime) -> Latest | None:
