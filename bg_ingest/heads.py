@@ -1,7 +1,8 @@
 """Bounds on the head of a request: its size, and the time in which the first one of a connection arrives.
 
-granian has one time-out for a head and for an idle connection. Its value is that of idle connections, which is longer
-than a load balancer's; this module bounds first heads, because any client may send one slowly.
+granian has one time-out for heads and for idle connections. Idle connections determine its value, which is longer than
+the idle time-out of a load balancer. This module sets a shorter bound for first heads, because any client may send one
+slowly.
 """
 
 import asyncio  # noqa: TID251 - the loop of granian's worker
@@ -26,7 +27,8 @@ HEAD_SECONDS = 5
 SWEEP_SECONDS = 0.25
 HEAD_SWEEPS = round(HEAD_SECONDS / SWEEP_SECONDS)
 MAX_WAITING = 256
-"""Connections without a request that may be older than a sweep. Beyond it the oldest are ended: each may hold 64 KB."""
+"""Connections without a request beyond which the oldest are ended, because each may hold 64 KB. A connection that only
+one sweep has found is not ended."""
 DESCRIPTORS = "/proc/self/fd"
 
 
@@ -51,7 +53,7 @@ class HeadLimits:
         self._peers: set[Peer] = set()
         """Peers of the requests since the last sweep."""
         self._earlier_peers: set[Peer] = set()
-        """Peers of the requests between the last two sweeps; the loop may still add one."""
+        """Peers of the requests between the last two sweeps. A request during the second one may still be added."""
         self._waiting: dict[int, WaitingConnection] = {}
         """By inode of their socket, the oldest first."""
         self._ignored: set[int] = set()

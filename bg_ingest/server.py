@@ -60,7 +60,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         listener = listen_at(host, port, backlog=BACKLOG)
     except AddressUnusable as error:
-        raise PortTaken(f"Cannot listen on {error}: stop what is there, or choose another HOST or PORT.") from error
+        raise PortTaken(
+            f"Cannot listen on {error}: stop the program that uses it, or choose another HOST or PORT."
+        ) from error
     # Connections inherit the options of their listener. Without TCP_NODELAY, the second write of an answer is held back
     # (Nagle's algorithm) until the client's delayed acknowledgement of the first one, for about 40 ms.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -133,7 +135,7 @@ class Server(MPServer):
     def startup(self, *args: object) -> None:
         """Receive signals on a thread of their own instead of in a handler.
 
-        A handler could deadlock, because the wait that it interrupts holds the lock that it needs. Shortly before the
+        A handler could deadlock, because the interrupted wait holds the lock that the handler needs. Shortly before the
         exit there is no handler: a second signal would end the process with the signal's exit code. The forked worker
         unblocks signals once it can act on them.
         """
@@ -157,7 +159,7 @@ class Server(MPServer):
         self.workers_kill_timeout = 0.001  # type: ignore[assignment]  # any short time: a worker that runs now does not end by itself
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
         if self.interrupt_signal:
-            # granian exits with 1 unless this is empty. Workers that a signal to the group ended are no failure.
+            # granian exits with 1 unless this is empty. A worker that a signal to the process group ended did not fail.
             self.interrupt_children = [
                 worker.idx for worker in workers if worker.inner.exitcode not in CLEAN_EXIT_CODES
             ]

@@ -13,7 +13,7 @@ from bg_ingest.domain.windows import Window
 
 
 class Day(msgspec.Struct, frozen=True, kw_only=True):
-    """One UTC day, or the requested part of it. Two displays of one sensor count once."""
+    """One UTC day, or the requested part of it. A reading on two displays of one sensor counts once."""
 
     date: date
     provider: str
@@ -62,10 +62,10 @@ class DayCounter:
         if not readings:
             return
         cadences = learn_cadences([recorded.reading for recorded in readings], self._default_cadence)
-        apart = timedelta(seconds=min(cadences.values()) / 2)
+        min_distance = timedelta(seconds=min(cadences.values()) / 2)
         for recorded in readings:
             at = recorded.reading.measured_at
-            if self._last is not None and at - self._last < apart:
+            if self._last is not None and at - self._last < min_distance:
                 continue  # another display, or another sensor worn at the same time
             self._last = at
             if at in self._window:

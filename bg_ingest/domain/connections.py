@@ -55,7 +55,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Cause of the state, as a stable identifier."""
     provider_account: str | None = None
     host_region: str | None = None
-    """Region under whose name the host of ``region`` counts its accounts; None if that is ``region``."""
+    """Region that stands for all regions of the same host (``Capabilities.host_region``); None if it is ``region``."""
     worker: WorkerSettings = WorkerSettings()
     watermark: datetime | None = None
     """Start of the next window. Earlier data may be incomplete."""

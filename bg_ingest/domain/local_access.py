@@ -1,8 +1,8 @@
 """Rule for requests that need no credential: they come from programs and pages of this machine.
 
-It protects the open API of development and the simulated provider. Two attackers are on the same machine without being
-its user: a web page in a browser, which can send requests and can point its own name at this machine (DNS rebinding),
-and the far end of a tunnel or proxy.
+The rule protects the open API of development and the simulated provider. Two kinds of attacker also connect from this
+machine: a web page in a browser, and the remote end of a tunnel or proxy. The page can point its own host name at this
+machine (DNS rebinding).
 """
 
 from collections.abc import Collection, Iterable
@@ -84,7 +84,7 @@ def _is_proxied(request: LocalRequest) -> bool:
 
 
 def _is_foreign(request: LocalRequest, host: str) -> bool:
-    """Return True for a request of a page of another origin; programs send neither of the two headers."""
+    """Return True for a request of a page of another origin. Programs send neither Sec-Fetch-Site nor Origin."""
     sites, origins = request.values("sec-fetch-site"), request.values("origin")
     if any(site.lower() not in _OWN_SITES for site in sites):
         return True
@@ -94,7 +94,10 @@ def _is_foreign(request: LocalRequest, host: str) -> bool:
 
 
 def _is_navigation(request: LocalRequest) -> bool:
-    """Return True if a link opens the page in a window: the other page cannot read it (W3C, Fetch Metadata)."""
+    """Return True if a link opens the page in the browser (W3C, Fetch Metadata).
+
+    The page with the link cannot read the opened one.
+    """
     return (
         request.method in {"GET", "HEAD"}
         and request.values("sec-fetch-mode") == ["navigate"]
@@ -104,7 +107,7 @@ def _is_navigation(request: LocalRequest) -> bool:
 
 
 def _is_loopback(client: str) -> bool:
-    """Return True for the connection of this machine, also on a server that listens on every address.
+    """Return True for a connection from this machine, also on a server that listens on every address.
 
     A connection without an address is one of a local socket.
     """

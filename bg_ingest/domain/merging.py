@@ -42,11 +42,11 @@ class SegmentRows(NamedTuple):
 
     streams: Sequence[Stream]
     closest: int | None
-    """Smallest distance of two rows, in seconds, or less. None if there are several devices."""
+    """Lower bound on the distance of two rows, in seconds. None if there are several devices."""
 
 
 def choose_rows(before: SegmentRows | None, segment: SegmentRows, after: SegmentRows | None) -> Sequence[Row]:
-    """Return the shown rows of a segment, ascending. Its neighbours in time decide about its first and last rows."""
+    """Return the shown rows of a segment, ascending. The choice at both of its ends depends on the neighbours."""
     if not segment.streams:
         return ()
     if _is_plain(before, segment, after):
@@ -64,7 +64,7 @@ def choose_rows(before: SegmentRows | None, segment: SegmentRows, after: Segment
 
 
 def select_shown(items: Sequence[Item], reading_of: Callable[[Item], Reading]) -> list[Item]:
-    """Return the shown ones of a whole series (ascending), in the same order."""
+    """Return the shown items of a whole series (ascending), in the same order."""
     return [row[2] for row in _choose(split_displays(items, reading_of))]
 
 
@@ -108,7 +108,7 @@ def closest_rows(streams: Sequence[Stream]) -> int | None:
 
 
 def _is_plain(*parts: SegmentRows | None) -> bool:
-    """Return True if all rows are of one display and apart: the usual case, on the path of every read."""
+    """Return True if all rows are of one display and more than ``REPEAT_SECONDS`` apart, as in nearly every read."""
     streams = [stream for part in parts if part for stream in part.streams]
     if any(part is not None and (part.closest is None or part.closest <= REPEAT_SECONDS) for part in parts):
         return False

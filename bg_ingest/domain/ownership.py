@@ -1,9 +1,9 @@
 """Distribution of shards over processes: pure arithmetic over rows and the times of observation.
 
-No wall-clock time decides ownership. An owner increments its heartbeat regularly; a heartbeat that is unchanged for a
-whole TTL on the observer's own clock belongs to a dead process. The epoch of a shard grows whenever it is taken, and a
-commit with an earlier epoch is refused. A process that resumes after it counted as dead therefore overwrites nothing of
-its successor.
+No wall-clock time decides ownership. An owner increments its heartbeat regularly. If another process reads an
+unchanged heartbeat for a whole TTL on its own clock, the owner counts as dead. The epoch of a shard grows whenever it is
+taken, and a commit with an earlier epoch is refused. A process that resumes after it counted as dead therefore
+overwrites nothing of its successor.
 """
 
 from collections import Counter
@@ -72,7 +72,7 @@ class OwnershipSnapshot(msgspec.Struct, frozen=True):
 
 
 Heartbeats: TypeAlias = Mapping[str, tuple[int, float]]
-"""By owner id: the heartbeat, and the time of its first observation on the observer's own clock."""
+"""By owner id: the heartbeat, and the time at which this process first read it, on its own clock."""
 
 
 class Rebalance(msgspec.Struct, frozen=True):

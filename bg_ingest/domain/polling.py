@@ -126,8 +126,8 @@ class PollState(msgspec.Struct, frozen=True, gc=False):
     backfill_pending: bool = False
     """True if a part of the backfill window was unread after the last poll."""
     live_at: datetime | None = None
-    """Time of the provider at the last answered live poll. Readings measured before it and not in its answer had not
-    been shown yet."""
+    """Time of the provider at the last answered live poll. A reading that was measured earlier, but is missing in the
+    answer to that poll, had not been shown yet."""
 
 
 class PollReport(msgspec.Struct, frozen=True, gc=False):

@@ -18,7 +18,7 @@ replicas. Until this time has passed, the answer as of an instant may still grow
 
 
 class AsOf(msgspec.Struct, frozen=True):
-    """Last change included, given by number or by time: the changes of a user rise in both together."""
+    """Last change included, given by number or by time. Both put the changes of a user in the same order."""
 
     change: int | None = None
     """Number of the last change, exact."""
@@ -75,7 +75,7 @@ class ReadingFilter(msgspec.Struct, frozen=True):
     def decode_versions(self, packed: bytes) -> SegmentRows:
         """Return rows of second, value and ``ReadingVersion``; those of one reading follow each other, oldest first.
 
-        Needs ``all_devices``: the choice among displays knows one value of a reading.
+        Needs ``all_devices``, because the choice among displays compares only one value per reading.
         """
         segment = self.decode_readings(packed)
         streams = [

@@ -1,5 +1,6 @@
 """Codes, grants and their rotations. Every change is recorded as an event first.
 
+In the methods that issue tokens, ``answered`` is False if a fault suppresses the reply with the tokens.
 Tokens are not stored: their content is encoded in them, with a keyed hash.
 """
 

@@ -113,8 +113,8 @@ class Simulator:
         last = min(at, wearer.last or at)
         starts = [wearer.first + number * _DAY for number in range((last - wearer.first) // _DAY + 1)]
         days = [(start, min(start + _DAY, last)) for start in starts]
-        oldest = next((found[0] for a, b in days if (found := self.truth(user, a, b, at))), None)
-        newest = next((found[-1] for a, b in reversed(days) if (found := self.truth(user, a, b, at))), None)
+        oldest = next((shown[0] for a, b in days if (shown := self.truth(user, a, b, at))), None)
+        newest = next((shown[-1] for a, b in reversed(days) if (shown := self.truth(user, a, b, at))), None)
         return (oldest, newest) if oldest and newest else None
 
     def add_fault(self, fault: Fault) -> int:

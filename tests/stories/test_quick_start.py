@@ -38,7 +38,7 @@ REFUSED: dict[str, tuple[dict[str, str], str]] = {
     "DATA_DIR is a file": ({"DATA_DIR": "malformed"}, "malformed is not a folder: check DATA_DIR"),
     "DATA_DIR is not writable": ({"DATA_DIR": "/proc/data"}, "nothing can be written to /proc ("),
     "no certificates": ({"SSL_CERT_FILE": "nowhere.pem"}, "SSL_CERT_FILE should name a readable file"),
-    "the port is taken": ({"PORT": "taken"}, "stop what is there, or choose another HOST or PORT"),
+    "the port is taken": ({"PORT": "taken"}, "stop the program that uses it, or choose another HOST or PORT"),
     "a broker with a bare @": ({"RABBITMQ_URL": "amqp://a:p@ss@localhost"}, "@ in the user, password or virtual host"),
 }
 """Environments that end it with exit code 2, and a part of the sentence."""

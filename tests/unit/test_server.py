@@ -347,7 +347,7 @@ def test_the_second_write_of_an_answer_waits_for_no_acknowledgement() -> None:
 def test_two_servers_never_share_a_port() -> None:
     with listen("127.0.0.1", 0) as listener:
         port = listener.getsockname()[1]
-        with pytest.raises(PortTaken, match=rf"127.0.0.1:{port} .*in use.*: stop what is there, or choose"):
+        with pytest.raises(PortTaken, match=rf"127.0.0.1:{port} .*in use.*: stop the program that uses it, or choose"):
             listen("127.0.0.1", port)
 
 

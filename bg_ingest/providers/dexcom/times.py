@@ -53,7 +53,10 @@ def utc_offset_seconds(display: Stamp, measured_at: datetime) -> int | None:
 
 
 def _parse_common_form(text: str) -> Stamp | None:
-    """Parse ``2025-02-06T10:05:12``, also with ``Z`` or ``-08:00``. Nearly all timestamps; ten times as fast."""
+    """Parse ``2025-02-06T10:05:12``, also with ``Z`` or ``-08:00``.
+
+    Nearly all timestamps have this form. The parser of any form takes ten times as long.
+    """
     if len(text) not in {19, 20, 25} or text[10] != "T" or text[16] != ":":
         return None
     try:

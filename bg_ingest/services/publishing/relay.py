@@ -70,7 +70,7 @@ class Relay:
     ) -> None:
         missing = [row for row in page if row not in cached]
         changes = {**cached, **(await self._outbox.changes(missing) if missing else {})}
-        # an entry without change and row belongs to a user erased after the page was read
+        # an erasure after the read of the page has deleted both the outbox row and the change of an entry
         page = [row for row in page if row in changes or await self._outbox.exists(row)]
         confirmed: list[OutboxEntry] = []
         unavailable: list[BrokerUnavailable] = []
@@ -109,10 +109,10 @@ class Relay:
             raise unavailable[0]
 
     async def _settle(self, confirmed: Sequence[OutboxEntry], changes: Changes) -> None:
-        """Delete the entries of confirmed events; of an erased user, only the tombstone stays."""
-        last = {row for row in confirmed if row in changes and isinstance(changes[row].data, UserErased)}
-        await self._outbox.settle([row for row in confirmed if row not in last])
-        for row in last:
+        """Delete the entries of confirmed events. The event of an erasure is deleted together with its change."""
+        erasures = {row for row in confirmed if row in changes and isinstance(changes[row].data, UserErased)}
+        await self._outbox.settle([row for row in confirmed if row not in erasures])
+        for row in erasures:
             await self._outbox.settle_last(row)
 
     async def _publish(self, row: OutboxEntry, change: Change | None, outbox_pass: OutboxPass) -> None:

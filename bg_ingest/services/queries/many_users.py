@@ -30,7 +30,7 @@ class Snapshot(msgspec.Struct, frozen=True):
 
 
 class Expired(msgspec.Struct, frozen=True):
-    """A cursor from which the changes cannot be followed without a hole."""
+    """A cursor that cannot be continued: the next change is not kept, or the cursor is ahead of the last change."""
 
     user: UserId
     first_kept: int
@@ -54,7 +54,7 @@ Line = EventOf | Snapshot | Expired | Unknown | End
 
 
 class ManyUsersQueries:
-    """Reads heads that may be a second old, and changes consistently; makes no write."""
+    """Makes no write. Heads may be a second old; changes are read consistently."""
 
     def __init__(self, store: Store, changes: ChangeQueries, clock: Clock) -> None:
         self._store = store
@@ -65,7 +65,7 @@ class ManyUsersQueries:
         """Return the newest reading up to now of each user that has one, in one read."""
         heads = await self._store.readings.heads(users)
         latest = {user: await self._latest(head) for user, head in heads.items() if not head.erased}
-        return {user: found for user, found in latest.items() if found is not None}
+        return {user: newest for user, newest in latest.items() if newest is not None}
 
     async def _latest(self, head: Head) -> Latest | None:
         return await latest_until(self._store.readings, head, self._clock.now())

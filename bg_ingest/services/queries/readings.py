@@ -24,7 +24,8 @@ DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
 """Length of a window without a start."""
 
 SEGMENTS_PER_PASS = 16
-"""Segments decoded in one pass of the event loop, about 2 ms, because the embedded store may never suspend."""
+"""Segments decoded until the query yields to other tasks, about 2 ms. The query yields explicitly, because reads of the
+embedded store may never suspend."""
 
 SEARCHED_LENGTHS = (timedelta(hours=6), timedelta(days=30), timedelta(days=365 * 20))
 """Windows before now that are searched, one after another, for the newest reading that is not in the future."""
@@ -108,7 +109,7 @@ async def _third_column(rows: AsyncGenerator[Sequence[Any]]) -> AsyncGenerator[S
 
 
 async def latest_until(store: ReadingStore, head: Head, now: datetime) -> Latest | None:
-    """Return the newest reading up to now, the last one that a range up to and including now shows."""
+    """Return the newest reading up to now, which is the last reading of a range that ends with now."""
     if head.newest is None or head.newest.reading.measured_at <= now:
         return Latest(head, head.newest, now) if head.newest else None
     end = now.replace(microsecond=0) + _SECOND
@@ -135,7 +136,7 @@ async def iter_shown(
 ) -> AsyncGenerator[Sequence[Any]]:
     """Yield the shown rows of a window in ascending batches of one stored segment each, as decoded by the filter.
 
-    Readings just outside the window are read too, because they decide about those at its ends.
+    Readings just outside the window are read too, because the choice of readings at its ends depends on them.
     """
     # Readings lie on whole seconds, so comparing whole seconds rounded up is exact and cheap.
     start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)

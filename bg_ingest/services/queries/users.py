@@ -37,7 +37,7 @@ class ListedUser(msgspec.Struct, frozen=True):
 
 
 class UserPage(msgspec.Struct, frozen=True):
-    """Part of the list. A user that is present throughout all pages is in exactly one of them."""
+    """Part of the list. A user that exists while all pages are read is in exactly one of them."""
 
     users: list[UserId]
     after: UserCursor
@@ -69,7 +69,7 @@ class UserQueries:
         return UserPage(users, last, more=False)
 
     async def describe(self, users: list[UserId]) -> list[ListedUser]:
-        """Return the users with their newest reading and state; a second old at most, erased ones left out."""
+        """Return the users with their newest reading and state, a second old at most. Erased users are left out."""
         heads = await self._store.readings.heads(users)
         now = self._clock.now()
         return [

@@ -20,7 +20,7 @@ def test_a_taken_port_is_refused_in_one_sentence(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0), reuse_port=True) as other:
         refused = run_bg_ingest(tmp_path, "run", PORT=str(other.getsockname()[1]))
     assert refused.returncode == 2
-    assert re.fullmatch(r"Cannot listen on 127\.0\.0\.1:\d+ .*: stop what is there, .*\.\n", refused.stderr)
+    assert re.fullmatch(r"Cannot listen on 127\.0\.0\.1:\d+ .*: stop the program that uses it, .*\.\n", refused.stderr)
 
 
 def test_reloading_is_refused_outside_development(tmp_path: Path) -> None:
