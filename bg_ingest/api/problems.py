@@ -80,7 +80,7 @@ def to_problem(request: Request[Any, Any, Any], error: Exception) -> ProblemErro
         case errors.RequestError():
             return _request_problem(error)
         case errors.StoreError():
-            return build_problem(503, "store-unavailable", "The store does not answer: try again shortly.", _RETRY_SOON)
+            return _store_problem(error)
         case errors.ProviderError() | errors.GrantError() | errors.IssuerUnavailable():
             return _upstream_problem(error)
         case HTTPException(status_code=status) if status < 500:
@@ -106,6 +106,12 @@ def _request_problem(error: errors.RequestError) -> ProblemError:
             return build_problem(410, "cursor-expired", detail, first_kept=first_kept, last=last)
         case _:
             return build_problem(400, "invalid-request", str(error))
+
+
+def _store_problem(error: errors.StoreError) -> ProblemError:
+    if isinstance(error, errors.ItemTooLarge):  # for good: a repetition is refused again
+        return build_problem(413, "too-large", "The store refuses this for its size: send less.")
+    return build_problem(503, "store-unavailable", "The store does not answer: try again shortly.", _RETRY_SOON)
 
 
 def _grant_problem(error: errors.GrantRejected | errors.GrantError) -> ProblemError:

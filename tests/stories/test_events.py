@@ -74,6 +74,7 @@ async def published_events() -> list[dict[str, Any]]:
         return [msgspec.json.decode(body) for body in [gap_is_healed(), *(each.body for each in service.events)]]
 
 
+@pytest.mark.usefixtures("with_and_without_log")
 async def test_every_type_is_published_as_the_document_says() -> None:
     events = await published_events()
     assert {each["type"] for each in events} == set(EVENT_TYPES.values())

@@ -1,6 +1,8 @@
-"""Log fault injection: the main stories have the same outcome while no line of the log can be written."""
+"""Log fault injection: trouble has the same outcome while no line of the log can be written.
 
-from collections.abc import Awaitable, Callable, Iterator
+The fixture ``with_and_without_log`` does the same for the main stories.
+"""
+
 from typing import Any
 
 import anyio
@@ -13,26 +15,6 @@ from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.failing_log import LOG_FAULTS, failing_log
 from tests.harness.service import ServiceHarness, open_service
 from tests.harness.webhook_sender import envelope, record
-from tests.stories import test_events, test_one_reading, test_replicas
-
-STORIES: list[Callable[[], Awaitable[Any]]] = [
-    test_one_reading.test_the_story_of_one_reading,
-    test_events.test_every_type_is_published_as_the_document_says,
-    test_replicas.test_a_replica_that_stops_hands_its_users_over_at_once_and_nothing_is_lost,
-]
-
-
-@pytest.fixture
-def dropped() -> Iterator[list[bool]]:
-    with failing_log(LOG_FAULTS) as lines:
-        yield lines
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("story", STORIES, ids=lambda story: story.__name__.removeprefix("test_"))
-async def test_f1_a_story_ends_as_ever_without_a_log(story: Callable[[], Awaitable[Any]], dropped: list[bool]) -> None:
-    await story()
-    assert dropped
 
 
 @pytest.mark.slow

@@ -4,9 +4,12 @@ from datetime import datetime, timedelta
 
 import anyio
 import msgspec
+import pytest
 
 from bg_ingest.simulator import SimulatorOptions
 from tests.harness.service import START, open_service
+
+pytestmark = pytest.mark.usefixtures("with_and_without_log")
 
 MINUTE = timedelta(minutes=1)
 

@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import anyio
+import pytest
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.connections import PollDefaults
@@ -16,6 +17,7 @@ anyio_backend = on("asyncio")
 MINUTE = timedelta(minutes=1)
 
 
+@pytest.mark.usefixtures("with_and_without_log")
 async def test_f7_another_app_registration_stores_no_reading_again() -> None:
     async with open_table(None, LoopClock()) as table:
         counts, accounts = [], set()
@@ -35,6 +37,7 @@ async def test_f7_another_app_registration_stores_no_reading_again() -> None:
     assert counts[1] - counts[0] <= 1, "at most the reading of the seconds in between"
 
 
+@pytest.mark.usefixtures("with_and_without_log")
 async def test_f7_another_person_of_the_same_user_is_never_mixed() -> None:
     async with open_service(defaults=PollDefaults(backfill_days=1)) as service, service.running():
         for person in ("SandboxUser1", "SandboxUser2"):

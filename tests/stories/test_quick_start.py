@@ -21,6 +21,8 @@ HARMLESS: dict[str, dict[str, str]] = {
         "no_proxy": "10.0.0.0/8",
         "HOST": "x86_64-conda-linux-gnu",
     },
+    "IPv6 only": {"HOST": "::1"},
+    "a full disk of the log": {},
     "a proxy of a company, an unknown AWS profile, no terminal": {
         "HTTP_PROXY": PROXY,
         "HTTPS_PROXY": "127.0.0.1:1",
@@ -59,11 +61,13 @@ def taken() -> Iterator[str]:
 @pytest.mark.parametrize("title", HARMLESS)
 def test_the_demo_works_in_a_hostile_environment(tmp_path: Path, title: str) -> None:
     port = free_port()
-    demo = ForkedCommand(tmp_path, "demo", "--port", str(port), BACKFILL_DAYS="1", **HARMLESS[title])
+    errors = "/dev/full" if title == "a full disk of the log" else ""
+    demo = ForkedCommand(tmp_path, "demo", "--port", str(port), errors=errors, BACKFILL_DAYS="1", **HARMLESS[title])
+    host = "[::1]" if title == "IPv6 only" else "127.0.0.1"
     try:
         demo.wait(lambda: RUNS in demo.output)
         assert demo.code is None, demo.output
-        assert web.get(f"http://127.0.0.1:{port}/api/bg/ada/latest").is_success
+        assert web.get(f"http://{host}:{port}/api/bg/ada/latest").is_success
     finally:
         code = demo.stop()
     assert (code, "Traceback" in demo.output) == (0, False), demo.output

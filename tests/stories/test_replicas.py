@@ -21,6 +21,8 @@ from bg_ingest.store.items import build_item
 from tests.harness.service import PROVIDER, Replica, ServiceHarness, open_service
 from workers.build import Workers
 
+pytestmark = pytest.mark.usefixtures("with_and_without_log")
+
 ONE_MINUTE = SimulatorOptions(cadence_minutes=1, delay_seconds=5)
 EVERY_MINUTE = PollDefaults(poll_interval=timedelta(minutes=1), backfill_days=1)
 PAIRED_USERS = ("ada", "ben")

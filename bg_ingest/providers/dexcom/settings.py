@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, ClassVar, Literal
 
 from pydantic import Field, SecretStr
 
+from bg_ingest.addresses import own_host
 from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers.dexcom import DexcomOptions
@@ -24,7 +25,9 @@ class DexcomSettings(ProviderSettings):
     dexcom_client_id: str | None = None
     dexcom_client_secret: SecretStr | None = None
     dexcom_redirect_uri: HttpUrl = Field(
-        default_factory=lambda given: f"http://localhost:{given['port']}/api/oauth/dexcom/callback",
+        default_factory=lambda given: (
+            f"http://{own_host(given.get('host', ''))}:{given['port']}/api/oauth/dexcom/callback"
+        ),
     )
     dexcom_region: Annotated[Literal["us", "ou", "jp", "sandbox"], to_lower] = "us"
     dexcom_api_base_url: HttpHost | None = None

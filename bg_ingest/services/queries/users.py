@@ -7,10 +7,12 @@ from datetime import datetime
 import anyio
 import msgspec
 
-from bg_ingest.domain.freshness import FreshnessState, assess_freshness
+from bg_ingest.domain.commits import Head
+from bg_ingest.domain.freshness import FreshnessState
 from bg_ingest.domain.ids import SHARDS, UserId
 from bg_ingest.errors import first_error
 from bg_ingest.ports import Clock
+from bg_ingest.services.queries.readings import latest_until
 from bg_ingest.store import Store
 
 MAX_SHARDS_AT_ONCE = 32
@@ -71,17 +73,16 @@ class UserQueries:
     async def describe(self, users: list[UserId]) -> list[ListedUser]:
         """Return the users with their newest reading and state, a second old at most. Erased users are left out."""
         heads = await self._store.readings.heads(users)
-        now = self._clock.now()
-        return [
-            ListedUser(
-                user_id=user,
-                change=head.last_change,
-                newest_reading_at=head.newest.reading.measured_at if head.newest else None,
-                state=assess_freshness(head, head.newest, now).state if head.newest else None,
-            )
-            for user in users
-            if (head := heads.get(user)) is not None and not head.erased
-        ]
+        return [await self._describe(head) for user in users if (head := heads.get(user)) and not head.erased]
+
+    async def _describe(self, head: Head) -> ListedUser:
+        latest = await latest_until(self._store.readings, head, self._clock.now())
+        return ListedUser(
+            user_id=head.user,
+            change=head.last_change,
+            newest_reading_at=latest.newest.reading.measured_at if latest else None,
+            state=latest.freshness().state if latest else None,
+        )
 
     async def upgrade(self, on_progress: Callable[[int, int], None]) -> int:
         """Add the rows of all users of a table of an earlier version by one scan, and return their number.

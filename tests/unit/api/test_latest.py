@@ -1,5 +1,6 @@
 """GET latest: the newest reading, at the cost of one read."""
 
+import json
 from datetime import timedelta
 
 import pytest
@@ -105,3 +106,12 @@ async def test_f32_the_tag_changes_as_the_time_of_a_reading_comes(api: ApiHarnes
         api.clock.advance(timedelta(minutes=minutes))
         tags.append((await api.http.get(LATEST)).headers["etag"])
     assert tags[0] == tags[1] != tags[2]
+
+
+async def test_f32_lists_and_snapshots_show_the_same_newest_reading(api: ApiHarness) -> None:
+    await api.add_readings(reading(-1, 100), reading(2, 200))
+    full = (await api.http.get(LATEST + "?view=full")).json()
+    lines = (await api.http.post("/api/changes", json={"after": {"ada": None}})).text.splitlines()
+    assert json.loads(lines[0])["latest"] == full
+    (row,) = (await api.http.get("/api/users?view=full")).json()["users"]
+    assert (row["newest_reading_at"], row["state"]) == (full["measured_at"], full["state"])

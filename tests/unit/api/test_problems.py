@@ -15,6 +15,7 @@ from bg_ingest.errors import (
     GrantRefused,
     GrantRejected,
     IngestError,
+    ItemTooLarge,
     KeyUnavailable,
     ProviderForbidden,
     ProviderMisbehaved,
@@ -57,6 +58,7 @@ async def get_failure(api: ApiHarness, failure: Exception) -> Any:
         (ProviderThrottled(), 503, "provider-throttled", "60"),
         (ProviderUnavailable("SECRET"), 503, "provider-unavailable", "60"),
         (ProviderMisbehaved("SECRET"), 502, "provider-misbehaved", None),
+        (ItemTooLarge("SECRET"), 413, "too-large", None),
         (ProviderForbidden("SECRET"), 502, "provider-forbidden", None),
         (GrantRejected("SECRET"), 409, "grant-rejected", None),
         (GrantBusy(timedelta(seconds=1.2)), 503, "provider-unavailable", "2"),
@@ -66,7 +68,7 @@ async def get_failure(api: ApiHarness, failure: Exception) -> Any:
         (RuntimeError("SECRET"), 500, "internal-error", None),
     ],
 )
-async def test_each_failure_has_its_problem(
+async def test_f20_s18_each_failure_has_its_problem(
     api: ApiHarness, failure: Exception, status: int, slug: str, retry_after: str | None
 ) -> None:
     answer = await get_failure(api, failure)

@@ -78,6 +78,7 @@ class TestDevelopment:
         settings = load(HOST=host, API_OPEN="true")
         assert settings.host == host.strip("[]")
         assert settings.own_host == own_host
+        assert settings.model_dump()["dexcom_redirect_uri"] == f"http://{own_host}:5001/api/oauth/dexcom/callback"
         assert f"every client of {'[' * (':' in host)}" in settings.fallbacks()[-1]
 
     def test_f27_further_host_names_are_the_operators(self, load: Load) -> None:
