@@ -1,9 +1,9 @@
 """Distribution of shards over processes: pure arithmetic over rows and the times of observation.
 
-No wall-clock time decides ownership. An owner increments its heartbeat regularly. If another process reads an
-unchanged heartbeat for a whole TTL on its own clock, the owner counts as dead. The epoch of a shard grows whenever it is
-taken, and a commit with an earlier epoch is refused. A process that resumes after it counted as dead therefore
-overwrites nothing of its successor.
+No wall-clock time decides ownership. An owner increments its heartbeat regularly. If another process reads an unchanged
+heartbeat for a whole TTL on its own clock, the owner counts as dead. The epoch of a shard grows whenever it is taken,
+and a commit with an earlier epoch is refused. A process that resumes after it counted as dead therefore overwrites
+nothing of its successor.
 """
 
 from collections import Counter
