@@ -77,6 +77,7 @@ bench: .venv/locked-dev ## cost of operations beside a baseline: units, CPU, lat
 	$(BIN)/python -m tests.long.benchmarks.reads --json build/benchmarks/reads.json
 	$(BIN)/python -m tests.long.benchmarks.throughput --json build/benchmarks/throughput.json
 	$(BIN)/python -m tests.long.benchmarks.polls --json build/benchmarks/polls.json
+	$(BIN)/python -m tests.long.benchmarks.provider_calls
 	$(BIN)/python -m tests.long.benchmarks.transports --json build/benchmarks/transports.json
 
 binary: .venv/locked-dev ## one executable file for any machine with Python 3.11: dist/bg-ingest, built and tested

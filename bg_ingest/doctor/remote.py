@@ -12,7 +12,8 @@ from bg_ingest.adapters.rabbitmq.topology import try_broker
 from bg_ingest.doctor import Finding, failed, ok, warning
 from bg_ingest.errors import BrokerError, BrokerRefused, IssuerUnavailable
 from bg_ingest.ports import Clock
-from bg_ingest.providers.http import http_client, translate_transport_errors
+from bg_ingest.providers.http import translate_transport_errors
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.settings import Settings
 
 REQUEST_TIMEOUT = timedelta(seconds=10)

@@ -1,29 +1,24 @@
-"""HTTP client of all providers, its transport errors, and the decoding of answers. Each provider maps the statuses.
+"""Transport errors of provider calls, the provider's clock, and the decoding of answers. Providers map the statuses.
 
 No error text quotes a request or an answer, because both hold tokens or health data. Causes are not chained, because
 httpx's own errors carry the request.
 """
 
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from http.cookiejar import CookieJar, DefaultCookiePolicy
-from typing import Any, TypeVar, cast
+from typing import TypeVar
 
 import anyio
 import httpx
 import msgspec
 
-from bg_ingest.domain.unpacking import Gunzip, UnpackedTooLarge
 from bg_ingest.errors import ProviderMisbehaved, ProviderUnavailable
 from bg_ingest.ports import Clock
 
 MAX_WAIT = timedelta(hours=1)
 """Longest wait that a provider can impose; then it is called again."""
-
-MAX_ANSWER_BYTES = 8 * 1_048_576
-"""Largest answer, both as sent and unpacked: more than twice the largest page, 30 days of a 5-minute sensor."""
 
 MAX_CLOCK_DIFFERENCE = timedelta(days=1)
 """Largest difference of clocks that a `Date` header can show; a greater one is an error of the header."""
@@ -32,92 +27,6 @@ _DATE_STEP = timedelta(seconds=1)
 """Resolution of a `Date` header (RFC 9110, 5.6.7)."""
 
 Answer = TypeVar("Answer")
-
-
-class AnswerTooLarge(httpx.DecodingError):
-    """The answer has more than ``MAX_ANSWER_BYTES``. The rest of it is not received."""
-
-
-class BoundedClient(httpx.AsyncClient):
-    """Client with limited answers.
-
-    httpx itself unpacks each received piece as a whole: 64 KB can become 64 MB, before any caller can count them.
-    """
-
-    async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
-        request.headers["accept-encoding"] = "gzip"
-        response = await super().send(request, stream=True, **options)
-        encoding = response.headers.pop("content-encoding", "identity").strip().lower()
-        response.stream = _BoundedStream(cast("httpx.AsyncByteStream", response.stream), encoding)
-        if not stream:
-            try:
-                await response.aread()
-            finally:
-                await response.aclose()
-        return response
-
-
-class _BoundedStream(httpx.AsyncByteStream):
-    """Body of an answer, unpacked."""
-
-    def __init__(self, stream: httpx.AsyncByteStream, encoding: str) -> None:
-        self._stream = stream
-        self._encoding = encoding
-
-    async def __aiter__(self) -> AsyncIterator[bytes]:
-        unpacking = self._unpacking()
-        received = 0
-        async with aclosing(cast("AsyncGenerator[bytes]", aiter(self._stream))) as pieces:
-            async for piece in pieces:
-                received += len(piece)
-                if received > MAX_ANSWER_BYTES:
-                    raise AnswerTooLarge("too many bytes")
-                yield piece if unpacking is None else _unpack(unpacking, piece)
-        if unpacking and received:
-            with _translate_unpacking_errors():
-                unpacking.finish()
-
-    def _unpacking(self) -> Gunzip | None:
-        if self._encoding in {"gzip", "x-gzip"}:
-            return Gunzip(MAX_ANSWER_BYTES)
-        if self._encoding not in {"identity", ""}:
-            raise httpx.DecodingError("only gzip was requested")
-        return None
-
-    async def aclose(self) -> None:
-        await self._stream.aclose()
-
-
-def _unpack(unpacking: Gunzip, piece: bytes) -> bytes:
-    with _translate_unpacking_errors():
-        return unpacking.feed(piece)
-
-
-@contextmanager
-def _translate_unpacking_errors() -> Iterator[None]:
-    try:
-        yield
-    except UnpackedTooLarge:
-        raise AnswerTooLarge("too many unpacked bytes") from None
-    except ValueError:
-        raise httpx.DecodingError("no gzip") from None
-
-
-def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """Return the client for all calls of one provider; the caller closes it.
-
-    Each connection serves one call. A server may close an idle connection just as the next call is sent on it. If the
-    call holds a single-use refresh token, the grant is lost. (Tidepool had such EOFs at random and does the same.)
-    No cookies are kept, because the calls of all users share the client. Loopback is never reached through a proxy.
-    """
-    return BoundedClient(
-        transport=transport,
-        mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")),
-        limits=httpx.Limits(max_connections=256, max_keepalive_connections=0),
-        timeout=httpx.Timeout(60, connect=5),
-        cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        headers={"accept": "application/json", "user-agent": "bg-ingest"},
-    )
 
 
 @contextmanager

@@ -22,7 +22,7 @@ from bg_ingest.observability.logs import LogContext
 from bg_ingest.observability.observer import Metrics, Observers
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Broker, Clock, Observer, Provider, Publisher, PushProvider, Sealer, TokenVerifier, Wakeups
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.services import Services
 from bg_ingest.services.access.audit import AuditLog
 from bg_ingest.services.access.authenticate import ApiKeys, Authenticator

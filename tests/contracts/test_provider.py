@@ -21,7 +21,7 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ProviderError
 from bg_ingest.ports import Answers, Done, OAuthCode, Page, Priority, Provider, PushProvider, Redirect
 from bg_ingest.providers import REGISTRY
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.fake_provider import FakeProvider, FakePushProvider
 

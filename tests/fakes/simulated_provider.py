@@ -14,7 +14,8 @@ from bg_ingest.providers.dexcom.client import DATA_DEADLINE, Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
 from bg_ingest.providers.dexcom.translate import build_page, decode_data_range, translate_records
 from bg_ingest.providers.dexcom.wire import decode_envelope, decode_token_pair, read_body, read_token_body
-from bg_ingest.providers.http import http_client, translate_transport_errors
+from bg_ingest.providers.http import translate_transport_errors
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.simulator import Simulator
 from bg_ingest.simulator.data import get_data_range, get_egvs
 from bg_ingest.simulator.oauth import post_token

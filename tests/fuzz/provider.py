@@ -21,7 +21,7 @@ from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.services import Services
 from bg_ingest.store import Store
 from bg_ingest.wiring import build_services

@@ -15,7 +15,7 @@ from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
 from bg_ingest.providers.dexcom.translate import build_page, translate_records
 from bg_ingest.providers.dexcom.wire import decode_envelope
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from tests.fakes.clock import NOON, SetClock
 
 GOLDEN = Path(__file__).parents[1] / "golden" / "dexcom"

@@ -11,7 +11,7 @@ from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.simulator import Simulator
 from bg_ingest.simulator.oauth import approve, parse_login
 from tests.fakes.simulated_provider import SimulatedProvider

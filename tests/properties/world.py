@@ -28,7 +28,7 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports.table import Table
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.services import Services
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.store import Store

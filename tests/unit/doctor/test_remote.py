@@ -14,7 +14,7 @@ from bg_ingest.doctor import Finding, Verdict, remote
 from bg_ingest.doctor.remote import BROKER_ADVICE, check_broker, check_provider
 from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.errors import BrokerRefused, BrokerUnavailable
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.settings import Settings
 from tests.fakes.clock import NOON, SetClock
 

@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from bg_ingest.adapters.aws.session import get_session
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.setting_types import is_own_host
 from bg_ingest.settings import Settings
 from bg_ingest.settings.environment import clean_proxies, find_unusable_folder

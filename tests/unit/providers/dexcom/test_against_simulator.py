@@ -14,7 +14,7 @@ from bg_ingest.errors import GrantRejected, ProviderMisbehaved, ProviderThrottle
 from bg_ingest.ports import Priority
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import Dexcom
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
 from tests.fakes.clock import SetClock
 from tests.harness.dexcom_answers import exchange, login_url, tokens_of

@@ -26,7 +26,7 @@ from bg_ingest.errors import (
 )
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.oauth import parse_tokens
-from bg_ingest.providers.http import http_client
+from bg_ingest.providers.http_client import http_client
 from tests.fakes.clock import NOON, SetClock
 from tests.harness.dexcom_answers import (
     ABSENT,
