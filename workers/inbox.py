@@ -1,7 +1,7 @@
 """Reader of the requests addressed to this owner and, for a while, to the previous owners of its shards.
 
-This process may end before a requested poll has run. The request stays in the inbox of this owner until then, so that
-the next owner of the shard finds it, both after a release and after a kill.
+A request stays in the inbox of this owner until the requested poll has run. If this process ends before, by a drain or
+a kill, the next owner of the shard finds the request there.
 """
 
 from collections.abc import Callable, Collection
@@ -22,7 +22,8 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 INHERIT_SECONDS = 20.0
-"""Seconds in which the inbox of a shard's previous owner is read. No process sends requests by an older snapshot."""
+"""Seconds in which the inbox of a shard's previous owner is read. After this time every process
+has read the new owner of the shard."""
 
 
 class PollRequests:
@@ -129,7 +130,7 @@ class InboxReader:
             ours = [request for request in requests if self._is_ours(request)]
             await self._inbox.forward(requests if previous in self._former else ours)
             if ours:
-                self._wakeup.set()  # they are in our own inbox now
+                self._wakeup.set()  # the forwarded requests are in our own inbox now
         done = set(self._poll_requests.done)  # last, so that requests are handled even if rows cannot be deleted
         if done:
             await self._inbox.delete(done)
@@ -139,7 +140,7 @@ class InboxReader:
         return self._ownership.epoch(shard_of(request.connection.user)) is not None
 
     def _handle(self, request: OwnerRequest) -> bool:
-        """Pass a request on; return True if it may be deleted now: it asks for no poll, or repeats another."""
+        """Pass a request on; return True if it may be deleted now, because it requests no poll or repeats another."""
         shard, connection = shard_of(request.connection.user), request.connection
         epoch = self._ownership.epoch(shard)
         if epoch is None or not self._is_loaded(shard) or self._poll_requests.contains(request):

@@ -16,7 +16,8 @@ CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
 """Keeps health data out of shared caches; the caller's own cache revalidates each time."""
 
 SETTLED_AFTER = timedelta(seconds=5)
-"""A range may lag a second behind the head. A tag made within this time after a change expires with it."""
+"""A range may lag a second behind the head. A tag made within this time after a change is valid only until the
+time has passed."""
 
 
 def make_etag(request: Request[Any, Any, Any], *facts: object) -> str:

@@ -18,20 +18,21 @@ MAX_LONG_ANSWERS = 8
 """Streamed answers of one credential that are open at once. A reader that stalls holds about a MB in the server."""
 
 MAX_WAIT_SECONDS = 2.0
-"""Wait of a further one for the end of another: answers of some weeks end within milliseconds."""
+"""Time that a further answer waits for the end of an open one. Answers over some weeks end within milliseconds."""
 
 MIN_BYTES_PER_SECOND = 32_768
 GRACE_SECONDS = 20.0
-"""Least rate of a reader over a whole answer, and the time that it may fall behind by."""
+"""Least rate of a reader over a whole answer, and the seconds by which it may be behind this rate."""
 
 BUSY_REQUESTS = 64
 """Short requests of proven callers in progress from which on these are paced, too."""
 
 UNPROVEN_PASSES = 4
-"""Passes of the event loop for each other request: a short one of a proven caller takes about eight."""
+"""Passes of the event loop between the beginnings of two requests that are long or of unproven callers. A short request
+of a proven caller takes about eight passes."""
 
 PROVEN_LANES = 16
-"""Number of these that may begin in one pass."""
+"""Paced short requests of proven callers that may begin in one pass."""
 
 _PUBLIC = re.compile(r"/(health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
 """Paths of routes without a caller: anonymous ones, callbacks and webhooks."""

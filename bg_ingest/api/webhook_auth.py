@@ -113,7 +113,7 @@ class WebhookGuard:
 
     @contextmanager
     def reserve_slot(self, request: AnyRequest) -> Iterator[WebhookSlot]:
-        """Count the webhook among those in progress until the end of the body; 503 without room."""
+        """Count the webhook as in progress during the ``with`` statement; 503 if there is no room for its bytes."""
         with self._slots.reserve(request.content_length) as slot:
             request.receive = slot.count_received(request.receive)
             yield slot
@@ -138,7 +138,7 @@ class WebhookGuard:
         signature_headers: SignatureHeaders,
         webhook_receiver: WebhookReceiver,
     ) -> VerifiedSender:
-        """Refuse a too large or unverified webhook. The body is not read if the headers alone are wrong."""
+        """Refuse a too large or unverified webhook. The body is not read if the headers are wrong already."""
         sender = await self._find_sender(request, signature_headers, webhook_receiver)
         self._slots.verify(slot)
         return sender

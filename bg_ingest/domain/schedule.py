@@ -125,8 +125,9 @@ def learn_delay(known: timedelta, age: timedelta, absent_age: timedelta | None, 
 
     The delay is at most the ``age`` of the newest reading, and more than ``absent_age``: the age that the first new
     reading had when the previous poll did not show it. A smaller age replaces the known delay. A greater age replaces
-    it only if the previous poll contradicts the known delay and this poll does so too, because the newest reading is
-    older by a cadence. A single reading that was uploaded late is therefore no evidence.
+    it only if two polls contradict the known delay: this poll, because the newest reading is older than the delay by a
+    cadence or more, and the previous poll, because it did not show a reading older than the delay. A single reading
+    that was uploaded late is therefore no evidence.
     """
     age = max(age, timedelta(0))
     if age < known:

@@ -26,11 +26,11 @@ SCRAPE_INTERVAL_SECONDS = 0.25
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series, and no query uses them
 
 AGE_BUCKETS = (0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0, 300.0, 900.0, 3600.0, 86_400.0)
-"""Upper bounds of buckets, in seconds, as of the three above."""
+"""Upper bounds of the buckets, in seconds, like STORE_BUCKETS, HTTP_BUCKETS and CALL_BUCKETS."""
 
 
 class SharedText:
-    """A text that is built on request. Concurrent requests share one build, which begins after each of them."""
+    """A text that is built on request. One build serves all requests that arrived before its beginning."""
 
     def __init__(self, build: Callable[[], Awaitable[bytes]]) -> None:
         self._build = build

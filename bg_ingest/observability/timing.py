@@ -72,7 +72,7 @@ class PollTiming(Timing[PollReport]):
 
 
 class PublishTiming(Timing[bool]):
-    """Duration of a delivery, and the age of the change at its end. An event without a queue is "unroutable"."""
+    """Duration of a delivery, and then the age of the change. An event without a queue is "unroutable"."""
 
     __slots__ = ("_ages", "_change", "_clock")
 

@@ -60,7 +60,7 @@ class ChangeLog(ItemStore):
     async def iter_kept(self, user: UserId, first: int, last: int, now: datetime) -> AsyncGenerator[Change]:
         """Yield the changes with first <= number <= last that have not expired, ascending; none if first > last.
 
-        Each is decoded when it is asked for, because a commit of a backfill has hundreds of readings.
+        Each change is decoded only when the loop reaches it, because a commit of a backfill has hundreds of readings.
         """
         if first > last:
             return
@@ -108,7 +108,7 @@ class OutboxStore(ItemStore):
         return {(entry := by_key[key]): decode_change(entry.user, entry.number, item) for key, item in items.items()}
 
     async def exists(self, pending: OutboxEntry) -> bool:
-        """Return whether a row still exists. An erasure deletes a user's rows before their changes."""
+        """Return True if the row of an entry still exists. An erasure deletes the rows before the changes."""
         return await self._table.get(pending.key) is not None
 
     async def settle(self, pending: Collection[OutboxEntry]) -> None:

@@ -21,7 +21,7 @@ CONFIRM_TIMEOUT = 10.0
 """Seconds. A broker without free memory or disk sends no error to a publisher, but stops sending confirms."""
 
 RECHECK_SECONDS = 5.0
-"""Least seconds between two preparations because of unroutable events."""
+"""Shortest time in seconds between two preparations because of unroutable events."""
 
 PERSISTENT_DELIVERY = 2
 
@@ -74,8 +74,9 @@ class RabbitPublisher:
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         """Connect, and return with BrokerUnavailable once the connection or its channel ends.
 
-        The first run reports its start after the attempt to connect, even a failed one. Without a broker the service
-        works, and changes wait in the outbox. Later runs report it once connected. The caller decides on repetition.
+        The first run reports its start after the attempt to connect, even if it failed: without a broker the service
+        works, and changes wait in the outbox. Later runs report their start once connected. The caller decides on
+        repetition.
         """
         first, self._tried, opened = not self._tried, True, False
         try:
@@ -95,7 +96,7 @@ class RabbitPublisher:
             self._leave(self._channel)
 
     def _leave(self, channel: AbstractChannel | None) -> None:
-        """Stop to publish on the channel, and end the run that uses it; later calls have no effect."""
+        """Stop publishing on the channel, and end the run that uses the channel; later calls have no effect."""
         if channel is not None and channel is self._channel:
             self._channel, self.state = None, BrokerState.UNREACHABLE
             self._ended.set()
@@ -116,7 +117,7 @@ class RabbitPublisher:
         for endpoint in (channel, connection):
             if endpoint.is_closed:
                 raise connection_lost(endpoint.closing.exception())
-        raise refusals[0] if refusals else connection_lost(TimeoutError())  # ``publish`` has left the channel
+        raise refusals[0] if refusals else connection_lost(TimeoutError())  # a confirm timed out
 
     async def _prepare_again(
         self, connection: aiormq.Connection, channel: AbstractChannel, refusals: list[BrokerUnavailable]

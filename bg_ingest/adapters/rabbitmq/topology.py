@@ -50,7 +50,7 @@ async def open_connection(url: str) -> AsyncIterator[aiormq.Connection]:
             await connection.connect({"connection_name": "bg-ingest"})
         yield connection
     finally:
-        # for a connection that the broker blocks, aiormq raises an own CancelledError: it would end the caller silently
+        # if the broker blocks the connection, aiormq raises a CancelledError, which would end the caller silently
         with anyio.move_on_after(CLOSE_TIMEOUT, shield=True), suppress(asyncio.CancelledError):
             await connection.close()
 
@@ -115,7 +115,7 @@ async def _prepare_queue(connection: aiormq.Connection, queue: str, is_topic: bo
 async def _try_to_publish(connection: aiormq.Connection) -> None:
     """Publish an event of each type in a transaction that is rolled back: checked like any event, and never routed.
 
-    A broker without free memory or disk does not refuse events, but stops to read them.
+    A broker without free memory or disk does not refuse events, but stops reading them.
     """
     with name_refusals("publish", f"events to the exchange {EXCHANGE}"):
         async with _channel(connection) as channel:

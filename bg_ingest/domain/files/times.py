@@ -33,8 +33,8 @@ def parse_local_time(text: str, order: DateOrder) -> datetime | None:
 def choose_date_order(texts: Sequence[str]) -> DateOrder | None:
     """Return the order of day and month for the whole file; None if the file does not show it.
 
-    The order under which more texts are dates is chosen. If both fit, the one with more readings close to the one
-    before is chosen: at midnight, the wrong order jumps by a month.
+    The order under which more texts are dates is chosen. If both fit, the order is chosen under which more
+    readings are close to the previous reading: at midnight, the wrong order jumps by a month.
     """
     parsed = {order: [parse_local_time(text, order) for text in texts] for order in _ORDERS}
     if parsed["dmy"] == parsed["mdy"]:

@@ -97,9 +97,10 @@ class Authenticator:
         return key.caller
 
     async def _current_keys(self, max_age: float) -> Mapping[str, ApiKey]:
-        """Return the keys, read again if they are older. During a read by another task, valid ones are not waited for.
+        """Return the keys, read again if they are older than ``max_age``.
 
-        With RETRY_SECONDS, for a key that is not among them, the read is waited for.
+        While another task reads them, a call with REFRESH_AFTER returns the valid keys at once. A call with
+        RETRY_SECONDS waits for the read, because its key is not among the cached ones.
         """
         age = self._age()
         if age < max_age or (max_age == REFRESH_AFTER and age < MAX_AGE and self._read_lock.locked()):

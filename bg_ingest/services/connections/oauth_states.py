@@ -23,8 +23,8 @@ PROVIDER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
 
 RECHECK_SECONDS, MAX_RECHECKS = 0.25, 40
 MAX_USE = timedelta(seconds=RECHECK_SECONDS * MAX_RECHECKS)
-"""Wait of a callback for another one with the same state, because browsers load a page ahead and then again. A use
-that began before that time has failed, or its connection is gone."""
+"""Time for which a callback waits for another callback with the same state, because browsers load a page ahead and then
+again. If the other one began longer ago, it has failed, or its connection does not exist any more."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

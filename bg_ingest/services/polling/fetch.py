@@ -145,7 +145,7 @@ class Fetcher:
         return Fetched(result, await self.record_outcome(stored, after, result.outcome))
 
     def _learn_delay(self, connection: Connection, page: Page, previous_at: datetime | None) -> int | None:
-        """Return the delay in whole seconds as learned from a page; the connection's newest reading is from before."""
+        """Return the delay in whole seconds as learned from a page; ``connection`` is as before the page."""
         if not page.readings:
             return connection.delay_seconds
         capabilities = self.providers[connection.id.provider].capabilities
