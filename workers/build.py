@@ -75,7 +75,7 @@ class ActorTree:
             "key uses": Periodic(KEY_USE_SECONDS, services.authenticator.write_key_uses),
             "shards": self.shards,
             "inbox": self.inbox,
-            "auditor": Periodic(AUDIT_SECONDS, services.audit_log.flush, work=services.audit_log.wait),
+            "auditor": Periodic(AUDIT_SECONDS, services.audit_log.flush, wait_for_work=services.audit_log.wait),
             "eraser": Periodic(ERASURE_SECONDS, services.eraser.finish_unfinished, first_after=0.0),
             "ownership": self.ownership,  # last, because polls begin once it has taken shards
         }

@@ -74,18 +74,18 @@ async def check_provider(name: str, url: str, http: httpx.AsyncClient, clock: Cl
         with translate_transport_errors(REQUEST_TIMEOUT):
             response = await http.get(url)
     except Exception as error:  # noqa: BLE001 - any error is a finding
-        return [failed("provider", f"{name} at {_describe_way(url)}: {error}", "check network, proxy and DNS")]
+        return [failed("provider", f"{name} at {_describe_route(url)}: {error}", "check network, proxy and DNS")]
     if response.status_code == httpx.codes.PROXY_AUTHENTICATION_REQUIRED:
-        state = f"{name} at {_describe_way(url)}: the proxy demands credentials"
+        state = f"{name} at {_describe_route(url)}: the proxy demands credentials"
         return [failed("provider", state, "add user and password to the address of the proxy")]
     finding = ok("provider", f"{name} answers at {httpx.URL(url).host}")
     if response.status_code >= 500:
         advice = "wait: the fault is on the provider's side"
         finding = warning("provider", f"{name} answers {response.status_code}", advice)
-    return [finding, *_clock(name, response.headers.get("date", ""), clock.now())]
+    return [finding, *_compare_clocks(name, response.headers.get("date", ""), clock.now())]
 
 
-def _describe_way(url: str) -> str:
+def _describe_route(url: str) -> str:
     """Return the host, and the variable of the proxy through which it is requested."""
     host, scheme, proxies = httpx.URL(url).host, httpx.URL(url).scheme, getproxies()
     if proxy_bypass(host):
@@ -119,7 +119,7 @@ async def _check_issuer(prefix: str, cache: JwksCache) -> Finding:
     return ok("issuer", f"{prefix}_ISSUER publishes {len(keys.keys)} usable keys")
 
 
-def _clock(provider: str, date: str, now: datetime) -> list[Finding]:
+def _compare_clocks(provider: str, date: str, now: datetime) -> list[Finding]:
     try:
         at = parsedate_to_datetime(date)
     except ValueError:

@@ -20,7 +20,7 @@ class _Event(msgspec.Struct, frozen=True, kw_only=True, tag_field="event"):
 
 
 class Began(_Event, frozen=True, tag="began"):
-    """The first start, with the start of the simulated readings, so that a restart does not shorten them."""
+    """First start of the simulator. After a restart the simulated readings still begin at ``readings_from``."""
 
     readings_from: datetime
 

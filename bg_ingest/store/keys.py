@@ -28,7 +28,7 @@ KEY_ID_RANGE = ("0", "~")
 SORT_KEY_RANGE = ("0", "~")
 """Bounds of user ids and of a user's sort keys: all start with a letter or a digit."""
 _TIMELESS = "timeless"
-"""Sort key of pages of records without a time. Without a digit it is page 0, the only one before there were sixteen."""
+"""Sort key of pages of records without a time. Page 0 has no digit, because it was the only page at first."""
 
 
 def user_pk(user: UserId) -> str:

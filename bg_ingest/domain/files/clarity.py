@@ -81,7 +81,7 @@ def read_clarity(content: bytes, zone: tzinfo) -> ReadingFile:
 
 
 def _find_header(rows: Sequence[list[str]]) -> tuple[int, list[str]]:
-    """Return line and fields of the header: the first row that names glucose with a unit, else without. 0: none."""
+    """Return line and fields of the first row that names glucose, preferably with a unit. Line 0 if there is none."""
     first = list(islice(((line, row) for line, row in enumerate(rows, 1) if any(row)), _HEADER_LINES))
     for is_glucose in (unit_of, _GLUCOSE.search):
         for line, row in first:
@@ -143,7 +143,7 @@ def _most_common(numbers: Iterable[int], default: int = 0) -> int:
 
 
 def _pick(line: int, row: Sequence[str], columns: _Columns) -> _Row | RowReason | None:
-    """Return the fields of a reading, the reason why they are not there, or None for a row of another type."""
+    """Return the fields of a reading, the reason of their absence, or None for a row of another type."""
 
     def field(index: int) -> str:
         return row[index] if 0 <= index < len(row) else ""

@@ -7,7 +7,7 @@ import msgspec
 from bg_ingest.domain.readings import Reading
 
 RowReason: TypeAlias = Literal["not_a_record", "no_time", "bad_time", "ancient", "no_value", "bad_value", "repeated"]
-"""Reason of a row that is left out, in the words of the quarantine. ``repeated``: time and device of an earlier row."""
+"""Reason to leave a row out, named as in the quarantine. ``repeated``: an earlier row has the same time and device."""
 
 
 class FileRefused(Exception):

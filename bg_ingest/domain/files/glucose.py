@@ -37,9 +37,10 @@ def unit_of(header: str) -> GlucoseUnit | None:
 
 
 def decide_unit(written: GlucoseUnit | None, values: Iterable[str]) -> GlucoseUnit | None:
-    """Return the unit of the header unless all values contradict it; without one, that of all values. None: doubtful.
+    """Return the unit of the header; without one, the unit that all values fit.
 
-    40 is the least that a display shows in mg/dL, and more than it shows in mmol/L.
+    Displays show 40 or more in mg/dL, and less than 40 in mmol/L. None if all values contradict the header, or if there
+    is no header and values of both kinds occur.
     """
     are_small = {number < MIN_DISPLAYED_MG_DL for value in values if (number := _parse_number(value)) is not None}
     if written is None:

@@ -39,7 +39,7 @@ async def running(
 ) -> AsyncIterator[Action]:
     action = Action()
     async with anyio.create_task_group() as group:
-        await group.start(Periodic(every, action, first_after=first_after, work=work))
+        await group.start(Periodic(every, action, first_after=first_after, wait_for_work=work))
         yield action
         group.cancel_scope.cancel()
 
