@@ -50,11 +50,11 @@ class ReplicaCollector(Collector):
 
     def collect(self) -> Iterable[Metric]:
         yield GaugeMetricFamily("bg_ingest_shards", "Shards owned here.", self._replica.shard_count())
-        if (broker_state := self._replica.broker_state()) is not None:
-            states = GaugeMetricFamily("bg_ingest_broker_state", "1 for the state of the broker.", labels=["state"])
-            for state in BrokerState:
-                states.add_metric([state], state is broker_state)
-            yield states
+        states = GaugeMetricFamily("bg_ingest_broker_state", "1 for the state of the broker.", labels=["state"])
+        broker_state = self._replica.broker_state()
+        for state in BrokerState if broker_state is not None else ():
+            states.add_metric([state], state is broker_state)
+        yield states
         restarts = CounterMetricFamily("bg_ingest_actor_restarts", "Actors restarted after a crash.", labels=["actor"])
         for name, times in self._replica.restarts().items():
             restarts.add_metric([name], times)

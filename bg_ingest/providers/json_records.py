@@ -26,10 +26,11 @@ MAX_LATER_BRACKETS = 16
 """Lists of a page after its records."""
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+'
-_FLAT = re.compile(rb'\{(?:[^{}\[\]"\\]++|' + _STRING + rb'")*+\}(?=\s*+(?:\]|,(?!\s*+")))', re.DOTALL)
+_FIELD = rb"\s*+" + _STRING + rb'"\s*+:'
+_FLAT = re.compile(rb'\{(?:[^{}\[\]"\\]++|' + _STRING + rb'")*+\}(?=\s*+(?:\]|,(?!' + _FIELD + rb")))", re.DOTALL)
 _TOKEN = re.compile(_STRING + rb'"?|[{}\[\],]', re.DOTALL)
 _BETWEEN_RECORDS = re.compile(rb"\}\s*+,\s*+\{")
-_NEXT_FIELD = re.compile(rb',\s*+"')
+_NEXT_FIELD = re.compile(rb"," + _FIELD, re.DOTALL)
 _NEXT_RECORD = re.compile(rb",\s*+\{")
 _SEPARATORS = re.compile(rb"[\s,]*+")
 _OPENING = {b"}": b"{", b"]": b"["}

@@ -12,6 +12,7 @@ from decimal import Decimal
 from typing import Any, NamedTuple
 
 NUMBERS = (int, float)
+MAX_TEXT = 64
 PER_MMOL_L = Decimal("18.01559")
 _FIELDS = re.compile(r"\d+")
 _OFFSET = re.compile(r"([+-])(\d\d):?(\d\d)?:?(\d\d)?\Z")
@@ -29,14 +30,38 @@ class Decoded(NamedTuple):
     display: str
 
 
+class Ambiguous(dict[str, Any]):
+    """Object that has a field twice."""
+
+
+def _build_object(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    fields = dict(pairs)
+    return fields if len(fields) == len(pairs) else Ambiguous(fields)
+
+
 def records_of(body: bytes) -> list[Any]:
     """Return the content of a page's list of records, even if the rest is broken."""
     try:
-        page = json.loads(body.decode("utf-8-sig", errors="replace"))
+        page = json.loads(body.decode("utf-8-sig", errors="replace"), object_pairs_hook=_build_object)
     except (ValueError, RecursionError):
         return []
     records = page.get("records") if isinstance(page, dict) else None
     return records if isinstance(records, list) else []
+
+
+def permitted_records(body: bytes) -> list[Any]:
+    """Return the records of a page; of a broken page every object in it, because each may be a record."""
+    if records := records_of(body):
+        return records
+    text = body.decode("utf-8-sig", errors="replace")
+    return [content for start in re.finditer(r"\{", text) if (content := _decode_object(text, start.start()))]
+
+
+def _decode_object(text: str, start: int) -> Any:
+    try:
+        return json.JSONDecoder().raw_decode(text, start)[0]
+    except (ValueError, RecursionError):
+        return None
 
 
 def decode_record(record: Any) -> Decoded | None:
@@ -54,9 +79,16 @@ def decode_record(record: Any) -> Decoded | None:
 
 def plain(record: Any, now: int) -> Decoded | None:
     """Return the meaning of an unambiguous record."""
-    if not isinstance(record, dict) or any(isinstance(each, list | dict) for each in record.values()):
+    if (
+        not isinstance(record, dict)
+        or isinstance(record, Ambiguous)
+        or any(isinstance(each, list | dict) for each in record.values())
+    ):
         return None
-    if "\ufffd" in json.dumps(record, ensure_ascii=False):  # bytes that are not text
+    if any(isinstance(value, str) and len(value) > MAX_TEXT for value in record.values()):
+        return None
+    text = json.dumps(record, ensure_ascii=False)
+    if re.search("[\ufffd\ud800-\udfff]", text):  # bytes that are not text, or half a character
         return None
     time, value = record.get("systemTime"), record.get("value")
     usual = (

@@ -27,7 +27,7 @@ from bg_ingest.store import Store
 from bg_ingest.wiring import build_services
 from tests.fakes.clock import SetClock
 from tests.fakes.wakeups import RecordingWakeups
-from tests.fuzz.decoder import Decoded, decode_record, plain, records_of
+from tests.fuzz.decoder import Decoded, decode_record, permitted_records, plain, records_of
 from tests.fuzz.mutations import NOW, mutate
 from tests.harness.dexcom_answers import OPTIONS, USER
 from tests.harness.sample_values import connection_commit
@@ -148,7 +148,7 @@ async def _poll_and_check(provider: FuzzedProvider, user: UserId, verdict: FuzzV
     verdict.revised += sum(1 for each in published if each.earlier)
     verdict.quarantined += quarantined
     known = {shape(each) for each in published}
-    if invented := known - {found for each in records_of(provider.page) if (found := decode_record(each))}:
+    if invented := known - {found for each in permitted_records(provider.page) if (found := decode_record(each))}:
         return f"stored what no record says: {invented}"
     return _watermark(before, after, published) or await _unread(provider, user, after, outcome)
 

@@ -104,12 +104,14 @@ def test_settings_of_tokens_limits_and_the_trail_reach_what_they_are_for(
     assert 429 in asked
 
     assert running.stop() == 0
-    (kept,) = trail(tmp_path / ".bg-ingest/bg-ingest.sqlite")
-    lasts = datetime.fromtimestamp(kept["expires_at"], UTC) - now()
-    assert timedelta(days=76) < lasts < timedelta(days=78)
+    kept = trail(tmp_path / ".bg-ingest/bg-ingest.sqlite")
+    assert kept
+    for record in kept:
+        lasts = datetime.fromtimestamp(record["expires_at"], UTC) - now()
+        assert timedelta(days=76) < lasts < timedelta(days=78)
 
 
 def trail(file: Path) -> list[dict[str, Any]]:
-    """Return the audit records of changes."""
+    """Return the audit records: of changes, and of refusals."""
     with closing(ItemFile(str(file), lambda: now().timestamp())) as items:
         return [item for (pk, _), item in items.scan(0, 1, ("", ""), 1000) if pk.startswith("audit#")]
