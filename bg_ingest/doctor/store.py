@@ -39,7 +39,7 @@ MAX_TRIED_GRANTS = 20
 """Grants that are tried, one per shard."""
 
 MAX_OUTBOX_AGE = timedelta(minutes=5)
-"""Age of an unpublished change from which it does not just wait for the next pass."""
+"""Age from which unpublished changes are reported. Younger ones may only be waiting for the next pass of the relay."""
 
 
 async def check_table(settings: Settings) -> list[Finding]:
@@ -78,7 +78,7 @@ async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
 
 
 async def check_rights(table: Table, now: datetime) -> list[Finding]:
-    """Make each kind of call once, on own items. The check deletes these items; without that right they expire."""
+    """Make each kind of call once, on items of the check, which it deletes. Without the right to delete, they expire."""
     key, other = ("doctor", token_hex(8)), ("doctor", token_hex(8))
     item = Item(v=1, expires_at=int(now.timestamp()) + 3600)
     leftovers: list[Item] = []
@@ -149,7 +149,7 @@ async def check_outbox(outbox: OutboxStore, now: datetime) -> list[Finding]:
         async with aclosing(outbox.iter_entries(shard)) as pages:
             page: Sequence[OutboxEntry] = await anext(pages, ())
         times = [change.recorded_at for change in (await outbox.changes(page)).values()]
-        if page:  # without its change, an entry is older than changes are kept
+        if page:  # the change of an entry is missing only if it has expired
             oldest = min([oldest or now, *(times or [now - CHANGE_RETENTION])])
     if oldest is None or now - oldest < MAX_OUTBOX_AGE:
         return []

@@ -113,7 +113,7 @@ def read_body(response: httpx.Response, now: datetime) -> bytes:
 
 
 def _forbidden(content: bytes) -> ProviderError:
-    """Return the error of a 403. The provider's own words are JSON; a page of a firewall on the way passes."""
+    """Return the error of a 403. A refusal by Dexcom is JSON. Any other page comes from a firewall or proxy."""
     with suppress(ValueError, RecursionError):
         msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         return ProviderForbidden()
@@ -123,7 +123,7 @@ def _forbidden(content: bytes) -> ProviderError:
 def read_token_body(response: httpx.Response, now: datetime) -> bytes:
     """Return the body of a 200 of the token endpoint.
 
-    GrantRejected only if the body gives the grant as the cause; ProviderForbidden if it gives our client.
+    GrantRejected only if the body names the grant as the cause; ProviderForbidden if it names our client.
     """
     status = response.status_code
     if 400 <= status < 500 and status not in {408, 429}:
