@@ -11,8 +11,7 @@ from litestar.params import QueryParameter
 from bg_ingest.api import changes_examples as examples
 from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.etags import CACHE_HEADERS, make_etag, not_modified
-from bg_ingest.api.formats import JSON, NDJSON, Format, encode_stream, negotiate
-from bg_ingest.api.headers import request_header
+from bg_ingest.api.formats import JSON, NDJSON, choose_format, encode_stream
 from bg_ingest.api.openapi import USER_PROBLEMS, responses
 from bg_ingest.api.problems import build_problem
 from bg_ingest.api.streaming import StreamedResponse
@@ -86,15 +85,6 @@ async def _event_rows(
         async for event in events:
             yield [msgspec.Raw(event.body)]
     yield [{"kind": "end", "after": until, "last": head.last_change, "more": until < head.last_change}]
-
-
-def choose_format(request: AnyRequest, forms: Sequence[Format]) -> Format:
-    """Return the form that the caller accepts; 406 if there is none."""
-    chosen = negotiate(request_header(request.scope, b"accept") or "*/*", forms)
-    if chosen is None:
-        available = ", ".join(form.media_type for form in forms)
-        raise build_problem(406, "not-acceptable", f"This route answers {available}: accept one of these.")
-    return chosen
 
 
 def _parse_after(text: str | None) -> int:

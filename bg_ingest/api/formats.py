@@ -1,4 +1,4 @@
-"""Streamed lists in three formats: JSON, CSV and newline-delimited JSON."""
+"""Streamed lists as text (JSON, CSV, newline-delimited JSON), and the media types of the columnar forms."""
 
 import csv
 import re
@@ -6,9 +6,14 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from io import StringIO
 from operator import attrgetter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
+from litestar import Request
+
+from bg_ingest.api.headers import request_header
+from bg_ingest.api.problems import build_problem
+from bg_ingest.ports import ColumnarForm
 
 CHUNK_BYTES = 65_536
 """Minimum size of a send. Several stored segments share one send, and the buffer of a connection stays small."""
@@ -25,6 +30,18 @@ class Format(msgspec.Struct, frozen=True):
     separator: bytes = b""
     closing: bytes = b""
 
+
+class ColumnarFormat(msgspec.Struct, frozen=True):
+    """Encoding by the `ColumnarEncoder`."""
+
+    media_type: str
+    form: ColumnarForm
+
+
+AnyFormat = TypeVar("AnyFormat", bound=Format | ColumnarFormat)
+
+PARQUET = ColumnarFormat("application/vnd.apache.parquet", ColumnarForm.PARQUET)
+ARROW = ColumnarFormat("application/vnd.apache.arrow.stream", ColumnarForm.ARROW)
 
 JSON = Format("application/json", b"[", lambda rows: _json.encode(rows)[1:-1], b",", b"]")
 NDJSON = Format("application/x-ndjson", b"", _json.encode_lines)
@@ -51,11 +68,20 @@ def csv_format(columns: tuple[str, ...]) -> Format:
     return Format("text/csv; header=present", ",".join(columns).encode() + b"\r\n", encode)
 
 
-def negotiate(accept: str, formats: Sequence[Format]) -> Format | None:
+def choose_format(request: Request[Any, Any, Any], formats: Sequence[AnyFormat]) -> AnyFormat:
+    """Return the format that the caller accepts; 406 if there is none."""
+    chosen = negotiate(request_header(request.scope, b"accept") or "*/*", formats)
+    if chosen is None:
+        available = ", ".join(form.media_type.partition(";")[0] for form in formats)
+        raise build_problem(406, "not-acceptable", f"This route answers {available}: accept one of these.")
+    return chosen
+
+
+def negotiate(accept: str, formats: Sequence[AnyFormat]) -> AnyFormat | None:
     """Choose by an Accept header: the highest quality, then the most specific range, then the order of ``formats``."""
     accepted_ranges = list(map(_parse_range, accept.split(",")))
 
-    def quality(form: Format) -> tuple[float, int]:
+    def quality(form: AnyFormat) -> tuple[float, int]:
         media_type = form.media_type.partition(";")[0]
         ranges = ("*/*", media_type.partition("/")[0] + "/*", media_type)
         matching = [(ranges.index(media_range), q) for media_range, q in accepted_ranges if media_range in ranges]

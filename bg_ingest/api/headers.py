@@ -6,8 +6,18 @@ from uuid import uuid4
 from litestar.types import Message, Scope
 
 from bg_ingest.api.html import POLICY
+from bg_ingest.domain.windows import Window
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
+
+_UNSAFE_IN_NAMES = re.compile(r"[^A-Za-z0-9._-]")
+_EXTENSIONS = {
+    "application/vnd.apache.parquet": "parquet",
+    "application/vnd.apache.arrow.stream": "arrows",
+    "application/x-ndjson": "ndjson",
+    "text/csv": "csv",
+}
+"""Extensions of file names; `arrows` is the registered one of Arrow streams."""
 
 _HEADERS = (
     (b"x-content-type-options", b"nosniff"),
@@ -37,6 +47,14 @@ def request_id(scope: Scope) -> str:
         existing = given if _ACCEPTABLE_ID.match(given) else uuid4().hex
         scope["state"]["request_id"] = existing
     return existing
+
+
+def attachment(name: str, window: Window, media_type: str) -> dict[str, str]:
+    """Return the header of a file that is named after its content and the dates of its window."""
+    dates = f"{window.start:%Y-%m-%d}_{window.end:%Y-%m-%d}"
+    extension = _EXTENSIONS[media_type.partition(";")[0]]
+    safe_name = _UNSAFE_IN_NAMES.sub("_", name)
+    return {"Content-Disposition": f'attachment; filename="{safe_name}_{dates}.{extension}"'}
 
 
 async def add_headers(message: Message, scope: Scope) -> None:

@@ -11,10 +11,9 @@ from litestar.params import Body, QueryParameter
 from bg_ingest.api import changes_examples as examples
 from bg_ingest.api import query
 from bg_ingest.api.auth import caller_of
-from bg_ingest.api.changes import choose_format
 from bg_ingest.api.dependencies import RouteOptions, Use
 from bg_ingest.api.etags import CACHE_HEADERS, make_etag, not_modified
-from bg_ingest.api.formats import NDJSON, encode_stream
+from bg_ingest.api.formats import NDJSON, choose_format, encode_stream
 from bg_ingest.api.openapi import responses
 from bg_ingest.api.problems import build_problem
 from bg_ingest.api.schemas import LatestReading, to_basic_one, to_latest

@@ -36,6 +36,11 @@ FULL_READING = BASIC_READING | {
 
 READING_VERSION = FULL_READING | {"superseded_at": "2025-04-26T15:10:00Z", "superseded_by": 57}
 
+COLUMNAR_FORMS = {
+    "application/vnd.apache.parquet": "PAR1… (Parquet, one row per reading)",
+    "application/vnd.apache.arrow.stream": "… (Arrow IPC stream, one row per reading)",
+}
+
 LATEST_READING = FULL_READING | {"age_seconds": 312, "next_expected_at": "2025-04-26T14:40:09Z", "state": "live"}
 LATEST_READING |= {"late_at": "2025-04-26T14:41:30Z", "gap_at": "2025-04-26T15:41:30Z"}
 

@@ -46,7 +46,7 @@ def public_reading(stored: StoredReading, *, previous: bool = False) -> FullRead
         recorded_at=stored.recorded_at.replace(microsecond=0),
         utc_offset_seconds=reading.utc_offset_seconds,
         provider=reading.device.provider,
-        device=f"{reading.device.generation}/{reading.device.display}",
+        device=reading.device.public_name,
         sensor=reading.device.sensor_name,
         change=stored.change,
         previous_glucose_mg_dl=stored.earlier[-1].glucose_mg_dl if previous else msgspec.UNSET,

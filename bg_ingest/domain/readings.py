@@ -65,6 +65,11 @@ class Device(msgspec.Struct, frozen=True, order=True):
         return _short_name(self.transmitter) if self.transmitter else None
 
     @property
+    def public_name(self) -> str:
+        """Name of the display as shown outside: generation and display."""
+        return f"{self.generation}/{self.display}"
+
+    @property
     def display_rank(self) -> tuple[str, str]:
         """Of readings of one sensor, those of the display with the smallest rank are shown: see ``display_rank``."""
         return display_rank(self.display)

@@ -1,5 +1,6 @@
 """Interfaces to everything outside the process. Adapters and providers implement them; services use only these."""
 
+from bg_ingest.ports.columnar import ColumnarEncoder, ColumnarForm
 from bg_ingest.ports.observer import Observation, Observer, OutboxPass
 from bg_ingest.ports.process import Broker, Clock, ProcessHealth, Publisher, Sealer, TokenVerifier, Wakeups
 from bg_ingest.ports.provider import (
@@ -29,6 +30,8 @@ __all__ = [
     "CallLimit",
     "Capabilities",
     "Clock",
+    "ColumnarEncoder",
+    "ColumnarForm",
     "ConnectStep",
     "Done",
     "LimitScope",

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from bg_ingest.domain.ownership import OwnershipTimings
-from bg_ingest.ports import Broker, Clock, Observer, Publisher
+from bg_ingest.ports import Broker, Clock, ColumnarEncoder, Observer, Publisher
 from bg_ingest.services.access.audit import AuditLog
 from bg_ingest.services.access.authenticate import ApiKeys, Authenticator
 from bg_ingest.services.access.rotate_keys import KeyRotation
@@ -67,6 +67,7 @@ class Services:
     completeness: CompletenessQueries
     timelines: TimelineQueries
     verifier: Verifier
+    columnar: ColumnarEncoder
 
     broker: Broker | None
     """The actor that keeps the publisher connected; None for a publisher without a connection."""

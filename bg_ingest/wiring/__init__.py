@@ -10,6 +10,7 @@ from datetime import timedelta
 import httpx
 
 from bg_ingest.adapters.clock import SystemClock
+from bg_ingest.adapters.parquet import Arro3Encoder
 from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.connections import PollDefaults
@@ -139,6 +140,7 @@ def build_services(
         completeness=CompletenessQueries(store, clock),
         timelines=TimelineQueries(store, poller, recent_events, clock),
         verifier=Verifier(store, providers, grants),
+        columnar=Arro3Encoder(),
         broker=broker,
         timings=timings,
         name=name,

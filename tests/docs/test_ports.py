@@ -38,6 +38,7 @@ PORT_LIST = [
     Port("ProcessHealth", Reason.FAKE),
     Port("Sealer", Reason.LIBRARY, "cryptography"),
     Port("TokenVerifier", Reason.LIBRARY, "joserfc"),
+    Port("ColumnarEncoder", Reason.LIBRARY, "arro3"),
     Port("Broker", Reason.LIBRARY, "aiormq"),
 ]
 """All protocols in ``bg_ingest/ports`` (design.md, section 1). ``ChangeHints`` follows with the live changes.

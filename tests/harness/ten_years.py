@@ -15,6 +15,7 @@ from typing import Any, cast
 import anyio
 import msgspec
 
+from bg_ingest.adapters.parquet import Arro3Encoder
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.api.app import build_state, create_api
 from bg_ingest.api.auth import Access
@@ -41,12 +42,14 @@ DAYS = 3_650
 class TenYearsOfReadings:
     """Readings of six hours, repeated over any window. Every second one was recorded later."""
 
-    def __init__(self) -> None:
+    def __init__(self, minutes: int = 5) -> None:
         device = Device("acme", "account-1", "ab" * 32, "iOS", "g7")
         start = datetime(2000, 1, 1, tzinfo=UTC)
         readings = [
-            Reading(start + each * timedelta(minutes=5), 80 + each * 7 % 90, Flag.OK, device, "flat", 0.1 * (each % 5))
-            for each in range(SEGMENT_HOURS * 12)
+            Reading(
+                start + each * timedelta(minutes=minutes), 80 + each * 7 % 90, Flag.OK, device, "flat", 0.1 * (each % 5)
+            )
+            for each in range(SEGMENT_HOURS * 60 // minutes)
         ]
         self._first, *self._rest = msgspec.msgpack.decode(
             pack([StoredReading(each, start, 1 + n % 2) for n, each in enumerate(readings)])
@@ -114,6 +117,7 @@ async def main(*formats: str) -> None:
     state.services = SimpleNamespace(
         authenticator=Authenticator(cast("ApiKeyStore", EmptyApiKeys()), SetClock()),
         reader=ReadingQueries(cast("ReadingStore", TenYearsOfReadings()), SetClock()),
+        columnar=Arro3Encoder(),
         audit_log=AuditLog(nowhere, AesGcmSealer([bytes(32)]), SetClock(), "test", retention=timedelta(days=365)),
     )
     app = create_api(state)

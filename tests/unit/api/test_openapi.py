@@ -85,7 +85,8 @@ async def test_every_good_answer_with_a_body_has_an_example(schema: dict[str, An
 
 async def test_the_range_is_described_in_all_its_formats(schema: dict[str, Any]) -> None:
     content = schema["paths"]["/api/bg/{user_id}"]["get"]["responses"]["200"]["content"]
-    assert set(content) == {"application/json", "text/csv", "application/x-ndjson"}
+    columnar = {"application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"}
+    assert set(content) == {"application/json", "text/csv", "application/x-ndjson"} | columnar
 
 
 async def test_problems_are_described_as_they_come(schema: dict[str, Any]) -> None:

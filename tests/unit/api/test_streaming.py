@@ -47,7 +47,8 @@ class BreakingReadings(TenYearsOfReadings):
 class FakeConnection:
     """One connection: the bytes sent on it, and a reader that may disconnect."""
 
-    def __init__(self, gone_after: int | None = None) -> None:
+    def __init__(self, gone_after: int | None = None, accept: str = "*/*") -> None:
+        self._accept = accept
         self.events: list[MutableMapping[str, Any]] = []
         self._gone_after = gone_after
         self._gone = anyio.Event()
@@ -69,7 +70,7 @@ class FakeConnection:
             "method": "GET",
             "path": "/api/bg/ada",
             "query_string": query,
-            "headers": [(b"host", b"ingest.test")],
+            "headers": [(b"host", b"ingest.test"), (b"accept", self._accept.encode())],
         }
         await api.app(scope, cast("Any", self.receive), cast("Any", self.send))
 
