@@ -11,6 +11,7 @@ from bg_ingest.api.formats import ColumnarFormat, choose_format
 from bg_ingest.api.headers import attachment
 from bg_ingest.api.openapi import (
     BASIC_READING,
+    COLUMNAR_FORMS,
     FULL_READING,
     LATEST_READING,
     READING_VERSION,
