@@ -21,7 +21,7 @@ from litestar import Request
 from bg_ingest.api.auth import Limits, bearer_token
 from bg_ingest.api.problems import ProblemError, build_problem
 from bg_ingest.api.validation import read_body
-from bg_ingest.api.webhook_slots import MAX_WEBHOOK_BYTES, WebhookSlot, WebhookSlots
+from bg_ingest.api.webhook_slots import MAX_WEBHOOK_BYTES, WebhookSlot, WebhookSlots, WriteSlots
 from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.call_budget import RateLimiter
 from bg_ingest.services.polling.webhooks import WebhookReceiver
@@ -87,9 +87,6 @@ def _key(secret: str) -> bytes:
 
 TOO_LARGE = "A webhook has 1 MiB at most: send its records in several."
 
-MAX_CONCURRENT_WRITES = 4
-"""Webhooks that use the store at the same time. Others wait, so that reads do not queue behind all of them."""
-
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 
@@ -109,7 +106,7 @@ class WebhookGuard:
         self._signature_verifier = SignatureVerifier(signing_secrets)
         self._rate_limiter = RateLimiter(*limits) if limits else None
         self._slots = WebhookSlots()
-        self._write_slots = anyio.Semaphore(MAX_CONCURRENT_WRITES)
+        self._write_slots = WriteSlots()
 
     @contextmanager
     def reserve_slot(self, request: AnyRequest) -> Iterator[WebhookSlot]:
@@ -119,8 +116,8 @@ class WebhookGuard:
             yield slot
 
     @asynccontextmanager
-    async def wait_for_store(self) -> AsyncIterator[None]:
-        """Wait for one of the store slots; 429 above the rate limit.
+    async def wait_for_store(self, size: int) -> AsyncIterator[None]:
+        """Wait until a webhook of this size may be parsed and stored; 429 above the rate limit.
 
         The rate is counted here, after verification, so that unverified senders use up nothing of the limit.
         """
@@ -128,7 +125,7 @@ class WebhookGuard:
         if wait > 0:
             detail = "More webhooks arrived than this replica accepts: send it again after the seconds in Retry-After."
             raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
-        async with self._write_slots:
+        async with self._write_slots.wait(size):
             yield
 
     async def verify_sender(

@@ -1,7 +1,7 @@
 """Memory for webhooks in progress. Without room, a new one cancels the slowest bodies of unverified senders."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
 
 import anyio
 from litestar.types import Receive
@@ -21,6 +21,13 @@ MAX_UNVERIFIED_BYTES = 48 * MAX_WEBHOOK_BYTES
 
 MIN_SLOT_BYTES = 262_144
 """Least size that is counted, which bounds the number of slots."""
+
+MAX_WRITE_BYTES = 4 * MAX_WEBHOOK_BYTES
+"""Bound on the bytes of the webhooks that are parsed and stored at once. Records take several times their bytes."""
+
+MIN_WRITE_BYTES = 131_072
+"""Least size that is counted there: at most 32 at once. Most of their time is the latency of the store, so that few of
+them would store little: 4 stored 44 per second at 8 ms per call."""
 
 HEAD_START_BYTES = 1_024
 """Bytes added to those received, so that a body that has just begun does not count as slow."""
@@ -98,6 +105,30 @@ class WebhookSlots:
             held -= slowest.size
         if sum(slot.size for slot in self._slots) + size > MAX_TOTAL_BYTES:
             raise _no_room()
+
+
+class WriteSlots:
+    """The webhooks that are parsed and stored, bounded by their bytes. Others wait in order of arrival."""
+
+    def __init__(self) -> None:
+        self._free = MAX_WRITE_BYTES
+        self._first_in_line = anyio.Lock()
+        self._released = anyio.Event()
+
+    @asynccontextmanager
+    async def wait(self, size: int) -> AsyncIterator[None]:
+        """Wait until there is room for a webhook of this size, and keep it until the end of the body."""
+        size = max(MIN_WRITE_BYTES, min(size, MAX_WEBHOOK_BYTES))
+        async with self._first_in_line:  # smaller webhooks do not overtake a large one
+            while self._free < size:
+                self._released = anyio.Event()
+                await self._released.wait()
+            self._free -= size
+        try:
+            yield
+        finally:
+            self._free += size
+            self._released.set()
 
 
 def _no_room() -> ProblemError:

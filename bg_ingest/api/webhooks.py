@@ -108,8 +108,10 @@ async def _receive(
         sender = await webhook_guard.verify_sender(request, slot, signature_headers, webhook_receiver)
         mark_credential(request.scope, sender.credential)
         await validate_request(request)
-        async with webhook_guard.wait_for_store():
-            content = _unpack(await request.body(), request_header(request.scope, b"content-encoding"))
+        body, encoding = await request.body(), request_header(request.scope, b"content-encoding")
+        # the size of a packed body is known only after it was unpacked
+        async with webhook_guard.wait_for_store(MAX_WEBHOOK_BYTES if encoding else len(body)):
+            content = _unpack(body, encoding)
             try:
                 return await webhook_receiver.receive(user, sender.webhook_id, content, sender.proof)
             except ProviderMisbehaved:

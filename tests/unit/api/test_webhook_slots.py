@@ -1,6 +1,8 @@
 """Slow bodies of senders without proof do not block signed webhooks."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
+from datetime import timedelta
+from typing import Any
 
 import anyio
 import httpx
@@ -11,11 +13,16 @@ from bg_ingest.api.webhook_slots import (
     MAX_UNVERIFIED_BYTES,
     MAX_VERIFIED,
     MAX_WEBHOOK_BYTES,
+    MAX_WRITE_BYTES,
     MIN_SLOT_BYTES,
+    MIN_WRITE_BYTES,
     WebhookSlot,
     WebhookSlots,
+    WriteSlots,
 )
 from bg_ingest.domain.connections import PollDefaults
+from bg_ingest.simulator import SimulatorOptions
+from tests.fakes.faults import CallWrapper
 from tests.harness.service import START, ServiceHarness, open_service
 from tests.harness.webhook_sender import envelope, raw, records, signed
 from tests.unit.api.test_webhooks import HOUR_AGO, SlowBody, account
@@ -144,3 +151,92 @@ async def test_s9_verified_webhooks_are_bounded_and_never_ended() -> None:
             slots.verify(slot)
         assert not any(slot.scope.cancel_called for slot in held)
         group.cancel_scope.cancel()
+
+
+class SlowTable(CallWrapper):
+    """Table whose calls take 8 ms each, the usual latency of DynamoDB."""
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        await anyio.sleep(0.008)
+        return await call()
+
+
+async def test_64_senders_at_once_store_150_webhooks_a_second_at_8_ms_per_call() -> None:
+    simulated = SimulatorOptions(users=64)
+    async with open_service(around=SlowTable, simulated=simulated, defaults=PollDefaults(backfill_days=0)) as service:
+        accounts = {}
+        for number in range(1, 65):
+            await service.connect(f"u{number}", f"SandboxUser{number}")
+            accounts[f"u{number}"] = await account(service, f"u{number}")
+        statuses: list[int] = []
+
+        async def push(user: str) -> None:
+            for number in range(2):
+                body = envelope(accounts[user], records(HOUR_AGO + number * timedelta(minutes=5), 1))
+                statuses.append((await service.push(user, body, f"msg_{number}")).status_code)
+
+        began = anyio.current_time()
+        async with anyio.create_task_group() as group:
+            for user in accounts:
+                group.start_soon(push, user)
+        seconds = anyio.current_time() - began
+        assert statuses == [202] * 64 * 2
+        assert len(statuses) / seconds >= 150
+
+
+async def most_at_once(*sizes: int) -> int:
+    """Return the largest number of webhooks of these sizes that are stored at once."""
+    slots, running, most = WriteSlots(), 0, 0
+
+    async def store(size: int) -> None:
+        nonlocal running, most
+        async with slots.wait(size):
+            running += 1
+            most = max(most, running)
+            await anyio.sleep(1)
+            running -= 1
+
+    async with anyio.create_task_group() as group:
+        for size in sizes:
+            group.start_soon(store, size)
+    assert running == 0
+    return most
+
+
+async def test_s9_the_bytes_of_webhooks_at_work_are_bounded() -> None:
+    assert await most_at_once(*[MAX_WEBHOOK_BYTES] * 9) == MAX_WRITE_BYTES // MAX_WEBHOOK_BYTES == 4
+    assert await most_at_once(*[500] * 64) == MAX_WRITE_BYTES // MIN_WRITE_BYTES == 32
+
+
+async def test_s9_a_large_webhook_is_not_overtaken_by_small_ones() -> None:
+    slots, order = WriteSlots(), []
+
+    async def store(name: str, size: int) -> None:
+        async with slots.wait(size):
+            order.append(name)
+            await anyio.sleep(10)
+
+    async with anyio.create_task_group() as group:
+        for name, size in [("first", 500), *[("large", MAX_WEBHOOK_BYTES)] * 4, ("small", 500)]:
+            group.start_soon(store, name, size)
+            await anyio.sleep(1)
+    assert order == ["first", *["large"] * 4, "small"]
+
+
+async def test_s9_a_cancelled_webhook_frees_its_room() -> None:
+    slots, stored = WriteSlots(), 0
+
+    async def store(seconds: float) -> None:
+        nonlocal stored
+        with anyio.move_on_after(1):
+            async with slots.wait(MAX_WEBHOOK_BYTES):
+                await anyio.sleep(seconds)
+                stored += 1
+
+    async with anyio.create_task_group() as group:
+        for _ in range(9):  # four are cancelled at work, five while they wait
+            group.start_soon(store, 10)
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(store, 0.9)
+    assert stored == 4
