@@ -78,7 +78,7 @@ async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
 
 
 async def check_rights(table: Table, now: datetime) -> list[Finding]:
-    """Make each kind of call once, on items of the check, which it deletes. Without the right to delete, they expire."""
+    """Make each kind of call once, on items of the check, which it deletes. Without that right, they expire."""
     key, other = ("doctor", token_hex(8)), ("doctor", token_hex(8))
     item = Item(v=1, expires_at=int(now.timestamp()) + 3600)
     leftovers: list[Item] = []
