@@ -1,8 +1,8 @@
 """Errors, each named after the caller's next action. The docstring of a class is its message for people.
 
 IngestError
-├── ProviderError           GrantRejected, ProviderThrottled (BudgetSpent), ProviderUnavailable,
-│                           ProviderMisbehaved, ProviderForbidden
+├── ProviderError           GrantRejected, ProviderThrottled (BudgetSpent),
+│                           ProviderUnavailable (ProviderBlocked), ProviderMisbehaved, ProviderForbidden
 ├── GrantError              GrantBusy, GrantRefused, GrantLost
 ├── StoreError              StoreUnavailable, StoreLocked, ItemTooLarge, TableMissing, StaleRead,
 │                           TransactionConflict, Fenced
@@ -52,6 +52,10 @@ class ProviderUnavailable(ProviderError):
 
     It is unknown whether the request had an effect.
     """
+
+
+class ProviderBlocked(ProviderUnavailable):
+    """Something between this service and the provider refuses the call: try again later; an operator must act."""
 
 
 class ProviderMisbehaved(ProviderError):

@@ -111,6 +111,11 @@ class GapCheck(msgspec.Struct, frozen=True, gc=False):
     """True if the next poll without a fetch is to check for gaps."""
 
 
+MAX_BLOCKED = 12
+"""Consecutive refusals on the way to the provider that are taken for an outage: some last for an hour. Further ones
+count as its own, so that an operator is called."""
+
+
 class PollState(msgspec.Struct, frozen=True, gc=False):
     """State that one poll leaves to the next, in memory. Losing it costs one superfluous poll."""
 
@@ -118,6 +123,8 @@ class PollState(msgspec.Struct, frozen=True, gc=False):
     """Due time of the next live poll; unknown after a start."""
     failures: int = 0
     """Consecutive failed polls."""
+    blocked: int = 0
+    """Consecutive polls that something between this service and the provider refused."""
     reason: NextPollReason = NextPollReason.START
     visible_at: datetime | None = None
     """Time at which the provider showed the newest reading, or could have shown a first one after the connect. The age

@@ -43,7 +43,9 @@ class Failed(CallFault, frozen=True, tag="failed"):
 
 
 class Html(CallFault, frozen=True, tag="html"):
-    """200 and a web page instead of an answer."""
+    """A web page instead of an answer: a portal's with 200, or a firewall's with 403."""
+
+    status: Literal[200, 403] = 200
 
 
 class Reset(CallFault, frozen=True, tag="reset"):

@@ -89,10 +89,8 @@ def build_answer_fault(simulator: Simulator, fault: faults.AnswerFault) -> Reply
             return _throttle(format_datetime(until, usegmt=True) if as_date else str(seconds))
         case faults.Failed(status=403):
             return Reply(403, fault_body("This app is not approved", "Forbidden"))
-        case faults.Failed(status=status):
+        case faults.Failed(status=status) | faults.Html(status=status):
             return Reply(status, _HTML, media_type="text/html")
-        case faults.Html():
-            return Reply(200, _HTML, media_type="text/html")
         case _:
             return Reply(200, b"{}")
 

@@ -15,6 +15,7 @@ import msgspec
 
 from bg_ingest.errors import (
     GrantRejected,
+    ProviderBlocked,
     ProviderError,
     ProviderForbidden,
     ProviderMisbehaved,
@@ -117,7 +118,7 @@ def _forbidden(content: bytes) -> ProviderError:
     with suppress(ValueError, RecursionError):
         msgspec.json.decode(content, type=dict[str, msgspec.Raw])
         return ProviderForbidden()
-    return ProviderUnavailable("It answered with status 403, but not in JSON: a firewall or proxy on the way.")
+    return ProviderBlocked("It answered with status 403, but not in JSON: a firewall or proxy on the way.")
 
 
 def read_token_body(response: httpx.Response, now: datetime) -> bytes:

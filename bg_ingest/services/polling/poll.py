@@ -13,7 +13,15 @@ from bg_ingest.domain.connections import POLLED_STATES, Connection, ConnectionSt
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.schedule import Rhythm, next_poll
-from bg_ingest.errors import BudgetSpent, Fenced, GrantLost, IngestError, ProviderForbidden, StoreError
+from bg_ingest.errors import (
+    BudgetSpent,
+    Fenced,
+    GrantLost,
+    IngestError,
+    ProviderBlocked,
+    ProviderForbidden,
+    StoreError,
+)
 from bg_ingest.ports import Clock, Observer, Provider
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.connections.states import ConnectionStates
@@ -136,6 +144,7 @@ class Poller:
         state = replace(
             state,
             failures=0,
+            blocked=0,
             reason=reason,
             visible_at=connection.anchor + rhythm.delay,
             backfill_pending=connection.backfill is not None,
@@ -192,12 +201,16 @@ class Poller:
                 later,
                 replace(state, reason=polling.NextPollReason.BUDGET),
             )
+        blocked = state.blocked + 1 if isinstance(error, ProviderBlocked) else 0
+        if blocked > polling.MAX_BLOCKED:
+            error = ProviderForbidden()
         outcome = outcome_of(error)
         visible_at = connection.anchor + self.rhythm(connection).delay if connection else state.visible_at
         backfill_pending = connection.backfill is not None if connection else state.backfill_pending
         failed_state = replace(
             state,
             failures=state.failures + 1,
+            blocked=blocked,
             reason=polling.NextPollReason.RETRY,
             visible_at=visible_at,
             backfill_pending=backfill_pending,

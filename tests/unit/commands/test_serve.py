@@ -68,7 +68,7 @@ def test_run_serves_our_app_and_not_that_of_the_current_directory(serve: Serve, 
     assert "wrong" not in running.output
 
 
-def test_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(serve: Serve) -> None:
+def test_f36_what_the_demo_says_to_try_works_and_a_second_start_goes_on_from_there(serve: Serve) -> None:
     demo = serve("demo", BACKFILL_DAYS="1", LOG_LEVEL="DEBUG")
     demo.until(lambda: "past readings of all three have been read" in demo.output)
     tries = re.findall(r"curl -s (?:-X (POST) )?(?:-H '.*?' )?'?(http://localhost:\d+/[^' \n]+)", demo.output)

@@ -32,6 +32,19 @@ async def test_no_user_gets_the_cookie_of_another() -> None:
     assert cookies == [None, None]
 
 
+async def test_no_redirect_is_followed() -> None:
+    called: list[httpx.URL] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        called.append(request.url)
+        return httpx.Response(307, headers={"location": "https://other.test/"})
+
+    async with http_client(httpx.MockTransport(answer)) as http:
+        assert (await http.get("https://api.test/")).status_code == 307
+        assert (await http.post("https://api.test/", data={"code": "of-one-user"})).status_code == 307
+    assert {url.host for url in called} == {"api.test"}
+
+
 def bomb() -> Iterator[bytes]:
     """Yield 100 MB of zeros as 0.4 MB of gzip."""
     packing = zlib.compressobj(1, wbits=31)

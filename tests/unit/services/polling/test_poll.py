@@ -7,7 +7,7 @@ import pytest
 
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.connections import ConnectionState
-from bg_ingest.domain.polling import NextPollReason, Outcome, PollState
+from bg_ingest.domain.polling import MAX_BLOCKED, NextPollReason, Outcome, PollState
 from bg_ingest.domain.readings import Origin
 from bg_ingest.ports import Priority
 from bg_ingest.services.polling.fetch import FORBIDDEN_WAIT
@@ -93,6 +93,21 @@ async def test_case_40_a_forbidden_connection_shows_it_polls_seldom_and_recovers
     assert (await ada.poll_when_due(report)).result.outcome is Outcome.FORBIDDEN
     ada.service.simulator.faults.remove(number)
     assert (await ada.poll(requested=True)).result.outcome is Outcome.READ
+    assert (await ada.connection()).state is ConnectionState.ACTIVE
+
+
+async def test_f8_a_refusal_on_the_way_is_an_outage_until_it_is_repeated(ada: ConnectedUser) -> None:
+    number = ada.service.simulator.add_fault(Html(endpoint="egvs", status=403))
+    report = await ada.poll(requested=True)
+    for _ in range(MAX_BLOCKED):
+        assert report.result.outcome is Outcome.UNAVAILABLE
+        assert (await ada.connection()).state is ConnectionState.ACTIVE
+        report = await ada.poll_when_due(report)
+    assert report.result.outcome is Outcome.FORBIDDEN
+    assert (await ada.connection()).state is ConnectionState.PROVIDER_FORBIDDEN
+    ada.service.simulator.faults.remove(number)
+    report = await ada.poll_when_due(report)
+    assert (report.result.outcome, report.state.blocked) == (Outcome.READ, 0)
     assert (await ada.connection()).state is ConnectionState.ACTIVE
 
 
