@@ -13,6 +13,7 @@ import pytest
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import (
     GrantRejected,
+    ProviderBlocked,
     ProviderError,
     ProviderForbidden,
     ProviderMisbehaved,
@@ -183,7 +184,7 @@ async def test_what_is_available_is_asked_without_a_last_sync_time() -> None:
     ("status", "error"),
     [
         (401, GrantRejected),
-        (403, ProviderUnavailable),
+        (403, ProviderBlocked),
         (429, ProviderThrottled),
         *((status, ProviderUnavailable) for status in (500, 502, 503, 504)),
         *((status, ProviderMisbehaved) for status in (302, 400, 404)),
@@ -207,12 +208,12 @@ async def test_case_02_38_40_a_refusal_becomes_the_error_of_its_remedy_and_is_no
     [
         (b'{"errors":[]}', ProviderForbidden),
         (b'\r\n {"fault":{"faultstring":"App not approved"}}', ProviderForbidden),
-        (b"", ProviderUnavailable),
-        (b"Forbidden", ProviderUnavailable),
-        (b"<!doctype html><title>Attention required</title>", ProviderUnavailable),
-        (b'"forbidden"', ProviderUnavailable),
-        (b'{"cut', ProviderUnavailable),
-        (b'{"a":' + b"[" * 10_000, ProviderUnavailable),
+        (b"", ProviderBlocked),
+        (b"Forbidden", ProviderBlocked),
+        (b"<!doctype html><title>Attention required</title>", ProviderBlocked),
+        (b'"forbidden"', ProviderBlocked),
+        (b'{"cut', ProviderBlocked),
+        (b'{"a":' + b"[" * 10_000, ProviderBlocked),
     ],
 )
 async def test_f8_a_403_is_forbidden_only_by_the_providers_own_json(content: bytes, error: type[ProviderError]) -> None:
