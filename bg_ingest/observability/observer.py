@@ -178,6 +178,10 @@ class ObservedTable:
         with self._call("batch_get"):
             return await self._table.batch_get(keys, consistent=consistent)
 
+    async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, Item | None]:
+        with self._call("batch_get"):
+            return await self._table.batch_get_once(keys)
+
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:

@@ -21,8 +21,8 @@ Item: TypeAlias = dict[str, Scalar]
 StoredItem: TypeAlias = dict[str, Any]
 """Item as read."""
 
-MAX_WRITES = 100
-"""Writes per transaction, as in DynamoDB."""
+MAX_WRITES, MAX_KEYS = 100, 100
+"""Writes of one transaction and keys of one batch, as in DynamoDB."""
 
 
 class Absent(msgspec.Struct, frozen=True):
@@ -125,6 +125,13 @@ class Table(Protocol):
         """Read the existing items, together no snapshot.
 
         Unless ``consistent``, an item may be a second old, for half the read units.
+        """
+
+    async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, StoredItem | None]:
+        """Read at most MAX_KEYS items consistently in one call, None for an item that does not exist.
+
+        Keys that the store leaves unprocessed are missing in the answer: ``batch_get`` would repeat them, and all
+        callers of a shared call would wait for one busy key.
         """
 
     def query(

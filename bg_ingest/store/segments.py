@@ -10,8 +10,9 @@ from bg_ingest.domain.segment_codec import pack, unpack
 from bg_ingest.domain.segments import KnownSegments, Segment, segment_start
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, Equals, Item, Put, StoredItem
+from bg_ingest.ports.table import Absent, Equals, Item, Put, StoredItem, Table
 from bg_ingest.store import keys
+from bg_ingest.store.coalesced_reads import CoalescedReads
 from bg_ingest.store.head import decode_head
 from bg_ingest.store.items import VERSION_OK, ConditionalWrite, ItemStore, build_item
 
@@ -22,9 +23,13 @@ SEGMENT_BATCH_SIZE = 100
 class ReadingStore(ItemStore):
     """Time series of users and their heads."""
 
+    def __init__(self, table: Table) -> None:
+        super().__init__(table)
+        self._heads = CoalescedReads(table)
+
     async def head(self, user: UserId) -> Head | None:
-        """Return the head in one read; after an erasure it is the tombstone."""
-        item = await self._table.get(keys.head(user))
+        """Return the head in one read, shared with concurrent requests; after an erasure it is the tombstone."""
+        item = await self._heads.get(keys.head(user))
         return decode_head(user, item) if item else None
 
     async def heads(self, users: Collection[UserId]) -> dict[UserId, Head]:

@@ -156,6 +156,11 @@ async def test_a_transaction_takes_no_key_twice_and_no_more_than_a_hundred_write
     assert len(await table.batch_get([each.key for each in many])) == 100
 
 
+async def test_a_batch_read_once_shows_which_items_do_not_exist(table: Table) -> None:
+    await table.write(Put(KEY, ITEM))
+    assert await table.batch_get_once([KEY, OTHER]) == {KEY: ITEM, OTHER: None}
+
+
 async def test_an_update_may_create_where_no_condition_forbids_it(table: Table) -> None:
     await table.write(Update(KEY, {"v": 1}, ("text",), ()))
     assert await table.get(KEY) == {"v": 1}

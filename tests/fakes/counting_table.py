@@ -26,6 +26,10 @@ class CountingTable:
         self.reads += 1
         return await self._inner.batch_get(keys, consistent=consistent)
 
+    async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, Item | None]:
+        self.reads += 1
+        return await self._inner.batch_get_once(keys)
+
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:

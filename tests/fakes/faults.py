@@ -106,7 +106,9 @@ class ConflictingCalls(FaultyCalls):
 class StaleReads(CallWrapper):
     """Delivers an answer after a random time. The items of a batch are read at different times."""
 
-    READS = frozenset({"get", "query", "head", "read", "read_pages", "get_with_grant", "list_for_user", "find_user"})
+    READS = frozenset(
+        {"get", "batch_get_once", "query", "head", "read", "read_pages", "get_with_grant", "list_for_user", "find_user"}
+    )
 
     def __init__(self, inner: Any, random: Random, pause: Callable[[float], Awaitable[None]] = anyio.sleep) -> None:
         """``pause`` receives a number from 0 to 1; the default sleeps for that many virtual seconds."""

@@ -12,10 +12,10 @@ from bg_ingest.adapters.dynamodb.codec import decode_item, encode_key, encode_wr
 from bg_ingest.adapters.dynamodb.errors import translate_errors
 from bg_ingest.adapters.dynamodb.transport import Answer, Transport
 from bg_ingest.errors import StoreUnavailable, first_error
-from bg_ingest.ports.table import MAX_WRITES, Check, Delete, Item, Key, Put, SingleWrite, Update, Write
+from bg_ingest.ports.table import MAX_KEYS, MAX_WRITES, Check, Delete, Item, Key, Put, SingleWrite, Update, Write
 
-MAX_BATCH_GET, MAX_BATCH_DELETE = 100, 25
-"""DynamoDB's limits of items in one BatchGetItem and one BatchWriteItem."""
+MAX_BATCH_DELETE = 25
+"""DynamoDB's limit of items in one BatchWriteItem."""
 
 MAX_CONCURRENT_QUERIES = 8
 """Partitions that are queried concurrently, because one request of DynamoDB queries one partition."""
@@ -44,12 +44,21 @@ class DynamoTable:
     async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
         unique_keys = list(dict.fromkeys(keys))
         items: dict[Key, Item] = {}
-        for start in range(0, len(unique_keys), MAX_BATCH_GET):
-            batch = [encode_key(key) for key in unique_keys[start : start + MAX_BATCH_GET]]
+        for start in range(0, len(unique_keys), MAX_KEYS):
+            batch = [encode_key(key) for key in unique_keys[start : start + MAX_KEYS]]
             request = {self.name: {"Keys": batch, "ConsistentRead": consistent}}
             for answer in await self._batch("BatchGetItem", request):
                 items.update(map(decode_item, answer["Responses"].get(self.name, ())))
         return items
+
+    async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, Item | None]:
+        request = {self.name: {"Keys": list(map(encode_key, keys)), "ConsistentRead": True}}
+        with translate_errors(self.name):
+            answer = await self._transport.call("BatchGetItem", RequestItems=request)
+        items: dict[Key, Item] = dict(map(decode_item, answer["Responses"].get(self.name, ())))
+        unprocessed = answer.get("UnprocessedKeys", {}).get(self.name, {}).get("Keys", ())
+        left_out = {decode_item(wire)[0] for wire in unprocessed}
+        return {key: items.get(key) for key in keys if key not in left_out}
 
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100

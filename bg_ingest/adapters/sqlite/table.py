@@ -49,6 +49,10 @@ class SqliteTable:
         del consistent  # every read of SQLite is consistent
         return await self._run(partial(self._file.get, keys))
 
+    async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, Item | None]:
+        items = await self.batch_get(keys)
+        return {key: items.get(key) for key in keys}
+
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:

@@ -97,6 +97,12 @@ class MeteredTable:
             self._use(key, Units(read_units(item_size(key, found[key]) if key in found else 0, consistent=consistent)))
         return found
 
+    async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, Item | None]:
+        found = await self._inner.batch_get_once(keys)
+        for key, item in found.items():
+            self._use(key, Units(read_units(item_size(key, item) if item else 0)))
+        return found
+
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:

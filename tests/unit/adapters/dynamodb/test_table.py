@@ -55,6 +55,13 @@ async def test_case_41_what_a_batch_leaves_unread_is_asked_for_again_consistentl
     assert all(each["ConsistentRead"] for each in requested)
 
 
+async def test_case_41_a_batch_read_once_omits_unprocessed_keys_and_is_not_repeated(table_on: TableOn) -> None:
+    async with scripted(reading_some(40)) as server, table_on(server) as table:
+        assert await table.batch_get_once(KEYS[:60]) == {key: {"v": 1} for key in KEYS[:40]}
+    (requested,) = (asked.body["RequestItems"]["readings"] for asked in server.asked)
+    assert requested["ConsistentRead"]
+
+
 async def test_case_41_what_a_batch_leaves_undeleted_is_deleted_again(table_on: TableOn) -> None:
     async with scripted(deleting_some(20)) as server, table_on(server) as table:
         await table.delete([*KEYS[:30], KEYS[0]])
