@@ -7,7 +7,7 @@ IngestError
 ├── StoreError              StoreUnavailable, StoreLocked, ItemTooLarge, TableMissing, StaleRead,
 │                           TransactionConflict, Fenced
 ├── BrokerError             BrokerUnavailable (BrokerRefused), EventRefused
-├── RequestError            NotFound, Conflict, CursorExpired, ConnectRefused
+├── RequestError            NotFound, Conflict, CursorExpired, ConnectRefused, TooManyStreams
 └── IssuerUnavailable, KeyUnavailable, SealBroken
 """
 
@@ -178,6 +178,16 @@ class CursorExpired(RequestError):
         self.first_kept = first_kept
         """Smallest number of a change that is kept; one more than the last if none is."""
         self.last = last
+
+
+class TooManyStreams(RequestError):
+    """Too many streams are open: close one, or try again later."""
+
+    def __init__(self, limit: int, *, of_credential: bool) -> None:
+        super().__init__()
+        self.limit = limit
+        self.of_credential = of_credential
+        """False for the limit of this replica."""
 
 
 class ConnectRefused(RequestError):

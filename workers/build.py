@@ -75,6 +75,7 @@ class ActorTree:
             "key uses": Periodic(KEY_USE_SECONDS, services.authenticator.write_key_uses),
             "shards": self.shards,
             "inbox": self.inbox,
+            "streams": services.event_hub,
             "auditor": Periodic(AUDIT_SECONDS, services.audit_log.flush, wait_for_work=services.audit_log.wait),
             "eraser": Periodic(ERASURE_SECONDS, services.eraser.finish_unfinished, first_after=0.0),
             "ownership": self.ownership,  # last, because polls begin once it has taken shards
@@ -83,6 +84,9 @@ class ActorTree:
         if services.broker is not None:  # first, and without a crash limit: a broker may be unreachable for days
             broker = Supervisor("broker", services.broker, backoff=Backoff(ceiling=30.0), crash_limit=None)
             self.supervisors.insert(0, broker)
+        if services.hint_connection is not None:
+            hints = Supervisor("hints", services.hint_connection, backoff=Backoff(ceiling=30.0), crash_limit=None)
+            self.supervisors.insert(0, hints)
         self.runtime = Runtime(self.supervisors, drain=self._drain)
 
     def demand_changed(self, before: CallDemand | None, after: CallDemand | None) -> None:
@@ -94,6 +98,7 @@ class ActorTree:
             self._poll_requests.finish(connection)
 
     async def _drain(self) -> None:
+        self._services.event_hub.close()
         self._services.grants.close(TOKEN_STORAGE_SECONDS)
         self._services.budget.close()
         await self.ownership.drain()

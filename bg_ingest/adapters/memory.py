@@ -1,4 +1,4 @@
-"""The embedded broker: events go to subscribers in this process, with the guarantees of the real broker."""
+"""The embedded broker: events and hints stay in this process, with the guarantees of the real broker."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -7,9 +7,11 @@ import anyio
 import msgspec
 from anyio.streams.memory import MemoryObjectReceiveStream, MemoryObjectSendStream
 
+from bg_ingest.adapters.hint_buffer import HintBuffer
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.cloud_events import CONTENT_TYPE, encode_cloud_event
 from bg_ingest.errors import EventRefused
+from bg_ingest.ports import Hint
 
 MAX_UNREAD_EVENTS = 1_000
 """Largest number of unread events per subscriber. Further events are refused, as by a full queue."""
@@ -53,3 +55,25 @@ class MemoryPublisher:
                 yield receive
         finally:
             self._subscribers.discard(send)
+
+
+class MemoryHints:
+    """Hints between services of one process: all that were built with the same list."""
+
+    def __init__(self, replicas: "list[MemoryHints] | None" = None) -> None:
+        self.received = HintBuffer()
+        self._replicas = [] if replicas is None else replicas
+        self._replicas.append(self)
+
+    @property
+    def connected(self) -> bool:
+        """False for a single service, because no hints of others arrive."""
+        return len(self._replicas) > 1
+
+    def send(self, hint: Hint) -> None:
+        for replica in self._replicas:
+            if replica is not self:
+                replica.received.put(hint)
+
+    async def receive(self) -> Hint:
+        return await self.received.get()

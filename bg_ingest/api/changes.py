@@ -6,24 +6,27 @@ from typing import Annotated, Any, TypeAlias
 
 import msgspec
 from litestar import Request, Response, Router, get
-from litestar.params import QueryParameter
+from litestar.params import HeaderParameter, QueryParameter
 
 from bg_ingest.api import changes_examples as examples
 from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.etags import CACHE_HEADERS, make_etag, not_modified
+from bg_ingest.api.event_stream import EVENT_STREAM, stream_changes
 from bg_ingest.api.formats import JSON, NDJSON, choose_format, encode_stream
-from bg_ingest.api.openapi import USER_PROBLEMS, responses
+from bg_ingest.api.openapi import USER_PROBLEMS, responses, with_views
 from bg_ingest.api.problems import build_problem
 from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.ids import UserId
 from bg_ingest.services.queries.changes import ChangeQueries
+from bg_ingest.services.queries.event_hub import EventHub
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 MAX_EVENTS, DEFAULT_EVENTS = 1_000, 100
 MAX_DIGITS = 12
+LARGEST_NUMBER = 999_999_999_999
 
 After: TypeAlias = Annotated[
     str | None,
@@ -35,6 +38,12 @@ Limit: TypeAlias = Annotated[
         name="limit",
         description=f"Largest number of events, 1 to {MAX_EVENTS:,}; {DEFAULT_EVENTS} by default, for lines all.",
     ),
+]
+
+
+LastEventId: TypeAlias = Annotated[
+    str | None,
+    HeaderParameter(name="Last-Event-ID", description="Of a stream: `id` of its last event; it precedes `after`."),
 ]
 
 
@@ -53,14 +62,29 @@ class Changes(msgspec.Struct, frozen=True):
 @get(
     "/{user_id:str}/changes",
     summary="Changes after a number",
+    operation_class=with_views({NDJSON.media_type: examples.EVENTS, EVENT_STREAM.media_type: examples.STREAM}),
     responses=responses("Events, ascending by one.", Changes, examples.CHANGES, problems=(*USER_PROBLEMS, 406, 410)),
 )
 async def changes(
-    request: AnyRequest, user_id: User, change_queries: Use[ChangeQueries], after: After = None, limit: Limit = None
+    request: AnyRequest,
+    user_id: User,
+    change_queries: Use[ChangeQueries],
+    event_hub: Use[EventHub],
+    after: After = None,
+    limit: Limit = None,
+    last_event_id: LastEventId = None,
 ) -> Response[Any]:
-    """Never with a hole: a cursor that is not kept any more is 410, with the way to continue."""
-    form = choose_format(request, (JSON, NDJSON))
+    """Never with a hole: a cursor that is not kept any more is 410, with the way to continue.
+
+    As `text/event-stream` it stays open. It starts after `Last-Event-ID`, else after `after`, else now. Instead of a
+    410 it then has an event `snapshot` with the `missed` numbers.
+    """
+    form = choose_format(request, (JSON, NDJSON, EVENT_STREAM))
     start, most = _parse_after(after), parse_limit(limit, DEFAULT_EVENTS)
+    if form is EVENT_STREAM:
+        resumed = _parse_event_id(last_event_id)
+        cursor = start if resumed is None and after else resumed
+        return stream_changes(request, event_hub, {user_id: cursor}, many=False)
     head = await change_queries.head(user_id)
     if start > head.last_change:
         detail = f"'after' is beyond this user's last change, {head.last_change}: send at most that."
@@ -93,6 +117,17 @@ def _parse_after(text: str | None) -> int:
     except ValueError:
         detail = "'after' is no change number: send the one of the last answer, or 0."
         raise build_problem(400, "invalid-after", detail) from None
+
+
+def _parse_event_id(text: str | None) -> int | None:
+    """Return the number that a client sends as it reconnects.
+
+    An unreadable one counts as not kept, because `EventSource` would give up for good at a 400.
+    """
+    try:
+        return _parse_number(text, 0) if text else None
+    except ValueError:
+        return LARGEST_NUMBER
 
 
 def parse_limit(text: str | None, default: int) -> int:

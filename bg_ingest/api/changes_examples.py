@@ -13,6 +13,22 @@ _EVENT: dict[str, Any] = {
     "data": {"user_id": "ada", "change": 42, "provider": "example", "state": "active", "reason": None},
 }
 CHANGES = {"user_id": "ada", "events": [_EVENT], "after": 42, "last": 217, "more": True}
+EVENTS = (
+    '{"specversion":"1.0","id":"ada/42","type":"bg.readings.recorded.v1"}\n'
+    '{"kind":"end","after":42,"last":42,"more":false}\n'
+)
+STREAM = (
+    "retry: 2417\n\n"
+    'event: snapshot\nid: 41\ndata: {"user_id":"ada","change":41,"latest":null,"missed":null}\n\n'
+    'event: bg.readings.recorded.v1\nid: 42\ndata: {"specversion":"1.0","id":"ada/42"}\n\n'
+    ":\n\n"
+    'event: end\ndata: {"reason":"restarting"}\n\n'
+)
+STREAM_OF_MANY = (
+    "retry: 2417\n\n"
+    'event: unknown\ndata: {"user_id":"zoe"}\n\n'
+    'event: bg.readings.recorded.v1\nid: ada/42\ndata: {"specversion":"1.0","id":"ada/42"}\n\n'
+)
 LINES = (
     '{"kind":"event","event":{"specversion":"1.0","id":"ada/218","type":"bg.readings.recorded.v1"}}\n'
     '{"kind":"snapshot","user_id":"ben","change":40,"latest":null}\n'

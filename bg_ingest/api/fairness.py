@@ -64,7 +64,8 @@ class Admission:
         self._auth_guard = auth_guard
         self._unproven, self._long = Pacer(UNPROVEN_PASSES), Pacer(UNPROVEN_PASSES)
         self._short = [Pacer() for _ in range(PROVEN_LANES)]
-        self._running = 0
+        self._running = set[int]()
+        """Identities of the scopes."""
 
     async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer a request once its begin is due."""
@@ -73,13 +74,17 @@ class Admission:
             await (self._long if is_proven else self._unproven).wait()
             await app(scope, receive, send)
             return
-        self._running += 1
+        self._running.add(id(scope))
         try:
-            if self._running > BUSY_REQUESTS:
-                await self._short[self._running % PROVEN_LANES].wait()
+            if len(self._running) > BUSY_REQUESTS:
+                await self._short[len(self._running) % PROVEN_LANES].wait()
             await app(scope, receive, send)
         finally:
-            self._running -= 1
+            self.release(scope)
+
+    def release(self, scope: Scope) -> None:
+        """Stop to count a request as in progress, before its end if it is a stream."""
+        self._running.discard(id(scope))
 
 
 class LongAnswers:

@@ -13,8 +13,9 @@ from bg_ingest.api import query
 from bg_ingest.api.auth import caller_of
 from bg_ingest.api.dependencies import RouteOptions, Use
 from bg_ingest.api.etags import CACHE_HEADERS, make_etag, not_modified
+from bg_ingest.api.event_stream import EVENT_STREAM, stream_changes
 from bg_ingest.api.formats import NDJSON, choose_format, encode_stream
-from bg_ingest.api.openapi import responses
+from bg_ingest.api.openapi import responses, with_views
 from bg_ingest.api.problems import build_problem
 from bg_ingest.api.schemas import LatestReading, to_basic_one, to_latest
 from bg_ingest.api.streaming import StreamedResponse
@@ -22,13 +23,14 @@ from bg_ingest.api.users import mark_users
 from bg_ingest.api.validation import check_user
 from bg_ingest.domain.access import AuditAction, Scope
 from bg_ingest.domain.ids import UserId
+from bg_ingest.services.queries.event_hub import EventHub
 from bg_ingest.services.queries.many_users import EventOf, Expired, Line, ManyUsersQueries, Snapshot, Unknown
 from bg_ingest.services.queries.readings import Latest
 
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 MAX_EVENTS = 10_000
-MAX_CURSORS, MAX_LATEST = 1_000, 100
+MAX_CURSORS, MAX_STREAMED, MAX_LATEST = 1_000, 500, 100
 
 
 class ChangesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -43,6 +45,7 @@ class ChangesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     operation_id="changes_of_many",
     summary="Changes of many users",
     status_code=200,
+    operation_class=with_views({EVENT_STREAM.media_type: examples.STREAM_OF_MANY}),
     responses=responses(
         "One JSON object a line, each with its kind; the last one is the end.",
         str,
@@ -52,20 +55,29 @@ class ChangesRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     ),
 )
 async def changes_of_many(
-    request: AnyRequest, many_users: Use[ManyUsersQueries], data: Annotated[ChangesRequest, Body()]
+    request: AnyRequest,
+    many_users: Use[ManyUsersQueries],
+    event_hub: Use[EventHub],
+    data: Annotated[ChangesRequest, Body()],
 ) -> Response[Any]:
-    """At most 1,000 users. Merge `after` of the last line into the cursors for the next request."""
-    choose_format(request, (NDJSON,))
-    if not 1 <= len(data.after) <= MAX_CURSORS:
-        detail = f"'after' names {len(data.after):,} users: send 1 to {MAX_CURSORS:,}."
+    """At most 1,000 users. Merge `after` of the last line into the cursors for the next request.
+
+    As `text/event-stream`, for at most 500 users, it stays open. To resume, send the numbers of the last events.
+    """
+    form = choose_format(request, (NDJSON, EVENT_STREAM))
+    most = MAX_STREAMED if form is EVENT_STREAM else MAX_CURSORS
+    if not 1 <= len(data.after) <= most:
+        detail = f"'after' names {len(data.after):,} users: send 1 to {most:,}."
         raise build_problem(400, "invalid-body", detail)
     for user in data.after:
         check_user(user)
     cursors = {UserId(user): number for user, number in data.after.items()}
     allowed = {user: number for user, number in cursors.items() if _may_access(request, user)}
-    forbidden = [_public_line(Unknown(user)) for user in cursors if user not in allowed]
+    forbidden = [Unknown(user) for user in cursors if user not in allowed]
     mark_users(request.scope, allowed)
-    rows = _many_rows(forbidden, many_users.changes(allowed, data.limit))
+    if form is EVENT_STREAM:
+        return stream_changes(request, event_hub, allowed, forbidden, many=True)
+    rows = _many_rows([_public_line(unknown) for unknown in forbidden], many_users.changes(allowed, data.limit))
     return StreamedResponse(
         encode_stream(rows, list, NDJSON), media_type=NDJSON.media_type, headers={"Cache-Control": "no-store"}
     )

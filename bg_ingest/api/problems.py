@@ -96,14 +96,10 @@ def _request_problem(error: errors.RequestError) -> ProblemError:
             return build_problem(404, "unknown", str(error))
         case errors.Conflict():
             return build_problem(409, "not-possible", str(error))
+        case errors.TooManyStreams() | errors.CursorExpired():
+            return _stream_problem(error) if isinstance(error, errors.TooManyStreams) else _cursor_problem(error)
         case errors.ConnectRefused():
             return build_problem(400, "not-connected", str(error))
-        case errors.CursorExpired(first_kept=first_kept, last=last):
-            detail = (
-                f"Changes before {first_kept} are not kept: read the readings with as_of_change={last}&view=full, then "
-                f"continue with after={last}."
-            )
-            return build_problem(410, "cursor-expired", detail, first_kept=first_kept, last=last)
         case _:
             return build_problem(400, "invalid-request", str(error))
 
@@ -112,6 +108,23 @@ def _store_problem(error: errors.StoreError) -> ProblemError:
     if isinstance(error, errors.ItemTooLarge):  # for good: a repetition is refused again
         return build_problem(413, "too-large", "The store refuses this for its size: send less.")
     return build_problem(503, "store-unavailable", "The store does not answer: try again shortly.", _RETRY_SOON)
+
+
+def _stream_problem(error: errors.TooManyStreams) -> ProblemError:
+    if error.of_credential:
+        detail = f"At most {error.limit} streams of a credential may be open: close one, or follow many users in one."
+        return build_problem(429, "too-many-streams", detail, _RETRY_SOON)
+    detail = f"At most {error.limit} streams may be open here: try again, or ask for JSON from time to time."
+    return build_problem(503, "too-many-streams", detail, _RETRY_SOON)
+
+
+def _cursor_problem(error: errors.CursorExpired) -> ProblemError:
+    first_kept, last = error.first_kept, error.last
+    detail = (
+        f"Changes before {first_kept} are not kept: read the readings with as_of_change={last}&view=full, then "
+        f"continue with after={last}."
+    )
+    return build_problem(410, "cursor-expired", detail, first_kept=first_kept, last=last)
 
 
 def _grant_problem(error: errors.GrantRejected | errors.GrantError) -> ProblemError:

@@ -95,6 +95,11 @@ def mark_credential(scope: Scope, credential: str) -> None:
     scope["state"]["audited_credential"] = credential
 
 
+def audited_route(scope: Scope) -> str:
+    """Return the method and the path of a request as the audit log has them."""
+    return f"{scope.get('method')} {_PATH_TYPE.sub('}', scope['path_template'])}"
+
+
 async def record_access(message: Message, scope: Scope) -> None:
     """Record in the audit log, at its start, each answer that shows or changed a user's data, and each refusal of one.
 
@@ -109,7 +114,7 @@ async def record_access(message: Message, scope: Scope) -> None:
     method = scope.get("method")
     if route is None or not users or method == "OPTIONS" or not (refused or message["status"] < 400):
         return
-    route_text = f"{method} {_PATH_TYPE.sub('}', scope['path_template'])}"
+    route_text = audited_route(scope)
     audit_log: AuditLog = scope["litestar_app"].state.services.audit_log
     caller = caller_of(scope)
     credential = caller.name if caller else scope["state"].get("audited_credential", "oauth-state")

@@ -1,7 +1,7 @@
-"""Metrics as an observer, the fan-out to several observers, and the table whose calls are observed."""
+"""Metrics as an observer, and the fan-out to several observers."""
 
-from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import aclosing
+from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Self, TypeVar
 
@@ -13,9 +13,8 @@ from bg_ingest.domain.quarantine import QuarantinedRecord
 from bg_ingest.domain.readings import Origin
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.replica import OutboxCollector
-from bg_ingest.observability.timing import PollTiming, PublishTiming, Timing
+from bg_ingest.observability.timing import OpenCount, PollTiming, PublishTiming, Timing
 from bg_ingest.ports import Clock, Observation, Observer, OutboxPass
-from bg_ingest.ports.table import Item, Key, SingleWrite, Table, Write
 
 NO_PROVIDER = "none"
 """Provider label of rejected webhooks, because a provider named by a rejected webhook is unverified."""
@@ -81,6 +80,20 @@ class Metrics(Observer):
     def webhook_rejected(self, problem: str) -> None:
         self.registry.webhooks.labels(NO_PROVIDER, problem.replace("-", "_")).inc()
 
+    def stream(self) -> Observation[None]:
+        return OpenCount(self.registry.streams)
+
+    def stream_event(self, recorded_at: datetime, *, live: bool) -> None:
+        self.registry.stream_events.inc()
+        if live:
+            self.registry.stream_delay.observe((self._clock.now() - recorded_at).total_seconds())
+
+    def stream_wakeup(self, cause: str) -> None:
+        self.registry.stream_wakeups.labels(cause).inc()
+
+    def stream_reread(self) -> None:
+        self.registry.stream_rereads.inc()
+
     def outbox_pass(self, outbox_pass: OutboxPass) -> None:
         self._outboxes.outbox_pass(outbox_pass)
 
@@ -133,6 +146,21 @@ class Observers(Observer):
         for observer in self._observers:
             observer.grant_stored(grant)
 
+    def stream(self) -> Observation[None]:
+        return Joined([observer.stream() for observer in self._observers])
+
+    def stream_event(self, recorded_at: datetime, *, live: bool) -> None:
+        for observer in self._observers:
+            observer.stream_event(recorded_at, live=live)
+
+    def stream_wakeup(self, cause: str) -> None:
+        for observer in self._observers:
+            observer.stream_wakeup(cause)
+
+    def stream_reread(self) -> None:
+        for observer in self._observers:
+            observer.stream_reread()
+
     def outbox_pass(self, outbox_pass: OutboxPass) -> None:
         for observer in self._observers:
             observer.outbox_pass(outbox_pass)
@@ -161,65 +189,3 @@ class Joined(Observation[Result]):
     def finish(self, result: Result) -> None:
         for observation in self._observations:
             observation.finish(result)
-
-
-class ObservedTable:
-    """Table that reports each call of another table. A failed condition has its own outcome, `condition_failed`."""
-
-    def __init__(self, table: Table, observer: Observer) -> None:
-        self._table = table
-        self._call = observer.store_call
-
-    async def get(self, key: Key) -> Item | None:
-        with self._call("get"):
-            return await self._table.get(key)
-
-    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
-        with self._call("batch_get"):
-            return await self._table.batch_get(keys, consistent=consistent)
-
-    async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, Item | None]:
-        with self._call("batch_get"):
-            return await self._table.batch_get_once(keys)
-
-    async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
-    ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        pages = self._table.query(pk, low, high, consistent=consistent, page=page)
-        async with aclosing(self._observe_pages("query", pages)) as observed:
-            async for items in observed:
-                yield items
-
-    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        with self._call("non_empty"):
-            return await self._table.non_empty(pks, low, high)
-
-    async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        async with aclosing(self._observe_pages("scan", self._table.scan(part, parts, kinds))) as observed:
-            async for items in observed:
-                yield items
-
-    async def _observe_pages(
-        self, name: str, inner: AsyncGenerator[list[tuple[Key, Item]]]
-    ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        async with aclosing(inner) as pages:
-            with self._call(name):
-                items = await anext(pages, None)
-            while items is not None:
-                yield items
-                call = self._call(name).__enter__()
-                items = await anext(pages, None)
-                if items is not None:  # the end of the pages may need no request
-                    call.__exit__(None, None, None)
-
-    async def write(self, one: SingleWrite) -> None:
-        with self._call("write"):
-            await self._table.write(one)
-
-    async def transact(self, writes: Sequence[Write]) -> None:
-        with self._call("transact"):
-            await self._table.transact(writes)
-
-    async def delete(self, keys: Collection[Key]) -> None:
-        with self._call("delete"):
-            await self._table.delete(keys)

@@ -6,6 +6,7 @@ import anyio.to_thread
 from prometheus_client import (
     CollectorRegistry,
     Counter,
+    Gauge,
     Histogram,
     Info,
     ProcessCollector,
@@ -83,6 +84,15 @@ class MetricsRegistry:
         self.event_age = self._histogram(
             "event_age_seconds", "Time from the commit of a change to its confirm.", AGE_BUCKETS
         )
+        self.streams = Gauge("bg_ingest_streams", "Open streams of changes.", registry=self.registry)
+        self.stream_events = self._counter("stream_events", "Events sent on streams.")
+        self.stream_delay = self._histogram(
+            "stream_delay_seconds", "Time from the commit of a change until it was sent on an open stream.", AGE_BUCKETS
+        )
+        self.stream_wakeups = self._counter("stream_wakeups", "New changes of users with open streams.", "by")
+        for cause in ("commit", "hint", "reconcile"):
+            self.stream_wakeups.labels(cause)
+        self.stream_rereads = self._counter("stream_rereads", "Reads of the store for slower streams.")
         self.requests = self._histogram(
             "http_request_seconds",
             "Requests, until the last byte of the response.",

@@ -4,7 +4,7 @@ import re
 from time import perf_counter
 from typing import Self, TypeVar
 
-from prometheus_client import Histogram
+from prometheus_client import Gauge, Histogram
 
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.polling import PollReport
@@ -56,6 +56,23 @@ class Timing(Observation[Result]):
     def error_labels(self, outcome: str) -> tuple[str, ...]:
         """Return the values of the last labels after an error."""
         return (outcome,)
+
+
+class OpenCount(Observation[None]):
+    """Number of operations in progress."""
+
+    __slots__ = ("_gauge",)
+
+    def __init__(self, gauge: Gauge) -> None:
+        super().__init__()
+        self._gauge = gauge
+
+    def __enter__(self) -> Self:
+        self._gauge.inc()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._gauge.dec()
 
 
 class PollTiming(Timing[PollReport]):

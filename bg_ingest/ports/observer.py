@@ -105,6 +105,19 @@ class Observer:
     def grant_stored(self, grant: Grant) -> None:
         """Grant after a refresh or a refusal by the provider, directly after it was stored."""
 
+    def stream(self) -> Observation[None]:
+        """Observe one stream of changes, as long as it is open."""
+        return Observation()
+
+    def stream_event(self, recorded_at: datetime, *, live: bool) -> None:
+        """Event that was sent on a stream. It is live if it was recorded while the stream was open."""
+
+    def stream_wakeup(self, cause: str) -> None:
+        """User with open streams whose new last change became known by a commit, a hint or a reconcile."""
+
+    def stream_reread(self) -> None:
+        """Read of events that were read before for a faster stream."""
+
     def outbox_pass(self, outbox_pass: OutboxPass) -> None:
         """Pass over an outbox: at its start, after each page and at its end.
 

@@ -1,6 +1,8 @@
 """Use cases. `Services` holds all of them over one store, one publisher and the providers."""
 
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 from bg_ingest.domain.ownership import OwnershipTimings
 from bg_ingest.ports import Broker, Clock, ColumnarEncoder, Observer, Publisher
@@ -20,6 +22,7 @@ from bg_ingest.services.polling.webhooks import WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.services.queries.changes import ChangeQueries
 from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
+from bg_ingest.services.queries.event_hub import EventHub
 from bg_ingest.services.queries.many_users import ManyUsersQueries
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.statistics import StatisticsQueries
@@ -62,6 +65,7 @@ class Services:
     reader: ReadingQueries
     statistics: StatisticsQueries
     change_queries: ChangeQueries
+    event_hub: EventHub
     many_users: ManyUsersQueries
     user_list: UserQueries
     completeness: CompletenessQueries
@@ -71,6 +75,8 @@ class Services:
 
     broker: Broker | None
     """The actor that keeps the publisher connected; None for a publisher without a connection."""
+    hint_connection: Callable[..., Coroutine[Any, Any, None]] | None
+    """The actor that keeps the hints connected; None for hints inside this process."""
     timings: OwnershipTimings
     name: str
     """Prefix of this process's owner id; a random part follows it."""

@@ -91,6 +91,9 @@ class ServiceSettings(BaseSettings):
     metrics_port: Port | None = None
     traces_endpoint: HttpUrl | None = None
 
+    streams: Annotated[int, Field(ge=0, le=10_000)] = 1000
+    stream_heartbeat_seconds: Annotated[int, Field(ge=1, le=60)] = 3
+
     poll_interval_seconds: Annotated[int, Field(ge=60, le=86_400)] = 900
     overlap_seconds: Annotated[int, Field(ge=0, le=86_400)] = 10_800
     sweep_days: Annotated[int, Field(ge=0, le=30)] = 3

@@ -32,12 +32,15 @@ class ReadingStore(ItemStore):
         item = await self._heads.get(keys.head(user))
         return decode_head(user, item) if item else None
 
-    async def heads(self, users: Collection[UserId]) -> dict[UserId, Head]:
-        """Return the heads of many users, each up to a second old; absent for users that never connected."""
+    async def heads(self, users: Collection[UserId], *, consistent: bool = False) -> dict[UserId, Head]:
+        """Return the heads of many users, absent for users that never connected.
+
+        Each may be a second old unless ``consistent``.
+        """
         by_key = {keys.head(user): user for user in users}
         if not by_key:
             return {}
-        items = await self._table.batch_get(list(by_key), consistent=False)
+        items = await self._table.batch_get(list(by_key), consistent=consistent)
         return {by_key[key]: decode_head(by_key[key], item) for key, item in items.items()}
 
     async def read(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, KnownSegments]:

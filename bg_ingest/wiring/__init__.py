@@ -22,7 +22,7 @@ from bg_ingest.observability.call_budget import CallBudgetCollector
 from bg_ingest.observability.logs import LogContext
 from bg_ingest.observability.observer import Metrics, Observers
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.ports import Broker, Clock, Observer, Provider, Publisher, PushProvider, Sealer, TokenVerifier, Wakeups
+from bg_ingest.ports import Clock, Observer, Provider, PushProvider, Sealer, TokenVerifier, Wakeups
 from bg_ingest.providers.http_client import http_client
 from bg_ingest.services import Services
 from bg_ingest.services.access.audit import AuditLog
@@ -47,24 +47,27 @@ from bg_ingest.services.polling.webhooks import SenderTokens, WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.services.queries.changes import ChangeQueries
 from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
+from bg_ingest.services.queries.event_hub import EventHub
 from bg_ingest.services.queries.many_users import ManyUsersQueries
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.services.queries.statistics import StatisticsQueries
+from bg_ingest.services.queries.stream import DEFAULT_STREAM_LIMITS, StreamLimits
+from bg_ingest.services.queries.stream_checks import StreamChecks
 from bg_ingest.services.queries.timeline import RecentEvents, TimelineQueries
 from bg_ingest.services.queries.users import UserQueries
 from bg_ingest.settings import Settings
 from bg_ingest.store import Store
+from bg_ingest.wiring.broker import SOURCE, BrokerParts, build_broker_parts
 from bg_ingest.wiring.keys import build_sealer
 from bg_ingest.wiring.providers import build_providers, webhook_proofs
 from bg_ingest.wiring.store import open_store
 
-SOURCE = "/bg-ingest"
-"""Source of all CloudEvents."""
+__all__ = ["SOURCE", "build_services", "open_services", "open_tracing"]
 
 
 def build_services(
     store: Store,
-    publisher: Publisher,
+    broker_parts: BrokerParts,
     providers: Mapping[str, Provider],
     *,
     metrics: Metrics,
@@ -80,7 +83,7 @@ def build_services(
     audit_retention: timedelta = timedelta(days=365),
     sender_tokens: SenderTokens | None = None,
     proofs: Mapping[str, AbstractSet[WebhookProof]] | None = None,
-    broker: Broker | None = None,
+    stream_limits: StreamLimits = DEFAULT_STREAM_LIMITS,
     timings: OwnershipTimings = EXCLUSIVE_TIMINGS,
     name: str = "bg-ingest",
 ) -> Services:
@@ -92,7 +95,12 @@ def build_services(
     """
     push_providers = {name: provider for name, provider in providers.items() if isinstance(provider, PushProvider)}
     recent_events = RecentEvents(clock)
-    observer = Observers(recent_events, *observers, metrics, LogContext())
+    authenticator = Authenticator(store.keys, clock, token_verifier=token_verifier, bootstrap=bootstrap)
+    audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
+    change_queries = ChangeQueries(store, clock, SOURCE)
+    stream_checks = StreamChecks(authenticator, audit_log, clock)
+    hub = EventHub(store, change_queries, broker_parts.hints, stream_checks, clock, metrics, stream_limits)
+    observer = Observers(recent_events, *observers, metrics, LogContext(), hub)
     committer = Committer(store, observer, wakeups)
     capabilities = {name: provider.capabilities for name, provider in providers.items()}
     quarantine = Quarantine(store, committer, observer, sealer, clock, table)
@@ -108,14 +116,12 @@ def build_services(
     poller = Poller(store, providers, fetcher, gap_keeper, connection_states, clock, defaults, demand, observer)
     quarantine_review = QuarantineReview(store, committer, sealer, providers, clock, table)
     reader = ReadingQueries(store.readings, clock)
-    change_queries = ChangeQueries(store, clock, SOURCE)
-    audit_log = AuditLog(store.audit, sealer, clock, table, retention=audit_retention)
     return Services(
         observer=observer,
         store=store,
-        publisher=publisher,
+        publisher=broker_parts.publisher,
         clock=clock,
-        authenticator=Authenticator(store.keys, clock, token_verifier=token_verifier, bootstrap=bootstrap),
+        authenticator=authenticator,
         api_keys=ApiKeys(store.keys, clock),
         audit_log=audit_log,
         key_rotation=KeyRotation(store.sealed, sealer, table),
@@ -131,17 +137,19 @@ def build_services(
         quarantine_review=quarantine_review,
         budget=budget,
         demand=demand,
-        relay=Relay(store.outbox, publisher, observer),
+        relay=Relay(store.outbox, broker_parts.publisher, observer),
         reader=reader,
         statistics=StatisticsQueries(reader),
         change_queries=change_queries,
+        event_hub=hub,
         many_users=ManyUsersQueries(store, change_queries, clock),
         user_list=UserQueries(store, clock),
         completeness=CompletenessQueries(store, clock),
         timelines=TimelineQueries(store, poller, recent_events, clock),
         verifier=Verifier(store, providers, grants),
         columnar=Arro3Encoder(),
-        broker=broker,
+        broker=broker_parts.broker,
+        hint_connection=broker_parts.hint_connection,
         timings=timings,
         name=name,
     )
@@ -152,7 +160,6 @@ async def open_services(settings: Settings, registry: MetricsRegistry, wakeups: 
     """Open the parts that the settings choose and yield the use cases over them; close the parts in reverse."""
     clock = SystemClock()
     metrics = Metrics(registry, clock)
-    publisher, broker = _build_publisher(settings)
     async with (
         open_tracing(settings.traces_endpoint) as traces,
         open_store(settings, clock, metrics) as store,
@@ -160,7 +167,7 @@ async def open_services(settings: Settings, registry: MetricsRegistry, wakeups: 
     ):
         yield build_services(
             store,
-            publisher,
+            build_broker_parts(settings),
             build_providers(settings, http, clock),
             metrics=metrics,
             sealer=await build_sealer(settings),
@@ -182,7 +189,7 @@ async def open_services(settings: Settings, registry: MetricsRegistry, wakeups: 
             proofs=webhook_proofs(settings),
             audit_retention=timedelta(days=settings.audit_days),
             observers=traces,
-            broker=broker,
+            stream_limits=StreamLimits(settings.streams, settings.stream_heartbeat_seconds),
             timings=EXCLUSIVE_TIMINGS if settings.store == "sqlite" else SHARED_TIMINGS,
             name=f"{socket.gethostname()}-{os.getpid()}",
         )
@@ -203,18 +210,6 @@ async def open_tracing(endpoint: str | None) -> AsyncIterator[Sequence[Observer]
         raise IngestError("TRACES_ENDPOINT needs OpenTelemetry: pip install 'bg-ingest[otel]'.") from None
     with export_traces(endpoint) as traces:
         yield (traces,)
-
-
-def _build_publisher(settings: Settings) -> tuple[Publisher, Broker | None]:
-    """Return the publisher, and the actor that keeps it connected if it has a connection."""
-    if settings.rabbitmq_url is None:
-        from bg_ingest.adapters.memory import MemoryPublisher
-
-        return MemoryPublisher(SOURCE), None
-    from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
-
-    rabbit = RabbitPublisher(settings.rabbitmq_url.get_secret_value(), SOURCE, queue=settings.rabbitmq_queue)
-    return rabbit, rabbit
 
 
 def _build_token_verifier(

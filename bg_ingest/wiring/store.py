@@ -7,7 +7,8 @@ import structlog
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.errors import StoreError, TableMissing
-from bg_ingest.observability.observer import Metrics, ObservedTable
+from bg_ingest.observability.observed_table import ObservedTable
+from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Table

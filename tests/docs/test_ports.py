@@ -31,6 +31,7 @@ PORT_LIST = [
     Port("Table", Reason.TWO),
     Port("Publisher", Reason.TWO),
     Port("Wakeups", Reason.TWO),
+    Port("ChangeHints", Reason.TWO),
     Port("Clock", Reason.FAKE),
     Port("Provider", Reason.FAKE),
     Port("PushProvider", Reason.FAKE),
@@ -41,7 +42,7 @@ PORT_LIST = [
     Port("ColumnarEncoder", Reason.LIBRARY, "arro3"),
     Port("Broker", Reason.LIBRARY, "aiormq"),
 ]
-"""All protocols in ``bg_ingest/ports`` (design.md, section 1). ``ChangeHints`` follows with the live changes.
+"""All protocols in ``bg_ingest/ports`` (design.md, section 1).
 
 ``Observer`` is no protocol: it is a base class of empty methods with several implementations.
 """

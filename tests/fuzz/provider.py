@@ -6,7 +6,6 @@ from random import Random
 import httpx
 import msgspec
 
-from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.call_budget import ProviderLimit
@@ -25,6 +24,7 @@ from bg_ingest.providers.http_client import http_client
 from bg_ingest.services import Services
 from bg_ingest.store import Store
 from bg_ingest.wiring import build_services
+from bg_ingest.wiring.broker import embedded_broker
 from tests.fakes.clock import SetClock
 from tests.fakes.wakeups import RecordingWakeups
 from tests.fuzz.decoder import Decoded, decode_record, permitted_records, plain, records_of
@@ -105,7 +105,7 @@ async def fuzz(seeds: range) -> FuzzVerdict:
     async with open_table(None, clock) as table, http_client(transport) as http:
         services = build_services(
             Store(table, clock),
-            MemoryPublisher("/bg-ingest"),
+            embedded_broker(),
             {"dexcom": Dexcom(OPTIONS, http, clock)},
             metrics=Metrics(MetricsRegistry(), clock),
             sealer=AesGcmSealer([bytes(32)]),

@@ -9,7 +9,6 @@ from typing import Any, cast
 import httpx
 from litestar import Litestar
 
-from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.api.auth import Access
@@ -26,6 +25,7 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Provider
 from bg_ingest.store import Store
 from bg_ingest.wiring import build_services
+from bg_ingest.wiring.broker import embedded_broker
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting_table import CountingTable
 from tests.harness.hygiene import check_answer
@@ -69,7 +69,7 @@ class ApiHarness:
         self.metrics = MetricsRegistry()
         self.services = build_services(
             self.store,
-            MemoryPublisher("/bg-ingest"),
+            embedded_broker(),
             providers,
             metrics=Metrics(self.metrics, clock),
             sealer=AesGcmSealer([bytes(32)]),

@@ -15,7 +15,7 @@ import httpx
 import msgspec
 from litestar import Litestar
 
-from bg_ingest.adapters.memory import Event, MemoryPublisher
+from bg_ingest.adapters.memory import Event, MemoryHints, MemoryPublisher
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
@@ -27,7 +27,8 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.ownership import SHARED_TIMINGS
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.observability.http import RequestMetrics
-from bg_ingest.observability.observer import Metrics, ObservedTable
+from bg_ingest.observability.observed_table import ObservedTable
+from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.observability.replica import ReplicaCollector
 from bg_ingest.ports import Observer, Provider, Sealer
@@ -36,6 +37,7 @@ from bg_ingest.services import Services
 from bg_ingest.simulator import Simulator, SimulatorOptions
 from bg_ingest.store import Store
 from bg_ingest.wiring import SOURCE, build_services
+from bg_ingest.wiring.broker import BrokerParts
 from tests.fakes.cached_simulator import cache_days
 from tests.fakes.recording_provider import RecordingProvider
 from tests.harness.hygiene import WatchedCalls, assert_clean, check_answer, strip_counts
@@ -266,6 +268,7 @@ async def open_service(
     simulator = Simulator(simulated, now=lambda: clock.now() + provider_ahead)
     cache_days(simulator)
     publisher = broker or MemoryPublisher(SOURCE, capacity=100_000)
+    replicas: list[MemoryHints] = []
     async with open_table(None, clock) as memory, open_dexcom(simulator, clock, over_http=over_http) as dexcom:
         provider = RecordingProvider(cast("Provider", WatchedCalls(dexcom.provider)))
 
@@ -273,7 +276,7 @@ async def open_service(
             metrics = Metrics(registry, clock)
             return build_services(
                 Store(ObservedTable(cast("Table", WatchedCalls(table)), metrics), clock),
-                publisher,
+                BrokerParts(publisher, MemoryHints(replicas), broker),
                 {PROVIDER: cast("Provider", provider)},
                 metrics=metrics,
                 sealer=sealer,
@@ -284,7 +287,6 @@ async def open_service(
                 table="test",
                 proofs=proofs,
                 observers=observers,
-                broker=broker,
             )
 
         service = ServiceHarness(

@@ -10,7 +10,6 @@ import anyio
 import httpx
 import msgspec
 
-from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.commands.context import NoWakeups
@@ -33,6 +32,7 @@ from bg_ingest.services import Services
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.store import Store
 from bg_ingest.wiring import build_services
+from bg_ingest.wiring.broker import embedded_broker
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.faults import CallWrapper, Fault, StaleReads
 from tests.harness.dexcom_answers import OPTIONS, USER
@@ -81,7 +81,7 @@ class World:
     def _process(self, store: Store, http: httpx.AsyncClient) -> Services:
         return build_services(
             store,
-            MemoryPublisher("/bg-ingest"),
+            embedded_broker(),
             {"dexcom": Dexcom(OPTIONS, http, self.clock)},
             metrics=Metrics(MetricsRegistry(), self.clock),
             sealer=AesGcmSealer([bytes(32)]),

@@ -2,11 +2,12 @@
 
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
+from datetime import datetime
 
 import msgspec
 from anyio.lowlevel import checkpoint
 
-from bg_ingest.domain.changes import UserErased
+from bg_ingest.domain.changes import Change, UserErased
 from bg_ingest.domain.cloud_events import encode_cloud_event
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.ids import UserId
@@ -24,6 +25,12 @@ class PublishedEvent(msgspec.Struct, frozen=True):
     number: int
     body: bytes
     """CloudEvents JSON, equal in every byte to the message of the broker."""
+    type: str
+    recorded_at: datetime
+
+
+MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 64, 262_144
+"""Bounds of a batch of events for streams. A backfill commits events of about 100 KB."""
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -71,12 +78,36 @@ class ChangeQueries:
                 number += 1
                 if change.number != number or isinstance(change.data, UserErased):
                     break
-                yield PublishedEvent(number, encode_cloud_event(change, self._cloud_source))
+                yield self._publish(change)
                 await checkpoint()
             else:
                 if number == until:
                     return
         raise CursorExpired(await self._first_kept(user, head), head.last_change)
+
+    async def batch(self, user: UserId, after: int) -> list[PublishedEvent]:
+        """Return the next events of a stream, ascending by one; empty if the next one is not stored.
+
+        A batch ends before the user's erasure.
+        """
+        events: list[PublishedEvent] = []
+        size, now = 0, self._clock.now()
+        following = self._store.changes.iter_kept(user, after + 1, after + MAX_BATCH_EVENTS, now)
+        async with aclosing(following) as changes:
+            async for change in changes:
+                if change.number != after + len(events) + 1 or isinstance(change.data, UserErased):
+                    break
+                event = self._publish(change)
+                size += len(event.body)
+                if events and size > MAX_BATCH_BYTES:
+                    break
+                events.append(event)
+                await checkpoint()
+        return events
+
+    def _publish(self, change: Change) -> PublishedEvent:
+        body = encode_cloud_event(change, self._cloud_source)
+        return PublishedEvent(change.number, body, change.type, change.recorded_at)
 
     async def head(self, user: UserId) -> Head:
         """Return the head, read consistently; NotFound if the user never connected or was erased."""

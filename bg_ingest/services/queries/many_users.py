@@ -27,6 +27,8 @@ class Snapshot(msgspec.Struct, frozen=True):
     user: UserId
     change: int
     latest: Latest | None
+    missed: tuple[int, int] | None = None
+    """First and last number that a stream leaves out, because they are not kept. Only streams have it."""
 
 
 class Expired(msgspec.Struct, frozen=True):

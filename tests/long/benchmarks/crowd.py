@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.domain.call_budget import ProviderLimit
@@ -26,7 +25,8 @@ from bg_ingest.store import LAYOUT, Store, keys
 from bg_ingest.store.connections import encode_connection, encode_directory_row
 from bg_ingest.store.grants import encode_grant
 from bg_ingest.store.head import encode_head
-from bg_ingest.wiring import SOURCE, build_services
+from bg_ingest.wiring import build_services
+from bg_ingest.wiring.broker import embedded_broker
 from workers.build import Workers
 
 PROVIDER, REGION, APP = "dexcom", "us", "a-crowd"
@@ -173,7 +173,7 @@ def build_process(table: Table, crowd: CrowdProvider, clock: Clock, calls_per_ho
     workers = Workers()
     services = build_services(
         Store(table, clock),
-        MemoryPublisher(SOURCE),
+        embedded_broker(),
         {PROVIDER: crowd},
         metrics=Metrics(MetricsRegistry(), clock),
         sealer=AesGcmSealer([KEY]),

@@ -13,7 +13,6 @@ import msgspec
 from litestar import Litestar
 
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.adapters.memory import MemoryPublisher
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.api.app import build_state, create_api
@@ -28,7 +27,8 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.server import Server, listen
 from bg_ingest.store import Store
 from bg_ingest.store.head import decode_head
-from bg_ingest.wiring import SOURCE, build_services
+from bg_ingest.wiring import build_services
+from bg_ingest.wiring.broker import embedded_broker
 from tests.long.benchmarks.history import PEOPLE, Person, segments
 from workers.build import Workers
 
@@ -69,7 +69,7 @@ def load(readings: InMemoryReadings) -> Litestar:
             store.readings = cast("Any", readings)
             api.state.services = build_services(
                 store,
-                MemoryPublisher(SOURCE),
+                embedded_broker(),
                 {},
                 metrics=Metrics(MetricsRegistry(), clock),
                 sealer=AesGcmSealer([bytes(32)]),

@@ -9,7 +9,8 @@ from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome, PollReport, PollResult
 from bg_ingest.domain.readings import Origin, StoredReading
 from bg_ingest.errors import BrokerUnavailable
-from bg_ingest.observability.observer import Metrics, ObservedTable, Observers
+from bg_ingest.observability.observed_table import ObservedTable
+from bg_ingest.observability.observer import Metrics, Observers
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Observation, Observer, OutboxPass
 from tests.fakes.clock import NOON, SetClock

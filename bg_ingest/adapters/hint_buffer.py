@@ -1,0 +1,32 @@
+"""Hints that wait to be sent or read."""
+
+import anyio
+
+from bg_ingest.domain.ids import UserId
+from bg_ingest.ports import Hint
+
+MAX_HINTED_USERS = 10_000
+"""Users with a waiting hint, about 2 MB. Hints of further users are dropped."""
+
+
+class HintBuffer:
+    """The highest hint of each user, in the order of the users' first ones. It has one reader."""
+
+    def __init__(self) -> None:
+        self._last_changes: dict[UserId, int] = {}
+        self._added = anyio.Event()
+
+    def put(self, hint: Hint) -> None:
+        known = self._last_changes.get(hint.user)
+        if known is None and len(self._last_changes) >= MAX_HINTED_USERS:
+            return
+        self._last_changes[hint.user] = max(hint.last_change, known or 0)
+        self._added.set()
+
+    async def get(self) -> Hint:
+        """Wait for a hint and remove it."""
+        while not self._last_changes:
+            self._added = anyio.Event()
+            await self._added.wait()
+        user = next(iter(self._last_changes))
+        return Hint(user, self._last_changes.pop(user))

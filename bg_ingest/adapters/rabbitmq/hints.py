@@ -1,0 +1,100 @@
+"""Hints between replicas over a transient fanout exchange, and at the same time the actor that holds the connection."""
+
+from contextlib import suppress
+
+import aiormq
+import anyio
+import msgspec
+from aiormq.abc import AbstractChannel, ArgumentsType, DeliveredMessage
+from anyio.abc import TaskStatus
+
+from bg_ingest.adapters.hint_buffer import MAX_HINTED_USERS, HintBuffer
+from bg_ingest.adapters.rabbitmq.errors import connection_lost, name_refusals, translate_errors
+from bg_ingest.adapters.rabbitmq.topology import CONNECT_TIMEOUT, open_connection
+from bg_ingest.errors import BrokerUnavailable
+from bg_ingest.ports import Hint
+
+HINT_EXCHANGE = "bg.hints"
+
+SEND_TIMEOUT = 10.0
+"""Seconds. A broker without free memory stops to read."""
+
+
+class RabbitHints:
+    """Implements ``ChangeHints``. A commit only adds its hint to a buffer, which the actor sends.
+
+    Each replica has an exclusive queue that ends with its connection. Hints that are sent meanwhile are lost.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._is_connected = False
+        self._unsent, self._received = HintBuffer(), HintBuffer()
+        self._tried = False
+
+    @property
+    def connected(self) -> bool:
+        return self._is_connected
+
+    def send(self, hint: Hint) -> None:
+        if self._is_connected:
+            self._unsent.put(hint)
+
+    async def receive(self) -> Hint:
+        return await self._received.get()
+
+    async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
+        """Connect, and return with BrokerUnavailable once the connection ends.
+
+        The first run reports its start also without a broker, like that of the publisher.
+        """
+        first, self._tried = not self._tried, True
+        try:
+            async with open_connection(self._url) as connection:
+                channel = await self._subscribe(connection)
+                self._is_connected, first = True, False
+                task_status.started()
+                await self._send_until_closed(connection, channel)
+        except BrokerUnavailable:
+            if first:
+                task_status.started()
+            raise
+        finally:
+            self._is_connected = False
+
+    async def _subscribe(self, connection: aiormq.Connection) -> AbstractChannel:
+        subject = f"the exchange {HINT_EXCHANGE}"
+        with translate_errors(), name_refusals("hints", subject), anyio.fail_after(CONNECT_TIMEOUT):
+            channel = await connection.channel(publisher_confirms=False)
+            await channel.exchange_declare(HINT_EXCHANGE, exchange_type="fanout")
+            limit: ArgumentsType = {"x-max-length": MAX_HINTED_USERS}
+            declared = await channel.queue_declare(exclusive=True, auto_delete=True, arguments=limit)
+            queue = declared.queue or ""
+            await channel.queue_bind(queue, HINT_EXCHANGE)
+            await channel.basic_consume(queue, self._add_received, no_ack=True)
+        return channel
+
+    async def _add_received(self, delivery: DeliveredMessage) -> None:
+        with suppress(msgspec.DecodeError):  # sent by another program
+            self._received.put(msgspec.json.decode(delivery.body, type=Hint))
+
+    async def _send_until_closed(self, connection: aiormq.Connection, channel: AbstractChannel) -> None:
+        ended = anyio.Event()
+        for endpoint in (connection, channel):
+            endpoint.closing.add_done_callback(lambda _: ended.set())
+        async with anyio.create_task_group() as group:
+            group.start_soon(self._send_all, channel, ended)
+            await ended.wait()
+            group.cancel_scope.cancel()
+        for endpoint in (channel, connection):
+            if endpoint.is_closed:
+                raise connection_lost(endpoint.closing.exception())
+        raise connection_lost(TimeoutError())
+
+    async def _send_all(self, channel: AbstractChannel, ended: anyio.Event) -> None:
+        with suppress(BrokerUnavailable):
+            while True:
+                body = msgspec.json.encode(await self._unsent.get())
+                with translate_errors():
+                    await channel.basic_publish(body, exchange=HINT_EXCHANGE, timeout=SEND_TIMEOUT)
+        ended.set()

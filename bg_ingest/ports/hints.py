@@ -1,0 +1,26 @@
+"""Hints between replicas: a user has changed. They carry no data."""
+
+from typing import NamedTuple, Protocol
+
+from bg_ingest.domain.ids import UserId
+
+
+class Hint(NamedTuple):
+    """Number of a user's last change, directly after its commit."""
+
+    user: UserId
+    last_change: int
+
+
+class ChangeHints(Protocol):
+    """Exchange of hints between all replicas. Hints may be lost, repeated and reordered."""
+
+    @property
+    def connected(self) -> bool:
+        """True while hints of other replicas arrive."""
+
+    def send(self, hint: Hint) -> None:
+        """Send a hint to the other replicas. Never waits and never raises: without a connection the hint is lost."""
+
+    async def receive(self) -> Hint:
+        """Wait for the next hint. The replica's own ones may be among them."""

@@ -1,0 +1,41 @@
+"""Parts that the broker serves: events for consumers, and hints between replicas."""
+
+from collections.abc import Callable, Coroutine
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from bg_ingest.ports import Broker, ChangeHints, Publisher
+from bg_ingest.settings import Settings
+
+SOURCE = "/bg-ingest"
+"""Source of all CloudEvents."""
+
+HintConnection: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
+
+
+@dataclass(frozen=True)
+class BrokerParts:
+    """Publisher and hints, with the actors that keep them connected; None for parts without a connection."""
+
+    publisher: Publisher
+    hints: ChangeHints
+    broker: Broker | None = None
+    hint_connection: HintConnection | None = None
+
+
+def embedded_broker() -> BrokerParts:
+    """Return parts that stay inside this process."""
+    from bg_ingest.adapters.memory import MemoryHints, MemoryPublisher
+
+    return BrokerParts(MemoryPublisher(SOURCE), MemoryHints())
+
+
+def build_broker_parts(settings: Settings) -> BrokerParts:
+    if settings.rabbitmq_url is None:
+        return embedded_broker()
+    from bg_ingest.adapters.rabbitmq.hints import RabbitHints
+    from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
+
+    url = settings.rabbitmq_url.get_secret_value()
+    publisher, hints = RabbitPublisher(url, SOURCE, queue=settings.rabbitmq_queue), RabbitHints(url)
+    return BrokerParts(publisher, hints, publisher, hints)
