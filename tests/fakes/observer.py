@@ -1,6 +1,7 @@
 """Observer that records its events."""
 
 from collections.abc import Sequence
+from datetime import datetime
 from types import TracebackType
 from typing import Any, NamedTuple, TypeVar
 
@@ -68,6 +69,18 @@ class RecordingObserver(Observer):
 
     def grant_stored(self, grant: Grant) -> None:
         self.record("grant_stored", grant)
+
+    def stream(self) -> Observation[None]:
+        return RecordedOperation(self, "stream")
+
+    def stream_event(self, recorded_at: datetime, *, live: bool) -> None:
+        self.record("stream_event", recorded_at, live)
+
+    def stream_wakeup(self, cause: str) -> None:
+        self.record("stream_wakeup", cause)
+
+    def stream_reread(self) -> None:
+        self.record("stream_reread")
 
     def outbox_pass(self, outbox_pass: OutboxPass) -> None:
         self.record("outbox_pass", outbox_pass.shard, outbox_pass.seen, outbox_pass.settled, outbox_pass.ended)

@@ -29,6 +29,9 @@ EVENTS: dict[str, Callable[[Observer], Any]] = {
     "webhook": lambda observer: observer.webhook(ADA, None),
     "webhook_rejected": lambda observer: observer.webhook_rejected("invalid-body"),
     "grant_stored": lambda observer: observer.grant_stored(grant()),
+    "stream_event": lambda observer: observer.stream_event(NOON, live=True),
+    "stream_wakeup": lambda observer: observer.stream_wakeup("hint"),
+    "stream_reread": lambda observer: observer.stream_reread(),
     "outbox_pass": lambda observer: observer.outbox_pass(OutboxPass(7)),
 }
 OPERATIONS: dict[str, Callable[[Observer], Observation[Any]]] = {
@@ -36,6 +39,7 @@ OPERATIONS: dict[str, Callable[[Observer], Observation[Any]]] = {
     "provider_call": lambda observer: observer.provider_call("acme", "us", "readings"),
     "store_call": lambda observer: observer.store_call("get"),
     "publish": lambda observer: observer.publish(CHANGE),
+    "stream": lambda observer: observer.stream(),
 }
 
 
