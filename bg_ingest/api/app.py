@@ -13,6 +13,7 @@ from bg_ingest.api import (
     changes,
     completeness,
     connections,
+    datasets,
     diagnosis,
     health,
     many_users,
@@ -63,6 +64,7 @@ def build_state(
         "auth_guard": auth_guard,
         "admission": Admission(auth_guard),
         "long_answers": LongAnswers(),
+        "dataset_slots": datasets.DatasetSlots(),
         "webhook_guard": WebhookGuard(signing_secrets, webhook_limits),
         "exposition": exposition,
     }
@@ -80,6 +82,7 @@ def create_api(
             statistics.router,
             changes.router,
             many_users.router,
+            datasets.router,
             user_list.router,
             webhooks.router,
             connections.router,

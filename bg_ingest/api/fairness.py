@@ -37,7 +37,7 @@ PROVEN_LANES = 16
 _PUBLIC = re.compile(r"/(health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
 """Paths of routes without a caller: anonymous ones, callbacks and webhooks."""
 
-_LONG = re.compile(r"/api/(bg/[^/]+(?!/latest|/changes)(/.*)?|users/[^/]+/export|audit)/?\Z")
+_LONG = re.compile(r"/api/(bg/[^/]+(?!/latest|/changes)(/.*)?|users/[^/]+/export|audit|dataset)/?\Z")
 """Paths of answers whose cost grows with the requested span."""
 
 

@@ -38,6 +38,7 @@ class ColumnarFormat(msgspec.Struct, frozen=True):
     form: ColumnarForm
 
 
+Batch = TypeVar("Batch")
 AnyFormat = TypeVar("AnyFormat", bound=Format | ColumnarFormat)
 
 PARQUET = ColumnarFormat("application/vnd.apache.parquet", ColumnarForm.PARQUET)
@@ -56,16 +57,25 @@ def _quote_formulas(cell: Any) -> Any:  # noqa: ANN401 - any builtin
 
 
 def csv_format(columns: tuple[str, ...]) -> Format:
-    """Return CSV by RFC 4180 with a header row; null is an empty cell. Texts are no formulas, numbers stay numbers."""
+    """Return CSV of structs by RFC 4180 with a header row; null is an empty cell."""
     cells = attrgetter(*columns)
+    return Format(*_csv_head(columns), lambda rows: _encode_cells([cells(row) for row in rows]))
 
-    def encode(rows: Sequence[Any]) -> bytes:
-        text = StringIO()
-        builtin_rows = msgspec.to_builtins([cells(row) for row in rows])
-        csv.writer(text).writerows([[_quote_formulas(cell) for cell in row] for row in builtin_rows])
-        return text.getvalue().encode()
 
-    return Format("text/csv; header=present", ",".join(columns).encode() + b"\r\n", encode)
+def cells_format(columns: Sequence[str]) -> Format:
+    """Return the same of rows that are sequences of cells."""
+    return Format(*_csv_head(columns), _encode_cells)
+
+
+def _csv_head(columns: Sequence[str]) -> tuple[str, bytes]:
+    return "text/csv; header=present", ",".join(columns).encode() + b"\r\n"
+
+
+def _encode_cells(rows: Sequence[Sequence[Any]]) -> bytes:
+    """Encode rows; texts are no formulas, numbers stay numbers."""
+    text = StringIO()
+    csv.writer(text).writerows([[_quote_formulas(cell) for cell in row] for row in msgspec.to_builtins(rows)])
+    return text.getvalue().encode()
 
 
 def choose_format(request: Request[Any, Any, Any], formats: Sequence[AnyFormat]) -> AnyFormat:
@@ -102,7 +112,7 @@ def _parse_range(part: str) -> tuple[str, float]:
 
 
 async def encode_stream(
-    batches: AsyncGenerator[Sequence[Any]], present: Callable[[Sequence[Any]], Sequence[Any]], form: Format
+    batches: AsyncGenerator[Batch], present: Callable[[Batch], Sequence[Any]], form: Format
 ) -> AsyncGenerator[bytes]:
     """Yield the whole answer. Its closing bytes follow only after all batches, so a client detects a broken answer."""
     buffer = bytearray(form.opening)

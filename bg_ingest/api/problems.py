@@ -37,6 +37,8 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     """Names of the reasons, of a health check only."""
     smallest: str | None = None
     """Name of the smallest bin that the window allows, of `too-many-bins` only."""
+    users: tuple[str, ...] = ()
+    """Ids of the users, of `unknown-users` only."""
     first_kept: int | None = None
     """Number of the first change that is kept, of `cursor-expired` only."""
     last: int | None = None

@@ -50,6 +50,14 @@ Versions: TypeAlias = Annotated[
     ),
 ]
 
+Preset: TypeAlias = Annotated[
+    str | None,
+    QueryParameter(
+        name="preset",
+        description="CSV as another program reads it, in the local time of `zone`: `iglu`, `glupredkit`, `clarity`.",
+    ),
+]
+
 MIN_YEAR, MAX_YEAR = 1970, 2999
 """No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""
 

@@ -4,7 +4,7 @@ from typing import Any, TypeAlias
 
 from litestar import Request, Response, Router, get
 
-from bg_ingest.api import query
+from bg_ingest.api import query, statistics_query
 from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, make_etag, not_modified
 from bg_ingest.api.formats import ColumnarFormat, choose_format
@@ -19,6 +19,7 @@ from bg_ingest.api.openapi import (
     responses,
     with_views,
 )
+from bg_ingest.api.presets import PRESET_FORMATS, encode_preset, of_user, parse_preset
 from bg_ingest.api.schemas import (
     BasicReading,
     LatestReading,
@@ -94,19 +95,26 @@ async def readings(
     as_of_change: query.AsOfChange = None,
     devices: query.Devices = None,
     versions: query.Versions = None,
+    preset: query.Preset = None,
+    zone_name: statistics_query.ZoneName = None,
 ) -> Response[Any]:
     """Half-open window, from ≤ timestamp < to, of any length; streamed. 304 on a matching If-None-Match."""
     full, all_devices = query.is_full_view(view), query.has_all_devices(devices)
     all_versions = query.has_all_versions(versions, view, devices)
-    shown = VERSIONS if all_versions else FULL if full else BASIC
-    form = choose_format(request, shown.formats)
-    start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
+    chosen_preset, zone = parse_preset(preset, versions), statistics_query.parse_zone(zone_name)
+    shown = VERSIONS if all_versions else FULL if full or chosen_preset else BASIC
+    form = choose_format(request, (PRESET_FORMATS[chosen_preset],) if chosen_preset else shown.formats)
+    start = statistics_query.parse_bound("from", from_, zone)
+    end = statistics_query.parse_bound("to", to, zone)
     point, now = query.parse_as_of(as_of_time, as_of_change, reader.now())
     window = query.requested_window(start, end, now)
     head = await reader.head(user_id)
     query.check_reached(point, head)
     batches = shown.batches(reader, user_id, window, ReadingFilter(point, all_devices or all_versions))
-    answer = shown.encode(user_id, batches, form, columnar)
+    if chosen_preset:
+        answer = encode_preset(of_user(user_id, batches), chosen_preset, zone)
+    else:
+        answer = shown.encode(user_id, batches, form, columnar)
     headers = {**CACHE_HEADERS, "Vary": "Accept"}
     if isinstance(form, ColumnarFormat):
         headers |= attachment(user_id, window, form.media_type)

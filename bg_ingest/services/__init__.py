@@ -22,6 +22,7 @@ from bg_ingest.services.polling.webhooks import WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.services.queries.changes import ChangeQueries
 from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
+from bg_ingest.services.queries.datasets import DatasetQueries
 from bg_ingest.services.queries.event_hub import EventHub
 from bg_ingest.services.queries.many_users import ManyUsersQueries
 from bg_ingest.services.queries.readings import ReadingQueries
@@ -68,6 +69,7 @@ class Services:
     event_hub: EventHub
     many_users: ManyUsersQueries
     user_list: UserQueries
+    datasets: DatasetQueries
     completeness: CompletenessQueries
     timelines: TimelineQueries
     verifier: Verifier

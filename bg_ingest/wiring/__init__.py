@@ -9,6 +9,7 @@ from datetime import timedelta
 
 import httpx
 
+from bg_ingest import __version__
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.parquet import Arro3Encoder
 from bg_ingest.domain.access import WebhookProof
@@ -47,6 +48,7 @@ from bg_ingest.services.polling.webhooks import SenderTokens, WebhookReceiver
 from bg_ingest.services.publishing.relay import Relay
 from bg_ingest.services.queries.changes import ChangeQueries
 from bg_ingest.services.queries.completeness import CompletenessQueries, Verifier
+from bg_ingest.services.queries.datasets import DatasetQueries
 from bg_ingest.services.queries.event_hub import EventHub
 from bg_ingest.services.queries.many_users import ManyUsersQueries
 from bg_ingest.services.queries.readings import ReadingQueries
@@ -144,6 +146,7 @@ def build_services(
         event_hub=hub,
         many_users=ManyUsersQueries(store, change_queries, clock),
         user_list=UserQueries(store, clock),
+        datasets=DatasetQueries(store.readings, reader, f"bg-ingest {__version__}"),
         completeness=CompletenessQueries(store, clock),
         timelines=TimelineQueries(store, poller, recent_events, clock),
         verifier=Verifier(store, providers, grants),

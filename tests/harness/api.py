@@ -103,18 +103,20 @@ class ApiHarness:
         """Replace some services."""
         self.services = self.app.state.services = replace(self.services, **changes)
 
-    async def add_connection(self, state: ConnectionState = ConnectionState.ACTIVE, provider: str = "acme") -> None:
-        """Store a head for Ada with a sensor of 5 minutes that is polled at the same interval."""
-        before = await self.store.readings.head(ADA)
-        head = with_summary(before or Head(ADA), provider, ConnectionSummary(state, 300, 0, 300))
+    async def add_connection(
+        self, state: ConnectionState = ConnectionState.ACTIVE, provider: str = "acme", user: UserId = ADA
+    ) -> None:
+        """Store a head of a user with a sensor of 5 minutes that is polled at the same interval."""
+        before = await self.store.readings.head(user)
+        head = with_summary(before or Head(user), provider, ConnectionSummary(state, 300, 0, 300))
         await self.store.commits.write(Commit(before=before, head=head))
 
-    async def add_readings(self, *readings: Reading) -> None:
-        """Store readings of Ada as a poll does. Without a head, an active connection is added first."""
-        if await self.store.readings.head(ADA) is None:
-            await self.add_connection()
+    async def add_readings(self, *readings: Reading, user: UserId = ADA) -> None:
+        """Store readings of a user as a poll does. Without a head, an active connection is added first."""
+        if await self.store.readings.head(user) is None:
+            await self.add_connection(user=user)
         for part in split_batch(readings):
-            head, known = await self.store.readings.read(ADA, {segment_start(each.measured_at) for each in part})
+            head, known = await self.store.readings.read(user, {segment_start(each.measured_at) for each in part})
             assert head is not None
             at = head.next_recorded_at(self.clock.now())
             decision = decide(known, part, at=at, last_change=head.last_change)

@@ -141,8 +141,9 @@ async def iter_shown(
     # Readings lie on whole seconds, so comparing whole seconds rounded up is exact and cheap.
     start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
     wider = window if reading_filter.all_devices else Window(window.start - CONTEXT, window.end + CONTEXT)
-    # An answer as of a fixed point never changes, so it must not show the lag of an eventually consistent read.
-    packed = store.iter_packed(user, wider, consistent=consistent or reading_filter.as_of is not None)
+    # An answer as of a change must not show the lag of an eventually consistent read. A time is settled for longer.
+    exact = reading_filter.as_of is not None and reading_filter.as_of.change is not None
+    packed = store.iter_packed(user, wider, consistent=consistent or exact)
     async with aclosing(_with_neighbours(packed, decode)) as segments:
         async for before, segment, after in segments:
             rows = reading_filter.select(before, segment, after)

@@ -42,6 +42,7 @@ MATRIX = {
     ("GET", "/api/bg/{user_id}/profile"): Row(Scope.READINGS_READ, "/api/bg/{user}/profile", 200),
     ("GET", "/api/bg/{user_id}/changes"): Row(Scope.READINGS_READ, "/api/bg/{user}/changes", 200),
     ("POST", "/api/changes"): Row(Scope.READINGS_READ, "/api/changes", 200),
+    ("POST", "/api/dataset"): Row(Scope.READINGS_READ, "/api/dataset", 200),
     ("GET", "/api/users"): Row(Scope.READINGS_READ, "/api/users", 200),
     ("GET", "/api/latest"): Row(Scope.READINGS_READ, "/api/latest?users=ada", 200),
     ("GET", "/api/bg/{user_id}/series"): Row(Scope.READINGS_READ, "/api/bg/{user}/series", 200),
@@ -89,7 +90,7 @@ MATRIX = {
 
 GUARDED_ROUTES = {route: row for route, row in MATRIX.items() if row.scope is not None}
 USER_ROUTES = {route: row for route, row in GUARDED_ROUTES.items() if "{user}" in row.path}
-MANY_USERS = {("POST", "/api/changes"), ("GET", "/api/latest")}
+MANY_USERS = {("POST", "/api/changes"), ("GET", "/api/latest"), ("POST", "/api/dataset")}
 """Routes that answer a user outside of the credential like an unknown one, in an answer about several users."""
 GLOBAL_ROUTES = {
     route: row for route, row in GUARDED_ROUTES.items() if "{user}" not in row.path and route not in MANY_USERS
@@ -124,6 +125,9 @@ class ClosedService:
             body = b'{"from":"2025-04-01T00:00:00Z","to":"2025-04-02T00:00:00Z"}'
         if route[1] == "/api/changes":
             body = b'{"after":{"ada":0}}'
+        if route[1] == "/api/dataset":
+            body = b'{"users":["ada"],"from":"2026-01-01"}'
+            headers["Accept"] = "application/json"
         if body:
             headers["Content-Type"] = "application/json"
         path = MATRIX[route].path.format(user=user)
