@@ -10,7 +10,7 @@ from bg_ingest.domain.access import TokenClaims
 
 _HEADER_TYPES = frozenset({"jwt", "at+jwt"})
 _CLAIM_TYPES = frozenset({"bearer", "jwt", "at+jwt"})
-"""Types of access tokens. Other tokens of an issuer have the same signature: ID, refresh and logout tokens."""
+"""Types of access tokens. An issuer signs its ID, refresh and logout tokens with the same keys."""
 
 _CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
 """Claims with the client: RFC 9068 and Cognito; Keycloak, Auth0 and Entra ID; Okta; version 1 of Entra ID."""

@@ -69,10 +69,10 @@ def to_latest(newest: StoredReading, freshness: Freshness) -> LatestReading:
     return LatestReading(
         **msgspec.structs.asdict(public_reading(newest)),
         age_seconds=freshness.age_seconds,
-        next_expected_at=_whole_seconds(freshness.next_expected_at),
+        next_expected_at=_whole_seconds_or_none(freshness.next_expected_at),
         state=freshness.state,
-        late_at=_whole_seconds(freshness.late_at),
-        gap_at=_whole_seconds(freshness.gap_at),
+        late_at=_whole_seconds_or_none(freshness.late_at),
+        gap_at=_whole_seconds_or_none(freshness.gap_at),
     )
 
 
@@ -153,8 +153,8 @@ def to_status(status: Status) -> ConnectionStatus:
         connected_at=whole_seconds(connection.connected_at),
         newest_reading_at=connection.newest_reading_at,
         last_outcome=connection.last_outcome,
-        last_outcome_at=_whole_seconds(connection.outcome_at),
-        next_poll_at=_whole_seconds(status.next_poll_at),
+        last_outcome_at=_whole_seconds_or_none(connection.outcome_at),
+        next_poll_at=_whole_seconds_or_none(status.next_poll_at),
         observed_delay_seconds=connection.delay_seconds,
         backfill_done=status.backfill_done,
         backfill_left=Span(connection.backfill.start, connection.backfill.end) if connection.backfill else None,
@@ -175,5 +175,5 @@ def whole_seconds(instant: datetime) -> datetime:
     return instant.replace(microsecond=0)
 
 
-def _whole_seconds(instant: datetime | None) -> datetime | None:
+def _whole_seconds_or_none(instant: datetime | None) -> datetime | None:
     return whole_seconds(instant) if instant else None

@@ -21,7 +21,7 @@ MAX_BODY_BYTES = 65_536
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _JSON_TYPES = ("application/json", "application/merge-patch+json")
-"""A body without a type is refused too: a page of another origin may send one without asking (CORS)."""
+"""A body without a type is refused too: a web page of another origin can send it without a CORS preflight request."""
 
 
 async def validate_request(request: Request[Any, Any, Any]) -> None:

@@ -74,7 +74,7 @@ def missing_count(after: datetime, before: datetime, cadence_seconds: int) -> in
 
 
 def month_start(instant: datetime) -> datetime:
-    """Return the start of the month (UTC) under which a gap with this ``after`` is stored."""
+    """Return the start of the month (UTC) under which a gap is stored whose ``after`` is ``instant``."""
     return datetime(instant.year, instant.month, 1, tzinfo=UTC)
 
 

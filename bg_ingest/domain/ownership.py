@@ -123,8 +123,9 @@ def fair_share(owners: Iterable[Owner], me: str, *, shards: int = SHARDS) -> int
 def plan_rebalance(
     snapshot: OwnershipSnapshot, me: str, serving: Mapping[int, int], leaving: Iterable[int] = ()
 ) -> Rebalance:
-    """Compare the rows with the shards that this process serves (epoch by shard) and those that it is releasing.
+    """Compare the rows with the shards of this process.
 
+    ``serving`` has the epoch of each shard that it serves, ``leaving`` the shards that it is releasing.
     Each call plans all steps again from the rows. A lost reply is therefore harmless, because its step is repeated.
     """
     releasing = set(leaving)
@@ -138,9 +139,10 @@ def plan_rebalance(
 
 
 def _assign_free_shards(snapshot: OwnershipSnapshot, me: str, releasing: Collection[int]) -> tuple[Lease, ...]:
-    """Return the free shards for ``me``. They are assigned in one order to all owners below their share.
+    """Return the free shards for ``me``.
 
-    Processes that read the same rows compute the same assignment, so that no two take the same shard.
+    All owners below their share get free shards, in the order of the owner ids. Processes that read the same rows
+    compute the same assignment, so that no two take the same shard.
     """
     alive = {owner.id for owner in snapshot.owners}
     free = [lease for lease in snapshot.leases if lease.owner not in alive and lease.shard not in releasing]

@@ -74,12 +74,13 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
     """Merge a batch. New readings share one change number, and revisions the next one.
 
     An equal value changes nothing. Another value under the same identity is a revision, and the earlier value stays
-    with the reading. A reading that already has ``MAX_VERSIONS`` earlier values rejects the revision, which is then
-    quarantined. So are the readings for which their segment has no room.
+    with the reading. A revision is rejected if the reading already has ``MAX_VERSIONS`` earlier values. A reading is
+    rejected if its segment has no room. Rejected readings are then quarantined.
     """
     before: dict[Identity, StoredReading] = {}
     for segment in known.values():
-        for stored in segment.readings:  # readings stored twice by 2026-11-30, one for each app, have one identity
+        # until 2026-11-30 a reading received by two apps was stored twice; both copies have one identity
+        for stored in segment.readings:
             before.setdefault(stored.reading.identity, stored)
     fresh = [reading for reading in batch if reading.identity not in before]
     stored_again = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]

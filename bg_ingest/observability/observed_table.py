@@ -53,7 +53,7 @@ class ObservedTable:
                 yield items
                 call = self._call(name).__enter__()
                 items = await anext(pages, None)
-                if items is not None:  # the end of the pages may need no request
+                if items is not None:  # the end of the pages is not counted as a call, because it may need no request
                     call.__exit__(None, None, None)
 
     async def write(self, one: SingleWrite) -> None:

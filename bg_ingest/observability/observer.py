@@ -103,7 +103,8 @@ class Observers(Observer):
 
     def __init__(self, *observers: Observer) -> None:
         self._observers = observers
-        # Store calls are so frequent that calls of observers that ignore them would cost more than the metrics.
+        # Observers that ignore store calls are omitted: these calls are so frequent that the empty methods would cost
+        # more than the metrics.
         self._store_observers = [
             observer for observer in observers if type(observer).store_call is not Observer.store_call
         ]

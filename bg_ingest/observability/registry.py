@@ -22,7 +22,7 @@ STORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
 SCRAPE_INTERVAL_SECONDS = 0.25
-"""Least time between the starts of two builds of the text, which bounds the cost of a flood of scrapes."""
+"""Least time between the starts of two builds of the scraped text. It bounds the cost of many scrapes at once."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series, and no query uses them
 

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 
 DelaySeconds = Annotated[int, Field(ge=0, le=86_400)]
-"""Type of ``<PROVIDER>_DELAY_SECONDS``: time from a measurement until it is shown, instead of the learned one."""
+"""Type of ``<PROVIDER>_DELAY_SECONDS``: fixed time from a measurement until it is shown. Unset: learned from polls."""
 
 
 class ProviderSettings(BaseModel):

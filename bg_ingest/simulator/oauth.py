@@ -133,7 +133,10 @@ async def post_token(simulator: Simulator, form: Mapping[str, str]) -> Reply:
 
 
 def exchange_token(simulator: Simulator, form: Mapping[str, str], *, answered: bool) -> Reply:
-    """Return the reply to a token call, RFC 6749 §5; `answered` is only recorded."""
+    """Return the reply to a token call, RFC 6749 §5.
+
+    `answered` is recorded in the journal and changes nothing else. It is False if a fault suppresses the reply.
+    """
     if not _is_client(form, simulator.options):
         return _error_reply(401, "invalid_client")
     match form:

@@ -14,9 +14,10 @@ class SimulatorOptions(msgspec.Struct, frozen=True, kw_only=True):
     """All options except the clock. The same options always give the same users, readings and record ids.
 
     Empty `redirect_uris` accept any http or https address. `delay_seconds` is the time from a measurement to its
-    visibility (Dexcom: 3600 in the US, 10800 elsewhere). `days_back` is the length of the readings before the first
-    start. `access_token_seconds` and `calls_per_hour` are Dexcom's own figures. `replay` is a Clarity CSV export, whose
-    local times are read in `zone`. One more user, `ReplayUser`, has its readings on their original dates.
+    visibility (Dexcom: 3600 in the US, 10800 elsewhere). `days_back` is the number of days with readings before
+    the first start. `access_token_seconds` and `calls_per_hour` are Dexcom's own figures. `replay` is a Clarity CSV
+    export, whose local times are read in `zone`. One more user, `ReplayUser`, has the exported readings at their
+    original times.
     """
 
     seed: int = 1

@@ -20,7 +20,7 @@ LIFE_SECONDS = 10 * DAY
 WARM_UP_SECONDS: dict[Generation, int] = {"g6": 2 * 3600, "g7": 30 * 60}
 _MISSED_SLOT_RATE = 0.003
 _LATE_SECOND_RATE = 0.3  # a real G6 trace has 299, 300 and 301 s between readings, in about this share
-_RATE_SECONDS = 15 * 60
+_RATE_SECONDS = 15 * 60  # the trend rate is the mean rate of change over this time
 _ARROWS = (
     (-3, "doubleDown"),
     (-2, "singleDown"),
@@ -126,10 +126,10 @@ class SimulatedWearer:
 def sensors(seed: int, person: Person, start: int, end: int) -> Iterator[Sensor]:
     """Return the sensors worn between two instants, oldest first."""
     key = key_of(seed, person.name, "sensors")
-    change = int(chance(key, -1) * LIFE_SECONDS)  # people change sensors on different days
-    for number in range((start - change) // LIFE_SECONDS, (end - change) // LIFE_SECONDS + 1):
-        begins = change + number * LIFE_SECONDS + int(chance(key, number) * 300)
-        first, ends = begins + WARM_UP_SECONDS[person.generation], change + (number + 1) * LIFE_SECONDS
+    phase = int(chance(key, -1) * LIFE_SECONDS)  # people change sensors on different days
+    for number in range((start - phase) // LIFE_SECONDS, (end - phase) // LIFE_SECONDS + 1):
+        begins = phase + number * LIFE_SECONDS + int(chance(key, number) * 300)
+        first, ends = begins + WARM_UP_SECONDS[person.generation], phase + (number + 1) * LIFE_SECONDS
         yield Sensor(begins, first, ends, hex_of(seed, person.name, "transmitter", number))
 
 
@@ -149,8 +149,8 @@ def is_missed(key: int, instant: int) -> bool:
 @lru_cache(maxsize=4096)
 def _out_of_reach(key: int, day: int) -> tuple[tuple[int, int], ...]:
     rng = random.Random(key_of(key, day))
-    times = rng.choices((0, 1, 2), (7, 2, 1))[0]
-    starts = [day * DAY + rng.randrange(DAY) for _ in range(times)]
+    periods = rng.choices((0, 1, 2), (7, 2, 1))[0]
+    starts = [day * DAY + rng.randrange(DAY) for _ in range(periods)]
     return tuple((start, start + int(rng.triangular(10, 150, 20) * 60)) for start in starts)
 
 

@@ -21,7 +21,7 @@ class AuditStore(ItemStore):
     """Append-only audit records that expire."""
 
     async def hash_key(self, fresh: bytes) -> bytes:
-        """Return the sealed key of the hashes. ``fresh`` is stored and returned if there is none yet."""
+        """Return the sealed key with which user ids are hashed. Without a stored key, store and return ``fresh``."""
         stored = await self._table.get(keys.AUDIT_KEY)
         if stored is None:
             try:
@@ -31,7 +31,7 @@ class AuditStore(ItemStore):
         return bytes(stored["sealed"]) if stored else fresh
 
     async def find_hash_key(self) -> bytes | None:
-        """Return the sealed key of the hashes, if there is one yet."""
+        """Return the sealed key with which user ids are hashed; None if there is none yet."""
         stored = await self._table.get(keys.AUDIT_KEY)
         return bytes(stored["sealed"]) if stored else None
 

@@ -42,7 +42,8 @@ from bg_ingest.store.items import (
 CHANGE_RETENTION = timedelta(days=60)
 OUTBOX_BATCH_SIZE = 100
 CHANGE_BATCH_SIZE = 100
-"""Changes read at once: 7 read units for single readings, up to 10 KB for each commit of a backfill."""
+"""Changes per page. A page of changes with one reading each costs 7 read units. A change of a backfill has up to
+10 KB."""
 
 
 class ChangeLog(ItemStore):

@@ -38,10 +38,10 @@ class _Columns(NamedTuple):
     display: int
     ticks: int
     transmitter: int
-    named: int
-    """Fields of the header."""
-    usual: int
-    """Fields of most rows with a reading."""
+    header_length: int
+    """Number of fields of the header; 0 without a header."""
+    usual_length: int
+    """Number of fields of most rows with a reading."""
 
 
 class _Row(NamedTuple):
@@ -128,7 +128,10 @@ def _display_column(header: Sequence[str], kind: int, glucose: int) -> int:
 
 
 def _transmitter_columns(header: Sequence[str], glucose: int) -> tuple[int, int]:
-    """Return the columns of the transmitter's clock, whose header has its type in brackets, and of its id."""
+    """Return the columns of the transmitter's clock and of its id.
+
+    Only the header of the clock has brackets, around a data type: ``Transmitter Time (Long Integer)``.
+    """
     named = [index for index, field in enumerate(header) if _TRANSMITTER.search(field)]
     ticks = [index for index in named if "(" in header[index]]
     ids = [index for index in named if "(" not in header[index]]
@@ -156,10 +159,10 @@ def _pick(line: int, row: Sequence[str], columns: _Columns) -> _Row | RowReason 
     value, shift = field(columns.glucose), 0
     if not value:
         return "no_value"
-    if len(row) <= columns.glucose + 1 < columns.usual:
+    if len(row) <= columns.glucose + 1 < columns.usual_length:
         return "not_a_record"  # the value may be cut
     decimals = field(columns.glucose + 1)
-    if len(row) > columns.named > 0 and value.isdecimal() and decimals.isdecimal():
+    if len(row) > columns.header_length > 0 and value.isdecimal() and decimals.isdecimal():
         value, shift = f"{value}.{decimals}", 1  # a decimal comma without quotes
     display, transmitter = field(columns.display), field(columns.transmitter + shift)
     if max(len(display), len(transmitter)) > _MAX_NAME:

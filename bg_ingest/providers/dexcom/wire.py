@@ -154,7 +154,8 @@ def decode_envelope(content: bytes, shape: type[Envelope] = Envelope) -> Envelop
 
 
 MAX_COMMAS = 400_000
-"""Commas up to which a page is decoded as a whole: more than those of 8 MB of records. It bounds the elements."""
+"""Largest number of commas in a page that is decoded as a whole; 8 MB of records have fewer. It bounds the number of
+decoded values, and so the memory."""
 
 
 def _decode_as_whole(content: bytes, shape: type[Envelope]) -> Envelope | None:
@@ -190,7 +191,7 @@ _decode_egv = msgspec.json.Decoder(Egv).decode
 def decode_record(content: bytes) -> Egv | None:
     """Decode a record; None if it is not JSON. ``NaN`` and ``Infinity``, which some encoders write, are null.
 
-    They do not become strings, because a transmitter or device would get that name.
+    They do not become strings, because "NaN" would then be taken for the id of a transmitter or the name of a device.
     """
     with suppress(ValueError, RecursionError):
         return _decode_egv(content)

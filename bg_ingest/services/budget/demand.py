@@ -11,11 +11,11 @@ from bg_ingest.ports import Priority
 from bg_ingest.services.budget.limiter import CallLimiter
 from bg_ingest.services.budget.provider import SharedBudget
 
-# 2026-11-28: during a hand-over two processes publish the demand of the same shards. Close to the limit (3,000 users
-# every minute, 200,000 calls an hour) that sum lengthened intervals. Polls skipped a slot and were 65 s late after a
-# SIGTERM (at most 3 s are allowed). Therefore intervals follow the minimum of the last 20 to 40 s; a joining process
-# starts with the demand of the others. A demand that stays too high lengthens intervals only after that time. Until
-# then, the budget delays the calls. The metric shows the present demand.
+# 2026-11-28: during a hand-over two processes publish the demand of the same shards, so that the total counts it twice.
+# Close to the limit (3,000 users every minute, 200,000 calls an hour) this total lengthened intervals. Polls skipped a
+# slot and were 65 s late after a SIGTERM (at most 3 s are allowed). Therefore intervals follow the minimum of the last
+# 20 to 40 s; a joining process starts with the demand of the others. A demand that stays too high lengthens intervals
+# only after that time. Until then, the budget delays the calls. The metric shows the present demand.
 SUSTAINED_SECONDS = 20.0
 """Longer than the time for which two processes publish the same demand during a hand-over; see ``SustainedMinimum``."""
 

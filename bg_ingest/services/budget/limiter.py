@@ -25,11 +25,13 @@ MAX_WAIT_SECONDS = {
     Priority.LIVE: 30.0,
     Priority.REFRESH: 30.0,
 }
-"""Longest wait for a call, in seconds; shorter than the lead of a refresh on the expiry of an access token."""
+"""Longest wait for a call, in seconds. It is shorter than the time between a refresh and the expiry of the old access
+token."""
 
 MAX_WAITING, MAX_WAITING_LOW = 256, 12
-"""Callers that may wait at a time: in total before a LIVE call is refused; below LIVE before such a call is refused.
-They occupy slots of polls that may need no call."""
+"""Limits of waiting callers. A LIVE call is refused while ``MAX_WAITING`` callers of any priority wait. A call of lower
+priority is refused while ``MAX_WAITING_LOW`` callers below LIVE wait. Each waiting caller occupies a poll slot, which
+another poll could use without a call."""
 
 MIN_JITTER_SECONDS, MAX_JITTER_SECONDS = 0.01, 0.02
 """Random delay, in seconds, after the time at which enough calls are available."""
@@ -39,7 +41,8 @@ FAIRNESS_SECONDS, FAIRNESS_HALF_LIFE = 0.2, 0.4
 that time. The process with the longest wait reserves first, even if its store answers more slowly."""
 
 STARVATION_SECONDS = 3.0
-"""Seconds without a reservation after which one call is enough for the next; before, half of its calls are required."""
+"""Seconds without a reservation after which a reservation may be of a single call. Until then it must be of at least
+half of the requested calls."""
 
 
 class CallLimiter:

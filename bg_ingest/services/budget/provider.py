@@ -78,8 +78,8 @@ class SharedBudget:
 class BudgetedProvider:
     """Provider wrapper that reserves each call before sending it. A refusal by the provider pauses all callers.
 
-    ``renew`` reserves none. Its caller reserves before the claim, because nothing may wait after the claim (see
-    ``grants.py``).
+    ``renew`` reserves none. Its caller reserves before it writes the claim on the grant, because the call must follow
+    the claim without a wait (see ``grants.py``).
     """
 
     def __init__(self, inner: ports.Provider, budget: ports.CallBudget, observer: ports.Observer) -> None:

@@ -126,7 +126,8 @@ class ConnectionService:
     def _remaining_backfill(self, before: Connection, after: Connection) -> Window | None:
         """Return the unread part of the backfill window after its length was changed.
 
-        A period after the connect that is unread because of a long silence is not part of the window, and stays.
+        Time after the connect may be unread too, because of a long silence. It does not belong to the window, and
+        remains part of the result.
         """
         initial_before, initial = self.defaults.initial_backfill(before), self.defaults.initial_backfill(after)
         if initial == initial_before or before.available is None:

@@ -73,7 +73,7 @@ class ManyUsersQueries:
         return await latest_until(self._store.readings, head, self._clock.now())
 
     async def changes(self, after: Mapping[UserId, int | None], limit: int) -> AsyncGenerator[Line]:
-        """Yield the lines of an answer: at most ``limit`` events, those of each user ascending by one, then the end.
+        """Yield the lines of an answer: at most ``limit`` events, consecutive for each user, then the end.
 
         None as a cursor starts at now.
         """
