@@ -135,9 +135,9 @@ class Table(Protocol):
         """
 
     def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
     ) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:
-        """Yield the items with low <= sort key <= high, ascending, in pages of at most ``page`` items.
+        """Yield the items with low <= sort key <= high in order, in pages of at most ``page`` items.
 
         The generator must be closed. DynamoDB refuses low > high.
         """

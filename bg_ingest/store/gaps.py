@@ -1,13 +1,15 @@
 """Gap months: the packed gaps of a connection that begin in one month."""
 
 from collections.abc import Iterator
-from datetime import datetime
+from contextlib import aclosing
+from datetime import UTC, datetime
 
 import msgspec
 
 from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.gaps import GapMonth, month_start
 from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StaleRead
 from bg_ingest.ports.table import Item, Put, StoredItem
 from bg_ingest.store import items, keys
@@ -22,6 +24,24 @@ class GapStore(items.ItemStore):
         _, high = keys.gap_month(connection, month_start(last))
         rows = await items.read_range(self._table, pk, low, high)
         return [_decode_month(connection.provider, keys.parse_gap_month(key), item) for key, item in rows]
+
+    async def read_overlapping(self, connection: ConnectionId, window: Window) -> list[GapMonth]:
+        """Return the months whose gaps can overlap a window, ascending: its own, and the last one before with a gap.
+
+        Gaps of a connection do not overlap, so of all gaps that begin before the window only the last reaches into it.
+        """
+        own = month_start(window.start)
+        pk, low = keys.gap_month(connection, datetime.min.replace(tzinfo=UTC))
+        _, high = keys.gap_month(connection, month_start(window.end))
+        page = min(100, (window.end.year - own.year) * 12 + window.end.month - own.month + 2)
+        months: list[GapMonth] = []
+        async with aclosing(self._table.query(pk, low, high, page=page, descending=True)) as pages:
+            async for rows in pages:
+                for key, item in rows:
+                    months.insert(0, _decode_month(connection.provider, keys.parse_gap_month(key), item))
+                    if months[0].month < own:
+                        return months
+        return months
 
 
 def commit_writes(commit: Commit) -> Iterator[items.ConditionalWrite]:

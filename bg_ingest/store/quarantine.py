@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncGenerator, Collection, Iterator
 from contextlib import aclosing
+from datetime import timedelta
 
 import msgspec
 
@@ -9,6 +10,8 @@ from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
 from bg_ingest.domain.segment_codec import to_epoch_ms
+from bg_ingest.domain.segments import SEGMENT_HOURS, segment_start
+from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StaleRead
 from bg_ingest.ports.table import Item, Put, StoredItem
 from bg_ingest.store import keys
@@ -27,9 +30,18 @@ class QuarantineStore(ItemStore):
         items = await self._table.batch_get(list(by_key))
         return {by_key[key]: decode_quarantine_page(by_key[key], item) for key, item in items.items()}
 
-    async def iter_pages(self, user: UserId) -> AsyncGenerator[QuarantinePage]:
-        """Yield all pages of a user; those of records without a time come last."""
+    async def iter_pages(self, user: UserId, window: Window | None = None) -> AsyncGenerator[QuarantinePage]:
+        """Yield the pages of a user; those of records without a time come last.
+
+        With a window, yield only the pages of segments that begin in it.
+        """
         low, high = keys.prefix_range(keys.QUARANTINE)
+        if window is not None:
+            first = segment_start(window.start + timedelta(hours=SEGMENT_HOURS) - timedelta.resolution)
+            _, low = keys.quarantine(user, first)
+            _, high = keys.quarantine(user, segment_start(window.end - timedelta.resolution))
+            if low > high:
+                return
         async with aclosing(self._table.query(keys.user_pk(user), low, high, page=QUARANTINE_BATCH_SIZE)) as pages:
             async for page in pages:
                 for key, item in page:

@@ -7,6 +7,7 @@ import pytest
 from bg_ingest.domain.changes import GapHealed, GapOpened
 from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.gaps import Cause, Gap, GapMonth, month_start, update_months
+from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StaleRead
 from bg_ingest.store import Store
 from tests.fakes.clock import NOON
@@ -93,3 +94,21 @@ async def test_readings_that_did_not_see_how_far_gaps_are_checked_are_stale(stor
     assert head is not None
     assert head.gaps_checked_until == {"acme": NOON}
     assert month_start(datetime(2026, 3, 31, 23, 59, tzinfo=UTC)) == datetime(2026, 3, 1, tzinfo=UTC)
+
+
+async def test_months_that_reach_into_a_window_are_its_own_and_the_last_one_before(store: Store) -> None:
+    await commit_connection(store)
+    for months in (-6, -3, 0, 1):
+        await store.commits.write(await commit_gaps(store, gap(months * 31 * 24)))
+
+    async def found(start: int, days: int) -> list[int]:
+        window = Window(NOON + timedelta(days=start), NOON + timedelta(days=start + days))
+        months = await store.gaps.read_overlapping(ACME, window)
+        return [round((month.gaps[0].after - NOON) / timedelta(days=31)) for month in months]
+
+    assert await found(-400, 1) == []
+    assert await found(-31, 1) == [-3]
+    assert await found(0, 1) == [-3, 0]
+    assert await found(0, 60) == [-3, 0, 1]
+    assert await found(200, 1) == [1]
+    assert await found(-400, 1000) == [-6, -3, 0, 1]

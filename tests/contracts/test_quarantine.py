@@ -1,6 +1,6 @@
 """Quarantine pages: one per segment and sixteen for records without a time, each with its own version."""
 
-from datetime import timedelta
+from datetime import datetime, timedelta
 
 import msgspec
 import pytest
@@ -8,6 +8,7 @@ import pytest
 from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantineKey, QuarantinePage
 from bg_ingest.domain.segments import segment_start
+from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StaleRead
 from bg_ingest.ports.table import Put, Table
 from bg_ingest.store import Store, keys
@@ -49,6 +50,22 @@ async def test_every_quarantine_page_of_a_user_is_found_with_the_owner_of_its_re
         await store.commits.write(Commit(before=head, head=head, quarantine_pages=(each,)))
     await store.commits.write(await readings_commit_of(store.readings, [reading(0)]))
     assert [each async for each in store.quarantine.iter_pages(USER)] == pages
+
+
+async def test_the_quarantine_pages_of_a_window_are_those_of_segments_that_begin_in_it(store: Store) -> None:
+    await commit_connection(store)
+    head = await store.readings.head(USER)
+    assert head is not None
+    record = QuarantinedRecord("no_value", b"1", b"sealed", NOON, "acme", "account-1")
+    keys_of_pages: list[QuarantineKey] = [segment_start(NOON) + n * timedelta(hours=6) for n in range(-3, 3)]
+    for key in (*keys_of_pages, 15):
+        page = QuarantinePage(key, 1, (record,))
+        await store.commits.write(Commit(before=head, head=head, quarantine_pages=(page,)))
+    steps = [timedelta(hours=-6), timedelta(hours=-1), -timedelta.resolution, timedelta(0), timedelta.resolution]
+    for start in (segment_start(NOON) + step for step in steps):
+        for end in (start + timedelta(hours=1), start + timedelta(hours=6), start + timedelta(hours=12)):
+            found = [page.key async for page in store.quarantine.iter_pages(USER, Window(start, end))]
+            assert found == [key for key in keys_of_pages if isinstance(key, datetime) and start <= key < end]
 
 
 async def test_a_record_kept_before_it_said_whose_it_is_is_read(store: Store, table: Table) -> None:

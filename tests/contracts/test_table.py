@@ -161,6 +161,14 @@ async def test_a_batch_read_once_shows_which_items_do_not_exist(table: Table) ->
     assert await table.batch_get_once([KEY, OTHER]) == {KEY: ITEM, OTHER: None}
 
 
+async def test_a_descending_query_yields_the_same_items_in_the_opposite_order(table: Table) -> None:
+    for number in range(5):
+        await table.write(Put(("pk", f"{number}"), {"v": number}))
+    pages = [page async for page in table.query("pk", "1", "4", page=3, descending=True)]
+    assert [[item["v"] for _, item in page] for page in pages] == [[4, 3, 2], [1]]
+    assert [page async for page in table.query("pk", "5", "9", descending=True)] == []
+
+
 async def test_an_update_may_create_where_no_condition_forbids_it(table: Table) -> None:
     await table.write(Update(KEY, {"v": 1}, ("text",), ()))
     assert await table.get(KEY) == {"v": 1}

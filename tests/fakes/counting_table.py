@@ -11,7 +11,7 @@ class CountingTable:
 
     def __init__(self, inner: Table) -> None:
         self._inner = inner
-        self.reads = self.writes = self.transactions = 0
+        self.reads = self.writes = self.transactions = self.queried_items = 0
 
     @property
     def asked(self) -> tuple[int, int, int]:
@@ -31,14 +31,17 @@ class CountingTable:
         return await self._inner.batch_get_once(keys)
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         self.reads += 1
         first = True
-        async with aclosing(self._inner.query(pk, low, high, consistent=consistent, page=page)) as pages:
+        async with aclosing(
+            self._inner.query(pk, low, high, consistent=consistent, page=page, descending=descending)
+        ) as pages:
             async for items in pages:
                 self.reads += not first
                 first = False
+                self.queried_items += len(items)
                 yield items
 
     async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:

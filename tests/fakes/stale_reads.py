@@ -35,8 +35,8 @@ class LaggingTable(CallWrapper):
         await self._inner.transact(writes)
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        async for items in self._inner.query(pk, low, high, consistent=consistent, page=page):
+        async for items in self._inner.query(pk, low, high, consistent=consistent, page=page, descending=descending):
             shown = items if consistent else [(key, self._before.get(key, item)) for key, item in items]
             yield [(key, item) for key, item in shown if item is not None]

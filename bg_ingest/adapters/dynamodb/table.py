@@ -61,7 +61,7 @@ class DynamoTable:
         return {key: items.get(key) for key in keys if key not in left_out}
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         if low > high:
             return  # DynamoDB refuses this range
@@ -71,6 +71,8 @@ class DynamoTable:
             "ConsistentRead": consistent,
             "Limit": page,
         }
+        if descending:
+            request["ScanIndexForward"] = False
         async with aclosing(self._pages("Query", request)) as pages:
             async for items in pages:
                 yield items

@@ -34,7 +34,7 @@ _PURGE = """
 _PUT = "INSERT OR REPLACE INTO items (pk, sk, item, expires_at) VALUES (?, ?, ?, ?)"
 _DELETE = "DELETE FROM items WHERE pk = ? AND sk = ?"
 _GET = "SELECT item FROM items WHERE pk = ? AND sk = ?"
-_QUERY = "SELECT sk, item FROM items WHERE pk = ? AND sk {} ? AND sk <= ? ORDER BY sk LIMIT ?"
+_QUERY = "SELECT sk, item FROM items WHERE pk = ? AND sk {} ? AND sk {} ? ORDER BY sk {} LIMIT ?"
 _ANY = "SELECT 1 FROM items WHERE pk = ? AND sk >= ? AND sk <= ? LIMIT 1"
 _SCAN = (
     "SELECT pk, sk, item FROM items WHERE (pk, sk) > (?, ?) AND unicode(substr(pk, -1)) % ? = ? ORDER BY pk, sk LIMIT ?"
@@ -68,10 +68,14 @@ class ItemFile:
         with _translate_errors():
             return {key: item for key in keys if (item := self._get(key)) is not None}
 
-    def page(self, pk: str, low: str, high: str, limit: int, *, after: bool) -> list[tuple[Key, Item]]:
-        """Return at most ``limit`` items from ``low`` to ``high``; with ``after``, those above ``low``."""
+    def page(
+        self, pk: str, low: str, high: str, limit: int, *, after: bool, descending: bool = False
+    ) -> list[tuple[Key, Item]]:
+        """Return at most ``limit`` items from ``low`` to ``high`` in order; with ``after``, without the first bound."""
+        above, below = (">" if after and not descending else ">="), ("<" if after and descending else "<=")
+        query = _QUERY.format(above, below, "DESC" if descending else "ASC")
         with _translate_errors():
-            rows = self._database.execute(_QUERY.format(">" if after else ">="), (pk, low, high, limit)).fetchall()
+            rows = self._database.execute(query, (pk, low, high, limit)).fetchall()
         return [((pk, sk), _decode(item)) for sk, item in rows]
 
     def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:

@@ -54,15 +54,18 @@ class SqliteTable:
         return {key: items.get(key) for key in keys}
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         del consistent  # every read of SQLite is consistent
         after = False
-        while items := await self._run_long(partial(self._file.page, pk, low, high, page, after=after)):
+        while items := await self._run_long(
+            partial(self._file.page, pk, low, high, page, after=after, descending=descending)
+        ):
             yield items
             if len(items) < page:
                 return
-            after, low = True, items[-1][0][1]
+            last, after = items[-1][0][1], True
+            low, high = (low, last) if descending else (last, high)
 
     async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
         return await self._run(partial(self._file.non_empty, pks, low, high))

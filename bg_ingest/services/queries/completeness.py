@@ -19,7 +19,6 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, NotFound, ProviderMisbehaved
 from bg_ingest.ports import Clock, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
-from bg_ingest.services.polling.gaps import ALL_TIME
 from bg_ingest.services.queries.readings import DEFAULT_FILTER, iter_shown
 from bg_ingest.store import Store
 
@@ -79,9 +78,9 @@ class CompletenessQueries:
                 rows: list[StoredReading] = [row[2] for row in batch]
                 for provider, counter in counters.items():
                     counter.add_readings([row for row in rows if row.reading.device.provider == provider])
-        async with aclosing(self._store.quarantine.iter_pages(user)) as pages:
+        async with aclosing(self._store.quarantine.iter_pages(user, window)) as pages:
             async for page in pages:
-                if isinstance(page.key, int) or not window.start <= page.key < window.end:
+                if isinstance(page.key, int):
                     continue
                 for record in page.records:
                     provider = record.provider or next(iter(counters), "")
@@ -89,8 +88,7 @@ class CompletenessQueries:
                         counters[provider].add_quarantined(page.key, 1)
 
     async def _read_gaps(self, connection: ConnectionId, window: Window) -> list[Gap]:
-        # a gap may have begun long before the window
-        months = await self._store.gaps.read_months(connection, ALL_TIME.start, window.end)
+        months = await self._store.gaps.read_overlapping(connection, window)
         gaps = (gap for month in months for gap in month.gaps)
         return [gap for gap in gaps if gap.start < window.end and (gap.before is None or gap.before > window.start)]
 
@@ -159,6 +157,7 @@ class Verifier:
         async with aclosing(packed):
             async for segment in packed:
                 readings += [stored.reading for stored in unpack(segment)]
+                await anyio.lowlevel.checkpoint()  # a batch of segments takes over 30 ms
         return [reading for reading in readings if reading.device.provider == connection.id.provider]
 
 

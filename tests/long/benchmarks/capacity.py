@@ -104,10 +104,10 @@ class MeteredTable:
         return found
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         found = page
-        async for items in self._inner.query(pk, low, high, consistent=consistent, page=page):
+        async for items in self._inner.query(pk, low, high, consistent=consistent, page=page, descending=descending):
             found = len(items)
             size = sum(item_size(*each) for each in items)
             self._use((pk, low), Units(read_units(size, consistent=consistent)))

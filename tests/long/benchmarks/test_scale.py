@@ -38,9 +38,9 @@ class Directories(CountingTable):
         return await super().batch_get(keys, consistent=consistent)
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100
+        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        async for items in super().query(pk, low, high, consistent=consistent, page=page):
+        async for items in super().query(pk, low, high, consistent=consistent, page=page, descending=descending):
             if pk.startswith("shard#"):
                 self.pages[pk] += 1
             yield items

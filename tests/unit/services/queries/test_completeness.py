@@ -9,10 +9,13 @@ import msgspec
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.domain.commits import Commit
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.gaps import Cause, Gap, update_months
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome, PollState
+from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantinePage
+from bg_ingest.domain.segments import segment_start
 from bg_ingest.domain.verification import DifferenceKind, Verification
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, NotFound
@@ -21,6 +24,7 @@ from bg_ingest.services.queries.completeness import CompletenessQueries
 from bg_ingest.simulator.faults import Damaged, Late, Revised
 from bg_ingest.store import Store
 from tests.fakes.clock import NOON, SetClock
+from tests.fakes.counting_table import CountingTable
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.harness.connected_user import ADA, ConnectedUser
 from tests.harness.sample_values import (
@@ -83,6 +87,33 @@ async def test_a_silence_of_earlier_months_reaches_into_every_later_window(store
     silence = msgspec.structs.replace(GAP, after=NOON - 100 * DAY, before=None)
     await add_gaps(store, silence)
     assert await queries(store).gaps(USER, WINDOW) == [("acme", silence)]
+
+
+@pytest.mark.parametrize("years", [1, 10])
+async def test_the_cost_of_a_day_does_not_grow_with_the_years(years: int) -> None:
+    clock = SetClock()
+    async with open_table(None, clock) as table:
+        counting = CountingTable(table)
+        store = Store(counting, clock)
+        await commit_connection(store)
+        months = [
+            replaced_fields(GAP, after=NOON - 30 * n * DAY, before=NOON - 30 * n * DAY + HOUR)
+            for n in range(1, 13 * years)
+        ]
+        for first in range(0, len(months), 20):
+            await add_gaps(store, *months[first : first + 20])
+        for n in range(1, 40 * years):
+            head = await store.readings.head(USER)
+            assert head is not None
+            record = QuarantinedRecord("no_value", b"1", b"sealed", NOON, "acme", "account-1")
+            page = QuarantinePage(segment_start(NOON - 9 * n * DAY), 1, (record,))
+            await store.commits.write(Commit(before=head, head=head, quarantine_pages=(page,)))
+        reads, items = counting.reads, counting.queried_items
+        assert await queries(store).gaps(USER, WINDOW) == []
+        assert (counting.reads - reads, counting.queried_items - items) == (2, 2)
+        reads, items = counting.reads, counting.queried_items
+        assert await queries(store).days(USER, WINDOW) == []
+        assert (counting.reads - reads, counting.queried_items - items) == (5, 3)
 
 
 async def test_gaps_of_several_providers_are_sorted_by_their_start(store: Store) -> None:
