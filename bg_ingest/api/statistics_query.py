@@ -71,13 +71,21 @@ def parse_bound(name: str, text: str | None, zone: Zone) -> datetime | None:
 
 
 def parse_window(from_: datetime | None, to: datetime | None, now: datetime, *, max_days: int | None) -> Window:
-    """Return the requested window, by default the last 14 days; 400 if it is empty or too long."""
-    end = now if to is None else to
-    window = query.requested_window(end - timedelta(days=DEFAULT_DAYS) if from_ is None else from_, end, now)
+    """Return the requested window in whole seconds, by default the last 14 days; 400 if it is empty or too long.
+
+    Readings lie on whole seconds, so the seconds from `from` rounded up to `to` rounded up have the same readings.
+    """
+    end = now.replace(microsecond=0) if to is None else _rounded_up(to)
+    start = end - timedelta(days=DEFAULT_DAYS) if from_ is None else _rounded_up(from_)
+    window = query.requested_window(start, end, now)
     if max_days is not None and window.length > timedelta(days=max_days):
         detail = f"The window is longer than {max_days} days: ask for a shorter one."
         raise build_problem(400, "invalid-range", detail)
     return window
+
+
+def _rounded_up(instant: datetime) -> datetime:
+    return (instant + timedelta(microseconds=999_999)).replace(microsecond=0)
 
 
 def parse_ranges(name: str | None) -> str:
@@ -107,7 +115,8 @@ def parse_bins(name: str | None, points: str | None, window: Window, zone: Zone)
         raise _bin_problem(f"'points' is a number from 1 to {MAX_POINTS}")
     chosen = smallest_bin(window, zone, int(points) if points else DEFAULT_POINTS)
     if chosen is None:
-        raise _too_many_bins(window, zone)
+        detail = "Even bins of a day are more than 'points': send more 'points', or 'bin'."
+        raise build_problem(400, "too-many-bins", detail, smallest="1d")
     return Bins(window, chosen, zone)
 
 

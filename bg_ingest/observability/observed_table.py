@@ -52,7 +52,11 @@ class ObservedTable:
             while items is not None:
                 yield items
                 call = self._call(name).__enter__()
-                items = await anext(pages, None)
+                try:
+                    items = await anext(pages, None)
+                except BaseException as error:
+                    call.__exit__(type(error), error, error.__traceback__)
+                    raise
                 if items is not None:  # the end of the pages is not counted as a call, because it may need no request
                     call.__exit__(None, None, None)
 

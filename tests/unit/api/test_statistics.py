@@ -1,5 +1,6 @@
 """Routes of statistics, profile and series: defaults, parameters at and outside their limits, and tags."""
 
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -78,6 +79,14 @@ async def test_a_parameter_outside_its_limits_is_refused(
 ) -> None:
     await api.add_readings(reading(-1, 100))
     assert (await get(api, route, 400, **query))["type"] == slug
+
+
+async def test_times_are_whole_seconds_and_repeat_the_answer(api: ApiHarness) -> None:
+    await api.add_readings(reading(-2), reading(-1))
+    api.clock.advance(timedelta(milliseconds=12_345))
+    first = await get(api, "statistics", from_="2026-03-02T11:49:59.5Z")
+    assert (first["from"], first["to"]) == ("2026-03-02T11:50:00Z", "2026-03-02T12:00:12Z")
+    assert await get(api, "statistics", from_=first["from"], to=first["to"]) == first
 
 
 async def test_366_days_are_possible(api: ApiHarness) -> None:

@@ -188,9 +188,10 @@ async def test_each_page_of_a_query_is_a_call_and_the_end_is_none(pages: int, co
     assert world.value("store_call_seconds_count", call="query", outcome="ok") == counted
 
 
-async def test_a_query_that_fails_at_its_first_page_counts_with_its_error() -> None:
+@pytest.mark.parametrize("pages", [0, 1, 3])
+async def test_a_query_that_fails_at_any_page_counts_with_its_error(pages: int) -> None:
     world = World()
-    table = ObservedTable(cast("Any", PagedTable(0, fails=True)), world.metrics)
+    table = ObservedTable(cast("Any", PagedTable(pages, fails=True)), world.metrics)
     with pytest.raises(BrokerUnavailable):
         async for _ in table.query("pk", "a", "z"):
             pass
