@@ -44,6 +44,10 @@ COMMANDS = {
     "keys": CommandEntry("keys:keys", "Manage API keys and the keys that encrypt stored secrets."),
     "tables": CommandEntry("setup:tables", "The table in DynamoDB."),
     "backfill": CommandEntry("history:backfill", "Read a user's past data again, newest first."),
+    "dataset": CommandEntry(
+        "dataset:dataset",
+        "Write a dataset to Parquet files of 1,000 users each, and a manifest with the digest of each file.",
+    ),
     "verify": CommandEntry("history:verify", "Compare the stored readings with the provider's, one by one."),
     "quarantine": CommandEntry("quarantine:quarantine", "Provider records that could not be translated."),
 }

@@ -13,8 +13,7 @@ from bg_ingest.api.formats import ARROW, JSON, NDJSON, PARQUET, ColumnarFormat, 
 from bg_ingest.api.openapi import COLUMNAR_FORMS, FULL_READING, with_views
 from bg_ingest.api.presets import PresetName, encode_preset
 from bg_ingest.api.views import FULL, FULL_NAMES, VERSION_NAMES, VERSIONS, View
-from bg_ingest.domain.columns import ColumnValues
-from bg_ingest.domain.datasets import MANIFEST_KEY, Manifest
+from bg_ingest.domain.datasets import Manifest
 from bg_ingest.domain.local_time import Zone
 from bg_ingest.ports import ColumnarEncoder
 from bg_ingest.services.queries.datasets import Dataset, UserRows
@@ -58,26 +57,13 @@ def encode(
     if preset:
         return encode_preset(dataset.batches(), preset, zone)
     if isinstance(form, ColumnarFormat):
-        return encode_columns(dataset, form, encoder)
+        return encoder.encode(form.form, dataset.columns, dataset.column_batches(), dataset.metadata)
     if form is JSON:
         return _encode_manifest(dataset)
     present = _cells_of(VERSIONS, VERSION_NAMES) if dataset.request.all_versions else _cells_of(FULL, FULL_NAMES)
     if form is NDJSON:
         return encode_stream(_iter_lines(dataset, present), list, form)
     return encode_stream(dataset.batches(), present, form)
-
-
-def encode_columns(dataset: Dataset, form: ColumnarFormat, encoder: ColumnarEncoder) -> AsyncGenerator[bytes]:
-    """Yield Parquet or Arrow, with the manifest as known before the first row."""
-    view = VERSIONS if dataset.request.all_versions else FULL
-    metadata = {MANIFEST_KEY: msgspec.json.encode(dataset.manifest).decode()}
-
-    async def iter_columns() -> AsyncGenerator[ColumnValues]:
-        async with aclosing(dataset.batches()) as batches:
-            async for batch in batches:
-                yield view.to_columns(batch.user, batch.rows)
-
-    return encoder.encode(form.form, view.columns, iter_columns(), metadata)
 
 
 def _cells_of(view: View, names: Sequence[str]) -> Callable[[UserRows], list[tuple[Any, ...]]]:

@@ -164,6 +164,7 @@ def test_every_command_that_ends_by_itself_succeeds(terminal: CliRunner) -> None
     values = {
         "USER": "ada",
         "DATE": "2026-01-01",
+        "DIR": "dataset",
         "N": "1",
         "NAME": "ml",
         "SCOPE": "admin",

@@ -4,10 +4,19 @@ from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
 from typing import Any, NamedTuple
 
+import msgspec
 from anyio.lowlevel import checkpoint
 from msgspec.structs import replace
 
-from bg_ingest.domain.datasets import DatasetDigest, DatasetRequest, DatasetUser, Manifest, describe
+from bg_ingest.domain.columns import (
+    FULL_COLUMNS,
+    VERSION_COLUMNS,
+    Column,
+    ColumnValues,
+    full_columns,
+    version_columns,
+)
+from bg_ingest.domain.datasets import MANIFEST_KEY, DatasetDigest, DatasetRequest, DatasetUser, Manifest, describe
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.reading_filter import AsOf, ReadingFilter
 from bg_ingest.domain.readings import StoredReading
@@ -52,6 +61,22 @@ class Dataset:
             total += count
         self.manifest = replace(self.manifest, rows=total, users=tuple(users), digest=digest.text())
 
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        return VERSION_COLUMNS if self.request.all_versions else FULL_COLUMNS
+
+    @property
+    def metadata(self) -> dict[str, str]:
+        """Metadata of a columnar file: the manifest as known before the first row."""
+        return {MANIFEST_KEY: msgspec.json.encode(self.manifest).decode()}
+
+    async def column_batches(self) -> AsyncGenerator[ColumnValues]:
+        """Yield the values of ``columns``, instead of ``batches``."""
+        to_columns = version_columns if self.request.all_versions else full_columns
+        async with aclosing(self.batches()) as batches:
+            async for batch in batches:
+                yield to_columns(batch.user, batch.rows)
+
     def _read(self, user: UserId) -> AsyncGenerator[Sequence[Any]]:
         request = self.request
         reading_filter = ReadingFilter(AsOf.at(request.as_of), request.all_devices)
@@ -65,7 +90,7 @@ class DatasetQueries:
     def __init__(self, readings: ReadingStore, reader: ReadingQueries, made_by: str) -> None:
         self._readings = readings
         self._reader = reader
-        self._made_by = made_by
+        self.made_by = made_by
 
     async def find_unknown(self, users: Collection[UserId]) -> list[UserId]:
         """Return the users that never connected or were erased, in the order of ``users``."""
@@ -73,4 +98,4 @@ class DatasetQueries:
         return [user for user in users if (head := heads.get(user)) is None or head.erased]
 
     def open(self, request: DatasetRequest) -> Dataset:
-        return Dataset(self._reader, request, self._made_by)
+        return Dataset(self._reader, request, self.made_by)
