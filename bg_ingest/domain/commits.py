@@ -11,7 +11,7 @@ from bg_ingest.domain.changes import Change, ChangeData, ReadingsRecorded, Readi
 from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.gaps import GapMonth
 from bg_ingest.domain.grants import Grant
-from bg_ingest.domain.ids import UserId
+from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.merging import newest_shown
 from bg_ingest.domain.quarantine import QuarantinePage
 from bg_ingest.domain.readings import Origin, StoredReading
@@ -62,6 +62,28 @@ class ConnectionUpdate(msgspec.Struct, frozen=True):
     """Also add a request to the owner's inbox for an immediate poll."""
 
 
+class StoredWebhookId(msgspec.Struct, frozen=True):
+    """Content of a stored webhook id."""
+
+    generation: str
+    """Connect that the id belongs to. A webhook has its effect again after another connect."""
+    expires_at: datetime
+
+    def detects(self, connection: Connection, now: datetime) -> bool:
+        """Return True if a webhook with this id is a repetition."""
+        return self.generation == connection.generation and self.expires_at > now
+
+
+class ReceivedWebhook(msgspec.Struct, frozen=True):
+    """Webhook whose id is to be stored with the last commit of its data."""
+
+    connection: ConnectionId
+    webhook_id: str
+    stored: StoredWebhookId
+    replaces: StoredWebhookId | None
+    """Id as read: expired, or of an earlier connect."""
+
+
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """One transaction. Every part has its condition, and one failed condition cancels all parts."""
 
@@ -82,6 +104,9 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     drop_grant: bool = False
     refused_grant: Grant | None = None
     """Grant that the provider refused permanently. Its generation and version must equal the stored ones."""
+
+    webhook: ReceivedWebhook | None = None
+    """Webhook of which this is the last commit. Its stored id must be as read."""
 
     @classmethod
     def of_changes(

@@ -21,8 +21,9 @@ from bg_ingest.store.ownership import OwnershipStore
 from bg_ingest.store.quarantine import QuarantineStore
 from bg_ingest.store.sealed_items import SealedItemStore
 from bg_ingest.store.segments import ReadingStore
-from bg_ingest.store.single_use import OAuthStateStore, WebhookIdStore
+from bg_ingest.store.single_use import OAuthStateStore
 from bg_ingest.store.users import UserStore
+from bg_ingest.store.webhooks import WebhookStore
 
 LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
 """Values that all processes on a table share. With other values, stored keys would not be found again."""
@@ -46,7 +47,7 @@ class Store:
         self.connections = ConnectionStore(table, clock, inbox)
         self.grants = GrantStore(table)
         self.states = OAuthStateStore(table)
-        self.webhooks = WebhookIdStore(table)
+        self.webhooks = WebhookStore(table, self.connections)
         self.changes = ChangeLog(table)
         self.outbox = OutboxStore(table)
         self.ownership = OwnershipStore(table, addresses)

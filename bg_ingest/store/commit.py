@@ -3,12 +3,12 @@
 from bg_ingest.domain.commits import Commit
 from bg_ingest.errors import Fenced
 from bg_ingest.ports.table import Table
-from bg_ingest.store import changes, connections, gaps, grants, head, quarantine, segments
+from bg_ingest.store import changes, connections, gaps, grants, head, quarantine, segments, webhooks
 from bg_ingest.store.inbox import InboxStore
 from bg_ingest.store.items import ConditionalWrite, write_all
 
-KINDS = (head, segments, quarantine, gaps, changes, connections, grants)
-"""Modules that write parts of a commit. A failed condition means Fenced in the last two and for a pending
+KINDS = (head, segments, quarantine, gaps, changes, connections, grants, webhooks)
+"""Modules that write parts of a commit. A failed condition means Fenced in the last three and for a pending
 erasure, else StaleRead."""
 
 
@@ -23,8 +23,8 @@ class CommitStore:
         """Write everything or nothing.
 
         StaleRead: the head, a segment, a gap month or a quarantine page has changed. Fenced: the connection has
-        changed. TransactionConflict: another transaction was in progress. StoreUnavailable: the commit may have
-        happened; its repetition then raises StaleRead.
+        changed, or another webhook with the same id was stored. TransactionConflict: another transaction was in
+        progress. StoreUnavailable: the commit may have happened; its repetition then raises StaleRead or Fenced.
         """
         writes = [write for kind in KINDS for write in kind.commit_writes(commit)]
         if request := await self._inbox.request_for(commit):

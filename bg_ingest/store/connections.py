@@ -67,14 +67,14 @@ class ConnectionStore:
         self._inbox = inbox
 
     async def get(self, connection: ConnectionId) -> Connection | None:
-        return self._decode_unexpired(connection, await self._table.get(keys.connection(connection)))
+        return self.decode_unexpired(connection, await self._table.get(keys.connection(connection)))
 
     async def get_with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
         """Return the connection and its grant in one read."""
         row, grant = keys.connection(connection), keys.grant(connection)
         items = await self._table.batch_get([row, grant])
         granted = decode_grant(connection, items[grant]) if grant in items else None
-        return self._decode_unexpired(connection, items.get(row)), granted
+        return self.decode_unexpired(connection, items.get(row)), granted
 
     async def list_for_user(self, user: UserId) -> list[Connection]:
         rows = await read_range(self._table, keys.user_pk(user), *keys.prefix_range(keys.CONNECTIONS))
@@ -114,9 +114,9 @@ class ConnectionStore:
         return UserId(str(item["user"])) if item else None
 
     def _decode_all(self, rows: Iterable[tuple[ConnectionId, StoredItem]]) -> list[Connection]:
-        return [connection for row in rows if (connection := self._decode_unexpired(*row))]
+        return [connection for row in rows if (connection := self.decode_unexpired(*row))]
 
-    def _decode_unexpired(self, connection: ConnectionId, item: StoredItem | None) -> Connection | None:
+    def decode_unexpired(self, connection: ConnectionId, item: StoredItem | None) -> Connection | None:
         is_expired = item is not None and "expires_at" in item and item["expires_at"] <= self._clock.now().timestamp()
         return None if item is None or is_expired else decode_connection(connection, item)
 

@@ -118,9 +118,9 @@ def audit_range(user_hash: str, window: Window) -> tuple[str, str, str]:
     return f"audit#{user_hash}", f"{to_epoch_ms(window.start):013}", f"{to_epoch_ms(window.end) - 1:013}$"
 
 
-def webhook(connection: Connection, webhook_id: str) -> Key:
-    """Return the key of a webhook id. The id is hashed, because its sender chooses it. Each connect has its own ids."""
-    whole = f"{connection.id.user}#{connection.id.provider}#{connection.generation}#{webhook_id}"
+def webhook(connection: ConnectionId, webhook_id: str) -> Key:
+    """Return the key of a webhook id. The id is hashed, because its sender chooses it."""
+    whole = f"{connection.user}#{connection.provider}#{webhook_id}"
     return f"webhook#{blake2b(whole.encode(), digest_size=16).hexdigest()}", "webhook"
 
 

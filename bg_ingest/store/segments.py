@@ -1,8 +1,9 @@
 """Segments: six hours of packed readings per item, and the reads of a user's series."""
 
-from collections.abc import AsyncGenerator, Collection, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
+from typing import TypeAlias
 
 from bg_ingest.domain.commits import Commit, Head
 from bg_ingest.domain.ids import UserId
@@ -10,7 +11,7 @@ from bg_ingest.domain.segment_codec import pack, unpack
 from bg_ingest.domain.segments import KnownSegments, Segment, segment_start
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, Equals, Item, Put, StoredItem, Table
+from bg_ingest.ports.table import Absent, Equals, Item, Key, Put, StoredItem, Table
 from bg_ingest.store import keys
 from bg_ingest.store.coalesced_reads import CoalescedReads
 from bg_ingest.store.head import decode_head
@@ -18,6 +19,10 @@ from bg_ingest.store.items import VERSION_OK, ConditionalWrite, ItemStore, build
 
 SEGMENT_BATCH_SIZE = 100
 """Segments read at once: 25 days of a 5-minute sensor, about 60 KB."""
+
+
+SeriesRead: TypeAlias = tuple[Head | None, KnownSegments]
+"""Head and existing segments by start, as read."""
 
 
 class ReadingStore(ItemStore):
@@ -43,13 +48,10 @@ class ReadingStore(ItemStore):
         items = await self._table.batch_get(list(by_key), consistent=consistent)
         return {by_key[key]: decode_head(by_key[key], item) for key, item in items.items()}
 
-    async def read(self, user: UserId, segments: Collection[datetime]) -> tuple[Head | None, KnownSegments]:
+    async def read(self, user: UserId, segments: Collection[datetime]) -> SeriesRead:
         """Return the head and the existing segments by start, in one read."""
         starts = {keys.segment(user, start): start for start in segments}
-        items = await self._table.batch_get([keys.head(user), *starts])
-        head = items.pop(keys.head(user), None)
-        known = {starts[key]: decode_segment(starts[key], item) for key, item in items.items()}
-        return decode_head(user, head) if head else None, known
+        return decode_series(user, starts, await self._table.batch_get([keys.head(user), *starts]))
 
     async def iter_packed(self, user: UserId, window: Window, *, consistent: bool = False) -> AsyncGenerator[bytes]:
         """Yield the packed segments that overlap the window, ascending.
@@ -63,6 +65,13 @@ class ReadingStore(ItemStore):
             async for page in pages:
                 for _, item in page:
                     yield bytes(item["readings"])
+
+
+def decode_series(user: UserId, starts: Mapping[Key, datetime], items: Mapping[Key, StoredItem]) -> SeriesRead:
+    """Return the head and the existing segments among items; ``starts`` are those of the segments by key."""
+    head = items.get(keys.head(user))
+    known = {start: decode_segment(start, items[key]) for key, start in starts.items() if key in items}
+    return decode_head(user, head) if head else None, known
 
 
 def encode_segment(segment: Segment) -> Item:

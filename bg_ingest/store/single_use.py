@@ -1,10 +1,9 @@
-"""Values that are accepted once: OAuth states, and the ids of received webhooks, which detect repeated deliveries."""
+"""OAuth states, which are accepted once."""
 
 from contextlib import suppress
 from datetime import datetime
 from typing import NamedTuple
 
-from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
 from bg_ingest.ports.table import ConditionFailed, Delete, Exists, Item, Missing, Put, Update, Write
@@ -74,16 +73,3 @@ class OAuthStateStore(ItemStore):
 
 def _deletes(user: UserId, state: str) -> list[Write]:
     return [Delete(keys.state(state)), Delete(keys.state_of_user(user, state))]
-
-
-class WebhookIdStore(ItemStore):
-    """Ids of webhooks whose data is committed; each belongs to one connect of a connection."""
-
-    async def contains(self, connection: Connection, webhook_id: str, now: datetime) -> bool:
-        item = await self._table.get(keys.webhook(connection, webhook_id))
-        return item is not None and bool(item["expires_at"] > now.timestamp())
-
-    async def add(self, connection: Connection, webhook_id: str, expires_at: datetime) -> None:
-        """Add an id, after the commit of its data. A crash in between then repeats data and loses none."""
-        item = build_item(expires_at=to_epoch_seconds(expires_at))
-        await self._table.write(Put(keys.webhook(connection, webhook_id), item))

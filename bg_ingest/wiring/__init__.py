@@ -110,7 +110,7 @@ def build_services(
     demand = Demand(budget, defaults)
     metrics.registry.add(CallBudgetCollector(demand))
     providers = {name: BudgetedProvider(provider, budget, observer) for name, provider in providers.items()}
-    ingester = Ingester(store.readings, quarantine, committer, observer, clock, capabilities, defaults)
+    ingester = Ingester(store.readings, store.webhooks, quarantine, committer, observer, clock, capabilities, defaults)
     connection_states = ConnectionStates(store.readings, committer, clock, ingester.summarize)
     grants = Grants(store.grants, providers, budget, sealer, clock, table, observer)
     fetcher = Fetcher(store.connections, providers, grants, ingester, connection_states, clock, defaults)

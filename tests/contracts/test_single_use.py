@@ -1,16 +1,12 @@
-"""OAuth states: single-use, also by concurrent requests, and gone once expired. Webhook ids: known until then."""
+"""OAuth states: single-use, also by concurrent requests, and gone once expired."""
 
 from datetime import timedelta
 
 import anyio
-import pytest
 
-from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.store import Store
 from tests.fakes.clock import NOON
-from tests.harness.sample_values import USER, connection
-
-LATER = NOON + timedelta(days=4)
+from tests.harness.sample_values import USER
 
 
 async def test_a_state_is_taken_once(store: Store) -> None:
@@ -38,31 +34,3 @@ async def test_an_expired_state_is_gone_at_that_very_instant(store: Store) -> No
     await store.states.add(USER, "random", b"content", expires_at)
     assert await store.states.consume("random", expires_at) is None
     assert await store.states.consume("random", expires_at - timedelta(seconds=1)) == b"content"
-
-
-async def test_an_id_is_seen_from_its_note_until_it_expires(store: Store) -> None:
-    assert not await store.webhooks.contains(connection(), "msg_1", NOON)
-    await store.webhooks.add(connection(), "msg_1", LATER)
-    await store.webhooks.add(connection(), "msg_1", LATER)
-    assert await store.webhooks.contains(connection(), "msg_1", NOON)
-    assert await store.webhooks.contains(connection(), "msg_1", LATER - timedelta(seconds=1))
-    assert not await store.webhooks.contains(connection(), "msg_1", LATER)
-    assert not await store.webhooks.contains(connection(), "msg_2", NOON)
-
-
-@pytest.mark.parametrize("webhook_id", ["a" * 5_000, "a#b", "\xff\x00", "ä"])
-async def test_an_id_may_be_any_header_value(store: Store, webhook_id: str) -> None:
-    await store.webhooks.add(connection(), webhook_id, LATER)
-    assert await store.webhooks.contains(connection(), webhook_id, NOON)
-    assert not await store.webhooks.contains(connection(), webhook_id + "x", NOON)
-
-
-async def test_an_id_is_known_to_one_connect_of_one_connection(store: Store) -> None:
-    await store.webhooks.add(connection(), "msg_1", LATER)
-    others = [
-        connection(generation="second"),
-        connection(id=ConnectionId(UserId("ada"), "other")),
-        connection(id=ConnectionId(UserId("bob"), "acme")),
-    ]
-    for other in others:
-        assert not await store.webhooks.contains(other, "msg_1", NOON)

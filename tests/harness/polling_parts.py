@@ -29,6 +29,7 @@ async def build_quarantine_of(services: Services, settings: Settings) -> Quarant
 def build_ingester(services: Services, sealer: Sealer, connection: Connection, capabilities: Capabilities) -> Ingester:
     return Ingester(
         services.store.readings,
+        services.store.webhooks,
         build_quarantine(services, sealer),
         build_committer(services),
         services.observer,

@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from datetime import timedelta
 
 import anyio
 import msgspec
@@ -12,8 +13,9 @@ from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.ports import Priority
 from bg_ingest.simulator import SimulatorOptions
 from tests.fakes.counting_table import CountingTable
-from tests.harness.service import PROVIDER, ServiceHarness, open_service
+from tests.harness.service import PROVIDER, START, ServiceHarness, open_service
 from tests.harness.stored_readings import ALL_TIME
+from tests.harness.webhook_sender import envelope, records
 
 ADA = ConnectionId(UserId("ada"), PROVIDER)
 SHARD = shard_of(ADA.user)
@@ -90,6 +92,22 @@ async def test_a_poll_with_news_costs_two_reads_and_a_transaction_and_publishing
         async with measure_cost(service) as spent:
             result = await service.services.relay.publish_shard(SHARD, unpublished)
         assert result.settled == 1
+        assert spent == Cost(reads=1, writes=1)
+
+
+async def test_a_webhook_costs_a_read_and_a_transaction_and_its_repetition_a_read() -> None:
+    async with open_service(around=CountingTable, defaults=PollDefaults(backfill_days=0)) as service:
+        await service.connect("ada")
+        connected = await service.connection("ada")
+        body = envelope(connected.provider_account or "", records(START - timedelta(hours=1), 1))
+        async with measure_cost(service) as spent:
+            assert (await service.push("ada", body)).json()["stored"] == 1
+        assert spent == Cost(reads=1, transactions=1)
+        async with measure_cost(service) as spent:
+            assert (await service.push("ada", body)).json()["stored"] == 0
+        assert spent == Cost(reads=1)
+        async with measure_cost(service) as spent:
+            assert (await service.push("ada", body, "msg_2")).json()["duplicates"] == 1
         assert spent == Cost(reads=1, writes=1)
 
 

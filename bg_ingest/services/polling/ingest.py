@@ -13,6 +13,7 @@ from msgspec.structs import replace
 from bg_ingest.domain.commits import (
     ConnectionSummary,
     ConnectionUpdate,
+    ReceivedWebhook,
     readings_commit,
     recheck_gaps_from,
     with_summary,
@@ -26,7 +27,8 @@ from bg_ingest.errors import Fenced, ItemTooLarge, StaleRead
 from bg_ingest.ports import Capabilities, Clock, Observer, Page
 from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.services.polling.quarantine import Quarantine
-from bg_ingest.store.segments import ReadingStore
+from bg_ingest.store.segments import ReadingStore, SeriesRead
+from bg_ingest.store.webhooks import WebhookStore
 
 MAX_RETRY_SECONDS = 5.0
 """Seconds for which a commit is repeated after StaleRead. After this time the poll fails; the next poll repeats it."""
@@ -37,6 +39,7 @@ class Ingester:
     """Stores batches of readings of any origin."""
 
     readings: ReadingStore
+    webhooks: WebhookStore
     quarantine: Quarantine
     committer: Committer
     observer: Observer
@@ -46,29 +49,31 @@ class Ingester:
     _user_locks: WeakValueDictionary[UserId, anyio.Lock] = field(default_factory=WeakValueDictionary, init=False)
 
     async def ingest(
-        self, connection: Connection, page: Page, *, origin: Origin, after: Connection | None = None
+        self,
+        connection: Connection,
+        page: Page,
+        *,
+        origin: Origin,
+        after: Connection | None = None,
+        webhook: ReceivedWebhook | None = None,
+        prefetched: SeriesRead | None = None,
     ) -> tuple[PollResult, Connection]:
         """Store a page in as few commits as possible, oldest first; return its counts and the connection after it.
 
         ``after`` is the connection to store with the last commit. The watermark rises with every commit, so that little
         is repeated after a crash in between. Without ``after`` (a push) the commits only check that the connection
-        still accepts pushes. Raises StoreUnavailable, or Fenced if the connection has changed. Earlier commits of the
-        page stay.
+        still accepts pushes. The id of a ``webhook`` is stored with the last commit; without one it is stored at the
+        end. ``prefetched`` saves the first read of a page of one commit. Raises StoreUnavailable, or Fenced if the
+        connection has changed or the webhook was stored since it was read. Earlier commits of the page stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
         batches = deque(split_batch(page.readings))
+        reads = [] if prefetched is None else [prefetched]
         while batches:
             batch = batches.popleft()
-            update = ConnectionUpdate(connection, connection)
-            if after is not None:
-                reached = with_progress(connection, batch, self.clock.now())
-                reached = replace(reached, suspected_gap_at=after.suspected_gap_at)
-                reached = reached if batches else _merge_progress(reached, after)
-                update = ConnectionUpdate(connection, reached)
-            # one commit of a user at a time, because the commits of a burst of pushes would conflict
+            update = self._plan_update(connection, batch, after, is_last=not batches)
             try:
-                async with self._user_locks.setdefault(connection.id.user, anyio.Lock()):
-                    stored = await self._commit(update, batch, origin)
+                stored = await self._commit_serially(update, batch, origin, None if batches else webhook, reads)
             except ItemTooLarge:  # for good, so that it must not stop the polls
                 if len(batch) == 1:
                     result = result.merge(await self.quarantine.add(connection, [_too_large(batch[0])]))
@@ -77,15 +82,50 @@ class Ingester:
                 continue
             if stored.outcome is Outcome.READ:
                 connection = update.after
+                webhook = webhook if batches else None
             result = result.merge(stored)
+        if webhook is not None:
+            await self.webhooks.add(webhook)
         self.observer.ingested(connection.id, origin, result)
         return result, connection
 
+    def _plan_update(
+        self, connection: Connection, batch: Sequence[Reading], after: Connection | None, *, is_last: bool
+    ) -> ConnectionUpdate:
+        if after is None:
+            return ConnectionUpdate(connection, connection)
+        reached = with_progress(connection, batch, self.clock.now())
+        reached = replace(reached, suspected_gap_at=after.suspected_gap_at)
+        return ConnectionUpdate(connection, _merge_progress(reached, after) if is_last else reached)
+
+    async def _commit_serially(
+        self,
+        update: ConnectionUpdate,
+        batch: Sequence[Reading],
+        origin: Origin,
+        webhook: ReceivedWebhook | None,
+        reads: list[SeriesRead],
+    ) -> PollResult:
+        """Commit one batch of a user at a time, because the commits of a burst of pushes would conflict."""
+        mutex = self._user_locks.setdefault(update.after.id.user, anyio.Lock())
+        if mutex.locked():  # the commit in progress changes what was read
+            reads.clear()
+        async with mutex:
+            return await self._commit(update, batch, origin, webhook, reads)
+
     @retrying(StaleRead, deadline=MAX_RETRY_SECONDS, first_wait=0.01, max_wait=0.64)
-    async def _commit(self, update: ConnectionUpdate, batch: Sequence[Reading], origin: Origin) -> PollResult:
+    async def _commit(
+        self,
+        update: ConnectionUpdate,
+        batch: Sequence[Reading],
+        origin: Origin,
+        webhook: ReceivedWebhook | None,
+        reads: list[SeriesRead],
+    ) -> PollResult:
+        """Commit one batch. ``reads`` has the series if it was read before; it is used once."""
         starts = {segment_start(reading.measured_at) for reading in batch}
         user = update.after.id.user
-        head, known = await self.readings.read(user, starts)
+        head, known = reads.pop() if reads else await self.readings.read(user, starts)
         if head is None or head.erased:
             raise Fenced
         at = head.next_recorded_at(self.clock.now())
@@ -103,7 +143,7 @@ class Ingester:
         if update.before != update.after:  # a push keeps the summary: its connection may have been read before a pause
             after = with_summary(after, provider, self.summarize(update.after))
         after = recheck_gaps_from(after, provider, decision.recorded)
-        commit = replace(commit, connection_update=update, head=after)
+        commit = replace(commit, connection_update=update, head=after, webhook=webhook)
         await self.committer.commit(commit)
         return quarantined.merge(counts)
 

@@ -8,15 +8,18 @@ from datetime import datetime, timedelta
 from hashlib import sha256
 
 from bg_ingest.domain.access import TokenClaims, WebhookProof
+from bg_ingest.domain.commits import ReceivedWebhook, StoredWebhookId
 from bg_ingest.domain.connections import Connection
-from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_start
 from bg_ingest.errors import Fenced, NotFound, ProviderMisbehaved, StoreUnavailable
 from bg_ingest.ports import Clock, Observer, Page, PushProvider, TokenVerifier, Wakeups
 from bg_ingest.services.polling.commit import retrying
 from bg_ingest.services.polling.ingest import Ingester
 from bg_ingest.store import Store
+from bg_ingest.store.webhooks import WebhookRead
 
 
 class SenderTokens:
@@ -80,21 +83,27 @@ class WebhookReceiver:
     @retrying(Fenced, tries=5, error=lambda: StoreUnavailable("the connection changes all the time"))
     async def _store(self, user: UserId, pages: Mapping[str, Page], identity: str, *, has_id: bool) -> PollResult:
         """Store the readings or the poll request of a page, unless the webhook was received before."""
-        connection, result = await self._find_connection(user, pages), PollResult(Outcome.NOTHING_NEW)
-        if await self.store.webhooks.contains(connection, identity, self.now()):
+        segments = _segments_of_one_commit(pages)
+        read = await self.store.webhooks.read(user, pages.keys(), identity, segments)
+        connection, result = _find_connection(read, pages), PollResult(Outcome.NOTHING_NEW)
+        now, stored_id = self.now(), read.ids.get(connection.id.provider)
+        if stored_id is not None and stored_id.detects(connection, now):
             self.observer.webhook(connection.id, None)
             return result
         page = pages[connection.id.provider]
-        has_records = bool(page.readings or page.unreadable)
-        if has_records:
+        new_id = StoredWebhookId(connection.generation, now + ID_RETENTION)
+        webhook = ReceivedWebhook(connection.id, identity, new_id, replaces=stored_id)
+        if page.readings or page.unreadable:
             # raises Fenced if the connection was disconnected or connected again since it was read
-            result, _ = await self.ingester.ingest(connection, page, origin=Origin.WEBHOOK)
+            result, _ = await self.ingester.ingest(
+                connection, page, origin=Origin.WEBHOOK, webhook=webhook, prefetched=read.series if segments else None
+            )
         else:
             await self.store.inbox.request_poll(connection.id)
             self.wakeups.wake_poller(connection.id)
-        # written after the data, because a crash after the id alone would make the sender's repeat ineffective
-        if has_id or has_records:
-            await self.store.webhooks.add(connection, identity, self.now() + ID_RETENTION)
+            # written after the request, because a crash after the id alone would make the repeat ineffective
+            if has_id:
+                await self.store.webhooks.add(webhook)
         self.observer.webhook(connection.id, result)
         return result
 
@@ -109,10 +118,17 @@ class WebhookReceiver:
             raise ProviderMisbehaved("no provider pushes such a thing")
         return pages
 
-    async def _find_connection(self, user: UserId, pages: Mapping[str, Page]) -> Connection:
-        """Return the user's connection for one of the pages. The error does not reveal the missing part."""
-        for name, page in pages.items():
-            connection = await self.store.connections.get(ConnectionId(user, name))
-            if connection and connection.accepts_pushes and connection.provider_account == page.provider_account:
-                return connection
-        raise NotFound("There is no connection of this user that this is for: connect the user to the provider first.")
+
+def _segments_of_one_commit(pages: Mapping[str, Page]) -> set[datetime]:
+    """Return the segments of the readings; none if they need several commits, each of which reads its own."""
+    starts = {segment_start(reading.measured_at) for page in pages.values() for reading in page.readings}
+    return starts if len(starts) <= MAX_SEGMENTS_PER_COMMIT else set()
+
+
+def _find_connection(read: WebhookRead, pages: Mapping[str, Page]) -> Connection:
+    """Return the user's connection for one of the pages. The error does not reveal the missing part."""
+    for name, page in pages.items():
+        connection = read.connections.get(name)
+        if connection and connection.accepts_pushes and connection.provider_account == page.provider_account:
+            return connection
+    raise NotFound("There is no connection of this user that this is for: connect the user to the provider first.")

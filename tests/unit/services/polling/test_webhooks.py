@@ -231,7 +231,7 @@ async def test_the_same_webhook_many_times_at_once_is_stored_and_published_once(
 
 
 class InterruptedTable(CallWrapper):
-    """Runs a function just before the next transaction, or another call."""
+    """Runs a function just before the next transaction or another call, or after its answer (``<call>_answered``)."""
 
     interruption: Callable[[], Awaitable[object]] | None = None
     before = "transact"
@@ -240,7 +240,11 @@ class InterruptedTable(CallWrapper):
         if name == self.before and self.interruption is not None:
             happening, self.interruption = self.interruption, None
             await happening()
-        return await call()
+        answer = await call()
+        if name + "_answered" == self.before and self.interruption is not None:
+            happening, self.interruption = self.interruption, None
+            await happening()
+        return answer
 
 
 @pytest.mark.parametrize(("again", "status"), [(False, 404), (True, 202)])
@@ -266,8 +270,7 @@ async def test_a_push_does_not_undo_a_pause_that_it_did_not_see() -> None:
             answer = await service.api.patch(f"/api/users/ada/connections/{PROVIDER}/worker", json={"paused": True})
             assert answer.status_code == 200
 
-        service.table.before = "batch_get"  # type: ignore[attr-defined]  # it is a Meanwhile
-        service.table.interruption = pause  # type: ignore[attr-defined]
+        service.table.interruption = pause  # type: ignore[attr-defined]  # it is a Meanwhile
         assert (await sender.push(records(HOUR_AGO, 2))).status_code == 202
         latest = (await service.api.get("/api/bg/ada/latest?view=full")).json()
         assert latest["state"] == "paused"
@@ -337,3 +340,18 @@ async def test_an_id_counts_as_seen_only_after_its_data() -> None:
         assert (await sender.push(records(HOUR_AGO, 2))).status_code == 503
         broken = False
         assert await sender.counts(records(HOUR_AGO, 2)) == ZEROS | {"stored": 2}
+
+
+async def test_an_equal_webhook_in_progress_does_not_undo_a_revision_made_meanwhile() -> None:
+    async with open_sender(around=InterruptedTable) as sender:
+        first = [record(HOUR_AGO, 100)]
+
+        async def store_both() -> None:
+            assert await sender.counts(first, "msg_1") == ZEROS | {"stored": 1}
+            assert await sender.counts([record(HOUR_AGO, 105)], "msg_2") == ZEROS | {"revised": 1}
+
+        service = sender.service
+        service.table.before = "batch_get_answered"  # type: ignore[attr-defined]  # it is a Meanwhile
+        service.table.interruption = store_both  # type: ignore[attr-defined]
+        assert await sender.counts(first, "msg_1") == ZEROS
+        assert await series(service) == [(HOUR_AGO, 105)]
