@@ -124,9 +124,9 @@ class Reader:
         self._sent = 0
         self._blocked_seconds = 0.0
 
-    async def send_chunk(self, chunk: bytes) -> None:
+    async def send_chunk(self, chunk: bytes, *, more_body: bool = True) -> None:
         """Send a chunk; TimeoutError if the reader is too slow. Time spent on making chunks does not count."""
-        message: Message = {"type": "http.response.body", "body": chunk, "more_body": True}
+        message: Message = {"type": "http.response.body", "body": chunk, "more_body": more_body}
         began = anyio.current_time()
         with anyio.fail_after(GRACE_SECONDS + self._sent / MIN_BYTES_PER_SECOND - self._blocked_seconds):
             await self._send(message)

@@ -4,6 +4,7 @@ import csv
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
+from functools import partial
 from io import StringIO
 from operator import attrgetter
 from typing import Any, TypeVar
@@ -14,6 +15,7 @@ from litestar import Request
 from bg_ingest.api.headers import request_header
 from bg_ingest.api.problems import build_problem
 from bg_ingest.ports import ColumnarForm
+from bg_ingest.services.queries.kept_segments import KeptRows
 
 CHUNK_BYTES = 65_536
 """Minimum size of a send. Several stored segments share one send, and the buffer of a connection stays small."""
@@ -115,11 +117,16 @@ async def encode_stream(
     batches: AsyncGenerator[Batch], present: Callable[[Batch], Sequence[Any]], form: Format
 ) -> AsyncGenerator[bytes]:
     """Yield the whole answer. Its closing bytes follow only after all batches, so a client detects a broken answer."""
+
+    def encode(rows: Batch) -> bytes:
+        return form.encode(present(rows))
+
     buffer = bytearray(form.opening)
     separator = b""
     async with aclosing(batches):
         async for rows in batches:
-            buffer += separator + form.encode(present(rows))
+            kept = rows.encode((present, form), partial(encode, rows)) if isinstance(rows, KeptRows) else None
+            buffer += separator + (encode(rows) if kept is None else kept)
             separator = form.separator
             if len(buffer) >= CHUNK_BYTES:
                 yield bytes(buffer)

@@ -10,6 +10,7 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
 from bg_ingest.api.fairness import LongAnswers, Reader
+from bg_ingest.api.formats import CHUNK_BYTES
 from bg_ingest.api.problems import log_failure
 
 
@@ -18,7 +19,8 @@ class StreamBody(ASGIResponse):
 
     An error before the first chunk is answered as a problem. After a later one the server closes the connection
     before the end of the answer, so the client detects the error. If the client disconnects, the generator is closed.
-    Requests of others run before each chunk.
+    Requests of others run before each chunk. An answer of one chunk is sent whole, with its length and without a task
+    that waits for the disconnect: that task took 0.3 of 2 ms of a day.
     """
 
     _should_set_content_length = False
@@ -31,6 +33,12 @@ class StreamBody(ASGIResponse):
         long_answers: LongAnswers = scope["litestar_app"].state.long_answers
         async with aclosing(self.chunks), long_answers.open(scope):
             chunk: bytes | None = await anext(self.chunks)
+            if chunk is not None and len(chunk) < CHUNK_BYTES:
+                following = await anext(self.chunks, None)
+                if following is None:
+                    await self._send_whole(chunk, send)
+                    return
+                chunk += following
             await self.start_response(send)
             async with anyio.create_task_group() as sending:
                 sending.start_soon(_cancel_on_disconnect, receive, sending.cancel_scope)
@@ -45,6 +53,11 @@ class StreamBody(ASGIResponse):
                     raise
                 await send({"type": "http.response.body", "body": b"", "more_body": False})
                 sending.cancel_scope.cancel()
+
+    async def _send_whole(self, body: bytes, send: Send) -> None:
+        self.headers["content-length"] = str(len(body))
+        await self.start_response(send)
+        await Reader(send).send_chunk(body, more_body=False)
 
 
 class StreamedResponse(Response[AsyncGenerator[bytes]]):

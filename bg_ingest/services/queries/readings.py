@@ -18,6 +18,7 @@ from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
 from bg_ingest.ports import Clock
+from bg_ingest.services.queries.kept_segments import KeptSegments
 from bg_ingest.store.segments import ReadingStore
 
 DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
@@ -61,6 +62,7 @@ class ReadingQueries:
     def __init__(self, readings: ReadingStore, clock: Clock) -> None:
         self._readings = readings
         self._clock = clock
+        self._kept = KeptSegments(DEFAULT_FILTER.decode_points)
 
     def now(self) -> datetime:
         return self._clock.now()
@@ -87,7 +89,9 @@ class ReadingQueries:
         self, user: UserId, window: Window, reading_filter: ReadingFilter = DEFAULT_FILTER
     ) -> AsyncGenerator[Sequence[tuple[int, int]]]:
         """Yield (epoch seconds, mg/dL) in ascending batches of one stored segment each."""
-        return iter_shown(self._readings, user, window, reading_filter, reading_filter.decode_points)
+        is_default = reading_filter == DEFAULT_FILTER
+        decode = self._kept.decoder(window) if is_default else reading_filter.decode_points
+        return iter_shown(self._readings, user, window, reading_filter, decode)
 
     def readings(
         self, user: UserId, window: Window, reading_filter: ReadingFilter = DEFAULT_FILTER

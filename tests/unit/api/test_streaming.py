@@ -17,7 +17,7 @@ import structlog.testing
 from bg_ingest.errors import StoreUnavailable
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.store.segments import ReadingStore
-from tests.harness.api import ApiHarness
+from tests.harness.api import ApiHarness, reading
 from tests.harness.ten_years import DAYS, END, TenYearsOfReadings
 
 FORMATS = ("application/json", "text/csv", "application/x-ndjson")
@@ -135,3 +135,14 @@ async def test_others_are_answered_while_years_are_read(api: ApiHarness) -> None
             await anyio.lowlevel.checkpoint()
         assert (await api.http.get("/health/live")).status_code == 200
         assert line.events[-1].get("more_body", True), "the answer began only after the last year was read"
+
+
+async def test_an_answer_of_one_chunk_is_sent_whole_with_its_length(api: ApiHarness) -> None:
+    await api.add_readings(*(reading(-number) for number in range(1, 20)))
+    answer = await api.http.get("/api/bg/ada?from=2026-03-01")
+    assert len(answer.json()) == 19
+    assert answer.headers["content-length"] == str(len(answer.content))
+    head = await api.http.head("/api/bg/ada?from=2026-03-01")
+    assert head.headers["content-length"] == answer.headers["content-length"]
+    use_readings(api, TenYearsOfReadings())
+    assert "content-length" not in (await api.http.get("/api/bg/ada?from=2026-01-01")).headers

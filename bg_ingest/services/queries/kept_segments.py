@@ -1,0 +1,68 @@
+"""Decoded points and encoded text of stored segments, kept by their packed bytes.
+
+Both depend on these bytes alone. A rewritten segment has other bytes, so that nothing kept becomes stale, and nothing
+is invalidated. The memory of an erased user lasts until other segments displace it.
+"""
+
+from collections import OrderedDict
+from collections.abc import Callable
+from datetime import timedelta
+
+from bg_ingest.domain.merging import SegmentRows
+from bg_ingest.domain.windows import Window
+
+MAX_KEPT_BYTES = 24_000_000
+"""About 1,800 segments of a 5-minute sensor: a day of 450 users, or 90 days of five."""
+
+MAX_KEPT_WINDOW = timedelta(days=100)
+"""Longer windows are not kept, because one export of years would displace the days of all dashboards."""
+
+BYTES_PER_ROW, BYTES_PER_SEGMENT = 170, 600
+"""Estimate of the memory: a row is a tuple of two numbers (110 bytes) and about 60 bytes of text."""
+
+
+class KeptRows(list[tuple[int, int]]):
+    """Points of a whole segment, with their text in the format that was encoded last."""
+
+    __slots__ = ("_encoding", "_text")
+
+    def encode(self, encoding: object, encode: Callable[[], bytes]) -> bytes:
+        """Return the kept text if it has an equal encoding, else encode. Only an equal view and format are equal."""
+        if getattr(self, "_encoding", None) != encoding:
+            self._text = encode()
+            self._encoding = encoding
+        return self._text
+
+
+class KeptSegments:
+    """Bounded memory of decoded segments; the least recently used ones are dropped."""
+
+    def __init__(self, decode: Callable[[bytes], SegmentRows], max_bytes: int = MAX_KEPT_BYTES) -> None:
+        self._decode = decode
+        self._max_bytes = max_bytes
+        self._segments: OrderedDict[bytes, SegmentRows] = OrderedDict()
+        self.bytes = 0
+        """Estimate of the memory in use."""
+
+    def decoder(self, window: Window) -> Callable[[bytes], SegmentRows]:
+        """Return the decoder for the segments of a window."""
+        return self.decode if window.length <= MAX_KEPT_WINDOW else self._decode
+
+    def decode(self, packed: bytes) -> SegmentRows:
+        """Return the points of a segment by device. They must not be changed."""
+        segment = self._segments.get(packed)
+        if segment is not None:
+            self._segments.move_to_end(packed)
+            return segment
+        decoded = self._decode(packed)
+        segment = decoded._replace(streams=[stream._replace(rows=KeptRows(stream.rows)) for stream in decoded.streams])
+        self._segments[packed] = segment
+        self.bytes += _memory(packed, segment)
+        while self.bytes > self._max_bytes:
+            self.bytes -= _memory(*self._segments.popitem(last=False))
+        return segment
+
+
+def _memory(packed: bytes, segment: SegmentRows) -> int:
+    rows = sum(len(stream.rows) for stream in segment.streams)
+    return BYTES_PER_SEGMENT + len(packed) + rows * BYTES_PER_ROW
