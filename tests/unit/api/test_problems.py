@@ -90,7 +90,8 @@ def subclasses(kind: type[IngestError]) -> set[type[IngestError]]:
 @pytest.mark.parametrize("kind", sorted(subclasses(IngestError), key=str))
 async def test_s12_every_error_of_a_request_has_its_problem(api: ApiHarness, kind: type[IngestError]) -> None:
     failure = kind.__new__(kind)
-    failure.__dict__["wait"] = timedelta(seconds=1)
+    facts = {"wait": timedelta(seconds=1), "first_kept": 2, "last": 3, "limit": 4, "of_credential": True}
+    failure.__dict__.update(facts)
     answer = await get_failure(api, failure)
     assert (answer.status_code == 500) is (kind is IngestError or issubclass(kind, OPERATORS_ERRORS)), kind
 

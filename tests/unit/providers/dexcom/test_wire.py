@@ -7,6 +7,7 @@ import pytest
 
 from bg_ingest.errors import (
     GrantRejected,
+    ProviderBlocked,
     ProviderError,
     ProviderMisbehaved,
     ProviderThrottled,
@@ -20,7 +21,7 @@ from tests.fakes.clock import NOON
     ("status", "error"),
     [
         (401, GrantRejected),
-        (403, ProviderUnavailable),
+        (403, ProviderBlocked),
         (429, ProviderThrottled),
         *((status, ProviderUnavailable) for status in (408, 500, 502, 503, 504, 520)),
         *((status, ProviderMisbehaved) for status in (204, 206, 302, 400, 404, 413, 418)),
