@@ -8,13 +8,14 @@ from urllib.request import getproxies, proxy_bypass
 import httpx
 
 from bg_ingest.adapters.jwt import JwksCache
-from bg_ingest.adapters.rabbitmq.topology import try_broker
+from bg_ingest.adapters.rabbitmq.topology import QueueState, try_broker
 from bg_ingest.doctor import Finding, failed, ok, warning
 from bg_ingest.errors import BrokerError, BrokerRefused, IssuerUnavailable
 from bg_ingest.ports import Clock
 from bg_ingest.providers.http import translate_transport_errors
 from bg_ingest.providers.http_client import http_client
 from bg_ingest.settings import Settings
+from bg_ingest.wiring.broker import event_queues
 
 REQUEST_TIMEOUT = timedelta(seconds=10)
 
@@ -35,12 +36,11 @@ BROKER_ADVICE = {
 
 
 async def check_broker(settings: Settings) -> list[Finding]:
-    """Connect, prepare exchange and queue, and try to publish, as the service does at its start."""
+    """Connect, prepare exchange and queues, and try to publish, as the service does at its start."""
     if settings.rabbitmq_url is None:
         return []
-    queue = settings.rabbitmq_queue
     try:
-        topology = await try_broker(settings.rabbitmq_url.get_secret_value(), queue)
+        topology = await try_broker(settings.rabbitmq_url.get_secret_value(), event_queues(settings))
     except BrokerRefused as error:
         return [failed("broker", str(error), BROKER_ADVICE[error.part])]
     except BrokerError as error:
@@ -51,15 +51,20 @@ async def check_broker(settings: Settings) -> list[Finding]:
     if topology.is_topic is None:
         advice = "make sure that it is a topic exchange: this user has no right to find out"
         findings.append(warning("broker", "the exchange bg.events is used as it is", advice))
-    if queue is None:
-        return findings
-    if topology.is_bound is None:
+    return findings + [finding for state in topology.queues for finding in _check_queue(state)]
+
+
+def _check_queue(state: QueueState) -> list[Finding]:
+    name = state.queue.name
+    findings = []
+    if state.is_bound is None:
         advice = "make sure that # binds it to bg.events: this user has no right to bind it"
-        findings.append(warning("broker", f"the queue {queue} is used as it is bound", advice))
-    counts = f"{topology.waiting} events wait, {topology.consumers} consumers"
-    is_idle = bool(topology.waiting) and not topology.consumers
-    findings.append(warning("broker", counts, "start a consumer") if is_idle else ok("broker", counts))
-    return findings
+        findings.append(warning("broker", f"the queue {name} is used as it is bound", advice))
+    if state.queue.max_age is not None:  # its events remain after they are read
+        return [*findings, ok("broker", f"the stream {name} exists")]
+    counts = f"{state.waiting} events wait, {state.consumers} consumers"
+    is_idle = bool(state.waiting) and not state.consumers
+    return [*findings, warning("broker", counts, "start a consumer") if is_idle else ok("broker", counts)]
 
 
 async def check_providers(addresses: Mapping[str, str], clock: Clock) -> list[Finding]:

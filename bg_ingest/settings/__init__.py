@@ -18,7 +18,6 @@ from bg_ingest.providers import PROVIDER_SETTINGS
 from bg_ingest.providers.settings import ProviderSettings
 from bg_ingest.setting_types import (
     ApiKeyText,
-    BrokerUrl,
     Folder,
     HostNames,
     HttpUrl,
@@ -32,6 +31,7 @@ from bg_ingest.setting_types import (
     to_lower,
     to_upper,
 )
+from bg_ingest.settings.broker import BrokerSettings
 from bg_ingest.settings.checks import describe_env_file, describe_errors, describe_ignored, find_missing
 from bg_ingest.settings.environment import check_environment
 from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
@@ -64,8 +64,6 @@ class ServiceSettings(BaseSettings):
         default_factory=lambda given: "us-east-1" if given["dynamodb_endpoint"] else None
     )
     data_dir: Annotated[Folder, Field(validate_default=True)] = Path(".bg-ingest")
-    rabbitmq_url: BrokerUrl | None = None
-    rabbitmq_queue: str | None = None
     token_encryption_keys: SealingKeys = ()
 
     api_open: OpenFlag = False
@@ -118,10 +116,6 @@ class ServiceSettings(BaseSettings):
     @property
     def store(self) -> Literal["dynamodb", "sqlite"]:
         return "dynamodb" if self.dynamodb_table else "sqlite"
-
-    @property
-    def publisher(self) -> Literal["rabbitmq", "local"]:
-        return "rabbitmq" if self.rabbitmq_url else "local"
 
     @property
     def anonymous(self) -> bool:
@@ -198,10 +192,11 @@ else:
     ProviderParts = type("ProviderParts", PROVIDER_SETTINGS, {"__module__": __name__})
 
 
-class Settings(ProviderParts, ServiceSettings):
+class Settings(ProviderParts, BrokerSettings, ServiceSettings):
     """All settings; `get_settings` returns the process's own.
 
-    The fields of the providers follow those of the service, because their defaults may use its values.
+    The fields of the broker and the providers follow those of the service, because their checks and defaults use its
+    values.
     """
 
     @property

@@ -2,10 +2,13 @@
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from bg_ingest.ports import Broker, ChangeHints, Publisher
 from bg_ingest.settings import Settings
+
+if TYPE_CHECKING:
+    from bg_ingest.adapters.rabbitmq.topology import EventQueue
 
 SOURCE = "/bg-ingest"
 """Source of all CloudEvents."""
@@ -37,5 +40,13 @@ def build_broker_parts(settings: Settings) -> BrokerParts:
     from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 
     url = settings.rabbitmq_url.get_secret_value()
-    publisher, hints = RabbitPublisher(url, SOURCE, queue=settings.rabbitmq_queue), RabbitHints(url)
+    publisher, hints = RabbitPublisher(url, SOURCE, queues=event_queues(settings)), RabbitHints(url)
     return BrokerParts(publisher, hints, publisher, hints)
+
+
+def event_queues(settings: Settings) -> tuple["EventQueue", ...]:
+    """Return the queues that the service declares if absent, and binds."""
+    from bg_ingest.adapters.rabbitmq.topology import EventQueue
+
+    named = ((settings.rabbitmq_queue, None), (settings.rabbitmq_stream, settings.rabbitmq_stream_max_age))
+    return tuple(EventQueue(name, max_age) for name, max_age in named if name)

@@ -4,6 +4,7 @@ import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from signal import SIGKILL
+from typing import Any
 
 import anyio
 import msgspec
@@ -22,7 +23,9 @@ from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.ports import Observer
 from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.settings import Settings
 from bg_ingest.store import Store
+from bg_ingest.wiring.broker import event_queues
 from tests.contracts.test_publisher import change
 from tests.fakes.clock import SetClock
 from tests.harness.sample_values import USER, commit_connection, reading, readings_commit_of, unpublished_changes
@@ -36,9 +39,10 @@ QUEUE = "events"
 
 
 @asynccontextmanager
-async def connect(url: str, *, queue: str | None = None) -> AsyncIterator[RabbitPublisher]:
+async def connect(url: str, *, queue: str | None = None, stream: str | None = None) -> AsyncIterator[RabbitPublisher]:
     """Run a publisher as the service does."""
-    publisher = RabbitPublisher(url, "/test", queue=queue)
+    options: dict[str, Any] = {"rabbitmq_queue": queue, "rabbitmq_stream": stream}
+    publisher = RabbitPublisher(url, "/test", queues=event_queues(Settings(**options)))
     supervisor = Supervisor("broker", publisher, backoff=Backoff(first=0.05, ceiling=0.2), crash_limit=None)
     async with anyio.create_task_group() as group:
         await group.start(supervisor)

@@ -25,7 +25,7 @@ REFUSALS = (ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity, 
 
 
 class Unroutable(EventRefused):
-    """No queue receives the event, which stays in the outbox: bind a queue to the exchange, or unset RABBITMQ_QUEUE."""
+    """No queue receives the event, which stays: bind one to bg.events, or unset RABBITMQ_QUEUE and RABBITMQ_STREAM."""
 
 
 @contextmanager

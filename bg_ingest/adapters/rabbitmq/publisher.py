@@ -4,6 +4,7 @@ Texts of errors quote the broker, never a URL or an event.
 """
 
 import logging
+from collections.abc import Sequence
 
 import aiormq
 import anyio
@@ -11,7 +12,7 @@ from aiormq.abc import AbstractChannel
 from anyio.abc import TaskStatus
 
 from bg_ingest.adapters.rabbitmq.errors import Unroutable, connection_lost, translate_errors
-from bg_ingest.adapters.rabbitmq.topology import CONNECT_TIMEOUT, open_connection, prepare
+from bg_ingest.adapters.rabbitmq.topology import CONNECT_TIMEOUT, EventQueue, open_connection, prepare
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.cloud_events import CONTENT_TYPE, EXCHANGE, encode_cloud_event
 from bg_ingest.domain.replica_status import BrokerState
@@ -32,14 +33,14 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 class RabbitPublisher:
     """Implements ``Publisher`` and ``Broker``. Without a connection, nothing is buffered; BrokerUnavailable is raised.
 
-    Many events may be in flight at once, but none twice. A given ``queue`` is bound to all events, and declared if
-    absent. With it, EventRefused is raised for an event that no queue receives.
+    Many events may be in flight at once, but none twice. Given ``queues`` are bound to all events, and declared if
+    absent. With them, EventRefused is raised for an event that no queue receives.
     """
 
-    def __init__(self, url: str, source: str, *, queue: str | None = None) -> None:
+    def __init__(self, url: str, source: str, *, queues: Sequence[EventQueue] = ()) -> None:
         self._url = url
         self._source = source
-        self._queue = queue
+        self._queues = queues
         self._channel: AbstractChannel | None = None
         self._ended = anyio.Event()
         self._unroutable = anyio.Event()
@@ -62,7 +63,7 @@ class RabbitPublisher:
                     timeout=CONFIRM_TIMEOUT,
                 )
         except Unroutable:
-            if self._queue is None:
+            if not self._queues:
                 return False
             self._unroutable.set()
             raise
@@ -81,7 +82,7 @@ class RabbitPublisher:
         first, self._tried, opened = not self._tried, True, False
         try:
             async with open_connection(self._url) as connection:
-                await prepare(connection, self._queue)
+                await prepare(connection, self._queues)
                 with translate_errors(), anyio.fail_after(CONNECT_TIMEOUT):
                     channel = await connection.channel()
                 opened = True
@@ -122,12 +123,12 @@ class RabbitPublisher:
     async def _prepare_again(
         self, connection: aiormq.Connection, channel: AbstractChannel, refusals: list[BrokerUnavailable]
     ) -> None:
-        """Prepare after unroutable events, because the queue may have been deleted; end the run if that fails."""
+        """Prepare after unroutable events, because a queue may have been deleted; end the run if that fails."""
         while not refusals:
             self._unroutable = anyio.Event()
             await self._unroutable.wait()
             try:
-                await prepare(connection, self._queue)
+                await prepare(connection, self._queues)
             except BrokerUnavailable as error:
                 refusals.append(error)
                 self._leave(channel)

@@ -1,23 +1,24 @@
-"""Exchange and queue of the service: those of an operator are used as they are, absent ones are declared.
+"""Exchange and queues of the service: those of an operator are used as they are, absent ones are declared.
 
 A refused request closes its channel, so that each request has a channel of its own.
 """
 
 import asyncio  # noqa: TID251 - aiormq raises its errors
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, suppress
 from typing import TypeVar
 
 import aiormq
 import anyio
 import msgspec
-from aiormq.abc import AbstractChannel
+from aiormq.abc import AbstractChannel, ArgumentsType
 from aiormq.exceptions import (
     ChannelAccessRefused,
     ChannelInvalidStateError,
     ChannelNotFoundEntity,
     ChannelPreconditionFailed,
 )
+from pamqp.commands import Queue
 
 from bg_ingest.adapters.rabbitmq.errors import name_refusals, translate_errors
 from bg_ingest.domain.changes import EVENT_TYPES
@@ -30,16 +31,34 @@ CONNECT_TIMEOUT, CLOSE_TIMEOUT = 5.0, 2.0
 Result = TypeVar("Result")
 
 
+class EventQueue(msgspec.Struct, frozen=True):
+    """Durable queue for all events."""
+
+    name: str
+    max_age: str | None = None
+    """x-max-age of a stream; None for a classic queue."""
+
+    @property
+    def arguments(self) -> ArgumentsType | None:
+        """Arguments of the declaration if the queue is absent. An existing queue keeps its own."""
+        return {"x-queue-type": "stream", "x-max-age": self.max_age} if self.max_age else None
+
+
+class QueueState(msgspec.Struct, frozen=True):
+    queue: EventQueue
+    is_bound: bool | None
+    """None if the user has no right to bind it."""
+    waiting: int
+    """Events in the queue."""
+    consumers: int
+
+
 class Topology(msgspec.Struct, frozen=True):
-    """Exchange and queue as the service uses them."""
+    """Exchange and queues as the service uses them."""
 
     is_topic: bool | None
     """None if the user has no right to find out."""
-    is_bound: bool | None = None
-    """None without a queue, and if the user has no right to bind it."""
-    waiting: int | None = None
-    """Events in the queue; None without a queue."""
-    consumers: int | None = None
+    queues: tuple[QueueState, ...] = ()
 
 
 @asynccontextmanager
@@ -55,20 +74,19 @@ async def open_connection(url: str) -> AsyncIterator[aiormq.Connection]:
             await connection.close()
 
 
-async def prepare(connection: aiormq.Connection, queue: str | None) -> Topology:
-    """Make sure that events reach the exchange, and the queue if one is given. BrokerRefused names the refused part."""
+async def prepare(connection: aiormq.Connection, queues: Sequence[EventQueue]) -> Topology:
+    """Make sure that events reach the exchange and the queues. BrokerRefused names the refused part."""
     with translate_errors(), anyio.fail_after(CONNECT_TIMEOUT):
-        topology = Topology(await _prepare_exchange(connection))
-        if queue is not None:
-            topology = await _prepare_queue(connection, queue, topology.is_topic)
+        is_topic = await _prepare_exchange(connection)
+        states = [await _prepare_queue(connection, queue) for queue in queues]
         await _try_to_publish(connection)
-        return topology
+        return Topology(is_topic, tuple(states))
 
 
-async def try_broker(url: str, queue: str | None) -> Topology:
+async def try_broker(url: str, queues: Sequence[EventQueue]) -> Topology:
     """Connect and prepare, as the service does at its start."""
     async with open_connection(url) as connection:
-        return await prepare(connection, queue)
+        return await prepare(connection, queues)
 
 
 async def _prepare_exchange(connection: aiormq.Connection) -> bool | None:
@@ -93,13 +111,17 @@ async def _prepare_exchange(connection: aiormq.Connection) -> bool | None:
     return True
 
 
-async def _prepare_queue(connection: aiormq.Connection, queue: str, is_topic: bool | None) -> Topology:  # noqa: FBT001 - passed on
+async def _prepare_queue(connection: aiormq.Connection, queue: EventQueue) -> QueueState:
     async def bind(channel: AbstractChannel) -> bool:
-        await channel.queue_bind(queue, EXCHANGE, routing_key="#")
+        await channel.queue_bind(queue.name, EXCHANGE, routing_key="#")
         return True
 
-    with name_refusals("queue", f"the queue {queue}"):
-        declared = await _find(connection, lambda channel: channel.queue_declare(queue, passive=True))
+    async def declare(channel: AbstractChannel) -> Queue.DeclareOk:
+        return await channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
+
+    is_bound: bool | None
+    with name_refusals("queue", f"the queue {queue.name}"):
+        declared = await _find(connection, lambda channel: channel.queue_declare(queue.name, passive=True))
         if declared is not None:
             try:
                 is_bound = await _request(connection, bind)
@@ -107,9 +129,9 @@ async def _prepare_queue(connection: aiormq.Connection, queue: str, is_topic: bo
                 is_bound = None
         else:
             await _find(connection, bind)  # rights are checked first: a queue that cannot be bound is not declared
-            declared = await _request(connection, lambda channel: channel.queue_declare(queue, durable=True))
+            declared = await _request(connection, declare)
             is_bound = await _request(connection, bind)
-    return Topology(is_topic, is_bound, declared.message_count, declared.consumer_count)
+    return QueueState(queue, is_bound, declared.message_count or 0, declared.consumer_count or 0)
 
 
 async def _try_to_publish(connection: aiormq.Connection) -> None:

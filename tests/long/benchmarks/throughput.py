@@ -20,6 +20,7 @@ import rich_click as click
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
+from bg_ingest.adapters.rabbitmq.topology import EventQueue
 from bg_ingest.domain.changes import Change, ReadingsRecorded
 from bg_ingest.domain.cloud_events import encode_cloud_event
 from bg_ingest.domain.ids import UserId
@@ -176,7 +177,7 @@ def _latencies(file: Path, push: Callable[[], object]) -> list[float]:
 
 async def _publish(url: str) -> PublishFigures:
     """Publish events of three readings each without other activity in this process; wait for their confirms."""
-    publisher = RabbitPublisher(url, SOURCE, queue="alone")
+    publisher = RabbitPublisher(url, SOURCE, queues=(EventQueue("alone"),))
     at = SystemClock().now()
     recorded = ReadingsRecorded(
         "dexcom", Origin.LIVE, tuple(StoredReading(reading(number), at, 1) for number in range(3))

@@ -1,6 +1,6 @@
 """Broker unreachable, refusing, or with waiting events; reachability of a provider, and skew of this clock."""
 
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from bg_ingest.adapters.rabbitmq.topology import Topology
+from bg_ingest.adapters.rabbitmq.topology import EventQueue, QueueState, Topology
 from bg_ingest.doctor import Finding, Verdict, remote
 from bg_ingest.doctor.remote import BROKER_ADVICE, check_broker, check_provider
 from bg_ingest.domain.replica_status import BrokerState
@@ -21,6 +21,7 @@ from tests.fakes.clock import NOON, SetClock
 OK, WARNING, FAILED = Verdict.OK, Verdict.WARNING, Verdict.FAILED
 CheckBroker = Callable[[Topology | Exception, str | None], Awaitable[list[Finding]]]
 BROKER_URL = "amqp://someone:secret@broker.test/"
+QUEUE, STREAM = EventQueue("events"), EventQueue("log", "7D")
 
 
 @pytest.fixture(autouse=True)
@@ -33,8 +34,8 @@ def check(monkeypatch: pytest.MonkeyPatch) -> CheckBroker:
     """Return a function that checks a broker in the given state."""
 
     async def check_state(state: Topology | Exception, queue: str | None = None) -> list[Finding]:
-        async def inspect(url: str, inspected: str | None) -> Topology:
-            assert (url, inspected) == (BROKER_URL, queue)
+        async def inspect(url: str, inspected: Sequence[EventQueue]) -> Topology:
+            assert (url, inspected) == (BROKER_URL, (QUEUE,) if queue else ())
             if isinstance(state, Exception):
                 raise state
             return state
@@ -61,10 +62,10 @@ async def test_without_a_broker_there_is_nothing_to_check() -> None:
         *((BrokerRefused(part, "RabbitMQ refuses."), None, [FAILED]) for part in BROKER_ADVICE),
         (Topology(is_topic=True), None, [OK]),
         (Topology(is_topic=None), None, [OK, WARNING]),
-        (Topology(is_topic=True, is_bound=True, waiting=0, consumers=0), "events", [OK, OK]),
-        (Topology(is_topic=True, is_bound=True, waiting=9, consumers=1), "events", [OK, OK]),
-        (Topology(is_topic=True, is_bound=True, waiting=9, consumers=0), "events", [OK, WARNING]),
-        (Topology(is_topic=None, is_bound=None, waiting=0, consumers=1), "events", [OK, WARNING, WARNING, OK]),
+        (Topology(is_topic=True, queues=(QueueState(QUEUE, True, 0, 0),)), "events", [OK, OK]),
+        (Topology(is_topic=True, queues=(QueueState(QUEUE, True, 9, 1),)), "events", [OK, OK]),
+        (Topology(is_topic=True, queues=(QueueState(QUEUE, True, 9, 0),)), "events", [OK, WARNING]),
+        (Topology(is_topic=None, queues=(QueueState(QUEUE, None, 0, 1),)), "events", [OK, WARNING, WARNING, OK]),
     ],
 )
 async def test_each_state_of_a_broker_has_its_verdict_and_advice(
@@ -74,6 +75,25 @@ async def test_each_state_of_a_broker_has_its_verdict_and_advice(
     assert [finding.verdict for finding in findings] == verdicts
     assert all(bool(finding.advice) is (finding.verdict is not OK) for finding in findings)
     assert "secret" not in str(findings)
+
+
+async def test_events_that_remain_in_a_stream_do_not_wait_for_a_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def inspect(_: str, queues: Sequence[EventQueue]) -> Topology:
+        return Topology(
+            is_topic=True, queues=tuple(QueueState(queue, queue == QUEUE or None, 9, 0) for queue in queues)
+        )
+
+    monkeypatch.setattr(remote, "try_broker", inspect)
+    given: dict[str, Any] = {
+        "rabbitmq_url": BROKER_URL,
+        "rabbitmq_queue": QUEUE.name,
+        "rabbitmq_stream": STREAM.name,
+        "rabbitmq_stream_max_age": STREAM.max_age,
+    }
+    _, queue, unbound, stream = await check_broker(Settings(**given))
+    assert (queue.verdict, queue.advice) == (WARNING, "start a consumer")
+    assert (unbound.verdict, "log" in unbound.found) == (WARNING, True)
+    assert (stream.verdict, stream.found) == (OK, "the stream log exists")
 
 
 URL = "https://provider.test/readings"
