@@ -34,7 +34,7 @@ SECRET_FORMS = {
     "a JWT": r"eyJ[A-Za-z0-9_-]{8,}\.eyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]{16,}",
     "an OAuth state or code": r"[?&](?:state|code)=[A-Za-z0-9._~-]{16,}",
     "a glucose value": r"glucose\w*[\"']?\s*[=:]\s*[\"']?\d|\"value\"\s*:\s*\d"
-    r"|(?<!\d|\.)(?<!line )(?<!lineno\": )377(?:\.0+)?(?!\.?\d)",
+    r"|(?<![0-9a-fA-F.-])(?<!\d,)(?<!line )(?<!lineno\": )377(?:\.0+)?(?!\.?\d|[a-fA-F-])",
 }
 _FORMS = {name: re.compile(form) for name, form in SECRET_FORMS.items()}
 

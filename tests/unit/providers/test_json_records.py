@@ -118,5 +118,5 @@ def test_s3_8_mb_of_anything_are_split_in_bounded_time(flood: bytes) -> None:
         _, records = split_records(content, "records")
     except Unsplittable:
         records = []
-    assert time.process_time() - started < 0.3
+    assert time.process_time() - started < 1.5
     assert len(records) <= MAX_RECORDS
