@@ -240,6 +240,7 @@ class TestCredentials:
             assert await self.used_key(transports, server) == "AKIDBASE"
 
 
+@pytest.mark.process
 @pytest.mark.parametrize(
     ("config", "variables"),
     [
