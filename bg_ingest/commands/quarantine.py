@@ -131,7 +131,8 @@ async def _iter_records(
 ) -> "AsyncGenerator[ReviewedRecord]":
     """Yield the named records, or all of a user, or those of all connected users.
 
-    The records of one user are read before the first is yielded, because the caller may change their pages.
+    The records of one user are read before the first is yielded, because the caller may change the stored quarantine
+    pages that hold them.
     """
     review = services.quarantine_review
     for chosen in [parse_user(user)] if user is not None else await _all_users(services):

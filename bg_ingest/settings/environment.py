@@ -33,7 +33,7 @@ def check_environment(
     """Return problems, which prevent the start, and notes.
 
     ``settings`` are the values by name; ``provider_urls`` has None for a provider that is not set up; ``files`` are
-    those of embedded parts.
+    the SQLite file and the key file, which replace DynamoDB and the encryption keys in development.
     """
     names = ("jwt_issuer", "jwt_jwks_url", "webhook_jwt_issuer", "webhook_jwt_jwks_url", "traces_endpoint")
     urls = [url for url in (*provider_urls, *map(settings.get, names)) if url]
