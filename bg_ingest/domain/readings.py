@@ -76,7 +76,10 @@ class Device(msgspec.Struct, frozen=True, order=True):
 
 
 def identify_sensor(provider: str, provider_account: str, transmitter: str | None) -> Sensor:
-    """Return the identity of a sensor. The account counts only without a transmitter, which identifies the person."""
+    """Return the identity of a sensor. The account is left out if there is a transmitter.
+
+    A transmitter belongs to one person, so its id suffices.
+    """
     return provider, "" if transmitter else provider_account, transmitter
 
 

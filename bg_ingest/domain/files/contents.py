@@ -29,4 +29,7 @@ class ReadingFile(msgspec.Struct, frozen=True):
     ignored: int = 0
     """Rows that hold no glucose of a sensor: names, alerts, insulin, calibrations."""
     uncertain: int = 0
-    """Readings in the repeated hour of a clock change for which the file does not show the pass; the first is used."""
+    """Readings in the hour that a clock change repeats, of which the file does not show the pass: first or second.
+
+    The first is used.
+    """

@@ -65,7 +65,8 @@ class Fetcher:
         window = live_window(connection.watermark or now, now, overlap=self.defaults.overlap)
         after = replace(connection, epoch=epoch)
         if now - (connection.watermark or now) > max_window:
-            # one day later than necessary, so that a silent sensor costs one more call per day, not one per poll
+            # the older part ends one day later than necessary, so that a silent sensor costs one more call (of the
+            # backfill) per day, not one per poll
             reached = window.newest(max_window).start + timedelta(days=1)
             backfill = window.before(reached, joining=connection.backfill)
             after = replace(after, backfill=backfill, watermark=reached)
@@ -164,8 +165,8 @@ class Fetcher:
     def _first_suspected_gap(self, connection: Connection, page: Page) -> datetime | None:
         """Return the first reading with a suspected gap before it.
 
-        Only readings after ``newest_reading_at`` are checked. A later fetch may begin between a reading and the reading
-        before it, whereas the first fetch surely includes both.
+        Only readings after ``newest_reading_at`` are checked, because the fetch that returns a reading for the first
+        time surely includes the reading before it. A later fetch of the same reading may begin between the two.
         """
         cadence = self.providers[connection.id.provider].capabilities.cadence_of(connection.cadence_seconds)
         shown = select_shown(page.readings, lambda reading: reading)
