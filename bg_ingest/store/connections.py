@@ -221,7 +221,7 @@ def _first_write(connection: Connection) -> Put:
 
 
 def _check_unchanged(key: Key, connection: Connection) -> Check:
-    """Return the check of a push. A pause or a change of owner since the read does not matter."""
+    """Return the check if no field changes, as in a push. A pause or new owner since the read does not matter."""
     states = PUSHABLE_STATES if connection.state in PUSHABLE_STATES else (str(connection.state),)
     return Check(key, (OneOf("state", states), Equals("generation", connection.generation)))
 

@@ -99,8 +99,9 @@ def _commit_write(commit: Commit) -> Write | None:
 def _refusals_write(grant: Grant) -> Update:
     """Return the write of a refused refresh, which also ends the claim.
 
-    The condition on the tokens fails for the second of two concurrent refreshes, whose tokens were not stored. The
-    condition on the claim preserves another process's claim. A missing claim was ended by an earlier try of this write.
+    It is also tried after new tokens could not replace the version before them. The condition on the tokens then fails
+    for the second of two concurrent refreshes, because the tokens of the first are stored. The condition on the claim
+    preserves another process's claim. A missing claim was ended by an earlier try of this write.
     """
     changed = items.build_item(refusals=grant.refusals, retry_at=items.optional_epoch_ms(grant.retry_at))
     claim = Missing("claim") if grant.claim is None else Either((Missing("claim"), Equals("claim", grant.claim)))

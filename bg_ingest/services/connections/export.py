@@ -24,7 +24,7 @@ CHANGES_BATCH_SIZE = 100
 
 KEY_FIELDS = ("id", "name", "scopes", "made_at", "ends_at", "revoked_at", "used_at")
 AUDIT_FIELDS = ("at", "action", "credential", "route")
-"""Exported fields. Digests of keys and other users are left out."""
+"""Exported fields. Other users, and the digests of keys, are left out."""
 
 
 @dataclass(frozen=True)

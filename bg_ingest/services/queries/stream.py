@@ -1,4 +1,4 @@
-"""Live changes of one or more users for one client, each number exactly once and ascending by one."""
+"""Live changes of one or more users for one client. Each user's change numbers occur exactly once and ascend by one."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Iterable
