@@ -1,6 +1,7 @@
 """ASGI application `app`: settings, routes, and a lifespan that opens the services and runs the actors."""
 
 import gc
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 
@@ -26,6 +27,13 @@ from bg_ingest.wiring.providers import simulator_mounts
 from workers.build import Workers
 from workers.runtime import exit_process
 
+GC_THRESHOLDS = (700, 10, 100)
+"""Full collections are ten times rarer than by default. One stops the loop for 50 ms beside 500 open requests."""
+
+SWITCH_INTERVAL = 0.0001
+"""Seconds after which a busy event loop yields the interpreter to another thread. A read of the embedded store needs
+it about six times, and waits for 5 ms each time by default. 0.1 ms costs ranges of 14 days 10 % with this store."""
+
 settings = get_settings()
 clean_proxies()
 metrics, workers = MetricsRegistry(), Workers()
@@ -47,6 +55,8 @@ async def lifespan(api: Litestar) -> AsyncIterator[None]:
             await anyio.to_thread.run_sync(render_documents, api)
             services = await stack.enter_async_context(open_services(settings, metrics, wakeups=workers))
             gc.freeze()  # objects loaded so far are permanent; a collection that visits them stops the loop
+            gc.set_threshold(*GC_THRESHOLDS)
+            sys.setswitchinterval(SWITCH_INTERVAL)
             await stack.enter_async_context(workers.running(services))
             api.state.services = services
         except* IngestError as error_group:

@@ -12,13 +12,14 @@ import stat
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 App: TypeAlias = Callable[..., Any]
 """An ASGI application, opaque to the server."""
 Peer: TypeAlias = tuple[str, int]
+Found = TypeVar("Found")
 
 MAX_HEAD_BYTES = 65_536
 """A longer head is answered with 431. granian's own limit, 417,792, lets idle clients hold gigabytes."""
@@ -29,6 +30,8 @@ HEAD_SWEEPS = round(HEAD_SECONDS / SWEEP_SECONDS)
 MAX_WAITING = 256
 """Connections without a request beyond which the oldest are ended, because each may hold 64 KB. A connection that only
 one sweep has found is not ended."""
+PIECE, PIECE_PAUSE_SECONDS = 32, 0.001
+"""Sockets after which a sweep pauses, because it would otherwise compete with the event loop for the interpreter."""
 DESCRIPTORS = "/proc/self/fd"
 
 
@@ -72,24 +75,26 @@ class HeadLimits:
         await self._app(scope, receive, send)
 
     def _watch(self, loop: asyncio.AbstractEventLoop) -> None:
+        swept = time.monotonic()
         while True:
-            time.sleep(SWEEP_SECONDS)
+            time.sleep(max(0.0, swept + SWEEP_SECONDS - time.monotonic()))
             answered = threading.Event()
             try:
                 loop.call_soon_threadsafe(answered.set)
             except RuntimeError:  # the loop is closed
                 return
             answered.wait()
+            swept = time.monotonic()
             with suppress(OSError):  # no descriptor left
                 self._sweep()
 
     def _sweep(self) -> None:
         seen, self._earlier_peers, self._peers = self._earlier_peers, self._peers, set()
         seen = seen | self._earlier_peers
-        descriptors = dict(_iter_sockets())
+        descriptors = dict(_paced(_iter_sockets()))
         self._ignored &= descriptors.keys()
         self._waiting = {inode: waiting for inode, waiting in self._waiting.items() if inode in descriptors}
-        for inode in descriptors.keys() - self._ignored - self._waiting.keys():
+        for inode in _paced(descriptors.keys() - self._ignored - self._waiting.keys()):
             peer = self._find_peer(descriptors[inode], inode)
             if peer is None:
                 self._ignored.add(inode)
@@ -102,9 +107,13 @@ class HeadLimits:
             else:
                 self._waiting[inode] = WaitingConnection(peer, sweeps + 1)
         excess = len(self._waiting) - MAX_WAITING
-        for number, (inode, waiting) in enumerate(list(self._waiting.items())):
-            if waiting.sweeps > HEAD_SWEEPS or (number < excess and waiting.sweeps > 1):
-                _end(descriptors[inode], inode)
+        late = [
+            inode
+            for number, (inode, waiting) in enumerate(self._waiting.items())
+            if waiting.sweeps > HEAD_SWEEPS or (number < excess and waiting.sweeps > 1)
+        ]
+        for inode in _paced(late):
+            _end(descriptors[inode], inode)
 
     def _find_peer(self, descriptor: int, inode: int) -> Peer | None:
         """Return the peer of a connection to the port of the service; None for any other socket."""
@@ -112,6 +121,14 @@ class HeadLimits:
             if connection.family in {socket.AF_INET, socket.AF_INET6} and connection.getsockname()[1] == self._port:
                 return _normalize(connection.getpeername())
         return None
+
+
+def _paced(sockets: Iterable[Found]) -> Iterator[Found]:
+    """Yield the sockets with pauses."""
+    for number, each in enumerate(sockets, 1):
+        yield each
+        if number % PIECE == 0:
+            time.sleep(PIECE_PAUSE_SECONDS)
 
 
 def _iter_sockets() -> Iterator[tuple[int, int]]:

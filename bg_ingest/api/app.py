@@ -31,7 +31,7 @@ from bg_ingest.api.headers import add_headers
 from bg_ingest.api.health import Exposition
 from bg_ingest.api.local_access import LocalOnly
 from bg_ingest.api.openapi import build_config
-from bg_ingest.api.validation import MAX_BODY_BYTES, validate_request
+from bg_ingest.api.validation import MAX_BODY_BYTES, BodyReader, validate_request
 from bg_ingest.api.webhook_auth import WebhookGuard
 from bg_ingest.domain.local_access import LocalAccess
 from bg_ingest.ports import ProcessHealth
@@ -65,6 +65,7 @@ def build_state(
         "admission": Admission(auth_guard),
         "long_answers": LongAnswers(),
         "dataset_slots": datasets.DatasetSlots(),
+        "body_reader": BodyReader(),
         "webhook_guard": WebhookGuard(signing_secrets, webhook_limits),
         "exposition": exposition,
     }

@@ -13,7 +13,6 @@ from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
 from bg_ingest.api.auth import bearer_token, caller_of
-from bg_ingest.api.fairness import Admission
 from bg_ingest.api.formats import Format
 from bg_ingest.api.schemas import to_latest
 from bg_ingest.api.users import audited_route
@@ -93,7 +92,7 @@ def stream_changes(
 class EventStreamBody(ASGIResponse):
     """Sends pieces as they appear, in the task of the request. An error before the first one is answered as a problem.
 
-    It counts neither as a short request in progress nor in the histogram of requests.
+    It does not count in the histogram of requests.
     """
 
     _should_set_content_length = False
@@ -107,8 +106,6 @@ class EventStreamBody(ASGIResponse):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         async with aclosing(self._chunks(partial(_wait_for_disconnect, receive))) as chunks:
             chunk: bytes | None = await anext(chunks)
-            admission: Admission = scope["litestar_app"].state.admission
-            admission.release(scope)
             scope["state"]["is_event_stream"] = True
             await self.start_response(send)
             while chunk is not None:

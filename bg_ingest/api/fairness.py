@@ -9,10 +9,11 @@ from contextlib import asynccontextmanager
 
 import anyio
 import anyio.lowlevel
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from bg_ingest.api.auth import AuthGuard, caller_of
 from bg_ingest.api.problems import build_problem
+from bg_ingest.services.queries.pauses import pacing, pause
 
 MAX_LONG_ANSWERS = 8
 """Streamed answers of one credential that are open at once. A reader that stalls holds about a MB in the server."""
@@ -24,37 +25,67 @@ MIN_BYTES_PER_SECOND = 32_768
 GRACE_SECONDS = 20.0
 """Least rate of a reader over a whole answer, and the seconds by which it may be behind this rate."""
 
-BUSY_REQUESTS = 64
-"""Short requests of proven callers in progress from which on these are paced, too."""
+MAX_DEFERRAL_SECONDS = 0.01
+"""Longest wait of a piece of other work for the short requests in progress."""
 
-UNPROVEN_PASSES = 4
-"""Passes of the event loop between the beginnings of two requests that are long or of unproven callers. A short request
-of a proven caller takes about eight passes."""
-
-PROVEN_LANES = 16
-"""Paced short requests of proven callers that may begin in one pass."""
+UNPROVEN_INTERVAL_SECONDS = 0.002
+"""Shortest time between the beginnings of two requests of unproven callers, if more wait."""
 
 _PUBLIC = re.compile(r"/(health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
 """Paths of routes without a caller: anonymous ones, callbacks and webhooks."""
+
+_READS = {"GET", "HEAD"}
+"""Methods of short requests. A request with a body lasts until its sender has sent it."""
 
 _LONG = re.compile(r"/api/(bg/[^/]+(?!/latest|/changes)(/.*)?|users/[^/]+/export|audit|dataset)/?\Z")
 """Paths of answers whose cost grows with the requested span."""
 
 
-class Pacer:
-    """Admits one waiter every few passes of the event loop, in the order of arrival.
+class ShortRequests:
+    """Short requests of proven callers in progress. Other work is deferred until they end."""
 
-    A pass then holds at most one piece of work of this kind, for any number of waiters. Other tasks run in each pass.
+    def __init__(self) -> None:
+        self._running = 0
+        self._none_left: anyio.Event | None = None
+
+    def begin(self) -> None:
+        self._running += 1
+
+    def end(self) -> None:
+        self._running -= 1
+        if not self._running and self._none_left:
+            self._none_left.set()
+            self._none_left = None
+
+    async def wait_for_end(self) -> None:
+        """Return when no request is in progress, at the latest after `MAX_DEFERRAL_SECONDS`."""
+        if self._running:
+            self._none_left = self._none_left or anyio.Event()
+            with anyio.move_on_after(MAX_DEFERRAL_SECONDS):
+                await self._none_left.wait()
+
+
+class Pacer:
+    """Admits one waiter in each pass of the event loop that no short request needs, in the order of arrival.
+
+    A pass then holds at most one piece of work of this kind, for any number of waiters.
     """
 
-    def __init__(self, passes: int = 1) -> None:
-        self._passes = passes
+    def __init__(self, short_requests: ShortRequests, interval: float = 0) -> None:
+        """``interval`` is the shortest time in seconds between two admissions while others wait."""
+        self._short_requests = short_requests
+        self._interval = interval
+        self._due = 0.0
         self._lock = anyio.Lock(fast_acquire=True)
 
     async def wait(self) -> None:
         async with self._lock:
-            for _ in range(self._passes):
-                await anyio.lowlevel.checkpoint()
+            await anyio.lowlevel.checkpoint()
+            if self._interval:
+                await anyio.sleep_until(self._due)
+                others_wait = self._lock.statistics().tasks_waiting > 0
+                self._due = anyio.current_time() + self._interval if others_wait else 0
+            await self._short_requests.wait_for_end()
 
 
 class Admission:
@@ -62,37 +93,50 @@ class Admission:
 
     def __init__(self, auth_guard: AuthGuard) -> None:
         self._auth_guard = auth_guard
-        self._unproven, self._long = Pacer(UNPROVEN_PASSES), Pacer(UNPROVEN_PASSES)
-        self._short = [Pacer() for _ in range(PROVEN_LANES)]
-        self._running = set[int]()
-        """Identities of the scopes."""
+        self._short_requests = ShortRequests()
+        self._unproven = Pacer(self._short_requests, UNPROVEN_INTERVAL_SECONDS)
+        self._long, self._pieces = Pacer(self._short_requests), Pacer(self._short_requests)
 
-    async def run(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request once its begin is due."""
+    async def run(self, app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:
+        """Answer a request once its begin is due. It pauses between its pieces."""
         is_proven = self._auth_guard.recognizes(scope) and not _PUBLIC.match(scope["path"])
-        if not is_proven or _LONG.match(scope["path"]):
-            await (self._long if is_proven else self._unproven).wait()
-            await app(scope, receive, send)
+        if is_proven and scope["method"] in _READS and not _LONG.match(scope["path"]):
+            await self._run_short(app, scope, receive, send)
             return
-        self._running.add(id(scope))
-        try:
-            if len(self._running) > BUSY_REQUESTS:
-                await self._short[len(self._running) % PROVEN_LANES].wait()
-            await app(scope, receive, send)
-        finally:
-            self.release(scope)
+        await (self._long if is_proven else self._unproven).wait()
+        pacing.set(self._pieces.wait)
+        await app(scope, receive, send)
 
-    def release(self, scope: Scope) -> None:
-        """Stop to count a request as in progress, before its end if it is a stream."""
-        self._running.discard(id(scope))
+    async def _run_short(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer a request. It is short until its answer begins or, if it has several pieces, until its first pause."""
+        is_short = True
+
+        def end() -> None:
+            nonlocal is_short
+            if is_short:
+                is_short = False
+                self._short_requests.end()
+
+        async def send_and_end(message: Message) -> None:
+            await send(message)
+            end()
+
+        async def pause_and_end() -> None:
+            end()
+            await self._pieces.wait()
+
+        self._short_requests.begin()
+        pacing.set(pause_and_end)
+        try:
+            await app(scope, receive, send_and_end)
+        finally:
+            end()
 
 
 class LongAnswers:
-    """Bounds the answers whose cost grows with the requested span: their number per credential, and their pieces."""
+    """Bounds the number of answers per credential whose cost grows with the requested span."""
 
     def __init__(self) -> None:
-        self.pacer = Pacer()
-        """One piece of all long answers in each pass of the event loop."""
         self._slots: dict[str, anyio.Semaphore] = {}
 
     @asynccontextmanager
@@ -106,9 +150,11 @@ class LongAnswers:
             await slots.acquire()
             opened = True
         if not opened:
+            await pause()
             detail = f"At most {MAX_LONG_ANSWERS} long answers of a credential may be open: read one to its end first."
             raise build_problem(429, "too-many-requests", detail, {"Retry-After": "5"})
         try:
+            await pause()
             yield
         finally:
             slots.release()

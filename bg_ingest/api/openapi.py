@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 from http import HTTPStatus
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import msgspec
 from litestar import Litestar, MediaType, Request, Router
@@ -183,7 +183,7 @@ class OpenAPIDocument(OpenAPIRenderPlugin):
 
 def render_documents(api: Litestar) -> None:
     """Render every form before the first request, which would otherwise stop the event loop for some 100 ms."""
-    schema = api.openapi_schema.to_schema()
+    schema = cast("Any", api.plugins.get("OpenAPIPlugin")).provide_openapi_schema()  # kept for the requests
     for plugin in api.openapi_config.render_plugins if api.openapi_config else ():
         if isinstance(plugin, OpenAPIDocument):
             plugin.render(None, schema)

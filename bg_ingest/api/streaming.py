@@ -12,6 +12,7 @@ from litestar.types import Receive, Scope, Send
 from bg_ingest.api.fairness import LongAnswers, Reader
 from bg_ingest.api.formats import CHUNK_BYTES
 from bg_ingest.api.problems import log_failure
+from bg_ingest.services.queries.pauses import pause
 
 
 class StreamBody(ASGIResponse):
@@ -46,7 +47,7 @@ class StreamBody(ASGIResponse):
                 try:
                     while chunk is not None:
                         await reader.send_chunk(chunk)
-                        await long_answers.pacer.wait()
+                        await pause()
                         chunk = await anext(self.chunks, None)
                 except Exception as error:
                     log_failure("answer_cut", scope, error)

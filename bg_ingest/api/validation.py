@@ -13,11 +13,14 @@ from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
 
 from bg_ingest.api.dependencies import RouteOptions
-from bg_ingest.api.problems import build_problem
+from bg_ingest.api.problems import ProblemError, build_problem
 from bg_ingest.domain.ids import is_user_id
+from bg_ingest.services.queries.pauses import pause
 
 MAX_BODY_BYTES = 65_536
 """Limit of request bodies, which have only a few fields."""
+
+_TOO_LARGE = f"The body is larger than {MAX_BODY_BYTES} bytes: send only known fields."
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _JSON_TYPES = ("application/json", "application/merge-patch+json")
@@ -67,8 +70,8 @@ def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, leni
 
 async def _check_body(request: Request[Any, Any, Any], decoder: msgspec.json.Decoder[Any]) -> None:
     media_type = request.headers.get("content-type", "").partition(";")[0].strip().lower()
-    too_large = f"The body is larger than {MAX_BODY_BYTES} bytes: send only known fields."
-    body = await read_body(request, too_large=too_large)
+    body_reader: BodyReader = request.app.state.body_reader
+    body = await body_reader.read(request)
     if body and media_type not in _JSON_TYPES:
         detail = "The body must be JSON: send Content-Type: application/json."
         raise build_problem(415, "unsupported-media-type", detail)
@@ -96,6 +99,9 @@ def _body_decoder(route: BaseRouteHandler) -> msgspec.json.Decoder[Any] | None:
 BODY_TIMEOUT = 10.0
 """Seconds for a body to arrive: a sender that stops halfway would otherwise occupy its slot indefinitely."""
 
+MAX_INCOMPLETE_BODIES = 256
+"""Requests whose bodies have not arrived completely. Beyond it the oldest is ended: each holds about 25 KB."""
+
 
 async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes:
     """Return the whole body, or refuse it as too large (with the route's own text), too slow or incomplete."""
@@ -108,4 +114,32 @@ async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes
         raise build_problem(413, "too-large", too_large) from None
     except InternalServerException:  # Litestar's error for a disconnected sender
         raise build_problem(400, "incomplete-body", "The body is incomplete: send it again.") from None
-    raise build_problem(408, "too-slow", f"The body did not arrive within {BODY_TIMEOUT:g} seconds: send it again.")
+    await pause()  # many bodies that began together exceed their time together
+    raise _too_slow()
+
+
+class BodyReader:
+    """Reads the bodies of requests other than webhooks, and bounds the number of those that are incomplete."""
+
+    def __init__(self) -> None:
+        self._incomplete: dict[anyio.CancelScope, None] = {}
+        """The oldest first."""
+
+    async def read(self, request: Request[Any, Any, Any]) -> bytes:
+        """Return the whole body; 408 also if `MAX_INCOMPLETE_BODIES` others have begun since."""
+        with anyio.CancelScope() as reading:
+            self._incomplete[reading] = None
+            if len(self._incomplete) > MAX_INCOMPLETE_BODIES:
+                oldest = next(iter(self._incomplete))
+                del self._incomplete[oldest]
+                oldest.cancel()
+            try:
+                return await read_body(request, too_large=_TOO_LARGE)
+            finally:
+                self._incomplete.pop(reading, None)
+        await pause()
+        raise _too_slow()
+
+
+def _too_slow() -> ProblemError:
+    return build_problem(408, "too-slow", f"The body did not arrive within {BODY_TIMEOUT:g} seconds: send it again.")

@@ -5,7 +5,6 @@ from contextlib import aclosing
 from typing import Any
 
 import msgspec
-from anyio.lowlevel import checkpoint
 
 from bg_ingest.api.formats import ARROW, JSON, NDJSON, PARQUET, ColumnarFormat, Format, csv_format, encode_stream
 from bg_ingest.api.schemas import BasicReading, to_basic, to_full, to_versions
@@ -24,6 +23,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import ColumnarEncoder
+from bg_ingest.services.queries.pauses import pause
 from bg_ingest.services.queries.readings import ReadingQueries
 
 
@@ -52,7 +52,7 @@ class View(msgspec.Struct, frozen=True):
         async with aclosing(batches):
             async for rows in batches:
                 yield self.to_columns(user, rows)
-                await checkpoint()  # a segment of a 1-minute sensor has 360 rows
+                await pause()  # a segment of a 1-minute sensor has 360 rows
 
 
 FULL_NAMES = tuple(name for name in FullReading.__struct_fields__ if name != "previous_glucose_mg_dl")

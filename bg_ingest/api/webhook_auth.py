@@ -25,6 +25,7 @@ from bg_ingest.api.webhook_slots import MAX_WEBHOOK_BYTES, WebhookSlot, WebhookS
 from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.call_budget import RateLimiter
 from bg_ingest.services.polling.webhooks import WebhookReceiver
+from bg_ingest.services.queries.pauses import pause
 
 TOLERANCE = timedelta(minutes=5)
 """Largest difference between the sender's clock and ours."""
@@ -87,6 +88,8 @@ def _key(secret: str) -> bytes:
 
 TOO_LARGE = "A webhook has 1 MiB at most: send its records in several."
 
+_RATE_KEY = "webhooks"
+
 AnyRequest: TypeAlias = Request[Any, Any, Any]
 
 
@@ -108,6 +111,12 @@ class WebhookGuard:
         self._slots = WebhookSlots()
         self._write_slots = WriteSlots()
 
+    def check_room(self) -> None:
+        """Refuse a webhook that would be refused after its verification, which costs more: 429 or 503."""
+        if self._rate_limiter:
+            _refuse_excess(self._rate_limiter.wait(_RATE_KEY, anyio.current_time()))
+        self._slots.check_verified()
+
     @contextmanager
     def reserve_slot(self, request: AnyRequest) -> Iterator[WebhookSlot]:
         """Count the webhook as in progress during the ``with`` statement; 503 if there is no room for its bytes."""
@@ -121,11 +130,10 @@ class WebhookGuard:
 
         The rate is counted here, after verification, so that unverified senders use up nothing of the limit.
         """
-        wait = self._rate_limiter.acquire("webhooks", anyio.current_time()) if self._rate_limiter else 0
-        if wait > 0:
-            detail = "More webhooks arrived than this replica accepts: send it again after the seconds in Retry-After."
-            raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
+        if self._rate_limiter:
+            _refuse_excess(self._rate_limiter.acquire(_RATE_KEY, anyio.current_time()))
         async with self._write_slots.wait(size):
+            await pause()
             yield
 
     async def verify_sender(
@@ -174,6 +182,12 @@ class WebhookGuard:
         if fingerprint is None:
             raise _missing_proof(webhook_receiver)
         return fingerprint
+
+
+def _refuse_excess(wait: float) -> None:
+    if wait > 0:
+        detail = "More webhooks arrived than this replica accepts: send it again after the seconds in Retry-After."
+        raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
 
 
 def _unknown_sender() -> ProblemError:

@@ -72,7 +72,6 @@ class WebhookSlots:
 
         The slowest bodies of unverified senders are ended with 503 as far as necessary.
         """
-        self._check_verified()  # before the body is read and verified, which costs more than the refusal
         size = MAX_WEBHOOK_BYTES if announced is None else announced
         slot = WebhookSlot(max(MIN_SLOT_BYTES, min(size, MAX_WEBHOOK_BYTES)))
         self._make_room(slot.size)
@@ -87,10 +86,11 @@ class WebhookSlots:
 
     def verify(self, slot: WebhookSlot) -> None:
         """Mark the sender as verified: its webhook is not ended any more. 503 if too many are in progress."""
-        self._check_verified()
+        self.check_verified()
         slot.verified = True
 
-    def _check_verified(self) -> None:
+    def check_verified(self) -> None:
+        """503 if too many webhooks of verified senders are in progress."""
         if sum(slot.verified for slot in self._slots) >= MAX_VERIFIED:
             raise _no_room()
 

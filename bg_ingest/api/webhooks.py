@@ -12,7 +12,7 @@ from litestar.params import HeaderParameter
 from bg_ingest.api.dependencies import RouteOptions, Use, User
 from bg_ingest.api.headers import request_header
 from bg_ingest.api.openapi import USER_PROBLEMS, responses
-from bg_ingest.api.problems import build_problem, to_problem
+from bg_ingest.api.problems import ProblemError, build_problem, to_problem
 from bg_ingest.api.schemas import WebhookResult
 from bg_ingest.api.users import mark_credential
 from bg_ingest.api.validation import validate_request
@@ -55,8 +55,18 @@ class WebhookOperation(Operation):
         )
 
 
-async def skip_validation(_: AnyRequest) -> None:
-    """Validate nothing yet: unverified senders must not learn about the path. The handler validates later."""
+async def refuse_excess(request: AnyRequest) -> None:
+    """Refuse a webhook beyond the limits, before Litestar resolves the arguments of the handler.
+
+    Nothing is validated yet: unverified senders must not learn about the path. The handler validates later.
+    """
+    state = request.app.state
+    guard: WebhookGuard = state.webhook_guard
+    try:
+        guard.check_room()
+    except ProblemError as error:
+        state.services.observer.webhook_rejected(error.problem.type)
+        raise
 
 
 @post(
@@ -65,7 +75,7 @@ async def skip_validation(_: AnyRequest) -> None:
     status_code=HTTPStatus.ACCEPTED,
     opt=RouteOptions(public=True, any_origin=True, audited_as=AuditAction.PUSH).opt(),
     security=[{}],
-    before_request=skip_validation,
+    before_request=refuse_excess,
     request_max_body_size=MAX_WEBHOOK_BYTES,
     operation_class=WebhookOperation,
     responses=responses(

@@ -176,9 +176,13 @@ class RateLimiter:
 
     def acquire(self, key: Hashable, now: float) -> float:
         """Take one unit and return 0, or return the wait in seconds if none is left. ``now`` is a monotonic time."""
+        wait = self.wait(key, now)
         arrival = max(now, self._arrivals.pop(key, now))
-        wait = arrival - self._tolerance - now
         self._arrivals[key] = arrival if wait > 0 else arrival + self._interval
         if len(self._arrivals) > MAX_KEYS:
             del self._arrivals[next(iter(self._arrivals))]
-        return max(0.0, wait)
+        return wait
+
+    def wait(self, key: Hashable, now: float) -> float:
+        """Return the seconds until a unit is left, without taking it."""
+        return max(0.0, self._arrivals.get(key, now) - self._tolerance - now)

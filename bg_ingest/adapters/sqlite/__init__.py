@@ -1,14 +1,14 @@
 """The embedded store: one SQLite file, one process, nothing to install."""
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, closing
+from contextlib import AbstractContextManager, asynccontextmanager, closing
 from functools import partial
 from pathlib import Path
 
 from anyio import move_on_after
 
-from bg_ingest.adapters.sqlite.file import ItemFile, open_file
-from bg_ingest.adapters.sqlite.table import SqliteTable, run_in_thread, run_inline
+from bg_ingest.adapters.sqlite.file import ItemFile, open_file, open_further
+from bg_ingest.adapters.sqlite.table import FileAccess, SqliteTable, run_in_thread, run_inline
 from bg_ingest.ports import Clock
 
 CLOSE_TIMEOUT = 5
@@ -22,11 +22,27 @@ async def open_table(path: Path | None, clock: Clock) -> AsyncIterator[SqliteTab
     def now() -> float:
         return clock.now().timestamp()
 
-    run = run_in_thread() if path else run_inline
-    opened = open_file(path, now) if path else closing(ItemFile(":memory:", now))
-    table = SqliteTable(await run(opened.__enter__), run)
+    if path:
+        # In WAL mode, connections read beside a write and its sync. Single rows have a connection of their own, because
+        # reading a page releases the interpreter at each row, and takes up to 50 ms beside a busy event loop.
+        async with (
+            _open(open_file(path, now)) as writes,
+            _open(open_further(path, now)) as single_reads,
+            _open(open_further(path, now)) as page_reads,
+        ):
+            yield SqliteTable(single_reads, page_reads, writes)
+    else:
+        with closing(ItemFile(":memory:", now)) as file:
+            access = FileAccess(file, run_inline)
+            yield SqliteTable(access, access, access)
+
+
+@asynccontextmanager
+async def _open(file: AbstractContextManager[ItemFile]) -> AsyncIterator[FileAccess]:
+    run = run_in_thread()
+    access = FileAccess(await run(file.__enter__), run)
     try:
-        yield table
+        yield access
     finally:
         with move_on_after(CLOSE_TIMEOUT, shield=True):
-            await run(partial(opened.__exit__, None, None, None))
+            await run(partial(file.__exit__, None, None, None))

@@ -1,4 +1,4 @@
-"""SQLite database of items: synchronous, used from one thread at a time and by one process."""
+"""Connection to a SQLite database of items: synchronous, used from one thread at a time and by one process."""
 
 import fcntl
 import os
@@ -65,8 +65,15 @@ class ItemFile:
             self._database.close()
 
     def get(self, keys: Collection[Key]) -> dict[Key, Item]:
+        """Return the existing items, as they were at one point between the writes of other connections."""
         with _translate_errors():
-            return {key: item for key in keys if (item := self._get(key)) is not None}
+            if len(keys) == 1:
+                return self._get_all(keys)
+            self._database.execute("BEGIN")
+            try:
+                return self._get_all(keys)
+            finally:
+                self._database.execute("COMMIT")
 
     def page(
         self, pk: str, low: str, high: str, limit: int, *, after: bool, descending: bool = False
@@ -104,6 +111,9 @@ class ItemFile:
     def delete(self, keys: Collection[Key]) -> None:
         with self._transaction():
             self._database.executemany(_DELETE, keys)
+
+    def _get_all(self, keys: Collection[Key]) -> dict[Key, Item]:
+        return {key: item for key in keys if (item := self._get(key)) is not None}
 
     def _get(self, key: Key) -> Item | None:
         row = self._database.execute(_GET, key).fetchone()
@@ -165,6 +175,13 @@ def open_file(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
                 yield file
     except OSError as problem:
         raise StoreError(f"{path} cannot be opened: {problem.strerror}.") from problem
+
+
+@contextmanager
+def open_further(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
+    """Open another connection to a file that this process has opened."""
+    with closing(ItemFile(str(path), now)) as file:
+        yield file
 
 
 @contextmanager

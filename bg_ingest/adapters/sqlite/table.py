@@ -1,10 +1,10 @@
-"""``Table`` over SQLite: a file is accessed in a worker thread, an in-memory database in the event loop's thread."""
+"""``Table`` over SQLite: a file is accessed in worker threads, an in-memory database in the event loop's thread."""
 
 from collections.abc import AsyncGenerator, Awaitable, Callable, Collection, Sequence
 from functools import partial
-from typing import Protocol, TypeVar
+from typing import NamedTuple, Protocol, TypeVar
 
-from anyio import CapacityLimiter, Lock, lowlevel, to_thread
+from anyio import CapacityLimiter, lowlevel, to_thread
 
 from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.ports.table import Item, Key, SingleWrite, Write
@@ -35,19 +35,23 @@ async def run_inline(call: Callable[[], Result]) -> Result:
     return call()
 
 
+class FileAccess(NamedTuple):
+    """Connection to the file, and the runner of its calls."""
+
+    file: ItemFile
+    run: Run
+
+
 class SqliteTable:
-    def __init__(self, file: ItemFile, run: Run) -> None:
-        self._file = file
-        self._run = run
-        self._long_calls = Lock(fast_acquire=True)
-        """Held by one write or read of many rows at a time. A read of single rows waits for at most one of these."""
+    def __init__(self, single_reads: FileAccess, page_reads: FileAccess, writes: FileAccess) -> None:
+        self._single_reads, self._page_reads, self._writes = single_reads, page_reads, writes
 
     async def get(self, key: Key) -> Item | None:
         return (await self.batch_get([key])).get(key)
 
     async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
         del consistent  # every read of SQLite is consistent
-        return await self._run(partial(self._file.get, keys))
+        return await self._single_reads.run(partial(self._single_reads.file.get, keys))
 
     async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, Item | None]:
         items = await self.batch_get(keys)
@@ -58,8 +62,8 @@ class SqliteTable:
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         del consistent  # every read of SQLite is consistent
         after = False
-        while items := await self._run_long(
-            partial(self._file.page, pk, low, high, page, after=after, descending=descending)
+        while items := await self._page_reads.run(
+            partial(self._page_reads.file.page, pk, low, high, page, after=after, descending=descending)
         ):
             yield items
             if len(items) < page:
@@ -68,24 +72,22 @@ class SqliteTable:
             low, high = (low, last) if descending else (last, high)
 
     async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        return await self._run(partial(self._file.non_empty, pks, low, high))
+        return await self._single_reads.run(partial(self._single_reads.file.non_empty, pks, low, high))
 
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         after, prefixes = ("", ""), tuple(kinds) or ("",)
-        while items := await self._run_long(partial(self._file.scan, part, parts, after, SCAN_BATCH_SIZE)):
+        while items := await self._page_reads.run(
+            partial(self._page_reads.file.scan, part, parts, after, SCAN_BATCH_SIZE)
+        ):
             after = items[-1][0]
             if matching := [(key, item) for key, item in items if key[1].startswith(prefixes)]:
                 yield matching
-
-    async def _run_long(self, call: Callable[[], Result]) -> Result:
-        async with self._long_calls:
-            return await self._run(call)
 
     async def write(self, one: SingleWrite) -> None:
         await self.transact([one])
 
     async def transact(self, writes: Sequence[Write]) -> None:
-        await self._run_long(partial(self._file.transact, writes))
+        await self._writes.run(partial(self._writes.file.transact, writes))
 
     async def delete(self, keys: Collection[Key]) -> None:
-        await self._run(partial(self._file.delete, keys))
+        await self._writes.run(partial(self._writes.file.delete, keys))

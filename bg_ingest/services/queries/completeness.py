@@ -4,8 +4,6 @@ from collections.abc import Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
 
-import anyio.lowlevel
-
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.completeness import Day, DayCounter, Punctuality
 from bg_ingest.domain.connections import POLLED_STATES, Connection
@@ -19,6 +17,7 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, NotFound, ProviderMisbehaved
 from bg_ingest.ports import Clock, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
+from bg_ingest.services.queries.pauses import pause
 from bg_ingest.services.queries.readings import DEFAULT_FILTER, iter_shown
 from bg_ingest.store import Store
 
@@ -74,7 +73,7 @@ class CompletenessQueries:
             async for batch in batches:
                 number += 1
                 if number % UNPACKED_PER_PASS == 0:
-                    await anyio.lowlevel.checkpoint()
+                    await pause()
                 rows: list[StoredReading] = [row[2] for row in batch]
                 for provider, counter in counters.items():
                     counter.add_readings([row for row in rows if row.reading.device.provider == provider])
@@ -157,7 +156,7 @@ class Verifier:
         async with aclosing(packed):
             async for segment in packed:
                 readings += [stored.reading for stored in unpack(segment)]
-                await anyio.lowlevel.checkpoint()  # a batch of segments takes over 30 ms
+                await pause()  # a batch of segments takes over 30 ms
         return [reading for reading in readings if reading.device.provider == connection.id.provider]
 
 

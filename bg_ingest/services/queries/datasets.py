@@ -5,7 +5,6 @@ from contextlib import aclosing
 from typing import Any, NamedTuple
 
 import msgspec
-from anyio.lowlevel import checkpoint
 from msgspec.structs import replace
 
 from bg_ingest.domain.columns import (
@@ -20,6 +19,7 @@ from bg_ingest.domain.datasets import MANIFEST_KEY, DatasetDigest, DatasetReques
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.reading_filter import AsOf, ReadingFilter
 from bg_ingest.domain.readings import StoredReading
+from bg_ingest.services.queries.pauses import pause
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.store.segments import ReadingStore
 
@@ -55,7 +55,7 @@ class Dataset:
                     count += len(rows)
                     change = max(change, *(value.change for value in values))
                     yield UserRows(user, rows)
-                    await checkpoint()  # a segment of a 1-minute sensor has 360 rows
+                    await pause()  # a segment of a 1-minute sensor has 360 rows
             digest.end_user(user, count)
             users.append(DatasetUser(user, count, change or None))
             total += count

@@ -5,7 +5,6 @@ from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-import anyio.lowlevel
 import msgspec
 
 from bg_ingest.domain.commits import Head
@@ -19,6 +18,7 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
 from bg_ingest.ports import Clock
 from bg_ingest.services.queries.kept_segments import KeptSegments
+from bg_ingest.services.queries.pauses import pause
 from bg_ingest.store.segments import ReadingStore
 
 DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
@@ -166,7 +166,7 @@ async def _with_neighbours(
         async for content in packed:
             number += 1
             if number % SEGMENTS_PER_PASS == 0:
-                await anyio.lowlevel.checkpoint()
+                await pause()
             after = decode(content)
             if segment is not None:
                 yield before, segment, after

@@ -6,7 +6,6 @@ from datetime import datetime
 from typing import TypeVar
 
 import msgspec
-from anyio.lowlevel import checkpoint
 
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.local_time import Zone
@@ -26,6 +25,7 @@ from bg_ingest.domain.summaries import (
 )
 from bg_ingest.domain.weighting import GroupTotals, ShownReading, WeightedGroups, in_shown_order
 from bg_ingest.domain.windows import Window
+from bg_ingest.services.queries.pauses import pause
 from bg_ingest.services.queries.readings import ReadingQueries
 
 Group = TypeVar("Group")
@@ -100,5 +100,5 @@ class StatisticsQueries:
                 for second, stored in in_shown_order(batch):
                     shown = ShownReading(second, request.zone.offset(second, stored.reading.utc_offset_seconds), stored)
                     groups.add(group_of(shown), shown)
-                await checkpoint()
+                await pause()
         return groups.finish()

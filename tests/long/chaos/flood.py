@@ -43,7 +43,16 @@ MAX_GROWTH_MB = 30
 SIGNED_PER_SECOND = 20
 """Signed webhooks a second beside slow bodies, within the limit."""
 
+STALLED = "stalled"
 HOSTILE = ("open-routes", "heads", "long-answers", "slow-bodies")
+"""Kinds of clients: those of this module, and those of `hostile_clients`."""
+
+GENERATOR = ("chrt", "--idle", "0", sys.executable, "-m")
+"""Command of a load generator. The priority of the service and of the measurement is higher, because in operation the
+attackers have processors of their own."""
+
+SETTLE_SECONDS = 5.0
+"""Pause before each kind, in which the service notices that the clients before it have gone."""
 
 HALF_HEAD = b"GET /api/bg/ada/latest HTTP/1.1\r\nHost: localhost\r\nX-Half: "
 HALF_BODY = b"""PATCH /api/users/ada/connections/dexcom/worker HTTP/1.1\r
@@ -111,7 +120,7 @@ def measure_under_webhooks(
     served: Process, seconds: float, rate: int = LIMIT * OVERLOAD_FACTOR
 ) -> Iterator[subprocess.Popen[str]]:
     """Send webhooks from a process of its own, because the work of making them is not the service's."""
-    sender = [sys.executable, "-m", "tests.long.chaos.webhook_flood", str(served.port), str(rate), str(seconds)]
+    sender = [*GENERATOR, "tests.long.chaos.webhook_flood", str(served.port), str(rate), str(seconds)]
     with subprocess.Popen(sender, stdout=subprocess.PIPE, text=True) as process:
         yield process
         process.wait(60)
@@ -159,7 +168,8 @@ def flood(served: Process, report: Report, seconds: float) -> LatencySamples:
 
 def flood_by_hostile_clients(served: Process, report: Report, kind: str, seconds: float) -> LatencySamples:
     """Measure beside clients of one kind, which run in a process of their own."""
-    clients = [sys.executable, "-m", "tests.long.chaos.hostile_clients", kind, str(served.port), str(seconds + 2)]
+    time.sleep(SETTLE_SECONDS)
+    clients = [*GENERATOR, "tests.long.chaos.hostile_clients", kind, str(served.port), str(seconds + 2)]
     with subprocess.Popen(clients, stdout=subprocess.PIPE, text=True) as process, ExitStack() as beside:
         time.sleep(1)
         signed = kind == "slow-bodies"
@@ -198,7 +208,7 @@ def check_return(report: Report, served: Process, before: int) -> None:
 
 @click.command()
 @click.option("--seconds", default=20.0, show_default=True, help="Seconds of the quiet run, and of each flood.")
-@click.option("--only", type=click.Choice(HOSTILE), multiple=True, help="Run only these kinds of hostile clients.")
+@click.option("--only", type=click.Choice((STALLED, *HOSTILE)), multiple=True, help="Run only these kinds of clients.")
 def main(seconds: float, only: tuple[str, ...]) -> None:
     """Flood the service, and compare the latency of reads."""
     report = Report("Floods")
@@ -216,10 +226,10 @@ def main(seconds: float, only: tuple[str, ...]) -> None:
                 "latest, quiet: 99 % within; median", f"{quiet.slow:.1f} ms; {median(quiet.seconds) * 1e3:.1f} ms"
             )
             report.figure("MB before", round(before / 1e6))
-            if not only:
+            if not only or STALLED in only:
                 name = f"{HEADS} heads, {BODIES} bodies, {READERS} readers, {LIMIT * OVERLOAD_FACTOR} webhooks a second"
                 check_latency(report, name, quiet, flood(served, report, seconds))
-            for kind in only or HOSTILE:
+            for kind in [kind for kind in HOSTILE if not only or kind in only]:
                 check_latency(report, kind, quiet, flood_by_hostile_clients(served, report, kind, seconds))
             check_return(report, served, before)
         report.show()

@@ -15,6 +15,9 @@ from tests.harness.webhook_sender import envelope, record, signed, to_bytes
 CONNECTIONS = 200
 """Connections, more than the allowed concurrent webhooks."""
 
+INTERVAL_SECONDS = 0.02
+"""Seconds between two groups of webhooks, each sent at its due time."""
+
 ANSWER_SECONDS = 10.0
 """Seconds of waiting after the last webhook."""
 
@@ -36,12 +39,11 @@ def main(port: int, rate: int, seconds: float) -> None:
     connections = [socket.create_connection(("127.0.0.1", port), 30) for _ in range(count)]
     began, number = time.monotonic(), 0
     while (passed := time.monotonic() - began) < seconds:
-        for each in connections:
-            for _ in range(max(1, rate // 2 // count)):  # pipelined: the webhooks due in half a second
-                each.sendall(webhook(number, account))
-                number += 1
+        while number < passed * rate:
+            connections[number % count].sendall(webhook(number, account))
+            number += 1
         answers.update(count_answers(connections))
-        time.sleep(max(0.0, number / rate - passed))
+        time.sleep(INTERVAL_SECONDS)
     while answers.total() < number and time.monotonic() - began < seconds + ANSWER_SECONDS:
         time.sleep(0.1)
         answers.update(count_answers(connections))

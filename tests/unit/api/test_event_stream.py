@@ -11,7 +11,7 @@ import httpx
 import pytest
 
 from bg_ingest.api.auth import Access
-from bg_ingest.api.fairness import BUSY_REQUESTS
+from bg_ingest.api.fairness import ShortRequests
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.commits import plan_erasure
 from bg_ingest.domain.ids import UserId
@@ -23,7 +23,7 @@ from tests.harness.sse import NO_HEADERS, SseStream, open_stream
 
 CHANGES = "/api/bg/ada/changes"
 STREAMED = {"Accept": "text/event-stream"}
-OPENED = BUSY_REQUESTS + 30
+OPENED = 94
 
 
 @pytest.fixture
@@ -231,14 +231,30 @@ async def test_a_revoked_key_ends_its_stream() -> None:
         group.cancel_scope.cancel()
 
 
-async def test_open_streams_are_not_requests_in_progress(live: ApiHarness) -> None:
-    """Short requests are paced from 64 on; the histogram of requests would show hours."""
+async def test_open_streams_are_not_requests_in_progress(live: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other work would be deferred as long as one is in progress; the histogram of requests would show hours."""
     await add(live, -3)
+    in_progress = 0
+    begin, end = ShortRequests.begin, ShortRequests.end
+
+    def count_begin(requests: ShortRequests) -> None:
+        nonlocal in_progress
+        in_progress += 1
+        begin(requests)
+
+    def count_end(requests: ShortRequests) -> None:
+        nonlocal in_progress
+        in_progress -= 1
+        end(requests)
+
+    monkeypatch.setattr(ShortRequests, "begin", count_begin)
+    monkeypatch.setattr(ShortRequests, "end", count_end)
     app = RequestMetrics(live.app, live.metrics)
     async with AsyncExitStack() as stack:
         streams = [await stack.enter_async_context(open_stream(app, CHANGES)) for _ in range(OPENED)]
         for stream in streams:
             await stream.wait(1)
+        assert in_progress == 0
         client = httpx.AsyncClient(transport=httpx.ASGITransport(app=cast("Any", app)), base_url="http://ingest.test")
         async with client, anyio.create_task_group() as group:
             passes = 0

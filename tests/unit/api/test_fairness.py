@@ -12,8 +12,17 @@ import pytest
 import structlog.testing
 
 from bg_ingest.api.auth import Access
-from bg_ingest.api.fairness import GRACE_SECONDS, MAX_LONG_ANSWERS, MIN_BYTES_PER_SECOND, Pacer, Reader
+from bg_ingest.api.fairness import (
+    GRACE_SECONDS,
+    MAX_DEFERRAL_SECONDS,
+    MAX_LONG_ANSWERS,
+    MIN_BYTES_PER_SECOND,
+    Pacer,
+    Reader,
+    ShortRequests,
+)
 from bg_ingest.domain.access import Scope
+from tests.fakes.clock import NOON
 from tests.harness.api import ApiHarness, open_api, reading
 from tests.harness.ten_years import END, TenYearsOfReadings
 from tests.unit.api.test_streaming import FakeConnection, use_readings
@@ -35,7 +44,7 @@ OPEN_PATHS = (
 
 
 async def test_s1_a_pass_of_the_event_loop_holds_one_paced_piece_of_work() -> None:
-    pacer, events = Pacer(), list[str]()
+    pacer, events = Pacer(ShortRequests()), list[str]()
 
     async def work() -> None:
         await pacer.wait()
@@ -50,21 +59,66 @@ async def test_s1_a_pass_of_the_event_loop_holds_one_paced_piece_of_work() -> No
     assert "work,work" not in ",".join(events)
 
 
+async def test_s1_waiters_are_admitted_at_intervals_but_a_single_one_at_once() -> None:
+    pacer, began = Pacer(ShortRequests(), interval=0.05), anyio.current_time()
+    await pacer.wait()
+    await pacer.wait()
+    assert anyio.current_time() - began < 0.04
+    async with anyio.create_task_group() as group:
+        for _ in range(4):
+            group.start_soon(pacer.wait)
+    assert anyio.current_time() - began >= 0.15
+
+
+async def test_s4_a_paced_piece_of_work_waits_for_short_requests_in_progress_but_not_for_long() -> None:
+    short_requests = ShortRequests()
+    pacer = Pacer(short_requests)
+    short_requests.begin()
+    began = anyio.current_time()
+    await pacer.wait()
+    assert MAX_DEFERRAL_SECONDS <= anyio.current_time() - began < 5 * MAX_DEFERRAL_SECONDS
+    async with anyio.create_task_group() as group:
+        group.start_soon(pacer.wait)
+        await anyio.wait_all_tasks_blocked()
+        began = anyio.current_time()
+        short_requests.end()
+    assert anyio.current_time() - began < MAX_DEFERRAL_SECONDS
+
+
+@pytest.mark.parametrize(("route", "pauses"), [("completeness", 20), ("statistics", 80)])
+async def test_s4_computations_over_many_days_pause_for_short_requests(
+    api: ApiHarness, monkeypatch: pytest.MonkeyPatch, route: str, pauses: int
+) -> None:
+    await api.add_readings(*(reading(-72 * number) for number in range(80)))
+    wait, paused = Pacer.wait, 0
+
+    async def count_and_wait(pacer: Pacer) -> None:
+        nonlocal paused
+        paused += 1
+        await wait(pacer)
+
+    monkeypatch.setattr(Pacer, "wait", count_and_wait)
+    start = NOON - timedelta(days=30)
+    assert (await api.http.get(f"/api/bg/ada/{route}?from={start:%Y-%m-%d}")).status_code == 200
+    assert paused >= pauses
+
+
 async def count_meanwhile(flood: Callable[[], Awaitable[object]], ask: Callable[[], Awaitable[object]]) -> int:
     """Return the number of flooding requests that are answered during another request."""
-    answered = 0
+    answered, all_began = 0, anyio.Event()
 
     async def repeat() -> None:
         nonlocal answered
         while True:
             await flood()
             answered += 1
+            if answered == FLOOD:
+                all_began.set()
 
     async with anyio.create_task_group() as group:
         for _ in range(FLOOD):
             group.start_soon(repeat)
-        while answered < FLOOD:
-            await anyio.lowlevel.checkpoint()
+        await all_began.wait()
         before = answered
         await ask()
         meanwhile = answered - before
@@ -119,9 +173,14 @@ async def years(api: ApiHarness) -> ApiHarness:
 class StalledConnection(FakeConnection):
     """A client that reads the beginning of its answer and then nothing more."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.stalled = anyio.Event()
+
     async def send(self, event: MutableMapping[str, Any]) -> None:
         self.events.append(event)
         if len(self.events) == 3:
+            self.stalled.set()
             await anyio.sleep_forever()
 
 
@@ -129,8 +188,8 @@ async def stall(api: ApiHarness, count: int, group: anyio.abc.TaskGroup) -> None
     readers = [StalledConnection() for _ in range(count)]
     for reader in readers:
         group.start_soon(reader.ask, api)
-    while any(len(reader.events) < 3 for reader in readers):
-        await anyio.lowlevel.checkpoint()
+    for reader in readers:
+        await reader.stalled.wait()
 
 
 async def test_s4_a_few_long_answers_of_a_credential_are_open_at_once_and_no_more(years: ApiHarness) -> None:
@@ -197,20 +256,21 @@ async def test_s4_a_slow_reader_of_years_is_cut_and_its_answer_ended(years: ApiH
 
 
 async def test_s4_short_requests_run_between_the_pieces_of_long_answers(years: ApiHarness) -> None:
-    pieces = 0
+    pieces, all_began = 0, anyio.Event()
 
     class Line(FakeConnection):
         async def send(self, event: MutableMapping[str, Any]) -> None:
             nonlocal pieces
             pieces += 1
+            if pieces == 5 * MAX_LONG_ANSWERS:
+                all_began.set()
             if len(self.events) < 3:
                 await super().send(event)
 
     async with anyio.create_task_group() as group:
         for _ in range(MAX_LONG_ANSWERS):
             group.start_soon(Line().ask, years)
-        while pieces < 5 * MAX_LONG_ANSWERS:  # all have begun
-            await anyio.lowlevel.checkpoint()
+        await all_began.wait()
         while pieces < 8 * MAX_LONG_ANSWERS:
             before = pieces
             await anyio.lowlevel.checkpoint()

@@ -7,6 +7,7 @@ import httpx
 import msgspec
 import pytest
 
+from bg_ingest.api.validation import BODY_TIMEOUT, MAX_INCOMPLETE_BODIES
 from tests.harness.api import ApiHarness, reading
 
 TOO_LONG = "a" * 129
@@ -185,3 +186,23 @@ async def test_a_body_that_does_not_come_is_given_up(api: ApiHarness, method: st
     answer = await api.http.send(sent)
     assert (answer.status_code, answer.json()["type"]) == (408, "too-slow")
     assert anyio.current_time() - began <= 11
+
+
+async def test_s2_of_many_incomplete_bodies_the_oldest_are_ended_at_once(api: ApiHarness) -> None:
+    statuses, ended = list[int](), anyio.Event()
+
+    async def send() -> None:
+        request = httpx.Request(
+            "PATCH", f"http://ingest.test{WORKER}", stream=SlowBody(), headers={"host": "ingest.test"}
+        )
+        statuses.append((await api.http.send(request)).status_code)
+        if len(statuses) == 3:
+            ended.set()
+
+    async with anyio.create_task_group() as group:
+        for _ in range(MAX_INCOMPLETE_BODIES + 3):
+            group.start_soon(send)
+        with anyio.fail_after(BODY_TIMEOUT / 2):
+            await ended.wait()
+        assert statuses == [408] * 3
+        group.cancel_scope.cancel()

@@ -272,6 +272,16 @@ async def test_more_than_a_replica_takes_is_answered_with_a_wait_and_unproven_on
         assert (await service.push("ada", body, "msg_3")).status_code == 202
 
 
+async def test_s1_above_the_limit_a_webhook_is_refused_before_its_body_is_read() -> None:
+    async with open_service(defaults=PollDefaults(backfill_days=0), webhook_limits=Limits(1, 1)) as service:
+        await service.connect("ada")
+        body = envelope(await account(service), records(HOUR_AGO, 1))
+        assert (await service.push("ada", body)).status_code == 202
+        unread = SlowBody(b" " * 1_000)
+        assert_problem(await send(service, unread), 429, "too-many-requests")
+        assert unread.sent <= 1_000
+
+
 async def test_a_sender_that_goes_away_halfway_is_no_error_of_ours(service: ServiceHarness) -> None:
     body = envelope(await account(service))
     answered: list[int] = []

@@ -1,5 +1,7 @@
 """Concurrent and cancelled calls of a table, and tables in memory."""
 
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import anyio
@@ -73,7 +75,38 @@ async def test_two_stores_in_memory_know_nothing_of_each_other() -> None:
         assert await other.get(KEY) is None
 
 
-async def test_s4_a_single_read_waits_for_at_most_one_write_or_read_of_many_rows(path: Path) -> None:
+async def test_s4_a_read_does_not_wait_for_a_write(path: Path) -> None:
+    async with open_table(path, SetClock()) as table:
+        await table.write(Put(KEY, ITEM))
+        with closing(sqlite3.connect(path, isolation_level=None)) as other:
+            other.execute("BEGIN IMMEDIATE")
+            async with anyio.create_task_group() as group:
+                group.start_soon(table.write, Put(KEY, {"v": 2}))
+                await anyio.sleep(0.1)
+                with anyio.fail_after(1):
+                    assert await table.get(KEY) == ITEM
+                    assert [page async for page in table.query("pk", "", "z")] == [[(KEY, ITEM)]]
+                other.execute("COMMIT")
+        assert await table.get(KEY) == {"v": 2}
+
+
+async def test_a_batch_is_read_between_writes(path: Path) -> None:
+    keys = [("pk", f"{number:03}") for number in range(200)]
+    async with open_table(path, SetClock()) as table:
+
+        async def write() -> None:
+            for number in range(40):
+                await table.transact([Put(keys[0], {"v": number}), Put(keys[-1], {"v": number})])
+
+        async with anyio.create_task_group() as group:
+            group.start_soon(write)
+            for _ in range(200):
+                items = await table.batch_get(keys)
+                assert items.get(keys[0]) == items.get(keys[-1])
+
+
+async def test_s4_a_single_read_overtakes_queued_writes_and_reads_of_many_rows(path: Path) -> None:
+    """Its own duration is that of several of them, which run beside it. The queue holds 50."""
     async with open_table(path, SetClock()) as table:
         await table.transact([Put(("many", f"{number:03}"), ITEM) for number in range(60)])
         await table.write(Put(KEY, ITEM))
@@ -98,5 +131,5 @@ async def test_s4_a_single_read_waits_for_at_most_one_write_or_read_of_many_rows
                 await anyio.lowlevel.checkpoint()
             before = calls
             assert await table.get(KEY) == ITEM
-            assert calls - before <= 3
+            assert calls - before <= 20
             group.cancel_scope.cancel()
