@@ -28,8 +28,11 @@ GRACE_SECONDS = 20.0
 MAX_DEFERRAL_SECONDS = 0.01
 """Longest wait of a piece of other work for the short requests in progress."""
 
-UNPROVEN_INTERVAL_SECONDS = 0.002
-"""Shortest time between the beginnings of two requests of unproven callers, if more wait."""
+CROWD_INTERVAL_SECONDS = 0.003
+"""Shortest time between the beginnings of two requests of unproven callers, or of two long ones, in a crowd."""
+
+CROWD = 32
+"""Waiting requests of one kind from which on they begin at intervals."""
 
 _PUBLIC = re.compile(r"/(health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
 """Paths of routes without a caller: anonymous ones, callbacks and webhooks."""
@@ -72,7 +75,7 @@ class Pacer:
     """
 
     def __init__(self, short_requests: ShortRequests, interval: float = 0) -> None:
-        """``interval`` is the shortest time in seconds between two admissions while others wait."""
+        """``interval`` is the shortest time in seconds between two admissions while at least `CROWD` wait."""
         self._short_requests = short_requests
         self._interval = interval
         self._due = 0.0
@@ -83,8 +86,8 @@ class Pacer:
             await anyio.lowlevel.checkpoint()
             if self._interval:
                 await anyio.sleep_until(self._due)
-                others_wait = self._lock.statistics().tasks_waiting > 0
-                self._due = anyio.current_time() + self._interval if others_wait else 0
+                is_crowded = self._lock.statistics().tasks_waiting >= CROWD
+                self._due = anyio.current_time() + self._interval if is_crowded else 0
             await self._short_requests.wait_for_end()
 
 
@@ -94,8 +97,8 @@ class Admission:
     def __init__(self, auth_guard: AuthGuard) -> None:
         self._auth_guard = auth_guard
         self._short_requests = ShortRequests()
-        self._unproven = Pacer(self._short_requests, UNPROVEN_INTERVAL_SECONDS)
-        self._long, self._pieces = Pacer(self._short_requests), Pacer(self._short_requests)
+        self._unproven, self._long = (Pacer(self._short_requests, CROWD_INTERVAL_SECONDS) for _ in range(2))
+        self._pieces = Pacer(self._short_requests)
 
     async def run(self, app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer a request once its begin is due. It pauses between its pieces."""
