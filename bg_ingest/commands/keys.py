@@ -5,6 +5,7 @@ import sys
 from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
 
 import rich_click as click
 
@@ -23,6 +24,9 @@ if TYPE_CHECKING:
     from bg_ingest.services import Services
     from bg_ingest.services.access.rotate_keys import RotationResult
 
+SHARE_NAME, SHARE_SCOPE = "share link", "readings:read"
+"""Defaults of a key in a share link."""
+
 SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
 
 
@@ -32,12 +36,11 @@ def keys() -> None:
 
 
 @keys.command()
-@click.option("--name", required=True, help="Name of the key, such as its caller and purpose.")
+@click.option("--name", help="Name of the key, such as its caller and purpose.")
 @click.option(
     "--scope",
     "scopes",
     multiple=True,
-    required=True,
     type=click.Choice(SCOPES),
     help="Permission of the key; repeatable.",
 )
@@ -45,15 +48,27 @@ def keys() -> None:
     "--user", "users", multiple=True, metavar="ID", help="User that it gives access to; repeatable. Default: all users."
 )
 @click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
+@click.option("--link", "as_link", is_flag=True, help="Print an address that opens the page of one user with the key.")
 @json_option
-def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | None, *, as_json: bool) -> None:
+def create(
+    name: str | None, scopes: Sequence[str], users: Sequence[str], days: int | None, *, as_link: bool, as_json: bool
+) -> None:
     """Create a key and show it once: only its hash is stored.
 
-    Standard output holds the key alone, so that a script can read it.
+    Standard output holds the key or the link alone, so that a script can read it. --link needs one --user and --days;
+    the name is then "share link" and the scope readings:read by default.
     """
     from bg_ingest.domain.access import known_scopes
 
     user_ids = [parse_user(user) for user in users]
+    if as_link:
+        if len(user_ids) != 1 or days is None:
+            exit_usage("A share link shows one user for a limited time: add one --user and --days, such as --days 14.")
+        name, scopes = name or SHARE_NAME, scopes or (SHARE_SCOPE,)
+    if not name or not scopes:
+        exit_usage("A key needs a --name and at least one --scope. A share link (--link) has both by default.")
+
+    key_name = name
 
     async def create_key(services: "Services") -> "tuple[ApiKey, str]":
         if read_settings().anonymous and not await services.api_keys.list():
@@ -61,7 +76,7 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
                 "This is the first key: from now on, the API of this development service requires one.", err=True
             )
         created = await services.api_keys.create(
-            name,
+            key_name,
             known_scopes(scopes),
             users=user_ids or None,
             ends_at=services.clock.now() + timedelta(days=days) if days else None,
@@ -69,11 +84,17 @@ def create(name: str, scopes: Sequence[str], users: Sequence[str], days: int | N
         return created.key, created.text.reveal()
 
     key, text = run_with_services(create_key)
+    link = share_link(read_settings().public_url, text, user_ids[0]) if as_link else None
     if as_json:
-        print_json(_to_row(key) | {"key": text})
+        print_json(_to_row(key) | {"key": text} | ({"link": link} if link else {}))
         return
-    click.echo(text)
+    click.echo(link or text)
     click.echo(f"Save it now: it cannot be shown again. bg-ingest keys revoke {key.id} revokes it.", err=True)
+
+
+def share_link(origin: str, key: str, user: str) -> str:
+    """Return the address of a user's page. Key and user are in the fragment, which browsers send to no server."""
+    return f"{origin}/#{urlencode({'key': key, 'user': user})}"
 
 
 @keys.command("list")

@@ -34,6 +34,7 @@ from bg_ingest.setting_types import (
 from bg_ingest.settings.broker import BrokerSettings
 from bg_ingest.settings.checks import describe_env_file, describe_errors, describe_ignored, find_missing
 from bg_ingest.settings.environment import check_environment
+from bg_ingest.settings.public import PublicSettings
 from bg_ingest.settings.secrets import SecretUnreadable, SettingsError, load_or_create_key, merge_secret
 
 __all__ = ["Settings", "SettingsError", "get_settings"]
@@ -192,11 +193,11 @@ else:
     ProviderParts = type("ProviderParts", PROVIDER_SETTINGS, {"__module__": __name__})
 
 
-class Settings(ProviderParts, BrokerSettings, ServiceSettings):
+class Settings(PublicSettings, ProviderParts, BrokerSettings, ServiceSettings):
     """All settings; `get_settings` returns the process's own.
 
-    The fields of the broker and the providers follow those of the service, because their checks and defaults use its
-    values.
+    The fields follow in the order service, broker, providers, public address: checks and defaults of a part use the
+    values of the parts before it.
     """
 
     @property

@@ -57,6 +57,39 @@ def test_what_cannot_be_is_refused_in_a_sentence(tmp_path: Path) -> None:
     assert "user id" in wrong.stderr
 
 
+def test_a_share_link_opens_the_page_with_a_key_for_one_user_with_an_end(tmp_path: Path) -> None:
+    made = run_bg_ingest(tmp_path, "keys", "create", "--link", "--user", "ada|1", "--days", "14", PORT="5077")
+    assert made.returncode == 0, made.stderr
+    assert re.fullmatch(r"http://localhost:5077/#key=bgi_[a-z0-9]{12}_[A-Za-z0-9_-]{43}&user=ada%7C1\n", made.stdout)
+
+    (listed,) = json.loads(run_bg_ingest(tmp_path, "keys", "list", "--json").stdout)
+    assert (listed["name"], listed["scopes"], listed["users"]) == ("share link", ["readings:read"], ["ada|1"])
+    assert listed["ends_at"] > listed["made_at"]
+
+
+def test_a_share_link_in_json_has_the_key_and_the_address(tmp_path: Path) -> None:
+    arguments = ("--link", "--user", "ada", "--days", "1", "--name", "for the clinic", "--json")
+    made = json.loads(run_bg_ingest(tmp_path, "keys", "create", *arguments, PUBLIC_URL="https://bg.example/").stdout)
+    assert made["link"] == f"https://bg.example/#key={made['key']}&user=ada"
+    assert made["name"] == "for the clinic"
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--days", "14"], ["--user", "ada"], ["--user", "ada", "--user", "ben", "--days", "14"]]
+)
+def test_a_share_link_needs_one_user_and_an_end(tmp_path: Path, arguments: list[str]) -> None:
+    refused = run_bg_ingest(tmp_path, "keys", "create", "--link", *arguments)
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("A share link shows one user for a limited time: add one --user and --days")
+
+
+def test_a_key_without_a_link_needs_a_name_and_a_scope(tmp_path: Path) -> None:
+    for arguments in (["--name", "x"], ["--scope", "admin"]):
+        refused = run_bg_ingest(tmp_path, "keys", "create", *arguments)
+        assert (refused.returncode, refused.stdout) == (2, "")
+        assert "--name and at least one --scope" in refused.stderr
+
+
 def test_the_commands_scopes_are_the_scopes() -> None:
     assert tuple(Scope) == SCOPES
 

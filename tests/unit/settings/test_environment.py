@@ -197,6 +197,7 @@ URL_SETTINGS = {
     "TRACES_ENDPOINT": {},
     "DEXCOM_REDIRECT_URI": {},
     "DEXCOM_API_BASE_URL": {},
+    "PUBLIC_URL": {},
 }
 
 

@@ -1,0 +1,30 @@
+"""Setting of the address at which browsers reach the service."""
+
+from typing import Annotated
+from urllib.parse import urlsplit
+
+from pydantic import AfterValidator, BaseModel, Field
+
+from bg_ingest.setting_types import HttpHost
+
+
+def _check_origin(url: str) -> str:
+    if url != _origin(url):
+        raise ValueError("should be an address without a path: https://host or http://host:port")
+    return url
+
+
+def _origin(url: str) -> str:
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{parts.netloc}"
+
+
+class PublicSettings(BaseModel):
+    """Mixin of ``Settings``. Its default depends on a field of the providers, so their fields come first."""
+
+    public_url: Annotated[HttpHost, AfterValidator(_check_origin)] = Field(
+        default_factory=lambda given: _origin(
+            next(url for name, url in given.items() if name.endswith("_redirect_uri"))
+        ),
+    )
+    """Origin of share links. The browser is redirected there after a login too, so that is the default."""
