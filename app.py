@@ -78,6 +78,7 @@ state = build_state(
     signing_secrets=[secret.get_secret_value() for secret in settings.webhook_signing_secrets],
     webhook_limits=Limits(settings.webhooks_per_second, 2 * settings.webhooks_per_second),
     exposition=None if settings.metrics_port else metrics.exposition,
+    page_enabled=settings.page,
 )
 api = create_api(state, lifespan=[lifespan], mounts=simulator_mounts(settings))
 app = RequestContext(RequestMetrics(api, metrics))

@@ -23,6 +23,7 @@ LOGINS = {"ada": "SandboxUser1", "ben": "SandboxUser2", "eva": "SandboxUser3"}
 NEXT_STEPS = """
   BG Ingest runs. {users} are connected to a simulated Dexcom; each has a new reading every 5 minutes.
 
+  The page                    {url}/
   The newest reading          curl -s {url}/api/bg/ada/latest
   with all its fields         curl -s '{url}/api/bg/ada/latest?view=full'
   The last 24 hours           curl -s {url}/api/bg/ada
@@ -31,7 +32,7 @@ NEXT_STEPS = """
   Poll the provider now       curl -s -X POST {url}/api/users/ada/connections/{provider}/poll
   Connect yourself            curl -s -X POST {url}/api/users/me/connections/{provider}
                               and open its authorize_url in a browser
-  All other requests          {url}/schema
+  All other requests          {url}/schema/page
 
   Ctrl-C stops it. Readings stay stored: the next start continues from here.
 """

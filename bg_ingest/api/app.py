@@ -17,6 +17,7 @@ from bg_ingest.api import (
     diagnosis,
     health,
     many_users,
+    page,
     readings,
     statistics,
     user_list,
@@ -49,12 +50,13 @@ def build_state(
     signing_secrets: Sequence[str] = (),
     webhook_limits: Limits | None = None,
     exposition: Exposition | None = None,
+    page_enabled: bool = True,
 ) -> State:
     """Return the state shared by all requests. The lifespan adds the services to it as `state.services`.
 
     With `Access.OPEN` and no API key, and for mounted applications, `LocalAccess` of `own_names` and `proxied` decides.
     Without signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no
-    /metrics.
+    /metrics. Without ``page_enabled`` there is no page at `/`.
     """
     local_access = LocalAccess(own_names, proxied=proxied)
     auth_guard = AuthGuard(access, local_access, limits)
@@ -68,6 +70,7 @@ def build_state(
         "body_reader": BodyReader(),
         "webhook_guard": WebhookGuard(signing_secrets, webhook_limits),
         "exposition": exposition,
+        "page_files": page.load_files() if page_enabled else page.PageFiles(),
     }
     return State(shared)
 
@@ -91,6 +94,7 @@ def create_api(
             diagnosis.router,
             users.router,
             users.audit_router,
+            page.router,
             health.router,
             health.workers_router,
             *([health.metrics_router] if state.exposition else []),

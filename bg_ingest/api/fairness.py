@@ -34,8 +34,8 @@ CROWD_INTERVAL_SECONDS = 0.003
 CROWD = 32
 """Waiting requests of one kind from which on they begin at intervals."""
 
-_PUBLIC = re.compile(r"/(health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
-"""Paths of routes without a caller: anonymous ones, callbacks and webhooks."""
+_PUBLIC = re.compile(r"/(\Z|page/|health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
+"""Paths of routes without a caller: anonymous ones, the page and its files, callbacks and webhooks."""
 
 _READS = {"GET", "HEAD"}
 """Methods of short requests. A request with a body lasts until its sender has sent it."""

@@ -88,6 +88,7 @@ class ServiceSettings(BaseSettings):
     port: Port = 5001
     keep_alive_seconds: Annotated[int, Field(ge=1, le=3_600)] = 75
     metrics_port: Port | None = None
+    page: bool = True
     traces_endpoint: HttpUrl | None = None
 
     streams: Annotated[int, Field(ge=0, le=10_000)] = 1000

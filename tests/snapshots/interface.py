@@ -75,7 +75,7 @@ async def routes() -> dict[str, Any]:
             if not isinstance(route, HTTPRoute) or "{path:" in route.path:
                 continue
             for method in sorted(set(route.methods) - {"OPTIONS", "HEAD"}):
-                path = route.path_format.format(user_id="nobody", provider="acme")
+                path = route.path_format.format(user_id="nobody", provider="acme", file="main.js")
                 answers = {"without": (await api.http.request(method, path)).status_code}
                 for scope, token in tokens.items():
                     headers = {"Authorization": f"Bearer {token}"}

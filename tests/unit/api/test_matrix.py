@@ -77,6 +77,8 @@ MATRIX = {
     ("DELETE", "/api/users/{user_id}"): Row(Scope.ADMIN, "/api/users/{user}", 200),
     ("GET", "/api/audit"): Row(Scope.ADMIN, "/api/audit?user=ada", 200),
     ("GET", "/api/workers"): Row(Scope.ADMIN, "/api/workers", 200),
+    ("GET", "/"): Row(None, "/", 200),
+    ("GET", "/page/{file}"): Row(None, "/page/main.js", 200),
     ("GET", "/health/live"): Row(None, "/health/live", 200),
     ("GET", "/health/ready"): Row(None, "/health/ready", 200),
     ("GET", "/metrics"): Row(None, "/metrics", 200),

@@ -100,6 +100,8 @@ async def test_what_needs_credentials_says_so(schema: dict[str, Any]) -> None:
     assert schema["security"] == [{"bearer": []}]
     public = {path for (_, path), each in operations(schema).items() if each.get("security") == [{}]}
     assert public == {
+        "/",
+        "/page/{file}",
         "/health/live",
         "/health/ready",
         "/metrics",
