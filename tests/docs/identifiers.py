@@ -4,6 +4,7 @@ import ast
 import re
 from collections.abc import Collection, Iterable, Iterator, Mapping
 from fnmatch import fnmatchcase
+from functools import cache
 from itertools import pairwise
 from pathlib import PurePosixPath
 from typing import NamedTuple
@@ -29,9 +30,10 @@ class Use(NamedTuple):
     words: frozenset[str]
 
 
-def identifiers(module: Module) -> set[str]:
+@cache
+def identifiers(module: Module) -> frozenset[str]:
     """Return names of files, folders, classes, functions, arguments, variables, fields, log keys and log actions."""
-    return {*PurePosixPath(module.path).with_suffix("").parts, *_defined(module.tree)}
+    return frozenset({*PurePosixPath(module.path).with_suffix("").parts, *_defined(module.tree)})
 
 
 def _defined(tree: ast.Module) -> Iterator[str]:
@@ -57,10 +59,11 @@ def _actions(keywords: Iterable[ast.keyword]) -> Iterator[str]:
                 yield action
 
 
-def words_in(identifier: str) -> set[str]:
+@cache
+def words_in(identifier: str) -> frozenset[str]:
     """Return the words of a snake-case or camel-case identifier in lower case, and its pairs of adjacent words."""
     words = [word.lower() for word in re.findall(r"[A-Z]+(?![a-z])|[A-Z]?[a-z]+", identifier)]
-    return {*words, *(f"{first} {second}" for first, second in pairwise(words))}
+    return frozenset({*words, *(f"{first} {second}" for first, second in pairwise(words))})
 
 
 def replaced_words(identifier: str, rules: Collection[str]) -> frozenset[str]:

@@ -7,7 +7,7 @@ import tokenize
 from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cache, cached_property
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
@@ -114,10 +114,15 @@ def word_rates(modules: Iterable[Module]) -> dict[str, float]:
     """Return the uses per 1,000 words of docstrings and comments, by word group."""
     counts: Counter[str] = Counter()
     for module in modules:
-        for text in (*(docstring.text for docstring in docstrings(module)), *comments(module)):
-            counts.update(words(text))
+        counts.update(_count_words(module))
     total = counts.total() or 1
     return {name: 1000 * sum(counts[word] for word in group) / total for name, group in WORD_GROUPS.items()}
+
+
+@cache
+def _count_words(module: Module) -> Counter[str]:
+    texts = (*(docstring.text for docstring in docstrings(module)), *comments(module))
+    return Counter(word for text in texts for word in words(text))
 
 
 def imported_packages(module: Module) -> set[str]:

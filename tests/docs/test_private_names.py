@@ -3,10 +3,10 @@
 import ast
 from collections.abc import Collection, Iterable
 
+import pytest
+
 from tests.docs.identifiers import Allowed, Use, covers, needless
 from tests.docs.source import ROOT, Module, read_modules
-
-PRODUCT, TESTS = read_modules(ROOT), read_modules(ROOT, ["tests"])
 
 ALLOWED = [
     Allowed("_name", "tests/snapshots/observed.py", "of a metric of prometheus_client, which has no public name"),
@@ -49,20 +49,22 @@ def in_files(all_uses: Iterable[Use]) -> list[Use]:
     return [use._replace(path=use.path.partition(":")[0]) for use in all_uses]
 
 
-USES = private_uses(TESTS, private_names(PRODUCT))
+@pytest.fixture(scope="module")
+def found_uses() -> list[Use]:
+    return private_uses(read_modules(ROOT, ["tests"]), private_names(read_modules(ROOT)))
 
 
-def test_no_test_reaches_into_a_private_attribute() -> None:
+def test_no_test_reaches_into_a_private_attribute(found_uses: list[Use]) -> None:
     breaches = [
         (use.path, use.identifier)
-        for use, in_file in zip(USES, in_files(USES), strict=True)
+        for use, in_file in zip(found_uses, in_files(found_uses), strict=True)
         if not any(covers(exception, in_file) for exception in ALLOWED)
     ]
     assert not breaches
 
 
-def test_every_exception_is_needed() -> None:
-    assert not needless(in_files(USES), ALLOWED)
+def test_every_exception_is_needed(found_uses: list[Use]) -> None:
+    assert not needless(in_files(found_uses), ALLOWED)
 
 
 def test_an_access_is_found_and_own_or_other_names_are_not() -> None:

@@ -115,6 +115,7 @@ async def test_the_manifest_describes_the_request_and_the_rows(api: ApiHarness) 
     assert digest.startswith("sha256:")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("others", [{}, {"devices": "all"}, {"versions": "all"}], ids=str)
 async def test_all_forms_hold_the_same_rows_and_the_digest_is_that_of_the_manifest(
     api: ApiHarness, others: dict[str, str]

@@ -53,6 +53,7 @@ async def test_while_all_is_well_the_next_slot_is_waited_for(service: ServiceHar
     assert {"connected", "refreshed", "state"} <= {each["kind"] for each in shown["events"]}
 
 
+@pytest.mark.slow
 async def test_a_silent_sensor_and_a_failing_provider_are_distinguished(service: ServiceHarness) -> None:
     async with service.running():
         await service.connect("ada")

@@ -161,6 +161,7 @@ class SlowTable(CallWrapper):
         return await call()
 
 
+@pytest.mark.slow
 async def test_64_senders_at_once_store_150_webhooks_a_second_at_8_ms_per_call() -> None:
     simulated = SimulatorOptions(users=64)
     async with open_service(around=SlowTable, simulated=simulated, defaults=PollDefaults(backfill_days=0)) as service:

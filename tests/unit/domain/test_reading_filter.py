@@ -79,6 +79,7 @@ def test_points_have_the_times_and_values_of_the_readings(
     assert len({stored.reading.identity for stored in selected}) == len(selected)
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(batches, min_size=1, max_size=6))
 def test_every_earlier_state_is_returned_by_number_and_by_time(all_batches: list[list[Reading]]) -> None:

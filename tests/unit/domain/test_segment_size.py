@@ -36,6 +36,7 @@ def test_the_estimate_is_an_upper_bound(devices: list[Device], trends: list[str]
     assert len(packed) <= sum(map(estimate_bytes, readings)) + 64
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("at_once", [1, 60, 288])
 def test_f20_no_segment_and_no_commit_exceeds_an_item_of_the_store(at_once: int) -> None:
     known: KnownSegments = {}

@@ -61,6 +61,7 @@ def test_s13_half_open_scrapes_are_bounded_and_keep_no_scrape_out(free_port: int
                 connection.close()
 
 
+@pytest.mark.slow
 def test_s13_a_scrape_that_stops_halfway_is_ended(free_port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(metrics_port, "SCRAPE_SECONDS", 0.1)
     with (

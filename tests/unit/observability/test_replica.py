@@ -179,6 +179,7 @@ async def test_a_connection_grows_stale_without_anything_happening(service: Serv
     assert stale("freshness_seconds_gcount") == 1
 
 
+@pytest.mark.slow
 async def test_backfills_are_reported_until_they_are_done(service: ServiceHarness) -> None:
     service.simulator.add_fault(Failed(endpoint="egvs", count=5))
     async with service.running():

@@ -261,6 +261,7 @@ class RefusingPublisher:
         return True
 
 
+@pytest.mark.slow
 async def test_f3_publishing_is_degraded_as_long_as_events_are_refused() -> None:
     """The status follows the work: the broker is connected, and events wait nevertheless."""
     publisher = RefusingPublisher()

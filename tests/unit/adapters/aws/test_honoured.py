@@ -20,6 +20,8 @@ from tests.fakes.private_aws import KEY_ID, PrivateAws, serve_private_aws, serve
 REGION = "eu-central-1"
 STATIC = {"AWS_ACCESS_KEY_ID": "AKIDSTATIC", "AWS_SECRET_ACCESS_KEY": "secret"}
 
+pytestmark = pytest.mark.process
+
 
 @pytest.fixture
 def anyio_backend() -> str:
@@ -240,7 +242,6 @@ class TestCredentials:
             assert await self.used_key(transports, server) == "AKIDBASE"
 
 
-@pytest.mark.process
 @pytest.mark.parametrize(
     ("config", "variables"),
     [

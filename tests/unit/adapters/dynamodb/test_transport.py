@@ -80,6 +80,7 @@ async def test_a_proxy_of_the_environment_is_asked(transports: ModuleType, monke
     assert server.asked[0].headers["Host"] == "dynamodb.test"
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_credentials")
 async def test_aws_itself_is_not_asked_without_credentials(transports: ModuleType) -> None:
     async with transports.open_transport("https://localhost:1", REGION, aioboto3.Session()) as opened:
@@ -87,6 +88,7 @@ async def test_aws_itself_is_not_asked_without_credentials(transports: ModuleTyp
             await DynamoTable(opened, "readings").get(KEY)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("no_credentials")
 async def test_an_emulator_needs_no_credentials(transports: ModuleType) -> None:
     async with (

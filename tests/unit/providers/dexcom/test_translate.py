@@ -297,6 +297,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.dictionaries(st.sampled_from(list(record())), anything) | anything)
 def test_an_arbitrary_record_affects_only_itself(odd: Any) -> None:
     sound = record(recordId="sound", systemTime="2026-03-02T06:05:00Z", displayDevice="sound")
@@ -305,6 +306,7 @@ def test_an_arbitrary_record_affects_only_itself(odd: Any) -> None:
     assert [each.device.display for each in found.readings].count("sound") == 1
 
 
+@pytest.mark.slow
 @given(st.binary() | anything.map(lambda each: json.dumps(each).encode()))
 def test_an_arbitrary_page_is_decoded_or_misbehaviour(content: bytes) -> None:
     for answer in (content, b'{"userId":"u","records":[' + content + b"]}", b'{"records":[NaN,' + content):

@@ -122,6 +122,7 @@ async def test_another_backfill_request_forgets_no_reading_since_the_connect(ada
     assert len(stored) > 39 * 280
 
 
+@pytest.mark.slow
 async def test_a_shorter_backfill_during_a_poll_leaves_a_connection_that_can_be_read(ada: ConnectedUser) -> None:
     await ada.services.connections.update_worker(ADA, backfill_days=90)
     readings = ada.services.store.readings

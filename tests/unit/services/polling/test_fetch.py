@@ -134,6 +134,7 @@ async def test_after_a_silence_longer_than_a_window_the_older_part_is_read_last(
     assert stored == ada.service.true_values("SandboxUser1", START - DAY, ada.service.clock.now())[-len(stored) :]
 
 
+@pytest.mark.slow
 async def test_a_sensor_long_silent_costs_one_more_call_a_day_not_one_at_each_poll() -> None:
     async with open_service(defaults=PollDefaults(backfill_days=1)) as service:
         ada = ConnectedUser(service)
@@ -271,6 +272,7 @@ async def test_a_sweep_without_news_is_not_repeated_before_the_next_day(ada: Con
     assert ada.service.simulator.calls["egvs", 200] - calls <= polls + 1
 
 
+@pytest.mark.slow
 async def test_a_sweep_that_fails_is_tried_again_and_live_polls_go_on(ada: ConnectedUser) -> None:
     connection = await ada.connection()
     await poll_for(ada, DAY)

@@ -66,6 +66,7 @@ def replay_gaps(events: list[GapOpened | GapHealed]) -> list[Gap]:
     return [open_by[after] for after in sorted(open_by)]
 
 
+@pytest.mark.slow
 async def test_after_the_past_is_read_every_true_gap_of_it_is_open_and_no_other() -> None:
     async with open_service(defaults=PollDefaults(backfill_days=40)) as service:
         ada = ConnectedUser(service)
@@ -84,6 +85,7 @@ async def test_after_the_past_is_read_every_true_gap_of_it_is_open_and_no_other(
         assert replay_gaps(await gap_events(ada)) == gaps
 
 
+@pytest.mark.slow
 async def test_what_is_missing_between_readings_is_opened_once_it_is_overdue_and_healed_when_it_comes(
     ada: ConnectedUser,
 ) -> None:

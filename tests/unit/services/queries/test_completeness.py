@@ -224,6 +224,7 @@ async def test_a_comparison_that_is_impossible_raises_the_reason(ada: ConnectedU
         await ada.services.connections.request_backfill(ADA, None, None)
 
 
+@pytest.mark.slow
 async def test_a_requested_backfill_joins_the_rest_and_has_the_lowest_priority(ada: ConnectedUser) -> None:
     backfilling = ada.services.connections
     await backfilling.request_backfill(ADA, START - 40 * DAY, START - 35 * DAY)

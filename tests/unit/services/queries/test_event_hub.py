@@ -358,6 +358,7 @@ class FollowingClient:
         await self._ended.wait()
 
 
+@pytest.mark.slow
 @settings(max_examples=examples(60))
 @given(steps=STEPS)
 def test_every_number_is_sent_exactly_once(steps: list[tuple[Any, Any, Any]]) -> None:
