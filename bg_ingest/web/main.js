@@ -6,7 +6,10 @@ import { setUnit, unit } from "./format.js";
 import { credential, forget, sharedUser, signIn, takeFromAddress, userHash } from "./session.js";
 
 /** Views of this version: module, and the word of the navigation (null: it is reached by another way). */
-const VIEWS = {};
+const VIEWS = {
+  people: { module: "./people.js", title: "People", inNavigation: true },
+  service: { module: "./service.js", title: "Service", inNavigation: true },
+};
 
 const top = document.getElementById("top");
 const main = document.getElementById("main");
