@@ -3,7 +3,7 @@ PYTHON ?= python3.11
 BIN := .venv/bin
 unexport PYTHONDONTWRITEBYTECODE # if it is set, each process started by a test compiles every module again
 
-.PHONY: help demo run dev test unit check lint types format lock chaos bench bench-scale fuzz soak binary browser image audit clean
+.PHONY: help demo run dev test unit check lint types format lock chaos bench bench-scale fuzz soak binary browser screenshots image audit clean
 .DEFAULT_GOAL := help
 
 help:
@@ -99,8 +99,12 @@ soak: .venv/locked-dev ## a month of fifty users under random faults, in virtual
 audit: .venv/locked-dev ## search the dependencies for known vulnerabilities (needs the network; not in CI)
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
 
-browser: .venv/locked-dev ## the API page in a real browser: it contacts no other host
+browser: .venv/locked-dev ## the page and the API page in Debian's Chromium
+	$(BIN)/python -m pytest -q tests/browser --integration=all
 	$(BIN)/python -m tests.long.chaos.browser
+
+screenshots: .venv/locked-dev ## pictures of each view of the page: light, dark, phone (build/screenshots/)
+	$(BIN)/python -m tests.browser.screenshots build/screenshots
 
 image: .venv/locked-dev ## build the container image without a container engine, start it, and stop it
 	$(BIN)/python -m tests.long.chaos.image

@@ -30,7 +30,8 @@ async function open() {
   leave = new AbortController();
   const { signal } = leave;
   const { view, user, query } = parseHash(location.hash);
-  const name = view === "home" && VIEWS.people && !sharedUser() ? "people" : view;
+  if (view === "home" && sharedUser() && VIEWS.person) return location.replace(userHash(sharedUser()));
+  const name = view === "home" && VIEWS.people ? "people" : view;
   document.title = `${user ?? VIEWS[name]?.title ?? "Users"} · BG Ingest`;
   renderTop(name);
   const root = h("div", { class: `view view-${name}` });
@@ -39,7 +40,7 @@ async function open() {
     const module = name in VIEWS ? await import(VIEWS[name].module) : { render: renderHome };
     if (!signal.aborted) await module.render(root, { user, query, signal });
   } catch (error) {
-    if (!signal.aborted) showError(root, error);
+    if (!signal.aborted) showError(root, error, user);
   }
 }
 
@@ -72,23 +73,37 @@ function leaveSession() {
 
 /** First view without a list of people: links to the users. */
 async function renderHome(root, { signal }) {
-  if (sharedUser()) {
-    location.replace(userHash(sharedUser()));
-    return;
-  }
-  const { users, more } = await getJson("/api/users?limit=200", { signal });
+  const shared = sharedUser() && { users: [{ user_id: sharedUser() }], more: false };
+  const { users, more } = shared || (await getJson("/api/users?limit=200", { signal }));
   if (signal.aborted) return;
   const entry = ({ user_id: id }) => h("li", {}, VIEWS.person ? h("a", { href: userHash(id) }, id) : id);
   const list = users.length ? h("ul", { class: "plain" }, users.map(entry)) : h("p", {}, "No user is connected yet.");
   replace(root, h("h1", {}, "Users"), list, more && h("p", { class: "muted" }, "The first 200 users are shown."));
 }
 
-function showError(root, error) {
+function showError(root, error, user) {
   if (error instanceof ApiError && error.status === 401) return showSignIn(root, credential() ? error.message : "");
+  if (error instanceof ApiError && error.status === 403 && user === null && VIEWS.person) return showUserForm(root, error);
   const retry = h("button", { type: "button", onclick: open }, "Try again");
   const text = error instanceof ApiError ? error.message : "This view failed. The browser's console has the reason.";
   if (!(error instanceof ApiError)) console.error(error);
   replace(root, h("h1", {}, "This did not work"), h("p", { role: "alert" }, text), h("p", {}, retry));
+}
+
+/** A credential of single users cannot list them: ask for the one to open. */
+function showUserForm(root, error) {
+  const field = h("input", { id: "user", required: true, autocomplete: "off", spellcheck: "false" });
+  const submit = (event) => {
+    event.preventDefault();
+    location.hash = userHash(field.value.trim());
+  };
+  replace(
+    root,
+    h("h1", {}, "Open a user"),
+    h("p", {}, error.message),
+    h("form", { class: "sign-in", onsubmit: submit },
+      h("label", { for: "user" }, "User id"), field, h("p", {}, h("button", { type: "submit", class: "primary" }, "Open"))),
+  );
 }
 
 function showSignIn(root, problem) {
@@ -98,6 +113,7 @@ function showSignIn(root, problem) {
   });
   const submit = (event) => {
     event.preventDefault();
+    if (/[^ -~]/.test(field.value.trim())) return showSignIn(root, "This is no key: it has characters that no key contains.");
     signIn(field.value);
     if (sharedUser()) history.replaceState(null, "", userHash(sharedUser()));
     open();

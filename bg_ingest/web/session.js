@@ -1,9 +1,10 @@
 // The credential of the reader: in this tab's session storage, never in an address.
 
 const NAME = "bg-ingest-credential";
+const USER = "bg-ingest-user";
 
 let current = sessionStorage.getItem(NAME);
-let user = null;
+let user = sessionStorage.getItem(USER);
 
 /** The key or token, or null. */
 export function credential() {
@@ -19,7 +20,7 @@ export function sharedUser() {
 export function signIn(text) {
   const pasted = text.trim();
   const fragment = pasted.includes("#") ? fields(pasted.slice(pasted.indexOf("#") + 1)) : null;
-  if (fragment?.get("key")) user = fragment.get("user");
+  share(fragment?.get("key") ? fragment.get("user") : null);
   current = fragment?.get("key") ?? pasted.replace(/^Bearer\s+/i, "");
   sessionStorage.setItem(NAME, current);
   return current;
@@ -28,17 +29,23 @@ export function signIn(text) {
 /** Delete the credential from this tab. */
 export function forget() {
   current = null;
-  user = null;
+  share(null);
   sessionStorage.removeItem(NAME);
+}
+
+function share(id) {
+  user = id;
+  if (id === null) sessionStorage.removeItem(USER);
+  else sessionStorage.setItem(USER, id);
 }
 
 /** Take the key from the fragment of a share link, and remove it from the address and the history entry. */
 export function takeFromAddress() {
   const fragment = fields(location.hash.slice(1));
   if (!fragment.has("key")) return false;
-  user = fragment.get("user");
-  history.replaceState(null, "", location.pathname + (user ? userHash(user) : "#/"));
-  if (fragment.get("key")) signIn(fragment.get("key"));
+  const shared = fragment.get("user");
+  history.replaceState(null, "", location.pathname + (shared ? userHash(shared) : "#/"));
+  if (fragment.get("key")) signIn(`#${fragment}`);
   return true;
 }
 

@@ -1,4 +1,4 @@
-"""``pytest --integration``: tests on a real DynamoDB-compatible server and a real RabbitMQ.
+"""``pytest --integration``: tests on a real DynamoDB-compatible server, a real RabbitMQ and a real browser.
 
 The servers are those of DYNAMODB_ENDPOINT and RABBITMQ_URL (a virtual host for tests: it is written to), else started
 for the run. An unavailable server is an error of every test that needs it; with ``--integration=possible`` those tests
@@ -6,6 +6,7 @@ are left out, and a line reports that.
 """
 
 import os
+import shutil
 import subprocess
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
@@ -25,6 +26,7 @@ from tests.integration.processes import start_ministack, start_server
 from tests.integration.rabbitmq_node import Node, can_run, running_node
 
 HERE = Path(__file__).parent
+BROWSER = HERE.parent / "browser"
 REGION = "us-east-1"
 
 STARTING_FIXTURES = {"moto_server", "aws", "serve"}
@@ -52,6 +54,10 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     for item in items:
         if HERE in item.path.parents:
             item.add_marker("integration")
+        if BROWSER in item.path.parents:
+            item.add_marker("browser")
+            item.add_marker("process")
+            item.add_marker(pytest.mark.xdist_group("browser"))  # one process of the suite starts browser and services
         if item.get_closest_marker("integration"):
             item.add_marker(pytest.mark.xdist_group("servers"))  # one process of the suite starts them
         if _starts_process(item):
@@ -67,9 +73,15 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 
 
 def pytest_report_header(config: pytest.Config) -> str | None:
-    if config.getoption("integration") == "possible" and not can_run():
-        return "left out: what needs a real RabbitMQ (apt-get install --no-install-recommends rabbitmq-server)"
+    missing = {"rabbitmq-server": not can_run(), "chromium": not has_chromium()}
+    packages = " ".join(name for name, is_missing in missing.items() if is_missing)
+    if config.getoption("integration") == "possible" and packages:
+        return f"left out: tests that need a package (apt-get install --no-install-recommends {packages})"
     return None
+
+
+def has_chromium() -> bool:
+    return shutil.which("chromium") is not None
 
 
 def _starts_process(item: pytest.Item) -> bool:
@@ -81,6 +93,8 @@ def _starts_process(item: pytest.Item) -> bool:
 
 
 def _is_left_out(item: pytest.Item, choice: str | None) -> bool:
+    if item.get_closest_marker("browser"):
+        return choice is None or (choice == "possible" and not has_chromium())
     if not item.get_closest_marker("integration"):
         return False
     needs_node = any(name.startswith("rabbitmq") for name in getattr(item, "fixturenames", ()))
