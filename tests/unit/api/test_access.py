@@ -67,6 +67,8 @@ async def test_only_these_routes_are_open(closed: ApiHarness) -> None:
     routes = [route for route in closed.app.routes if isinstance(route, HTTPRoute)]
     public = {route.path for route in routes for each in route.route_handlers if RouteOptions.of(each).public}
     assert public == {
+        "/",
+        "/page/{file:str}",
         "/health/live",
         "/health/ready",
         "/metrics",

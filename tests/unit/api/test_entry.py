@@ -12,7 +12,7 @@ from tests.harness.api import ApiHarness, open_api, reading
 from tests.unit.api.test_connections import connect
 from tests.unit.api.test_validation import assert_problem
 
-VALUES = {"user_id": "ada", "provider": "acme", "path": "nothing-here"}
+VALUES = {"user_id": "ada", "provider": "acme", "path": "nothing-here", "file": "main.js"}
 QUERIES = {"/api/audit": "?user=ada"}
 
 

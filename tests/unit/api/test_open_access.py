@@ -92,7 +92,7 @@ async def test_s5_s7_s16_every_route_but_public_ones_is_refused(
     await api.add_readings(reading(-1))
     for path, methods in paths_of(api).items():
         for method in methods:
-            url = path.format(user_id="ada", provider="acme")
+            url = path.format(user_id="ada", provider="acme", file="main.js")
             answer = await api.http.request(method, url, headers=headers)
             if path in ANSWERED_ANYWHERE:
                 assert method == "OPTIONS" or answer.status_code not in {403, 421}, (method, path)
