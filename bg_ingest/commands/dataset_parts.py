@@ -27,14 +27,14 @@ MAX_NAMED = 5
 
 
 class Options(msgspec.Struct, frozen=True):
-    """Arguments of a command; None was not sent."""
+    """Arguments of a command. An argument that was not sent is None."""
 
     start: datetime
     end: datetime | None
     as_of: datetime | None
     versions: str
     users: tuple[UserId, ...] | None
-    """None are all users."""
+    """All users if None."""
 
 
 class Part(msgspec.Struct, frozen=True):
@@ -122,10 +122,10 @@ class DatasetFolder:
             self._write_json(self._plan_file, plan)
             on_part()
         made_by = services.datasets.made_by
-        known = msgspec.to_builtins(describe(replace(plan.request(0), users=plan.users), made_by))
-        known |= {"users": plan.users, "rows": plan.rows, "parts": plan.parts}
+        manifest = msgspec.to_builtins(describe(replace(plan.request(0), users=plan.users), made_by))
+        manifest |= {"users": plan.users, "rows": plan.rows, "parts": plan.parts}
         if not self.manifest_file.exists():
-            self._write_json(self.manifest_file, known)
+            self._write_json(self.manifest_file, manifest)
         self._plan_file.unlink(missing_ok=True)
         return plan
 

@@ -74,7 +74,7 @@ class Ingester:
             update = self._plan_update(connection, batch, after, is_last=not batches)
             try:
                 stored = await self._commit_serially(update, batch, origin, None if batches else webhook, reads)
-            except ItemTooLarge:  # for good, so that it must not stop the polls
+            except ItemTooLarge:  # permanent: if it failed the poll, every later poll would fail too
                 if len(batch) == 1:
                     result = result.merge(await self.quarantine.add(connection, [_too_large(batch[0])]))
                 else:

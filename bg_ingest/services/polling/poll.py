@@ -101,9 +101,10 @@ class Poller:
         return replace(self._report(connection, result, state), origin=polling.ORIGINS[kind])
 
     def report_without_fetch(self, connection: Connection) -> polling.PollReport | None:
-        """Return the report of a first poll that makes no request to the provider.
+        """Return the report of the first poll, computed without a request to the provider.
 
-        If the first poll would make a request, the report has no due time. None for a connection that is not polled.
+        If the first poll itself has to make a request, the report has no due time.
+        None for a connection that is not polled.
         """
         if connection.state not in POLLED_STATES:
             return None
@@ -130,8 +131,8 @@ class Poller:
         """Return the report of a poll without a failure; the state has the due time of the next live poll."""
         now, poll_at = self.clock.now(), state.poll_at or self._first_slot(connection)
         rhythm = self.rhythm(connection)
-        past_due = polling.choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
-        more = state.gap_check.due or past_due is not None
+        other_kind = polling.choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
+        more = state.gap_check.due or other_kind is not None
         # a silence delays a poll by a slot at least; the estimate of the provider's clock may change by a second
         is_expected = poll_at < self._first_slot(connection) + timedelta(minutes=1)
         reason = (

@@ -1,4 +1,4 @@
-"""Decoded points and encoded text of stored segments, kept by their packed bytes.
+"""Decoded points and encoded text of stored segments, keyed by their packed bytes.
 
 Both depend on these bytes alone. A rewritten segment has other bytes, so that nothing kept becomes stale, and nothing
 is invalidated. The memory of an erased user lasts until other segments displace it.
