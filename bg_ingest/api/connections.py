@@ -8,7 +8,7 @@ from litestar import MediaType, Request, Response, Router, delete, get, patch, p
 from litestar.params import JSONBody, QueryParameter
 
 from bg_ingest.api.dependencies import ProviderName, RouteOptions, Use, User
-from bg_ingest.api.html import render_page
+from bg_ingest.api.html import Link, render_page
 from bg_ingest.api.openapi import CONNECTION, INVITATION, USER_PROBLEMS, page_responses, problem_responses, responses
 from bg_ingest.api.problems import ProblemError, problem_response
 from bg_ingest.api.schemas import (
@@ -154,6 +154,14 @@ router = Router(
 _RESTART_HINT = "Please go back to where you started and begin connecting again. You can close this page."
 
 
+def _link_back(request: Request[Any, Any, Any]) -> Link | None:
+    """Return the link to the page's view of connections; None if the page is disabled.
+
+    It names no user, because the person in front of the browser may be another one than the caller of the API.
+    """
+    return Link("/#/connect", "Go to the connections of this service") if request.app.state.page_files.index else None
+
+
 def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[str]:
     """Render an error as an HTML page, with the status and Retry-After of its problem details."""
     problem = problem_response(request, error)
@@ -174,7 +182,7 @@ def render_error(request: Request[Any, Any, Any], error: Exception) -> Response[
         case _:
             text = "Something went wrong on our side, and nothing was connected."
     headers = {name: value for name, value in problem.headers.items() if name == "Retry-After"}
-    return render_page(title, text, hint, status=problem.status_code or 500, headers=headers)
+    return render_page(title, text, hint, link=_link_back(request), status=problem.status_code or 500, headers=headers)
 
 
 @get(
@@ -203,7 +211,7 @@ async def callback(
     mark_users(request.scope, [connection.id.user])
     name = connection.id.provider.capitalize()
     text = f"Your {name} readings are on their way: the newest first, then the past. You can close this page."
-    return render_page("Connected", text)
+    return render_page("Connected", text, link=_link_back(request))
 
 
 callback_router = Router("/api/oauth", route_handlers=[callback], tags=["connections"])

@@ -5,13 +5,15 @@ from collections.abc import Mapping
 from hashlib import sha256
 from html import escape
 
+import msgspec
 from litestar import MediaType, Response
 
 _STYLE = (
     "body{font:1.1rem/1.6 system-ui,sans-serif;max-width:42rem;margin:12vh auto;padding:0 1.5rem;"
-    "color:#1b2733;background:#f7f9fb}h1{font-size:1.7rem;line-height:1.25}h2{font-size:1.1rem;margin-top:2rem}"
+    "color:#16202a;background:#f6f8f9}a{color:#0b6150}h1{font-size:1.7rem;line-height:1.25}"
+    "h2{font-size:1.1rem;margin-top:2rem}"
     "code{font-size:.95em;overflow-wrap:anywhere}table{border-collapse:collapse}td{padding:.2rem .8rem .2rem 0;"
-    "vertical-align:top}@media(prefers-color-scheme:dark){body{color:#e6edf3;background:#11171d}a{color:#8cc4ff}}"
+    "vertical-align:top}@media(prefers-color-scheme:dark){body{color:#e8eef2;background:#10161b}a{color:#6fd3b5}}"
 )
 
 POLICY = (
@@ -31,9 +33,20 @@ def render_document(title: str, html: str) -> str:
     )
 
 
-def render_page(title: str, *texts: str, status: int = 200, headers: Mapping[str, str] | None = None) -> Response[str]:
+class Link(msgspec.Struct, frozen=True):
+    """Link at the end of a page."""
+
+    address: str
+    text: str
+
+
+def render_page(
+    title: str, *texts: str, link: Link | None = None, status: int = 200, headers: Mapping[str, str] | None = None
+) -> Response[str]:
     """Return a page with a title and paragraphs of plain text."""
     html = "".join(f"<p>{escape(text)}</p>" for text in texts)
+    if link:
+        html += f'<p><a href="{escape(link.address)}">{escape(link.text)}</a></p>'
     return Response(
         render_document(title, html),
         status_code=status,

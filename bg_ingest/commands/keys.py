@@ -64,6 +64,10 @@ def create(
     if as_link:
         if len(user_ids) != 1 or days is None:
             exit_usage("A share link shows one user for a limited time: add one --user and --days, such as --days 14.")
+        if not read_settings().page:
+            exit_usage(
+                "PAGE=false disables the page that a share link opens: set PAGE=true first, or leave out --link."
+            )
         name, scopes = name or SHARE_NAME, scopes or (SHARE_SCOPE,)
     if not name or not scopes:
         exit_usage("A key needs a --name and at least one --scope. A share link (--link) has both by default.")

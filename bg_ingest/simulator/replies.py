@@ -126,22 +126,25 @@ def _count_and_cut(
 
 _MAX_USERS_SHOWN = 50
 _STYLE = """
-:root { color-scheme: light dark; --ink: #14241c; --soft: #5b6f65; --paper: #f2f6f3; --card: #fff; --line: #d5dfd9;
-  --green: #1d7a4c }
-@media (prefers-color-scheme: dark) { :root { --ink: #e6efe9; --soft: #9db0a5; --paper: #101713; --card: #18221c;
-  --line: #2c3a32; --green: #56c48c } }
-body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--paper); color: var(--ink);
-  font: 16px/1.5 system-ui, sans-serif }
-main { box-sizing: border-box; width: min(30rem, 100vw - 2rem); margin: 1rem; padding: 2rem; background: var(--card);
-  border: 1px solid var(--line); border-radius: 1rem }
-h1 { margin: 0 0 .25rem; font-size: 1.35rem }
-p { margin: 0 0 1.25rem; color: var(--soft) }
+:root { color-scheme: light dark; --fg: #16202a; --muted: #52606d; --bg: #f6f8f9; --surface: #fff; --line: #c9d2d9;
+  --accent: #0b6150 }
+@media (prefers-color-scheme: dark) { :root { --fg: #e8eef2; --muted: #a3b1bc; --bg: #10161b; --surface: #182129;
+  --line: #364450; --accent: #6fd3b5 } }
+* { box-sizing: border-box }
+body { margin: 0; min-height: 100vh; display: grid; place-items: center; background: var(--bg); color: var(--fg);
+  font: 100%/1.5 system-ui, "Segoe UI", Roboto, "Noto Sans", sans-serif }
+main { width: min(30rem, 100vw - 2rem); margin: 1rem; padding: clamp(1rem, 5vw, 2rem); background: var(--surface);
+  border: 1px solid var(--line); border-radius: .5rem }
+h1 { margin: 0 0 .5rem; font-size: 1.375rem; line-height: 1.25 }
+p { margin: 0 0 1.5rem; color: var(--muted) }
 form { display: grid; gap: .5rem }
-button { display: flex; justify-content: space-between; gap: 1rem; padding: .75rem 1rem; font: inherit; color: inherit;
-  background: none; border: 1px solid var(--line); border-radius: .6rem; cursor: pointer; text-align: left }
-button:hover, button:focus-visible { border-color: var(--green); outline: 2px solid var(--green); outline-offset: -1px }
-button span { color: var(--soft) }
-.decline { justify-content: center; margin-top: .75rem; border-color: transparent; color: var(--soft) }
+button { display: flex; flex-wrap: wrap; justify-content: space-between; gap: 0 1rem; min-height: 2.5rem;
+  padding: .5rem .75rem; font: inherit; color: inherit; background: none; border: 1px solid var(--muted);
+  border-radius: .5rem; cursor: pointer; text-align: start; overflow-wrap: anywhere }
+button:hover { border-color: var(--accent) }
+button:focus-visible { outline: 3px solid var(--accent); outline-offset: 2px }
+button span { color: var(--muted) }
+.decline { justify-content: center; margin-top: 1rem }
 """
 _STYLE_HASH = base64.b64encode(hashlib.sha256(_STYLE.encode()).digest()).decode()
 

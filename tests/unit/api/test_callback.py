@@ -10,6 +10,7 @@ import httpx
 import pytest
 
 from bg_ingest.api.auth import DEFAULT_LIMITS
+from bg_ingest.api.page import PageFiles
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.errors import (
     GrantRejected,
@@ -70,6 +71,17 @@ async def test_a_finished_connect_says_so(api: ApiHarness) -> None:
     assert page.status_code == 200
     assert page.headers["cache-control"] == "no-store"
     assert "Connected" in assert_harmless(page).shown
+
+
+async def test_it_leads_back_to_the_page_without_naming_the_user(api: ApiHarness) -> None:
+    for page in (await connect(api), await api.http.get(CALLBACK, params={"error": "access_denied"})):
+        assert '<a href="/#/connect">' in page.text
+        assert ADA not in page.text
+
+
+async def test_without_the_page_it_leads_nowhere(api: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(api.app.state, "page_files", PageFiles())
+    assert "href" not in assert_harmless(await connect(api)).attributes
 
 
 @pytest.mark.parametrize(

@@ -83,6 +83,12 @@ def test_a_share_link_needs_one_user_and_an_end(tmp_path: Path, arguments: list[
     assert refused.stderr.startswith("A share link shows one user for a limited time: add one --user and --days")
 
 
+def test_no_share_link_is_made_while_the_page_is_disabled(tmp_path: Path) -> None:
+    refused = run_bg_ingest(tmp_path, "keys", "create", "--link", "--user", "ada", "--days", "1", PAGE="false")
+    assert (refused.returncode, refused.stdout) == (2, "")
+    assert refused.stderr.startswith("PAGE=false disables the page")
+
+
 def test_a_key_without_a_link_needs_a_name_and_a_scope(tmp_path: Path) -> None:
     for arguments in (["--name", "x"], ["--scope", "admin"]):
         refused = run_bg_ingest(tmp_path, "keys", "create", *arguments)
