@@ -56,7 +56,8 @@ class HeadLimits:
         self._peers: set[Peer] = set()
         """Peers of the requests since the last sweep."""
         self._earlier_peers: set[Peer] = set()
-        """Peers of the requests between the last two sweeps. A request during the second one may still be added."""
+        """Peers of the requests between the last two sweeps. The next sweep reads them again, because the event loop
+        may add a peer while the last sweep runs."""
         self._waiting: dict[int, WaitingConnection] = {}
         """By inode of their socket, the oldest first."""
         self._ignored: set[int] = set()

@@ -80,7 +80,8 @@ async def export_user(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
 
 
 REFUSALS = {401, 403}
-"""Statuses of refused requests. Another user's data is refused like an unknown user's, with `refused` in the state."""
+"""Statuses of refused requests. A request for another user's data has the 404 of an unknown user instead; `refused` in
+the state of the request marks it."""
 
 _PATH_TYPE = re.compile(r":\w+}")
 
@@ -101,9 +102,9 @@ def audited_route(scope: Scope) -> str:
 
 
 async def record_access(message: Message, scope: Scope) -> None:
-    """Record in the audit log, at its start, each answer that shows or changed a user's data, and each refusal of one.
+    """Record in the audit log each answer that shows or changed a user's data, and each refused request for such data.
 
-    Other errors show nothing and are not recorded.
+    The record is made when the answer starts. Other errors show nothing and are not recorded.
     """
     if message["type"] != "http.response.start":
         return

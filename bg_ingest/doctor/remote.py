@@ -23,7 +23,7 @@ CLOCK_WARNING_SKEW = timedelta(seconds=30)
 """Larger than the error of any synchronised clock."""
 
 CLOCK_FAILURE_SKEW = timedelta(minutes=5)
-"""Tolerance of webhook signatures and of windows."""
+"""Tolerance of webhook signatures, and of the time windows in requests to providers."""
 
 
 BROKER_ADVICE = {

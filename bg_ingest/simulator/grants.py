@@ -1,4 +1,4 @@
-"""Codes, grants and their rotations. Every change is recorded as an event first.
+"""Codes, grants and their rotations. Every change of a grant is recorded as an event first; codes are not recorded.
 
 In the methods that issue tokens, ``answered`` is False if a fault suppresses the reply with the tokens.
 Tokens are not stored: their content is encoded in them, with a keyed hash.
@@ -19,7 +19,10 @@ TokenKind = Literal["code", "access", "refresh"]
 
 
 class Token(msgspec.Struct, frozen=True):
-    """Number of the grant, number of its rotations, and expiry of the token in seconds (0: never)."""
+    """Number of the grant, number of its rotations, and expiry of the token in seconds (0: never).
+
+    In a code, both numbers only make its text unique.
+    """
 
     kind: TokenKind
     grant: int
@@ -85,7 +88,7 @@ class Grants:
         self.rotations: list[Rotated] = []
 
     def apply(self, event: Event) -> None:
-        """Apply an event to the state; the only method that changes the state, at run time and after a restart."""
+        """Apply an event to grants and rotations; only this method changes them, at run time and after a restart."""
         match event:
             case Granted(grant=number, user=user, client_id=client_id):
                 self._issued = number

@@ -64,7 +64,7 @@ def check_configuration() -> str | None:
 
 
 def find_configured_endpoints() -> dict[str, str]:
-    """Return the endpoints that replace those of AWS, by the variable, or by the name of the configuration file."""
+    """Return the URLs that replace endpoints of AWS. The key of each is its source: a variable or the AWS file."""
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
         return {}
     found = {name: url for name, url in environ.items() if name.startswith("AWS_ENDPOINT_URL") and url}
