@@ -23,7 +23,7 @@ function setText(element, text) {
 /** Return the requests that the panel rests on. `rangePath` is the one of the sparkline. */
 function requestsOf(person, rangePath) {
   return [
-    ["Newest reading", { method: "GET", path: `/api/latest?users=${person.id}&view=full` }],
+    ["Newest reading", { method: "GET", path: `/api/latest?users=${encodeURIComponent(person.id)}&view=full` }],
     ["Last 3 hours", { method: "GET", path: rangePath }],
     ["Changes since", { method: "POST", path: "/api/changes", body: { after: { [person.id]: person.change } } }],
   ];

@@ -112,7 +112,7 @@ export class PeopleSource {
   }
 
   async refresh(ids) {
-    const { readings } = await getJson(`/api/latest?users=${ids.join(",")}&view=full`, { signal: this.signal });
+    const { readings } = await getJson(`/api/latest?users=${ids.map(encodeURIComponent).join(",")}&view=full`, { signal: this.signal });
     const latest = new Map(readings.map((reading) => [reading.user_id, reading]));
     for (const id of ids) {
       const person = this.people.get(id);

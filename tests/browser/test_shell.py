@@ -10,6 +10,8 @@ from tests.browser.conftest import KEY, SIZES, Served, Watch
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "javascript:alert(1)", "a'b\"c&amp;"]
 
+USERS = re.compile(r"/api/users\?")
+
 
 def sign_in(page: Page, credential: str) -> None:
     page.get_by_label("API key, token or share link").fill(credential)
@@ -133,8 +135,8 @@ def test_a_hostile_user_of_the_address_is_shown_as_text(page: Page, text: str) -
 
 def test_hostile_users_of_the_answer_are_shown_as_text(page: Page) -> None:
     users = [{"user_id": text} for text in HOSTILE]
-    page.route("**/api/users?*", lambda route: route.fulfill(json={"users": users, "after": "", "more": False}))
-    page.route("**/api/latest?*", lambda route: route.fulfill(json={"readings": [], "missing": HOSTILE}))
+    page.route(USERS, lambda route: route.fulfill(json={"users": users, "after": "", "more": False}))
+    page.route(re.compile(r"/api/latest\?"), lambda route: route.fulfill(json={"readings": [], "missing": HOSTILE}))
     page.goto("/")
     for text in HOSTILE:
         expect(page.get_by_text(text, exact=True).first).to_be_visible()
@@ -142,9 +144,9 @@ def test_hostile_users_of_the_answer_are_shown_as_text(page: Page) -> None:
 
 
 def test_a_service_that_does_not_answer_is_reported_and_tried_again(page: Page) -> None:
-    page.route("**/api/users?*", lambda route: route.fulfill(status=503, json={"detail": "The store does not answer."}))
+    page.route(USERS, lambda route: route.fulfill(status=503, json={"detail": "The store does not answer."}))
     page.goto("/")
     expect(page.get_by_role("alert")).to_have_text("The store does not answer.")
-    page.unroute("**/api/users?*")
+    page.unroute(USERS)
     page.get_by_role("button", name="Try again").click()
     expect(page.get_by_text("ada", exact=True).first).to_be_visible()
