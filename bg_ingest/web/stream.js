@@ -3,9 +3,13 @@
 import { ApiError, send } from "./api.js";
 
 const FIRST_DELAY = 500;
-const LAST_DELAY = 5_000;
-/** Milliseconds without a byte after which a connection counts as lost: heartbeats come every 3 to 60 seconds. */
-const SILENCE = 65_000;
+/** Milliseconds, before a random factor: a service that is back is reached within 4 seconds. */
+const LAST_DELAY = 3_000;
+/** Milliseconds without a byte after which a connection counts as lost: heartbeats are 1 to 60 seconds apart. */
+const LONGEST_SILENCE = 65_000;
+/** The same, as a multiple of the interval of this service's heartbeats once that is known. */
+const MISSED_HEARTBEATS = 3;
+const SHORTEST_SILENCE = 5_000;
 /** Reasons of an `end` after which a new connection would be refused. */
 const FINAL = ["credential_ended", "erased"];
 
@@ -42,7 +46,9 @@ async function readOnce(request, position, signal, onOpen, onEvent) {
   const connection = new AbortController();
   const stop = () => connection.abort();
   signal?.addEventListener("abort", stop);
-  let timer = setTimeout(stop, SILENCE);
+  let silence = LONGEST_SILENCE;
+  let timer = setTimeout(stop, silence);
+  let read = performance.now();
   try {
     const response = await send(request.path, options(request, position, connection.signal));
     onOpen();
@@ -51,8 +57,11 @@ async function readOnce(request, position, signal, onOpen, onEvent) {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return "connection lost";
+      const gap = performance.now() - read;
+      read += gap;
+      if (value.startsWith(":")) silence = Math.min(LONGEST_SILENCE, Math.max(SHORTEST_SILENCE, MISSED_HEARTBEATS * gap));
       clearTimeout(timer);
-      timer = setTimeout(stop, SILENCE);
+      timer = setTimeout(stop, silence);
       const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
       rest = blocks.pop();
       for (const event of blocks.map(parse).filter((parsed) => parsed.type)) {

@@ -36,13 +36,18 @@ class Served(httpx.Client):
         self.log = log
 
 
+def new_server(folder: Path, **settings: str) -> Server:
+    """Return a service that keeps everything in a folder."""
+    port = free_port()
+    given = {"PORT": str(port), "BACKFILL_DAYS": "15", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", **settings}
+    return Server([*COMMAND, "run"], environment(**given), folder, port)
+
+
 @contextmanager
 def serve(folder: Path, key: str | None = None, **settings: str) -> Iterator[Served]:
     """Run a service in a folder, and connect its users."""
-    port = free_port()
-    given = {"PORT": str(port), "BACKFILL_DAYS": "15", "LOG_LEVEL": "DEBUG", "LOG_FORMAT": "json", **settings}
-    server = Server([*COMMAND, "run"], environment(**given), folder, port)
-    with start_server(server), Served(f"http://localhost:{port}", folder / "output.log", key) as served:
+    server = new_server(folder, **settings)
+    with start_server(server), Served(f"http://localhost:{server.port}", folder / "output.log", key) as served:
         connect_all(served)
         yield served
 
