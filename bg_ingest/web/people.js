@@ -12,7 +12,7 @@ const POINTER_MILLISECONDS = 5_000;
 
 const FORBIDDEN =
   "This key is not valid for all users, so it cannot list them. Name the users that it may read, separated by commas.";
-const MORE = `These are the first ${MAX_PEOPLE} users. Name others below, separated by commas.`;
+const MORE = `These are the first ${MAX_PEOPLE} users. Name others above, separated by commas.`;
 const EMPTY = "Nobody is connected yet. Connect a person first.";
 
 function parseNames(query) {
@@ -92,7 +92,6 @@ class PeopleView {
       panel.update(this.source.now());
     }
     if (this.panels.size === 0) this.status.textContent = EMPTY;
-    else if (free.length) this.showState("live");
     arrange(this.list, this.panels, this.source.now(), this.isBusy());
   }
 

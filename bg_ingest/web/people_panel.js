@@ -49,8 +49,9 @@ export class Panel {
     this.age = h("span", { class: "panel-age" });
     this.state = h("span", {});
     this.chart = sparkline();
+    const owner = h("span", { class: "visually-hidden" }, ` of ${person.id}`);
     const requests = h("div", { class: "requests" });
-    const details = h("details", { class: "panel-request" }, h("summary", {}, "Request"), requests);
+    const details = h("details", { class: "panel-request" }, h("summary", {}, "Request", owner), requests);
     details.addEventListener("toggle", () => {
       if (details.open) requests.replaceChildren(...requestList(person, rangePath()));
     });

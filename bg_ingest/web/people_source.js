@@ -104,9 +104,8 @@ export class PeopleSource {
       this.dueRefreshes.clear();
       try {
         await this.refresh(ids);
-      } catch (error) {
-        if (!this.signal.aborted) this.onState("reconnecting", error.message);
-        if (!this.signal.aborted) for (const other of ids) this.dueRefreshes.add(other);
+      } catch {
+        if (!this.signal.aborted) for (const other of ids) this.refreshSoon(other);
       }
     }, REFRESH_MILLISECONDS);
   }

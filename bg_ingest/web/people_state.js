@@ -5,6 +5,8 @@ import { SPARKLINE_HOURS } from "./sparkline.js";
 const SPAN = SPARKLINE_HOURS * 3_600_000;
 const LOW_VALUE = 39; // The API's value of a reading that the sensor sent as LOW only; 401 is HIGH.
 const HIGH_VALUE = 401;
+// The API may lag by a second. Later it is right: it shows the reading of a clock that is ahead from its time on.
+const MAX_OLDER_ANSWERS = 3;
 
 export const STATE_WORDS = {
   live: "live",
@@ -49,6 +51,7 @@ export class Person {
     this.missing = null;
     this.points = new Map();
     this.rank = REST_RANK;
+    this.olderAnswers = 0;
   }
 
   /** Take the answer of the API; false if it is older than the reading on screen, since answers may lag a second. */
@@ -57,7 +60,9 @@ export class Person {
       this.missing = this.latest ? null : "none";
       return this.latest === null;
     }
-    if (this.latest && Date.parse(latest.measured_at) < Date.parse(this.latest.measured_at)) return false;
+    const isOlder = this.latest && Date.parse(latest.measured_at) < Date.parse(this.latest.measured_at);
+    if (isOlder && this.olderAnswers++ < MAX_OLDER_ANSWERS) return false;
+    this.olderAnswers = 0;
     this.missing = null;
     this.latest = latest;
     this.addPoint(latest);
