@@ -7,6 +7,7 @@ import { credential, forget, sharedUser, signIn, takeFromAddress, userHash } fro
 
 /** Views of this version: module, and the word of the navigation (null: it is reached by another way). */
 const VIEWS = {
+  person: { module: "./person.js", title: "Person", inNavigation: false },
   people: { module: "./people.js", title: "People", inNavigation: true },
   connect: { module: "./connect.js", title: "Connect", inNavigation: true },
   service: { module: "./service.js", title: "Service", inNavigation: true },
