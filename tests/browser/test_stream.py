@@ -32,7 +32,7 @@ OPEN = """async ([path, body]) => {
 @pytest.fixture
 def served(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Server, Served]]:
     folder = tmp_path_factory.mktemp("killed")
-    server = new_server(folder)
+    server = new_server(folder, BACKFILL_DAYS="1")
     with start_server(server), Served(f"http://localhost:{server.port}", folder / "output.log") as client:
         connect_all(client)
         yield server, client
