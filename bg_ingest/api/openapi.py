@@ -1,8 +1,7 @@
 """OpenAPI document: responses of routes, examples of bodies, further media types, configuration, and its page."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from html import escape
 from http import HTTPStatus
 from typing import Any, Self, cast
 
@@ -15,8 +14,8 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec.enums import OpenAPIType
 
 from bg_ingest.api.dependencies import RouteOptions
-from bg_ingest.api.html import render_document
 from bg_ingest.api.problems import MEDIA_TYPE, Problem
+from bg_ingest.api.reference import render_reference
 
 BASIC_READING = {"timestamp": "2025-04-26T14:30:00Z", "glucose_mg_dl": 110}
 
@@ -194,11 +193,7 @@ def _render_yaml(openapi_schema: dict[str, Any]) -> bytes:
 
 
 def _render_page(openapi_schema: dict[str, Any]) -> bytes:
-    """Return a page of all routes. Litestar's own pages load scripts from other hosts."""
-    info = openapi_schema["info"]
-    intro = f'<p>{escape(info["description"])}</p><p>For programs: <a href="/schema">/schema</a>.</p>'
-    html = intro + "".join(_render_routes(openapi_schema))
-    return render_document(f"{info['title']} {info['version']}", html).encode()
+    return render_reference(msgspec.to_builtins(openapi_schema)).encode()
 
 
 def build_config(version: str) -> OpenAPIConfig:
@@ -219,24 +214,4 @@ def build_config(version: str) -> OpenAPIConfig:
             OpenAPIDocument(_render_yaml, OpenAPIMediaType.OPENAPI_YAML, "/openapi.yaml", "/openapi.yml"),
             OpenAPIDocument(_render_page, MediaType.HTML, "/page"),
         ],
-    )
-
-
-def _render_routes(schema: dict[str, Any]) -> Iterator[str]:
-    for path, item in schema["paths"].items():
-        for method in ("get", "post", "put", "patch", "delete"):
-            if method in item:
-                yield _render_route(method, path, item[method])
-
-
-def _render_route(method: str, path: str, operation: dict[str, Any]) -> str:
-    rows = [
-        (f"{parameter['name']} ({parameter['in']})", parameter.get("description", ""))
-        for parameter in operation.get("parameters", ())
-    ]
-    rows += [(status, answer["description"]) for status, answer in operation["responses"].items()]
-    cells = "".join(f"<tr><td><code>{escape(name)}</code></td><td>{escape(text)}</td></tr>" for name, text in rows)
-    return (
-        f"<h2>{escape(operation['summary'])}</h2><p><code>{method.upper()} {escape(path)}</code></p>"
-        f"<p>{escape(operation.get('description', ''))}</p><table>{cells}</table>"
     )

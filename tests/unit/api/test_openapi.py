@@ -115,7 +115,26 @@ async def test_the_page_lists_every_route_and_leaves_this_host_for_nothing(api: 
     assert_harmless(page)
     for method, path in routes_of(api.app):
         assert path.startswith("/schema") or f"<code>{method} {path}</code>" in page.text
-    assert "://" not in page.text
+    assert re.findall(r"url\(|@import|(?:src|action|href)=(?!\"(?:/|#)[\"a-z])", page.text) == []
+
+
+async def test_the_page_leads_to_each_route_and_has_its_parameters_bodies_and_examples(api: ApiHarness) -> None:
+    page = (await api.http.get("/schema/page")).text
+    targets, places = re.findall(r'href="#([^"]+)"', page), re.findall(r'<article id="([^"]+)"', page)
+    assert targets == places
+    assert len(set(places)) == len([path for _, path in routes_of(api.app) if not path.startswith("/schema")])
+    article = page.partition('<article id="get-api-bg-user-id">')[2].partition("</article>")[0]
+    for shown in (
+        "<code>as_of_change</code>",
+        "query",
+        "path, required",
+        "Example of 200, text/csv",
+        "$URL/api/bg/ada&quot;",
+    ):
+        assert shown in article
+    body = page.partition('<article id="post-api-dataset">')[2].partition("</article>")[0]
+    assert "<code>users</code>" in body
+    assert "-d &#x27;{&quot;users&quot;:[&quot;ada&quot;,&quot;ben&quot;]" in body
 
 
 def test_a_route_with_credentials_has_the_problems_of_authorization_too() -> None:
@@ -192,6 +211,6 @@ async def test_s1_documents_are_rendered_before_the_first_request(monkeypatch: p
     state = build_state(access=Access.CLOSED, process_health=FakeProcessHealth())
     app = create_api(state)
     render_documents(app)
-    monkeypatch.setattr("bg_ingest.api.openapi.render_document", pytest.fail)
+    monkeypatch.setattr("bg_ingest.api.openapi.render_reference", pytest.fail)
     async with client(app) as http:
         assert (await http.get("/schema/page")).status_code == 200
