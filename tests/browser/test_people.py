@@ -134,6 +134,7 @@ def test_each_panel_shows_its_requests_and_copies_them(page: Page, demo: Served)
     summary = panel_of(page, "ada").locator("summary")
     summary.focus()
     page.keyboard.press("Enter")
+    expect(panel_of(page, "ada").locator("code")).to_have_count(3)
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     expect(panel_of(page, "ada").get_by_text("Copied")).to_be_visible()
@@ -141,7 +142,6 @@ def test_each_panel_shows_its_requests_and_copies_them(page: Page, demo: Served)
     assert copied == f"curl -s '{demo.url}/api/latest?users=ada&view=full'"
     value = demo.get(copied.split("'")[1]).json()["readings"][0]["glucose_mg_dl"]
     expect(panel_of(page, "ada").locator(".panel-value")).to_have_text(str(value))
-    expect(panel_of(page, "ada").locator("code")).to_have_count(3)
 
 
 def test_only_the_named_users_are_shown(page: Page) -> None:

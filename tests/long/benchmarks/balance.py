@@ -112,7 +112,7 @@ async def measure_reservations(count: int) -> tuple[Units, float]:
     clock, dice = LoopClock(), random.Random(1)
     async with open_table(None, clock) as memory:
         metered = MeteredTable(memory)
-        budgets = Store(metered, clock).budgets  # type: ignore[arg-type]  # no code scans
+        budgets = Store(metered, clock).budgets
         limiters = [CallLimiter(BUDGET_KEY, LIMIT, budgets, clock, DEFAULT_POLL_INTERVAL) for _ in range(count)]
         async with anyio.create_task_group() as group:
             while anyio.current_time() < BUYING_SECONDS:

@@ -155,7 +155,7 @@ async def test_s1_open_routes_cost_what_liveness_costs(api: ApiHarness, monkeypa
     for path in OPEN_PATHS:
         await api.http.get(path)
     rendered: list[object] = []
-    monkeypatch.setattr("bg_ingest.api.openapi.render_document", rendered.append)
+    monkeypatch.setattr("bg_ingest.api.openapi.render_reference", rendered.append)
     contents = Counter([(path, (await api.http.get(path)).content) for path in OPEN_PATHS[3:-1] for _ in range(3)])
     assert set(contents.values()) == {3}
     assert rendered == []

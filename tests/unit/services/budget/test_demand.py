@@ -58,9 +58,10 @@ async def test_two_services_slow_down_alike_and_all_users_have_as_many_polls() -
     assert len(slowdowns) == 2
     assert min(slowdowns) > 3
     assert max(slowdowns) < 1.05 * min(slowdowns)
-    assert metrics("poll_slowdown", provider=PROVIDER, region="us") == pytest.approx(slowdowns[0])
+    slowdown = metrics("poll_slowdown", provider=PROVIDER, region="us")
+    assert slowdown == pytest.approx(slowdowns[0], rel=0.02), "polls of the moments in between"
     demand_per_second = metrics("budget_wanted_per_second", provider=PROVIDER, region="us")
-    assert demand_per_second / (0.95 * ProviderLimit(LIMIT).rate) == pytest.approx(slowdowns[0]), (
+    assert demand_per_second / (0.95 * ProviderLimit(LIMIT).rate) == pytest.approx(slowdown), (
         "demand divided by the available calls"
     )
     assert len(wearing) > len(USERS) / 3
