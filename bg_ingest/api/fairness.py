@@ -97,16 +97,20 @@ class Admission:
     def __init__(self, auth_guard: AuthGuard) -> None:
         self._auth_guard = auth_guard
         self._short_requests = ShortRequests()
-        self._unproven, self._long = (Pacer(self._short_requests, CROWD_INTERVAL_SECONDS) for _ in range(2))
+        self._unproven, self._long, self._with_body = (
+            Pacer(self._short_requests, CROWD_INTERVAL_SECONDS) for _ in range(3)
+        )
         self._pieces = Pacer(self._short_requests)
 
     async def run(self, app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:
         """Answer a request once its begin is due. It pauses between its pieces."""
         is_proven = self._auth_guard.recognizes(scope) and not _PUBLIC.match(scope["path"])
-        if is_proven and scope["method"] in _READS and not _LONG.match(scope["path"]):
+        is_long = _LONG.match(scope["path"])
+        if is_proven and scope["method"] in _READS and not is_long:
             await self._run_short(app, scope, receive, send)
             return
-        await (self._long if is_proven else self._unproven).wait()
+        pacer = self._unproven if not is_proven else self._long if is_long else self._with_body
+        await pacer.wait()
         pacing.set(self._pieces.wait)
         await app(scope, receive, send)
 

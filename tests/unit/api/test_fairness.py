@@ -288,6 +288,9 @@ async def test_s4_short_requests_do_not_queue_behind_the_beginnings_of_long_answ
     assert meanwhile < FLOOD / 2
     meanwhile = await count_meanwhile(lambda: years.http.head(path), lambda: years.http.get("/api/users/ada/nothing"))
     assert meanwhile < FLOOD / 4
+    poll = "/api/users/ada/connections/acme/poll"
+    meanwhile = await count_meanwhile(lambda: years.http.head(path), lambda: years.http.post(poll))
+    assert meanwhile < FLOOD / 4
 
 
 @pytest.mark.parametrize("route", ["gaps", "completeness"])
