@@ -54,6 +54,7 @@ def found_uses() -> list[Use]:
     return private_uses(read_modules(ROOT, ["tests"]), private_names(read_modules(ROOT)))
 
 
+@pytest.mark.slow
 def test_no_test_reaches_into_a_private_attribute(found_uses: list[Use]) -> None:
     breaches = [
         (use.path, use.identifier)
@@ -63,6 +64,7 @@ def test_no_test_reaches_into_a_private_attribute(found_uses: list[Use]) -> None
     assert not breaches
 
 
+@pytest.mark.slow
 def test_every_exception_is_needed(found_uses: list[Use]) -> None:
     assert not needless(in_files(found_uses), ALLOWED)
 

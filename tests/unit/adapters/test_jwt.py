@@ -179,6 +179,7 @@ async def test_a_new_key_is_found_and_an_old_one_forgotten(ours: Verifier) -> No
     assert await ours.verify() is None
 
 
+@pytest.mark.slow
 async def test_tokens_that_name_invented_keys_cost_the_issuer_little(ours: Verifier) -> None:
     for number in range(1_000):
         assert await ours.verify(by=key(), header={"kid": f"no {number}"}) is None

@@ -58,6 +58,7 @@ async def test_what_is_closed_answers_401_and_asks_nothing(closed: ApiHarness, m
     assert closed.table.asked == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("method", "path", "status"), OPEN)
 async def test_what_asks_for_no_credentials_is_open(closed: ApiHarness, method: str, path: str, status: int) -> None:
     assert (await closed.http.request(method, path)).status_code == status

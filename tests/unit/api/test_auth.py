@@ -29,6 +29,7 @@ async def ask(api: ApiHarness, credential: str, path: str = "/api/bg/ada/latest"
     return await api.http.get(path, headers={"Authorization": f"Bearer {credential}"})
 
 
+@pytest.mark.slow
 async def test_too_many_requests_are_answered_with_the_time_to_wait(closed: ApiHarness) -> None:
     often, seldom = await key(closed), await key(closed)
     statuses = [(await ask(closed, often)).status_code for _ in range(DEFAULT_LIMITS.burst)]
@@ -44,6 +45,7 @@ async def test_too_many_requests_are_answered_with_the_time_to_wait(closed: ApiH
     assert set(statuses) == {200}
 
 
+@pytest.mark.slow
 async def test_wrong_credentials_use_up_nobodys_allowance(closed: ApiHarness) -> None:
     credential = await key(closed)
     wrong = credential[:-1] + ("A" if credential[-1] != "A" else "B")

@@ -121,6 +121,7 @@ async def test_a_state_that_cannot_be_ours_costs_no_call_of_the_store(api: ApiHa
     assert api.table.asked == asked
 
 
+@pytest.mark.slow
 async def test_too_many_callbacks_are_answered_with_a_later_time(api: ApiHarness) -> None:
     begun = {"state": await begin(api), "code": "fine"}
     for _ in range(DEFAULT_LIMITS.burst):

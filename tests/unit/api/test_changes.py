@@ -116,6 +116,7 @@ async def test_parameters_outside_their_limits_are_refused(api: ApiHarness, quer
     assert (refused.status_code, refused.json()["type"]) == (400, slug)
 
 
+@pytest.mark.slow
 async def test_an_answer_is_short_rather_than_large_but_never_empty(api: ApiHarness) -> None:
     for month in range(16):
         await api.add_readings(*(reading(-month * 9_000 - number, trend="flat") for number in range(288)))

@@ -160,6 +160,7 @@ async def test_late_data_revisions_and_a_second_device_change_nothing_and_an_era
     assert without["digest"] != before["digest"]
 
 
+@pytest.mark.slow
 async def test_versions_filtered_by_their_validity_are_the_rows_of_a_past_time(api: ApiHarness) -> None:
     await add_varied_readings(api)
     rows, _ = read_lines((await post(api, NDJSON, versions="all")).text)

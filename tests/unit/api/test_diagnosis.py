@@ -42,6 +42,7 @@ def event_kinds(shown: dict[str, Any], *fields: str) -> list[tuple[Any, ...]]:
     return [tuple(each[field] for field in fields) for each in shown["events"]]
 
 
+@pytest.mark.slow
 async def test_while_all_is_well_the_next_slot_is_waited_for(service: ServiceHarness) -> None:
     async with service.running():
         await service.connect("ada")
@@ -130,6 +131,7 @@ async def test_who_is_unknown_has_none(service: ServiceHarness) -> None:
     assert (await service.api.get("/api/users/nobody/connections/dexcom/timeline")).status_code == 404
 
 
+@pytest.mark.slow
 async def test_those_in_trouble_are_remembered_longest(
     service: ServiceHarness, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -180,6 +180,7 @@ async def test_a_drain_ends_every_stream_within_a_second_and_reconnects_are_spre
     assert max(waits) - min(waits) > 2_000
 
 
+@pytest.mark.slow
 async def test_a_reader_that_stops_for_15_seconds_misses_nothing_and_one_of_20_is_cut(live: ApiHarness) -> None:
     await add(live, -400)
     async with open_stream(live.app, CHANGES, query={"after": "0"}) as slow, open_stream(live.app, CHANGES) as dead:
@@ -231,6 +232,7 @@ async def test_a_revoked_key_ends_its_stream() -> None:
         group.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 async def test_open_streams_are_not_requests_in_progress(live: ApiHarness, monkeypatch: pytest.MonkeyPatch) -> None:
     """Other work would be deferred as long as one is in progress; the histogram of requests would show hours."""
     await add(live, -3)

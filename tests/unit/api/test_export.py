@@ -91,6 +91,7 @@ OMITTED_KINDS = {
 }
 
 
+@pytest.mark.slow
 async def test_every_kind_of_row_under_a_user_is_in_it_or_left_out_for_a_reason() -> None:
     async with open_connected_user() as ada:
         await _push_garbage(ada)

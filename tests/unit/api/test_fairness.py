@@ -132,6 +132,7 @@ async def test_s1_a_flood_of_open_routes_is_answered_one_by_one_beside_others(ap
     assert meanwhile < FLOOD / 4
 
 
+@pytest.mark.slow
 async def test_s1_proven_credentials_overtake_a_flood_of_anonymous_and_wrong_ones() -> None:
     async with open_api(Access.CLOSED) as api:
         await api.add_readings(reading(-1))
@@ -191,6 +192,7 @@ async def stall(api: ApiHarness, count: int, group: anyio.abc.TaskGroup) -> None
         await reader.stalled.wait()
 
 
+@pytest.mark.slow
 async def test_s4_a_few_long_answers_of_a_credential_are_open_at_once_and_no_more(years: ApiHarness) -> None:
     async with anyio.create_task_group() as group:
         await stall(years, MAX_LONG_ANSWERS, group)
@@ -280,6 +282,7 @@ async def test_s4_short_requests_run_between_the_pieces_of_long_answers(years: A
         group.cancel_scope.cancel()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", [YEAR, "/api/bg/ada/gaps", "/api/bg/ada/statistics", "/api/users/ada/export"])
 async def test_s4_short_requests_do_not_queue_behind_the_beginnings_of_long_answers(
     years: ApiHarness, path: str

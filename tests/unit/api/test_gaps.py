@@ -38,6 +38,7 @@ async def ask(ada: ConnectedUser, what: str, start: datetime, end: datetime) -> 
     return found
 
 
+@pytest.mark.slow
 async def test_gaps_are_those_that_reach_into_what_is_asked_for(ada: ConnectedUser) -> None:
     begins = START + 8 * HOUR
     ada.service.simulator.add_fault(Late(start=begins, end=begins + 2 * HOUR, shown_at=START + 90 * DAY))
@@ -102,6 +103,7 @@ async def test_a_whole_day_expects_what_its_cadence_has(ada: ConnectedUser) -> N
     assert [(day["stored"], day["late"], day["missing"]) for day in partly] == [(12, 12, {})]
 
 
+@pytest.mark.slow
 async def test_what_a_silence_misses_is_counted_as_it_grows(ada: ConnectedUser) -> None:
     await ada.service.connect("ada")
     await poll_for(ada, HOUR)

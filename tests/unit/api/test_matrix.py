@@ -217,6 +217,7 @@ async def test_with_every_other_scope_it_is_403_and_nothing_is_asked(closed_serv
         assert closed_service.api.table.asked == before, route
 
 
+@pytest.mark.slow
 @each_guarded_route
 async def test_with_the_right_one_it_is_answered(closed_service: ClosedService, route: tuple[str, str]) -> None:
     answer = await closed_service.ask(route, await closed_service.key(MATRIX[route].scope))

@@ -85,6 +85,7 @@ def paths_of(api: ApiHarness) -> dict[str, set[str]]:
     return {route.path.replace(":str", ""): set(route.methods) for route in routes}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("headers", "status", "slug"), FOREIGN, ids=[" ".join(*case[0].items()) for case in FOREIGN])
 async def test_s5_s7_s16_every_route_but_public_ones_is_refused(
     api: ApiHarness, headers: dict[str, str], status: int, slug: str

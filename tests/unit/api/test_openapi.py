@@ -70,6 +70,7 @@ def test_the_document_names_every_problem() -> None:
     assert documented == raised
 
 
+@pytest.mark.slow
 async def test_it_is_valid_openapi_3_1_with_every_route(api: ApiHarness, schema: dict[str, Any]) -> None:
     assert schema["openapi"].startswith("3.1.")
     OpenAPIV31SpecValidator(schema).validate()
@@ -207,6 +208,7 @@ async def test_s1_each_form_of_the_document_is_the_same_at_every_request(api: Ap
     assert (await api.http.get("/schema/openapi.json")).json() == document
 
 
+@pytest.mark.slow
 async def test_s1_documents_are_rendered_before_the_first_request(monkeypatch: pytest.MonkeyPatch) -> None:
     state = build_state(access=Access.CLOSED, process_health=FakeProcessHealth())
     app = create_api(state)

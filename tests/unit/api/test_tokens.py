@@ -51,6 +51,7 @@ async def test_a_users_own_token_is_answered_about_them(
     assert (await closed_service.ask(route, token)).status_code == MATRIX[route].right
 
 
+@pytest.mark.slow
 @each_guarded_route
 async def test_a_token_for_all_users_is_answered(
     closed_service: ClosedService, issuer: FakeIssuer, route: tuple[str, str]

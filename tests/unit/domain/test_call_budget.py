@@ -133,6 +133,7 @@ def test_one_key_does_not_use_up_the_units_of_another() -> None:
     assert limiter.acquire("ada", 0) > 0
 
 
+@pytest.mark.slow
 @given(st.floats(0.1, 1000), st.integers(1, 50), st.lists(st.floats(0, 5), max_size=200))
 def test_no_key_gets_more_than_rate_and_burst_in_any_time(rate: float, burst: int, pauses: list[float]) -> None:
     limiter, now, taken = RateLimiter(rate, burst), 1000.0, 0

@@ -36,6 +36,7 @@ def commit_batch(head: Head, known: KnownSegments, *batch: Reading) -> Commit:
     return readings_commit(head, known, decision, provider="acme", origin=Origin.LIVE, at=at)
 
 
+@pytest.mark.slow
 @given(st.integers(0, 10**9), st.one_of(st.none(), st.integers(-(10**6), 10**6)))
 def test_a_change_is_later_than_the_one_before_and_in_whole_milliseconds(micros: int, before: int | None) -> None:
     now = NOON + timedelta(microseconds=micros)

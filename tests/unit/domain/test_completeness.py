@@ -5,6 +5,7 @@ from datetime import date, timedelta
 from time import process_time
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -105,6 +106,7 @@ def test_s4_the_cost_of_a_gap_grows_with_the_days_of_the_window_alone() -> None:
     assert process_time() - began < 1
 
 
+@pytest.mark.slow
 @given(
     after=st.integers(-500, 3_500),
     length=st.none() | st.integers(1, 4_000),

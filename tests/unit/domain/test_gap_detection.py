@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -133,6 +134,7 @@ def test_more_gaps_than_a_commit_holds_are_found_in_several_checks() -> None:
     assert rounds == 5
 
 
+@pytest.mark.slow
 @given(st.lists(st.sets(st.integers(1, 58)), min_size=1, max_size=5), st.integers(1, 2))
 def test_for_any_arrivals_in_any_order_the_open_gaps_are_those_of_the_readings(
     arrivals: list[set[int]], checks: int

@@ -90,6 +90,7 @@ gaps = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(gaps, gaps)
 def test_changed_gaps_are_merged_into_their_months_by_the_reading_before(stored: list[Gap], changed: list[Gap]) -> None:
     known = update_months([], "acme", stored)

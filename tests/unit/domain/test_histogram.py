@@ -27,6 +27,7 @@ def test_an_empty_histogram_has_no_figures() -> None:
     assert empty.percentiles([5, 50]) == {}
 
 
+@pytest.mark.slow
 @given(rows_of_values)
 def test_mean_and_percentiles_follow_their_definitions(rows: Rows) -> None:
     histogram = histogram_of(rows)
@@ -39,6 +40,7 @@ def test_mean_and_percentiles_follow_their_definitions(rows: Rows) -> None:
         assert sum(weight for other, weight in shares if other < value) * 100 < percent * total
 
 
+@pytest.mark.slow
 @given(rows_of_values, st.data())
 def test_the_halves_of_a_list_add_up(rows: Rows, data: st.DataObject) -> None:
     cut = data.draw(st.integers(0, len(rows)))

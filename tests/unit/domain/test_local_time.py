@@ -12,6 +12,7 @@ from bg_ingest.domain.local_time import Zone, day_to_date
 ZONES = ["UTC", "Europe/Berlin", "America/St_Johns", "Australia/Lord_Howe", "Asia/Kathmandu", "America/Havana"]
 
 
+@pytest.mark.slow
 @given(st.sampled_from(ZONES), st.lists(st.integers(0, 2_000_000_000), min_size=1, max_size=20))
 def test_the_offset_is_that_of_the_zone_at_each_second(name: str, seconds: list[int]) -> None:
     zone = Zone(name)

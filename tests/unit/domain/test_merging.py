@@ -59,6 +59,7 @@ def test_two_sensors_worn_at_once_are_both_shown() -> None:
     assert list(show(both)) == both
 
 
+@pytest.mark.slow
 @given(st.lists(st.tuples(st.integers(0, 5), st.sampled_from([PHONE, RECEIVER, OTHER_SENSOR])), unique=True))
 def test_the_newest_reading_does_not_depend_on_the_order(rows: list[tuple[int, Device]]) -> None:
     readings = [stored(number, device=device) for number, device in rows]
@@ -121,6 +122,7 @@ series = st.lists(
 ).map(lambda readings: sorted(readings, key=attrgetter("reading.measured_at")))
 
 
+@pytest.mark.slow
 @given(series, st.randoms(use_true_random=False))
 def test_f22_every_hidden_reading_has_a_shown_one_beside_it_in_any_order_of_arrival(
     readings: list[StoredReading], random: Random
@@ -145,6 +147,7 @@ two_displays = st.lists(
 ).map(lambda readings: sorted(readings, key=attrgetter("reading.measured_at")))
 
 
+@pytest.mark.slow
 @given(two_displays, st.integers(1, 5))
 def test_f22_parts_of_a_series_show_the_same_as_the_whole(readings: list[StoredReading], hours: int) -> None:
     """Values differ, so that no chain of equal values crosses the ends of a part."""

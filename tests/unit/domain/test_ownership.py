@@ -2,6 +2,7 @@
 
 from collections import Counter
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -24,6 +25,7 @@ def owners(*names: str) -> tuple[Owner, ...]:
     return tuple(Owner(name) for name in names)
 
 
+@pytest.mark.slow
 @given(NAMES, st.integers(1, 300))
 def test_shares_add_up_and_no_two_differ_by_more_than_one(names: list[str], shards: int) -> None:
     shares = [fair_share(owners(*names), name, shards=shards) for name in names]
@@ -36,6 +38,7 @@ def test_an_owner_that_leaves_or_is_not_listed_has_no_share() -> None:
     assert [fair_share(everyone, name, shards=10) for name in "abcd"] == [5, 5, 0, 0]
 
 
+@pytest.mark.slow
 @given(NAMES, st.lists(OWNERS, min_size=SHARDS, max_size=SHARDS))
 def test_processes_with_the_same_rows_take_different_shards_and_settle_at_once(
     names: list[str], owners_before: list[str | None]

@@ -98,6 +98,7 @@ def test_every_earlier_state_is_returned_by_number_and_by_time(all_batches: list
         assert ReadingFilter(point, all_devices=True).readings(packed) == unpack(pack(then))
 
 
+@pytest.mark.slow
 @quick
 @given(batches, st.randoms(use_true_random=False))
 def test_selection_and_newest_reading_do_not_depend_on_the_order_of_arrival(

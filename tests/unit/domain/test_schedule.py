@@ -150,6 +150,7 @@ def sweeps(
     return all_sweeps
 
 
+@pytest.mark.slow
 @given(JITTERS)
 def test_sweeps_read_three_days_once_a_day_and_thirty_once_a_week(jitter: float) -> None:
     depths = [depth for _, depth in sweeps(jitter, 28)]
@@ -158,6 +159,7 @@ def test_sweeps_read_three_days_once_a_day_and_thirty_once_a_week(jitter: float)
     assert set(depths) == {3 * DAY, 30 * DAY}
 
 
+@pytest.mark.slow
 @given(JITTERS)
 def test_a_connection_is_swept_at_the_same_hour_every_day(jitter: float) -> None:
     first, *others = [at for at, _ in sweeps(jitter, 5, step=HOUR / 4)]

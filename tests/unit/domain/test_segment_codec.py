@@ -22,6 +22,7 @@ DAYS = 90
 all_points = ReadingFilter(all_devices=True).points
 
 
+@pytest.mark.slow
 @quick
 @given(stored_readings())
 def test_packed_readings_are_unpacked_equal_and_ascending(readings: list[StoredReading]) -> None:
@@ -31,12 +32,14 @@ def test_packed_readings_are_unpacked_equal_and_ascending(readings: list[StoredR
     assert list(unpacked) == list(sort_readings(unpacked))
 
 
+@pytest.mark.slow
 @quick
 @given(stored_readings())
 def test_equal_readings_are_packed_alike_in_any_order(readings: list[StoredReading]) -> None:
     assert pack(unpack(pack(readings))) == pack(list(reversed(readings)))
 
 
+@pytest.mark.slow
 @quick
 @given(stored_readings())
 def test_points_have_the_times_and_values_of_all_readings(readings: list[StoredReading]) -> None:
@@ -60,6 +63,7 @@ def append_unknown_fields(packed: bytes) -> bytes:
     return msgspec.msgpack.encode([base, devices, words, commits, streams, "newer"])
 
 
+@pytest.mark.slow
 @quick
 @given(stored_readings())
 def test_fields_appended_by_a_newer_program_are_ignored(readings: list[StoredReading]) -> None:

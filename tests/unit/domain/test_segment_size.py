@@ -24,6 +24,7 @@ def worst(number: int) -> Reading:
     )
 
 
+@pytest.mark.slow
 @given(
     st.lists(st.builds(Device, st.just("acme"), texts, texts, texts, texts), max_size=5), st.lists(texts, max_size=5)
 )

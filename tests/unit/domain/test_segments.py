@@ -3,6 +3,7 @@
 from datetime import UTC, datetime, timedelta
 from random import Random
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def fold(all_batches: list[list[Reading]]) -> tuple[KnownSegments, list[Decision
     return known, decisions, last
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(batches, max_size=5))
 def test_the_last_value_of_every_identity_is_kept_once(all_batches: list[list[Reading]]) -> None:
@@ -71,6 +73,7 @@ def test_the_last_value_of_every_identity_is_kept_once(all_batches: list[list[Re
     }
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(batches, max_size=4), st.randoms(use_true_random=False))
 def test_the_same_batch_again_changes_nothing(all_batches: list[list[Reading]], random: Random) -> None:
@@ -81,6 +84,7 @@ def test_the_same_batch_again_changes_nothing(all_batches: list[list[Reading]], 
     assert decision == Decision((), (), (), len(again), ())
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(batches, max_size=5))
 def test_every_reading_of_a_batch_is_counted_once(all_batches: list[list[Reading]]) -> None:
@@ -90,6 +94,7 @@ def test_every_reading_of_a_batch_is_counted_once(all_batches: list[list[Reading
         assert published + decision.duplicates == len(batch)
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(batches, max_size=5))
 def test_every_earlier_value_is_kept_in_order(all_batches: list[list[Reading]]) -> None:
@@ -107,6 +112,7 @@ def test_every_earlier_value_is_kept_in_order(all_batches: list[list[Reading]]) 
         assert changes == sorted(set(changes))
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(batches, max_size=5))
 def test_published_readings_are_the_stored_ones_under_the_next_numbers(all_batches: list[list[Reading]]) -> None:
@@ -126,6 +132,7 @@ def test_published_readings_are_the_stored_ones_under_the_next_numbers(all_batch
         last += len(published)
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(batches, max_size=5))
 def test_a_segment_holds_its_own_six_hours_ascending_and_the_change_that_wrote_it(
@@ -157,6 +164,7 @@ def test_a_reading_with_too_many_revisions_is_rejected_and_the_others_are_kept()
     assert len(decision.rejected) == 1
 
 
+@pytest.mark.slow
 @quick
 @given(st.lists(readings, max_size=400), st.integers(1, 60))
 def test_parts_are_bounded_and_ascending_and_hold_every_reading_once(batch: list[Reading], spread: int) -> None:

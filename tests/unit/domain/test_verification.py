@@ -3,6 +3,7 @@
 from datetime import timedelta
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -59,6 +60,7 @@ def test_a_difference_can_be_shown_without_its_values() -> None:
 sides = st.dictionaries(st.integers(0, 11), st.integers(90, 92))
 
 
+@pytest.mark.slow
 @given(sides, sides)
 def test_differences_are_those_of_the_two_series_by_time(ours: dict[int, int], theirs: dict[int, int]) -> None:
     def as_readings(values: dict[int, int]) -> list[Reading]:

@@ -33,6 +33,7 @@ def test_the_parts_before_and_since_an_instant_are_the_whole(hours: int, instant
     assert all(earlier.end == later.start == at for earlier, later in pairwise(parts))
 
 
+@pytest.mark.slow
 @given(st.integers(1, 4000), st.integers(1, 700))
 def test_reading_newest_parts_leaves_nothing_unread(hours: int, longest: int) -> None:
     unread: Window | None = Window(NOW - hours * HOUR, NOW)

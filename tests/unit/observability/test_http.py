@@ -1,6 +1,7 @@
 from typing import Any, cast
 
 import anyio
+import pytest
 
 from bg_ingest.observability.http import RequestMetrics
 from bg_ingest.observability.registry import MetricsRegistry
@@ -8,6 +9,7 @@ from tests.harness.scrape import scrape
 from tests.harness.service import ServiceHarness
 
 
+@pytest.mark.slow
 async def test_no_user_is_named(service: ServiceHarness) -> None:
     async with service.running():
         await service.connect("ada-with-a-name")

@@ -17,6 +17,7 @@ from tests.harness.webhook_sender import envelope, records
 HOUR = timedelta(hours=1)
 
 
+@pytest.mark.slow
 async def test_a_day_with_readings_is_counted_from_the_call_to_the_confirmed_event(service: ServiceHarness) -> None:
     async with service.running():
         await service.connect("ada")
@@ -41,6 +42,7 @@ async def test_a_day_with_readings_is_counted_from_the_call_to_the_confirmed_eve
     assert metrics("http_request_seconds_count", route="/api/users/{user_id}/connections/{provider}") == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "outcome", "label"),
     [

@@ -164,6 +164,7 @@ async def test_an_outbox_that_another_process_relays_by_now_is_forgotten(outbox_
 HOUR = timedelta(hours=1)
 
 
+@pytest.mark.slow
 async def test_a_connection_grows_stale_without_anything_happening(service: ServiceHarness) -> None:
     async with service.running():
         await service.connect("ada")
@@ -215,6 +216,7 @@ class CrashingActor:
         await anyio.sleep_forever()
 
 
+@pytest.mark.slow
 async def test_shards_are_those_served_here_and_restarts_are_counted_by_actor(service: ServiceHarness) -> None:
     service.replace_services(broker=CrashingActor(times=2))
     assert (await scrape(service))("shards") == 0

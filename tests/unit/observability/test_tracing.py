@@ -1,6 +1,7 @@
 """One trace from the poll of the provider to the confirmed event."""
 
 import anyio
+import pytest
 from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
@@ -16,6 +17,7 @@ anyio_backend = on("asyncio")
 """asyncio, as in the server."""
 
 
+@pytest.mark.slow
 async def test_a_reading_is_followed_from_the_call_to_the_confirmation() -> None:
     exporter, provider = InMemorySpanExporter(), TracerProvider()
     provider.add_span_processor(SimpleSpanProcessor(exporter))

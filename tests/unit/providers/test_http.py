@@ -115,6 +115,7 @@ class TruthfulProvider:
         return (self.view.now("us") - self.clock.now() - self.ahead).total_seconds()
 
 
+@pytest.mark.slow
 @given(st.floats(-36_000, 36_000), st.lists(st.tuples(st.floats(0, 900), st.floats(0, 2)), min_size=1, max_size=8))
 def test_f33_the_clock_of_a_provider_is_known_to_a_second_and_the_time_of_an_answer(
     ahead: float, answers: list[tuple[float, float]]

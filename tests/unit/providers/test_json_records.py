@@ -67,6 +67,7 @@ anything = st.recursive(
 )
 
 
+@pytest.mark.slow
 @given(st.lists(anything, max_size=5), st.sampled_from([None, 2]))
 def test_records_that_are_json_are_found_as_they_are(records: list[object], indent: int | None) -> None:
     content = json.dumps({"a": [1], "records": records, "b": {"c": 2}}, indent=indent).encode()
@@ -110,6 +111,7 @@ FLOODS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("flood", FLOODS.values(), ids=FLOODS)
 def test_s3_8_mb_of_anything_are_split_in_bounded_time(flood: bytes) -> None:
     content = page(flood * (8_000_000 // len(flood)))

@@ -126,6 +126,7 @@ class TestAws:
         text = refusal(load, **PRODUCTION, SECRET_NAME="bg/ingest", AWS_PROFILE="nobody")
         assert text.startswith("The secret bg/ingest cannot be read: AWS_PROFILE should name a profile")
 
+    @pytest.mark.slow
     @pytest.mark.parametrize("name", ["AWS_CA_BUNDLE", "REQUESTS_CA_BUNDLE", "SSL_CERT_FILE"])
     def test_f19_certificates_that_cannot_be_read_are_refused_by_name(
         self, load: Load, bundle: Path, name: str

@@ -36,6 +36,7 @@ async def test_both_ends_of_a_window_are_included(visit: Visit, clock: SetClock)
     assert await visitor.records(ends[1], ends[1]) == [newest]
 
 
+@pytest.mark.slow
 async def test_a_window_may_last_thirty_days_and_not_a_second_more(visit: Visit, clock: SetClock) -> None:
     visitor = visit()
     await visitor.connect()

@@ -38,6 +38,7 @@ def test_both_ends_of_a_span_are_included(at: datetime, number: int) -> None:
         assert list(someone.readings(reading.measured_at, reading.measured_at)) == [reading]
 
 
+@pytest.mark.slow
 def test_seeds_give_different_readings() -> None:
     assert list(month(1)) == wearer(1).readings(START, START + MONTH)
     assert month(1) != month(1, seed=2)

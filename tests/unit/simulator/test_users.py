@@ -24,6 +24,7 @@ def test_the_traveller_changes_zones_and_the_clock_follows_summer() -> None:
     assert {reading.utc_offset_seconds for reading in berlin} == {3600, 7200}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", ALL_USERS)
 def test_glucose_is_plausible(number: int) -> None:
     readings = month(number)

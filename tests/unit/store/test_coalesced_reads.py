@@ -166,6 +166,7 @@ ARRIVALS = st.lists(
 )
 
 
+@pytest.mark.slow
 @given(
     arrivals=ARRIVALS,
     bad=st.sets(st.integers(0, 12), max_size=2),

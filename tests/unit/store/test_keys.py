@@ -18,6 +18,7 @@ HOUR = timedelta(hours=1)
 PREFIXES = (keys.READINGS, keys.CONNECTIONS, keys.REQUESTS, keys.QUARANTINE, keys.STATES, keys.GRANTS)
 
 
+@pytest.mark.slow
 @given(st.lists(st.integers(1, 10**12 - 1), min_size=2, max_size=5))
 def test_changes_and_outbox_rows_sort_by_number(numbers: list[int]) -> None:
     assert sorted(numbers, key=lambda number: keys.change(ADA, number)[1]) == sorted(numbers)
@@ -25,6 +26,7 @@ def test_changes_and_outbox_rows_sort_by_number(numbers: list[int]) -> None:
     assert [keys.parse_change(keys.change(ADA, number)) for number in numbers] == numbers
 
 
+@pytest.mark.slow
 @given(st.lists(st.datetimes(timezones=st.just(UTC)), min_size=2))
 def test_segments_sort_by_time_and_months_are_read_back(instants: list[datetime]) -> None:
     hours = [instant.replace(minute=0, second=0, microsecond=0) for instant in instants]

@@ -43,6 +43,7 @@ class SlowTable(CallWrapper):
         return await call()
 
 
+@pytest.mark.slow
 async def test_a_commit_under_way_is_stored_and_hinted_once_and_a_fetch_is_cut_off() -> None:
     tables: list[SlowTable] = []
 

@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import anyio
+import pytest
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
@@ -181,6 +182,7 @@ async def test_a_requested_poll_outlasts_any_number_of_hand_overs() -> None:
         assert not [request for each in (a, b, c) for request in await each.list_requests()]
 
 
+@pytest.mark.slow
 async def test_a_process_that_takes_its_own_shard_again_reads_the_inbox_no_more_often() -> None:
     async with processes("a") as [a]:
         await a.take()

@@ -135,6 +135,7 @@ async def test_a_shard_whose_release_failed_is_given_back_again() -> None:
         assert all_of_them.is_balanced(first, second)
 
 
+@pytest.mark.slow
 async def test_who_meets_others_at_the_shards_takes_what_they_left() -> None:
     async with open_owners() as all_of_them:
         first = await all_of_them.start(lambda table: ConflictingCalls(table, 3, 5))

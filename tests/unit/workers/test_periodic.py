@@ -82,6 +82,7 @@ async def audit_routes(service: ServiceHarness) -> list[str]:
     return [record.route async for batch in services.audit_log.records(ADA, window) for record in batch]
 
 
+@pytest.mark.slow
 async def test_a_request_is_on_record_within_seconds() -> None:
     async with open_service(defaults=PollDefaults(backfill_days=0)) as service, service.running():
         await service.connect(ADA)

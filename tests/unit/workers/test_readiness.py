@@ -123,6 +123,7 @@ async def test_it_is_ready_between_the_start_and_the_drain_alone() -> None:
         assert await health(service) == (503, ["draining"])
 
 
+@pytest.mark.slow
 async def test_after_a_crash_that_cannot_heal_it_is_not_ready(monkeypatch: pytest.MonkeyPatch) -> None:
     stopped = anyio.Event()
     monkeypatch.setattr(os, "kill", lambda *_: stopped.set())  # else this process would be stopped
@@ -177,6 +178,7 @@ async def test_one_persons_trouble_does_not_degrade_a_provider_that_answers_othe
         assert await health(service) == (200, [])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "partitions", "status"), [("inbox", "owner#", 503), ("scheduler", None, 503), ("auditor", "audit#", 200)]
 )
@@ -204,6 +206,7 @@ async def test_while_an_actor_waits_for_its_restart_the_process_is_ready_unless_
             assert await health(service) == (200, [])
 
 
+@pytest.mark.slow
 async def test_shards_that_are_ours_and_not_served_in_time_make_it_not_ready(
     capsys: pytest.CaptureFixture[str],
 ) -> None:

@@ -47,6 +47,7 @@ async def test_an_idle_grant_is_refreshed_before_a_month_is_over(ada: ConnectedU
     assert (await ada.grant()).version == 3
 
 
+@pytest.mark.slow
 async def test_trouble_with_one_grant_ends_no_round(ada: ConnectedUser, refresher: Refresher) -> None:
     await ada.service.connect("ben", "SandboxUser2")
     ada.service.simulator.add_fault(Failed(endpoint="token", user="SandboxUser1"))

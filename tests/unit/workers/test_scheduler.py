@@ -302,6 +302,7 @@ async def test_a_requested_poll_that_crashed_is_still_requested() -> None:
         assert polls.taken == [(0, ADA, True), (5, ADA, True)]
 
 
+@pytest.mark.slow
 async def test_many_scheduled_connections_give_the_garbage_collector_no_work() -> None:
     async with open_scheduler() as (scheduler, polls):
         gc.collect(1)

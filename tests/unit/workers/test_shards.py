@@ -6,6 +6,7 @@ from datetime import timedelta
 from typing import Any, cast
 
 import anyio
+import pytest
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.call_budget import BudgetKey, CallDemand
@@ -164,6 +165,7 @@ async def test_all_connections_of_owned_shards_are_listed_the_paused_ones_too() 
         assert {each async for each in here.shards.iter_connections()} == {ADA, BEN}
 
 
+@pytest.mark.slow
 async def test_first_polls_are_spread_over_as_long_as_all_new_ones_together_need() -> None:
     """Taking one more shard delays no polls of a process that already has many shards."""
     async with open_shards_world() as here:

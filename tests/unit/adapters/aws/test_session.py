@@ -44,6 +44,7 @@ def creations(text: str) -> list[int]:
     return lines
 
 
+@pytest.mark.slow
 def test_no_other_module_creates_a_session() -> None:
     modules = [path for folder in ("bg_ingest", "workers") for path in (ROOT / folder).rglob("*.py")]
     found = {path.relative_to(ROOT).as_posix() for path in [*modules, ROOT / "app.py"] if creations(path.read_text())}

@@ -129,6 +129,7 @@ async def test_a_missing_right_to_make_tables_is_reported() -> None:
         await making(DescribeTable=GONE, CreateTable=ErrorReply("AccessDeniedException"))
 
 
+@pytest.mark.slow
 async def test_a_table_that_does_not_get_ready_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tables, "READY_TIMEOUT", 0.2)
     with pytest.raises(StoreUnavailable, match="not ready within"):

@@ -26,6 +26,7 @@ ITEM = {"v": 1, "raw": b"\x00\xff", "yes": True}
 THROTTLED = ErrorReply("ThrottlingException")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "trouble", [THROTTLED, ErrorReply("InternalServerError", 500), BrokenReply.RESET, BrokenReply.SILENCE]
 )

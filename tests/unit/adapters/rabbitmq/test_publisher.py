@@ -95,6 +95,7 @@ async def test_the_first_run_starts_without_a_broker_and_the_next_ones_only_with
     assert publisher.state is not BrokerState.CONNECTED
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("answer", [silence, goodbye, nonsense])
 async def test_a_peer_that_is_no_broker_is_given_up(
     answer: Callable[[ByteStream], Awaitable[None]], monkeypatch: pytest.MonkeyPatch

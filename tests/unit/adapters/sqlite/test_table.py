@@ -41,6 +41,7 @@ async def test_a_cancelled_writer_has_written_all_or_nothing_and_harms_no_other(
             assert await table.get(KEY) == {"v": 1, "number": number}
 
 
+@pytest.mark.slow
 async def test_a_cancelled_call_has_ended_when_its_caller_goes_on(path: Path) -> None:
     """A write left behind in its thread would be done later, or in the next caller's transaction."""
     slow: Item = {"v": 1, "raw": bytes(500_000)}

@@ -183,6 +183,7 @@ async def test_faults_become_the_errors_of_their_remedies(
         assert raised.value.wait == timedelta(seconds=30)
 
 
+@pytest.mark.slow
 async def test_a_shuffled_page_with_duplicates_is_read_as_the_truth(world: World) -> None:
     credentials = await world.connect("SandboxUser1")
     for kind in ("duplicated", "shuffled"):

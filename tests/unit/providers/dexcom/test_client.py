@@ -259,6 +259,7 @@ async def test_case_39_an_answer_that_takes_more_than_two_minutes_is_given_up() 
         await read(ScriptedDexcom(lambda _: answer_after(121)))
 
 
+@pytest.mark.slow
 async def test_a_long_page_is_translated_in_parts_between_which_others_run() -> None:
     records = [record(systemTime=(EARLY - timedelta(minutes=5 * slot)).isoformat()) for slot in range(4000)]
     given = scripted_answer(200, egvs(*records))

@@ -149,6 +149,7 @@ async def test_a_claim_of_a_dead_process_stops_no_rotation(ada: ConnectedUser) -
     assert (grant.claim, BOTH.is_current(grant.sealed)) == ("dead", True)
 
 
+@pytest.mark.slow
 async def test_rotation_while_polls_and_refreshes_run_loses_no_grant(ada: ConnectedUser) -> None:
     random = Random(6)
     table = cast("Table", StaleReads(ada.service.table, random))

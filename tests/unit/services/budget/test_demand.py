@@ -107,6 +107,7 @@ async def test_the_demand_of_a_connection_follows_its_own_interval_or_the_defaul
         assert demands.slowdown(BudgetKey("gone", "x", "us")) == 1.0
 
 
+@pytest.mark.slow
 async def test_connections_count_as_demand_while_the_actors_poll_them() -> None:
     async with open_service(defaults=PollDefaults(backfill_days=1)) as service:
         await service.connect("ada")
@@ -173,6 +174,7 @@ async def test_a_joining_process_skips_no_slot_for_demand_still_counted_by_the_p
     assert requested == 1.0
 
 
+@pytest.mark.slow
 async def test_a_new_connection_slows_no_other_down() -> None:
     """Two calls per connect are made once. Counted as calls per poll, they would make 3,000 users polled too seldom."""
     async with open_service(simulated=SimulatorOptions(users=12, calls_per_hour=600), defaults=EVERY_MINUTE) as service:

@@ -118,6 +118,7 @@ async def test_a_connect_that_was_only_begun_is_forgotten() -> None:
         assert not await service.services.store.connections.list_for_user(UserId("ada"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])
 @pytest.mark.parametrize("number", range(1, 8))
 async def test_an_erasure_that_broke_off_goes_on_at_the_next_request(number: int, fault: Fault) -> None:

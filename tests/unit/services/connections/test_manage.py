@@ -41,6 +41,7 @@ async def test_another_interval_holds_from_the_next_poll_on(ada: ConnectedUser) 
     assert (await ada.services.connections.update_worker(ADA, poll_interval_seconds=None)).poll_interval_seconds == 900
 
 
+@pytest.mark.slow
 async def test_a_longer_backfill_reads_more_and_a_shorter_one_less(ada: ConnectedUser) -> None:
     status = await ada.services.connections.update_worker(ADA, backfill_days=10)
     assert status.backfill_done == pytest.approx(0.1, abs=0.01)

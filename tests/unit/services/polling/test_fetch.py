@@ -188,6 +188,7 @@ async def test_another_persons_answer_is_not_stored(ada: ConnectedUser) -> None:
     assert await ada.measured_values() == before
 
 
+@pytest.mark.slow
 async def test_a_cadence_of_one_minute_is_learned_and_polled_by() -> None:
     simulated = SimulatorOptions(cadence_minutes=1)
     async with open_service(simulated=simulated, defaults=PollDefaults(2 * MINUTE, backfill_days=1)) as service:

@@ -133,6 +133,7 @@ async def test_late_readings_that_fill_a_part_shrink_or_split_it(ada: ConnectedU
     assert replay_gaps(await gap_events(ada)) == await open_gaps(ada)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("fault", "cause"),
     [
@@ -164,6 +165,7 @@ async def test_a_silence_is_one_open_gap_with_its_cause_and_heals_when_all_has_c
     assert replay_gaps(await gap_events(ada)) == await open_gaps(ada)
 
 
+@pytest.mark.slow
 async def test_a_silence_after_the_grant_was_taken_back_says_so_and_heals_after_another_connect(
     ada: ConnectedUser,
 ) -> None:
@@ -222,6 +224,7 @@ async def test_after_down_time_no_gap_is_opened_that_a_poll_fills(ada: Connected
     )
 
 
+@pytest.mark.slow
 async def test_readings_of_one_minute_are_checked_by_the_minute() -> None:
     async with open_service(simulated=SimulatorOptions(cadence_minutes=1), defaults=ONE_DAY) as service:
         ada = ConnectedUser(service)
@@ -232,6 +235,7 @@ async def test_readings_of_one_minute_are_checked_by_the_minute() -> None:
         assert min(gap.before - gap.after for gap in gaps if gap.before) < 4 * MINUTE
 
 
+@pytest.mark.slow
 async def test_checking_gaps_again_after_each_start_publishes_nothing_twice() -> None:
     """Each event is published once: a consumer's replay would fail on a second healing."""
     async with open_service(defaults=PollDefaults(backfill_days=10)) as service:
@@ -289,6 +293,7 @@ async def test_a_gap_shows_though_its_beginning_is_not_read_again_by_the_time_it
         assert gap.opened_at < gap.before + 3 * HOUR + 10 * MINUTE
 
 
+@pytest.mark.slow
 async def test_a_gap_shows_though_the_page_that_had_it_was_stored_in_part_only() -> None:
     """The first commit of a page stores the gap, because the next page begins after it."""
     broken: list[FaultyCalls] = []

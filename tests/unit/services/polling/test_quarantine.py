@@ -81,6 +81,7 @@ async def test_records_beyond_a_full_quarantine_page_are_counted_and_the_edge_is
     assert (await sender.counts(garbage, "later"))["quarantined"] == 5, "dropped records make room"
 
 
+@pytest.mark.slow
 async def test_a_week_of_records_without_a_time_is_stored(sender: ConnectedSender) -> None:
     """The provider changed its form of times, and an operator has not corrected it yet."""
     week = [record(HOUR_AGO, 1000 + number, systemTime="2026, in March") for number in range(7 * 288)]
@@ -105,6 +106,7 @@ async def test_case_35_a_bad_record_is_quarantined_and_the_rest_of_its_page_is_s
     )
 
 
+@pytest.mark.slow
 async def test_bad_records_all_over_a_month_are_quarantined_in_as_many_commits_as_they_need() -> None:
     async with open_service() as service:
         ada = ConnectedUser(service)

@@ -157,6 +157,7 @@ async def test_unreadable_records_are_quarantined_and_the_rest_stored(sender: Co
     assert len(await series(sender.service)) == 2
 
 
+@pytest.mark.slow
 async def test_a_page_longer_than_a_commit_is_stored_whole(sender: ConnectedSender) -> None:
     start = START - timedelta(days=9)
     assert await sender.counts([record(start + number * timedelta(minutes=5)) for number in range(2_500)]) == (
@@ -180,6 +181,7 @@ async def test_an_envelope_without_records_requests_one_poll(of: Any) -> None:
         assert calls["egvs", 200] == before + 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lead", [-0.2, 0, 0.2])
 async def test_case_46_a_webhook_and_a_poll_that_bring_the_same_readings_at_once_store_and_publish_them_once(
     lead: float,
@@ -214,6 +216,7 @@ async def test_case_46_a_webhook_and_a_poll_that_bring_the_same_readings_at_once
         assert_published_once(service)
 
 
+@pytest.mark.slow
 async def test_the_same_webhook_many_times_at_once_is_stored_and_published_once() -> None:
     async with open_sender(around=lambda table: StaleReads(table, Random(3))) as sender:
         stored: list[int] = []
@@ -276,6 +279,7 @@ async def test_a_push_does_not_undo_a_pause_that_it_did_not_see() -> None:
         assert latest["state"] == "paused"
 
 
+@pytest.mark.slow
 async def test_a_burst_of_pushes_for_one_user_is_stored_without_a_refusal() -> None:
     async with open_sender(around=lambda table: StaleReads(table, Random(5))) as sender:
         statuses: list[int] = []
@@ -297,6 +301,7 @@ class ProcessKilled(BaseException):
     """The process ends here."""
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", [Fault.BEFORE, Fault.AFTER])
 @pytest.mark.parametrize("error", [StoreUnavailable, ProcessKilled])
 async def test_broken_off_at_any_call_the_same_id_sent_again_has_its_whole_effect_once(

@@ -96,6 +96,7 @@ async def test_outboxes_that_a_check_finds_empty_are_reported_as_such(world: Wor
     assert world.passes == [(empty, 0, 0, True)]
 
 
+@pytest.mark.slow
 async def test_changes_are_published_again_from_a_number_on(ada: ConnectedUser) -> None:
     async with ada.service.running():
         await anyio.sleep(3600)

@@ -107,6 +107,7 @@ async def test_an_idle_hub_reads_nothing_but_the_heads_of_watched_users(hubs: Hu
         assert hubs.table.reads - before <= 10 + 60, "heads each minute, keys every 10 s"
 
 
+@pytest.mark.slow
 async def test_a_slow_reader_misses_nothing_and_delays_no_other(hubs: Hubs) -> None:
     one = await hubs.replica()
     await hubs.commit(one)
@@ -302,6 +303,7 @@ async def test_a_stream_of_the_open_api_ends_once_a_key_exists(hubs: Hubs) -> No
         await ends_within(follower, 30, EndReason.CREDENTIAL_ENDED)
 
 
+@pytest.mark.slow
 async def test_reads_are_audited_once_an_hour(hubs: Hubs) -> None:
     one = await hubs.replica()
     added: list[Any] = []

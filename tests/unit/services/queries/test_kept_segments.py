@@ -70,6 +70,7 @@ async def body(batches: AsyncGenerator[Sequence[Any]], form: Format) -> bytes:
     return b"".join([chunk async for chunk in encode_stream(batches, BASIC.present, form)])
 
 
+@pytest.mark.slow
 @given(rows=ROWS, requests=REQUESTS)
 @settings(max_examples=examples(60))
 async def test_every_answer_equals_that_of_fresh_segments(rows: Any, requests: Any) -> None:
