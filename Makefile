@@ -35,7 +35,7 @@ test: .venv/locked-dev ## the whole test suite
 	$(BIN)/python -m pytest -q -n logical --dist loadgroup --max-worker-restart=0 --integration=possible
 
 unit: .venv/locked-dev ## tests that start neither a server nor a process, without the slow ones
-	$(BIN)/python -m pytest -q -n logical --dist loadgroup --max-worker-restart=0 --unit tests/unit tests/docs
+	$(BIN)/python -m pytest -q -n logical --dist worksteal --max-worker-restart=0 --unit tests/unit tests/docs
 
 check: lint types test ## format, lint, types, tests
 
