@@ -58,20 +58,28 @@ class ChangeLog(ItemStore):
         rows = await read_range(self._table, pk, low, high)
         return [decode_change(user, keys.parse_change(key), item) for key, item in rows]
 
-    async def iter_kept(self, user: UserId, first: int, last: int, now: datetime) -> AsyncGenerator[Change]:
+    async def iter_kept(
+        self, user: UserId, first: int, last: int, now: datetime, *, first_read: int | None = None
+    ) -> AsyncGenerator[Change]:
         """Yield the changes with first <= number <= last that have not expired, ascending; none if first > last.
 
         Each change is decoded only when the loop reaches it, because a commit of a backfill has hundreds of readings.
+        ``first_read`` numbers are read alone at first, for a loop that may end early: a read is billed by its size.
+        The changes then end if the last of these numbers is missing.
         """
-        if first > last:
-            return
-        pk, low = keys.change(user, first)
-        _, high = keys.change(user, last)
-        async with aclosing(self._table.query(pk, low, high, page=CHANGE_BATCH_SIZE)) as pages:
-            async for page in pages:
-                for key, item in page:
-                    if item["expires_at"] > now.timestamp():
-                        yield decode_change(user, keys.parse_change(key), item)
+        split = last if first_read is None else min(last, first + first_read - 1)
+        number = 0
+        for start, end in ((first, split), (split + 1, last)):
+            if start > end or (start > first and number < split):
+                return
+            pk, low = keys.change(user, start)
+            _, high = keys.change(user, end)
+            async with aclosing(self._table.query(pk, low, high, page=CHANGE_BATCH_SIZE)) as pages:
+                async for page in pages:
+                    for key, item in page:
+                        if item["expires_at"] > now.timestamp():
+                            number = keys.parse_change(key)
+                            yield decode_change(user, number, item)
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, order=True):

@@ -48,6 +48,19 @@ class ReadingStore(ItemStore):
         items = await self._table.batch_get(list(by_key), consistent=consistent)
         return {by_key[key]: decode_head(by_key[key], item) for key, item in items.items()}
 
+    async def heads_after(self, cursors: Mapping[UserId, int | None]) -> dict[UserId, Head]:
+        """Return the heads of many users. Each may be a second old, but is not behind the cursor of its user.
+
+        A head that is absent or behind is read again, consistently.
+        """
+        heads = await self.heads(cursors)
+        behind = [
+            user
+            for user, cursor in cursors.items()
+            if (head := heads.get(user)) is None or head.last_change < (cursor or 0)
+        ]
+        return heads | await self.heads(behind, consistent=True)
+
     async def read(self, user: UserId, segments: Collection[datetime]) -> SeriesRead:
         """Return the head and the existing segments by start, in one read."""
         starts = {keys.segment(user, start): start for start in segments}

@@ -1,6 +1,6 @@
-"""Table with inconsistent queries that miss the last transaction, as those of DynamoDB may do."""
+"""Table with inconsistent reads that miss the last transaction, as those of DynamoDB may do."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Collection
 from typing import Any, cast
 
 from bg_ingest.ports import Clock
@@ -10,7 +10,7 @@ from tests.fakes.faults import CallWrapper
 
 
 class LaggingTable(CallWrapper):
-    """Shows consistent queries as they are, and others as before the last transaction."""
+    """Shows consistent reads as they are, and queries and batches that may lag as before the last transaction."""
 
     def __init__(self, inner: Table) -> None:
         super().__init__(inner)
@@ -30,9 +30,21 @@ class LaggingTable(CallWrapper):
         return await call()
 
     async def transact(self, writes: Any) -> None:
-        keys = [write.key for write in writes if not isinstance(write, Check)]
-        self._before = {key: await self._inner.get(key) for key in keys}
+        await self.hold(*(write.key for write in writes if not isinstance(write, Check)))
         await self._inner.transact(writes)
+
+    async def hold(self, *keys: Key) -> None:
+        """Show these items as they are now to reads that may lag, also after writes of others."""
+        self._before = {key: await self._inner.get(key) for key in keys}
+
+    def release(self) -> None:
+        """End the lag."""
+        self._before = {}
+
+    async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, Item]:
+        found: dict[Key, Item] = await self._inner.batch_get(keys, consistent=consistent)
+        lagging = {} if consistent else {key: self._before[key] for key in keys if key in self._before}
+        return {key: item for key, item in (found | lagging).items() if item is not None}
 
     async def query(
         self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False

@@ -107,6 +107,7 @@ class Hubs:
 
     def __init__(self, table: CountingTable, wrapped: Table, clock: LoopClock, group: TaskGroup) -> None:
         self.table, self.clock, self.group = table, clock, group
+        self.wrapped = wrapped
         self.store, self._plain = Store(wrapped, clock), Store(table, clock)
         self.keys = ApiKeys(self._plain.keys, clock)
         self._exchange: list[MemoryHints] = []

@@ -32,6 +32,10 @@ class PublishedEvent(msgspec.Struct, frozen=True):
 MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 64, 262_144
 """Bounds of a batch of events for streams. A backfill commits events of about 100 KB."""
 
+FIRST_READ_OF_BATCH = 4
+"""Events of a batch that are read at first. So many events of a backfill, each about 1 KB as stored, exceed the bytes
+of a batch; the others would be read and billed for nothing."""
+
 
 class EventPage(msgspec.Struct, frozen=True):
     """Contiguous events."""
@@ -92,7 +96,8 @@ class ChangeQueries:
         """
         events: list[PublishedEvent] = []
         size, now = 0, self._clock.now()
-        following = self._store.changes.iter_kept(user, after + 1, after + MAX_BATCH_EVENTS, now)
+        last = after + MAX_BATCH_EVENTS
+        following = self._store.changes.iter_kept(user, after + 1, last, now, first_read=FIRST_READ_OF_BATCH)
         async with aclosing(following) as changes:
             async for change in changes:
                 if change.number != after + len(events) + 1 or isinstance(change.data, UserErased):

@@ -77,12 +77,12 @@ class ManyUsersQueries:
 
         None as a cursor starts at now.
         """
-        heads = await self._store.readings.heads(after)
+        heads = await self._store.readings.heads_after(after)
         reached: dict[UserId, int] = {}
         left, more = limit, False
         for user, cursor in after.items():
-            head = await self._current_head(user, cursor, heads.get(user))
-            if head is None:
+            head = heads.get(user)
+            if head is None or head.erased:
                 yield Unknown(user)
             elif cursor is None:
                 reached[user] = head.last_change
@@ -101,9 +101,3 @@ class ManyUsersQueries:
                 except CursorExpired as expired:
                     yield Expired(user, expired.first_kept, expired.last)
         yield End(reached, more)
-
-    async def _current_head(self, user: UserId, cursor: int | None, head: Head | None) -> Head | None:
-        """Return the head; read again, consistently, if the cursor is ahead of it. None for an unknown user."""
-        if head is not None and cursor is not None and cursor > head.last_change:
-            head = await self._store.readings.head(user)
-        return None if head is None or head.erased else head

@@ -20,10 +20,12 @@ from bg_ingest.ports import Hint
 from bg_ingest.services.queries.changes import ChangeQueries
 from bg_ingest.services.queries.many_users import Snapshot, Unknown
 from bg_ingest.services.queries.stream import EndReason, Heartbeat, StreamClient, StreamEnd, StreamLimits
+from bg_ingest.store import keys
 from bg_ingest.store.changes import CHANGE_RETENTION
 from tests.conftest import VirtualTimeLoop, examples
 from tests.fakes.faults import Fault, FaultyCalls
 from tests.fakes.issuer import AUDIENCE, ISSUER, FakeIssuer
+from tests.fakes.stale_reads import LaggingTable
 from tests.harness.hubs import ADA, BEN, Follower, HubReplica, Hubs, open_hubs
 
 LATEST_SECONDS = 65.0
@@ -93,6 +95,23 @@ async def test_without_hints_the_heads_bring_each_event_in_time(hubs: Hubs, *, c
             await until(partial(ends_with, follower, number), LATEST_SECONDS if others else 5.1)
     assert follower.numbers == upto(6, 2)
     assert one.metric("stream_wakeups_total", by="reconcile") == 5
+
+
+async def test_a_head_that_lags_at_the_opening_loses_nothing() -> None:
+    async with open_hubs(LaggingTable) as hubs:
+        table: Any = hubs.wrapped
+        one, _ = await hubs.replica(), await hubs.replica()
+        await hubs.commit(one)
+        await table.hold(keys.head(ADA), keys.head(BEN))
+        await hubs.commit(one)
+        await hubs.commit(one, BEN)
+        async with hubs.follow(one, ada=2) as resumed, hubs.follow(one, ada=None, ben=None) as begun:
+            await anyio.sleep(1)
+            assert (resumed.numbers, resumed.others) == ([], []), "the cursor is not beyond the last change"
+            table.release()
+            await anyio.sleep(LATEST_SECONDS)
+        assert begun.others == [Snapshot(ADA, 1, None), Snapshot(BEN, 1, None)]
+        assert begun.numbers == [2]
 
 
 async def test_an_idle_hub_reads_nothing_but_the_heads_of_watched_users(hubs: Hubs) -> None:
