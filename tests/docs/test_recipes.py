@@ -1,20 +1,24 @@
 """Every recipe of docs/consumers.md works as written, on the API of a service with two users."""
 
 import re
-from collections.abc import AsyncIterator, Callable
+import socket
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import anyio.from_thread
+import anyio
 import anyio.to_thread
 import httpx
 import msgspec
 import pytest
+import uvicorn
 
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Flag
 from tests.docs.source import ROOT
-from tests.harness.api import ApiHarness, open_api, reading
+from tests.harness.api import ADA, ApiHarness, open_api, reading
 
 PAGE = (ROOT / "docs" / "consumers.md").read_text("utf-8")
 RECIPES = dict(re.findall(r"^## (.+?)\n.*?^```python\n(.*?)^```", PAGE, re.MULTILINE | re.DOTALL))
@@ -37,47 +41,113 @@ async def api() -> AsyncIterator[ApiHarness]:
         yield opened
 
 
-class InApplication(httpx.BaseTransport):
-    """Sends the requests of a thread to the application in the event loop."""
+@pytest.fixture
+async def served(api: ApiHarness) -> AsyncIterator[int]:
+    """Serve the application at a port of this machine, with live streams."""
+    server = uvicorn.Server(uvicorn.Config(api.app, lifespan="off", ws="none", log_config=None))
+    listening = socket.create_server(("127.0.0.1", 0))
+    async with anyio.create_task_group() as group, anyio.create_task_group() as hub:
+        await hub.start(api.services.event_hub)
+        group.start_soon(server.serve, [listening])
+        yield listening.getsockname()[1]
+        server.should_exit = True
+        hub.cancel_scope.cancel()
 
-    def __init__(self, api: ApiHarness) -> None:
-        self._api = api
+
+class Cut(httpx.SyncByteStream):
+    """Stream of an answer that is cut after some chunks."""
+
+    def __init__(self, stream: Any, chunks: int) -> None:
+        self._stream, self._chunks = stream, chunks
+
+    def __iter__(self) -> Iterator[bytes]:
+        yield from islice(self._stream, self._chunks)
+        raise httpx.ReadError("the connection is cut")
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+class ToServer(httpx.HTTPTransport):
+    """Sends the requests of a recipe to the port of the test, and cuts the first stream after four chunks."""
+
+    def __init__(self, port: int) -> None:
+        super().__init__()
+        self._port, self._is_cut = port, False
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        async def send() -> httpx.Response:
-            url = request.url.copy_with(scheme="http", host="ingest.test", port=None)
-            headers = {name: value for name, value in request.headers.items() if name != "host"}
-            answer = await self._api.http.request(request.method, url, headers=headers, content=request.read())
-            return httpx.Response(answer.status_code, content=answer.content)
+        request.url = request.url.copy_with(host="127.0.0.1", port=self._port)
+        answer = super().handle_request(request)
+        if answer.headers["content-type"].startswith("text/event-stream") and not self._is_cut:
+            self._is_cut, answer.stream = True, Cut(answer.stream, 4)
+        return answer
 
-        return anyio.from_thread.run(send)
+
+async def until(holds: Callable[[], bool]) -> None:
+    with anyio.fail_after(60):
+        while not holds():  # noqa: ASYNC110 - a recipe has no event to wait for
+            await anyio.sleep(0.005)
+
+
+async def change(api: ApiHarness, printed: list[Any]) -> None:
+    """Commit readings, each after the recipe printed the one before, and then erase the user."""
+    for number in range(-6, 0):
+        await until(lambda expected=number + 7: len(printed) == expected)
+        await api.add_readings(reading(number))
+        head = await api.store.readings.head(ADA)
+        assert head is not None
+        api.services.observer.committed(await api.store.changes.read(ADA, head.last_change, head.last_change))
+    await until(lambda: len(printed) == 7)
+    await api.services.eraser.erase(ADA)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("title", RECIPES)
 async def test_a_recipe_works_as_written(
-    api: ApiHarness, title: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    api: ApiHarness, served: int, title: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    client = httpx.Client
+    client, sleep = httpx.Client, time.sleep
+    opened: list[httpx.Client] = []
 
     def connect(**options: Any) -> httpx.Client:
-        return client(transport=InApplication(api), **options)
+        opened.append(client(transport=ToServer(served), **options))
+        return opened[-1]
 
     def shortcut(method: str) -> Callable[..., httpx.Response]:
         return lambda url, **options: connect().request(method, url, **options)
 
-    names: dict[str, Any] = {}
+    names: dict[str, Any] = {"printed": (printed := []), "print": lambda *words: printed.append(words)}
 
     def run() -> None:
         exec(compile(RECIPES[title], title, "exec"), names)  # noqa: S102 - our own page
 
     with monkeypatch.context() as patched:
+        patched.setattr(time, "sleep", lambda seconds: sleep(min(seconds, 0.02)))
         patched.setattr(httpx, "Client", connect)
         patched.setattr(httpx, "get", shortcut("GET"))
         patched.setattr(httpx, "post", shortcut("POST"))
-        await anyio.to_thread.run_sync(run)
+        async with anyio.create_task_group() as group:
+            if title == "Follow one user":
+                group.start_soon(change, api, printed)
+            await anyio.to_thread.run_sync(run)
+    for connected in opened:
+        connected.close()
     EXPECTED[title](names)
+
+
+def _check_stream(names: dict[str, Any]) -> None:
+    (first, start), *events = names["printed"]
+    assert first == "snapshot"
+    assert [int(number) - int(start) for _, number in events] == list(range(1, 7)), "also after the cut"
+    assert {name for name, _ in events} == {"bg.readings.recorded.v1"}
+
+
+def _check_many(names: dict[str, Any]) -> None:
+    numbers = {user: [int(event["id"].partition("/")[2]) for event in names["events"] if event["subject"] == user]
+               for user in ("ada", "ben")}  # fmt: skip
+    assert numbers == {user: list(range(1, names["cursors"][user] + 1)) for user in ("ada", "ben")}
+    assert set(names["cursors"]) == {"ada", "ben"}, "eva is unknown"
 
 
 def _check_snapshot(names: dict[str, Any]) -> None:
@@ -105,6 +175,8 @@ def _check_iglu(names: dict[str, Any]) -> None:
 
 
 EXPECTED: dict[str, Callable[[dict[str, Any]], None]] = {
+    "Follow one user": _check_stream,
+    "Follow many users": _check_many,
     "Rebuild a table from a snapshot": _check_snapshot,
     "A dataset and its digest": _check_digest,
     "Read with pandas, Polars and DuckDB": _check_readers,
