@@ -83,21 +83,21 @@ class ToServer(httpx.HTTPTransport):
         return answer
 
 
-async def until(holds: Callable[[], bool]) -> None:
+async def wait_for_length(printed: list[Any], length: int) -> None:
     with anyio.fail_after(60):
-        while not holds():  # noqa: ASYNC110 - a recipe has no event to wait for
+        while len(printed) < length:  # noqa: ASYNC110 - a recipe has no event to wait for
             await anyio.sleep(0.005)
 
 
 async def change(api: ApiHarness, printed: list[Any]) -> None:
     """Commit readings, each after the recipe printed the one before, and then erase the user."""
     for number in range(-6, 0):
-        await until(lambda expected=number + 7: len(printed) == expected)
+        await wait_for_length(printed, number + 7)
         await api.add_readings(reading(number))
         head = await api.store.readings.head(ADA)
         assert head is not None
         api.services.observer.committed(await api.store.changes.read(ADA, head.last_change, head.last_change))
-    await until(lambda: len(printed) == 7)
+    await wait_for_length(printed, 7)
     await api.services.eraser.erase(ADA)
 
 
