@@ -25,7 +25,13 @@ import hypothesis
 import pytest
 import trio.testing
 
-pytest_plugins = ["tests.harness.aws", "tests.harness.hygiene", "tests.integration.servers", "tests.harness.cli"]
+pytest_plugins = [
+    "tests.harness.aws",
+    "tests.harness.hygiene",
+    "tests.integration.servers",
+    "tests.harness.cli",
+    "tests.harness.scheduling",
+]
 
 
 EXPLORE = int(os.environ.get("EXPLORE", "1"))  # noqa: TID251 - not a setting of the service
