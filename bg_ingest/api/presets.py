@@ -112,7 +112,8 @@ class Clarity:
     def add(self, batch: UserRows) -> Iterator[Cells]:
         if batch.user != self._user:
             self._user = batch.user
-            for event, text in (("FirstName", batch.user), ("LastName", ""), ("DateOfBirth", "")):
+            # pandas reads an empty cell as a number, and Glucose360 joins both names: the last name is a space
+            for event, text in (("FirstName", batch.user), ("LastName", " "), ("DateOfBirth", "")):
                 yield self._cells("", event, text, "", "", "")
         for stored in batch.rows:
             reading = stored.reading
