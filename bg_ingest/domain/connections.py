@@ -25,6 +25,9 @@ POLLED_STATES = frozenset({ConnectionState.ACTIVE, ConnectionState.PROVIDER_FORB
 """States in which a connection is polled. A forbidden one is polled seldom, and recovers once the operator has
 removed the cause."""
 
+PUSHABLE_STATES = frozenset({ConnectionState.ACTIVE, ConnectionState.PAUSED})
+"""States in which pushed readings are stored."""
+
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 60, 86_400
 """Bounds of the poll interval that may be set."""
 
@@ -90,7 +93,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
     @property
     def accepts_pushes(self) -> bool:
-        return self.state in (ConnectionState.ACTIVE, ConnectionState.PAUSED)
+        return self.state in PUSHABLE_STATES
 
     @property
     def anchor(self) -> datetime:

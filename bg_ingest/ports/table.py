@@ -7,7 +7,7 @@ milliseconds. Every item has ``v``, the schema version of its writer. An item th
 ``expires_at`` (epoch seconds). Deletion may be late, so readers compare ``expires_at`` themselves.
 """
 
-from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
+from collections.abc import AsyncGenerator, Collection, Iterable, Mapping, Sequence
 from typing import Any, Protocol, TypeAlias
 
 import msgspec
@@ -69,6 +69,40 @@ class Either(msgspec.Struct, frozen=True):
 Condition: TypeAlias = Absent | Exists | Equals | Missing | AtMost | OneOf | Either
 Conditions: TypeAlias = tuple[Condition, ...]
 """Conditions that must all hold."""
+
+
+def check_conditions(conditions: Iterable[Condition], item: StoredItem | None) -> bool:
+    """Return whether all conditions hold for an item; None stands for an absent one."""
+    return all(_check_condition(condition, item) for condition in conditions)
+
+
+def _check_condition(condition: Condition, item: StoredItem | None) -> bool:
+    match condition:
+        case Absent():
+            return item is None
+        case Exists():
+            return item is not None
+        case Missing(attribute):
+            return item is None or attribute not in item
+        case Either(conditions):
+            return any(_check_condition(alternative, item) for alternative in conditions)
+        case _:
+            return _check_value(condition, (item or {}).get(condition.attribute))
+
+
+def _check_value(condition: Equals | AtMost | OneOf, stored: Scalar | None) -> bool:
+    match condition:
+        case Equals(_, value):
+            return _is_same(stored, value)
+        case OneOf(_, values):
+            return any(_is_same(stored, value) for value in values)
+        case AtMost(_, value):
+            return isinstance(stored, int) and stored <= value
+
+
+def _is_same(stored: Scalar | None, value: Scalar) -> bool:
+    """Compare type and value: true is not 1."""
+    return type(stored) is type(value) and stored == value
 
 
 class Put(msgspec.Struct, frozen=True):

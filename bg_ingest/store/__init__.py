@@ -25,7 +25,7 @@ from bg_ingest.store.single_use import OAuthStateStore
 from bg_ingest.store.users import UserStore
 from bg_ingest.store.webhooks import WebhookStore
 
-LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS)
+LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS, progress="head")
 """Values that all processes on a table share. With other values, stored keys would not be found again."""
 
 

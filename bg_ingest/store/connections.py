@@ -1,9 +1,10 @@
 """Connections, and the rows that find them: in the directory of their shard, and by provider account.
 
-Each field is an attribute of its own, because the conditions of a write name the fields that it changes.
+The progress of a connection, which polls change, is in the head of its user (``head.py``). The row has the other
+fields, each as an attribute of its own, because the conditions of a write name the fields that it changes.
 """
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator
+from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
 
@@ -16,14 +17,11 @@ from bg_ingest.errors import Fenced
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import (
     Absent,
-    AtMost,
-    Check,
     Delete,
     Either,
     Equals,
     Item,
     Key,
-    OneOf,
     Put,
     StoredItem,
     Table,
@@ -31,6 +29,7 @@ from bg_ingest.ports.table import (
 )
 from bg_ingest.store import keys
 from bg_ingest.store.grants import decode_grant
+from bg_ingest.store.head import decode_progress, progress_write
 from bg_ingest.store.inbox import InboxStore
 from bg_ingest.store.items import (
     VERSION_OK_OR_ABSENT,
@@ -39,7 +38,6 @@ from bg_ingest.store.items import (
     diff_items,
     from_epoch_ms,
     optional_epoch_ms,
-    optional_instant,
     optional_window,
     read_range,
     try_write,
@@ -50,9 +48,6 @@ from bg_ingest.store.items import (
 
 STATES_WITH_GRANT = frozenset(ConnectionState) - {ConnectionState.CONNECTING, ConnectionState.DISCONNECTED}
 """States with a directory row and a row of the provider account."""
-
-PUSHABLE_STATES = (str(ConnectionState.ACTIVE), str(ConnectionState.PAUSED))
-"""States in which pushed readings are stored."""
 
 DIRECTORY_BATCH_SIZE = 1000
 """Rows of 44 bytes each. A start reads all rows, and each page costs one call of the store."""
@@ -67,24 +62,25 @@ class ConnectionStore:
         self._inbox = inbox
 
     async def get(self, connection: ConnectionId) -> Connection | None:
-        return self.decode_unexpired(connection, await self._table.get(keys.connection(connection)))
+        return next(iter(await self.get_many([connection])), None)
 
     async def get_with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
         """Return the connection and its grant in one read."""
-        row, grant = keys.connection(connection), keys.grant(connection)
-        items = await self._table.batch_get([row, grant])
+        grant = keys.grant(connection)
+        items = await self._table.batch_get([*row_keys([connection]), grant])
         granted = decode_grant(connection, items[grant]) if grant in items else None
-        return self.decode_unexpired(connection, items.get(row)), granted
+        return self.decode_unexpired(connection, items), granted
 
     async def list_for_user(self, user: UserId) -> list[Connection]:
         rows = await read_range(self._table, keys.user_pk(user), *keys.prefix_range(keys.CONNECTIONS))
-        return self._decode_all((keys.parse_connection(user, key), item) for key, item in rows)
+        if not rows:
+            return []
+        items = dict(rows) | await self._table.batch_get([keys.head(user)])
+        return self._decode_all((keys.parse_connection(user, key) for key, _ in rows), items)
 
     async def get_many(self, connections: Collection[ConnectionId]) -> list[Connection]:
-        """Return the existing connections in as few reads as possible."""
-        by_key = {keys.connection(identity): identity for identity in connections}
-        items = await self._table.batch_get(by_key)
-        return self._decode_all((by_key[key], item) for key, item in items.items())
+        """Return the existing connections, in the given order and in as few reads as possible."""
+        return self._decode_all(connections, await self._table.batch_get(row_keys(connections)))
 
     async def iter_directory(self, shard: int) -> AsyncGenerator[DirectoryRow]:
         """Yield the directory rows of a shard: all connections with a grant."""
@@ -103,7 +99,8 @@ class ConnectionStore:
 
         With ``request_poll`` the owner of the connection gets a poll request in the same transaction.
         """
-        writes = [*_update_writes(ConnectionUpdate(before, after))]
+        update = ConnectionUpdate(before, after)
+        writes = [*_update_writes(update), *progress_write(update)]
         if request_poll:
             writes.append(ConditionalWrite(await self._inbox.poll_request(after.id), Fenced))
         await write_all(self._table, writes)
@@ -113,15 +110,26 @@ class ConnectionStore:
         item = await self._table.get(keys.account(provider, region, provider_account))
         return UserId(str(item["user"])) if item else None
 
-    def _decode_all(self, rows: Iterable[tuple[ConnectionId, StoredItem]]) -> list[Connection]:
-        return [connection for row in rows if (connection := self.decode_unexpired(*row))]
+    def _decode_all(self, connections: Iterable[ConnectionId], items: Mapping[Key, StoredItem]) -> list[Connection]:
+        return [found for identity in connections if (found := self.decode_unexpired(identity, items))]
 
-    def decode_unexpired(self, connection: ConnectionId, item: StoredItem | None) -> Connection | None:
-        is_expired = item is not None and "expires_at" in item and item["expires_at"] <= self._clock.now().timestamp()
-        return None if item is None or is_expired else decode_connection(connection, item)
+    def decode_unexpired(self, connection: ConnectionId, items: Mapping[Key, StoredItem]) -> Connection | None:
+        """Return a connection from the items of ``row_keys``."""
+        row = items.get(keys.connection(connection))
+        is_expired = row is not None and "expires_at" in row and row["expires_at"] <= self._clock.now().timestamp()
+        if row is None or is_expired:
+            return None
+        return decode_connection(connection, row, items.get(keys.head(connection.user)))
+
+
+def row_keys(connections: Iterable[ConnectionId]) -> list[Key]:
+    """Return the keys of the items that hold connections, without repetition."""
+    pairs = ((keys.connection(identity), keys.head(identity.user)) for identity in connections)
+    return list(dict.fromkeys(key for pair in pairs for key in pair))
 
 
 def encode_connection(connection: Connection) -> Item:
+    """Return the row of a connection: everything but the progress."""
     c = connection
     return build_item(
         state=str(c.state),
@@ -135,25 +143,14 @@ def encode_connection(connection: Connection) -> Item:
         poll_interval_seconds=c.worker.poll_interval_seconds,
         paused=c.worker.paused,
         backfill_days=c.worker.backfill_days,
-        watermark=optional_epoch_ms(c.watermark),
         available_from=to_epoch_ms(c.available.start) if c.available else None,
         available_until=optional_epoch_ms(c.available.end) if c.available else None,
-        backfill_from=optional_epoch_ms(c.backfill.start) if c.backfill else None,
-        backfill_until=optional_epoch_ms(c.backfill.end) if c.backfill else None,
-        swept_at=optional_epoch_ms(c.swept_at),
-        repair_at=optional_epoch_ms(c.repair_at),
-        lacks_until=optional_epoch_ms(c.suspected_gap_at),
-        newest_reading_at=optional_epoch_ms(c.newest_reading_at),
-        cadence_seconds=c.cadence_seconds,
-        delay_seconds=c.delay_seconds,
-        last_outcome=c.last_outcome,
-        outcome_at=optional_epoch_ms(c.outcome_at),
-        epoch=c.epoch,
         expires_at=None if c.expires_at is None else to_epoch_seconds(c.expires_at),
     )
 
 
-def decode_connection(identity: ConnectionId, item: StoredItem) -> Connection:
+def decode_connection(identity: ConnectionId, item: StoredItem, head: StoredItem | None) -> Connection:
+    """Return a connection from its row and its user's head. A connect that is not finished has no progress."""
     return Connection(
         id=identity,
         state=ConnectionState(item["state"]),
@@ -165,19 +162,9 @@ def decode_connection(identity: ConnectionId, item: StoredItem) -> Connection:
         provider_account=item.get("provider_account"),
         host_region=item.get("host_region"),
         worker=WorkerSettings(item.get("poll_interval_seconds"), item["paused"], item.get("backfill_days")),
-        watermark=optional_instant(item.get("watermark")),
         available=optional_window(item.get("available_from"), item.get("available_until")),
-        backfill=optional_window(item.get("backfill_from"), item.get("backfill_until")),
-        swept_at=optional_instant(item.get("swept_at")),
-        repair_at=optional_instant(item.get("repair_at")),
-        suspected_gap_at=optional_instant(item.get("lacks_until")),
-        newest_reading_at=optional_instant(item.get("newest_reading_at")),
-        cadence_seconds=item.get("cadence_seconds"),
-        delay_seconds=item.get("delay_seconds"),
-        last_outcome=item.get("last_outcome"),
-        outcome_at=optional_instant(item.get("outcome_at")),
-        epoch=item["epoch"],
         expires_at=datetime.fromtimestamp(item["expires_at"], UTC) if "expires_at" in item else None,
+        **decode_progress(identity.provider, head or {}),
     )
 
 
@@ -194,36 +181,27 @@ def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
 
 
 def _update_writes(update: ConnectionUpdate) -> Iterator[ConditionalWrite]:
-    """Yield the writes of a changed connection, of its directory row and of the rows of its provider account."""
-    for write in (_connection_write(update), *_directory_writes(update), *_account_writes(update)):
+    """Yield the writes of a changed row, of its directory row and of the rows of its provider account."""
+    for write in (*_row_writes(update), *_directory_writes(update), *_account_writes(update)):
         yield ConditionalWrite(write, Fenced)
 
 
-def _connection_write(update: ConnectionUpdate) -> Write:
+def _row_writes(update: ConnectionUpdate) -> Iterator[Write]:
     if update.before is None:
-        return _first_write(update.after)
-    key = keys.connection(update.after.id)
+        yield _first_write(update.after)
+        return
     before, after = encode_connection(update.before), encode_connection(update.after)
-    if before == after:
-        return _check_unchanged(key, update.before)
     changed, removed = diff_items(before, after)
-    conditional_names = dict.fromkeys(("state", "generation", *changed, *removed))
-    if update.before.backfill != update.after.backfill:  # two writes, each of one end, could leave an empty window
-        conditional_names |= dict.fromkeys(("backfill_from", "backfill_until"))
-    unchanged = (unchanged_condition(before, name) for name in conditional_names)
-    return update_existing(key, changed, (AtMost("epoch", update.after.epoch), *unchanged), removed)
+    if changed or removed:
+        conditional_names = dict.fromkeys(("state", "generation", *changed, *removed))
+        unchanged = (unchanged_condition(before, name) for name in conditional_names)
+        yield update_existing(keys.connection(update.after.id), changed, unchanged, removed)
 
 
 def _first_write(connection: Connection) -> Put:
     """Return the write of a connection that was read as absent. An expired connect is also read as absent."""
     replaceable = Either((Absent(), Equals("state", str(ConnectionState.CONNECTING))))
     return Put(keys.connection(connection.id), encode_connection(connection), (replaceable, VERSION_OK_OR_ABSENT))
-
-
-def _check_unchanged(key: Key, connection: Connection) -> Check:
-    """Return the check if no field changes, as in a push. A pause or new owner since the read does not matter."""
-    states = PUSHABLE_STATES if connection.state in PUSHABLE_STATES else (str(connection.state),)
-    return Check(key, (OneOf("state", states), Equals("generation", connection.generation)))
 
 
 def _directory_writes(update: ConnectionUpdate) -> Iterator[Write]:

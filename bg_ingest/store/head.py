@@ -1,4 +1,9 @@
-"""Head of a user: the newest reading, the last change, and a summary per connection; one read answers ``latest``."""
+"""Head of a user: the newest reading, the last change, a summary and the progress of each connection.
+
+One read answers ``latest``. A poll writes readings and progress by one update of the head. Every change of the state,
+generation or epoch of a connection writes the head too, so that the conditions of the head fence all writes based on an
+earlier connect, state or owner.
+"""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,18 +11,33 @@ from typing import Any
 import msgspec
 
 from bg_ingest.domain.changes import UserErased
-from bg_ingest.domain.commits import Commit, ConnectionSummary, Head
-from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.commits import Commit, ConnectionSummary, ConnectionUpdate, Head
+from bg_ingest.domain.connections import PUSHABLE_STATES, Connection, ConnectionState
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.segment_codec import pack, to_epoch_ms, unpack
 from bg_ingest.errors import Fenced, StaleRead
-from bg_ingest.ports.table import Absent, Check, Condition, Equals, Exists, Item, Put, StoredItem, Update, Write
+from bg_ingest.ports.table import (
+    Absent,
+    AtMost,
+    Check,
+    Condition,
+    Conditions,
+    Equals,
+    Exists,
+    Item,
+    OneOf,
+    Put,
+    StoredItem,
+    Update,
+    Write,
+)
 from bg_ingest.store import items, keys
 
 _SUMMARY = "standing_"
 
 _GAPS_CHECKED = "judged_"
-"""Prefixes of attribute names; the provider follows."""
+_STATE, _EPOCH, _PROGRESS = "state_", "epoch_", "at_"
+"""Prefixes of attribute names; the provider follows. The last three exist once a connect is finished."""
 
 
 def encode_head(head: Head) -> Item:
@@ -47,9 +67,10 @@ def decode_head(user: UserId, item: StoredItem) -> Head:
 
 
 def commit_writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
-    head_write = _head_write(commit)
+    changed, removed, fencing = _progress_change(commit.connection_update)
+    head_write = _head_write(commit, changed, removed, fencing)
     if head_write is not None:
-        yield items.ConditionalWrite(head_write, StaleRead)
+        yield items.ConditionalWrite(head_write, StaleRead, fencing)
     if (commit.before is None or commit.before.erased) and not commit.head.erased:
         yield items.ConditionalWrite(Put(keys.listed_user(commit.user), items.build_item()), StaleRead)
     if commit.before is not None and commit.before.erased and not commit.head.erased:
@@ -64,18 +85,107 @@ def head_conditions(before: Head | None) -> tuple[Condition, ...]:
     return Exists(), items.VERSION_OK, Equals("last_change", before.last_change), Equals("erased", before.erased)
 
 
-def _head_write(commit: Commit) -> Write | None:
+def progress_write(update: ConnectionUpdate) -> Iterator[items.ConditionalWrite]:
+    """Yield the write of a connection's progress and state without a change; only a check if nothing changes at all."""
+    key, (changed, removed, fencing) = keys.head(update.after.id.user), _progress_change(update)
+    if changed or removed:
+        yield items.ConditionalWrite(items.update_existing(key, changed, fencing, removed), Fenced)
+    elif update.before == update.after:
+        yield items.ConditionalWrite(Check(key, fencing), Fenced)
+
+
+def encode_progress(connection: Connection | None) -> Item:
+    """Return a connection's attributes of the head; none before its connect is finished.
+
+    The progress is one packed value, which may only grow at its end: instants and the ends of the backfill in epoch
+    milliseconds. State and generation are one text, so that one condition compares both.
+    """
+    if connection is None or connection.state is ConnectionState.CONNECTING:
+        return {}
+    c, name = connection, connection.id.provider
+    progress = (
+        items.optional_epoch_ms(c.watermark),
+        items.optional_epoch_ms(c.newest_reading_at),
+        items.optional_epoch_ms(c.backfill.start) if c.backfill else None,
+        items.optional_epoch_ms(c.backfill.end) if c.backfill else None,
+        items.optional_epoch_ms(c.swept_at),
+        items.optional_epoch_ms(c.repair_at),
+        items.optional_epoch_ms(c.suspected_gap_at),
+        c.cadence_seconds,
+        c.delay_seconds,
+        c.last_outcome,
+        items.optional_epoch_ms(c.outcome_at),
+    )
+    return {
+        _STATE + name: _encode_state(c.state, c.generation),
+        _EPOCH + name: c.epoch,
+        _PROGRESS + name: msgspec.msgpack.encode(progress),
+    }
+
+
+def decode_progress(provider: str, head: StoredItem) -> dict[str, Any]:
+    """Return the fields of a connection that the head holds; none before its connect is finished."""
+    packed = head.get(_PROGRESS + provider)
+    if packed is None:
+        return {}
+    watermark, newest, start, end, swept, repair, suspected, cadence, delay, outcome, outcome_at, *_ = (
+        msgspec.msgpack.decode(packed)
+    )
+    return {
+        "watermark": items.optional_instant(watermark),
+        "newest_reading_at": items.optional_instant(newest),
+        "backfill": items.optional_window(start, end),
+        "swept_at": items.optional_instant(swept),
+        "repair_at": items.optional_instant(repair),
+        "suspected_gap_at": items.optional_instant(suspected),
+        "cadence_seconds": cadence,
+        "delay_seconds": delay,
+        "last_outcome": outcome,
+        "outcome_at": items.optional_instant(outcome_at),
+        "epoch": head[_EPOCH + provider],
+    }
+
+
+def _progress_change(update: ConnectionUpdate | None) -> tuple[Item, tuple[str, ...], Conditions]:
+    """Return the attributes that an update sets and removes, and the conditions that fence it."""
+    if update is None:
+        return {}, (), ()
+    name, before = update.after.id.provider, encode_progress(update.before)
+    if update.before == update.after:
+        return {}, (), (_accepting_condition(update.after),)
+    changed, removed = items.diff_items(before, encode_progress(update.after))
+    names = dict.fromkeys((_STATE + name, *changed, *removed))
+    names.pop(_EPOCH + name, None)
+    fencing: list[Condition] = [items.unchanged_condition(before, attribute) for attribute in names]
+    if _EPOCH + name in before:
+        fencing.append(AtMost(_EPOCH + name, update.after.epoch))
+    return changed, removed, tuple(fencing)
+
+
+def _accepting_condition(connection: Connection) -> Condition:
+    """Return the condition of a push. A pause or a new owner since the read does not matter."""
+    states = PUSHABLE_STATES if connection.accepts_pushes else {connection.state}
+    accepted = (_encode_state(state, connection.generation) for state in sorted(states))
+    return OneOf(_STATE + connection.id.provider, tuple(accepted))
+
+
+def _encode_state(state: ConnectionState, generation: str) -> str:
+    return f"{state}#{generation}"
+
+
+def _head_write(commit: Commit, progress: Item, removed_progress: tuple[str, ...], fencing: Conditions) -> Write | None:
     key, after = keys.head(commit.user), encode_head(commit.head)
     if commit.before is None:
-        return Put(key, after, head_conditions(None))
+        return Put(key, after | progress, head_conditions(None))
     before = encode_head(commit.before)
     changed, removed = items.diff_items(before, after)
+    changed, removed = changed | progress, (*removed, *removed_progress)
     if changed or removed or commit.changes:
-        conditions = (*head_conditions(commit.before), *_gaps_checked_conditions(commit, before))
+        conditions = (*head_conditions(commit.before), *_gaps_checked_conditions(commit, before), *fencing)
         return Update(key, changed | {"v": items.VERSION}, removed, conditions)
-    if commit.quarantine_pages:  # pages have their own versions, so only a tombstone matters
-        return Check(key, (Equals("erased", commit.before.erased),))
-    return None
+    if commit.quarantine_pages:  # pages have their own versions, so only a tombstone and the connection matter
+        return Check(key, (Equals("erased", commit.before.erased), *fencing))
+    return Check(key, fencing) if fencing else None
 
 
 def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition]:

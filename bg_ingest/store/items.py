@@ -33,6 +33,7 @@ from bg_ingest.ports.table import (
     Table,
     Update,
     Write,
+    check_conditions,
 )
 
 VERSION = 1
@@ -63,6 +64,12 @@ class ConditionalWrite(msgspec.Struct, frozen=True):
 
     write: Write
     on_failure: type[StaleRead | Fenced]
+    fencing: Conditions = ()
+    """Conditions of the write whose failure means Fenced, whatever the error of the others."""
+
+    def to_error(self, current: StoredItem | None) -> type[StaleRead | Fenced]:
+        """Return the error of a failure, by the existing item."""
+        return self.on_failure if check_conditions(self.fencing, current) else Fenced
 
 
 async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]) -> None:
@@ -123,7 +130,8 @@ def version_conditions(version: int) -> Conditions:
 def _to_error(failed: ConditionFailed, conditional_writes: Sequence[ConditionalWrite]) -> StoreError:
     if any(map(is_newer, failed.current.values())):
         return newer_version_error()
-    return Fenced() if any(conditional_writes[index].on_failure is Fenced for index in failed.current) else StaleRead()
+    errors = [conditional_writes[index].to_error(current) for index, current in failed.current.items()]
+    return Fenced() if Fenced in errors else StaleRead()
 
 
 def from_epoch_ms(ms: int) -> datetime:

@@ -12,7 +12,7 @@ from bg_ingest.domain.segment_codec import to_epoch_seconds
 from bg_ingest.errors import Fenced
 from bg_ingest.ports.table import Absent, Conditions, Equals, Item, Put, StoredItem, Table
 from bg_ingest.store import keys
-from bg_ingest.store.connections import ConnectionStore
+from bg_ingest.store.connections import ConnectionStore, row_keys
 from bg_ingest.store.items import VERSION_OK, ConditionalWrite, build_item
 from bg_ingest.store.segments import SeriesRead, decode_series
 
@@ -36,15 +36,15 @@ class WebhookStore:
         self, user: UserId, providers: Collection[str], webhook_id: str, segments: Collection[datetime]
     ) -> WebhookRead:
         """Read the connections, the stored ids, the head and the segments at once; the items are no snapshot."""
-        connections = {keys.connection(ConnectionId(user, name)): ConnectionId(user, name) for name in providers}
+        connections = [ConnectionId(user, name) for name in providers]
         ids = {keys.webhook(ConnectionId(user, name), webhook_id): name for name in providers}
         starts = {keys.segment(user, start): start for start in segments}
-        items = await self._table.batch_get([*connections, *ids, keys.head(user), *starts])
+        items = await self._table.batch_get([*row_keys(connections), *ids, *starts])
         return WebhookRead(
             {
                 identity.provider: connection
-                for key, identity in connections.items()
-                if (connection := self._connections.decode_unexpired(identity, items.get(key)))
+                for identity in connections
+                if (connection := self._connections.decode_unexpired(identity, items))
             },
             {name: _decode_id(items[key]) for key, name in ids.items() if key in items},
             decode_series(user, starts, items),

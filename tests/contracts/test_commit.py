@@ -5,6 +5,7 @@ from datetime import timedelta
 from itertools import groupby
 from pathlib import Path
 from types import FrameType
+from typing import Any
 
 import pytest
 
@@ -22,6 +23,7 @@ from tests.harness.sample_values import (
     USER,
     commit_connection,
     commit_readings,
+    connection,
     grant,
     reading,
     readings_commit_of,
@@ -29,6 +31,7 @@ from tests.harness.sample_values import (
     unpublished_changes,
     values_of,
 )
+from tests.harness.table_dump import read_all_items
 
 EVENING = 72
 """Number of readings after which another segment begins."""
@@ -162,6 +165,57 @@ async def test_a_poll_that_brings_readings_costs_one_read_for_the_store_and_one_
         replaced_fields(commit, connection_update=ConnectionUpdate(active, replaced_fields(active, watermark=NOON)))
     )
     assert [now - then for now, then in zip(counting.asked, before, strict=True)] == [1, 0, 1]
+
+
+async def test_a_poll_that_brings_readings_writes_its_progress_with_the_head(store: Store, table: Table) -> None:
+    active = await commit_connection(store)
+    commit = await readings_commit_of(store.readings, [reading(1)])
+    read = replaced_fields(active, watermark=NOON, last_outcome="read", outcome_at=NOON, epoch=1)
+    before = await read_all_items(table)
+    await store.commits.write(replaced_fields(commit, connection_update=ConnectionUpdate(active, read)))
+    after = await read_all_items(table)
+    assert await store.connections.get(active.id) == read
+    assert {key[1].partition("#")[0] for key, item in after.items() if before.get(key) != item} == {
+        *("head", "readings", "change"),
+        USER,  # in the outbox
+    }
+
+
+async def test_progress_that_is_written_in_between_makes_no_commit_of_another_connection_stale(store: Store) -> None:
+    active = await commit_connection(store)
+    push = replaced_fields(
+        await readings_commit_of(store.readings, [reading(1)]), connection_update=ConnectionUpdate(active, active)
+    )
+    await store.connections.update(active, replaced_fields(active, last_outcome="nothing_new", epoch=2))
+    await store.commits.write(push)
+    assert len(await commit_readings(store.readings)) == 1
+
+
+@pytest.mark.parametrize("later", [{"generation": "second"}, {"epoch": 9}, {"state": ConnectionState.PAUSED}])
+async def test_a_commit_by_a_connection_read_before_a_connect_a_hand_over_or_a_pause_is_fenced(
+    store: Store, later: dict[str, Any]
+) -> None:
+    """The head was read afterwards, so that only the conditions of the connection can fail."""
+    active = await commit_connection(store, connection(epoch=1))
+    await store.connections.update(active, replaced_fields(active, **later))
+    commit = await readings_commit_of(store.readings, [reading(1)])
+    late = ConnectionUpdate(active, replaced_fields(active, watermark=NOON))
+    with pytest.raises(Fenced):
+        await store.commits.write(replaced_fields(commit, connection_update=late))
+    assert await commit_readings(store.readings) == []
+
+
+async def test_a_connection_read_half_before_and_half_after_a_connect_is_fenced(store: Store) -> None:
+    """A read of row and head is no snapshot: the row may be of the earlier connect, the progress of the later one."""
+    first = await commit_connection(store)
+    second = replaced_fields(first, generation="second", watermark=NOON)
+    await store.connections.update(first, second)
+    for torn in (replaced_fields(first, watermark=NOON), replaced_fields(second, watermark=None)):
+        commit = await readings_commit_of(store.readings, [reading(1)])
+        update = ConnectionUpdate(torn, replaced_fields(torn, watermark=NOON + timedelta(hours=1)))
+        with pytest.raises(Fenced):
+            await store.commits.write(replaced_fields(commit, connection_update=update))
+    assert await store.connections.get(first.id) == second
 
 
 HELPERS = {"__init__.py", "items.py", "keys.py"}

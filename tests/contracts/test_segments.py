@@ -112,7 +112,7 @@ async def test_an_item_of_a_newer_version_is_read_but_never_written_over(store: 
         newer = found | {"v": 2, "added_later": "kept"}
         await table.write(Put(key, newer))
         commit = await readings_commit_of(store.readings, [reading(1), reading(2)])
-        step = ConnectionUpdate(connection(), connection(watermark=NOON)) if key[1].startswith("connection") else None
+        step = ConnectionUpdate(connection(), connection(reason="other")) if key[1].startswith("connection") else None
         with pytest.raises(StoreError, match="newer version"):
             await store.commits.write(replaced_fields(commit, connection_update=step))
         assert await table.get(key) == newer

@@ -3,7 +3,7 @@
 import fcntl
 import os
 import sqlite3
-from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
@@ -12,7 +12,7 @@ import msgspec
 
 from bg_ingest.errors import StoreError, StoreLocked, StoreUnavailable
 from bg_ingest.ports import table as port
-from bg_ingest.ports.table import MAX_WRITES, Condition, ConditionFailed, Item, Key, Scalar, Write
+from bg_ingest.ports.table import MAX_WRITES, ConditionFailed, Item, Key, Write, check_conditions
 
 BUSY_TIMEOUT_MS = 2_000
 """Wait for another program that locks the file, such as a backup or an open shell."""
@@ -200,36 +200,3 @@ def _lock_file(file: Path) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
-
-
-def check_conditions(conditions: Iterable[Condition], item: Item | None) -> bool:
-    return all(_check_condition(condition, item) for condition in conditions)
-
-
-def _check_condition(condition: Condition, item: Item | None) -> bool:
-    match condition:
-        case port.Absent():
-            return item is None
-        case port.Exists():
-            return item is not None
-        case port.Missing(attribute):
-            return item is None or attribute not in item
-        case port.Either(conditions):
-            return any(_check_condition(alternative, item) for alternative in conditions)
-        case _:
-            return _check_value(condition, (item or {}).get(condition.attribute))
-
-
-def _check_value(condition: port.Equals | port.AtMost | port.OneOf, stored: Scalar | None) -> bool:
-    match condition:
-        case port.Equals(_, value):
-            return _is_same(stored, value)
-        case port.OneOf(_, values):
-            return any(_is_same(stored, value) for value in values)
-        case port.AtMost(_, value):
-            return isinstance(stored, int) and stored <= value
-
-
-def _is_same(stored: Scalar | None, value: Scalar) -> bool:
-    """Compare type and value: true is not 1."""
-    return type(stored) is type(value) and stored == value

@@ -20,6 +20,7 @@ from bg_ingest.domain.windows import Window, live_window
 from bg_ingest.ports import Clock, Page, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.connections.states import ConnectionStates
+from bg_ingest.services.polling.commit import retrying
 from bg_ingest.services.polling.ingest import Ingester, with_progress
 from bg_ingest.store.connections import ConnectionStore
 
@@ -71,7 +72,7 @@ class Fetcher:
             backfill = window.before(reached, joining=connection.backfill)
             after = replace(after, backfill=backfill, watermark=reached)
             # written before the fetch, because the first of several commits of a page already moves the watermark
-            await self.connections.update(connection, after)
+            await self._update(connection, after)
             connection = after
         return await self._fetch(connection, after, grant, window, Origin.LIVE, previous_at, early=early)
 
@@ -96,7 +97,7 @@ class Fetcher:
         """Fetch a gap again, if any is due, and store the time of the next repair."""
         after = replace(connection, epoch=epoch, repair_at=next_at)
         if repair_window is None:
-            await self.connections.update(connection, after)
+            await self._update(connection, after)
             return Fetched(PollResult(Outcome.NOTHING_NEW), after)
         return await self._fetch(connection, after, grant, repair_window, Origin.SWEEP)
 
@@ -111,8 +112,13 @@ class Fetcher:
         if replace(same, epoch=stored.epoch) == stored and not due:
             return stored
         target = replace(target, last_outcome=outcome, outcome_at=now) if due else same
-        await self.connections.update(stored, target)
+        await self._update(stored, target)
         return target
+
+    @retrying(errors.TransactionConflict, first_wait=0.01)
+    async def _update(self, before: Connection, after: Connection) -> None:
+        """Write progress without readings. TransactionConflict: a commit of the user was in progress."""
+        await self.connections.update(before, after)
 
     async def _fetch(
         self,

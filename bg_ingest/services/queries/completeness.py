@@ -49,10 +49,9 @@ class CompletenessQueries:
         """Return the days of the window with any data, for each provider; NotFound as in ``gaps``."""
         head = await self._read_head(user)
         counters: dict[str, DayCounter] = {}
-        for connection in await self._store.connections.list_for_user(user):
+        connections = [ConnectionId(user, provider) for provider in sorted(head.summaries)]
+        for connection in await self._store.connections.get_many(connections):
             provider = connection.id.provider
-            if provider not in head.summaries:
-                continue
             summary = head.summaries[provider]
             since = connection.available.end if connection.available else connection.connected_at
             poll_interval = timedelta(seconds=max(summary.interval_seconds, summary.cadence_seconds))

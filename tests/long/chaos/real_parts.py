@@ -138,7 +138,7 @@ async def _read_stored(table: DynamoTable, key_ring: AesGcmSealer, user: UserId)
         content = key_ring.open(sealed.sealed, sealed.associated_data(TABLE))
         refresh = msgspec.msgpack.decode(content)[1]
         held = StoredGrant(token_hash(refresh), sealed.claim is not None, sealed.refusals, sealed.retry_at)
-    return StoredUser(decode_connection(identity, connection), held, decode_head(user, head).last_change)
+    return StoredUser(decode_connection(identity, connection, head), held, decode_head(user, head).last_change)
 
 
 async def _ends(table: DynamoTable, user: UserId) -> OutboxEnds:

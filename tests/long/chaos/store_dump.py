@@ -99,4 +99,4 @@ def _read_user(items: ItemFile, data: Path, user: UserId) -> StoredUser | None:
         )
         _, refresh, _ = msgspec.msgpack.decode(plain, type=tuple[str, str, datetime])
         held = StoredGrant(token_hash(refresh), sealed.claim is not None)
-    return StoredUser(decode_connection(identity, connection), held, decode_head(user, head).last_change)
+    return StoredUser(decode_connection(identity, connection, head), held, decode_head(user, head).last_change)
