@@ -60,15 +60,16 @@ class MemoryPublisher:
 class MemoryHints:
     """Hints between services of one process: all that were built with the same list."""
 
-    def __init__(self, replicas: "list[MemoryHints] | None" = None) -> None:
+    def __init__(self, replicas: "list[MemoryHints] | None" = None, *, is_only_replica: bool = False) -> None:
+        self._is_only_replica = is_only_replica
         self.received = HintBuffer()
         self._replicas = [] if replicas is None else replicas
         self._replicas.append(self)
 
     @property
     def connected(self) -> bool:
-        """False for a single service, because no hints of others arrive."""
-        return len(self._replicas) > 1
+        """False for a single service, because no hints of others arrive, unless there can be no others."""
+        return self._is_only_replica or len(self._replicas) > 1
 
     def send(self, hint: Hint) -> None:
         for replica in self._replicas:

@@ -26,16 +26,16 @@ class BrokerParts:
     hint_connection: HintConnection | None = None
 
 
-def embedded_broker() -> BrokerParts:
-    """Return parts that stay inside this process."""
+def embedded_broker(*, is_only_replica: bool = True) -> BrokerParts:
+    """Return parts that stay inside this process. Other replicas, which use the same store, are not connected."""
     from bg_ingest.adapters.memory import MemoryHints, MemoryPublisher
 
-    return BrokerParts(MemoryPublisher(SOURCE), MemoryHints())
+    return BrokerParts(MemoryPublisher(SOURCE), MemoryHints(is_only_replica=is_only_replica))
 
 
 def build_broker_parts(settings: Settings) -> BrokerParts:
     if settings.rabbitmq_url is None:
-        return embedded_broker()
+        return embedded_broker(is_only_replica=settings.store == "sqlite")
     from bg_ingest.adapters.rabbitmq.hints import RabbitHints
     from bg_ingest.adapters.rabbitmq.publisher import RabbitPublisher
 

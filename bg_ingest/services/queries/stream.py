@@ -13,6 +13,10 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.services.queries.many_users import EventOf, Snapshot, Unknown
 from bg_ingest.services.queries.shared_events import Delivery, SharedEvents
 
+HEARTBEAT_STEP_SECONDS = 0.25
+"""Heartbeats of all streams are due at multiples of it. 1,000 streams whose heartbeats are due one by one wake the
+process 333 times a second, and took twice as much CPU."""
+
 
 class EndReason(StrEnum):
     """Reason for the end of a stream."""
@@ -105,7 +109,7 @@ class ChangeStream:
         An item counts as sent once the next one is asked for.
         """
         heartbeat_seconds = self._supply.limits.heartbeat_seconds
-        heartbeat_at = anyio.current_time() + heartbeat_seconds
+        heartbeat_at = _heartbeat_at(heartbeat_seconds)
         while self._end is None or self._batch:
             item: StreamItem | None = self._next_item()
             if item is None:
@@ -115,7 +119,7 @@ class ChangeStream:
                     continue
                 item = Heartbeat.HEARTBEAT
             yield item
-            heartbeat_at = anyio.current_time() + heartbeat_seconds
+            heartbeat_at = _heartbeat_at(heartbeat_seconds)
             if isinstance(item, EventOf):
                 self._supply.sent(item, self)
         yield StreamEnd(self._end)
@@ -208,3 +212,8 @@ class ChangeStream:
             finally:
                 self._waiting = None
         return False
+
+
+def _heartbeat_at(seconds: float) -> float:
+    """Return the last common instant of heartbeats that is at most so many seconds away."""
+    return (anyio.current_time() + seconds) // HEARTBEAT_STEP_SECONDS * HEARTBEAT_STEP_SECONDS

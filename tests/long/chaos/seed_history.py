@@ -1,7 +1,7 @@
 """Years of readings, written straight into the store's file before the service starts."""
 
 import random
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import datetime, timedelta
 from itertools import islice
 from pathlib import Path
@@ -35,6 +35,18 @@ def write_history(data: Path, user: str, *, years: int) -> int:
         head = Head(UserId(user), last_change=1, recorded_at=end, newest=newest)
         items.transact([Put(keys.head(UserId(user)), encode_head(head))])
     return years * 365 * int(timedelta(days=1) / CADENCE)
+
+
+def write_heads(data: Path, users: Sequence[str]) -> None:
+    """Make a store of users with one change each, whose newest reading is known and whose history is not kept."""
+    data.mkdir(parents=True)
+    end = segment_start(SystemClock().now())
+    newest = StoredReading(_reading(end - CADENCE, 110), end, 1)
+    heads = (Head(UserId(user), last_change=1, recorded_at=end, newest=newest) for user in users)
+    with open_items(data) as items:
+        items.transact([Put(keys.META, LAYOUT)])
+        while batch := list(islice(heads, MAX_WRITES)):
+            items.transact([Put(keys.head(head.user), encode_head(head)) for head in batch])
 
 
 def _segments(user: UserId, start: datetime, end: datetime) -> Iterator[Put]:

@@ -52,6 +52,7 @@ async def test_hints_reach_the_other_replicas_and_the_highest_of_a_user_remains(
     replicas: list[MemoryHints] = []
     one = MemoryHints(replicas)
     assert not one.connected
+    assert MemoryHints(is_only_replica=True).connected
     two = MemoryHints(replicas)
     for number in (2, 3, 1):
         one.send(Hint(UserId("ada"), number))

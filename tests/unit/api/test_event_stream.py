@@ -134,6 +134,19 @@ async def test_heartbeats_are_comments_after_seconds_without_an_event(live: ApiH
         assert stream.body.endswith(b"\n\n:\n\n:\n\n:\n\n")
 
 
+async def test_heartbeats_of_several_streams_share_their_instants(live: ApiHarness) -> None:
+    await add(live, -3)
+    start = (anyio.current_time() // 0.25 + 1) * 0.25
+    await anyio.sleep_until(start + 0.01)
+    async with open_stream(live.app, CHANGES, query={"after": "1"}) as one:
+        await anyio.sleep(0.1)
+        async with open_stream(live.app, CHANGES, query={"after": "1"}) as other:
+            await anyio.sleep_until(start + 2.99)
+            assert one.events == other.events == []
+            await anyio.sleep(0.02)
+            assert [event.name for event in one.events + other.events] == [":", ":"]
+
+
 async def test_an_unknown_user_a_bad_cursor_and_a_bad_form_are_problems(live: ApiHarness) -> None:
     await add(live, -3)
     assert await refuse(live, "/api/bg/zoe/changes") == (404, "unknown")

@@ -17,6 +17,7 @@ from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports.table import Put, Table, Update
 from bg_ingest.settings import Settings
 from bg_ingest.store import LAYOUT, keys
+from bg_ingest.wiring.broker import build_broker_parts
 from bg_ingest.wiring.store import create_table, creates_table, open_for_inspection, open_store, open_table
 from tests.fakes.dynamodb import BrokenReply, ErrorReply, RecordedRequest, Reply, in_sequence, scripted
 from tests.harness.settings import PRODUCTION
@@ -193,3 +194,10 @@ async def test_f34_outside_development_and_in_aws_no_table_is_created(
     assert not creates_table(configure(dynamodb_table="readings"))
     production = {name.lower(): value for name, value in PRODUCTION.items()}
     assert not creates_table(configure(**production, dynamodb_endpoint="http://localhost:8000"))
+
+
+async def test_only_replicas_of_a_shared_store_miss_hints_without_a_broker(
+    configure: Callable[..., Settings], in_aws: Callable[[str], Settings]
+) -> None:
+    assert build_broker_parts(configure()).hints.connected
+    assert not build_broker_parts(in_aws("http://127.0.0.1:1")).hints.connected
