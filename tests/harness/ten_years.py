@@ -1,5 +1,7 @@
 """Program that requests ten years of readings in each format and prints the growth of its memory.
 
+    python -m tests.harness.ten_years 1 application/vnd.apache.parquet
+
 It is a program of its own, because memory freed by another test would hide the memory of an answer.
 """
 
@@ -110,13 +112,13 @@ async def measure_format(app: Any, accept: str, days: int, more: str = "") -> tu
     return pieces, size, count, most
 
 
-async def main(*formats: str) -> None:
-    """Warm up with a month of each format, then request ten years."""
+async def main(minutes: str, *formats: str) -> None:
+    """Warm up with a month of each format, then request ten years of a sensor with this cadence."""
     state = build_state(access=Access.OPEN, process_health=FakeProcessHealth(), own_names=["ingest.test"])
     nowhere = cast("AuditStore", None)  # an actor writes the records, and none runs
     state.services = SimpleNamespace(
         authenticator=Authenticator(cast("ApiKeyStore", EmptyApiKeys()), SetClock()),
-        reader=ReadingQueries(cast("ReadingStore", TenYearsOfReadings()), SetClock()),
+        reader=ReadingQueries(cast("ReadingStore", TenYearsOfReadings(int(minutes))), SetClock()),
         columnar=Arro3Encoder(),
         audit_log=AuditLog(nowhere, AesGcmSealer([bytes(32)]), SetClock(), "test", retention=timedelta(days=365)),
     )

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import polars as pl
 import pyarrow as pa
 import pyarrow.ipc
 import pyarrow.parquet
@@ -17,6 +18,7 @@ import pytest
 
 from bg_ingest.domain.readings import Device, Flag
 from tests.harness.api import DEVICE, ApiHarness, reading
+from tests.unit.adapters.test_parquet import by_duckdb
 from tests.unit.api.test_streaming import BreakingReadings, FakeConnection, use_readings
 
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
@@ -55,6 +57,15 @@ def read_table(media_type: str, content: bytes) -> pa.Table:
     return pa.ipc.open_stream(content).read_all()
 
 
+def read_rows_by_others(media_type: str, content: bytes, folder: Path) -> list[list[dict[str, Any]]]:
+    """Return the rows as Polars and, of Parquet, DuckDB read them."""
+    if media_type == ARROW:
+        return [pl.read_ipc_stream(content).to_dicts()]
+    path = folder / "range.parquet"
+    path.write_bytes(content)
+    return [pl.read_parquet(content).to_dicts(), by_duckdb(path).to_pylist()]
+
+
 def as_in_json(row: dict[str, Any]) -> dict[str, Any]:
     return {
         name: value.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if isinstance(value, datetime) else value
@@ -84,7 +95,7 @@ async def add_varied_readings(api: ApiHarness) -> None:
     ("query", "schema"), [({}, BASIC), ({"view": "full"}, FULL), ({"versions": "all"}, VERSIONS)], ids=str
 )
 async def test_rows_types_and_nulls_are_those_of_ndjson(
-    api: ApiHarness, query: dict[str, str], schema: list[tuple[str, str, bool]], media_type: str
+    api: ApiHarness, query: dict[str, str], schema: list[tuple[str, str, bool]], media_type: str, tmp_path: Path
 ) -> None:
     await add_varied_readings(api)
     answer = await api.http.get("/api/bg/ada", params=SPAN | query, headers={"Accept": media_type})
@@ -99,6 +110,8 @@ async def test_rows_types_and_nulls_are_those_of_ndjson(
         row["measured_at"] = row.pop("timestamp")
         row.pop("glucose_mmol_l", None)
     assert [as_in_json(row) for row in table.to_pylist()] == expected
+    for rows in read_rows_by_others(media_type, answer.content, tmp_path):
+        assert [as_in_json(row) for row in rows] == expected
 
 
 @pytest.mark.parametrize("media_type", [PARQUET, ARROW])
@@ -134,7 +147,7 @@ async def test_a_rate_that_json_cannot_hold_is_null_in_every_form(api: ApiHarnes
 @pytest.mark.process
 def test_ten_years_grow_the_process_by_less_than_24_mb() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.harness.ten_years", PARQUET, ARROW],
+        [sys.executable, "-m", "tests.harness.ten_years", "5", PARQUET, ARROW],
         cwd=Path(__file__).parents[3],
         check=True,
         capture_output=True,
@@ -143,6 +156,16 @@ def test_ten_years_grow_the_process_by_less_than_24_mb() -> None:
     figures = json.loads(done.stdout)
     assert figures["asked"][ARROW][1] > 10_000_000
     assert figures["grown"] < 24_000_000
+
+
+async def test_the_store_failing_on_the_way_ends_the_connection_without_the_end_of_the_file(api: ApiHarness) -> None:
+    use_readings(api, broken := BreakingReadings(after=600))
+    connection = FakeConnection(accept=ARROW)
+    with pytest.raises(Exception, match="after response started"):
+        await connection.ask(api)
+    assert len(connection.events) > 1
+    assert all(event["more_body"] for event in connection.events[1:])
+    assert broken.closed
 
 
 async def test_a_client_that_disconnects_ends_the_writer(api: ApiHarness, capfd: pytest.CaptureFixture[str]) -> None:

@@ -81,7 +81,7 @@ def use_readings(api: ApiHarness, readings: TenYearsOfReadings) -> None:
 
 def test_ten_years_in_each_format_grow_the_process_by_less_than_30_mb() -> None:
     done = subprocess.run(
-        [sys.executable, "-m", "tests.harness.ten_years", *FORMATS],
+        [sys.executable, "-m", "tests.harness.ten_years", "5", *FORMATS],
         cwd=Path(__file__).parents[3],
         check=True,
         capture_output=True,
@@ -105,10 +105,12 @@ async def test_the_store_failing_at_first_is_a_503_that_says_when_to_come_again(
     assert int(answer.headers["retry-after"]) > 0
 
 
-@pytest.mark.parametrize("after", [20, 600])
-async def test_the_store_failing_on_the_way_leaves_the_answer_without_its_end(api: ApiHarness, after: int) -> None:
+@pytest.mark.parametrize(("after", "accept"), [(20, FORMATS[0]), *((600, accept) for accept in FORMATS)])
+async def test_the_store_failing_on_the_way_leaves_the_answer_without_its_end(
+    api: ApiHarness, after: int, accept: str
+) -> None:
     use_readings(api, broken := BreakingReadings(after))
-    line = FakeConnection()
+    line = FakeConnection(accept=accept)
     with structlog.testing.capture_logs() as logs, pytest.raises(Exception, match="after response started"):
         await line.ask(api)
     assert [(each["event"], each["error"]) for each in logs] == [("answer_cut", "StoreUnavailable")]
