@@ -8,7 +8,7 @@ It is a program of its own, because memory freed by another test would hide the 
 import json
 import resource
 import sys
-from collections.abc import AsyncGenerator, MutableMapping
+from collections.abc import AsyncGenerator, MutableMapping, Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from types import SimpleNamespace
@@ -112,13 +112,13 @@ async def measure_format(app: Any, accept: str, days: int, more: str = "") -> tu
     return pieces, size, count, most
 
 
-async def main(minutes: str, *formats: str) -> None:
+async def main(minutes: int, formats: Sequence[str]) -> None:
     """Warm up with a month of each format, then request ten years of a sensor with this cadence."""
     state = build_state(access=Access.OPEN, process_health=FakeProcessHealth(), own_names=["ingest.test"])
     nowhere = cast("AuditStore", None)  # an actor writes the records, and none runs
     state.services = SimpleNamespace(
         authenticator=Authenticator(cast("ApiKeyStore", EmptyApiKeys()), SetClock()),
-        reader=ReadingQueries(cast("ReadingStore", TenYearsOfReadings(int(minutes))), SetClock()),
+        reader=ReadingQueries(cast("ReadingStore", TenYearsOfReadings(minutes)), SetClock()),
         columnar=Arro3Encoder(),
         audit_log=AuditLog(nowhere, AesGcmSealer([bytes(32)]), SetClock(), "test", retention=timedelta(days=365)),
     )
@@ -132,4 +132,4 @@ async def main(minutes: str, *formats: str) -> None:
 
 
 if __name__ == "__main__":
-    anyio.run(main, *sys.argv[1:])
+    anyio.run(main, int(sys.argv[1]), sys.argv[2:])
