@@ -24,11 +24,10 @@ from bg_ingest.api import (
     users,
     webhooks,
 )
-from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AuthGuard, Limits, check_access
+from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AccessControl, AuthGuard, Limits
 from bg_ingest.api.dependencies import RouteOptions, provide_services
 from bg_ingest.api.entry import Api
 from bg_ingest.api.fairness import Admission, LongAnswers
-from bg_ingest.api.headers import add_headers
 from bg_ingest.api.health import Exposition
 from bg_ingest.api.local_access import LocalOnly
 from bg_ingest.api.openapi import build_config
@@ -102,9 +101,8 @@ def create_api(
         ],
         state=state,
         dependencies=provide_services(state),
-        guards=[check_access],
+        middleware=[AccessControl],
         before_request=validate_request,
-        before_send=[add_headers, users.record_access],
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
         openapi_config=build_config(__version__),

@@ -7,11 +7,9 @@ from typing import Any, NamedTuple
 
 import anyio
 from litestar import Request, Response
-from litestar.connection import ASGIConnection
 from litestar.exceptions import MethodNotAllowedException, NotFoundException
-from litestar.handlers import BaseRouteHandler
 from litestar.response.base import ASGIResponse
-from litestar.types import ExceptionHandlersMap, Receive, Scope, Send
+from litestar.types import ASGIApp, ExceptionHandlersMap, Receive, Scope, Send
 
 from bg_ingest.api.dependencies import RouteOptions
 from bg_ingest.api.local_access import check_local
@@ -62,23 +60,23 @@ class AuthGuard:
         """Return True if an earlier request proved this credential, or if none is needed. It decides the order only."""
         return self._access is Access.OPEN or _credential_digest(scope) in self._proven
 
-    async def check(self, connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
+    async def check(self, scope: Scope) -> None:
         """Refuse a missing or unknown credential, too many requests, a missing scope, and another person's data."""
-        options = RouteOptions.of(route)
+        options = RouteOptions.of(scope["route_handler"])
         if options.public:
-            await self._check_public(connection.scope, options)
+            await self._check_public(scope, options)
             return
-        caller = await self.authenticate(connection.scope)
-        lists_methods = connection.scope.get("method") == "OPTIONS"
+        caller = await self.authenticate(scope)
+        lists_methods = scope.get("method") == "OPTIONS"
         if options.scope not in caller.scopes and not lists_methods:
             raise _insufficient_scope(options.scope)
-        user = connection.path_params.get("user_id")
+        user = scope["path_params"].get("user_id")
         if user is None and caller.users is not None and not options.many_users:
             detail = "This credential is valid for single users only: use one without that restriction."
             raise build_problem(403, "insufficient-scope", detail)
         if user is not None and not caller.may_access(user):
             check_user(user)
-            connection.scope["state"]["refused"] = True
+            scope["state"]["refused"] = True
             raise NotFound  # same answer as for an unknown user, so that it does not reveal the existing ids
 
     async def authenticate(self, scope: Scope) -> Caller:
@@ -134,9 +132,18 @@ class AuthGuard:
         return caller
 
 
-async def check_access(connection: ASGIConnection[Any, Any, Any, Any], route: BaseRouteHandler) -> None:
-    """Guard of all routes: run the `AuthGuard` of the application's state."""
-    await connection.app.state.auth_guard.check(connection, route)
+class AccessControl:
+    """Middleware of every route that runs the `AuthGuard` of the application's state.
+
+    A guard of Litestar would receive a copy of the route handler, which costs as much as the check itself.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        await scope["litestar_app"].state.auth_guard.check(scope)
+        await self._app(scope, receive, send)
 
 
 def hide_unknown(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:

@@ -1,4 +1,4 @@
-"""Rules for every request, applied before its routing: encoded slashes, HEAD, and the order of requests."""
+"""Rules for every request, applied around its routing: encoded slashes, HEAD, order of requests, headers, audit."""
 
 import re
 from functools import partial
@@ -7,9 +7,11 @@ from urllib.parse import unquote
 
 import anyio
 from litestar import Litestar
-from litestar.types import ASGIApp, Message, Receive, Scope, Send
+from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from bg_ingest.api.fairness import Admission
+from bg_ingest.api.headers import add_headers
+from bg_ingest.api.users import record_access
 
 _ENCODED_SLASH = re.compile(rb"%2f", re.IGNORECASE)
 
@@ -24,7 +26,19 @@ class Api(Litestar):
         keep_encoded_slashes(scope)
         app = partial(answer_head, super().__call__) if scope["method"] == "HEAD" else super().__call__
         admission: Admission = self.state.admission
-        await admission.run(app, scope, receive, send)
+        await admission.run(app, scope, receive, _finish_starts(scope, send))
+
+
+def _finish_starts(scope: HTTPScope, send: Send) -> Send:
+    """Return a function that adds the headers of every answer to its start, and records the access in the audit log."""
+
+    async def send_finished(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            add_headers(message, scope)
+            record_access(scope, message["status"])
+        await send(message)
+
+    return send_finished
 
 
 def keep_encoded_slashes(scope: Scope) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 import msgspec
 from litestar import Request, Response
 
+from bg_ingest.api.encoded import EncodedResponse
 from bg_ingest.api.headers import request_header
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.windows import Window
@@ -42,6 +43,8 @@ def etag_facts(head: Head, window: Window, now: datetime, *, open_end: bool) -> 
 def not_modified(request: Request[Any, Any, Any], headers: dict[str, str]) -> Response[None] | None:
     """Return a 304 with the headers of the 200 if If-None-Match is `*` or contains their ETag, weakly compared."""
     given = request_header(request.scope, b"if-none-match")
+    if not given:
+        return None
     tags = [tag.strip().removeprefix("W/") for tag in given.split(",")]
     matches = given.strip() == "*" or headers["ETag"].removeprefix("W/") in tags
-    return Response(None, status_code=304, headers=headers) if matches else None
+    return EncodedResponse(None, status_code=304, headers=headers) if matches else None

@@ -75,7 +75,7 @@ def stream_changes(
     """
     caller = caller_of(request.scope) or ANONYMOUS
     token = None if caller is ANONYMOUS else bearer_token(request.scope)
-    client = StreamClient(caller.name, token, audited_route(request.scope))
+    client = StreamClient(caller.name, token, audited_route(request.scope["method"], request.scope["path_template"]))
 
     async def chunks(wait_for_disconnect: Callable[[], Any]) -> Chunks:
         with hub.open(client, list(after)) as stream:

@@ -1,9 +1,9 @@
 """Headers of every answer: the request's id, and restrictions for browsers because of the health data."""
 
 import re
-from uuid import uuid4
+from secrets import token_hex
 
-from litestar.types import Message, Scope
+from litestar.types import HTTPResponseStartEvent, Scope
 
 from bg_ingest.api.html import POLICY
 from bg_ingest.domain.windows import Window
@@ -36,7 +36,10 @@ _API_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; fr
 
 def request_header(scope: Scope, name: bytes) -> str:
     """Return a header of the request by its lower-case name; empty if it was not sent."""
-    return next((value for header, value in scope["headers"] if header == name), b"").decode("latin-1")
+    for header, value in scope["headers"]:
+        if header == name:
+            return value.decode("latin-1")
+    return ""
 
 
 def request_id(scope: Scope) -> str:
@@ -44,7 +47,7 @@ def request_id(scope: Scope) -> str:
     existing: str | None = scope["state"].get("request_id")
     if existing is None:
         given = request_header(scope, b"x-request-id")
-        existing = given if _ACCEPTABLE_ID.match(given) else uuid4().hex
+        existing = given if _ACCEPTABLE_ID.match(given) else token_hex(16)
         scope["state"]["request_id"] = existing
     return existing
 
@@ -57,22 +60,20 @@ def attachment(name: str, window: Window, media_type: str) -> dict[str, str]:
     return {"Content-Disposition": f'attachment; filename="{safe_name}_{dates}.{extension}"'}
 
 
-async def add_headers(message: Message, scope: Scope) -> None:
-    """Add missing headers just before an answer starts. Pairs stay raw bytes for speed: this runs for every answer."""
-    if message["type"] != "http.response.start":
-        return
+def add_headers(message: HTTPResponseStartEvent, scope: Scope) -> None:
+    """Add missing headers to the start of an answer. Pairs stay raw bytes, because this runs for every answer."""
     headers = [(name.lower(), value) for name, value in message.get("headers", ())]
-    if any(name == b"allow" for name, _ in headers):
-        headers = [(name, _allowed_methods(scope, value) if name == b"allow" else value) for name, value in headers]
     present = dict(headers)
+    if b"allow" in present:
+        headers = [(name, _allowed_methods(scope, value) if name == b"allow" else value) for name, value in headers]
+    if b"x-request-id" in present:
+        headers = [header for header in headers if header[0] != b"x-request-id"]
     defaults = _PAGE_HEADERS if present.get(b"content-type", b"").startswith(b"text/html") else _API_HEADERS
-    by_https = scope.get("scheme", "http") == "https" or request_header(scope, b"x-forwarded-proto") == "https"
-    message["headers"] = [
-        *(header for header in headers if header[0] != b"x-request-id"),
-        *(header for header in defaults if header[0] not in present),
-        *((_HSTS_HEADER,) if by_https else ()),
-        (b"x-request-id", request_id(scope).encode()),
-    ]
+    headers += [header for header in defaults if header[0] not in present]
+    if scope.get("scheme") == "https" or request_header(scope, b"x-forwarded-proto") == "https":
+        headers.append(_HSTS_HEADER)
+    headers.append((b"x-request-id", request_id(scope).encode()))
+    message["headers"] = headers
 
 
 def _allowed_methods(scope: Scope, given: bytes) -> bytes:

@@ -6,6 +6,7 @@ from litestar import Request, Response, Router, get
 
 from bg_ingest.api import query, statistics_query
 from bg_ingest.api.dependencies import RouteOptions, Use, User
+from bg_ingest.api.encoded import EncodedResponse
 from bg_ingest.api.etags import CACHE_HEADERS, etag_facts, make_etag, not_modified
 from bg_ingest.api.formats import ColumnarFormat, choose_format
 from bg_ingest.api.headers import attachment
@@ -58,7 +59,7 @@ async def latest(
     if newest != latest_reading.head.newest:  # until the time of a reading in the future, without a further change
         facts.append(newest.reading.measured_at)
     headers = {**CACHE_HEADERS, "ETag": make_etag(request, latest_reading.head.last_change, *facts)}
-    return not_modified(request, headers) or Response(
+    return not_modified(request, headers) or EncodedResponse(
         to_latest(newest, freshness) if freshness else to_basic_one(newest), headers=headers
     )
 

@@ -6,13 +6,14 @@ The audit log has one record for each answer that shows or changes a user's data
 import re
 from collections.abc import AsyncGenerator, Collection, Sequence
 from datetime import datetime
+from functools import lru_cache
 from typing import Annotated, Any
 
 import msgspec
 from litestar import Request, Response, Router, delete, get
 from litestar.handlers import BaseRouteHandler
 from litestar.params import QueryParameter
-from litestar.types import Message, Scope
+from litestar.types import HTTPScope, Scope
 
 from bg_ingest.api.auth import caller_of
 from bg_ingest.api.dependencies import RouteOptions, Use, User
@@ -96,26 +97,25 @@ def mark_credential(scope: Scope, credential: str) -> None:
     scope["state"]["audited_credential"] = credential
 
 
-def audited_route(scope: Scope) -> str:
+@lru_cache
+def audited_route(method: str, path_template: str) -> str:
     """Return the method and the path of a request as the audit log has them."""
-    return f"{scope.get('method')} {_PATH_TYPE.sub('}', scope['path_template'])}"
+    return f"{method} {_PATH_TYPE.sub('}', path_template)}"
 
 
-async def record_access(message: Message, scope: Scope) -> None:
-    """Record in the audit log each answer that shows or changed a user's data, and each refused request for such data.
+def record_access(scope: HTTPScope, status: int) -> None:
+    """Record in the audit log an answer that shows or changed a user's data, and a refused request for such data.
 
     The record is made when the answer starts. Other errors show nothing and are not recorded.
     """
-    if message["type"] != "http.response.start":
-        return
-    refused = message["status"] in REFUSALS or scope["state"].get("refused", False)
+    refused = status in REFUSALS or scope["state"].get("refused", False)
     route: BaseRouteHandler | None = scope.get("route_handler")
     in_path = scope.get("path_params", {}).get("user_id")
     users = scope["state"].get("audited_users") or ([in_path] if in_path else [])
-    method = scope.get("method")
-    if route is None or not users or method == "OPTIONS" or not (refused or message["status"] < 400):
+    method = scope["method"]
+    if route is None or not users or method == "OPTIONS" or not (refused or status < 400):
         return
-    route_text = audited_route(scope)
+    route_text = audited_route(method, scope["path_template"])
     audit_log: AuditLog = scope["litestar_app"].state.services.audit_log
     caller = caller_of(scope)
     credential = caller.name if caller else scope["state"].get("audited_credential", "oauth-state")

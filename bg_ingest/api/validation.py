@@ -58,7 +58,10 @@ def check_user(user: str) -> None:
 
 
 def _check_query(request: Request[Any, Any, Any], known: frozenset[str], *, lenient: bool) -> None:
-    pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
+    query_string = request.scope["query_string"]
+    if not query_string:
+        return
+    pairs = parse_qsl(query_string.decode("latin-1"), keep_blank_values=True)
     names = [name for name, _ in pairs if not lenient or name in known]
     if not known.issuperset(names):
         available = f"only {', '.join(sorted(known))}" if known else "no query parameters"

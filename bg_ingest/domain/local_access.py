@@ -7,6 +7,7 @@ machine (DNS rebinding).
 
 from collections.abc import Collection, Iterable
 from enum import Enum, auto
+from functools import lru_cache
 from ipaddress import IPv4Address, IPv6Address, ip_address
 
 import msgspec
@@ -117,6 +118,7 @@ def _is_loopback(client: str) -> bool:
     return address is None or address.is_loopback
 
 
+@lru_cache(maxsize=64)
 def _parse_address(text: str) -> IPv4Address | IPv6Address | None:
     try:
         return ip_address(text)

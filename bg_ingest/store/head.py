@@ -6,6 +6,7 @@ earlier connect, state or owner.
 """
 
 from collections.abc import Iterator
+from functools import lru_cache
 from typing import Any
 
 import msgspec
@@ -14,7 +15,7 @@ from bg_ingest.domain.changes import UserErased
 from bg_ingest.domain.commits import Commit, ConnectionSummary, ConnectionUpdate, Head
 from bg_ingest.domain.connections import PUSHABLE_STATES, Connection, ConnectionState
 from bg_ingest.domain.ids import UserId
-from bg_ingest.domain.segment_codec import pack, to_epoch_ms, unpack
+from bg_ingest.domain.segment_codec import pack, to_epoch_ms, unpack_one
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports.table import (
     Absent,
@@ -59,7 +60,7 @@ def decode_head(user: UserId, item: StoredItem) -> Head:
         user,
         item["last_change"],
         items.optional_instant(item.get("recorded_at")),
-        unpack(newest)[0] if newest else None,
+        unpack_one(newest) if newest else None,
         {name: _decode_summary(packed) for name, packed in _by_provider(item, _SUMMARY)},
         item["erased"],
         {name: items.from_epoch_ms(ms) for name, ms in _by_provider(item, _GAPS_CHECKED)},
@@ -208,6 +209,7 @@ def _encode_summary(summary: ConnectionSummary) -> bytes:
     return msgspec.msgpack.encode(msgspec.structs.astuple(summary))
 
 
+@lru_cache(maxsize=256)  # few values differ: a state, and the cadence and delay of a sensor
 def _decode_summary(packed: bytes) -> ConnectionSummary:
     state, cadence, delay, interval, *_ = msgspec.msgpack.decode(packed)
     return ConnectionSummary(ConnectionState(state), cadence, delay, interval)
