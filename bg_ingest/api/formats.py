@@ -61,15 +61,16 @@ def _quote_formulas(cell: Any) -> Any:  # noqa: ANN401 - any builtin
 def csv_format(columns: tuple[str, ...]) -> Format:
     """Return CSV of structs by RFC 4180 with a header row; null is an empty cell."""
     cells = attrgetter(*columns)
-    return Format(*_csv_head(columns), lambda rows: _encode_cells([cells(row) for row in rows]))
+    return Format(*csv_head(columns), lambda rows: _encode_cells([cells(row) for row in rows]))
 
 
 def cells_format(columns: Sequence[str]) -> Format:
     """Return the same of rows that are sequences of cells."""
-    return Format(*_csv_head(columns), _encode_cells)
+    return Format(*csv_head(columns), _encode_cells)
 
 
-def _csv_head(columns: Sequence[str]) -> tuple[str, bytes]:
+def csv_head(columns: Sequence[str]) -> tuple[str, bytes]:
+    """Return media type and header row of CSV."""
     return "text/csv; header=present", ",".join(columns).encode() + b"\r\n"
 
 
@@ -121,14 +122,16 @@ async def encode_stream(
     def encode(rows: Batch) -> bytes:
         return form.encode(present(rows))
 
-    buffer = bytearray(form.opening)
+    encoding = present, form
+    pieces, size = [form.opening], 0
     separator = b""
     async with aclosing(batches):
         async for rows in batches:
-            kept = rows.encode((present, form), partial(encode, rows)) if isinstance(rows, KeptRows) else None
-            buffer += separator + (encode(rows) if kept is None else kept)
+            text = rows.encode(encoding, partial(encode, rows)) if isinstance(rows, KeptRows) else encode(rows)
+            pieces += (separator, text)
+            size += len(text)
             separator = form.separator
-            if len(buffer) >= CHUNK_BYTES:
-                yield bytes(buffer)
-                buffer.clear()
-    yield bytes(buffer + form.closing)
+            if size >= CHUNK_BYTES:
+                yield b"".join(pieces)
+                pieces, size = [], 0
+    yield b"".join([*pieces, form.closing])

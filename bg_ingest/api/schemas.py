@@ -1,8 +1,7 @@
 """Public JSON: the bodies of answers and requests, and their mapping from and to domain values."""
 
 from collections.abc import Sequence
-from datetime import UTC, datetime
-from itertools import repeat
+from datetime import datetime
 from typing import Annotated
 
 import msgspec
@@ -38,12 +37,6 @@ class VersionedReading(FullReading, frozen=True, kw_only=True):
 
     superseded_at: datetime | None
     superseded_by: int | None
-
-
-def to_basic(rows: Sequence[tuple[int, int]]) -> list[BasicReading]:
-    """Map a non-empty list of (epoch seconds, mg/dL)."""
-    seconds, values = zip(*rows, strict=True)  # map is faster: a range of months has tens of thousands of rows
-    return list(map(BasicReading, map(datetime.fromtimestamp, seconds, repeat(UTC)), values))
 
 
 def to_basic_one(recorded: StoredReading) -> BasicReading:

@@ -7,7 +7,8 @@ from typing import Any
 import msgspec
 
 from bg_ingest.api.formats import ARROW, JSON, NDJSON, PARQUET, ColumnarFormat, Format, csv_format, encode_stream
-from bg_ingest.api.schemas import BasicReading, to_basic, to_full, to_versions
+from bg_ingest.api.points import CSV_POINTS, JSON_POINTS, NDJSON_POINTS
+from bg_ingest.api.schemas import to_full, to_versions
 from bg_ingest.domain.cloud_events import FullReading
 from bg_ingest.domain.columns import (
     BASIC_COLUMNS,
@@ -63,6 +64,12 @@ def _formats(names: tuple[str, ...]) -> tuple[Format | ColumnarFormat, ...]:
     return JSON, csv_format(names), NDJSON, PARQUET, ARROW
 
 
-BASIC = View(ReadingQueries.points, to_basic, _formats(BasicReading.__struct_fields__), BASIC_COLUMNS, basic_columns)
+BASIC = View(
+    ReadingQueries.points,
+    lambda points: points,
+    (JSON_POINTS, CSV_POINTS, NDJSON_POINTS, PARQUET, ARROW),
+    BASIC_COLUMNS,
+    basic_columns,
+)
 FULL = View(ReadingQueries.readings, to_full, _formats(FULL_NAMES), FULL_COLUMNS, full_columns)
 VERSIONS = View(ReadingQueries.versions, to_versions, _formats(VERSION_NAMES), VERSION_COLUMNS, version_columns)

@@ -109,13 +109,19 @@ def closest_rows(streams: Sequence[Stream]) -> int | None:
 
 def _is_plain(*parts: SegmentRows | None) -> bool:
     """Return True if all rows are of one display and more than ``REPEAT_SECONDS`` apart, as in nearly every read."""
-    streams = [stream for part in parts if part for stream in part.streams]
-    if any(part is not None and (part.closest is None or part.closest <= REPEAT_SECONDS) for part in parts):
-        return False
-    return all(
-        earlier[:2] == later[:2] and later.rows[0][0] - earlier.rows[-1][0] > REPEAT_SECONDS
-        for earlier, later in pairwise(streams)
-    )
+    earlier: Stream | None = None
+    for part in parts:
+        if part is None:
+            continue
+        if part.closest is None or part.closest <= REPEAT_SECONDS:
+            return False
+        for stream in part.streams:  # at most one, because ``closest`` is known
+            if earlier is not None and (
+                earlier[:2] != stream[:2] or stream.rows[0][0] - earlier.rows[-1][0] <= REPEAT_SECONDS
+            ):
+                return False
+            earlier = stream
+    return True
 
 
 def _choose(streams: Iterable[Stream]) -> list[Row]:

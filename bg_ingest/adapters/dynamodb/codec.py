@@ -1,7 +1,7 @@
 """Items and writes in DynamoDB's JSON. Numbers are texts; bytes become base64 when the JSON is encoded."""
 
 from binascii import a2b_base64
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any, TypeAlias
 
 from bg_ingest.ports import table as port
@@ -32,20 +32,20 @@ def encode_item(key: Key, item: Item) -> Wire:
 
 
 def decode_item(wire: Wire) -> tuple[Key, Item]:
-    item = {name: _decode_value(typed) for name, typed in wire.items()}
+    item = {name: _DECODERS.get(kind, _as_is)(value) for name, typed in wire.items() for kind, value in typed.items()}
     return (str(item.pop("pk")), str(item.pop("sk"))), item
 
 
-def _decode_value(typed: dict[str, Any]) -> Scalar:
-    ((kind, value),) = typed.items()
-    match kind:
-        case "N":
-            return int(value)
-        case "B":
-            return value if isinstance(value, bytes) else a2b_base64(value)
-        case _:
-            scalar: Scalar = value
-            return scalar
+def _decode_bytes(value: str | bytes) -> bytes:
+    return value if isinstance(value, bytes) else a2b_base64(value)
+
+
+def _as_is(value: Scalar) -> Scalar:
+    return value
+
+
+_DECODERS: dict[str, Callable[[Any], Scalar]] = {"N": int, "B": _decode_bytes}
+"""Decoders of types that JSON has not."""
 
 
 def encode_write(table: str, write: Write) -> dict[str, Any]:

@@ -1,0 +1,49 @@
+"""Points of a range as text. Tables of minutes and seconds replace an object and a formatted time for each row."""
+
+from bisect import bisect_left
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
+from typing import TypeAlias
+
+from bg_ingest.api.formats import JSON, NDJSON, Format, csv_head
+
+Points: TypeAlias = Sequence[tuple[int, int]]
+"""Epoch seconds and mg/dL, ascending."""
+
+POINT_NAMES = ("timestamp", "glucose_mg_dl")
+
+_DAY_SECONDS = 86_400
+_MINUTES = [f"{minute // 60:02}:{minute % 60:02}:" for minute in range(1_440)]
+_SECONDS = [f"{second:02}Z" for second in range(60)]
+
+
+def _points_encoder(before: str, between: str, after: str, separator: str = "") -> Callable[[Points], bytes]:
+    """Return an encoder of points. The three texts enclose the time and the value of each point."""
+
+    def encode(points: Points) -> bytes:
+        lines: list[str] = []
+        for start, of_day in _split_days(points):
+            opening = f"{before}{datetime.fromtimestamp(start, UTC).date()}T"
+            lines += [
+                f"{opening}{_MINUTES[(second - start) // 60]}{_SECONDS[second % 60]}{between}{value}{after}"
+                for second, value in of_day
+            ]
+        return separator.join(lines).encode()
+
+    return encode
+
+
+def _split_days(points: Points) -> Iterator[tuple[int, Points]]:
+    """Yield the first second of each day (UTC) and the points of the day."""
+    while points:
+        start = points[0][0] // _DAY_SECONDS * _DAY_SECONDS
+        index = bisect_left(points, (start + _DAY_SECONDS,))
+        yield start, points[:index]
+        points = points[index:]
+
+
+_OBJECT = f'{{"{POINT_NAMES[0]}":"', f'","{POINT_NAMES[1]}":'
+
+JSON_POINTS = Format(JSON.media_type, JSON.opening, _points_encoder(*_OBJECT, "}", ","), JSON.separator, JSON.closing)
+NDJSON_POINTS = Format(NDJSON.media_type, NDJSON.opening, _points_encoder(*_OBJECT, "}\n"))
+CSV_POINTS = Format(*csv_head(POINT_NAMES), _points_encoder("", ",", "\r\n"))
