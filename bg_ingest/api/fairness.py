@@ -28,7 +28,7 @@ GRACE_SECONDS = 20.0
 MAX_DEFERRAL_SECONDS = 0.01
 """Longest wait of a piece of other work for the short requests in progress."""
 
-CROWD_INTERVAL_SECONDS = 0.003
+CROWD_INTERVAL_SECONDS = 0.005
 """Shortest time between the beginnings of two requests of unproven callers, or of two long ones, in a crowd."""
 
 CROWD = 32
