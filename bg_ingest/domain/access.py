@@ -87,8 +87,8 @@ def parse_key_id(text: str) -> str | None:
 def hash_key(text: str) -> bytes:
     """Return the stored digest of a key.
 
-    A plain hash is enough: the secret has 256 random bits, so that a slow hash would not make it safer. A slow
-    hash would also cost time for every wrong key that is sent.
+    The hash is a fast one. The secret has 256 random bits, so a slow hash would not make it safer, but would cost time
+    for every wrong key that is sent.
     """
     return sha256(text.encode()).digest()
 
@@ -104,7 +104,7 @@ class TokenClaims(msgspec.Struct, frozen=True):
     """Bearer of the token: a user, or the client of a token without a user."""
     scopes: frozenset[str]
     is_user: bool = True
-    """False if the bearer is a client: its name may be equal to the id of a user."""
+    """False if the bearer is a client. A client may have the same name as a user, but has no access to that user."""
 
     @property
     def caller(self) -> Caller:

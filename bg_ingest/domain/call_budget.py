@@ -1,6 +1,6 @@
 """Call limit of a provider, shared by all processes: GCRA over one row per app and region.
 
-Also a rate limiter in memory, for the API.
+The module also has a rate limiter in memory, which the API uses.
 
 The row stores the theoretical arrival time: the end of all reserved calls if they follow each other at the even rate. A
 call is available while this time is ahead of now by less than the burst. Any interval, wherever it begins, therefore
@@ -23,8 +23,8 @@ RESERVATION_SECONDS = 60.0
 """Seconds until reserved calls expire. Expired calls are not made, and not returned to the row."""
 
 MARGIN_SECONDS = 73.0
-"""Part of each hour's calls that is left unused, in seconds: ``RESERVATION_SECONDS`` for calls reserved earlier, and
-13 for clocks that are stepped."""
+"""Calls of each hour that are left unused, expressed as seconds of the even rate. ``RESERVATION_SECONDS`` of them
+cover calls that were reserved before the hour and are made in it; 13 cover steps of the clocks."""
 
 BURST_DIVISOR, MIN_BURST = 3_000, 4.0
 """The burst in calls is the hour's limit divided by ``BURST_DIVISOR`` (1.2 seconds' worth), and at least
@@ -38,7 +38,8 @@ FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 30, 900
 """Length of a pause if the provider gives none. It doubles with each consecutive pause."""
 
 REPEAT_WINDOW_SECONDS = 600
-"""Pauses are consecutive if a call is refused within this time after the end of the last one."""
+"""Two pauses are consecutive if the call that causes the second is sent within this time after the end of the
+first."""
 
 
 class BudgetKey(msgspec.Struct, frozen=True, gc=False):

@@ -49,7 +49,7 @@ class GapOpened(msgspec.Struct, frozen=True, tag="gap.opened"):
 
 
 class GapHealed(msgspec.Struct, frozen=True, tag="gap.healed"):
-    """The missing readings have arrived. If some are still missing, their gap is opened right after."""
+    """All missing readings of a gap have arrived, or its first ones. A later change opens a gap for the others."""
 
     provider: str
     gap: Gap

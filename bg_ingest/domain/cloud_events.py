@@ -64,7 +64,7 @@ class PublicGap(msgspec.Struct, frozen=True, kw_only=True, rename={"from_": "fro
     cause: Cause
     cadence_seconds: int
     missing: int | None
-    """Number of readings; null while the end is unknown."""
+    """Number of missing readings; null while the end is unknown."""
     opened_at: datetime
     healed_at: datetime | None
 

@@ -65,7 +65,7 @@ VERSION_COLUMNS = (
 
 
 def basic_columns(user: UserId, points: Sequence[tuple[int, int]]) -> ColumnValues:
-    """Return the values of ``BASIC_COLUMNS`` of (epoch seconds, mg/dL)."""
+    """Return the values of ``BASIC_COLUMNS``; each point is (epoch seconds, mg/dL)."""
     return [[user] * len(points), [second for second, _ in points], [value for _, value in points]]
 
 

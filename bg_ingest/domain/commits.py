@@ -81,7 +81,7 @@ class ReceivedWebhook(msgspec.Struct, frozen=True):
     webhook_id: str
     stored: StoredWebhookId
     replaces: StoredWebhookId | None
-    """Id as read: expired, or of an earlier connect."""
+    """Stored id as read, which is expired or belongs to an earlier connect; None if no id was stored."""
 
 
 class Commit(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +106,7 @@ class Commit(msgspec.Struct, frozen=True, kw_only=True):
     """Grant that the provider refused permanently. Its generation and version must equal the stored ones."""
 
     webhook: ReceivedWebhook | None = None
-    """Webhook of which this is the last commit. Its stored id must be as read."""
+    """Set in the last commit of a webhook's data. The stored id of the webhook must be as read."""
 
     @classmethod
     def of_changes(

@@ -24,7 +24,7 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
     """Stored readings that were overdue on arrival."""
     revised: int
     quarantined: int
-    """Unreadable records of that time."""
+    """Unreadable records with a time on this day."""
     missing: Mapping[Cause, int]
 
 

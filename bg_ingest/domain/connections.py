@@ -41,7 +41,7 @@ class WorkerSettings(msgspec.Struct, frozen=True):
     """Shortest time between two polls."""
     paused: bool = False
     backfill_days: int | None = None
-    """Length of the backfill, counted back from the newer end of the provider's data."""
+    """Length of the backfill, counted back from the newest data that the provider had at the connect."""
 
 
 class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):

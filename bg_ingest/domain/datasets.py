@@ -1,4 +1,4 @@
-"""Manifest and digest of a dataset. Both name the data, whatever the form of the file."""
+"""Manifest and digest of a dataset. Both describe the data alone and are the same for every file format."""
 
 import sys
 from array import array
@@ -33,11 +33,14 @@ class DatasetRequest(msgspec.Struct, frozen=True):
     """A whole second, all of which is included."""
     all_versions: bool = False
     all_devices: bool = False
-    """True with ``all_versions``."""
+    """Always true if ``all_versions`` is true."""
 
 
 class DatasetUser(msgspec.Struct, frozen=True):
-    """Rows of a user and the largest change number of them; null without rows. Both are absent before the last row."""
+    """Number of a user's rows, and the largest change number among them (null without rows).
+
+    Both are absent in a manifest that is made before the last row.
+    """
 
     user_id: UserId
     rows: int | UnsetType = UNSET
@@ -45,7 +48,7 @@ class DatasetUser(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """Description of a dataset. The last three facts about rows are absent before the last row."""
+    """Description of a dataset. Before the last row it lacks ``rows``, ``digest`` and the counts of the users."""
 
     schema: int
     made_by: str
@@ -87,7 +90,10 @@ def ceil_to_second(instant: datetime) -> datetime:
 
 
 class DatasetDigest:
-    """SHA-256 over the digests of the users' lines and of the columns over all rows, little-endian."""
+    """SHA-256 over several digests: one of the lines of all users, and one of each column over all rows.
+
+    Numbers in columns are little-endian.
+    """
 
     def __init__(self, *, all_versions: bool) -> None:
         self._users = sha256()

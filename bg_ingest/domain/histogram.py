@@ -13,7 +13,7 @@ _RISK = {value: 22.77 * (log(value) ** 1.084 - 5.381) ** 2 for value in range(1,
 """Risk of a value in mg/dL, f(x)² of LBGI and HBGI (Kovatchev 2006, 10.2337/dc06-1085)."""
 
 _RISK_BOUNDARY = 112.5
-"""Value in mg/dL below which the risk is a low one."""
+"""The risk of values below this (mg/dL) counts for LBGI, the risk of all others for HBGI."""
 
 
 class Cell(msgspec.Struct):

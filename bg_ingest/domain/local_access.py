@@ -47,7 +47,7 @@ class LocalRequest(msgspec.Struct, frozen=True):
 
 
 class LocalAccess:
-    """Refuses requests of other machines, under foreign names, and of pages of other origins.
+    """Refuses requests from other machines, requests with a foreign host name, and requests of pages of other origins.
 
     ``proxied`` admits other machines and proxies, as API_OPEN=true does. Names and origins are checked nevertheless,
     because a browser that reaches the port may show a page of any site.

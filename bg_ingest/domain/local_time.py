@@ -15,7 +15,7 @@ class Zone:
     """Zone of an answer: one for all readings, or each reading's own offset (UTC if unknown)."""
 
     def __init__(self, name: str) -> None:
-        """ValueError if the name is neither `own`, `UTC` nor a name of the IANA database."""
+        """Raise ValueError if the name is neither `own`, `UTC` nor a name of the IANA database."""
         if name not in {OWN, "UTC"} and name not in _zone_names():
             raise ValueError(name)
         self.name = name

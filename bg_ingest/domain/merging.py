@@ -22,7 +22,7 @@ REPEAT_SECONDS = 30
 """Distance up to which an equal value of the same display is the same measurement, sent again with another time."""
 
 CONTEXT_SECONDS = 2 * DISPLAY_SECONDS
-"""Time before and after a part of a series whose readings decide the choice within the part."""
+"""Length of the time before and after a part of a series in which readings influence the choice within the part."""
 
 Item = TypeVar("Item")
 Row = tuple[Any, ...]

@@ -112,8 +112,8 @@ class GapCheck(msgspec.Struct, frozen=True, gc=False):
 
 
 MAX_BLOCKED = 12
-"""Consecutive refusals on the way to the provider that are taken for an outage: some last for an hour. Further ones
-count as its own, so that an operator is called."""
+"""Number of consecutive polls refused by a firewall or proxy in front of the provider that count as an outage. Some
+outages last for an hour. A further refusal counts as one by the provider itself, so that an operator is alerted."""
 
 
 class PollState(msgspec.Struct, frozen=True, gc=False):

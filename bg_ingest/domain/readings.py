@@ -40,7 +40,7 @@ class Origin(StrEnum):
 
 
 Sensor: TypeAlias = tuple[str, str, str | None]
-"""Provider, provider account if the provider names no transmitter, transmitter."""
+"""Provider; provider account, empty if the provider names the transmitter; transmitter."""
 
 
 class Device(msgspec.Struct, frozen=True, order=True):

@@ -82,7 +82,11 @@ def next_poll(anchor: datetime, now: datetime, rhythm: Rhythm) -> datetime:
 
 
 def next_retry(failures: int, now: datetime, slot: datetime | None) -> datetime:
-    """Return the time of the retry after a number of consecutive failures: 2, 4, 8 and 16 s later, then at the slot."""
+    """Return the time of the retry after a number of consecutive failures.
+
+    The first four retries are 2, 4, 8 and 16 s later, but not after the slot; all others are at the slot. Without
+    a slot, the fifth is 32 s later, and all further ones are 64 s later.
+    """
     wait = timedelta(seconds=2.0 ** min(failures, 6))
     if failures > MAX_FAST_RETRIES and slot is not None:
         return slot

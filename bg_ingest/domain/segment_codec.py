@@ -32,7 +32,8 @@ Column: TypeAlias = int | float | list[Any] | None
 _DEVICE_PARTS = len(Device.__struct_fields__)
 _FLAGS = (Flag.OK, Flag.LOW, Flag.HIGH)
 _MAX_EXACT_RATE = 1e9
-"""Rates from this size on (including infinite ones) have no whole number that MessagePack can hold."""
+"""Rates of this size or more, also infinite ones, are stored unchanged. As whole numbers, they could be too large for
+MessagePack."""
 
 _HEX = re.compile(r"(?:[0-9a-f]{2}){8,}\Z")
 _encode = msgspec.msgpack.Encoder().encode

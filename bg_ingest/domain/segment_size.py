@@ -1,4 +1,4 @@
-"""Bytes of stored readings, estimated from above: the items of a store have a limit (400 KB in DynamoDB)."""
+"""Upper estimate of the bytes of stored readings, because the items of a store have a limit (400 KB in DynamoDB)."""
 
 from collections.abc import Sequence
 from itertools import accumulate, islice
@@ -28,7 +28,7 @@ def estimate_bytes(reading: Reading) -> int:
 
 
 def count_fitting(stored: Sequence[StoredReading], added: Sequence[Reading]) -> int:
-    """Return the number of the first added readings that a segment takes beside the stored ones."""
+    """Return the number of added readings, counted from the first, that fit into the segment of the stored ones."""
     if len(added) + sum(1 + len(old.earlier) for old in stored) <= MAX_UNCHECKED:
         return len(added)
     sizes = accumulate(map(estimate_bytes, added), initial=len(pack(stored)))

@@ -1,6 +1,6 @@
 """Figures of glucose statistics: times in ranges, means, variability and risk of a histogram.
 
-The formulas and their sources stand in docs/statistics.md.
+The formulas and their sources are in docs/statistics.md.
 """
 
 from collections.abc import Mapping
@@ -53,7 +53,7 @@ class Gri(msgspec.Struct, frozen=True):
 
 
 class Figures(msgspec.Struct, frozen=True):
-    """Figures of a histogram, rounded to two decimals. All but the sums are None without readings."""
+    """Figures of a histogram, rounded to two decimals. Without readings, all but ``time_seconds`` are None."""
 
     mean_mg_dl: float | None
     mean_mmol_l: float | None
@@ -79,17 +79,19 @@ def compute_figures(histogram: Histogram, ranges: str) -> Figures:
     percents = {name: 100 * share / weight for name, share in seconds.items()} if weight else None
     mmol = None if mean is None else mean / MG_DL_PER_MMOL_L
     return Figures(
-        mean_mg_dl=_rounded(mean),
-        mean_mmol_l=_rounded(mmol),
-        sd_mg_dl=_rounded(deviation),
-        cv_percent=_rounded(None if deviation is None or mean is None else 100 * deviation / mean),
-        gmi_percent=_rounded(None if mean is None else 3.31 + 0.02392 * mean),  # Bergenstal 2018, 10.2337/dc18-1581
-        gmi_mmol_mol=_rounded(None if mmol is None else 12.71 + 4.70587 * mmol),
+        mean_mg_dl=_round_figure(mean),
+        mean_mmol_l=_round_figure(mmol),
+        sd_mg_dl=_round_figure(deviation),
+        cv_percent=_round_figure(None if deviation is None or mean is None else 100 * deviation / mean),
+        gmi_percent=_round_figure(
+            None if mean is None else 3.31 + 0.02392 * mean
+        ),  # Bergenstal 2018, 10.2337/dc18-1581
+        gmi_mmol_mol=_round_figure(None if mmol is None else 12.71 + 4.70587 * mmol),
         time_seconds=seconds,
         time_percent={name: round(percent, 2) for name, percent in percents.items()} if percents else None,
         gri=_compute_gri(percents) if percents and ranges == "standard" else None,
-        lbgi=_rounded(risks[0] if risks else None),
-        hbgi=_rounded(risks[1] if risks else None),
+        lbgi=_round_figure(risks[0] if risks else None),
+        hbgi=_round_figure(risks[1] if risks else None),
         percentiles_mg_dl={str(key): value for key, value in histogram.percentiles(PERCENTILES).items()} or None,
         lowest=histogram.lowest,
         highest=histogram.highest,
@@ -104,5 +106,5 @@ def _compute_gri(percents: Mapping[str, float]) -> Gri:
     return Gri(round(value, 2), zone, round(hypo, 2), round(hyper, 2))
 
 
-def _rounded(figure: float | None) -> float | None:
+def _round_figure(figure: float | None) -> float | None:
     return None if figure is None else round(figure, 2)

@@ -112,7 +112,7 @@ def stored_events(connection: Connection, grant: Grant | None, seen: Sequence[Ti
 
 
 def _is_refresh(event: TimelineEvent, at: datetime) -> bool:
-    """Check for the refresh at the time in a row. Rows keep times to the millisecond."""
+    """Return True if an event is the refresh at a stored time. Stored times are in whole milliseconds."""
     return event.kind is TimelineKind.REFRESHED and abs(event.at - at) < timedelta(milliseconds=1)
 
 

@@ -18,7 +18,7 @@ class Gunzip:
         self._left = max_bytes
 
     def feed(self, packed: bytes) -> bytes:
-        """Unpack the next piece. UnpackedTooLarge beyond the limit; ValueError if the content is not gzip."""
+        """Unpack the next piece. Raise UnpackedTooLarge beyond the limit, and ValueError if the content is not gzip."""
         try:
             content = self._inflate.decompress(packed, self._left + 1)
         except zlib.error:
@@ -31,13 +31,13 @@ class Gunzip:
         return content
 
     def finish(self) -> None:
-        """ValueError if the end of the gzip content is missing."""
+        """Raise ValueError if the end of the gzip content is missing."""
         if not self._inflate.eof:
             raise ValueError("the gzip content is incomplete")
 
 
 def gunzip(packed: bytes, max_bytes: int) -> bytes:
-    """Unpack a whole content. Raises as ``Gunzip``."""
+    """Unpack a whole content. Raise the errors of ``Gunzip``."""
     unpacking = Gunzip(max_bytes)
     content = unpacking.feed(packed)
     unpacking.finish()

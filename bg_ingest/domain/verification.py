@@ -17,7 +17,7 @@ class DifferenceKind(StrEnum):
     NOT_AT_PROVIDER = "not_at_provider"
     """The store has it, the provider does not return it any more."""
     OTHER_VALUE = "other_value"
-    """Both have it, with another value or flag."""
+    """Both have it, with different values or flags."""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

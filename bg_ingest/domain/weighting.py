@@ -103,7 +103,7 @@ class WeightedGroups(Generic[Group]):
 
 
 def in_shown_order(batch: Sequence[StoredReading]) -> Iterator[tuple[int, StoredReading]]:
-    """Yield (epoch second, reading) of a batch, ascending; at one second by sensor name (none last), then by device."""
+    """Yield (epoch second, reading) of a batch, ascending; in one second by sensor name (none last), then display."""
     rows = [(to_epoch_seconds(stored.reading.measured_at), stored) for stored in batch]
     return iter(sorted(rows, key=_order))
 

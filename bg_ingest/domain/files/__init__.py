@@ -1,4 +1,6 @@
-"""Files of readings that people download, read by structure: by positions and patterns, not by words of a language.
+"""Parsers of files of readings that people download.
+
+A parser finds columns by units, by the forms of values, by positions, and by header words of several languages.
 
 Each file format has a module that returns a ``ReadingFile``. It is pure: its input is the bytes and a time zone.
 """

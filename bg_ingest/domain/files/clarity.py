@@ -1,4 +1,4 @@
-"""Clarity exports (CSV) in any language: columns are found by units, by the type ``EGV`` and by times."""
+"""Parser of Clarity exports (CSV) in any language: units, the type ``EGV``, times and headers identify the columns."""
 
 import re
 from collections import Counter
@@ -146,7 +146,7 @@ def _most_common(numbers: Iterable[int], default: int = 0) -> int:
 
 
 def _pick(line: int, row: Sequence[str], columns: _Columns) -> _Row | RowReason | None:
-    """Return the fields of a reading, the reason of their absence, or None for a row of another type."""
+    """Return the fields of a reading, the reason to leave the row out, or None for a row of another type."""
 
     def field(index: int) -> str:
         return row[index] if 0 <= index < len(row) else ""

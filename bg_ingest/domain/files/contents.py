@@ -29,7 +29,7 @@ class ReadingFile(msgspec.Struct, frozen=True):
     ignored: int = 0
     """Rows that hold no glucose of a sensor: names, alerts, insulin, calibrations."""
     uncertain: int = 0
-    """Readings in the hour that a clock change repeats, of which the file does not show the pass: first or second.
+    """Readings in the hour that a clock change repeats, if the file does not show which of the two passes is meant.
 
-    The first is used.
+    Their times are read as times of the first pass.
     """

@@ -1,4 +1,4 @@
-"""Glucose values as files have them: decimal point or comma, and words beyond the display range."""
+"""Parser of glucose values in files: numbers with decimal point or comma, and words for LOW and HIGH."""
 
 import re
 import unicodedata

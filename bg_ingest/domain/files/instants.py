@@ -9,7 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 _MAX_DRIFT = timedelta(minutes=2)
-"""Largest change of the distance between local clock and transmitter from row to row while neither was set."""
+"""Largest change of the difference between the local clock and the transmitter's clock from one row to the next, if
+neither clock was set."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - subtracted from local times
 
@@ -157,7 +158,10 @@ def _decide_by_order(walls: Mapping[int, _Wall]) -> dict[int, Instant]:
 
 
 def _decide_repeated_hour(walls: Mapping[int, _Wall]) -> dict[int, Instant]:
-    """The first step backward begins the second pass. Without one, a time that is there twice is in both passes."""
+    """Assign each time of a repeated hour to its first or second pass.
+
+    The first step backward begins the second pass. Without such a step, a time that occurs twice is once in each pass.
+    """
     locals_ = [wall.local for wall in walls.values()]
     backward = next((index for index, (a, b) in enumerate(pairwise(locals_), 1) if b < a), None)
     decided: dict[int, Instant] = {}

@@ -23,7 +23,7 @@ _UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 def read_rows(content: bytes) -> list[list[str]]:
-    """Return the fields of each line, stripped; the index plus one is the line number. Raise FileRefused for no text.
+    """Return the stripped fields of each line; the index plus one is the line number. FileRefused: it is no text file.
 
     Every line is a row of its own, so that a quote that is never closed damages one row and not the rest of the file.
     """
@@ -51,7 +51,10 @@ def _decode(content: bytes) -> str:
 
 
 def _utf_16(content: bytes) -> str | None:
-    """Return the byte order of UTF-16; without BOM, NULs in the first characters show it. None: not UTF-16."""
+    """Return the UTF-16 codec of the content, or None if it is not UTF-16.
+
+    Without a byte order mark, the positions of NULs among the first bytes show the byte order.
+    """
     head = content[:40]
     if head[:2] in _UTF_16:
         return _UTF_16[head[:2]]

@@ -1,4 +1,4 @@
-"""Local times as files have them: ISO, day first, month first, with 12 or 24 hours."""
+"""Parser of local times in files: ISO, day first or month first, with 12 or 24 hours."""
 
 import re
 from collections.abc import Sequence
