@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from tests.harness.api import ApiHarness, reading
+from tests.harness.api import ADA, ApiHarness, reading
 
 BG = "/api/bg/ada"
 ROUTES = ("statistics", "statistics/daily", "profile", "series")
@@ -122,5 +122,8 @@ async def test_an_unchanged_answer_is_304_until_a_change(api: ApiHarness, route:
 
 
 @pytest.mark.parametrize("route", ROUTES)
-async def test_an_unknown_user_is_404(api: ApiHarness, route: str) -> None:
+async def test_an_unknown_and_an_erased_user_are_404(api: ApiHarness, route: str) -> None:
+    assert (await get(api, route, 404))["type"] == "unknown"
+    await api.add_readings(reading(-1, 100))
+    await api.services.eraser.erase(ADA)
     assert (await get(api, route, 404))["type"] == "unknown"

@@ -83,6 +83,27 @@ async def test_users_who_stay_are_listed_once_while_others_come_and_go(store: St
     assert len(listed) == len(set(listed))
 
 
+@pytest.mark.slow
+async def test_a_walk_over_5000_users_lists_each_once_while_500_come_and_100_go(
+    store: Store, user_list: UserQueries
+) -> None:
+    stay, leave = [f"stay-{number}" for number in range(5_000)], [f"leave-{number}" for number in range(100)]
+    await add(store, *stay, *leave)
+    listed: list[str] = []
+    cursor, more, pages = UserCursor(), True, 0
+    while more:
+        page = await user_list.page(cursor, 100)
+        listed += page.users
+        cursor, more, pages = page.after, page.more, pages + 1
+        if pages <= 50:
+            await add(store, *(f"new-{number}" for number in range(10 * pages - 10, 10 * pages)))
+            for number in (2 * pages - 2, 2 * pages - 1):
+                await erase(store, leave[number])
+    assert pages >= 50
+    assert sorted(name for name in listed if name.startswith("stay")) == sorted(stay)
+    assert len(listed) == len(set(listed))
+
+
 async def test_an_erased_user_is_not_listed_and_is_again_after_a_new_connect(
     store: Store, user_list: UserQueries
 ) -> None:
