@@ -22,7 +22,7 @@ from tests.long.chaos.report import Report
 
 IMAGE = "diabetesai/bg-ingest"
 
-MAX_BYTES = 140_000_000
+MAX_BYTES = 180_000_000
 """Most bytes on top of the base."""
 
 MAX_DRAIN_SECONDS = 20.0
