@@ -126,7 +126,8 @@ async def release(
             await wakeup.wait(RELEASE_TIMEOUT)
             batch, finished[:] = finished[:], []
             remaining -= len(batch)
-            await retry_until(partial(store.release, batch))  # first: else a snapshot lists owned but unserved shards
+            # before the view changes, because a snapshot would otherwise list shards of this owner that are not served
+            await retry_until(partial(store.release, batch))
             for lease in batch:
                 if view.serving.get(lease.shard) == lease:
                     del view.serving[lease.shard]

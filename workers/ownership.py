@@ -115,7 +115,7 @@ class Ownership:
     async def _run_round(self) -> None:
         """Send a heartbeat if it is due, then refresh. The round is cancelled when ownership expires."""
         if not self._view.is_valid():
-            self._release_all()
+            self._drop_all()
         with anyio.CancelScope() as self._scope:
             if self._view.serving:
                 self._scope.deadline = self._view.heartbeat_sent_at + self._timings.valid_for
@@ -123,14 +123,16 @@ class Ownership:
             self._scope.deadline = self._view.heartbeat_sent_at + self._timings.valid_for
             await self._refresh()
         if self._scope.cancelled_caught and not self._draining:
-            self._release_all()
+            self._drop_all()
             raise StoreUnavailable("the store did not answer in time")
 
-    def _release_all(self) -> None:
-        """Stop serving all shards at once."""
+    def _drop_all(self) -> None:
+        """Stop serving all shards immediately, without a release of their rows."""
         shards = list(self._view.serving)
         if shards:
-            log.warning("dropped all shards: the store was unreachable", action="shards_lost", shards=len(shards))
+            log.warning(
+                "dropped all shards, because others may have taken them", action="shards_lost", shards=len(shards)
+            )
         self._consumer.cancel(shards)
         self._view.serving.clear()
         self._view.released_at.clear()
@@ -149,7 +151,7 @@ class Ownership:
                 await self._store.heartbeat(self._view.owner)
             except StaleRead:  # declared dead: this owner id must not be used any more
                 self._view.owner = None
-                self._release_all()
+                self._drop_all()
             else:
                 self._view.heartbeat_sent_at = now
         if self._view.owner is None:

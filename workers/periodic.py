@@ -18,7 +18,7 @@ ERASURE_SECONDS = 60.0
 
 
 class Periodic:
-    """An actor that runs an action every so many seconds.
+    """An actor that runs an action every ``every`` seconds.
 
     ``first_after`` replaces the interval before the first run. ``wait_for_work`` is awaited before each interval. It
     returns once there is something to do, so that an idle process does not wake up for nothing. An error of the action

@@ -24,7 +24,7 @@ FIRST_DELAY_SECONDS = 600.0
 
 
 class Refresher:
-    """Visits the connections of all owned shards once a day."""
+    """Refreshes the idle grants of all owned shards once a day."""
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class Refresher:
             await anyio.sleep(INTERVAL_SECONDS)
 
     async def refresh_idle_grants(self) -> int:
-        """Refresh every grant that was not refreshed for ``IDLE_REFRESH_AFTER``; return their number."""
+        """Refresh every grant that was not refreshed for ``IDLE_REFRESH_AFTER``; return the number of successes."""
         refreshed = 0
         async with aclosing(self._ids()) as ids:
             async for connection_id in ids:

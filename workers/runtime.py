@@ -23,7 +23,8 @@ the start or after the end) is not killed.
 """
 
 DRAIN_DEADLINE = 18.0
-"""Seconds. A stopped process has to exit within 20; two of them are left for cancellation and closing."""
+"""Longest drain in seconds. A stopped process has to exit within 20 s, of which 2 remain for cancellation and
+closing."""
 
 
 class Actor(Protocol):
@@ -47,9 +48,10 @@ def stop_process() -> None:
 
 
 def exit_process(code: int = 0) -> NoReturn:
-    """End the process at once: during a response that is not read, or before the start.
+    """End the process immediately, without the end of the lifespan.
 
-    Open resources have been drained or tolerate a kill.
+    It is called after a failed start, and after a drain or crash while a client does not read its response. Open
+    resources have been drained or tolerate a kill.
     """
     try:
         for stream in (sys.stdout, sys.stderr):

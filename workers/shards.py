@@ -24,8 +24,8 @@ from workers.wakeup import Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 REREAD_AFTER = 5.0
-"""Seconds between a take-over and the second read of the directory. The request of a connection added in
-between may be addressed to the previous owner."""
+"""Seconds between the first and the second read of the directory after a take-over. The request of a connection that
+was added in between may be addressed to the previous owner."""
 
 RECONCILE_INTERVAL_SECONDS = 15 * 60.0
 """Seconds between reads of a directory. A wake-up may be lost, but the read finds its row."""
@@ -49,9 +49,11 @@ FIRST_POLLS_PER_SECOND = 1_000
 """Rate of first polls after a take-over. A first poll finds the due time of the next one."""
 
 MAX_SPREAD = timedelta(seconds=120)
+"""Longest time over which first polls are spread."""
 
 FIRST_POLL_DELAY = timedelta(seconds=1)
-"""Delay before the first poll of a connection. The poll does not wait longer for a report without a fetch."""
+"""Shortest delay before the first poll of a connection. A report without a fetch can replace the poll within this time.
+The poll does not wait for a later report."""
 
 
 class OwnedShard(NamedTuple):
@@ -169,9 +171,9 @@ class Shards:
             loaded = await self._load(lease)
             self._loaded.add(lease.shard)
             self._update_loaded_fraction()
-            taken_at = anyio.current_time()
+            loaded_at = anyio.current_time()
             await self._set_first_polls(lease, loaded)
-            await anyio.sleep_until(taken_at + REREAD_AFTER)
+            await anyio.sleep_until(loaded_at + REREAD_AFTER)
             while True:
                 await self._load(lease)
                 await anyio.sleep(RECONCILE_INTERVAL_SECONDS)

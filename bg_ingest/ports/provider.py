@@ -62,7 +62,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     fixed_delay: timedelta | None = None
     """Delay of every connection as set by the operator; None if the delay is learned."""
     closed_regions: frozenset[str] = frozenset()
-    """Regions in which connections continue, and none begins."""
+    """Regions in which existing connections continue, but no connect may begin."""
     single_host: bool = False
     """True if one host serves all regions: then they share accounts and calls."""
     auth: Auth = OAuthCode()
@@ -93,7 +93,7 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
         if not 0 < self.value_range[0] < self.value_range[1]:
             raise ValueError("the value range ascends")
         if any(limit.calls_per_hour <= 0 for limit in self.limits):
-            raise ValueError("a limit allows calls")
+            raise ValueError("a limit is at least one call per hour")
 
     def cadence_of(self, learned_seconds: int | None) -> timedelta:
         return timedelta(seconds=learned_seconds) if learned_seconds else self.cadence
@@ -173,8 +173,8 @@ class Provider(Protocol):
     def present(self, region: str) -> datetime:
         """Return the provider's present: our clock, corrected by the difference that its answers show.
 
-        A window ends here at the latest, and the ages of readings are measured from here. Without an answer that
-        states its time, this is our clock.
+        A window ends at this instant at the latest, and the age of a reading is the time from its measurement to this
+        instant. Until an answer with a time has been received, this is the time of our clock.
         """
 
     async def connect(self, region: str, answers: Answers) -> ConnectStep:

@@ -72,7 +72,7 @@ Conditions: TypeAlias = tuple[Condition, ...]
 
 
 def check_conditions(conditions: Iterable[Condition], item: StoredItem | None) -> bool:
-    """Return whether all conditions hold for an item; None stands for an absent one."""
+    """Return True if all conditions hold for an item; None stands for an absent item."""
     return all(_check_condition(condition, item) for condition in conditions)
 
 
@@ -156,16 +156,16 @@ class Table(Protocol):
         """Read one item, consistently."""
 
     async def batch_get(self, keys: Collection[Key], *, consistent: bool = True) -> dict[Key, StoredItem]:
-        """Read the existing items, together no snapshot.
+        """Read the existing items. They may be of different moments, so that they are no snapshot.
 
-        Unless ``consistent``, an item may be a second old, for half the read units.
+        Unless ``consistent``, an item may be a second old, and the read costs half the units.
         """
 
     async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, StoredItem | None]:
         """Read at most MAX_KEYS items consistently in one call, None for an item that does not exist.
 
-        Keys that the store leaves unprocessed are missing in the answer: ``batch_get`` would repeat them, and all
-        callers of a shared call would wait for one busy key.
+        Keys that the store leaves unprocessed are missing in the answer. They are not repeated as by ``batch_get``,
+        because all callers of a shared call would wait for one busy key.
         """
 
     def query(
@@ -179,9 +179,9 @@ class Table(Protocol):
     async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
         """Return the partitions with an item in low <= sort key <= high, each read consistently.
 
-        Finds the non-empty outboxes, since 2026-11-28. Before, a pass over each of the 256 took most of an idle
-        process's CPU on SQLite. A virtual hour of the service took a test 3 s, now 0.3 s. SQLite uses one call on its
-        thread. DynamoDB uses eight concurrent queries of one item, for the same read units.
+        It finds the non-empty outboxes, since 2026-11-28. Before, a pass over each of the 256 took most of an idle
+        process's CPU on SQLite. A test needed 3 s for a virtual hour of the service, and needs 0.3 s now. SQLite uses
+        one call on its thread. DynamoDB uses eight concurrent queries of one item, for the same read units.
         """
 
     def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:

@@ -1,4 +1,6 @@
-"""Transport errors of provider calls, the provider's clock, and the decoding of answers. Providers map the statuses.
+"""Transport errors of provider calls, the provider's clock, and the decoding of answers.
+
+Each provider translates status codes itself.
 
 No error text quotes a request or an answer, because both hold tokens or health data. Causes are not chained, because
 httpx's own errors carry the request.
@@ -46,9 +48,9 @@ def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
 class ProviderClock:
     """Present of a provider in each region: our clock, corrected by the difference seen in `Date` headers.
 
-    Each answer bounds the difference. The bounds of later answers narrow those of earlier ones, and replace them if
-    they contradict them, because a clock was set. A difference that may be zero counts as zero, else the lower bound
-    counts, so that a window does not end in the future of the provider.
+    Each answer gives a lower and an upper bound of the difference. A later answer narrows the known bounds. If it
+    contradicts them, a clock was set, and its bounds replace the known ones. If the difference may be zero, it counts
+    as zero. Otherwise the lower bound is used, so that a window does not end in the future of the provider.
     """
 
     def __init__(self, clock: Clock) -> None:

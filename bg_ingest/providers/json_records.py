@@ -23,7 +23,7 @@ MAX_SCANNED_PAGE = 131_072
 """Bytes of one page that are scanned by single brackets, about 50 ms at most."""
 
 MAX_LATER_BRACKETS = 16
-"""Lists of a page after its records."""
+"""Number of closing brackets, counted from the end of a page, that are tried as the end of its records."""
 
 _STRING = rb'"[^"\\]*+(?:\\.[^"\\]*+)*+'
 _FIELD = rb"\s*+" + _STRING + rb'"\s*+:'
@@ -126,7 +126,10 @@ class _Elements:
 
 
 def _is_one_record(content: bytes) -> bool:
-    """Return False if a quotation mark is missing, so that strings end where they should begin, in later records."""
+    """Return False if the content includes parts of later records.
+
+    This happens if a quotation mark is missing, because each later string then ends where it should begin.
+    """
     return _BETWEEN_RECORDS.search(content) is None or _is_json(content)
 
 

@@ -1,4 +1,4 @@
-"""The simulator as a server of its own: its admin routes need no credentials, so that it answers this machine only."""
+"""The simulator as a server of its own. It answers only this machine, because its admin routes need no credentials."""
 
 from typing import Any
 

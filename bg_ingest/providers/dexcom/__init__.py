@@ -27,7 +27,8 @@ INITIAL_DELAYS = {
     "sandbox": timedelta(hours=1),
 }
 """Time from a measurement until the API shows it, as integrators measured it: Dexcom's pages do not state it. The
-delay of each connection is learned from this value on; partners, for example, see readings at once."""
+delay of each connection is learned, beginning with this value. Apps of Dexcom's partners, for example, see readings
+immediately."""
 
 
 class DexcomOptions(msgspec.Struct, frozen=True, kw_only=True):

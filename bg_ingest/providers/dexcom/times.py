@@ -11,7 +11,8 @@ _ANY_FORM = re.compile(
     re.VERBOSE | re.ASCII | re.IGNORECASE,
 )
 _WESTMOST, _EASTMOST, _STEP = -12 * 3600, 14 * 3600, 15 * 60
-"""Lowest and highest offset of the world's time zones, and the quarter of an hour that divides all; in seconds."""
+"""Lowest and highest offset of the world's time zones, and a quarter of an hour, of which all offsets are multiples; in
+seconds."""
 
 
 class Stamp(NamedTuple):

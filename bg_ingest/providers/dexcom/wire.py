@@ -170,7 +170,7 @@ def _decode_as_whole(content: bytes, shape: type[Envelope]) -> Envelope | None:
 
 
 def _decode_by_record(content: bytes, shape: type[Envelope]) -> Envelope:
-    """Decode a page with records that are not JSON. Translation refuses these alone."""
+    """Decode a page with records that are not JSON. Translation refuses only these records."""
     try:
         rest, records = split_records(content, "records")
     except Unsplittable:
@@ -202,7 +202,7 @@ def decode_record(content: bytes) -> Egv | None:
 
 
 def contradicts_itself(content: bytes) -> bool:
-    """Return True if a field of the record has two values. Fields of nested objects have no meaning."""
+    """Return True if a field of the record has two values, or if this cannot be checked. Nested fields are ignored."""
     if all(content.count(field) < 2 for field in _DECISIVE_FIELDS):  # the usual case
         return False
     if len(content) > MAX_LENIENT_BYTES:
@@ -220,13 +220,16 @@ def decode_token_pair(content: bytes) -> TokenPair:
 
 
 MAX_LENIENT_BYTES = 65_536
-"""Bytes up to which JSON is decoded to Python objects, which take up to 30 times as much."""
+"""Bytes up to which JSON is decoded to Python objects, which take up to 30 times as much memory."""
 
 Shape = TypeVar("Shape")
 
 
 def decode_leniently(content: bytes, shape: type[Shape]) -> Shape:
-    """Decode JSON with ``NaN``, ``Infinity`` (null), lone surrogates, or bytes that are not UTF-8 (as surrogates)."""
+    """Decode JSON that may contain ``NaN``, ``Infinity``, lone surrogates and bytes that are not UTF-8.
+
+    The first two are decoded as null, and bytes that are not UTF-8 as surrogates.
+    """
     if len(content) <= MAX_LENIENT_BYTES:
         with suppress(ValueError, RecursionError):
             text = content.decode(errors="surrogateescape")

@@ -31,10 +31,12 @@ MAX_WAITING_RECORDS = 10_000
 """Records kept in memory (3 MB) while writes to the store fail. Further records are dropped and counted."""
 
 MAX_RECORDED_READS = 50_000
-"""Reads of the current hour kept in memory to write each once. Beyond that number, some are written a second time."""
+"""Records of the current hour, other than changes, that are kept in memory so that equal ones are written once. Beyond
+this number, some are written again."""
 
 MAX_REFUSALS, MAX_REFUSED_SENDERS = 20, 500
-"""Refusals recorded per sender and hour, and senders. Anonymous clients choose the users, and could fill the store."""
+"""Largest number of refusals recorded per sender and hour, and of such senders per hour. Without these bounds,
+anonymous clients could fill the store, because a request may name any user."""
 
 BATCH_SIZE = 500
 
@@ -62,8 +64,8 @@ class AuditLog:
     def add(self, user: UserId, credential: str, route: str, action: AuditAction) -> None:
         """Record an action at the current time; never waits and never fails."""
         now = self._clock.now()
-        at, mark = (now, token_hex(8)) if action is AuditAction.CHANGE else (hour_start(now), "")
-        pending_record = user, AuditRecord("", at, action, credential, route, mark)
+        at, nonce = (now, token_hex(8)) if action is AuditAction.CHANGE else (hour_start(now), "")
+        pending_record = user, AuditRecord("", at, action, credential, route, nonce)
         if action is not AuditAction.CHANGE:
             if pending_record in self._recorded_reads:
                 return

@@ -32,7 +32,10 @@ _NO_KEY = ApiKey(id="", name="", digest=bytes(32), scopes=frozenset(), made_at=_
 
 
 class Authenticator:
-    """Authenticates callers by a copy of all keys, some seconds old. A wrong key therefore need not cause a read."""
+    """Authenticates callers by a copy of all keys in memory, which is some seconds old.
+
+    Most wrong keys therefore cause no read of the store.
+    """
 
     def __init__(
         self,
@@ -88,7 +91,7 @@ class Authenticator:
             return self._bootstrap.caller
         key = (await self._current_keys(REFRESH_AFTER)).get(identity, _NO_KEY)
         if not key.matches(digest, now):
-            # the key may be new. Also done for a known id, because the time of the answer would tell known ids.
+            # The key may be new. A known id is treated alike, because the response time would otherwise reveal it.
             key = (await self._current_keys(RETRY_SECONDS)).get(identity, _NO_KEY)
         if not key.matches(digest, now):
             return None

@@ -40,7 +40,10 @@ class SustainedMinimum:
 
 
 class Demand:
-    """Sum of the demands of all connections. Those polled here are updated when scheduled or unscheduled."""
+    """Sum of the demands of all connections.
+
+    The demand of a connection that this process polls is updated when the connection is scheduled or unscheduled.
+    """
 
     def __init__(self, budget: SharedBudget, defaults: PollDefaults) -> None:
         self._others: Collection[Mapping[str, float]] = ()

@@ -37,8 +37,9 @@ MIN_JITTER_SECONDS, MAX_JITTER_SECONDS = 0.01, 0.02
 """Random delay, in seconds, after the time at which enough calls are available."""
 
 FAIRNESS_SECONDS, FAIRNESS_HALF_LIFE = 0.2, 0.4
-"""Extra wait, in seconds, after a granted reservation: half of it after ``FAIRNESS_HALF_LIFE``, a third after twice
-that time. The process with the longest wait reserves first, even if its store answers more slowly."""
+"""Extra wait before the next attempt to reserve, in seconds. It is ``FAIRNESS_SECONDS`` directly after a granted
+reservation of this process, half of that ``FAIRNESS_HALF_LIFE`` later, and a third after twice that time. The process
+that has waited longest therefore reserves first, even if its store answers more slowly."""
 
 STARVATION_SECONDS = 3.0
 """Seconds without a reservation after which a reservation may be of a single call. Until then it must be of at least
@@ -163,7 +164,7 @@ class CallLimiter:
         )
 
     def _reservation_bounds(self, priority: Priority) -> tuple[int, int]:
-        """Return the most and the fewest calls to reserve. A minimum saves writes: each reservation is one."""
+        """Return the most and the fewest calls to reserve. The minimum saves writes: a reservation is a write."""
         waiting = sum(waiter.priority >= priority for waiter in self._queue)
         last = self._permits.get(priority)
         expected = last.next_size if last and priority < Priority.REFRESH else 1

@@ -140,7 +140,10 @@ class SharedRow:
 
     @property
     def is_fresh(self) -> bool:
-        """True if the row was read within ``RECHECK_SECONDS``. Only a later pause by another process is missing."""
+        """True if the row was read within ``RECHECK_SECONDS``. Reserved calls are then used without another read.
+
+        Only a pause that another process wrote after the read would forbid them.
+        """
         return anyio.current_time() - self._read_at <= RECHECK_SECONDS
 
     def now(self) -> int:

@@ -61,7 +61,7 @@ class Grants:
         self._clock = clock
         self._observer = observer
         self._claims = GrantClaims()
-        self._unstored = UnstoredGrants(store, self._open, self._stored)
+        self._unstored = UnstoredGrants(store, self._open, self._on_stored)
         self._shields: set[anyio.CancelScope] = set()
         self._closed = False
         self._close_at = float("inf")
@@ -162,9 +162,8 @@ class Grants:
             await self._release(grant)
             raise errors.GrantBusy(CLAIM_STALE_AFTER)
         if anyio.current_time() - claimed_at > CLAIM_SEND_TIMEOUT.total_seconds():
-            raise errors.GrantBusy(
-                CLAIM_STALE_AFTER
-            )  # this process was suspended: another may treat the claim as stale
+            # this process was suspended, so that another process may treat the claim as stale
+            raise errors.GrantBusy(CLAIM_STALE_AFTER)
         try:
             with anyio.fail_after(REFRESH_DEADLINE.total_seconds()):
                 credentials = await provider.renew(connection.region, credentials)
@@ -185,7 +184,7 @@ class Grants:
         )
         return await self._unstored.store(self._sealer.seal(successor, credentials))
 
-    def _stored(self, successor: Grant) -> None:
+    def _on_stored(self, successor: Grant) -> None:
         self._claims.forget(successor.id)
         self._observer.grant_stored(successor)
 
@@ -195,7 +194,7 @@ class Grants:
         if stored is None or stored.generation != grant.generation:
             raise errors.Fenced
         if stored.version != grant.version:
-            return replace(stored, claim=None)  # only its owner clears a claim
+            return replace(stored, claim=None)  # so that a later write of this grant keeps another process's claim
         if refused_by_provider:
             await self._count_refusal(grant)
         self._claims.check(stored)

@@ -1,4 +1,7 @@
-"""Callbacks: a state connects once and a repeated callback finds that connection; refusals in words for the person."""
+"""OAuth states of connects, and the refusal of a connect as a text for the person.
+
+A state creates one connection. A repeated callback with the same state returns that connection.
+"""
 
 import re
 from datetime import datetime, timedelta
@@ -19,12 +22,13 @@ _STATE_PATTERN = re.compile(r"[A-Za-z0-9_-]{43}")
 
 SETUP_ERRORS = frozenset({"invalid_request", "unauthorized_client", "unsupported_response_type", "invalid_scope"})
 PROVIDER_ERRORS = frozenset({"server_error", "temporarily_unavailable"})
-"""Error codes of a callback besides ``access_denied`` (RFC 6749, 4.1.2.1): caused by our app; by the provider."""
+"""Error codes of a callback besides ``access_denied`` (RFC 6749, 4.1.2.1): those caused by our app, and those caused by
+the provider."""
 
 RECHECK_SECONDS, MAX_RECHECKS = 0.25, 40
 MAX_USE = timedelta(seconds=RECHECK_SECONDS * MAX_RECHECKS)
-"""Time for which a callback waits for another callback with the same state, because browsers load a page ahead and then
-again. If the other one began longer ago, it has failed, or its connection does not exist any more."""
+"""Time for which a callback waits for another callback with the same state, because browsers preload a page and then
+load it again. If the other callback began longer ago, it has failed, or its connection does not exist any more."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -94,7 +98,7 @@ def _hash_state(state: str) -> str:
 
 
 def build_refusal(provider: str, error: str | None) -> ConnectRefused:
-    """Return the refusal and log it. The caller has checked the state: requests without one cannot fill the log."""
+    """Return the refusal and log it. The caller has checked the state: only requests with a valid state are logged."""
     known = error if error in SETUP_ERRORS | PROVIDER_ERRORS else "other"
     log.warning("a provider ended a connect", action="connect_ended", provider=provider, provider_error=known)
     if error in SETUP_ERRORS:

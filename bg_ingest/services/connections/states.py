@@ -69,5 +69,5 @@ class ConnectionStates:
         at = (head or Head(user)).next_recorded_at(self.clock.now())
         commit = Commit.of_changes(head, [connection_changed(update.after)], at, user=user)
         after = with_summary(commit.head, update.after.id.provider, self.summarize(update.after))
-        # only a connect clears a tombstone; no other write may replace one
+        # for an erased user only a connect reaches this line, and it replaces the tombstone
         return replace(commit, head=replace(after, erased=False))

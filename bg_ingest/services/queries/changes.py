@@ -33,8 +33,8 @@ MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 64, 262_144
 """Bounds of a batch of events for streams. A backfill commits events of about 100 KB."""
 
 FIRST_READ_OF_BATCH = 4
-"""Events of a batch that are read at first. So many events of a backfill, each about 1 KB as stored, exceed the bytes
-of a batch; the others would be read and billed for nothing."""
+"""Number of events of a batch that are read first. So few events of a backfill already exceed ``MAX_BATCH_BYTES``,
+although each takes about 1 KB as stored. Further ones would be read and billed for nothing."""
 
 
 class EventPage(msgspec.Struct, frozen=True):

@@ -1,4 +1,7 @@
-"""Supply of all streams of this process: the last change of each watched user, and one read of the store for each."""
+"""Supply of events for all streams of this process.
+
+The hub keeps the last change number of each watched user, and reads an event once for all streams of the user.
+"""
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -85,9 +88,9 @@ class EventHub(Observer):
                 self._unwatch(user, stream)
 
     async def begin(self, stream: ChangeStream, after: Mapping[UserId, int | None], *, required: bool = False) -> None:
-        """Read the heads and set the start of each user: after a number, or now, with a snapshot, for None.
+        """Read the heads and set the start of each user: after the given number, or a snapshot of now for None.
 
-        A number beyond the last change starts at now. NotFound for an unknown user that is ``required``.
+        A number beyond the last change also begins with a snapshot. NotFound for an unknown user that is ``required``.
         Heads of users that are not required may be a second old; the next comparison with the heads corrects this.
         """
         readings = self._store.readings
@@ -111,7 +114,7 @@ class EventHub(Observer):
             stream.end(EndReason.RESTARTING)
 
     def close(self) -> None:
-        """End all streams, and those that are opened later at their begin."""
+        """End all open streams. A stream that is opened later ends as soon as it begins."""
         self._is_closed = True
         for stream in self._streams:
             stream.end(EndReason.RESTARTING)
@@ -126,7 +129,7 @@ class EventHub(Observer):
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
             try:
-                for events in self._watched.values():  # reads of streams that were opened before, or before a crash
+                for events in self._watched.values():  # reads requested before this start, or before a crash
                     for after in events.reads:
                         tasks.start_soon(self._read, events, after)
                 tasks.start_soon(self._receive_hints)
@@ -177,7 +180,7 @@ class EventHub(Observer):
         return Snapshot(head.user, head.last_change, latest, missed)
 
     async def _read(self, events: SharedEvents, after: int) -> None:
-        """Read for the streams that wait; none of them is left waiting, and none stops the actor."""
+        """Read events for the waiting streams. After an unexpected error these streams end and the actor continues."""
         items: Delivery = ()
         try:
             items = await self._read_items(events, after)
@@ -222,7 +225,7 @@ class EventHub(Observer):
             await checkpoint()
 
     async def _reconcile(self) -> None:
-        """Compare with the heads, every 5 s while no hints of others arrive."""
+        """Compare the known numbers with the heads: every 60 s, or every 5 s without hints of other replicas."""
         while True:
             for _ in range(round(RECONCILE_SECONDS / UNHINTED_SECONDS)):
                 await anyio.sleep(UNHINTED_SECONDS)

@@ -1,7 +1,7 @@
 """Decoded points and encoded text of stored segments, keyed by their packed bytes.
 
-Both depend on these bytes alone. A rewritten segment has other bytes, so that nothing kept becomes stale, and nothing
-is invalidated. The memory of an erased user lasts until other segments displace it.
+Points and text depend on these bytes alone, and a rewritten segment has other bytes. A kept segment therefore never
+becomes stale and needs no invalidation. Segments of an erased user stay in memory until other segments displace them.
 """
 
 from collections import OrderedDict
@@ -27,7 +27,7 @@ class KeptRows(list[tuple[int, int]]):
     __slots__ = ("_encoding", "_text")
 
     def encode(self, encoding: object, encode: Callable[[], bytes]) -> bytes:
-        """Return the kept text if it has an equal encoding, else encode. Only an equal view and format are equal."""
+        """Return the kept text if it has the same ``encoding`` (view and format); else encode and keep the new text."""
         if getattr(self, "_encoding", None) != encoding:
             self._text = encode()
             self._encoding = encoding

@@ -28,7 +28,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     change: int
     latest: Latest | None
     missed: tuple[int, int] | None = None
-    """First and last number that a stream leaves out, because they are not kept. Only streams have it."""
+    """First and last number of the changes that a stream leaves out, because they are not kept. Set only in streams."""
 
 
 class Expired(msgspec.Struct, frozen=True):
@@ -75,7 +75,7 @@ class ManyUsersQueries:
     async def changes(self, after: Mapping[UserId, int | None], limit: int) -> AsyncGenerator[Line]:
         """Yield the lines of an answer: at most ``limit`` events, consecutive for each user, then the end.
 
-        None as a cursor starts at now.
+        For a cursor of None, a snapshot of now is yielded instead of events.
         """
         heads = await self._store.readings.heads_after(after)
         reached: dict[UserId, int] = {}

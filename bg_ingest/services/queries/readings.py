@@ -77,8 +77,8 @@ class ReadingQueries:
     async def latest(self, user: UserId) -> Latest:
         """Return the newest reading up to now in one read; NotFound also before the first one.
 
-        A clock that is ahead gives readings a time in the future. Until then an earlier reading is the newest, which
-        costs further reads.
+        The clock of a device that is ahead gives a reading a time in the future. Until that time, an earlier reading is
+        returned, which costs further reads.
         """
         latest = await latest_until(self._readings, await self.head(user), self.now())
         if latest is None:
@@ -145,7 +145,8 @@ async def iter_shown(
     # Readings lie on whole seconds, so comparing whole seconds rounded up is exact and cheap.
     start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
     wider = window if reading_filter.all_devices else Window(window.start - CONTEXT, window.end + CONTEXT)
-    # An answer as of a change must not show the lag of an eventually consistent read. A time is settled for longer.
+    # An answer as of a change is exact at once, and an eventually consistent read may lack the newest changes. An
+    # answer as of a time is exact only after ``SETTLED_AFTER``, which is longer than the lag of such a read.
     exact = reading_filter.as_of is not None and reading_filter.as_of.change is not None
     packed = store.iter_packed(user, wider, consistent=consistent or exact)
     async with aclosing(_with_neighbours(packed, decode)) as segments:

@@ -14,7 +14,7 @@ Delivery = Sequence[EventOf | Snapshot]
 
 
 class EventReader(Protocol):
-    """Stream that reads the events of this user."""
+    """Stream that reads the events of a user."""
 
     def mark_due(self, user: UserId) -> None:
         """Announce a new last change."""
@@ -26,7 +26,7 @@ class EventReader(Protocol):
         """End the stream, because its events cannot be read."""
 
     def lose(self, user: UserId) -> None:
-        """Stop to follow an erased user."""
+        """Stop following an erased user."""
 
 
 class SharedEvents:
@@ -46,7 +46,7 @@ class SharedEvents:
         self._size = 0
 
     def advance(self, last_change: int) -> bool:
-        """Set a higher last change, and return True, if it is new."""
+        """Set the last change if it is higher than the known one; return True if it was set."""
         if last_change <= self.last_change:
             return False
         self.last_change = last_change
@@ -56,7 +56,7 @@ class SharedEvents:
         return True
 
     def correct(self, last_change: int) -> None:
-        """Set the last change as read, which is lower than a hint."""
+        """Set the last change to the number in the head, after a hint that was too high."""
         self.last_change = last_change
 
     def after(self, number: int) -> list[EventOf]:

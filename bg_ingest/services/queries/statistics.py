@@ -56,7 +56,10 @@ class StatisticsRequest(msgspec.Struct, frozen=True):
 
 
 class StatisticsQueries:
-    """Reads stored data only, through the same selection as a range. Yields to other tasks after each segment."""
+    """Reads stored data only, and counts the readings that a query of the window shows.
+
+    Yields to other tasks after each segment.
+    """
 
     def __init__(self, reader: ReadingQueries) -> None:
         self._reader = reader

@@ -14,11 +14,12 @@ from bg_ingest.services.access.authenticate import Authenticator
 from bg_ingest.services.queries.stream import ChangeStream, EndReason
 
 CREDENTIAL_SECONDS = 10.0
-"""Seconds between two checks of a credential. Together with the age of cached keys they are less than 30."""
+"""Seconds between two checks of a credential. While the store answers, cached keys are at most 12 s old
+(``REFRESH_AFTER``), so that the stream of a revoked key ends within 30 s."""
 
 
 class StreamChecks:
-    """Ends the streams of a credential that is not valid any more, and holds those that cannot be checked."""
+    """Ends the streams of an invalid credential, and holds the streams of a credential that cannot be checked now."""
 
     def __init__(self, authenticator: Authenticator, audit_log: AuditLog, clock: Clock) -> None:
         self._authenticator = authenticator
