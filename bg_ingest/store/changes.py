@@ -64,8 +64,8 @@ class ChangeLog(ItemStore):
         """Yield the changes with first <= number <= last that have not expired, ascending; none if first > last.
 
         Each change is decoded only when the loop reaches it, because a commit of a backfill has hundreds of readings.
-        ``first_read`` numbers are read alone at first, for a loop that may end early: a read is billed by its size.
-        The changes then end if the last of these numbers is missing.
+        With ``first_read``, that many numbers are read first, because the loop may end early and a read is billed by
+        its size. If the last of these numbers is missing, the others are not read.
         """
         split = last if first_read is None else min(last, first + first_read - 1)
         number = 0

@@ -8,8 +8,8 @@ from bg_ingest.store.inbox import InboxStore
 from bg_ingest.store.items import ConditionalWrite, write_all
 
 KINDS = (head, segments, quarantine, gaps, changes, connections, grants, webhooks)
-"""Modules that write parts of a commit. A failed condition means Fenced in the last three and for a pending
-erasure, else StaleRead."""
+"""Modules that write parts of a commit. A failed condition means Fenced in the last three, for a pending erasure and
+for the progress of a connection in the head; all others mean StaleRead."""
 
 
 class CommitStore:

@@ -122,7 +122,7 @@ class ErasureStore:
 
 
 def _is_poll_request(row: tuple[Key, StoredItem], user: UserId) -> bool:
-    """Return whether a row requests a poll of the user. Publish requests stay: they concern the erasure's own event."""
+    """Return True if a row requests a poll of the user. Publish requests stay for the erasure's own event."""
     _, connection = keys.parse_request(row[0])
     return connection.user == user and row[1]["wish"] == RequestKind.POLL
 

@@ -40,9 +40,10 @@ class GrantStore(items.ItemStore):
         )
 
     async def store(self, grant: Grant) -> None:
-        """Replace the version before this one in the same generation, whatever its claim; else StaleRead.
+        """Replace the version before this one in the same generation, whatever its claim.
 
-        If the stored grant has the same version and tokens, refusals and retry_at are written and the claim ends.
+        If the stored grant has this version and the same tokens instead, write ``refusals`` and ``retry_at`` and end
+        the claim of this grant. StaleRead in all other cases.
         """
         unclaimed = encode_grant(msgspec.structs.replace(grant, claim=None))
         conditions = (Exists(), items.VERSION_OK, *_version_conditions(grant, grant.version - 1))

@@ -81,7 +81,7 @@ class ReadingStore(ItemStore):
 
 
 def decode_series(user: UserId, starts: Mapping[Key, datetime], items: Mapping[Key, StoredItem]) -> SeriesRead:
-    """Return the head and the existing segments among items; ``starts`` are those of the segments by key."""
+    """Return the head and the existing segments among items; ``starts`` has the start of each segment by its key."""
     head = items.get(keys.head(user))
     known = {start: decode_segment(start, items[key]) for key, start in starts.items() if key in items}
     return decode_head(user, head) if head else None, known

@@ -21,7 +21,7 @@ class WebhookRead(msgspec.Struct, frozen=True):
     connections: Mapping[str, Connection]
     """By provider."""
     ids: Mapping[str, StoredWebhookId]
-    """By provider; also of earlier connects, and expired ones until the store deletes them."""
+    """By provider. An id may belong to an earlier connect, or be expired and not deleted yet."""
     series: SeriesRead
 
 

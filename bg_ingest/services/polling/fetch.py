@@ -203,7 +203,7 @@ OUTCOMES: dict[type[errors.IngestError], Outcome] = {
     errors.ProviderUnavailable: Outcome.UNAVAILABLE,
     errors.ProviderMisbehaved: Outcome.MISBEHAVED,
     errors.ProviderForbidden: Outcome.FORBIDDEN,
-    errors.ItemTooLarge: Outcome.MISBEHAVED,  # what the provider sent is too large to be stored
+    errors.ItemTooLarge: Outcome.MISBEHAVED,  # the provider's data is too large to be stored
     errors.StoreUnavailable: Outcome.STORE_UNAVAILABLE,
     errors.SealBroken: Outcome.UNSEALABLE,
     errors.Fenced: Outcome.FENCED,

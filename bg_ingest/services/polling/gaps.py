@@ -151,7 +151,10 @@ class GapKeeper:
         return gap_changes, months
 
     def _silence_cause(self, connection: Connection, rhythm: Rhythm, readings: Sequence[Reading]) -> Cause:
-        """Return the cause of a silence by the last outcome; SERVICE_DOWN if it was first recorded too late."""
+        """Return the cause of a silence by the last outcome.
+
+        For ``HOURLY_CAUSES`` it is SERVICE_DOWN if polls that ran would have recorded the outcome earlier.
+        """
         last = Outcome(connection.last_outcome) if connection.last_outcome else None
         cause = SILENCE_CAUSES.get(last, Cause.SERVICE_DOWN) if last else Cause.SERVICE_DOWN
         if cause not in HOURLY_CAUSES or connection.outcome_at is None:

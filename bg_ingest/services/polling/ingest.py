@@ -62,9 +62,10 @@ class Ingester:
 
         ``after`` is the connection to store with the last commit. The watermark rises with every commit, so that little
         is repeated after a crash in between. Without ``after`` (a push) the commits only check that the connection
-        still accepts pushes. The id of a ``webhook`` is stored with the last commit; without one it is stored at the
-        end. ``prefetched`` saves the first read of a page of one commit. Raises StoreUnavailable, or Fenced if the
-        connection has changed or the webhook was stored since it was read. Earlier commits of the page stay.
+        still accepts pushes. The id of a ``webhook`` is stored with the last commit, or by itself at the end if there
+        is no such commit. ``prefetched`` saves the first read of a page of one commit. Raises StoreUnavailable, or
+        Fenced if the connection has changed or the webhook was stored since it was read. Earlier commits of the page
+        stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
         batches = deque(split_batch(page.readings))

@@ -46,9 +46,10 @@ class Quarantine:
     _logged_full: set[ConnectionId] = field(default_factory=set, init=False)
 
     async def add(self, connection: Connection, unreadable: Sequence[Unreadable]) -> PollResult:
-        """Store the records; return the numbers of new ones and of those without room. Raises as ``Ingester.ingest``.
+        """Store the records; return the numbers of new ones and of those without room.
 
-        Nothing is stored of a record without room. The next page with the same record counts it again.
+        Raise the errors of ``Ingester.ingest``. Nothing is stored of a record without room. The next page with the same
+        record counts it again.
         """
         by_key: dict[QuarantineKey, list[Unreadable]] = {}
         for record in unreadable:

@@ -55,7 +55,7 @@ class WebhookReceiver:
     observer: Observer
     sender_tokens: SenderTokens
     proofs: Mapping[str, AbstractSet[WebhookProof]]
-    """Accepted proofs of a provider's webhooks, if they are not signatures."""
+    """Accepted proofs of webhooks by provider. A provider without an entry accepts signatures only."""
 
     def now(self) -> datetime:
         return self.clock.now()
@@ -126,7 +126,7 @@ def _segments_of_one_commit(pages: Mapping[str, Page]) -> set[datetime]:
 
 
 def _find_connection(read: WebhookRead, pages: Mapping[str, Page]) -> Connection:
-    """Return the user's connection for one of the pages. The error does not reveal the missing part."""
+    """Return the user's connection for one of the pages. The error does not reveal which part is missing."""
     for name, page in pages.items():
         connection = read.connections.get(name)
         if connection and connection.accepts_pushes and connection.provider_account == page.provider_account:
