@@ -101,9 +101,12 @@ soak: .venv/locked-dev ## a month of fifty users under random faults, in virtual
 audit: .venv/locked-dev ## search the dependencies for known vulnerabilities (needs the network; not in CI)
 	$(BIN)/pip-audit --require-hashes --disable-pip -r requirements.txt
 
-browser: .venv/locked-dev ## the page and the API page in Debian's Chromium
+browser: .venv/locked-dev ## the page and the API page in Debian's Chromium (20 minutes; figures in docs/figures/page.md)
 	$(BIN)/python -m pytest -q tests/browser --integration=all
 	$(BIN)/python -m tests.long.chaos.browser
+	$(BIN)/python -m tests.long.browser.first_view
+	$(BIN)/python -m tests.long.browser.replica_kill
+	$(BIN)/python -m tests.long.browser.crowd
 
 screenshots: .venv/locked-dev ## pictures of each view of the page: light, dark, phone (build/screenshots/)
 	$(BIN)/python -m tests.browser.screenshots build/screenshots
