@@ -149,10 +149,10 @@ export function lineChart({ label, points, gaps, range, band }) {
   const pattern = `chart-hatch-${(patterns += 1)}`;
   let shown = { points: [], gaps: [] };
   let window = range;
+  let offset = 0;
   const frame = chartFrame({ label, className: "line-chart", columns: ["Time", "Value", "Trend or state"], draw });
 
   function draw(width, height) {
-    const offset = offsetOf(shown.points, window[1]);
     const top = axisTop(shown.points.map(({ value }) => value));
     const x = linear(window[0], window[1], LEFT, width - RIGHT);
     const y = linear(LOWEST, top, height - BOTTOM, TOP);
@@ -178,8 +178,10 @@ export function lineChart({ label, points, gaps, range, band }) {
 
   function update(nextPoints, nextGaps, nextRange) {
     window = nextRange;
+    // The range may have no readings, while the person's offset is known from earlier ones.
+    offset = offsetOf(nextPoints, nextRange[1]);
     shown = inRange(nextPoints, nextGaps, nextRange);
-    frame.update(itemsOf(shown.points, shown.gaps, offsetOf(shown.points, window[1])));
+    frame.update(itemsOf(shown.points, shown.gaps, offset));
   }
 
   update(points, gaps, range);
