@@ -121,12 +121,11 @@ def test_the_view_has_no_violation_of_accessibility_and_fits_the_narrowest_scree
     page: Page, assert_accessible: Callable[[Page], None]
 ) -> None:
     page.set_viewport_size(SIZES["phone"])
-    for user, control in (("ada", "Disconnect… Dexcom"), ("new|user:" + "x" * 60, "Connect Dexcom")):
+    for user, control in (("new|user:" + "x" * 60, "Connect Dexcom"), ("ada", "Disconnect… Dexcom")):
         page.goto(f"/#/connect?user={user}")
         expect(page.get_by_role("button", name=control)).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"]["width"]
-        assert_accessible(page)
-    page.goto("/#/connect?user=ada")
+    assert_accessible(page)
     page.get_by_role("button", name="Disconnect… Dexcom").click()
     assert_accessible(page)
 

@@ -111,7 +111,8 @@ def test_problems_come_first_then_values_out_of_range(page: Page) -> None:
     expect(panel_of(page, "lost")).to_contain_text("no readings for over an hour")
 
 
-def test_the_order_is_reviewed_each_minute_and_not_while_the_list_is_in_use(page: Page) -> None:
+def test_the_order_is_reviewed_each_minute_and_not_while_the_list_is_in_use(clocked_page: Page) -> None:
+    page = clocked_page
     page.clock.install()
     simulation = Simulation(page, {"ada": {}, "eva": {}})
     page.goto("/#/people")

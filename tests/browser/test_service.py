@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from typing import Any
 
-import pytest
 from playwright.sync_api import Locator, Page, expect
 
 from tests.browser.conftest import SIZES, Served
@@ -79,7 +78,8 @@ def test_a_refusal_is_a_sentence_and_the_other_parts_stay(page: Page) -> None:
     expect(page.get_by_role("link", name="ada")).to_be_visible()
 
 
-def test_it_is_read_again_every_ten_seconds_and_focus_stays(page: Page) -> None:
+def test_it_is_read_again_every_ten_seconds_and_focus_stays(clocked_page: Page) -> None:
+    page = clocked_page
     page.clock.install()
     open_service(page)
     link = page.get_by_role("link", name="eva")
@@ -90,7 +90,8 @@ def test_it_is_read_again_every_ten_seconds_and_focus_stays(page: Page) -> None:
     expect(link).to_be_focused()
 
 
-def test_a_hidden_page_reads_nothing(page: Page) -> None:
+def test_a_hidden_page_reads_nothing(clocked_page: Page) -> None:
+    page = clocked_page
     page.clock.install()
     open_service(page)
     page.evaluate("Object.defineProperty(document, 'hidden', { get: () => true })")
@@ -101,9 +102,9 @@ def test_a_hidden_page_reads_nothing(page: Page) -> None:
     assert addresses == []
 
 
-@pytest.mark.parametrize("size", SIZES)
-def test_it_is_accessible_and_fits_the_screen(page: Page, assert_accessible: Callable[[Page], None], size: str) -> None:
-    page.set_viewport_size(SIZES[size])
+def test_it_is_accessible_and_fits_the_screen(page: Page, assert_accessible: Callable[[Page], None]) -> None:
     open_service(page)
     assert_accessible(page)
-    assert page.evaluate("document.documentElement.scrollWidth") <= SIZES[size]["width"]
+    for size in SIZES.values():
+        page.set_viewport_size(size)
+        assert page.evaluate("document.documentElement.scrollWidth") <= size["width"]
