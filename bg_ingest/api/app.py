@@ -105,7 +105,7 @@ def create_api(
         before_request=validate_request,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
-        openapi_config=build_config(__version__),
+        openapi_config=build_config(__version__, scripted=state.page_files.index is not None),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,  # requests contain codes and user ids: our own log lines show selected parts only
         debug=False,

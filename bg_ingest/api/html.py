@@ -1,4 +1,4 @@
-"""HTML pages for browsers, without scripts and without resources of other hosts."""
+"""HTML pages for browsers, without inline scripts and without resources of other hosts."""
 
 from base64 import b64encode
 from collections.abc import Mapping
@@ -33,19 +33,25 @@ _STYLE = (
     "@media print{.reference nav{display:none}pre{max-height:none}}"
 )
 
-POLICY = (
-    f"default-src 'none'; style-src 'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+_OWN_STYLE = f"'sha256-{b64encode(sha256(_STYLE.encode()).digest()).decode()}'"
+_RESTRICTIONS = "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+
+POLICY = f"default-src 'none'; style-src {_OWN_STYLE}; {_RESTRICTIONS}"
 """Content security policy of these pages: only their own inline style is permitted."""
 
+SCRIPTED_POLICY = (
+    f"default-src 'none'; style-src {_OWN_STYLE} 'self'; script-src 'self'; connect-src 'self'; {_RESTRICTIONS}; "
+    "require-trusted-types-for 'script'"
+)
+"""Policy of a page with scripts: files and requests of the own origin are permitted, and no HTML made from text."""
 
-def render_document(title: str, html: str) -> str:
-    """Return a whole page. The title is plain text; the body is HTML with escaped values."""
+
+def render_document(title: str, html: str, head: str = "") -> str:
+    """Return a whole page. The title is plain text; head and body are HTML with escaped values."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width, initial-scale=1"><meta name="robots" content="noindex">'
-        f"<title>{escape(title)}</title><style>{_STYLE}</style></head>"
+        f"<title>{escape(title)}</title><style>{_STYLE}</style>{head}</head>"
         f"<body><main><h1>{escape(title)}</h1>{html}</main></body></html>"
     )
 

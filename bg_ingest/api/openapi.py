@@ -2,11 +2,12 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from http import HTTPStatus
 from typing import Any, Self, cast
 
 import msgspec
-from litestar import Litestar, MediaType, Request, Router
+from litestar import Litestar, MediaType, Request, Response, Router
 from litestar.enums import OpenAPIMediaType
 from litestar.openapi import OpenAPIConfig, spec
 from litestar.openapi.datastructures import ResponseSpec
@@ -14,6 +15,7 @@ from litestar.openapi.plugins import OpenAPIRenderPlugin
 from litestar.openapi.spec.enums import OpenAPIType
 
 from bg_ingest.api.dependencies import RouteOptions
+from bg_ingest.api.html import SCRIPTED_POLICY
 from bg_ingest.api.problems import MEDIA_TYPE, Problem
 from bg_ingest.api.reference import render_reference
 
@@ -192,11 +194,19 @@ def _render_yaml(openapi_schema: dict[str, Any]) -> bytes:
     return msgspec.yaml.encode(msgspec.to_builtins(openapi_schema))  # YAML has times of its own, which JSON has not
 
 
-def _render_page(openapi_schema: dict[str, Any]) -> bytes:
-    return render_reference(msgspec.to_builtins(openapi_schema)).encode()
+def _render_page(openapi_schema: dict[str, Any], *, scripted: bool) -> bytes:
+    return render_reference(msgspec.to_builtins(openapi_schema), scripted=scripted).encode()
 
 
-def build_config(version: str) -> OpenAPIConfig:
+async def _permit_scripts(response: Response[Any]) -> Response[Any]:
+    """Set the policy of the reference. It is a coroutine, because Litestar runs a function in a thread."""
+    if response.media_type == MediaType.HTML:
+        response.headers["Content-Security-Policy"] = SCRIPTED_POLICY
+    return response
+
+
+def build_config(version: str, *, scripted: bool) -> OpenAPIConfig:
+    """Return the configuration; ``scripted`` lets the reference use the scripts of the page."""
     return OpenAPIConfig(
         title="BG Ingest",
         version=version,
@@ -207,11 +217,15 @@ def build_config(version: str) -> OpenAPIConfig:
         use_handler_docstrings=True,
         operation_id_creator=lambda route, _, __: route.handler_name,
         openapi_router=Router(
-            "/schema", route_handlers=[], include_in_schema=False, opt=RouteOptions(public=True).opt()
+            "/schema",
+            route_handlers=[],
+            include_in_schema=False,
+            opt=RouteOptions(public=True).opt(),
+            after_request=_permit_scripts if scripted else None,
         ),
         render_plugins=[
             OpenAPIDocument(msgspec.json.encode, MediaType.JSON, "/", "/openapi.json"),
             OpenAPIDocument(_render_yaml, OpenAPIMediaType.OPENAPI_YAML, "/openapi.yaml", "/openapi.yml"),
-            OpenAPIDocument(_render_page, MediaType.HTML, "/page"),
+            OpenAPIDocument(partial(_render_page, scripted=scripted), MediaType.HTML, "/page"),
         ],
     )

@@ -32,8 +32,14 @@ class Route(NamedTuple):
         return re.sub(r"[^a-z0-9]+", "-", f"{self.method} {self.path}".lower()).strip("-")
 
 
-def render_reference(schema: dict[str, Any]) -> str:
-    """Return the page. It has no script and loads nothing: Litestar's own pages load scripts from other hosts."""
+_ENHANCEMENTS = (
+    '<link rel="stylesheet" href="/page/reference.css"><script type="module" src="/page/reference.js"></script>'
+)
+"""Search, and forms that send the requests. The document is complete without them."""
+
+
+def render_reference(schema: dict[str, Any], *, scripted: bool) -> str:
+    """Return the page. It loads files of the own page at most: Litestar's own pages load scripts from other hosts."""
     groups: dict[str, list[Route]] = {}
     for path, item in schema["paths"].items():
         for method in _METHODS:
@@ -54,7 +60,7 @@ def render_reference(schema: dict[str, Any]) -> str:
         f'<div class="reference"><nav aria-label="Routes">{"".join(_render_links(groups))}</nav>'
         f"<div>{sections}</div></div>"
     )
-    return render_document(f"{info['title']} {info['version']}", html)
+    return render_document(f"{info['title']} {info['version']}", html, _ENHANCEMENTS if scripted else "")
 
 
 def _render_links(groups: dict[str, list[Route]]) -> Iterator[str]:
@@ -69,7 +75,7 @@ def _render_route(route: Route, schemas: dict[str, Any]) -> str:
     operation = route.operation
     parameters = [
         (
-            f"<code>{escape(parameter['name'])}</code>",
+            f"<code{_parameter_data(parameter)}>{escape(parameter['name'])}</code>",
             parameter["in"] + (", required" if parameter["required"] else ""),
             _inline(parameter.get("description", "")),
         )
@@ -77,14 +83,37 @@ def _render_route(route: Route, schemas: dict[str, Any]) -> str:
     ]
     answers = [(f"<code>{status}</code>", _inline(answer["description"])) for status, answer in _answers(operation)]
     return (
-        f'<article id="{route.anchor}"><h3>{escape(operation["summary"])}</h3>'
-        f"<p><code>{route.method} {escape(route.path)}</code></p><p>{_inline(operation.get('description', ''))}</p>"
+        f'<article id="{route.anchor}"{_route_data(route, schemas)}><h3>{escape(operation["summary"])}</h3>'
+        f"<p><code>{route.method} {escape(route.path)}</code></p>"
+        f'<p class="description">{_inline(operation.get("description", ""))}</p>'
         f"{_render_table('Parameters', ('Name', 'Place', 'Meaning'), parameters)}"
         f"{_render_table('Body', ('Field', 'Type'), _body_fields(operation, schemas))}"
         f"{_render_sample(route, schemas)}"
         f"{_render_table('Answers', ('Status', 'Meaning'), answers)}"
         f"{''.join(_render_examples(operation))}</article>"
     )
+
+
+def _parameter_data(parameter: dict[str, Any]) -> str:
+    """Return the attributes of a parameter's name, for the form of the script."""
+    sample = _SAMPLES.get(parameter["name"], "")
+    given = f' data-sample="{escape(sample)}"' if sample and not sample.startswith("$") else ""
+    return f' data-place="{parameter["in"]}"{given}{" data-required" if parameter["required"] else ""}'
+
+
+def _route_data(route: Route, schemas: dict[str, Any]) -> str:
+    """Return the attributes of a route, for the form of the script."""
+    types = [
+        media_type
+        for status, answer in _answers(route.operation)
+        if status < "3"
+        for media_type in answer.get("content", ())
+    ]
+    data = {"method": route.method, "path": route.path, "accept": " ".join(dict.fromkeys(types))}
+    if "application/json" in route.operation.get("requestBody", {}).get("content", {}):
+        body = _sample_body(_body_schema(route.operation, schemas))
+        data["body"] = msgspec.json.encode(body).decode() if body else ""
+    return "".join(f' data-{name}="{escape(value)}"' for name, value in data.items())
 
 
 def _answers(operation: dict[str, Any]) -> Iterable[tuple[str, dict[str, Any]]]:
@@ -135,14 +164,14 @@ def _sample_request(route: Route, schemas: dict[str, Any]) -> str:
     ]
     method = "" if route.method == "GET" else f"-X {route.method} "
     header = "" if route.operation.get("security") == [{}] else '-H "Authorization: Bearer $KEY" '
-    body = _sample_body(_body_schema(route.operation, schemas))
+    sample = _sample_body(_body_schema(route.operation, schemas))
+    body = f"-H 'Content-Type: application/json' -d '{msgspec.json.encode(sample).decode()}' " if sample else ""
     return f'curl -s {method}{header}{body}"$URL{path}{"?" if query else ""}{"&".join(query)}"'
 
 
-def _sample_body(described: dict[str, Any]) -> str:
+def _sample_body(described: dict[str, Any]) -> dict[str, Any]:
     fields = {*described.get("required", ()), *(_SAMPLED_THOUGH_OPTIONAL & described.get("properties", {}).keys())}
-    body = {name: value for name, value in _BODY_SAMPLES.items() if name in fields}
-    return f"-H 'Content-Type: application/json' -d '{msgspec.json.encode(body).decode()}' " if body else ""
+    return {name: value for name, value in _BODY_SAMPLES.items() if name in fields}
 
 
 def _render_examples(operation: dict[str, Any]) -> Iterator[str]:

@@ -57,16 +57,18 @@ export async function download(path, accept, name) {
 }
 
 /** The request as a command line. The key is a variable of the shell, so that the text can be shown and shared. */
-export function toCurl({ method = "GET", path, body, accept }) {
+export function toCurl({ method = "GET", path, body, accept, headers = {} }) {
   const parts = ["curl -s"];
   if (method !== "GET") parts.push(`-X ${method}`);
   if (credential()) parts.push('-H "Authorization: Bearer $BG_INGEST_KEY"');
-  if (accept) parts.push(`-H ${quote(`Accept: ${accept}`)}`);
+  const others = Object.entries(accept ? { Accept: accept, ...headers } : headers);
+  parts.push(...others.map(([name, value]) => `-H ${quote(`${name}: ${value}`)}`));
   if (body !== undefined) parts.push("-H 'Content-Type: application/json'", `-d ${quote(JSON.stringify(body))}`);
   return [...parts, quote(location.origin + path)].join(" ");
 }
 
-function quote(text) {
+/** A text as one word of a shell. */
+export function quote(text) {
   return `'${text.replaceAll("'", "'\\''")}'`;
 }
 

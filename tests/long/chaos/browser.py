@@ -32,6 +32,7 @@ BROWSER_OPTIONS = (
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-sync",
+    "--disable-features=AutofillServerCommunication",
     "--virtual-time-budget=5000",
 )
 """Options against requests of the browser to its maker, which the page does not cause."""

@@ -113,10 +113,19 @@ async def test_what_needs_credentials_says_so(schema: dict[str, Any]) -> None:
 
 async def test_the_page_lists_every_route_and_leaves_this_host_for_nothing(api: ApiHarness) -> None:
     page = await api.http.get("/schema/page")
-    assert_harmless(page)
+    assert re.findall(r"<(?:script|link)[^>]*>", page.text) == [
+        '<link rel="stylesheet" href="/page/reference.css">',
+        '<script type="module" src="/page/reference.js">',
+    ]
     for method, path in routes_of(api.app):
         assert path.startswith("/schema") or f"<code>{method} {path}</code>" in page.text
     assert re.findall(r"url\(|@import|(?:src|action|href)=(?!\"(?:/|#)[\"a-z])", page.text) == []
+
+
+async def test_without_the_page_the_reference_has_no_script() -> None:
+    state = build_state(access=Access.CLOSED, process_health=FakeProcessHealth(), page_enabled=False)
+    async with client(create_api(state)) as http:
+        assert_harmless(await http.get("/schema/page"))
 
 
 async def test_the_page_leads_to_each_route_and_has_its_parameters_bodies_and_examples(api: ApiHarness) -> None:
@@ -124,16 +133,17 @@ async def test_the_page_leads_to_each_route_and_has_its_parameters_bodies_and_ex
     targets, places = re.findall(r'href="#([^"]+)"', page), re.findall(r'<article id="([^"]+)"', page)
     assert targets == places
     assert len(set(places)) == len([path for _, path in routes_of(api.app) if not path.startswith("/schema")])
-    article = page.partition('<article id="get-api-bg-user-id">')[2].partition("</article>")[0]
+    article = page.partition('<article id="get-api-bg-user-id" ')[2].partition("</article>")[0]
     for shown in (
-        "<code>as_of_change</code>",
+        '<code data-place="query">as_of_change</code>',
+        '<code data-place="path" data-sample="ada" data-required>user_id</code>',
         "query",
         "path, required",
         "Example of 200, text/csv",
         "$URL/api/bg/ada&quot;",
     ):
         assert shown in article
-    body = page.partition('<article id="post-api-dataset">')[2].partition("</article>")[0]
+    body = page.partition('<article id="post-api-dataset" ')[2].partition("</article>")[0]
     assert "<code>users</code>" in body
     assert "-d &#x27;{&quot;users&quot;:[&quot;ada&quot;,&quot;ben&quot;]" in body
 

@@ -81,7 +81,16 @@ async def test_every_answer_has_the_policy_of_the_page(api: ApiHarness, path: st
 
 
 async def test_other_html_keeps_its_own_policy(api: ApiHarness) -> None:
-    assert (await api.http.get("/schema/page")).headers["content-security-policy"] == POLICY_OF_DOCUMENTS
+    answer = await api.http.get("/api/oauth/dexcom/callback")
+    assert answer.headers["content-security-policy"] == POLICY_OF_DOCUMENTS
+
+
+async def test_the_reference_permits_files_and_requests_of_its_origin_alone(api: ApiHarness) -> None:
+    policy = (await api.http.get("/schema/page")).headers["content-security-policy"]
+    assert re.sub("'sha256-[^']+'", "'sha256'", policy) == (
+        "default-src 'none'; style-src 'sha256' 'self'; script-src 'self'; connect-src 'self'; base-uri 'none'; "
+        "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'"
+    )
 
 
 @pytest.mark.parametrize(
