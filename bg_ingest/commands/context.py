@@ -2,10 +2,10 @@
 
 import os
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from logging import getLevelNamesMapping
-from typing import TYPE_CHECKING, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import rich_click as click
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from bg_ingest.domain.changes import Change
     from bg_ingest.domain.ids import ConnectionId, UserId
     from bg_ingest.services import Services
+    from bg_ingest.services.access.authenticate import ApiKeys
     from bg_ingest.settings import Settings
 
 Answer = TypeVar("Answer")
@@ -103,14 +104,33 @@ def run_with_services(command: "Callable[[Services], Awaitable[Answer]]") -> Ans
     An IngestError ends the command with its text. If a running service has the store's file open, the text says
     what to do instead.
     """
-    import anyio
-
-    from bg_ingest.errors import IngestError, StoreLocked, first_error
-    from bg_ingest.settings import SettingsError
 
     async def main() -> Answer:
         async with open_context(read_settings()) as services:
             return await command(services)
+
+    return _run(main)
+
+
+def run_with_api_keys(command: "Callable[[ApiKeys], Awaitable[Answer]]") -> Answer:
+    """Run a command's coroutine with the API keys, also beside a running service; else like `run_with_services`."""
+
+    async def main() -> Answer:
+        from bg_ingest.wiring.store import open_api_keys
+
+        settings = read_settings()
+        log_warnings(settings)
+        async with open_api_keys(settings) as api_keys:
+            return await command(api_keys)
+
+    return _run(main)
+
+
+def _run(main: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
+    import anyio
+
+    from bg_ingest.errors import IngestError, StoreLocked, first_error
+    from bg_ingest.settings import SettingsError
 
     try:
         return anyio.run(main)

@@ -16,18 +16,30 @@ from bg_ingest.commands.context import (
     parse_user,
     print_json,
     read_settings,
+    run_with_api_keys,
     run_with_services,
 )
 
 if TYPE_CHECKING:
     from bg_ingest.domain.access import ApiKey
+    from bg_ingest.domain.ids import UserId
     from bg_ingest.services import Services
+    from bg_ingest.services.access.authenticate import ApiKeys
     from bg_ingest.services.access.rotate_keys import RotationResult
 
 SHARE_NAME, SHARE_SCOPE = "share link", "readings:read"
 """Defaults of a key in a share link."""
 
+OWN_NAME = "page"
+"""Default name of a key in a link to all users."""
+
 SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
+
+FIRST_KEY = (
+    "This is the first key: within seconds, the API of this development service requires one from everybody, "
+    "also on its page. For a link of your own: "
+    f"bg-ingest keys create --link --days 30 {' '.join(f'--scope {scope}' for scope in SCOPES)}"
+)
 
 
 @click.group()
@@ -48,47 +60,42 @@ def keys() -> None:
     "--user", "users", multiple=True, metavar="ID", help="User that it gives access to; repeatable. Default: all users."
 )
 @click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
-@click.option("--link", "as_link", is_flag=True, help="Print an address that opens the page of one user with the key.")
+@click.option("--link", "as_link", is_flag=True, help="Print an address that opens the page with the key.")
 @json_option
 def create(
     name: str | None, scopes: Sequence[str], users: Sequence[str], days: int | None, *, as_link: bool, as_json: bool
 ) -> None:
     """Create a key and show it once: only its hash is stored.
 
-    Standard output holds the key or the link alone, so that a script can read it. --link needs one --user and --days;
-    the name is then "share link" and the scope readings:read by default.
+    Standard output holds the key or the link alone, so that a script can read it. A link for one user is a share link:
+    it needs --days; the name is "share link" and the scope readings:read by default. A link to all users also needs
+    --scope. This also works beside a running service, which accepts the key within seconds.
     """
+    from bg_ingest.adapters.clock import SystemClock
     from bg_ingest.domain.access import known_scopes
 
     user_ids = [parse_user(user) for user in users]
     if as_link:
-        if len(user_ids) != 1 or days is None:
-            exit_usage("A share link shows one user for a limited time: add one --user and --days, such as --days 14.")
-        if not read_settings().page:
-            exit_usage(
-                "PAGE=false disables the page that a share link opens: set PAGE=true first, or leave out --link."
-            )
-        name, scopes = name or SHARE_NAME, scopes or (SHARE_SCOPE,)
+        _check_link(user_ids, days, scopes)
+        name, scopes = name or (SHARE_NAME if user_ids else OWN_NAME), scopes or (SHARE_SCOPE,)
     if not name or not scopes:
         exit_usage("A key needs a --name and at least one --scope. A share link (--link) has both by default.")
 
     key_name = name
 
-    async def create_key(services: "Services") -> "tuple[ApiKey, str]":
-        if read_settings().anonymous and not await services.api_keys.list():
-            click.echo(
-                "This is the first key: from now on, the API of this development service requires one.", err=True
-            )
-        created = await services.api_keys.create(
+    async def create_key(api_keys: "ApiKeys") -> "tuple[ApiKey, str]":
+        if read_settings().anonymous and not await api_keys.list():
+            click.echo(FIRST_KEY, err=True)
+        created = await api_keys.create(
             key_name,
             known_scopes(scopes),
             users=user_ids or None,
-            ends_at=services.clock.now() + timedelta(days=days) if days else None,
+            ends_at=SystemClock().now() + timedelta(days=days) if days else None,
         )
         return created.key, created.text.reveal()
 
-    key, text = run_with_services(create_key)
-    link = share_link(read_settings().public_url, text, user_ids[0]) if as_link else None
+    key, text = run_with_api_keys(create_key)
+    link = page_link(read_settings().public_url, text, next(iter(user_ids), None)) if as_link else None
     if as_json:
         print_json(_to_row(key) | {"key": text} | ({"link": link} if link else {}))
         return
@@ -96,16 +103,26 @@ def create(
     click.echo(f"Save it now: it cannot be shown again. bg-ingest keys revoke {key.id} revokes it.", err=True)
 
 
-def share_link(origin: str, key: str, user: str) -> str:
-    """Return the address of a user's page. Key and user are in the fragment, which browsers send to no server."""
-    return f"{origin}/#{urlencode({'key': key, 'user': user})}"
+def _check_link(user_ids: "Sequence[UserId]", days: int | None, scopes: Sequence[str]) -> None:
+    if len(user_ids) > 1 or days is None or not (user_ids or scopes):
+        exit_usage(
+            "A share link shows one user for a limited time: add one --user and --days, such as --days 14. "
+            "A link to all users needs --days and --scope."
+        )
+    if not read_settings().page:
+        exit_usage("PAGE=false disables the page that a link opens: set PAGE=true first, or leave out --link.")
+
+
+def page_link(origin: str, key: str, user: str | None) -> str:
+    """Return the address of the page, or of one user's. Browsers send the fragment with key and user to no server."""
+    return f"{origin}/#{urlencode({'key': key} | ({'user': user} if user else {}))}"
 
 
 @keys.command("list")
 @json_option
 def list_keys(*, as_json: bool) -> None:
     """Show all keys, also revoked and expired ones; never their secrets."""
-    rows = [_to_row(key) for key in run_with_services(lambda services: services.api_keys.list())]
+    rows = [_to_row(key) for key in run_with_api_keys(lambda api_keys: api_keys.list())]
     if as_json:
         print_json(rows)
     elif not rows:
@@ -121,7 +138,7 @@ def revoke(key_id: str) -> None:
 
     Every replica refuses the key within 30 seconds.
     """
-    run_with_services(lambda services: services.api_keys.revoke(key_id))
+    run_with_api_keys(lambda api_keys: api_keys.revoke(key_id))
     click.echo(f"{key_id} is revoked.")
 
 

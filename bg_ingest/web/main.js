@@ -13,6 +13,8 @@ const VIEWS = {
   service: { module: "./service.js", title: "Service", inNavigation: true },
 };
 
+const LINK_COMMAND = "bg-ingest keys create --link --days 30 --scope readings:read --scope connections:read --scope connections:write --scope admin";
+
 const top = document.getElementById("top");
 const main = document.getElementById("main");
 let leave = new AbortController();
@@ -127,7 +129,7 @@ function showSignIn(root, problem) {
     h("form", { class: "sign-in", onsubmit: submit },
       h("label", { for: "credential" }, "API key, token or share link"),
       field,
-      h("p", { id: "credential-help", class: "muted" }, "It is kept in this tab until you close it or choose Forget key. An operator creates one by bg-ingest keys create."),
+      h("p", { id: "credential-help", class: "muted" }, "It is kept in this tab until you close it or choose Forget key. An operator creates a link with a key by ", h("code", {}, LINK_COMMAND), "."),
       h("button", { type: "submit", class: "primary" }, "Sign in")),
   );
   field.focus();

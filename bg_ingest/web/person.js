@@ -9,6 +9,8 @@ import { nowCard } from "./person_now.js";
 import { weeksSection } from "./person_weeks.js";
 import { ReadingsLog } from "./readings_log.js";
 import { browserOffset } from "./scales.js";
+import { sharedUser } from "./session.js";
+import { sharePart } from "./share.js";
 
 const DAY = 86_400_000;
 const SECOND = 1_000;
@@ -127,6 +129,7 @@ export async function render(root, { user, query, signal }) {
     h("div", { class: "person-head" }, h("h1", {}, user), form.element),
     h("div", { class: "person-top" }, parts.now.element, parts.day.element),
     parts.weeks.element,
+    sharedUser() === null && sharePart(user),
   );
   await show(form.choice());
 }

@@ -12,8 +12,10 @@ from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Clock
 from bg_ingest.ports.table import Table
+from bg_ingest.services.access.authenticate import ApiKeys
 from bg_ingest.settings import Settings
 from bg_ingest.store import Store, check_layout, keys, remove_all_owners
+from bg_ingest.store.api_keys import ApiKeyStore
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -34,16 +36,28 @@ async def open_store(settings: Settings, clock: Clock, metrics: Metrics) -> Asyn
 
 
 @asynccontextmanager
+async def open_api_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
+    """Open the API keys alone. A running service may use the same store: it reads the keys again every few seconds."""
+    clock = SystemClock()
+    async with open_table(settings, clock, MetricsRegistry(), exclusive=False) as table:
+        yield ApiKeys(ApiKeyStore(table), clock)
+
+
+@asynccontextmanager
 async def open_table(
-    settings: Settings, clock: Clock, registry: MetricsRegistry, *, may_create: bool = False
+    settings: Settings, clock: Clock, registry: MetricsRegistry, *, may_create: bool = False, exclusive: bool = True
 ) -> AsyncIterator[Table]:
-    """Open the table and check its layout. StoreError gives the reason of a failure in one sentence."""
+    """Open the table and check its layout. StoreError gives the reason of a failure in one sentence.
+
+    SQLite's file is opened for this process alone, unless ``exclusive`` is False.
+    """
     if settings.dynamodb_table is None:
         from bg_ingest.adapters import sqlite
 
-        async with sqlite.open_table(settings.sqlite_file, clock) as file_table:
+        async with sqlite.open_table(settings.sqlite_file, clock, exclusive=exclusive) as file_table:
             await check_layout(file_table)
-            await remove_all_owners(file_table)  # of ended processes, because one process uses the file at a time
+            if exclusive:
+                await remove_all_owners(file_table)  # of ended processes
             yield file_table
         return
     from bg_ingest.adapters.aws.session import get_session

@@ -210,7 +210,7 @@ def test_the_shown_14_days_are_downloaded(page: Page) -> None:
         page.get_by_role("button", name="CSV").click()
     rows = list(csv.DictReader(saved.value.path().read_text("utf-8").splitlines()))
     assert saved.value.suggested_filename.startswith("ada_20")
-    assert page.locator(".figure .muted").first.inner_text() == f"{len(rows):,} readings"
+    assert page.locator(".figure .muted").first.inner_text().endswith(f"; {len(rows):,} readings")
     with page.expect_download() as saved:
         page.get_by_role("button", name="Parquet").click()
     assert saved.value.path().read_bytes()[:4] == b"PAR1"
@@ -224,6 +224,13 @@ def test_the_view_has_no_violation_of_accessibility_and_fits_a_phone(
     assert_accessible(page)
     page.set_viewport_size(SIZES["phone"])
     assert page.evaluate("document.documentElement.scrollWidth") <= SIZES["phone"]["width"]
+
+
+def test_the_command_of_a_share_link_names_the_person_as_one_word(page: Page) -> None:
+    open_person(page, "ada")
+    page.locator("summary", has_text="Share").click()
+    page.get_by_label("The link ends after").select_option("1 day")
+    expect(page.get_by_label("Command", exact=True)).to_have_text("bg-ingest keys create --link --user 'ada' --days 1")
 
 
 def test_an_unknown_user_is_named_as_such(page: Page) -> None:

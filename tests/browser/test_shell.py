@@ -7,6 +7,7 @@ import pytest
 from playwright.sync_api import Page, Request, expect
 
 from tests.browser.conftest import KEY, SIZES, Served, Tab
+from tests.harness.cli import run_bg_ingest
 
 HOSTILE = ["<img src=x onerror=alert(1)>", "</script><script>alert(1)</script>", "javascript:alert(1)", "a'b\"c&amp;"]
 
@@ -100,6 +101,23 @@ def test_a_share_link_opens_its_user_and_leaves_the_address(closed_page: Tab, op
     expect(page).to_have_url(re.compile(r"/#/ada$"))
     entries = page.evaluate("navigation.entries().map(({ url }) => url ?? '')")
     assert not any(KEY in address for address in entries)
+
+
+def test_a_share_link_of_the_running_service_opens_its_user_and_nothing_else(closed_page: Tab, closed: Served) -> None:
+    page, _ = closed_page
+    arguments = ("keys", "create", "--link", "--user", "ada", "--days", "14")
+    made = run_bg_ingest(closed.log.parent, *arguments, PORT=str(closed.server.port), API_BOOTSTRAP_KEY=KEY)
+    page.goto(made.stdout.strip())
+    expect(page).to_have_url(re.compile(r"/#/ada$"))
+    expect(page.locator(".now-value")).to_have_text(re.compile(r"^\d+$"))
+    expect(page.locator("summary", has_text="Share")).to_have_count(0)
+    page.goto("/#/ben")
+    expect(page.get_by_text("There is no such user here")).to_be_visible()
+    page.goto("/#/people")
+    expect(page.get_by_text("This key is not valid for all users")).to_be_visible()
+    page.goto("/#/service")
+    expect(page.get_by_text("it needs the scope admin and must be valid for all users")).to_be_visible()
+    expect(page.get_by_text("it needs readings:read and connections:read for all users")).to_be_visible()
 
 
 def test_the_key_is_in_no_address_referer_lasting_storage_or_log_line(closed_page: Tab, closed: Served) -> None:

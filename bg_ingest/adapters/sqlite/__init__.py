@@ -16,8 +16,11 @@ CLOSE_TIMEOUT = 5
 
 
 @asynccontextmanager
-async def open_table(path: Path | None, clock: Clock) -> AsyncIterator[SqliteTable]:
-    """Open the table in a file, or in memory without one. StoreError gives the reason of a failure in one sentence."""
+async def open_table(path: Path | None, clock: Clock, *, exclusive: bool = True) -> AsyncIterator[SqliteTable]:
+    """Open the table in a file, or in memory without one. StoreError gives the reason of a failure in one sentence.
+
+    A file is opened for this process alone, unless ``exclusive`` is False.
+    """
 
     def now() -> float:
         return clock.now().timestamp()
@@ -26,7 +29,7 @@ async def open_table(path: Path | None, clock: Clock) -> AsyncIterator[SqliteTab
         # In WAL mode, connections read beside a write and its sync. Single rows have a connection of their own, because
         # reading a page releases the interpreter at each row, and takes up to 50 ms beside a busy event loop.
         async with (
-            _open(open_file(path, now)) as writes,
+            _open(open_file(path, now, exclusive=exclusive)) as writes,
             _open(open_further(path, now)) as single_reads,
             _open(open_further(path, now)) as page_reads,
         ):

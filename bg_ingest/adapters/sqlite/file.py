@@ -4,7 +4,7 @@ import fcntl
 import os
 import sqlite3
 from collections.abc import Callable, Collection, Iterator, Sequence
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -165,11 +165,15 @@ def _translate_errors() -> Iterator[None]:
 
 
 @contextmanager
-def open_file(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
-    """Open the file for one process, readable by its user only, because it holds health data."""
+def open_file(path: Path, now: Callable[[], float], *, exclusive: bool = True) -> Iterator[ItemFile]:
+    """Open the file, readable by its user only, because it holds health data.
+
+    Without ``exclusive`` another process may have it open. SQLite keeps transactions of several processes apart, so
+    this is safe for rows that the other process does not keep in memory.
+    """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with _lock_file(path):
+        with _lock_file(path) if exclusive else nullcontext():
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))
             with closing(ItemFile(str(path), now)) as file:
                 yield file

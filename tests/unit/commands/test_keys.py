@@ -12,6 +12,7 @@ import pytest
 from bg_ingest.adapters.aws.kms import ENCRYPTION_CONTEXT
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
+from bg_ingest.adapters.sqlite.file import open_file
 from bg_ingest.commands.keys import SCOPES
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.grants import Credentials, Grant, SecretBytes
@@ -72,6 +73,23 @@ def test_a_share_link_in_json_has_the_key_and_the_address(tmp_path: Path) -> Non
     made = json.loads(run_bg_ingest(tmp_path, "keys", "create", *arguments, PUBLIC_URL="https://bg.example/").stdout)
     assert made["link"] == f"https://bg.example/#key={made['key']}&user=ada"
     assert made["name"] == "for the clinic"
+
+
+def test_keys_are_managed_while_a_service_has_the_file_of_the_store_open(tmp_path: Path) -> None:
+    with open_file(tmp_path / ".bg-ingest" / "bg-ingest.sqlite", NOON.timestamp):
+        made = run_bg_ingest(tmp_path, "keys", "create", "--link", "--user", "ada", "--days", "14")
+        assert made.returncode == 0, made.stderr
+        assert "For a link of your own: bg-ingest keys create --link --days 30 --scope" in made.stderr
+        (listed,) = json.loads(run_bg_ingest(tmp_path, "keys", "list", "--json").stdout)
+        assert run_bg_ingest(tmp_path, "keys", "revoke", listed["id"]).returncode == 0
+        assert run_bg_ingest(tmp_path, "connections").returncode == 1
+
+
+def test_a_link_to_all_users_has_the_permissions_that_are_named(tmp_path: Path) -> None:
+    arguments = ("--link", "--days", "30", "--scope", "admin", "--scope", "readings:read", "--json")
+    made = json.loads(run_bg_ingest(tmp_path, "keys", "create", *arguments).stdout)
+    assert made["link"] == f"http://localhost:5001/#key={made['key']}"
+    assert (made["name"], made["users"], made["scopes"]) == ("page", None, ["admin", "readings:read"])
 
 
 @pytest.mark.parametrize(
