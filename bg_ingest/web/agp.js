@@ -6,12 +6,14 @@ import { glucose, unit } from "./format.js";
 import { areaPath, axisTop, axisValues, linear, linePath } from "./scales.js";
 
 const LEFT = 40;
-const RIGHT = 10;
+const RIGHT = 36;
 const TOP = 10;
 const BOTTOM = 24;
 const LOWEST = 40;
 const DAY_MINUTES = 1440;
 const BAND = [70, 180];
+/** Distance of two labels in pixels. */
+const LABEL_DISTANCE = 12;
 const PERCENTILES = ["p5", "p25", "p50", "p75", "p95"];
 
 function minuteOf(time) {
@@ -47,8 +49,7 @@ function axisNodes(x, y, top, width, height) {
   const hours = Array.from({ length: 24 / step + 1 }, (_, i) => i * step);
   const times = hours.flatMap((hour) => {
     const at = x(hour * 60);
-    const anchor = hour === 24 ? "end" : "middle";
-    const text = { class: "chart-tick", x: hour === 24 ? width : at, y: height - 7, "text-anchor": anchor };
+    const text = { class: "chart-tick", x: at, y: height - 7, "text-anchor": "middle" };
     return [
       svg("line", { class: "chart-grid", x1: at, x2: at, y1: TOP, y2: height - BOTTOM }),
       svg("text", text, `${String(hour).padStart(2, "0")}:00`),
@@ -65,6 +66,17 @@ function axisNodes(x, y, top, width, height) {
     svg("text", { class: "chart-tick", x: LEFT - 6, y: y(value) + 4, "text-anchor": "end" }, glucose(value, "ok")),
   ]);
   return [...times, ...values];
+}
+
+/** Names of the percentiles at the end of their lines, from the top; one that would cover another is left out. */
+function labelNodes(bin, x, y, bottom) {
+  let lowest = -LABEL_DISTANCE;
+  return PERCENTILES.toReversed().flatMap((name) => {
+    const at = Math.min(y(bin[name]), bottom - 6);
+    if (at - lowest < LABEL_DISTANCE) return [];
+    lowest = at;
+    return [svg("text", { class: "chart-tick", x: x + 4, y: at + 4 }, `${name.slice(1)} %`)];
+  });
 }
 
 /** Chart of a profile. `update` takes the answer of `GET profile`. */
@@ -86,7 +98,9 @@ export function agpChart({ label }) {
       svg("path", { class: "agp-median", d: linePath(line(run, "p50")) }),
     ]);
     const target = { class: "chart-band", x: LEFT, y: y(BAND[1]), width: width - LEFT - RIGHT, height: y(BAND[0]) - y(BAND[1]) };
-    const nodes = [svg("rect", target), ...axisNodes(x, y, top, width, height), ...parts];
+    const last = bins.at(-1);
+    const labels = last ? labelNodes(last, width - RIGHT, y, height - BOTTOM) : [];
+    const nodes = [svg("rect", target), ...axisNodes(x, y, top, width, height), ...parts, ...labels];
     return { nodes, position: (item) => ({ x: middle(item), y: y(item.value) }) };
   }
 

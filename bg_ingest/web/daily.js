@@ -4,7 +4,8 @@ import { h, replace, svg } from "./dom.js";
 import { unit } from "./format.js";
 import { areaPath, dayName, linear, linePath } from "./scales.js";
 
-const DAY = 86_400_000;
+const HOUR = 3_600_000;
+const DAY = 24 * HOUR;
 const QUARTER = 900_000;
 const WIDTH = 480;
 const HEIGHT = 48;
@@ -51,8 +52,9 @@ function runsOf(series, { start, end }) {
 function strip(series, bounds) {
   const x = linear(bounds.start, bounds.end, 0, WIDTH);
   const y = (value) => linear(LOWEST, HIGHEST, HEIGHT - 1, 1)(Math.min(Math.max(value, LOWEST), HIGHEST));
-  const noon = [6, 12, 18].map((hour) => {
-    const at = (hour / 24) * WIDTH;
+  // Clocks change at night: the hours of the day are counted from its end, so that they are right on those days too.
+  const hours = [6, 12, 18].map((hour) => {
+    const at = x(bounds.end - (24 - hour) * HOUR);
     return svg("line", { class: "chart-grid", x1: at, x2: at, y1: 0, y2: HEIGHT });
   });
   const lines = runsOf(series, bounds).flatMap((run) => [
@@ -69,7 +71,7 @@ function strip(series, bounds) {
     "svg",
     { class: "strip", viewBox: `0 0 ${WIDTH} ${HEIGHT}`, preserveAspectRatio: "none", "aria-hidden": "true" },
     svg("rect", { class: "chart-band", x: 0, y: y(BAND[1]), width: WIDTH, height: y(BAND[0]) - y(BAND[1]) }),
-    ...noon,
+    ...hours,
     ...lines,
     ...outside,
   );

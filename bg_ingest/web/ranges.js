@@ -7,6 +7,8 @@ const DAY_MINUTES = 1440;
 const SUFFICIENT_DAYS = 14;
 const SUFFICIENT_ACTIVE = 70;
 const STABLE_CV = 36;
+/** Usual goals of the mean: the values that belong to a GMI of 7 %. */
+const MEAN_GOALS = { "mg/dL": "154", "mmol/L": "8.6" };
 
 /**
  * Ranges from the highest to the lowest: name, words, bounds in mg/dL and mmol/L, usual goal, all by Battelino 2019,
@@ -94,8 +96,8 @@ function figureList(answer) {
   return h(
     "dl",
     { class: "figures" },
-    figure("Mean", `${meanText(answer)} ${unit()}`, `${readings.toLocaleString("en")} readings`),
-    figure("GMI", percent(gmi), gmi === null ? "" : `${gmiMolar.toFixed(0)} mmol/mol, an estimate from the mean`),
+    figure("Mean", `${meanText(answer)} ${unit()}`, `usual goal: below ${MEAN_GOALS[unit()]}; ${readings.toLocaleString("en")} readings`),
+    figure("GMI", percent(gmi), gmi === null ? "" : `usual goal: below 7 %; ${gmiMolar.toFixed(0)} mmol/mol, an estimate from the mean`),
     figure("Variation (CV)", percent(cv), cv === null ? "" : cv <= STABLE_CV ? "stable: at most 36 %" : "variable: above 36 %"),
     figure("Active time", percent(active), `of ${days.toFixed(0)} days`),
   );

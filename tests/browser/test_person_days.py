@@ -2,6 +2,7 @@
 
 from itertools import pairwise
 
+import pytest
 from playwright.sync_api import Page
 
 # Europe/Berlin around 25 October 2026, the day of 25 hours: UTC+2 before it, UTC+1 after it.
@@ -27,3 +28,21 @@ def test_the_days_of_a_clock_change_begin_and_end_at_their_midnights(page: Page)
     page.goto("/")
     bounds = page.evaluate(SCRIPT, [DAYS, START, END])
     assert bounds == [[start, end] for start, end in pairwise(MIDNIGHTS)]
+
+
+STRIPS = """async ([days, from, to]) => {
+  const { dailyPanel } = await import("/page/daily.js");
+  const panel = dailyPanel();
+  const empty = { active_percent: 0, mean_mg_dl: null, time_percent: null };
+  const series = { bin_seconds: 900, t: [], n: [], min: [], mean: [], max: [] };
+  panel.update({ from, to, days: days.map((day) => ({ ...day, ...empty })) }, series, 0);
+  return [...panel.element.querySelectorAll(".strip")].toReversed().map((strip) =>
+    [...strip.querySelectorAll(".chart-grid")].map((line) => line.getAttribute("x1") / strip.viewBox.baseVal.width));
+}"""
+
+
+def test_the_hours_of_a_strip_are_those_of_the_clock_after_its_change(page: Page) -> None:
+    page.goto("/")
+    ordinary, longer = page.evaluate(STRIPS, [DAYS, START, END])[1:3]
+    assert ordinary == pytest.approx([6 / 24, 12 / 24, 18 / 24])
+    assert longer == pytest.approx([7 / 25, 13 / 25, 19 / 25])
