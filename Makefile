@@ -66,6 +66,7 @@ chaos: .venv/locked-dev ## long runs: kills, outages, drains, memory, start, rep
 	$(BIN)/python -m tests.long.chaos.rolling
 	$(BIN)/python -m tests.long.chaos.refreshes
 	$(BIN)/python -m tests.long.chaos.streams
+	$(BIN)/python -m tests.long.chaos.downloads
 	$(BIN)/python -m tests.long.chaos.flood
 
 bench-scale: .venv/locked-dev ## one process with up to 100,000 connections (25 minutes; figures in build/benchmarks/)
@@ -81,6 +82,7 @@ bench: .venv/locked-dev ## cost of operations beside a baseline: units, CPU, lat
 	$(BIN)/python -m tests.long.benchmarks.provider_calls
 	$(BIN)/python -m tests.long.benchmarks.transports --json build/benchmarks/transports.json
 	$(BIN)/python -m tests.long.benchmarks.streams
+	$(BIN)/python -m tests.long.benchmarks.stream_delay
 
 binary: .venv/locked-dev ## one executable file for any machine with Python 3.11: dist/bg-ingest, built and tested
 	rm -rf build/binary

@@ -54,7 +54,9 @@ class RealParts:
         self.data = directory / "data"
         self._folder = directory
 
-    def service(self, store_port: int, name: str = "service", **settings: str) -> Process:
+    def service(
+        self, store_port: int, name: str = "service", *, module: str = "bg_ingest.cli", **settings: str
+    ) -> Process:
         """Return ``bg-ingest run`` on these parts, with the store at this port; all replicas share a key."""
         port = free_port()
         parts = {
@@ -68,7 +70,7 @@ class RealParts:
             "WEBHOOK_SIGNING_SECRETS": SECRET,
         }
         given = service_settings(self._folder, port) | parts | settings
-        return Process(self._folder, name, "bg_ingest.cli", "run", port=port, **given)
+        return Process(self._folder, name, module, "run", port=port, **given)
 
     def events(self) -> list[Event]:
         """Take the content of the queue, as a plain consumer."""

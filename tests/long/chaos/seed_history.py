@@ -22,19 +22,19 @@ SEGMENT = timedelta(hours=SEGMENT_HOURS)
 DEVICE = Device("dexcom", "ab" * 32, "cd" * 32, "iOS", "g7")
 
 
-def write_history(data: Path, user: str, *, years: int) -> int:
+def write_history(data: Path, user: str, *, years: int, cadence: timedelta = CADENCE) -> int:
     """Make a store with a number of years of one user up to now; return the number of readings."""
     data.mkdir(parents=True)
     end = segment_start(SystemClock().now())
-    writes: Iterator[Put] = _segments(UserId(user), end - timedelta(days=365 * years), end)
+    writes: Iterator[Put] = _segments(UserId(user), end - timedelta(days=365 * years), end, cadence)
     with open_items(data) as items:
         items.transact([Put(keys.META, LAYOUT)])
         while batch := list(islice(writes, MAX_WRITES)):
             items.transact(batch)
-        newest = StoredReading(_reading(end - CADENCE, 110), end, 1)
+        newest = StoredReading(_reading(end - cadence, 110), end, 1)
         head = Head(UserId(user), last_change=1, recorded_at=end, newest=newest)
         items.transact([Put(keys.head(UserId(user)), encode_head(head))])
-    return years * 365 * int(timedelta(days=1) / CADENCE)
+    return years * 365 * int(timedelta(days=1) / cadence)
 
 
 def write_heads(data: Path, users: Sequence[str]) -> None:
@@ -49,14 +49,14 @@ def write_heads(data: Path, users: Sequence[str]) -> None:
             items.transact([Put(keys.head(head.user), encode_head(head)) for head in batch])
 
 
-def _segments(user: UserId, start: datetime, end: datetime) -> Iterator[Put]:
+def _segments(user: UserId, start: datetime, end: datetime, cadence: timedelta) -> Iterator[Put]:
     chance = random.Random(1)
     value = 110
     while start < end:
         readings = []
-        for number in range(int(SEGMENT / CADENCE)):
+        for number in range(int(SEGMENT / cadence)):
             value = min(390, max(45, value + chance.randint(-6, 6)))
-            readings.append(StoredReading(_reading(start + number * CADENCE, value), end, 1))
+            readings.append(StoredReading(_reading(start + number * cadence, value), end, 1))
         yield Put(keys.segment(user, start), encode_segment(Segment(start, 1, tuple(readings))))
         start += SEGMENT
 
