@@ -25,7 +25,7 @@ from tests.long.chaos.seed_history import write_history
 
 INTERVAL_SECONDS = 0.05
 QUIET_SECONDS = 20.0
-STATISTICS_DAYS, STATISTICS_COUNT = 366, 10
+STATISTICS_DAYS, STATISTICS_COUNT = 366, 3
 MAX_RISE_MS = 25.0
 
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
