@@ -32,7 +32,7 @@ dev: .venv/locked-dev ## the same, with a restart at every change of the code
 	@$(BIN)/python -m bg_ingest.cli run --reload
 
 test: .venv/locked-dev ## the whole test suite
-	$(BIN)/python -m pytest -q -n 3 --dist loadgroup --max-worker-restart=0 --integration=possible
+	$(BIN)/python -m pytest -q -n 3 --dist loadscope --no-loadscope-reorder --max-worker-restart=0 --integration=possible
 
 unit: .venv/locked-dev ## tests that start neither a server nor a process, without the slow ones
 	$(BIN)/python -m pytest -q -n logical --dist worksteal --max-worker-restart=0 --unit tests/unit tests/docs

@@ -49,7 +49,6 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist reads the groups
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     for item in items:
         if HERE in item.path.parents:
@@ -57,9 +56,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         if BROWSER in item.path.parents:
             item.add_marker("browser")
             item.add_marker("process")
-            item.add_marker(pytest.mark.xdist_group("browser"))  # one process of the suite starts browser and services
-        if item.get_closest_marker("integration"):
-            item.add_marker(pytest.mark.xdist_group("servers"))  # one process of the suite starts them
         if _starts_process(item):
             item.add_marker("process")
     left_out = [
