@@ -9,7 +9,7 @@ import anyio
 from bg_ingest.domain import replica_status
 from bg_ingest.domain.call_budget import CallDemand
 from bg_ingest.domain.changes import Change
-from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import NextPollReason, Outcome
 from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.domain.timeline import NextPoll
@@ -49,7 +49,7 @@ class ActorTree:
         self.view = OwnershipView(services.timings.valid_for)
         self.relay = RelayActor(services.relay)
         self.scheduler = Scheduler(services.poller, clock, self.view, listener=self)
-        self.shards = Shards(connections, self.scheduler, self.relay, clock, demand, services.poller)
+        self.shards = Shards(services.store, self.scheduler, self.relay, clock, demand, services.poller)
         self.inbox = InboxReader(
             services.store.inbox,
             self.scheduler,
@@ -180,6 +180,10 @@ class Workers:
     def wake_relay(self, changes: Sequence[Change]) -> None:
         if self.actors is not None:
             self.actors.relay.on_committed(changes)
+
+    def check_relay(self, user: UserId) -> None:
+        if self.actors is not None:
+            self.actors.relay.wake(user)
 
     def shard_count(self) -> int:
         return len(self.actors.view.serving) if self.actors else 0

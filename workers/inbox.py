@@ -145,7 +145,7 @@ class InboxReader:
         epoch = self._ownership.epoch(shard)
         if epoch is None or not self._is_loaded(shard) or self._poll_requests.contains(request):
             return False
-        self._relay.wake([shard])
+        self._relay.wake(connection.user)
         if request.kind is not RequestKind.POLL:
             return True
         self._scheduler.request_poll(connection, epoch=epoch)

@@ -134,6 +134,7 @@ class Ownership:
                 "dropped all shards, because others may have taken them", action="shards_lost", shards=len(shards)
             )
         self._consumer.cancel(shards)
+        self._store.forget_addresses(shards)
         self._view.serving.clear()
         self._view.released_at.clear()
 

@@ -1,154 +1,208 @@
-"""Outbox relay actor: publishes after a wake-up, after a take-over and every minute."""
+"""Outbox relay actor: publishes after commits, requests and take-overs, and again what was refused or failed."""
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Sequence
+from contextlib import suppress
 
 import anyio
 import structlog
 from anyio.abc import TaskGroup, TaskStatus
 
 from bg_ingest.domain.changes import Change
-from bg_ingest.domain.ids import shard_of
+from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, StoreError
 from bg_ingest.ports import OutboxPass
-from bg_ingest.services.publishing.relay import Relay
-from bg_ingest.store.changes import OutboxEntry
+from bg_ingest.services.publishing.relay import CommittedChange, Relay
+from bg_ingest.store.outbox import ShardDirectory
 from workers.supervisor import Backoff
 from workers.wakeup import RunningTask, Wakeup
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 INTERVAL_SECONDS = 60.0
-"""Seconds between checks of every outbox, for changes left by a lost wake-up, a refusal or another process."""
+"""Seconds between attempts to publish refused events."""
 
 MAX_CONCURRENT_PASSES = 8
 """Shards published at the same time. With fewer, a burst over many users would be limited by the latency of the store
 instead of by the broker."""
+
+SEARCH_TIMEOUT, RETRY_SECONDS = 30.0, 1.0
+"""Seconds after which the search of a directory is ended; seconds until it is repeated."""
 
 MAX_CACHED_CHANGES = 500
 """Changes kept in memory between commit and publication, of at most 80 KB each; others are read from the store."""
 
 FINISH_SECONDS = 2.0
 """Seconds left to deliveries when a shard is released. Its next owner publishes again the changes that are not
-settled."""
+recorded as published."""
 
 
 class RelayActor:
-    """Publishes the outboxes of its shards, several at once, each by one pass at a time."""
+    """Publishes the changes of its shards, several shards at once, each by one pass at a time."""
 
     def __init__(self, relay: Relay, *, backoff: Backoff | None = None) -> None:
         self._relay = relay
         self._backoff = backoff or Backoff(first=1.0, ceiling=30.0)
         self._shards: set[int] = set()
-        self._unchecked: set[int] = set()
-        """Shards with an outbox that is due for a check."""
-        self._requested: set[int] = set()
-        self._passes: dict[int, RunningTask] = {}
-        self._cached: dict[int, dict[OutboxEntry, Change]] = {}
+        self._directories: dict[int, ShardDirectory] = {}
+        """Directories that are not yet searched for unpublished changes."""
+        self._unsearched: set[int] = set()
+        """Shards that were not searched since they were taken. Their published numbers are not complete."""
+        self._waiting: dict[int, dict[UserId, list[CommittedChange]]] = {}
+        """Users with unpublished changes by shard. Without changes in memory they are to be read."""
         self._cached_count = 0
-        self._wakeup, self._shards_added = Wakeup(), Wakeup()
+        self._passes: dict[int, RunningTask] = {}
+        self._refused: dict[int, set[UserId]] = {}
+        self._wakeup, self._directory_read = Wakeup(), Wakeup()
         self.failures = 0
         """Consecutive passes that failed at the broker or the store."""
         self._resume_at = 0.0
         self._pass_finished = anyio.Event()
-        self._refusing: set[int] = set()
 
     @property
     def backlog(self) -> int:
         """Number of shards with unpublished changes, as far as is known."""
-        return len(self._requested | self._passes.keys())
+        return len(self._waiting.keys() | self._passes.keys())
 
     @property
     def is_failing(self) -> bool:
         """True while changes wait because broker or store failed, or because the broker refuses events."""
-        return self.failures > 0 or bool(self._refusing)
+        return self.failures > 0 or bool(self._refused)
 
-    def add_shards(self, shards: Collection[int]) -> None:
-        self._shards.update(shards)
-        self._unchecked.update(shards)
-        self._shards_added.set()
+    def add_directory(self, shard: int, directory: ShardDirectory) -> None:
+        """Serve a shard, and publish the unpublished changes of the users in its directory."""
+        if shard not in self._shards:
+            self._shards.add(shard)
+            self._unsearched.add(shard)
+        self._directories[shard] = directory
+        self._directory_read.set()
 
-    def wake(self, shards: Iterable[int]) -> None:
-        """Publish the outboxes of these shards soon; shards that are not served here are ignored."""
-        self._requested |= self._shards.intersection(shards)
-        self._wakeup.set()
+    def wake(self, user: UserId) -> None:
+        """Read and publish the unpublished changes of a user soon; ignored if the shard is not served here."""
+        if (shard := shard_of(user)) in self._shards:
+            self._wait_for_read(shard, [user])
+            self._wakeup.set()
 
-    def on_committed(self, changes: Iterable[Change]) -> None:
-        """Publish committed changes soon, from memory where there is room."""
-        for change in changes:
-            shard = shard_of(change.user)
-            if shard not in self._shards:
-                continue
-            self._requested.add(shard)
-            if self._cached_count < MAX_CACHED_CHANGES:
-                self._cached.setdefault(shard, {})[OutboxEntry(shard, change.user, change.number)] = change
-                self._cached_count += 1
+    def on_committed(self, changes: Sequence[Change]) -> None:
+        """Publish the changes of one user's commit soon, from memory where there is room."""
+        if not changes or (shard := shard_of(changes[0].user)) not in self._shards:
+            return
+        user, users = changes[0].user, self._waiting.setdefault(shard, {})
+        if users.get(user) == [] or self._cached_count >= MAX_CACHED_CHANGES:
+            self._wait_for_read(shard, [user])
+        else:
+            now = anyio.current_time()
+            users.setdefault(user, []).extend(CommittedChange(change, now) for change in changes)
+            self._cached_count += len(changes)
         self._wakeup.set()
 
     def cancel(self, shards: Collection[int]) -> None:
-        """Stop publishing the outboxes of these shards and cancel their passes."""
-        for served in (self._shards, self._unchecked, self._requested, self._refusing):
-            served.difference_update(shards)
+        """Stop publishing the changes of these shards and cancel their passes."""
+        self._shards.difference_update(shards)
+        self._unsearched.difference_update(shards)
         for shard in shards:
-            self._cached_count -= len(self._cached.pop(shard, {}))
+            self._directories.pop(shard, None)
+            self._refused.pop(shard, None)
+            self._take_waiting(shard)
         for shard in self._passes.keys() & set(shards):
             self._passes[shard].scope.cancel()
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Publish the waiting changes of these shards for at most ``FINISH_SECONDS`` or until a failure, then stop."""
+        """Publish the waiting changes of these shards for at most ``FINISH_SECONDS`` or until a failure, then stop.
+
+        The published numbers are written, so that the next owner repeats nothing.
+        """
         self._wakeup.set()
         with anyio.move_on_after(FINISH_SECONDS):
-            while not self.failures and (self._requested | self._passes.keys()).intersection(shards):
+            while not self.failures and (self._waiting.keys() | self._passes.keys()).intersection(shards):
                 await self._pass_finished.wait()
         self.cancel(shards)
         for relay_pass in [running for shard, running in self._passes.items() if shard in shards]:
             await relay_pass.finished.wait()
+        with anyio.move_on_after(FINISH_SECONDS), suppress(StoreError):
+            await self._relay.write_numbers(shards, only_due=False)
+        self._relay.forget(shards)
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         semaphore = anyio.Semaphore(MAX_CONCURRENT_PASSES)
         async with anyio.create_task_group() as group:
-            group.start_soon(self._check_outboxes, name="check outboxes")
+            group.start_soon(self._search_directories, group, name="search directories")
+            group.start_soon(self._run_every_minute, name="every minute")
             task_status.started()
             while True:
+                await self._publish_waiting(group, semaphore)
                 await self._wakeup.wait(float("inf"))
-                await self._publish_requested(group, semaphore)
 
-    async def _check_outboxes(self) -> None:
-        """Check new outboxes at once and all of them every minute, also while the broker is unreachable."""
-        check_at = anyio.current_time() + INTERVAL_SECONDS
+    async def _search_directories(self, group: TaskGroup) -> None:
+        """Search added directories for unpublished changes, also while the broker is unreachable."""
+        semaphore = anyio.Semaphore(MAX_CONCURRENT_PASSES)
         while True:
-            await self._shards_added.wait(max(0.0, check_at - anyio.current_time()))
-            if anyio.current_time() >= check_at:
-                self._unchecked |= self._shards
-                check_at = anyio.current_time() + INTERVAL_SECONDS
-            unchecked, self._unchecked = self._unchecked, set()
-            with anyio.move_on_after(INTERVAL_SECONDS / 2):
-                try:
-                    self.wake(await self._relay.non_empty_shards(unchecked) | self._refusing)
-                except StoreError:
-                    self.wake(unchecked)  # each pass reads its own outbox
+            while self._directories:
+                await semaphore.acquire()
+                if not self._directories:  # released in the meantime
+                    semaphore.release()
+                    break
+                group.start_soon(self._search, *self._directories.popitem(), semaphore, name="search directory")
+            await self._directory_read.wait(float("inf"))
 
-    async def _publish_requested(self, group: TaskGroup, semaphore: anyio.Semaphore) -> None:
-        while ready := self._requested - self._passes.keys():
+    async def _search(self, shard: int, directory: ShardDirectory, semaphore: anyio.Semaphore) -> None:
+        users: set[UserId] | None = None
+        try:
+            with anyio.move_on_after(SEARCH_TIMEOUT), suppress(StoreError):
+                users = await self._relay.find_waiting(shard, directory, taken=shard in self._unsearched)
+            if users is None:
+                await anyio.sleep(RETRY_SECONDS)
+        finally:
+            semaphore.release()
+            if users is None and shard in self._shards:
+                self._directories.setdefault(shard, directory)
+                self._directory_read.set()
+        if users is None or shard not in self._shards:
+            return
+        self._unsearched.discard(shard)
+        self._wait_for_read(shard, users)
+        if shard not in self._waiting and shard not in self._passes:
+            self._relay.report_empty(shard)
+        self._wakeup.set()
+
+    async def _run_every_minute(self) -> None:
+        """Publish refused events again, report the shards without waiting changes, and write numbers that are due."""
+        while True:
+            await anyio.sleep(INTERVAL_SECONDS)
+            for shard, users in self._refused.items():
+                self._wait_for_read(shard, users)
+            self._wakeup.set()
+            for shard in self._shards - self._waiting.keys() - self._passes.keys() - self._unsearched:
+                self._relay.report_empty(shard)
+            with suppress(StoreError):
+                await self._relay.write_numbers(list(self._shards), only_due=True)
+
+    async def _publish_waiting(self, group: TaskGroup, semaphore: anyio.Semaphore) -> None:
+        while ready := self._ready():
             await anyio.sleep(max(0.0, self._resume_at - anyio.current_time()))
             await semaphore.acquire()
-            shard = next(iter(ready & self._requested), None)
+            shard = next(iter(ready & self._ready()), None)
             if shard is None or self._resume_at > anyio.current_time():  # released, or a pass failed, in the meantime
                 semaphore.release()
                 continue
-            self._requested.discard(shard)
             self._passes[shard] = RunningTask(shard)
             group.start_soon(self._run_pass, self._passes[shard], semaphore, name="publish shard")
 
+    def _ready(self) -> set[int]:
+        return self._waiting.keys() - self._passes.keys() - self._unsearched
+
     async def _run_pass(self, relay_pass: RunningTask, semaphore: anyio.Semaphore) -> None:
-        shard, began = relay_pass.shard, anyio.current_time()
-        cached = self._cached.pop(shard, {})
-        self._cached_count -= len(cached)
+        shard, began, done = relay_pass.shard, anyio.current_time(), False
+        # refused events are tried in each pass, so that every pass knows all that waits in its shard
+        waiting = {user: list[CommittedChange]() for user in self._refused.get(shard, ())} | self._take_waiting(shard)
         try:
             with relay_pass.scope:
-                self._log_result(shard, await self._relay.publish_shard(shard, cached))
+                self._log_result(shard, await self._relay.publish_shard(shard, waiting))
+                done = True
         except (BrokerUnavailable, StoreError) as error:
-            self._record_failure(shard, error, began)
+            self._record_failure(error, began)
         finally:
+            if not done and shard in self._shards:
+                self._wait_for_read(shard, waiting)
             del self._passes[shard]
             semaphore.release()
             relay_pass.finished.set()
@@ -156,9 +210,20 @@ class RelayActor:
             self._pass_finished = anyio.Event()
             self._wakeup.set()
 
-    def _record_failure(self, shard: int, error: Exception, began: float) -> None:
+    def _wait_for_read(self, shard: int, users: Collection[UserId]) -> None:
+        """Let users wait until their changes are read. Changes in memory are dropped, because earlier ones may lack."""
+        for user in users:
+            waiting = self._waiting.setdefault(shard, {})
+            self._cached_count -= len(waiting.get(user, ()))
+            waiting[user] = []
+
+    def _take_waiting(self, shard: int) -> dict[UserId, list[CommittedChange]]:
+        waiting = self._waiting.pop(shard, {})
+        self._cached_count -= sum(map(len, waiting.values()))
+        return waiting
+
+    def _record_failure(self, error: Exception, began: float) -> None:
         """Count a failure; concurrent passes that failed for the same reason count once."""
-        self.wake([shard])
         if began < self._resume_at:
             return
         self.failures += 1
@@ -173,9 +238,12 @@ class RelayActor:
         if self.failures and (result.settled or self.backlog == 1):
             log.info("publishing again", action="relay_recovered", failures=self.failures)
             self.failures = 0
-        refusing = bool(self._refusing)
-        (self._refusing.add if result.refused else self._refusing.discard)(shard)
-        if self._refusing and not refusing:
+        refusing = bool(self._refused)
+        if result.refused_users:
+            self._refused[shard] = result.refused_users
+        else:
+            self._refused.pop(shard, None)
+        if self._refused and not refusing:
             log.error("the broker refuses events", action="events_refused", shard=shard, events=result.refused)
-        elif refusing and not self._refusing:
+        elif refusing and not self._refused:
             log.info("the broker accepts all events again", action="events_accepted")

@@ -1,4 +1,4 @@
-"""Owned shards: their connections are scheduled, and their outboxes go to the relay."""
+"""Owned shards: their connections are scheduled, and the relay publishes their unpublished changes."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing
@@ -16,7 +16,7 @@ from bg_ingest.errors import StoreUnavailable
 from bg_ingest.ports import Clock
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.polling.poll import Poller
-from bg_ingest.store.connections import ConnectionStore
+from bg_ingest.store import Store
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
 from workers.wakeup import Wakeup
@@ -65,7 +65,7 @@ class OwnedShard(NamedTuple):
 
 
 class Shards:
-    """Runs one task per owned shard, which schedules the shard's connections and adds its outbox to the relay.
+    """Runs one task per owned shard, which schedules the connections of its directory and adds it to the relay.
 
     ``add_shards``, ``cancel`` and ``finish`` (see ``ShardConsumer``) set the desired state. The actor reconciles its
     tasks with that state, also after a crash of the actor.
@@ -73,14 +73,14 @@ class Shards:
 
     def __init__(
         self,
-        connections: ConnectionStore,
+        store: Store,
         scheduler: Scheduler,
         relay: RelayActor,
         clock: Clock,
         demand: Demand,
         poller: Poller,
     ) -> None:
-        self._connections = connections
+        self._connections, self._outbox = store.connections, store.outbox
         self._scheduler = scheduler
         self._relay = relay
         self._clock = clock
@@ -167,7 +167,6 @@ class Shards:
     async def _run_shard(self, lease: Lease, scope: anyio.CancelScope) -> None:
         with scope:
             await self._scheduler.wait_idle(lease.shard)  # polls of an earlier ownership may still run
-            self._relay.add_shards([lease.shard])
             loaded = await self._load(lease)
             self._loaded.add(lease.shard)
             self._update_loaded_fraction()
@@ -199,8 +198,9 @@ class Shards:
                 return loaded
 
     async def _read_directory(self, lease: Lease) -> list[ConnectionId]:
-        async with aclosing(self._connections.iter_directory(lease.shard)) as rows:
-            listed = [row async for row in rows if not row.paused]
+        directory = await self._outbox.read_directory(lease.shard)
+        self._relay.add_directory(lease.shard, directory)
+        listed = [row for row in directory.connections if not row.paused]
         now = self._clock.now() + FIRST_POLL_DELAY
         for row in listed:
             due = now + self._spread(lease, len(listed)) * row.id.jitter

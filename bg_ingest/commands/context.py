@@ -3,7 +3,7 @@
 import os
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine, Iterable, Mapping, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from logging import getLevelNamesMapping
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
@@ -155,17 +155,32 @@ def log_warnings(settings: "Settings") -> None:
 @asynccontextmanager
 async def open_context(settings: "Settings") -> "AsyncIterator[Services]":
     """Open the store and the providers of the settings with the use cases over them, without any actor."""
+    from bg_ingest.errors import StoreError
     from bg_ingest.observability.registry import MetricsRegistry
     from bg_ingest.wiring import open_services
 
     log_warnings(settings)
-    async with open_services(settings, MetricsRegistry(), wakeups=NoWakeups()) as services:
-        yield services
+    wakeups = CommandWakeups()
+    async with open_services(settings, MetricsRegistry(), wakeups=wakeups) as services:
+        try:
+            yield services
+        finally:
+            with suppress(StoreError):  # the owner of the shard finds the changes itself, but later
+                for user in wakeups.users:
+                    await services.store.inbox.request_publishing(user)
 
 
-class NoWakeups:
-    """Implements ``Wakeups`` without actors: the owner of the shard finds the request or the outbox entry itself."""
+class CommandWakeups:
+    """Implements ``Wakeups`` without actors. The owner of the shard finds poll requests itself."""
+
+    def __init__(self) -> None:
+        self.users: set[UserId] = set()
+        """Users with changes, which are to be published by the owner of their shard."""
 
     def wake_poller(self, connection: "ConnectionId") -> None: ...
 
-    def wake_relay(self, changes: "Sequence[Change]") -> None: ...
+    def wake_relay(self, changes: "Sequence[Change]") -> None:
+        self.users.update(change.user for change in changes)
+
+    def check_relay(self, user: "UserId") -> None:
+        self.users.add(user)

@@ -1,7 +1,8 @@
 """``bg-ingest outbox``: unpublished changes, and repeated publication of changes that consumers lost."""
 
-from contextlib import aclosing
 from datetime import datetime
+from itertools import groupby
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
 
 
 class OutboxSummary(msgspec.Struct, frozen=True):
-    """Contents of the outboxes of all shards."""
+    """Unpublished changes of all shards."""
 
     waiting: int
     users: int
@@ -28,7 +29,8 @@ class OutboxSummary(msgspec.Struct, frozen=True):
 def outbox(ctx: click.Context, *, as_json: bool) -> None:
     """Unpublished events.
 
-    Without a command: their number, the number of their users, and the time of the oldest.
+    Without a command: their number, the number of their users, and the time of the oldest. While the service runs, the
+    last event of a user may be published already: this is recorded with the next event or within half an hour.
     """
     if ctx.invoked_subcommand is not None:
         return
@@ -47,18 +49,11 @@ async def _summarize(services: "Services") -> OutboxSummary:
 
     waiting, users, oldest = 0, 0, None
     for shard in range(SHARDS):
-        async with aclosing(services.store.outbox.iter_entries(shard)) as pages:
-            last = None
-            async for page in pages:
-                firsts = [
-                    entry
-                    for before, entry in zip([last, *page], page, strict=False)
-                    if not before or before.user != entry.user
-                ]
-                last = page[-1]
-                waiting, users = waiting + len(page), users + len(firsts)
-                times = [change.recorded_at for change in (await services.store.outbox.changes(firsts)).values()]
-                oldest = min([*times, *([oldest] if oldest else [])], default=None)
+        entries = await services.store.outbox.list_shard(shard)
+        firsts = [next(of_user) for _, of_user in groupby(entries, key=attrgetter("user"))]
+        waiting, users = waiting + len(entries), users + len(firsts)
+        times = [change.recorded_at for change in (await services.store.outbox.changes(firsts)).values()]
+        oldest = min([*times, *([oldest] if oldest else [])], default=None)
     return OutboxSummary(waiting, users, oldest)
 
 
@@ -72,7 +67,7 @@ async def _summarize(services: "Services") -> OutboxSummary:
 def replay(user: str, first: int, last: int | None, *, as_json: bool) -> None:
     """Publish changes of USER again, from number N on, with their original ids.
 
-    Changes are stored for 60 days; numbers of deleted changes are skipped. The service publishes within a minute.
+    Changes are stored for 60 days; numbers of deleted changes are skipped. The service publishes within seconds.
     """
 
     async def republish(services: "Services") -> int:

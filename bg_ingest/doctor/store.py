@@ -1,6 +1,6 @@
 """Checks of the store: the table, the rights on it, and the keys of the stored grants."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from secrets import token_hex
@@ -18,7 +18,9 @@ from bg_ingest.ports.table import Absent, Check, Delete, Exists, Item, Put, Tabl
 from bg_ingest.setting_types import WrappedKey
 from bg_ingest.settings import Settings, SettingsError
 from bg_ingest.store import Store
-from bg_ingest.store.changes import CHANGE_RETENTION, OutboxEntry, OutboxStore
+from bg_ingest.store.changes import CHANGE_RETENTION
+from bg_ingest.store.outbox import OutboxStore
+from bg_ingest.store.published import MAX_UNWRITTEN_SECONDS
 from bg_ingest.wiring.keys import build_sealer
 from bg_ingest.wiring.store import creates_table, open_for_inspection
 
@@ -40,6 +42,12 @@ MAX_TRIED_GRANTS = 20
 
 MAX_OUTBOX_AGE = timedelta(minutes=5)
 """Age from which unpublished changes are reported. Younger ones may only be waiting for the next pass of the relay."""
+
+RECORDED_AFTER = timedelta(seconds=MAX_UNWRITTEN_SECONDS) + MAX_OUTBOX_AGE
+"""Age at which the last change of a user is recorded as published. The next change records it before."""
+
+MAX_READ_CHANGES = 100
+"""Changes of a shard that are read for the time of the oldest."""
 
 
 async def check_table(settings: Settings) -> list[Finding]:
@@ -143,15 +151,18 @@ async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
 
 
 async def check_outbox(outbox: OutboxStore, now: datetime) -> list[Finding]:
-    """Warn of changes that wait although the relay tries again every minute."""
-    oldest: datetime | None = None
-    for shard in await outbox.non_empty_shards(range(SHARDS)):
-        async with aclosing(outbox.iter_entries(shard)) as pages:
-            page: Sequence[OutboxEntry] = await anext(pages, ())
-        times = [change.recorded_at for change in (await outbox.changes(page)).values()]
-        if page:  # the change of an entry is missing only if it has expired
-            oldest = min([oldest or now, *(times or [now - CHANGE_RETENTION])])
-    if oldest is None or now - oldest < MAX_OUTBOX_AGE:
+    """Warn of changes that wait although the relay tries again all the time."""
+    oldest = now
+    for shard in range(SHARDS):
+        entries = (await outbox.list_shard(shard))[:MAX_READ_CHANGES]
+        changes = await outbox.changes(entries)
+        last = {entry.user: entry for entry in entries}
+        for entry in entries:
+            # the change of an entry is missing only if it has expired
+            recorded_at = changes[entry].recorded_at if entry in changes else now - CHANGE_RETENTION
+            if last[entry.user] is not entry or now - recorded_at > RECORDED_AFTER:
+                oldest = min(oldest, recorded_at)
+    if now - oldest < MAX_OUTBOX_AGE:
         return []
     advice = "start the service; if it runs, look at degraded of /health/ready: the queue may be full"
     return [warning("outbox", f"changes wait to be published since {oldest:%Y-%m-%d %H:%M} UTC", advice)]

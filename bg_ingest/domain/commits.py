@@ -41,6 +41,9 @@ class Head(msgspec.Struct, frozen=True):
     """Tombstone: ``last_change`` is kept, and nothing may be written until the user connects again."""
     gaps_checked_until: Mapping[str, datetime] = {}
     """By provider: measurement time up to which gaps are checked. It moves back when an earlier reading is recorded."""
+    published: int = 0
+    """Number up to which all changes are published, as far as the last commit knew. In a tombstone earlier changes than
+    the erasure's count as published, because they never are."""
 
     def next_recorded_at(self, now: datetime) -> datetime:
         """Return the time of the next change: now in whole milliseconds, and after the previous change."""
@@ -203,5 +206,5 @@ def plan_erasure(user: UserId, before: Head | None, connections: Sequence[Connec
     """Plan an erasure from the rows as read. The tombstone keeps only the change number and the time of the erasure."""
     commit = Commit.of_changes(before, [UserErased()], (before or Head(user)).next_recorded_at(now), user=user)
     (change,) = commit.changes
-    tombstone = Head(user, change.number, change.recorded_at, erased=True)
+    tombstone = Head(user, change.number, change.recorded_at, erased=True, published=change.number - 1)
     return Erasure(before, tombstone, change, tuple(connections))

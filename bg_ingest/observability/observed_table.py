@@ -34,10 +34,6 @@ class ObservedTable:
             async for items in observed:
                 yield items
 
-    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        with self._call("non_empty"):
-            return await self._table.non_empty(pks, low, high)
-
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         async with aclosing(self._observe_pages("scan", self._table.scan(part, parts, kinds))) as observed:
             async for items in observed:

@@ -78,13 +78,13 @@ class ReplicaCollector(Collector):
 
 
 class OutboxBacklog(msgspec.Struct):
-    """Known content of one shard's outbox, as of the last event about it."""
+    """Known number of one shard's unpublished changes, as of the last event about them."""
 
     checked_at: datetime
     counted: int = 0
-    """Entries left by the last pass, and commits since."""
+    """Changes left by the last pass, and commits since."""
     settled: int = 0
-    """Entries settled by the current pass."""
+    """Changes published by the current pass."""
     oldest: datetime | None = None
     """Commit time of the oldest unpublished change, as far as known."""
 
@@ -96,7 +96,7 @@ class OutboxBacklog(msgspec.Struct):
 class OutboxCollector(Collector):
     """Number and age of unpublished changes.
 
-    Events give both without additional reads, because the relay checks every outbox once a minute.
+    Events give both without additional reads, because the relay reports every shard once a minute.
     """
 
     def __init__(self, clock: Clock) -> None:

@@ -10,7 +10,7 @@ import msgspec
 
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.grants import Grant
-from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import PollReport, PollResult
 from bg_ingest.domain.quarantine import QuarantinedRecord
 from bg_ingest.domain.readings import Origin
@@ -41,14 +41,15 @@ class Observation(Generic[Result]):
 
 
 class OutboxPass(msgspec.Struct):
-    """Counts of one pass over the outbox of a shard, so far."""
+    """Counts of one pass over the unpublished changes of a shard, so far."""
 
     shard: int
     seen: int = 0
-    """Entries of the pages read."""
+    """Unpublished changes of the pages so far."""
     settled: int = 0
     unroutable: int = 0
-    refused: int = 0
+    refused_users: set[UserId] = msgspec.field(default_factory=set)
+    """Users with a refused event, which holds back the later ones."""
     oldest: datetime | None = None
     """Commit time of the oldest change that is not settled, among the changes that were read."""
     ended: bool = False
@@ -56,11 +57,16 @@ class OutboxPass(msgspec.Struct):
     """The last page was reached."""
 
     @property
+    def refused(self) -> int:
+        """Number of refused events."""
+        return len(self.refused_users)
+
+    @property
     def waiting(self) -> int:
         return self.seen - self.settled
 
     def add_page(self, settled: int, waiting_since: Iterable[datetime]) -> None:
-        """Add the number of settled entries of a page, and the commit times of its changes that are not settled."""
+        """Add the number of published changes of a page, and the commit times of its changes that are not settled."""
         self.settled += settled
         self.oldest = min(filter(None, [self.oldest, *waiting_since]), default=None)
 
@@ -119,7 +125,7 @@ class Observer:
         """Read of events that were read before for a faster stream."""
 
     def outbox_pass(self, outbox_pass: OutboxPass) -> None:
-        """Pass over an outbox: at its start, after each page and at its end.
+        """Pass over the unpublished changes of a shard: at its start, after each page and at its end.
 
-        An outbox that a check found empty counts as a pass that ended at once.
+        A shard without any counts as a pass that ended at once, every minute.
         """

@@ -8,7 +8,7 @@ from anyio.abc import TaskStatus
 
 from bg_ingest.domain.access import TokenClaims
 from bg_ingest.domain.changes import Change
-from bg_ingest.domain.ids import ConnectionId
+from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.replica_status import BrokerState, ReplicaStatus
 from bg_ingest.domain.timeline import NextPoll
 
@@ -61,7 +61,10 @@ class Wakeups(Protocol):
         """Announce a connection that is new, changed, or to be polled now."""
 
     def wake_relay(self, changes: Sequence[Change]) -> None:
-        """Announce committed changes that are in the outbox."""
+        """Announce the changes of a commit of one user, which may be published from memory."""
+
+    def check_relay(self, user: UserId) -> None:
+        """Announce that a user may have further unpublished changes, which are to be read."""
 
 
 class ProcessHealth(Protocol):

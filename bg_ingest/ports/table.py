@@ -176,14 +176,6 @@ class Table(Protocol):
         The generator must be closed. DynamoDB refuses low > high.
         """
 
-    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        """Return the partitions with an item in low <= sort key <= high, each read consistently.
-
-        Finds the non-empty outboxes, since 2026-11-28. Before, a pass over each of the 256 took most of an idle
-        process's CPU on SQLite. A virtual hour of the service took a test 3 s, now 0.3 s. SQLite uses one call on its
-        thread. DynamoDB uses eight concurrent queries of one item, for the same read units.
-        """
-
     def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:
         """Yield the items of one part of the table whose sort key starts with one of ``kinds``, in no order.
 

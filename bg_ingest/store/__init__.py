@@ -9,7 +9,7 @@ from bg_ingest.store import keys
 from bg_ingest.store.api_keys import ApiKeyStore
 from bg_ingest.store.audit import AuditStore
 from bg_ingest.store.call_budget import CallBudgetStore
-from bg_ingest.store.changes import ChangeLog, OutboxStore
+from bg_ingest.store.changes import ChangeLog
 from bg_ingest.store.commit import CommitStore
 from bg_ingest.store.connections import ConnectionStore
 from bg_ingest.store.erasures import ErasureStore
@@ -17,7 +17,9 @@ from bg_ingest.store.gaps import GapStore
 from bg_ingest.store.grants import GrantStore
 from bg_ingest.store.inbox import InboxStore, ShardAddresses
 from bg_ingest.store.items import VERSION, build_item, read_range
+from bg_ingest.store.outbox import OutboxStore
 from bg_ingest.store.ownership import OwnershipStore
+from bg_ingest.store.published import PublishedNumbers
 from bg_ingest.store.quarantine import QuarantineStore
 from bg_ingest.store.sealed_items import SealedItemStore
 from bg_ingest.store.segments import ReadingStore
@@ -25,7 +27,9 @@ from bg_ingest.store.single_use import OAuthStateStore
 from bg_ingest.store.users import UserStore
 from bg_ingest.store.webhooks import WebhookStore
 
-LAYOUT = build_item(shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS, progress="head")
+LAYOUT = build_item(
+    shards=SHARDS, shard_hash="blake2b-8", segment_hours=SEGMENT_HOURS, progress="head", published="head"
+)
 """Values that all processes on a table share. With other values, stored keys would not be found again."""
 
 
@@ -39,7 +43,8 @@ class Store:
     def __init__(self, table: Table, clock: Clock) -> None:
         addresses = ShardAddresses()
         inbox = InboxStore(table, clock, addresses)
-        self.commits = CommitStore(table, inbox)
+        published = PublishedNumbers()
+        self.commits = CommitStore(table, inbox, published)
         self.readings = ReadingStore(table)
         self.users = UserStore(table)
         self.quarantine = QuarantineStore(table)
@@ -49,7 +54,7 @@ class Store:
         self.states = OAuthStateStore(table)
         self.webhooks = WebhookStore(table, self.connections)
         self.changes = ChangeLog(table)
-        self.outbox = OutboxStore(table)
+        self.outbox = OutboxStore(table, published)
         self.ownership = OwnershipStore(table, addresses)
         self.inbox = inbox
         self.keys = ApiKeyStore(table)

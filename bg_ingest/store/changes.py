@@ -1,9 +1,10 @@
-"""Change log: the numbered events of a user, kept for 60 days after the commit. Outbox: one row per unpublished change.
+"""Change log: the numbered events of a user, kept for 60 days after the commit.
 
-An outbox row is a key only and never expires. Each commit writes the change and its outbox row together.
+The number in the head up to which changes are published tells the unpublished ones apart (``outbox.py``). A commit adds
+an outbox row, a key without content that never expires, if the directory does not lead to the head of the user.
 """
 
-from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterator
 from contextlib import aclosing
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,12 +22,12 @@ from bg_ingest.domain.changes import (
     UserErased,
 )
 from bg_ingest.domain.commits import Commit
-from bg_ingest.domain.connections import ConnectionState
-from bg_ingest.domain.ids import UserId, shard_of
+from bg_ingest.domain.connections import STATES_WITH_GRANT, ConnectionState
+from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.segment_codec import pack, to_epoch_ms, to_epoch_seconds, unpack
 from bg_ingest.errors import StaleRead
-from bg_ingest.ports.table import Absent, Delete, Item, Key, Put, StoredItem
+from bg_ingest.ports.table import Absent, Item, Put, StoredItem
 from bg_ingest.store import keys
 from bg_ingest.store.items import (
     ConditionalWrite,
@@ -40,7 +41,6 @@ from bg_ingest.store.items import (
 )
 
 CHANGE_RETENTION = timedelta(days=60)
-OUTBOX_BATCH_SIZE = 100
 CHANGE_BATCH_SIZE = 100
 """Changes per page. A page of changes with one reading each costs 7 read units. A change of a backfill has up to
 10 KB."""
@@ -82,69 +82,25 @@ class ChangeLog(ItemStore):
                             yield decode_change(user, number, item)
 
 
-class OutboxEntry(msgspec.Struct, frozen=True, order=True):
-    """Outbox row of an unpublished change."""
-
-    shard: int
-    user: UserId
-    number: int
-
-    @property
-    def key(self) -> Key:
-        return keys.outbox(self.shard, self.user, self.number)
-
-
-class OutboxStore(ItemStore):
-    """Unpublished changes by shard."""
-
-    async def non_empty_shards(self, shards: Collection[int]) -> set[int]:
-        """Return the shards with unpublished changes."""
-        partitions = {keys.outbox_pk(shard): shard for shard in shards}
-        non_empty = await self._table.non_empty(partitions, *keys.SORT_KEY_RANGE)
-        return {partitions[pk] for pk in non_empty}
-
-    async def iter_entries(self, shard: int) -> AsyncGenerator[Sequence[OutboxEntry]]:
-        """Yield pages of all entries of a shard; the numbers of each user ascend."""
-        query = self._table.query(keys.outbox_pk(shard), *keys.SORT_KEY_RANGE, page=OUTBOX_BATCH_SIZE)
-        async with aclosing(query) as pages:
-            async for page in pages:
-                yield [OutboxEntry(shard, *keys.parse_outbox(key)) for key, _ in page]
-
-    async def changes(self, pending: Collection[OutboxEntry]) -> dict[OutboxEntry, Change]:
-        """Return the changes of entries; expired ones are absent."""
-        by_key = {keys.change(entry.user, entry.number): entry for entry in pending}
-        items = await self._table.batch_get(list(by_key))
-        return {(entry := by_key[key]): decode_change(entry.user, entry.number, item) for key, item in items.items()}
-
-    async def exists(self, pending: OutboxEntry) -> bool:
-        """Return True if the row of an entry still exists. An erasure deletes the rows before the changes."""
-        return await self._table.get(pending.key) is not None
-
-    async def settle(self, pending: Collection[OutboxEntry]) -> None:
-        """Delete the rows of confirmed events."""
-        await self._table.delete([entry.key for entry in pending])
-
-    async def settle_last(self, pending: OutboxEntry) -> None:
-        """Delete an outbox row and its change, which is the last change of an erased user."""
-        await self._table.transact([Delete(pending.key), Delete(keys.change(pending.user, pending.number))])
-
-    async def restore(self, changes: Iterable[Change]) -> None:
-        """Write the rows of changes that are to be published again; existing rows stay."""
-        for change in changes:
-            await self._table.write(Put(keys.outbox(shard_of(change.user), change.user, change.number), build_item()))
-
-
 def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
-    return (ConditionalWrite(write, StaleRead) for change in commit.changes for write in change_writes(change))
+    for change in commit.changes:
+        yield ConditionalWrite(change_write(change), StaleRead)
+        if not is_listed(commit):
+            yield ConditionalWrite(outbox_write(change), StaleRead)
 
 
-def change_writes(change: Change) -> tuple[Put, Put]:
-    """Return the writes of a change and of its outbox entry, which is a key only."""
-    user, number = change.user, change.number
-    return (
-        Put(keys.change(user, number), _encode_change(change), (Absent(),)),
-        Put(keys.outbox(shard_of(user), user, number), build_item()),
-    )
+def is_listed(commit: Commit) -> bool:
+    """Return whether the directory of the shard leads to the user's head after a commit."""
+    return commit.connection_update is not None and commit.connection_update.after.state in STATES_WITH_GRANT
+
+
+def change_write(change: Change) -> Put:
+    return Put(keys.change(change.user, change.number), _encode_change(change), (Absent(),))
+
+
+def outbox_write(change: Change) -> Put:
+    """Return the write of an outbox row; an existing row stays the same."""
+    return Put(keys.outbox(change.user, change.number), build_item())
 
 
 def decode_change(user: UserId, number: int, item: StoredItem) -> Change:

@@ -9,7 +9,7 @@ from contextlib import aclosing
 from datetime import UTC, datetime
 
 from bg_ingest.domain.commits import Commit, ConnectionUpdate
-from bg_ingest.domain.connections import Connection, ConnectionState, DirectoryRow, WorkerSettings
+from bg_ingest.domain.connections import STATES_WITH_GRANT, Connection, ConnectionState, DirectoryRow, WorkerSettings
 from bg_ingest.domain.grants import Grant
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.segment_codec import to_epoch_ms, to_epoch_seconds
@@ -45,9 +45,6 @@ from bg_ingest.store.items import (
     update_existing,
     write_all,
 )
-
-STATES_WITH_GRANT = frozenset(ConnectionState) - {ConnectionState.CONNECTING, ConnectionState.DISCONNECTED}
-"""States with a directory row and a row of the provider account."""
 
 DIRECTORY_BATCH_SIZE = 1000
 """Rows of 44 bytes each. A start reads all rows, and each page costs one call of the store."""
@@ -88,7 +85,7 @@ class ConnectionStore:
         async with aclosing(self._table.query(keys.directory_pk(shard), low, high, page=DIRECTORY_BATCH_SIZE)) as pages:
             async for page in pages:
                 for key, item in page:
-                    yield DirectoryRow(keys.parse_directory(key), item.get("poll_interval_seconds"), item["paused"])
+                    yield decode_directory_row(key, item)
 
     async def add_connecting(self, connection: Connection) -> None:
         """Write a connecting connection that expires; an existing connection in another state stays unchanged."""
@@ -174,6 +171,10 @@ def encode_directory_row(connection: Connection | None) -> Item | None:
         return None
     paused = connection.worker.paused or connection.state == ConnectionState.PAUSED
     return build_item(poll_interval_seconds=connection.worker.poll_interval_seconds, paused=paused)
+
+
+def decode_directory_row(key: Key, item: StoredItem) -> DirectoryRow:
+    return DirectoryRow(keys.parse_directory(key), item.get("poll_interval_seconds"), item["paused"])
 
 
 def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:

@@ -12,7 +12,7 @@ import msgspec
 from msgspec.structs import replace
 
 from bg_ingest.domain.commits import NOTHING_ERASED, Erasure, ErasureCounts, PendingErasure
-from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.connections import STATES_WITH_GRANT, Connection
 from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.domain.ownership import UNOWNED
 from bg_ingest.domain.segment_codec import unpack
@@ -31,8 +31,7 @@ from bg_ingest.ports.table import (
     Write,
 )
 from bg_ingest.store import keys
-from bg_ingest.store.changes import change_writes
-from bg_ingest.store.connections import STATES_WITH_GRANT
+from bg_ingest.store.changes import change_write, outbox_write
 from bg_ingest.store.head import encode_head, head_conditions
 from bg_ingest.store.inbox import InboxStore, RequestKind
 from bg_ingest.store.items import VERSION_OK_OR_ABSENT, ConditionalWrite, build_item, read_range, write_all
@@ -56,7 +55,7 @@ class ErasureStore:
 
         StaleRead: the head has changed. TransactionConflict: another transaction was in progress.
         """
-        request = self._inbox.publish_request(erasure.tombstone.user)
+        request = await self._inbox.publish_request(erasure.tombstone.user)
         writes = [*_start_writes(erasure), *([request] if request else [])]
         await write_all(self._table, [ConditionalWrite(write, StaleRead) for write in writes])
         connected = [connection for connection in erasure.connections if connection.state in STATES_WITH_GRANT]
@@ -97,8 +96,8 @@ class ErasureStore:
 
     async def _outbox_rows(self, pending: PendingErasure) -> Sequence[tuple[Key, StoredItem]]:
         """Return outbox rows. They are deleted before the changes, because the relay reads changes by outbox rows."""
-        pk, first = keys.outbox(shard_of(pending.user), pending.user, 0)
-        _, last = keys.outbox(shard_of(pending.user), pending.user, pending.change - 1)
+        pk, first = keys.outbox(pending.user, 0)
+        _, last = keys.outbox(pending.user, pending.change - 1)
         async with aclosing(self._table.query(pk, first, last, page=DELETE_BATCH_SIZE)) as pages:
             return await anext(pages, [])
 
@@ -130,7 +129,8 @@ def _is_poll_request(row: tuple[Key, StoredItem], user: UserId) -> bool:
 def _start_writes(erasure: Erasure) -> Iterator[Write]:
     user, change = erasure.tombstone.user, erasure.change
     yield Put(keys.head(user), encode_head(erasure.tombstone), head_conditions(erasure.before))
-    yield from change_writes(change)
+    yield change_write(change)
+    yield outbox_write(change)
     yield Put(keys.erasure(user), build_item(change=change.number), (VERSION_OK_OR_ABSENT,))
     yield Delete(keys.listed_user(user))
     for connection in erasure.connections:

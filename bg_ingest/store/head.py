@@ -49,6 +49,7 @@ def encode_head(head: Head) -> Item:
         recorded_at=items.optional_epoch_ms(head.recorded_at),
         newest=newest,
         erased=head.erased,
+        published=head.published,
         **{_SUMMARY + name: _encode_summary(summary) for name, summary in head.summaries.items()},
         **{_GAPS_CHECKED + name: to_epoch_ms(instant) for name, instant in head.gaps_checked_until.items()},
     )
@@ -64,6 +65,7 @@ def decode_head(user: UserId, item: StoredItem) -> Head:
         {name: _decode_summary(packed) for name, packed in _by_provider(item, _SUMMARY)},
         item["erased"],
         {name: items.from_epoch_ms(ms) for name, ms in _by_provider(item, _GAPS_CHECKED)},
+        item["published"],
     )
 
 

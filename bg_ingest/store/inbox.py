@@ -16,7 +16,7 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import build_item, read_range
 
 REQUEST_RETENTION = timedelta(hours=1)
-"""Lifetime of a request. An older one has no effect: the directory and the outbox are read again well before, and the
+"""Lifetime of a request. An older one has no effect: the directory and its heads are read again well before, and the
 next slot may have passed."""
 
 
@@ -70,6 +70,11 @@ class InboxStore:
     async def request_poll(self, connection: ConnectionId) -> None:
         await self._table.write(await self.poll_request(connection))
 
+    async def request_publishing(self, user: UserId) -> None:
+        """Request that the owner of the user's shard publishes what waits. Commits need no request of their own."""
+        address = await self._address(shard_of(user))
+        await self._table.write(_request_write(address, self._clock.now(), ConnectionId(user, ""), RequestKind.PUBLISH))
+
     async def list_requests(self, address: str) -> list[OwnerRequest]:
         rows = await read_range(self._table, keys.inbox_pk(address), *keys.prefix_range(keys.REQUESTS))
         return [OwnerRequest(address, *keys.parse_request(key), RequestKind(item["wish"])) for key, item in rows]
@@ -92,10 +97,10 @@ class InboxStore:
         address = await self._address(shard_of(connection.user))
         return _request_write(address, self._clock.now(), connection, RequestKind.POLL)
 
-    def publish_request(self, user: UserId) -> Put | None:
-        """Return the write of a publish request; None if this process owns the shard, or an address is unknown."""
-        own, address = self._addresses.own_id, self._addresses.get(shard_of(user))
-        if own is None or address is None or address == own:
+    async def publish_request(self, user: UserId) -> Put | None:
+        """Return the write of a publish request; None if this process owns the shard, or nobody ever did."""
+        own = self._addresses.own_id
+        if own is None or (address := await self._address(shard_of(user))) in (own, UNOWNED):
             return None
         return _request_write(address, self._clock.now(), ConnectionId(user, ""), RequestKind.PUBLISH)
 
@@ -103,12 +108,12 @@ class InboxStore:
         """Return the request that a commit causes. A poll request suffices, as its handling also publishes."""
         if commit.connection_update and commit.connection_update.request_poll:
             return await self.poll_request(commit.connection_update.after.id)
-        return self.publish_request(commit.user) if commit.changes else None
+        return await self.publish_request(commit.user) if commit.changes else None
 
     async def _address(self, shard: int) -> str:
-        """Return the address of a shard's owner: from memory in a process with an ownership actor, else by a read."""
-        if self._addresses.own_id is not None:
-            return self._addresses.get(shard) or UNOWNED
+        """Return the address of a shard's owner: from memory if the ownership actor has read it, else by a read."""
+        if address := self._addresses.get(shard):
+            return address
         lease = await self._table.get(keys.shard(shard)) or {}
         return lease.get("owner") or lease.get("previous") or UNOWNED
 

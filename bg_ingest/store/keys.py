@@ -17,6 +17,7 @@ META: Key = ("table", "meta")
 AUDIT_KEY: Key = ("table", "audit-key")
 HEAD = "head"
 READINGS, CONNECTIONS, REQUESTS, QUARANTINE = "readings#", "connection#", "ring#", "quarantine#"
+OUTBOX = "outbox#"
 STATES, GRANTS = "state#", "grant#"
 USERS = "user#"
 OWNERS, SHARDS, ERASURES = "owners", "shards", "erasures"
@@ -145,12 +146,13 @@ def parse_listed_user(key: Key) -> UserId:
     return UserId(key[1].removeprefix(USERS))
 
 
-def outbox_pk(shard: int) -> str:
-    return f"outbox#{shard}"
+def outbox(user: UserId, number: int) -> Key:
+    return directory_pk(shard_of(user)), f"{OUTBOX}{user}#{number:012}"
 
 
-def outbox(shard: int, user: UserId, number: int) -> Key:
-    return outbox_pk(shard), f"{user}#{number:012}"
+def published(shard: int) -> Key:
+    """Return the key of the published numbers of a shard. It follows the connections and the outbox of the shard."""
+    return directory_pk(shard), "published"
 
 
 def owner(name: str) -> Key:
@@ -181,7 +183,7 @@ def parse_request(key: Key) -> tuple[int, ConnectionId]:
 
 
 def parse_outbox(key: Key) -> tuple[UserId, int]:
-    user, _, number = key[1].partition("#")
+    _, user, number = key[1].split("#")
     return UserId(user), int(number)
 
 

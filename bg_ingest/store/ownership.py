@@ -78,6 +78,10 @@ class OwnershipStore:
             await self._write_unchanged([_release_write(lease) for lease in batch])
         self._addresses.update(Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases)
 
+    def forget_addresses(self, shards: Collection[int]) -> None:
+        """Read the owners of shards again before the next request, because other processes may have taken them."""
+        self._addresses.update(Lease(shard) for shard in shards)
+
     async def _leases(self) -> list[Lease]:
         rows = await items.read_range(self._table, keys.SHARDS, *keys.OWNER_RANGE, page=SHARD_BATCH_SIZE)
         return [_decode_lease(int(key[1]), item) for key, item in rows]

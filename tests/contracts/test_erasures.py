@@ -23,8 +23,8 @@ from bg_ingest.domain.quarantine import QuarantinedRecord, QuarantinePage
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports.table import Put, Table
 from bg_ingest.store import Store, keys
-from bg_ingest.store.changes import OutboxEntry
 from bg_ingest.store.items import build_item
+from bg_ingest.store.outbox import OutboxEntry
 from tests.fakes.clock import NOON
 from tests.harness.sample_values import (
     ACME,
@@ -88,10 +88,10 @@ async def test_nothing_stays_of_an_erased_user_but_the_tombstone_and_its_event(s
     assert about.keys() - {key for key, found in about.items() if OTHER in str(found)} == {
         keys.head(USER),
         keys.change(USER, 4),
-        keys.outbox(shard_of(USER), USER, 4),
+        keys.outbox(USER, 4),
     }
     head = await store.readings.head(USER)
-    assert head == Head(USER, 4, head.recorded_at if head else None, erased=True)
+    assert head == Head(USER, 4, head.recorded_at if head else None, erased=True, published=3)
     (change,) = await unpublished_changes(store)
     assert (change.number, change.data) == (4, UserErased())
     assert await store.states.consume(f"state of {USER}", NOON) is None
@@ -110,7 +110,8 @@ async def test_another_user_loses_nothing(store: Store, table: Table) -> None:
 async def test_once_published_the_erasures_own_event_goes_too(store: Store, table: Table) -> None:
     await live(store)
     await erase(store)
-    await store.outbox.settle_last(OutboxEntry(shard_of(USER), USER, 4))
+    store.outbox.published.confirm(USER, 4)
+    await store.outbox.settle_erasure(OutboxEntry(shard_of(USER), USER, 4, has_row=True))
     assert (await find_mentions(table, USER)).keys() == {keys.head(USER)}
 
 
@@ -145,7 +146,7 @@ async def test_what_was_seen_before_can_no_longer_be_written(store: Store, table
     assert (await find_mentions(table, USER)).keys() == {
         keys.head(USER),
         keys.change(USER, 4),
-        keys.outbox(shard_of(USER), USER, 4),
+        keys.outbox(USER, 4),
     }
 
 
@@ -211,7 +212,7 @@ async def test_a_user_erased_again_after_a_new_life_is_gone_again(store: Store, 
     assert (await find_mentions(table, USER)).keys() == {
         keys.head(USER),
         keys.change(USER, second.change.number),
-        keys.outbox(shard_of(USER), USER, second.change.number),
+        keys.outbox(USER, second.change.number),
     }
 
 

@@ -196,15 +196,3 @@ async def test_many_are_deleted_whether_they_are_there_or_not(table: Table) -> N
         await table.write(Put(key, ITEM))
     await table.delete(keys[:-2])
     assert list(await table.batch_get(keys)) == [keys[-2]]
-
-
-async def test_partitions_with_an_item_in_a_span_are_distinguished_from_those_without(table: Table) -> None:
-    inside, outside = [f"p{number}" for number in range(0, 40, 3)], [f"p{number}" for number in range(1, 40, 3)]
-    for pk in inside:
-        await table.write(Put((pk, "b"), ITEM))
-        await table.write(Put((pk, "c"), ITEM))
-    for pk in outside:
-        await table.write(Put((pk, "a"), ITEM))
-        await table.write(Put((pk, "d"), ITEM))
-    assert await table.non_empty([f"p{number}" for number in range(40)], "b", "c") == set(inside)
-    assert await table.non_empty([], "b", "c") == set()

@@ -44,10 +44,6 @@ class CountingTable:
                 self.queried_items += len(items)
                 yield items
 
-    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        self.reads += len(pks)
-        return await self._inner.non_empty(pks, low, high)
-
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         async with aclosing(self._inner.scan(part, parts, kinds)) as pages:
             async for items in pages:

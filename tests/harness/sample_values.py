@@ -1,7 +1,7 @@
 """Sample values, and short ways to store them."""
 
 from collections.abc import Iterable, Sequence
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import msgspec
@@ -69,6 +69,15 @@ def connection_commit(head: Head | None, before: Connection | None, after: Conne
     return replaced_fields(commit, head=after_head, connection_update=ConnectionUpdate(before, after), **others)
 
 
+async def listed_commit(store: Store, user: UserId, at: datetime = NOON) -> Commit:
+    """Return the commit of one change of a user whom the directory lists; the first one connects."""
+    head = await store.readings.head(user)
+    active = connection(id=ConnectionId(user, "acme"), provider_account=user)
+    change = connection_changed(active)
+    commit = Commit.of_changes(head, [change], (head or Head(user)).next_recorded_at(at), user=user)
+    return replaced_fields(commit, connection_update=ConnectionUpdate(active if head else None, active))
+
+
 async def commit_connection(store: Store, after: Connection | None = None, **others: Any) -> Connection:
     """Store a connection and its grant as a connect does."""
     after = after or connection()
@@ -94,11 +103,10 @@ async def commit_readings(readings: ReadingStore, user: UserId = USER) -> list[S
 
 
 async def unpublished_changes(store: Store, user: UserId = USER) -> list[Change]:
-    """Return a user's unpublished changes in the order of the outbox."""
-    pages = [page async for page in store.outbox.iter_entries(shard_of(user))]
-    rows = [row for page in pages for row in page if row.user == user]
-    found = await store.outbox.changes(rows)
-    return [found[row] for row in rows]
+    """Return a user's unpublished changes in the order of their numbers."""
+    entries = [entry for entry in await store.outbox.list_shard(shard_of(user)) if entry.user == user]
+    found = await store.outbox.changes(entries)
+    return [found[entry] for entry in entries]
 
 
 def values_of(all_stored: Iterable[StoredReading]) -> list[int]:

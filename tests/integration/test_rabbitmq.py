@@ -205,12 +205,12 @@ async def test_changes_wait_while_the_broker_is_away_and_go_out_in_order_when_it
             for number in range(30):
                 await store.commits.write(await readings_commit_of(store.readings, [reading(number)]))
                 with pytest.raises(BrokerUnavailable):
-                    await relay.publish_shard(shard_of(USER), {})
+                    await relay.publish_shard(shard_of(USER), {USER: []})
             assert len(await unpublished_changes(store)) == 31
 
             await to_thread.run_sync(rabbitmq_node.server.start)
             await until(lambda: publisher.state is BrokerState.CONNECTED)
-            assert (await relay.publish_shard(shard_of(USER), {})).settled == 31
+            assert (await relay.publish_shard(shard_of(USER), {USER: []})).settled == 31
             assert await unpublished_changes(store) == []
 
             await to_thread.run_sync(rabbitmq_node.server.stop, SIGKILL)

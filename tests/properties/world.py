@@ -12,7 +12,7 @@ import msgspec
 
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.commands.context import NoWakeups
+from bg_ingest.commands.context import CommandWakeups
 from bg_ingest.domain.call_budget import ProviderLimit
 from bg_ingest.domain.cloud_events import FullReading, encode_cloud_event, public_reading
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
@@ -86,7 +86,7 @@ class World:
             metrics=Metrics(MetricsRegistry(), self.clock),
             sealer=AesGcmSealer([bytes(32)]),
             clock=self.clock,
-            wakeups=NoWakeups(),
+            wakeups=CommandWakeups(),
             defaults=PollDefaults(backfill_days=0),
             limit=ProviderLimit(10**9),
             table="world",

@@ -61,7 +61,7 @@ def _of_users() -> list[tuple[str, str]]:
             keys.webhook(known.id, "msg_1"),
             keys.webhook(known.id, "msg#2"),
             keys.directory(pair),
-            keys.outbox(shard_of(user), user, 7),
+            keys.outbox(user, 7),
             keys.request("replica-1", 1_772_454_896_789, pair),
             keys.request("nobody", 5, ConnectionId(user, "")),
         ]
@@ -90,13 +90,13 @@ def _of_the_service() -> list[tuple[str, str]]:
 def ranges() -> list[list[str]]:
     """Return partitions, prefixes and range ends, sorted."""
     window = Window(AT, AT + timedelta(days=2))
-    prefixes = (keys.READINGS, keys.CONNECTIONS, keys.REQUESTS, keys.QUARANTINE, keys.STATES, keys.GRANTS)
+    prefixes = (keys.READINGS, keys.CONNECTIONS, keys.REQUESTS, keys.QUARANTINE, keys.STATES, keys.GRANTS, keys.OUTBOX)
     return sorted(
         [
             list(keys.audit_range("ab" * 16, window)),
             [keys.user_pk(ADA)],
             [keys.directory_pk(3)],
-            [keys.outbox_pk(3)],
+            list(keys.published(3)),
             [keys.inbox_pk("replica-1")],
             [keys.OWNERS],
             [keys.SHARDS],
@@ -125,10 +125,10 @@ def parsed() -> dict[str, list[str]]:
             add(key, user, keys.parse_gap_month(key), keys.parse_connection(user, key))
         elif sk.startswith((keys.CONNECTIONS, keys.GRANTS)) and user is not None:
             add(key, keys.parse_connection(user, key))
+        elif sk.startswith(keys.OUTBOX):
+            add(key, *keys.parse_outbox(key))
         elif pk.startswith("shard#"):
             add(key, keys.parse_directory(key))
-        elif pk.startswith("outbox#"):
-            add(key, *keys.parse_outbox(key))
         elif sk.startswith(keys.REQUESTS):
             add(key, *keys.parse_request(key))
         elif pk == keys.ERASURES:

@@ -11,14 +11,11 @@ import anyio
 from bg_ingest.adapters.dynamodb.codec import decode_item, encode_key, encode_write
 from bg_ingest.adapters.dynamodb.errors import translate_errors
 from bg_ingest.adapters.dynamodb.transport import Answer, Transport
-from bg_ingest.errors import StoreUnavailable, first_error
+from bg_ingest.errors import StoreUnavailable
 from bg_ingest.ports.table import MAX_KEYS, MAX_WRITES, Check, Delete, Item, Key, Put, SingleWrite, Update, Write
 
 MAX_BATCH_DELETE = 25
 """DynamoDB's limit of items in one BatchWriteItem."""
-
-MAX_CONCURRENT_QUERIES = 8
-"""Partitions that are queried concurrently, because one request of DynamoDB queries one partition."""
 
 MAX_BATCH_TRIES, FIRST_WAIT_SECONDS = 6, 0.05
 """Tries of a batch. Without capacity DynamoDB does only a part of it. The waits double: up to 1.5 s in total."""
@@ -76,25 +73,6 @@ class DynamoTable:
         async with aclosing(self._pages("Query", request)) as pages:
             async for items in pages:
                 yield items
-
-    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        non_empty: set[str] = set()
-        remaining = list(pks)
-
-        async def probe() -> None:
-            while remaining:
-                pk = remaining.pop()
-                async with aclosing(self.query(pk, low, high, page=1)) as pages:
-                    if await anext(pages, None):
-                        non_empty.add(pk)
-
-        try:
-            async with anyio.create_task_group() as group:
-                for _ in range(min(MAX_CONCURRENT_QUERIES, len(remaining))):
-                    group.start_soon(probe)
-        except BaseExceptionGroup as errors:
-            raise first_error(errors) from None
-        return non_empty
 
     def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         request: dict[str, Any] = {"Segment": part, "TotalSegments": parts, "ConsistentRead": True}

@@ -35,7 +35,6 @@ _PUT = "INSERT OR REPLACE INTO items (pk, sk, item, expires_at) VALUES (?, ?, ?,
 _DELETE = "DELETE FROM items WHERE pk = ? AND sk = ?"
 _GET = "SELECT item FROM items WHERE pk = ? AND sk = ?"
 _QUERY = "SELECT sk, item FROM items WHERE pk = ? AND sk {} ? AND sk {} ? ORDER BY sk {} LIMIT ?"
-_ANY = "SELECT 1 FROM items WHERE pk = ? AND sk >= ? AND sk <= ? LIMIT 1"
 _SCAN = (
     "SELECT pk, sk, item FROM items WHERE (pk, sk) > (?, ?) AND unicode(substr(pk, -1)) % ? = ? ORDER BY pk, sk LIMIT ?"
 )
@@ -84,10 +83,6 @@ class ItemFile:
         with _translate_errors():
             rows = self._database.execute(query, (pk, low, high, limit)).fetchall()
         return [((pk, sk), _decode(item)) for sk, item in rows]
-
-    def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        with _translate_errors():
-            return {pk for pk in pks if self._database.execute(_ANY, (pk, low, high)).fetchone()}
 
     def scan(self, part: int, parts: int, after: Key, limit: int) -> list[tuple[Key, Item]]:
         """Return at most ``limit`` items of one part of the table, those after the key ``after``."""

@@ -71,9 +71,6 @@ class SqliteTable:
             last, after = items[-1][0][1], True
             low, high = (low, last) if descending else (last, high)
 
-    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        return await self._single_reads.run(partial(self._single_reads.file.non_empty, pks, low, high))
-
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         after, prefixes = ("", ""), tuple(kinds) or ("",)
         while items := await self._page_reads.run(

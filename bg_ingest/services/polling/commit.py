@@ -12,6 +12,7 @@ from bg_ingest.domain.commits import Commit, Erasure, ErasureCounts
 from bg_ingest.errors import IngestError, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Observer, Wakeups
 from bg_ingest.store import Store
+from bg_ingest.store.changes import is_listed
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -73,15 +74,19 @@ class Committer:
 
         A cancelled commit is completed. The cancellation is raised at the caller's next await.
         """
-        with anyio.move_on_after(COMMIT_TIMEOUT, shield=True):
-            await self._write(commit)
-            return self._announce(commit.changes)
-        raise StoreUnavailable("the store did not answer in time")
+        try:
+            with anyio.move_on_after(COMMIT_TIMEOUT, shield=True):
+                await self._write(commit)
+                return self._announce(commit.changes, listed=is_listed(commit))
+            raise StoreUnavailable("the store did not answer in time")
+        except StoreError:  # it may have happened nevertheless, also before a failed condition of its repetition
+            self._wakeups.check_relay(commit.user)
+            raise
 
     async def begin_erasure(self, erasure: Erasure) -> ErasureCounts:
         """Write the tombstone. Raises the errors of ``ErasureStore.begin``."""
         removed = await self._store.erasures.begin(erasure)
-        self._announce([erasure.change])
+        self._announce([erasure.change], listed=False)
         return removed
 
     @retrying(
@@ -93,7 +98,11 @@ class Committer:
     async def _write(self, commit: Commit) -> None:
         await self._store.commits.write(commit)
 
-    def _announce(self, changes: Sequence[Change]) -> None:
+    def _announce(self, changes: Sequence[Change], *, listed: bool) -> None:
+        """Announce committed changes. The relay reads those that have outbox rows, because it must delete the rows."""
         if changes:
             self._observer.committed(changes)
-            self._wakeups.wake_relay(changes)
+            if listed:
+                self._wakeups.wake_relay(changes)
+            else:
+                self._wakeups.check_relay(changes[0].user)

@@ -115,11 +115,6 @@ class MeteredTable:
         if found == page:  # an empty page, or a full one: only an empty page after it shows that it was the last
             self._use((pk, low), Units(read_units(0, consistent=consistent)))
 
-    async def non_empty(self, pks: Collection[str], low: str, high: str) -> set[str]:
-        for pk in pks:
-            self._use((pk, low), Units(read_units(0)))
-        return await self._inner.non_empty(pks, low, high)
-
     async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
         """Pass a scan on uncounted: a filter hides the items whose reading is billed too."""
         async for items in self._inner.scan(part, parts, kinds):

@@ -24,7 +24,7 @@ from bg_ingest.services.connections.grant_storage import GrantSealer
 from bg_ingest.store import LAYOUT, Store, keys
 from bg_ingest.store.connections import encode_connection, encode_directory_row
 from bg_ingest.store.grants import encode_grant
-from bg_ingest.store.head import encode_head
+from bg_ingest.store.head import encode_head, encode_progress
 from bg_ingest.wiring import build_services
 from bg_ingest.wiring.broker import embedded_broker
 from workers.build import Workers
@@ -98,8 +98,9 @@ def rows_of(number: int, people: int, begin: datetime, slowdown: float) -> Itera
         newest + DELAY,
         reading,
         {PROVIDER: ConnectionSummary(ConnectionState.ACTIVE, 300, 30, 900)},
+        published=1,
     )
-    yield keys.head(connection_id.user), encode_head(head)
+    yield keys.head(connection_id.user), encode_head(head) | encode_progress(connection)
     yield keys.connection(connection_id), encode_connection(connection)
     yield keys.grant(connection_id), encode_grant(SEALS.seal(grant, credentials))
     listed = encode_directory_row(connection)

@@ -1,18 +1,17 @@
 """Each operation once, through the whole service, on any table: computed units, and the units the server reports."""
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import TypeAlias
 
+import anyio
 import msgspec
 
-from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import ConnectionId, UserId, shard_of
 from bg_ingest.domain.polling import Outcome, PollReport, PollState
 from bg_ingest.ports.table import Table
+from bg_ingest.services.publishing.relay import CommittedChange
 from bg_ingest.simulator import REPLAY_USER, SimulatorOptions
-from bg_ingest.store.changes import OutboxEntry
 from tests.harness.service import PROVIDER, ServiceHarness, open_service
 from tests.harness.webhook_sender import envelope, record
 from tests.long.benchmarks.capacity import MeteredTable, MeteredTransport, Units
@@ -27,8 +26,6 @@ POLLS_BEFORE = 20
 
 A refresh happens every eight polls.
 """
-
-CachedChanges: TypeAlias = dict[OutboxEntry, Change]
 
 
 class CostRow(msgspec.Struct, frozen=True):
@@ -85,14 +82,16 @@ class OperationBench:
             stored += report.result.recorded
         return stored + report.result.recorded
 
-    async def publish(self, cached: CachedChanges | None = None) -> int:
-        result = await self.service.services.relay.publish_shard(SHARD, cached or {})
+    async def publish(self, cached: Sequence[CommittedChange] = ()) -> int:
+        """Publish what a commit hands to the relay of its own process; without it, what is read."""
+        result = await self.service.services.relay.publish_shard(SHARD, {ADA.user: cached})
         return result.settled
 
-    async def cached_changes(self) -> CachedChanges:
+    async def cached_changes(self) -> list[CommittedChange]:
         """Return the changes that a commit hands to the relay of its own process."""
         outbox = self.service.services.store.outbox
-        return await outbox.changes([each async for page in outbox.iter_entries(SHARD) for each in page])
+        changes = await outbox.changes(await outbox.list_waiting(SHARD, [ADA.user]))
+        return [CommittedChange(change, anyio.current_time()) for change in changes.values()]
 
     async def get_range(self, days: int) -> int:
         """Request a range up to now; return the number of its readings."""

@@ -33,8 +33,11 @@ from tests.long.benchmarks.steady_sensor import steady_sensor
 from tests.long.benchmarks.weeks import WeekFigures, measure_polls, measure_week
 from tests.long.chaos.report import Report, console
 
-MAX_WRITE_UNITS, MAX_READ_UNITS = 9_000, 48
+MAX_WRITE_UNITS, MAX_READ_UNITS = 5_500, 31
 """Limits for a user's week, and for a range of 90 days."""
+
+MAX_IDLE_READ_UNITS = 2_000_000
+"""Limit for a week of a process without users."""
 
 DAYS, READINGS_PER_WEEK = 90, 2_016
 
@@ -136,6 +139,13 @@ def _check_week(report: Report, found: WeekFigures) -> None:
     )
     writes = int(found.used.writes)
     report.check("its write units", writes, holds=writes <= MAX_WRITE_UNITS, expected=f"at most {MAX_WRITE_UNITS:,}")
+    reads = int(found.idle.reads)
+    report.check(
+        "read units of a process without users",
+        reads,
+        holds=reads <= MAX_IDLE_READ_UNITS,
+        expected=f"at most {MAX_IDLE_READ_UNITS:,}",
+    )
 
 
 if __name__ == "__main__":

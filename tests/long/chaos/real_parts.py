@@ -8,6 +8,7 @@ from typing import TypeVar
 import anyio
 import msgspec
 
+from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.dynamodb.admin import create_table
 from bg_ingest.adapters.dynamodb.table import DynamoTable
 from bg_ingest.adapters.memory import Event
@@ -16,7 +17,7 @@ from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId
 from bg_ingest.domain.ownership import OwnershipSnapshot
 from bg_ingest.settings.secrets import load_or_create_key
 from bg_ingest.simulator.journal import token_hash
-from bg_ingest.store import keys
+from bg_ingest.store import Store, keys
 from bg_ingest.store.connections import decode_connection
 from bg_ingest.store.grants import decode_grant
 from bg_ingest.store.head import decode_head
@@ -116,7 +117,8 @@ class RealParts:
 
         async def count() -> int:
             async with self._table() as table:
-                return sum([await _count(table, keys.outbox_pk(shard), "0", "~") for shard in range(SHARDS)])
+                outbox = Store(table, SystemClock()).outbox
+                return sum([len(await outbox.list_shard(shard)) for shard in range(SHARDS)])
 
         return anyio.run(count)
 
@@ -152,10 +154,6 @@ async def _ends(table: DynamoTable, user: UserId) -> OutboxEnds:
         for key, _ in page
     ]
     return OutboxEnds(decode_head(user, head).last_change if head else 0, numbers)
-
-
-async def _count(table: DynamoTable, pk: str, low: str, high: str) -> int:
-    return sum([len(page) async for page in table.query(pk, low, high, page=1000)])
 
 
 def check_outbox_ends(report: Report, parts: RealParts, users: Sequence[SimulatedUser]) -> dict[str, int]:

@@ -7,16 +7,18 @@ from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 
+import anyio
 import msgspec
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.adapters.sealing import AesGcmSealer
+from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.adapters.sqlite.file import ItemFile
 from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import SHARDS, ConnectionId, UserId
 from bg_ingest.settings.secrets import load_or_create_key
 from bg_ingest.simulator.journal import token_hash
-from bg_ingest.store import keys
+from bg_ingest.store import Store, keys
 from bg_ingest.store.connections import decode_connection
 from bg_ingest.store.grants import decode_grant
 from bg_ingest.store.head import decode_head
@@ -80,9 +82,15 @@ def head_number(items: ItemFile, user: UserId) -> int:
     return decode_head(user, found).last_change if found else 0
 
 
-def count_unpublished(items: ItemFile) -> int:
-    """Return the number of unpublished changes (of each shard at most a thousand are counted)."""
-    return sum(len(items.page(keys.outbox_pk(shard), "0", "~", 1000, after=False)) for shard in range(SHARDS))
+def count_unpublished(data: Path) -> int:
+    """Return the number of changes that are not recorded as published, after a clean stop."""
+
+    async def count() -> int:
+        async with open_table(data / FILE, SystemClock()) as table:
+            outbox = Store(table, SystemClock()).outbox
+            return sum([len(await outbox.list_shard(shard)) for shard in range(SHARDS)])
+
+    return anyio.run(count)
 
 
 def _read_user(items: ItemFile, data: Path, user: UserId) -> StoredUser | None:

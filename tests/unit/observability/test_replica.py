@@ -9,19 +9,17 @@ import pytest
 from anyio.abc import TaskStatus
 
 from bg_ingest.adapters.sqlite import open_table
-from bg_ingest.domain.changes import Change, ConnectionChanged
-from bg_ingest.domain.commits import Commit
-from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.changes import Change
 from bg_ingest.domain.ids import SHARDS, UserId, shard_of
 from bg_ingest.domain.replica_status import BrokerState
 from bg_ingest.errors import BrokerUnavailable, EventRefused
 from bg_ingest.observability.observer import Metrics
 from bg_ingest.observability.registry import MetricsRegistry
-from bg_ingest.services.publishing.relay import Relay
+from bg_ingest.services.publishing.relay import CommittedChange, Relay
 from bg_ingest.simulator.faults import Failed, Late
 from bg_ingest.store import Store
-from bg_ingest.store.changes import OutboxEntry
 from tests.fakes.clock import NOON, SetClock
+from tests.harness.sample_values import listed_commit
 from tests.harness.scrape import scrape
 from tests.harness.service import ServiceHarness
 
@@ -53,21 +51,19 @@ class OutboxHarness:
         self.relay = Relay(store.outbox, self.broker, self.metrics)
 
     async def commit(self, user: UserId, *, seen: bool = True) -> Change:
-        head = await self.store.readings.head(user)
-        happened = ConnectionChanged("acme", ConnectionState.ACTIVE, None)
-        commit = Commit.of_changes(head, [happened], self.clock.now(), user=user)
+        commit = await listed_commit(self.store, user, self.clock.now())
         await self.store.commits.write(commit)
         if seen:
             self.metrics.committed(commit.changes)
         return commit.changes[0]
 
     async def publish(self, user: UserId, *changes: Change) -> None:
-        shard = shard_of(user)
-        await self.relay.publish_shard(shard, {OutboxEntry(shard, each.user, each.number): each for each in changes})
+        committed = [CommittedChange(change, anyio.current_time()) for change in changes]
+        await self.relay.publish_shard(shard_of(user), {user: committed})
 
     async def erase(self, user: UserId) -> None:
-        async for page in self.store.outbox.iter_entries(shard_of(user)):
-            await self.store.outbox.settle(page)
+        head = await self.store.readings.head(user)
+        self.store.outbox.published.confirm(user, head.last_change if head else 0)
 
     def advance(self, seconds: int) -> None:
         self.clock.advance(timedelta(seconds=seconds))
@@ -114,13 +110,13 @@ async def test_what_another_process_left_is_found_with_its_age(outbox_harness: O
     assert outbox_harness.depth_and_age == (0, 0)
 
 
-async def test_a_check_of_all_outboxes_at_once_clears_the_empty_ones(outbox_harness: OutboxHarness) -> None:
+async def test_a_report_of_an_empty_shard_clears_it(outbox_harness: OutboxHarness) -> None:
     outbox_harness.broker.refuses = {ADA, BEN}
     await outbox_harness.publish(ADA, await outbox_harness.commit(ADA, seen=False))
     await outbox_harness.publish(BEN, await outbox_harness.commit(BEN, seen=False))
     outbox_harness.advance(200)
     await outbox_harness.erase(ADA)  # by another process
-    assert await outbox_harness.relay.non_empty_shards([shard_of(ADA), shard_of(BEN)]) == {shard_of(BEN)}
+    outbox_harness.relay.report_empty(shard_of(ADA))
     assert outbox_harness.depth_and_age == (1, 200)
     await outbox_harness.commit(ADA)
     assert outbox_harness.depth_and_age == (2, 200)

@@ -22,7 +22,7 @@ PREFIXES = (keys.READINGS, keys.CONNECTIONS, keys.REQUESTS, keys.QUARANTINE, key
 @given(st.lists(st.integers(1, 10**12 - 1), min_size=2, max_size=5))
 def test_changes_and_outbox_rows_sort_by_number(numbers: list[int]) -> None:
     assert sorted(numbers, key=lambda number: keys.change(ADA, number)[1]) == sorted(numbers)
-    assert sorted(numbers, key=lambda number: keys.outbox(0, ADA, number)[1]) == sorted(numbers)
+    assert sorted(numbers, key=lambda number: keys.outbox(ADA, number)[1]) == sorted(numbers)
     assert [keys.parse_change(keys.change(ADA, number)) for number in numbers] == numbers
 
 
@@ -66,4 +66,4 @@ def test_an_audit_range_is_half_open() -> None:
 def test_only_rows_below_a_user_have_one() -> None:
     assert keys.parse_user(keys.head(ADA)) == ADA
     assert keys.parse_user(keys.META) is None
-    assert keys.parse_user(keys.outbox(3, ADA, 7)) is None
+    assert keys.parse_user(keys.outbox(ADA, 7)) is None

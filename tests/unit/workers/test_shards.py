@@ -3,7 +3,7 @@
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from typing import Any, cast
+from typing import Any, NamedTuple, cast
 
 import anyio
 import pytest
@@ -57,21 +57,30 @@ class ScriptedPoller:
         return self.report(connection)
 
 
+class Stores(NamedTuple):
+    """The stores that shards are read from."""
+
+    connections: Any
+    outbox: Any
+
+
 class ShardsWorld:
     def __init__(self, store: Store, clock: LoopClock) -> None:
         self.broken = self.unreadable = False
         self.store, self.clock = store, clock
         listing = FaultyCalls(
-            store.connections, lambda _: Fault.BEFORE if self.broken else None, only={"iter_directory"}
+            cast("Any", store.outbox), lambda _: Fault.BEFORE if self.broken else None, only={"read_directory"}
         )
-        way = FaultyCalls(cast("Any", listing), lambda _: Fault.BEFORE if self.unreadable else None, only={"get_many"})
+        rows = FaultyCalls(
+            cast("Any", store.connections), lambda _: Fault.BEFORE if self.unreadable else None, only={"get_many"}
+        )
         nothing: Any = None
         self.listener = RecordingListener()
         self.scheduler = Scheduler(nothing, clock, lasting_view(), self.listener)
         relay = RelayActor(Relay(store.outbox, nothing, Observer()))
         self.demand, self.poller = ScriptedDemand(), ScriptedPoller()
         demand, poller = cast("Demand", self.demand), cast("Poller", self.poller)
-        self.shards = Shards(cast("Any", way), self.scheduler, relay, clock, demand, poller)
+        self.shards = Shards(cast("Any", Stores(rows, listing)), self.scheduler, relay, clock, demand, poller)
 
     async def connect(self, whom: ConnectionId, *, paused: bool = False) -> None:
         new = connection(id=whom, provider_account=whom.user)

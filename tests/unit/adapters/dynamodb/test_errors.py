@@ -45,7 +45,6 @@ async def test_what_does_not_pass_is_unavailable_and_says_why_but_nothing_of_wha
     async with scripted(in_sequence(trouble)) as server, table_on(server) as table:
         for call in (
             table.get(KEY),
-            table.non_empty([KEY[0]], "a", "z"),
             table.write(Put(KEY, {"v": 1})),
             table.transact(WRITES),
         ):

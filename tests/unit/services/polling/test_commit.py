@@ -8,6 +8,7 @@ import pytest
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.commits import plan_erasure
+from bg_ingest.domain.connections import ConnectionState
 from bg_ingest.errors import ConnectRefused, Fenced, StaleRead, StoreUnavailable, TransactionConflict
 from bg_ingest.services.polling.commit import COMMIT_TIMEOUT, Committer, retrying
 from bg_ingest.store import Store
@@ -88,6 +89,19 @@ async def test_a_commit_without_an_answer_ends_with_an_error(world: World) -> No
         )
     assert anyio.current_time() - began == COMMIT_TIMEOUT
     assert world.announced == []
+    assert world.wakeups.checked == [USER]
+
+
+@pytest.mark.parametrize("again", [False, True])
+async def test_the_relay_looks_for_a_commit_whose_answer_is_lost(world: World, *, again: bool) -> None:
+    """A repetition by the client of the store meets the change of the first attempt: the error is then StaleRead."""
+    commit = connection_commit(None, None, connection())
+    if again:
+        await world.store.commits.write(commit)
+    faulty = FaultyCalls(world.store.commits, at(1, Fault.AFTER))
+    with pytest.raises((StoreUnavailable, StaleRead, Fenced)):
+        await world.committer_over(faulty).commit(commit)
+    assert (world.announced, world.wakeups.checked) == ([], [USER])
 
 
 async def test_the_start_of_an_erasure_is_announced(world: World) -> None:
@@ -95,7 +109,17 @@ async def test_the_start_of_an_erasure_is_announced(world: World) -> None:
     await world.committer.commit(first)
     erasure = plan_erasure(USER, await world.store.readings.head(USER), [connection()], NOON)
     await world.committer.begin_erasure(erasure)
-    assert world.announced == [1, 2]
+    observed = [change.number for (changes,) in world.observer.named("committed") for change in changes]
+    assert (observed, world.wakeups.checked) == ([1, 2], [USER]), "the relay reads it, because it has an outbox row"
+
+
+async def test_a_commit_without_a_connection_is_to_be_read_because_it_has_an_outbox_row(world: World) -> None:
+    first = connection_commit(None, None, connection())
+    await world.committer.commit(first)
+    gone = replaced_fields(connection(), state=ConnectionState.DISCONNECTED)
+    head = await world.store.readings.head(USER)
+    await world.committer.commit(connection_commit(head, connection(), gone, drop_grant=True))
+    assert ([change.number for change in world.wakeups.changes], world.wakeups.checked) == ([1], [USER])
 
 
 class Step:

@@ -63,20 +63,20 @@ async def world() -> AsyncIterator[World]:
 
 
 async def test_a_pass_is_reported_at_its_start_after_each_page_and_at_its_end(world: World) -> None:
-    await world.relay.publish_shard(SHARD, {})
+    await world.relay.publish_shard(SHARD, {USER: []})
     assert world.passes == [(SHARD, 0, 0, False), (SHARD, 1, 1, False), (SHARD, 1, 1, True)]
     assert world.outcomes == [True]
 
 
 async def test_an_event_without_a_queue_is_reported_as_such(world: World) -> None:
     world.publisher.routable = False
-    assert (await world.relay.publish_shard(SHARD, {})).unroutable == 1
+    assert (await world.relay.publish_shard(SHARD, {USER: []})).unroutable == 1
     assert world.outcomes == [False]
 
 
 async def test_a_refused_event_stays_in_the_counts_of_its_pass(world: World) -> None:
     world.publisher.refused = {USER}
-    outbox_pass = await world.relay.publish_shard(SHARD, {})
+    outbox_pass = await world.relay.publish_shard(SHARD, {USER: []})
     assert (outbox_pass.refused, outbox_pass.waiting, outbox_pass.oldest) == (1, 1, NOON)
     assert outbox_pass.complete
     assert world.outcomes == [EventRefused]
@@ -85,15 +85,21 @@ async def test_a_refused_event_stays_in_the_counts_of_its_pass(world: World) -> 
 async def test_a_pass_that_breaks_off_is_reported_as_incomplete(world: World) -> None:
     world.publisher.down = True
     with pytest.raises(BrokerUnavailable):
-        await world.relay.publish_shard(SHARD, {})
+        await world.relay.publish_shard(SHARD, {USER: []})
     assert world.passes[-1] == (SHARD, 1, 0, True)
     assert world.outcomes == [BrokerUnavailable]
 
 
-async def test_outboxes_that_a_check_finds_empty_are_reported_as_such(world: World) -> None:
-    empty = (SHARD + 1) % 256
-    assert await world.relay.non_empty_shards([SHARD, empty]) == {SHARD}
-    assert world.passes == [(empty, 0, 0, True)]
+async def test_the_users_of_a_directory_with_unpublished_changes_are_found(world: World) -> None:
+    directory = await world.store.outbox.read_directory(SHARD)
+    assert await world.relay.find_waiting(SHARD, directory, taken=True) == {USER}
+    await world.relay.publish_shard(SHARD, {USER: []})
+    assert await world.relay.find_waiting(SHARD, directory, taken=False) == set()
+
+
+async def test_a_shard_without_unpublished_changes_is_reported_as_such(world: World) -> None:
+    world.relay.report_empty(SHARD)
+    assert world.passes == [(SHARD, 0, 0, True)]
 
 
 @pytest.mark.slow
