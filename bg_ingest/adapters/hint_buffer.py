@@ -1,4 +1,4 @@
-"""Hints that wait to be sent or read."""
+"""Buffer of hints, between their arrival and their transmission or their use."""
 
 import anyio
 
@@ -10,7 +10,10 @@ MAX_HINTED_USERS = 10_000
 
 
 class HintBuffer:
-    """The highest hint of each user, in the order of the users' first ones. It has one reader."""
+    """Buffer of one hint per user, with the user's highest change number. Users are in order of arrival.
+
+    A buffer has one reader.
+    """
 
     def __init__(self) -> None:
         self._last_changes: dict[UserId, int] = {}

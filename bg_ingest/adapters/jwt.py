@@ -14,7 +14,7 @@ from joserfc.errors import JoseError, UnsupportedAlgorithmError
 from joserfc.jwa import JWSAlgModel
 from joserfc.jwk import JWKRegistry, Key, KeySet
 
-from bg_ingest.adapters.jwt_claims import is_access_token, names_client_as_audience, to_token_claims
+from bg_ingest.adapters.jwt_claims import is_access_token, names_audience_as_client, to_token_claims
 from bg_ingest.domain.access import TokenClaims
 from bg_ingest.errors import IssuerUnavailable
 from bg_ingest.ports import Clock
@@ -31,15 +31,16 @@ LEEWAY_SECONDS = 30
 """Accepted difference of the issuer's clock."""
 
 MAX_CHARACTERS = 8_192
+"""Longest accepted token."""
 
 _TOKEN_ERRORS = (JoseError, ValueError, TypeError, KeyError, RecursionError)
 """Errors of joserfc for malformed and for refused tokens."""
 
 REFRESH_AFTER, MAX_AGE = 600.0, 86_400.0
-"""Seconds: age at which the keys are read again; longest use of them while the issuer does not answer."""
+"""Seconds: age at which the keys are read again, and longest time of their use while the issuer does not answer."""
 
 RETRY_SECONDS = 10.0
-"""Least seconds between two reads. Any token may name an unknown key, so requests to the issuer need a limit."""
+"""Shortest time between two reads. Any token may name an unknown key, so requests to the issuer need a limit."""
 
 TIMEOUT = 5.0
 """Seconds for the issuer's answer."""
@@ -75,7 +76,7 @@ class JwtVerifier:
         self._registry = AcceptedAlgorithms(algorithms=ALGORITHMS, strict_check_header=False)
 
     async def verify(self, token: str) -> TokenClaims | None:
-        kid, is_candidate = self._kid(token)
+        kid, is_candidate = self._inspect(token)
         if not is_candidate:  # refused without reading the issuer's keys
             return None
         keys = await self._keys.get(kid)
@@ -86,8 +87,8 @@ class JwtVerifier:
             return None
         return to_token_claims(claims, self._audience)
 
-    def _kid(self, token: str) -> tuple[str | None, bool]:
-        """Return the key id in a token's header, and False if the issuer cannot have made the token."""
+    def _inspect(self, token: str) -> tuple[str | None, bool]:
+        """Return the key id of a token, and False if it is no access token of the issuer. Nothing is verified yet."""
         if len(token) > MAX_CHARACTERS or not token.isascii():
             return None, False
         try:
@@ -107,7 +108,7 @@ class JwtVerifier:
             now,
             LEEWAY_SECONDS,
             iss={"essential": True, "value": self._issuer},
-            aud={"essential": not names_client_as_audience(claims, self._audience), "value": self._audience},
+            aud={"essential": not names_audience_as_client(claims, self._audience), "value": self._audience},
             exp={"essential": True},
             sub={"essential": False},  # if present, it is text and not empty
         )
@@ -117,7 +118,10 @@ class JwksCache:
     """Cache of the public keys of one issuer. Requests that need a new key wait for one shared read."""
 
     def __init__(self, http: httpx.AsyncClient, issuer: str, keys_url: str | None = None) -> None:
-        """``keys_url`` defaults to that of OpenID Connect Discovery, or without one to ``/.well-known/jwks.json``."""
+        """If ``keys_url`` is None, the issuer's OpenID configuration names the address of the keys.
+
+        An issuer without such a configuration has them at ``/.well-known/jwks.json``.
+        """
         self._http = http
         self._issuer = issuer
         self._keys_url = keys_url

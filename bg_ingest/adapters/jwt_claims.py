@@ -13,7 +13,8 @@ _CLAIM_TYPES = frozenset({"bearer", "jwt", "at+jwt"})
 """Types of access tokens. An issuer signs its ID, refresh and logout tokens with the same keys."""
 
 _CLIENT_CLAIMS = ("client_id", "azp", "cid", "appid")
-"""Claims with the client: RFC 9068 and Cognito; Keycloak, Auth0 and Entra ID; Okta; version 1 of Entra ID."""
+"""Claims that name the client, in this order. RFC 9068 and Cognito use ``client_id``; Keycloak, Auth0 and Entra ID
+``azp``; Okta ``cid``; version 1 of Entra ID ``appid``."""
 
 SERVICE_PREFIX = "bg-ingest/"
 """Prefix of our scopes at issuers that put the name of the API before each scope, as Cognito does."""
@@ -32,14 +33,17 @@ def is_access_token(header: Mapping[str, Any], claims: Mapping[str, Any]) -> boo
     )
 
 
-def names_client_as_audience(claims: Mapping[str, Any], audience: str) -> bool:
+def names_audience_as_client(claims: Mapping[str, Any], audience: str) -> bool:
     """Return True for an access token of Cognito that names the audience in ``client_id`` and has no ``aud``."""
     is_access = claims.get("token_use") == "access"
     return "aud" not in claims and is_access and claims.get("client_id") == audience
 
 
 def to_token_claims(claims: Mapping[str, Any], audience: str) -> TokenClaims | None:
-    """Return the bearer and the scopes; None without a bearer. A machine's token may have a client and no ``sub``."""
+    """Return the bearer and the scopes; None without a bearer.
+
+    The bearer is ``sub``, else the client: a token of a client without a user may have no ``sub``.
+    """
     scopes = frozenset(_iter_scopes(claims, audience))
     if "sub" in claims:
         return TokenClaims(claims["sub"], scopes)
@@ -52,7 +56,7 @@ def _iter_scopes(claims: Mapping[str, Any], audience: str) -> Iterator[str]:
     scope, scp, roles = claims.get("scope"), claims.get("scp"), claims.get("roles")
     names = scope.split() if isinstance(scope, str) else []
     names += scp.split() if isinstance(scp, str) else _texts(scp)
-    if "tid" in claims and "scp" not in claims:  # Entra ID puts the permissions of a client without a user here
+    if "tid" in claims and "scp" not in claims:  # Entra ID puts the permissions of a client without a user in `roles`
         names += _texts(roles)
     for name in names:
         yield name

@@ -58,7 +58,7 @@ class MemoryPublisher:
 
 
 class MemoryHints:
-    """Hints between services of one process: all that were built with the same list."""
+    """Hints between several services in one process. All services built with the same list are replicas."""
 
     def __init__(self, replicas: "list[MemoryHints] | None" = None, *, is_only_replica: bool = False) -> None:
         self._is_only_replica = is_only_replica
@@ -68,7 +68,7 @@ class MemoryHints:
 
     @property
     def connected(self) -> bool:
-        """False for a single service, because no hints of others arrive, unless there can be no others."""
+        """True if the hints of all other replicas arrive: others are in the list, or this is the only replica."""
         return self._is_only_replica or len(self._replicas) > 1
 
     def send(self, hint: Hint) -> None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 32_768
 
 BATCH_ROWS = 4_096
-"""Rows that are converted at once. A conversion holds the interpreter's lock, about half a millisecond per column for
-this many, and Python's values take ten times the memory of Arrow's."""
+"""Rows that are converted at once. Converting this many holds the interpreter's lock for about half a millisecond per
+column. Until then the rows are Python values, which take ten times the memory of Arrow's."""
 
 CHUNK_BYTES = 65_536
 """Maximum size of a send. The time that a slow reader has for each send does not grow with its size."""
@@ -96,7 +96,7 @@ class _FileThread:
         return self._exchange(None)
 
     def abort(self) -> None:
-        """End the thread without the end of the file, unless it has ended."""
+        """End the thread before the file is complete. After ``finish`` this has no effect."""
         self._batches.put(_Aborted())
 
     def _exchange(self, values: ColumnValues | None) -> bytes:
@@ -115,7 +115,7 @@ class _FileThread:
     def _run(self) -> None:
         try:
             self._write_file()
-        except BaseException as error:  # noqa: BLE001 - a panic of arro3 is none; the caller raises it
+        except BaseException as error:  # noqa: BLE001 - a panic of arro3 is no Exception; the caller raises the error
             self._error = self._error or error
         finally:
             self._replies.put(None)
@@ -149,7 +149,7 @@ class _FileThread:
             try:
                 yield _build_batch(schema, self._columns, values)
             except Exception as error:
-                self._error = error  # arro3 shows its text only
+                self._error = error  # arro3 raises another error with only the text of this one
                 raise
 
     def write(self, content: bytes) -> int:
@@ -164,7 +164,7 @@ class _FileThread:
 
 
 def _iter_groups(batches: Iterator["RecordBatch"]) -> Iterator["RecordBatch"]:
-    """Join batches to row groups."""
+    """Join batches into larger ones of `ROW_GROUP_ROWS`."""
     from arro3.core import Table
 
     while group := list(islice(batches, ROW_GROUP_ROWS // BATCH_ROWS)):

@@ -40,7 +40,7 @@ class Kms:
                 KeyId=kms_key, KeySpec="AES_256", EncryptionContext=ENCRYPTION_CONTEXT
             )
         if not response.get("CiphertextBlob"):
-            raise KeyUnavailable("The server at the endpoint creates no key", "check AWS_ENDPOINT_URL: is it AWS KMS")
+            raise KeyUnavailable("The server at the endpoint returned no key", "check AWS_ENDPOINT_URL: is it AWS KMS")
         return bytes(response["CiphertextBlob"])
 
     async def unwrap(self, wrapped: bytes, name: str) -> bytes:
@@ -50,7 +50,7 @@ class Kms:
         key = bytes(response.get("Plaintext", b""))
         if len(key) != KEY_BYTES:
             raise KeyUnavailable(
-                f"{name}: the value that AWS KMS unwraps is no key of {KEY_BYTES} bytes",
+                f"{name}: the value unwrapped by AWS KMS is not a key of {KEY_BYTES} bytes",
                 "create one with bg-ingest keys create-encryption --kms, and check AWS_ENDPOINT_URL",
             )
         return key
@@ -58,7 +58,7 @@ class Kms:
 
 @asynccontextmanager
 async def open_kms(region: str | None, session: aioboto3.Session) -> AsyncIterator[Kms]:
-    """Open KMS. The AWS library finds a region that is None. KeyUnavailable: the client cannot be created."""
+    """Open KMS of ``region``; if it is None, the AWS library finds one. KeyUnavailable: no client can be created."""
     async with AsyncExitStack() as stack:
         with _translate_errors("A key"):
             client = session.client("kms", region_name=region, config=adapt_config(session, START_CONFIG))

@@ -88,20 +88,20 @@ def _load_certificates(path: str) -> ssl.SSLContext:
 
 
 def ssl_context(session: aioboto3.Session) -> ssl.SSLContext | Literal[True]:
-    """Return a context that trusts the configured certificates; True, as aiohttp has it, for those of the system."""
+    """Return a context that trusts the configured certificates; True stands for those of the system, as in aiohttp."""
     bundle = find_ca_bundle(session)
     return _load_certificates(bundle) if bundle else True
 
 
 def max_tries(session: aioboto3.Session, default: int) -> int:
-    """Return the tries of a call from AWS_MAX_ATTEMPTS or ``max_attempts``."""
+    """Return the maximum number of tries of a call: AWS_MAX_ATTEMPTS, else ``max_attempts`` of the AWS file."""
     return max(1, _core(session).get_config_variable("max_attempts") or default)
 
 
 def adapt_config(session: aioboto3.Session, config: AioConfig) -> AioConfig:
-    """Return the configuration with AWS's settings of retries, and with verified TLS through a proxy.
+    """Return ``config`` with the retries of the AWS configuration, and with verified TLS through a proxy.
 
-    With a proxy, aiobotocore 2.25 verifies no certificate unless the proxy has a bundle of its own.
+    With a proxy, aiobotocore 2.25 verifies certificates only if ``proxy_ca_bundle`` is set.
     """
     retries = {
         "mode": "adaptive" if _core(session).get_config_variable("retry_mode") == "adaptive" else "standard",

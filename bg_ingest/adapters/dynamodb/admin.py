@@ -20,7 +20,7 @@ READY_TIMEOUT, CHECK_INTERVAL_SECONDS = 120.0, 0.5
 """Seconds. AWS takes about ten to create a table, and sometimes a minute more until backups can be enabled."""
 
 UNSUPPORTED_CODES = {"UnknownOperationException", "UnsupportedOperation", "NotImplemented", "InvalidAction"}
-"""Codes of emulators for an operation that they do not have."""
+"""Error codes of emulators for an operation that they do not implement."""
 
 DENIED_CODES = {"AccessDeniedException", "UnauthorizedOperation"}
 
@@ -175,7 +175,7 @@ def _table_findings(answer: Answer | None, table: str) -> list[tuple[str, bool]]
 async def _ask(
     transport: Transport, operation: str, table: str, refusals: set[str] = UNSUPPORTED_CODES, /, **request: object
 ) -> Answer | None:
-    """Return None for one of the refusals: the server does not have the operation, or does not permit it."""
+    """Call an operation on the table; return None if the error code is in ``refusals``."""
     try:
         return await transport.call(operation, TableName=table, **request)
     except DynamoError as error:

@@ -66,7 +66,7 @@ def _to_dynamo_error(error: ClientError) -> DynamoError:
 async def open_transport(
     endpoint: str | None, region: str | None, session: aioboto3.Session
 ) -> AsyncIterator[Transport]:
-    """Open a transport. The AWS library finds the credentials, and an endpoint or region that is None."""
+    """Open a transport. The AWS library finds the credentials, and ``endpoint`` and ``region`` if they are None."""
     url, _ = await resolve_endpoint(endpoint, region, session)
     keys: dict[str, str] = {}
     with translate_configuration_errors():

@@ -28,7 +28,7 @@ _TEXTS = {
     "MissingAuthenticationTokenException": _BAD_SIGNATURE,
     "UnrecognizedClientException": _BAD_SIGNATURE,
 }
-"""Texts by error code. A signature of another time is invalid."""
+"""Texts by error code. A wrong clock makes a signature invalid, because the signature covers the time."""
 
 
 @contextmanager
@@ -67,7 +67,7 @@ def _to_condition_failed(error: DynamoError) -> StoreError:
     """Return the error of a failed condition.
 
     If the call was repeated, an earlier try may have written and so made the condition fail. Transactions cannot have
-    this ambiguity, because all tries of one have the same idempotency token.
+    this ambiguity, because all tries of one transaction have the same idempotency token.
     """
     if error.tries > 1:
         return StoreUnavailable("DynamoDB did not answer at once: it is unknown whether a write happened.")
@@ -93,7 +93,8 @@ def _to_transaction_error(reasons: Sequence[Mapping[str, Any]]) -> StoreError:
 
 def _is_about_size(failure: Mapping[str, Any]) -> bool:
     """Return True for an item over 400 KB or a transaction over 4 MB, which have no code of their own."""
-    texts = (failure.get("message"), failure.get("Message"), failure.get("Error", {}).get("Message"))  # of each client
+    # the direct transport and aioboto3 put the message in different fields
+    texts = (failure.get("message"), failure.get("Message"), failure.get("Error", {}).get("Message"))
     message = " ".join(map(str, texts)).lower()
     return "size" in message and "exceed" in message
 

@@ -18,7 +18,8 @@ MAX_BATCH_DELETE = 25
 """DynamoDB's limit of items in one BatchWriteItem."""
 
 MAX_BATCH_TRIES, FIRST_WAIT_SECONDS = 6, 0.05
-"""Tries of a batch. Without capacity DynamoDB does only a part of it. The waits double: up to 1.5 s in total."""
+"""Maximum number of tries of a batch, of which DynamoDB does only a part if capacity is short. The waits double, up to
+1.5 s in total."""
 
 _SINGLE_OPERATIONS = {Put: "PutItem", Update: "UpdateItem", Delete: "DeleteItem"}
 _TRANSACTION_OPERATIONS = {Put: "Put", Update: "Update", Delete: "Delete", Check: "ConditionCheck"}
@@ -98,7 +99,7 @@ class DynamoTable:
 
     async def transact(self, writes: Sequence[Write]) -> None:
         if len(writes) > MAX_WRITES or len({write.key for write in writes}) < len(writes):
-            raise ValueError(f"a transaction holds at most {MAX_WRITES} writes, each of another key")
+            raise ValueError(f"a transaction holds at most {MAX_WRITES} writes, each with a different key")
         steps = [{_TRANSACTION_OPERATIONS[type(write)]: encode_write(self.name, write)} for write in writes]
         with translate_errors(self.name):
             await self._transport.call("TransactWriteItems", TransactItems=steps, ClientRequestToken=str(uuid4()))

@@ -80,8 +80,8 @@ CONNECT_TIMEOUT, READ_TIMEOUT, TOTAL_TIMEOUT = 1.0, 3.0, 10.0
 """Seconds of each try: to connect, between received bytes, in total."""
 
 MAX_TRIES, FIRST_WAIT_SECONDS = 3, 0.1
-"""Tries of a call with a transient error, without AWS_MAX_ATTEMPTS. Waits are random: first up to that many seconds,
-then up to twice as many."""
+"""Maximum number of tries of a call with transient errors, unless AWS_MAX_ATTEMPTS is set. The waits between them are
+random: the first is at most FIRST_WAIT_SECONDS, and the bound doubles for each further one."""
 
 RETRYABLE_CODES = {
     "ProvisionedThroughputExceededException",
@@ -184,7 +184,7 @@ def _decode_error(status: int, content: bytes, tries: int) -> DynamoError:
 async def open_transport(
     endpoint: str | None, region: str | None, session: aioboto3.Session
 ) -> AsyncIterator[Transport]:
-    """Open a transport. The AWS library supplies the credentials, and an endpoint or region given as None."""
+    """Open a transport. The AWS library finds the credentials, and ``endpoint`` and ``region`` if they are None."""
     url, region = await resolve_endpoint(endpoint, region, session)
     with translate_configuration_errors():
         credentials, context = await session.get_credentials(), ssl_context(session)

@@ -49,7 +49,7 @@ def translate_errors() -> Iterator[None]:
 
 @contextmanager
 def name_refusals(part: str, subject: str) -> Iterator[None]:
-    """Raise BrokerRefused for a refusal of this part."""
+    """Raise BrokerRefused if the broker refuses a request in the body. The error has ``part``, its text ``subject``."""
     try:
         yield
     except REFUSALS as error:

@@ -17,13 +17,14 @@ from bg_ingest.ports import Hint
 HINT_EXCHANGE = "bg.hints"
 
 SEND_TIMEOUT = 10.0
-"""Seconds. A broker without free memory stops to read."""
+"""Seconds. A broker without free memory stops reading."""
 
 
 class RabbitHints:
     """Implements ``ChangeHints``. A commit only adds its hint to a buffer, which the actor sends.
 
-    Each replica has an exclusive queue that ends with its connection. Hints that are sent meanwhile are lost.
+    Each replica has an exclusive queue that ends with its connection. While a replica is not connected, it receives no
+    hints, and its own hints are dropped.
     """
 
     def __init__(self, url: str) -> None:
@@ -44,9 +45,9 @@ class RabbitHints:
         return await self._received.get()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Connect, and return with BrokerUnavailable once the connection ends.
+        """Connect, send the hints, and raise BrokerUnavailable once the connection ends.
 
-        The first run reports its start also without a broker, like that of the publisher.
+        As in the publisher, the first run reports its start even if the attempt to connect fails.
         """
         first, self._tried = not self._tried, True
         try:

@@ -22,7 +22,7 @@ CONFIRM_TIMEOUT = 10.0
 """Seconds. A broker without free memory or disk sends no error to a publisher, but stops sending confirms."""
 
 RECHECK_SECONDS = 5.0
-"""Shortest time in seconds between two preparations because of unroutable events."""
+"""Shortest time in seconds between two preparations of the queues after unroutable events."""
 
 PERSISTENT_DELIVERY = 2
 
@@ -33,8 +33,8 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 class RabbitPublisher:
     """Implements ``Publisher`` and ``Broker``. Without a connection, nothing is buffered; BrokerUnavailable is raised.
 
-    Many events may be in flight at once, but none twice. Given ``queues`` are bound to all events, and declared if
-    absent. With them, EventRefused is raised for an event that no queue receives.
+    Many events may be in flight at once, but none twice. The ``queues`` are declared if absent, and bound to all
+    events. If there are any, EventRefused is raised for an event that no queue receives.
     """
 
     def __init__(self, url: str, source: str, *, queues: Sequence[EventQueue] = ()) -> None:
@@ -73,7 +73,7 @@ class RabbitPublisher:
         return True
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        """Connect, and return with BrokerUnavailable once the connection or its channel ends.
+        """Connect, and raise BrokerUnavailable once the connection or its channel ends.
 
         The first run reports its start after the attempt to connect, even if it failed: without a broker the service
         works, and changes wait in the outbox. Later runs report their start once connected. The caller decides on

@@ -1,6 +1,6 @@
 """Exchange and queues of the service: those of an operator are used as they are, absent ones are declared.
 
-A refused request closes its channel, so that each request has a channel of its own.
+A refused request closes its channel. Therefore each request has a channel of its own.
 """
 
 import asyncio  # noqa: TID251 - aiormq raises its errors
@@ -47,7 +47,7 @@ class EventQueue(msgspec.Struct, frozen=True):
 class QueueState(msgspec.Struct, frozen=True):
     queue: EventQueue
     is_bound: bool | None
-    """None if the user has no right to bind it."""
+    """None if the user of the login has no right to bind the queue."""
     waiting: int
     """Events in the queue."""
     consumers: int
@@ -57,7 +57,7 @@ class Topology(msgspec.Struct, frozen=True):
     """Exchange and queues as the service uses them."""
 
     is_topic: bool | None
-    """None if the user has no right to find out."""
+    """None if the user of the login has no right to declare the exchange, which is necessary to find out."""
     queues: tuple[QueueState, ...] = ()
 
 
@@ -93,7 +93,7 @@ async def _prepare_exchange(connection: aiormq.Connection) -> bool | None:
     """Declare the exchange if it is absent; return True if it is a topic exchange.
 
     A passive declaration does not show the type. A declaration of an existing exchange changes nothing, and its
-    refusal names the first difference, of which the type is compared before the others.
+    refusal names the first difference. RabbitMQ compares the type first.
     """
     found = await _find(connection, lambda channel: channel.exchange_declare(EXCHANGE, passive=True))
     with name_refusals("exchange", f"the exchange {EXCHANGE}"):

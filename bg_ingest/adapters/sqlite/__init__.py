@@ -26,8 +26,9 @@ async def open_table(path: Path | None, clock: Clock, *, exclusive: bool = True)
         return clock.now().timestamp()
 
     if path:
-        # In WAL mode, connections read beside a write and its sync. Single rows have a connection of their own, because
-        # reading a page releases the interpreter at each row, and takes up to 50 ms beside a busy event loop.
+        # In WAL mode, other connections read while one writes and syncs. Single rows are read by a connection of their
+        # own, because reading a page releases the interpreter's lock at each row: beside a busy event loop that takes
+        # up to 50 ms.
         async with (
             _open(open_file(path, now, exclusive=exclusive)) as writes,
             _open(open_further(path, now)) as single_reads,

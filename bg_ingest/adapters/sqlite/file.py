@@ -15,7 +15,7 @@ from bg_ingest.ports import table as port
 from bg_ingest.ports.table import MAX_WRITES, ConditionFailed, Item, Key, Write, check_conditions
 
 BUSY_TIMEOUT_MS = 2_000
-"""Wait for another program that locks the file, such as a backup or an open shell."""
+"""Longest wait for another program that locks the file, such as a backup or an open shell."""
 
 PURGE_INTERVAL_SECONDS, PURGE_BATCH_SIZE = 600, 500
 """Interval of purges of expired rows, and the rows that one purge deletes."""
@@ -77,7 +77,10 @@ class ItemFile:
     def page(
         self, pk: str, low: str, high: str, limit: int, *, after: bool, descending: bool = False
     ) -> list[tuple[Key, Item]]:
-        """Return at most ``limit`` items from ``low`` to ``high`` in order; with ``after``, without the first bound."""
+        """Return at most ``limit`` items from ``low`` to ``high`` in order.
+
+        With ``after``, the bound at which the order begins is excluded: ``low``, or ``high`` if descending.
+        """
         above, below = (">" if after and not descending else ">="), ("<" if after and descending else "<=")
         query = _QUERY.format(above, below, "DESC" if descending else "ASC")
         with _translate_errors():
@@ -92,7 +95,7 @@ class ItemFile:
 
     def transact(self, writes: Sequence[Write]) -> None:
         if len(writes) > MAX_WRITES or len({write.key for write in writes}) < len(writes):
-            raise ValueError(f"a transaction holds at most {MAX_WRITES} writes, each of another key")
+            raise ValueError(f"a transaction holds at most {MAX_WRITES} writes, each with a different key")
         with self._transaction():
             before = [self._get(write.key) for write in writes]
             current = {

@@ -107,7 +107,7 @@ async def test_a_key_that_is_not_there_is_refused_with_the_right_to_ask_for(kms:
 
 async def test_a_key_of_another_length_is_no_key(kms: Any) -> None:
     _, wrapped = wrapped_by(kms, size=16)
-    assert "no key of 32 bytes" in await refusal(wrapped)
+    assert "not a key of 32 bytes" in await refusal(wrapped)
 
 
 async def test_no_new_key_by_an_unknown_name(kms: Any) -> None:
