@@ -53,7 +53,8 @@ def build_state(
 ) -> State:
     """Return the state shared by all requests. The lifespan adds the services to it as `state.services`.
 
-    With `Access.OPEN` and no API key, and for mounted applications, `LocalAccess` of `own_names` and `proxied` decides.
+    `LocalAccess` with `own_names` and `proxied` decides about requests without credentials: those to mounted
+    applications, and all requests with `Access.OPEN` while there is no API key.
     Without signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no
     /metrics. Without ``page_enabled`` there is no page at `/`.
     """

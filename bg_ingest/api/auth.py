@@ -25,7 +25,8 @@ from bg_ingest.services.access.authenticate import Authenticator
 _BEARER_PREFIX = "bearer "
 
 MAX_PROVEN = 10_000
-"""Credentials remembered as proven. Beyond it, the first one is dropped; its next request proves it again."""
+"""Maximum number of credentials remembered as proven. Beyond it the oldest is dropped; its next request proves it
+again."""
 
 
 class Access(Enum):
@@ -57,7 +58,10 @@ class AuthGuard:
         self._proven: dict[bytes, None] = {}
 
     def recognizes(self, scope: Scope) -> bool:
-        """Return True if an earlier request proved this credential, or if none is needed. It decides the order only."""
+        """Return True if an earlier request proved this credential, or if the service may be open.
+
+        The result decides the order of requests only; it gives no access.
+        """
         return self._access is Access.OPEN or _credential_digest(scope) in self._proven
 
     async def check(self, scope: Scope) -> None:
@@ -149,7 +153,7 @@ class AccessControl:
 def hide_unknown(request: Request[Any, Any, Any], error: Exception) -> Response[Problem]:
     """Answer an unknown path or method after authentication, so that only authenticated callers learn the paths.
 
-    No id contains an encoded slash, so a path with one exists for no method.
+    A path with an encoded slash is unknown for every method, because no id contains a slash.
     """
     if "%2f" in request.scope["path"].lower():
         error = NotFoundException()

@@ -1,4 +1,4 @@
-"""Changes of a user after a number."""
+"""Changes of a user after a given change number."""
 
 from collections.abc import AsyncGenerator, Sequence
 from contextlib import aclosing
@@ -36,14 +36,14 @@ Limit: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="limit",
-        description=f"Largest number of events, 1 to {MAX_EVENTS:,}; {DEFAULT_EVENTS} by default, for lines all.",
+        description=f"Largest number of events, 1 to {MAX_EVENTS:,}. {DEFAULT_EVENTS} by default, all for NDJSON.",
     ),
 ]
 
 
 LastEventId: TypeAlias = Annotated[
     str | None,
-    HeaderParameter(name="Last-Event-ID", description="Of a stream: `id` of its last event; it precedes `after`."),
+    HeaderParameter(name="Last-Event-ID", description="For a stream: `id` of the last event. It overrides `after`."),
 ]
 
 
@@ -74,13 +74,13 @@ async def changes(
     limit: Limit = None,
     last_event_id: LastEventId = None,
 ) -> Response[Any]:
-    """Never with a hole: a cursor that is not kept any more is 410, with the way to continue.
+    """No change is left out. A cursor that is not kept any more is answered 410, with the way to continue.
 
-    As `text/event-stream` it stays open. It starts after `Last-Event-ID`, else after `after`, else now. Instead of a
-    410 it then has an event `snapshot` with the `missed` numbers.
+    As `text/event-stream` the answer stays open. It starts after `Last-Event-ID`, else after `after`, else now. For a
+    cursor that is not kept it begins with an event `snapshot` that has the `missed` numbers.
     """
     form = choose_format(request, (JSON, NDJSON, EVENT_STREAM))
-    start, most = _parse_after(after), parse_limit(limit, DEFAULT_EVENTS)
+    start, max_events = _parse_after(after), parse_limit(limit, DEFAULT_EVENTS)
     if form is EVENT_STREAM:
         resumed = _parse_event_id(last_event_id)
         cursor = start if resumed is None and after else resumed
@@ -94,10 +94,10 @@ async def changes(
     if unchanged:
         return unchanged
     if form is NDJSON:
-        until = min(head.last_change, start + most) if limit else head.last_change
+        until = min(head.last_change, start + max_events) if limit else head.last_change
         rows = _event_rows(change_queries, user_id, start, until, head)
         return StreamedResponse(encode_stream(rows, list, NDJSON), media_type=NDJSON.media_type, headers=headers)
-    page = await change_queries.page(user_id, start, most, head)
+    page = await change_queries.page(user_id, start, max_events, head)
     events = [msgspec.Raw(event.body) for event in page.events]
     return Response(Changes(user_id, events, page.after, page.last, page.more), headers=headers)
 
@@ -120,9 +120,9 @@ def _parse_after(text: str | None) -> int:
 
 
 def _parse_event_id(text: str | None) -> int | None:
-    """Return the number that a client sends as it reconnects.
+    """Return the number that a client sends when it reconnects.
 
-    An unreadable one counts as not kept, because `EventSource` would give up for good at a 400.
+    An unreadable number counts as a cursor that is not kept, because `EventSource` never reconnects after a 400.
     """
     try:
         return _parse_number(text, 0) if text else None

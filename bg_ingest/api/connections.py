@@ -157,7 +157,7 @@ _RESTART_HINT = "Please go back to where you started and begin connecting again.
 def _link_back(request: Request[Any, Any, Any]) -> Link | None:
     """Return the link to the page's view of connections; None if the page is disabled.
 
-    It names no user, because the person in front of the browser may be another one than the caller of the API.
+    The link names no user, because the person at the browser need not be the caller of the API.
     """
     return Link("/#/connect", "Go to the connections of this service") if request.app.state.page_files.index else None
 
@@ -201,7 +201,9 @@ async def callback(
     provider: ProviderName,
     connector: Use[Connector],
     code: Annotated[str | None, QueryParameter(name="code")] = None,
-    oauth_state: Annotated[str | None, QueryParameter(name="state", description="Single-use, 15 minutes.")] = None,
+    oauth_state: Annotated[
+        str | None, QueryParameter(name="state", description="Single-use, valid for 15 minutes.")
+    ] = None,
     error: Annotated[
         str | None, QueryParameter(name="error", description="Error code of the provider (RFC 6749, 4.1.2.1).")
     ] = None,

@@ -67,7 +67,7 @@ def encode(
 
 
 def _cells_of(view: View, names: Sequence[str]) -> Callable[[UserRows], list[tuple[Any, ...]]]:
-    """Return a function that returns rows of the user and the public fields of a reading."""
+    """Return a function that maps a batch to rows of cells: the user id, and the public fields of a reading."""
     cells = attrgetter(*names)
     return lambda batch: [(batch.user, *cells(row)) for row in view.present(batch.rows)]
 
@@ -83,7 +83,10 @@ async def _iter_lines(
 
 
 async def _encode_manifest(dataset: Dataset) -> AsyncGenerator[bytes]:
-    """Yield the facts known before the first row, then the others. A disconnect in between ends the reading."""
+    """Yield the fields of the manifest that are known before the first row, and the others after the last row.
+
+    The first piece starts the answer, so a disconnect of the client ends the reads.
+    """
     known = {name: value for name, value in _to_builtins(dataset.manifest).items() if name != "users"}
     yield msgspec.json.encode(known)[:-1] + b","
     async with aclosing(dataset.batches()) as batches:

@@ -120,7 +120,7 @@ def _parse(data: DatasetBody, reader: ReadingQueries, zone: Zone) -> DatasetRequ
         raise build_problem(400, "invalid-versions", detail)
     start = statistics_query.parse_bound("from", data.from_, zone)
     if start is None:
-        raise build_problem(400, "invalid-time", "'from' is empty: send the begin of the window, such as 2026-01-01.")
+        raise build_problem(400, "invalid-time", "'from' is empty: send the start of the window, such as 2026-01-01.")
     now = reader.now()
     _, as_of = query.parse_as_of(data.as_of or f"{settled_second(now):%Y-%m-%dT%H:%M:%SZ}", None, now)
     as_of = as_of.replace(microsecond=0)
@@ -144,7 +144,7 @@ async def _check_users(request: AnyRequest, datasets: DatasetQueries, users: Seq
         mark_users(request.scope, forbidden)
         request.scope["state"]["refused"] = bool(forbidden)
         missing = tuple(user for user in users if user in forbidden or user in unknown)
-        detail = "Some users are unknown: leave the ones in 'users' out, or connect them first."
+        detail = "Some users are unknown: leave out those that this problem lists in 'users', or connect them first."
         raise build_problem(404, "unknown-users", detail, users=missing)
     mark_users(request.scope, users)
 

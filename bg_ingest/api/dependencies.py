@@ -15,6 +15,7 @@ from bg_ingest.services import Services
 
 Given = TypeVar("Given")
 Use: TypeAlias = SkipValidation[Given]
+"""Type of a handler's argument that Litestar fills, by the argument's name, with a dependency of `provide_services`."""
 User: TypeAlias = Annotated[
     UserId,
     PathParameter(
@@ -36,7 +37,8 @@ def provide_services(state: State) -> dict[str, Provide]:
     """Return Litestar's dependencies under their names: each field of `Services`, and the other shared objects.
 
     The dependencies read the application's state at each request, because the services open after the routes are
-    built. Litestar reserves the argument name `state`, therefore it is an argument here and not of each dependency.
+    built. The state is an argument of this function and not of each dependency, because Litestar reserves the argument
+    name `state` in dependencies.
     """
 
     def provide(path: str) -> Provide:
@@ -57,14 +59,15 @@ class RouteOptions:
     public: bool = False
     """Answers without a credential."""
     many_users: bool = False
-    """Concerns several users, also for a credential that is valid for some of them only: the handler checks each."""
+    """Concerns several users. A credential for some users only is accepted too: the handler checks each user."""
     any_origin: bool = False
     """A public route that answers under every host name, and to pages of every origin, even while the API is open.
 
-    It shows nothing, or the request carries its own proof. Other public routes obey `LocalAccess` while it is open.
+    Such a route shows nothing, or its requests carry a proof of their own. Other public routes obey `LocalAccess` while
+    the API is open.
     """
     rate_key: str | None = None
-    """Name under which a public route counts all its requests, against the limit of one credential."""
+    """Name under which all requests of a public route share the rate limit of one credential. None: no limit."""
     lenient_query: bool = False
     """Ignores unknown query parameters, as RFC 6749 requires of an OAuth callback.
 

@@ -24,7 +24,7 @@ from bg_ingest.services.queries.completeness import Verifier
 from bg_ingest.services.queries.timeline import TimelineQueries
 
 REASON_TEXTS: dict[str, str] = {
-    NextPollReason.START: "Not polled since this replica took it over: that happens within seconds.",
+    NextPollReason.START: "Not polled since this replica took it over: the first poll follows within seconds.",
     NextPollReason.SLOT: "The next reading is expected then.",
     NextPollReason.SILENCE: "The provider has nothing new: sensor, phone or upload is silent. Polls are less frequent.",
     NextPollReason.BACKFILL: "There is more to read: the backfill, or missing readings.",
@@ -39,7 +39,10 @@ REASON_TEXTS: dict[str, str] = {
 
 
 class NextPollResponse(msgspec.Struct, frozen=True):
-    """Next poll of a connection and its reason. `at` is null without a next poll, or if another replica polls."""
+    """Next poll of a connection and its reason: `why` is the reason's code, `because` its text.
+
+    `at` is null without a next poll, or if another replica polls.
+    """
 
     at: datetime | None
     why: str

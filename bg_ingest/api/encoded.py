@@ -37,5 +37,5 @@ class EncodedResponse(Response[Content]):
 
 
 def encode_headers(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
-    """Return headers as an answer has them, with their names in lower case."""
+    """Return headers as pairs of bytes, with names in lower case."""
     return [(name.lower().encode(), value.encode("latin-1")) for name, value in headers.items()]

@@ -42,9 +42,9 @@ def _finish_starts(scope: HTTPScope, send: Send) -> Send:
 
 
 def keep_encoded_slashes(scope: Scope) -> None:
-    """Leave `%2F` encoded in the path, because it is a character of its part and separates none.
+    """Leave `%2F` encoded in the path, because an encoded slash belongs to its segment and does not separate segments.
 
-    The server decodes the whole path. `ada%2Flatest` would become another route.
+    The server decodes the whole path, so `ada%2Flatest` would reach another route.
     """
     raw_path = scope.get("raw_path") or b""
     if b"%" in raw_path and _ENCODED_SLASH.search(raw_path):
@@ -52,7 +52,7 @@ def keep_encoded_slashes(scope: Scope) -> None:
 
 
 async def answer_head(app: ASGIApp, scope: Any, receive: Receive, send: Send) -> None:  # noqa: ANN401 - the server's
-    """Answer as GET, without the body. The rest of a streamed answer is not made."""
+    """Answer as GET, without the body. A streamed answer is cancelled at its first piece."""
     with anyio.CancelScope() as answering:
 
         async def send_without_body(message: Message) -> None:

@@ -29,10 +29,10 @@ def make_etag(request: Request[Any, Any, Any], *facts: object) -> str:
 
 
 def etag_facts(head: Head, window: Window, now: datetime, *, open_end: bool) -> Iterable[object]:
-    """Return the facts that determine a range with a given start: all readings up to the head's last change.
+    """Return the facts that determine the answer of a range with a given start.
 
-    With an open end and readings dated in the future, more of them enter the window as time passes. Then the end is
-    a fact too.
+    The head's last change determines the stored readings. With an open end and readings dated in the future, more of
+    them enter the window as time passes, so the end is a fact too.
     """
     yield head.last_change
     ahead = head.newest is not None and head.newest.reading.measured_at >= window.end

@@ -1,4 +1,4 @@
-"""Changes as server-sent events (WHATWG HTML, section 9.2): the answer, its limits of time, and its form."""
+"""Changes as server-sent events (WHATWG HTML, section 9.2): the answer, its time limits, and the form of an event."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from contextlib import aclosing
@@ -69,9 +69,9 @@ def stream_changes(
     *,
     many: bool,
 ) -> Response[Any]:
-    """Return the stream of these users' changes after their numbers; None is now. ``first`` items precede them.
+    """Return the stream of the users' changes after the numbers in ``after``; None starts at now.
 
-    Without ``many`` the one user must be known.
+    The items of ``first`` precede the changes. Without ``many`` there is one user, who must be known.
     """
     caller = caller_of(request.scope) or ANONYMOUS
     token = None if caller is ANONYMOUS else bearer_token(request.scope)
@@ -93,7 +93,7 @@ def stream_changes(
 class EventStreamBody(ASGIResponse):
     """Sends pieces as they appear, in the task of the request. An error before the first one is answered as a problem.
 
-    It does not count in the histogram of requests.
+    The request is left out of the histogram of durations.
     """
 
     _should_set_content_length = False
@@ -109,7 +109,8 @@ class EventStreamBody(ASGIResponse):
             chunk: bytes | None = await anext(chunks)
             scope["state"]["is_event_stream"] = True
             await self.start_response(send)
-            with anyio.CancelScope() as sending:  # one for all pieces: a new one for each cost a tenth of a heartbeat
+            # one scope for all pieces, because a new one for each piece took a tenth of the CPU time of a heartbeat
+            with anyio.CancelScope() as sending:
                 while chunk is not None:
                     sending.deadline = anyio.current_time() + UNREAD_SECONDS
                     await send({"type": "http.response.body", "body": chunk, "more_body": True})

@@ -1,6 +1,7 @@
 """Fair shares of the event loop and of open answers, so that no caller delays the short requests of others.
 
-Requests and pieces of answers differ in cost a thousandfold. Counting requests alone does not bound the wait of others.
+The costs of requests and of pieces of answers differ by a factor of up to a thousand. A limit on the number of requests
+alone therefore does not bound the time for which others wait.
 """
 
 import re
@@ -23,16 +24,16 @@ MAX_WAIT_SECONDS = 2.0
 
 MIN_BYTES_PER_SECOND = 32_768
 GRACE_SECONDS = 20.0
-"""Least rate of a reader over a whole answer, and the seconds by which it may be behind this rate."""
+"""Lowest rate of a reader over a whole answer, and the seconds by which the reader may be behind this rate."""
 
 MAX_DEFERRAL_SECONDS = 0.01
 """Longest wait of a piece of other work for the short requests in progress."""
 
 CROWD_INTERVAL_SECONDS = 0.005
-"""Shortest time between the beginnings of two requests of unproven callers, or of two long ones, in a crowd."""
+"""Shortest time between the starts of two requests of one kind (unproven, long, or with a body) in a crowd."""
 
 CROWD = 32
-"""Waiting requests of one kind from which on they begin at intervals."""
+"""Number of waiting requests of one kind from which on these start at intervals of `CROWD_INTERVAL_SECONDS`."""
 
 _PUBLIC = re.compile(r"/(\Z|page/|health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
 """Paths of routes without a caller: anonymous ones, the page and its files, callbacks and webhooks."""
@@ -69,9 +70,9 @@ class ShortRequests:
 
 
 class Pacer:
-    """Admits one waiter in each pass of the event loop that no short request needs, in the order of arrival.
+    """Admits waiters in the order of arrival: at most one in each pass of the event loop, after the short requests.
 
-    A pass then holds at most one piece of work of this kind, for any number of waiters.
+    A pass therefore holds at most one piece of work of this kind, for any number of waiters.
     """
 
     def __init__(self, short_requests: ShortRequests, interval: float = 0) -> None:
@@ -103,7 +104,7 @@ class Admission:
         self._pieces = Pacer(self._short_requests)
 
     async def run(self, app: ASGIApp, scope: HTTPScope, receive: Receive, send: Send) -> None:
-        """Answer a request once its begin is due. It pauses between its pieces."""
+        """Answer a short request at once, any other when it is admitted. A long answer pauses between its pieces."""
         is_proven = self._auth_guard.recognizes(scope) and not _PUBLIC.match(scope["path"])
         is_long = _LONG.match(scope["path"])
         if is_proven and scope["method"] in _READS and not is_long:
@@ -115,7 +116,7 @@ class Admission:
         await app(scope, receive, send)
 
     async def _run_short(self, app: ASGIApp, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer a request. It is short until its answer begins or, if it has several pieces, until its first pause."""
+        """Answer a request. It counts as short until its answer starts, or until its first pause if that is earlier."""
         is_short = True
 
         def end() -> None:

@@ -51,7 +51,8 @@ NDJSON = Format("application/x-ndjson", b"", _json.encode_lines)
 
 
 _FORMULA = re.compile(r"(\A|[,;\t\r\n\"'])(\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
-"""Begin of a formula for spreadsheets (OWASP, CSV injection), also after characters that separate cells there."""
+"""Start of a text that a spreadsheet reads as a formula (OWASP, CSV injection). A formula may also start after a
+character that separates cells in a spreadsheet."""
 
 
 def _quote_formulas(cell: Any) -> Any:  # noqa: ANN401 - any builtin
@@ -65,7 +66,7 @@ def csv_format(columns: tuple[str, ...]) -> Format:
 
 
 def cells_format(columns: Sequence[str]) -> Format:
-    """Return the same of rows that are sequences of cells."""
+    """Return the same CSV as `csv_format`, for rows that are sequences of cells."""
     return Format(*csv_head(columns), _encode_cells)
 
 
@@ -75,7 +76,7 @@ def csv_head(columns: Sequence[str]) -> tuple[str, bytes]:
 
 
 def _encode_cells(rows: Sequence[Sequence[Any]]) -> bytes:
-    """Encode rows; texts are no formulas, numbers stay numbers."""
+    """Encode rows. Formulas in texts are quoted; numbers, also negative ones, stay as they are."""
     text = StringIO()
     csv.writer(text).writerows([[_quote_formulas(cell) for cell in row] for row in msgspec.to_builtins(rows)])
     return text.getvalue().encode()

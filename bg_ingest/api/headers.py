@@ -28,7 +28,7 @@ _HEADERS = (
 )
 
 _HSTS_HEADER = (b"strict-transport-security", b"max-age=31536000")
-"""Valid for a year. Browsers ignore it over http, so that a forged X-Forwarded-Proto affects no other client."""
+"""Valid for a year. Browsers ignore it over http, so a forged X-Forwarded-Proto affects no other client."""
 
 _PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", POLICY.encode()))
 _API_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))

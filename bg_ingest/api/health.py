@@ -107,7 +107,7 @@ STATUS_EXAMPLE = replica.ReplicaStatus(
     "/api/workers",
     summary="Status of this replica",
     responses=responses(
-        "Of the answering replica only: request each replica for all.",
+        "Status of the answering replica only. For all replicas, send the request to each.",
         replica.ReplicaStatus,
         STATUS_EXAMPLE,
         problems=(401, 503),

@@ -13,8 +13,8 @@ _UNKNOWN_HOST = (
     "there, or create a key."
 )
 _OTHER_MACHINE = (
-    "Without credentials this answers its own machine only, and no proxy or tunnel: create a key, or set "
-    "API_OPEN=true if every client that reaches it may read and change everything."
+    "Without credentials, only requests of the service's own machine are answered, not those of a proxy or tunnel: "
+    "create a key, or set API_OPEN=true if every client that reaches the service may read and change everything."
 )
 _FOREIGN_ORIGIN = "Without credentials, pages of other origins are refused: create a key and send it."
 
@@ -33,7 +33,7 @@ def check_local(local_access: LocalAccess, scope: Any, *, navigable: bool = Fals
 
 
 class LocalOnly:
-    """ASGI application around one that needs no credentials."""
+    """ASGI application that passes local requests to another one, without credentials, and refuses all others."""
 
     def __init__(self, app: ASGIApp, local_access: LocalAccess) -> None:
         self._app = app

@@ -62,12 +62,12 @@ async def changes_of_many(
 ) -> Response[Any]:
     """At most 1,000 users. Merge `after` of the last line into the cursors for the next request.
 
-    As `text/event-stream`, for at most 500 users, it stays open. To resume, send the numbers of the last events.
+    As `text/event-stream`, for at most 500 users, the answer stays open. Resume with the numbers of the last events.
     """
     form = choose_format(request, (NDJSON, EVENT_STREAM))
-    most = MAX_STREAMED if form is EVENT_STREAM else MAX_CURSORS
-    if not 1 <= len(data.after) <= most:
-        detail = f"'after' names {len(data.after):,} users: send 1 to {most:,}."
+    max_users = MAX_STREAMED if form is EVENT_STREAM else MAX_CURSORS
+    if not 1 <= len(data.after) <= max_users:
+        detail = f"'after' names {len(data.after):,} users: send 1 to {max_users:,}."
         raise build_problem(400, "invalid-body", detail)
     for user in data.after:
         check_user(user)

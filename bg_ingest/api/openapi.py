@@ -184,14 +184,15 @@ class OpenAPIDocument(OpenAPIRenderPlugin):
 
 def render_documents(api: Litestar) -> None:
     """Render every form before the first request, which would otherwise stop the event loop for some 100 ms."""
-    schema = cast("Any", api.plugins.get("OpenAPIPlugin")).provide_openapi_schema()  # kept for the requests
+    schema = cast("Any", api.plugins.get("OpenAPIPlugin")).provide_openapi_schema()  # Litestar keeps it
     for plugin in api.openapi_config.render_plugins if api.openapi_config else ():
         if isinstance(plugin, OpenAPIDocument):
             plugin.render(None, schema)
 
 
 def _render_yaml(openapi_schema: dict[str, Any]) -> bytes:
-    return msgspec.yaml.encode(msgspec.to_builtins(openapi_schema))  # YAML has times of its own, which JSON has not
+    # builtins first: msgspec would encode times as YAML's own type, but they are texts, as in the JSON document
+    return msgspec.yaml.encode(msgspec.to_builtins(openapi_schema))
 
 
 def _render_page(openapi_schema: dict[str, Any], *, scripted: bool) -> bytes:

@@ -1,4 +1,7 @@
-"""Points of a range as text. Tables of minutes and seconds replace an object and a formatted time for each row."""
+"""Points of a range as text. Times are put together from tables of minutes and seconds.
+
+That is faster than an object and a formatted time for each point.
+"""
 
 from bisect import bisect_left
 from collections.abc import Callable, Iterator, Sequence
@@ -18,15 +21,15 @@ _SECONDS = [f"{second:02}Z" for second in range(60)]
 
 
 def _points_encoder(before: str, between: str, after: str, separator: str = "") -> Callable[[Points], bytes]:
-    """Return an encoder of points. The three texts enclose the time and the value of each point."""
+    """Return an encoder of points. The first three texts enclose the time and the value of each point."""
 
     def encode(points: Points) -> bytes:
         lines: list[str] = []
-        for start, of_day in _split_days(points):
+        for start, day_points in _split_days(points):
             opening = f"{before}{datetime.fromtimestamp(start, UTC).date()}T"
             lines += [
                 f"{opening}{_MINUTES[(second - start) // 60]}{_SECONDS[second % 60]}{between}{value}{after}"
-                for second, value in of_day
+                for second, value in day_points
             ]
         return separator.join(lines).encode()
 

@@ -25,7 +25,7 @@ class Preset(Protocol):
     """Rows of a file, in the order of the dataset."""
 
     def add(self, batch: UserRows) -> Iterator[Cells]:
-        """Yield the rows that are complete."""
+        """Add readings of a user, and yield the rows that are complete."""
 
     def finish(self) -> Iterator[Cells]:
         """Yield the remaining rows."""
@@ -49,9 +49,9 @@ class Iglu:
 
 
 class GluPredKit:
-    """Grid of five local minutes for each user, from the first reading to the last; the mean of each slot.
+    """Grid of five minutes in local time for each user, from the first reading to the last. A slot has the mean.
 
-    Where a clock is set back, the readings of both hours share their slots. The times of a user thus always ascend.
+    If a clock is set back, the readings of both hours share their slots, so the times of a user always ascend.
     """
 
     columns = ("date", "id", "CGM")
@@ -112,7 +112,7 @@ class Clarity:
     def add(self, batch: UserRows) -> Iterator[Cells]:
         if batch.user != self._user:
             self._user = batch.user
-            # pandas reads an empty cell as a number, and Glucose360 joins both names: the last name is a space
+            # The last name is a space: Glucose360 joins both names, and pandas reads an empty cell as a number.
             for event, text in (("FirstName", batch.user), ("LastName", " "), ("DateOfBirth", "")):
                 yield self._cells("", event, text, "", "", "")
         for stored in batch.rows:
@@ -156,7 +156,7 @@ def encode_preset(batches: AsyncGenerator[UserRows], name: PresetName, zone: Zon
 
 
 async def of_user(user: UserId, batches: AsyncGenerator[Sequence[StoredReading]]) -> AsyncGenerator[UserRows]:
-    """Yield the rows of a range in the form of a dataset's."""
+    """Yield the batches of a user's range in the form of the batches of a dataset."""
     async with aclosing(batches):
         async for rows in batches:
             yield UserRows(user, rows)

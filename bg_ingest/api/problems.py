@@ -34,15 +34,15 @@ class Problem(msgspec.Struct, frozen=True, omit_defaults=True):
     status: int
     detail: str
     reasons: tuple[str, ...] = ()
-    """Names of the reasons, of a health check only."""
+    """Names of the reasons; only in a health check."""
     smallest: str | None = None
-    """Name of the smallest bin that the window allows, of `too-many-bins` only."""
+    """Name of the smallest bin that the window allows; only in `too-many-bins`."""
     users: tuple[str, ...] = ()
-    """Ids of the users, of `unknown-users` only."""
+    """Ids of the unknown users; only in `unknown-users`."""
     first_kept: int | None = None
-    """Number of the first change that is kept, of `cursor-expired` only."""
+    """Number of the first change that is kept; only in `cursor-expired`."""
     last: int | None = None
-    """Number of the user's last change, of `cursor-expired` only."""
+    """Number of the user's last change; only in `cursor-expired`."""
 
 
 class ProblemError(Exception):
@@ -107,7 +107,7 @@ def _request_problem(error: errors.RequestError) -> ProblemError:
 
 
 def _store_problem(error: errors.StoreError) -> ProblemError:
-    if isinstance(error, errors.ItemTooLarge):  # for good: a repetition is refused again
+    if isinstance(error, errors.ItemTooLarge):  # not 503, because a repetition is refused again
         return build_problem(413, "too-large", "The store refuses this for its size: send less.")
     return build_problem(503, "store-unavailable", "The store does not answer: try again shortly.", _RETRY_SOON)
 

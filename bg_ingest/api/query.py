@@ -26,12 +26,12 @@ AsOfTime: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="as_of",
-        description="Answer as of this time: like `from`, at least a minute ago. It is the default of `to` too.",
+        description="Answer as of this time, at least a minute ago. Same form as `from`. Also the default of `to`.",
     ),
 ]
 AsOfChange: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="as_of_change", description="Answer as of a change: the number of the last one that counts."),
+    QueryParameter(name="as_of_change", description="Answer as of a change: the number of the last included one."),
 ]
 Devices: TypeAlias = Annotated[
     str | None,
@@ -45,8 +45,8 @@ Versions: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="versions",
-        description="`last` has each reading with its last value, `all` once for each of its values, of all devices, "
-        "with the time and change that replaced it.",
+        description="`last` has each reading with its last value. `all` has it once for each of its values, of all "
+        "devices, with the time and change that replaced the value.",
     ),
 ]
 
@@ -96,7 +96,7 @@ def has_all_versions(versions: str | None, view: str | None, devices: str | None
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:
-    """Parse a query parameter as UTC. None if absent or empty. Other unclear text is a 400 that names the parameter.
+    """Parse a query parameter as UTC. None if absent or empty. Any other text that is no time is a 400.
 
     A space before the offset is a `+` that URL decoding has replaced.
     """
@@ -153,9 +153,10 @@ def bounded_window(start: datetime | None, end: datetime | None, now: datetime) 
 
 
 def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[AsOf | None, datetime]:
-    """Return the point and its "now": the time of the point, so that the answer equals the answer of that time.
+    """Return the requested point, and the time that counts as now for the answer.
 
-    A change number has no time; its "now" is the present.
+    With `as_of` that is the requested time, so the answer equals the one of that time. It is the present for a change
+    number, which has no time.
     """
     if time and change:
         raise _as_of_problem("'as_of' and 'as_of_change' exclude each other: send one of them")
@@ -169,7 +170,7 @@ def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[As
     if at > now - SETTLED_AFTER:
         raise _as_of_problem(
             "'as_of' must be at least a minute ago: until then another replica's commit may still be in progress, and "
-            "the answer could become another. Ask without it, or with 'as_of_change'"
+            "the answer could still change. Ask without it, or with 'as_of_change'"
         )
     return AsOf.at(at), at
 

@@ -56,7 +56,8 @@ async def latest(
     freshness = latest_reading.freshness() if full else None
     facts: list[object] = [freshness.state, freshness.next_expected_at] if freshness else []
     newest = latest_reading.newest
-    if newest != latest_reading.head.newest:  # until the time of a reading in the future, without a further change
+    if newest != latest_reading.head.newest:
+        # The head's newest reading is dated in the future. It becomes the answer at its time, without a further change.
         facts.append(newest.reading.measured_at)
     headers = {**CACHE_HEADERS, "ETag": make_etag(request, latest_reading.head.last_change, *facts)}
     return not_modified(request, headers) or EncodedResponse(

@@ -14,7 +14,7 @@ _SAMPLES = {"user_id": "ada", "provider": "$PROVIDER", "file": "main.js", "users
 """Values of parameters in the sample requests."""
 
 _BODY_SAMPLES = {"users": ["ada", "ben"], "from": "2026-01-01", "after": {"ada": 0, "ben": None}, "paused": True}
-"""Values of fields of bodies in the sample requests; optional fields without one are left out."""
+"""Values of fields of bodies in the sample requests, for required fields and those of _SAMPLED_THOUGH_OPTIONAL."""
 _WITHOUT_SAMPLE = ("/webhook", "/callback", "/verify")
 """Ends of paths whose requests need a signature, a state, or a window of the last days."""
 _SAMPLED_THOUGH_OPTIONAL = {"paused"}

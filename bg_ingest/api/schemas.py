@@ -156,7 +156,7 @@ def to_status(status: Status) -> ConnectionStatus:
 
 
 class WebhookResult(msgspec.Struct, frozen=True):
-    """Results of a webhook's records; only the quarantined ones could not be read."""
+    """Numbers of a webhook's records by result. `quarantined` records could not be read; all others could."""
 
     stored: int
     duplicates: int = 0

@@ -34,7 +34,7 @@ class TimeParameters(msgspec.Struct, frozen=True):
     def parse(
         self, reader: ReadingQueries, user: UserId, zone: Zone, ranges: str, *, max_days: int | None
     ) -> StatisticsRequest:
-        """Return the readings that an answer rests on; 400 for a parameter outside its limits."""
+        """Return the parsed request; 400 for a parameter outside its limits. `max_days` None permits any length."""
         point, now = query.parse_as_of(self.as_of, self.as_of_change, reader.now())
         start = statistics_query.parse_bound("from", self.start, zone)
         end = statistics_query.parse_bound("to", self.end, zone)
@@ -166,7 +166,7 @@ async def _answer(
     head = await reader.head(asked.user)
     query.check_reached(asked.as_of, head)
     long_answers: LongAnswers = request.app.state.long_answers
-    if asked.window.end < asked.now:  # a window in the past: nothing but a change changes its answer
+    if asked.window.end < asked.now:  # only a numbered change alters the answer of a window in the past
         tag = make_etag(request, *etag_facts(head, asked.window, reader.now(), open_end=False))
         headers = {**CACHE_HEADERS, "Vary": "Accept", "ETag": tag}
         if response := not_modified(request, headers):

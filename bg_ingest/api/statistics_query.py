@@ -52,7 +52,7 @@ Points: TypeAlias = Annotated[
 
 
 def parse_zone(name: str | None, default: str = OWN) -> Zone:
-    """Return the zone of a request; 400 if it is unknown, or `own` where each reading's offset cannot decide."""
+    """Return the zone of a request; 400 if it is unknown. `own` is valid only where it is the default."""
     chosen = name or default
     try:
         return Zone("" if chosen == OWN != default else chosen)
@@ -73,7 +73,7 @@ def parse_bound(name: str, text: str | None, zone: Zone) -> datetime | None:
 def parse_window(from_: datetime | None, to: datetime | None, now: datetime, *, max_days: int | None) -> Window:
     """Return the requested window in whole seconds, by default the last 14 days; 400 if it is empty or too long.
 
-    Readings lie on whole seconds, so the seconds from `from` rounded up to `to` rounded up have the same readings.
+    Both ends are rounded up. That selects the same readings, because times of measurement are whole seconds.
     """
     end = now.replace(microsecond=0) if to is None else _rounded_up(to)
     start = end - timedelta(days=DEFAULT_DAYS) if from_ is None else _rounded_up(from_)

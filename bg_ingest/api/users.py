@@ -150,15 +150,17 @@ def _to_lines(records: Sequence[AuditRecord]) -> list[AuditLine]:
 
 @get(
     summary="Audit records of a user",
-    responses=responses("Ascending.", list[AuditLine], [AUDIT_LINE], problems=(400, 401, 503)),
+    responses=responses("Ascending audit records.", list[AuditLine], [AUDIT_LINE], problems=(400, 401, 503)),
 )
 async def audit(
     request: Request[Any, Any, Any],
     audit_log: Use[AuditLog],
     reader: Use[ReadingQueries],
     user: Annotated[str, QueryParameter(name="user", description="Our own id of the person, erased or not.")] = "",
-    from_: Annotated[str | None, QueryParameter(name="from", description="A time; 30 days before `to`.")] = None,
-    to: Annotated[str | None, QueryParameter(name="to", description="A time, not included; now.")] = None,
+    from_: Annotated[
+        str | None, QueryParameter(name="from", description="A time. 30 days before `to` by default.")
+    ] = None,
+    to: Annotated[str | None, QueryParameter(name="to", description="A time, exclusive. Now by default.")] = None,
 ) -> Response[Any]:
     """Accesses to a user's data. Records are written within a second, streamed here, and contain no user id."""
     if not is_user_id(user):

@@ -117,7 +117,7 @@ async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes
         raise build_problem(413, "too-large", too_large) from None
     except InternalServerException:  # Litestar's error for a disconnected sender
         raise build_problem(400, "incomplete-body", "The body is incomplete: send it again.") from None
-    await pause()  # many bodies that began together exceed their time together
+    await pause()  # many bodies that began together time out together; other requests run between their answers
     raise _too_slow()
 
 

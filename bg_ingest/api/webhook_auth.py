@@ -112,7 +112,7 @@ class WebhookGuard:
         self._write_slots = WriteSlots()
 
     def check_room(self) -> None:
-        """Refuse a webhook that would be refused after its verification, which costs more: 429 or 503."""
+        """Refuse a webhook with 429 or 503 if its verification, which costs more, would end with this answer too."""
         if self._rate_limiter:
             _refuse_excess(self._rate_limiter.wait(_RATE_KEY, anyio.current_time()))
         self._slots.check_verified()

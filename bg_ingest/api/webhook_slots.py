@@ -23,11 +23,13 @@ MIN_SLOT_BYTES = 262_144
 """Least size that is counted, which bounds the number of slots."""
 
 MAX_WRITE_BYTES = 4 * MAX_WEBHOOK_BYTES
-"""Bound on the bytes of the webhooks that are parsed and stored at once. Records take several times their bytes."""
+"""Bound on the bytes of the webhooks that are parsed and stored at once. Parsed records take several times as much
+memory."""
 
 MIN_WRITE_BYTES = 131_072
-"""Least size that is counted there: at most 32 at once. Most of their time is the latency of the store, so that few of
-them would store little: 4 stored 44 per second at 8 ms per call."""
+"""Least size that counts against MAX_WRITE_BYTES, so at most 32 webhooks are stored at once. A webhook mostly waits for
+the store. A smaller number would therefore limit the throughput: 4 at once stored 44 webhooks per second with a store
+that takes 8 ms per call."""
 
 HEAD_START_BYTES = 1_024
 """Bytes added to those received, so that a body that has just begun does not count as slow."""
@@ -90,7 +92,7 @@ class WebhookSlots:
         slot.verified = True
 
     def check_verified(self) -> None:
-        """503 if too many webhooks of verified senders are in progress."""
+        """Refuse with 503 if too many webhooks of verified senders are in progress."""
         if sum(slot.verified for slot in self._slots) >= MAX_VERIFIED:
             raise _no_room()
 

@@ -27,7 +27,7 @@ from bg_ingest.ports import Observer
 from bg_ingest.services.polling.webhooks import WebhookReceiver
 
 WebhookId: TypeAlias = Annotated[
-    str | None, HeaderParameter(name="webhook-id", description="Stays the same when it is sent again. Or `svix-id`.")
+    str | None, HeaderParameter(name="webhook-id", description="The same at each repetition. Also named `svix-id`.")
 ]
 Timestamp: TypeAlias = Annotated[
     str | None, HeaderParameter(name="webhook-timestamp", description="Epoch seconds, at most 5 minutes from now.")
