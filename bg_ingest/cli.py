@@ -40,9 +40,9 @@ COMMANDS = {
         "setup:doctor", "Check everything that the service depends on, with advice for each failure."
     ),
     "connections": CommandEntry("connections:connections", "List the connections with their states."),
-    "outbox": CommandEntry("outbox:outbox", "Unpublished events."),
+    "outbox": CommandEntry("outbox:outbox", "Show unpublished events, or publish changes again."),
     "keys": CommandEntry("keys:keys", "Manage API keys and the keys that encrypt stored secrets."),
-    "tables": CommandEntry("setup:tables", "The table in DynamoDB."),
+    "tables": CommandEntry("setup:tables", "Create the table in DynamoDB, or upgrade stored data."),
     "backfill": CommandEntry("history:backfill", "Read a user's past data again, newest first."),
     "dataset": CommandEntry(
         "dataset:dataset",

@@ -34,7 +34,7 @@ key_option = click.option(
 def run_on_connection(
     user: str, provider: str | None, api_key: str | None, command: Callable[[ConnectionTarget], Awaitable[Answer]]
 ) -> Answer:
-    """Run a command on the store of the settings, or over the service that has it open.
+    """Run a command on the store of the settings, or over the API of the service that has the store open.
 
     An IngestError ends the command with its text.
     """
@@ -75,7 +75,7 @@ def run_on_connection(
 class StoreTarget:
     """Works on the store. While this command has an SQLite file open, no other process polls.
 
-    `polls` is true if a process is known to read requested windows.
+    `polls` is true if another process may read a requested window while this command runs.
     """
 
     def __init__(self, services: "Services", settings: "Settings", connection: "ConnectionId") -> None:

@@ -86,7 +86,7 @@ def read_settings(host: str | None = None, port: int | None = None, **defaults: 
 
 
 def _set_variables(values: Mapping[str, str | int | None]) -> None:
-    os.environ.update({name: str(value) for name, value in values.items() if value})  # noqa: TID251 - see above
+    os.environ.update({name: str(value) for name, value in values.items() if value})  # noqa: TID251 - see read_settings
 
 
 def parse_user(text: str) -> "UserId":

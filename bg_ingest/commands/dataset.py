@@ -18,11 +18,13 @@ if TYPE_CHECKING:
 
 @click.command()
 @click.option("--users", "users_file", metavar="FILE", type=click.Path(path_type=Path), help="One user id per line.")
-@click.option("--all", "all_users", is_flag=True, help="All users, of the list of users.")
+@click.option("--all", "all_users", is_flag=True, help="All users of the service.")
 @from_option
 @click.option("--to", "end", metavar="TIME", help="Likewise, exclusive. Default: the time of --as-of.")
 @click.option("--as-of", metavar="TIME", help="Readings as known at this time. Default: a minute ago.")
-@click.option("--versions", type=click.Choice(["last", "all"]), default="last", help="All values of each reading.")
+@click.option(
+    "--versions", type=click.Choice(["last", "all"]), default="last", help="The last value of each reading, or all."
+)
 @click.option("--out", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path), help="New directory.")
 def dataset(
     users_file: Path | None,
@@ -36,8 +38,8 @@ def dataset(
 ) -> None:
     """Write a dataset to Parquet files of 1,000 users each, and a manifest with the digest of each file.
 
-    manifest.json appears last: without it the dataset is not whole. A run that was interrupted is continued by the same
-    command; whole parts stay. Without --as-of the time of the first run counts.
+    manifest.json is written last: without it the dataset is not whole. The same command continues an interrupted run;
+    parts that are whole stay. Without --as-of the continued run uses the time of the first one.
     """
     from bg_ingest.commands.dataset_parts import DatasetFolder, Options
 
@@ -46,7 +48,7 @@ def dataset(
     first, last, known_at = parse_instant("--from", start), parse_instant("--to", end), parse_instant("--as-of", as_of)
     now = datetime.now(UTC)  # noqa: TID251 - a command
     if first is None or first >= (last or known_at or now):
-        exit_usage("Send --from, the begin of the window; it must be before --to.")
+        exit_usage("Send --from, the start of the window; it must be before --to.")
     if known_at and known_at > now - timedelta(minutes=1):
         exit_usage("--as-of must be at least a minute ago: until then the data may still change.")
     users = _read_users(users_file) if users_file else None

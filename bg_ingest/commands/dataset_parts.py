@@ -1,7 +1,7 @@
-"""Directory of a dataset: parts of 1,000 users and a manifest, each by rename, so that a killed run is continued.
+"""Directory of a dataset: parts of 1,000 users and a manifest. A later run continues one that was killed.
 
-The plan of an unfinished dataset holds its users and the time as of which they are read. Parts that a killed run has
-finished stay; a repeated part has the same data.
+Each file gets its name once it is complete. The plan of an unfinished dataset holds its users and the time as of which
+they are read. Parts that a killed run has finished stay; a repeated part has the same data.
 """
 
 import os
@@ -23,7 +23,7 @@ from bg_ingest.services.queries.users import UserCursor
 
 USERS_PER_PART = 1_000
 MAX_NAMED = 5
-"""Unknown users that an error names."""
+"""Maximum number of unknown users that an error names."""
 
 
 class Options(msgspec.Struct, frozen=True):
@@ -38,7 +38,7 @@ class Options(msgspec.Struct, frozen=True):
 
 
 class Part(msgspec.Struct, frozen=True):
-    """A whole file."""
+    """A complete file of the dataset."""
 
     file: str
     rows: int
@@ -67,8 +67,8 @@ class Plan(msgspec.Struct, frozen=True, rename={"from_": "from"}):
     def request(self, number: int) -> DatasetRequest:
         """Return the request of a part."""
         users = self.users[number * USERS_PER_PART : (number + 1) * USERS_PER_PART]
-        every = self.versions == "all"
-        return DatasetRequest(users, Window(self.from_, self.to), self.as_of, every, every)
+        all_versions = all_devices = self.versions == "all"
+        return DatasetRequest(users, Window(self.from_, self.to), self.as_of, all_versions, all_devices)
 
     def matches(self, options: Options) -> bool:
         """Return whether the arguments of a command ask for this dataset."""

@@ -50,7 +50,7 @@ def backfill(
     """Read a user's past data again, newest first.
 
     Without --from, the window begins as for a new connection. The window is requested in the store and read by the
-    process that polls the connection: Ctrl-C stops only this command. Readings that are stored already change nothing.
+    process that polls the connection: Ctrl-C stops only this command. Readings that are stored already do not change.
     """
     first, last = parse_instant("--from", start), parse_instant("--to", end)
 

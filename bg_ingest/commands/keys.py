@@ -57,9 +57,13 @@ def keys() -> None:
     help="Permission of the key; repeatable.",
 )
 @click.option(
-    "--user", "users", multiple=True, metavar="ID", help="User that it gives access to; repeatable. Default: all users."
+    "--user",
+    "users",
+    multiple=True,
+    metavar="ID",
+    help="User that the key gives access to; repeatable. Default: all users.",
 )
-@click.option("--days", type=click.IntRange(1, 3650), help="Days until it expires. Default: never.")
+@click.option("--days", type=click.IntRange(1, 3650), help="Days until the key expires. Default: never.")
 @click.option("--link", "as_link", is_flag=True, help="Print an address that opens the page with the key.")
 @json_option
 def create(
@@ -143,13 +147,14 @@ def revoke(key_id: str) -> None:
 
 
 @keys.command("create-encryption")
-@click.option("--kms", "kms_key", metavar="KEY", help="Key of AWS KMS that wraps it: id, ARN or alias/….")
-@click.option("--region", envvar="AWS_REGION", help="Region of that key. Default: AWS_REGION, then AWS's own rules.")
+@click.option("--kms", "kms_key", metavar="KEY", help="Key of AWS KMS that wraps the new key: id, ARN or alias/….")
+@click.option("--region", envvar="AWS_REGION", help="Region of the KMS key. Default: AWS_REGION, then AWS's own rules.")
 def create_encryption(kms_key: str | None, region: str | None) -> None:
     """Create a key for TOKEN_ENCRYPTION_KEYS and print it; nothing is changed.
 
-    With --kms the plain key is never visible, not even here: the printed key opens nothing without AWS KMS. This
-    command needs kms:GenerateDataKeyWithoutPlaintext, the service kms:Decrypt. It works without valid settings.
+    With --kms the plain key is never visible, not even to this command: the printed key opens nothing without AWS KMS.
+    The command needs the right kms:GenerateDataKeyWithoutPlaintext, the service kms:Decrypt. The command works without
+    valid settings.
     """
     import anyio
 
@@ -193,11 +198,13 @@ def rotate_encryption(*, as_json: bool) -> None:
         click.echo(f"{result.sealed} sealed, {result.resealed} of them now.", err=True)
     if result.unreadable:
         exit_failure(
-            f"{result.unreadable} do not open with any of the keys. Keep all keys, add the missing one to "
+            f"{result.unreadable} sealed items do not open with any of the keys. Keep all keys, add the missing one to "
             "TOKEN_ENCRYPTION_KEYS, and run this again."
         )
     if not result.complete:
-        exit_failure("Some have changed meanwhile or are in use. Keep all keys, and run this again in a minute.")
+        exit_failure(
+            "Some sealed items are in use or have changed meanwhile. Keep all keys, and run this again in a minute."
+        )
     if not as_json:
         click.echo("Everything is sealed by the first key: the others may be removed from TOKEN_ENCRYPTION_KEYS.")
 

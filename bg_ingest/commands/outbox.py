@@ -27,10 +27,11 @@ class OutboxSummary(msgspec.Struct, frozen=True):
 @json_option
 @click.pass_context
 def outbox(ctx: click.Context, *, as_json: bool) -> None:
-    """Unpublished events.
+    """Show unpublished events, or publish changes again.
 
-    Without a command: their number, the number of their users, and the time of the oldest. While the service runs, the
-    last event of a user may be published already: this is recorded with the next event or within half an hour.
+    Without a subcommand, shows the number of unpublished events and of their users, and the time of the oldest. While
+    the service runs, the last event of a user may be published already: this is recorded with the next event or within
+    half an hour.
     """
     if ctx.invoked_subcommand is not None:
         return

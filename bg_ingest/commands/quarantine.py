@@ -24,7 +24,7 @@ def quarantine() -> None:
     """Provider records that could not be translated.
 
     They are stored sealed, with the reason, while the rest of their page is stored as readings. After a correction
-    of the translation, retry releases them as readings; drop deletes those without meaning.
+    of the translation, retry releases them as readings; drop deletes records that will never become readings.
     """
 
 
@@ -78,8 +78,9 @@ def show_record(user: str, record: str, *, raw: bool) -> None:
 def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) -> None:
     """Translate records again and release those that can be translated now.
 
-    Without RECORDS all of the user; without USER those of all users. A released record becomes a reading (origin
-    quarantine), is published, and leaves the quarantine. One that contradicts a newer stored reading stays: drop it.
+    Without RECORDS all records of the user are retried, and without USER those of all users. A released record becomes
+    a reading (origin quarantine), is published, and leaves the quarantine. A record that contradicts a newer stored
+    reading stays: drop it.
     """
     from bg_ingest.errors import NotFound
 
@@ -105,7 +106,7 @@ def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) 
 @click.argument("records", nargs=-1)
 @click.option("--reason", help="Drop all of the user's records that have this reason.")
 def drop_records(user: str, records: tuple[str, ...], reason: str | None) -> None:
-    """Delete records for good. If the provider sends them again, they are not quarantined again."""
+    """Delete records permanently. If the provider sends them again, they are not quarantined again."""
     if bool(records) == bool(reason):
         exit_usage("Name the records to drop, or give a --reason: bg-ingest quarantine list shows both.")
 

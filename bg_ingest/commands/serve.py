@@ -68,12 +68,17 @@ def demo(host: str | None, port: int | None) -> None:
     "--replay",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Clarity CSV export in any language that becomes the readings of one more user, ReplayUser.",
+    help="Clarity CSV export, in any language, whose readings one more user has: ReplayUser.",
 )
 @click.option("--zone", default="UTC", show_default=True, help="Time zone of the export's local times.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same users and readings.")
 @click.option(
-    "--cadence", "cadence_minutes", type=click.Choice(["1", "5", "15"]), default="5", show_default=True, help="Minutes."
+    "--cadence",
+    "cadence_minutes",
+    type=click.Choice(["1", "5", "15"]),
+    default="5",
+    show_default=True,
+    help="Minutes per reading.",
 )
 @click.option(
     "--delay",
@@ -81,7 +86,7 @@ def demo(host: str | None, port: int | None) -> None:
     type=click.IntRange(0),
     default=30,
     show_default=True,
-    help="Seconds until a reading is visible.",
+    help="Seconds from a measurement until its reading is visible.",
 )
 @click.option(
     "--calls-per-hour", type=click.IntRange(1), default=60_000, show_default=True, help="Further calls get 429."

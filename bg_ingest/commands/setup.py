@@ -27,10 +27,10 @@ if TYPE_CHECKING:
 def doctor(*, as_json: bool) -> None:
     """Check everything that the service depends on, with advice for each failure.
 
-    Checked are the settings, the table and the rights on it, the stored keys, access to the API, waiting events, the
-    broker, the issuers of tokens, the exporter of traces, the provider, the difference of this clock from the
-    provider's, and this machine's limits. Nothing is changed, except that a missing SQLite file, exchange or queue is
-    created, as the first start would.
+    The checks cover the settings, the table and the rights on it, the stored keys, access to the API, unpublished
+    events, the broker, the issuers of tokens, the exporter of traces, the provider, the difference of this clock from
+    the provider's, and this machine's limits. Nothing is changed, except that a missing SQLite file, exchange or queue
+    is created, as at the first start.
 
     Exit codes: 0 the service will run (there may be warnings), 1 a failure must be repaired, 2 the settings are wrong.
     """
@@ -71,7 +71,7 @@ async def run_checks(settings: "Settings") -> "list[Finding]":
 
 @click.group()
 def tables() -> None:
-    """The table in DynamoDB."""
+    """Create the table in DynamoDB, or upgrade stored data."""
 
 
 @tables.command()

@@ -22,12 +22,12 @@ def check_settings(settings: Settings) -> list[Finding]:
     findings += [ok("settings", line) for line in settings.fallbacks()]
     findings += [warning("settings", line, "remove it, or correct the name") for line in settings.notes]
     if not settings.webhook_signing_secrets:
-        findings.append(ok("webhooks", "no WEBHOOK_SIGNING_SECRETS: every webhook is refused"))
+        findings.append(ok("webhooks", "no WEBHOOK_SIGNING_SECRETS: every signed webhook is refused"))
     return findings
 
 
 async def check_traces(settings: Settings) -> list[Finding]:
-    """Open the exporter of traces, which the start does too; nothing is sent."""
+    """Open the exporter of traces, as the service does at its start; nothing is sent."""
     if settings.traces_endpoint is None:
         return []
     try:

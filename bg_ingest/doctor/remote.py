@@ -30,7 +30,7 @@ BROKER_ADVICE = {
     "login": "check user, password and virtual host of RABBITMQ_URL, and the user's permissions on the virtual host",
     "exchange": "allow the user to configure bg.events, or create it: a durable exchange of type topic",
     "queue": "allow the user to configure and write the queue and to read bg.events, or create and bind it",
-    "publish": "allow the user to write to bg.events, with every routing key, and let bg.events be not internal",
+    "publish": "allow the user to write to bg.events with every routing key; bg.events must not be internal",
 }
 """Advice for each part that a broker refuses."""
 
@@ -58,8 +58,8 @@ def _check_queue(state: QueueState) -> list[Finding]:
     name = state.queue.name
     findings = []
     if state.is_bound is None:
-        advice = "make sure that # binds it to bg.events: this user has no right to bind it"
-        findings.append(warning("broker", f"the queue {name} is used as it is bound", advice))
+        advice = "make sure that it is bound to bg.events with the routing key #: this user has no right to bind it"
+        findings.append(warning("broker", f"the bindings of the queue {name} cannot be checked or changed", advice))
     if state.queue.max_age is not None:  # its events remain after they are read
         return [*findings, ok("broker", f"the stream {name} exists")]
     counts = f"{state.waiting} events wait, {state.consumers} consumers"

@@ -38,7 +38,7 @@ REACH_ADVICE = (
 KEY_ADVICE = "restore the key that sealed it, behind the first of TOKEN_ENCRYPTION_KEYS"
 
 MAX_TRIED_GRANTS = 20
-"""Grants that are tried, one per shard."""
+"""Maximum number of grants that are tried, at most one per shard."""
 
 MAX_OUTBOX_AGE = timedelta(minutes=5)
 """Age from which unpublished changes are reported. Younger ones may only be waiting for the next pass of the relay."""
@@ -86,7 +86,7 @@ async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
 
 
 async def check_rights(table: Table, now: datetime) -> list[Finding]:
-    """Make each kind of call once, on items of the check, which it deletes. Without that right, they expire."""
+    """Make each kind of call once, on two items of its own. If they cannot be deleted, they expire after an hour."""
     key, other = ("doctor", token_hex(8)), ("doctor", token_hex(8))
     item = Item(v=1, expires_at=int(now.timestamp()) + 3600)
     leftovers: list[Item] = []
@@ -110,7 +110,8 @@ async def check_rights(table: Table, now: datetime) -> list[Finding]:
         try:
             await call()
         except StoreError as error:
-            return [failed("store", f"it may not {kind}: {error}", f"give this identity {', '.join(RIGHTS)}")]
+            advice = f"give this identity the rights {', '.join(RIGHTS)}"
+            return [failed("store", f"this identity cannot {kind}: {error}", advice)]
     if leftovers:
         return [failed("store", "deleted items are still there", "is it DynamoDB?")]
     return [ok("store", "reads, writes and transactions work")]
@@ -129,7 +130,7 @@ async def _check_sealer(settings: Settings, store: Store) -> list[Finding]:
 
 
 async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
-    """Open some of the stored grants, and the key of the audit: each is usable only with the key that sealed it."""
+    """Open some of the stored grants, and the key of the audit log: each opens only with the key that sealed it."""
     opened = unreadable = 0
     async for grant in _sample_grants(store):
         try:
