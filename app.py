@@ -28,11 +28,12 @@ from workers.build import Workers
 from workers.runtime import exit_process
 
 GC_THRESHOLDS = (700, 10, 100)
-"""Full collections are ten times rarer than by default. One stops the loop for 50 ms beside 500 open requests."""
+"""Full collections are ten times rarer than by default. With 500 open requests, one stops the loop for 50 ms."""
 
 SWITCH_INTERVAL = 0.0001
 """Seconds after which a busy event loop yields the interpreter to another thread. A read of the embedded store needs
-it about six times, and waits for 5 ms each time by default. 0.1 ms costs ranges of 14 days 10 % with this store."""
+the interpreter about six times. With the default it waits for 5 ms each time. With 0.1 ms, ranges of 14 days take 10 %
+longer in this store."""
 
 settings = get_settings()
 clean_proxies()
@@ -43,7 +44,7 @@ metrics.add(ReplicaCollector(workers, SystemClock()))
 
 @asynccontextmanager
 async def lifespan(api: Litestar) -> AsyncIterator[None]:
-    """Open the services and start the actors; on exit drain and close them."""
+    """Open the services and start the actors; on exit drain the actors and close the services."""
     log = structlog.get_logger()
     for line in settings.fallbacks():
         log.info(line, action="settings")

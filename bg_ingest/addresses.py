@@ -1,4 +1,4 @@
-"""Addresses of this service: to listen on, to print, and to be reached at from this machine."""
+"""Addresses of this service: for listening, for display, and for requests from this machine."""
 
 import os
 import socket

@@ -40,7 +40,7 @@ class ProviderThrottled(ProviderError):
 
 
 class BudgetSpent(ProviderThrottled):
-    """No call is available now and none was made, because others of this app used them all: try after the wait."""
+    """No call was made, because other calls of this app have used up the limit: try again after the wait."""
 
     def __init__(self, wait: timedelta) -> None:
         super().__init__(wait)
@@ -95,7 +95,7 @@ class StoreUnavailable(StoreError):
 
 
 class StoreLocked(StoreError):
-    """Another process has the store open, which serves one at a time: stop that process, or use its API."""
+    """Another process has the store open, and only one process can: stop that process, or use its API."""
 
 
 class TableMissing(StoreError):

@@ -1,8 +1,8 @@
-"""Bounds on the head of a request: its size, and the time in which the first one of a connection arrives.
+"""Bounds on the heads of requests: their size, and the time in which the first head of a connection arrives.
 
 granian has one time-out for heads and for idle connections. Idle connections determine its value, which is longer than
-the idle time-out of a load balancer. This module sets a shorter bound for first heads, because any client may send one
-slowly.
+the idle time-out of a load balancer. This module sets a shorter bound for first heads, because any client may send a
+head slowly.
 """
 
 import asyncio  # noqa: TID251 - the loop of granian's worker
@@ -30,8 +30,9 @@ HEAD_SWEEPS = round(HEAD_SECONDS / SWEEP_SECONDS)
 MAX_WAITING = 256
 """Connections without a request beyond which the oldest are ended, because each may hold 64 KB. A connection that only
 one sweep has found is not ended."""
-PIECE, PIECE_PAUSE_SECONDS = 32, 0.001
-"""Sockets after which a sweep pauses, because it would otherwise compete with the event loop for the interpreter."""
+PAUSE_AFTER, PAUSE_SECONDS = 32, 0.001
+"""Number of sockets after which a sweep pauses, and length of the pause. Without pauses a sweep would compete with the
+event loop for the interpreter."""
 DESCRIPTORS = "/proc/self/fd"
 
 
@@ -43,11 +44,11 @@ class WaitingConnection(NamedTuple):
 
 
 class HeadLimits:
-    """ASGI application around another one that ends connections whose first request does not arrive in time.
+    """ASGI application around another one. It ends connections whose first request does not arrive in time.
 
-    A thread lists the open connections of the process four times a second (on Linux), without those that made a
-    request. Age is counted in sweeps, each of which waits for the event loop: requests that a busy loop has not seen
-    yet are not late.
+    On Linux a thread lists the open connections of the process four times a second (a sweep), without those that made
+    a request. Age is counted in sweeps. Each sweep waits for the event loop first, so requests that a busy loop has not
+    processed yet are not late.
     """
 
     def __init__(self, app: App, port: int) -> None:
@@ -126,10 +127,10 @@ class HeadLimits:
 
 def _paced(sockets: Iterable[Found]) -> Iterator[Found]:
     """Yield the sockets with pauses."""
-    for number, each in enumerate(sockets, 1):
-        yield each
-        if number % PIECE == 0:
-            time.sleep(PIECE_PAUSE_SECONDS)
+    for number, found in enumerate(sockets, 1):
+        yield found
+        if number % PAUSE_AFTER == 0:
+            time.sleep(PAUSE_SECONDS)
 
 
 def _iter_sockets() -> Iterator[tuple[int, int]]:

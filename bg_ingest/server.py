@@ -135,9 +135,9 @@ class Server(MPServer):
     def startup(self, *args: object) -> None:
         """Receive signals on a thread of their own instead of in a handler.
 
-        A handler could deadlock, because the interrupted wait holds the lock that the handler needs. Shortly before the
-        exit there is no handler: a second signal would end the process with the signal's exit code. The forked worker
-        unblocks signals once it can act on them.
+        A handler could deadlock, because the interrupted wait holds the lock that the handler needs. In addition, no
+        handler is installed shortly before the exit: a second signal would then end the process with the signal's exit
+        code. The forked worker unblocks signals once it can act on them.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         super().startup(*args)  # type: ignore[no-untyped-call]  # granian's

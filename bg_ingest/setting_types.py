@@ -18,7 +18,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, SecretBytes, Secret
 from pydantic_settings import NoDecode
 
 SEALING_KEY_BYTES = 32
-"""Bytes of a key that seals tokens (AES-256, ChaCha20)."""
+"""Bytes of a key that seals tokens (AES-256)."""
 MIN_DISTINCT_BYTES = 16
 
 KMS_PREFIX = "kms:"

@@ -47,5 +47,5 @@ class RequestMetrics:
             route = scope.get("path_template") or NO_ROUTE
             if scope.get("state", {}).get("unauthenticated"):  # a caller without credential chooses no label
                 method, route, status = UNAUTHENTICATED_LABELS
-            if not scope.get("state", {}).get("is_event_stream"):  # open for hours
+            if not scope.get("state", {}).get("is_event_stream"):  # a stream stays open for hours
                 self._requests.observe(perf_counter() - began, method, route, status)

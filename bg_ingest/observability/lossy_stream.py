@@ -1,4 +1,4 @@
-"""Output of a server. Text that cannot be written is dropped and counted, never raised into the work."""
+"""Output that never raises and never blocks for long. Text that cannot be written is dropped and counted."""
 
 import io
 import os

@@ -16,7 +16,7 @@ from bg_ingest.errors import IngestError
 MAX_SCRAPES = 16
 """Concurrent connections. A further one ends the oldest, so that half-open ones do not keep out a scrape."""
 SCRAPE_SECONDS = 10.0
-"""Time from the start of a connection to its end."""
+"""Longest duration of a connection."""
 
 
 @contextmanager

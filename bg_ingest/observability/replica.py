@@ -82,7 +82,7 @@ class OutboxBacklog(msgspec.Struct):
 
     checked_at: datetime
     counted: int = 0
-    """Changes left by the last pass, and commits since."""
+    """Changes left by the last pass, and changes committed since."""
     settled: int = 0
     """Changes published by the current pass."""
     oldest: datetime | None = None
@@ -138,7 +138,7 @@ class OutboxCollector(Collector):
         )
         yield GaugeMetricFamily(
             "bg_ingest_outbox_oldest_seconds",
-            "Age of the oldest of them; 0 without any.",
+            "Age of the oldest unpublished change of the shards owned here; 0 without any.",
             max(0.0, (now - oldest).total_seconds()),
         )
 

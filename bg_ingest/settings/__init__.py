@@ -203,7 +203,7 @@ class Settings(PublicSettings, ProviderParts, BrokerSettings, ServiceSettings):
 
     @property
     def own_names(self) -> set[str]:
-        """Host names of this service beside localhost, stated as such by the operator."""
+        """Host names that the operator has set for this service. localhost is always valid and is not in the set."""
         return {self.host, *self.allowed_hosts}
 
     def fallbacks(self) -> list[str]:
@@ -214,7 +214,7 @@ class Settings(PublicSettings, ProviderParts, BrokerSettings, ServiceSettings):
         own_address = f"{addresses.in_url(self.host)}:{self.port}"
         lines = (
             (not dynamodb, f"No DYNAMODB_TABLE: readings are kept in SQLite, {self.sqlite_file}."),
-            (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: it is {self.dynamodb_table}."),
+            (dynamodb and "dynamodb_table" not in given, f"No DYNAMODB_TABLE: the table is {self.dynamodb_table}."),
             (self.publisher == "local", "No RABBITMQ_URL: events are published inside this process only."),
             *((True, line) for part in PROVIDER_SETTINGS for line in part.fallbacks(self)),
             (

@@ -84,8 +84,9 @@ def aws_url(service: str, region: str | None) -> str:
 def clean_proxies() -> None:
     """Change the proxies in the environment of this process, for all libraries and child processes.
 
-    Removed are values that no library can use (socks://, which desktops set) and networks in NO_PROXY, which make
-    httpx fail. Proxies without a scheme get one, which aiohttp requires. This machine is called without a proxy.
+    Values that no library can use are removed, such as socks://, which desktops set. Networks in NO_PROXY are removed
+    too, because httpx fails on them. Proxies without a scheme get one, because aiohttp requires it. This machine is
+    called without a proxy.
     """
     environment = os.environ  # noqa: TID251 - see above
     for scheme in PROXY_SCHEMES:
@@ -111,9 +112,9 @@ def _clean_host(text: str) -> str | None:
 
 
 def describe_proxies(urls: Sequence[str], aws_urls: Sequence[str]) -> tuple[list[str], list[str]]:
-    """Return problems and notes: proxies that cannot be used and are needed for a URL, and those that are not needed.
+    """Return problems and notes. An unusable proxy is a problem if a URL needs it, else a note.
 
-    AWS tools ignore ALL_PROXY, and so does this service for calls of AWS.
+    AWS tools ignore ALL_PROXY, and so does this service for calls to AWS.
     """
     problems, notes, proxies = [], [], getproxies()
     for scheme in PROXY_SCHEMES:
@@ -132,7 +133,7 @@ def describe_proxies(urls: Sequence[str], aws_urls: Sequence[str]) -> tuple[list
 
 
 def find_unreadable_certificates() -> Iterator[str]:
-    """Yield a sentence if SSL_CERT_FILE, which calls of providers use, cannot be loaded."""
+    """Yield a sentence if SSL_CERT_FILE, which calls to providers use, cannot be loaded."""
     path = os.environ.get("SSL_CERT_FILE")  # noqa: TID251 - read as OpenSSL and httpx do
     if path:
         try:
@@ -157,7 +158,7 @@ def find_unusable_folder(folder: Path, *files: Path) -> Iterator[str]:
 
 @cache
 def _load_certificates(path: str) -> None:
-    """Load a file, which takes 50 ms for that of a system, once in a process. OSError: it cannot be loaded."""
+    """Load a file of certificates; OSError if it cannot be loaded. Cached, because a system's file takes 50 ms."""
     ssl.create_default_context(cafile=path)
 
 
@@ -174,7 +175,7 @@ def _is_writable_file(file: Path) -> bool:
 
 
 def _names(variable: str) -> list[str]:
-    """Return the names of a variable in any case; the small one, which Python prefers, comes first."""
+    """Return the names of a variable in any case; the lower-case one, which Python prefers, is first."""
     environment = os.environ  # noqa: TID251 - read as urllib does
     return sorted((name for name in environment if name.lower() == variable), reverse=True)
 

@@ -27,4 +27,4 @@ class PublicSettings(BaseModel):
             next(url for name, url in given.items() if name.endswith("_redirect_uri"))
         ),
     )
-    """Origin of share links. The browser is redirected there after a login too, so that is the default."""
+    """Origin of share links. By default that of the redirect URI, which browsers reach after a login."""

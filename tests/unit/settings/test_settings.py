@@ -52,7 +52,7 @@ class TestDevelopment:
     def test_an_emulator_needs_neither_table_nor_region(self, load: Load) -> None:
         settings = load(DYNAMODB_ENDPOINT="http://localhost:8000")
         assert (settings.store, settings.dynamodb_table, settings.aws_region) == ("dynamodb", "bg-ingest", "us-east-1")
-        assert settings.fallbacks()[0] == "No DYNAMODB_TABLE: it is bg-ingest."
+        assert settings.fallbacks()[0] == "No DYNAMODB_TABLE: the table is bg-ingest."
 
     def test_a_region_alone_does_not_choose_dynamodb(self, load: Load) -> None:
         assert load(AWS_REGION="eu-central-1").store == "sqlite"
