@@ -34,7 +34,7 @@ key_option = click.option(
 def run_on_connection(
     user: str, provider: str | None, api_key: str | None, command: Callable[[ConnectionTarget], Awaitable[Answer]]
 ) -> Answer:
-    """Run a command on the store of the settings, or over the API of the service that has the store open.
+    """Run a command on the store that the settings select, or by the API of the service that has its SQLite file open.
 
     An IngestError ends the command with its text.
     """

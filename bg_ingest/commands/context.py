@@ -154,7 +154,7 @@ def log_warnings(settings: "Settings") -> None:
 
 @asynccontextmanager
 async def open_context(settings: "Settings") -> "AsyncIterator[Services]":
-    """Open the store and the providers of the settings with the use cases over them, without any actor."""
+    """Open the store and the providers that the settings select, with the use cases over them and without any actor."""
     from bg_ingest.errors import StoreError
     from bg_ingest.observability.registry import MetricsRegistry
     from bg_ingest.wiring import open_services

@@ -1,4 +1,4 @@
-"""The store of the settings: an SQLite file in development, or DynamoDB."""
+"""The store that the settings select: an SQLite file in development, or DynamoDB."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -86,7 +86,7 @@ def creates_table(settings: Settings) -> bool:
 
 
 async def create_table(settings: Settings) -> list[str]:
-    """Create the table of the settings with its layout, or correct it. Returns a sentence for each step."""
+    """Create the table that the settings name, or correct its layout. Returns a sentence for each step."""
     from bg_ingest.adapters.aws.session import get_session
     from bg_ingest.adapters.dynamodb import admin
 
