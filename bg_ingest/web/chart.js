@@ -1,4 +1,4 @@
-// Line chart of readings: target band, gaps with their cause, LOW and HIGH as such.
+// Line chart of readings: target band, gaps with their cause, LOW and HIGH as marks at the edge.
 
 import { chartFrame } from "./chart_frame.js";
 import { svg } from "./dom.js";
@@ -10,9 +10,9 @@ const RIGHT = 10;
 const TOP = 10;
 const BOTTOM = 24;
 const LOWEST = 40;
-/** Half of the width of a time, so that the last one is not cut. */
+/** Half of the width of a time label in pixels, so that the last label is not cut. */
 const LABEL_HALF = 18;
-/** A line is interrupted where the time between two readings exceeds so many usual intervals. */
+/** A line is interrupted where the time between two readings exceeds this multiple of the usual interval. */
 const INTERRUPTION = 1.9;
 let patterns = 0;
 
@@ -42,7 +42,7 @@ function inRange(points, gaps, [from, to]) {
   };
 }
 
-/** Stops of the cursor, rows of the table: readings and gaps by time. */
+/** Readings and gaps by time, as items of the frame: stops of the cursor and rows of the table. */
 function itemsOf(points, gaps, offset) {
   const readings = points.map((point) => {
     const time = clockAt(point.t, point.offset ?? offset);
@@ -120,7 +120,7 @@ function axisNodes(range, offset, x, y, top, width, height) {
   return [...times, ...values];
 }
 
-/** Dots of readings; LOW and HIGH are triangles at the edge, the first of a row is labelled. */
+/** Dots of readings. LOW and HIGH are triangles at the edge; of consecutive ones the first is labelled. */
 function pointNodes(points, x, y, height) {
   return points.flatMap((point, i) => {
     const at = x(point.t);

@@ -1,4 +1,4 @@
-// Connect: the connections of one user, and the conversation with a provider that makes one.
+// Connect: the connections of one user, and the login at a provider that makes a new one.
 
 import { ApiError, getJson, postJson } from "./api.js";
 import { connectionCard } from "./connection_card.js";

@@ -16,8 +16,8 @@ const BAND = [70, 180];
 /**
  * Offset from UTC in seconds at the end of the first day, from the length of its part inside the window.
  *
- * A day that begins before the window ends `seconds` after the start of the window; that end is a local midnight.
- * For other days the answer does not have the offset, and the one of the newest reading is used.
+ * If the first day began before the window, it ends `seconds` after the start of the window, and its end is a local
+ * midnight. Otherwise the answer does not determine the offset, and `fallback` is used.
  */
 function firstOffset(day, from, fallback) {
   const midnight = Date.parse(`${day.date}T00:00:00Z`) + DAY;

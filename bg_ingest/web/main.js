@@ -5,7 +5,7 @@ import { h, replace } from "./dom.js";
 import { setUnit, unit } from "./format.js";
 import { credential, forget, sharedUser, signIn, takeFromAddress, userHash } from "./session.js";
 
-/** Views of this version: module, and the word of the navigation (null: it is reached by another way). */
+/** Views by the first part of their address. `title` is the word in the navigation, if the view has a link there. */
 const VIEWS = {
   person: { module: "./person.js", title: "Person", inNavigation: false },
   people: { module: "./people.js", title: "People", inNavigation: true },

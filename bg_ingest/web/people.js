@@ -5,7 +5,7 @@ import { MAX_PEOPLE, PeopleSource, listPeople } from "./people_source.js";
 import { compare } from "./people_state.js";
 
 const AGE_MILLISECONDS = 10_000;
-// The order is reviewed once a minute at most, so that panels do not jump at each value.
+// The order is updated once a minute at most, so that panels do not move at each value.
 const REVIEW_MILLISECONDS = 60_000;
 // Panels do not move for so long after the pointer moved over them.
 const POINTER_MILLISECONDS = 5_000;

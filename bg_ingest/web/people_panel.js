@@ -20,7 +20,7 @@ function setText(element, text) {
   if (element.textContent !== text) element.textContent = text;
 }
 
-/** Return the requests that the panel rests on. `rangePath` is the one of the sparkline. */
+/** Return the requests whose answers the panel shows. `rangePath` is the path of the sparkline's request. */
 function requestsOf(person, rangePath) {
   return [
     ["Newest reading", { method: "GET", path: `/api/latest?users=${encodeURIComponent(person.id)}&view=full` }],
@@ -72,7 +72,7 @@ export class Panel {
     setText(this.unit, latest ? unit() : "");
     setText(this.arrow, direction.symbol);
     setText(this.trend, latest ? direction.words : "");
-    // An old value says nothing about the range of now.
+    // The range of an old value is left out, because it does not describe the present.
     setText(this.range, latest && state === "live" ? `${RANGE_WORDS[range]}, ` : "");
     setText(this.state, STATE_WORDS[state] ?? state.replaceAll("_", " "));
     setText(this.age, latest ? ago((now - Date.parse(latest.measured_at)) / 1000) : "");

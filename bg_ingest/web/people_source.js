@@ -9,7 +9,7 @@ const REFRESH_MILLISECONDS = 1_500;
 // A credential may have 8 long answers open; half of them stay free for other pages.
 const PARALLEL_RANGES = 4;
 
-/** Return the ids and last changes: of the named users, else of the first 100, and if there are more. */
+/** Return the rows of the named users, else ids and last changes of the first 100 users; `more` is true if there are others. */
 export async function listPeople(named, signal) {
   if (named.length) return { rows: named.slice(0, MAX_PEOPLE).map((id) => ({ user_id: id })), more: false };
   const page = await getJson(`/api/users?view=full&limit=${MAX_PEOPLE}`, { signal });
@@ -35,7 +35,7 @@ export class PeopleSource {
     return Date.now() + this.clockOffset;
   }
 
-  /** Follow these rows of the list besides the known ones; return the new people. */
+  /** Follow the users of these rows that are not followed yet; return them as people. */
   async follow(rows) {
     const ids = rows.map((row) => row.user_id).filter((id) => !this.people.has(id));
     if (ids.length === 0) return [];
@@ -66,7 +66,7 @@ export class PeopleSource {
     );
   }
 
-  /** Take an event: a snapshot as it is, a change within its CloudEvent. */
+  /** Take an event. `data` is the state of a person (snapshot), or a CloudEvent whose own `data` is the change. */
   take({ type, data }) {
     const { user_id: id, change, readings } = data.data ?? data;
     const person = this.people.get(id);
@@ -149,7 +149,7 @@ export class PeopleSource {
       if (person.latest) person.addPoint(person.latest);
       this.onChange(person);
     } catch {
-      // An unknown user has no chart; the stream says the same in words. Other faults show as a short line.
+      // An unknown user has no chart, and its panel shows the state from the stream. After another fault the chart is incomplete.
     }
   }
 }

@@ -5,7 +5,8 @@ import { SPARKLINE_HOURS } from "./sparkline.js";
 const SPAN = SPARKLINE_HOURS * 3_600_000;
 const LOW_VALUE = 39; // The API's value of a reading that the sensor sent as LOW only; 401 is HIGH.
 const HIGH_VALUE = 401;
-// The API may lag by a second. Later it is right: it shows the reading of a clock that is ahead from its time on.
+// So many older answers are ignored, because the API may lag by a second. The next one is accepted: then the shown reading
+// has a time in the future, which the API shows only from that time on.
 const MAX_OLDER_ANSWERS = 3;
 
 export const STATE_WORDS = {
@@ -21,7 +22,7 @@ export const STATE_WORDS = {
   loading: "loading",
 };
 
-// Problems first, then values out of range. The finer steps keep the worst of each part on top.
+// Problems first, then values out of range. A lower rank is worse.
 const STATE_RANKS = { reauthorization_required: 0, action_required: 0, gap: 1, late: 2, paused: 3, none: 4, unknown: 5 };
 const LOW_RANK = 6;
 const HIGH_RANK = 7;

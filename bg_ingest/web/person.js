@@ -15,6 +15,7 @@ import { sharePart } from "./share.js";
 const DAY = 86_400_000;
 const SECOND = 1_000;
 const REDRAW = 30 * SECOND;
+/** The 14 days are read again so long after readings of a sweep or backfill, and after others if they are older than the age. */
 const WEEKS_DELAY = 5 * SECOND;
 const WEEKS_AGE = 15 * 60 * SECOND;
 /** Age from which a moment is settled, so that `as_of` accepts it. */
@@ -33,7 +34,7 @@ function remember(choices) {
 }
 
 /** Start the live day: the card counts the age each second, the chart moves every half minute. */
-async function showLive({ path, now, day, weeks, found }, signal) {
+async function showLive({ path, now, day, weeks, zone }, signal) {
   let current = null;
   let weeksAt = 0;
   let weeksTimer = null;
@@ -41,7 +42,7 @@ async function showLive({ path, now, day, weeks, found }, signal) {
   const loadWeeks = () => {
     weeksTimer = null;
     weeksAt = Date.now();
-    return weeks.update({ at: current.now(), known: false, offset: found.offset });
+    return weeks.update({ at: current.now(), known: false, offset: zone.offset });
   };
   const second = setInterval(() => current && now.tick(current.now()), SECOND);
   const redraw = setInterval(() => current && draw(), REDRAW);
@@ -53,7 +54,7 @@ async function showLive({ path, now, day, weeks, found }, signal) {
     onChange(change) {
       if (signal.aborted) return;
       current = change;
-      found.offset = change.latest?.utc_offset_seconds ?? browserOffset(change.now());
+      zone.offset = change.latest?.utc_offset_seconds ?? browserOffset(change.now());
       if (change.latest) now.show(change.latest, change.now());
       else now.empty("There is no reading yet.");
       draw();
@@ -66,8 +67,11 @@ async function showLive({ path, now, day, weeks, found }, signal) {
   if (!signal.aborted) await loadWeeks();
 }
 
-/** Show the day and the weeks before the end of a date, with later arrivals or as they were known then. */
-async function showPast({ path, now, day, weeks, found }, { at, known }, signal) {
+/**
+ * Show the 24 hours and the 14 days before the instant `at`. If `known` is true, readings that arrived later are left
+ * out.
+ */
+async function showPast({ path, now, day, weeks, zone }, { at, known }, signal) {
   now.streamState("");
   const selection = known ? `&as_of=${encodeURIComponent(instant(at))}` : "";
   const { readings, gaps } = await readDay(path, at, selection, signal);
@@ -77,7 +81,7 @@ async function showPast({ path, now, day, weeks, found }, { at, known }, signal)
   if (newest) now.show({ ...newest, state: "as_of" }, at);
   else now.empty(known ? "No reading of that day was known then." : "That day has no readings.");
   day.update(log.readings(), known ? [] : log.gaps(), at);
-  await weeks.update({ at, known, offset: newest?.utc_offset_seconds ?? found.offset });
+  await weeks.update({ at, known, offset: newest?.utc_offset_seconds ?? zone.offset });
 }
 
 function showUnknown(root, user) {
@@ -97,7 +101,7 @@ export async function render(root, { user, query, signal }) {
     now: nowCard(),
     day: daySection({ hours, onHours: (count) => remember({ hours: count }) }),
     weeks: weeksSection(user, signal),
-    found: { offset: undefined },
+    zone: { offset: undefined }, // of the newest reading shown live, in seconds from UTC
   };
   let leave = new AbortController();
 
@@ -105,7 +109,7 @@ export async function render(root, { user, query, signal }) {
     leave.abort();
     leave = new AbortController();
     const mode = AbortSignal.any([signal, leave.signal]);
-    const at = date && Date.parse(`${date}T00:00:00Z`) + DAY - (parts.found.offset ?? browserOffset(Date.now())) * 1000;
+    const at = date && Date.parse(`${date}T00:00:00Z`) + DAY - (parts.zone.offset ?? browserOffset(Date.now())) * 1000;
     const isPast = date && at < Date.now() - SETTLED;
     remember({ as_of: isPast ? date : "", known: isPast && known ? "1" : "" });
     form.setPast(isPast);

@@ -1,10 +1,10 @@
-// Live day of a person: the change stream begins with a snapshot, the range is read as of its change, events follow.
+// Live day of a person. The change stream begins with a snapshot. The range is read as of its change, and later events are added.
 
 import { ApiError, getJson, openStream } from "./api.js";
 import { ReadingsLog } from "./readings_log.js";
 
 const DAY = 86_400_000;
-const SNAPSHOT_PATIENCE = 2_000;
+const SNAPSHOT_TIMEOUT = 2_000;
 const LATEST_DELAY = 200;
 const RELOAD_DELAY = 1_000;
 
@@ -37,8 +37,8 @@ export async function readDay(path, at, selection, signal) {
 /**
  * Follow a person. The promise resolves after the first load, and rejects if that fails.
  *
- * `onChange({log, latest, now})` follows each load and event, `now()` is the time by the clock of the service;
- * `onReadings(origin)` follows events with readings, `onState(state, reason)` those of the stream.
+ * `onChange({log, latest, now})` is called after each load and event; `now()` is the time by the clock of the service.
+ * `onReadings(origin)` is called for each event with readings, `onState(state, reason)` for each state of the stream.
  */
 export function followDay(path, { onChange, onReadings, onState, signal }) {
   const log = new ReadingsLog();
@@ -94,7 +94,7 @@ export function followDay(path, { onChange, onReadings, onState, signal }) {
     };
     const first = () => signal.aborted || next(() => isLoaded || load());
     // Without a snapshot, for example if all streams are taken, the day is shown without live updates.
-    setTimeout(first, SNAPSHOT_PATIENCE);
+    setTimeout(first, SNAPSHOT_TIMEOUT);
     signal.addEventListener("abort", () => timers.forEach(clearTimeout));
     openStream(
       { path: `${path}/changes` },

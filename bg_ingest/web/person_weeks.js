@@ -16,7 +16,10 @@ const FORMATS = [
   ["Parquet", "application/vnd.apache.parquet", "parquet"],
 ];
 
-/** Section of 14 days. `update(moment)` takes `{at, known, offset}`: the end of the window, and `as_of` if only known readings count. */
+/**
+ * Section of 14 days. `update({at, known, offset})` reads the window that ends at `at`. `known` leaves out readings that
+ * arrived later; `offset` is the person's offset from UTC in seconds.
+ */
 export function weeksSection(user, signal) {
   const path = `/api/bg/${encodeURIComponent(user)}`;
   let query = null;

@@ -19,7 +19,7 @@ const STATES = {
   active: ["Connected", "New readings are fetched as they appear."],
   paused: ["Paused", "Nothing is fetched until you resume. Stored readings stay."],
   reauthorization_required: ["New login needed", "The provider no longer accepts the login. Connect again to continue; stored readings stay."],
-  provider_forbidden: ["Refused by the provider", "The provider forbids this service to read. Its operator has to clear this up; polls go on seldom."],
+  provider_forbidden: ["Refused by the provider", "The provider forbids this service to read. The operator of this service must resolve this. Until then it polls every six hours."],
   disconnected: ["Disconnected", "Nothing is fetched and the login is deleted. Stored readings stay."],
 };
 

@@ -1,5 +1,6 @@
 // Shown readings and gaps of a day: filled from the range, kept up to date by the change stream.
 
+/** Readings of one sensor within so many milliseconds are one measurement, of which the service shows one. */
 const SAME_MEASUREMENT = 150_000;
 
 function keyOf(reading) {

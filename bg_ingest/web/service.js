@@ -1,4 +1,4 @@
-// View for operators: state of the answering replica, the users that are most late with the reason, unreadable records.
+// View for operators: state of the answering replica, the users whose newest reading is the oldest, unreadable records.
 import { getJson } from "./api.js";
 import { h } from "./dom.js";
 import { readLateUsers, showLateUsers } from "./service_late.js";
@@ -41,7 +41,7 @@ class Part {
 export async function render(root, { signal }) {
   const parts = [
     new Part("Replica", "replica", (abort) => getJson("/api/workers", { signal: abort }), showReplica),
-    new Part("Most late", "late", readLateUsers, showLateUsers),
+    new Part("Users with the oldest readings", "late", readLateUsers, showLateUsers),
     new Part("Unreadable records and streams", "metrics", readMetrics, showMetrics),
   ];
   const updated = h("p", { class: "service-updated" }, "Loading…");

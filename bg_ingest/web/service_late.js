@@ -6,8 +6,9 @@ import { userHash } from "./session.js";
 import { table } from "./service_table.js";
 
 const SHOWN = 8;
-// Users without a connection in use are left out; so many are examined for the shown ones.
+// Users whose connections have all ended are left out. Therefore more users are examined than shown.
 const EXAMINED = 24;
+// Users that are compared at all: one page of the list.
 const LISTED = 1_000;
 // A list of more users than this is read once a minute, because it costs half a read unit per user.
 const CHEAP_LIST = 100;

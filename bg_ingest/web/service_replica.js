@@ -38,7 +38,7 @@ export function showReplica(status) {
   const faulty = actors
     .filter(({ running, crashes }) => !running || crashes > 0)
     .map(({ name, running, crashes }) => [name, running ? "running" : "stopped", number(crashes)]);
-  const budgetColumns = ["Provider", "Polls due per second", "Calls since start", "Waiting", "Slowdown", "Paused"];
+  const budgetColumns = ["Provider", "Call demand per second", "Calls since start", "Waiting", "Slowdown", "Paused"];
   return [
     overview,
     table("All replicas", ["Replica", "Shards", "Leaving"], owners, "none."),

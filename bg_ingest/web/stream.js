@@ -2,14 +2,16 @@
 
 import { ApiError, send } from "./api.js";
 
+/** Shortest and longest delay of a reconnect in milliseconds, before a random factor of 0.75 to 1.25. */
 const FIRST_DELAY = 500;
-/** Milliseconds, before a random factor: a service that is back is reached within 4 seconds. */
 const LAST_DELAY = 3_000;
-/** Milliseconds without a byte after which a connection counts as lost: heartbeats are 1 to 60 seconds apart. */
+/**
+ * A connection without a byte for so many milliseconds counts as lost. Heartbeats are 1 to 60 seconds apart. After the
+ * first one the limit is a multiple of the interval of this service, between the two bounds.
+ */
 const LONGEST_SILENCE = 65_000;
-/** The same, as a multiple of the interval of this service's heartbeats once that is known. */
-const MISSED_HEARTBEATS = 3;
 const SHORTEST_SILENCE = 5_000;
+const MISSED_HEARTBEATS = 3;
 /** Reasons of an `end` after which a new connection would be refused. */
 const FINAL = ["credential_ended", "erased"];
 
@@ -28,7 +30,6 @@ export async function openStream(request, { onEvent, onState = () => {}, signal 
     } catch (error) {
       if (signal?.aborted) return;
       if (error instanceof ApiError && isFinal(error.status)) return onState("ended", error.message);
-      if (!(error instanceof ApiError)) reason = "connection lost";
     }
     if (FINAL.includes(reason)) return onState("ended", reason.replaceAll("_", " "));
     if (signal?.aborted) return;
@@ -48,7 +49,7 @@ async function readOnce(request, position, signal, onOpen, onEvent) {
   signal?.addEventListener("abort", stop);
   let silence = LONGEST_SILENCE;
   let timer = setTimeout(stop, silence);
-  let read = performance.now();
+  let lastReadAt = performance.now();
   try {
     const response = await send(request.path, options(request, position, connection.signal));
     onOpen();
@@ -57,9 +58,9 @@ async function readOnce(request, position, signal, onOpen, onEvent) {
     for (;;) {
       const { value, done } = await reader.read();
       if (done) return "connection lost";
-      const gap = performance.now() - read;
-      read += gap;
-      if (value.startsWith(":")) silence = Math.min(LONGEST_SILENCE, Math.max(SHORTEST_SILENCE, MISSED_HEARTBEATS * gap));
+      const interval = performance.now() - lastReadAt;
+      lastReadAt += interval;
+      if (value.startsWith(":")) silence = Math.min(LONGEST_SILENCE, Math.max(SHORTEST_SILENCE, MISSED_HEARTBEATS * interval));
       clearTimeout(timer);
       timer = setTimeout(stop, silence);
       const blocks = (rest + value).replaceAll("\r\n", "\n").split("\n\n");
