@@ -169,7 +169,7 @@ def _unpack_stream(
 def _times_and_values(stream: list[Any], base: int) -> tuple[Iterable[int], Iterable[int]]:
     _, count, cadence, times, values, *_ = stream
     first, *rest = _cells(times, count)
-    at = accumulate((difference + cadence for difference in rest), initial=base + first)
+    at = accumulate(map(cadence.__add__, rest), initial=base + first)
     return at, accumulate(_cells(values, count))
 
 

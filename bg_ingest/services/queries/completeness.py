@@ -21,9 +21,6 @@ from bg_ingest.services.queries.pauses import pause
 from bg_ingest.services.queries.readings import DEFAULT_FILTER, iter_shown
 from bg_ingest.store import Store
 
-UNPACKED_PER_PASS = 4
-"""Segments whose readings are counted in one pass of the event loop: about 2 ms."""
-
 
 class CompletenessQueries:
     """Reads stored data only; makes no provider call and no write."""
@@ -66,13 +63,9 @@ class CompletenessQueries:
         return sorted(days, key=lambda day: (day.date, day.provider))
 
     async def _count(self, user: UserId, window: Window, counters: dict[str, DayCounter]) -> None:
-        number = 0
         shown = iter_shown(self._store.readings, user, window, DEFAULT_FILTER, DEFAULT_FILTER.decode_readings)
         async with aclosing(shown) as batches:
             async for batch in batches:
-                number += 1
-                if number % UNPACKED_PER_PASS == 0:
-                    await pause()
                 rows: list[StoredReading] = [row[2] for row in batch]
                 for provider, counter in counters.items():
                     counter.add_readings([row for row in rows if row.reading.device.provider == provider])

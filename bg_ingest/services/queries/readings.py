@@ -24,9 +24,9 @@ from bg_ingest.store.segments import ReadingStore
 DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
 """Length of a window without a start."""
 
-SEGMENTS_PER_PASS = 16
-"""Segments decoded until the query yields to other tasks, about 2 ms. The query yields explicitly, because reads of the
-embedded store may never suspend."""
+POINTS_PER_PASS, READINGS_PER_PASS = 64, 4
+"""Segments decoded until the query yields to other tasks: about 3 ms for points that are not kept, and 2 ms for whole
+readings. The query yields explicitly, because reads of the embedded store may never suspend."""
 
 SEARCHED_LENGTHS = (timedelta(hours=6), timedelta(days=30), timedelta(days=365 * 20))
 """Windows before now that are searched, one after another, for the newest reading that is not in the future."""
@@ -91,7 +91,14 @@ class ReadingQueries:
         """Yield (epoch seconds, mg/dL) in ascending batches of one stored segment each."""
         is_default = reading_filter == DEFAULT_FILTER
         decode = self._kept.decoder(window) if is_default else reading_filter.decode_points
-        return iter_shown(self._readings, user, window, reading_filter, decode)
+        return iter_shown(
+            self._readings,
+            user,
+            window,
+            reading_filter,
+            decode,
+            per_pass=POINTS_PER_PASS if is_default else READINGS_PER_PASS,
+        )
 
     def readings(
         self, user: UserId, window: Window, reading_filter: ReadingFilter = DEFAULT_FILTER
@@ -137,6 +144,7 @@ async def iter_shown(
     decode: Callable[[bytes], SegmentRows],
     *,
     consistent: bool = False,
+    per_pass: int = READINGS_PER_PASS,
 ) -> AsyncGenerator[Sequence[Any]]:
     """Yield the shown rows of a window in ascending batches of one stored segment each, as decoded by the filter.
 
@@ -149,7 +157,7 @@ async def iter_shown(
     # answer as of a time is exact only after ``SETTLED_AFTER``, which is longer than the lag of such a read.
     exact = reading_filter.as_of is not None and reading_filter.as_of.change is not None
     packed = store.iter_packed(user, wider, consistent=consistent or exact)
-    async with aclosing(_with_neighbours(packed, decode)) as segments:
+    async with aclosing(_with_neighbours(packed, decode, per_pass)) as segments:
         async for before, segment, after in segments:
             rows = reading_filter.select(before, segment, after)
             if rows and (rows[0][0] < start or rows[-1][0] >= end):
@@ -159,14 +167,14 @@ async def iter_shown(
 
 
 async def _with_neighbours(
-    packed: AsyncGenerator[bytes], decode: Callable[[bytes], SegmentRows]
+    packed: AsyncGenerator[bytes], decode: Callable[[bytes], SegmentRows], per_pass: int
 ) -> AsyncGenerator[tuple[SegmentRows | None, SegmentRows, SegmentRows | None]]:
     before = segment = None
     number = 0
     async with aclosing(packed):
         async for content in packed:
             number += 1
-            if number % SEGMENTS_PER_PASS == 0:
+            if number % per_pass == 0:
                 await pause()
             after = decode(content)
             if segment is not None:

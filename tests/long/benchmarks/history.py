@@ -31,7 +31,7 @@ class Person(msgspec.Struct, frozen=True):
     """A user with a number of days of readings from START on."""
 
     user: UserId
-    days: int
+    days: float
 
     @property
     def end(self) -> datetime:
@@ -39,12 +39,13 @@ class Person(msgspec.Struct, frozen=True):
 
     @property
     def count(self) -> int:
-        return self.days * 288
+        return round(self.days * 288)
 
 
+OF_AN_HOUR = tuple(Person(UserId(f"hour-{number}"), 1 / 24) for number in range(200))
 OF_A_DAY = tuple(Person(UserId(f"day-{number}"), 1) for number in range(8))
 FORTNIGHT, QUARTER = Person(UserId("fortnight"), 14), Person(UserId("quarter"), 90)
-PEOPLE = (*OF_A_DAY, FORTNIGHT, QUARTER)
+PEOPLE = (*OF_AN_HOUR, *OF_A_DAY, FORTNIGHT, QUARTER)
 
 
 def series(person: Person) -> Iterator[Reading]:

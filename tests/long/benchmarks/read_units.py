@@ -14,7 +14,7 @@ _KEYS = item_size(("", ""), {})
 
 
 def of_service(person: Person, *, is_range: bool) -> float:
-    """One consistent GetItem of the head; for a range also its segments, read eventually consistent by the hundred."""
+    """One consistent GetItem of the head; for a range also its segments, read eventually consistent."""
     (key, head), *rows = segments(person)
     units = read_units(item_size(key, head))
     pages = [
