@@ -85,10 +85,11 @@ async def _iter_lines(
 async def _encode_manifest(dataset: Dataset) -> AsyncGenerator[bytes]:
     """Yield the fields of the manifest that are known before the first row, and the others after the last row.
 
-    The first piece starts the answer, so a disconnect of the client ends the reads.
+    The answer starts before the reads, because a disconnect of the client is noticed only afterwards, and ends them.
     """
     known = {name: value for name, value in _to_builtins(dataset.manifest).items() if name != "users"}
     yield msgspec.json.encode(known)[:-1] + b","
+    yield b""  # `StreamBody` starts an answer at its second piece
     async with aclosing(dataset.batches()) as batches:
         async for _ in batches:
             pass

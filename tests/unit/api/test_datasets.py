@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from io import BytesIO, StringIO
 from itertools import product
-from typing import Any
+from typing import Any, cast
 
 import anyio
 import msgspec
@@ -21,7 +21,11 @@ from bg_ingest.api.auth import Access
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Flag
+from bg_ingest.services.queries.datasets import DatasetQueries
+from bg_ingest.services.queries.readings import ReadingQueries
+from bg_ingest.store.segments import ReadingStore
 from tests.harness.api import DEVICE, ApiHarness, open_api, reading
+from tests.unit.api.test_streaming import BreakingReadings, FakeConnection
 
 PARQUET, ARROW = "application/vnd.apache.parquet", "application/vnd.apache.arrow.stream"
 NDJSON, CSV, JSON = "application/x-ndjson", "text/csv", "application/json"
@@ -250,3 +254,16 @@ async def test_an_unknown_form_is_refused(api: ApiHarness) -> None:
     api.clock.advance(timedelta(minutes=2))
     answer = await post(api, users=["ada"], preset="iglu")
     assert answer.text == "id,time,gl\r\nada,2026-03-02 11:55:00,110\r\n"
+
+
+async def test_a_client_of_a_manifest_that_disconnects_ends_the_reads(api: ApiHarness) -> None:
+    """The answer starts before the readings are read: only then is a disconnect noticed."""
+    await api.add_readings(reading(-5))
+    readings = BreakingReadings(after=None)
+    reader = ReadingQueries(cast("ReadingStore", readings), api.clock)
+    api.replace_services(datasets=DatasetQueries(api.store.readings, reader, "test"))
+    connection = FakeConnection(gone_after=2, accept=JSON)
+    with anyio.fail_after(10):
+        await connection.post(api, "/api/dataset", BODY | {"users": ["ada"]})
+    assert len(connection.events) == 2
+    assert readings.given == 0

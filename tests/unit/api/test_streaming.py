@@ -52,6 +52,7 @@ class FakeConnection:
         self.events: list[MutableMapping[str, Any]] = []
         self._gone_after = gone_after
         self._gone = anyio.Event()
+        self._body: bytes | None = None
 
     async def send(self, event: MutableMapping[str, Any]) -> None:
         self.events.append(event)
@@ -60,17 +61,31 @@ class FakeConnection:
             await anyio.sleep_forever()
 
     async def receive(self) -> dict[str, Any]:
+        if self._body is not None:
+            body, self._body = self._body, None
+            return {"type": "http.request", "body": body, "more_body": False}
         await self._gone.wait()
         return {"type": "http.disconnect"}
 
     async def ask(self, api: ApiHarness) -> None:
         query = f"from={END - timedelta(days=365):%Y-%m-%d}&to={END:%Y-%m-%d}".encode()
+        await self._request(api, "GET", "/api/bg/ada", query)
+
+    async def post(self, api: ApiHarness, path: str, body: Any) -> None:
+        self._body = json.dumps(body).encode()
+        await self._request(api, "POST", path, b"")
+
+    async def _request(self, api: ApiHarness, method: str, path: str, query: bytes) -> None:
         scope: Any = {
             "type": "http",
-            "method": "GET",
-            "path": "/api/bg/ada",
+            "method": method,
+            "path": path,
             "query_string": query,
-            "headers": [(b"host", b"ingest.test"), (b"accept", self._accept.encode())],
+            "headers": [
+                (b"host", b"ingest.test"),
+                (b"accept", self._accept.encode()),
+                (b"content-type", b"application/json"),
+            ],
         }
         await api.app(scope, cast("Any", self.receive), cast("Any", self.send))
 
