@@ -1,4 +1,4 @@
-"""OpenAPI document: responses of routes, examples of bodies, further media types, configuration, and its page."""
+"""OpenAPI document: responses, examples of bodies, further media types, configuration, and the HTML reference."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -116,7 +116,8 @@ def responses(
 def problem_responses(*statuses: int, public: bool = False) -> dict[int, ResponseExample]:
     """Return the documented problems of a route with an example each.
 
-    A route that requires a credential (401) also has the problems of authorization and rate limit.
+    A route that requires a credential (401) also has the problems of authorization and rate limit. ``public``: the
+    route checks a signature or token itself (webhooks), so 401 does not imply these.
     """
     more = (403, 421, 429) if 401 in statuses and not public else ()
     return {status: _problem_response(status) for status in sorted({*statuses, *more})}
@@ -207,7 +208,10 @@ async def _permit_scripts(response: Response[Any]) -> Response[Any]:
 
 
 def build_config(version: str, *, scripted: bool) -> OpenAPIConfig:
-    """Return the configuration; ``scripted`` lets the reference use the scripts of the page."""
+    """Return the configuration.
+
+    ``scripted``: the reference loads search and request forms from the web page's files.
+    """
     return OpenAPIConfig(
         title="BG Ingest",
         version=version,

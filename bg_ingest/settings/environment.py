@@ -42,8 +42,9 @@ def check_environment(
     problems += find_unreadable_certificates()
     if aws_urls:
         problems += check_aws(strict=is_strict(settings))
-    is_embedded = not (settings["dynamodb_table"] and settings["token_encryption_keys"]) or None in provider_urls
-    if is_embedded and not is_strict(settings):
+    # SQLite, the key file, and the simulator (for a provider that is not set up) write there.
+    uses_data_dir = not (settings["dynamodb_table"] and settings["token_encryption_keys"]) or None in provider_urls
+    if uses_data_dir and not is_strict(settings):
         problems += find_unusable_folder(settings["data_dir"], *files)
     return problems, notes
 

@@ -19,15 +19,15 @@ TokenKind = Literal["code", "access", "refresh"]
 
 
 class Token(msgspec.Struct, frozen=True):
-    """Number of the grant, number of its rotations, and expiry of the token in seconds (0: never).
-
-    In a code, both numbers only make its text unique.
-    """
+    """Content of a token. In a code, `grant` and `version` only make its text unique."""
 
     kind: TokenKind
     grant: int
+    """Number of the grant."""
     version: int
+    """Number of rotations of the grant up to this token."""
     ends: int = 0
+    """Unix time of expiry; 0 for none."""
 
 
 class TokenCodec:
@@ -88,7 +88,11 @@ class Grants:
         self.rotations: list[Rotated] = []
 
     def apply(self, event: Event) -> None:
-        """Apply an event to grants and rotations; only this method changes them, at run time and after a restart."""
+        """Apply an event to grants and rotations, which only this method changes.
+
+        ``record`` (see `__init__`) appends an event to the journal and calls this method. A restart calls it for the
+        stored events.
+        """
         match event:
             case Granted(grant=number, user=user, client_id=client_id):
                 self._issued = number
@@ -123,13 +127,16 @@ class Grants:
         return pair
 
     def holder(self, refresh_token: str) -> Grant | None:
-        """Return the grant with this newest refresh token."""
+        """Return the grant whose newest refresh token this is; None for a spent, revoked or unknown token."""
         token = self._tokens.decode(refresh_token, "refresh")
         grant = self.alive.get(token.grant) if token else None
         return grant if grant and token and grant.version == token.version else None
 
     def rotate(self, refresh_token: str, *, answered: bool) -> TokenPair | None:
-        """Spend the refresh token. None: spent, revoked or unknown; a newer token of the same grant stays valid."""
+        """Spend the refresh token, and return the next pair.
+
+        Return None if it is spent, revoked or unknown. Reuse of a spent token does not revoke the grant.
+        """
         grant = self.holder(refresh_token)
         if grant is None:
             return None

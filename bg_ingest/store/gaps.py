@@ -26,9 +26,10 @@ class GapStore(items.ItemStore):
         return [_decode_month(connection.provider, keys.parse_gap_month(key), item) for key, item in rows]
 
     async def read_overlapping(self, connection: ConnectionId, window: Window) -> list[GapMonth]:
-        """Return the months whose gaps can overlap a window, ascending: its own, and the last one before with a gap.
+        """Return the months whose gaps can overlap a window, ascending.
 
-        Gaps of a connection do not overlap, so of all gaps that begin before the window only the last reaches into it.
+        These are the existing months of the window, preceded by the latest earlier month that has a gap. Gaps of a
+        connection do not overlap, so of all gaps that begin before the window only the last can reach into it.
         """
         own = month_start(window.start)
         pk, low = keys.gap_month(connection, datetime.min.replace(tzinfo=UTC))

@@ -8,7 +8,8 @@ const LABELS = { connect: "Connect", poll: "Poll now", pause: "Pause", resume: "
 
 /**
  * A card {element, update(connection), focus()}; `connection` is the API's object, or null without one. `act(action,
- * region)` is called for a control. Controls are replaced only if the state allows others, so that focus stays.
+ * region)` is called for a control. Controls are rebuilt only when the state changes, so that an update does not move
+ * the focus.
  */
 export function connectionCard(provider, act) {
   const { name, needs, regions } = describeProvider(provider);

@@ -1,4 +1,6 @@
-"""Dexcom's API v3: OAuth2, dataRange and egvs. It does not push; a pushed page would have the shape of egvs.
+"""Dexcom's API v3: OAuth2, dataRange and egvs.
+
+Dexcom does not push. `parse_push` nevertheless accepts pages in the shape of egvs.
 
 This module holds the addresses of the API, and the options of this service's app at Dexcom.
 """
@@ -27,7 +29,7 @@ INITIAL_DELAYS = {
     "sandbox": timedelta(hours=1),
 }
 """Time from a measurement until the API shows it, as integrators measured it: Dexcom's pages do not state it. The
-delay of each connection is learned, beginning with this value. Apps of Dexcom's partners, for example, see readings
+delay of each connection is learned, beginning with this value, because it differs by app: partners' apps see readings
 immediately."""
 
 
@@ -44,7 +46,7 @@ class DexcomOptions(msgspec.Struct, frozen=True, kw_only=True):
     fixed_delay: timedelta | None = None
     """Delay set by the operator, instead of the learned one."""
     sandbox_allowed: bool = True
-    """False: connects may choose the sandbox only if it is the default region."""
+    """If False, a connect request may choose the sandbox only if that is the default region."""
 
     def __post_init__(self) -> None:
         if self.default_region not in REGION_URLS:

@@ -1,7 +1,8 @@
-"""Decoded points and encoded text of stored segments, keyed by their packed bytes.
+"""LRU cache of the decoded points and the encoded text of stored segments.
 
-Points and text depend on these bytes alone, and a rewritten segment has other bytes. A kept segment therefore never
-becomes stale and needs no invalidation. Segments of an erased user stay in memory until other segments displace them.
+It is keyed by the packed bytes of the segments, and bounded by an estimate of its memory. Points and text depend on
+these bytes alone, and a rewritten segment has other bytes. A kept segment therefore never becomes stale and needs no
+invalidation. Segments of an erased user stay in memory until other segments displace them.
 """
 
 from collections import OrderedDict
@@ -35,18 +36,18 @@ class KeptRows(list[tuple[int, int]]):
 
 
 class KeptSegments:
-    """Bounded memory of decoded segments; the least recently used ones are dropped."""
+    """LRU cache of decoded segments by their packed bytes, bounded by an estimate of its memory."""
 
     def __init__(self, decode: Callable[[bytes], SegmentRows], max_bytes: int = MAX_KEPT_BYTES) -> None:
-        self._decode = decode
+        self._decode_uncached = decode
         self._max_bytes = max_bytes
         self._segments: OrderedDict[bytes, SegmentRows] = OrderedDict()
         self.bytes = 0
         """Estimate of the memory in use."""
 
     def decoder(self, window: Window) -> Callable[[bytes], SegmentRows]:
-        """Return the decoder for the segments of a window."""
-        return self.decode if window.length <= MAX_KEPT_WINDOW else self._decode
+        """Return the caching decoder, or the plain one for a window longer than MAX_KEPT_WINDOW."""
+        return self.decode if window.length <= MAX_KEPT_WINDOW else self._decode_uncached
 
     def decode(self, packed: bytes) -> SegmentRows:
         """Return the points of a segment by device. They must not be changed."""
@@ -54,7 +55,7 @@ class KeptSegments:
         if segment is not None:
             self._segments.move_to_end(packed)
             return segment
-        decoded = self._decode(packed)
+        decoded = self._decode_uncached(packed)
         segment = decoded._replace(streams=[stream._replace(rows=KeptRows(stream.rows)) for stream in decoded.streams])
         self._segments[packed] = segment
         self.bytes += _memory(packed, segment)

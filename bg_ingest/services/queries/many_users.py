@@ -46,9 +46,10 @@ class Unknown(msgspec.Struct, frozen=True):
 
 
 class End(msgspec.Struct, frozen=True):
-    """End of an answer, with the new cursors of the users that changed."""
+    """End of an answer."""
 
     after: dict[UserId, int]
+    """Cursors for the next request, of the users with an event or a snapshot in this answer."""
     more: bool
 
 
@@ -75,7 +76,7 @@ class ManyUsersQueries:
     async def changes(self, after: Mapping[UserId, int | None], limit: int) -> AsyncGenerator[Line]:
         """Yield the lines of an answer: at most ``limit`` events, consecutive for each user, then the end.
 
-        For a cursor of None, a snapshot of now is yielded instead of events.
+        ``after`` holds the cursor of each user. For None, a snapshot of now is yielded instead of events.
         """
         heads = await self._store.readings.heads_after(after)
         reached: dict[UserId, int] = {}
