@@ -76,9 +76,9 @@ class InboxReader:
         self._poll_requests = poll_requests
         self._is_loaded = is_loaded
         self._interval = interval
-        self._inherited: dict[str, float] = {}
+        self._previous_owners: dict[str, float] = {}
         self._last_owner_id: str | None = None
-        self._former: dict[str, float] = {}
+        self._own_former_ids: dict[str, float] = {}
         self._wakeup = Wakeup()
         self._unreadable = False
 
@@ -89,16 +89,16 @@ class InboxReader:
     def inherit(self, taken: Collection[Lease]) -> None:
         """Read the inboxes of the previous owners of these shards too, for ``INHERIT_SECONDS``."""
         shards = {lease.shard for lease in taken}
-        # earlier requests were passed to connections that are no longer scheduled
+        # requests pending since an earlier ownership of these shards: the connections scheduled then are gone
         self._poll_requests.forget_shards(shards.__contains__)
         until = anyio.current_time() + INHERIT_SECONDS
-        self._inherited |= {lease.previous or UNOWNED: until for lease in taken}
+        self._previous_owners |= {lease.previous or UNOWNED: until for lease in taken}
         self._wakeup.set()
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         task_status.started()
         while True:
-            await self._wakeup.wait(min(1.0, self._interval) if self._inherited else self._interval)
+            await self._wakeup.wait(min(1.0, self._interval) if self._previous_owners else self._interval)
             try:
                 await self._read_all()
             except StoreError:
@@ -114,10 +114,10 @@ class InboxReader:
         now, owner_id = anyio.current_time(), self._ownership.owner_id
         # after a new registration, requests may still be addressed to the former id
         if self._last_owner_id and owner_id != self._last_owner_id:
-            self._former[self._last_owner_id] = now + INHERIT_SECONDS
+            self._own_former_ids[self._last_owner_id] = now + INHERIT_SECONDS
         self._last_owner_id = owner_id
-        self._former = {former: until for former, until in self._former.items() if until > now}
-        self._inherited = {previous: until for previous, until in self._inherited.items() if until > now}
+        self._own_former_ids = {former: until for former, until in self._own_former_ids.items() if until > now}
+        self._previous_owners = {previous: until for previous, until in self._previous_owners.items() if until > now}
         self._poll_requests.forget_shards(lambda shard: self._ownership.epoch(shard) is None)
         if owner_id is not None:
             requests = await self._inbox.list_requests(owner_id)
@@ -125,10 +125,10 @@ class InboxReader:
                 request for request in requests if self._is_ours(request) and self._handle(request)
             }
             await self._inbox.forward([request for request in requests if not self._is_ours(request)])
-        for previous in (self._former.keys() | self._inherited.keys()) - {owner_id}:
-            requests = await self._inbox.list_requests(previous)
+        for address in (self._own_former_ids.keys() | self._previous_owners.keys()) - {owner_id}:
+            requests = await self._inbox.list_requests(address)
             ours = [request for request in requests if self._is_ours(request)]
-            await self._inbox.forward(requests if previous in self._former else ours)
+            await self._inbox.forward(requests if address in self._own_former_ids else ours)
             if ours:
                 self._wakeup.set()  # the forwarded requests are in our own inbox now
         done = set(self._poll_requests.done)  # last, so that requests are handled even if rows cannot be deleted
@@ -140,7 +140,10 @@ class InboxReader:
         return self._ownership.epoch(shard_of(request.connection.user)) is not None
 
     def _handle(self, request: OwnerRequest) -> bool:
-        """Pass a request on; return True if it may be deleted now, because it requests no poll or repeats another."""
+        """Pass a request on; return True if it may be deleted now.
+
+        This is so because it requests no poll, or another poll request for its connection is pending.
+        """
         shard, connection = shard_of(request.connection.user), request.connection
         epoch = self._ownership.epoch(shard)
         if epoch is None or not self._is_loaded(shard) or self._poll_requests.contains(request):

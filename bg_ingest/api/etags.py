@@ -17,8 +17,8 @@ CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
 """Keeps health data out of shared caches; the caller's own cache revalidates each time."""
 
 SETTLED_AFTER = timedelta(seconds=5)
-"""A range may lag a second behind the head. A tag made within this time after a change is valid only until the
-time has passed."""
+"""Reading a range may return data up to a second older than the head. Tags made within `SETTLED_AFTER` of the last
+change therefore differ from those made later for the same head."""
 
 
 def make_etag(request: Request[Any, Any, Any], *facts: object) -> str:

@@ -28,7 +28,8 @@ _HEADERS = (
 )
 
 _HSTS_HEADER = (b"strict-transport-security", b"max-age=31536000")
-"""Valid for a year. Browsers ignore it over http, so a forged X-Forwarded-Proto affects no other client."""
+"""Valid for a year. A forged X-Forwarded-Proto adds it only to the answer of the forged request. Browsers ignore it
+over http."""
 
 _PAGE_HEADERS = (*_HEADERS, (b"content-security-policy", POLICY.encode()))
 _API_HEADERS = (*_HEADERS, (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"))

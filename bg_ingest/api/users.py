@@ -81,8 +81,8 @@ async def export_user(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
 
 
 REFUSALS = {401, 403}
-"""Statuses of refused requests. A request for another user's data has the 404 of an unknown user instead; `refused` in
-the state of the request marks it."""
+"""Statuses of refused requests. A request for a user outside the caller's permission is answered with 404, like one for
+an unknown user. `refused` in the request's state marks it as refused."""
 
 _PATH_TYPE = re.compile(r":\w+}")
 

@@ -112,7 +112,10 @@ class WebhookGuard:
         self._write_slots = WriteSlots()
 
     def check_room(self) -> None:
-        """Refuse a webhook with 429 or 503 if its verification, which costs more, would end with this answer too."""
+        """Refuse a webhook with 429 or 503 before its verification if it would be refused afterwards anyway.
+
+        This check is cheaper than the verification.
+        """
         if self._rate_limiter:
             _refuse_excess(self._rate_limiter.wait(_RATE_KEY, anyio.current_time()))
         self._slots.check_verified()

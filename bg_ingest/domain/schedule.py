@@ -49,8 +49,8 @@ class Rhythm(msgspec.Struct, frozen=True):
     def step_after(self, anchor: datetime) -> timedelta:
         """Return the time until the next poll: whole slots, rounded so that the average over many anchors is exact.
 
-        If fractions were always rounded up, 5 % too much demand would halve the polls of a connection with one poll per
-        slot.
+        If fractions were always rounded up, a slowdown of 1.05 would turn an interval of one slot into two, and halve
+        the polls of such a connection.
         """
         return floor(self.slots * self.slowdown + self._chance(anchor)) * self.cadence
 
@@ -102,7 +102,7 @@ class CadenceCounter:
         self._near = dict.fromkeys(CADENCE_SECONDS, 0)
 
     def add(self, second: float) -> None:
-        """Count the next reading by its epoch second. A second one at the same time is ignored."""
+        """Count the next reading by its epoch second. Another reading at the same time is ignored."""
         if self._last is not None and second != self._last:
             self._distances += 1
             for cadence in CADENCE_SECONDS:
@@ -127,11 +127,10 @@ def learn_cadence(measured: list[datetime]) -> timedelta | None:
 def learn_delay(known: timedelta, age: timedelta, absent_age: timedelta | None, cadence: timedelta) -> timedelta | None:
     """Return the delay of a provider after one poll, or None if the poll shows nothing about it.
 
-    The delay is at most the ``age`` of the newest reading, and more than ``absent_age``: the age that the first new
-    reading had when the previous poll did not show it. A smaller age replaces the known delay. A greater age replaces
-    it only if two polls contradict the known delay: this poll, because the newest reading is older than the delay by a
-    cadence or more, and the previous poll, because it did not show a reading older than the delay. A single reading
-    that was uploaded late is therefore no evidence.
+    ``age`` is the age of the newest reading. ``absent_age`` is the age of the first new reading at the time of the
+    previous poll, which did not show it. An age below the known delay replaces it. An age of less than a cadence above
+    it leaves it unchanged. A greater age replaces it only if ``absent_age`` contradicts the known delay too, which is
+    the case if it is not below that delay. A single late upload therefore changes nothing.
     """
     age = max(age, timedelta(0))
     if age < known:

@@ -18,7 +18,8 @@ DelaySeconds = Annotated[int, Field(ge=0, le=86_400)]
 class ProviderSettings(BaseModel):
     """Mixin of ``Settings``. The names of its fields begin with the provider's name.
 
-    All mixins define the methods below. Callers choose one mixin by its class: ``part.fallbacks(settings)``.
+    ``Settings`` inherits all mixins, and each of them may define the methods below. A method is therefore called on the
+    mixin's class, with the settings as its argument: ``part.fallbacks(settings)``.
     """
 
     required: ClassVar[Mapping[str, str]] = {}

@@ -122,17 +122,17 @@ def swings(key: int, temperament: Temperament, day: int) -> tuple[Swing, ...]:
             at = midnight + int(rng.gauss(hour, 0.6) * HOUR)
             height = temperament.meal_rise * share * rng.uniform(0.6, 1.4)
             day_swings.append(Swing(at, int(rng.uniform(3.5, 5.5) * HOUR), height))
-    for _ in range(_times(rng, temperament.dips_per_day)):
+    for _ in range(_random_count(rng, temperament.dips_per_day)):
         at = midnight + int(rng.uniform(0, 24) * HOUR)
         depth = temperament.dip_depth * rng.uniform(0.7, 1.4)
         day_swings.append(Swing(at, int(rng.uniform(1.2, 2.6) * HOUR), -depth))
-    for _ in range(_times(rng, temperament.highs_per_day)):
+    for _ in range(_random_count(rng, temperament.highs_per_day)):
         at = midnight + int(rng.uniform(10, 21) * HOUR)
         day_swings.append(Swing(at, int(rng.uniform(8, 11) * HOUR), rng.uniform(200, 330)))
     return tuple(day_swings)
 
 
-def _times(rng: random.Random, mean: float) -> int:
+def _random_count(rng: random.Random, mean: float) -> int:
     return int(mean) + (rng.random() < mean - int(mean))
 
 

@@ -32,13 +32,14 @@ class Permits:
 # - 2026-11-28: 128 waiters instead of 24, and 192 concurrent polls instead of 64. They cost a few hundred KB. Before,
 #   two processes had 230 overdue polls and 5 spare calls a second after a SIGKILL. Refused polls retried behind later
 #   arrivals and were 26 s late (at most 22.5 s are allowed); in order of arrival they are 4 s late.
-# - 2026-11-29: 256 waiters and 320 concurrent polls. Before, one process took over 125 polls. Beside its own polls
-#   there was no room for some of them, which were 8 s late instead of 5.
-# - 2026-11-29: a process that has just reserved waits 0.2 s more, one that reserved 0.4 s ago 0.1 s. Without this wait,
-#   one of three processes had 15 % of its share in the worst five seconds of five minutes. A process whose store
-#   answered in 30 ms instead of 6 had 7 % throughout. After a SIGKILL, two successors had 21 and 34 calls a second, and
-#   polls were 23 s late. With the wait, the worst shares are 93 % and 53 %, with as many calls and fewer writes. The
-#   burst of the limit covers the waits.
+# - 2026-11-29: 256 waiters and 320 concurrent polls. Before, one process took over 125 polls and had no room for some
+#   of them beside its own polls. These were 8 s late instead of 5 s.
+# - 2026-11-29: a process that has just reserved waits 0.2 s more, and one that reserved 0.4 s ago waits 0.1 s more.
+#   Without this wait, one of three processes had 15 % of its share in the worst five seconds of five minutes; with it,
+#   the worst share is 93 %. A process whose store answered in 30 ms instead of 6 ms had 7 % of its share throughout;
+#   with the wait, its worst share is 53 %. Without the wait, the two successors of a process that was ended by SIGKILL
+#   had 21 and 34 calls a second, and polls of the first were 23 s late. The wait leaves the number of calls unchanged
+#   and saves writes. The burst of the limit covers the waits.
 # - 2026-11-29: a drain waited 1.0 and 1.4 s of its 3 s for polls that only waited for a call. ``close`` ends these
 #   waits, and the drain ends within 0.5 s. The call of a connect still waits, because nothing would repeat it.
 
@@ -142,7 +143,7 @@ class SharedRow:
     def is_fresh(self) -> bool:
         """True if the row was read within ``RECHECK_SECONDS``. Reserved calls are then used without another read.
 
-        Only a pause that another process wrote after the read would forbid them.
+        For these calls, a new read could only reveal a pause that another process has written since.
         """
         return anyio.current_time() - self._read_at <= RECHECK_SECONDS
 
