@@ -111,9 +111,9 @@ FULL_HEAD = Head(
 )
 
 
-def test_of_the_head_only_number_and_time_stay() -> None:
+def test_of_the_head_only_numbers_and_time_stay() -> None:
     erasure = plan_erasure(USER, FULL_HEAD, [connection()], NOON)
-    assert erasure.tombstone == Head(USER, 5, NOON + timedelta(milliseconds=1), erased=True)
+    assert erasure.tombstone == Head(USER, 5, NOON + timedelta(milliseconds=1), erased=True, published=4)
     assert (erasure.change.number, erasure.change.data) == (5, UserErased())
     assert erasure.before == FULL_HEAD
     assert erasure.connections == (connection(),)
