@@ -1,6 +1,6 @@
 // Shell: addresses, navigation, sign-in. A view is a module that is loaded when it is opened.
 
-import { ApiError, getJson } from "./api.js";
+import { ApiError } from "./api.js";
 import { h, replace } from "./dom.js";
 import { setUnit, unit } from "./format.js";
 import { credential, forget, sharedUser, signIn, takeFromAddress, userHash } from "./session.js";
@@ -34,14 +34,14 @@ async function open() {
   leave = new AbortController();
   const { signal } = leave;
   const { view, user, query } = parseHash(location.hash);
-  if (view === "home" && sharedUser() && VIEWS.person) return location.replace(userHash(sharedUser()));
-  const name = view === "home" && VIEWS.people ? "people" : view;
-  document.title = `${user ?? VIEWS[name]?.title ?? "Users"} · BG Ingest`;
+  if (view === "home" && sharedUser()) return location.replace(userHash(sharedUser()));
+  const name = view === "home" ? "people" : view;
+  document.title = `${user ?? VIEWS[name].title} · BG Ingest`;
   renderTop(name);
   const root = h("div", { class: `view view-${name}` });
   replace(main, root);
   try {
-    const module = name in VIEWS ? await import(VIEWS[name].module) : { render: renderHome };
+    const module = await import(VIEWS[name].module);
     if (!signal.aborted) await module.render(root, { user, query, signal });
   } catch (error) {
     if (!signal.aborted) showError(root, error, user);
@@ -75,19 +75,9 @@ function leaveSession() {
   open();
 }
 
-/** First view without a list of people: links to the users. */
-async function renderHome(root, { signal }) {
-  const shared = sharedUser() && { users: [{ user_id: sharedUser() }], more: false };
-  const { users, more } = shared || (await getJson("/api/users?limit=200", { signal }));
-  if (signal.aborted) return;
-  const entry = ({ user_id: id }) => h("li", {}, VIEWS.person ? h("a", { href: userHash(id) }, id) : id);
-  const list = users.length ? h("ul", { class: "plain" }, users.map(entry)) : h("p", {}, "No user is connected yet.");
-  replace(root, h("h1", {}, "Users"), list, more && h("p", { class: "muted" }, "The first 200 users are shown."));
-}
-
 function showError(root, error, user) {
   if (error instanceof ApiError && error.status === 401) return showSignIn(root, credential() ? error.message : "");
-  if (error instanceof ApiError && error.status === 403 && user === null && VIEWS.person) return showUserForm(root, error);
+  if (error instanceof ApiError && error.status === 403 && user === null) return showUserForm(root, error);
   const retry = h("button", { type: "button", onclick: open }, "Try again");
   const text = error instanceof ApiError ? error.message : "This view failed. The browser's console has the reason.";
   if (!(error instanceof ApiError)) console.error(error);

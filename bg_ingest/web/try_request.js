@@ -110,16 +110,17 @@ export function tryForm(article) {
     }
   }
 
-  async function run(options) {
+  async function run(options, { signal }) {
     const { path, ...others } = options;
     const began = performance.now();
     const took = (code) => `Status ${code}, ${Math.round(performance.now() - began)} ms.`;
     try {
-      const response = await send(path, { ...others, signal: running.signal });
+      const response = await send(path, { ...others, signal });
       status.textContent = took(response.status);
       await showAnswer(response, output);
     } catch (error) {
-      if (running.signal.aborted) return void (status.textContent += " Stopped.");
+      if (running.signal !== signal) return; // replaced by a later request, which owns the status now
+      if (signal.aborted) return void (status.textContent += " Stopped.");
       if (!(error instanceof ApiError)) throw error;
       status.textContent = error.status ? took(error.status) : error.message;
       replace(output, JSON.stringify(error.problem, null, 2));
@@ -138,13 +139,14 @@ export function tryForm(article) {
     const text = `${article.querySelector("h3").textContent}. This cannot be undone.`;
     if (method === "DELETE" && !(await confirm({ title, text, action: "Delete" }))) return undefined;
     running?.abort();
-    running = new AbortController();
+    const started = new AbortController();
+    running = started;
     replace(output);
     status.textContent = "Sent.";
     answer.hidden = false;
     stop.hidden = false;
-    await run(options);
-    stop.hidden = true;
+    await run(options, started);
+    if (running === started) stop.hidden = true;
     return undefined;
   }
 

@@ -61,6 +61,19 @@ def test_a_stream_is_shown_while_it_lasts(page: Page) -> None:
     expect(article.locator(".status")).to_contain_text("Stopped")
 
 
+def test_a_request_sent_again_replaces_the_one_in_progress(page: Page) -> None:
+    page.goto("/schema/page")
+    article = open_form(page, "post-api-changes")
+    article.get_by_label("Form of the answer").select_option("text/event-stream")
+    article.get_by_label("Body").fill('{"after":{"ada":null}}')
+    for _ in range(2):
+        article.get_by_role("button", name="Send").click()
+        expect(article.get_by_label("Answer", exact=True)).to_contain_text("event: snapshot")
+        expect(article.get_by_role("button", name="Stop")).to_be_visible()
+    article.get_by_role("button", name="Stop").click()
+    expect(article.locator(".status")).to_contain_text("Stopped")
+
+
 def test_a_deletion_is_confirmed_before_it_is_sent(page: Page) -> None:
     page.goto("/schema/page")
     sent: list[str] = []
