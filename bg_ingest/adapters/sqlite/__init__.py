@@ -11,6 +11,10 @@ from bg_ingest.adapters.sqlite.file import ItemFile, open_file, open_further
 from bg_ingest.adapters.sqlite.table import FileAccess, SqliteTable, run_in_thread, run_inline
 from bg_ingest.ports import Clock
 
+INLINE_BUSY_TIMEOUT_MS = 10
+"""Longest wait in the event loop's thread for another program that locks the file. In WAL mode no reader waits for a
+writer; only a program that locks the file exclusively makes it wait."""
+
 CLOSE_TIMEOUT = 5
 """Seconds to wait for calls in progress at the end; a file that stays open loses nothing."""
 
@@ -26,15 +30,15 @@ async def open_table(path: Path | None, clock: Clock, *, exclusive: bool = True)
         return clock.now().timestamp()
 
     if path:
-        # In WAL mode, other connections read while one writes and syncs. Single rows are read by a connection of their
-        # own, because reading a page releases the interpreter's lock at each row: beside a busy event loop that takes
-        # up to 50 ms.
+        # In WAL mode, other connections read while one writes and syncs. Single rows are read in the event loop's
+        # thread, which takes some microseconds: a worker thread would cost several passes of the event loop, each of
+        # which may hold other work.
         async with (
             _open(open_file(path, now, exclusive=exclusive)) as writes,
-            _open(open_further(path, now)) as single_reads,
             _open(open_further(path, now)) as page_reads,
         ):
-            yield SqliteTable(single_reads, page_reads, writes)
+            with open_further(path, now, busy_timeout_ms=INLINE_BUSY_TIMEOUT_MS) as single_reads:
+                yield SqliteTable(FileAccess(single_reads, run_inline), page_reads, writes)
     else:
         with closing(ItemFile(":memory:", now)) as file:
             access = FileAccess(file, run_inline)

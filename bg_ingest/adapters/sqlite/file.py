@@ -46,7 +46,7 @@ _decode: Callable[[bytes], Item] = msgspec.msgpack.Decoder(dict[str, Any]).decod
 class ItemFile:
     """A write is durable when its method returns. sqlite3's errors become StoreUnavailable, except ProgrammingError."""
 
-    def __init__(self, name: str, now: Callable[[], float]) -> None:
+    def __init__(self, name: str, now: Callable[[], float], busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> None:
         """Open or create the file; ``now`` returns epoch seconds, by which rows expire."""
         with _translate_errors():
             self._database = sqlite3.connect(name, isolation_level=None, check_same_thread=False)
@@ -58,6 +58,7 @@ class ItemFile:
         self._next_purge = now()
         with self._transaction():
             pass  # the first transaction deletes the rows that expired while the file was closed
+        self._database.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
 
     def close(self) -> None:
         with _translate_errors():
@@ -180,9 +181,9 @@ def open_file(path: Path, now: Callable[[], float], *, exclusive: bool = True) -
 
 
 @contextmanager
-def open_further(path: Path, now: Callable[[], float]) -> Iterator[ItemFile]:
+def open_further(path: Path, now: Callable[[], float], busy_timeout_ms: int = BUSY_TIMEOUT_MS) -> Iterator[ItemFile]:
     """Open another connection to a file that this process has opened."""
-    with closing(ItemFile(str(path), now)) as file:
+    with closing(ItemFile(str(path), now, busy_timeout_ms)) as file:
         yield file
 
 

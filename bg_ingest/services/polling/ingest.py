@@ -27,6 +27,7 @@ from bg_ingest.errors import Fenced, ItemTooLarge, StaleRead
 from bg_ingest.ports import Capabilities, Clock, Observer, Page
 from bg_ingest.services.polling.commit import Committer, retrying
 from bg_ingest.services.polling.quarantine import Quarantine
+from bg_ingest.services.queries.pauses import pause
 from bg_ingest.store.segments import ReadingStore, SeriesRead
 from bg_ingest.store.webhooks import WebhookStore
 
@@ -129,6 +130,7 @@ class Ingester:
         head, known = reads.pop() if reads else await self.readings.read(user, starts)
         if head is None or head.erased:
             raise Fenced
+        await pause()  # unpacking and packing a segment of a 1-minute sensor take some milliseconds each
         at = head.next_recorded_at(self.clock.now())
         decision = decide(known, batch, at=at, last_change=head.last_change)
         quarantined = await self.quarantine.add(update.before or update.after, decision.rejected)
