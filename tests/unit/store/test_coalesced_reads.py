@@ -102,7 +102,8 @@ async def test_calls_and_their_keys_are_bounded() -> None:
     table = VersionedTable()
     answers = await read_all(reads_of(table), KEYS)
     assert len(answers) == len(KEYS)
-    assert [len(keys) for _, keys in table.calls] == [MAX_KEYS, MAX_KEYS, MAX_KEYS, len(KEYS) % MAX_KEYS]
+    sizes = sorted(len(keys) for _, keys in table.calls)  # calls that wait for a place may begin in any order
+    assert sizes == [len(KEYS) % MAX_KEYS, MAX_KEYS, MAX_KEYS, MAX_KEYS]
     assert table.most_in_progress == MAX_CALLS
 
 
