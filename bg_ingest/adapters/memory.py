@@ -1,4 +1,4 @@
-"""The embedded broker: events and hints stay in this process, with the guarantees of the real broker."""
+"""The embedded broker: events and hints stay in this process. Unread events are lost when the process ends."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -58,7 +58,7 @@ class MemoryPublisher:
 
 
 class MemoryHints:
-    """Hints between several services in one process. All services built with the same list are replicas."""
+    """Hints between several instances of BG Ingest in one process. Instances built with the same list are replicas."""
 
     def __init__(self, replicas: "list[MemoryHints] | None" = None, *, is_only_replica: bool = False) -> None:
         self._is_only_replica = is_only_replica

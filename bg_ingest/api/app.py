@@ -53,8 +53,8 @@ def build_state(
 ) -> State:
     """Return the state shared by all requests. The lifespan adds the services to it as `state.services`.
 
-    `LocalAccess` with `own_names` and `proxied` decides about requests without credentials: those to mounted
-    applications, and all requests with `Access.OPEN` while there is no API key.
+    `LocalAccess` with `own_names` and `proxied` decides about requests to mounted applications. With `Access.OPEN` it
+    decides about all other requests too, while there is no API key and no token issuer.
     Without signing secrets (`whsec_…`) every signed webhook is refused. Without an `exposition` there is no
     /metrics. Without ``page_enabled`` there is no page at `/`.
     """
@@ -78,7 +78,7 @@ def build_state(
 def create_api(
     state: State, *, lifespan: Sequence[Lifespan] = (), mounts: Mapping[str, ASGIApp] | None = None
 ) -> Litestar:
-    """Assemble the application. `mounts` maps paths to applications without authentication, for this machine only."""
+    """Assemble the application. `mounts` maps paths to applications without authentication, behind `LocalAccess`."""
     return Api(
         route_handlers=[
             readings.router,
@@ -106,7 +106,7 @@ def create_api(
         before_request=validate_request,
         exception_handlers=EXCEPTION_HANDLERS,
         lifespan=list(lifespan),
-        openapi_config=build_config(__version__, scripted=state.page_files.index is not None),
+        openapi_config=build_config(__version__, with_scripts=state.page_files.index is not None),
         request_max_body_size=MAX_BODY_BYTES,
         logging_config=None,  # requests contain codes and user ids: our own log lines show selected parts only
         debug=False,

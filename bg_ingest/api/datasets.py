@@ -1,4 +1,4 @@
-"""Datasets: the readings of many users in one file, always as of a settled second."""
+"""Datasets: the readings of many users in one file, always as of a second of at least a minute ago."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -55,7 +55,7 @@ class DatasetSlots:
 
 
 class DatasetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """Users and window of a dataset. `to` and `as_of` are the last settled second by default, a minute ago."""
+    """Users and window of a dataset. `as_of` is the last settled second by default, a minute ago; `to` is `as_of`."""
 
     users: Annotated[list[str], Meta(min_length=1, max_length=MAX_USERS)]
     from_: str
@@ -88,7 +88,7 @@ async def dataset(
     dataset_slots: Use[DatasetSlots],
     data: Annotated[DatasetBody, Body()],
 ) -> Response[Any]:
-    """Always as of a settled second: the same request gives the same rows. Parquet by default."""
+    """As of a second of at least a minute ago. The same `as_of` gives the same rows. Parquet by default."""
     forms = (
         (PRESET_FORMATS[data.preset],) if data.preset else dataset_forms.formats(all_versions=data.versions == "all")
     )

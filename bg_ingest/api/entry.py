@@ -26,19 +26,19 @@ class Api(Litestar):
         keep_encoded_slashes(scope)
         app = partial(answer_head, super().__call__) if scope["method"] == "HEAD" else super().__call__
         admission: Admission = self.state.admission
-        await admission.run(app, scope, receive, _finish_starts(scope, send))
+        await admission.run(app, scope, receive, _complete_response_start(scope, send))
 
 
-def _finish_starts(scope: HTTPScope, send: Send) -> Send:
-    """Return a function that adds the headers of every answer to its start, and records the access in the audit log."""
+def _complete_response_start(scope: HTTPScope, send: Send) -> Send:
+    """Return a ``send`` that adds the common headers to the start of an answer, and records access for the audit."""
 
-    async def send_finished(message: Message) -> None:
+    async def send_completed(message: Message) -> None:
         if message["type"] == "http.response.start":
             add_headers(message, scope)
             record_access(scope, message["status"])
         await send(message)
 
-    return send_finished
+    return send_completed
 
 
 def keep_encoded_slashes(scope: Scope) -> None:

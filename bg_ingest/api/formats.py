@@ -55,7 +55,7 @@ _FORMULA = re.compile(r"(\A|[,;\t\r\n\"'])(\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff
 character that separates cells in a spreadsheet."""
 
 
-def _quote_formulas(cell: Any) -> Any:  # noqa: ANN401 - any builtin
+def _escape_formulas(cell: Any) -> Any:  # noqa: ANN401 - any builtin
     return _FORMULA.sub(r"\1'\2", cell) if isinstance(cell, str) else cell
 
 
@@ -76,9 +76,9 @@ def csv_head(columns: Sequence[str]) -> tuple[str, bytes]:
 
 
 def _encode_cells(rows: Sequence[Sequence[Any]]) -> bytes:
-    """Encode rows. Formulas in texts are quoted; numbers, also negative ones, stay as they are."""
+    """Encode rows. An apostrophe precedes each formula in a text; numbers, also negative ones, stay as they are."""
     text = StringIO()
-    csv.writer(text).writerows([[_quote_formulas(cell) for cell in row] for row in msgspec.to_builtins(rows)])
+    csv.writer(text).writerows([[_escape_formulas(cell) for cell in row] for row in msgspec.to_builtins(rows)])
     return text.getvalue().encode()
 
 
@@ -118,7 +118,7 @@ def _parse_range(part: str) -> tuple[str, float]:
 async def encode_stream(
     batches: AsyncGenerator[Batch], present: Callable[[Batch], Sequence[Any]], form: Format
 ) -> AsyncGenerator[bytes]:
-    """Yield the whole answer. Its closing bytes follow only after all batches, so a client detects a broken answer."""
+    """Yield the whole answer. After an error of a batch, `StreamBody` closes the connection before the end."""
 
     def encode(rows: Batch) -> bytes:
         return form.encode(present(rows))

@@ -43,7 +43,8 @@ SCRIPTED_POLICY = (
     f"default-src 'none'; style-src {_OWN_STYLE} 'self'; script-src 'self'; connect-src 'self'; {_RESTRICTIONS}; "
     "require-trusted-types-for 'script'"
 )
-"""Policy of a page with scripts: files and requests of the own origin are permitted, and no HTML made from text."""
+"""Policy of a page with scripts. It loads scripts and stylesheets from its own origin only, and sends requests to this
+origin only. Its scripts cannot turn strings into HTML (Trusted Types)."""
 
 
 def render_document(title: str, html: str, head: str = "") -> str:

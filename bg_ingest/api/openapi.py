@@ -196,8 +196,8 @@ def _render_yaml(openapi_schema: dict[str, Any]) -> bytes:
     return msgspec.yaml.encode(msgspec.to_builtins(openapi_schema))
 
 
-def _render_page(openapi_schema: dict[str, Any], *, scripted: bool) -> bytes:
-    return render_reference(msgspec.to_builtins(openapi_schema), scripted=scripted).encode()
+def _render_page(openapi_schema: dict[str, Any], *, with_scripts: bool) -> bytes:
+    return render_reference(msgspec.to_builtins(openapi_schema), with_scripts=with_scripts).encode()
 
 
 async def _permit_scripts(response: Response[Any]) -> Response[Any]:
@@ -207,10 +207,10 @@ async def _permit_scripts(response: Response[Any]) -> Response[Any]:
     return response
 
 
-def build_config(version: str, *, scripted: bool) -> OpenAPIConfig:
+def build_config(version: str, *, with_scripts: bool) -> OpenAPIConfig:
     """Return the configuration.
 
-    ``scripted``: the reference loads search and request forms from the web page's files.
+    ``with_scripts``: the reference loads search and request forms from the web page's files.
     """
     return OpenAPIConfig(
         title="BG Ingest",
@@ -226,11 +226,11 @@ def build_config(version: str, *, scripted: bool) -> OpenAPIConfig:
             route_handlers=[],
             include_in_schema=False,
             opt=RouteOptions(public=True).opt(),
-            after_request=_permit_scripts if scripted else None,
+            after_request=_permit_scripts if with_scripts else None,
         ),
         render_plugins=[
             OpenAPIDocument(msgspec.json.encode, MediaType.JSON, "/", "/openapi.json"),
             OpenAPIDocument(_render_yaml, OpenAPIMediaType.OPENAPI_YAML, "/openapi.yaml", "/openapi.yml"),
-            OpenAPIDocument(partial(_render_page, scripted=scripted), MediaType.HTML, "/page"),
+            OpenAPIDocument(partial(_render_page, with_scripts=with_scripts), MediaType.HTML, "/page"),
         ],
     )

@@ -38,7 +38,7 @@ _ENHANCEMENTS = (
 """Search, and forms that send the requests. The document is complete without them."""
 
 
-def render_reference(schema: dict[str, Any], *, scripted: bool) -> str:
+def render_reference(schema: dict[str, Any], *, with_scripts: bool) -> str:
     """Return the page. It loads files of the own page at most: Litestar's own pages load scripts from other hosts."""
     groups: dict[str, list[Route]] = {}
     for path, item in schema["paths"].items():
@@ -60,7 +60,7 @@ def render_reference(schema: dict[str, Any], *, scripted: bool) -> str:
         f'<div class="reference"><nav aria-label="Routes">{"".join(_render_links(groups))}</nav>'
         f"<div>{sections}</div></div>"
     )
-    return render_document(f"{info['title']} {info['version']}", html, _ENHANCEMENTS if scripted else "")
+    return render_document(f"{info['title']} {info['version']}", html, _ENHANCEMENTS if with_scripts else "")
 
 
 def _render_links(groups: dict[str, list[Route]]) -> Iterator[str]:

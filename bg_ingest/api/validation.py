@@ -28,7 +28,10 @@ _JSON_TYPES = ("application/json", "application/merge-patch+json")
 
 
 async def validate_request(request: Request[Any, Any, Any]) -> None:
-    """Refuse an invalid request. Litestar calls this after the guard and before it reads path, query and body."""
+    """Refuse an invalid request.
+
+    Litestar calls this after the middleware `AccessControl`, and before it parses path, query and body.
+    """
     _check_path(request)
     route = request.route_handler
     _check_query(request, _query_names(route), lenient=RouteOptions.of(route).lenient_query)
@@ -100,7 +103,7 @@ def _body_decoder(route: BaseRouteHandler) -> msgspec.json.Decoder[Any] | None:
 
 
 BODY_TIMEOUT = 10.0
-"""Seconds for a body to arrive: a sender that stops halfway would otherwise occupy its slot indefinitely."""
+"""Seconds for a body to arrive. Without a limit, a sender that stops halfway would keep its connection indefinitely."""
 
 MAX_INCOMPLETE_BODIES = 256
 """Requests whose bodies have not arrived completely. Beyond it the oldest is ended: each holds about 25 KB."""
@@ -129,7 +132,7 @@ class BodyReader:
         """The oldest first."""
 
     async def read(self, request: Request[Any, Any, Any]) -> bytes:
-        """Return the whole body; 408 also if `MAX_INCOMPLETE_BODIES` others have begun since."""
+        """Return the whole body; 408 also for the oldest of more than `MAX_INCOMPLETE_BODIES` incomplete bodies."""
         with anyio.CancelScope() as reading:
             self._incomplete[reading] = None
             if len(self._incomplete) > MAX_INCOMPLETE_BODIES:
@@ -141,7 +144,7 @@ class BodyReader:
             finally:
                 self._incomplete.pop(reading, None)
         await pause()
-        raise _too_slow()
+        raise build_problem(408, "too-slow", "Too many bodies are incomplete, and this was the oldest: send it again.")
 
 
 def _too_slow() -> ProblemError:

@@ -1,4 +1,4 @@
-"""Memory for webhooks in progress. Without room, a new one cancels the slowest bodies of unverified senders."""
+"""Bounds on the memory of webhooks in progress. A new webhook may end the slowest bodies of unverified senders."""
 
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
@@ -28,8 +28,8 @@ memory."""
 
 MIN_WRITE_BYTES = 131_072
 """Least size that counts against MAX_WRITE_BYTES, so at most 32 webhooks are stored at once. A webhook mostly waits for
-the store. A smaller number would therefore limit the throughput: 4 at once stored 44 webhooks per second with a store
-that takes 8 ms per call."""
+the store. Fewer webhooks at once would therefore limit the throughput: 4 at once stored 44 webhooks per second with a
+store that takes 8 ms per call."""
 
 HEAD_START_BYTES = 1_024
 """Bytes added to those received, so that a body that has just begun does not count as slow."""
@@ -72,7 +72,8 @@ class WebhookSlots:
     def reserve(self, announced: int | None) -> Iterator[WebhookSlot]:
         """Reserve the announced bytes, or ``MAX_WEBHOOK_BYTES`` if none are announced; 503 if there is no room.
 
-        The slowest bodies of unverified senders are ended with 503 as far as necessary.
+        If ``MAX_UNVERIFIED_BYTES`` would be exceeded, the slowest bodies of unverified senders are ended with 503. If
+        ``MAX_TOTAL_BYTES`` would still be exceeded, this webhook is refused with 503.
         """
         size = MAX_WEBHOOK_BYTES if announced is None else announced
         slot = WebhookSlot(max(MIN_SLOT_BYTES, min(size, MAX_WEBHOOK_BYTES)))
@@ -119,7 +120,7 @@ class WriteSlots:
 
     @asynccontextmanager
     async def wait(self, size: int) -> AsyncIterator[None]:
-        """Wait until there is room for a webhook of this size, and keep it until the end of the body."""
+        """Wait until there is room for a webhook of this size, and reserve it until the block ends."""
         size = max(MIN_WRITE_BYTES, min(size, MAX_WEBHOOK_BYTES))
         async with self._first_in_line:  # smaller webhooks do not overtake a large one
             while self._free < size:

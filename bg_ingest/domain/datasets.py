@@ -23,7 +23,10 @@ _FLAG_NUMBERS = {Flag.OK: 0, Flag.LOW: 1, Flag.HIGH: 2}
 
 
 class DatasetRequest(msgspec.Struct, frozen=True):
-    """Readings of many users as of a settled second. The same request gives the same rows."""
+    """Readings of many users as of a settled second, one in which no further change can appear: at least a minute ago.
+
+    The same request gives the same rows, except after an erasure.
+    """
 
     users: tuple[UserId, ...]
     """Distinct, ascending: the order of the rows."""

@@ -17,7 +17,8 @@ from bg_ingest.domain.schedule import Rhythm, next_poll
 class TimelineKind(StrEnum):
     CONNECTED = "connected"
     POLLED = "polled"
-    """A poll with a fetch. Kept only by the polling replica, for a limited time."""
+    """A poll with a fetch. Single polls are in the memory of the polling replica, for a limited time. Other replicas
+    show only the stored outcome of the last one."""
     WEBHOOK = "webhook"
     """A webhook. Kept only by the replica that received it, for a limited time."""
     RECORDED = "recorded"
@@ -27,18 +28,19 @@ class TimelineKind(StrEnum):
     GAP_HEALED = "gap_healed"
     REFRESHED = "refreshed"
     REFUSED = "refused"
-    """The provider refused the refresh token. A retry follows by plan."""
+    """The provider refused the grant. A retry follows after each of `REFUSAL_RETRY_DELAYS`; the refusal of the last
+    retry is final."""
 
 
 class TimelineEvent(msgspec.Struct, frozen=True, kw_only=True):
     at: datetime
     kind: TimelineKind
     origin: Origin | None = None
-    """Origin of the fetched window; ``webhook`` for a push."""
+    """Origin of the fetched window, or of the recorded or revised readings; ``webhook`` for a push."""
     outcome: str | None = None
     readings: int | None = None
     detail: str | None = None
-    """A state, reason or cause: a stable word."""
+    """The region of a connect, the reason of a state, the cause of a gap, or the number of refusals in a row."""
 
 
 class NextPoll(msgspec.Struct, frozen=True):
@@ -57,7 +59,8 @@ class Timeline(msgspec.Struct, frozen=True):
     next: NextPoll
     events: tuple[TimelineEvent, ...]
     polled_here: bool
-    """True if this replica polls the connection; events then include polls and refreshes that changed nothing else."""
+    """True if this replica polls the connection. Events then include the latest polls without new readings, and
+    refreshes before the last one."""
 
 
 def poll_event(report: PollReport, at: datetime) -> TimelineEvent:

@@ -1,7 +1,7 @@
 """Unpublished changes: those above the published number in the head of their user, and those with a row of their own.
 
-Rows exist where the directory of the shard would not lead to the head: for changes of users that leave the directory,
-and for changes that are to be published again.
+A change has a row of its own if its commit removes the user from the directory of the shard, or if it is to be
+published again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -45,13 +45,13 @@ class OutboxEntry(msgspec.Struct, frozen=True, order=True):
 
 
 class ShardDirectory(msgspec.Struct, frozen=True):
-    """Rows of a shard: its connections, and what is known of its unpublished changes without the heads."""
+    """Rows of a shard: its connections, its outbox rows, and its row of published numbers."""
 
     connections: Sequence[DirectoryRow]
     outbox_users: frozenset[UserId]
     """Users with outbox rows."""
     published: Mapping[UserId, int]
-    """Published numbers that the heads did not have when the row was written."""
+    """Content of the row of published numbers: those that were not in the heads yet when this row was written."""
 
     @property
     def users(self) -> set[UserId]:
@@ -100,7 +100,8 @@ class OutboxStore(ItemStore):
     async def list_waiting(self, shard: int, users: Collection[UserId]) -> list[OutboxEntry]:
         """Return the unpublished changes of users of one shard; the numbers of each user ascend."""
         heads = await self._read_heads(users, consistent=True)
-        # After the heads: a row above the last number of its head belongs to a later commit, and may follow others.
+        # Read after the heads. A row above the last number in its head comes from a later commit. Changes before it may
+        # be unread, so the next pass publishes it.
         rows = await self._read_rows(shard) if heads else {}
         return [
             OutboxEntry(shard, user, number, number in listed)
@@ -146,7 +147,10 @@ class OutboxStore(ItemStore):
         return head is None or head["erased"]
 
     async def settle(self, confirmed: Collection[OutboxEntry]) -> None:
-        """Delete the rows of published changes. The number is in the head before, because nothing else leads to it."""
+        """Delete the rows of published changes, after their number was written to the head.
+
+        Without its rows a user may not be listed in the shard any more, and the number would not be written later.
+        """
         listed = [entry for entry in confirmed if entry.has_row]
         for user in {entry.user for entry in listed}:
             await self._write_number(user)

@@ -19,7 +19,7 @@ from bg_ingest.ports import Clock, TokenVerifier
 from bg_ingest.store.api_keys import ApiKeyStore
 
 REFRESH_AFTER, MAX_AGE = 12.0, 25.0
-"""Ages of the cached keys in seconds from which they are read again, and from which they are invalid. A revoked key is
+"""Ages of the copy of the keys in seconds from which it is read again, and from which it is not used. A revoked key is
 refused within 30 s by every replica, even if the store is slow or unreachable."""
 
 RETRY_SECONDS = 2.0
@@ -34,7 +34,7 @@ _NO_KEY = ApiKey(id="", name="", digest=bytes(32), scopes=frozenset(), made_at=_
 class Authenticator:
     """Authenticates callers by a copy of all keys in memory, which is some seconds old.
 
-    Most wrong keys therefore cause no read of the store.
+    Wrong keys therefore cause at most one read of the store in `RETRY_SECONDS`.
     """
 
     def __init__(
@@ -73,7 +73,7 @@ class Authenticator:
         return self._token_verifier is None and self._bootstrap is None and not await self._current_keys(REFRESH_AFTER)
 
     async def write_key_uses(self) -> None:
-        """Write the last use of each key, at most once an hour.
+        """Write the uses of keys that have been noted since the last call: for each key at most one an hour.
 
         Uses whose write fails are written by the next call.
         """
@@ -102,8 +102,8 @@ class Authenticator:
     async def _current_keys(self, max_age: float) -> Mapping[str, ApiKey]:
         """Return the keys, read again if they are older than ``max_age``.
 
-        While another task reads them, a call with REFRESH_AFTER returns the valid keys at once. A call with
-        RETRY_SECONDS waits for the read, because its key is not among the cached ones.
+        While another task reads them, a call with REFRESH_AFTER returns the copy at once, unless it is older
+        than MAX_AGE. A call with RETRY_SECONDS waits for the read, because no key of the copy matches.
         """
         age = self._age()
         if age < max_age or (max_age == REFRESH_AFTER and age < MAX_AGE and self._read_lock.locked()):

@@ -32,7 +32,8 @@ from bg_ingest.store.segments import ReadingStore, SeriesRead
 from bg_ingest.store.webhooks import WebhookStore
 
 MAX_RETRY_SECONDS = 5.0
-"""Seconds for which a commit is repeated after StaleRead. After this time the poll fails; the next poll repeats it."""
+"""Time limit of the repetitions of a commit after StaleRead, beside the limit of 10 tries. Then the poll or push fails,
+and the next poll or the sender repeats it."""
 
 
 @dataclass(frozen=True)
@@ -143,7 +144,9 @@ class Ingester:
         origin = _origin(update.before, decision, origin)
         commit = readings_commit(head, known, decision, provider=provider, origin=origin, at=at)
         after = commit.head
-        if update.before != update.after:  # a push keeps the summary: its connection may have been read before a pause
+        if (
+            update.before != update.after
+        ):  # a push keeps the summary, because its copy of the connection may be older than a change of state
             after = with_summary(after, provider, self.summarize(update.after))
         after = recheck_gaps_from(after, provider, decision.recorded)
         commit = replace(commit, connection_update=update, head=after, webhook=webhook)

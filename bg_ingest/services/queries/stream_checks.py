@@ -19,7 +19,10 @@ CREDENTIAL_SECONDS = 10.0
 
 
 class StreamChecks:
-    """Ends the streams of an invalid credential, and holds the streams of a credential that cannot be checked now."""
+    """Ends the streams of an invalid credential.
+
+    The streams of a credential that cannot be checked now stay open without events.
+    """
 
     def __init__(self, authenticator: Authenticator, audit_log: AuditLog, clock: Clock) -> None:
         self._authenticator = authenticator
