@@ -28,8 +28,8 @@ HEAD_SECONDS = 5
 SWEEP_SECONDS = 0.25
 HEAD_SWEEPS = round(HEAD_SECONDS / SWEEP_SECONDS)
 MAX_WAITING = 256
-"""Connections without a request beyond which the oldest are ended, because each may hold 64 KB. A connection that only
-one sweep has found is not ended."""
+"""Largest number of connections without a request. Beyond it the oldest are ended, because each may hold up to 128 KB.
+A connection that only one sweep has found is not ended."""
 PAUSE_AFTER, PAUSE_SECONDS = 32, 0.001
 """Number of sockets after which a sweep pauses, and length of the pause. Without pauses a sweep would compete with the
 event loop for the interpreter."""
@@ -57,8 +57,8 @@ class HeadLimits:
         self._peers: set[Peer] = set()
         """Peers of the requests since the last sweep."""
         self._earlier_peers: set[Peer] = set()
-        """Peers of the requests between the last two sweeps. The next sweep reads them again, because the event loop
-        may add a peer while the last sweep runs."""
+        """Peers of the requests between the last two sweeps. The next sweep reads this set again, because the
+        event loop may add a peer to it after the last sweep has copied it."""
         self._waiting: dict[int, WaitingConnection] = {}
         """By inode of their socket, the oldest first."""
         self._ignored: set[int] = set()
@@ -67,7 +67,7 @@ class HeadLimits:
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:  # noqa: ANN401 - the server's
         if scope["type"] == "http":
             self._peers.add(_normalize(scope["client"]))
-            if _head_bytes(scope) > MAX_HEAD_BYTES:  # granian's buffer takes up to twice its limit
+            if _head_bytes(scope) > MAX_HEAD_BYTES:  # granian accepts up to twice its `max_buffer_size`
                 await send({"type": "http.response.start", "status": 431, "headers": [(b"content-length", b"0")]})
                 await send({"type": "http.response.body", "body": b""})
                 return

@@ -4,10 +4,11 @@ from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import Outcome
 
 FAILURE_LIMIT = 5
-"""Consecutive polls without an answer, over all connections of a provider. A single connection reaches the limit within
-a minute. One answer resets the count, so that a provider that answers some polls is not listed for long."""
+"""Consecutive polls without a usable answer (none, a server error, or an unreadable one), over all connections of a
+provider. A single connection reaches the limit within a minute if its polls fail at once, and within ten minutes if
+they time out. One usable answer resets the count."""
 
-NO_ANSWER = frozenset({Outcome.UNAVAILABLE, Outcome.MISBEHAVED})
+NO_USABLE_ANSWER = frozenset({Outcome.UNAVAILABLE, Outcome.MISBEHAVED})
 ANSWERED_OUTCOMES = frozenset(
     {Outcome.READ, Outcome.NOTHING_NEW, Outcome.THROTTLED, Outcome.FORBIDDEN, Outcome.REFUSED}
 )
@@ -15,13 +16,13 @@ ANSWERED_OUTCOMES = frozenset(
 
 
 class ProviderHealth:
-    """Counts consecutive polls without an answer per provider."""
+    """Counts consecutive polls without a usable answer per provider."""
 
     def __init__(self) -> None:
         self._failures: dict[str, tuple[int, Outcome]] = {}
 
     def record(self, connection: ConnectionId, outcome: Outcome) -> None:
-        if outcome in NO_ANSWER:
+        if outcome in NO_USABLE_ANSWER:
             failures, _ = self._failures.get(connection.provider, (0, outcome))
             self._failures[connection.provider] = failures + 1, outcome
         elif outcome in ANSWERED_OUTCOMES:

@@ -27,7 +27,7 @@ REASON_TEXTS: dict[str, str] = {
     NextPollReason.START: "Not polled since this replica took it over: the first poll follows within seconds.",
     NextPollReason.SLOT: "The next reading is expected then.",
     NextPollReason.SILENCE: "The provider has nothing new: sensor, phone or upload is silent. Polls are less frequent.",
-    NextPollReason.BACKFILL: "There is more to read: the backfill, or missing readings.",
+    NextPollReason.MORE_TO_READ: "There is more to read: the backfill, or missing readings.",
     NextPollReason.RETRY: "The last poll failed, see its outcome: it is repeated.",
     NextPollReason.BUDGET: "The provider's call limit is used up, or its calls are paused: the poll waits for a call.",
     NextPollReason.REQUESTED: "A poll was requested.",

@@ -10,7 +10,7 @@ from litestar.params import QueryParameter
 from msgspec import UNSET, UnsetType
 
 from bg_ingest.api import query
-from bg_ingest.api.changes import DEFAULT_EVENTS, Limit, parse_limit
+from bg_ingest.api.changes import MAX_EVENTS, parse_limit
 from bg_ingest.api.dependencies import RouteOptions, Use
 from bg_ingest.api.openapi import responses
 from bg_ingest.api.problems import build_problem
@@ -44,6 +44,8 @@ class Users(msgspec.Struct, frozen=True):
     more: bool
 
 
+DEFAULT_USERS = 100
+
 _CURSOR = re.compile(r"(?P<shard>[0-9]{1,3})\.(?P<user>.*)\Z", re.DOTALL)
 
 
@@ -55,11 +57,16 @@ _CURSOR = re.compile(r"(?P<shard>[0-9]{1,3})\.(?P<user>.*)\Z", re.DOTALL)
 async def list_users(
     user_list: Use[UserQueries],
     after: Annotated[str | None, QueryParameter(name="after", description="`after` of the last answer.")] = None,
-    limit: Limit = None,
+    limit: Annotated[
+        str | None,
+        QueryParameter(
+            name="limit", description=f"Largest number of users, 1 to {MAX_EVENTS:,}. {DEFAULT_USERS} by default."
+        ),
+    ] = None,
     view: query.ViewName = None,
 ) -> Response[Users]:
     """All users with a connection or readings, also after a disconnect. One who is added meanwhile may be missed."""
-    page = await user_list.page(_parse_cursor(after), parse_limit(limit, DEFAULT_EVENTS))
+    page = await user_list.page(_parse_cursor(after), parse_limit(limit, DEFAULT_USERS))
     rows = [UserRow(user) for user in page.users]
     if query.is_full_view(view):
         described = await user_list.describe(page.users)

@@ -30,7 +30,7 @@ _JSON_TYPES = ("application/json", "application/merge-patch+json")
 async def validate_request(request: Request[Any, Any, Any]) -> None:
     """Refuse an invalid request.
 
-    Litestar calls this after the middleware `AccessControl`, and before it parses path, query and body.
+    Litestar calls this after the middleware `AccessControl`, and before it converts parameters and body into arguments.
     """
     _check_path(request)
     route = request.route_handler

@@ -130,6 +130,6 @@ def next_scheduled_poll(connection: Connection, rhythm: Rhythm, now: datetime) -
     if connection.state is ConnectionState.PROVIDER_FORBIDDEN:
         return NextPoll(None, NextPollReason.RETRY)
     if connection.backfill is not None:
-        return NextPoll(now, NextPollReason.BACKFILL)
+        return NextPoll(now, NextPollReason.MORE_TO_READ)
     reason = NextPollReason.SLOT if now < rhythm.first_slot(connection.anchor) else NextPollReason.SILENCE
     return NextPoll(next_poll(connection.anchor, now, rhythm), reason)

@@ -27,7 +27,7 @@ class ProviderSettings(BaseModel):
     coupled: ClassVar[Mapping[str, tuple[str, ...]]] = {}
     """Settings that have no effect without others."""
     webhook_auth: ClassVar[str | None] = None
-    """Name of the setting that lists the accepted proofs of webhooks, for a provider that pushes."""
+    """Name of the setting that lists the accepted proofs of webhooks (`signature`, `bearer`). None without pushes."""
 
     def fallbacks(self) -> Iterable[str]:
         """Return a sentence for each default that an operator should know of, and each part that is simulated."""
@@ -42,6 +42,6 @@ class ProviderSettings(BaseModel):
         return None
 
     def proofs(self) -> tuple[str, ...]:
-        """Return the accepted proofs of webhooks."""
+        """Return the accepted proofs of webhooks: `signature`, `bearer`."""
         proofs: Any = getattr(self, self.webhook_auth) if self.webhook_auth else ()
         return tuple(proofs)

@@ -57,7 +57,7 @@ async def _fetch_secret(name: str, region: str | None) -> str:
 def _parse_secret(name: str, text: str) -> dict[str, str]:
     try:
         content = json.loads(text)
-    except ValueError:  # the error's text quotes a part of the secret
+    except ValueError:  # the error holds the whole secret, so it is not chained
         content = None
     if not isinstance(content, dict):
         raise SecretUnreadable(f'The secret {name} should be a JSON object like {{"RABBITMQ_URL": "…"}}.')

@@ -100,8 +100,8 @@ class OutboxStore(ItemStore):
     async def list_waiting(self, shard: int, users: Collection[UserId]) -> list[OutboxEntry]:
         """Return the unpublished changes of users of one shard; the numbers of each user ascend."""
         heads = await self._read_heads(users, consistent=True)
-        # Read after the heads. A row above the last number in its head comes from a later commit. Changes before it may
-        # be unread, so the next pass publishes it.
+        # Read after the heads. A row above the last number in its head comes from a later commit. This pass may lack
+        # changes before it, so it leaves the row to the next pass, which keeps the order.
         rows = await self._read_rows(shard) if heads else {}
         return [
             OutboxEntry(shard, user, number, number in listed)
@@ -147,9 +147,9 @@ class OutboxStore(ItemStore):
         return head is None or head["erased"]
 
     async def settle(self, confirmed: Collection[OutboxEntry]) -> None:
-        """Delete the rows of published changes, after their number was written to the head.
+        """Write the published number of each user with rows to the head, then delete the rows.
 
-        Without its rows a user may not be listed in the shard any more, and the number would not be written later.
+        After the deletion the shard possibly no longer lists the user, and nothing would write the number.
         """
         listed = [entry for entry in confirmed if entry.has_row]
         for user in {entry.user for entry in listed}:

@@ -79,7 +79,7 @@ class Poller:
                 idle_state = replace(state, poll_at=poll_at, gap_check=gap_check)
                 return self._report(connection, polling.PollResult(polling.Outcome.NOT_DUE), idle_state)
             early = requested and self.clock.now() < (slot or self._first_slot(connection))
-            asked_at = self.fetcher.present(connection)
+            provider_now = self.fetcher.present(connection)
             if kind is polling.PollKind.LIVE:
                 fetched = await self.fetcher.live(connection, grant, epoch, state.live_at, early=early)
             else:
@@ -93,7 +93,7 @@ class Poller:
         if kind is polling.PollKind.LIVE or connection.newest_reading_at is None:
             poll_at = self.next_poll(fetched.connection)
         if kind is polling.PollKind.LIVE:
-            state = replace(state, live_at=asked_at)
+            state = replace(state, live_at=provider_now)
         connection, result, now = fetched.connection, fetched.result, self.clock.now()
         rhythm = self.rhythm(connection)
         gap_check = polling.gap_check_after(kind, connection, state.gap_check, rhythm, now, late=result.late > 0)
@@ -103,7 +103,7 @@ class Poller:
     def report_without_fetch(self, connection: Connection) -> polling.PollReport | None:
         """Return the report of the first poll, computed without a request to the provider.
 
-        If the first poll itself has to make a request, the report has no due time.
+        If the first poll has to make a request, the report has no due time, and the caller chooses one.
         None for a connection that is not polled.
         """
         if connection.state not in POLLED_STATES:
@@ -133,10 +133,10 @@ class Poller:
         rhythm = self.rhythm(connection)
         other_kind = polling.choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
         more = state.gap_check.due or other_kind is not None
-        # a silence delays a poll by a slot at least; the estimate of the provider's clock may change by a second
+        # a silence delays the poll by a slot (a minute or more), a changed estimate of the provider's clock by a second
         is_expected = poll_at < self._first_slot(connection) + timedelta(minutes=1)
         reason = (
-            polling.NextPollReason.BACKFILL
+            polling.NextPollReason.MORE_TO_READ
             if more
             else polling.NextPollReason.SLOT
             if is_expected
@@ -191,11 +191,13 @@ class Poller:
     async def _handle_error(
         self, error: IngestError, connection_id: ConnectionId, connection: Connection | None, state: polling.PollState
     ) -> polling.PollReport:
-        """Return the report for an expected error: outcome, new state of the connection, time of the retry."""
+        """Return the report for an expected error: outcome, state of the polls, time of the retry."""
         now = self.clock.now()
         if isinstance(error, BudgetSpent):  # no request was made, so nothing failed
             later = now + error.wait
-            if state.poll_at and state.poll_at > now:  # a backfill was refused; the live poll does not wait for it
+            if (
+                state.poll_at and state.poll_at > now
+            ):  # no call for a backfill, sweep or repair; the live poll keeps its time
                 later = min(later, state.poll_at)
             return polling.PollReport(
                 polling.PollResult(polling.Outcome.BUDGET_SPENT),
@@ -228,7 +230,8 @@ class Poller:
                     await self.connection_states.change(connection, forbidden, "forbidden_by_provider")
                 elif outcome is not polling.Outcome.FENCED:
                     connection = await self.fetcher.record_outcome(connection, connection, outcome)
-                    if self._is_silent(connection, state.gap_check):  # the next poll without a fetch may be much later
+                    # gaps are otherwise checked by a poll without a fetch, which may be much later
+                    if self._is_silent(connection, state.gap_check):
                         gap_check = await self._check_gaps(connection, replace(state.gap_check, due=True))
                         failed_state = replace(failed_state, gap_check=gap_check)
         jitter = connection.id.jitter if connection else 0

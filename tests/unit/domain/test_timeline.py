@@ -118,7 +118,7 @@ def test_the_next_poll_follows_from_the_row() -> None:
     silent = next_scheduled_poll(connection(), RHYTHM, NOON + 16 * MINUTE)
     assert silent == NextPoll(NOON + 31 * MINUTE, NextPollReason.SILENCE)
     reading_back = connection(backfill=Window(NOON - 60 * MINUTE, NOON))
-    assert next_scheduled_poll(reading_back, RHYTHM, NOON) == NextPoll(NOON, NextPollReason.BACKFILL)
+    assert next_scheduled_poll(reading_back, RHYTHM, NOON) == NextPoll(NOON, NextPollReason.MORE_TO_READ)
 
 
 @pytest.mark.parametrize(

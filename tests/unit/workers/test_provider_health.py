@@ -4,7 +4,7 @@ import pytest
 
 from bg_ingest.domain.ids import ConnectionId, UserId
 from bg_ingest.domain.polling import Outcome
-from workers.provider_health import ANSWERED_OUTCOMES, FAILURE_LIMIT, NO_ANSWER, ProviderHealth
+from workers.provider_health import ANSWERED_OUTCOMES, FAILURE_LIMIT, NO_USABLE_ANSWER, ProviderHealth
 
 ADA, BEN = ConnectionId(UserId("ada"), "acme"), ConnectionId(UserId("ben"), "acme")
 OTHER = ConnectionId(UserId("ada"), "other")
@@ -42,7 +42,7 @@ def test_any_answer_ends_the_count(health: ProviderHealth, outcome: Outcome) -> 
     assert health.degraded_providers == []
 
 
-@pytest.mark.parametrize("outcome", sorted(set(Outcome) - ANSWERED_OUTCOMES - NO_ANSWER))
+@pytest.mark.parametrize("outcome", sorted(set(Outcome) - ANSWERED_OUTCOMES - NO_USABLE_ANSWER))
 def test_an_outcome_that_does_not_concern_the_provider_changes_nothing(
     health: ProviderHealth, outcome: Outcome
 ) -> None:

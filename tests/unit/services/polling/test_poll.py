@@ -191,7 +191,7 @@ async def test_a_failure_is_retried_and_keeps_the_staleness(ada: ConnectedUser) 
 async def test_the_rest_of_the_backfill_is_read_at_once(ada: ConnectedUser) -> None:
     await anyio.sleep((70 * 24 * HOUR).total_seconds())
     poll = await ada.poll()
-    assert (poll.state.reason, poll.due) == (NextPollReason.BACKFILL, ada.service.clock.now())
+    assert (poll.state.reason, poll.due) == (NextPollReason.MORE_TO_READ, ada.service.clock.now())
     origins = [(await ada.poll()).origin for _ in range(4)]
     assert Origin.BACKFILL in origins
 
