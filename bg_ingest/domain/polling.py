@@ -123,6 +123,8 @@ class PollState(msgspec.Struct, frozen=True, gc=False):
     """Due time of the next live poll; unknown after a start."""
     failures: int = 0
     """Consecutive failed polls."""
+    failure_logged: bool = False
+    """True if the log names one of these failures. The first poll without a failure then logs the recovery."""
     blocked: int = 0
     """Consecutive polls that something between this service and the provider refused."""
     reason: NextPollReason = NextPollReason.START

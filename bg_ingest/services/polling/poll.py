@@ -87,8 +87,6 @@ class Poller:
         except IngestError as error:
             report = await self._handle_error(error, connection_id, connection, state)
             return replace(report, origin=polling.ORIGINS.get(kind))
-        if state.failures:
-            log.info("polls succeed again", action="poll_recovered", connection=str(connection_id))
         # without a reading, the newest part of the backfill serves as the live poll
         if kind is polling.PollKind.LIVE or connection.newest_reading_at is None:
             poll_at = self.next_poll(fetched.connection)
@@ -129,6 +127,8 @@ class Poller:
         self, connection: Connection, result: polling.PollResult, state: polling.PollState
     ) -> polling.PollReport:
         """Return the report of a poll without a failure; the state has the due time of the next live poll."""
+        if state.failure_logged:
+            log.info("polls succeed again", action="poll_recovered", connection=str(connection.id))
         now, poll_at = self.clock.now(), state.poll_at or self._first_slot(connection)
         rhythm = self.rhythm(connection)
         other_kind = polling.choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
@@ -145,6 +145,7 @@ class Poller:
         state = replace(
             state,
             failures=0,
+            failure_logged=False,
             blocked=0,
             reason=reason,
             visible_at=connection.anchor + rhythm.delay,
@@ -210,16 +211,18 @@ class Poller:
         outcome = outcome_of(error)
         visible_at = connection.anchor + self.rhythm(connection).delay if connection else state.visible_at
         backfill_pending = connection.backfill is not None if connection else state.backfill_pending
+        is_failure = outcome not in (polling.Outcome.GRANT_BUSY, polling.Outcome.FENCED)
+        if is_failure and not state.failure_logged:
+            log.warning("a poll failed", action="poll_failed", connection=str(connection_id), outcome=outcome)
         failed_state = replace(
             state,
             failures=state.failures + 1,
+            failure_logged=state.failure_logged or is_failure,
             blocked=blocked,
             reason=polling.NextPollReason.RETRY,
             visible_at=visible_at,
             backfill_pending=backfill_pending,
         )
-        if outcome not in (polling.Outcome.GRANT_BUSY, polling.Outcome.FENCED) and not state.failures:
-            log.warning("a poll failed", action="poll_failed", connection=str(connection_id), outcome=outcome)
         if connection is not None:
             with suppress(StoreError):
                 if isinstance(error, GrantLost):

@@ -17,7 +17,6 @@ from datetime import timedelta
 from pathlib import Path
 
 import httpx
-import msgspec
 import rich_click as click
 
 from bg_ingest.adapters.clock import SystemClock
@@ -30,6 +29,7 @@ from tests.long.chaos.checks import check_events
 from tests.long.chaos.consumer import check_polled, check_pushed, check_series, get_readings, write_event_file
 from tests.long.chaos.gate import Gate, open_gate
 from tests.long.chaos.kills import DELAY, VISIBLE_AFTER
+from tests.long.chaos.log_transitions import check_transitions, follow, read_log
 from tests.long.chaos.processes import Process, TimedOut, answers, provider_settings, run_folder, wait_until
 from tests.long.chaos.pushing import PUSH_OFFSET, Sender
 from tests.long.chaos.real_parts import RealParts, check_outbox_ends, real_parts
@@ -38,13 +38,6 @@ from tests.long.chaos.users import SimulatedUser, connect, make_users, poll_now,
 
 RECOVERY_SECONDS = 75.0
 """Seconds until all works again: events refused by the broker are published again after a minute."""
-
-EDGES = {
-    "poll_failed": "poll_recovered",
-    "relay_stopped": "relay_recovered",
-    "actor_crashed": "actor_recovered",
-    "events_refused": "events_accepted",
-}
 
 
 class LatestReader:
@@ -105,7 +98,7 @@ class OutageRun:
     @contextmanager
     def outage(self, what: str, report: Report) -> Iterator[None]:
         """Record the log lines from now until all works again."""
-        before = len(self.said())
+        before = len(read_log(self.service.said))
         self.reader.phase = what
         console.print(what)
         yield
@@ -115,27 +108,15 @@ class OutageRun:
         except TimedOut as waited:
             report.wrong(str(waited))
         self.reader.phase = "calm"
-        lines = Counter(action for action, *_ in self.said()[before:])
+        lines = Counter(line.action for line in read_log(self.service.said)[before:])
         report.figure(what, f"{dict(lines)}; worked again after {time.monotonic() - began:.0f} s")
 
     def _works(self, before: int) -> bool:
         """True if all failures since then have recovered, nothing is degraded, and the newest webhooks are accepted."""
-        lines = Counter(action for action, *_ in self.said()[before:])
-        closed = all(lines[broken] == lines[again] for broken, again in EDGES.items())
-        return closed and web.get(f"{self.service.url}/health/ready").json() == {"status": "ready"}
-
-    def said(self) -> list[tuple[str, str, str]]:
-        """Return the log lines of failures and recoveries, and all others from warnings up: action, subject, level."""
-        found = []
-        for line in self.service.said.read_text().splitlines():
-            if not line.startswith("{"):
-                continue
-            fields = msgspec.json.decode(line, type=dict[str, object])
-            action, level = str(fields.get("action")), str(fields.get("level"))
-            subject = str(fields.get("connection") or fields.get("actor") or "")
-            if action in EDGES or action in EDGES.values() or level in {"warning", "error", "critical"}:
-                found.append((action, subject, level))
-        return found
+        if follow(read_log(self.service.said)[before:]).unrecovered:
+            return False
+        ready: object = web.get(f"{self.service.url}/health/ready").json()
+        return ready == {"status": "ready"}
 
     def fault(self, **fault: object) -> None:
         web.post(f"{self.simulated.url}/admin/faults", json=fault).raise_for_status()
@@ -253,7 +234,7 @@ def check_run(report: Report, run: OutageRun, folder: Path) -> None:
         report, write_event_file(run.events, folder / "told"), check_outbox_ends(report, run.parts, run.people)
     )
     check_series(report, run.events, shown)
-    check_edges(report, run.said())
+    check_transitions(report, read_log(run.service.said))
 
 
 def check_reads(report: Report, reader: LatestReader) -> None:
@@ -261,20 +242,6 @@ def check_reads(report: Report, reader: LatestReader) -> None:
         may = {"200", "503"} if phase.startswith("store") else {"200"}
         name = f"reads: {phase} (slowest {reader.slowest[phase]:.1f} s)"
         report.check(name, dict(counts), holds=counts.keys() <= may, expected=" or ".join(sorted(may)))
-
-
-def check_edges(report: Report, said: Sequence[tuple[str, str, str]]) -> None:
-    """Check that the log lines of each dependency alternate between failure and recovery."""
-    for broken, again in EDGES.items():
-        by_subject: dict[str, list[str]] = defaultdict(list)
-        for action, subject, _ in said:
-            if action in (broken, again):
-                by_subject[subject].append(action)
-        alternates = all(some == [broken, again] * (len(some) // 2) for some in by_subject.values())
-        counts = Counter(action for some in by_subject.values() for action in some)
-        report.check(f"{broken}, {again}", dict(counts), holds=alternates, expected="by turns, recovered at the end")
-    others = Counter(action for action, *_ in said if action not in EDGES and action not in EDGES.values())
-    report.figure("other warnings and errors", dict(others))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ from datetime import datetime, timedelta
 
 import anyio
 import pytest
+from structlog.testing import capture_logs
 
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.connections import ConnectionState
@@ -21,6 +22,8 @@ from bg_ingest.simulator.faults import (
     Throttled,
     Truncated,
 )
+from tests.fakes.faults import Fault as CallFault
+from tests.fakes.faults import FaultyCalls, every
 from tests.harness.connected_user import ADA, ConnectedUser
 from tests.harness.service import START
 
@@ -121,6 +124,31 @@ async def test_a_new_process_polls_at_once_after_a_missed_slot_and_else_at_the_s
     await anyio.sleep(DAY.total_seconds())
     ada.state = PollState()
     assert (await ada.poll()).result.outcome is Outcome.READ
+
+
+async def test_a_failure_of_the_store_and_the_recovery_are_logged_also_when_no_fetch_is_due(ada: ConnectedUser) -> None:
+    unreachable, _ = ada.service.new_process(FaultyCalls(ada.service.table, every(1, CallFault.BEFORE)))
+    with capture_logs() as lines:
+        ada.state = (await unreachable.poller.poll(ADA, 1, PollState())).state
+        assert (await ada.poll()).result.outcome is Outcome.NOT_DUE
+        await ada.poll()
+    assert [line["action"] for line in lines] == ["poll_failed", "poll_recovered"]
+
+
+async def test_the_log_names_the_first_failure_after_a_fenced_poll_and_no_recovery_of_that_poll(
+    ada: ConnectedUser,
+) -> None:
+    number = ada.service.simulator.add_fault(Failed(endpoint="egvs"))
+    with capture_logs() as lines:
+        fenced = await ada.services.poller.poll(ADA, 0, PollState())
+        assert fenced.result.outcome is Outcome.FENCED
+        ada.state = fenced.state
+        await ada.poll(requested=True)
+        assert [line["action"] for line in lines] == ["poll_failed"]
+        ada.service.simulator.faults.remove(number)
+        ada.state = fenced.state
+        await ada.poll(requested=True)
+    assert [line["action"] for line in lines] == ["poll_failed"]
 
 
 async def test_a_requested_poll_that_failed_is_tried_again_soon(ada: ConnectedUser) -> None:
