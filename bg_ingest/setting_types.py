@@ -54,7 +54,7 @@ def is_private_url(url: str) -> bool:
 
 
 def is_own_host(host: str) -> bool:
-    """Return True if this machine can listen on the address or name."""
+    """Return True for any IP address, and for a name with an address on which this machine can listen."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -98,7 +98,7 @@ def parse_sealing_key(text: str) -> bytes | None:
 def is_weak(key: bytes) -> bool:
     """Return True if few bytes are distinct or both halves are equal, because random bytes hardly have this form.
 
-    32 random bytes have about 30 distinct values; one key in 10**15 has fewer than 16.
+    32 random bytes have about 30 distinct values; one key in 3 * 10**16 has fewer than 16.
     """
     return len(set(key)) < MIN_DISTINCT_BYTES or key[: len(key) // 2] == key[len(key) // 2 :]
 

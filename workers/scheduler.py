@@ -28,7 +28,7 @@ RECHECK_SECONDS = 30.0
 """Longest sleep in seconds, because the wall clock may be set during a sleep."""
 
 DONE_OUTCOMES = frozenset({Outcome.READ, Outcome.NOTHING_NEW, Outcome.INACTIVE})
-"""Outcomes that satisfy a requested poll. Any other outcome leaves the request pending."""
+"""Outcomes that satisfy a requested poll. Any other outcome leaves the request pending if another poll follows."""
 
 FINISH_SECONDS = 2.0
 """Seconds left to running polls when their shard is released. The next owner repeats a cancelled poll."""
@@ -86,7 +86,10 @@ class Scheduler:
             self._push(connection)
 
     def set_first_poll(self, connection: ConnectionId, due: datetime, poll: PollReport | None = None) -> None:
-        """Set the due time of a first poll that has not begun; a report without a fetch also sets state and demand."""
+        """Set the due time of a first poll that has not begun.
+
+        ``poll`` is the result of `Poller.report_without_fetch`; it also sets state and demand.
+        """
         scheduled = self.scheduled.get(connection)
         if scheduled and scheduled.poll_state is INITIAL_STATE and not (scheduled.running_poll or scheduled.requested):
             scheduled.due, scheduled.poll_state = due, poll.state if poll else INITIAL_STATE

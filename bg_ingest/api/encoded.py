@@ -1,4 +1,4 @@
-"""Answers that are sent as they are: body and headers as bytes.
+"""Answers that are encoded here, without Litestar's response.
 
 Litestar's own response merges the headers, cookies and encoders of all layers. This API has none of these, and the
 merge takes a quarter of the time of a short answer.

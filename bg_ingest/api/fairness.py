@@ -170,8 +170,8 @@ class LongAnswers:
                 self._slots.pop(name, None)
 
 
-class Reader:
-    """Receiver of one answer. It must read at `MIN_BYTES_PER_SECOND` over the whole answer."""
+class ChunkSender:
+    """Sends the chunks of one answer, whose client must read `MIN_BYTES_PER_SECOND` over the whole answer."""
 
     def __init__(self, send: Send) -> None:
         self._send = send

@@ -9,7 +9,7 @@ from litestar import Request, Response
 from litestar.response.base import ASGIResponse
 from litestar.types import Receive, Scope, Send
 
-from bg_ingest.api.fairness import LongAnswers, Reader
+from bg_ingest.api.fairness import ChunkSender, LongAnswers
 from bg_ingest.api.formats import CHUNK_BYTES
 from bg_ingest.api.problems import log_failure
 from bg_ingest.services.queries.pauses import pause
@@ -43,10 +43,10 @@ class StreamBody(ASGIResponse):
             await self.start_response(send)
             async with anyio.create_task_group() as sending:
                 sending.start_soon(_cancel_on_disconnect, receive, sending.cancel_scope)
-                reader = Reader(send)
+                sender = ChunkSender(send)
                 try:
                     while chunk is not None:
-                        await reader.send_chunk(chunk)
+                        await sender.send_chunk(chunk)
                         await pause()
                         chunk = await anext(self.chunks, None)
                 except Exception as error:
@@ -58,7 +58,7 @@ class StreamBody(ASGIResponse):
     async def _send_whole(self, body: bytes, send: Send) -> None:
         self.headers["content-length"] = str(len(body))
         await self.start_response(send)
-        await Reader(send).send_chunk(body, more_body=False)
+        await ChunkSender(send).send_chunk(body, more_body=False)
 
 
 class StreamedResponse(Response[AsyncGenerator[bytes]]):

@@ -148,7 +148,7 @@ def _choose_provider(provider: str | None, connected: list[str]) -> str:
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:
-    """Parse a time like the API; an invalid one ends the command."""
+    """Parse an ISO 8601 date (UTC) or time with an offset; anything else ends the command."""
     if not text:
         return None
     try:

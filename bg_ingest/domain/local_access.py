@@ -26,7 +26,7 @@ class LocalRefusal(Enum):
     """Reason of a refusal."""
 
     UNKNOWN_HOST = auto()
-    """The Host header is missing, repeated, or names another machine."""
+    """The Host header is missing or repeated, or it has a name other than localhost and the configured ones."""
     OTHER_MACHINE = auto()
     """The request comes from another machine, or through a proxy or tunnel."""
     FOREIGN_ORIGIN = auto()

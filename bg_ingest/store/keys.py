@@ -151,7 +151,7 @@ def outbox(user: UserId, number: int) -> Key:
 
 
 def published(shard: int) -> Key:
-    """Return the key of the published numbers of a shard. It follows the connections and the outbox of the shard."""
+    """Return the key of the published numbers of a shard. One query reads it after connections and outbox."""
     return directory_pk(shard), "published"
 
 
@@ -172,7 +172,7 @@ def request(address: str, at: int, identity: ConnectionId) -> Key:
 
 
 def parse_user(key: Key) -> UserId | None:
-    """Return the user of a row; None for a row without one."""
+    """Return the user in whose partition a row is; None for a row of another partition."""
     kind, _, user = key[0].partition("#")
     return UserId(user) if kind == "user" else None
 

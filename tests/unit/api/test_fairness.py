@@ -18,8 +18,8 @@ from bg_ingest.api.fairness import (
     MAX_DEFERRAL_SECONDS,
     MAX_LONG_ANSWERS,
     MIN_BYTES_PER_SECOND,
+    ChunkSender,
     Pacer,
-    Reader,
     ShortRequests,
 )
 from bg_ingest.domain.access import Scope
@@ -227,7 +227,7 @@ async def read_at(bytes_per_second: float, chunks: int) -> float:
         await anyio.sleep(len(message["body"]) / bytes_per_second)
         taken += len(message["body"])
 
-    reader = Reader(cast("Any", send))
+    reader = ChunkSender(cast("Any", send))
     for _ in range(chunks):
         await reader.send_chunk(bytes(65_536))
     return taken
