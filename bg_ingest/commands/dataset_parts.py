@@ -167,8 +167,9 @@ async def _list_users(services: Services) -> tuple[UserId, ...]:
 
 
 async def _check_users(users: tuple[UserId, ...], services: Services) -> None:
+    unknown: list[UserId] = []
     for first in range(0, len(users), USERS_PER_PART):
-        unknown = await services.datasets.find_unknown(users[first : first + USERS_PER_PART])
-        if unknown:
-            names = ", ".join(unknown[:MAX_NAMED])
-            raise NotFound(f"{len(unknown)} users are unknown: take them out of the file. The first are {names}.")
+        unknown += await services.datasets.find_unknown(users[first : first + USERS_PER_PART])
+    if unknown:
+        names = ", ".join(unknown[:MAX_NAMED])
+        raise NotFound(f"{len(unknown)} users are unknown: take them out of the file. The first are {names}.")

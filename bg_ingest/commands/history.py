@@ -69,8 +69,8 @@ def backfill(
     if as_json:
         click.echo(json.dumps({"from": window.start.isoformat(), "to": window.end.isoformat(), "done": done}))
     else:
-        state = "Read" if done else "Requested; it is read while the service runs:"
-        click.echo(f"{state} {window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC.")
+        times = f"{window.start:%Y-%m-%d %H:%M} to {window.end:%Y-%m-%d %H:%M} UTC"
+        click.echo(f"Read {times}." if done else f"Requested: {times}. The service reads this window while it runs.")
 
 
 async def _wait_until_read(target: ConnectionTarget, window: "Window", *, shown: bool) -> None:

@@ -55,7 +55,7 @@ class ScrapeServer(ThreadingHTTPServer):
 
     def process_request(self, request: Any, client_address: Any) -> None:  # noqa: ANN401 - of the base class
         connections = list(self._started_at)
-        for connection in connections[: len(connections) - MAX_SCRAPES + 1]:
+        for connection in connections[: max(0, len(connections) - MAX_SCRAPES + 1)]:
             self._end(connection)
         self._started_at[request] = time.monotonic()
         super().process_request(request, client_address)

@@ -198,7 +198,7 @@ class Poller:
             later = now + error.wait
             if (
                 state.poll_at and state.poll_at > now
-            ):  # no call for a backfill, sweep or repair; the live poll keeps its time
+            ):  # a backfill, sweep or repair got no call; the live poll keeps its time
                 later = min(later, state.poll_at)
             return polling.PollReport(
                 polling.PollResult(polling.Outcome.BUDGET_SPENT),
@@ -233,8 +233,7 @@ class Poller:
                     await self.connection_states.change(connection, forbidden, "forbidden_by_provider")
                 elif outcome is not polling.Outcome.FENCED:
                     connection = await self.fetcher.record_outcome(connection, connection, outcome)
-                    # gaps are otherwise checked by a poll without a fetch, which may be much later
-                    if self._is_silent(connection, state.gap_check):
+                    if self._is_silent(connection, state.gap_check):  # the next check may otherwise be much later
                         gap_check = await self._check_gaps(connection, replace(state.gap_check, due=True))
                         failed_state = replace(failed_state, gap_check=gap_check)
         jitter = connection.id.jitter if connection else 0

@@ -33,8 +33,8 @@ MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 64, 262_144
 """Bounds of a batch of events for streams. A backfill commits events of about 100 KB."""
 
 FIRST_READ_OF_BATCH = 4
-"""Number of events of a batch that are read first. So few events of a backfill already exceed ``MAX_BATCH_BYTES``,
-although each takes about 1 KB as stored. Further ones would be read and billed for nothing."""
+"""Number of events of a batch that are read first. Four events of a backfill already exceed ``MAX_BATCH_BYTES`` as
+published, although each takes about 1 KB as stored. Further ones would be read and billed for nothing."""
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -130,6 +130,6 @@ class ChangeQueries:
                     first = change.number
                 expected = change.number + 1
                 if isinstance(change.data, UserErased):
-                    expected = 0  # no cursor continues over an erasure: a reconnect begins another sequence
+                    expected = 0  # a cursor from before an erasure is expired, although the numbers continue after it
                 await checkpoint()
         return first if expected else head.last_change + 1

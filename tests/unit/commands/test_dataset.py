@@ -14,7 +14,7 @@ import pyarrow.parquet
 import pytest
 
 from bg_ingest.commands import dataset_parts
-from bg_ingest.commands.dataset_parts import DatasetFolder, Options
+from bg_ingest.commands.dataset_parts import USERS_PER_PART, DatasetFolder, Options
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound
 from tests.fakes.clock import NOON
@@ -117,6 +117,9 @@ async def test_unknown_users_are_named_before_anything_is_written(api: ApiHarnes
     options = msgspec.structs.replace(OPTIONS, users=(ADA, UserId("zoe")))
     with pytest.raises(NotFound, match="zoe"):
         await DatasetFolder(tmp_path / "data").start(options, api.services)
+    many = tuple(UserId(f"unknown-{number}") for number in range(USERS_PER_PART + 1))
+    with pytest.raises(NotFound, match=f"{len(many)} users are unknown"):
+        await DatasetFolder(tmp_path / "data").start(msgspec.structs.replace(OPTIONS, users=many), api.services)
     assert not (tmp_path / "data").exists()
 
 

@@ -3,6 +3,7 @@
 import socket
 import threading
 import time
+from contextlib import ExitStack
 
 import httpx
 import pytest
@@ -44,6 +45,14 @@ def test_a_port_in_use_is_refused_with_the_setting_to_change() -> None:
         serve_metrics(MetricsRegistry().registry, HOST, taken.getsockname()[1]),
     ):
         pass
+
+
+def test_s13_as_many_connections_as_permitted_stay_open(free_port: int) -> None:
+    with serve_metrics(MetricsRegistry().registry, HOST, free_port), ExitStack() as opened:
+        connections = [opened.enter_context(socket.create_connection((HOST, free_port), 5)) for _ in range(MAX_SCRAPES)]
+        for connection in reversed(connections):  # the last one is accepted after all others
+            connection.sendall(b"GET /metrics HTTP/1.0\r\n\r\n")
+            assert connection.recv(12) == b"HTTP/1.0 200"
 
 
 @pytest.mark.slow
