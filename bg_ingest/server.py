@@ -16,6 +16,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import sniffio
 from granian import _signals
 from granian._granian import SocketHolder, WorkerSignal
 from granian.constants import HTTPModes, Interfaces, Loops
@@ -198,7 +199,11 @@ def _load_in_worker(load: Callable[[], App], port: int, *, afresh: bool) -> App:
     if afresh:  # the forked worker has the parent's modules: the code before the change
         for name in [name for name in sys.modules if name.partition(".")[0] in {"bg_ingest", "workers"}]:
             del sys.modules[name]
-    return HeadLimits(load(), port)
+    app = load()
+    # Every task inherits the name. Without it, anyio looks for the current task each time it creates a lock, an event
+    # or a scope, 4 % of the CPU time of a webhook.
+    sniffio.current_async_library_cvar.set("asyncio")
+    return HeadLimits(app, port)
 
 
 def _handle_first_signal(loop: asyncio.AbstractEventLoop) -> WorkerSignal:

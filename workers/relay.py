@@ -178,7 +178,8 @@ class RelayActor:
 
     async def _publish_waiting(self, group: TaskGroup, semaphore: anyio.Semaphore) -> None:
         while ready := self._ready():
-            await anyio.sleep(max(0.0, self._resume_at - anyio.current_time()))
+            if (wait := self._resume_at - anyio.current_time()) > 0:
+                await anyio.sleep(wait)
             await semaphore.acquire()
             shard = next(iter(ready & self._ready()), None)
             if shard is None or self._resume_at > anyio.current_time():  # released, or a pass failed, in the meantime

@@ -1,5 +1,7 @@
 """Buffer of hints, between their arrival and their transmission or their use."""
 
+from itertools import starmap
+
 import anyio
 
 from bg_ingest.domain.ids import UserId
@@ -28,8 +30,17 @@ class HintBuffer:
 
     async def get(self) -> Hint:
         """Wait for a hint and remove it."""
+        await self._wait()
+        user = next(iter(self._last_changes))
+        return Hint(user, self._last_changes.pop(user))
+
+    async def get_all(self) -> list[Hint]:
+        """Wait for a hint, and remove all."""
+        await self._wait()
+        taken, self._last_changes = self._last_changes, {}
+        return list(starmap(Hint, taken.items()))
+
+    async def _wait(self) -> None:
         while not self._last_changes:
             self._added = anyio.Event()
             await self._added.wait()
-        user = next(iter(self._last_changes))
-        return Hint(user, self._last_changes.pop(user))

@@ -85,13 +85,13 @@ def main(runs: int, file: Path | None) -> None:
         settings = settings_on(parts) | provider_settings(simulated, options)
         with running(folder, settings, "bg_ingest.cli", "run") as service:
             senders = _connect_users(service, parts)
-            found = [anyio.run(_push, service, parts, senders) for _ in range(runs)]
+            found = [anyio.run(push_all, service, parts.url, senders) for _ in range(runs)]
             _add_push_figures(report, found)
             service.stop()
         waited = folder / "waited"
         with running(folder, settings, "tests.long.benchmarks.confirm_delay", str(waited)) as service:
             calm = [_latencies(waited, lambda: _push_calmly(service, senders)) for _ in range(runs)]
-            full = [_latencies(waited, lambda: anyio.run(_push, service, parts, senders)) for _ in range(runs)]
+            full = [_latencies(waited, lambda: anyio.run(push_all, service, parts.url, senders)) for _ in range(runs)]
         for name, each in (("one at a time", calm), (f"{USERS} at once", full)):
             report.figure(f"recorded to confirmed, {name}: median ms", shown([median(one) for one in each]))
             within = [quantiles(one, n=20)[18] for one in each]
@@ -133,11 +133,11 @@ def _connect_users(service: Process, parts: RealParts) -> RequestMaker:
     return RequestMaker(accounts, SystemClock().now().replace(microsecond=0) - timedelta(days=3))
 
 
-async def _push(service: Process, parts: RealParts, senders: RequestMaker) -> PushFigures:
+async def push_all(service: Process, broker: str, senders: RequestMaker, of_each: int = WEBHOOKS_EACH) -> PushFigures:
     """Send to all users at once, and wait until the queue has all events."""
-    made = senders.make(WEBHOOKS_EACH)
-    count = USERS * WEBHOOKS_EACH
-    async with channel_to(parts.url) as channel:
+    made = senders.make(of_each)
+    count = sum(map(len, made))
+    async with channel_to(broker) as channel:
 
         async def event_count() -> int:
             return (await channel.queue_declare(QUEUE, passive=True)).message_count or 0

@@ -1,6 +1,7 @@
 """Simulated users: they connect by HTTP alone, and their connections are read by HTTP."""
 
 from contextlib import suppress
+from ssl import SSLContext
 from typing import Any
 
 import httpx
@@ -22,10 +23,10 @@ def make_users(count: int) -> list[SimulatedUser]:
     return [SimulatedUser(f"person-{number:02}", f"SandboxUser{number}") for number in range(1, count + 1)]
 
 
-def connect(service: Process, person: SimulatedUser) -> bool:
+def connect(service: Process, person: SimulatedUser, trusted: SSLContext = NO_CERTIFICATES) -> bool:
     """Go through the whole OAuth flow like a browser; False when the service or the flow failed on the way."""
     with (
-        httpx.Client(timeout=30, verify=NO_CERTIFICATES, follow_redirects=True) as browser,
+        httpx.Client(timeout=30, verify=trusted, follow_redirects=True) as browser,
         suppress(httpx.TransportError),
     ):
         begun = browser.post(_path(service, person))

@@ -72,3 +72,13 @@ async def test_hints_of_too_many_users_are_dropped() -> None:
     received = [await buffer.get() for _ in range(MAX_HINTED_USERS)]
     assert received[0].last_change == 2
     assert received[-1].user == f"user-{MAX_HINTED_USERS - 1}"
+
+
+async def test_all_waiting_hints_are_taken_at_once() -> None:
+    buffer = HintBuffer()
+    for user, number in (("ada", 1), ("ben", 1), ("ada", 2)):
+        buffer.put(Hint(UserId(user), number))
+    assert await buffer.get_all() == [Hint(UserId("ada"), 2), Hint(UserId("ben"), 1)]
+    with anyio.move_on_after(1) as waiting:
+        await buffer.get_all()
+    assert waiting.cancelled_caught
