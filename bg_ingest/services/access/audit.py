@@ -21,7 +21,7 @@ from bg_ingest.domain.access import (
 )
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
-from bg_ingest.errors import StoreError
+from bg_ingest.errors import SealBroken, StoreError
 from bg_ingest.ports import Clock, Sealer
 from bg_ingest.store.audit import AuditStore
 
@@ -105,9 +105,9 @@ class AuditLog:
             try:
                 records = [await self._pseudonymize(*pair) for pair in batch]
                 await self._trail.add(records, self._clock.now() + self._retention)
-            except StoreError as error:
+            except (StoreError, SealBroken) as error:  # SealBroken: no key opens the key of the hashes
                 if not self._failing:
-                    log.warning("audit records wait for the store", action="audit_delayed", error=type(error).__name__)
+                    log.warning("audit records wait", action="audit_delayed", error=type(error).__name__)
                 self._failing = True
                 break
             del self._pending[: len(batch)]

@@ -34,9 +34,9 @@ class AuditWorld:
         self.store = FaultyCalls(store.audit, lambda _: self.fault, only={"add"})
         self.log = self.open_log()
 
-    def open_log(self) -> AuditLog:
+    def open_log(self, key: bytes = bytes(32)) -> AuditLog:
         """Return the log of a further process."""
-        return AuditLog(self.store, AesGcmSealer([bytes(32)]), self.clock, "test", retention=365 * DAY)
+        return AuditLog(self.store, AesGcmSealer([key]), self.clock, "test", retention=365 * DAY)
 
     def read(self, route: str = "GET /", credential: str = "key:a", user: UserId = ADA) -> None:
         self.log.add(user, credential, route, AuditAction.READ)
@@ -88,6 +88,16 @@ async def test_records_wait_while_the_store_is_unreachable_which_is_logged_once(
         assert await world.log.flush() == 1
     assert [line["action"] for line in lines] == ["audit_delayed", "audit_recovered"]
     assert len(await world.records()) == 1
+
+
+async def test_records_wait_while_no_key_opens_the_key_of_the_hashes(world: AuditWorld) -> None:
+    world.change()
+    assert await world.log.flush() == 1
+    log = world.open_log(key=bytes([1]) * 32)
+    log.add(ADA, "key:a", "GET /", AuditAction.READ)
+    with capture_logs() as lines:
+        assert [await log.flush() for _ in range(3)] == [0, 0, 0]
+    assert [line["action"] for line in lines] == ["audit_delayed"]
 
 
 async def test_records_without_room_are_counted_and_a_dropped_read_is_recorded_at_its_repetition(
