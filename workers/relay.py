@@ -19,7 +19,7 @@ from workers.wakeup import RunningTask, Wakeup
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 INTERVAL_SECONDS = 60.0
-"""Seconds between attempts to publish refused events."""
+"""Seconds after which refused events are tried again, if no pass of their shard has tried them before."""
 
 MAX_CONCURRENT_PASSES = 8
 """Shards published at the same time. With fewer, a burst over many users would be limited by the latency of the store
@@ -61,7 +61,12 @@ class RelayActor:
     @property
     def backlog(self) -> int:
         """Number of shards with unpublished changes, as far as is known."""
-        return len(self._waiting.keys() | self._passes.keys())
+        return len(self._busy | self._refused.keys())
+
+    @property
+    def _busy(self) -> set[int]:
+        """Shards with changes that wait for a pass, or with a pass."""
+        return self._waiting.keys() | self._passes.keys()
 
     @property
     def is_failing(self) -> bool:
@@ -105,6 +110,8 @@ class RelayActor:
             self._take_waiting(shard)
         for shard in self._passes.keys() & set(shards):
             self._passes[shard].scope.cancel()
+        if not self._busy & self._shards:  # no change waits for the end of a failure
+            self.failures, self._resume_at = 0, 0.0
 
     async def finish(self, shards: Collection[int]) -> None:
         """Publish the waiting changes of these shards for at most ``FINISH_SECONDS`` or until a failure, then stop.
@@ -113,7 +120,7 @@ class RelayActor:
         """
         self._wakeup.set()
         with anyio.move_on_after(FINISH_SECONDS):
-            while not self.failures and (self._waiting.keys() | self._passes.keys()).intersection(shards):
+            while not self.failures and self._busy.intersection(shards):
                 await self._pass_finished.wait()
         self.cancel(shards)
         for relay_pass in [running for shard, running in self._passes.items() if shard in shards]:
@@ -235,8 +242,9 @@ class RelayActor:
             )
 
     def _log_result(self, shard: int, result: OutboxPass) -> None:
-        # an empty outbox is no evidence of a reachable broker; if it was the last known backlog, no change waits
-        if self.failures and (result.settled or self.backlog == 1):
+        # A pass without a published change does not show that the broker is reachable. But if no other shard waits, no
+        # change is delayed any more.
+        if self.failures and (result.settled or self._busy == {shard}):
             log.info("publishing again", action="relay_recovered", failures=self.failures)
             self.failures = 0
         refusing = bool(self._refused)

@@ -1,4 +1,4 @@
-"""The system clock. No other module reads it."""
+"""The system clock. Besides this module, only commands read it."""
 
 from datetime import UTC, datetime
 
@@ -7,4 +7,4 @@ class SystemClock:
     """Implements ``Clock``. The time may step backwards or forwards when the machine's clock is corrected."""
 
     def now(self) -> datetime:
-        return datetime.now(UTC)  # noqa: TID251 - the Clock port, which all other modules use
+        return datetime.now(UTC)  # noqa: TID251 - the implementation of the Clock port

@@ -1,7 +1,7 @@
 """Errors as RFC 9457 problems: a stable type, and a detail with the caller's next step.
 
-No text of a store, a provider or a traceback reaches the caller. All texts are written here, except the text
-of a RequestError, which is used as it is.
+No text of a store, a provider or a traceback reaches the caller. All texts are written in
+`bg_ingest/api`, except the text of a RequestError, which is used as it is.
 """
 
 from collections.abc import Mapping
@@ -150,7 +150,7 @@ def _upstream_problem(error: errors.ProviderError | errors.GrantError | errors.I
             detail = "The issuer of tokens does not answer, so the token cannot be checked: try again shortly."
             return build_problem(503, "issuer-unavailable", detail, _RETRY_SOON)
         case errors.ProviderThrottled(wait=wait):
-            retry = {"Retry-After": str(max(1, round(wait.total_seconds())))} if wait is not None else _RETRY_LATER
+            retry = {"Retry-After": str(max(1, ceil(wait.total_seconds())))} if wait is not None else _RETRY_LATER
             return build_problem(503, "provider-throttled", "The provider limits our calls: try again later.", retry)
         case errors.ProviderUnavailable():
             detail = "The provider does not answer: try again in a minute."

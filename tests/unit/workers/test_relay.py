@@ -190,7 +190,7 @@ async def test_a_refused_event_holds_back_its_users_later_ones_alone() -> None:
             await harness.commit(BEN)
         await anyio.sleep(61)
         assert sorted(harness.broker.published) == ["ada/1", "ben/1", "ben/2", "ben/3"]
-        assert (harness.relay.failures, harness.relay.is_failing) == (0, True)
+        assert (harness.relay.failures, harness.relay.is_failing, harness.relay.backlog) == (0, True, 1)
         harness.broker.refuses = set()
         await anyio.sleep(60)
         assert harness.broker.published[-2:] == ["ada/2", "ada/3"]
@@ -363,6 +363,17 @@ async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> No
         await anyio.sleep(9)
         assert harness.broker.published == ["ada/1"]
         assert harness.relay.failures == 0
+
+
+async def test_a_failure_ends_when_the_shards_with_waiting_changes_are_lost() -> None:
+    async with open_relay() as harness:
+        harness.broker.down = True
+        await harness.commit(ADA)
+        await anyio.sleep(2)
+        assert harness.relay.is_failing
+        harness.relay.cancel([shard_of(ADA)])
+        await anyio.sleep(2)
+        assert (harness.relay.backlog, harness.relay.is_failing) == (0, False)
 
 
 async def test_a_store_that_is_back_is_noticed_even_if_there_is_nothing_to_publish() -> None:
