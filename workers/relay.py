@@ -22,8 +22,7 @@ INTERVAL_SECONDS = 60.0
 """Seconds after which refused events are tried again, if no pass of their shard has tried them before."""
 
 MAX_CONCURRENT_PASSES = 8
-"""Shards published at the same time. With fewer, a burst over many users would be limited by the latency of the store
-instead of by the broker."""
+"""Shards published at the same time. With fewer, the latency of the store would limit a burst over many users."""
 
 SEARCH_TIMEOUT, RETRY_SECONDS = 30.0, 1.0
 """Seconds after which the search of a directory is ended; seconds until it is repeated."""
@@ -32,8 +31,7 @@ MAX_CACHED_CHANGES = 500
 """Changes kept in memory between commit and publication, of at most 80 KB each; others are read from the store."""
 
 FINISH_SECONDS = 2.0
-"""Seconds left to deliveries when a shard is released. Its next owner publishes again the changes that are not
-recorded as published."""
+"""Seconds left to deliveries when a shard is released. Its next owner repeats those not recorded as published."""
 
 
 class RelayActor:
@@ -61,12 +59,7 @@ class RelayActor:
     @property
     def backlog(self) -> int:
         """Number of shards with unpublished changes, as far as is known."""
-        return len(self._busy | self._refused.keys())
-
-    @property
-    def _busy(self) -> set[int]:
-        """Shards with changes that wait for a pass, or with a pass."""
-        return self._waiting.keys() | self._passes.keys()
+        return len(self._busy() | self._refused.keys())
 
     @property
     def is_failing(self) -> bool:
@@ -110,17 +103,14 @@ class RelayActor:
             self._take_waiting(shard)
         for shard in self._passes.keys() & set(shards):
             self._passes[shard].scope.cancel()
-        if not self._busy & self._shards:  # no change waits for the end of a failure
+        if not self._busy() & self._shards:  # no change waits for the end of a failure
             self.failures, self._resume_at = 0, 0.0
 
     async def finish(self, shards: Collection[int]) -> None:
-        """Publish the waiting changes of these shards for at most ``FINISH_SECONDS`` or until a failure, then stop.
-
-        The published numbers are written, so that the next owner repeats nothing.
-        """
+        """Publish for at most ``FINISH_SECONDS`` or until a failure, then stop, and write the published numbers."""
         self._wakeup.set()
         with anyio.move_on_after(FINISH_SECONDS):
-            while not self.failures and self._busy.intersection(shards):
+            while not self.failures and self._busy().intersection(shards):
                 await self._pass_finished.wait()
         self.cancel(shards)
         for relay_pass in [running for shard, running in self._passes.items() if shard in shards]:
@@ -195,6 +185,9 @@ class RelayActor:
             self._passes[shard] = RunningTask(shard)
             group.start_soon(self._run_pass, self._passes[shard], semaphore, name="publish shard")
 
+    def _busy(self) -> set[int]:
+        return self._waiting.keys() | self._passes.keys()
+
     def _ready(self) -> set[int]:
         return self._waiting.keys() - self._passes.keys() - self._unsearched
 
@@ -237,21 +230,18 @@ class RelayActor:
         self.failures += 1
         self._resume_at = anyio.current_time() + self._backoff.delay(self.failures)
         if self.failures == 1:
-            log.warning(
-                "cannot publish; changes wait in the outbox", action="relay_stopped", error=type(error).__name__
-            )
+            reason = type(error).__name__
+            log.warning("cannot publish; changes wait in the outbox", action="relay_stopped", error=reason)
 
     def _log_result(self, shard: int, result: OutboxPass) -> None:
-        # A pass without a published change does not show that the broker is reachable. But if no other shard waits, no
-        # change is delayed any more.
-        if self.failures and (result.settled or self._busy == {shard}):
+        # without a published change the broker may be unreachable; but if no other shard waits, nothing is delayed
+        if self.failures and (result.settled or self._busy() == {shard}):
             log.info("publishing again", action="relay_recovered", failures=self.failures)
             self.failures = 0
         refusing = bool(self._refused)
+        self._refused.pop(shard, None)
         if result.refused_users:
             self._refused[shard] = result.refused_users
-        else:
-            self._refused.pop(shard, None)
         if self._refused and not refusing:
             log.error("the broker refuses events", action="events_refused", shard=shard, events=result.refused)
         elif refusing and not self._refused:
