@@ -73,6 +73,7 @@ bench-scale: .venv/locked-dev ## one process with up to 100,000 connections (25 
 	$(BIN)/python -m tests.long.benchmarks.scale --json build/benchmarks/scale.json
 	$(BIN)/python -m tests.long.benchmarks.balance
 	$(BIN)/python -m tests.long.benchmarks.storm
+	$(BIN)/python -m tests.long.benchmarks.handover
 
 bench: .venv/locked-dev ## cost of operations beside a baseline: units, CPU, latency (figures in build/benchmarks/)
 	$(BIN)/python -m tests.long.benchmarks.units --json build/benchmarks/units.json

@@ -1,7 +1,7 @@
 """Owned shards: their connections are scheduled, and the relay publishes their unpublished changes."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
-from contextlib import aclosing
+from contextlib import aclosing, suppress
 from datetime import timedelta
 from typing import NamedTuple
 
@@ -45,23 +45,15 @@ MAX_CONCURRENT_READS = 8
 READ_BATCH = 50
 """Connections read by one call: few enough to leave the event loop time for other tasks in between."""
 
-FIRST_POLLS_PER_SECOND = 1_000
-"""Rate of first polls after a take-over. A first poll finds the due time of the next one."""
-
-MAX_SPREAD = timedelta(seconds=120)
-"""Longest time over which first polls are spread."""
-
-FIRST_POLL_DELAY = timedelta(seconds=1)
-"""Shortest delay before the first poll of a connection. A report without a fetch can replace the poll within this time.
-The poll does not wait for a later report."""
+FIRST_POLL_DELAY = timedelta(seconds=60)
+"""Delay before the first poll of a connection that is not read yet. Reading it replaces this due time."""
 
 
 class OwnedShard(NamedTuple):
-    """Lease of a shard, with the time of its take-over and the number of shards taken together."""
+    """Lease of a shard, with the time of its take-over."""
 
     lease: Lease
     taken_at: float
-    taken_together: int
 
 
 class Shards:
@@ -109,7 +101,7 @@ class Shards:
 
     def add_shards(self, taken: Collection[Lease]) -> None:
         now = anyio.current_time()
-        self._owned |= {lease.shard: OwnedShard(lease, now, len(taken)) for lease in taken}
+        self._owned |= {lease.shard: OwnedShard(lease, now) for lease in taken}
         self._demand.prime()
         self._update_loaded_fraction()
         self._wakeup.set()
@@ -155,7 +147,7 @@ class Shards:
         self._demand.update_loaded_fraction(max(1, len(self._loaded)) / max(1, len(self._owned)))
 
     def _start_missing(self, group: TaskGroup) -> None:
-        for shard, (lease, *_) in self._owned.items():
+        for shard, (lease, _) in self._owned.items():
             known = self._tasks.get(shard)
             if known is None or known[0] != lease:
                 if known:
@@ -167,25 +159,25 @@ class Shards:
     async def _run_shard(self, lease: Lease, scope: anyio.CancelScope) -> None:
         with scope:
             await self._scheduler.wait_idle(lease.shard)  # polls of an earlier ownership may still run
-            loaded = await self._load(lease)
+            new = await self._load(lease)
             self._loaded.add(lease.shard)
             self._update_loaded_fraction()
             loaded_at = anyio.current_time()
-            await self._set_first_polls(lease, loaded)
+            await self._set_first_polls(new)
             await anyio.sleep_until(loaded_at + REREAD_AFTER)
             while True:
-                await self._load(lease)
+                await self._set_first_polls(await self._load(lease))
                 await anyio.sleep(RECONCILE_INTERVAL_SECONDS)
 
     async def _load(self, lease: Lease) -> list[ConnectionId]:
-        """Schedule all listed connections that are not paused.
+        """Schedule all listed connections that are not paused; return those that were not scheduled yet.
 
         A connection whose directory row was deleted is unscheduled by its next poll, which reads the connection.
         """
         while True:
             try:
                 async with self._semaphore:
-                    loaded = await self._read_directory(lease)
+                    new = await self._read_directory(lease)
             except StoreUnavailable:
                 if not self._unreadable:
                     log.warning("cannot read the directory", action="directory_unreadable", shard=lease.shard)
@@ -195,37 +187,30 @@ class Shards:
                 if self._unreadable:
                     log.info("reads the directory again", action="directory_readable")
                 self._unreadable = False
-                return loaded
+                return new
 
     async def _read_directory(self, lease: Lease) -> list[ConnectionId]:
         directory = await self._outbox.read_directory(lease.shard)
         self._relay.add_directory(lease.shard, directory)
-        listed = [row for row in directory.connections if not row.paused]
-        now = self._clock.now() + FIRST_POLL_DELAY
-        for row in listed:
-            due = now + self._spread(lease, len(listed)) * row.id.jitter
+        scheduled = self._scheduler.scheduled
+        new = [row for row in directory.connections if not row.paused and row.id not in scheduled]
+        due = self._clock.now() + FIRST_POLL_DELAY
+        for row in new:
             self._scheduler.schedule(row.id, epoch=lease.epoch, due=due, demand=self._demand.for_directory_row(row))
-        return [row.id for row in listed]
+        return [row.id for row in new]
 
-    async def _set_first_polls(self, lease: Lease, loaded: Sequence[ConnectionId]) -> None:
-        """Read connections in batches. First polls that would make no request are skipped; the others are spread."""
-        polls: dict[ConnectionId, PollReport] = {}
-        try:
-            for start in range(0, len(loaded), READ_BATCH):
+    async def _set_first_polls(self, new: Sequence[ConnectionId]) -> None:
+        """Read connections in batches. First polls that would make no request are skipped; the others are due now."""
+        for start in range(0, len(new), READ_BATCH):
+            batch = new[start : start + READ_BATCH]
+            polls: dict[ConnectionId, PollReport] = {}
+            with suppress(Exception):  # each connection then has a first poll, which reports its own error
                 async with self._semaphore:
-                    batch = await self._connections.get_many(loaded[start : start + READ_BATCH])
-                for connection in batch:
-                    if report := self._poller.report_without_fetch(connection):
-                        polls[connection.id] = report
-        except Exception:  # noqa: BLE001 - each connection then has a first poll, which reports its own error
-            return
-        due = {connection_id: poll.due for connection_id, poll in polls.items() if poll.due}
-        now, spread = self._clock.now(), self._spread(lease, len(loaded) - len(due))
-        for connection_id in loaded:
-            first_due = due.get(connection_id) or now + spread * connection_id.jitter
-            self._scheduler.set_first_poll(connection_id, first_due, polls.get(connection_id))
-
-    def _spread(self, lease: Lease, polls: int) -> timedelta:
-        """Return the time over which the first polls of all shards of a take-over are spread."""
-        together = self._owned[lease.shard].taken_together if lease.shard in self._owned else 1
-        return min(MAX_SPREAD, timedelta(seconds=polls * together / FIRST_POLLS_PER_SECOND))
+                    connections = await self._connections.get_many(batch)
+                for connection in connections:
+                    if poll := self._poller.report_without_fetch(connection):
+                        polls[connection.id] = poll
+            now = self._clock.now()
+            for connection_id in batch:
+                poll = polls.get(connection_id)
+                self._scheduler.set_first_poll(connection_id, poll.due or now if poll else now, poll)

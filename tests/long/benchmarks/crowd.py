@@ -169,7 +169,9 @@ class CrowdProvider:
         return Page(worn.provider_account, tuple(reversed(readings)))
 
 
-def build_process(table: Table, crowd: CrowdProvider, clock: Clock, calls_per_hour: int) -> tuple[Services, Workers]:
+def build_process(
+    table: Table, crowd: CrowdProvider, clock: Clock, calls_per_hour: int, defaults: PollDefaults | None = None
+) -> tuple[Services, Workers]:
     """Return one process's services and actors, which share the limit with others over the same table."""
     workers = Workers()
     services = build_services(
@@ -180,7 +182,7 @@ def build_process(table: Table, crowd: CrowdProvider, clock: Clock, calls_per_ho
         sealer=AesGcmSealer([KEY]),
         clock=clock,
         wakeups=workers,
-        defaults=PollDefaults(),
+        defaults=defaults or PollDefaults(),
         limit=ProviderLimit(calls_per_hour),
         table="bg-ingest",
     )

@@ -13,12 +13,15 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, cast
 
+import httpx
 import msgspec
 
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.domain.polling import PollReport, PollState
+from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers import REGISTRY
+from bg_ingest.providers.dexcom.settings import DexcomSettings
 from bg_ingest.services import Services
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.polling.poll import Poller
@@ -126,7 +129,17 @@ def _process_start() -> float:
 
 
 watch = LoopWatch()
-cast("dict[str, Any]", REGISTRY)[PROVIDER] = lambda _options, _http, clock: CrowdProvider(clock, watch.count_call)
+
+
+class CrowdSettings(DexcomSettings):
+    """Settings of the provider, which build the crowd in its place."""
+
+    def build_provider(self, http: httpx.AsyncClient, clock: Clock) -> Provider:
+        del http
+        return CrowdProvider(clock, watch.count_call)
+
+
+cast("dict[str, Any]", REGISTRY)[PROVIDER] = CrowdSettings
 
 from app import app, workers  # noqa: E402 - it reads the registry
 

@@ -29,6 +29,7 @@ from bg_ingest.ports import Page, Priority
 from bg_ingest.ports.table import Put
 from tests.conftest import VirtualTimeLoop
 from tests.harness.service import LoopClock
+from tests.long.benchmarks.capacity import MeteredTable
 from tests.long.benchmarks.crowd import CrowdProvider, build_process, rows_of
 from tests.long.chaos.report import console
 from tests.properties.test_budget import max_within
@@ -88,6 +89,8 @@ class StormResult(msgspec.Struct, frozen=True):
     """Connections without a reading since the outage according to the metrics: at the start, and at the end."""
     by_process: Sequence[int]
     """Calls of the budget used by each process."""
+    read_units: float
+    """Units of all reads of the store."""
 
     def failures(self, limit: ProviderLimit) -> list[str]:
         """Return the violated expectations."""
@@ -111,8 +114,9 @@ async def run_storm(people: int, processes: int, calls_per_hour: int) -> StormRe
         for number in range(people):
             await memory.transact([Put(key, item) for key, item in rows_of(number, people, before.now(), 1.0)])
         crowd, each, actors = RefusingCrowd(clock, people, calls_per_hour), [], []
+        table = MeteredTable(memory)
         for number in range(processes):
-            services, workers = build_process(memory, crowd, clock, calls_per_hour)
+            services, workers = build_process(table, crowd, clock, calls_per_hour)
             services = replace(services, timings=SHARED_TIMINGS, name=f"process-{number}")
             await opened.enter_async_context(workers.running(services))
             each.append(services)
@@ -136,6 +140,7 @@ async def run_storm(people: int, processes: int, calls_per_hour: int) -> StormRe
         crowd.exceeded,
         (stale, all_is_fresh),
         taken,
+        table.used.reads,
     )
 
 

@@ -40,7 +40,7 @@ from tests.long.chaos.users import SimulatedUser, connect, make_users, poll_now,
 DAYS = 90
 
 MAX_LIFE_SECONDS = 6.0
-"""Most seconds between ready and kill: after a start the first polls are spread over five."""
+"""Most seconds between ready and kill: the first polls and backfills of a life begin within them."""
 
 START_KILL_SHARE = 0.15
 """Share of kills before the service is ready."""

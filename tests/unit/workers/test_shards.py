@@ -6,7 +6,6 @@ from datetime import timedelta
 from typing import Any, NamedTuple, cast
 
 import anyio
-import pytest
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.call_budget import BudgetKey, CallDemand
@@ -25,7 +24,7 @@ from tests.harness.sample_values import commit_connection, connection, replaced_
 from tests.harness.service import LoopClock
 from workers.relay import RelayActor
 from workers.scheduler import Scheduler
-from workers.shards import FIRST_POLL_DELAY, Shards
+from workers.shards import Shards
 
 ADA, BEN = (ConnectionId(UserId(name), "acme") for name in ("ada", "ben"))
 LEASE_OF_ADA = Lease(shard_of(ADA.user), 4, "me")
@@ -121,7 +120,7 @@ async def test_a_connection_added_through_a_stale_writer_is_found_five_seconds_a
         await anyio.sleep(1)
         await here.connect(ADA)  # its request went to the previous owner
         await anyio.sleep(4.5)
-        assert ADA in here.scheduler.scheduled
+        assert here.scheduler.scheduled[ADA].due <= here.clock.now()
 
 
 async def test_a_directory_that_cannot_be_read_is_tried_again_and_makes_unready_only_after_a_while() -> None:
@@ -174,26 +173,6 @@ async def test_all_connections_of_owned_shards_are_listed_the_paused_ones_too() 
         assert {each async for each in here.shards.iter_connections()} == {ADA, BEN}
 
 
-@pytest.mark.slow
-async def test_first_polls_are_spread_over_as_long_as_all_new_ones_together_need() -> None:
-    """Taking one more shard delays no polls of a process that already has many shards."""
-    async with open_shards_world() as here:
-        here.shards.add_shards([Lease(shard, 1, "me") for shard in range(256) if shard != LEASE_OF_ADA.shard])
-        await anyio.sleep(1)
-        await here.connect(ADA)
-        here.shards.add_shards([LEASE_OF_ADA])
-        await anyio.sleep(0.01)
-        one = here.scheduler.scheduled[ADA].due - here.clock.now()
-        here.shards.cancel(range(256))
-        here.shards.add_shards(
-            [LEASE_OF_ADA, *(Lease(shard, 2, "me") for shard in range(256) if shard != LEASE_OF_ADA.shard)]
-        )
-        await anyio.sleep(0.01)
-        together = here.scheduler.scheduled[ADA].due - here.clock.now()
-    assert one <= timedelta(milliseconds=1)
-    assert together > timedelta(milliseconds=256 * ADA.jitter - 20)
-
-
 async def test_first_polls_without_effect_are_skipped_and_the_others_run_at_once() -> None:
     async with open_shards_world() as here:
         later = here.clock.now() + timedelta(minutes=5)
@@ -226,7 +205,7 @@ async def test_connections_that_cannot_be_read_together_each_have_their_first_po
         here.unreadable = True
         here.shards.add_shards([LEASE_OF_ADA])
         await anyio.sleep(0.01)
-        assert here.scheduler.scheduled[ADA].due - here.clock.now() <= FIRST_POLL_DELAY + timedelta(milliseconds=1)
+        assert here.scheduler.scheduled[ADA].due <= here.clock.now()
 
 
 async def test_a_connection_requested_meanwhile_is_polled_at_once() -> None:
@@ -250,7 +229,7 @@ async def test_a_connection_with_a_crashing_poll_delays_no_other() -> None:
         await here.connect(ADA)
         here.shards.add_shards([LEASE_OF_ADA])
         await anyio.sleep(0.01)
-        assert here.scheduler.scheduled[ADA].due - here.clock.now() <= FIRST_POLL_DELAY + timedelta(milliseconds=1)
+        assert here.scheduler.scheduled[ADA].due <= here.clock.now()
         assert here.shards.loading == 0
 
 
