@@ -102,7 +102,6 @@ class Shards:
     def add_shards(self, taken: Collection[Lease]) -> None:
         now = anyio.current_time()
         self._owned |= {lease.shard: OwnedShard(lease, now) for lease in taken}
-        self._demand.prime()
         self._update_loaded_fraction()
         self._wakeup.set()
 

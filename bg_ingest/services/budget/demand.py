@@ -27,8 +27,8 @@ class SustainedMinimum:
     that sum would skip a slot without need.
     """
 
-    def __init__(self) -> None:
-        self._previous = self._minimum = float("inf")
+    def __init__(self, first: float) -> None:
+        self._previous = self._minimum = first
         self._window_end = float("-inf")
 
     def update(self, demand: float, now: float) -> float:
@@ -52,7 +52,7 @@ class Demand:
         self._defaults = defaults
         self._own: dict[BudgetKey, float] = {}
         self._interned: dict[CallDemand, CallDemand] = {}
-        self._minimums: dict[str, SustainedMinimum] = {}
+        self._minimums: dict[BudgetKey, SustainedMinimum] = {}
 
     def for_connection(self, connection: Connection, step: float) -> CallDemand:
         """Return the demand of a connection that is polled every ``step`` seconds."""
@@ -79,14 +79,6 @@ class Demand:
     def update_loaded_fraction(self, fraction: float) -> None:
         """Set the fraction of owned shards whose connections are known; after a start it is below 1."""
         self._loaded_fraction = fraction
-
-    def prime(self) -> None:
-        """Start each minimum with the demand of the other processes, before this process takes its first shards.
-
-        For some seconds afterwards, the published demand of the previous owners still includes these shards.
-        """
-        for key in {key for other in self._others for key in other} - self._minimums.keys():
-            self._sustained(key, self._other_total(key))
 
     def to_publish(self) -> dict[str, float]:
         """Return the demand of this process per app, in calls per second."""
@@ -122,10 +114,11 @@ class Demand:
     def sustained_slowdown(self, connection: Connection) -> float:
         """Return the factor on a connection's interval, from the minimum of the demand over the last 20 to 40 s."""
         key = self._budget.budget_key(connection.id.provider, connection.region)
-        return slowdown(self._sustained(str(key), self.total(key)), self._budget.limit, Priority.LIVE)
-
-    def _sustained(self, key: str, demand: float) -> float:
-        return self._minimums.setdefault(key, SustainedMinimum()).update(demand, anyio.current_time())
+        if key not in self._minimums:
+            # the published demand of the other processes still includes the shards that this process has just taken
+            self._minimums[key] = SustainedMinimum(self._other_total(str(key)) or self.total(key))
+        demand = self._minimums[key].update(self.total(key), anyio.current_time())
+        return slowdown(demand, self._budget.limit, Priority.LIVE)
 
     def _other_total(self, key: str) -> float:
         return sum(other.get(key, 0.0) for other in self._others)

@@ -37,8 +37,6 @@ class ScriptedDemand:
         self.of_rows: CallDemand | None = None
         self.loaded_fractions: list[float] = []
 
-    def prime(self) -> None: ...
-
     def for_directory_row(self, row: DirectoryRow) -> CallDemand | None:
         return self.of_rows
 
