@@ -1,12 +1,12 @@
 """Connections of a user: connect, status, settings, poll now, backfill, disconnect."""
 
-from datetime import datetime
 from typing import Annotated, Any
 
 import msgspec
 from litestar import MediaType, Request, Response, Router, delete, get, patch, post
 from litestar.params import JSONBody, QueryParameter
 
+from bg_ingest.api import query
 from bg_ingest.api.dependencies import ProviderName, RouteOptions, Use, User
 from bg_ingest.api.html import Link, render_page
 from bg_ingest.api.openapi import CONNECTION, INVITATION, USER_PROBLEMS, page_responses, problem_responses, responses
@@ -28,14 +28,12 @@ from bg_ingest.errors import ConnectRefused, NotFound, ProviderThrottled, Provid
 from bg_ingest.services.connections.connect import Connector
 from bg_ingest.services.connections.manage import ConnectionService
 
-Instant = Annotated[datetime, msgspec.Meta(tz=True)]
-
 
 class BackfillRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """Half-open window; both ends in RFC 3339 with an offset."""
+    """Half-open window. Each end is RFC 3339 with an offset, or a date (UTC)."""
 
-    from_: Instant | None = None
-    to: Instant | None = None
+    from_: query.TimeText | None = None
+    to: query.TimeText | None = None
 
 
 BACKFILL_SPAN = {"from": "2025-01-26T00:00:00Z", "to": "2025-04-26T14:30:00Z"}
@@ -122,7 +120,7 @@ async def poll_now(user_id: User, provider: ProviderName, connections: Use[Conne
         "The window to read, newest part first. The connection's state shows the part not yet read.",
         Span,
         BACKFILL_SPAN,
-        problems=(*USER_PROBLEMS, 409, 413, 415),
+        problems=(*USER_PROBLEMS, 408, 409, 413, 415),
         status=202,
     ),
 )
@@ -134,7 +132,10 @@ async def backfill(
 ) -> Span:
     """`from` defaults to the start of the configured backfill, `to` to now. Known readings do not change."""
     span = data or BackfillRequest()
-    window = await connections.request_backfill(ConnectionId(user_id, provider), span.from_, span.to)
+    start, end = query.parse_instant("from", span.from_), query.parse_instant("to", span.to)
+    if start and end:
+        query.sent_window(start, end)  # refuses an empty one
+    window = await connections.request_backfill(ConnectionId(user_id, provider), start, end)
     return Span(whole_seconds(window.start), whole_seconds(window.end))
 
 

@@ -6,10 +6,9 @@ import msgspec
 from litestar import Router, get, post
 from litestar.params import JSONBody
 
-from bg_ingest.api.connections import Instant
+from bg_ingest.api import query
 from bg_ingest.api.dependencies import ProviderName, RouteOptions, Use, User
 from bg_ingest.api.openapi import USER_PROBLEMS, responses
-from bg_ingest.api.problems import build_problem
 from bg_ingest.api.schemas import whole_seconds
 from bg_ingest.domain.access import Scope
 from bg_ingest.domain.connections import ConnectionState
@@ -18,7 +17,6 @@ from bg_ingest.domain.polling import NextPollReason
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.timeline import Timeline, TimelineEvent, TimelineKind
 from bg_ingest.domain.verification import Difference, Verification
-from bg_ingest.domain.windows import Window
 from bg_ingest.ports import ProcessHealth
 from bg_ingest.services.queries.completeness import Verifier
 from bg_ingest.services.queries.timeline import TimelineQueries
@@ -41,7 +39,7 @@ REASON_TEXTS: dict[str, str] = {
 class NextPollResponse(msgspec.Struct, frozen=True):
     """Next poll of a connection and its reason: `why` is the reason's code, `because` its text.
 
-    `at` is null without a next poll, or if another replica polls.
+    `at` is null without a next poll, or if its time is unknown here.
     """
 
     at: datetime | None
@@ -119,10 +117,13 @@ class Comparison(msgspec.Struct, frozen=True, rename={"from_": "from"}):
 
 
 class VerifyRequest(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """Window of at most one provider request (30 days). Glucose values are included only with `values`."""
+    """Window of at most one provider request (30 days). Glucose values are included only with `values`.
 
-    from_: Instant
-    to: Instant
+    Each end is RFC 3339 with an offset, or a date (UTC).
+    """
+
+    from_: query.TimeText
+    to: query.TimeText
     values: bool = False
 
 
@@ -142,17 +143,17 @@ COMPARISON = {
     summary="Compare with the provider",
     status_code=200,
     responses=responses(
-        "Differences between store and provider.", Comparison, COMPARISON, problems=(*USER_PROBLEMS, 409, 413, 415, 502)
+        "Differences between store and provider.",
+        Comparison,
+        COMPARISON,
+        problems=(*USER_PROBLEMS, 408, 409, 413, 415, 502),
     ),
 )
 async def verify(
     user_id: User, provider: ProviderName, verifier: Use[Verifier], data: JSONBody[VerifyRequest]
 ) -> Comparison:
     """Calls the provider once, with the priority of a repair, and changes nothing."""
-    try:
-        window = Window(data.from_, data.to)
-    except ValueError:
-        raise build_problem(400, "invalid-range", "'from' must be before 'to'.") from None
+    window = query.sent_window(query.parse_time("from", data.from_), query.parse_time("to", data.to))
     verification = await verifier.verify(ConnectionId(user_id, provider), window)
     return _to_comparison(verification, values=data.values)
 

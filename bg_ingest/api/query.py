@@ -4,6 +4,7 @@ import re
 from datetime import UTC, date, datetime, time, timedelta
 from typing import Annotated, TypeAlias
 
+import msgspec
 from litestar.params import QueryParameter
 
 from bg_ingest.api.problems import ProblemError, build_problem
@@ -58,6 +59,9 @@ Preset: TypeAlias = Annotated[
     ),
 ]
 
+TimeText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
+"""Type of a time in a body, which has the form of a time in a query."""
+
 MIN_YEAR, MAX_YEAR = 1970, 2999
 """No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""
 
@@ -96,12 +100,15 @@ def has_all_versions(versions: str | None, view: str | None, devices: str | None
 
 
 def parse_instant(name: str, text: str | None) -> datetime | None:
-    """Parse a query parameter as UTC. None if absent or empty. Any other text that is no time is a 400.
+    """Parse a query parameter as UTC. None if absent or empty. Any other text that is no time is a 400."""
+    return parse_time(name, text) if text else None
+
+
+def parse_time(name: str, text: str) -> datetime:
+    """Parse a time as UTC; 400 if it is none.
 
     A space before the offset is a `+` that URL decoding has replaced.
     """
-    if not text:
-        return None
     try:
         instant = _parse(name, text)
         if not MIN_YEAR <= instant.year <= MAX_YEAR:
@@ -141,6 +148,14 @@ def requested_window(start: datetime | None, end: datetime | None, now: datetime
     except ValueError:
         detail = "'from' must be before 'to' (which is now when absent, or 'as_of')."
         raise build_problem(400, "invalid-range", detail) from None
+
+
+def sent_window(start: datetime, end: datetime) -> Window:
+    """Return the window between two times of a request; 400 if it is empty."""
+    try:
+        return Window(start, end)
+    except ValueError:
+        raise build_problem(400, "invalid-range", "'from' must be before 'to'.") from None
 
 
 def bounded_window(start: datetime | None, end: datetime | None, now: datetime) -> Window:

@@ -191,3 +191,18 @@ async def test_a_backfill_answers_the_window_that_it_will_read(ada: ConnectedUse
     marked = await ada.service.api.post(f"{PATH}/backfill", json={"from": (START - 9 * DAY).isoformat()})
     assert (marked.status_code, marked.json()["from"]) == (202, "2026-02-21T12:00:00Z")
     assert (await ada.service.api.post(f"{PATH}/backfill")).status_code == 202
+
+
+async def test_times_in_bodies_have_the_form_of_times_in_queries(ada: ConnectedUser) -> None:
+    dated = await ada.service.api.post(
+        f"{PATH}/backfill", json={"from": "2026-02-21", "to": "2026-02-22T01:00:00+01:00"}
+    )
+    assert (dated.status_code, dated.json()) == (202, {"from": "2026-02-21T00:00:00Z", "to": "2026-02-22T00:00:00Z"})
+    wrong = {
+        "invalid-time": ("1800-01-01T00:00:00Z", "1801-01-01T00:00:00Z"),
+        "invalid-range": ("2026-02-22", "2026-02-21"),
+    }
+    for route in ("backfill", "verify"):
+        for problem, (start, end) in wrong.items():
+            refused = await ada.service.api.post(f"{PATH}/{route}", json={"from": start, "to": end})
+            assert (refused.status_code, refused.json()["type"]) == (400, problem)

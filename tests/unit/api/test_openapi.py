@@ -51,11 +51,14 @@ async def test_the_document_has_every_route_and_no_other(api: ApiHarness) -> Non
     assert sorted(rows) == sorted(routes_of(api.app))
 
 
-async def test_the_document_names_every_parameter(schema: dict[str, Any]) -> None:
+async def test_the_document_names_every_parameter_and_status(schema: dict[str, Any]) -> None:
     for (method, path), operation in operations(schema).items():
         (row,) = re.findall(rf"^\| `{method} {re.escape(path)}` \|.*$", DOCUMENT, re.MULTILINE)
         for parameter in operation.get("parameters", ()):
             assert parameter["name"] in row, (method, path)
+        refusals = {status for status in operation["responses"] if status >= "400"}
+        common = {"403", "421", "429"} if "401" in refusals else set()
+        assert {*re.findall(r"\b[45]\d\d\b", row.split("|")[4])} - common == refusals - common, (method, path)
 
 
 def test_the_document_names_every_problem() -> None:
