@@ -42,8 +42,8 @@ WARM_UPS = {
 }
 """Warm-up times by transmitterGeneration, from the sensors' manuals."""
 
-RECORDS_PER_YIELD = 500
-"""Records translated without yielding to other tasks, about 5 ms."""
+RECORDS_PER_YIELD = 250
+"""Records translated without yielding to other tasks, about 3 ms, and 13 ms on a busy machine."""
 
 
 class Dexcom:
@@ -131,6 +131,8 @@ class Dexcom:
             records.append(record)
             if len(records) % RECORDS_PER_YIELD == 0:
                 await anyio.lowlevel.checkpoint()
+        if len(records) > RECORDS_PER_YIELD:
+            await anyio.lowlevel.checkpoint()
         return translate.build_page(page.user_id, records)
 
 

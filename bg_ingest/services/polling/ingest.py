@@ -70,7 +70,7 @@ class Ingester:
         stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
-        batches = deque(split_batch(page.readings))
+        batches = await _split(page.readings)
         reads = [] if prefetched is None else [prefetched]
         while batches:
             batch = batches.popleft()
@@ -163,6 +163,15 @@ class Ingester:
             int(capabilities.delay(connection.region, connection.delay_seconds).total_seconds()),
             int(self.defaults.interval(connection.worker) / timedelta(seconds=1)),
         )
+
+
+async def _split(readings: Sequence[Reading]) -> deque[list[Reading]]:
+    batches: deque[list[Reading]] = deque()
+    for batch in split_batch(readings):
+        if batches:
+            await pause()  # the split of 30 days takes over 20 ms
+        batches.append(batch)
+    return batches
 
 
 def _too_large(reading: Reading) -> Unreadable:

@@ -13,10 +13,12 @@ from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.grants import Credentials
 from bg_ingest.domain.polling import Outcome
 from bg_ingest.domain.readings import Origin
+from bg_ingest.domain.segments import split_batch
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ItemTooLarge
 from bg_ingest.ports import Page, Priority
 from bg_ingest.ports.table import Put, Write
+from bg_ingest.services.queries.pauses import pacing
 from bg_ingest.simulator.faults import (
     Duplicated,
     Late,
@@ -53,6 +55,30 @@ async def test_case_15_a_reading_on_the_boundary_of_two_windows_is_stored_and_pu
     ]
     assert [stored.reading.measured_at for stored in published].count(boundary) == 1
     assert not [data for data in await ada.published_data() if isinstance(data, ReadingsRevised)]
+
+
+async def test_a_long_page_is_split_and_stored_with_pauses_for_other_work(ada: ConnectedUser) -> None:
+    connection, grant = await ada.connection(), await ada.grant()
+    provider = ada.service.provider
+    pauses = 0
+
+    async def count() -> None:
+        nonlocal pauses
+        pauses += 1
+
+    async def ask(credentials: Credentials) -> Page:
+        return await provider.readings(
+            connection.region, credentials, Window(START - 4 * DAY, START - DAY), Priority.BACKFILL
+        )
+
+    page = await ada.services.grants.use(connection, grant, ask)
+    commits = len(list(split_batch(page.readings)))
+    ingester = build_ingester(ada.services, AesGcmSealer([bytes(32)]), connection, provider.capabilities)
+    token = pacing.set(count)
+    await ingester.ingest(connection, page, origin=Origin.BACKFILL)
+    pacing.reset(token)
+    assert commits > 2
+    assert pauses == 2 * commits - 1, "one in each commit, and one between two batches"
 
 
 async def test_late_readings_alone_are_published_with_the_overlap_as_origin() -> None:
