@@ -12,14 +12,27 @@ import msgspec
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.connections import DirectoryRow
 from bg_ingest.domain.ids import UserId
-from bg_ingest.ports.table import AtMost, Delete, Either, Exists, Key, Missing, Put, StoredItem, Table, Update
+from bg_ingest.ports.table import (
+    Absent,
+    AtMost,
+    Delete,
+    Either,
+    Equals,
+    Exists,
+    Key,
+    Missing,
+    Put,
+    SingleWrite,
+    StoredItem,
+    Table,
+    Update,
+)
 from bg_ingest.store import keys
 from bg_ingest.store.changes import decode_change
 from bg_ingest.store.connections import DIRECTORY_BATCH_SIZE, decode_directory_row
 from bg_ingest.store.items import (
     VERSION,
     VERSION_OK,
-    VERSION_OK_OR_ABSENT,
     ItemStore,
     build_item,
     read_range,
@@ -164,11 +177,15 @@ class OutboxStore(ItemStore):
         self.published.remove(confirmed.user)
 
     async def write_numbers(self, shard: int) -> None:
-        """Write the row of a shard with the numbers that the heads do not have, if it differs from the stored row."""
+        """Write the row of a shard with the numbers that the heads do not have, if it differs from the stored row.
+
+        If another process has written the row since it was read here, its numbers are adopted first.
+        """
         row, numbers = self.published.rows(shard)
-        if numbers != row:
-            key, item = keys.published(shard), build_item(numbers=msgspec.msgpack.encode(numbers))
-            await self._table.write(Put(key, item, (VERSION_OK_OR_ABSENT,)) if numbers else Delete(key))
+        while numbers != row and not await try_write(self._table, _replace_numbers(shard, row, numbers)):
+            stored = _decode_numbers(await self._table.get(keys.published(shard)))
+            self.published.load_row(shard, stored, stored.keys())
+            row, numbers = self.published.rows(shard)
         self.published.record_row(shard, numbers)
 
     async def restore(self, changes: Iterable[Change]) -> None:
@@ -187,5 +204,12 @@ class OutboxStore(ItemStore):
         self.published.record_head(user, number)
 
 
-def _decode_numbers(item: StoredItem) -> dict[UserId, int]:
-    return msgspec.msgpack.decode(item["numbers"], type=dict[UserId, int])
+def _replace_numbers(shard: int, before: Mapping[UserId, int], after: Mapping[UserId, int]) -> SingleWrite:
+    """Return the compare-and-set of a shard's row. The row does not exist if it has no numbers."""
+    key = keys.published(shard)
+    conditions = (Equals("numbers", msgspec.msgpack.encode(before)), VERSION_OK) if before else (Absent(),)
+    return Put(key, build_item(numbers=msgspec.msgpack.encode(after)), conditions) if after else Delete(key, conditions)
+
+
+def _decode_numbers(item: StoredItem | None) -> dict[UserId, int]:
+    return msgspec.msgpack.decode(item["numbers"], type=dict[UserId, int]) if item else {}

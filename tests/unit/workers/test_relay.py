@@ -242,6 +242,21 @@ async def test_an_owner_that_resumes_after_its_shards_were_taken_publishes_in_or
         assert first == ["ada/1", "ada/2", "ada/3", "ada/4"]
 
 
+async def test_a_shard_released_before_its_search_keeps_the_numbers_of_the_owner_in_between() -> None:
+    shard = [shard_of(ADA)]
+    async with open_relay() as lost, open_successor(lost) as successor:
+        await lost.commit(ADA)
+        await anyio.sleep(1)
+        lost.relay.cancel(shard)
+        await successor.take(shard)
+        await successor.commit(ADA)
+        await anyio.sleep(1)
+        await successor.relay.finish(shard)
+        await lost.take(shard)
+        await lost.relay.finish(shard)
+        assert await lost.waiting() == 0
+
+
 async def test_a_number_is_recorded_for_a_successor_after_half_an_hour_or_with_many_others() -> None:
     async with open_relay() as harness, open_successor(harness) as successor:
         await harness.commit(ADA)
