@@ -5,6 +5,7 @@ machine: a web page in a browser, and the remote end of a tunnel or proxy. The p
 machine (DNS rebinding).
 """
 
+import re
 from collections.abc import Collection, Iterable
 from enum import Enum, auto
 from functools import lru_cache
@@ -17,6 +18,12 @@ _PROXY_HEADERS = frozenset(
 )
 _PROXY_PREFIXES = ("x-forwarded", "x-original-")
 """Headers that only a proxy or tunnel adds. Browsers and other clients do not send them."""
+
+_RELEVANT = re.compile(
+    "|".join(map(re.escape, ("host", "origin", "sec-fetch-", *_PROXY_HEADERS, *_PROXY_PREFIXES))).encode(),
+    re.IGNORECASE,
+)
+"""Beginning of the name of a header that the rule reads. Others are skipped, because the rule runs for each request."""
 
 _OWN_SITES = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site for pages of this server, and for addresses that the person opened."""
@@ -38,7 +45,7 @@ class LocalRequest(msgspec.Struct, frozen=True):
 
     method: str
     headers: tuple[tuple[str, str], ...]
-    """Names in lower case, and values. A repeated header occurs several times."""
+    """Names in lower case, and values, of the relevant headers. A repeated header occurs several times."""
     client: str
     """Address of the other end of the connection; empty if it has none."""
 
@@ -76,8 +83,10 @@ class LocalAccess:
 
 def parse_request(method: str, headers: Iterable[tuple[bytes, bytes]], client: tuple[str, int] | None) -> LocalRequest:
     """Return the parts of an ASGI request."""
-    decoded = ((name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers)
-    return LocalRequest(method, tuple(decoded), client[0] if client else "")
+    decoded = tuple(
+        [(name.decode("latin-1").lower(), value.decode("latin-1")) for name, value in headers if _RELEVANT.match(name)]
+    )
+    return LocalRequest(method, decoded, client[0] if client else "")
 
 
 def _is_proxied(request: LocalRequest) -> bool:

@@ -117,7 +117,9 @@ def _is_plain(*parts: SegmentRows | None) -> bool:
             return False
         for stream in part.streams:  # at most one, because ``closest`` is known
             if earlier is not None and (
-                earlier[:2] != stream[:2] or stream.rows[0][0] - earlier.rows[-1][0] <= REPEAT_SECONDS
+                earlier.sensor != stream.sensor
+                or earlier.rank != stream.rank
+                or stream.rows[0][0] - earlier.rows[-1][0] <= REPEAT_SECONDS
             ):
                 return False
             earlier = stream

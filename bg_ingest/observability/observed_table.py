@@ -27,9 +27,19 @@ class ObservedTable:
             return await self._table.batch_get_once(keys)
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
+        self,
+        pk: str,
+        low: str,
+        high: str,
+        *,
+        consistent: bool = True,
+        page: int = 100,
+        descending: bool = False,
+        attributes: Collection[str] = (),
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        pages = self._table.query(pk, low, high, consistent=consistent, page=page, descending=descending)
+        pages = self._table.query(
+            pk, low, high, consistent=consistent, page=page, descending=descending, attributes=attributes
+        )
         async with aclosing(self._observe_pages("query", pages)) as observed:
             async for items in observed:
                 yield items

@@ -169,11 +169,20 @@ class Table(Protocol):
         """
 
     def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
+        self,
+        pk: str,
+        low: str,
+        high: str,
+        *,
+        consistent: bool = True,
+        page: int = 100,
+        descending: bool = False,
+        attributes: Collection[str] = (),
     ) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:
         """Yield the items with low <= sort key <= high in order, in pages of at most ``page`` items.
 
-        The generator must be closed. DynamoDB refuses low > high.
+        Items of DynamoDB have only the ``attributes``, unless none are given; decoding takes most of the time of a
+        large page. The generator must be closed. DynamoDB refuses low > high.
         """
 
     def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:

@@ -203,8 +203,8 @@ def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition
     return (items.unchanged_condition(before, _GAPS_CHECKED + name) for name in sorted(providers))
 
 
-def _by_provider(item: StoredItem, prefix: str) -> Iterator[tuple[str, Any]]:
-    return ((name.removeprefix(prefix), item[name]) for name in item if name.startswith(prefix))
+def _by_provider(item: StoredItem, prefix: str) -> list[tuple[str, Any]]:
+    return [(name.removeprefix(prefix), value) for name, value in item.items() if name.startswith(prefix)]
 
 
 def _encode_summary(summary: ConnectionSummary) -> bytes:

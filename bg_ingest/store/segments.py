@@ -73,7 +73,9 @@ class ReadingStore(ItemStore):
         """
         _, low = keys.segment(user, segment_start(window.start))
         _, high = keys.segment(user, segment_start(window.end - timedelta(microseconds=1)))
-        query = self._table.query(keys.user_pk(user), low, high, consistent=consistent, page=SEGMENT_BATCH_SIZE)
+        query = self._table.query(
+            keys.user_pk(user), low, high, consistent=consistent, page=SEGMENT_BATCH_SIZE, attributes=["readings"]
+        )
         async with aclosing(query) as pages:
             async for page in pages:
                 for _, item in page:

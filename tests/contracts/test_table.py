@@ -180,7 +180,7 @@ async def test_a_query_is_ascending_bounded_on_both_ends_and_paged(table: Table,
     for sk in reversed(sks):
         await table.write(Put(("pk", sk), {"v": 1, "name": sk}))
     await table.write(Put(("other", "b#1"), ITEM))
-    pages = [each async for each in table.query("pk", "b#", "b$", page=page)]
+    pages = [each async for each in table.query("pk", "b#", "b$", page=page, attributes=["name"])]
     assert [key for items in pages for key, _ in items] == [("pk", sk) for sk in sks[1:6]]
     assert all(item["name"] == key[1] for items in pages for key, item in items)
     assert max(map(len, pages)) == min(page, 5)

@@ -31,12 +31,22 @@ class CountingTable:
         return await self._inner.batch_get_once(keys)
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
+        self,
+        pk: str,
+        low: str,
+        high: str,
+        *,
+        consistent: bool = True,
+        page: int = 100,
+        descending: bool = False,
+        attributes: Collection[str] = (),
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         self.reads += 1
         first = True
         async with aclosing(
-            self._inner.query(pk, low, high, consistent=consistent, page=page, descending=descending)
+            self._inner.query(
+                pk, low, high, consistent=consistent, page=page, descending=descending, attributes=attributes
+            )
         ) as pages:
             async for items in pages:
                 self.reads += not first

@@ -47,8 +47,18 @@ class LaggingTable(CallWrapper):
         return {key: item for key, item in (found | lagging).items() if item is not None}
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
+        self,
+        pk: str,
+        low: str,
+        high: str,
+        *,
+        consistent: bool = True,
+        page: int = 100,
+        descending: bool = False,
+        attributes: Collection[str] = (),
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        async for items in self._inner.query(pk, low, high, consistent=consistent, page=page, descending=descending):
+        async for items in self._inner.query(
+            pk, low, high, consistent=consistent, page=page, descending=descending, attributes=attributes
+        ):
             shown = items if consistent else [(key, self._before.get(key, item)) for key, item in items]
             yield [(key, item) for key, item in shown if item is not None]

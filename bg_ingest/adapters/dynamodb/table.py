@@ -59,7 +59,15 @@ class DynamoTable:
         return {key: items.get(key) for key in keys if key not in left_out}
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
+        self,
+        pk: str,
+        low: str,
+        high: str,
+        *,
+        consistent: bool = True,
+        page: int = 100,
+        descending: bool = False,
+        attributes: Collection[str] = (),
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
         if low > high:
             return  # DynamoDB refuses this range
@@ -71,6 +79,9 @@ class DynamoTable:
         }
         if descending:
             request["ScanIndexForward"] = False
+        if attributes:
+            names = {f"#{number}": name for number, name in enumerate(("pk", "sk", *attributes))}
+            request |= {"ProjectionExpression": ",".join(names), "ExpressionAttributeNames": names}
         async with aclosing(self._pages("Query", request)) as pages:
             async for items in pages:
                 yield items

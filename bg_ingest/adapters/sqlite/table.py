@@ -58,9 +58,17 @@ class SqliteTable:
         return {key: items.get(key) for key in keys}
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
+        self,
+        pk: str,
+        low: str,
+        high: str,
+        *,
+        consistent: bool = True,
+        page: int = 100,
+        descending: bool = False,
+        attributes: Collection[str] = (),
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        del consistent  # every read of SQLite is consistent
+        del consistent, attributes  # every read of SQLite is consistent, and of whole items
         after = False
         while items := await self._page_reads.run(
             partial(self._page_reads.file.page, pk, low, high, page, after=after, descending=descending)

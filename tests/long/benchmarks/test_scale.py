@@ -38,9 +38,19 @@ class Directories(CountingTable):
         return await super().batch_get(keys, consistent=consistent)
 
     async def query(
-        self, pk: str, low: str, high: str, *, consistent: bool = True, page: int = 100, descending: bool = False
+        self,
+        pk: str,
+        low: str,
+        high: str,
+        *,
+        consistent: bool = True,
+        page: int = 100,
+        descending: bool = False,
+        attributes: Collection[str] = (),
     ) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        async for items in super().query(pk, low, high, consistent=consistent, page=page, descending=descending):
+        async for items in super().query(
+            pk, low, high, consistent=consistent, page=page, descending=descending, attributes=attributes
+        ):
             if pk.startswith("shard#"):
                 self.pages[pk] += 1
             yield items

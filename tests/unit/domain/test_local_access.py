@@ -12,7 +12,7 @@ def request(
     host: str = "localhost:5001", *, method: str = "GET", client: str = "127.0.0.1", **more: str
 ) -> LocalRequest:
     headers = (("host", host), *((name.replace("_", "-"), value) for name, value in more.items()))
-    return LocalRequest(method, headers, client)
+    return parse_request(method, [(name.encode(), value.encode()) for name, value in headers], (client, 5001))
 
 
 @pytest.mark.parametrize(

@@ -92,6 +92,14 @@ async def test_a_query_goes_on_over_a_page_that_holds_nothing(table_on: TableOn,
     assert [each.body.get("ExclusiveStartKey") for each in server.asked] == [None, WIRE_KEY, WIRE_KEY]
 
 
+async def test_a_query_for_some_attributes_leaves_out_the_others(table_on: TableOn) -> None:
+    async with scripted(in_sequence({"Items": [WIRE]})) as server, table_on(server) as table:
+        assert [page async for page in table.query("user#ada", "a", "z", attributes=["readings"])] == [[(KEY, ITEM)]]
+    (asked,) = server.asked
+    assert asked.body["ProjectionExpression"] == "#0,#1,#2"
+    assert asked.body["ExpressionAttributeNames"] == {"#0": "pk", "#1": "sk", "#2": "readings"}
+
+
 async def test_nothing_to_do_is_not_asked(table_on: TableOn) -> None:
     async with scripted(in_sequence({})) as server, table_on(server) as table:
         assert await table.batch_get([]) == {}
