@@ -84,6 +84,7 @@ bench: .venv/locked-dev ## cost of operations beside a baseline: units, CPU, lat
 	$(BIN)/python -m tests.long.benchmarks.transports --json build/benchmarks/transports.json
 	$(BIN)/python -m tests.long.benchmarks.streams
 	$(BIN)/python -m tests.long.benchmarks.stream_delay
+	$(BIN)/python -m tests.long.benchmarks.stalled_streams
 
 binary: .venv/locked-dev ## one executable file for any machine with Python 3.11: dist/bg-ingest, built and tested
 	rm -rf build/binary

@@ -36,7 +36,8 @@ KEEP_ALIVE_SECONDS = 75
 """Default time from the end of a request to the head of the next one on the same connection."""
 READ_TIMEOUT_MS = 20_000
 """Time for a client to acknowledge sent data, after which the system ends the connection. A stalled client holds
-about a MB in the server."""
+about a MB in the server. The time also passes while the client reads, until its receive window has room for the next
+segment (up to 64 KB), so that a client that reads some KB a second is ended as well."""
 BACKLOG = 1024
 MAX_CONNECTIONS = 8_192
 """Concurrent connections; further ones wait until others end. Far above the usual 1,024, because a flood of half-sent

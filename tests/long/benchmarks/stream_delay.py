@@ -98,9 +98,9 @@ async def push(client: httpx.AsyncClient, url: str, user: str, account: str, at:
         raise RuntimeError(f"a webhook was answered with {answer.status_code}: {answer.text}")
 
 
-async def follow(port: int, user: str, arrivals: Arrivals, *, task_status: TaskStatus[None]) -> None:
+async def follow(port: int, user: str, arrivals: Arrivals, key: str = "", *, task_status: TaskStatus[None]) -> None:
     """Follow a user from now on; started with the snapshot of the stream's begin."""
-    async with open_source(port, f"/api/bg/{user}/changes") as source:
+    async with open_source(port, f"/api/bg/{user}/changes", key=key) as source:
         async for event in source.events():
             if event.name == "snapshot":
                 task_status.started()

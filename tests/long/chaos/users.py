@@ -23,13 +23,15 @@ def make_users(count: int) -> list[SimulatedUser]:
     return [SimulatedUser(f"person-{number:02}", f"SandboxUser{number}") for number in range(1, count + 1)]
 
 
-def connect(service: Process, person: SimulatedUser, trusted: SSLContext = NO_CERTIFICATES) -> bool:
+def connect(
+    service: Process, person: SimulatedUser, trusted: SSLContext = NO_CERTIFICATES, key: str = ""
+) -> bool:
     """Go through the whole OAuth flow like a browser; False when the service or the flow failed on the way."""
     with (
         httpx.Client(timeout=30, verify=trusted, follow_redirects=True) as browser,
         suppress(httpx.TransportError),
     ):
-        begun = browser.post(_path(service, person))
+        begun = browser.post(_path(service, person), headers={"Authorization": f"Bearer {key}"} if key else {})
         if not begun.is_success:
             return False
         login = httpx.URL(begun.json()["authorize_url"]).copy_merge_params({"user": person.login})
