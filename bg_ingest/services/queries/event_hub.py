@@ -4,7 +4,7 @@ The hub keeps the last change number of each watched user, and reads an event on
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 
 import anyio
 import structlog
@@ -17,7 +17,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StoreError, StoreUnavailable, TooManyStreams
 from bg_ingest.ports import ChangeHints, Clock, Hint, Observer
 from bg_ingest.services.polling.commit import retrying
-from bg_ingest.services.queries.changes import ChangeQueries
+from bg_ingest.services.queries.changes import FIRST_READ_OF_BATCH, ChangeQueries
 from bg_ingest.services.queries.many_users import EventOf, Snapshot, Unknown
 from bg_ingest.services.queries.readings import latest_until
 from bg_ingest.services.queries.shared_events import Delivery, EventReader, SharedEvents
@@ -65,6 +65,7 @@ class EventHub(Observer):
         self.limits = limits
         self._streams: dict[ChangeStream, None] = {}
         self._watched: dict[UserId, SharedEvents] = {}
+        self._catch_up = anyio.Lock()
         self._tasks: TaskGroup | None = None
         self._is_closed = False
 
@@ -202,7 +203,9 @@ class EventHub(Observer):
         user = events.user
         if not events.streams:
             return ()
-        batch = await self._changes.batch(user, after)
+        # one after the other, because concurrent reads decode many events in each pass of the event loop
+        async with self._catch_up if events.last_change - after > FIRST_READ_OF_BATCH else nullcontext():
+            batch = await self._changes.batch(user, after)
         if not batch:
             head = await self._store.readings.head(user)
             if head is None or head.erased:

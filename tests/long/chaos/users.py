@@ -23,9 +23,7 @@ def make_users(count: int) -> list[SimulatedUser]:
     return [SimulatedUser(f"person-{number:02}", f"SandboxUser{number}") for number in range(1, count + 1)]
 
 
-def connect(
-    service: Process, person: SimulatedUser, trusted: SSLContext = NO_CERTIFICATES, key: str = ""
-) -> bool:
+def connect(service: Process, person: SimulatedUser, trusted: SSLContext = NO_CERTIFICATES, key: str = "") -> bool:
     """Go through the whole OAuth flow like a browser; False when the service or the flow failed on the way."""
     with (
         httpx.Client(timeout=30, verify=trusted, follow_redirects=True) as browser,

@@ -1,7 +1,7 @@
 """Supply of streams over several replicas: each number exactly once, whatever happens to hints, store and readers."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack
+from contextlib import AsyncExitStack, aclosing
 from datetime import timedelta
 from functools import partial
 from typing import Any, cast
@@ -9,6 +9,7 @@ from typing import Any, cast
 import anyio
 import pytest
 from anyio.abc import TaskStatus
+from anyio.lowlevel import checkpoint
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -23,7 +24,7 @@ from bg_ingest.services.queries.stream import EndReason, Heartbeat, StreamClient
 from bg_ingest.store import keys
 from bg_ingest.store.changes import CHANGE_RETENTION
 from tests.conftest import VirtualTimeLoop, examples
-from tests.fakes.faults import Fault, FaultyCalls
+from tests.fakes.faults import CallWrapper, Fault, FaultyCalls
 from tests.fakes.issuer import AUDIENCE, ISSUER, FakeIssuer
 from tests.fakes.stale_reads import LaggingTable
 from tests.harness.hubs import ADA, BEN, Follower, HubReplica, Hubs, open_hubs
@@ -142,6 +143,43 @@ async def test_a_slow_reader_misses_nothing_and_delays_no_other(hubs: Hubs) -> N
         await anyio.sleep(1)
         assert slow.numbers == fast.numbers == upto(301)
     assert one.metric("stream_rereads_total") >= 3
+
+
+class QueriesInProgress(CallWrapper):
+    """Table that counts its queries in progress."""
+
+    now = most = 0
+
+    async def _around(self, name: str, call: Any) -> Any:
+        return await call()
+
+    async def query(self, *args: Any, **options: Any) -> AsyncIterator[Any]:
+        self.now += 1
+        self.most = max(self.most, self.now)
+        try:
+            async with aclosing(self._inner.query(*args, **options)) as pages:
+                async for page in pages:
+                    await checkpoint()
+                    yield page
+        finally:
+            self.now -= 1
+
+
+async def test_streams_far_behind_read_one_after_the_other() -> None:
+    tables: list[QueriesInProgress] = []
+
+    def around(table: Any) -> Any:
+        tables.append(QueriesInProgress(table))
+        return tables[0]
+
+    async with open_hubs(around) as hubs, AsyncExitStack() as stack:
+        one = await hubs.replica()
+        for _ in range(20):
+            await hubs.commit(one)
+        followers = [await stack.enter_async_context(hubs.follow(one, ada=after)) for after in range(10)]
+        await anyio.sleep(1)
+        assert [follower.numbers for follower in followers] == [upto(20, after + 1) for after in range(10)]
+        assert tables[0].most == 1
 
 
 async def test_a_hint_beyond_the_last_change_is_corrected(hubs: Hubs) -> None:
