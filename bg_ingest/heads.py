@@ -111,7 +111,8 @@ class HeadLimits:
             if waiting.sweeps > HEAD_SWEEPS or (number < excess and waiting.sweeps > 1)
         ]
         async for inode in _paced(late):
-            _end(descriptors[inode], inode)
+            if self._waiting[inode].peer not in self._peers:  # a request may have arrived during the pauses
+                _end(descriptors[inode], inode)
 
     def _find_peer(self, descriptor: int, inode: int) -> Peer | None:
         """Return the peer of a connection to the port of the service; None for any other socket."""
