@@ -78,6 +78,7 @@ def stream_changes(
     client = StreamClient(caller.name, token, audited_route(request.scope["method"], request.scope["path_template"]))
 
     async def chunks(wait_for_disconnect: Callable[[], Any]) -> Chunks:
+        await request.body()  # granian answers a second `receive` with a disconnect if the first one was cancelled
         with hub.open(client, list(after)) as stream:
             await hub.begin(stream, after, required=not many)
             yield b"retry: %d\n\n" % randint(*RETRY_MILLISECONDS)

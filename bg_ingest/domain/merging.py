@@ -144,9 +144,12 @@ def _choose_of_sensor(streams: list[Stream]) -> list[Row]:
     shown: list[Row] = []
     for rank in sorted(displays):
         rows = _without_repeats(sorted(displays[rank], key=_second))
+        if not shown:
+            shown = rows
+            continue
         seconds = [row[0] for row in shown]
         added = [row for row in rows if not _is_near(seconds, row[0])]
-        shown = list(merge(shown, added, key=_second)) if shown else added
+        shown = list(merge(shown, added, key=_second))
     return shown
 
 
@@ -154,6 +157,9 @@ def _without_repeats(rows: list[Row]) -> list[Row]:
     """Drop values equal to one that is shown shortly before, and further values of the same second."""
     shown: list[Row] = []
     for row in rows:
+        if not shown or row[0] - shown[-1][0] > REPEAT_SECONDS:
+            shown.append(row)
+            continue
         recent = range(_index(shown, row[0] - REPEAT_SECONDS), len(shown))
         if not any(shown[index][0] == row[0] or shown[index][1] == row[1] for index in recent):
             shown.append(row)

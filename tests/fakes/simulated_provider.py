@@ -12,7 +12,7 @@ from bg_ingest.ports import AccountData, Answers, Clock, ConnectStep, Done, Page
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import DATA_DEADLINE, Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
-from bg_ingest.providers.dexcom.translate import build_page, decode_data_range, translate_records
+from bg_ingest.providers.dexcom.translate import build_page, decode_data_range
 from bg_ingest.providers.dexcom.wire import decode_envelope, decode_token_pair, read_body, read_token_body
 from bg_ingest.providers.http import translate_transport_errors
 from bg_ingest.providers.http_client import http_client
@@ -57,7 +57,7 @@ class SimulatedProvider(Dexcom):
         dates = [f"{instant:%Y-%m-%dT%H:%M:%S}" for instant in (window.start, window.end)]
         response = await _call(DATA_DEADLINE, lambda: get_egvs(self._simulator, bearer, *dates))
         page = decode_envelope(read_body(response, self._now()))
-        return build_page(page.user_id, translate_records(page, self._now()))
+        return build_page(page, self._now())
 
     async def _request_tokens(self, **form: str) -> Credentials:
         asked_at = self._now()

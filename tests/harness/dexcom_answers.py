@@ -13,7 +13,7 @@ from bg_ingest.ports import Answers, Done, Page, Provider, Redirect
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
-from bg_ingest.providers.dexcom.translate import build_page, translate_records
+from bg_ingest.providers.dexcom.translate import build_page
 from bg_ingest.providers.dexcom.wire import decode_envelope
 from bg_ingest.providers.http_client import http_client
 from tests.fakes.clock import NOON, SetClock
@@ -61,7 +61,7 @@ def egvs(*records: Any, **changed: Any) -> bytes:
 
 def decode_page(content: bytes, now: datetime) -> Page:
     page = decode_envelope(content)
-    return build_page(page.user_id, translate_records(page, now))
+    return build_page(page, now)
 
 
 def token_pair(**changed: Any) -> bytes:

@@ -81,7 +81,7 @@ class HubReplica:
 
 
 class Follower:
-    """Reads one stream and keeps its items. ``paused`` stops it."""
+    """Reads one stream and keeps its items."""
 
     def __init__(self) -> None:
         self.items: list[StreamItem] = []
@@ -98,8 +98,10 @@ class Follower:
         """Return the items that are neither events nor heartbeats."""
         return [item for item in self.items if not isinstance(item, EventOf | Heartbeat)]
 
-    def pause(self) -> None:
+    def pause(self) -> anyio.Event:
+        """Read no further item until the returned event is set."""
         self.resumed = anyio.Event()
+        return self.resumed
 
 
 class Hubs:

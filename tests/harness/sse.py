@@ -141,7 +141,19 @@ async def open_stream(
     requests = [{"type": "http.request", "body": content, "more_body": False}]
 
     async def receive() -> MutableMapping[str, Any]:
-        return requests.pop() if requests else await stream.receive()
+        """Return the request, else wait for the end of the connection.
+
+        As in granian, the request is lost if this call is cancelled, and the next one reports a disconnect.
+        """
+        if not requests:
+            return await stream.receive()
+        request = requests.pop()
+        try:
+            await anyio.sleep(0.001)
+        except BaseException:
+            stream.gone.set()
+            raise
+        return request
 
     async def run() -> None:
         try:

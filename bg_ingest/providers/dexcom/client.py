@@ -24,6 +24,7 @@ from bg_ingest.ports import (
 )
 from bg_ingest.providers.dexcom import REGION_URLS, SANDBOX, DexcomOptions, translate
 from bg_ingest.providers.dexcom.oauth import OAuth, parse_tokens
+from bg_ingest.providers.dexcom.page import PageBuilder
 from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope, read_body
 from bg_ingest.providers.http import ProviderClock, translate_transport_errors
 
@@ -126,14 +127,12 @@ class Dexcom:
         return {"startDate": _format_date(start), "endDate": _format_date(end)}
 
     async def _translate(self, page: Envelope, now: datetime) -> Page:
-        records: list[translate.Candidate | Unreadable] = []
-        for record in translate.translate_records(page, now):
-            records.append(record)
-            if len(records) % RECORDS_PER_YIELD == 0:
+        builder = PageBuilder(page.user_id)
+        for number, record in enumerate(translate.translate_records(page, now), start=1):
+            builder.add(record)
+            if number % RECORDS_PER_YIELD == 0:
                 await anyio.lowlevel.checkpoint()
-        if len(records) > RECORDS_PER_YIELD:
-            await anyio.lowlevel.checkpoint()
-        return translate.build_page(page.user_id, records)
+        return builder.build()
 
 
 def _format_date(instant: datetime) -> str:

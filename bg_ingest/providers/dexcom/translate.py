@@ -1,8 +1,8 @@
 """Pure translation of Dexcom's records into domain values; the current time is a parameter."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from datetime import datetime, timedelta
-from typing import Literal, NamedTuple, TypeAlias
+from typing import Literal, TypeAlias
 
 import msgspec
 
@@ -14,13 +14,13 @@ from bg_ingest.domain.readings import (
     AsSent,
     Device,
     Flag,
-    Identity,
     Reading,
     Unreadable,
     clamp_to_range,
 )
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import AccountData, Page
+from bg_ingest.providers.dexcom.page import Candidate, PageBuilder
 from bg_ingest.providers.dexcom.times import Stamp, parse_stamp, utc_offset_seconds
 from bg_ingest.providers.dexcom.wire import (
     DataRange,
@@ -64,18 +64,6 @@ _MG_DL_PER_UNIT = {"mg/dl": 1.0, "mmol/l": MG_DL_PER_MMOL_L}
 _OUT_OF_RANGE = {"low": (MIN_DISPLAYED_MG_DL - 1, Flag.LOW), "high": (MAX_DISPLAYED_MG_DL + 1, Flag.HIGH)}
 
 
-class Candidate(NamedTuple):
-    """Reading of one record; it is in the page unless another record of the same identity supersedes it."""
-
-    reading: Reading
-    record_id: str
-    raw: msgspec.Raw
-
-    def supersedes(self, other: "Candidate") -> bool:
-        """Return True for the larger record id, or larger raw bytes of equal ids. The order of a page has no effect."""
-        return (self.record_id, bytes(self.raw)) > (other.record_id, bytes(other.raw))
-
-
 class _InvalidRecord(Exception):
     def __init__(self, reason: Reason) -> None:
         super().__init__(reason)
@@ -109,22 +97,12 @@ def translate_records(page: Envelope, now: datetime) -> Iterator[Candidate | Unr
             yield Unreadable(invalid.reason, bytes(raw), measured_at)
 
 
-def build_page(provider_account: str, records: Iterable[Candidate | Unreadable]) -> Page:
-    """Return a page with one reading per identity, in ascending order."""
-    best: dict[Identity, Candidate] = {}
-    unreadable: list[Unreadable] = []
-    for record in records:
-        if isinstance(record, Unreadable):
-            unreadable.append(record)
-            continue
-        identity = record.reading.identity
-        if identity not in best or record.supersedes(best[identity]):
-            best[identity] = record
-    readings = sorted(
-        (candidate.reading for candidate in best.values()),
-        key=lambda reading: (reading.measured_at, reading.device.display, reading.device.transmitter or ""),
-    )
-    return Page(provider_account, tuple(readings), tuple(unreadable))
+def build_page(page: Envelope, now: datetime) -> Page:
+    """Translate all records of a page."""
+    builder = PageBuilder(page.user_id)
+    for record in translate_records(page, now):
+        builder.add(record)
+    return builder.build()
 
 
 def _decode_egv(raw: msgspec.Raw) -> Egv:

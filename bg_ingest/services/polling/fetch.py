@@ -146,7 +146,7 @@ class Fetcher:
         if cadence := _learn_cadence(page):
             after = replace(after, cadence_seconds=int(cadence.total_seconds()))
         after = replace(after, delay_seconds=self._learn_delay(after, page, previous_at))
-        await pause()  # before and after the choice of the shown readings, which takes over 10 ms for 30 days
+        await pause()  # before and after the choice of the shown readings, which takes 9 ms for 30 days
         after = replace(after, suspected_gap_at=connection.suspected_gap_at or self._first_suspected_gap(after, page))
         await pause()
         read = replace(after, last_outcome=Outcome.READ, outcome_at=self.clock.now())

@@ -1,6 +1,6 @@
 """Queries for changes: the events of a user after a number, contiguous and as published."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from contextlib import aclosing
 from datetime import datetime
 
@@ -29,12 +29,13 @@ class PublishedEvent(msgspec.Struct, frozen=True):
     recorded_at: datetime
 
 
-MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 64, 262_144
-"""Bounds of a batch of events for streams. A backfill commits events of about 100 KB."""
+MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 64, 131_072
+"""Bounds of a batch of events for streams, which ends with the event that reaches one of them. A backfill commits
+events of about 100 KB, of which a batch has two."""
 
 FIRST_READ_OF_BATCH = 4
-"""Number of events of a batch that are read first. Four events of a backfill already exceed ``MAX_BATCH_BYTES`` as
-published, although each takes about 1 KB as stored. Further ones would be read and billed for nothing."""
+"""Number of events of a batch that are read first. Four events of a backfill exceed ``MAX_BATCH_BYTES`` as published,
+although each takes about 1 KB as stored. Further ones would be read and billed for nothing."""
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -102,13 +103,17 @@ class ChangeQueries:
             async for change in changes:
                 if change.number != after + len(events) + 1 or isinstance(change.data, UserErased):
                     break
-                event = self._publish(change)
-                size += len(event.body)
-                if events and size > MAX_BATCH_BYTES:
+                if events:
+                    await checkpoint()
+                events.append(self._publish(change))
+                size += len(events[-1].body)
+                if size >= MAX_BATCH_BYTES:
                     break
-                events.append(event)
-                await checkpoint()
         return events
+
+    def publish(self, changes: Iterable[Change]) -> list[PublishedEvent]:
+        """Return changes of one commit as published, without the erasure of the user."""
+        return [self._publish(change) for change in changes if not isinstance(change.data, UserErased)]
 
     def _publish(self, change: Change) -> PublishedEvent:
         body = encode_cloud_event(change, self._cloud_source)

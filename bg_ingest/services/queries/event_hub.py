@@ -4,23 +4,23 @@ The hub keeps the last change number of each watched user, and reads an event on
 """
 
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
+from itertools import groupby
+from operator import attrgetter
 
 import anyio
-import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
 
 from bg_ingest.domain.changes import Change
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.ids import UserId
-from bg_ingest.errors import NotFound, StoreError, StoreUnavailable, TooManyStreams
+from bg_ingest.errors import NotFound, StoreError, TooManyStreams
 from bg_ingest.ports import ChangeHints, Clock, Hint, Observer
-from bg_ingest.services.polling.commit import retrying
-from bg_ingest.services.queries.changes import FIRST_READ_OF_BATCH, ChangeQueries
+from bg_ingest.services.queries.changes import ChangeQueries
+from bg_ingest.services.queries.event_reads import WOKEN_AT_ONCE, EventReads
 from bg_ingest.services.queries.many_users import EventOf, Snapshot, Unknown
-from bg_ingest.services.queries.readings import latest_until
-from bg_ingest.services.queries.shared_events import Delivery, EventReader, SharedEvents
+from bg_ingest.services.queries.shared_events import EventReader, SharedEvents
 from bg_ingest.services.queries.stream import ChangeStream, EndReason, StreamClient, StreamLimits
 from bg_ingest.services.queries.stream_checks import StreamChecks
 from bg_ingest.store import Store
@@ -33,17 +33,13 @@ RECONCILE_SECONDS, UNHINTED_SECONDS = 60.0, 5.0
 RECONCILE_BATCH = 100
 """Heads of one read. To decode those of 1,000 users at once would block the event loop for 25 ms."""
 
-MAX_READ_RETRIES = 100
-"""Failures of one read, about 4 minutes, after which the streams that wait for it end."""
-
-log: structlog.stdlib.BoundLogger = structlog.get_logger()
-
 
 class EventHub(Observer):
     """Opens streams and, as an actor, keeps them supplied.
 
-    A commit or a hint only causes a read. The hub reconciles its numbers with the heads, so that a lost hint delays an
-    event and loses none. Streams end as the drain begins.
+    A stream that has all earlier events receives a change of this process from memory. A hint of another replica only
+    causes a read. The hub reconciles its numbers with the heads, so that a lost hint delays an event and loses none.
+    Streams end as the drain begins.
     """
 
     def __init__(
@@ -65,7 +61,7 @@ class EventHub(Observer):
         self.limits = limits
         self._streams: dict[ChangeStream, None] = {}
         self._watched: dict[UserId, SharedEvents] = {}
-        self._catch_up = anyio.Lock()
+        self._reads = EventReads(store, changes, clock, observer, self._lose)
         self._tasks: TaskGroup | None = None
         self._is_closed = False
 
@@ -107,9 +103,9 @@ class EventHub(Observer):
                 self._unwatch(user, stream)
                 continue
             if number is None or number > head.last_change:
-                items.append(await self._snapshot(head, None if number is None else (1, head.last_change)))
+                items.append(await self._reads.snapshot(head, None if number is None else (1, head.last_change)))
             cursors[user] = head.last_change if number is None else min(number, head.last_change)
-            self.events_of(user).advance(head.last_change)
+            self._announce(self.events_of(user), head.last_change)
         stream.begin(items, cursors)
         if self._is_closed:
             stream.end(EndReason.RESTARTING)
@@ -121,38 +117,35 @@ class EventHub(Observer):
             stream.end(EndReason.RESTARTING)
 
     def committed(self, changes: Sequence[Change]) -> None:
-        """Announce changes of this process to its streams, and to the other replicas."""
-        for user, last_change in {change.user: change.number for change in changes}.items():
+        """Give changes of this process to its streams, and announce them to the other replicas."""
+        for user, changes_of_user in groupby(changes, key=attrgetter("user")):
+            committed = list(changes_of_user)
+            last_change = committed[-1].number
+            if user in self._watched and last_change > self._watched[user].last_change:
+                self._watched[user].add([EventOf(user, event) for event in self._changes.publish(committed)])
             self._advance(user, last_change, "commit")
             self._hints.send(Hint(user, last_change))
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
+            self._reads.start(tasks, self._watched.values())
             try:
-                for events in self._watched.values():  # reads requested before this start, or before a crash
-                    for after in events.reads:
-                        tasks.start_soon(self._read, events, after)
+                for events in self._watched.values():  # announced before this start, or before a crash
+                    tasks.start_soon(self._wake, events.user, list(events.streams))
                 tasks.start_soon(self._receive_hints)
                 tasks.start_soon(self._checks.run, self._streams)
                 task_status.started()
                 await self._reconcile()
             finally:
                 self._tasks = None
+                self._reads.stop()
 
     def events_of(self, user: UserId) -> SharedEvents:
         return self._watched[user]
 
     def request(self, user: UserId, after: int, stream: ChangeStream) -> None:
-        events = self._watched[user]
-        if after in events.reads:
-            events.reads[after].append(stream)
-            return
-        events.reads[after] = [stream]
-        if after < events.read_until:
-            self._observer.stream_reread()
-        if self._tasks is not None:
-            self._tasks.start_soon(self._read, events, after)
+        self._reads.request(self._watched[user], after, stream)
 
     def sent(self, event: EventOf, stream: ChangeStream) -> None:
         recorded_at = event.event.recorded_at
@@ -168,58 +161,31 @@ class EventHub(Observer):
 
     def _advance(self, user: UserId, last_change: int, cause: str) -> None:
         events = self._watched.get(user)
-        if events is not None and events.advance(last_change):
+        if events is not None and self._announce(events, last_change):
             self._observer.stream_wakeup(cause)
+
+    def _announce(self, events: SharedEvents, last_change: int) -> bool:
+        """Wake the streams of a user if a number is higher than the known last change; return True if it was."""
+        if not events.advance(last_change):
+            return False
+        streams = list(events.streams)
+        for stream in streams[:WOKEN_AT_ONCE]:
+            stream.mark_due(events.user)
+        if self._tasks is not None and len(streams) > WOKEN_AT_ONCE:
+            self._tasks.start_soon(self._wake, events.user, streams[WOKEN_AT_ONCE:])
+        return True
+
+    async def _wake(self, user: UserId, streams: Sequence[EventReader]) -> None:
+        """Announce the last change of a user to streams, a few at a time."""
+        for number, stream in enumerate(streams):
+            if number % WOKEN_AT_ONCE == 0:
+                await checkpoint()
+            stream.mark_due(user)
 
     def _lose(self, events: SharedEvents) -> None:
         for stream in list(events.streams):
             stream.lose(events.user)
             self._unwatch(events.user, stream)
-
-    async def _snapshot(self, head: Head, missed: tuple[int, int] | None) -> Snapshot:
-        latest = await latest_until(self._store.readings, head, self._clock.now())
-        return Snapshot(head.user, head.last_change, latest, missed)
-
-    async def _read(self, events: SharedEvents, after: int) -> None:
-        """Read events for the waiting streams. After an unexpected error these streams end and the actor continues."""
-        items: Delivery = ()
-        try:
-            items = await self._read_items(events, after)
-        except Exception:
-            log.exception("a stream cannot be read", action="stream_broken")
-            for stream in events.reads[after]:
-                stream.fail()
-        for stream in events.reads.pop(after):
-            stream.deliver(items)
-
-    @retrying(
-        StoreError,
-        tries=MAX_READ_RETRIES,
-        first_wait=0.1,
-        max_wait=5.0,
-        error=lambda: StoreUnavailable("the store failed for minutes"),
-    )
-    async def _read_items(self, events: SharedEvents, after: int) -> Delivery:
-        user = events.user
-        if not events.streams:
-            return ()
-        # one after the other, because concurrent reads decode many events in each pass of the event loop
-        async with self._catch_up if events.last_change - after > FIRST_READ_OF_BATCH else nullcontext():
-            batch = await self._changes.batch(user, after)
-        if not batch:
-            head = await self._store.readings.head(user)
-            if head is None or head.erased:
-                self._lose(events)
-                return ()
-            if head.last_change <= after:  # the hint was wrong
-                events.correct(head.last_change)
-                return ()
-            batch = await self._changes.batch(user, after)  # a commit may have followed the first read
-            if not batch:
-                return [await self._snapshot(head, (after + 1, head.last_change))]
-        items = [EventOf(user, event) for event in batch]
-        events.add(items)
-        return items
 
     async def _receive_hints(self) -> None:
         while True:

@@ -6,8 +6,10 @@ from itertools import islice
 from typing import Protocol
 
 from bg_ingest.domain.ids import UserId
-from bg_ingest.services.queries.changes import MAX_BATCH_BYTES, MAX_BATCH_EVENTS
 from bg_ingest.services.queries.many_users import EventOf, Snapshot
+
+MAX_EVENTS, MAX_BYTES = 64, 262_144
+"""Bounds of the events in memory. The newest one is kept even if it is larger."""
 
 Delivery = Sequence[EventOf | Snapshot]
 """Items for a stream: events that ascend by one, or a snapshot in their place if they are not kept."""
@@ -40,7 +42,7 @@ class SharedEvents:
         self.reads: dict[int, list[EventReader]] = {}
         """Reads in progress by the number that they follow, with the streams that wait for them."""
         self.read_until = 0
-        """Highest number that was read for any stream."""
+        """Highest number of an event that was read for any stream, or committed by this process."""
         self._behind: set[EventReader] = set()
         self._events: deque[EventOf] = deque()
         self._size = 0
@@ -51,8 +53,6 @@ class SharedEvents:
             return False
         self.last_change = last_change
         self._behind.update(self.streams)
-        for stream in list(self.streams):
-            stream.mark_due(self.user)
         return True
 
     def correct(self, last_change: int) -> None:
@@ -67,7 +67,7 @@ class SharedEvents:
         return list(islice(self._events, start, None)) if 0 <= start < len(self._events) else []
 
     def add(self, events: Sequence[EventOf]) -> None:
-        """Keep events that were read, if they are newer than those in memory. The oldest are dropped."""
+        """Keep events, ascending by one, if they are newer than those in memory. The oldest are dropped."""
         if not events or events[-1].event.number <= self.read_until:
             return
         if events[0].event.number > self.read_until + 1:
@@ -77,7 +77,7 @@ class SharedEvents:
                 self._events.append(event)
                 self._size += len(event.event.body)
         self.read_until = events[-1].event.number
-        while len(self._events) > MAX_BATCH_EVENTS or (self._size > MAX_BATCH_BYTES and len(self._events) > 1):
+        while len(self._events) > MAX_EVENTS or (self._size > MAX_BYTES and len(self._events) > 1):
             self._size -= len(self._events.popleft().event.body)
 
     def leave(self, stream: EventReader) -> None:

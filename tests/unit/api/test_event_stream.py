@@ -68,6 +68,16 @@ async def test_a_stream_starts_at_now_with_a_snapshot_and_continues_live(live: A
     assert 1_000 <= (stream.parser.retry or 0) <= 4_000
 
 
+async def test_events_at_the_start_of_a_stream_do_not_end_it(live: ApiHarness) -> None:
+    await add(live, -9)
+    async with open_stream(live.app, CHANGES, query={"after": "0"}) as stream:
+        for number in range(-8, -3):
+            await stream.wait(1)
+            await add(live, number)
+        await stream.wait(1)
+    assert stream.numbers == [1, 2, 3, 4, 5, 6]
+
+
 async def test_events_equal_the_published_bytes(live: ApiHarness) -> None:
     await add(live, *range(-9, 0))
     page = (await live.http.get(CHANGES)).content

@@ -19,7 +19,7 @@ from bg_ingest.domain.access import Scope
 from bg_ingest.errors import TooManyStreams
 from bg_ingest.ports import Hint
 from bg_ingest.services.queries.changes import ChangeQueries
-from bg_ingest.services.queries.many_users import Snapshot, Unknown
+from bg_ingest.services.queries.many_users import EventOf, Snapshot, Unknown
 from bg_ingest.services.queries.stream import EndReason, Heartbeat, StreamClient, StreamEnd, StreamLimits
 from bg_ingest.store import keys
 from bg_ingest.store.changes import CHANGE_RETENTION
@@ -69,19 +69,51 @@ async def test_commits_of_every_replica_arrive_at_once(hubs: Hubs) -> None:
 
 
 async def test_the_streams_of_a_user_share_one_read(hubs: Hubs) -> None:
-    one = await hubs.replica()
+    one, two = await hubs.replica(), await hubs.replica()
     await hubs.commit(one)
     async with AsyncExitStack() as stack:
         followers = [await stack.enter_async_context(hubs.follow(one, ada=1)) for _ in range(20)]
         await anyio.sleep(0.1)
         for number in upto(11, 2):
             before = hubs.table.reads
-            await hubs.commit(one)
+            await hubs.commit(two)
             await anyio.sleep(0.1)
             assert hubs.table.reads - before <= 2, "one of them reads the head for the commit"
             assert all(follower.numbers == upto(number, 2) for follower in followers)
     assert one.metric("stream_rereads_total") == 0
     assert one.metric("streams") == 0
+
+
+async def test_streams_that_have_all_earlier_events_receive_a_commit_of_their_process_without_a_read() -> None:
+    async with open_hubs(lambda table: FaultyCalls(table, lambda _: Fault.BEFORE if failing else None)) as hubs:
+        failing = False
+        one, two = await hubs.replica(), await hubs.replica()
+        await hubs.commit(one)
+        async with AsyncExitStack() as stack:
+            near = [await stack.enter_async_context(hubs.follow(one, ada=1)) for _ in range(20)]
+            far = await stack.enter_async_context(hubs.follow(two, ada=1))
+            failing = True
+            for number in upto(11, 2):
+                await hubs.commit(one)
+                await anyio.sleep(0.1)
+                assert all(follower.numbers == upto(number, 2) for follower in near)
+            assert far.numbers == []
+            failing = False
+            await until(partial(ends_with, far, 11), 10)
+            assert far.numbers == upto(11, 2)
+            stored = [item.event.body for item in far.items if isinstance(item, EventOf)]
+            assert [item.event.body for item in near[0].items if isinstance(item, EventOf)] == stored
+
+
+async def test_a_commit_that_the_begin_of_a_stream_finds_reaches_the_earlier_streams(hubs: Hubs) -> None:
+    one, _ = await hubs.replica(), await hubs.replica()
+    await hubs.commit(one)
+    async with hubs.follow(one, ada=1) as earlier:
+        await anyio.sleep(1)
+        await hubs.commit(one, announced=False)
+        async with hubs.follow(one, ada=1) as later:
+            await anyio.sleep(0.1)
+            assert earlier.numbers == later.numbers == [2]
 
 
 @pytest.mark.parametrize("connected", [True, False])
@@ -202,11 +234,12 @@ async def test_heartbeats_continue_while_the_store_fails_and_events_follow() -> 
         return FaultyCalls(table, lambda _: Fault.BEFORE if failing else None)
 
     async with open_hubs(around) as hubs:
-        one = await hubs.replica()
+        one, two = await hubs.replica(), await hubs.replica()
         await hubs.commit(one)
+        await anyio.sleep(1)
         async with hubs.follow(one, ada=1) as follower:
             failing = True
-            await hubs.commit(one)
+            await hubs.commit(two)
             await anyio.sleep(60)
             assert follower.items
             assert {type(item) for item in follower.items} == {Heartbeat}
@@ -215,7 +248,7 @@ async def test_heartbeats_continue_while_the_store_fails_and_events_follow() -> 
             await anyio.sleep(20)
             assert (follower.numbers, follower.others) == ([2], [])
             failing = True
-            await hubs.commit(one)
+            await hubs.commit(two)
             await anyio.sleep(1_000)
             assert follower.others == [StreamEnd(EndReason.BROKEN)]
 
@@ -481,9 +514,9 @@ def faulty(kind: str, hubs: Hubs) -> Any:
 
 
 async def pause(follower: Follower, seconds: float) -> None:
-    follower.pause()
+    resumed = follower.pause()
     await anyio.sleep(seconds)
-    follower.resumed.set()
+    resumed.set()
 
 
 async def test_the_audit_hour_begins_with_the_hub(hubs: Hubs) -> None:
