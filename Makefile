@@ -81,6 +81,7 @@ bench: .venv/locked-dev ## cost of operations beside a baseline: units, CPU, lat
 	$(BIN)/python -m tests.long.benchmarks.throughput --json build/benchmarks/throughput.json
 	$(BIN)/python -m tests.long.benchmarks.polls --json build/benchmarks/polls.json
 	$(BIN)/python -m tests.long.benchmarks.provider_calls
+	$(BIN)/python -m tests.long.benchmarks.growth
 	$(BIN)/python -m tests.long.benchmarks.transports --json build/benchmarks/transports.json
 	$(BIN)/python -m tests.long.benchmarks.streams
 	$(BIN)/python -m tests.long.benchmarks.stream_delay
