@@ -13,8 +13,9 @@ from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points, unpack
 
 SETTLED_AFTER = timedelta(minutes=1)
-"""Bound on the time from the choice of ``recorded_at`` until the commit is visible, plus the clock differences of
-replicas. Until this time has passed, the answer as of an instant may still grow."""
+"""Time after an instant from which the answer as of the instant does not grow any more. It bounds the sum of the rest
+of the included second (see ``AsOf.at``), the time from the choice of ``recorded_at`` until the commit is visible, and
+the clock differences of replicas."""
 
 
 class AsOf(msgspec.Struct, frozen=True):
@@ -50,14 +51,6 @@ class ReadingFilter(msgspec.Struct, frozen=True):
     all_devices: bool = False
     """Include the readings of further displays, and repeated values."""
 
-    def readings(self, packed: bytes) -> Sequence[StoredReading]:
-        """Return the readings of a segment without its neighbours, ascending by time, then by device."""
-        return tuple(row[2] for row in self.select(None, self.decode_readings(packed), None))
-
-    def points(self, packed: bytes) -> Sequence[tuple[int, int]]:
-        """Return only (epoch seconds, mg/dL), ascending, for charts. The cost is a tenth of that of whole readings."""
-        return [(row[0], row[1]) for row in self.select(None, self.decode_points(packed), None)]
-
     def select(self, before: SegmentRows | None, segment: SegmentRows, after: SegmentRows | None) -> Sequence[Row]:
         """Return the rows to show of a segment between its neighbours, as decoded by one of the methods below."""
         if not self.all_devices:
@@ -91,7 +84,7 @@ class ReadingFilter(msgspec.Struct, frozen=True):
         return SegmentRows(streams, segment.closest)
 
     def decode_points(self, packed: bytes) -> SegmentRows:
-        """Return rows of second and value only."""
+        """Return rows of second and value only. The cost is a tenth of that of whole readings."""
         parts = decode(packed)
         if self.as_of and not all(self.as_of.includes(at, change) for at, change in decode_commits(parts)):
             segment = self.decode_readings(packed)

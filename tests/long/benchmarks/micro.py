@@ -37,7 +37,9 @@ async def measure_micro(endpoint: str, table: str, runs: int) -> MicroFigures:
         window = Window(START, QUARTER.end)
 
         async def unpacked() -> list[Sequence[tuple[int, int]]]:
-            return [ReadingFilter().points(each) async for each in readings.iter_packed(QUARTER.user, window)]
+            shown = ReadingFilter()
+            segments = readings.iter_packed(QUARTER.user, window)
+            return [shown.select(None, shown.decode_points(packed), None) async for packed in segments]
 
         async def get() -> None:
             assert await readings.head(OF_A_DAY[0].user) is not None

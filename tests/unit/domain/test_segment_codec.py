@@ -8,6 +8,7 @@ import msgspec
 import pytest
 from hypothesis import given, settings
 
+from bg_ingest.domain.merging import Row
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.readings import Reading, StoredReading
 from bg_ingest.domain.segment_codec import pack, sort_readings, to_epoch_seconds, unpack
@@ -19,7 +20,11 @@ quick = settings(max_examples=examples(30))
 
 DAYS = 90
 
-all_points = ReadingFilter(all_devices=True).points
+ALL_DEVICES = ReadingFilter(all_devices=True)
+
+
+def all_points(packed: bytes) -> Sequence[Row]:
+    return ALL_DEVICES.select(None, ALL_DEVICES.decode_points(packed), None)
 
 
 @pytest.mark.slow
