@@ -16,9 +16,9 @@ from bg_ingest.domain.windows import Window
 CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
 """Keeps health data out of shared caches; the caller's own cache revalidates each time."""
 
-SETTLED_AFTER = timedelta(seconds=5)
-"""Reading a range may return data up to a second older than the head. Tags made within `SETTLED_AFTER` of the last
-change therefore differ from those made later for the same head."""
+MAX_READ_LAG = timedelta(seconds=5)
+"""Bound on the age of an eventually consistent read of a range, which is usually below a second. Tags made within this
+time after the last change differ from those made later for the same head, because an answer may lack the change."""
 
 
 def make_etag(request: Request[Any, Any, Any], *facts: object) -> str:
@@ -37,7 +37,7 @@ def etag_facts(head: Head, window: Window, now: datetime, *, open_end: bool) -> 
     yield head.last_change
     ahead = head.newest is not None and head.newest.reading.measured_at >= window.end
     yield window.end if open_end and ahead else None
-    yield head.recorded_at is not None and now - head.recorded_at < SETTLED_AFTER
+    yield head.recorded_at is not None and now - head.recorded_at < MAX_READ_LAG
 
 
 def not_modified(request: Request[Any, Any, Any], headers: dict[str, str]) -> Response[None] | None:

@@ -15,7 +15,7 @@ from bg_ingest.services.queries.stream import ChangeStream, EndReason
 
 CREDENTIAL_SECONDS = 10.0
 """Seconds between two checks of a credential. While the store answers, cached keys are at most 12 s old
-(``REFRESH_AFTER``), so that the stream of a revoked key ends within 30 s."""
+(``REFRESH_AFTER`` in ``services/access/authenticate.py``), so that the stream of a revoked key ends within 30 s."""
 
 
 class StreamChecks:
