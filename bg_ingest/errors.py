@@ -115,7 +115,10 @@ class TransactionConflict(StoreError):
 
 
 class Fenced(StoreError):
-    """The connection has changed, or its shard has another owner: give up."""
+    """The connection has changed, its shard has another owner, or the user was erased: begin again, or stop.
+
+    A step that is retried after StaleRead keeps the connection as read, so that its repetition would fail too.
+    """
 
 
 class BrokerError(IngestError):
@@ -132,7 +135,7 @@ class BrokerRefused(BrokerUnavailable):
     def __init__(self, part: str, text: str) -> None:
         super().__init__(text)
         self.part = part
-        """Refused part: login, exchange, queue or publish."""
+        """Refused part: login, exchange, queue, publish or hints."""
 
 
 class EventRefused(BrokerError):

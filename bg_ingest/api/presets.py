@@ -147,7 +147,7 @@ def parse_preset(name: str | None, versions: str | None) -> PresetName | None:
     for preset in PRESET_FORMATS:
         if preset == name:
             return preset
-    raise build_problem(400, "invalid-preset", f"There is no such preset: send {', '.join(PRESET_FORMATS)}.")
+    raise build_problem(400, "invalid-preset", f"There is no such preset: send one of {', '.join(PRESET_FORMATS)}.")
 
 
 def encode_preset(batches: AsyncGenerator[UserRows], name: PresetName, zone: Zone) -> AsyncGenerator[bytes]:

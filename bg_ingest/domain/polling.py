@@ -23,7 +23,7 @@ class Outcome(StrEnum):
     NOTHING_NEW = "nothing_new"
     NOT_DUE = "not_due"
     INACTIVE = "inactive"
-    """The connection is not to be polled: paused, disconnected or deleted."""
+    """The connection is not polled: it is deleted, has no grant, or its state is none of ``POLLED_STATES``."""
     THROTTLED = "throttled"
     BUDGET_SPENT = "budget_spent"
     """No call was available: other connections of the app used all of them, or all calls are paused."""
@@ -140,10 +140,11 @@ class PollState(msgspec.Struct, frozen=True, gc=False):
 
 
 class PollReport(msgspec.Struct, frozen=True, gc=False):
-    """Result of a poll and the next due time; None if no poll follows."""
+    """Result of a poll, and the due time of the next one."""
 
     result: PollResult
     due: datetime | None
+    """None if no poll follows. In a report without a fetch, None also if the first poll has to make a request."""
     state: PollState = PollState()
     origin: Origin | None = None
     """Origin of the fetched window; None without a fetch."""
@@ -180,8 +181,8 @@ def gap_check_after(
 ) -> GapCheck:
     """Return the state of the gap check after a fetch.
 
-    A check becomes due after late readings, after readings that are missing by now, and at the end of a sweep or of
-    the backfill. A suspected gap makes no check due before the end of the backfill, which requires a check anyway.
+    A check becomes due if readings were late or are missing by now, and at the end of a sweep or of the backfill. A
+    suspected gap makes no check due before the end of the backfill, which requires a check anyway.
     """
     backfill_done, suspected_at = connection.backfill is None, connection.suspected_gap_at
     lacks_readings = backfill_done and suspected_at is not None and suspected_at <= overdue_before(now, rhythm.delay)

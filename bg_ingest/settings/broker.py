@@ -19,7 +19,7 @@ def _check_queue(name: str) -> str:
 
 def _check_stream(name: str, info: ValidationInfo) -> str:
     if name == info.data.get("rabbitmq_queue"):
-        raise ValueError("should be another name than RABBITMQ_QUEUE: a queue is a stream or not")
+        raise ValueError("should be another name than RABBITMQ_QUEUE: a stream and another queue cannot share a name")
     return name
 
 

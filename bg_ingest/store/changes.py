@@ -50,7 +50,7 @@ class ChangeLog(ItemStore):
     """Numbered changes of each user."""
 
     async def read(self, user: UserId, first: int, last: int) -> list[Change]:
-        """Return the changes with first <= number <= last, ascending; expired ones are absent."""
+        """Return the stored changes with first <= number <= last, ascending. Expired ones are absent once deleted."""
         if first > last:
             return []
         pk, low = keys.change(user, first)

@@ -73,7 +73,10 @@ class ConditionalWrite(msgspec.Struct, frozen=True):
 
 
 async def write_all(table: Table, conditional_writes: Sequence[ConditionalWrite]) -> None:
-    """Write all or nothing. Fenced has precedence over StaleRead, because a fenced caller must not read again."""
+    """Write all or nothing.
+
+    Fenced has precedence over StaleRead, because a retry after StaleRead does not read the connection again.
+    """
     writes = [conditional.write for conditional in conditional_writes]
     try:
         if len(writes) == 1 and not isinstance(writes[0], Check):

@@ -150,7 +150,7 @@ class OutboxStore(ItemStore):
         return rows
 
     async def changes(self, pending: Collection[OutboxEntry]) -> dict[OutboxEntry, Change]:
-        """Return the changes of entries; expired and erased ones are absent."""
+        """Return the stored changes of entries. Changes that were deleted, expired or erased, are absent."""
         by_key = {keys.change(entry.user, entry.number): entry for entry in pending}
         items = await self._table.batch_get(list(by_key))
         return {(entry := by_key[key]): decode_change(entry.user, entry.number, item) for key, item in items.items()}

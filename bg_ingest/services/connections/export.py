@@ -40,7 +40,8 @@ class Exporter:
     async def check_user(self, user: UserId) -> None:
         """Raise NotFound if nothing is stored of the user, or the user was erased."""
         head = await self.store.readings.head(user)
-        if head.erased if head else not await self.store.connections.list_for_user(user):
+        is_known = not head.erased if head else bool(await self.store.connections.list_for_user(user))
+        if not is_known:
             raise NotFound
 
     async def rows(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
@@ -72,7 +73,7 @@ class Exporter:
                 yield [{"kind": "reading", **asdict(reading)} for reading in unpack(packed)]
 
     async def _events(self, user: UserId) -> AsyncGenerator[Sequence[Row]]:
-        """Yield the published events, newest first, as far back as they are stored."""
+        """Yield all stored events in their published form, newest first, also those that are not published yet."""
         head = await self.store.readings.head(user)
         last = head.last_change if head else 0
         while last > 0:

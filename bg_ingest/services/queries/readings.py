@@ -75,10 +75,10 @@ class ReadingQueries:
         return head
 
     async def latest(self, user: UserId) -> Latest:
-        """Return the newest reading up to now in one read; NotFound also before the first one.
+        """Return the newest reading up to now in one read; NotFound also if there is no such reading.
 
-        The clock of a device that is ahead gives a reading a time in the future. Until that time, an earlier reading is
-        returned, which costs further reads.
+        If the clock of a device is ahead, its readings have times in the future. Until such a time, an earlier reading
+        is returned, which costs further reads.
         """
         latest = await latest_until(self._readings, await self.head(user), self.now())
         if latest is None:
