@@ -12,7 +12,7 @@ from bg_ingest.ports import AccountData, Answers, Clock, ConnectStep, Done, Page
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import DATA_DEADLINE, Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
-from bg_ingest.providers.dexcom.translate import build_page, decode_data_range
+from bg_ingest.providers.dexcom.translate import decode_data_range
 from bg_ingest.providers.dexcom.wire import decode_envelope, decode_token_pair, read_body, read_token_body
 from bg_ingest.providers.http import translate_transport_errors
 from bg_ingest.providers.http_client import http_client
@@ -20,6 +20,7 @@ from bg_ingest.simulator import Simulator
 from bg_ingest.simulator.data import get_data_range, get_egvs
 from bg_ingest.simulator.oauth import post_token
 from bg_ingest.simulator.replies import ConnectionLost, Reply
+from tests.harness.dexcom_answers import build_page
 
 
 class SimulatedProvider(Dexcom):

@@ -13,8 +13,9 @@ from bg_ingest.ports import Answers, Done, Page, Provider, Redirect
 from bg_ingest.providers.dexcom import DexcomOptions
 from bg_ingest.providers.dexcom.client import Dexcom
 from bg_ingest.providers.dexcom.oauth import Tokens, parse_tokens
-from bg_ingest.providers.dexcom.translate import build_page
-from bg_ingest.providers.dexcom.wire import decode_envelope
+from bg_ingest.providers.dexcom.page import PageBuilder
+from bg_ingest.providers.dexcom.translate import translate_records
+from bg_ingest.providers.dexcom.wire import Envelope, decode_envelope
 from bg_ingest.providers.http_client import http_client
 from tests.fakes.clock import NOON, SetClock
 
@@ -60,8 +61,15 @@ def egvs(*records: Any, **changed: Any) -> bytes:
 
 
 def decode_page(content: bytes, now: datetime) -> Page:
-    page = decode_envelope(content)
-    return build_page(page, now)
+    return build_page(decode_envelope(content), now)
+
+
+def build_page(envelope: Envelope, now: datetime) -> Page:
+    """Translate all records of an answer."""
+    builder = PageBuilder(envelope.user_id)
+    for record in translate_records(envelope, now):
+        builder.add(record)
+    return builder.build()
 
 
 def token_pair(**changed: Any) -> bytes:

@@ -19,8 +19,8 @@ from bg_ingest.domain.readings import (
     clamp_to_range,
 )
 from bg_ingest.domain.windows import Window
-from bg_ingest.ports import AccountData, Page
-from bg_ingest.providers.dexcom.page import Candidate, PageBuilder
+from bg_ingest.ports import AccountData
+from bg_ingest.providers.dexcom.page import Candidate
 from bg_ingest.providers.dexcom.times import Stamp, parse_stamp, utc_offset_seconds
 from bg_ingest.providers.dexcom.wire import (
     DataRange,
@@ -95,14 +95,6 @@ def translate_records(page: Envelope, now: datetime) -> Iterator[Candidate | Unr
             yield Candidate(_to_reading(egv, measured_at, devices[words]), str(egv.record_id or ""), raw)
         except _InvalidRecord as invalid:
             yield Unreadable(invalid.reason, bytes(raw), measured_at)
-
-
-def build_page(page: Envelope, now: datetime) -> Page:
-    """Translate all records of a page."""
-    builder = PageBuilder(page.user_id)
-    for record in translate_records(page, now):
-        builder.add(record)
-    return builder.build()
 
 
 def _decode_egv(raw: msgspec.Raw) -> Egv:
