@@ -1,6 +1,6 @@
 """Kinds and outcomes of polls, and the state between polls. Expected outcomes are values, surprises are exceptions."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from datetime import datetime, timedelta
 from enum import Enum, StrEnum, auto
 from operator import add
@@ -13,6 +13,7 @@ from bg_ingest.domain.connections import Connection, PollDefaults
 from bg_ingest.domain.freshness import overdue_before
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import Rhythm
+from bg_ingest.domain.segments import SEGMENT_HOURS, segment_start
 
 
 class Outcome(StrEnum):
@@ -137,6 +138,15 @@ class PollState(msgspec.Struct, frozen=True, gc=False):
     live_at: datetime | None = None
     """Time of the provider at the last answered live poll. A reading that was measured earlier, but is missing in the
     answer to that poll, had not been shown yet."""
+    watermark: datetime | None = None
+    """Watermark after the last poll."""
+
+    def segments(self, defaults: PollDefaults, now: datetime) -> Collection[datetime]:
+        """Return the segments of the next live poll's window; none if it is not due, or has more than two."""
+        if self.watermark is None or self.poll_at is None or self.poll_at > now:
+            return ()
+        segments = {segment_start(self.watermark - defaults.overlap), segment_start(now)}
+        return segments if max(segments) - min(segments) <= timedelta(hours=SEGMENT_HOURS) else ()
 
 
 class PollReport(msgspec.Struct, frozen=True, gc=False):

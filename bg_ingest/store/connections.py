@@ -7,6 +7,7 @@ fields, each as an attribute of its own, because the conditions of a write name 
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
 from contextlib import aclosing
 from datetime import UTC, datetime
+from typing import NamedTuple
 
 from bg_ingest.domain.commits import Commit, ConnectionUpdate
 from bg_ingest.domain.connections import STATES_WITH_GRANT, Connection, ConnectionState, DirectoryRow, WorkerSettings
@@ -45,9 +46,18 @@ from bg_ingest.store.items import (
     update_existing,
     write_all,
 )
+from bg_ingest.store.segments import SeriesRead, decode_series
 
 DIRECTORY_BATCH_SIZE = 1000
 """Rows of 44 bytes each. A start reads all rows, and each page costs one call of the store."""
+
+
+class PollRead(NamedTuple):
+    """Items of a poll, as read. Without requested segments there is no ``series``."""
+
+    connection: Connection | None
+    grant: Grant | None
+    series: SeriesRead | None
 
 
 class ConnectionStore:
@@ -63,10 +73,18 @@ class ConnectionStore:
 
     async def get_with_grant(self, connection: ConnectionId) -> tuple[Connection | None, Grant | None]:
         """Return the connection and its grant in one read."""
-        grant = keys.grant(connection)
-        items = await self._table.batch_get([*row_keys([connection]), grant])
-        granted = decode_grant(connection, items[grant]) if grant in items else None
-        return self.decode_unexpired(connection, items), granted
+        read = await self.get_for_poll(connection, ())
+        return read.connection, read.grant
+
+    async def get_for_poll(self, connection: ConnectionId, segments: Collection[datetime]) -> PollRead:
+        """Return the connection, its grant, and the segments of the user by start, in one read."""
+        grant, starts = keys.grant(connection), {keys.segment(connection.user, start): start for start in segments}
+        items = await self._table.batch_get([*row_keys([connection]), grant, *starts])
+        return PollRead(
+            self.decode_unexpired(connection, items),
+            decode_grant(connection, items[grant]) if grant in items else None,
+            decode_series(connection.user, starts, items) if starts else None,
+        )
 
     async def list_for_user(self, user: UserId) -> list[Connection]:
         rows = await read_range(self._table, keys.user_pk(user), *keys.prefix_range(keys.CONNECTIONS))

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Collection, Iterator, Mapping
 from contextlib import aclosing
 from datetime import datetime, timedelta
-from typing import TypeAlias
+from typing import NamedTuple
 
 from bg_ingest.domain.commits import Commit, Head
 from bg_ingest.domain.ids import UserId
@@ -21,8 +21,12 @@ SEGMENT_BATCH_SIZE = 400
 """Segments read at once: 100 days of a 5-minute sensor, about 240 KB."""
 
 
-SeriesRead: TypeAlias = tuple[Head | None, KnownSegments]
-"""Head and existing segments by start, as read."""
+class SeriesRead(NamedTuple):
+    """Head and existing segments by start, as read. ``starts`` are those of all requested segments."""
+
+    head: Head | None
+    segments: KnownSegments
+    starts: frozenset[datetime]
 
 
 class ReadingStore(ItemStore):
@@ -86,7 +90,7 @@ def decode_series(user: UserId, starts: Mapping[Key, datetime], items: Mapping[K
     """Return the head and the existing segments among items; ``starts`` has the start of each segment by its key."""
     head = items.get(keys.head(user))
     known = {start: decode_segment(start, items[key]) for key, start in starts.items() if key in items}
-    return decode_head(user, head) if head else None, known
+    return SeriesRead(decode_head(user, head) if head else None, known, frozenset(starts.values()))
 
 
 def encode_segment(segment: Segment) -> Item:

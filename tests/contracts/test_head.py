@@ -9,6 +9,7 @@ from bg_ingest.domain.segments import segment_start
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports.table import Table
 from bg_ingest.store import Store
+from bg_ingest.store.segments import SeriesRead
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.counting_table import CountingTable
 from tests.harness.sample_values import (
@@ -23,7 +24,9 @@ from tests.harness.sample_values import (
 
 async def test_who_is_unknown_has_no_head_no_segments_and_no_readings(store: Store) -> None:
     assert await store.readings.head(USER) is None
-    assert await store.readings.read(USER, [segment_start(NOON)]) == (None, {})
+    assert await store.readings.read(USER, [segment_start(NOON)]) == SeriesRead(
+        None, {}, frozenset({segment_start(NOON)})
+    )
     assert await commit_readings(store.readings) == []
     assert await store.quarantine.read_pages(USER, [0]) == {}
 

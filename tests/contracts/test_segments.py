@@ -35,7 +35,7 @@ async def test_what_was_committed_is_read_back_as_it_was(store: Store) -> None:
     await store.commits.write(commit)
 
     assert [each.reading for each in await commit_readings(store.readings)] == batch
-    head, known = await store.readings.read(USER, {segment_start(each.measured_at) for each in batch})
+    head, known, _ = await store.readings.read(USER, {segment_start(each.measured_at) for each in batch})
     assert head == commit.head == await store.readings.head(USER)
     assert head.newest is not None
     assert head.newest.reading == batch[-1]

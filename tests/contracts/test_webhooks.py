@@ -80,7 +80,7 @@ async def test_one_read_returns_everything_that_a_webhook_needs(store: Store) ->
     read = await store.webhooks.read(USER, ["acme", "other"], "msg_1", [start, start + timedelta(hours=6)])
     assert read.connections == {"acme": await store.connections.get(ACME)}
     assert read.ids == {"acme": StoredWebhookId(connection().generation, LATER)}
-    assert read.series == await store.readings.read(USER, [start])
+    assert read.series == await store.readings.read(USER, [start, start + timedelta(hours=6)])
 
 
 async def test_the_id_is_stored_with_the_commit_or_not_at_all(store: Store) -> None:

@@ -116,7 +116,7 @@ class ApiHarness:
         if await self.store.readings.head(user) is None:
             await self.add_connection(user=user)
         for part in split_batch(readings):
-            head, known = await self.store.readings.read(user, {segment_start(each.measured_at) for each in part})
+            head, known, _ = await self.store.readings.read(user, {segment_start(each.measured_at) for each in part})
             assert head is not None
             at = head.next_recorded_at(self.clock.now())
             decision = decide(known, part, at=at, last_change=head.last_change)

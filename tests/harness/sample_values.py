@@ -90,7 +90,7 @@ async def commit_connection(store: Store, after: Connection | None = None, **oth
 
 async def readings_commit_of(readings: ReadingStore, batch: Sequence[Reading], user: UserId = USER) -> Commit:
     """Return the commit of a batch, based on the stored readings."""
-    head, known = await readings.read(user, {segment_start(each.measured_at) for each in batch})
+    head, known, _ = await readings.read(user, {segment_start(each.measured_at) for each in batch})
     head = head or Head(user)
     at = head.next_recorded_at(NOON)
     decision = decide(known, batch, at=at, last_change=head.last_change)

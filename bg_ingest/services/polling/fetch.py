@@ -24,6 +24,7 @@ from bg_ingest.services.polling.commit import retrying
 from bg_ingest.services.polling.ingest import Ingester, with_progress
 from bg_ingest.services.queries.pauses import pause
 from bg_ingest.store.connections import ConnectionStore
+from bg_ingest.store.segments import SeriesRead
 
 OUTCOME_INTERVAL = timedelta(hours=1)
 """Interval between two writes of an unchanged outcome."""
@@ -55,13 +56,14 @@ class Fetcher:
         grant: Grant,
         epoch: int,
         previous_at: datetime | None = None,
+        series: SeriesRead | None = None,
         *,
         early: bool = False,
     ) -> Fetched:
         """Fetch the readings up to the provider's present. The previous live poll was answered at ``previous_at``.
 
-        ``early`` marks a requested poll before its slot. After a silence longer than one window, the older part is
-        added to the backfill.
+        ``series`` was read with the connection. ``early`` marks a requested poll before its slot. After a silence
+        longer than one window, the older part is added to the backfill.
         """
         now, max_window = self.present(connection), self._max_window(connection)
         window = live_window(connection.watermark or now, now, overlap=self.defaults.overlap)
@@ -75,7 +77,7 @@ class Fetcher:
             # written before the fetch, because the first of several commits of a page already moves the watermark
             await self._update(connection, after)
             connection = after
-        return await self._fetch(connection, after, grant, window, Origin.LIVE, previous_at, early=early)
+        return await self._fetch(connection, after, grant, window, Origin.LIVE, previous_at, series, early=early)
 
     def present(self, connection: Connection) -> datetime:
         """Return the time of the connection's provider."""
@@ -129,6 +131,7 @@ class Fetcher:
         window: Window,
         origin: Origin,
         previous_at: datetime | None = None,
+        series: SeriesRead | None = None,
         *,
         early: bool = False,
     ) -> Fetched:
@@ -150,7 +153,7 @@ class Fetcher:
         after = replace(after, suspected_gap_at=connection.suspected_gap_at or self._first_suspected_gap(after, page))
         await pause()
         read = replace(after, last_outcome=Outcome.READ, outcome_at=self.clock.now())
-        result, stored = await self.ingester.ingest(connection, page, origin=origin, after=read)
+        result, stored = await self.ingester.ingest(connection, page, origin=origin, after=read, prefetched=series)
         after = with_progress(after, page.readings, self.clock.now())
         return Fetched(result, await self.record_outcome(stored, after, result.outcome))
 

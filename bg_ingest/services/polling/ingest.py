@@ -65,9 +65,9 @@ class Ingester:
         ``after`` is the connection to store with the last commit. The watermark rises with every commit, so that little
         is repeated after a crash in between. Without ``after`` (a push) the commits only check that the connection
         still accepts pushes. The id of a ``webhook`` is stored with the last commit, or by itself at the end if there
-        is no such commit. ``prefetched`` saves the first read of a page of one commit. Raises StoreUnavailable, or
-        Fenced if the connection has changed or the webhook was stored since it was read. Earlier commits of the page
-        stay.
+        is no such commit. ``prefetched`` saves the first read if it has the segments of the first commit. Raises
+        StoreUnavailable, or Fenced if the connection has changed or the webhook was stored since it was read. Earlier
+        commits of the page stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
         batches = await _split(page.readings)
@@ -125,10 +125,13 @@ class Ingester:
         webhook: ReceivedWebhook | None,
         reads: list[SeriesRead],
     ) -> PollResult:
-        """Commit one batch. ``reads`` has the series if it was read before; it is used once."""
+        """Commit one batch. ``reads`` has the series if it was read before; it is used at most once."""
         starts = {segment_start(reading.measured_at) for reading in batch}
         user = update.after.id.user
-        head, known = reads.pop() if reads else await self.readings.read(user, starts)
+        series = reads.pop() if reads else None
+        if series is None or not starts <= series.starts:
+            series = await self.readings.read(user, starts)
+        head, known, _ = series
         if head is None or head.erased:
             raise Fenced
         await pause()  # unpacking and packing a segment of a 1-minute sensor take some milliseconds each

@@ -67,7 +67,8 @@ class Poller:
             state = replace(state, poll_at=self.clock.now())
         connection, kind = None, None
         try:
-            connection, grant = await self.store.connections.get_with_grant(connection_id)
+            segments = state.segments(self.defaults, self.clock.now())
+            connection, grant, series = await self.store.connections.get_for_poll(connection_id, segments)
             if connection is None or grant is None or connection.state not in POLLED_STATES:
                 return polling.PollReport(polling.PollResult(polling.Outcome.INACTIVE), None)
             if connection.epoch > epoch:  # its shard was taken, and its new owner has written
@@ -81,7 +82,7 @@ class Poller:
             early = requested and self.clock.now() < (slot or self._first_slot(connection))
             provider_now = self.fetcher.present(connection)
             if kind is polling.PollKind.LIVE:
-                fetched = await self.fetcher.live(connection, grant, epoch, state.live_at, early=early)
+                fetched = await self.fetcher.live(connection, grant, epoch, state.live_at, series, early=early)
             else:
                 fetched = await self._fetch(kind, connection, grant, epoch)
         except IngestError as error:
@@ -135,21 +136,16 @@ class Poller:
         more = state.gap_check.due or other_kind is not None
         # a silence delays the poll by a slot (a minute or more), a changed estimate of the provider's clock by a second
         is_expected = poll_at < self._first_slot(connection) + timedelta(minutes=1)
-        reason = (
-            polling.NextPollReason.MORE_TO_READ
-            if more
-            else polling.NextPollReason.SLOT
-            if is_expected
-            else polling.NextPollReason.SILENCE
-        )
+        reason = polling.NextPollReason.SLOT if is_expected else polling.NextPollReason.SILENCE
         state = replace(
             state,
             failures=0,
             failure_logged=False,
             blocked=0,
-            reason=reason,
+            reason=polling.NextPollReason.MORE_TO_READ if more else reason,
             visible_at=connection.anchor + rhythm.delay,
             backfill_pending=connection.backfill is not None,
+            watermark=connection.watermark,
         )
         step = replace(rhythm, slowdown=1.0).step
         demand = self.demand.for_connection(connection, step.total_seconds())

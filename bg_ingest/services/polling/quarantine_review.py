@@ -134,7 +134,7 @@ class QuarantineReview:
 
     @retrying(StaleRead)
     async def _release(self, reviewed: ReviewedRecord, reading: Reading) -> RetryResult:
-        head, known = await self.store.readings.read(reviewed.user, [segment_start(reading.measured_at)])
+        head, known, _ = await self.store.readings.read(reviewed.user, [segment_start(reading.measured_at)])
         if head is None or head.erased:
             raise _user_not_found()
         at = head.next_recorded_at(self.clock.now())

@@ -96,7 +96,7 @@ class WebhookReceiver:
         if page.readings or page.unreadable:
             # raises Fenced if the connection was disconnected or connected again since it was read
             result, _ = await self.ingester.ingest(
-                connection, page, origin=Origin.WEBHOOK, webhook=webhook, prefetched=read.series if segments else None
+                connection, page, origin=Origin.WEBHOOK, webhook=webhook, prefetched=read.series
             )
         else:
             await self.store.inbox.request_poll(connection.id)

@@ -14,6 +14,7 @@ from bg_ingest.domain.polling import (
     Outcome,
     PollKind,
     PollResult,
+    PollState,
     choose_kind,
     gap_check_after,
     is_silent,
@@ -123,3 +124,20 @@ def test_a_fetch_makes_a_gap_check_due(kind: PollKind, fields: dict[str, Any], *
 
 def test_a_due_gap_check_stays_due() -> None:
     assert gap_check_after(PollKind.LIVE, polled(), GapCheck(due=True), RHYTHM, NOON, late=False).due
+
+
+@pytest.mark.parametrize(
+    ("watermark", "poll_at", "hours"),
+    [
+        (NOON + 4 * HOUR, NOON + 4 * HOUR, [12]),
+        (NOON + HOUR, NOON + 4 * HOUR, [6, 12]),
+        (NOON - 4 * HOUR, NOON + 4 * HOUR, []),
+        (NOON + 4 * HOUR, NOON + 5 * HOUR, []),
+        (None, NOON + 4 * HOUR, []),
+    ],
+    ids=["one", "two", "a long silence", "not due", "after a start"],
+)
+def test_a_due_live_poll_reads_the_newest_segments(watermark: datetime, poll_at: datetime, hours: list[int]) -> None:
+    state = PollState(poll_at, watermark=watermark)
+    segments = state.segments(PollDefaults(overlap=3 * HOUR), NOON + 4 * HOUR)
+    assert sorted(start.hour for start in segments) == hours

@@ -7,6 +7,7 @@ import anyio
 import msgspec
 import pytest
 
+from bg_ingest.domain.changes import ReadingsRecorded
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.polling import Outcome, PollState
 from bg_ingest.domain.readings import Origin
@@ -75,6 +76,34 @@ class ProviderAheadOfClock:
         page: Page = await self._inner.readings(*asked)
         ahead = msgspec.structs.replace(page.readings[-1], measured_at=self._clock.now() + 10 * MINUTE)
         return msgspec.structs.replace(page, readings=(*page.readings, ahead))
+
+
+class ProviderBesideWebhook:
+    """Provider whose newest reading is pushed during each call of a poll."""
+
+    def __init__(self, ada: ConnectedUser) -> None:
+        self._inner = ada.service.provider.inner
+        self._ada = ada
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._inner, name)
+
+    async def readings(self, *asked: Any) -> Page:
+        page: Page = await self._inner.readings(*asked)
+        newest = msgspec.structs.replace(page, readings=page.readings[-1:])
+        ingester = self._ada.services.poller.fetcher.ingester
+        await ingester.ingest(await self._ada.connection(), newest, origin=Origin.WEBHOOK)
+        return page
+
+
+async def test_a_webhook_during_the_call_of_a_poll_is_not_stored_again(ada: ConnectedUser) -> None:
+    ada.service.provider.inner = cast("Provider", ProviderBesideWebhook(ada))
+    report = await ada.poll_when_due(await ada.poll())
+    assert report.result.recorded == 2
+    stored = await ada.measured_values()
+    assert stored == ada.service.true_values("SandboxUser1", START - DAY, ada.service.clock.now())[-len(stored) :]
+    recorded = [data for data in await ada.published_data() if isinstance(data, ReadingsRecorded)]
+    assert [len(data.readings) for data in recorded[-2:]] == [1, 2]
 
 
 async def test_case_17_late_readings_are_found_by_the_overlap_and_do_not_move_the_watermark_back(
