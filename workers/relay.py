@@ -120,7 +120,7 @@ class RelayActor:
         self._relay.forget(shards)
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
-        semaphore = anyio.Semaphore(MAX_CONCURRENT_PASSES)
+        semaphore = anyio.Semaphore(MAX_CONCURRENT_PASSES, fast_acquire=True)
         async with anyio.create_task_group() as group:
             group.start_soon(self._search_directories, group, name="search directories")
             group.start_soon(self._run_every_minute, name="every minute")

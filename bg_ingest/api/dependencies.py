@@ -45,7 +45,7 @@ def provide_services(state: State) -> dict[str, Provide]:
         read = attrgetter(path)
         return Provide(lambda: read(state), sync_to_thread=False)
 
-    shared = ("process_health", "webhook_guard", "exposition", "long_answers", "dataset_slots", "page_files")
+    shared = ("process_health", "exposition", "long_answers", "dataset_slots", "page_files")
     use_cases = {field.name: provide(f"services.{field.name}") for field in fields(Services)}
     return use_cases | {name: provide(name) for name in shared}
 

@@ -81,15 +81,21 @@ class Pacer:
         self._interval = interval
         self._due = 0.0
         self._lock = anyio.Lock(fast_acquire=True)
+        self._count = 0
+        """Waiters, including the one to be admitted next."""
 
     async def wait(self) -> None:
-        async with self._lock:
-            await anyio.lowlevel.checkpoint()
-            if self._interval:
-                await anyio.sleep_until(self._due)
-                is_crowded = self._lock.statistics().tasks_waiting >= CROWD
+        self._count += 1
+        try:
+            async with self._lock:
+                await anyio.lowlevel.checkpoint()
+                if self._due:
+                    await anyio.sleep_until(self._due)
+                is_crowded = self._interval > 0 and self._count > CROWD
                 self._due = anyio.current_time() + self._interval if is_crowded else 0
-            await self._short_requests.wait_for_end()
+                await self._short_requests.wait_for_end()
+        finally:
+            self._count -= 1
 
 
 class Admission:

@@ -115,7 +115,7 @@ class WriteSlots:
 
     def __init__(self) -> None:
         self._free = MAX_WRITE_BYTES
-        self._first_in_line = anyio.Lock()
+        self._first_in_line = anyio.Lock(fast_acquire=True)
         self._released = anyio.Event()
 
     @asynccontextmanager

@@ -9,7 +9,7 @@ from litestar.openapi.spec import Example, OpenAPIMediaType, Operation, Referenc
 from litestar.openapi.spec.enums import OpenAPIType
 from litestar.params import HeaderParameter
 
-from bg_ingest.api.dependencies import RouteOptions, Use, User
+from bg_ingest.api.dependencies import RouteOptions, User
 from bg_ingest.api.headers import request_header
 from bg_ingest.api.openapi import USER_PROBLEMS, responses
 from bg_ingest.api.problems import ProblemError, build_problem, to_problem
@@ -23,7 +23,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import PollResult
 from bg_ingest.domain.unpacking import UnpackedTooLarge, gunzip
 from bg_ingest.errors import ProviderMisbehaved
-from bg_ingest.ports import Observer
+from bg_ingest.services import Services
 from bg_ingest.services.polling.webhooks import WebhookReceiver
 
 WebhookId: TypeAlias = Annotated[
@@ -90,19 +90,17 @@ async def refuse_excess(request: AnyRequest) -> None:
 async def webhook(
     request: AnyRequest,
     user_id: User,
-    webhook_guard: Use[WebhookGuard],
-    webhook_receiver: Use[WebhookReceiver],
-    observer: Use[Observer],
     webhook_id: WebhookId = None,
     timestamp: Timestamp = None,
     signature: Signature = None,
 ) -> WebhookResult:
     """Signed by Standard Webhooks over the raw body, or with a token. A page without records requests a poll."""
+    services: Services = request.app.state.services  # Litestar would start a task for each of several dependencies
     signature_headers = _signature_headers(request, webhook_id, timestamp, signature)
     try:
-        result = await _receive(request, user_id, webhook_guard, webhook_receiver, signature_headers)
+        result = await _receive(request, user_id, services.webhook_receiver, signature_headers)
     except Exception as error:
-        observer.webhook_rejected(to_problem(request, error).problem.type)
+        services.observer.webhook_rejected(to_problem(request, error).problem.type)
         raise
     return WebhookResult(result.recorded, result.duplicates, result.revised, result.quarantined)
 
@@ -110,10 +108,10 @@ async def webhook(
 async def _receive(
     request: AnyRequest,
     user: UserId,
-    webhook_guard: WebhookGuard,
     webhook_receiver: WebhookReceiver,
     signature_headers: SignatureHeaders,
 ) -> PollResult:
+    webhook_guard: WebhookGuard = request.app.state.webhook_guard
     with webhook_guard.reserve_slot(request) as slot:
         sender = await webhook_guard.verify_sender(request, slot, signature_headers, webhook_receiver)
         mark_credential(request.scope, sender.credential)

@@ -54,13 +54,14 @@ class RabbitPublisher:
         body, properties = encode_cloud_event(change, self._source), _to_properties(change)
         try:
             with translate_errors():
-                await channel.basic_publish(
+                await channel.basic_publish(  # type: ignore[call-arg]  # the abstract class has no ``wait``
                     body,
                     exchange=EXCHANGE,
                     routing_key=change.type,
                     properties=properties,
                     mandatory=True,
                     timeout=CONFIRM_TIMEOUT,
+                    wait=False,  # not for the write, because the confirm follows it
                 )
         except Unroutable:
             if not self._queues:

@@ -110,7 +110,7 @@ class Ingester:
         reads: list[SeriesRead],
     ) -> PollResult:
         """Commit one batch of a user at a time, because the commits of a burst of pushes would conflict."""
-        mutex = self._user_locks.setdefault(update.after.id.user, anyio.Lock())
+        mutex = self._user_locks.setdefault(update.after.id.user, anyio.Lock(fast_acquire=True))
         if mutex.locked():  # the commit in progress changes what was read
             reads.clear()
         async with mutex:

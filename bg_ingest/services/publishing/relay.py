@@ -127,7 +127,7 @@ class Relay:
         page = [entry for entry in page if entry.user not in erased]
         confirmed: list[OutboxEntry] = []
         unavailable: list[BrokerUnavailable] = []
-        limit = anyio.Semaphore(MAX_CONCURRENT_USERS)
+        limit = anyio.Semaphore(MAX_CONCURRENT_USERS, fast_acquire=True)
 
         async def publish_user(entries: list[OutboxEntry]) -> None:
             async with limit:
