@@ -44,10 +44,12 @@ WEBHOOKS_EACH = 10
 """Webhooks of each user in a run. Short runs in alternation meet the same other work of the machine."""
 
 POLLED_USERS, CADENCE_SECONDS, RUN_SECONDS = 200, 60, 30
-"""Users with a reading per minute, each polled by schedule once it is there, and length of a run of polls."""
+"""Users with a reading per minute, each polled by schedule once it is there, and length of a run of polls, also of the
+count without users."""
 
-IDLE_SECONDS = 10
-"""Length of the count without users."""
+START_SECONDS = 20
+"""Time until a process has taken its shards and read their directories. In the count without users, this work would be
+subtracted from each run of polls."""
 
 SETTLE_SECONDS, POLL_SETTLE_SECONDS = 10, 60
 """Time for the events and the first polls of the connects; time until all users are polled by schedule."""
@@ -141,15 +143,15 @@ def _push(versions: Versions, runs: int, trusted: ssl.SSLContext) -> dict[str, l
 
 def _poll(versions: Versions, runs: int, trusted: ssl.SSLContext) -> dict[str, list[float]]:
     """Count the events and the processor time of some seconds, less the time of a process without users."""
-    idle = _count(versions, IDLE_SECONDS)
+    time.sleep(START_SECONDS)
+    idle = _count(versions, RUN_SECONDS)
     _connect_all(versions, POLLED_USERS, trusted)
     time.sleep(POLL_SETTLE_SECONDS)
     figures: dict[str, list[float]] = {name: [] for name in versions}
     for _ in range(runs):
         for name, counted in _count(versions, RUN_SECONDS).items():
             assert counted.events > 0.8 * POLLED_USERS * RUN_SECONDS / CADENCE_SECONDS, counted
-            used = counted.seconds - idle[name].seconds * RUN_SECONDS / IDLE_SECONDS
-            figures[name].append(1000 * used / counted.events)
+            figures[name].append(1000 * (counted.seconds - idle[name].seconds) / counted.events)
     return figures
 
 
