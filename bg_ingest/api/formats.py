@@ -50,13 +50,14 @@ JSON = Format("application/json", b"[", lambda rows: _json.encode(rows)[1:-1], b
 NDJSON = Format("application/x-ndjson", b"", _json.encode_lines)
 
 
-_FORMULA = re.compile(r"(\A|[,;\t\r\n\"'])(\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
-"""Start of a text that a spreadsheet reads as a formula (OWASP, CSV injection). A formula may also start after a
-character that separates cells in a spreadsheet."""
+_FORMULA_START = re.compile(r"(?:\A|(?<=[,;\t\r\n\"']))(?=\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
+"""Each position in a text from which a spreadsheet may read a formula (OWASP, CSV injection): its start, and after each
+character that separates cells in a spreadsheet. Matches are empty, because a match that included the tab in
+``;<tab>=1`` would hide the formula after it."""
 
 
 def _escape_formulas(cell: Any) -> Any:  # noqa: ANN401 - any builtin
-    return _FORMULA.sub(r"\1'\2", cell) if isinstance(cell, str) else cell
+    return _FORMULA_START.sub("'", cell) if isinstance(cell, str) else cell
 
 
 def csv_format(columns: tuple[str, ...]) -> Format:
