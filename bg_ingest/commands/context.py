@@ -138,7 +138,8 @@ def _run(main: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
         exit_usage(str(first_error(errors)))
     except* StoreLocked:
         exit_failure(
-            f"{read_settings().sqlite_file} is in use: stop the running service for this, or ask its API instead."
+            f"{read_settings().sqlite_file} is in use: stop the running service first, "
+            "or use its API if it offers this."
         )
     except* IngestError as errors:
         exit_failure(str(first_error(errors)))

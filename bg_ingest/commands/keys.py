@@ -118,7 +118,7 @@ def _check_link(user_ids: "Sequence[UserId]", days: int | None, scopes: Sequence
 
 
 def page_link(origin: str, key: str, user: str | None) -> str:
-    """Return the address of the page, or of one user's. Browsers send the fragment with key and user to no server."""
+    """Return the address of the page, or of one user's page. No server receives the fragment with key and user."""
     return f"{origin}/#{urlencode({'key': key} | ({'user': user} if user else {}))}"
 
 
@@ -174,11 +174,12 @@ def create_encryption(kms_key: str | None, region: str | None) -> None:
 @keys.command("rotate-encryption")
 @click.option("--json", "as_json", is_flag=True, help="Print the counts as JSON, for programs.")
 def rotate_encryption(*, as_json: bool) -> None:
-    """Seal all tokens and quarantined records again, with the first of TOKEN_ENCRYPTION_KEYS.
+    """Seal every stored secret again, with the first of TOKEN_ENCRYPTION_KEYS.
 
-    First add the new key on every replica, behind the old one, so that each can decrypt with it. Then move it to the
-    front on every replica, and run this command while the service runs. It can be interrupted and repeated. Its last
-    line states that the other keys can be removed, or the reason to keep them.
+    These are all tokens, all quarantined records and the key of the audit. First add the new key on every replica,
+    behind the old one, so that each can decrypt with it. Then move it to the front on every replica, and run this
+    command. With DynamoDB the service keeps running; with SQLite, stop it first. The command can be interrupted and
+    repeated. Its last line states that the other keys can be removed, or the reason to keep them.
     """
 
     async def rotate(services: "Services") -> "RotationResult":

@@ -21,6 +21,7 @@ SCAN_PARTS = 64
 """Parts of the store, read one after another. Each finished part is one step of the reported progress."""
 
 MAX_PASSES = 3
+"""Passes of one run. A run that still finds something to do in the last one is not complete."""
 
 
 class RotationResult(msgspec.Struct):
@@ -39,7 +40,7 @@ class RotationResult(msgspec.Struct):
 
 
 class KeyRotation:
-    """Re-seals values in passes over the store. After an interruption, the next pass re-seals the rest."""
+    """Re-seals values in passes over the store. After an interruption, the next run re-seals the rest."""
 
     def __init__(self, items: SealedItemStore, sealer: Sealer, table: str) -> None:
         self._items = items
@@ -47,21 +48,23 @@ class KeyRotation:
         self._table = table
 
     async def run(self, on_progress: Callable[[int, int], None]) -> RotationResult:
-        """Run passes until one finds nothing to do. Return the counts of the last; ``resealed`` is the sum of all.
+        """Run passes until one finds nothing to do, at most ``MAX_PASSES``.
 
-        ``on_progress`` receives two numbers: finished parts of the pass, and all parts. A claimed grant is skipped,
-        unless its claim has been unchanged for ``CLAIM_STALE_AFTER``.
+        Return the counts of the last pass; ``resealed`` is the sum of all. ``on_progress`` receives two numbers:
+        finished parts of the pass, and all parts. A claimed grant is skipped, unless its claim has been unchanged for
+        ``CLAIM_STALE_AFTER``. A value that no key opens is nothing to do, because another pass cannot open it either.
         """
         result, resealed = RotationResult(), 0
         claims: dict[Grant, float] = {}
-        for attempt in range(MAX_PASSES):
-            if attempt and claims:
+        for _ in range(MAX_PASSES):
+            if result.busy and claims:
                 await anyio.sleep(CLAIM_STALE_AFTER.total_seconds() + 1)
             result = await self._pass(on_progress, claims)
-            result.complete = not (result.resealed or result.busy or result.unreadable)
-            result.resealed, resealed = result.resealed + resealed, result.resealed + resealed
-            if result.complete:
+            resealed += result.resealed
+            if not (result.resealed or result.busy):
+                result.complete = not result.unreadable
                 break
+        result.resealed = resealed
         return result
 
     async def _pass(self, on_progress: Callable[[int, int], None], claims: dict[Grant, float]) -> RotationResult:

@@ -12,6 +12,7 @@ import pytest
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.domain.access import AuditAction
 from bg_ingest.domain.connections import ConnectionState
+from bg_ingest.domain.grants import CLAIM_STALE_AFTER
 from bg_ingest.domain.polling import PollState
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import SealBroken, StaleRead, StoreUnavailable
@@ -114,8 +115,10 @@ async def test_stopped_anywhere_the_next_one_does_the_rest(ada: ConnectedUser, n
 async def test_data_that_no_key_opens_is_reported_and_nothing_is_lost(ada: ConnectedUser) -> None:
     await quarantine_records(ada)
     before = await read_all_items(ada.service.table)
-    done = await run_rotation(ada, AesGcmSealer([NEW, THIRD]))
+    steps: list[tuple[int, int]] = []
+    done = await build_rotation(ada, AesGcmSealer([NEW, THIRD])).run(lambda *step: steps.append(step))
     assert (done.resealed, done.unreadable, done.complete) == (0, 4, False)
+    assert len(steps) == steps[0][1], "one pass, because another one would find the same"
     assert await read_all_items(ada.service.table) == before
 
 
@@ -143,8 +146,11 @@ async def test_a_grant_that_is_being_refreshed_is_left_until_it_is_stored(ada: C
 
 async def test_a_claim_of_a_dead_process_stops_no_rotation(ada: ConnectedUser) -> None:
     await ada.services.store.grants.claim(await ada.grant(), "dead")
+    started_at = anyio.current_time()
     done = await run_rotation(ada)
     assert done.complete
+    waited = anyio.current_time() - started_at
+    assert waited < 2 * CLAIM_STALE_AFTER.total_seconds(), "no wait before the pass that finds nothing"
     grant = await ada.grant()
     assert (grant.claim, BOTH.is_current(grant.sealed)) == ("dead", True)
 
