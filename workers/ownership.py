@@ -201,7 +201,7 @@ class Ownership:
             )
 
     async def _remove_dead(self, snapshot: OwnershipSnapshot, dead: Owner) -> OwnershipSnapshot:
-        with suppress(StaleRead):  # its heartbeat has changed
+        with suppress(StaleRead):  # its heartbeat has changed, or another process has deleted the row
             await self._store.remove_dead(dead)
             log.warning("another process died; its shards are free", action="owner_died", owner=dead.id)
             return msgspec.structs.replace(

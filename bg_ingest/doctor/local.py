@@ -13,14 +13,15 @@ from bg_ingest.store.api_keys import ApiKeyStore
 from bg_ingest.wiring import open_tracing
 
 MIN_FREE_BYTES = 1 << 30
-"""Least free space for the SQLite file: enough for 10,000 users and one month."""
+"""Least free space for the SQLite file. It suffices for the readings and events of 1,000 users and one month: a user
+who is polled every 15 minutes takes 1 MB a month."""
 
 
 def check_settings(settings: Settings) -> list[Finding]:
-    """Report the embedded parts in use, and warn of each unknown or unreadable setting."""
+    """Report the embedded parts in use, and warn of each setting without effect and of an unreadable secret."""
     findings = [ok("settings", f"valid, for {settings.environment}")]
     findings += [ok("settings", line) for line in settings.fallbacks()]
-    findings += [warning("settings", line, "remove it, or correct the name") for line in settings.notes]
+    findings += [warning("settings", line, "correct it, or remove it") for line in settings.notes]
     if not settings.webhook_signing_secrets:
         findings.append(ok("webhooks", "no WEBHOOK_SIGNING_SECRETS: every signed webhook is refused"))
     return findings
@@ -58,7 +59,10 @@ async def check_access(settings: Settings, keys: ApiKeyStore, now: datetime) -> 
 
 
 def check_machine(needed: int, data_dir: Path | None) -> list[Finding]:
-    """Compare the limit of open files with the needed number, and check free space if ``data_dir`` holds data."""
+    """Compare the limit of open files with the needed number, and check the free space for ``data_dir`` if given.
+
+    The folder need not exist yet.
+    """
     return [_files(needed), *([_space(data_dir)] if data_dir else [])]
 
 
@@ -82,5 +86,5 @@ def _space(folder: Path) -> Finding:
     return (
         ok("disk", state)
         if free >= MIN_FREE_BYTES
-        else warning("disk", state, "make room: a full disk stops the service")
+        else warning("disk", state, "make room: on a full disk nothing can be stored")
     )

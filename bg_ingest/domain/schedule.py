@@ -15,7 +15,7 @@ MAX_IDLE_INTERVAL = timedelta(hours=1)
 MAX_FAST_RETRIES = 4
 
 JITTER_SPAN = timedelta(seconds=30)
-"""Time over which the polls of sensors with the same phase are spread."""
+"""Longest time over which the polls of sensors with the same phase are spread; a quarter of the cadence if shorter."""
 
 DAY = timedelta(days=1)
 DAYS_PER_WEEK = 7
@@ -37,22 +37,22 @@ class Rhythm(msgspec.Struct, frozen=True):
     """Factor on the interval while the provider's limit does not cover the demand of all connections."""
 
     @property
-    def slots(self) -> int:
-        """Interval in slots of the sensor's grid, at least one."""
+    def _cadences(self) -> int:
+        """Number of cadences in the interval, rounded up."""
         return max(1, ceil(self.interval / self.cadence))
 
     @property
     def step(self) -> timedelta:
         """Longest time between two polls while readings arrive."""
-        return ceil(self.slots * self.slowdown) * self.cadence
+        return ceil(self._cadences * self.slowdown) * self.cadence
 
     def step_after(self, anchor: datetime) -> timedelta:
-        """Return the time until the next poll: whole slots, rounded so that the average over many anchors is exact.
+        """Return the time until the next poll: whole cadences, rounded so that the average over many anchors is exact.
 
-        If fractions were always rounded up, a slowdown of 1.05 would turn an interval of one slot into two, and halve
-        the polls of such a connection.
+        If fractions were always rounded up, a slowdown of 1.05 would turn an interval of one cadence into two, and
+        halve the polls of such a connection.
         """
-        return floor(self.slots * self.slowdown + self._chance(anchor)) * self.cadence
+        return floor(self._cadences * self.slowdown + self._chance(anchor)) * self.cadence
 
     def _chance(self, anchor: datetime) -> float:
         """Return a number in [0, 1) for an anchor: the same in every process, another one for each anchor."""
@@ -130,7 +130,8 @@ def learn_delay(known: timedelta, age: timedelta, absent_age: timedelta | None, 
     ``age`` is the age of the newest reading. ``absent_age`` is the age of the first new reading at the time of the
     previous poll, which did not show it. An age below the known delay replaces it. An age of less than a cadence above
     it leaves it unchanged. A greater age replaces it only if ``absent_age`` contradicts the known delay too, which is
-    the case if it is not below that delay. A single late upload therefore changes nothing.
+    the case if it is not below that delay. A late reading followed by one in time leaves the delay unchanged, because
+    the latter is then the newest.
     """
     age = max(age, timedelta(0))
     if age < known:
@@ -149,8 +150,8 @@ class SweepDepth(msgspec.Struct, frozen=True):
     def due(self, since: datetime, now: datetime, jitter: float) -> timedelta:
         """Return the depth of the sweep that is due if the last one was at ``since``; zero if none is due.
 
-        Each connection has its own hour of the day and day of the week, derived from its jitter. The weekly sweep is
-        one of the nightly sweeps with a greater depth.
+        Each connection has its own time of day and day of the week, derived from its jitter. The weekly sweep is one of
+        the nightly sweeps with a greater depth.
         """
         missed = _days(since, now, jitter)
         weekly = any(day % DAYS_PER_WEEK == int(jitter * 7_000) % DAYS_PER_WEEK for day in missed)
@@ -158,7 +159,7 @@ class SweepDepth(msgspec.Struct, frozen=True):
 
 
 def _days(since: datetime, now: datetime, jitter: float) -> list[int]:
-    """Return the numbers of the days on which this connection's hour is in (since, now], at most the last seven."""
+    """Return the numbers of the days on which this connection's time is in (since, now], at most the last seven."""
     first = (since - _FIRST_DAY - jitter * DAY) // DAY + 1
     last = (now - _FIRST_DAY - jitter * DAY) // DAY
     return list(range(max(first, last - DAYS_PER_WEEK + 1), last + 1))

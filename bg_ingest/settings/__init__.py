@@ -112,7 +112,7 @@ class ServiceSettings(BaseSettings):
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """Warnings to log at the start: unknown names, an unreadable secret."""
+        """Warnings to log at the start: settings without effect, an unreadable secret."""
         return self._notes
 
     @property

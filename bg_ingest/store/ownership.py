@@ -35,7 +35,7 @@ class OwnershipStore:
         self._addresses = addresses
 
     async def register(self, owner: Owner) -> None:
-        """Write the first row of this process."""
+        """Create the row of this process under a new owner id."""
         await self._table.write(Put(keys.owner(owner.id), _encode_owner(owner)))
         self._addresses.register(owner.id)
 
@@ -46,7 +46,7 @@ class OwnershipStore:
         )
 
     async def remove_dead(self, seen: Owner) -> None:
-        """Delete the row of a dead process; StaleRead if its heartbeat has moved since."""
+        """Delete the row of a dead process; StaleRead if its heartbeat has changed, or the row is deleted already."""
         await items.write_if_current(self._table, Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
 
     async def unregister(self, owner: str) -> None:
@@ -79,7 +79,10 @@ class OwnershipStore:
         self._addresses.update(Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases)
 
     def forget_addresses(self, shards: Collection[int]) -> None:
-        """Read the owners of shards again before the next request, because other processes may have taken them."""
+        """Remove the addresses of shards from memory, because other processes may have taken the shards.
+
+        The next request for such a shard reads its owner from the store.
+        """
         self._addresses.update(Lease(shard) for shard in shards)
 
     async def _leases(self) -> list[Lease]:
