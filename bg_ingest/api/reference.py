@@ -39,7 +39,7 @@ _ENHANCEMENTS = (
 
 
 def render_reference(schema: dict[str, Any], *, with_scripts: bool) -> str:
-    """Return the page. It loads files of the own page at most: Litestar's own pages load scripts from other hosts."""
+    """Return the page. It loads files from this service only; Litestar's own pages load scripts from other hosts."""
     groups: dict[str, list[Route]] = {}
     for path, item in schema["paths"].items():
         for method in _METHODS:
@@ -95,14 +95,14 @@ def _render_route(route: Route, schemas: dict[str, Any]) -> str:
 
 
 def _parameter_data(parameter: dict[str, Any]) -> str:
-    """Return the attributes of a parameter's name, for the form of the script."""
+    """Return the attributes of a parameter's name, for the request form that ``reference.js`` builds."""
     sample = _SAMPLES.get(parameter["name"], "")
     given = f' data-sample="{escape(sample)}"' if sample and not sample.startswith("$") else ""
     return f' data-place="{parameter["in"]}"{given}{" data-required" if parameter["required"] else ""}'
 
 
 def _route_data(route: Route, schemas: dict[str, Any]) -> str:
-    """Return the attributes of a route, for the form of the script."""
+    """Return the attributes of a route, for the request form that ``reference.js`` builds."""
     types = [
         media_type
         for status, answer in _answers(route.operation)

@@ -68,7 +68,7 @@ def demo(host: str | None, port: int | None) -> None:
     "--replay",
     type=click.Path(exists=True, dir_okay=False, path_type=Path),
     metavar="FILE",
-    help="Clarity CSV export, in any language, whose readings one more user has: ReplayUser.",
+    help="Clarity CSV export, in any language. One more user, ReplayUser, has its readings.",
 )
 @click.option("--zone", default="UTC", show_default=True, help="Time zone of the export's local times.")
 @click.option("--seed", type=int, default=1, show_default=True, help="The same seed gives the same users and readings.")

@@ -16,8 +16,8 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import build_item, read_range
 
 REQUEST_RETENTION = timedelta(hours=1)
-"""Lifetime of a request. An older one has no effect: the directory and its heads are read again well before, and the
-next slot may have passed."""
+"""Lifetime of a request. An older one is not needed: long before, the owner of the shard has read its connections and
+the heads of its users again, and usually the next regular poll has happened."""
 
 
 class RequestKind(StrEnum):

@@ -65,8 +65,8 @@ class Ingester:
         ``after`` is the connection to store with the last commit. The watermark rises with every commit, so that little
         is repeated after a crash in between. Without ``after`` (a push) the commits only check that the connection
         still accepts pushes. The id of a ``webhook`` is stored with the last commit, or by itself at the end if there
-        is no such commit. ``prefetched`` saves the first read if it has the segments of the first commit. Raises
-        StoreUnavailable, or Fenced if the connection has changed or the webhook was stored since it was read. Earlier
+        is no such commit. ``prefetched`` replaces the first read if it has the segments of the first commit. Raises
+        StoreUnavailable, or Fenced if, since the connection was read, it has changed or the webhook was stored. Earlier
         commits of the page stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
@@ -147,9 +147,8 @@ class Ingester:
         origin = _origin(update.before, decision, origin)
         commit = readings_commit(head, known, decision, provider=provider, origin=origin, at=at)
         after = commit.head
-        if (
-            update.before != update.after
-        ):  # a push keeps the summary, because its copy of the connection may be older than a change of state
+        # a push (before == after) keeps the summary, because its copy of the connection may be out of date
+        if update.before != update.after:
             after = with_summary(after, provider, self.summarize(update.after))
         after = recheck_gaps_from(after, provider, decision.recorded)
         commit = replace(commit, connection_update=update, head=after, webhook=webhook)
