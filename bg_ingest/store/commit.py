@@ -11,8 +11,8 @@ from bg_ingest.store.items import ConditionalWrite, write_all
 from bg_ingest.store.published import PublishedNumbers
 
 KINDS = (head, segments, quarantine, gaps, changes, connections, grants, webhooks)
-"""Modules that write parts of a commit. The conditions of the last three fail with Fenced. In ``head``, those on a pending
-erasure and on the progress of a connection do so too. All others fail with StaleRead."""
+"""Modules that write parts of a commit. The conditions of the last three fail with Fenced. In ``head``, those on a
+pending erasure and on the progress of a connection do so too. All others fail with StaleRead."""
 
 
 class CommitStore:
