@@ -1,4 +1,4 @@
-"""Points of a range as text. Times are put together from tables of minutes and seconds.
+"""Points of a range as text, put together from tables of minutes, seconds and values.
 
 That is faster than an object and a formatted time for each point.
 """
@@ -20,15 +20,28 @@ _MINUTES = [f"{minute // 60:02}:{minute % 60:02}:" for minute in range(1_440)]
 _SECONDS = [f"{second:02}Z" for second in range(60)]
 
 
+class _Endings(dict[int, str]):
+    """Text of a point from the value on, by value. Values are few: no provider has any above 1,000 mg/dL."""
+
+    def __init__(self, between: str, after: str) -> None:
+        self._between = between
+        self._after = after
+
+    def __missing__(self, value: int) -> str:
+        text = self[value] = f"{self._between}{value}{self._after}"
+        return text
+
+
 def _points_encoder(before: str, between: str, after: str, separator: str = "") -> Callable[[Points], bytes]:
     """Return an encoder of points. The first three texts enclose the time and the value of each point."""
+    endings = _Endings(between, after)
 
     def encode(points: Points) -> bytes:
         lines: list[str] = []
         for start, day_points in _split_days(points):
             opening = f"{before}{datetime.fromtimestamp(start, UTC).date()}T"
             lines += [
-                f"{opening}{_MINUTES[(second - start) // 60]}{_SECONDS[second % 60]}{between}{value}{after}"
+                f"{opening}{_MINUTES[(second - start) // 60]}{_SECONDS[second % 60]}{endings[value]}"
                 for second, value in day_points
             ]
         return separator.join(lines).encode()
