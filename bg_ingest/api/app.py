@@ -25,7 +25,7 @@ from bg_ingest.api import (
     webhooks,
 )
 from bg_ingest.api.auth import DEFAULT_LIMITS, EXCEPTION_HANDLERS, Access, AccessControl, AuthGuard, Limits
-from bg_ingest.api.dependencies import RouteOptions, provide_services
+from bg_ingest.api.dependencies import RouteOptions, provide_services, resolve_without_tasks
 from bg_ingest.api.entry import Api
 from bg_ingest.api.fairness import Admission, LongAnswers
 from bg_ingest.api.health import Exposition
@@ -79,7 +79,7 @@ def create_api(
     state: State, *, lifespan: Sequence[Lifespan] = (), mounts: Mapping[str, ASGIApp] | None = None
 ) -> Litestar:
     """Assemble the application. `mounts` maps paths to applications without authentication, behind `LocalAccess`."""
-    return Api(
+    api = Api(
         route_handlers=[
             readings.router,
             completeness.router,
@@ -112,6 +112,8 @@ def create_api(
         debug=False,
         pdb_on_exception=False,
     )
+    resolve_without_tasks(api.routes)
+    return api
 
 
 def _mount(path: str, app: ASGIApp) -> ASGIRouteHandler:

@@ -1,5 +1,6 @@
 """Declaration of a route: arguments of its handler, and options for the checks around the handler."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, fields
 from operator import attrgetter
 from typing import Annotated, Self, TypeAlias, TypeVar
@@ -8,6 +9,7 @@ from litestar.datastructures import State
 from litestar.di import Provide
 from litestar.handlers import BaseRouteHandler
 from litestar.params import PathParameter, SkipValidation
+from litestar.routes import BaseRoute, HTTPRoute
 
 from bg_ingest.domain.access import AuditAction, Scope
 from bg_ingest.domain.ids import UserId
@@ -48,6 +50,18 @@ def provide_services(state: State) -> dict[str, Provide]:
     shared = ("process_health", "exposition", "long_answers", "dataset_slots", "page_files")
     use_cases = {field.name: provide(f"services.{field.name}") for field in fields(Services)}
     return use_cases | {name: provide(name) for name in shared}
+
+
+def resolve_without_tasks(routes: Iterable[BaseRoute]) -> None:
+    """Let the dependencies of a handler be resolved one after another.
+
+    Litestar starts a task for each of them if there are several. Ours read an attribute, in a fraction of that time.
+    """
+    for route in routes:
+        if isinstance(route, HTTPRoute):
+            for _, arguments in route.route_handler_map.values():
+                batches = arguments.dependency_batches
+                arguments.dependency_batches = [{dependency} for batch in batches for dependency in batch]
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ alone therefore does not bound the time for which others wait.
 
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import anyio
 import anyio.lowlevel
@@ -159,14 +159,7 @@ class LongAnswers:
         caller = caller_of(scope)
         name = caller.name if caller else ""
         slots = self._slots.setdefault(name, anyio.Semaphore(MAX_LONG_ANSWERS, fast_acquire=True))
-        opened = False
-        with anyio.move_on_after(MAX_WAIT_SECONDS):
-            await slots.acquire()
-            opened = True
-        if not opened:
-            await pause()
-            detail = f"At most {MAX_LONG_ANSWERS} long answers of a credential may be open: read one to its end first."
-            raise build_problem(429, "too-many-requests", detail, {"Retry-After": "5"})
+        await _acquire_in_time(slots)
         try:
             await pause()
             yield
@@ -174,6 +167,19 @@ class LongAnswers:
             slots.release()
             if slots.value == MAX_LONG_ANSWERS:
                 self._slots.pop(name, None)
+
+
+async def _acquire_in_time(slots: anyio.Semaphore) -> None:
+    """Take a slot; 429 if none is released in time."""
+    with suppress(anyio.WouldBlock):
+        slots.acquire_nowait()
+        return
+    with anyio.move_on_after(MAX_WAIT_SECONDS):
+        await slots.acquire()
+        return
+    await pause()
+    detail = f"At most {MAX_LONG_ANSWERS} long answers of a credential may be open: read one to its end first."
+    raise build_problem(429, "too-many-requests", detail, {"Retry-After": "5"})
 
 
 class ChunkSender:
@@ -184,9 +190,9 @@ class ChunkSender:
         self._sent = 0
         self._blocked_seconds = 0.0
 
-    async def send_chunk(self, chunk: bytes, *, more_body: bool = True) -> None:
+    async def send_chunk(self, chunk: bytes) -> None:
         """Send a chunk; TimeoutError if the reader is too slow. Time spent on making chunks does not count."""
-        message: Message = {"type": "http.response.body", "body": chunk, "more_body": more_body}
+        message: Message = {"type": "http.response.body", "body": chunk, "more_body": True}
         began = anyio.current_time()
         with anyio.fail_after(GRACE_SECONDS + self._sent / MIN_BYTES_PER_SECOND - self._blocked_seconds):
             await self._send(message)

@@ -26,7 +26,7 @@ class ObservedTable:
         with self._call("batch_get"):
             return await self._table.batch_get_once(keys)
 
-    async def query(
+    def query(
         self,
         pk: str,
         low: str,
@@ -40,14 +40,10 @@ class ObservedTable:
         pages = self._table.query(
             pk, low, high, consistent=consistent, page=page, descending=descending, attributes=attributes
         )
-        async with aclosing(self._observe_pages("query", pages)) as observed:
-            async for items in observed:
-                yield items
+        return self._observe_pages("query", pages)
 
-    async def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
-        async with aclosing(self._observe_pages("scan", self._table.scan(part, parts, kinds))) as observed:
-            async for items in observed:
-                yield items
+    def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, Item]]]:
+        return self._observe_pages("scan", self._table.scan(part, parts, kinds))
 
     async def _observe_pages(
         self, name: str, inner: AsyncGenerator[list[tuple[Key, Item]]]

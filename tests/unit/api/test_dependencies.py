@@ -25,6 +25,13 @@ async def test_an_argument_has_the_type_of_the_field_that_it_names(api: ApiHarne
     assert checked >= {"reader", "completeness", "connector", "connections", "timelines", "eraser", "verifier"}
 
 
+async def test_dependencies_are_resolved_without_a_task_for_each(api: ApiHarness) -> None:
+    routes = [route for route in api.app.routes if isinstance(route, HTTPRoute)]
+    handlers = [arguments for route in routes for _, arguments in route.route_handler_map.values()]
+    assert max(len(arguments.dependency_batches) for arguments in handlers) > 1
+    assert {len(batch) for arguments in handlers for batch in arguments.dependency_batches} == {1}
+
+
 async def test_dependencies_follow_the_state() -> None:
     state = State()
     provided = provide_services(state)
