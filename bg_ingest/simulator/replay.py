@@ -76,8 +76,8 @@ def _describe(contents: ReadingFile) -> str:
         parts.append(_describe_left_out(contents.left_out))
     if contents.uncertain:
         parts.append(
-            f"Readings that fit both passes of the hour that a clock change repeats: {contents.uncertain}, read as the "
-            "first."
+            f"{contents.uncertain} reading{'s' * (contents.uncertain > 1)} may be from the first or the second pass of "
+            "an hour that a clock change repeats; the first is assumed."
         )
     return " ".join(parts)
 

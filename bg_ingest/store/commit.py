@@ -11,8 +11,8 @@ from bg_ingest.store.items import ConditionalWrite, write_all
 from bg_ingest.store.published import PublishedNumbers
 
 KINDS = (head, segments, quarantine, gaps, changes, connections, grants, webhooks)
-"""Modules that write parts of a commit. A failed condition means Fenced in the last three, for a pending erasure and
-for the progress of a connection in the head; all others mean StaleRead."""
+"""Modules that write parts of a commit. The conditions of the last three fail with Fenced. In ``head``, those on a
+pending erasure and on the progress of a connection do so too. All others fail with StaleRead."""
 
 
 class CommitStore:
@@ -24,7 +24,7 @@ class CommitStore:
         self._published = published
 
     async def write(self, commit: Commit) -> None:
-        """Write everything or nothing. With changes, the number up to which earlier ones are published is written too.
+        """Write everything or nothing. If there are changes, the head also gets the user's newest published number.
 
         StaleRead: the head, a segment, a gap month or a quarantine page has changed. Fenced: the connection has
         changed, or another webhook with the same id was stored. TransactionConflict: another transaction was in

@@ -21,7 +21,7 @@ from aiormq.exceptions import (
 from bg_ingest.errors import BrokerError, BrokerRefused, BrokerUnavailable, EventRefused
 
 REFUSALS = (ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity, ChannelPreconditionFailed)
-"""Answers of the broker to a request that a repetition does not change."""
+"""Answers of the broker that stay the same if the request is repeated."""
 
 
 class Unroutable(EventRefused):

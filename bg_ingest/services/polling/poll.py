@@ -134,7 +134,7 @@ class Poller:
         rhythm = self.rhythm(connection)
         other_kind = polling.choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
         more = state.gap_check.due or other_kind is not None
-        # a silence delays the poll by a slot (a minute or more), a changed estimate of the provider's clock by a second
+        # later by a minute or more only after a silence; a new estimate of the provider's clock moves it by a second
         is_expected = poll_at < self._first_slot(connection) + timedelta(minutes=1)
         reason = polling.NextPollReason.SLOT if is_expected else polling.NextPollReason.SILENCE
         state = replace(

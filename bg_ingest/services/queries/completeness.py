@@ -136,7 +136,7 @@ class Verifier:
         stored = [
             reading
             for reading in await self._read_stored(connection, fetched)
-            # readings of another app of this service name another account, because its id depends on the app
+            # readings fetched through another registered app of ours have another account id of the same person
             if reading.device.provider_account == page.provider_account or reading.identity in provided
         ]
         unreadable = sum(record.measured_at is None or record.measured_at in fetched for record in page.unreadable)

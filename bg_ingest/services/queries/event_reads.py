@@ -1,4 +1,4 @@
-"""Reads of events from the store, for the streams that do not follow the last event sent."""
+"""Reads of events from the store, for the streams whose next event is not in memory."""
 
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext

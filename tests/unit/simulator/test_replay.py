@@ -144,7 +144,10 @@ def test_the_report_of_a_whole_file_says_nothing_more(tmp_path: Path) -> None:
 
 def test_the_report_counts_uncertain_times(tmp_path: Path) -> None:
     wearer = ReplayedWearer(export(tmp_path, ("2016-10-30T02:30:00", "100")), "Europe/Berlin")
-    assert wearer.report.endswith("the hour that a clock change repeats: 1, read as the first.")
+    assert wearer.report.endswith(
+        " UTC. 1 reading may be from the first or the second pass of an hour that a clock change repeats; "
+        "the first is assumed."
+    )
 
 
 def test_f16_a_clock_that_was_not_set_forward_loses_no_reading(tmp_path: Path) -> None:
