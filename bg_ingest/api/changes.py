@@ -63,7 +63,9 @@ class Changes(msgspec.Struct, frozen=True):
     "/{user_id:str}/changes",
     summary="Changes after a number",
     operation_class=with_views({NDJSON.media_type: examples.EVENTS, EVENT_STREAM.media_type: examples.STREAM}),
-    responses=responses("Events, ascending by one.", Changes, examples.CHANGES, problems=(*USER_PROBLEMS, 406, 410)),
+    responses=responses(
+        "Events, ascending by one.", Changes, examples.CHANGES, problems=(*USER_PROBLEMS, 406, 408, 410, 413)
+    ),
 )
 async def changes(
     request: AnyRequest,

@@ -17,6 +17,7 @@ from bg_ingest.api.auth import bearer_token, caller_of
 from bg_ingest.api.formats import Format
 from bg_ingest.api.schemas import to_latest
 from bg_ingest.api.users import audited_route
+from bg_ingest.api.validation import read_body
 from bg_ingest.domain.access import ANONYMOUS
 from bg_ingest.domain.ids import UserId
 from bg_ingest.services.queries.event_hub import EventHub
@@ -78,8 +79,9 @@ def stream_changes(
     client = StreamClient(caller.name, token, audited_route(request.scope["method"], request.scope["path_template"]))
 
     async def chunks(wait_for_disconnect: Callable[[], Any]) -> Chunks:
-        await request.body()  # granian answers a second `receive` with a disconnect if the first one was cancelled
         with hub.open(client, list(after)) as stream:
+            # granian answers a second `receive` with a disconnect if the first one was cancelled
+            await read_body(request, too_large="The body is too large: send none.")
             await hub.begin(stream, after, required=not many)
             yield b"retry: %d\n\n" % randint(*RETRY_MILLISECONDS)
             async with aclosing(stream.items(wait_for_disconnect)) as items:

@@ -187,7 +187,8 @@ def _rate(egv: Egv) -> float | None:
         or not -MAX_MG_DL_PER_MINUTE <= rate <= MAX_MG_DL_PER_MINUTE
     ):
         return None
-    return float(rate) if factor == 1 else round(rate * factor, 2)
+    # plus 0.0, because the store does not keep the sign of -0.0, and the events of a change have equal bytes
+    return 0.0 + (rate if factor == 1 else round(rate * factor, 2))
 
 
 def _word(scalar: Scalar) -> str:

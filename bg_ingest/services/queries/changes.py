@@ -1,6 +1,6 @@
 """Queries for changes: the events of a user after a number, contiguous and as published."""
 
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import AsyncGenerator
 from contextlib import aclosing
 from datetime import datetime
 
@@ -83,7 +83,7 @@ class ChangeQueries:
                 number += 1
                 if change.number != number or isinstance(change.data, UserErased):
                     break
-                yield self._publish(change)
+                yield self.publish(change)
                 await checkpoint()
             else:
                 if number == until:
@@ -105,17 +105,13 @@ class ChangeQueries:
                     break
                 if events:
                     await checkpoint()
-                events.append(self._publish(change))
+                events.append(self.publish(change))
                 size += len(events[-1].body)
                 if size >= MAX_BATCH_BYTES:
                     break
         return events
 
-    def publish(self, changes: Iterable[Change]) -> list[PublishedEvent]:
-        """Return changes of one commit as published, without the erasure of the user."""
-        return [self._publish(change) for change in changes if not isinstance(change.data, UserErased)]
-
-    def _publish(self, change: Change) -> PublishedEvent:
+    def publish(self, change: Change) -> PublishedEvent:
         body = encode_cloud_event(change, self._cloud_source)
         return PublishedEvent(change.number, body, change.type, change.recorded_at)
 

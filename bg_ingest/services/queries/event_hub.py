@@ -9,10 +9,11 @@ from itertools import groupby
 from operator import attrgetter
 
 import anyio
+import structlog
 from anyio.abc import TaskGroup, TaskStatus
 from anyio.lowlevel import checkpoint
 
-from bg_ingest.domain.changes import Change
+from bg_ingest.domain.changes import Change, UserErased
 from bg_ingest.domain.commits import Head
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StoreError, TooManyStreams
@@ -32,6 +33,8 @@ RECONCILE_SECONDS, UNHINTED_SECONDS = 60.0, 5.0
 
 RECONCILE_BATCH = 100
 """Heads of one read. To decode those of 1,000 users at once would block the event loop for 25 ms."""
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 
 class EventHub(Observer):
@@ -121,15 +124,14 @@ class EventHub(Observer):
         for user, changes_of_user in groupby(changes, key=attrgetter("user")):
             committed = list(changes_of_user)
             last_change = committed[-1].number
-            if user in self._watched and last_change > self._watched[user].last_change:
-                self._watched[user].add([EventOf(user, event) for event in self._changes.publish(committed)])
-            self._advance(user, last_change, "commit")
+            if self._advance(user, last_change, "commit"):
+                self._keep(self._watched[user], committed)
             self._hints.send(Hint(user, last_change))
 
     async def __call__(self, *, task_status: TaskStatus[None] = anyio.TASK_STATUS_IGNORED) -> None:
         async with anyio.create_task_group() as tasks:
             self._tasks = tasks
-            self._reads.start(tasks, self._watched.values())
+            self._reads.start(tasks)
             try:
                 for events in self._watched.values():  # announced before this start, or before a crash
                     tasks.start_soon(self._wake, events.user, list(events.streams))
@@ -159,10 +161,22 @@ class EventHub(Observer):
             if not events.streams:
                 del self._watched[user]
 
-    def _advance(self, user: UserId, last_change: int, cause: str) -> None:
+    def _advance(self, user: UserId, last_change: int, cause: str) -> bool:
         events = self._watched.get(user)
-        if events is not None and self._announce(events, last_change):
-            self._observer.stream_wakeup(cause)
+        if events is None or not self._announce(events, last_change):
+            return False
+        self._observer.stream_wakeup(cause)
+        return True
+
+    def _keep(self, events: SharedEvents, changes: Sequence[Change]) -> None:
+        """Keep the changes of a commit in memory for the streams of the user. After an erasure, stop following."""
+        if isinstance(changes[-1].data, UserErased):
+            self._lose(events)
+            return
+        try:
+            events.add([EventOf(events.user, self._changes.publish(change)) for change in changes])
+        except Exception:  # would fail the caller, although the changes are committed; the streams read the store
+            log.exception("a change cannot be encoded", action="stream_broken")
 
     def _announce(self, events: SharedEvents, last_change: int) -> bool:
         """Wake the streams of a user if a number is higher than the known last change; return True if it was."""
@@ -184,8 +198,8 @@ class EventHub(Observer):
 
     def _lose(self, events: SharedEvents) -> None:
         for stream in list(events.streams):
-            stream.lose(events.user)
-            self._unwatch(events.user, stream)
+            if stream.lose(events.user):
+                self._unwatch(events.user, stream)
 
     async def _receive_hints(self) -> None:
         while True:

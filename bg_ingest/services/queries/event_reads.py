@@ -1,6 +1,6 @@
 """Reads of events from the store, for the streams whose next event is not in memory."""
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from contextlib import nullcontext
 
 import anyio
@@ -45,25 +45,26 @@ class EventReads:
         self._observer = observer
         self._lose = lose
         """Called for an erased user."""
+        self._waiting: dict[tuple[SharedEvents, int], list[EventReader]] = {}
+        """Reads in progress by the number that they follow, with the streams that wait for them."""
         self._catch_up = anyio.Lock()
 
     def request(self, events: SharedEvents, after: int, stream: EventReader) -> None:
         """Read the events after a number, and deliver them to the stream."""
-        if after in events.reads:
-            events.reads[after].append(stream)
+        if (events, after) in self._waiting:
+            self._waiting[events, after].append(stream)
             return
-        events.reads[after] = [stream]
+        self._waiting[events, after] = [stream]
         if after < events.read_until:
             self._observer.stream_reread()
         if self._tasks is not None:
             self._tasks.start_soon(self._read, events, after)
 
-    def start(self, tasks: TaskGroup, watched: Iterable[SharedEvents]) -> None:
+    def start(self, tasks: TaskGroup) -> None:
         """Read in tasks of a group from now on: also for requests made before, or before a crash."""
         self._tasks = tasks
-        for events in watched:
-            for after in events.reads:
-                tasks.start_soon(self._read, events, after)
+        for events, after in self._waiting:
+            tasks.start_soon(self._read, events, after)
 
     def stop(self) -> None:
         """Keep further requests until the next start."""
@@ -76,7 +77,7 @@ class EventReads:
     async def _read(self, events: SharedEvents, after: int) -> None:
         """Read events for the waiting streams. After an unexpected error these streams end and the actor continues."""
         items: Delivery = ()
-        waiting = events.reads[after]
+        waiting = self._waiting[events, after]
         try:
             items = await self._read_items(events, after)
         except Exception:
@@ -87,8 +88,9 @@ class EventReads:
             for stream in waiting[:WOKEN_AT_ONCE]:
                 stream.deliver(items)
             del waiting[:WOKEN_AT_ONCE]
-            await checkpoint()
-        del events.reads[after]
+            if items:  # without items, a stream that requests the same read meanwhile would prolong this loop forever
+                await checkpoint()
+        del self._waiting[events, after]
 
     @retrying(
         StoreError,

@@ -27,8 +27,8 @@ class EventReader(Protocol):
     def fail(self) -> None:
         """End the stream, because its events cannot be read."""
 
-    def lose(self, user: UserId) -> None:
-        """Stop following an erased user."""
+    def lose(self, user: UserId) -> bool:
+        """Stop following an erased user; False for a stream that has not begun, whose first read finds the erasure."""
 
 
 class SharedEvents:
@@ -39,8 +39,6 @@ class SharedEvents:
         self.last_change = 0
         """Highest number known. A hint may have raised it too far, and the next read then corrects it."""
         self.streams: dict[EventReader, None] = {}
-        self.reads: dict[int, list[EventReader]] = {}
-        """Reads in progress by the number that they follow, with the streams that wait for them."""
         self.read_until = 0
         """Highest number of an event that was read for any stream, or committed by this process."""
         self._behind: set[EventReader] = set()

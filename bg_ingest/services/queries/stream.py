@@ -136,14 +136,16 @@ class ChangeStream:
         self._batch.extend(item for item in items if item.user in self.cursors)
         self._wake()
 
-    def lose(self, user: UserId) -> None:
-        """Stop following an erased user."""
-        if self.cursors.pop(user, None) is not None:
-            self._due.pop(user, None)
-            self._batch = deque(item for item in self._batch if item.user != user)
-            self._batch.append(Unknown(user))
-            self._end_without_users()
-            self._wake()
+    def lose(self, user: UserId) -> bool:
+        """Stop following an erased user; return False if the user is not followed yet."""
+        if self.cursors.pop(user, None) is None:
+            return False
+        self._due.pop(user, None)
+        self._batch = deque(item for item in self._batch if item.user != user)
+        self._batch.append(Unknown(user))
+        self._end_without_users()
+        self._wake()
+        return True
 
     def fail(self) -> None:
         """End the stream, because its events cannot be read."""

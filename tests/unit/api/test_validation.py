@@ -178,11 +178,16 @@ class SlowBody(httpx.AsyncByteStream):
 
 @pytest.mark.parametrize(
     ("method", "path"),
-    [("PATCH", "/api/users/ada/connections/acme/worker"), ("POST", "/api/users/ada/connections/acme")],
+    [
+        ("PATCH", "/api/users/ada/connections/acme/worker"),
+        ("POST", "/api/users/ada/connections/acme"),
+        ("GET", "/api/bg/ada/changes"),
+    ],
 )
 async def test_a_body_that_does_not_come_is_given_up(api: ApiHarness, method: str, path: str) -> None:
     began = anyio.current_time()
-    sent = httpx.Request(method, f"http://ingest.test{path}", stream=SlowBody(), headers={"host": "ingest.test"})
+    headers = {"host": "ingest.test", "accept": "text/event-stream" if method == "GET" else "*/*"}
+    sent = httpx.Request(method, f"http://ingest.test{path}", stream=SlowBody(), headers=headers)
     answer = await api.http.send(sent)
     assert (answer.status_code, answer.json()["type"]) == (408, "too-slow")
     assert anyio.current_time() - began <= 11

@@ -213,6 +213,8 @@ def test_case_32_an_unknown_unit_is_quarantined(unit: Any) -> None:
         (0.1, "mg/dL/min", 0.1),
         (-2, "mg/dL/min", -2.0),
         (0.05, "mmol/L/min", 0.9),
+        (-0.0, "mg/dL/min", 0.0),
+        (-0.0001, "mmol/L/min", 0.0),
         (None, "mg/dL/min", None),
         (ABSENT, "mg/dL/min", None),
         (0.1, "unknown", None),
@@ -223,7 +225,7 @@ def test_case_32_an_unknown_unit_is_quarantined(unit: Any) -> None:
     ],
 )
 def test_case_32_the_rate_is_converted_by_its_own_unit(rate: Any, unit: Any, converted: float | None) -> None:
-    assert only_reading(trendRate=rate, rateUnit=unit).trend_rate_mg_dl_min == converted
+    assert repr(only_reading(trendRate=rate, rateUnit=unit).trend_rate_mg_dl_min) == repr(converted)
 
 
 @pytest.mark.parametrize(

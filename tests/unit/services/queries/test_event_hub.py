@@ -20,14 +20,21 @@ from bg_ingest.errors import TooManyStreams
 from bg_ingest.ports import Hint
 from bg_ingest.services.queries.changes import ChangeQueries
 from bg_ingest.services.queries.many_users import EventOf, Snapshot, Unknown
-from bg_ingest.services.queries.stream import EndReason, Heartbeat, StreamClient, StreamEnd, StreamLimits
+from bg_ingest.services.queries.stream import (
+    DEFAULT_STREAM_LIMITS,
+    EndReason,
+    Heartbeat,
+    StreamClient,
+    StreamEnd,
+    StreamLimits,
+)
 from bg_ingest.store import keys
 from bg_ingest.store.changes import CHANGE_RETENTION
 from tests.conftest import VirtualTimeLoop, examples
 from tests.fakes.faults import CallWrapper, Fault, FaultyCalls
 from tests.fakes.issuer import AUDIENCE, ISSUER, FakeIssuer
 from tests.fakes.stale_reads import LaggingTable
-from tests.harness.hubs import ADA, BEN, Follower, HubReplica, Hubs, open_hubs
+from tests.harness.hubs import ADA, BEN, CLIENT, FaultyHints, Follower, HubReplica, Hubs, open_hubs
 
 LATEST_SECONDS = 65.0
 """Delay that the contract allows if hints are lost."""
@@ -227,6 +234,40 @@ async def test_a_hint_beyond_the_last_change_is_corrected(hubs: Hubs) -> None:
         assert (follower.numbers, follower.others) == ([1, 2], [])
 
 
+@pytest.mark.parametrize("broken", [True, False])
+async def test_streams_that_begin_while_others_learn_the_end_of_a_read_without_events_read_again(
+    hubs: Hubs, monkeypatch: pytest.MonkeyPatch, *, broken: bool
+) -> None:
+    read, arrived = ChangeQueries.batch, anyio.Event()
+
+    async def batch(queries: ChangeQueries, user: Any, after: int) -> Any:
+        if arrived.is_set():
+            return await read(queries, user, after)
+        await arrived.wait()
+        if broken:
+            raise ValueError("unreadable")
+        return []
+
+    monkeypatch.setattr(ChangeQueries, "batch", batch)
+    one = await hubs.replica()
+    other = MemoryHints([one.hints.inner])
+    await hubs.commit(one)
+    async with AsyncExitStack() as stack:
+        for _ in range(40):
+            await stack.enter_async_context(hubs.follow(one, ada=1))
+        other.send(Hint(ADA, 2))  # there is no such change yet
+        await anyio.sleep(1)
+        arrived.set()
+        late: list[Follower] = []
+        await hubs.commit(one, announced=False)
+        for _ in range(10):
+            late.append(await stack.enter_async_context(hubs.follow(one, ada=1)))
+            other.send(Hint(ADA, 2))
+        for _ in range(1_000):  # a sleep would not end while tasks wake each other
+            await checkpoint()
+        assert [follower.numbers for follower in late] == [[2]] * 10
+
+
 async def test_heartbeats_continue_while_the_store_fails_and_events_follow() -> None:
     failing = False
 
@@ -305,6 +346,58 @@ async def test_an_erasure_ends_the_stream_in_time_without_a_further_event(hubs: 
         await hubs.commit(two, BEN)
         await anyio.sleep(LATEST_SECONDS)
         assert (single.numbers, many.numbers) == ([], [2])
+
+
+async def test_an_erasure_by_the_same_process_ends_a_slow_stream_without_the_events_in_memory(hubs: Hubs) -> None:
+    one = await hubs.replica()
+    await hubs.commit(one)
+    async with hubs.follow(one, ada=1) as slow:
+        slow.pause()
+        for _ in range(3):
+            await hubs.commit(one)
+            await anyio.sleep(0.1)
+        await hubs.erase(one)
+        slow.resumed.set()
+        await anyio.sleep(0.1)
+        assert slow.items[1:] == [Unknown(ADA), StreamEnd(EndReason.ERASED)]
+
+
+async def test_an_erasure_before_the_hub_starts_delays_no_other_user(hubs: Hubs) -> None:
+    one = HubReplica(hubs.store, hubs.clock, FaultyHints([]), DEFAULT_STREAM_LIMITS, None)
+    await hubs.commit(one)
+    await hubs.commit(one, BEN)
+    async with hubs.follow(one, ada=0, ben=0) as follower:
+        await anyio.sleep(1)
+        await hubs.erase(one)
+        await hubs.group.start(one.hub)
+        await anyio.sleep(1)
+        assert (follower.others, follower.numbers) == ([Unknown(ADA)], [1])
+
+
+async def test_an_erasure_while_a_stream_begins_ends_it() -> None:
+    async with open_hubs(LaggingTable) as hubs:
+        one = await hubs.replica()
+        await hubs.commit(one)
+        await cast("Any", hubs.wrapped).hold(keys.head(ADA))
+        with one.hub.open(CLIENT, [ADA]) as stream:
+            await hubs.erase(one)
+            await one.hub.begin(stream, {ADA: 1})
+            async with aclosing(stream.items(anyio.sleep_forever)) as items:
+                assert [item async for item in items] == [Unknown(ADA), StreamEnd(EndReason.ERASED)]
+
+
+async def test_an_event_that_cannot_be_encoded_fails_no_commit(hubs: Hubs, monkeypatch: pytest.MonkeyPatch) -> None:
+    def publish(*_: Any) -> Any:
+        monkeypatch.undo()
+        raise ValueError("not encodable")
+
+    one = await hubs.replica()
+    await hubs.commit(one)
+    async with hubs.follow(one, ada=1) as follower:
+        monkeypatch.setattr(ChangeQueries, "publish", publish)
+        await hubs.commit(one)
+        await anyio.sleep(1)
+        assert follower.numbers == [2]
 
 
 async def test_after_an_erasure_and_a_new_connect_an_old_cursor_is_missed(hubs: Hubs) -> None:
