@@ -14,11 +14,12 @@ import anyio
 from bg_ingest.domain.ids import UserId, shard_of
 
 MAX_UNWRITTEN_USERS = 64
-"""Users of a shard with a number that neither head nor row has, at which the row is due. At most so many users of a
-shard have events that are repeated after a kill."""
+"""The row of a shard is due when this many of its users have a number that neither their head nor the row has. After a
+kill, events of at most this many users of a shard are repeated."""
 
 MAX_UNWRITTEN_SECONDS = 1800.0
-"""Age of such a number at which the row is due. The next commit of a user with news carries it before."""
+"""The row is due when such a number is this old. Usually the user's next commit with changes has written it to the head
+by then."""
 
 
 @dataclass
@@ -60,7 +61,7 @@ class PublishedNumbers:
             shard.unwritten.setdefault(user, anyio.current_time())
 
     def record_head(self, user: UserId, number: int) -> None:
-        """Record the number in the head of a user."""
+        """Record in memory that the head of a user has this number, as read or written."""
         shard = self._shards.get(shard_of(user))
         if shard is None:
             return
