@@ -46,8 +46,8 @@ class HeadLimits:
 
     On Linux a task lists the open connections of the process four times a second (a sweep), without those that made
     a request. Age is counted in sweeps. Each sweep begins with a pass of the event loop, so requests that a busy loop
-    has not processed yet are not late. A thread would wait for the interpreter at each call of the system, and cost 5 %
-    of the CPU time of a webhook.
+    has not processed yet are not late. A thread would wait for the interpreter lock after each system call, and cost
+    5 % of the CPU time of a webhook.
     """
 
     def __init__(self, app: App, port: int) -> None:
@@ -56,8 +56,8 @@ class HeadLimits:
         self._peers: set[Peer] = set()
         """Peers of the requests since the last sweep."""
         self._earlier_peers: set[Peer] = set()
-        """Peers of the requests between the last two sweeps. The next sweep reads this set again, because the
-        event loop may add a peer to it after the last sweep has copied it."""
+        """Peers of the requests between the last two sweeps. The next sweep reads this set again, because the last one
+        may have failed."""
         self._waiting: dict[int, WaitingConnection] = {}
         """By inode of their socket, the oldest first."""
         self._ignored: set[int] = set()

@@ -20,7 +20,7 @@ _FOREIGN_ORIGIN = "Without credentials, pages of other origins are refused: crea
 
 
 def check_local(local_access: LocalAccess, scope: Any, *, navigable: bool = False) -> None:  # noqa: ANN401 - an ASGI scope
-    """Raise the problem of a request that is not local."""
+    """Raise the problem of a request that is not local. A ``navigable`` route also opens by a link of any site."""
     request = parse_request(scope["method"], scope["headers"], scope.get("client"))
     refusal = local_access.find_refusal(request, navigable=navigable)
     match refusal:

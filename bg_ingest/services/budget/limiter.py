@@ -30,8 +30,8 @@ token."""
 
 MAX_WAITING, MAX_WAITING_LOW = 256, 12
 """Limits of waiting callers. A LIVE call is refused while ``MAX_WAITING`` callers of any priority wait. A call of lower
-priority is refused while ``MAX_WAITING_LOW`` callers below LIVE wait. Each waiting caller occupies a poll slot, which
-another poll could use without a call."""
+priority is refused while ``MAX_WAITING_LOW`` callers below LIVE wait. A poll that waits for a call
+counts among the concurrent polls of the scheduler, and so delays a poll that may need no call."""
 
 MIN_JITTER_SECONDS, MAX_JITTER_SECONDS = 0.01, 0.02
 """Random delay, in seconds, after the time at which enough calls are available."""
@@ -94,7 +94,7 @@ class CallLimiter:
             raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
 
     def close(self) -> None:
-        """End all waits, present and future, except those with ``once``. Another process makes those calls."""
+        """End all waits without ``once``, present and future: another process makes their calls."""
         self._closed = True
         for waiter in self._queue:
             waiter.wakeup.set()
