@@ -81,7 +81,7 @@ class RouteOptions:
     the API is open.
     """
     rate_key: str | None = None
-    """Name under which all requests of a public route share the rate limit of one credential. None: no limit."""
+    """Name under which all requests of a public route are counted, as if of one credential. None: no limit."""
     lenient_query: bool = False
     """Ignores unknown query parameters, as RFC 6749 requires of an OAuth callback.
 

@@ -80,7 +80,8 @@ def stream_changes(
 
     async def chunks(wait_for_disconnect: Callable[[], Any]) -> Chunks:
         with hub.open(client, list(after)) as stream:
-            # granian answers a second `receive` with a disconnect if the first one was cancelled
+            # Read first, because a wake-up of the stream cancels the `receive` in progress. If that was the first one,
+            # granian answers the next one with a disconnect.
             await read_body(request, too_large="The body is too large: send none.")
             await hub.begin(stream, after, required=not many)
             yield b"retry: %d\n\n" % randint(*RETRY_MILLISECONDS)

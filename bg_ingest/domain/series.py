@@ -19,7 +19,10 @@ BIN_SECONDS: Mapping[str, int] = MappingProxyType(
 """Length of each bin, ascending."""
 
 MAX_BINS = 10_000
+"""Limit of the bins of an answer whose request names their length."""
+
 DEFAULT_POINTS, MAX_POINTS = 500, 5_000
+"""Number of bins that a request gives instead of their length. The length follows from it."""
 
 _DAY_BIN = "1d"
 
@@ -63,7 +66,7 @@ def _bin_numbers(window: Window, name: str, zone: Zone) -> range:
 
 
 def smallest_bin(window: Window, zone: Zone, most: int) -> str | None:
-    """Return the name of the smallest bin with at most ``most`` bins in the window; None if even days are too many."""
+    """Return the shortest bin length, by name, with at most ``most`` bins in the window; None if days are too many."""
     return next((name for name in BIN_SECONDS if len(_bin_numbers(window, name, zone)) <= most), None)
 
 

@@ -42,7 +42,7 @@ def check_environment(
     problems += find_unreadable_certificates()
     if aws_urls:
         problems += check_aws(strict=is_strict(settings))
-    # SQLite, the key file, and the simulator (for a provider that is not set up) write there.
+    # the data folder has the SQLite file, the key file, and the journal of the simulator (if a provider is not set up)
     uses_data_dir = not (settings["dynamodb_table"] and settings["token_encryption_keys"]) or None in provider_urls
     if uses_data_dir and not is_strict(settings):
         problems += find_unusable_folder(settings["data_dir"], *files)

@@ -100,8 +100,8 @@ def _commit_write(commit: Commit) -> Write | None:
 def _refusals_write(grant: Grant) -> Update:
     """Return the write of a refused refresh, which also ends the claim.
 
-    It is also tried after new tokens could not replace the version before them. The condition on the tokens then fails
-    for the second of two concurrent refreshes, because the tokens of the first are stored. The condition on the claim
+    ``store`` also tries it if new tokens could not be written because their predecessor is no longer stored. The
+    condition on the tokens then fails if another process has stored its own new tokens. The condition on the claim
     preserves another process's claim. A missing claim was ended by an earlier try of this write.
     """
     changed = items.build_item(refusals=grant.refusals, retry_at=items.optional_epoch_ms(grant.retry_at))

@@ -124,10 +124,10 @@ class ConnectionService:
         return existing
 
     def _remaining_backfill(self, before: Connection, after: Connection) -> Window | None:
-        """Return the unread part of the backfill window after its length was changed.
+        """Return the time that the backfill has still to read, after the length of its window was changed.
 
-        Time after the connect may be unread too, because of a long silence. It does not belong to the window, and
-        remains part of the result.
+        After a long silence it also has to read some time after the connect. This time is outside the window, and stays
+        part of the result.
         """
         initial_before, initial = self.defaults.initial_backfill(before), self.defaults.initial_backfill(after)
         if initial == initial_before or before.available is None:

@@ -79,7 +79,7 @@ class Committer:
                 await self._write(commit)
                 return self._announce(commit.changes, listed=is_listed(commit))
             raise StoreUnavailable("the store did not answer in time")
-        except StoreError:  # it may have happened nevertheless, also before a failed condition of its repetition
+        except StoreError:  # the commit may be stored: a condition fails too if an earlier try succeeded
             self._wakeups.check_relay(commit.user)
             raise
 
@@ -99,7 +99,10 @@ class Committer:
         await self._store.commits.write(commit)
 
     def _announce(self, changes: Sequence[Change], *, listed: bool) -> None:
-        """Announce committed changes. The relay reads those that have outbox rows, because it must delete the rows."""
+        """Announce committed changes. ``listed``: see ``is_listed``.
+
+        Changes of other users have outbox rows. The relay reads them from the store, because it must delete the rows.
+        """
         if changes:
             self._observer.committed(changes)
             if listed:
