@@ -29,7 +29,8 @@ PUSHABLE_STATES = frozenset({ConnectionState.ACTIVE, ConnectionState.PAUSED})
 """States in which pushed readings are stored."""
 
 STATES_WITH_GRANT = frozenset(ConnectionState) - {ConnectionState.CONNECTING, ConnectionState.DISCONNECTED}
-"""States with a grant. Only in these the directory of the shard and the provider account name the connection."""
+"""States with a grant. Only in these, the connection has a row in the directory of its shard and one for its provider
+account."""
 
 MIN_INTERVAL_SECONDS, MAX_INTERVAL_SECONDS = 60, 86_400
 """Bounds of the poll interval that may be set."""

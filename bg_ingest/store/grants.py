@@ -102,7 +102,7 @@ def _refusals_write(grant: Grant) -> Update:
 
     ``store`` also tries it if new tokens could not be written because their predecessor is no longer stored. The
     condition on the tokens then fails if another process has stored its own new tokens. The condition on the claim
-    preserves another process's claim. A missing claim was ended by an earlier try of this write.
+    preserves another process's claim. It accepts a missing claim, because an earlier try may have ended it.
     """
     changed = items.build_item(refusals=grant.refusals, retry_at=items.optional_epoch_ms(grant.retry_at))
     claim = Missing("claim") if grant.claim is None else Either((Missing("claim"), Equals("claim", grant.claim)))
