@@ -32,7 +32,7 @@ BURST_DIVISOR, MIN_BURST = 3_000, 4.0
 
 MAX_RESERVATION_SHARE = 0.35
 """Largest part of the burst reserved at once: the distance between the priorities of backfills and live polls (60 and
-95 %). A live reservation of this size is available before any call is available to backfills."""
+95 %). While a spent burst recovers, live polls reach a reservation of this size before backfills get a call."""
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 30, 900
 """Length of a pause if the provider gives none. It doubles with each consecutive pause."""

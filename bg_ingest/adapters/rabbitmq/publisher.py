@@ -61,7 +61,7 @@ class RabbitPublisher:
                     properties=properties,
                     mandatory=True,
                     timeout=CONFIRM_TIMEOUT,
-                    wait=False,  # not for the write, because the confirm follows it
+                    wait=False,  # for the end of the write: the call waits for the confirm, which follows it
                 )
         except Unroutable:
             if not self._queues:
