@@ -166,7 +166,8 @@ def test_the_figures_of_14_days_equal_the_statistics(page: Page) -> None:
         if name != "in_tight_range":
             expect(page.locator(f".range-row-{name} .range-percent")).to_have_text(f"{share:.1f} %")
     texts = [f"{figures[name]:.1f} %" for name in ("gmi_percent", "cv_percent", "active_percent")]
-    assert page.locator(".figure strong").all_inner_texts() == [f"{figures['mean_mg_dl']:.0f} mg/dL", *texts]
+    mean = f"{int(figures['mean_mg_dl'] + 0.5)} mg/dL"  # half up, as in the page
+    assert page.locator(".figure strong").all_inner_texts() == [mean, *texts]
     days = answers["daily"].json()["days"]
     rows = page.locator(".daily-table tbody tr")
     expect(rows).to_have_count(len(days))

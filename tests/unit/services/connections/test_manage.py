@@ -75,15 +75,16 @@ async def test_disconnecting_ends_polls_and_forgets_the_credentials_but_no_readi
 
 async def test_disconnecting_during_a_poll_writes_nothing_after_it(ada: ConnectedUser) -> None:
     await anyio.sleep(1200)
-    readings = ada.services.store.readings
-    known = readings.read
+    connections = ada.services.store.connections
+    known = connections.get_for_poll
 
     async def slow(*given: object) -> object:
         answer = await known(*given)  # type: ignore[arg-type]
+        connections.get_for_poll = known  # type: ignore[method-assign]
         await ada.services.connections.disconnect(ADA)
         return answer
 
-    readings.read = slow  # type: ignore[method-assign, assignment]
+    connections.get_for_poll = slow  # type: ignore[method-assign, assignment]
     before = await ada.measured_values()
     assert (await ada.poll()).result.outcome is Outcome.FENCED
     assert await ada.measured_values() == before
