@@ -1,4 +1,4 @@
-"""Errors, each named after the caller's next action. The docstring of a class is its message for people.
+"""Errors. The first line of a class's docstring is its message for people: the situation, then the next action.
 
 IngestError
 ├── ProviderError           GrantRejected, ProviderThrottled (BudgetSpent),
@@ -59,7 +59,7 @@ class ProviderBlocked(ProviderUnavailable):
 
 
 class ProviderMisbehaved(ProviderError):
-    """The provider's answer is unreadable: leave the watermark, try again later, look at the log."""
+    """The provider's answer is unreadable: keep the watermark, try again later, look at the log."""
 
 
 class ProviderForbidden(ProviderError):
@@ -79,7 +79,7 @@ class GrantBusy(GrantError):
 
 
 class GrantRefused(GrantError):
-    """The provider refused the grant, which is not yet final: try again after the wait."""
+    """The provider refused the grant, and a retry is planned: try again after the wait."""
 
 
 class GrantLost(GrantError):
@@ -117,7 +117,7 @@ class TransactionConflict(StoreError):
 class Fenced(StoreError):
     """The connection has changed, its shard has another owner, or the user was erased: begin again, or stop.
 
-    A step that is retried after StaleRead keeps the connection as read, so that its repetition would fail too.
+    Not a StaleRead: a step that is repeated after StaleRead does not reread the connection, and would fail again.
     """
 
 
@@ -139,7 +139,7 @@ class BrokerRefused(BrokerUnavailable):
 
 
 class EventRefused(BrokerError):
-    """The broker refused the event, which stays in the outbox before the user's later ones: check the queues."""
+    """The broker refused the event, which stays in the outbox and delays the user's later events: check the queues."""
 
 
 class IssuerUnavailable(IngestError):
@@ -179,7 +179,7 @@ class CursorExpired(RequestError):
     def __init__(self, first_kept: int, last: int) -> None:
         super().__init__()
         self.first_kept = first_kept
-        """Smallest number of a change that is kept; one more than the last if none is."""
+        """Smallest number of a kept change; ``last`` + 1 if no change is kept."""
         self.last = last
 
 
@@ -190,7 +190,7 @@ class TooManyStreams(RequestError):
         super().__init__()
         self.limit = limit
         self.of_credential = of_credential
-        """False for the limit of this replica."""
+        """True for the limit of one credential, False for the limit of this replica."""
 
 
 class ConnectRefused(RequestError):

@@ -15,9 +15,9 @@ from contextlib import suppress
 from typing import Any, NamedTuple, TypeAlias, TypeVar
 
 App: TypeAlias = Callable[..., Any]
-"""An ASGI application, opaque to the server."""
+"""ASGI application."""
 Peer: TypeAlias = tuple[str, int]
-Found = TypeVar("Found")
+Item = TypeVar("Item")
 
 MAX_HEAD_BYTES = 65_536
 """A longer head is answered with 431. granian's own limit, 417,792, lets idle clients hold gigabytes."""
@@ -46,8 +46,8 @@ class HeadLimits:
 
     On Linux a task lists the open connections of the process four times a second (a sweep), without those that made
     a request. Age is counted in sweeps. Each sweep begins with a pass of the event loop, so requests that a busy loop
-    has not processed yet are not late. A thread would wait for the interpreter lock after each system call, and cost
-    5 % of the CPU time of a webhook.
+    has not processed yet are not late. A thread instead of the task would wait for the interpreter lock after each
+    system call, and cost 5 % of the CPU time of a webhook.
     """
 
     def __init__(self, app: App, port: int) -> None:
@@ -122,10 +122,10 @@ class HeadLimits:
         return None
 
 
-async def _paced(sockets: Iterable[Found]) -> AsyncIterator[Found]:
-    """Yield the sockets with pauses."""
-    for number, found in enumerate(sockets, 1):
-        yield found
+async def _paced(items: Iterable[Item]) -> AsyncIterator[Item]:
+    """Yield the items with pauses."""
+    for number, item in enumerate(items, 1):
+        yield item
         if number % PAUSE_AFTER == 0:
             await asyncio.sleep(PAUSE_SECONDS)
 
@@ -134,18 +134,18 @@ def _iter_sockets() -> Iterator[tuple[int, int]]:
     """Yield inode and descriptor of each socket of the process."""
     with os.scandir(DESCRIPTORS) as entries:  # up to 8,192, read in parts
         for entry in entries:
-            with suppress(OSError):  # closed since
+            with suppress(OSError):  # closed meanwhile
                 status = os.fstat(int(entry.name))
                 if stat.S_ISSOCK(status.st_mode):
                     yield status.st_ino, int(entry.name)
 
 
 def _duplicate(descriptor: int, inode: int) -> socket.socket:
-    """Return the socket under a descriptor of its own, because the server may close the other one at any time."""
+    """Return the socket under a new descriptor, because the server may close the original one at any time."""
     duplicate = socket.socket(fileno=os.dup(descriptor))
     if os.fstat(duplicate.fileno()).st_ino != inode:
         duplicate.close()
-        raise OSError("closed since")
+        raise OSError("closed meanwhile")
     return duplicate
 
 
@@ -160,5 +160,5 @@ def _head_bytes(scope: Any) -> int:  # noqa: ANN401 - the server's
 
 
 def _normalize(address: Any) -> Peer:  # noqa: ANN401 - of either family
-    """Return host and port; an IPv4 peer of an IPv6 socket has the same host as one of an IPv4 socket."""
+    """Return host and port. The host of an IPv4 peer is the same for sockets of IPv4 and of IPv6."""
     return str(address[0]).removeprefix("::ffff:"), int(address[1])

@@ -6,11 +6,12 @@ its difference from the previous value. The layout consists of MessagePack array
 that an older program can ignore them.
 
     [base, devices, words, commits, streams]
-    commits = [[ms since base, ...], [change, ...]]                  differences from the previous one
+    commits = [[ms since base, ...], [change, ...]]       each number as its difference from the previous number
     stream  = [device, count, cadence, times, values, flags, trends, scale, rates, offsets, commits, sent, earlier]
 
-``base`` is in epoch seconds; ``words`` lists the distinct trends. A column is one value if all cells are equal, two
-lists (values, lengths) if runs are long, and otherwise the plain list.
+``base`` is in epoch seconds; ``words`` lists the distinct trends. In a stream, the device, the trends and the commits
+are indexes in ``devices``, ``words`` and ``commits``. A column is one value if all cells are equal, two lists (values,
+lengths) if runs are long, and otherwise the plain list.
 """
 
 import re
@@ -31,9 +32,9 @@ Column: TypeAlias = int | float | list[Any] | None
 
 _DEVICE_PARTS = len(Device.__struct_fields__)
 _FLAGS = (Flag.OK, Flag.LOW, Flag.HIGH)
-_MAX_EXACT_RATE = 1e9
-"""Rates of this size or more, also infinite ones, are stored unchanged. As whole numbers, they could be too large for
-MessagePack."""
+_SCALED_RATE_LIMIT = 1e9
+"""A stream with a rate of this size or more, or an infinite rate, stores all its rates unchanged. Scaled to a whole
+number, such a rate could be too large for MessagePack."""
 
 _HEX = re.compile(r"(?:[0-9a-f]{2}){8,}\Z")
 _encode = msgspec.msgpack.Encoder().encode
@@ -70,7 +71,7 @@ def unpack(packed: bytes) -> tuple[StoredReading, ...]:
 
 @lru_cache(maxsize=4_096)
 def unpack_one(packed: bytes) -> StoredReading:
-    """Return the only reading. Up to 4,096 are kept by their packed bytes: about 5 MB."""
+    """Return the only reading of a packed segment. The cache holds up to 4,096 readings, about 5 MB."""
     return unpack(packed)[0]
 
 
@@ -205,7 +206,7 @@ def _differences(numbers: Sequence[int]) -> Iterable[int]:
 def _scale(rates: list[float | None]) -> int:
     """Return the factor that makes every rate a whole number (10 for one decimal), or 0 to store rates unchanged."""
     known = [rate for rate in rates if rate is not None]
-    if not all(abs(rate) < _MAX_EXACT_RATE for rate in known):
+    if not all(abs(rate) < _SCALED_RATE_LIMIT for rate in known):
         return 0
     exact = (scale for scale in (10, 100, 1000) if all(round(rate * scale) / scale == rate for rate in known))
     return next(exact, 0)
@@ -218,7 +219,7 @@ def _pack_version(version: Version) -> list[Any]:
 
 def _unpack_version(packed: list[Any]) -> Version:
     value, flag, at, change, *more = packed
-    trend, rate, offset, sent, *_ = more or (None, None, None, None)  # the first stored format ends here
+    trend, rate, offset, sent, *_ = more or (None, None, None, None)  # the first stored format has none of these
     recorded_at = datetime.fromtimestamp(at / 1000, UTC)
     return Version(value, _FLAGS[flag], recorded_at, change, trend, rate, offset, AsSent(*sent[:2]) if sent else None)
 
@@ -233,7 +234,7 @@ def _decode_device(packed: list[Any]) -> Device:
 
 
 def device_key(device: Device) -> tuple[str, ...]:
-    """Return the order of devices among readings of one second."""
+    """Return the key that sorts devices among readings of one second."""
     return tuple(part or "" for part in astuple(device))
 
 

@@ -7,16 +7,16 @@ from bg_ingest.domain.readings import Reading, StoredReading
 from bg_ingest.domain.segment_codec import pack
 
 MAX_SEGMENT_BYTES = 300_000
-"""Size from which no reading is added to a segment. A usual segment has less than 1,000 bytes."""
+"""Estimated size up to which readings are added to a segment. A usual segment has less than 1,000 bytes."""
 
 MAX_COMMIT_BYTES = 200_000
 """Largest size of the readings of one commit, because its change is stored as one item."""
 
 MAX_UNCHECKED = 180
-"""Number of readings and earlier versions that fit into a segment without an estimate, even with long texts."""
+"""Number of readings and earlier versions that always fit into a segment. Up to it, no size is estimated."""
 
 BYTES_PER_READING = 64
-"""Bytes of a reading besides its texts, if no value is equal to one of a neighbouring reading."""
+"""Bytes of a reading without its texts, if each of its values differs from the values of neighbouring readings."""
 
 
 def estimate_bytes(reading: Reading) -> int:

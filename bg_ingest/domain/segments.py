@@ -53,7 +53,7 @@ def segment_start(instant: datetime) -> datetime:
 
 
 def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
-    """Split a batch, oldest first, into parts for single commits. Of readings with one identity the last is kept."""
+    """Split a batch into one part per commit, oldest first. Of readings with the same identity the last is kept."""
     unique = {reading.identity: reading for reading in readings}
     part: list[Reading] = []
     touched: set[datetime] = set()
@@ -83,8 +83,8 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
         for stored in segment.readings:
             before.setdefault(stored.reading.identity, stored)
     fresh = [reading for reading in batch if reading.identity not in before]
-    stored_again = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]
-    changed = [(reading, old) for reading, old in stored_again if not old.reading.same_value(reading)]
+    already_stored = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]
+    changed = [(reading, old) for reading, old in already_stored if not old.reading.same_value(reading)]
     duplicates = len(batch) - len(fresh) - len(changed)
     no_room = _select_without_room(known, [*fresh, *(reading for reading, _ in changed)])
     if no_room:
@@ -95,7 +95,7 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
     recorded = [StoredReading(reading, at, number) for reading in fresh]
     if recorded:
         number += 1
-    revised = [  # with the device as first recorded, because only values have versions
+    revised = [  # with the device as first recorded, because a version has no device
         StoredReading(replace(reading, device=old.reading.device), at, number, (*old.earlier, old.version))
         for reading, old in changed
         if len(old.earlier) < MAX_VERSIONS

@@ -19,10 +19,10 @@ BIN_SECONDS: Mapping[str, int] = MappingProxyType(
 """Length of each bin, ascending."""
 
 MAX_BINS = 10_000
-"""Limit of the bins of an answer whose request names their length."""
+"""Largest number of bins of an answer, if the request gives the bin length."""
 
 DEFAULT_POINTS, MAX_POINTS = 500, 5_000
-"""Number of bins that a request gives instead of their length. The length follows from it."""
+"""Default and maximum of ``points``, the parameter that limits the number of bins if the bin length is not given."""
 
 _DAY_BIN = "1d"
 
@@ -52,7 +52,7 @@ class Bins:
         return Window(*(datetime.fromtimestamp(bound, UTC) for bound in (self.bounds[0], self.bounds[-1])))
 
     def index(self, second: int) -> int:
-        """Return the number of the bin that contains an epoch second of the window."""
+        """Return the index in ``starts`` of the bin that contains an epoch second of the window."""
         return bisect_right(self.bounds, second) - 1
 
 
@@ -66,7 +66,7 @@ def _bin_numbers(window: Window, name: str, zone: Zone) -> range:
 
 
 def smallest_bin(window: Window, zone: Zone, most: int) -> str | None:
-    """Return the shortest bin length, by name, with at most ``most`` bins in the window; None if days are too many."""
+    """Return the name of the shortest bin length that gives at most ``most`` bins; None if even days are too many."""
     return next((name for name in BIN_SECONDS if len(_bin_numbers(window, name, zone)) <= most), None)
 
 

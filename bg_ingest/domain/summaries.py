@@ -145,7 +145,7 @@ def summarize_day(day: int, totals: GroupTotals, seconds: int, ranges: str) -> D
 
 
 def summarize_profile(window_answer: WindowAnswer, bin_minutes: int, groups: Mapping[int, GroupTotals]) -> Profile:
-    """Return every bin of the local day; the groups have the numbers of their bins."""
+    """Return every bin of the local day; the keys of ``groups`` are bin numbers."""
     numbers = range(24 * 60 // bin_minutes)
     changes = [totals.change for totals in groups.values() if totals.change is not None]
     return Profile(

@@ -17,10 +17,10 @@ from bg_ingest.domain.schedule import Rhythm, next_poll
 class TimelineKind(StrEnum):
     CONNECTED = "connected"
     POLLED = "polled"
-    """A poll with a fetch. Single polls are in the memory of the polling replica, for a limited time. Other replicas
-    show only the stored outcome of the last one."""
+    """A poll with a fetch. The polling replica keeps its latest polls in memory. Other replicas show only the stored
+    outcome of the last poll."""
     WEBHOOK = "webhook"
-    """A webhook. Kept only by the replica that received it, for a limited time."""
+    """A webhook. Only the replica that received it shows it, from memory."""
     RECORDED = "recorded"
     REVISED = "revised"
     STATE = "state"
@@ -59,8 +59,8 @@ class Timeline(msgspec.Struct, frozen=True):
     next: NextPoll
     events: tuple[TimelineEvent, ...]
     polled_here: bool
-    """True if this replica polls the connection. Events then include the latest polls without new readings, and
-    refreshes before the last one."""
+    """True if this replica polls the connection. Events then include recent polls and refreshes, not only the last of
+    each."""
 
 
 def poll_event(report: PollReport, at: datetime) -> TimelineEvent:
@@ -100,7 +100,7 @@ def change_event(change: Change, provider: str) -> TimelineEvent | None:
 
 
 def stored_events(connection: Connection, grant: Grant | None, seen: Sequence[TimelineEvent]) -> list[TimelineEvent]:
-    """Return the events that stored rows show on any replica, except those ``seen`` in this process."""
+    """Return the events that any replica can read from stored rows, except those ``seen`` in this process."""
     kinds = {event.kind for event in seen}
     events = [TimelineEvent(at=connection.connected_at, kind=TimelineKind.CONNECTED, detail=connection.region)]
     if connection.outcome_at is not None and TimelineKind.POLLED not in kinds:
@@ -124,7 +124,7 @@ def _refusal_event(grant: Grant, at: datetime) -> TimelineEvent:
 
 
 def next_scheduled_poll(connection: Connection, rhythm: Rhythm, now: datetime) -> NextPoll:
-    """Return the next poll as far as it follows from the row alone, on any replica."""
+    """Return the next poll as any replica can compute it: from the row of the connection alone."""
     if connection.state not in POLLED_STATES:
         return NextPoll(None, connection.state)
     if connection.state is ConnectionState.PROVIDER_FORBIDDEN:

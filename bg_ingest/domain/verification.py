@@ -13,11 +13,11 @@ from bg_ingest.domain.windows import Window
 
 class DifferenceKind(StrEnum):
     NOT_STORED = "not_stored"
-    """The provider has it, the store has not."""
+    """Only the provider has the reading."""
     NOT_AT_PROVIDER = "not_at_provider"
-    """The store has it, the provider does not return it any more."""
+    """Only the store has the reading: the provider does not return it any more."""
     OTHER_VALUE = "other_value"
-    """Both have it, with different values or flags."""
+    """Both have the reading, with different values or flags."""
 
 
 class Difference(msgspec.Struct, frozen=True, kw_only=True):

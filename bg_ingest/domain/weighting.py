@@ -40,7 +40,7 @@ class GroupTotals(msgspec.Struct):
 
 
 class ShownReading(msgspec.Struct, frozen=True):
-    """Reading with the facts that its group depends on."""
+    """Reading with the facts that determine its group: epoch second, and offset from UTC in seconds."""
 
     second: int
     offset: int
@@ -103,7 +103,7 @@ class WeightedGroups(Generic[Group]):
 
 
 def in_shown_order(batch: Sequence[StoredReading]) -> Iterator[tuple[int, StoredReading]]:
-    """Yield (epoch second, reading) of a batch, ascending; in one second by sensor name (none last), then display."""
+    """Yield (epoch second, reading), ascending; in one second by sensor name (no name last), then by display."""
     rows = [(to_epoch_seconds(stored.reading.measured_at), stored) for stored in batch]
     return iter(sorted(rows, key=_order))
 

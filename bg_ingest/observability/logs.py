@@ -79,7 +79,10 @@ def _build_logger(level: int, on_dropped: Callable[[], object]) -> type[Any]:
 
 
 class LineHandler(logging.Handler):
-    """Handler for the lines of libraries that never raises and, unlike those of `logging`, prints no traceback."""
+    """Handler for the log lines of libraries. It never raises.
+
+    Unlike other handlers, it prints no traceback of its own errors.
+    """
 
     def __init__(self, stream: LossyStream, on_dropped: Callable[[], object]) -> None:
         super().__init__()
@@ -109,7 +112,7 @@ def strip_exception_texts(_logger: WrappedLogger, _method: str, event: EventDict
 
 
 def _strip_texts(error: BaseException, known: dict[int, BaseException]) -> BaseException:
-    """Return a substitute without text: its type has the same name, its traceback the same frames."""
+    """Return a substitute with the same type name and frames. It has no text, unless the error is an IngestError."""
     if id(error) in known:  # contexts may form a cycle
         return known[id(error)]
     if isinstance(error, BaseExceptionGroup):

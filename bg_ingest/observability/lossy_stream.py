@@ -15,8 +15,8 @@ class LossyStream(io.TextIOBase):
     """Text stream that drops text instead of raising or blocking; ``on_dropped`` is called for each dropped text.
 
     Writes fail if the reader of a pipe has ended, a disk is full or a terminal is gone. They block if a reader is
-    stopped, which would stop the event loop. Each write is tried anew. Nothing is buffered, so that no text remains
-    whose flush would fail at the exit of the process.
+    stopped, which would stop the event loop. After a dropped text, the next one is tried. Nothing is buffered, so that
+    no text remains whose flush would fail at the exit of the process.
     """
 
     def __init__(self, stream: TextIO | None, on_dropped: Callable[[], object] = lambda: None) -> None:
@@ -79,7 +79,7 @@ class LossyStream(io.TextIOBase):
 
 
 def _descriptor(stream: TextIO | None) -> int | None:
-    """Return the file descriptor of a stream; None for one in memory, a closed one or none."""
+    """Return the file descriptor of a stream; None if the stream is None, closed or in memory."""
     try:
         return stream.fileno() if stream is not None else None
     except (OSError, ValueError):

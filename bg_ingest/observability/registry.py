@@ -21,7 +21,7 @@ from bg_ingest.observability.timing import Timer
 STORE_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 3.0, 10.0)
 HTTP_BUCKETS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 10.0, 60.0)
 CALL_BUCKETS = (0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0)
-SCRAPE_INTERVAL_SECONDS = 0.25
+MIN_BUILD_INTERVAL_SECONDS = 0.25
 """Least time between the starts of two builds of the scraped text. It bounds the cost of many scrapes at once."""
 
 disable_created_metrics()  # type: ignore[no-untyped-call]  # they would double the series, and no query uses them
@@ -47,7 +47,7 @@ class SharedText:
             if self._ended <= before:
                 await anyio.sleep(max(0.0, self._next_at - anyio.current_time()))
                 self._begun = number = self._begun + 1
-                self._next_at = anyio.current_time() + SCRAPE_INTERVAL_SECONDS
+                self._next_at = anyio.current_time() + MIN_BUILD_INTERVAL_SECONDS
                 self._text = await self._build()
                 self._ended = number
             return self._text
@@ -110,7 +110,7 @@ class MetricsRegistry:
         return generate_latest(self.registry)
 
     async def exposition(self) -> bytes:
-        """Return the text, built on a thread: with many connections it takes long enough to delay requests."""
+        """Return the text of all metrics, built on a thread: with many connections, the build would delay requests."""
         return await self._shared_text.get()
 
     def add(self, collector: Collector) -> None:

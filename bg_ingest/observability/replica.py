@@ -96,7 +96,7 @@ class OutboxBacklog(msgspec.Struct):
 class OutboxCollector(Collector):
     """Number and age of unpublished changes.
 
-    Events give both without additional reads, because the relay reports every shard once a minute.
+    Observer events give both figures without additional reads, because the relay reports every shard once a minute.
     """
 
     def __init__(self, clock: Clock) -> None:

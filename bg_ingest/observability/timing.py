@@ -17,7 +17,7 @@ _WORD_BOUNDARY = re.compile(r"(?<=[a-z])(?=[A-Z])")
 
 
 class Timer:
-    """Histogram of durations. The last label of an operation is its outcome: "ok", or the name of the error."""
+    """Histogram of durations that caches its children, one for each combination of label values."""
 
     def __init__(self, histogram: Histogram) -> None:
         self._histogram = histogram
@@ -32,7 +32,7 @@ class Timer:
 
 
 class Timing(Observation[Result]):
-    """Duration of one operation."""
+    """Duration of one operation. The last label is the outcome: by default "ok", or the name of the error."""
 
     __slots__ = ("_began", "_labels", "_timer")
 
@@ -89,7 +89,7 @@ class PollTiming(Timing[PollReport]):
 
 
 class PublishTiming(Timing[bool]):
-    """Duration of a delivery, and then the age of the change. An event without a queue is "unroutable"."""
+    """Duration of a delivery, and age of the change afterwards. An event without a queue is "unroutable"."""
 
     __slots__ = ("_ages", "_change", "_clock")
 

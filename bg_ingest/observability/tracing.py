@@ -94,7 +94,7 @@ class SpanObservation(Observation[Result]):
 def export_traces(endpoint: str) -> Iterator[Traces]:
     """Send spans to an OTLP/HTTP address while the body runs, and flush the remaining ones at its end.
 
-    IngestError: OpenTelemetry, which reads the variables OTEL_… on its own, refuses one of them.
+    Raises IngestError if OpenTelemetry refuses the value of a variable OTEL_…, which it reads itself.
     """
     attributes = {"service.name": "bg-ingest", "service.version": __version__}
     try:
