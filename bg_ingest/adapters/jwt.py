@@ -88,7 +88,7 @@ class JwtVerifier:
         return to_token_claims(claims, self._audience)
 
     def _inspect(self, token: str) -> tuple[str | None, bool]:
-        """Return the key id of a token, and False if it is no access token of the issuer. Nothing is verified yet."""
+        """Return the key id, and True if the token may be an access token of the issuer. Nothing is verified yet."""
         if len(token) > MAX_CHARACTERS or not token.isascii():
             return None, False
         try:
@@ -131,13 +131,13 @@ class JwksCache:
         self._read_lock = anyio.Lock()
 
     async def get(self, kid: str | None) -> KeySet:
-        """Return all keys. They are read again first if none of them has this id, or if they are old.
+        """Return all keys, after a new read if they are older than REFRESH_AFTER or none has the id ``kid``.
 
-        IssuerUnavailable: there are no usable keys, or none has this id and the last read failed.
+        IssuerUnavailable: there are no keys younger than MAX_AGE, or none has this id and the last read failed.
         """
         known, now = self._has_key(kid), anyio.current_time()
         due = not known or now - self._read_at >= REFRESH_AFTER
-        if due and not (known and self._read_lock.locked()):  # a request with a known key does not wait for a read
+        if due and not (known and self._read_lock.locked()):  # with a known key, no wait for a read in progress
             async with self._read_lock:
                 if anyio.current_time() - self._tried_at >= RETRY_SECONDS:
                     await self._read()

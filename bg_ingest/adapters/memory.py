@@ -68,7 +68,7 @@ class MemoryHints:
 
     @property
     def connected(self) -> bool:
-        """True if the hints of all other replicas arrive: others are in the list, or this is the only replica."""
+        """True if the hints of all other replicas arrive: the list contains others, or no other replica exists."""
         return self._is_only_replica or len(self._replicas) > 1
 
     def send(self, hint: Hint) -> None:

@@ -22,11 +22,12 @@ if TYPE_CHECKING:
 ROW_GROUP_ROWS = 32_768
 
 BATCH_ROWS = 4_096
-"""Rows that are converted at once. Converting this many holds the interpreter's lock for about half a millisecond per
-column. Until then the rows are Python values, which take ten times the memory of Arrow's."""
+"""Rows that are converted at once. One conversion holds the interpreter's lock for about half a millisecond per column.
+Unconverted rows are Python values, which take ten times the memory of Arrow values."""
 
 CHUNK_BYTES = 65_536
-"""Maximum size of a send. The time that a slow reader has for each send does not grow with its size."""
+"""Maximum size of a chunk. The time limit for sending a chunk does not grow with its size, so a slow reader needs small
+chunks."""
 
 COMPRESSION = "zstd(3)"
 
@@ -74,9 +75,9 @@ class _Aborted(Exception):
 
 
 class _FileThread:
-    """Thread that writes one file. It waits for rows whenever no caller waits for it.
+    """Thread that writes one file. It runs only while a caller waits for it, and otherwise waits for rows.
 
-    arro3 panics if its file object raises. Therefore an abort ends the iterator of the rows instead.
+    arro3 panics if its file object raises. Therefore an abort is raised in the iterator of the rows.
     """
 
     def __init__(self, form: ColumnarForm, columns: Sequence[Column], metadata: Mapping[str, str]) -> None:
@@ -108,9 +109,9 @@ class _FileThread:
         self._replies.get()
         if self._error is not None:
             raise self._error
-        chunk = b"".join(self._written)
+        content = b"".join(self._written)
         self._written.clear()
-        return chunk
+        return content
 
     def _run(self) -> None:
         try:

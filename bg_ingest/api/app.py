@@ -108,7 +108,7 @@ def create_api(
         lifespan=list(lifespan),
         openapi_config=build_config(__version__, with_scripts=state.page_files.index is not None),
         request_max_body_size=MAX_BODY_BYTES,
-        logging_config=None,  # requests contain codes and user ids: our own log lines show selected parts only
+        logging_config=None,  # requests contain OAuth codes and user ids: our own log lines show only selected parts
         debug=False,
         pdb_on_exception=False,
     )

@@ -1,4 +1,4 @@
-"""Authentication, scopes and rate limits. A route without `RouteOptions` refuses all, so none is open by oversight."""
+"""Authentication, scopes and rate limits. Without `RouteOptions`, a route refuses every request."""
 
 from enum import Enum, auto
 from hashlib import sha256
@@ -25,12 +25,11 @@ from bg_ingest.services.access.authenticate import Authenticator
 _BEARER_PREFIX = "bearer "
 
 MAX_PROVEN = 10_000
-"""Maximum number of credentials remembered as proven. Beyond it the oldest is dropped; its next request proves it
-again."""
+"""Maximum number of credentials remembered as proven. Each further one replaces the oldest."""
 
 
 class Access(Enum):
-    """Treatment of requests while no API key exists."""
+    """Treatment of requests while there is no API key and no token issuer."""
 
     OPEN = auto()
     """Requests are answered, for development on this machine."""
@@ -137,9 +136,9 @@ class AuthGuard:
 
 
 class AccessControl:
-    """Middleware of every route that runs the `AuthGuard` of the application's state.
+    """Middleware of every route. It runs the `AuthGuard` of the application's state.
 
-    A guard of Litestar would receive a copy of the route handler, which costs as much as the check itself.
+    A guard of Litestar would receive a copy of the route handler. The copy costs as much as the check itself.
     """
 
     def __init__(self, app: ASGIApp) -> None:

@@ -16,7 +16,7 @@ ENCRYPTION_CONTEXT = {"application": "bg-ingest", "purpose": "token-sealing"}
 NAME_ADVICE = "name a KMS key of this account and region, by its id, ARN or alias/…"
 ADVICE_BY_CODE = {
     "AccessDeniedException": "allow this identity {action} on the KMS key, and check AWS_REGION",
-    "InvalidCiphertextException": "restore it as it was created: it is altered, or was wrapped for something else",
+    "InvalidCiphertextException": "restore the original value: it is altered, or has another encryption context",
     "NotFoundException": NAME_ADVICE,
     "ValidationException": NAME_ADVICE,
     "DisabledException": "enable the KMS key",
@@ -40,7 +40,9 @@ class Kms:
                 KeyId=kms_key, KeySpec="AES_256", EncryptionContext=ENCRYPTION_CONTEXT
             )
         if not response.get("CiphertextBlob"):
-            raise KeyUnavailable("The server at the endpoint returned no key", "check AWS_ENDPOINT_URL: is it AWS KMS")
+            raise KeyUnavailable(
+                "The server at the endpoint returned no key", "check that AWS_ENDPOINT_URL leads to AWS KMS"
+            )
         return bytes(response["CiphertextBlob"])
 
     async def unwrap(self, wrapped: bytes, name: str) -> bytes:
@@ -58,7 +60,7 @@ class Kms:
 
 @asynccontextmanager
 async def open_kms(region: str | None, session: aioboto3.Session) -> AsyncIterator[Kms]:
-    """Open KMS of ``region``; if it is None, the AWS library finds one. KeyUnavailable: no client can be created."""
+    """Open KMS of ``region``; None: the region that the AWS library finds. KeyUnavailable: no client can be created."""
     async with AsyncExitStack() as stack:
         with _translate_errors("A key"):
             client = session.client("kms", region_name=region, config=adapt_config(session, START_CONFIG))

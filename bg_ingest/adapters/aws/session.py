@@ -1,8 +1,8 @@
 """The AWS session of this process. No other session is created; a test checks this.
 
 The AWS library finds credentials, region, endpoints, certificates, proxies and retries by its own rules. The functions
-here apply the same values where this service configures a client or makes the calls itself. docs/operating/aws.md
-lists them.
+here read the same configuration for clients that this service configures, and for calls that it makes without the
+library. docs/operating/aws.md lists the configuration.
 """
 
 import ssl
@@ -78,7 +78,7 @@ def find_configured_endpoints() -> dict[str, str]:
 
 
 def find_ca_bundle(session: aioboto3.Session) -> str | None:
-    """Return the configured file of certificates, by AWS's precedence; None: those of the system."""
+    """Return the configured file of certificates, by AWS's precedence; None: the certificates of the system."""
     return _core(session).get_config_variable("ca_bundle") or environ.get("REQUESTS_CA_BUNDLE") or None
 
 

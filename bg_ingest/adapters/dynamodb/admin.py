@@ -17,7 +17,7 @@ KEY_SCHEMA = [{"AttributeName": "pk", "KeyType": "HASH"}, {"AttributeName": "sk"
 KEY_TYPES = [{"AttributeName": "pk", "AttributeType": "S"}, {"AttributeName": "sk", "AttributeType": "S"}]
 
 READY_TIMEOUT, CHECK_INTERVAL_SECONDS = 120.0, 0.5
-"""Seconds. AWS takes about ten to create a table, and sometimes a minute more until backups can be enabled."""
+"""Seconds. AWS creates a table in about 10 s. Sometimes backups can be enabled only a minute later."""
 
 UNSUPPORTED_CODES = {"UnknownOperationException", "UnsupportedOperation", "NotImplemented", "InvalidAction"}
 """Error codes of emulators for an operation that they do not implement."""
@@ -163,7 +163,7 @@ def _table_findings(answer: Answer | None, table: str) -> list[tuple[str, bool]]
     description = answer["Table"]
     types = sorted(description.get("AttributeDefinitions", KEY_TYPES), key=str)
     if description["KeySchema"] != KEY_SCHEMA or types != KEY_TYPES:
-        raise StoreError(f"Table {table} has other keys than the texts pk and sk: it is another service's.")
+        raise StoreError(f"Table {table} has other keys than pk and sk of type S: it belongs to another service.")
     status = str(description["TableStatus"])
     protected = bool(description.get("DeletionProtectionEnabled"))
     return [

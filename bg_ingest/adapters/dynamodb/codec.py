@@ -37,7 +37,7 @@ def encode_item(key: Key, item: Item) -> Wire:
 
 def decode_item(wire: Wire) -> tuple[Key, Item]:
     item: Item = {}
-    for name, typed in wire.items():  # without a call for each attribute, because a range has thousands
+    for name, typed in wire.items():  # no function call per attribute: a query returns thousands of attributes
         if "B" in typed:
             value = typed["B"]
             item[name] = value if isinstance(value, bytes) else msgspec.convert(value, bytes)

@@ -70,7 +70,7 @@ def _to_condition_failed(error: DynamoError) -> StoreError:
     this ambiguity, because all tries of one transaction have the same idempotency token.
     """
     if error.tries > 1:
-        return StoreUnavailable("DynamoDB did not answer at once: it is unknown whether a write happened.")
+        return StoreUnavailable("The condition of a repeated call failed: it is unknown whether a write happened.")
     return ConditionFailed({0: _current(error.answer)})
 
 

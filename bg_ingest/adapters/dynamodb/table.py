@@ -18,8 +18,8 @@ MAX_BATCH_DELETE = 25
 """DynamoDB's limit of items in one BatchWriteItem."""
 
 MAX_BATCH_TRIES, FIRST_WAIT_SECONDS = 6, 0.05
-"""Maximum number of tries of a batch, of which DynamoDB does only a part if capacity is short. The waits double, up to
-1.5 s in total."""
+"""Maximum number of tries of a batch. If capacity is short, DynamoDB does only a part of a batch. The waits between
+tries double, and last at most 1.55 s in total."""
 
 _SINGLE_OPERATIONS = {Put: "PutItem", Update: "UpdateItem", Delete: "DeleteItem"}
 _TRANSACTION_OPERATIONS = {Put: "Put", Update: "Update", Delete: "Delete", Check: "ConditionCheck"}

@@ -80,8 +80,8 @@ CONNECT_TIMEOUT, READ_TIMEOUT, TOTAL_TIMEOUT = 1.0, 3.0, 10.0
 """Seconds of each try: to connect, between received bytes, in total."""
 
 MAX_TRIES, FIRST_WAIT_SECONDS = 3, 0.1
-"""Maximum number of tries of a call with transient errors, unless AWS_MAX_ATTEMPTS is set. The waits between them are
-random: the first is at most FIRST_WAIT_SECONDS, and the bound doubles for each further one."""
+"""Maximum number of tries of a call with transient errors, unless AWS_MAX_ATTEMPTS is set. The waits between tries are
+random: the first is at most FIRST_WAIT_SECONDS, and the bound doubles for each further wait."""
 
 RETRYABLE_CODES = {
     "ProvisionedThroughputExceededException",

@@ -25,7 +25,7 @@ REFUSALS = (ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity, 
 
 
 class Unroutable(EventRefused):
-    """No queue receives the event, which stays: bind one to bg.events, or unset RABBITMQ_QUEUE and RABBITMQ_STREAM."""
+    """No queue receives the event, so it waits: bind one to bg.events, or unset RABBITMQ_QUEUE and RABBITMQ_STREAM."""
 
 
 @contextmanager
@@ -49,7 +49,7 @@ def translate_errors() -> Iterator[None]:
 
 @contextmanager
 def name_refusals(part: str, subject: str) -> Iterator[None]:
-    """Raise BrokerRefused if the broker refuses a request in the body. The error has ``part``, its text ``subject``."""
+    """Raise BrokerRefused with ``part`` if the broker refuses a request in the body. The text has ``subject``."""
     try:
         yield
     except REFUSALS as error:
@@ -57,7 +57,7 @@ def name_refusals(part: str, subject: str) -> Iterator[None]:
 
 
 def connection_lost(error: BaseException | None) -> BrokerUnavailable:
-    """Return the error for a connection that ended or could not be opened for this reason."""
+    """Return the error for a connection that ended, or could not be opened, because of ``error``."""
     match error:
         case AuthenticationError() | ProbableAuthenticationError():
             return BrokerRefused("login", f"RabbitMQ refuses the login: {_text_of(error)}")
@@ -65,7 +65,7 @@ def connection_lost(error: BaseException | None) -> BrokerUnavailable:
             text = "RabbitMQ refuses the virtual host: it is missing, closed to this user, or has no connection left."
             return BrokerRefused("login", text)
         case InvalidFrameError():  # its text may quote an event
-            return BrokerUnavailable("RabbitMQ sent an unexpected frame: is it RabbitMQ?")
+            return BrokerUnavailable("The server sent an unexpected frame: is it RabbitMQ?")
         case TimeoutError():
             return BrokerUnavailable("RabbitMQ did not answer in time.")
         case AMQPConnectionError() | AMQPChannelError() | OSError():

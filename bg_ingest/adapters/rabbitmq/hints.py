@@ -17,8 +17,8 @@ from bg_ingest.ports import Hint
 HINT_EXCHANGE = "bg.hints"
 
 SEND_INTERVAL_SECONDS = 0.02
-"""Shortest time between two messages. All hints of this time share one: at 100 commits per second, a message per commit
-took a tenth of the CPU time of a webhook."""
+"""Shortest time between two messages. All hints of this time share one message. At 100 webhooks per second, a message
+per commit took a tenth of the CPU time of each webhook."""
 
 SEND_TIMEOUT = 10.0
 """Seconds. A broker without free memory stops reading."""

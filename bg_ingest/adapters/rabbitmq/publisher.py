@@ -33,8 +33,9 @@ logging.getLogger("aiormq").setLevel(logging.CRITICAL)
 class RabbitPublisher:
     """Implements ``Publisher`` and ``Broker``. Without a connection, nothing is buffered; BrokerUnavailable is raised.
 
-    Many events may be in flight at once, but none twice. The ``queues`` are declared if absent, and bound to all
-    events. If there are any, EventRefused is raised for an event that no queue receives.
+    Many events may be in flight at once, but the same event only once, because aiormq finds a returned event by its id.
+    The ``queues`` are declared if absent, and bound to all events. With ``queues``, an event that no queue receives
+    raises EventRefused.
     """
 
     def __init__(self, url: str, source: str, *, queues: Sequence[EventQueue] = ()) -> None:
@@ -61,7 +62,7 @@ class RabbitPublisher:
                     properties=properties,
                     mandatory=True,
                     timeout=CONFIRM_TIMEOUT,
-                    wait=False,  # for the end of the write: the call waits for the confirm, which follows it
+                    wait=False,  # no wait for the end of the write: the call waits for the later confirm
                 )
         except Unroutable:
             if not self._queues:
@@ -124,7 +125,7 @@ class RabbitPublisher:
     async def _prepare_again(
         self, connection: aiormq.Connection, channel: AbstractChannel, refusals: list[BrokerUnavailable]
     ) -> None:
-        """Prepare after unroutable events, because a queue may have been deleted; end the run if that fails."""
+        """Prepare the queues after unroutable events, because one may be missing. If that fails, end the run."""
         while not refusals:
             self._unroutable = anyio.Event()
             await self._unroutable.wait()

@@ -1,4 +1,4 @@
-"""Exchange and queues of the service: those of an operator are used as they are, absent ones are declared.
+"""Exchange and queues of the service. Existing ones are used as they are, absent ones are declared.
 
 A refused request closes its channel. Therefore each request has a channel of its own.
 """
@@ -57,7 +57,7 @@ class Topology(msgspec.Struct, frozen=True):
     """Exchange and queues as the service uses them."""
 
     is_topic: bool | None
-    """None if the user of the login has no right to declare the exchange, which is necessary to find out."""
+    """None if the user of the login may not declare the exchange, because only a declaration shows the type."""
     queues: tuple[QueueState, ...] = ()
 
 
@@ -90,10 +90,11 @@ async def try_broker(url: str, queues: Sequence[EventQueue]) -> Topology:
 
 
 async def _prepare_exchange(connection: aiormq.Connection) -> bool | None:
-    """Declare the exchange if it is absent; return True if it is a topic exchange.
+    """Declare the exchange if it is absent. Return True for a topic exchange, None for an unknown type.
 
-    A passive declaration does not show the type. A declaration of an existing exchange changes nothing, and its
-    refusal names the first difference. RabbitMQ compares the type first.
+    BrokerRefused: the exchange has another type, or is absent and may not be declared. A passive declaration does not
+    show the type. A declaration of an existing exchange changes nothing, and its refusal names the first difference.
+    RabbitMQ compares the type first.
     """
     found = await _find(connection, lambda channel: channel.exchange_declare(EXCHANGE, passive=True))
     with name_refusals("exchange", f"the exchange {EXCHANGE}"):
@@ -128,14 +129,14 @@ async def _prepare_queue(connection: aiormq.Connection, queue: EventQueue) -> Qu
             except ChannelAccessRefused:
                 is_bound = None
         else:
-            await _find(connection, bind)  # rights are checked first: a queue that cannot be bound is not declared
+            await _find(connection, bind)  # checks the rights, so that no queue is declared that cannot be bound
             declared = await _request(connection, declare)
             is_bound = await _request(connection, bind)
     return QueueState(queue, is_bound, declared.message_count or 0, declared.consumer_count or 0)
 
 
 async def _try_to_publish(connection: aiormq.Connection) -> None:
-    """Publish an event of each type in a transaction that is rolled back: checked like any event, and never routed.
+    """Publish one event of each type in a transaction, and roll back. The broker checks the events, but routes none.
 
     A broker without free memory or disk does not refuse events, but stops reading them.
     """
@@ -162,7 +163,7 @@ async def _publish_and_roll_back(channel: AbstractChannel) -> None:
 async def _find(
     connection: aiormq.Connection, request: Callable[[AbstractChannel], Awaitable[Result]]
 ) -> Result | None:
-    """Return the answer, or None if there is no such object."""
+    """Return the answer, or None if the exchange or the queue does not exist."""
     try:
         return await _request(connection, request)
     except ChannelNotFoundEntity:

@@ -18,7 +18,7 @@ BUSY_TIMEOUT_MS = 2_000
 """Longest wait for another program that locks the file, such as a backup or an open shell."""
 
 PURGE_INTERVAL_SECONDS, PURGE_BATCH_SIZE = 600, 500
-"""Interval of purges of expired rows, and the rows that one purge deletes."""
+"""Interval of purges of expired rows, and maximum number of rows that one purge deletes."""
 
 _SCHEMA = """
     CREATE TABLE IF NOT EXISTS items (
@@ -57,7 +57,7 @@ class ItemFile:
         self._now = now
         self._next_purge = now()
         with self._transaction():
-            pass  # the first transaction deletes the rows that expired while the file was closed
+            pass  # the first transaction deletes rows that expired while the file was closed
         self._database.execute(f"PRAGMA busy_timeout = {busy_timeout_ms}")
 
     def close(self) -> None:
@@ -65,7 +65,7 @@ class ItemFile:
             self._database.close()
 
     def get(self, keys: Collection[Key]) -> dict[Key, Item]:
-        """Return the existing items, as they were at one point between the writes of other connections."""
+        """Return the existing items, all from one snapshot."""
         with _translate_errors():
             if len(keys) == 1:
                 return self._get_all(keys)
@@ -167,8 +167,8 @@ def _translate_errors() -> Iterator[None]:
 def open_file(path: Path, now: Callable[[], float], *, exclusive: bool = True) -> Iterator[ItemFile]:
     """Open the file, readable by its user only, because it holds health data.
 
-    Without ``exclusive`` another process may have it open. SQLite keeps transactions of several processes apart, so
-    this is safe for rows that the other process does not keep in memory.
+    Without ``exclusive``, other processes may have the file open. SQLite isolates transactions of different processes,
+    but a process does not see changes of rows that it keeps in memory.
     """
     try:
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -198,7 +198,9 @@ def _lock_file(file: Path) -> Iterator[None]:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
         os.close(descriptor)
-        raise StoreLocked(f"{file} is in use by another process: SQLite serves one, several need DynamoDB.") from None
+        raise StoreLocked(
+            f"{file} is in use by another process: SQLite serves one process, several processes need DynamoDB."
+        ) from None
     try:
         yield
     finally:

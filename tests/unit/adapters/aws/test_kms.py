@@ -86,7 +86,7 @@ async def test_a_key_wrapped_for_something_else_is_refused(kms: Any) -> None:
         {**ENCRYPTION_CONTEXT, "more": "x"},
     ):
         _, wrapped = wrapped_by(kms, context)
-        assert "wrapped for something else" in await refusal(wrapped)
+        assert "has another encryption context" in await refusal(wrapped)
 
 
 async def test_no_altered_byte_goes_unnoticed(kms: Any) -> None:
@@ -147,7 +147,7 @@ async def test_every_error_becomes_a_sentence_with_the_next_action(
     [
         (ErrorReply("AccessDeniedException"), "allow this identity kms:GenerateDataKeyWithoutPlaintext"),
         (ErrorReply("ValidationException"), "name a KMS key"),
-        ({}, "is it AWS KMS"),
+        ({}, "check that AWS_ENDPOINT_URL leads to AWS KMS"),
     ],
 )
 async def test_why_no_new_key_is_made_is_said_too(aws: Callable[[str], None], reply: Reply, advice: str) -> None:
