@@ -25,25 +25,25 @@ MAX_WAIT_SECONDS = {
     Priority.LIVE: 30.0,
     Priority.REFRESH: 30.0,
 }
-"""Longest wait for a call, in seconds. It is shorter than the time between a refresh and the expiry of the old access
-token."""
+"""Longest wait for a call, in seconds. All are below 60, because a refresh becomes due 60 to 120 seconds before the
+access token expires."""
 
 MAX_WAITING, MAX_WAITING_LOW = 256, 12
-"""Limits of waiting callers. A LIVE call is refused while ``MAX_WAITING`` callers of any priority wait. A call of lower
-priority is refused while ``MAX_WAITING_LOW`` callers below LIVE wait. A poll that waits for a call
-counts among the concurrent polls of the scheduler, and so delays a poll that may need no call."""
+"""Limits of waiting callers. A LIVE call is refused while ``MAX_WAITING`` callers of any priority wait. A call below
+LIVE is refused while ``MAX_WAITING_LOW`` callers below LIVE wait. A poll that waits for a call counts among the
+concurrent polls of the scheduler. It may therefore delay another poll that needs no call."""
 
 MIN_JITTER_SECONDS, MAX_JITTER_SECONDS = 0.01, 0.02
 """Random delay, in seconds, after the time at which enough calls are available."""
 
-FAIRNESS_SECONDS, FAIRNESS_HALF_LIFE = 0.2, 0.4
-"""Extra wait before the next attempt to reserve, in seconds. It is ``FAIRNESS_SECONDS`` directly after a granted
-reservation of this process, half of that ``FAIRNESS_HALF_LIFE`` later, and a third after twice that time. The process
-that has waited longest therefore reserves first, even if its store answers more slowly."""
+FAIRNESS_SECONDS, FAIRNESS_HALVING_SECONDS = 0.2, 0.4
+"""Extra wait before the next attempt to reserve: ``FAIRNESS_SECONDS / (1 + t / FAIRNESS_HALVING_SECONDS)`` seconds, at
+``t`` seconds after the last reservation of this process. The process that has waited longest therefore reserves first,
+even if its store answers more slowly."""
 
 STARVATION_SECONDS = 3.0
-"""Seconds without a reservation after which a reservation may be of a single call. Until then it must be of at least
-half of the requested calls."""
+"""Seconds without a reservation after which a single available call is reserved. Until then, a process reserves only
+if at least half of the requested calls are available."""
 
 
 class CallLimiter:
@@ -75,7 +75,10 @@ class CallLimiter:
         return self._row.is_paused
 
     async def acquire(self, priority: Priority, *, once: bool = False) -> None:
-        """Return once a call may be made; else raise BudgetSpent. A call with ``once`` is not requested again later."""
+        """Return when a call may be made; raise BudgetSpent if the wait is too long.
+
+        ``once`` marks a call that is not requested again after BudgetSpent. ``close`` does not end its wait.
+        """
         if self._is_hopeless(priority):
             raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
         is_first = not self._queue or self._queue[0].priority < priority
@@ -94,7 +97,7 @@ class CallLimiter:
             raise BudgetSpent(self._retry_times.next_wait(priority, self._row.pause_seconds))
 
     def close(self) -> None:
-        """End all waits without ``once``, present and future: another process makes their calls."""
+        """End the present and future waits of all calls without ``once``: another process makes these calls."""
         self._closed = True
         for waiter in self._queue:
             waiter.wakeup.set()
@@ -160,7 +163,7 @@ class CallLimiter:
 
     def _fairness_delay(self) -> float:
         return uniform(MIN_JITTER_SECONDS, MAX_JITTER_SECONDS) + FAIRNESS_SECONDS / (
-            1 + (anyio.current_time() - self._reserved_at) / FAIRNESS_HALF_LIFE
+            1 + (anyio.current_time() - self._reserved_at) / FAIRNESS_HALVING_SECONDS
         )
 
     def _reservation_bounds(self, priority: Priority) -> tuple[int, int]:

@@ -33,20 +33,20 @@ class SharedBudget:
     async def acquire(self, provider: str, region: str, priority: ports.Priority, *, once: bool = False) -> None:
         limiter = self._limiter(provider, region)
         await limiter.acquire(priority, once=once)
-        # Calls of a connect do not recur. Counting them (2026-11-28) raised the estimate after 3,000 connects from
-        # 1.01 to 1.06 calls per poll. For an hour, the demand was 2.5 % above the limit and 1.7 % of the polls were a
-        # minute late.
+        # Calls of a connect do not recur. When they were counted (2026-11-28), 3,000 connects raised the estimate from
+        # 1.01 to 1.06 calls per poll. For an hour, the estimated demand was 2.5 % above the limit, and 1.7 % of the
+        # polls were a minute late.
         if not once and priority != ports.Priority.BACKFILL:
             limiter.calls_per_poll.count(is_poll=priority == ports.Priority.LIVE)
 
     async def pause(self, provider: str, region: str, *, sent: float, wait: timedelta | None) -> timedelta:
-        asked_seconds = None if wait is None else wait.total_seconds()
-        return timedelta(seconds=await self._limiter(provider, region).pause(sent, asked_seconds))
+        requested_seconds = None if wait is None else wait.total_seconds()
+        return timedelta(seconds=await self._limiter(provider, region).pause(sent, requested_seconds))
 
     def close(self) -> None:
-        """End all waits for calls except those of a connect.
+        """End the waits for all calls except the calls of a connect.
 
-        This process is about to end, and other processes make these calls.
+        This process is about to end, and other processes take over its polls.
         """
         self._closed = True
         for limiter in self.limiters.values():
@@ -76,10 +76,10 @@ class SharedBudget:
 
 
 class BudgetedProvider:
-    """Provider wrapper that reserves each call before sending it. A refusal by the provider pauses all callers.
+    """Provider wrapper that reserves each call before sending it. ProviderThrottled pauses all callers.
 
-    ``renew`` reserves none. Its caller reserves before it writes the claim on the grant, because the call must follow
-    the claim without a wait (see ``grants.py``).
+    ``renew`` reserves no call, because its call must follow the claim on the grant without a wait. The caller of
+    ``renew`` reserves the call before it writes the claim (see ``grants.py``).
     """
 
     def __init__(self, inner: ports.Provider, budget: ports.CallBudget, observer: ports.Observer) -> None:
@@ -114,14 +114,14 @@ class BudgetedProvider:
 
     @asynccontextmanager
     async def _call(self, region: str, call: str, priority: ports.Priority) -> AsyncIterator[None]:
-        # a connect is the only caller with this priority here, because ``renew`` reserves elsewhere
+        # with priority REFRESH, only the calls of a connect are reserved here, because ``renew`` reserves none
         await self._budget.acquire(self.name, region, priority, once=priority == ports.Priority.REFRESH)
         async with self._observe(region, call):
             yield
 
     @asynccontextmanager
     async def _observe(self, region: str, call: str) -> AsyncIterator[None]:
-        """Observe a call. A refusal by the provider pauses all callers."""
+        """Observe a call. ProviderThrottled pauses all callers."""
         sent = anyio.current_time()
         try:
             with self._observer.provider_call(self.name, region, call):

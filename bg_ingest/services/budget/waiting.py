@@ -29,19 +29,20 @@ class Permits:
 
 
 # Tuning of the waiting callers (MAX_WAITING, FAIRNESS_SECONDS, CallLimiter.close):
-# - 2026-11-28: 128 waiters instead of 24, and 192 concurrent polls instead of 64. They cost a few hundred KB. Before,
-#   two processes had 230 overdue polls and 5 spare calls a second after a SIGKILL. Refused polls retried behind later
-#   arrivals and were 26 s late (at most 22.5 s are allowed); in order of arrival they are 4 s late.
-# - 2026-11-29: 256 waiters and 320 concurrent polls. Before, one process took over 125 polls and had no room for some
-#   of them beside its own polls. These were 8 s late instead of 5 s.
+# - 2026-11-28: 128 waiters instead of 24, and 192 concurrent polls instead of 64. The increase costs a few hundred KB.
+#   Before, two processes had 230 overdue polls after a SIGKILL, and 5 spare calls per second. Polls that found no
+#   place in the queue retried behind polls that arrived later. Some were 26 s late, and at most 22.5 s are allowed. In
+#   order of arrival, all could have been served within 4 s.
+# - 2026-11-29: 256 waiters and 320 concurrent polls. Before, a process that took over 125 polls had no room for some of
+#   them beside its own polls. The polls without room were 8 s late instead of 5 s.
 # - 2026-11-29: a process that has just reserved waits 0.2 s more, and one that reserved 0.4 s ago waits 0.1 s more.
-#   Without this wait, one of three processes had 15 % of its share in the worst five seconds of five minutes; with it,
-#   the worst share is 93 %. A process whose store answered in 30 ms instead of 6 ms had 7 % of its share throughout;
-#   with the wait, its worst share is 53 %. Without the wait, the two successors of a process that was ended by SIGKILL
-#   had 21 and 34 calls a second, and polls of the first were 23 s late. The wait leaves the number of calls unchanged
-#   and saves writes. The burst of the limit covers the waits.
-# - 2026-11-29: a drain waited 1.0 and 1.4 s of its 3 s for polls that only waited for a call. ``close`` ends these
-#   waits, and the drain ends within 0.5 s. The call of a connect still waits, because nothing would repeat it.
+#   Before, one of three processes had 15 % of its share of the calls in the worst five seconds of five minutes; now at
+#   least 93 %. A process whose store answered in 30 ms instead of 6 ms had 7 % of its share throughout; now at least
+#   53 %. The two successors of a process that was ended by SIGKILL had 21 and 34 calls per second, and polls of the
+#   slower one were 23 s late. The additional wait saves writes. It loses no calls, because calls that become available
+#   meanwhile collect in the burst.
+# - 2026-11-29: in two runs, 1.0 and 1.4 s of the 3 s for a drain passed while polls only waited for a call. ``close``
+#   ends these waits, and the drain ends within 0.5 s. The call of a connect still waits, because nothing repeats it.
 
 
 class Waiter:
@@ -56,7 +57,7 @@ class Waiter:
         self.wakeup = anyio.Event()
 
 
-MIN_WAIT_SECONDS = 1.0
+MIN_RETRY_WAIT_SECONDS = 1.0
 
 
 class RetryTimes:
@@ -70,13 +71,13 @@ class RetryTimes:
         """Return the wait before a retry. The retry is later than all retries returned before for this priority."""
         now = anyio.current_time()
         spacing = 100 / (self._limit.rate * priority)
-        at = max(self._last.get(priority, 0.0), now + max(MIN_WAIT_SECONDS, pause_seconds)) + spacing
+        at = max(self._last.get(priority, 0.0), now + max(MIN_RETRY_WAIT_SECONDS, pause_seconds)) + spacing
         self._last[priority] = at
         return timedelta(seconds=at - now)
 
 
 REFRESH_INTERVAL, SWEEP_INTERVAL = timedelta(hours=2), timedelta(days=1)
-"""Intervals of a connection's calls other than live polls. Its poll interval does not affect them."""
+"""Intervals of a connection's refreshes and sweeps. They do not depend on its poll interval."""
 
 DEFAULT_POLL_INTERVAL = timedelta(minutes=15)
 
@@ -113,8 +114,8 @@ class CallsPerPoll:
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 RECHECK_SECONDS = 2.0
-"""Age of the row, in seconds, from which it is read again before a reserved call is used. Another process may have
-paused all callers."""
+"""Age in seconds from which the row is read again before a reserved call is used. Another process may have paused all
+callers."""
 
 
 class SharedRow:
@@ -148,7 +149,7 @@ class SharedRow:
         return anyio.current_time() - self._read_at <= RECHECK_SECONDS
 
     def now(self) -> int:
-        """Return the time of the row. The clock of this process is used only while it is ahead of the row's."""
+        """Return the time of the row, or of this process's wall clock if that is later."""
         now = anyio.current_time()
         self._row_clock = self._row_clock.advance(round(self._clock.now().timestamp() * MICROS_PER_SECOND), now)
         return self._row_clock.at(now)

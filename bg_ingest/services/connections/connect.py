@@ -121,7 +121,7 @@ class Connector:
     async def _finish(
         self, provider: Provider, oauth_state: OAuthState | None, *, state: str, code: str | None, error: str | None
     ) -> Connection:
-        if error == "access_denied":  # also with an unknown state, because nothing is connected in either case
+        if error == "access_denied":  # even if the state is unknown: this text is true in any case
             raise ConnectRefused(
                 "You did not allow access, so nothing was connected. To connect after all, please start again."
             )
@@ -168,7 +168,7 @@ class Connector:
         before = await self.store.connections.get(connection_id)
         after = self._build_connection(oauth_state, generation, provider, account_data, before)
         grant = self.grants.seal_new(connection_id, after.generation, credentials)
-        # Fenced: another request changed the connection, took the account or erased the user since these reads
+        # Fenced: since these reads, the connection was changed, its account connected elsewhere, or the user erased
         await self.connection_states.commit(
             ConnectionUpdate(before, after, request_poll=True), grant=grant, known_change=oauth_state.known_change
         )
@@ -240,7 +240,7 @@ class Connector:
 
 
 def _delay_at_connect(created: Connection, provider: Provider) -> int | None:
-    """Return the delay learned from the age of the newest available reading; None if that is too old to show it."""
+    """Return the delay learned from the newest available reading; None if that reading is missing or too old."""
     if created.available is None:
         return None
     usual = provider.capabilities.initial_delays[created.region]

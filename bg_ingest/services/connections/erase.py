@@ -30,8 +30,8 @@ class Eraser:
     async def erase(self, user: UserId) -> ErasureCounts:
         """Erase all data of the user; return the counts of removed items, which are zero the second time.
 
-        NotFound if nothing was ever stored of the user. After StoreUnavailable the erasure is unfinished; a repeated
-        call, or a periodic one of any process, continues it.
+        NotFound if nothing was ever stored of the user. After StoreUnavailable the erasure is unfinished. A repeated
+        call, or ``finish_unfinished`` in any process, continues it.
         """
         pending, removed, former_connections = await self._begin(user)
         if pending is not None:

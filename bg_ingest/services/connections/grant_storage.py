@@ -62,7 +62,7 @@ class GrantClaims:
 
 MIN_DELAY_SECONDS = 0.1
 MAX_DELAY_SECONDS = 5.0
-"""Exponential backoff between attempts; jitter shortens each delay by up to a half."""
+"""Exponential backoff between attempts to store a grant; jitter shortens each delay by up to a half."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -71,7 +71,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class UnstoredGrants:
     """Keeps each renewed grant in memory until the store holds it or another grant in its place.
 
-    The replaced credentials may be single-use. If the renewed grant were lost, they could not renew it again.
+    If the replaced credentials are single-use, a renewed grant that is lost cannot be requested again.
     """
 
     grants: GrantStore
@@ -83,7 +83,7 @@ class UnstoredGrants:
         return self._unstored.get(connection)
 
     async def store(self, successor: Grant) -> Grant:
-        """Store the successor, with retries until cancellation, and return it or the newer grant that is stored.
+        """Store the successor, with retries until cancellation. Return it, or the newer grant stored in its place.
 
         Fenced if the connection was disconnected or connected anew.
         """

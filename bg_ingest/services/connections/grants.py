@@ -35,7 +35,7 @@ from bg_ingest.store.grants import GrantStore
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 STORE_DEADLINE = 60.0
-"""Seconds for storing a renewed grant. After a timeout it stays in memory, and the next poll stores it."""
+"""Seconds for storing a renewed grant. After this time the grant stays in memory, and the next poll stores it."""
 
 Answer = TypeVar("Answer")
 
@@ -90,7 +90,7 @@ class Grants:
                 await self._count_refusal(grant)
         else:
             if credentials.renewal is Renewal.NONE and grant.refusals:
-                await self._release(replace(grant, refusals=0, retry_at=None))
+                await self._try_store(replace(grant, refusals=0, retry_at=None))
             return answer
         grant = await self.refresh(connection, grant, refused=True)
         try:
@@ -101,8 +101,8 @@ class Grants:
     async def refresh(self, connection: Connection, grant: Grant, *, refused: bool = False) -> Grant:
         """Return the successor of the grant: renewed here, or stored by another process meanwhile.
 
-        ``refused`` means that a data call was refused, so that the count of refusals is not reset. Credentials without
-        a renewal are returned unchanged. Raises the errors of ``use``.
+        ``refused`` means that a data call was refused, so that the count of refusals is not reset. A grant whose
+        credentials have no successor is returned unchanged. Raises the errors of ``use``.
         """
         if self._closed:
             raise errors.GrantBusy(CLAIM_STALE_AFTER)
@@ -117,7 +117,7 @@ class Grants:
         claimed_at = anyio.current_time()
         if self._unstored.get(connection.id) is None:
             self._claims.check(grant)
-            # before the claim: after a wait, another process may treat the claim as stale
+            # reserved before the claim is written, because the claim could become stale during a long wait for a call
             await self._budget.acquire(connection.id.provider, connection.region, Priority.REFRESH)
             if self._closed:
                 raise errors.GrantBusy(CLAIM_STALE_AFTER)
@@ -159,10 +159,10 @@ class Grants:
         provider = self._providers[connection.id.provider]
         credentials = self._open(grant)
         if self._closed:  # while the claim was written
-            await self._release(grant)
+            await self._try_store(grant)
             raise errors.GrantBusy(CLAIM_STALE_AFTER)
         if anyio.current_time() - claimed_at > CLAIM_SEND_TIMEOUT.total_seconds():
-            # this process was suspended, so that another process may treat the claim as stale
+            # this process was suspended, and another process may already treat the claim as stale
             raise errors.GrantBusy(CLAIM_STALE_AFTER)
         try:
             with anyio.fail_after(REFRESH_DEADLINE.total_seconds()):
@@ -170,7 +170,7 @@ class Grants:
         except errors.GrantRejected:
             return await self._adopt_stored(grant, refused_by_provider=True)
         except (TimeoutError, errors.ProviderError) as error:
-            await self._release(grant)
+            await self._try_store(grant)
             if isinstance(error, TimeoutError):
                 raise errors.ProviderUnavailable from error
             raise
@@ -180,7 +180,7 @@ class Grants:
             refreshed_at=self._clock.now(),
             claim=None,
             retry_at=None,
-            refusals=grant.refusals if refused or grant.retry_at else 0,  # reset by a renewal without a refusal
+            refusals=grant.refusals if refused or grant.retry_at else 0,  # reset if no refusal preceded the renewal
         )
         return await self._unstored.store(self._sealer.seal(successor, credentials))
 
@@ -189,7 +189,7 @@ class Grants:
         self._observer.grant_stored(successor)
 
     async def _adopt_stored(self, grant: Grant, *, refused_by_provider: bool = False) -> Grant:
-        """Return the newer grant of another process; without one, count the refusal or wait for the claim."""
+        """Return the newer grant that another process stored; without one, count a refusal or raise GrantBusy."""
         stored = await self._store.get(grant.id)
         if stored is None or stored.generation != grant.generation:
             raise errors.Fenced
@@ -214,6 +214,7 @@ class Grants:
             raise errors.GrantLost
         raise errors.GrantRefused(wait)
 
-    async def _release(self, grant: Grant) -> None:
-        with suppress(errors.StaleRead, errors.StoreUnavailable):  # otherwise the claim becomes stale
+    async def _try_store(self, grant: Grant) -> None:
+        """Write the refusals of the grant and end its claim. If the write fails, the claim ends once it is stale."""
+        with suppress(errors.StaleRead, errors.StoreUnavailable):
             await self._store.store(grant)

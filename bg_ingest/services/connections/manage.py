@@ -124,19 +124,19 @@ class ConnectionService:
         return existing
 
     def _remaining_backfill(self, before: Connection, after: Connection) -> Window | None:
-        """Return the time that the backfill has still to read, after the length of its window was changed.
+        """Return the window that the backfill has still to read, after its configured length was changed.
 
-        After a long silence it also has to read some time after the connect. This time is outside the window, and stays
-        part of the result.
+        After a long silence, the backfill also contains time after the data that was available at the connect. This
+        time does not depend on the configured length, and stays.
         """
         initial_before, initial = self.defaults.initial_backfill(before), self.defaults.initial_backfill(after)
         if initial == initial_before or before.available is None:
             return before.backfill
-        remaining, connected = before.backfill, before.available.end
-        missed = remaining.since(connected) if remaining else None
+        remaining, available_end = before.backfill, before.available.end
+        missed = remaining.since(available_end) if remaining else None
         if initial is None:
             return missed
-        past = remaining.before(connected) if remaining else None
+        past = remaining.before(available_end) if remaining else None
         unread_until = past.end if past else (initial_before.start if initial_before else initial.end)
         return initial.before(unread_until, joining=missed)
 
@@ -153,7 +153,7 @@ class ConnectionService:
 
 
 def _apply_pause(connection: Connection) -> Connection:
-    """Return the connection paused or resumed as its settings say; in other states the setting has no effect yet."""
+    """Return the connection, paused or resumed as its settings say. A state that is neither polled nor paused stays."""
     paused = connection.worker.paused
     if paused and connection.state in POLLED_STATES:
         return replace(connection, state=ConnectionState.PAUSED, reason=None)

@@ -50,7 +50,8 @@ async def add_state(store: Store, state: str, content: OAuthState, expires_at: d
 async def take_state(store: Store, clock: Clock, provider: str, state: str | None) -> OAuthState | Connection | None:
     """Return a state's content to one caller at a time, and to others the connection that the state made.
 
-    None for an unknown or expired state, one of another provider, and one whose connection does not exist.
+    None for a state that is unknown, expired or of another provider, and for a used one whose connection does not
+    exist.
     """
     if state is None or not _STATE_PATTERN.fullmatch(state):
         return None
@@ -74,7 +75,7 @@ async def take_state(store: Store, clock: Clock, provider: str, state: str | Non
 
 
 async def release_state(store: Store, content: OAuthState, state: str) -> None:
-    """Let another callback use a state, because the use failed for a reason that may pass."""
+    """Let another callback use a state, after its use failed for a reason that may pass."""
     await store.states.release(content.user, _hash_state(state))
 
 
@@ -84,7 +85,7 @@ async def end_state(store: Store, content: OAuthState, state: str) -> None:
 
 
 def generation_of(state: str) -> str:
-    """Return the generation of the connection that a state makes; it is as random as the state."""
+    """Return the generation of the connection that a state makes. It is random, because the state is."""
     return blake2b(state.encode(), digest_size=8, person=b"generation").hexdigest()
 
 
@@ -93,7 +94,7 @@ def _exists(connection: Connection) -> bool:
 
 
 def _hash_state(state: str) -> str:
-    """Return the digest that is stored, so that a reader of the store cannot finish a connect."""
+    """Return the digest that is stored instead of a state, so that a reader of the store cannot finish a connect."""
     return blake2b(state.encode(), digest_size=16).hexdigest()
 
 

@@ -57,8 +57,8 @@ MAX_RETRY_SECONDS = 5.0
 which the commit becomes visible, see ``domain/reading_filter.py``."""
 
 COMMIT_TIMEOUT = 10.0
-"""Seconds for which a commit is shielded from cancellation: three attempts of DynamoDB's client. The result of a longer
-commit is unknown."""
+"""Seconds for which a commit is shielded from cancellation, enough for three attempts of DynamoDB's client. The result
+of a longer commit is unknown."""
 
 
 class Committer:
@@ -79,7 +79,8 @@ class Committer:
                 await self._write(commit)
                 return self._announce(commit.changes, listed=is_listed(commit))
             raise StoreUnavailable("the store did not answer in time")
-        except StoreError:  # the commit may be stored: a condition fails too if an earlier try succeeded
+        except StoreError:
+            # the commit may be stored: if the answer to a try is lost, the conditions of the next try fail
             self._wakeups.check_relay(commit.user)
             raise
 
@@ -99,9 +100,9 @@ class Committer:
         await self._store.commits.write(commit)
 
     def _announce(self, changes: Sequence[Change], *, listed: bool) -> None:
-        """Announce committed changes. ``listed``: see ``is_listed``.
+        """Announce committed changes. ``listed`` is the result of ``is_listed``, and False for an erasure.
 
-        Changes of other users have outbox rows. The relay reads them from the store, because it must delete the rows.
+        If it is False, the changes have outbox rows. The relay then reads them from the store and deletes the rows.
         """
         if changes:
             self._observer.committed(changes)

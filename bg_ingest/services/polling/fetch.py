@@ -60,10 +60,11 @@ class Fetcher:
         *,
         early: bool = False,
     ) -> Fetched:
-        """Fetch the readings up to the provider's present. The previous live poll was answered at ``previous_at``.
+        """Fetch the readings up to the provider's present.
 
-        ``series`` was read with the connection. ``early`` marks a requested poll before its slot. After a silence
-        longer than one window, the older part is added to the backfill.
+        ``previous_at`` is the provider's time at the previous answered live poll. ``series`` was read with the
+        connection. ``early`` marks a requested poll before its slot. After a silence longer than ``longest_window``,
+        the older part of the silence is added to the backfill.
         """
         now, max_window = self.present(connection), self._max_window(connection)
         window = live_window(connection.watermark or now, now, overlap=self.defaults.overlap)
@@ -84,7 +85,7 @@ class Fetcher:
         return self.providers[connection.id.provider].present(connection.region)
 
     async def backfill(self, connection: Connection, grant: Grant, epoch: int, remaining: Window) -> Fetched:
-        """Fetch the newest window of the backfill that is still to be read."""
+        """Fetch the newest window of the remaining backfill."""
         window = remaining.newest(self._max_window(connection))
         after = replace(connection, epoch=epoch, backfill=remaining.before(window.start))
         return await self._fetch(connection, after, grant, window, Origin.BACKFILL)
@@ -110,11 +111,11 @@ class Fetcher:
         Most fetches without new readings write nothing, because an unchanged outcome is written only hourly.
         """
         now = self.clock.now()
-        same = replace(target, last_outcome=stored.last_outcome, outcome_at=stored.outcome_at)
+        with_old_outcome = replace(target, last_outcome=stored.last_outcome, outcome_at=stored.outcome_at)
         due = stored.last_outcome != outcome or stored.outcome_at is None or now - stored.outcome_at >= OUTCOME_INTERVAL
-        if replace(same, epoch=stored.epoch) == stored and not due:
+        if replace(with_old_outcome, epoch=stored.epoch) == stored and not due:
             return stored
-        target = replace(target, last_outcome=outcome, outcome_at=now) if due else same
+        target = replace(target, last_outcome=outcome, outcome_at=now) if due else with_old_outcome
         await self._update(stored, target)
         return target
 
@@ -175,7 +176,7 @@ class Fetcher:
         return connection.delay_seconds if delay is None else ceil(delay.total_seconds())
 
     def _first_suspected_gap(self, connection: Connection, page: Page) -> datetime | None:
-        """Return the first reading with a suspected gap before it.
+        """Return the time of the first reading that follows a suspected gap.
 
         Only readings after ``newest_reading_at`` are checked, because the fetch that returns a reading for the first
         time surely includes the reading before it. A later fetch of the same reading may begin between the two.
@@ -199,7 +200,7 @@ def _learn_cadence(page: Page) -> timedelta | None:
 
 
 THROTTLED_WAIT = timedelta(minutes=1)
-"""Default if the provider gives no time."""
+"""Wait of a throttled poll if the provider states none."""
 
 FORBIDDEN_WAIT = timedelta(hours=6)
 """Only an operator can remove the cause. A later retry then succeeds."""
@@ -226,9 +227,9 @@ def outcome_of(error: errors.IngestError) -> Outcome:
 def retry_at(
     error: errors.IngestError, now: datetime, *, jitter: float, failures: int, slot: datetime | None
 ) -> datetime:
-    """Return the time of the retry: after the error's own wait, else a backoff by ``failures`` and the next slot.
+    """Return the time of the retry: after the wait for this kind of error, else by ``next_retry``.
 
-    The jitter of the connection adds up to a quarter to the wait of a throttled poll, so that retries are spread.
+    The connection's jitter lengthens the wait of a throttled poll by up to a quarter, so that retries are spread.
     """
     if isinstance(error, errors.GrantError) and error.wait:
         return now + error.wait

@@ -29,17 +29,17 @@ ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=
 """Window that contains every reading."""
 
 LOOKBACK = timedelta(days=2)
-"""Time before the end of the last check in which the preceding reading is searched. An earlier preceding reading is
+"""Time before the end of the last check in which the last reading before that end is searched. An older reading is
 found only through the stored gaps."""
 
 MAX_SEGMENTS_PER_READ = 60
 """15 days, 4,320 readings of a 5-minute sensor."""
 
 PROGRESS_INTERVAL = timedelta(days=1)
-"""Minimum progress that is written for a check without another change. Reading a day again costs less than a write."""
+"""Smallest progress that a check writes if nothing else changed. Reading a day again costs less than a write."""
 
 HOURLY_CAUSES = {Cause.PROVIDER_FAILING, Cause.THROTTLED}
-"""Causes during which polls record their outcome hourly. Without such a record no poll was running."""
+"""Causes whose outcome is recorded hourly while polls run. A late record therefore shows that no poll ran before it."""
 
 REPAIR_LOOKBACK = timedelta(days=62)
 """Maximum age of a gap that a repair reads again."""
@@ -95,9 +95,9 @@ class GapKeeper:
         """Return the readings from the end of the last check on, preceded by the last reading before that end."""
         start = head.gaps_checked_until.get(connection.id.provider)
         max_segments = MAX_SEGMENTS_PER_READ
-        first_read = start - LOOKBACK if start else ALL_TIME.start
+        read_from = start - LOOKBACK if start else ALL_TIME.start
         while True:
-            readings, complete = await self._read_segments(connection, first_read, max_segments)
+            readings, complete = await self._read_segments(connection, read_from, max_segments)
             if complete or (readings and (start is None or readings[-1].measured_at > start)):
                 break
             max_segments *= 4  # all segments belonged to other providers or to the time before the start
@@ -153,7 +153,7 @@ class GapKeeper:
     def _silence_cause(self, connection: Connection, rhythm: Rhythm, readings: Sequence[Reading]) -> Cause:
         """Return the cause of a silence by the last outcome.
 
-        For ``HOURLY_CAUSES`` it is SERVICE_DOWN if polls that ran would have recorded the outcome earlier.
+        For ``HOURLY_CAUSES`` it is SERVICE_DOWN if the record is so late that no polls ran when the silence began.
         """
         last = Outcome(connection.last_outcome) if connection.last_outcome else None
         cause = SILENCE_CAUSES.get(last, Cause.SERVICE_DOWN) if last else Cause.SERVICE_DOWN

@@ -32,8 +32,8 @@ from bg_ingest.store.segments import ReadingStore, SeriesRead
 from bg_ingest.store.webhooks import WebhookStore
 
 MAX_RETRY_SECONDS = 5.0
-"""Time limit of the repetitions of a commit after StaleRead, beside the limit of 10 tries. Then the poll or push fails,
-and the next poll or the sender repeats it."""
+"""Seconds for which a commit is repeated after StaleRead, in at most 10 tries. Then the poll or push fails; the next
+poll, or the sender of the push, repeats it."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +64,11 @@ class Ingester:
 
         ``after`` is the connection to store with the last commit. The watermark rises with every commit, so that little
         is repeated after a crash in between. Without ``after`` (a push) the commits only check that the connection
-        still accepts pushes. The id of a ``webhook`` is stored with the last commit, or by itself at the end if there
-        is no such commit. ``prefetched`` replaces the first read if it has the segments of the first commit. Raises
-        StoreUnavailable, or Fenced if, since the connection was read, it has changed or the webhook was stored. Earlier
-        commits of the page stay.
+        still accepts pushes. The id of a ``webhook`` is stored with the commit of the last batch, or without a commit
+        if that batch changes nothing. ``prefetched`` replaces the first read if it has the segments of the first batch.
+
+        Raises StoreUnavailable; Fenced if the connection has changed since it was read, or the webhook was stored
+        meanwhile. Commits before the error stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
         batches = await _split(page.readings)
@@ -156,7 +157,7 @@ class Ingester:
         return quarantined.merge(counts)
 
     def summarize(self, connection: Connection) -> ConnectionSummary:
-        """Return the part of a connection that ``latest`` needs."""
+        """Return the part of a connection that the ``latest`` route needs."""
         capabilities = self.capabilities[connection.id.provider]
         cadence = connection.cadence_seconds or capabilities.cadence.total_seconds()
         return ConnectionSummary(

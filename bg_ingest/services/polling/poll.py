@@ -127,14 +127,14 @@ class Poller:
     def _report(
         self, connection: Connection, result: polling.PollResult, state: polling.PollState
     ) -> polling.PollReport:
-        """Return the report of a poll without a failure; the state has the due time of the next live poll."""
+        """Return the report of a poll that did not fail. ``state.poll_at`` is the due time of the next live poll."""
         if state.failure_logged:
             log.info("polls succeed again", action="poll_recovered", connection=str(connection.id))
         now, poll_at = self.clock.now(), state.poll_at or self._first_slot(connection)
         rhythm = self.rhythm(connection)
         other_kind = polling.choose_kind(connection, self.defaults, max(poll_at, now + timedelta(seconds=1)), now)
         more = state.gap_check.due or other_kind is not None
-        # later by a minute or more only after a silence; a new estimate of the provider's clock moves it by a second
+        # only a silence moves the slot by a minute or more; a new estimate of the provider's clock moves it by a second
         is_expected = poll_at < self._first_slot(connection) + timedelta(minutes=1)
         reason = polling.NextPollReason.SLOT if is_expected else polling.NextPollReason.SILENCE
         state = replace(
@@ -163,7 +163,7 @@ class Poller:
         return polling.is_silent(connection, gap_check, self.rhythm(connection), self.clock.now())
 
     def next_poll(self, connection: Connection) -> datetime:
-        """Return the next slot. Slots follow measurements on the provider's clock; the result is a time of ours."""
+        """Return the next slot. Slots follow measurements on the provider's clock; the result is on our clock."""
         ahead = self._provider_ahead(connection)
         return next_poll(connection.anchor, self.clock.now() + ahead, self.rhythm(connection)) - ahead
 
@@ -191,14 +191,13 @@ class Poller:
         """Return the report for an expected error: outcome, state of the polls, time of the retry."""
         now = self.clock.now()
         if isinstance(error, BudgetSpent):  # no request was made, so nothing failed
-            later = now + error.wait
-            if (
-                state.poll_at and state.poll_at > now
-            ):  # a backfill, sweep or repair got no call; the live poll keeps its time
-                later = min(later, state.poll_at)
+            retry_due = now + error.wait
+            # if a backfill, sweep or repair got no call, the live poll keeps its time
+            if state.poll_at and state.poll_at > now:
+                retry_due = min(retry_due, state.poll_at)
             return polling.PollReport(
                 polling.PollResult(polling.Outcome.BUDGET_SPENT),
-                later,
+                retry_due,
                 replace(state, reason=polling.NextPollReason.BUDGET),
             )
         blocked = state.blocked + 1 if isinstance(error, ProviderBlocked) else 0

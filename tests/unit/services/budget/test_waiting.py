@@ -12,7 +12,7 @@ from bg_ingest.domain.call_budget import BudgetKey, ProviderLimit
 from bg_ingest.errors import StaleRead
 from bg_ingest.ports import Priority
 from bg_ingest.services.budget.waiting import (
-    MIN_WAIT_SECONDS,
+    MIN_RETRY_WAIT_SECONDS,
     RECHECK_SECONDS,
     CallsPerPoll,
     Permits,
@@ -43,7 +43,7 @@ async def test_retries_of_one_priority_are_spaced_at_its_rate() -> None:
     times = RetryTimes(LIMIT)
     waits = [times.next_wait(Priority.LIVE, 0.0).total_seconds() for _ in range(3)]
     spacing = 100 / (LIMIT.rate * Priority.LIVE)
-    assert waits == pytest.approx([MIN_WAIT_SECONDS + number * spacing for number in (1, 2, 3)])
+    assert waits == pytest.approx([MIN_RETRY_WAIT_SECONDS + number * spacing for number in (1, 2, 3)])
     assert times.next_wait(Priority.REFRESH, 0.0).total_seconds() < waits[1]
 
 
