@@ -64,7 +64,7 @@ class Changes(msgspec.Struct, frozen=True):
     summary="Changes after a number",
     operation_class=with_views({NDJSON.media_type: examples.EVENTS, EVENT_STREAM.media_type: examples.STREAM}),
     responses=responses(
-        "Events, ascending by one.", Changes, examples.CHANGES, problems=(*USER_PROBLEMS, 406, 408, 410, 413)
+        "Events; their numbers ascend by one.", Changes, examples.CHANGES, problems=(*USER_PROBLEMS, 406, 408, 410, 413)
     ),
 )
 async def changes(
@@ -76,10 +76,11 @@ async def changes(
     limit: Limit = None,
     last_event_id: LastEventId = None,
 ) -> Response[Any]:
-    """No change is left out. A cursor that is not kept any more is answered 410, with the way to continue.
+    """No change is left out. 410, with the way to continue, if the changes after `after` are no longer kept.
 
-    As `text/event-stream` the answer stays open. It starts after `Last-Event-ID`, else after `after`, else now. For a
-    cursor that is not kept it begins with an event `snapshot` that has the `missed` numbers.
+    As `text/event-stream` the answer stays open. It starts after the number in `Last-Event-ID`. Without this header it
+    starts after the number in `after`, and without both at now. An event `snapshot` replaces changes that are no longer
+    kept; its `missed` has their first and last number.
     """
     form = choose_format(request, (JSON, NDJSON, EVENT_STREAM))
     start, max_events = _parse_after(after), parse_limit(limit, DEFAULT_EVENTS)
@@ -117,14 +118,14 @@ def _parse_after(text: str | None) -> int:
     try:
         return _parse_number(text, default=0)
     except ValueError:
-        detail = "'after' is no change number: send the one of the last answer, or 0."
+        detail = "'after' is no change number: send 'after' of the last answer, or 0."
         raise build_problem(400, "invalid-after", detail) from None
 
 
 def _parse_event_id(text: str | None) -> int | None:
     """Return the number that a client sends when it reconnects.
 
-    An unreadable number counts as a cursor that is not kept, because `EventSource` never reconnects after a 400.
+    An unreadable number counts as one beyond the last change, because `EventSource` never reconnects after a 400.
     """
     try:
         return _parse_number(text, 0) if text else None

@@ -74,7 +74,7 @@ async def completeness(
     from_: query.From = None,
     to: query.To = None,
 ) -> Response[list[Day]]:
-    """`expected` is the sum of stored and missing readings. A day that the range covers in part counts in part."""
+    """`expected` is the sum of stored and missing readings. A day partly outside the range counts only inside it."""
     start, end = query.parse_instant("from", from_), query.parse_instant("to", to)
     window = query.bounded_window(start, end, completeness.now())
     async with long_answers.open(request.scope):

@@ -106,7 +106,7 @@ async def update_worker(
     responses=responses("The poll is requested.", None, problems=(*USER_PROBLEMS, 409), status=202),
 )
 async def poll_now(user_id: User, provider: ProviderName, connections: Use[ConnectionService]) -> Response[bytes]:
-    """The response is sent before the poll runs. Its readings then appear in latest and range."""
+    """The response is sent before the poll runs. After the poll `GET /api/bg/{user_id}` returns the new readings."""
     await connections.poll_now(ConnectionId(user_id, provider))
     return Response(b"", media_type=MediaType.TEXT)
 
@@ -130,11 +130,14 @@ async def backfill(
     connections: Use[ConnectionService],
     data: JSONBody[BackfillRequest | None] = None,
 ) -> Span:
-    """`from` defaults to the start of the configured backfill, `to` to now. Known readings do not change."""
+    """By default `from` is the start of the configured backfill, and `to` is now.
+
+    A value that differs from the stored one is recorded as a revision.
+    """
     span = data or BackfillRequest()
     start, end = query.parse_instant("from", span.from_), query.parse_instant("to", span.to)
     if start and end:
-        query.sent_window(start, end)  # refuses an empty one
+        query.sent_window(start, end)  # refuses an empty window
     window = await connections.request_backfill(ConnectionId(user_id, provider), start, end)
     return Span(whole_seconds(window.start), whole_seconds(window.end))
 

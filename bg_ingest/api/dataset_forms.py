@@ -1,4 +1,4 @@
-"""Forms of a dataset: Parquet, Arrow, lines, CSV, the presets, and the manifest alone."""
+"""Forms of a dataset: Parquet, Arrow, NDJSON, CSV, the presets, and the manifest alone."""
 
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
@@ -85,7 +85,7 @@ async def _iter_lines(
 async def _encode_manifest(dataset: Dataset) -> AsyncGenerator[bytes]:
     """Yield the fields of the manifest that are known before the first row, and the others after the last row.
 
-    The answer starts before the reads: a disconnect of the client ends them, and is noticed only after the start.
+    The answer starts before the reads, because a disconnect of the client ends the reads only in a started answer.
     """
     known = {name: value for name, value in _to_builtins(dataset.manifest).items() if name != "users"}
     yield msgspec.json.encode(known)[:-1] + b","

@@ -1,4 +1,4 @@
-"""Datasets: the readings of many users in one file, always as of a second of at least a minute ago."""
+"""Datasets: the readings of many users in one file, as of a whole second at least a minute ago."""
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
 from contextlib import aclosing, contextmanager
@@ -55,7 +55,7 @@ class DatasetSlots:
 
 
 class DatasetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, rename={"from_": "from"}):
-    """Users and window of a dataset. `as_of` is the last settled second by default, a minute ago; `to` is `as_of`."""
+    """Users and window of a dataset. By default `as_of` is a minute ago in whole seconds, and `to` is `as_of`."""
 
     users: Annotated[list[str], Meta(min_length=1, max_length=MAX_USERS)]
     from_: str
@@ -74,7 +74,7 @@ class DatasetBody(msgspec.Struct, frozen=True, forbid_unknown_fields=True, renam
     status_code=200,
     operation_class=dataset_forms.documented_forms(),
     responses=responses(
-        "The rows by user id, or the manifest alone (JSON).",
+        "The rows, ordered by user id. As JSON the manifest alone.",
         dict[str, Any],
         dataset_forms.MANIFEST,
         problems=(400, 401, 404, 406, 408, 413, 415, 503),
@@ -88,7 +88,7 @@ async def dataset(
     dataset_slots: Use[DatasetSlots],
     data: Annotated[DatasetBody, Body()],
 ) -> Response[Any]:
-    """As of a second of at least a minute ago. The same `as_of` gives the same rows. Parquet by default."""
+    """As of a whole second at least a minute ago. The same `as_of` gives the same rows. Parquet by default."""
     forms = (
         (PRESET_FORMATS[data.preset],) if data.preset else dataset_forms.formats(all_versions=data.versions == "all")
     )
@@ -97,8 +97,8 @@ async def dataset(
     parsed = _parse(data, reader, zone)
     await _check_users(request, datasets, parsed.users)
     answer = dataset_forms.encode(datasets.open(parsed), form, columnar, data.preset, zone)
-    named = {} if form.media_type == dataset_forms.JSON_TYPE else attachment("dataset", parsed.window, form.media_type)
-    headers = {"Cache-Control": "no-store", "Vary": "Accept", **named}
+    extra = {} if form.media_type == dataset_forms.JSON_TYPE else attachment("dataset", parsed.window, form.media_type)
+    headers = {"Cache-Control": "no-store", "Vary": "Accept", **extra}
     return StreamedResponse(_in_slot(dataset_slots, answer), media_type=form.media_type, headers=headers)
 
 
@@ -136,7 +136,7 @@ def _parse(data: DatasetBody, reader: ReadingQueries, zone: Zone) -> DatasetRequ
 
 
 async def _check_users(request: AnyRequest, datasets: DatasetQueries, users: Sequence[UserId]) -> None:
-    """Refuse the whole request for an unknown user. A user outside the credential is answered like an unknown one."""
+    """Refuse the request with the same problem for unknown users and for users that the credential may not access."""
     caller = caller_of(request.scope)
     forbidden = {user for user in users if caller is None or not caller.may_access(user)}
     unknown = await datasets.find_unknown([user for user in users if user not in forbidden])

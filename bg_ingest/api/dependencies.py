@@ -55,7 +55,8 @@ def provide_services(state: State) -> dict[str, Provide]:
 def resolve_without_tasks(routes: Iterable[BaseRoute]) -> None:
     """Let the dependencies of a handler be resolved one after another.
 
-    Litestar starts a task for each of them if there are several. Ours read an attribute, in a fraction of that time.
+    Litestar starts a task for each dependency of a handler that has several. Our dependencies only read an attribute,
+    which takes a fraction of the time of a task.
     """
     for route in routes:
         if isinstance(route, HTTPRoute):
@@ -66,7 +67,7 @@ def resolve_without_tasks(routes: Iterable[BaseRoute]) -> None:
 
 @dataclass(frozen=True)
 class RouteOptions:
-    """Properties of a route that guard, validation and audit read. A route without options refuses every caller."""
+    """Properties of a route, for guard, validation and audit. A route without options refuses every caller."""
 
     scope: Scope | None = None
     """Scope that the caller's credential must have."""
@@ -77,15 +78,15 @@ class RouteOptions:
     any_origin: bool = False
     """A public route that answers under every host name, and to pages of every origin, even while the API is open.
 
-    Such a route shows nothing, or its requests carry a proof of their own. Other public routes obey `LocalAccess` while
-    the API is open.
+    Such a route reveals no user data, or checks its requests itself. Other public routes obey `LocalAccess` while the
+    API is open.
     """
     rate_key: str | None = None
-    """Name under which all requests of a public route are counted, as if of one credential. None: no limit."""
+    """Name of the rate limit that all requests of a public route share. None: no limit."""
     lenient_query: bool = False
     """Ignores unknown query parameters, as RFC 6749 requires of an OAuth callback.
 
-    A known parameter must still occur once only (section 3.1), because two codes or states are ambiguous.
+    A known parameter must still not occur twice (section 3.1), because two codes or states are ambiguous.
     """
     audited_as: AuditAction | None = None
     """Kind of audit record. By default the method decides: GET and HEAD read, others change."""

@@ -39,7 +39,7 @@ REASON_TEXTS: dict[str, str] = {
 class NextPollResponse(msgspec.Struct, frozen=True):
     """Next poll of a connection and its reason: `why` is the reason's code, `because` its text.
 
-    `at` is null without a next poll, or if its time is unknown here.
+    `at` is null without a next poll, or if its time is unknown to the answering replica.
     """
 
     at: datetime | None
@@ -56,7 +56,7 @@ class TimelineResponse(msgspec.Struct, frozen=True, kw_only=True):
     newest_reading_at: datetime | None
     next: NextPollResponse
     complete: bool
-    """False if another replica polls: then polls without new readings are missing here."""
+    """False if another replica polls the connection: polls without new readings are then missing in `events`."""
     events: tuple[TimelineEvent, ...]
 
 

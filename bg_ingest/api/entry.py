@@ -42,7 +42,7 @@ def _complete_response_start(scope: HTTPScope, send: Send) -> Send:
 
 
 def keep_encoded_slashes(scope: Scope) -> None:
-    """Leave `%2F` encoded in the path, because an encoded slash belongs to its segment and does not separate segments.
+    """Leave `%2F` encoded in the path, because an encoded slash does not separate path segments.
 
     The server decodes the whole path, so `ada%2Flatest` would reach another route.
     """

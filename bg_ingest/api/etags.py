@@ -17,19 +17,20 @@ CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
 """Keeps health data out of shared caches; the caller's own cache revalidates each time."""
 
 MAX_READ_LAG = timedelta(seconds=5)
-"""Bound on the age of an eventually consistent read of a range, which is usually below a second. Tags made within this
-time after the last change differ from those made later for the same head, because an answer may lack the change."""
+"""Longest expected lag of an eventually consistent read of a range; the usual lag is below a second. A tag made within
+this time after the last change differs from later tags for the same head, because the earlier answer may lack the
+change."""
 
 
 def make_etag(request: Request[Any, Any, Any], *facts: object) -> str:
-    """Return a weak tag over the query as sent and the facts that determine its answer."""
+    """Return a weak tag over path and query string as sent, and over the facts that determine their answer."""
     query = (request.scope["path"], request.scope["query_string"])
     digest = blake2b(msgspec.json.encode((*query, *facts)), digest_size=16)
     return f'W/"{digest.hexdigest()}"'
 
 
 def etag_facts(head: Head, window: Window, now: datetime, *, open_end: bool) -> Iterable[object]:
-    """Return the facts that determine the answer of a range with a given start.
+    """Return the facts that determine the answer of a range with a fixed start.
 
     The head's last change determines the stored readings. With an open end and readings dated in the future, more of
     them enter the window as time passes, so the end is a fact too.

@@ -31,14 +31,14 @@ UNREAD_SECONDS = 20.0
 """Time that one piece may stay unread, after which the answer is cut."""
 
 RETRY_MILLISECONDS = (1_000, 4_000)
-"""Bounds of the random wait of a client before it reconnects, so that a restart does not bring all at once."""
+"""Bounds of the random wait of a client before it reconnects, so that not all clients reconnect at once."""
 
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 """The second one disables the buffering of nginx."""
 
 
 def _encode_item(item: StreamItem, *, many: bool) -> bytes:
-    """Return an item as an event; a comment for a heartbeat. The ids of streams of many users include the user."""
+    """Return an item as an event; a comment for a heartbeat. In streams of many users, an id includes the user id."""
     match item:
         case EventOf(user, event):
             return _encode_event(event.type, f"{user}/{event.number}" if many else event.number, event.body)
@@ -80,8 +80,8 @@ def stream_changes(
 
     async def chunks(wait_for_disconnect: Callable[[], Any]) -> Chunks:
         with hub.open(client, list(after)) as stream:
-            # Read first, because a wake-up of the stream cancels the `receive` in progress. If that was the first one,
-            # granian answers the next one with a disconnect.
+            # The body is read first, because a wake-up of the stream cancels the `receive` in progress. After a
+            # cancelled first `receive` of a request, granian answers the next one with a disconnect.
             await read_body(request, too_large="The body is too large: send none.")
             await hub.begin(stream, after, required=not many)
             yield b"retry: %d\n\n" % randint(*RETRY_MILLISECONDS)
@@ -95,7 +95,7 @@ def stream_changes(
 
 
 class EventStreamBody(ASGIResponse):
-    """Sends pieces as they appear, in the task of the request. An error before the first one is answered as a problem.
+    """Sends pieces as they appear, in the task of the request. An error before the first piece becomes a problem.
 
     The request is left out of the histogram of durations.
     """
@@ -124,7 +124,7 @@ class EventStreamBody(ASGIResponse):
 
 
 class EventStreamResponse(Response[Callable[[Callable[[], Any]], Chunks]]):
-    """Response of a handler that is sent by `EventStreamBody`."""
+    """Response of a handler, sent by `EventStreamBody`."""
 
     def to_asgi_response(self, app: object, request: AnyRequest, **_: object) -> ASGIResponse:  # noqa: ARG002 - Litestar's signature
         """Return the body; the headers already hold everything that Litestar would add."""

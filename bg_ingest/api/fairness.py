@@ -29,11 +29,11 @@ GRACE_SECONDS = 20.0
 MAX_DEFERRAL_SECONDS = 0.01
 """Longest wait of a piece of other work for the short requests in progress."""
 
+CROWD = 32
+"""Smallest number of waiting requests of one kind that counts as a crowd."""
+
 CROWD_INTERVAL_SECONDS = 0.005
 """Shortest time between the starts of two requests of one kind (unproven, long, or with a body) in a crowd."""
-
-CROWD = 32
-"""Number of waiting requests of one kind from which on these start at intervals of `CROWD_INTERVAL_SECONDS`."""
 
 _PUBLIC = re.compile(r"/(\Z|page/|health|metrics|schema|api/oauth)|/api/bg/[^/]+/webhook")
 """Paths of routes without a caller: anonymous ones, the page and its files, callbacks and webhooks."""
@@ -62,7 +62,7 @@ class ShortRequests:
             self._none_left = None
 
     async def wait_for_end(self) -> None:
-        """Return when no request is in progress, at the latest after `MAX_DEFERRAL_SECONDS`."""
+        """Return when no short request is in progress, at the latest after `MAX_DEFERRAL_SECONDS`."""
         if self._running:
             self._none_left = self._none_left or anyio.Event()
             with anyio.move_on_after(MAX_DEFERRAL_SECONDS):
@@ -72,11 +72,11 @@ class ShortRequests:
 class Pacer:
     """Admits waiters in the order of arrival: at most one in each pass of the event loop, after the short requests.
 
-    A pass therefore holds at most one piece of work of this kind, for any number of waiters.
+    A pass therefore holds at most one piece of work of each pacer, for any number of waiters.
     """
 
     def __init__(self, short_requests: ShortRequests, interval: float = 0) -> None:
-        """``interval`` is the shortest time in seconds between two admissions while at least `CROWD` wait."""
+        """``interval`` is the shortest time in seconds between two admissions in a crowd."""
         self._short_requests = short_requests
         self._interval = interval
         self._due = 0.0
@@ -148,7 +148,7 @@ class Admission:
 
 
 class LongAnswers:
-    """Bounds the number of answers per credential whose cost grows with the requested span."""
+    """Bounds the number of long answers per credential: those whose cost grows with the requested span."""
 
     def __init__(self) -> None:
         self._slots: dict[str, anyio.Semaphore] = {}

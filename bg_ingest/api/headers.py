@@ -78,7 +78,7 @@ def add_headers(message: HTTPResponseStartEvent, scope: Scope) -> None:
 
 
 def _allowed_methods(scope: Scope, given: bytes) -> bytes:
-    """Return all methods of a path. Litestar's own answer to OPTIONS omits those of handlers that were added later.
+    """Return all methods of a path. Litestar's own answer to OPTIONS omits methods that were added to the path later.
 
     HEAD is answered wherever GET is (see `entry.answer_head`), and no route declares it.
     """

@@ -19,7 +19,7 @@ _ANY_ORIGIN = RouteOptions(public=True, any_origin=True).opt()
 
 
 class Health(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Answer of a live or ready process. `degraded` names broken parts that do not keep a ready one from serving."""
+    """Answer of a live or ready process. `degraded` names broken parts without which the process still serves."""
 
     status: str
     degraded: tuple[str, ...] = ()

@@ -1,4 +1,4 @@
-"""Answers to requests that `LocalAccess` refuses, and mounted applications behind that rule."""
+"""Answers to requests that `LocalAccess` refuses, and protection of mounted applications by `LocalAccess`."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from bg_ingest.api.problems import MEDIA_TYPE, ProblemError, build_problem
 from bg_ingest.domain.local_access import LocalAccess, LocalRefusal, parse_request
 
 _UNKNOWN_HOST = (
-    "Without credentials, send one Host header with localhost, an IP address or a name in ALLOWED_HOSTS: add this name "
-    "there, or create a key."
+    "Without credentials, send one Host header with localhost, an IP address or a name in ALLOWED_HOSTS: add the name "
+    "of your Host header there, or create a key."
 )
 _OTHER_MACHINE = (
     "Without credentials, only requests of the service's own machine are answered, not those of a proxy or tunnel: "
@@ -20,7 +20,7 @@ _FOREIGN_ORIGIN = "Without credentials, pages of other origins are refused: crea
 
 
 def check_local(local_access: LocalAccess, scope: Any, *, navigable: bool = False) -> None:  # noqa: ANN401 - an ASGI scope
-    """Raise the problem of a request that is not local. A ``navigable`` route also opens by a link of any site."""
+    """Raise the problem of a request that is not local. A link of any site may open a ``navigable`` route."""
     request = parse_request(scope["method"], scope["headers"], scope.get("client"))
     refusal = local_access.find_refusal(request, navigable=navigable)
     match refusal:

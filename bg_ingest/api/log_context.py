@@ -12,7 +12,7 @@ _scope: ContextVar[Any] = ContextVar("scope")
 
 
 class RequestContext:
-    """ASGI application that keeps the current request for log lines, which compute its id and route when needed."""
+    """ASGI application that keeps the current request for `add_request`, which computes id and route per log line."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

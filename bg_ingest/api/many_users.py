@@ -62,7 +62,8 @@ async def changes_of_many(
 ) -> Response[Any]:
     """At most 1,000 users. Merge `after` of the last line into the cursors for the next request.
 
-    As `text/event-stream`, for at most 500 users, the answer stays open. Resume with the numbers of the last events.
+    As `text/event-stream`, for at most 500 users, the answer stays open. To resume, send the number of the last event
+    of each user.
     """
     form = choose_format(request, (NDJSON, EVENT_STREAM))
     max_users = MAX_STREAMED if form is EVENT_STREAM else MAX_CURSORS
@@ -125,7 +126,10 @@ async def latest_of_many(
     users: Annotated[str, QueryParameter(name="users", description="1 to 100 user ids, separated by commas.")] = "",
     view: query.ViewName = None,
 ) -> Response[Any]:
-    """May be a second old. Users that are unknown, have no reading or are outside the credential are `missing`."""
+    """The answer may be a second old.
+
+    `missing` has unknown users, users without a reading, and users that the credential may not access.
+    """
     full = query.is_full_view(view)
     requested = users.split(",")
     for user in requested:
@@ -141,7 +145,9 @@ async def latest_of_many(
         if user in newest
     ]
     answer = LatestOfMany(rows, [UserId(user) for user in requested if user not in newest])
-    changes_shown = [(user, one.head.last_change, one.newest.reading.measured_at) for user, one in newest.items()]
+    changes_shown = [
+        (user, latest.head.last_change, latest.newest.reading.measured_at) for user, latest in newest.items()
+    ]
     states = [(row["state"], row["next_expected_at"]) for row in rows] if full else []
     headers = {**CACHE_HEADERS, "Vary": "Accept", "ETag": make_etag(request, changes_shown, answer.missing, states)}
     return not_modified(request, headers) or Response(answer, headers=headers)

@@ -144,11 +144,11 @@ def _response(description: str, body: Any, *examples: object, media_type: str) -
     )
 
 
-def with_views(formats: Mapping[str, str]) -> type[spec.Operation]:
-    """Return an operation class that documents several views and further media types, with examples, of a 200 response.
+def with_views(examples: Mapping[str, str]) -> type[spec.Operation]:
+    """Return an operation class that documents views and further media types of a 200 response, with ``examples``.
 
-    Each full reading also fits the schema of the basic one. Therefore `anyOf` replaces Litestar's `oneOf`, and the full
-    one is first: generated clients try the alternatives in this order.
+    A full reading also fits the schema of a basic reading. Therefore `anyOf` replaces Litestar's `oneOf`, and the
+    schema of the full reading is first: generated clients try the alternatives in this order.
     """
 
     @dataclass  # without it, __post_init__ is not called
@@ -159,7 +159,7 @@ def with_views(formats: Mapping[str, str]) -> type[spec.Operation]:
                 for content in success.content.values():
                     if isinstance(content.schema, spec.Schema):
                         content.schema.any_of, content.schema.one_of = content.schema.one_of, None
-                for media_type, example in formats.items():
+                for media_type, example in examples.items():
                     success.content[media_type] = spec.OpenAPIMediaType(
                         schema=spec.Schema(type=OpenAPIType.STRING), examples={"example": spec.Example(value=example)}
                     )
@@ -201,7 +201,7 @@ def _render_page(openapi_schema: dict[str, Any], *, with_scripts: bool) -> bytes
 
 
 async def _permit_scripts(response: Response[Any]) -> Response[Any]:
-    """Set the policy of the reference. It is a coroutine, because Litestar runs a function in a thread."""
+    """Set the policy of the reference. This is a coroutine, because Litestar runs other functions in a thread."""
     if response.media_type == MediaType.HTML:
         response.headers["Content-Security-Policy"] = SCRIPTED_POLICY
     return response

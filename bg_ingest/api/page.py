@@ -59,7 +59,7 @@ class Root(msgspec.Struct, frozen=True):
 
 @cache
 def load_files() -> PageFiles:
-    """Return the files of the package."""
+    """Return the files of `bg_ingest/web`."""
     folder = resources.files("bg_ingest") / "web"
     contents = {entry.name: entry.read_bytes() for entry in folder.iterdir() if entry.is_file()}
     files = {

@@ -21,7 +21,7 @@ _SECONDS = [f"{second:02}Z" for second in range(60)]
 
 
 class _Endings(dict[int, str]):
-    """Text of a point from the value on, by value. Values are few: no provider has any above 1,000 mg/dL."""
+    """End of a point's text, after its time, by value. Values are few: no provider has a value above 1,000 mg/dL."""
 
     def __init__(self, between: str, after: str) -> None:
         self._between = between

@@ -49,9 +49,10 @@ class Iglu:
 
 
 class GluPredKit:
-    """Grid of five minutes in local time for each user, from the first reading to the last. A slot has the mean.
+    """Grid of five minutes in local time for each user, from the first reading to the last.
 
-    If a clock is set back, the readings of both hours share their slots, so the times of a user always ascend.
+    A slot has the mean of its readings. If a clock is set back, an hour of local time occurs twice. The readings of
+    both occurrences share the slots of this hour, so the times of a user always ascend.
     """
 
     columns = ("date", "id", "CGM")
@@ -138,7 +139,7 @@ PRESET_FORMATS = {name: cells_format(preset.columns) for name, preset in _PRESET
 
 
 def parse_preset(name: str | None, versions: str | None) -> PresetName | None:
-    """Return the preset of a request; 400 if it is unknown, or with all versions."""
+    """Return the preset of a request; 400 if it is unknown, or if all versions are requested."""
     if not name:
         return None
     if versions == "all":
@@ -151,7 +152,7 @@ def parse_preset(name: str | None, versions: str | None) -> PresetName | None:
 
 
 def encode_preset(batches: AsyncGenerator[UserRows], name: PresetName, zone: Zone) -> AsyncGenerator[bytes]:
-    """Yield the file. The rows are ``StoredReading``."""
+    """Yield the file. The rows of the batches are ``StoredReading``."""
     return encode_stream(_iter_rows(batches, _PRESETS[name](zone)), list, PRESET_FORMATS[name])
 
 
