@@ -62,14 +62,14 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Cause of the state, as a stable identifier."""
     provider_account: str | None = None
     host_region: str | None = None
-    """Region that stands for all regions of the same host (``Capabilities.host_region``); None if it is ``region``."""
+    """Region that represents all regions of the host (``Capabilities.host_region``); None if it equals ``region``."""
     worker: WorkerSettings = WorkerSettings()
     watermark: datetime | None = None
     """Start of the next window. Earlier data may be incomplete."""
     available: Window | None = None
     """Range of data that the provider reported at the connect."""
     backfill: Window | None = None
-    """Part of the past that is still to be read, newest part first; None once all has been read."""
+    """Part of the backfill that is still to be read, the newest window first; None once all has been read."""
     swept_at: datetime | None = None
     """Time of the last sweep; None before the first."""
     repair_at: datetime | None = None
@@ -79,13 +79,12 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     confirmed or filled."""
     newest_reading_at: datetime | None = None
     cadence_seconds: int | None = None
-    """Distance of this sensor's readings, estimated from them."""
+    """Time between two readings of this sensor, estimated from its readings."""
     delay_seconds: int | None = None
     """Time from a measurement until the provider shows it, learned from polls; None if unknown."""
     last_outcome: str | None = None
     outcome_at: datetime | None = None
-    """Time at which ``last_outcome`` was written: at a change of the outcome, and hourly while polls
-    return nothing new."""
+    """Time of the last write of ``last_outcome``. An unchanged outcome without new readings is written hourly."""
     epoch: int = 0
     expires_at: datetime | None = None
     """Set only while connecting, so that the store deletes an abandoned connect."""

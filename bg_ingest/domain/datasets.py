@@ -23,9 +23,10 @@ _FLAG_NUMBERS = {Flag.OK: 0, Flag.LOW: 1, Flag.HIGH: 2}
 
 
 class DatasetRequest(msgspec.Struct, frozen=True):
-    """Readings of many users as of a settled second, one in which no further change can appear: at least a minute ago.
+    """Request for the readings of many users as of a settled second.
 
-    The same request gives the same rows, except after an erasure.
+    A second is settled a minute after its start: no further change can be recorded in it. The same request therefore
+    gives the same rows, except after an erasure.
     """
 
     users: tuple[UserId, ...]
@@ -42,7 +43,7 @@ class DatasetRequest(msgspec.Struct, frozen=True):
 class DatasetUser(msgspec.Struct, frozen=True):
     """Number of a user's rows, and the largest change number among them (null without rows).
 
-    Both are absent in a manifest that is made before the last row.
+    Both are absent in a manifest that is written before the rows.
     """
 
     user_id: UserId
@@ -51,7 +52,10 @@ class DatasetUser(msgspec.Struct, frozen=True):
 
 
 class Manifest(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """Description of a dataset. Before the last row it lacks ``rows``, ``digest`` and the counts of the users."""
+    """Description of a dataset.
+
+    A manifest that is written before the rows lacks ``rows``, ``digest`` and all numbers in ``users``.
+    """
 
     schema: int
     made_by: str
@@ -82,7 +86,7 @@ def describe(request: DatasetRequest, made_by: str) -> Manifest:
 
 
 def settled_second(now: datetime) -> datetime:
-    """Return the last second as of which an answer never changes again."""
+    """Return the newest settled second (see ``DatasetRequest``)."""
     return (now - SETTLED_AFTER).replace(microsecond=0)
 
 
@@ -93,7 +97,7 @@ def ceil_to_second(instant: datetime) -> datetime:
 
 
 class DatasetDigest:
-    """SHA-256 over several digests: one of the lines of all users, and one of each column over all rows.
+    """SHA-256 over several SHA-256 digests. The first covers one line per user, each further one a column of all rows.
 
     Numbers in columns are little-endian.
     """

@@ -54,9 +54,10 @@ class Freshness(msgspec.Struct, frozen=True):
 def assess_freshness(head: Head, newest: StoredReading, now: datetime) -> Freshness:
     """Assess the age of the newest reading.
 
-    The state is live until the reading after it is due (its slot, the provider's delay and ``LATE_TOLERANCE``), then
-    late, and a further ``GAP_AFTER`` later a gap. A connection that is paused or must be authorised again has its own
-    state instead. For a forbidden, disconnected or missing one, no reading is expected and only the age counts.
+    The next reading is due ``Rhythm.step`` plus the provider's delay after the newest. The state is live until
+    ``LATE_TOLERANCE`` after the due time, then late for ``GAP_AFTER``, then a gap. A connection that is paused or must
+    be authorised again has its own state instead. For a forbidden or disconnected connection, no reading is expected,
+    so the returned times are None. Without a connection, the measurement time replaces the due time.
     """
     measured_at = newest.reading.measured_at
     age = max(0, int((now - measured_at).total_seconds()))

@@ -86,7 +86,7 @@ def detect_gaps(
     """Compare the gaps between a connection's readings (ascending, at least one) with its known open gaps.
 
     A pair of neighbours is checked only if the later one was measured by ``until``, because readings missing between
-    younger ones may still arrive. An open silence is always checked. ``silent`` opens one after the last reading.
+    younger ones may still arrive. An open silence is always checked. ``silent`` opens a silence after the last reading.
     """
     open_before = {gap.after: gap for gap in known if gap.healed_at is None}
     pairs = _checkable_pairs(readings, open_before, until)

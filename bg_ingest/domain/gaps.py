@@ -41,7 +41,7 @@ class Gap(msgspec.Struct, frozen=True, kw_only=True):
     after: datetime
     """Measurement time of the reading before the gap."""
     before: datetime | None
-    """Measurement time of the reading after it; None while none has arrived."""
+    """Measurement time of the reading after the gap; None for a silence."""
     cadence_seconds: int
     cause: Cause
     opened_at: datetime
@@ -64,7 +64,7 @@ class GapMonth(msgspec.Struct, frozen=True):
     provider: str
     month: datetime
     version: int
-    """Number of writes so far, 0 if the month is not stored yet. A write requires the stored number to be as read."""
+    """Number of writes so far, 0 if the month is not stored yet. A write fails if the number changed since the read."""
     gaps: tuple[Gap, ...]
 
 
@@ -74,7 +74,7 @@ def missing_count(after: datetime, before: datetime, cadence_seconds: int) -> in
 
 
 def month_start(instant: datetime) -> datetime:
-    """Return the start of the month (UTC) under which a gap is stored whose ``after`` is ``instant``."""
+    """Return the start of an instant's month (UTC). A gap is stored under the month of its ``after``."""
     return datetime(instant.year, instant.month, 1, tzinfo=UTC)
 
 
@@ -90,7 +90,7 @@ def update_months(known: Iterable[GapMonth], provider: str, changed: Sequence[Ga
 
 
 def next_repair_at(gaps: Iterable[Gap], after: datetime) -> datetime | None:
-    """Return the earliest due time of a repair later than ``after``, over all gaps."""
+    """Return the first repair time after the instant ``after``, over all gaps."""
     return min((at for gap in gaps for at in _repair_times(gap) if at > after), default=None)
 
 

@@ -9,8 +9,8 @@ import msgspec
 from bg_ingest.domain.ids import ConnectionId
 
 CLAIM_STALE_AFTER = timedelta(seconds=60)
-"""A claim (``Grant.claim``) that is unchanged for this long, on the clock of a process that waits for its end, belongs
-to a dead process."""
+"""A claim (``Grant.claim``) is stale once a waiting process has seen it unchanged for this long on its own clock. The
+process that wrote the claim then counts as dead."""
 
 CLAIM_SEND_TIMEOUT = timedelta(seconds=20)
 """Maximum age of a claim when its refresh token is sent. Another process may soon treat an older claim as stale."""

@@ -10,7 +10,7 @@ from math import log, sqrt
 import msgspec
 
 _RISK = {value: 22.77 * (log(value) ** 1.084 - 5.381) ** 2 for value in range(1, 1001)}
-"""Risk of a value in mg/dL, f(x)² of LBGI and HBGI (Kovatchev 2006, 10.2337/dc06-1085)."""
+"""Risk of each value in mg/dL: 10 f(x)² in the formulas of LBGI and HBGI (Kovatchev 2006, 10.2337/dc06-1085)."""
 
 _RISK_BOUNDARY = 112.5
 """The risk of values below this (mg/dL) counts for LBGI, the risk of all others for HBGI."""
@@ -66,26 +66,26 @@ class Histogram:
     def mean(self) -> float | None:
         """Return the weighted mean in mg/dL; None without readings."""
         total = self._total()
-        return sum(value * share for value, share in self._shares()) / total if total else None
+        return sum(value * weight for value, weight in self._weights()) / total if total else None
 
     def standard_deviation(self) -> float | None:
         """Return the weighted sample deviation in mg/dL; None with fewer than two readings."""
         count, total = self.count, self._total()
         if count < 2:
             return None
-        weighted = sum(value * share for value, share in self._shares())
-        squares = sum(value * value * share for value, share in self._shares())
+        weighted = sum(value * weight for value, weight in self._weights())
+        squares = sum(value * value * weight for value, weight in self._weights())
         return sqrt((squares * total - weighted * weighted) / (total * total) * count / (count - 1))
 
     def percentiles(self, percents: Iterable[int]) -> dict[int, int]:
         """Return for each percent the smallest value whose cumulative weight reaches it; empty without readings."""
-        shares = sorted(self._shares())
+        weights = sorted(self._weights())
         total = self._total()
         found: dict[int, int] = {}
-        for percent in percents if shares else ():
+        for percent in percents if weights else ():
             cumulative = 0
-            for value, share in shares:
-                cumulative += share
+            for value, weight in weights:
+                cumulative += weight
                 if cumulative * 100 >= percent * total:
                     found[percent] = value
                     break
@@ -96,11 +96,11 @@ class Histogram:
         total = self._total()
         if not total:
             return None
-        low = sum(_RISK[value] * share for value, share in self._shares() if value < _RISK_BOUNDARY)
-        high = sum(_RISK[value] * share for value, share in self._shares() if value >= _RISK_BOUNDARY)
+        low = sum(_RISK[value] * weight for value, weight in self._weights() if value < _RISK_BOUNDARY)
+        high = sum(_RISK[value] * weight for value, weight in self._weights() if value >= _RISK_BOUNDARY)
         return low / total, high / total
 
-    def _shares(self) -> list[tuple[int, int]]:
+    def _weights(self) -> list[tuple[int, int]]:
         """Return (value, weight); (value, count) if no reading has a weight."""
         if self.weight:
             return [(value, cell.weight) for value, cell in self.cells.items()]

@@ -1,8 +1,8 @@
 """Rule for requests that need no credential: they come from programs and pages of this machine.
 
-The rule protects the open API of development and the simulated provider. Two kinds of attacker also connect from this
-machine: a web page in a browser, and the remote end of a tunnel or proxy. The page can point its own host name at this
-machine (DNS rebinding).
+The rule protects the simulated provider, and the API while it is open in development. Two kinds of attacker also
+connect from this machine: a web page in a browser, and the remote end of a tunnel or proxy. The page can point its own
+host name at this machine (DNS rebinding).
 """
 
 import re
@@ -23,7 +23,7 @@ _RELEVANT = re.compile(
     "|".join(map(re.escape, ("host", "origin", "sec-fetch-", *_PROXY_HEADERS, *_PROXY_PREFIXES))).encode(),
     re.IGNORECASE,
 )
-"""Beginning of the name of a header that the rule reads. Others are skipped, because the rule runs for each request."""
+"""Matches the beginning of the header names that the rule reads. Other headers are skipped to save time."""
 
 _OWN_SITES = frozenset({"same-origin", "none"})
 """Values of Sec-Fetch-Site for pages of this server, and for addresses that the person opened."""
@@ -56,7 +56,7 @@ class LocalRequest(msgspec.Struct, frozen=True):
 class LocalAccess:
     """Refuses requests from other machines, requests with a foreign host name, and requests of pages of other origins.
 
-    ``proxied`` admits other machines and proxies, as API_OPEN=true does. Names and origins are checked nevertheless,
+    ``proxied`` (API_OPEN=true) admits other machines and proxies. Host names and origins are checked nevertheless,
     because a browser that reaches the port may show a page of any site.
     """
 
@@ -98,7 +98,7 @@ def _is_foreign(request: LocalRequest, host: str) -> bool:
     sites, origins = request.values("sec-fetch-site"), request.values("origin")
     if any(site.lower() not in _OWN_SITES for site in sites):
         return True
-    if sites:  # a form of our own page, which sends no referrer, has the origin "null"
+    if sites:  # forms of our own pages have the origin "null", because these pages send no referrer
         origins = [origin for origin in origins if origin != "null"]
     return any(origin.lower() not in {f"http://{host}".lower(), f"https://{host}".lower()} for origin in origins)
 
@@ -117,9 +117,9 @@ def _is_navigation(request: LocalRequest) -> bool:
 
 
 def _is_loopback(client: str) -> bool:
-    """Return True for a connection from this machine, also on a server that listens on every address.
+    """Return True for a connection from this machine.
 
-    A connection without an address is one of a local socket.
+    A server that listens on every address may see an IPv4 address mapped to IPv6. A local socket has no address.
     """
     address = _parse_address(client)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:

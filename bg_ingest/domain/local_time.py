@@ -40,7 +40,7 @@ class Zone:
         return int(datetime.combine(day_to_date(day), time(), self._info).timestamp())
 
     def midnight_of(self, day: date) -> datetime:
-        """Return the beginning of a date in UTC; own offsets are unknown before a reading, so they count as UTC."""
+        """Return the instant at which a date begins in the zone. In the zone ``own``, a date begins at midnight UTC."""
         return datetime.combine(day, time(), self._info or UTC).astimezone(UTC)
 
     def day(self, second: int) -> int:

@@ -22,7 +22,7 @@ REPEAT_SECONDS = 30
 """Distance up to which an equal value of the same display is the same measurement, sent again with another time."""
 
 CONTEXT_SECONDS = 2 * DISPLAY_SECONDS
-"""Length of the time before and after a part of a series in which readings influence the choice within the part."""
+"""Readings up to this long before and after a part of a series influence the choice within the part."""
 
 Item = TypeVar("Item")
 Row = tuple[Any, ...]
@@ -30,7 +30,7 @@ _second: Callable[[Row], int] = itemgetter(0)
 
 
 class Stream(NamedTuple):
-    """Rows of one device, ascending. Each begins with epoch second and value. ``rank`` orders displays of a sensor."""
+    """Rows of one device, ascending; each begins with epoch second and value. ``rank`` orders displays of a sensor."""
 
     sensor: Sensor
     rank: tuple[str, str]
@@ -71,7 +71,7 @@ def select_shown(items: Sequence[Item], reading_of: Callable[[Item], Reading]) -
 def newest_shown(readings: Iterable[StoredReading]) -> StoredReading | None:
     """Return the newest shown reading.
 
-    Of several in one second, the choice does not depend on their order; of equal ones, the first is returned.
+    If several are in the newest second, display and sensor decide; among equal ones, the first is returned.
     """
     candidates = list(readings)
     newest = max((stored.reading.measured_at for stored in candidates), default=None)
@@ -137,7 +137,7 @@ def _choose(streams: Iterable[Stream]) -> list[Row]:
 
 
 def _choose_of_sensor(streams: list[Stream]) -> list[Row]:
-    """Let each display, in the order of their names, add the measurements that the earlier ones lack."""
+    """Return the rows of the display with the smallest rank, and measurements that only further displays have."""
     displays: dict[tuple[str, str], list[Row]] = {}
     for stream in streams:
         displays.setdefault(stream.rank, []).extend(stream.rows)
@@ -154,7 +154,7 @@ def _choose_of_sensor(streams: list[Stream]) -> list[Row]:
 
 
 def _without_repeats(rows: list[Row]) -> list[Row]:
-    """Drop values equal to one that is shown shortly before, and further values of the same second."""
+    """Drop a value that equals one shown up to ``REPEAT_SECONDS`` before, and further values of the same second."""
     shown: list[Row] = []
     for row in rows:
         if not shown or row[0] - shown[-1][0] > REPEAT_SECONDS:

@@ -50,7 +50,7 @@ class Owner(msgspec.Struct, frozen=True):
     leaving: bool = False
     """True while the process releases its shards and takes no more."""
     demand: Mapping[str, float] = {}
-    """Calls per second needed by its connections, by budget (see ``domain/call_budget.py``)."""
+    """Calls per second that the process's connections need, for each budget (see ``domain/call_budget.py``)."""
 
 
 class Lease(msgspec.Struct, frozen=True):
@@ -125,7 +125,7 @@ def plan_rebalance(
 ) -> Rebalance:
     """Compare the rows with the shards of this process.
 
-    ``serving`` has the epoch of each shard that it serves, ``leaving`` the shards that it is releasing.
+    ``serving`` has the epoch of each shard that the process serves, ``leaving`` the shards that it is releasing.
     Each call plans all steps again from the rows. A lost reply is therefore harmless, because its step is repeated.
     """
     releasing = set(leaving)

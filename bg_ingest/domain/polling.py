@@ -113,7 +113,7 @@ class GapCheck(msgspec.Struct, frozen=True, gc=False):
 
 
 MAX_BLOCKED = 12
-"""Number of consecutive polls refused by a firewall or proxy in front of the provider that count as an outage. Some
+"""Number of consecutive refusals by a firewall or proxy in front of the provider that still count as an outage. Some
 outages last for an hour. A further refusal counts as one by the provider itself, so that an operator is alerted."""
 
 
@@ -125,24 +125,27 @@ class PollState(msgspec.Struct, frozen=True, gc=False):
     failures: int = 0
     """Consecutive failed polls."""
     failure_logged: bool = False
-    """True if the log names one of these failures. The first poll without a failure then logs the recovery."""
+    """True if one of these failed polls was logged. The first poll without a failure then logs the recovery."""
     blocked: int = 0
     """Consecutive polls that something between this service and the provider refused."""
     reason: NextPollReason = NextPollReason.START
     visible_at: datetime | None = None
-    """Time at which the provider showed the newest reading, or could have shown a first one after the connect. The age
-    of this instant is the staleness of the connection."""
+    """Usual time at which the provider shows the newest reading: its measurement plus the delay. Without a reading, the
+    connect replaces the measurement. The age of this instant is the staleness of the connection."""
     gap_check: GapCheck = GapCheck()
     backfill_pending: bool = False
     """True if a part of the backfill window was unread after the last poll."""
     live_at: datetime | None = None
-    """Time of the provider at the last answered live poll. A reading that was measured earlier, but is missing in the
-    answer to that poll, had not been shown yet."""
+    """Time of the last answered live poll, on the provider's clock. A reading measured before this time but missing in
+    the answer was not shown by the provider yet."""
     watermark: datetime | None = None
     """Watermark after the last poll."""
 
     def segments(self, defaults: PollDefaults, now: datetime) -> Collection[datetime]:
-        """Return the segments of the next live poll's window; none if it is not due, or has more than two."""
+        """Return the segments of the next live poll's window.
+
+        Empty if the poll is not due, or if the window has more than two segments.
+        """
         if self.watermark is None or self.poll_at is None or self.poll_at > now:
             return ()
         segments = {segment_start(self.watermark - defaults.overlap), segment_start(now)}
@@ -154,7 +157,7 @@ class PollReport(msgspec.Struct, frozen=True, gc=False):
 
     result: PollResult
     due: datetime | None
-    """None if no poll follows. In a report without a fetch, None also if the first poll has to make a request."""
+    """None if no poll follows, or if the report was made without a poll and the first poll has to make a request."""
     state: PollState = PollState()
     origin: Origin | None = None
     """Origin of the fetched window; None without a fetch."""

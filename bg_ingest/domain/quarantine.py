@@ -33,7 +33,7 @@ class QuarantinePage(msgspec.Struct, frozen=True):
 
     key: QuarantineKey
     version: int
-    """Number of writes so far, 0 if the page is not stored yet. A write requires the stored number to be as read."""
+    """Number of writes so far, 0 if the page is not stored yet. A write fails if the number changed since the read."""
     records: tuple[QuarantinedRecord, ...]
 
     def find(self, digest: bytes) -> QuarantinedRecord | None:

@@ -13,9 +13,9 @@ from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points, unpack
 
 SETTLED_AFTER = timedelta(minutes=1)
-"""Time after an instant from which the answer as of the instant does not grow any more. It bounds the sum of the rest
-of the included second (see ``AsOf.at``), the time from the choice of ``recorded_at`` until the commit is visible, and
-the clock differences of replicas."""
+"""Once this time has passed after an instant, no further change belongs to the answer as of the instant. The minute is
+longer than the sum of three times: the rest of the included second (see ``AsOf.at``), the time from the choice of
+``recorded_at`` until the commit is visible, and the difference between the clocks of replicas."""
 
 
 class AsOf(msgspec.Struct, frozen=True):
@@ -52,7 +52,7 @@ class ReadingFilter(msgspec.Struct, frozen=True):
     """Include the readings of further displays, and repeated values."""
 
     def select(self, before: SegmentRows | None, segment: SegmentRows, after: SegmentRows | None) -> Sequence[Row]:
-        """Return the rows to show of a segment between its neighbours, as decoded by one of the methods below."""
+        """Return the shown rows of a segment. One of the methods below decodes the segment and its neighbours."""
         if not self.all_devices:
             return choose_rows(before, segment, after)
         return sorted(chain.from_iterable(stream.rows for stream in segment.streams), key=itemgetter(0))

@@ -40,7 +40,7 @@ class Origin(StrEnum):
 
 
 Sensor: TypeAlias = tuple[str, str, str | None]
-"""Provider; provider account, empty if the provider names the transmitter; transmitter."""
+"""Provider, provider account and transmitter. The account is empty if the transmitter is known."""
 
 
 class Device(msgspec.Struct, frozen=True, order=True):
@@ -71,7 +71,7 @@ class Device(msgspec.Struct, frozen=True, order=True):
 
     @property
     def display_rank(self) -> tuple[str, str]:
-        """Of readings of one sensor, those of the display with the smallest rank are shown: see ``display_rank``."""
+        """Rank among the displays of a sensor. Of several that report a measurement, the smallest rank is shown."""
         return display_rank(self.display)
 
 
@@ -89,7 +89,7 @@ def _short_name(transmitter: str) -> str:
 
 
 def display_rank(display: str) -> tuple[str, str]:
-    """Return the order of devices by name: phones (``android``, ``iOS``) before a ``receiver``.
+    """Return the sort key of a display, by name: phones (``android``, ``iOS``) come before a ``receiver``.
 
     Phones are first, because the clock of a receiver is hardly ever set. The order depends on names alone, so that the
     same readings are shown in any order of arrival.
@@ -134,7 +134,7 @@ class Reading(msgspec.Struct, frozen=True):
 
 
 class Version(msgspec.Struct, frozen=True):
-    """Earlier value of a revised reading with its other fields, and the time and change that recorded it."""
+    """Value of a reading with the other fields that a revision replaces, and the time and change that recorded it."""
 
     glucose_mg_dl: int
     flag: Flag
@@ -167,7 +167,7 @@ class StoredReading(msgspec.Struct, frozen=True):
         return Version(recorded_at=self.recorded_at, change=self.change, **values)
 
     def at_version(self, index: int) -> "StoredReading":
-        """Return the reading as it was with the version at an index of ``earlier``."""
+        """Return the reading as it was while the version at an index of ``earlier`` was current."""
         version = self.earlier[index]
         reading = replace(self.reading, **{name: getattr(version, name) for name in _REVISED_FIELDS})
         return StoredReading(reading, version.recorded_at, version.change, self.earlier[:index])

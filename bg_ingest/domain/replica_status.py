@@ -73,7 +73,7 @@ class BudgetState(msgspec.Struct, frozen=True, kw_only=True):
     provider: str
     region: str
     slowdown: float
-    """Factor on the intervals; 1 while the calls cover all demand."""
+    """Factor on poll intervals; 1 while the limit covers all demand."""
     wanted_per_second: float
     """Demand of all processes without slowdown."""
     calls: int

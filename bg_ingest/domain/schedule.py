@@ -15,7 +15,8 @@ MAX_IDLE_INTERVAL = timedelta(hours=1)
 MAX_FAST_RETRIES = 4
 
 JITTER_SPAN = timedelta(seconds=30)
-"""Longest time over which the polls of sensors with the same phase are spread; a quarter of the cadence if shorter."""
+"""Longest time over which the polls of sensors with the same phase are spread, or a quarter of the cadence if that is
+shorter."""
 
 DAY = timedelta(days=1)
 DAYS_PER_WEEK = 7
@@ -128,10 +129,10 @@ def learn_delay(known: timedelta, age: timedelta, absent_age: timedelta | None, 
     """Return the delay of a provider after one poll, or None if the poll shows nothing about it.
 
     ``age`` is the age of the newest reading. ``absent_age`` is the age of the first new reading at the time of the
-    previous poll, which did not show it. An age below the known delay replaces it. An age of less than a cadence above
-    it leaves it unchanged. A greater age replaces it only if ``absent_age`` contradicts the known delay too, which is
-    the case if it is not below that delay. A late reading followed by one in time leaves the delay unchanged, because
-    the latter is then the newest.
+    previous poll, which did not show it. If ``age`` is below the known delay, it becomes the delay. If it is less than
+    a cadence above the known delay, the delay stays. A greater ``age`` becomes the delay only if ``absent_age`` reached
+    the known delay. A late reading followed by a reading in time changes nothing, because ``age`` belongs
+    to the newest reading.
     """
     age = max(age, timedelta(0))
     if age < known:
@@ -159,7 +160,7 @@ class SweepDepth(msgspec.Struct, frozen=True):
 
 
 def _days(since: datetime, now: datetime, jitter: float) -> list[int]:
-    """Return the numbers of the days on which this connection's time is in (since, now], at most the last seven."""
+    """Return the days since 1970 on which this connection's time of day is in (since, now], at most the last seven."""
     first = (since - _FIRST_DAY - jitter * DAY) // DAY + 1
     last = (now - _FIRST_DAY - jitter * DAY) // DAY
     return list(range(max(first, last - DAYS_PER_WEEK + 1), last + 1))

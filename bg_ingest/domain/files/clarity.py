@@ -15,11 +15,12 @@ from bg_ingest.domain.files.times import DateOrder, choose_date_order, parse_loc
 from bg_ingest.domain.readings import MIN_MEASURED_AT, Device, Identity, Reading
 
 _TYPE = "EGV"
-"""Type of a sensor's reading, the same in every language seen."""
+"""Event type of a row with a sensor's reading, the same in every language seen."""
 
 _GLUCOSE_AFTER_TYPE = 5
 _TICKS_AFTER_GLUCOSE = 5
-"""Distances of columns in every language, unless the header names them."""
+"""Number of columns from the type to the glucose, and from the glucose to the transmitter's clock (ticks), in every
+language. Used if the header does not identify these columns."""
 
 _HEADER_LINES = 30
 _ROWS_TO_SNIFF = 200
@@ -81,7 +82,10 @@ def read_clarity(content: bytes, zone: tzinfo) -> ReadingFile:
 
 
 def _find_header(rows: Sequence[list[str]]) -> tuple[int, list[str]]:
-    """Return line and fields of the first row that names glucose, preferably with a unit. Line 0 if there is none."""
+    """Return line and fields of the first row with a glucose unit, else of the first row that names glucose.
+
+    Line 0 if there is neither.
+    """
     first = list(islice(((line, row) for line, row in enumerate(rows, 1) if any(row)), _HEADER_LINES))
     for is_glucose in (unit_of, _GLUCOSE.search):
         for line, row in first:
@@ -93,8 +97,8 @@ def _find_header(rows: Sequence[list[str]]) -> tuple[int, list[str]]:
 def _find_columns(header: Sequence[str], readings: Sequence[Sequence[str]]) -> _Columns:
     if not readings:
         if header:
-            raise FileRefused("has no EGV row: give a CSV export of the Clarity site with readings of a sensor.")
-        raise FileRefused("is no Clarity export: export it as CSV from the Clarity site.")
+            raise FileRefused("has no EGV row: give a CSV export with sensor readings from the Clarity site.")
+        raise FileRefused("is no Clarity export: export the readings as CSV from the Clarity site.")
     readings = [row for row in readings if len(row) == len(header)] or readings  # others may be cut or shifted
     kind = _most_common(row.index(field) for row in readings for field in row if field.upper() == _TYPE)
     units = [index for index, field in enumerate(header) if unit_of(field)]
@@ -120,7 +124,10 @@ def _find_columns(header: Sequence[str], readings: Sequence[Sequence[str]]) -> _
 
 
 def _display_column(header: Sequence[str], kind: int, glucose: int) -> int:
-    """Return the column of the display device: before the glucose, unless the header names it; -1 for none."""
+    """Return the column of the display device that the header names, else the one before the glucose.
+
+    -1 if the header names none and the glucose is not in its usual column.
+    """
     named = next((index for index, field in enumerate(header) if _DISPLAY.search(field)), None)
     if named is not None:
         return named
@@ -173,12 +180,12 @@ def _pick(line: int, row: Sequence[str], columns: _Columns) -> _Row | RowReason 
 
 
 def _unit(header: str, values: Sequence[str]) -> GlucoseUnit:
-    """Return the unit of the header, unless every value contradicts it; without one, the unit of the values."""
+    """Return the result of ``decide_unit``. Raise FileRefused if it is None."""
     unit = decide_unit(unit_of(header), values)
     if unit is None:
         raise FileRefused(
-            "has a doubtful unit: values under 40 are mmol/L, others mg/dL, and the header of the glucose column "
-            "must name the same."
+            "has a doubtful unit: values under 40 are mmol/L, others mg/dL. "
+            "The header of the glucose column must name the unit of the values."
         )
     return unit
 

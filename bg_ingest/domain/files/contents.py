@@ -21,7 +21,7 @@ class RowLeftOut(msgspec.Struct, frozen=True):
 
 
 class ReadingFile(msgspec.Struct, frozen=True):
-    """Contents of a file. Readings ascend by time, then by display device. Its names and birth dates are not kept."""
+    """Contents of a file. Readings ascend by time, then by display device. Names and birth dates are not kept."""
 
     readings: tuple[Reading, ...]
     left_out: tuple[RowLeftOut, ...] = ()

@@ -9,8 +9,8 @@ from typing import NamedTuple
 import msgspec
 
 _MAX_DRIFT = timedelta(minutes=2)
-"""Largest change of the difference between the local clock and the transmitter's clock from one row to the next, if
-neither clock was set."""
+"""Largest drift between the local clock and the transmitter's clock from one row to the next. A larger step shows that
+one of the clocks was set."""
 
 _EPOCH = datetime(1970, 1, 1)  # noqa: DTZ001 - subtracted from local times
 
@@ -28,34 +28,35 @@ class Instant(NamedTuple):
     utc: datetime
     utc_offset_seconds: int
     uncertain: bool = False
-    """The time is in the repeated hour, and nothing shows the pass. It is read as the first."""
+    """The time is in the repeated hour, and the file does not show the pass. The first pass is assumed."""
 
 
 class _Wall(NamedTuple):
-    """Local time with its UTC offsets before and after a clock change; at other times they are equal."""
+    """Local time with the UTC offsets before and after a clock change; both are equal without a change at that time."""
 
     local: datetime
-    first: timedelta
-    second: timedelta
+    before: timedelta
+    after: timedelta
     ticks: int | None
 
     @property
     def is_repeated(self) -> bool:
-        return self.first > self.second
+        return self.before > self.after
 
     @property
     def is_skipped(self) -> bool:
-        return self.first < self.second
+        return self.before < self.after
 
     def to_instant(self, offset: timedelta, *, uncertain: bool = False) -> Instant:
         return Instant((self.local - offset).replace(tzinfo=UTC), int(offset.total_seconds()), uncertain)
 
 
 def to_instants(times: Sequence[LocalTime], zone: tzinfo) -> list[Instant | None]:
-    """Return the instant of each row; None for a time that does not exist in the zone.
+    """Return the instant of each row; None for a skipped time without a usable clock of the transmitter.
 
-    Rows with a steady distance between local clock and transmitter have one UTC offset, even if the device was not set
-    at a clock change. Without the transmitter's clock the zone decides, and in the repeated hour the order of rows.
+    While the difference between the local clock and the transmitter's clock stays the same, neither was set. The rows
+    then have one UTC offset, even past a clock change. For other rows the zone decides, and in the repeated hour the
+    order of the rows.
     """
     by_series: defaultdict[tuple[str, str], dict[int, _Wall]] = defaultdict(dict)
     for index in _oldest_first([time.wall for time in times]):
@@ -76,8 +77,8 @@ def _oldest_first(walls: Sequence[datetime]) -> Iterable[int]:
 
 
 def _to_wall(time: LocalTime, zone: tzinfo) -> _Wall:
-    first, second = (time.wall.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta() for fold in (0, 1))
-    return _Wall(time.wall, first, second, time.ticks)
+    before, after = (time.wall.replace(tzinfo=zone, fold=fold).utcoffset() or timedelta() for fold in (0, 1))
+    return _Wall(time.wall, before, after, time.ticks)
 
 
 class _Run(msgspec.Struct):
@@ -98,8 +99,8 @@ def _decide_by_transmitter(walls: Mapping[int, _Wall]) -> dict[int, Instant]:
     known = [run for run in runs if run.offset is not None]
     for run in runs:
         if run.offset is None:
-            beside = (_estimate_beside(run, other) for other in known)
-            run.offset = next((offset for offset in beside if offset is not None), None)
+            offsets = (_derive_offset(run, other) for other in known)
+            run.offset = next((offset for offset in offsets if offset is not None), None)
     return {index: wall.to_instant(run.offset) for run in runs if run.offset is not None for index, wall in run.rows}
 
 
@@ -122,36 +123,39 @@ def _split_into_runs(walls: Mapping[int, _Wall]) -> list[_Run]:
 
 
 def _read_from_zone(walls: Sequence[_Wall]) -> timedelta | None:
-    """Return the offset of the earliest time that is not repeated; None if no time of the run is certain.
+    """Return the offset of the earliest time that is not repeated; None if all times are repeated or skipped.
 
-    A skipped time shows a clock that was not set: its offset is that from before the change.
+    A skipped time shows that the clock was not set at the change. The offset before the change still applies.
     """
-    if not any(wall.first == wall.second for wall in walls):
+    if not any(wall.before == wall.after for wall in walls):
         return None
-    return min((wall for wall in walls if not wall.is_repeated), key=lambda wall: wall.local).first
+    return min((wall for wall in walls if not wall.is_repeated), key=lambda wall: wall.local).before
 
 
-def _estimate_beside(run: _Run, other: _Run) -> timedelta | None:
-    """Return the offset of a run in the repeated hour, from a run of the same transmitter before or after it."""
+def _derive_offset(run: _Run, other: _Run) -> timedelta | None:
+    """Derive the offset of a run from another run of the same series, before or after it; None if they do not fit."""
     if other.offset is None:
         return None
     wall = run.rows[0][1]
-    for steps in (run.first_start - other.last_start, run.last_start - other.first_start):
-        for offset in (wall.first, wall.second):
-            if abs(other.offset + steps - offset) <= _MAX_DRIFT:
+    for step in (run.first_start - other.last_start, run.last_start - other.first_start):
+        for offset in (wall.before, wall.after):
+            if abs(other.offset + step - offset) <= _MAX_DRIFT:
                 return offset
     return None
 
 
 def _decide_by_order(walls: Mapping[int, _Wall]) -> dict[int, Instant]:
-    """Decide without the transmitter's clock: times outside a change by the zone, repeated ones by their order."""
+    """Return instants without the transmitter's clock: by the zone, for repeated times by the order of the rows.
+
+    A skipped time has no instant.
+    """
     repeated: defaultdict[date, dict[int, _Wall]] = defaultdict(dict)
     decided: dict[int, Instant] = {}
     for index, wall in walls.items():
         if wall.is_repeated:
             repeated[wall.local.date()][index] = wall
         elif not wall.is_skipped:
-            decided[index] = wall.to_instant(wall.first)
+            decided[index] = wall.to_instant(wall.before)
     for hour in repeated.values():
         decided |= _decide_repeated_hour(hour)
     return decided
@@ -167,9 +171,9 @@ def _decide_repeated_hour(walls: Mapping[int, _Wall]) -> dict[int, Instant]:
     decided: dict[int, Instant] = {}
     for position, (index, wall) in enumerate(walls.items()):
         if backward is not None:
-            decided[index] = wall.to_instant(wall.second if position >= backward else wall.first)
+            decided[index] = wall.to_instant(wall.after if position >= backward else wall.before)
         elif position and locals_[position - 1] == wall.local:
-            decided[index] = wall.to_instant(wall.second)
+            decided[index] = wall.to_instant(wall.after)
         else:
-            decided[index] = wall.to_instant(wall.first, uncertain=locals_.count(wall.local) == 1)
+            decided[index] = wall.to_instant(wall.before, uncertain=locals_.count(wall.local) == 1)
     return decided

@@ -23,9 +23,10 @@ _UTF_16 = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}
 
 
 def read_rows(content: bytes) -> list[list[str]]:
-    """Return the stripped fields of each line; the index plus one is the line number. FileRefused: it is no text file.
+    """Return the stripped fields of each line; the index plus one is the line number.
 
-    Every line is a row of its own, so that a quote that is never closed damages one row and not the rest of the file.
+    Raise FileRefused for a binary file, a web page or XML. Every line is a row of its own, so that a quote that is
+    never closed damages one row and not the rest of the file.
     """
     lines = _LINE_END.split(_decode(content))
     if lines[0].casefold().startswith("sep="):  # a line for spreadsheets
@@ -58,10 +59,10 @@ def _utf_16(content: bytes) -> str | None:
     head = content[:40]
     if head[:2] in _UTF_16:
         return _UTF_16[head[:2]]
-    nulls = [index % 2 for index, byte in enumerate(head) if byte == 0]
-    if len(nulls) < len(head) // 2 - 2 or len(set(nulls)) != 1:
+    parities = [index % 2 for index, byte in enumerate(head) if byte == 0]
+    if len(parities) < len(head) // 2 - 2 or len(set(parities)) != 1:
         return None
-    return "utf-16-le" if nulls[0] else "utf-16-be"
+    return "utf-16-le" if parities[0] else "utf-16-be"
 
 
 def _decode_line(line: bytes) -> str:
@@ -72,7 +73,7 @@ def _decode_line(line: bytes) -> str:
 
 
 def _sniff_separator(lines: Sequence[str]) -> str:
-    """Return the most frequent separator of the first line, the header; if it has few, that of most lines."""
+    """Return the most frequent separator of the header (line 1) if it occurs there twice, else that of most lines."""
     first, count = max(((separator, lines[0].count(separator)) for separator in _SEPARATORS), key=itemgetter(1))
     if count > 1:
         return first

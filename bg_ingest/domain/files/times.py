@@ -7,7 +7,7 @@ from itertools import pairwise
 from typing import Literal, TypeAlias
 
 DateOrder: TypeAlias = Literal["dmy", "mdy"]
-"""Order of day and month where both are one or two digits, divided by ``/`` or ``-``. With ``.`` the day is first."""
+"""Order of day and month in dates that end with the year, separated by ``/`` or ``-``. With ``.`` the day is first."""
 
 _ORDERS: tuple[DateOrder, DateOrder] = ("dmy", "mdy")
 _STEP = timedelta(minutes=16)
@@ -22,7 +22,7 @@ _YEAR_LAST = re.compile(
 
 
 def parse_local_time(text: str, order: DateOrder) -> datetime | None:
-    """Return the local time without a zone and in whole seconds; None for an unknown form or no date."""
+    """Return the local time without a zone, in whole seconds; None for an unknown form or an impossible date."""
     try:
         local = _parse(text, order)
     except ValueError:
@@ -33,8 +33,8 @@ def parse_local_time(text: str, order: DateOrder) -> datetime | None:
 def choose_date_order(texts: Sequence[str]) -> DateOrder | None:
     """Return the order of day and month for the whole file; None if the file does not show it.
 
-    The order under which more texts are dates is chosen. If both fit, the order is chosen under which more
-    readings are close to the previous reading: at midnight, the wrong order jumps by a month.
+    The order under which more texts are dates is chosen. If the numbers are equal, the order under which more readings
+    are close to the previous reading is chosen: at midnight, the wrong order jumps by a month.
     """
     parsed = {order: [parse_local_time(text, order) for text in texts] for order in _ORDERS}
     if parsed["dmy"] == parsed["mdy"]:
