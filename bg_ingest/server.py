@@ -36,8 +36,8 @@ KEEP_ALIVE_SECONDS = 75
 """Default time from the end of a request to the head of the next one on the same connection."""
 READ_TIMEOUT_MS = 20_000
 """Time for a client to acknowledge sent data, after which the system ends the connection. A stalled client holds
-about a MB in the server. The time also passes while the client reads, until its receive window has room for the next
-segment (up to 64 KB), so that a client that reads some KB a second is ended as well."""
+about a MB in the server. The time also passes while the receive window of the client has no room for the next TCP
+segment (up to 64 KB). A client that reads only some KB a second is therefore disconnected as well."""
 BACKLOG = 1024
 MAX_CONNECTIONS = 8_192
 """Concurrent connections; further ones wait until others end. Far above the usual 1,024, because a flood of half-sent
@@ -83,7 +83,7 @@ def max_connections() -> int:
 
 
 class Server(MPServer):
-    """One worker process. It serves on ``listener`` the ASGI app that ``load`` creates in the worker.
+    """Server with one worker process. The worker calls ``load`` and serves the returned ASGI app on ``listener``.
 
     ``serve()`` blocks. It returns after a clean stop by SIGTERM or SIGINT. It raises ``SystemExit(1)`` if the worker
     failed, stopped by itself (a crash of the runtime) or was killed.
@@ -137,9 +137,9 @@ class Server(MPServer):
     def startup(self, *args: object) -> None:
         """Receive signals on a thread of their own instead of in a handler.
 
-        A handler could deadlock, because the interrupted wait holds the lock that the handler needs. In addition, no
-        handler is installed shortly before the exit: a second signal would then end the process with the signal's exit
-        code. The forked worker unblocks signals once it can act on them.
+        A handler could deadlock: it interrupts a wait that may hold the lock that the handler needs. In addition,
+        Python removes all handlers shortly before the exit. A second signal would then end the process with the
+        signal's exit code. The forked worker unblocks signals once it can act on them.
         """
         signal.pthread_sigmask(signal.SIG_BLOCK, STOP_SIGNALS)
         super().startup(*args)  # type: ignore[no-untyped-call]  # granian's
@@ -161,7 +161,8 @@ class Server(MPServer):
         self.workers_kill_timeout = 0.001  # type: ignore[assignment]  # any short time: a worker that runs now does not end by itself
         super()._stop_workers()  # type: ignore[no-untyped-call]  # granian's
         if self.interrupt_signal:
-            # granian exits with 1 unless this is empty. A worker that a signal to the process group ended did not fail.
+            # granian exits with 1 unless this list is empty. A signal to the process group may have ended a worker:
+            # such a worker has not failed.
             self.interrupt_children = [
                 worker.idx for worker in workers if worker.inner.exitcode not in CLEAN_EXIT_CODES
             ]
@@ -201,8 +202,8 @@ def _load_in_worker(load: Callable[[], App], port: int, *, afresh: bool) -> App:
         for name in [name for name in sys.modules if name.partition(".")[0] in {"bg_ingest", "workers"}]:
             del sys.modules[name]
     app = load()
-    # Every task inherits the name. Without it, anyio looks for the current task each time it creates a lock, an event
-    # or a scope, 4 % of the CPU time of a webhook.
+    # Every task inherits this context variable. Without it, anyio looks for the current task each time it creates a
+    # lock, an event or a scope, which takes 4 % of the CPU time of a webhook.
     sniffio.current_async_library_cvar.set("asyncio")
     return HeadLimits(app, port)
 

@@ -16,7 +16,7 @@ class ColumnarForm(StrEnum):
 
 
 class ColumnarEncoder(Protocol):
-    """Encoder in bounded memory, of one row group at a time."""
+    """Encoder that holds one row group in memory at a time."""
 
     def encode(
         self,

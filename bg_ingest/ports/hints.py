@@ -6,7 +6,7 @@ from bg_ingest.domain.ids import UserId
 
 
 class Hint(NamedTuple):
-    """Number of a user's last change, directly after its commit."""
+    """Number of a user's last change, sent directly after the commit of the change."""
 
     user: UserId
     last_change: int
@@ -23,4 +23,4 @@ class ChangeHints(Protocol):
         """Send a hint to the other replicas. Never waits and never raises: without a connection the hint is lost."""
 
     async def receive(self) -> Hint:
-        """Wait for the next hint. The replica's own ones may be among them."""
+        """Wait for the next hint. It may be one that this replica sent."""

@@ -49,7 +49,7 @@ class OutboxPass(msgspec.Struct):
     settled: int = 0
     unroutable: int = 0
     refused_users: set[UserId] = msgspec.field(default_factory=set)
-    """Users with a refused event, which holds back the later ones."""
+    """Users with a refused event. It holds back the user's later events."""
     oldest: datetime | None = None
     """Commit time of the oldest change that is not settled, among the changes that were read."""
     ended: bool = False
@@ -66,7 +66,7 @@ class OutboxPass(msgspec.Struct):
         return self.seen - self.settled
 
     def add_page(self, settled: int, waiting_since: Iterable[datetime]) -> None:
-        """Add the number of published changes of a page, and the commit times of its changes that are not settled."""
+        """Add the number of settled changes of a page, and the commit times of its changes that are not settled."""
         self.settled += settled
         self.oldest = min(filter(None, [self.oldest, *waiting_since]), default=None)
 
@@ -78,7 +78,7 @@ class Observer:
     """
 
     def poll(self, connection: ConnectionId, epoch: int) -> Observation[PollReport]:
-        """Observe one poll by the owner of its shard in this epoch."""
+        """Observe one poll of a connection, in an epoch of the connection's shard."""
         return Observation()
 
     def provider_call(self, provider: str, region: str, call: str) -> Observation[None]:
@@ -86,7 +86,7 @@ class Observer:
         return Observation()
 
     def store_call(self, call: str) -> Observation[None]:
-        """Observe one call of the table port. It is called most often by far and must cost about a microsecond."""
+        """Observe one call of the table port. This most frequent method may cost only about a microsecond."""
         return Observation()
 
     def publish(self, change: Change) -> Observation[bool]:
@@ -109,7 +109,7 @@ class Observer:
         """Webhook that was answered with a problem of this type."""
 
     def grant_stored(self, grant: Grant) -> None:
-        """Grant after a refresh or a refusal by the provider, directly after it was stored."""
+        """Grant that has just been stored, because it was refreshed or the provider refused it."""
 
     def stream(self) -> Observation[None]:
         """Observe one stream of changes, as long as it is open."""
@@ -119,13 +119,16 @@ class Observer:
         """Event that was sent on a stream. It is live if it was recorded while the stream was open."""
 
     def stream_wakeup(self, cause: str) -> None:
-        """User with open streams whose new last change became known by a commit, a hint or a reconcile."""
+        """New last change of a user with open streams.
+
+        ``cause`` is the source of its number: ``commit``, ``hint`` or ``reconcile`` (a comparison with the heads).
+        """
 
     def stream_reread(self) -> None:
-        """Read of events that were read before for a faster stream."""
+        """Repeated read of events: a slower stream needs them after a faster one."""
 
     def outbox_pass(self, outbox_pass: OutboxPass) -> None:
         """Pass over the unpublished changes of a shard: at its start, after each page and at its end.
 
-        A shard without any counts as a pass that ended at once, every minute.
+        A shard without unpublished changes is reported every minute, as a pass that has ended.
         """

@@ -61,10 +61,10 @@ class Wakeups(Protocol):
         """Announce a connection that is new, changed, or to be polled now."""
 
     def wake_relay(self, changes: Sequence[Change]) -> None:
-        """Announce the changes of a commit of one user, which may be published from memory."""
+        """Announce the changes of one user's commit. The relay may publish them from memory."""
 
     def check_relay(self, user: UserId) -> None:
-        """Announce that a user may have further unpublished changes, which are to be read."""
+        """Announce that a user may have unpublished changes, which the relay must read from the store."""
 
 
 class ProcessHealth(Protocol):

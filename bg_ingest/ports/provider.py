@@ -48,14 +48,14 @@ Auth: TypeAlias = OAuthCode
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
-    """Properties of a provider. Code branches on these, never on its name."""
+    """Properties of a provider. Code branches on these, never on the provider's name."""
 
     regions: tuple[str, ...]
     default_region: str
     initial_delays: Mapping[str, timedelta]
     """Usual time from a measurement until it is shown, by region; used until the delay of the connection is learned."""
     cadence: timedelta
-    """Distance of readings of the usual sensor; used until the cadence of the connection is learned."""
+    """Time between two readings of the usual sensor; used until the cadence of the connection is learned."""
     longest_window: timedelta
     app: str
     """Client id of this service."""
@@ -72,9 +72,9 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
     """True if a window of the past can be requested; otherwise each answer ends at the newest reading."""
     limits: tuple[CallLimit, ...] = ()
     value_range: tuple[int, int] = (MIN_DISPLAYED_MG_DL, MAX_DISPLAYED_MG_DL)
-    """Lowest and highest value in mg/dL; LOW and HIGH are one beyond."""
+    """Lowest and highest value in mg/dL. A LOW has the value one below, a HIGH the value one above."""
     warm_ups: Mapping[str, timedelta] = {}
-    """Time without readings after a sensor is inserted, by generation."""
+    """Time without readings after a sensor is inserted, by the generation of the sensor."""
 
     @property
     def open_regions(self) -> tuple[str, ...]:
@@ -100,8 +100,8 @@ class Capabilities(msgspec.Struct, frozen=True, kw_only=True):
 
     def delay(self, region: str, learned_seconds: int | None) -> timedelta:
         """Return the time from a measurement until it is shown: fixed, learned, or the usual one of the region."""
-        learned = self.initial_delays[region] if learned_seconds is None else timedelta(seconds=learned_seconds)
-        return learned if self.fixed_delay is None else self.fixed_delay
+        estimate = self.initial_delays[region] if learned_seconds is None else timedelta(seconds=learned_seconds)
+        return estimate if self.fixed_delay is None else self.fixed_delay
 
 
 class Page(msgspec.Struct, frozen=True):
@@ -113,10 +113,11 @@ class Page(msgspec.Struct, frozen=True):
 
 
 class AccountData(msgspec.Struct, frozen=True):
-    """Provider account of a user and the time span of its data; None for an account without data."""
+    """Provider account of a user."""
 
     provider_account: str
     data_range: Window | None
+    """Time span of the account's data; None if it has no data."""
 
 
 class Answers(msgspec.Struct, frozen=True):

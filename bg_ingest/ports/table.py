@@ -146,11 +146,14 @@ class ConditionFailed(StoreError):
     def __init__(self, current: Mapping[int, Item | None]) -> None:
         super().__init__()
         self.current = current
-        """Failed writes by index, each with the existing item; None without one or if the server returned none."""
+        """Existing item of each failed write, by its index; None if there is no item or the server returned none."""
 
 
 class Table(Protocol):
-    """Every method may raise StoreUnavailable, and writes TransactionConflict if another transaction is in progress."""
+    """Every method may raise StoreUnavailable.
+
+    A write may also raise TransactionConflict, because another transaction on its items is in progress.
+    """
 
     async def get(self, key: Key) -> StoredItem | None:
         """Read one item, consistently."""
@@ -164,8 +167,8 @@ class Table(Protocol):
     async def batch_get_once(self, keys: Collection[Key]) -> dict[Key, StoredItem | None]:
         """Read at most MAX_KEYS items consistently in one call, None for an item that does not exist.
 
-        Keys that the store leaves unprocessed are missing in the answer. They are not repeated as by ``batch_get``,
-        because all callers of a shared call would wait for one busy key.
+        Keys that the store leaves unprocessed are missing in the answer. ``batch_get`` requests such keys again. This
+        method does not, because all callers of a shared call would wait for one busy key.
         """
 
     def query(
@@ -181,8 +184,8 @@ class Table(Protocol):
     ) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:
         """Yield the items with low <= sort key <= high in order, in pages of at most ``page`` items.
 
-        Items of DynamoDB have only the ``attributes``, unless none are given; decoding takes most of the time of a
-        large page. The generator must be closed. DynamoDB refuses low > high.
+        If ``attributes`` are given, items of DynamoDB have only these, because decoding takes most of the time of a
+        large page. The generator must be closed. For low > high there are no items.
         """
 
     def scan(self, part: int, parts: int, kinds: Collection[str] = ()) -> AsyncGenerator[list[tuple[Key, StoredItem]]]:

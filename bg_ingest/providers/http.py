@@ -48,9 +48,9 @@ def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
 class ProviderClock:
     """Present of a provider in each region: our clock, corrected by the difference seen in `Date` headers.
 
-    Each answer gives a lower and an upper bound of the difference. A later answer narrows the known bounds. If it
-    contradicts them, a clock was set, and its bounds replace the known ones. If the difference may be zero, it counts
-    as zero. Otherwise the lower bound is used, so that a window does not end in the future of the provider.
+    Each answer gives a lower and an upper bound of the difference. A later answer narrows the known bounds. If the
+    answer contradicts them, a clock was set, and the answer's bounds replace the known ones. If the difference may be
+    zero, it counts as zero. Otherwise the lower bound is used, so that a window does not end in the provider's future.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -75,7 +75,7 @@ class ProviderClock:
 
 
 def parse_retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:
-    """Return the wait of a Retry-After header, which holds seconds or a date; limited to zero up to an hour."""
+    """Return the wait of a Retry-After header, which holds seconds or a date; at least zero and at most one hour."""
     text = headers.get("retry-after", "").strip()
     try:
         wait = float(min(int(text), MAX_WAIT.seconds)) if text.isdecimal() else _seconds_until(text, now)

@@ -1,4 +1,7 @@
-"""HTTP client of all providers: limited answers, kept connections for GET requests, single-use ones for all others."""
+"""HTTP client of all providers, with a limit on the size of answers.
+
+GET requests use kept connections. Any other request has a new connection.
+"""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Iterator
 from contextlib import aclosing, contextmanager
@@ -26,13 +29,13 @@ class AnswerTooLarge(httpx.DecodingError):
 
 
 class BoundedClient(httpx.AsyncClient):
-    """Client with limited answers. Only GET requests use kept connections.
+    """Client with a limit on the size of answers. Only GET requests use kept connections.
 
     A server may close an idle connection just as the next request is sent on it. A GET is then sent once more, on a
-    new connection. Any other request may hold a single-use refresh token, which its repetition would spend, and
-    therefore always has a connection of its own.
+    new connection. Any other request may hold a single-use refresh token and must not be sent twice. It therefore
+    always has a connection of its own.
 
-    httpx itself unpacks each received piece as a whole: 64 KB can become 64 MB, before any caller can count them.
+    httpx itself would unpack each received piece as a whole: 64 KB could become 64 MB before a caller counts the bytes.
     """
 
     def __init__(self, **options: Any) -> None:  # noqa: ANN401 - httpx's own
@@ -128,7 +131,7 @@ def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.Asyn
     """
     return BoundedClient(
         transport=transport,
-        # read once for both pools, because it takes 35 ms
+        # created once for both clients, because this takes 35 ms
         verify=httpx.create_ssl_context() if transport is None else True,
         mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")),
         timeout=httpx.Timeout(60, connect=5),

@@ -1,8 +1,8 @@
 """Split of a JSON page into its records where the page as a whole is not JSON.
 
 One broken record, such as a lone surrogate or a trailing comma, makes a page unreadable for a decoder. The end of each
-record is found by its brackets, or for a record with unbalanced ones by the beginning of the next. The time is linear
-in the length of the page.
+record is found by its brackets. A record with unbalanced brackets ends at the beginning of the next. For a page with
+one array of records, the time is linear in the length of the page.
 """
 
 import re
@@ -14,13 +14,14 @@ MAX_RECORDS = 50_000
 """Records of one page: five times the largest page. Each costs an object, also if it has one byte."""
 
 MAX_FLAT_RECORD = 2_048
-"""Bytes of a record without brackets inside, four times a usual one; longer ones are scanned as nested ones."""
+"""Largest record without inner brackets, in bytes: four times the usual size. A longer one is scanned as if it had
+inner brackets."""
 
 MAX_SCANNED_RECORD = 65_536
-"""Bytes within which the end of a record with brackets inside is searched."""
+"""Bytes within which the end of a record with inner brackets is searched."""
 
 MAX_SCANNED_PAGE = 131_072
-"""Bytes of one page that are scanned by single brackets, about 50 ms at most."""
+"""Bytes of one array that are scanned bracket by bracket, about 50 ms at most."""
 
 MAX_LATER_BRACKETS = 16
 """Number of closing brackets, counted from the end of a page, that are tried as the end of its records."""
@@ -64,7 +65,7 @@ class _Elements:
 
     def __init__(self, content: bytes, position: int) -> None:
         self._content = content
-        self._may_scan = MAX_SCANNED_PAGE
+        self._scan_bytes_left = MAX_SCANNED_PAGE
         self.position = position
 
     def __iter__(self) -> Iterator[bytes]:
@@ -83,7 +84,7 @@ class _Elements:
         flat = _FLAT.match(self._content, start, start + MAX_FLAT_RECORD)
         if flat and _is_one_record(flat[0]):
             return flat.end()
-        if self._may_scan > 0 and (end := self._balanced_end(start)):
+        if self._scan_bytes_left > 0 and (end := self._balanced_end(start)):
             return end
         if following := _NEXT_RECORD.search(self._content, start + 1):
             return following.start()
@@ -91,7 +92,7 @@ class _Elements:
         return self._content.rfind(b"}", start, array_end) + 1 or array_end
 
     def _array_end(self, start: int) -> int:
-        """Return the position of the last bracket after which the page is JSON."""
+        """Return the position of the last ``]`` from which the page continues as valid JSON."""
         array_end = len(self._content)
         for _ in range(MAX_LATER_BRACKETS):
             array_end = self._content.rfind(b"]", start, array_end)
@@ -108,10 +109,12 @@ class _Elements:
         for token in _TOKEN.finditer(self._content, start, start + MAX_SCANNED_RECORD):
             before, text, end = text, token[0], token.end()
             if not open_brackets and text in b",]":
-                is_early = _NEXT_FIELD.match(self._content, token.start()) and self._content.startswith(b"{", start)
-                if is_early or not _is_one_record(self._content[start : token.start()]):
+                field_follows = _NEXT_FIELD.match(self._content, token.start()) and self._content.startswith(
+                    b"{", start
+                )
+                if field_follows or not _is_one_record(self._content[start : token.start()]):
                     break
-                self._may_scan -= end - start
+                self._scan_bytes_left -= end - start
                 return token.start()
             if text in b"{[":
                 if before == b"," and text == b"{" and open_brackets.endswith(b"{"):  # a closing brace is missing
@@ -121,7 +124,7 @@ class _Elements:
                 if open_brackets[-1:] != _OPENING[text]:
                     break
                 open_brackets.pop()
-        self._may_scan -= end - start
+        self._scan_bytes_left -= end - start
         return None
 
 

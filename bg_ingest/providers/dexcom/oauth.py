@@ -24,7 +24,7 @@ DEFAULT_LIFETIME_SECONDS = 7200
 """Lifetime of an access token (Dexcom's own example), used if the answer states none that is readable."""
 
 MAX_LIFETIME_SECONDS = 86_400
-"""Limit of a stated lifetime, because Dexcom's documentation calls the seconds milliseconds."""
+"""Limit of a stated lifetime, in case Dexcom states milliseconds, as its documentation says, instead of seconds."""
 
 
 class Tokens(msgspec.Struct, frozen=True):

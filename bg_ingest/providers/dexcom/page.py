@@ -16,7 +16,10 @@ class Candidate(NamedTuple):
     raw: msgspec.Raw
 
     def supersedes(self, other: "Candidate") -> bool:
-        """Return True for the larger record id, or larger raw bytes of equal ids. The order of a page has no effect."""
+        """Return True if the record id is larger, or if the ids are equal and the raw bytes are larger.
+
+        The order of the records in a page therefore has no effect.
+        """
         return (self.record_id, bytes(self.raw)) > (other.record_id, bytes(other.raw))
 
 

@@ -37,7 +37,7 @@ class DexcomSettings(ProviderSettings):
     required: ClassVar = {
         "dexcom_client_id": FROM_APP,
         "dexcom_client_secret": FROM_APP,
-        "dexcom_redirect_uri": "say what your Dexcom app has registered: https://<host>/api/oauth/dexcom/callback",
+        "dexcom_redirect_uri": "set the redirect URI of your Dexcom app: https://<host>/api/oauth/dexcom/callback",
     }
     coupled: ClassVar = {
         "dexcom_client_id": ("dexcom_client_secret",),

@@ -32,8 +32,8 @@ class Stamp(NamedTuple):
 def parse_stamp(text: str) -> Stamp | None:
     """Return the parsed timestamp, None for an unknown form.
 
-    The forms are those that Tidepool saw in production, among them offsets with seconds such as ``-06:59:58`` (from
-    Dexcom's arithmetic; rounded to the minute). The years 1 and 9999 stand for no time.
+    The forms are those that Tidepool saw in production. Some offsets have seconds, such as ``-06:59:58``, because of
+    Dexcom's arithmetic; they are rounded to the minute. The years 1 and 9999 stand for no time.
     """
     try:
         stamp = _parse_common_form(text) or _parse_any_form(text)
@@ -43,8 +43,9 @@ def parse_stamp(text: str) -> Stamp | None:
 
 
 def utc_offset_seconds(display: Stamp, measured_at: datetime) -> int | None:
-    """Return the wearer's offset: the stated one, else display time minus system time, rounded to cancel clock drift.
+    """Return the wearer's offset: the stated one, else display time minus system time.
 
+    The difference is rounded to a quarter of an hour, which cancels clock drift.
     An offset beyond those of all time zones gives None, because then the display shows a wrong date.
     """
     offset = display.utc_offset

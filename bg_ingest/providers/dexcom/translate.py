@@ -73,8 +73,8 @@ class _InvalidRecord(Exception):
 def decode_data_range(content: bytes, now: datetime) -> AccountData:
     """Return the account of an answer of dataRange, and the time span of its readings.
 
-    The span is None if neither end has a usable time, or the end precedes the start. A single missing end is replaced
-    by the furthest possible time, because the user has readings.
+    The span is None if neither end has a usable time, or the end precedes the start. If only one end is missing, the
+    account has readings: the span then starts at ``MIN_MEASURED_AT``, or ends at ``now``.
     """
     answer = decode_json(content, DataRange)
     return AccountData(answer.user_id, _data_window(answer.egvs or Extent(), now.replace(microsecond=0)))
@@ -160,7 +160,7 @@ def _glucose(egv: Egv) -> tuple[int, Flag, AsSent | None]:
 
 
 def _clamp(mg_dl: float, status: str) -> tuple[int, Flag]:
-    """Clamp values beyond the display range, and values at its ends whose status says that they are beyond.
+    """Clamp values beyond the display range. A value at an end of the range is beyond it if its status says so.
 
     Any other status that contradicts the number is ignored: 120 never becomes a LOW.
     """
@@ -177,7 +177,7 @@ def _trend(egv: Egv) -> str | None:
 
 
 def _rate(egv: Egv) -> float | None:
-    """Return mg/dL per minute, by the unit in a field of its own; None if the rate is unreadable."""
+    """Return the rate in mg/dL per minute, converted by ``rate_unit``; None if either field is unusable."""
     rate = egv.trend_rate
     factor = _MG_DL_PER_UNIT.get(_word(egv.rate_unit).lower().removesuffix("/min"))
     if (
@@ -187,7 +187,8 @@ def _rate(egv: Egv) -> float | None:
         or not -MAX_MG_DL_PER_MINUTE <= rate <= MAX_MG_DL_PER_MINUTE
     ):
         return None
-    # plus 0.0, because the store does not keep the sign of -0.0, and the events of a change have equal bytes
+    # 0.0 + -0.0 is 0.0. The store does not keep the sign of -0.0, but an event has the same bytes whether its change is
+    # published from memory or read from the store.
     return 0.0 + (rate if factor == 1 else round(rate * factor, 2))
 
 

@@ -32,7 +32,7 @@ ProviderAccount: TypeAlias = Annotated[str, msgspec.Meta(min_length=1, max_lengt
 """``userId``, 64 hexadecimal digits. It identifies one person to one client app."""
 
 Token: TypeAlias = Annotated[str, msgspec.Meta(pattern=r"\A[!-~]+\Z", max_length=16_384)]
-"""Printable ASCII (RFC 6749, appendix A.12): anything else could not be sent back. Longer ones fit into no header."""
+"""Printable ASCII (RFC 6749, appendix A.12): other text could not be sent back. A longer token fits into no header."""
 
 
 class Egv(msgspec.Struct, rename="camel", kw_only=True):
@@ -61,7 +61,7 @@ class Envelope(msgspec.Struct, rename="camel", kw_only=True):
 
 
 class Push(Envelope, kw_only=True):
-    """Pushed page of egvs. It may lack records (as in the stream of partners)."""
+    """Pushed page of egvs. ``records`` may be absent, as in Dexcom's data stream for partners."""
 
     records: list[msgspec.Raw] = msgspec.field(default_factory=list)
 

@@ -93,33 +93,37 @@ class AuditLog:
             self.add(user, sender, route, AuditAction.REFUSED)
 
     async def wait(self) -> None:
-        """Return once a record waits to be written."""
+        """Return once a record is pending."""
         if not self._pending:
             self._added = anyio.Event()
             await self._added.wait()
 
     async def flush(self) -> int:
-        """Write waiting records and return their number. Records whose write fails stay pending."""
+        """Write pending records and return the number of written ones. Records whose write fails stay pending."""
         written = 0
         while batch := self._pending[:BATCH_SIZE]:
             try:
                 records = [await self._pseudonymize(*pair) for pair in batch]
                 await self._trail.add(records, self._clock.now() + self._retention)
-            except (StoreError, SealBroken) as error:  # SealBroken: no key opens the key of the hashes
+            except (StoreError, SealBroken) as error:  # SealBroken: no encryption key opens the hash key
                 if not self._failing:
-                    log.warning("audit records wait", action="audit_delayed", error=type(error).__name__)
+                    log.warning(
+                        "audit records cannot be written; they are kept",
+                        action="audit_delayed",
+                        error=type(error).__name__,
+                    )
                 self._failing = True
                 break
             del self._pending[: len(batch)]
             written += len(batch)
         else:
             if self._failing:
-                log.info("audit records are written again", action="audit_recovered", dropped=self.dropped)
+                log.info("the audit can write records again", action="audit_recovered", dropped=self.dropped)
             self._failing, self.dropped = False, 0
         return written
 
     async def records(self, user: UserId, window: Window) -> AsyncGenerator[Sequence[AuditRecord]]:
-        """Yield the records of a user, erased or not, ascending, in batches."""
+        """Yield the records of a user in batches, ascending by time. Those of an erased user are included."""
         user_hash = hash_user(await self._load_hash_key(), user)
         records = self._trail.iter_records(user_hash, Window(hour_start(window.start), window.end), self._clock.now())
         async with aclosing(records) as batches:

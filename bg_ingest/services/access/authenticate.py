@@ -19,11 +19,11 @@ from bg_ingest.ports import Clock, TokenVerifier
 from bg_ingest.store.api_keys import ApiKeyStore
 
 REFRESH_AFTER, MAX_AGE = 12.0, 25.0
-"""Ages of the copy of the keys in seconds from which it is read again, and from which it is not used. A revoked key is
-refused within 30 s by every replica, even if the store is slow or unreachable."""
+"""Ages of the copy of the keys, in seconds: from the first on, it is read again; from the second on, it is not used. A
+revoked key is refused within 30 s by every replica, even if the store is slow or unreachable."""
 
 RETRY_SECONDS = 2.0
-"""Seconds between reads caused by keys that are unknown or do not match: they may be new."""
+"""Shortest time between two reads that are caused by an unknown or wrong key, because it may be new."""
 
 
 _LONG_AGO = datetime(1970, 1, 1, tzinfo=UTC)
@@ -60,9 +60,9 @@ class Authenticator:
 
         Raise StoreUnavailable or IssuerUnavailable if the credential cannot be checked.
         """
-        identity = parse_key_id(credential)
-        if identity is not None:
-            return await self._authenticate_key(identity, hash_key(credential))
+        key_id = parse_key_id(credential)
+        if key_id is not None:
+            return await self._authenticate_key(key_id, hash_key(credential))
         if self._token_verifier is None:
             return None
         claims = await self._token_verifier.verify(credential)
@@ -73,30 +73,30 @@ class Authenticator:
         return self._token_verifier is None and self._bootstrap is None and not await self._current_keys(REFRESH_AFTER)
 
     async def write_key_uses(self) -> None:
-        """Write the uses of keys that have been noted since the last call: for each key at most one an hour.
+        """Write the uses of keys since the last call, at most one per key and hour.
 
         Uses whose write fails are written by the next call.
         """
         with suppress(StoreError):
-            for identity, at in list(self._unwritten_uses.items()):
-                await self._keys.set_last_used(identity, at)
-                if identity in self._cached_keys:
-                    updated = replace(self._cached_keys[identity], used_at=at)
-                    self._cached_keys = {**self._cached_keys, identity: updated}
-                self._unwritten_uses.pop(identity, None)
+            for key_id, at in list(self._unwritten_uses.items()):
+                await self._keys.set_last_used(key_id, at)
+                if key_id in self._cached_keys:
+                    updated = replace(self._cached_keys[key_id], used_at=at)
+                    self._cached_keys = {**self._cached_keys, key_id: updated}
+                self._unwritten_uses.pop(key_id, None)
 
-    async def _authenticate_key(self, identity: str, digest: bytes) -> Caller | None:
+    async def _authenticate_key(self, key_id: str, digest: bytes) -> Caller | None:
         now = self._clock.now()
         if self._bootstrap and compare_digest(self._bootstrap.digest, digest):
             return self._bootstrap.caller
-        key = (await self._current_keys(REFRESH_AFTER)).get(identity, _NO_KEY)
+        key = (await self._current_keys(REFRESH_AFTER)).get(key_id, _NO_KEY)
         if not key.matches(digest, now):
             # The key may be new. A known id is treated alike, because the response time would otherwise reveal it.
-            key = (await self._current_keys(RETRY_SECONDS)).get(identity, _NO_KEY)
+            key = (await self._current_keys(RETRY_SECONDS)).get(key_id, _NO_KEY)
         if not key.matches(digest, now):
             return None
         if key.used_at is None or now - key.used_at >= timedelta(hours=1):
-            self._unwritten_uses.setdefault(identity, now)
+            self._unwritten_uses.setdefault(key_id, now)
         return key.caller
 
     async def _current_keys(self, max_age: float) -> Mapping[str, ApiKey]:
@@ -130,10 +130,10 @@ class Authenticator:
 def _parse_bootstrap_key(secret: Secret, now: datetime) -> ApiKey:
     """Return the key of the settings, which has all scopes for all users as long as it is set."""
     text = secret.reveal()
-    identity = parse_key_id(text)
-    if identity is None:
+    key_id = parse_key_id(text)
+    if key_id is None:
         raise ValueError("not the form of a key")
-    return ApiKey(id=identity, name="API_BOOTSTRAP_KEY", digest=hash_key(text), scopes=frozenset(Scope), made_at=now)
+    return ApiKey(id=key_id, name="API_BOOTSTRAP_KEY", digest=hash_key(text), scopes=frozenset(Scope), made_at=now)
 
 
 class CreatedKey(NamedTuple):
@@ -157,10 +157,10 @@ class ApiKeys:
         ends_at: datetime | None = None,
     ) -> CreatedKey:
         """Create a key for these scopes. It is limited to ``users``, or valid for all users if that is None."""
-        identity = "".join(choice(ascii_lowercase + digits) for _ in range(12))
-        text = f"bgi_{identity}_{token_urlsafe(32)}"
+        key_id = "".join(choice(ascii_lowercase + digits) for _ in range(12))
+        text = f"bgi_{key_id}_{token_urlsafe(32)}"
         key = ApiKey(
-            id=identity,
+            id=key_id,
             name=name,
             digest=hash_key(text),
             scopes=frozenset(scopes),
@@ -175,7 +175,7 @@ class ApiKeys:
         """Return all keys, the oldest first, expired and revoked ones included."""
         return sorted(await self._keys.read_all(), key=lambda key: key.made_at)
 
-    async def revoke(self, identity: str) -> None:
+    async def revoke(self, key_id: str) -> None:
         """Revoke a key, with effect on every replica within 30 s. Raise NotFound if no key has this id."""
-        if not await self._keys.revoke(identity, self._clock.now()):
+        if not await self._keys.revoke(key_id, self._clock.now()):
             raise NotFound("There is no such key: its id is the part between bgi_ and the next _.")

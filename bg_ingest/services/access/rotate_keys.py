@@ -52,7 +52,7 @@ class KeyRotation:
 
         Return the counts of the last pass; ``resealed`` is the sum of all. ``on_progress`` receives two numbers:
         finished parts of the pass, and all parts. A claimed grant is skipped, unless its claim has been unchanged for
-        ``CLAIM_STALE_AFTER``. A value that no key opens is nothing to do, because another pass cannot open it either.
+        ``CLAIM_STALE_AFTER``. A value that no key opens causes no further pass, because no pass can open it.
         """
         result, resealed = RotationResult(), 0
         claims: dict[Grant, float] = {}
@@ -80,33 +80,35 @@ class KeyRotation:
         self, page: Sequence[SealedItem], result: RotationResult, claims: dict[Grant, float]
     ) -> None:
         for item in page:
-            seals = self._associated_data(item)
-            result.sealed += len(seals)
-            if all(map(self._sealer.is_current, seals)):
+            associated_data = self._associated_data(item)
+            result.sealed += len(associated_data)
+            if all(map(self._sealer.is_current, associated_data)):
                 continue
             if isinstance(item, Grant) and item.claim and not _is_stale(item, claims):
                 result.busy += 1
                 continue
-            after = self._reseal_values(item, seals, result)
-            if not after:
+            resealed = self._reseal_values(item, associated_data, result)
+            if not resealed:
                 continue
             try:
-                await self._items.replace(item, _with_seals(item, after))
-                result.resealed += len(after)
+                await self._items.replace(item, _with_resealed(item, resealed))
+                result.resealed += len(resealed)
             except (StaleRead, TransactionConflict):
                 result.busy += 1
 
-    def _reseal_values(self, item: SealedItem, seals: dict[bytes, bytes], result: RotationResult) -> dict[bytes, bytes]:
-        """Return the new seal of each value that another key seals. A value that no key opens is left out."""
-        after: dict[bytes, bytes] = {}
-        for sealed, associated in seals.items():
+    def _reseal_values(
+        self, item: SealedItem, associated_data: dict[bytes, bytes], result: RotationResult
+    ) -> dict[bytes, bytes]:
+        """Re-seal values of other keys. Return new sealed values by old ones; values that no key opens are left out."""
+        resealed: dict[bytes, bytes] = {}
+        for sealed, associated in associated_data.items():
             try:
                 if not self._sealer.is_current(sealed):
-                    after[sealed] = self._sealer.seal(self._sealer.open(sealed, associated), associated)
+                    resealed[sealed] = self._sealer.seal(self._sealer.open(sealed, associated), associated)
             except SealBroken:
                 result.unreadable += 1
                 log.warning("no key opens a sealed value", action="rotation_unreadable", kind=type(item).__name__)
-        return after
+        return resealed
 
     def _associated_data(self, item: SealedItem) -> dict[bytes, bytes]:
         """Return the associated data of each sealed value of an item. Sealed values are unique by their nonces."""
@@ -123,15 +125,17 @@ class KeyRotation:
                 return {item.sealed: audit_key_seal_data(self._table)}
 
 
-def _with_seals(item: SealedItem, after: Mapping[bytes, bytes]) -> SealedItem:
+def _with_resealed(item: SealedItem, resealed: Mapping[bytes, bytes]) -> SealedItem:
     match item:
         case Grant():
-            return replace(item, sealed=after[item.sealed])
+            return replace(item, sealed=resealed[item.sealed])
         case SealedQuarantinePage(user, page):
-            records = tuple(replace(record, sealed=after.get(record.sealed, record.sealed)) for record in page.records)
+            records = tuple(
+                replace(record, sealed=resealed.get(record.sealed, record.sealed)) for record in page.records
+            )
             return SealedQuarantinePage(user, replace(page, version=page.version + 1, records=records))
         case AuditKey():
-            return AuditKey(after[item.sealed])
+            return AuditKey(resealed[item.sealed])
 
 
 def _is_stale(grant: Grant, claims: dict[Grant, float]) -> bool:
