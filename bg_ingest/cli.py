@@ -1,4 +1,4 @@
-"""The command line: a table of commands. A command's module is loaded only for its use, so that help is fast."""
+"""The command line: a table of commands. Only the module of the called command is loaded, so that help is fast."""
 
 import errno
 import os

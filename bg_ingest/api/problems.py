@@ -21,7 +21,7 @@ from bg_ingest.api.headers import request_id
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SOON, _RETRY_LATER = {"Retry-After": "5"}, {"Retry-After": "60"}
-"""Retry-After for the store or the issuer, and for a provider that states no time."""
+"""Retry-After for the store, the issuer or a free stream, and for a provider that states no time."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -108,7 +108,7 @@ def _request_problem(error: errors.RequestError) -> ProblemError:
 
 def _store_problem(error: errors.StoreError) -> ProblemError:
     if isinstance(error, errors.ItemTooLarge):  # not 503, because a repetition is refused again
-        return build_problem(413, "too-large", "The store refuses this for its size: send less.")
+        return build_problem(413, "too-large", "The data is too large for the store: send less.")
     return build_problem(503, "store-unavailable", "The store does not answer: try again shortly.", _RETRY_SOON)
 
 
@@ -116,7 +116,7 @@ def _stream_problem(error: errors.TooManyStreams) -> ProblemError:
     if error.of_credential:
         detail = f"At most {error.limit} streams of a credential may be open: close one, or follow many users in one."
         return build_problem(429, "too-many-streams", detail, _RETRY_SOON)
-    detail = f"At most {error.limit} streams may be open here: try again, or ask for JSON from time to time."
+    detail = f"At most {error.limit} streams may be open at this replica: try again, or ask for JSON from time to time."
     return build_problem(503, "too-many-streams", detail, _RETRY_SOON)
 
 
@@ -158,7 +158,7 @@ def _upstream_problem(error: errors.ProviderError | errors.GrantError | errors.I
         case errors.GrantRejected() | errors.GrantError():
             return _grant_problem(error)
         case errors.ProviderForbidden():
-            detail = "The provider forbids this app: its operator must act, see the log."
+            detail = "The provider forbids this app or connection: the operator of this service must act, see its log."
             return build_problem(502, "provider-forbidden", detail)
         case _:
             return build_problem(502, "provider-misbehaved", "The provider's answer cannot be read: try again later.")

@@ -1,4 +1,4 @@
-"""Query parameters of readings: the view, and times (RFC 3339 with an offset, or a date) or change numbers."""
+"""Query parameters of readings, and their parsing. A time is RFC 3339 with an offset, or a date."""
 
 import re
 from datetime import UTC, date, datetime, time, timedelta
@@ -22,7 +22,9 @@ From: TypeAlias = Annotated[
         name="from", description="RFC 3339 with an offset, or a date (UTC). 24 hours before `to` by default."
     ),
 ]
-To: TypeAlias = Annotated[str | None, QueryParameter(name="to", description="Likewise, exclusive. Now by default.")]
+To: TypeAlias = Annotated[
+    str | None, QueryParameter(name="to", description="Same form as `from`, exclusive. Now by default.")
+]
 AsOfTime: TypeAlias = Annotated[
     str | None,
     QueryParameter(
@@ -32,7 +34,7 @@ AsOfTime: TypeAlias = Annotated[
 ]
 AsOfChange: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="as_of_change", description="Answer as of a change: the number of the last included one."),
+    QueryParameter(name="as_of_change", description="Number of the last change that the answer includes."),
 ]
 Devices: TypeAlias = Annotated[
     str | None,
@@ -46,8 +48,8 @@ Versions: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="versions",
-        description="`last` has each reading with its last value. `all` has it once for each of its values, of all "
-        "devices, with the time and change that replaced the value.",
+        description="`last` has each reading with its last value. `all` has the readings of each device once per "
+        "value, with the time and change that replaced the value.",
     ),
 ]
 
@@ -55,12 +57,12 @@ Preset: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="preset",
-        description="CSV as another program reads it, in the local time of `zone`: `iglu`, `glupredkit`, `clarity`.",
+        description="CSV for another program: `iglu`, `glupredkit` or `clarity`. Times are local times of `zone`.",
     ),
 ]
 
 TimeText: TypeAlias = Annotated[str, msgspec.Meta(min_length=1)]
-"""Type of a time in a body, which has the form of a time in a query."""
+"""Time in the body of a request, in the same form as in a query."""
 
 MIN_YEAR, MAX_YEAR = 1970, 2999
 """No reading can be outside of these years; a mistyped year is refused, not answered with an empty list."""
@@ -90,7 +92,7 @@ def has_all_devices(devices: str | None) -> bool:
 
 
 def has_all_versions(versions: str | None, view: str | None, devices: str | None) -> bool:
-    """Parse `versions`; 400 if `all` is sent with another view than `full`, or for one device only."""
+    """Parse `versions`; 400 if `all` is sent with `view=basic` or `devices=one`."""
     if versions not in {None, "", "last", "all"}:
         raise build_problem(400, "invalid-versions", "'versions' is neither 'last' nor 'all': send one of these.")
     if versions == "all" and (view == "basic" or devices == "one"):
@@ -105,7 +107,7 @@ def parse_instant(name: str, text: str | None) -> datetime | None:
 
 
 def parse_time(name: str, text: str) -> datetime:
-    """Parse a time as UTC; 400 if it is none.
+    """Parse a text as a time in UTC; 400 if it is not a time.
 
     A space before the offset is a `+` that URL decoding has replaced.
     """
@@ -146,7 +148,7 @@ def requested_window(start: datetime | None, end: datetime | None, now: datetime
     try:
         return resolve_window(start, end, now)
     except ValueError:
-        detail = "'from' must be before 'to' (which is now when absent, or 'as_of')."
+        detail = "'from' must be before 'to', which is 'as_of' or now by default."
         raise build_problem(400, "invalid-range", detail) from None
 
 
@@ -170,8 +172,8 @@ def bounded_window(start: datetime | None, end: datetime | None, now: datetime) 
 def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[AsOf | None, datetime]:
     """Return the requested point, and the time that counts as now for the answer.
 
-    With `as_of` that is the requested time, so the answer equals the one of that time. It is the present for a change
-    number, which has no time.
+    With `as_of`, the requested time counts as now, so the answer equals an answer of that time. Otherwise the present
+    counts as now: a change number has no time.
     """
     if time and change:
         raise _as_of_problem("'as_of' and 'as_of_change' exclude each other: send one of them")

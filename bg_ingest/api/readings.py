@@ -57,7 +57,7 @@ async def latest(
     facts: list[object] = [freshness.state, freshness.next_expected_at] if freshness else []
     newest = latest_reading.newest
     if newest != latest_reading.head.newest:
-        # The head's newest reading is dated in the future. It becomes the answer at its time, without a further change.
+        # The head's newest reading lies in the future. At its time it becomes the answer, without a new change.
         facts.append(newest.reading.measured_at)
     headers = {**CACHE_HEADERS, "ETag": make_etag(request, latest_reading.head.last_change, *facts)}
     return not_modified(request, headers) or EncodedResponse(
@@ -121,7 +121,7 @@ async def readings(
     if isinstance(form, ColumnarFormat):
         headers |= attachment(user_id, window, form.media_type)
     if start is None and end is None:
-        # Both ends move, so readings leave the window without a change. The day is small: the tag covers its content.
+        # Both ends move, so readings leave the window without a change. The tag covers the body, one day of readings.
         body = b"".join([chunk async for chunk in answer])
         headers["ETag"] = make_etag(request, form.media_type, body)
         return not_modified(request, headers) or Response(body, media_type=form.media_type, headers=headers)

@@ -14,7 +14,7 @@ _SAMPLES = {"user_id": "ada", "provider": "$PROVIDER", "file": "main.js", "users
 """Values of parameters in the sample requests."""
 
 _BODY_SAMPLES = {"users": ["ada", "ben"], "from": "2026-01-01", "after": {"ada": 0, "ben": None}, "paused": True}
-"""Values of fields of bodies in the sample requests, for required fields and those of _SAMPLED_THOUGH_OPTIONAL."""
+"""Values of body fields in the sample requests. A sample has required fields and those of _SAMPLED_THOUGH_OPTIONAL."""
 _WITHOUT_SAMPLE = ("/webhook", "/callback", "/verify")
 """Ends of paths whose requests need a signature, a state, or a window of the last days."""
 _SAMPLED_THOUGH_OPTIONAL = {"paused"}
@@ -53,10 +53,10 @@ def render_reference(schema: dict[str, Any], *, with_scripts: bool) -> str:
     )
     html = (
         f'<p><a href="/">Start page</a></p><p>{escape(info["description"])}</p>'
-        '<p>For programs: <a href="/schema">/schema</a> (OpenAPI). The samples need variables of the shell: '
-        "<code>URL</code>, the address of this service, <code>KEY</code>, an API key, and for connections "
-        "<code>PROVIDER</code>, its name in the list of a user's connections. An open development service needs no "
-        "key.</p>"
+        '<p>For programs: <a href="/schema">/schema</a> (OpenAPI). The samples need shell variables: '
+        "<code>URL</code> is the address of this service and <code>KEY</code> an API key. <code>PROVIDER</code>, only "
+        "for connections, is the name of the provider in the list of a user's connections. An open development service "
+        "needs no key.</p>"
         f'<div class="reference"><nav aria-label="Routes">{"".join(_render_links(groups))}</nav>'
         f"<div>{sections}</div></div>"
     )

@@ -94,7 +94,7 @@ class WorkerChange(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 def to_settings(change: WorkerChange) -> dict[str, int | bool | None]:
-    """Return the settings that were sent. `paused` has no default of the service: null is False."""
+    """Return the settings that were sent. The service has no default of `paused`: null becomes False."""
     sent = {name: value for name, value in msgspec.structs.asdict(change).items() if value is not UNSET}
     return sent | ({"paused": False} if sent.get("paused", False) is None else {})
 
@@ -125,7 +125,7 @@ class ConnectionStatus(msgspec.Struct, frozen=True, kw_only=True):
     newest_reading_at: datetime | None
     last_outcome: str | None
     last_outcome_at: datetime | None
-    """Time of the last write of last_outcome: when its kind changes, and hourly while polls find nothing."""
+    """Time at which last_outcome was written: after a poll with new readings, when it changes, and otherwise hourly."""
     next_poll_at: datetime | None
     observed_delay_seconds: int | None
     """Time from a measurement until the provider shows it, learned from polls; null if unknown."""

@@ -60,7 +60,10 @@ async def window_statistics(
     as_of_time: query.AsOfTime = None,
     as_of_change: query.AsOfChange = None,
 ) -> Response[Any]:
-    """Times in ranges, mean, variability and risk, of the readings that a range shows. At most 366 days."""
+    """Times in glucose ranges, mean, variability and risk. At most 366 days.
+
+    They are computed from the readings that `GET /api/bg/{user_id}` returns for the same time range.
+    """
     asked = TimeParameters(from_, to, as_of_time, as_of_change).parse(
         reader,
         user_id,
@@ -89,7 +92,7 @@ async def daily_statistics(
     as_of_time: query.AsOfTime = None,
     as_of_change: query.AsOfChange = None,
 ) -> Response[Any]:
-    """Local days with readings, ascending. A day that the range covers in part counts in part."""
+    """Local days with readings, ascending. A day that lies partly in the time range has the figures of that part."""
     asked = TimeParameters(from_, to, as_of_time, as_of_change).parse(
         reader,
         user_id,

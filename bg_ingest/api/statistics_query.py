@@ -45,7 +45,7 @@ Points: TypeAlias = Annotated[
     str | None,
     QueryParameter(
         name="points",
-        description=f"Largest number of bins, 1 to {MAX_POINTS:,}, from which the length follows; instead of `bin`. "
+        description=f"Largest number of bins, 1 to {MAX_POINTS:,}; their length follows from it. Not with `bin`. "
         f"{DEFAULT_POINTS} by default.",
     ),
 ]
@@ -73,7 +73,7 @@ def parse_bound(name: str, text: str | None, zone: Zone) -> datetime | None:
 def parse_window(from_: datetime | None, to: datetime | None, now: datetime, *, max_days: int | None) -> Window:
     """Return the requested window in whole seconds, by default the last 14 days; 400 if it is empty or too long.
 
-    Both ends are rounded up. That selects the same readings, because times of measurement are whole seconds.
+    Sent bounds are rounded up. That selects the same readings, because times of measurement are whole seconds.
     """
     end = now.replace(microsecond=0) if to is None else _rounded_up(to)
     start = end - timedelta(days=DEFAULT_DAYS) if from_ is None else _rounded_up(from_)
@@ -115,7 +115,7 @@ def parse_bins(name: str | None, points: str | None, window: Window, zone: Zone)
         raise _bin_problem(f"'points' is a number from 1 to {MAX_POINTS}")
     chosen = smallest_bin(window, zone, int(points) if points else DEFAULT_POINTS)
     if chosen is None:
-        detail = "Even bins of a day are more than 'points': send more 'points', or 'bin'."
+        detail = "There are more days than 'points', and no bin is longer than a day: send a larger 'points', or 'bin'."
         raise build_problem(400, "too-many-bins", detail, smallest="1d")
     return Bins(window, chosen, zone)
 
@@ -126,6 +126,6 @@ def _bin_problem(fault: str) -> ProblemError:
 
 def _too_many_bins(window: Window, zone: Zone) -> ProblemError:
     smallest = smallest_bin(window, zone, MAX_BINS)
-    advice = f"the smallest one is {smallest}" if smallest else "the window is too long for any of them"
-    detail = f"The window has more bins than an answer may have ({MAX_BINS}): send a larger 'bin'; {advice}."
+    advice = f"send bin={smallest} or a larger one" if smallest else "send a shorter window"
+    detail = f"The window has more bins than an answer may have ({MAX_BINS}): {advice}."
     return build_problem(400, "too-many-bins", detail, smallest=smallest)

@@ -21,8 +21,8 @@ class StreamBody:
 
     An error before the first chunk is answered as a problem. After a later one the server closes the connection
     before the end of the answer, so the client detects the error. If the client disconnects, the generator is closed.
-    Requests of others run before each chunk. An answer of one chunk is sent whole, with its length and without a task
-    that waits for the disconnect: that task took 0.3 of the 2 ms that the readings of a day take.
+    Other requests run between two chunks. An answer of one chunk is sent whole, with its length and without a task
+    that waits for the disconnect: that task took 0.3 ms of the 2 ms for the readings of a day.
     """
 
     def __init__(self, chunks: AsyncGenerator[bytes], headers: Mapping[str, str], media_type: str) -> None:

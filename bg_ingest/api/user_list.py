@@ -65,7 +65,7 @@ async def list_users(
     ] = None,
     view: query.ViewName = None,
 ) -> Response[Users]:
-    """All users with a connection or readings, also after a disconnect. One who is added meanwhile may be missed."""
+    """Users with a connection or readings, also disconnected ones. A user added between two pages may be missing."""
     page = await user_list.page(_parse_cursor(after), parse_limit(limit, DEFAULT_USERS))
     rows = [UserRow(user) for user in page.users]
     if query.is_full_view(view):

@@ -1,6 +1,6 @@
 """A user as a whole, for operators: erasure, export, and the audit log with its route.
 
-The audit log has one record for each answer that shows or changes a user's data.
+The audit log records answers that show or change a user's data, and refused requests for such data.
 """
 
 import re
@@ -45,7 +45,7 @@ ERASURE = ErasureCounts(25_920, 312, 1, 1, 4, 0, 1, 0)
     ),
 )
 async def erase_user(user_id: User, eraser: Use[Eraser]) -> ErasureCounts:
-    """From the start of the erasure nothing of the user can be written. After a 503 repeat it: it continues.
+    """From the start of the erasure nothing of the user can be written. After a 503, repeat the request to continue.
 
     Only a new connect creates the user again.
     """
@@ -81,8 +81,8 @@ async def export_user(user_id: User, exporter: Use[Exporter]) -> Response[Any]:
 
 
 REFUSALS = {401, 403}
-"""Statuses of refused requests. A request for a user outside the caller's permission is answered with 404, like one for
-an unknown user. `refused` in the request's state marks it as refused."""
+"""Statuses that always mean a refusal. A 404 means a refusal only if `refused` is set in the request's state: a user
+outside the caller's permission is answered like an unknown user."""
 
 _PATH_TYPE = re.compile(r":\w+}")
 
@@ -131,7 +131,10 @@ def record_access(scope: HTTPScope, status: int) -> None:
 
 
 class AuditLine(msgspec.Struct, frozen=True):
-    """One audit record. Reads and pushes are merged per hour, under its start; changes are single records."""
+    """One audit record.
+
+    Each change has its own record. Equal reads, pushes or refusals of an hour share a record at the start of the hour.
+    """
 
     at: datetime
     action: AuditAction
@@ -156,13 +159,13 @@ async def audit(
     request: Request[Any, Any, Any],
     audit_log: Use[AuditLog],
     reader: Use[ReadingQueries],
-    user: Annotated[str, QueryParameter(name="user", description="Our own id of the person, erased or not.")] = "",
+    user: Annotated[str, QueryParameter(name="user", description="Id of the user, who may have been erased.")] = "",
     from_: Annotated[
         str | None, QueryParameter(name="from", description="A time. 30 days before `to` by default.")
     ] = None,
     to: Annotated[str | None, QueryParameter(name="to", description="A time, exclusive. Now by default.")] = None,
 ) -> Response[Any]:
-    """Accesses to a user's data. Records are written within a second, streamed here, and contain no user id."""
+    """Accesses to a user's data, streamed. An access is recorded within a second. Records contain no user id."""
     if not is_user_id(user):
         raise build_problem(400, "invalid-user-id", "Send the user whose audit you need: ?user= and a user id.")
     end = parse_instant("to", to) or reader.now()

@@ -18,13 +18,13 @@ from bg_ingest.domain.ids import is_user_id
 from bg_ingest.services.queries.pauses import pause
 
 MAX_BODY_BYTES = 65_536
-"""Limit of request bodies, which have only a few fields."""
+"""Limit of request bodies other than webhooks. They have only a few fields."""
 
 _TOO_LARGE = f"The body is larger than {MAX_BODY_BYTES} bytes: send only known fields."
 
 _PROVIDER = re.compile(r"[a-z][a-z0-9_-]{0,31}\Z")
 _JSON_TYPES = ("application/json", "application/merge-patch+json")
-"""A body without a type is refused too: a web page of another origin can send it without a CORS preflight request."""
+"""Without a type, a body is refused: web pages of another origin can send it without a CORS preflight request."""
 
 
 async def validate_request(request: Request[Any, Any, Any]) -> None:
@@ -106,7 +106,7 @@ BODY_TIMEOUT = 10.0
 """Seconds for a body to arrive. Without a limit, a sender that stops halfway would keep its connection indefinitely."""
 
 MAX_INCOMPLETE_BODIES = 256
-"""Requests whose bodies have not arrived completely. Beyond it the oldest is ended: each holds about 25 KB."""
+"""Largest number of requests with incomplete bodies, each of which holds about 25 KB. One more ends the oldest."""
 
 
 async def read_body(request: Request[Any, Any, Any], *, too_large: str) -> bytes:
@@ -132,7 +132,7 @@ class BodyReader:
         """The oldest first."""
 
     async def read(self, request: Request[Any, Any, Any]) -> bytes:
-        """Return the whole body; 408 also for the oldest of more than `MAX_INCOMPLETE_BODIES` incomplete bodies."""
+        """Return the whole body. 408 if it is too slow, or the oldest of more than `MAX_INCOMPLETE_BODIES`."""
         with anyio.CancelScope() as reading:
             self._incomplete[reading] = None
             if len(self._incomplete) > MAX_INCOMPLETE_BODIES:

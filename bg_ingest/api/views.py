@@ -29,7 +29,7 @@ from bg_ingest.services.queries.readings import ReadingQueries
 
 
 class View(msgspec.Struct, frozen=True):
-    """Readings of a range: their rows in the service, their public form, their columns, and the formats."""
+    """One shape of the readings of a range: query of their batches, public form, formats, and columns."""
 
     batches: Callable[[ReadingQueries, UserId, Window, ReadingFilter], AsyncGenerator[Sequence[Any]]]
     present: Callable[[Sequence[Any]], Sequence[Any]]

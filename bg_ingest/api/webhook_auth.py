@@ -1,4 +1,4 @@
-"""Authentication of webhooks: signatures by Standard Webhooks 1.0, or bearer tokens of the senders' issuer.
+"""Authentication of webhooks: signatures by Standard Webhooks 1.0, or bearer tokens of WEBHOOK_JWT_ISSUER.
 
 The specification's own library is not used: it reads the system's clock, decodes the body as text, and rejects a
 whole list of signatures for one malformed part.
@@ -86,7 +86,7 @@ def _key(secret: str) -> bytes:
     return base64.b64decode(encoded + "=" * (-len(encoded) % 4))
 
 
-TOO_LARGE = "A webhook has 1 MiB at most: send its records in several."
+TOO_LARGE = "A webhook has 1 MiB at most: send its records in several webhooks."
 
 _RATE_KEY = "webhooks"
 
@@ -189,7 +189,7 @@ class WebhookGuard:
 
 def _refuse_excess(wait: float) -> None:
     if wait > 0:
-        detail = "More webhooks arrived than this replica accepts: send it again after the seconds in Retry-After."
+        detail = "This replica receives too many webhooks: send this one again after the seconds in Retry-After."
         raise build_problem(429, "too-many-requests", detail, {"Retry-After": str(ceil(wait))})
 
 

@@ -88,7 +88,7 @@ class WebhookSlots:
             raise _no_room()
 
     def verify(self, slot: WebhookSlot) -> None:
-        """Mark the sender as verified: its webhook is not ended any more. 503 if too many are in progress."""
+        """Mark the sender as verified: its webhook is not ended any more. 503 if there are `MAX_VERIFIED` already."""
         self.check_verified()
         slot.verified = True
 
@@ -135,5 +135,5 @@ class WriteSlots:
 
 
 def _no_room() -> ProblemError:
-    detail = "Too many webhooks are in progress: send it again in a second."
+    detail = "Too many webhooks are in progress: send this one again in a second."
     return build_problem(503, "too-many-webhooks", detail, {"Retry-After": "1"})

@@ -1,4 +1,4 @@
-"""POST webhook: readings pushed by holders of a signing secret or of a token of the senders' issuer."""
+"""POST webhook: readings pushed by holders of a signing secret or of a token of WEBHOOK_JWT_ISSUER."""
 
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -79,7 +79,7 @@ async def refuse_excess(request: AnyRequest) -> None:
     request_max_body_size=MAX_WEBHOOK_BYTES,
     operation_class=WebhookOperation,
     responses=responses(
-        "All records are stored; a repeated webhook-id counts zeros.",
+        "All records are stored. For a repeated webhook-id all numbers are 0.",
         WebhookResult,
         WebhookResult(2),
         problems=(*USER_PROBLEMS, 408, 413, 415, 429),
@@ -150,7 +150,7 @@ def _unpack(body: bytes, encoding: str) -> bytes:
     except UnpackedTooLarge:
         raise build_problem(413, "too-large", TOO_LARGE) from None
     except ValueError:
-        detail = "The body is not gzip, as its Content-Encoding says: pack it again, and sign the packed bytes."
+        detail = "The Content-Encoding is gzip, but the body is not: pack it again, and sign the packed bytes."
         raise build_problem(400, "invalid-body", detail) from None
 
 

@@ -25,7 +25,7 @@ MAX_COMPARE_WINDOW = timedelta(days=30)
 
 provider_option = click.option("--provider", help="Provider of the connection; required if the user has several.")
 from_option = click.option("--from", "start", metavar="TIME", help="A date (UTC), or RFC 3339 with an offset.")
-to_option = click.option("--to", "end", metavar="TIME", help="Likewise, exclusive. Default: now.")
+to_option = click.option("--to", "end", metavar="TIME", help="Same form as --from, exclusive. Default: now.")
 key_option = click.option(
     "--api-key", envvar="BG_INGEST_API_KEY", help="For a service that requires one; safer in BG_INGEST_API_KEY."
 )
@@ -75,11 +75,11 @@ def run_on_connection(
 class StoreTarget:
     """Works on the store. While this command has an SQLite file open, no other process polls.
 
-    `polls` is true if another process may read a requested window while this command runs.
+    `is_polled` is true if another process may read a requested window while this command runs.
     """
 
     def __init__(self, services: "Services", settings: "Settings", connection: "ConnectionId") -> None:
-        self.polls = settings.store != "sqlite"
+        self.is_polled = settings.store != "sqlite"
         self._services = services
         self._id = connection
 
@@ -97,7 +97,7 @@ class StoreTarget:
 class ServiceTarget:
     """Works over the HTTP API of the service on this machine."""
 
-    polls = True
+    is_polled = True
 
     def __init__(self, http: "httpx.AsyncClient", connection: "ConnectionId") -> None:
         self._http = http
@@ -134,7 +134,10 @@ async def _request(http: "httpx.AsyncClient", method: str, path: str, body: dict
         response = await http.request(method, path, json=body)
         content = response.json()
     except (httpx.HTTPError, ValueError):
-        sentence = f"The store is in use, but no service answers at {http.base_url}: set its HOST and PORT here too."
+        sentence = (
+            f"The store is in use, but no service answers at {http.base_url}: "
+            "set its HOST and PORT for this command too."
+        )
         raise IngestError(sentence) from None
     if response.is_error:
         raise IngestError(f"The running service refuses: {content.get('detail', response.status_code)}")

@@ -56,7 +56,7 @@ def backfill(
 
     async def read(target: ConnectionTarget) -> "tuple[Window, bool]":
         window = await target.backfill(first, last)
-        if no_wait or not target.polls:
+        if no_wait or not target.is_polled:
             return window, False
         await _wait_until_read(target, window, shown=not as_json and sys.stderr.isatty())
         return window, True
