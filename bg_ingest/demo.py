@@ -44,7 +44,7 @@ class DemoFailed(Exception):
 
 @contextmanager
 def guide(host: str, port: int) -> Iterator[None]:
-    """Run the guide while the body serves: in a process, because a server that forks must not have other threads."""
+    """Run the guide during the body, in a process of its own: a server that forks must not have other threads."""
     process = subprocess.Popen([sys.executable, "-m", "bg_ingest.demo", f"http://{own_host(host)}:{port}"])  # noqa: S603 - our own module
     try:
         yield

@@ -1,4 +1,4 @@
-"""``bg-ingest connections``: the connections with their states, those with late readings first."""
+"""``bg-ingest connections`` lists the connections with their states."""
 
 from collections.abc import AsyncGenerator, Collection
 from contextlib import aclosing
@@ -24,8 +24,8 @@ STATES = ("active", "paused", "reauthorization_required", "provider_forbidden", 
 def connections(states: Collection[str], users: Collection[str], *, as_json: bool) -> None:
     """List the connections with their states.
 
-    State, newest reading, last outcome and next poll of all connections with a grant; with --user also of those
-    without. The connection with the oldest newest reading comes first.
+    Each line has the state, the newest reading, the last outcome and the next poll. Without --user, only connections
+    with a grant are listed. The lines are sorted by the newest reading, the oldest first.
     """
 
     async def find(services: "Services") -> "list[Status]":

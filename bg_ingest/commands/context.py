@@ -1,4 +1,4 @@
-"""Settings, use cases, output and exit codes of a command. No actor runs in it."""
+"""Settings, use cases, output and exit codes of a command. A command runs no actors."""
 
 import os
 import sys
@@ -113,13 +113,13 @@ def run_with_services(command: "Callable[[Services], Awaitable[Answer]]") -> Ans
 
 
 def run_with_api_keys(command: "Callable[[ApiKeys], Awaitable[Answer]]") -> Answer:
-    """Run a command's coroutine with the API keys, also beside a running service; else like `run_with_services`."""
+    """Run a command's coroutine with the API keys, like `run_with_services`, also beside a running service."""
 
     async def main() -> Answer:
         from bg_ingest.wiring.store import open_api_keys
 
         settings = read_settings()
-        log_warnings(settings)
+        log_only_warnings(settings)
         async with open_api_keys(settings) as api_keys:
             return await command(api_keys)
 
@@ -139,14 +139,14 @@ def _run(main: Callable[[], Coroutine[Any, Any, Answer]]) -> Answer:
     except* StoreLocked:
         exit_failure(
             f"{read_settings().sqlite_file} is in use: stop the running service first, "
-            "or use its API if it offers this."
+            "or use the API if it has a route for this command."
         )
     except* IngestError as errors:
         exit_failure(str(first_error(errors)))
     raise AssertionError("each handler ends the command")
 
 
-def log_warnings(settings: "Settings") -> None:
+def log_only_warnings(settings: "Settings") -> None:
     """Write warnings and errors to stderr, and no other lines."""
     from bg_ingest.observability.logs import configure_logging
 
@@ -160,7 +160,7 @@ async def open_context(settings: "Settings") -> "AsyncIterator[Services]":
     from bg_ingest.observability.registry import MetricsRegistry
     from bg_ingest.wiring import open_services
 
-    log_warnings(settings)
+    log_only_warnings(settings)
     wakeups = CommandWakeups()
     async with open_services(settings, MetricsRegistry(), wakeups=wakeups) as services:
         try:
@@ -176,7 +176,7 @@ class CommandWakeups:
 
     def __init__(self) -> None:
         self.users: set[UserId] = set()
-        """Users with changes, which are to be published by the owner of their shard."""
+        """Users with changes that the owner of their shard has to publish."""
 
     def wake_poller(self, connection: "ConnectionId") -> None: ...
 

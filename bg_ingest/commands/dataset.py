@@ -23,7 +23,10 @@ if TYPE_CHECKING:
 @click.option("--to", "end", metavar="TIME", help="Likewise, exclusive. Default: the time of --as-of.")
 @click.option("--as-of", metavar="TIME", help="Readings as known at this time. Default: a minute ago.")
 @click.option(
-    "--versions", type=click.Choice(["last", "all"]), default="last", help="The last value of each reading, or all."
+    "--versions",
+    type=click.Choice(["last", "all"]),
+    default="last",
+    help="The last value of each reading, or all values.",
 )
 @click.option("--out", "folder", metavar="DIR", required=True, type=click.Path(path_type=Path), help="New directory.")
 def dataset(
@@ -36,19 +39,19 @@ def dataset(
     *,
     all_users: bool,
 ) -> None:
-    """Write a dataset to Parquet files of 1,000 users each, and a manifest with the digest of each file.
+    """Write a dataset: Parquet files (parts) of 1,000 users each, and a manifest with the digest of each part.
 
-    manifest.json is written last: without it the dataset is not whole. The same command continues an interrupted run;
-    parts that are whole stay. Without --as-of the continued run uses the time of the first one.
+    manifest.json is written last: without it the dataset is incomplete. The same command continues an interrupted run;
+    complete parts stay. Without --as-of, all runs use the as-of time of the first run.
     """
     from bg_ingest.commands.dataset_parts import DatasetFolder, Options
 
     if all_users == (users_file is not None):
-        exit_usage("Send the users: either --users FILE or --all.")
+        exit_usage("Choose the users: either --users FILE or --all.")
     first, last, known_at = parse_instant("--from", start), parse_instant("--to", end), parse_instant("--as-of", as_of)
     now = datetime.now(UTC)  # noqa: TID251 - a command
     if first is None or first >= (last or known_at or now):
-        exit_usage("Send --from, the start of the window; it must be before --to.")
+        exit_usage("Give --from, the start of the window; it must be before --to.")
     if known_at and known_at > now - timedelta(minutes=1):
         exit_usage("--as-of must be at least a minute ago: until then the data may still change.")
     users = _read_users(users_file) if users_file else None
@@ -58,13 +61,13 @@ def dataset(
         from rich.console import Console
         from rich.progress import Progress
 
-        plan = started or await target.start(options, services)
+        plan = earlier_plan or await target.start(options, services)
         with Progress(console=Console(stderr=True), disable=not sys.stderr.isatty()) as progress:
             task = progress.add_task("writing parts", total=plan.number_of_parts, completed=len(plan.parts))
             return await target.write(plan, services, lambda: progress.advance(task))
 
     try:
-        started = target.read_plan(options)
+        earlier_plan = target.read_plan(options)
         plan = run_with_services(write)
     except ValueError as error:
         exit_usage(str(error))

@@ -1,7 +1,7 @@
-"""Directory of a dataset: parts of 1,000 users and a manifest. A later run continues one that was killed.
+"""Directory of a dataset: parts of 1,000 users and a manifest. The next run continues a killed run.
 
-Each file gets its name once it is complete. The plan of an unfinished dataset holds its users and the time as of which
-they are read. Parts that a killed run has finished stay; a repeated part has the same data.
+Each file gets its name once it is complete. The plan of an unfinished dataset holds its users and its ``as_of`` time.
+Complete parts of a killed run stay. A part that is written again has the same data.
 """
 
 import os
@@ -27,7 +27,7 @@ MAX_NAMED = 5
 
 
 class Options(msgspec.Struct, frozen=True):
-    """Arguments of a command. An argument that was not sent is None."""
+    """Arguments of a command. An argument that was not given is None."""
 
     start: datetime
     end: datetime | None
@@ -47,7 +47,7 @@ class Part(msgspec.Struct, frozen=True):
 
 
 class Plan(msgspec.Struct, frozen=True, rename={"from_": "from"}):
-    """Request of a dataset, and the parts that are whole."""
+    """Request of a dataset, and its complete parts."""
 
     as_of: datetime
     from_: datetime
@@ -90,7 +90,7 @@ class DatasetFolder:
         self._plan_file = folder / "unfinished.json"
 
     def read_plan(self, options: Options) -> Plan | None:
-        """Return the plan of a run before this one; ValueError if the directory holds something else."""
+        """Return the plan of an earlier run, None if there was none; ValueError if the directory has other content."""
         if not self._folder.exists() or not any(self._folder.iterdir()):
             return None
         file = self.manifest_file if self.manifest_file.exists() else self._plan_file

@@ -30,14 +30,14 @@ if TYPE_CHECKING:
 SHARE_NAME, SHARE_SCOPE = "share link", "readings:read"
 """Defaults of a key in a share link."""
 
-OWN_NAME = "page"
+ALL_USERS_LINK_NAME = "page"
 """Default name of a key in a link to all users."""
 
 SCOPES = ("readings:read", "connections:read", "connections:write", "admin")
 
 FIRST_KEY = (
-    "This is the first key: within seconds, the API of this development service requires one from everybody, "
-    "also on its page. For a link of your own: "
+    "This is the first key. Within seconds, every request to the API of this development service needs a key, "
+    "also the requests of its page. To open the page with a key of your own: "
     f"bg-ingest keys create --link --days 30 {' '.join(f'--scope {scope}' for scope in SCOPES)}"
 )
 
@@ -81,7 +81,7 @@ def create(
     user_ids = [parse_user(user) for user in users]
     if as_link:
         _check_link(user_ids, days, scopes)
-        name, scopes = name or (SHARE_NAME if user_ids else OWN_NAME), scopes or (SHARE_SCOPE,)
+        name, scopes = name or (SHARE_NAME if user_ids else ALL_USERS_LINK_NAME), scopes or (SHARE_SCOPE,)
     if not name or not scopes:
         exit_usage("A key needs a --name and at least one --scope. A share link (--link) has both by default.")
 
@@ -153,8 +153,8 @@ def create_encryption(kms_key: str | None, region: str | None) -> None:
     """Create a key for TOKEN_ENCRYPTION_KEYS and print it; nothing is changed.
 
     With --kms the plain key is never visible, not even to this command: the printed key opens nothing without AWS KMS.
-    The command needs the right kms:GenerateDataKeyWithoutPlaintext, the service kms:Decrypt. The command works without
-    valid settings.
+    The command needs the permission kms:GenerateDataKeyWithoutPlaintext; the service needs kms:Decrypt. The command
+    works without valid settings.
     """
     import anyio
 
@@ -176,10 +176,10 @@ def create_encryption(kms_key: str | None, region: str | None) -> None:
 def rotate_encryption(*, as_json: bool) -> None:
     """Seal every stored secret again, with the first of TOKEN_ENCRYPTION_KEYS.
 
-    These are all tokens, all quarantined records and the key of the audit. First add the new key on every replica,
-    behind the old one, so that each can decrypt with it. Then move it to the front on every replica, and run this
-    command. With DynamoDB the service keeps running; with SQLite, stop it first. The command can be interrupted and
-    repeated. Its last line states that the other keys can be removed, or the reason to keep them.
+    Secrets are all tokens, all quarantined records and the key of the audit. First add the new key on every replica,
+    behind the old key, so that every replica can decrypt with it. Then move it to the front on every replica, and run
+    this command. With DynamoDB the service keeps running; with SQLite, stop it first. The command can be interrupted
+    and repeated. Its last line states that the other keys can be removed, or the reason to keep them.
     """
 
     async def rotate(services: "Services") -> "RotationResult":
@@ -196,7 +196,7 @@ def rotate_encryption(*, as_json: bool) -> None:
         counts |= {"busy": result.busy, "unopened": result.unreadable}
         click.echo(json.dumps(counts | {"complete": result.complete}))
     else:
-        click.echo(f"{result.sealed} sealed, {result.resealed} of them now.", err=True)
+        click.echo(f"{result.sealed} sealed secrets, {result.resealed} of them sealed again by this run.", err=True)
     if result.unreadable:
         exit_failure(
             f"{result.unreadable} sealed items do not open with any of the keys. Keep all keys, add the missing one to "

@@ -29,9 +29,9 @@ class OutboxSummary(msgspec.Struct, frozen=True):
 def outbox(ctx: click.Context, *, as_json: bool) -> None:
     """Show unpublished events, or publish changes again.
 
-    Without a subcommand, shows the number of unpublished events and of their users, and the time of the oldest. While
-    the service runs, the last event of a user may be published already: this is recorded with the next event or within
-    half an hour.
+    Without a subcommand, shows the number of unpublished events and of their users, and the time of the oldest. The
+    last event of a user counts as unpublished until its publication is recorded: with the user's next event, or within
+    half an hour while the service runs.
     """
     if ctx.invoked_subcommand is not None:
         return

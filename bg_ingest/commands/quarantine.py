@@ -130,7 +130,7 @@ def drop_records(user: str, records: tuple[str, ...], reason: str | None) -> Non
 async def _iter_records(
     services: "Services", user: str | None, records: tuple[str, ...] = ()
 ) -> "AsyncGenerator[ReviewedRecord]":
-    """Yield the named records, or all of a user, or those of all connected users.
+    """Yield the named records of a user, or all records of the user, or, without a user, those of all connected users.
 
     The records of one user are read before the first is yielded, because the caller may change the stored quarantine
     pages that hold them.

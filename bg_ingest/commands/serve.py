@@ -1,4 +1,4 @@
-"""``bg-ingest run`` and ``demo``, and ``simulator``: the simulated Dexcom as an application of its own."""
+"""``bg-ingest run``, ``demo`` and ``simulator``; the last serves the simulated Dexcom alone."""
 
 import sys
 from collections.abc import Callable
@@ -134,7 +134,7 @@ def serve(load: "Callable[[], App]", host: str, port: int, **options: Any) -> No
 
 
 def _protect_output() -> None:
-    """Let no write to stdout or stderr raise in this process, nor in the worker that it forks."""
+    """Suppress errors of writes to stdout and stderr, in this process and in the worker that it forks."""
     from bg_ingest.observability.lossy_stream import LossyStream
 
     sys.stdout, sys.stderr = LossyStream(sys.stdout), LossyStream(sys.stderr)

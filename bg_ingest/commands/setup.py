@@ -9,7 +9,7 @@ from bg_ingest.commands.context import (
     FAILED,
     exit_failure,
     json_option,
-    log_warnings,
+    log_only_warnings,
     print_json,
     print_table,
     read_settings,
@@ -39,7 +39,7 @@ def doctor(*, as_json: bool) -> None:
 
     from bg_ingest.doctor import Verdict
 
-    log_warnings(settings)
+    log_only_warnings(settings)
     findings = anyio.run(run_checks, settings)
     if as_json:
         print_json(findings)

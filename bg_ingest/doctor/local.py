@@ -1,4 +1,4 @@
-"""Checks of the settings and of this machine: embedded parts, access to the API, limits of a busy service."""
+"""Checks of the settings, the exporter of traces, access to the API, and the limits of this machine."""
 
 import resource
 import shutil
@@ -35,7 +35,7 @@ async def check_traces(settings: Settings) -> list[Finding]:
         async with open_tracing(settings.traces_endpoint):
             return [ok("traces", "the exporter is installed")]
     except IngestError as error:
-        return [failed("traces", str(error), "install what it names, or unset TRACES_ENDPOINT")]
+        return [failed("traces", str(error), "install or correct OpenTelemetry, or unset TRACES_ENDPOINT")]
 
 
 async def check_access(settings: Settings, keys: ApiKeyStore, now: datetime) -> list[Finding]:

@@ -23,7 +23,7 @@ CLOCK_WARNING_SKEW = timedelta(seconds=30)
 """Larger than the error of any synchronised clock."""
 
 CLOCK_FAILURE_SKEW = timedelta(minutes=5)
-"""Tolerance of webhook signatures, and of the time windows in requests to providers."""
+"""Tolerance of webhook signatures."""
 
 
 BROKER_ADVICE = {
@@ -32,7 +32,7 @@ BROKER_ADVICE = {
     "queue": "allow the user to configure and write the queue and to read bg.events, or create and bind it",
     "publish": "allow the user to write to bg.events with every routing key; bg.events must not be internal",
 }
-"""Advice for each part that a broker refuses."""
+"""Advice by the refused part (``BrokerRefused.part``)."""
 
 
 async def check_broker(settings: Settings) -> list[Finding]:

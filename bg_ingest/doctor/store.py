@@ -35,7 +35,7 @@ REACH_ADVICE = (
     + ", ".join(RIGHTS)
 )
 
-KEY_ADVICE = "restore the key that sealed it, behind the first of TOKEN_ENCRYPTION_KEYS"
+KEY_ADVICE = "add the missing key to TOKEN_ENCRYPTION_KEYS again, behind the first"
 
 MAX_TRIED_GRANTS = 20
 """Maximum number of grants that are tried, at most one per shard."""
@@ -44,10 +44,10 @@ MAX_OUTBOX_AGE = timedelta(minutes=5)
 """Age from which unpublished changes are reported. Younger ones may only be waiting for the next pass of the relay."""
 
 RECORDED_AFTER = timedelta(seconds=MAX_UNWRITTEN_SECONDS) + MAX_OUTBOX_AGE
-"""Age at which the last change of a user is recorded as published. The next change records it before."""
+"""Age by which the publication of a user's last change is recorded, unless the next change records it earlier."""
 
 MAX_READ_CHANGES = 100
-"""Changes of a shard that are read for the time of the oldest."""
+"""Maximum number of unpublished changes that are read per shard, to find the time of the oldest."""
 
 
 async def check_table(settings: Settings) -> list[Finding]:
@@ -69,7 +69,7 @@ async def check_table(settings: Settings) -> list[Finding]:
 
 
 async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
-    """Open the store as a first start does; check the rights on it, the keys of its grants and access to the API."""
+    """Open the store; check the rights on it, the keys of its grants, access to the API, and unpublished changes."""
     try:
         async with open_for_inspection(settings) as (table, store):
             now = clock.now()
@@ -86,7 +86,7 @@ async def check_store(settings: Settings, clock: Clock) -> list[Finding]:
 
 
 async def check_rights(table: Table, now: datetime) -> list[Finding]:
-    """Make each kind of call once, on two items of its own. If they cannot be deleted, they expire after an hour."""
+    """Make each kind of call once, on two temporary items. If they cannot be deleted, they expire after an hour."""
     key, other = ("doctor", token_hex(8)), ("doctor", token_hex(8))
     item = Item(v=1, expires_at=int(now.timestamp()) + 3600)
     leftovers: list[Item] = []
@@ -100,11 +100,11 @@ async def check_rights(table: Table, now: datetime) -> list[Finding]:
         "write": lambda: table.write(Put(key, item, (Absent(),))),
         "update": lambda: table.write(Update(key, item, (), (Exists(),))),
         "read": lambda: table.get(key),
-        "read several": lambda: table.batch_get([key]),
-        "change together": lambda: table.transact([Put(other, item, (Absent(),)), Check(key, (Exists(),))]),
+        "read several items at once": lambda: table.batch_get([key]),
+        "write in a transaction": lambda: table.transact([Put(other, item, (Absent(),)), Check(key, (Exists(),))]),
         "delete": lambda: table.write(Delete(key)),
-        "delete several": lambda: table.delete([other]),
-        "search": search,
+        "delete several items at once": lambda: table.delete([other]),
+        "query": search,
     }
     for kind, call in kinds.items():
         try:
@@ -113,7 +113,7 @@ async def check_rights(table: Table, now: datetime) -> list[Finding]:
             advice = f"give this identity the rights {', '.join(RIGHTS)}"
             return [failed("store", f"this identity cannot {kind}: {error}", advice)]
     if leftovers:
-        return [failed("store", "deleted items are still there", "is it DynamoDB?")]
+        return [failed("store", "deleted items are still there", "check that DYNAMODB_ENDPOINT is DynamoDB")]
     return [ok("store", "reads, writes and transactions work")]
 
 
@@ -152,7 +152,7 @@ async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
 
 
 async def check_outbox(outbox: OutboxStore, now: datetime) -> list[Finding]:
-    """Warn of changes that wait although the relay tries again all the time."""
+    """Warn if changes have been unpublished for at least ``MAX_OUTBOX_AGE``."""
     oldest = now
     for shard in range(SHARDS):
         entries = (await outbox.list_shard(shard))[:MAX_READ_CHANGES]
@@ -165,7 +165,7 @@ async def check_outbox(outbox: OutboxStore, now: datetime) -> list[Finding]:
                 oldest = min(oldest, recorded_at)
     if now - oldest < MAX_OUTBOX_AGE:
         return []
-    advice = "start the service; if it runs, look at degraded of /health/ready: the queue may be full"
+    advice = "start the service; if it runs, see the field degraded of /health/ready: the queue may be full"
     return [warning("outbox", f"changes wait to be published since {oldest:%Y-%m-%d %H:%M} UTC", advice)]
 
 

@@ -94,7 +94,7 @@ def hash_key(text: str) -> bytes:
 
 
 def known_scopes(names: Iterable[str]) -> frozenset[Scope]:
-    """Return the scopes that this service defines. Tokens may carry scopes of other services."""
+    """Return the named scopes that this service defines. A token may also have scopes of other services."""
     scopes_by_name = {str(scope): scope for scope in Scope}
     return frozenset(scopes_by_name[name] for name in names if name in scopes_by_name)
 

@@ -23,16 +23,16 @@ RESERVATION_SECONDS = 60.0
 """Seconds until reserved calls expire. Expired calls are not made, and not returned to the row."""
 
 MARGIN_SECONDS = 73.0
-"""Calls of each hour that are left unused, expressed as seconds of the even rate. ``RESERVATION_SECONDS`` of them
-cover calls that were reserved before the hour and are made in it; 13 cover steps of the clocks."""
+"""Calls of each hour that are left unused, expressed as seconds of the even rate. 60 seconds (``RESERVATION_SECONDS``)
+cover calls that were reserved before the hour and are made in it; 13 seconds cover steps of the clocks."""
 
 BURST_DIVISOR, MIN_BURST = 3_000, 4.0
 """The burst in calls is the hour's limit divided by ``BURST_DIVISOR`` (1.2 seconds' worth), and at least
 ``MIN_BURST``."""
 
 MAX_RESERVATION_SHARE = 0.35
-"""Largest part of the burst reserved at once: the distance between the priorities of backfills and live polls (60 and
-95 %). While a spent burst recovers, live polls reach a reservation of this size before backfills get a call."""
+"""Largest part of the burst in one reservation: the distance between the priorities of backfills and live polls (60 and
+95 %). While a spent burst recovers, live polls can therefore reserve this part before backfills can reserve a call."""
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 30, 900
 """Length of a pause if the provider gives none. It doubles with each consecutive pause."""
@@ -142,7 +142,8 @@ class ProviderLimit(msgspec.Struct, frozen=True):
 def pause_after(row: BudgetRow, now: int, sent: int, wait: float | None) -> BudgetRow:
     """Return the row after the refusal of a call made at ``sent``. ``wait`` is the requested pause in seconds.
 
-    Other calls under way are refused too. All these refusals count as one pause, of the longest requested length.
+    ``now`` and ``sent`` are times of the row, in microseconds. Calls sent before the end of a pause belong to this
+    pause: their refusals can only extend it, to the latest requested end.
     """
     requested = 0 if wait is None else round(max(wait, 1.0) * MICROS_PER_SECOND)
     if sent <= row.paused_until:

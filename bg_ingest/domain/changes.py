@@ -49,7 +49,7 @@ class GapOpened(msgspec.Struct, frozen=True, tag="gap.opened"):
 
 
 class GapHealed(msgspec.Struct, frozen=True, tag="gap.healed"):
-    """All missing readings of a gap have arrived, or its first ones. A later change opens a gap for the others."""
+    """All missing readings of a gap have arrived, or only the first: then a later change opens a gap for the rest."""
 
     provider: str
     gap: Gap

@@ -70,11 +70,11 @@ def basic_columns(user: UserId, points: Sequence[tuple[int, int]]) -> ColumnValu
 
 
 def full_columns(user: UserId, rows: Sequence[StoredReading]) -> ColumnValues:
-    """Return the values of ``FULL_COLUMNS``. A rate that JSON cannot hold is null, as in JSON."""
+    """Return the values of ``FULL_COLUMNS``. A rate that is not finite is null, as in JSON."""
     readings = [row.reading for row in rows]
     rates = [reading.trend_rate_mg_dl_min for reading in readings]
     devices = [reading.device for reading in readings]
-    names = {device: device.public_name for device in set(devices)}  # one text for all rows
+    names = {device: device.public_name for device in set(devices)}  # one string object for all rows of a device
     return [
         [user] * len(rows),
         [to_epoch_seconds(reading.measured_at) for reading in readings],

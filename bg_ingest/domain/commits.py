@@ -42,8 +42,8 @@ class Head(msgspec.Struct, frozen=True):
     gaps_checked_until: Mapping[str, datetime] = {}
     """By provider: measurement time up to which gaps are checked. It moves back when an earlier reading is recorded."""
     published: int = 0
-    """Number up to which all changes are published, as far as the last commit knew. In a tombstone earlier changes than
-    the erasure's count as published, because they never are."""
+    """Number up to which all changes are recorded as published; later ones may be published already. In a tombstone it
+    includes all changes before that of the erasure: they are not to be published any more."""
 
     def next_recorded_at(self, now: datetime) -> datetime:
         """Return the time of the next change: now in whole milliseconds, and after the previous change."""
@@ -62,14 +62,14 @@ class ConnectionUpdate(msgspec.Struct, frozen=True):
     before: Connection | None
     after: Connection
     request_poll: bool = False
-    """Also add a request to the owner's inbox for an immediate poll."""
+    """Also add a request for an immediate poll to the owner's inbox."""
 
 
 class StoredWebhookId(msgspec.Struct, frozen=True):
     """Content of a stored webhook id."""
 
     generation: str
-    """Connect that the id belongs to. A webhook has its effect again after another connect."""
+    """Generation of the connection at the receipt. After another connect, the same webhook takes effect again."""
     expires_at: datetime
 
     def detects(self, connection: Connection, now: datetime) -> bool:

@@ -43,7 +43,7 @@ class Punctuality(msgspec.Struct, frozen=True):
 
 
 class DayCounter:
-    """Counts the days of one connection in a stream of its readings."""
+    """Counts the readings, quarantined records and missing readings of one connection by day."""
 
     def __init__(self, provider: str, window: Window, punctuality: Punctuality, default_cadence: int) -> None:
         self._provider = provider

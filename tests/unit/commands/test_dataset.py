@@ -155,7 +155,7 @@ def test_a_killed_run_is_continued_with_the_same_digests(tmp_path: Path) -> None
     [
         (["--from", "2026-01-01", "--out", "d"], "either --users FILE or --all"),
         (["--all", "--users", "f", "--from", "2026-01-01", "--out", "d"], "either --users FILE or --all"),
-        (["--all", "--out", "d"], "Send --from"),
+        (["--all", "--out", "d"], "Give --from"),
         (["--all", "--from", "2026-01-02", "--to", "2026-01-01", "--out", "d"], "before --to"),
         (["--all", "--from", "2026-01-02", "--as-of", "2999-01-01", "--out", "d"], "at least a minute ago"),
         (["--users", "missing", "--from", "2026-01-02", "--out", "d"], "cannot be read"),

@@ -79,7 +79,7 @@ def test_keys_are_managed_while_a_service_has_the_file_of_the_store_open(tmp_pat
     with open_file(tmp_path / ".bg-ingest" / "bg-ingest.sqlite", NOON.timestamp):
         made = run_bg_ingest(tmp_path, "keys", "create", "--link", "--user", "ada", "--days", "14")
         assert made.returncode == 0, made.stderr
-        assert "For a link of your own: bg-ingest keys create --link --days 30 --scope" in made.stderr
+        assert "To open the page with a key of your own: bg-ingest keys create --link --days 30 --scope" in made.stderr
         (listed,) = json.loads(run_bg_ingest(tmp_path, "keys", "list", "--json").stdout)
         assert run_bg_ingest(tmp_path, "keys", "revoke", listed["id"]).returncode == 0
         assert run_bg_ingest(tmp_path, "connections").returncode == 1
