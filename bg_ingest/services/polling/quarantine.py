@@ -28,7 +28,7 @@ MAX_RECORDS_PER_PAGE = 200
 """Bound on the sealed records under one key. A provider that exceeds it evidently sends only garbage."""
 
 MAX_RECORD_BYTES = 1_500
-"""Bytes stored of one record: three times a valid one. All records of a page fit into one item of the store."""
+"""Largest number of bytes stored of one record: three times a valid record. A full page fits into one stored item."""
 
 RecordsByKey: TypeAlias = Mapping[QuarantineKey, Sequence[Unreadable]]
 
@@ -46,10 +46,10 @@ class Quarantine:
     _logged_full: set[ConnectionId] = field(default_factory=set, init=False)
 
     async def add(self, connection: Connection, unreadable: Sequence[Unreadable]) -> PollResult:
-        """Store the records; return the numbers of new ones and of those without room.
+        """Store the records; return the number of new records, and of records for which their page has no room.
 
-        Raise the errors of ``Ingester.ingest``. Nothing is stored of a record without room. The next page with the same
-        record counts it again.
+        Raise the errors of ``Ingester.ingest``. Nothing is stored of a record without room, so that the record is
+        counted again each time the provider sends it.
         """
         by_key: dict[QuarantineKey, list[Unreadable]] = {}
         for record in unreadable:

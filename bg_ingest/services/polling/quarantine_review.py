@@ -41,18 +41,18 @@ class RetryResult(StrEnum):
     """Result of translating a record again."""
 
     RELEASED = "released"
-    """The record is a valid reading now: stored, published and removed from its page."""
+    """The record is valid now: its reading is stored and published, and the record is removed from its page."""
     ALREADY_STORED = "known"
     """The same reading was stored meanwhile: the record is removed from its page."""
     CONTRADICTED = "contradicted"
-    """The reading was stored meanwhile with another, newer value. The record stays until it is dropped."""
+    """A reading with the same identity is stored with another value. The record stays until it is dropped."""
     UNREADABLE = "unreadable"
     TRUNCATED = "cut"
     """Only the beginning of the record was stored, so that the record can never be translated again."""
     NO_PROVIDER = "nobodys"
     """The record names no provider, or a provider that is not configured."""
     NO_KEY = "sealed"
-    """None of the keys opens the record: add the key of that time to TOKEN_ENCRYPTION_KEYS."""
+    """No configured key opens the record: add the key that sealed it to TOKEN_ENCRYPTION_KEYS."""
 
 
 @dataclass(frozen=True)
@@ -78,15 +78,15 @@ class QuarantineReview:
                         yield ReviewedRecord(user, page.key, record)
 
     async def find(self, user: UserId, name: str) -> ReviewedRecord:
-        """Return the only record with a hexadecimal digest that begins with ``name``.
+        """Return the record with a hexadecimal digest that begins with ``name``.
 
-        NotFound if there is none or several.
+        NotFound if no record matches, or more than one.
         """
         matches = [match async for match in self.iter_records(user) if match.record.digest.hex().startswith(name)]
         if len(matches) != 1:
             raise NotFound(
-                f"{len(matches) or 'None'} of the quarantined records of this user begin with {name!r}: list them, "
-                "and give enough of one's name."
+                f"{len(matches)} quarantined records of this user have names that begin with {name!r}: list the "
+                "records, and give enough characters of one name."
             )
         return matches[0]
 
@@ -101,8 +101,9 @@ class QuarantineReview:
     async def retry(self, reviewed: ReviewedRecord) -> RetryResult:
         """Translate a record again, and release it if it is a reading now.
 
-        The record is checked against ``noticed_at``, so that a later time of measurement stays invalid for ever. A
-        release adds a reading and never revises one, because the record is older than any reading stored since.
+        The time of measurement is compared with ``noticed_at``, not with the present. A record that was dated in the
+        future therefore stays invalid for ever. A release adds a reading and never revises one, because the stored
+        value may be newer than the record.
         """
         record = reviewed.record
         try:

@@ -25,7 +25,8 @@ from bg_ingest.store.webhooks import WebhookRead
 class SenderTokens:
     """Verifies senders by tokens of the operator's issuer.
 
-    A token does not determine the user of the readings; the page and the connection do.
+    A token does not determine the user of the readings. The request names the user, and the user's connection must have
+    the provider account that the page names.
     """
 
     def __init__(self, token_verifier: TokenVerifier | None = None, scope: str = "") -> None:
@@ -33,14 +34,14 @@ class SenderTokens:
         self._scope = scope
 
     async def verify(self, token: str) -> TokenClaims | None:
-        """Return the claims of a token that allows to push, else None; IssuerUnavailable if it cannot be verified."""
+        """Return the claims of a token that permits pushes, else None; IssuerUnavailable if it cannot be verified."""
         claims = await self._token_verifier.verify(token) if self._token_verifier else None
         return claims if claims and self._scope in claims.scopes else None
 
 
 ID_RETENTION = timedelta(days=4)
-"""Senders that follow Standard Webhooks repeat for 3 days and 4 hours. A later repeat would store nothing twice, but
-could undo a revision made in the meantime."""
+"""Time for which the id of a webhook is stored. Senders that follow Standard Webhooks repeat a webhook for 3 days and
+4 hours. A repeat after ``ID_RETENTION`` would store no reading twice, but could undo a revision made in between."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +56,13 @@ class WebhookReceiver:
     observer: Observer
     sender_tokens: SenderTokens
     proofs: Mapping[str, AbstractSet[WebhookProof]]
-    """Accepted proofs of webhooks by provider. A provider without an entry accepts signatures only."""
+    """Accepted proofs for each provider. A provider without an entry accepts signatures only."""
 
     def now(self) -> datetime:
         return self.clock.now()
 
     def accepts(self, proof: WebhookProof) -> bool:
-        """Return True if the webhooks of any provider accept this proof."""
+        """Return True if at least one provider accepts this proof."""
         return any(proof in self._proofs(name) for name in self.providers)
 
     def _proofs(self, provider: str) -> AbstractSet[WebhookProof]:
@@ -70,11 +71,12 @@ class WebhookReceiver:
     async def receive(
         self, user: UserId, webhook_id: str | None, content: bytes, proof: WebhookProof = WebhookProof.SIGNATURE
     ) -> PollResult:
-        """Return the counts of the webhook after its effect is durable; zero for an id that was received before.
+        """Return the counts of the webhook after its effect is durable; counts of zero if it was received before.
 
-        Without a signed id, the same content is the same webhook. A request for a poll is the exception, because it may
-        be repeated. ProviderMisbehaved if no provider pushes such content with this proof; NotFound if the user has no
-        connection for it. After any error the same webhook may be sent again, with its whole effect.
+        Without a signed id, the digest of the content serves as the id. The id of a page without records is stored only
+        if it is signed; otherwise each repeat of the page requests a poll. ProviderMisbehaved if no provider pushes
+        such content with this proof; NotFound if the user has no connection that the content belongs to. After an error
+        the sender can repeat the webhook, and the repeat has the whole effect.
         """
         pages = await self._parse_pages(content, proof)
         identity = f"content {sha256(content).hexdigest()}" if webhook_id is None else webhook_id
@@ -101,7 +103,7 @@ class WebhookReceiver:
         else:
             await self.store.inbox.request_poll(connection.id)
             self.wakeups.wake_poller(connection.id)
-            # written after the request, because a crash after the id alone would make the repeat ineffective
+            # the id is written last: after a crash between the two writes, a repeat must still request the poll
             if has_id:
                 await self.store.webhooks.add(webhook)
         self.observer.webhook(connection.id, result)
@@ -115,20 +117,20 @@ class WebhookReceiver:
                 with suppress(ProviderMisbehaved):
                     pages[name] = await provider.parse_push(content)
         if not pages:
-            raise ProviderMisbehaved("no provider pushes such a thing")
+            raise ProviderMisbehaved("no provider pushes such content with this proof")
         return pages
 
 
 def _segments_of_one_commit(pages: Mapping[str, Page]) -> set[datetime]:
-    """Return the segments of the readings; none if they need several commits, each of which reads its own."""
+    """Return the segments of the readings; none if several commits are needed, because each commit reads its own."""
     starts = {segment_start(reading.measured_at) for page in pages.values() for reading in page.readings}
     return starts if len(starts) <= MAX_SEGMENTS_PER_COMMIT else set()
 
 
 def _find_connection(read: WebhookRead, pages: Mapping[str, Page]) -> Connection:
-    """Return the user's connection for one of the pages. The error does not reveal which part is missing."""
+    """Return the user's connection for one of the pages. NotFound does not reveal the reason."""
     for name, page in pages.items():
         connection = read.connections.get(name)
         if connection and connection.accepts_pushes and connection.provider_account == page.provider_account:
             return connection
-    raise NotFound("There is no connection of this user that this is for: connect the user to the provider first.")
+    raise NotFound("This user has no connection that the webhook belongs to: connect the user to the provider first.")

@@ -19,14 +19,14 @@ from bg_ingest.store.outbox import OutboxEntry, OutboxStore, ShardDirectory
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 MAX_CONCURRENT_USERS = 32
-"""Users with changes published at the same time. Higher values gave no more confirms per second."""
+"""Users whose changes are published at the same time. Higher values gave no more confirms per second."""
 
 PAGE_SIZE = 100
 """Changes published between two reports, and read by one call."""
 
 MAX_AGE_SECONDS = 1.0
-"""Age of a commit up to which its change is published from memory. Later the head is read again, because the user may
-have been erased by another process since."""
+"""Largest age of a change that is published from memory. For an older change the head is read again, because another
+process may have erased the user since the commit."""
 
 
 class CommittedChange(msgspec.Struct, frozen=True):
@@ -38,15 +38,15 @@ class CommittedChange(msgspec.Struct, frozen=True):
 
 
 Waiting: TypeAlias = Mapping[UserId, Sequence[CommittedChange]]
-"""Users with unpublished changes. If these follow the last published one they are given, else they are to be read."""
+"""Users with unpublished changes. Each sequence has the changes in memory; if it is empty, the store is read."""
 
 
 class Relay:
     """Publishes the unpublished changes of a shard, at least once.
 
-    A change is published only if the one before it is known to be published: by this process, or by the head or the row
-    of the shard. The order of first deliveries therefore does not depend on the ownership of the shard. A crash
-    repeats events that are not recorded as published, under the same id.
+    A change is published only if the user's previous change is known to be published. This process has published it, or
+    the head or the shard's row of published numbers records it. The order of first deliveries therefore does not depend
+    on the ownership of the shard. After a crash, events not recorded as published are repeated under the same id.
     """
 
     def __init__(self, outbox: OutboxStore, publisher: Publisher, observer: Observer) -> None:
@@ -57,8 +57,8 @@ class Relay:
     async def find_waiting(self, shard: int, directory: ShardDirectory, *, taken: bool) -> set[UserId]:
         """Return the users of a shard with unpublished changes.
 
-        At a take-over the row of the shard counts and the heads are read consistently. Later reads find only what a
-        lost wake-up has left, and may be a second old.
+        At a take-over (``taken``) the shard's row of published numbers is loaded, and the heads are read consistently.
+        Later calls find only changes with a lost wake-up. Their heads may be a second old.
         """
         if taken:
             self._outbox.published.load_row(shard, directory.published, directory.users)
@@ -108,7 +108,7 @@ class Relay:
             self._outbox.published.forget(shard)
 
     def _publishable(self, shard: int, changes: Sequence[CommittedChange]) -> dict[OutboxEntry, Change]:
-        """Return the changes that follow the last published one and are new; none if they must be read."""
+        """Return the changes if they are recent and follow the last published one; none if they must be read."""
         if not changes or anyio.current_time() - changes[0].committed_at > MAX_AGE_SECONDS:
             return {}
         user = changes[0].change.user
@@ -190,7 +190,7 @@ REPLAY_BATCH_SIZE = 100
 async def replay(store: Store, user: UserId, first: int, last: int | None = None) -> int:
     """Put the changes ``first`` to ``last`` back into the outbox; return their number. NotFound for an unknown user.
 
-    The relay of the user's shard finds them within seconds. Only first deliveries are in order, not such repeats.
+    The relay of the user's shard finds them within seconds. Only first deliveries are in order.
     """
     head = await store.readings.head(user)
     if head is None:

@@ -16,7 +16,7 @@ from bg_ingest.ports import Clock
 from bg_ingest.store import Store
 
 MAX_PAGE_BYTES = 1_048_576
-"""Largest size of a page of several events. At this size it ends with fewer events than requested."""
+"""Largest size of a page with several events. The page ends before the event that would exceed this size."""
 
 
 class PublishedEvent(msgspec.Struct, frozen=True):
@@ -30,12 +30,12 @@ class PublishedEvent(msgspec.Struct, frozen=True):
 
 
 MAX_BATCH_EVENTS, MAX_BATCH_BYTES = 64, 131_072
-"""Bounds of a batch of events for streams, which ends with the event that reaches one of them. A backfill commits
-events of about 100 KB, of which a batch has two."""
+"""Bounds of a batch of events for streams. The event that reaches a bound is the last of its batch. A backfill commits
+events of about 100 KB, so that a batch has two of these."""
 
 FIRST_READ_OF_BATCH = 4
-"""Number of events of a batch that are read first. Four events of a backfill exceed ``MAX_BATCH_BYTES`` as published,
-although each takes about 1 KB as stored. Further ones would be read and billed for nothing."""
+"""Events in the first read of a batch. An event of a backfill takes about 1 KB as stored, but 100 KB as published. Four
+such events exceed ``MAX_BATCH_BYTES``, so that a larger first read would be billed for nothing."""
 
 
 class EventPage(msgspec.Struct, frozen=True):
@@ -83,7 +83,7 @@ class ChangeQueries:
                 number += 1
                 if change.number != number or isinstance(change.data, UserErased):
                     break
-                yield self.publish(change)
+                yield self.encode(change)
                 await checkpoint()
             else:
                 if number == until:
@@ -105,13 +105,13 @@ class ChangeQueries:
                     break
                 if events:
                     await checkpoint()
-                events.append(self.publish(change))
+                events.append(self.encode(change))
                 size += len(events[-1].body)
                 if size >= MAX_BATCH_BYTES:
                     break
         return events
 
-    def publish(self, change: Change) -> PublishedEvent:
+    def encode(self, change: Change) -> PublishedEvent:
         body = encode_cloud_event(change, self._cloud_source)
         return PublishedEvent(change.number, body, change.type, change.recorded_at)
 

@@ -136,7 +136,7 @@ class Verifier:
         stored = [
             reading
             for reading in await self._read_stored(connection, fetched)
-            # readings fetched through another registered app of ours have another account id of the same person
+            # readings fetched through another of our registered apps have another account id for the same person
             if reading.device.provider_account == page.provider_account or reading.identity in provided
         ]
         unreadable = sum(record.measured_at is None or record.measured_at in fetched for record in page.unreadable)
@@ -148,12 +148,12 @@ class Verifier:
         async with aclosing(packed):
             async for segment in packed:
                 readings += [stored.reading for stored in unpack(segment)]
-                await pause()  # a batch of segments takes over 30 ms
+                await pause()  # a batch of segments takes more than 30 ms
         return [reading for reading in readings if reading.device.provider == connection.id.provider]
 
 
 def _fetched_part(connection: Connection, window: Window) -> Window | None:
-    """Return the part of a window that has been read: after the unfinished backfill, up to the watermark."""
+    """Return the part of a window that polls have read: after the unread backfill, up to the watermark inclusive."""
     if connection.watermark is None:
         return None
     until = min(window.end, connection.watermark + timedelta(seconds=1))

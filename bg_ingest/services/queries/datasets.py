@@ -25,7 +25,7 @@ from bg_ingest.store.segments import ReadingStore
 
 
 class UserRows(NamedTuple):
-    """Rows of one user: ``StoredReading``, or ``ReadingVersion`` with all versions."""
+    """Rows of one user: ``ReadingVersion`` if all versions are requested, else ``StoredReading``."""
 
     user: UserId
     rows: Sequence[Any]
@@ -71,7 +71,7 @@ class Dataset:
         return {MANIFEST_KEY: msgspec.json.encode(self.manifest).decode()}
 
     async def column_batches(self) -> AsyncGenerator[ColumnValues]:
-        """Yield the values of ``columns``, instead of ``batches``."""
+        """Make the same pass as ``batches``, and yield each batch as values of ``columns``."""
         to_columns = version_columns if self.request.all_versions else full_columns
         async with aclosing(self.batches()) as batches:
             async for batch in batches:

@@ -40,9 +40,9 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 class EventHub(Observer):
     """Opens streams and, as an actor, keeps them supplied.
 
-    A stream that has all earlier events receives a change of this process from memory. A hint of another replica only
-    causes a read. The hub reconciles its numbers with the heads, so that a lost hint delays an event and loses none.
-    Streams end as the drain begins.
+    A stream that has all earlier events receives a change committed by this process from memory. A hint of another
+    replica only causes a read. The hub reconciles its numbers with the heads, so that a lost hint delays an event, but
+    no event is lost. Streams end as the drain begins.
     """
 
     def __init__(
@@ -90,8 +90,9 @@ class EventHub(Observer):
     async def begin(self, stream: ChangeStream, after: Mapping[UserId, int | None], *, required: bool = False) -> None:
         """Read the heads and set the start of each user: after the given number, or a snapshot of now for None.
 
-        A number beyond the last change also begins with a snapshot. NotFound for an unknown user that is ``required``.
-        Heads of users that are not required may be a second old; the next comparison with the heads corrects this.
+        A number beyond the last change also begins with a snapshot. If ``required``, the heads are read consistently,
+        and NotFound is raised for an unknown user. Otherwise the stream begins with ``Unknown`` for such a user, and
+        the heads may be a second old until the next comparison of ``_reconcile``.
         """
         readings = self._store.readings
         heads = await (readings.heads(stream.users, consistent=True) if required else readings.heads_after(after))
@@ -133,7 +134,7 @@ class EventHub(Observer):
             self._tasks = tasks
             self._reads.start(tasks)
             try:
-                for events in self._watched.values():  # announced before this start, or before a crash
+                for events in self._watched.values():  # wake-ups lost before this start or in a crash
                     tasks.start_soon(self._wake, events.user, list(events.streams))
                 tasks.start_soon(self._receive_hints)
                 tasks.start_soon(self._checks.run, self._streams)
@@ -174,8 +175,8 @@ class EventHub(Observer):
             self._lose(events)
             return
         try:
-            events.add([EventOf(events.user, self._changes.publish(change)) for change in changes])
-        except Exception:  # would fail the caller, although the changes are committed; the streams read the store
+            events.add([EventOf(events.user, self._changes.encode(change)) for change in changes])
+        except Exception:  # the caller must not fail, because the changes are committed; the streams read the store
             log.exception("a change cannot be encoded", action="stream_broken")
 
     def _announce(self, events: SharedEvents, last_change: int) -> bool:

@@ -21,8 +21,8 @@ from bg_ingest.store import Store
 WOKEN_AT_ONCE = 4
 """Streams woken in one pass of the event loop. To send an event of 100 KB to 200 streams takes about 25 ms."""
 
-MAX_READ_RETRIES = 100
-"""Failures of one read, about 4 minutes, after which the streams that wait for it end."""
+MAX_READ_TRIES = 100
+"""Tries of one read, in about 4 minutes. If all fail, the streams that wait for the read end."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
@@ -46,7 +46,7 @@ class EventReads:
         self._lose = lose
         """Called for an erased user."""
         self._waiting: dict[tuple[SharedEvents, int], list[EventReader]] = {}
-        """Reads in progress by the number that they follow, with the streams that wait for them."""
+        """Streams that wait for a read, by the events of the user and the number after which the read begins."""
         self._catch_up = anyio.Lock()
 
     def request(self, events: SharedEvents, after: int, stream: EventReader) -> None:
@@ -61,7 +61,7 @@ class EventReads:
             self._tasks.start_soon(self._read, events, after)
 
     def start(self, tasks: TaskGroup) -> None:
-        """Read in tasks of a group from now on: also for requests made before, or before a crash."""
+        """Run reads as tasks of a group from now on, including those requested before this start or before a crash."""
         self._tasks = tasks
         for events, after in self._waiting:
             tasks.start_soon(self._read, events, after)
@@ -94,7 +94,7 @@ class EventReads:
 
     @retrying(
         StoreError,
-        tries=MAX_READ_RETRIES,
+        tries=MAX_READ_TRIES,
         first_wait=0.1,
         max_wait=5.0,
         error=lambda: StoreUnavailable("the store failed for minutes"),

@@ -13,10 +13,10 @@ from bg_ingest.domain.merging import SegmentRows
 from bg_ingest.domain.windows import Window
 
 MAX_KEPT_BYTES = 24_000_000
-"""About 1,800 segments of a 5-minute sensor: a day of 450 users, or 90 days of five."""
+"""About 1,800 segments of a 5-minute sensor: a day of 450 users, or 90 days of 5 users."""
 
 MAX_KEPT_WINDOW = timedelta(days=100)
-"""Longer windows are not kept, because one export of years would displace the days of all dashboards."""
+"""Segments of longer windows are not kept: one export of years would displace the days of all dashboards."""
 
 BYTES_PER_ROW, BYTES_PER_SEGMENT = 170, 600
 """Estimate of the memory: a row is a tuple of two numbers (110 bytes) and about 60 bytes of text."""

@@ -28,7 +28,7 @@ class Snapshot(msgspec.Struct, frozen=True):
     change: int
     latest: Latest | None
     missed: tuple[int, int] | None = None
-    """First and last number of the changes that a stream leaves out, because they are not kept. Set only in streams."""
+    """First and last number of the changes that a stream leaves out. Set only in streams."""
 
 
 class Expired(msgspec.Struct, frozen=True):

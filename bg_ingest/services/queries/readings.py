@@ -24,9 +24,10 @@ from bg_ingest.store.segments import ReadingStore
 DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
 """Length of a window without a start."""
 
-POINTS_PER_PASS, READINGS_PER_PASS = 64, 4
-"""Segments decoded until the query yields to other tasks: about 3 ms for points that are not kept, and 2 ms for whole
-readings. The query yields explicitly, because reads of the embedded store may never suspend."""
+POINT_SEGMENTS_PER_PASS, READING_SEGMENTS_PER_PASS = 64, 4
+"""Segments decoded until the query yields to other tasks. Decoding takes about 3 ms for points that are not in the
+cache, and 2 ms for whole readings. The query yields explicitly, because reads of the embedded store may never
+suspend."""
 
 SEARCHED_LENGTHS = (timedelta(hours=6), timedelta(days=30), timedelta(days=365 * 20))
 """Windows before now that are searched, one after another, for the newest reading that is not in the future."""
@@ -77,8 +78,8 @@ class ReadingQueries:
     async def latest(self, user: UserId) -> Latest:
         """Return the newest reading up to now in one read; NotFound also if there is no such reading.
 
-        If the clock of a device is ahead, its readings have times in the future. Until such a time, an earlier reading
-        is returned, which costs further reads.
+        If the clock of a device is ahead, its readings have times in the future. While the newest reading is in the
+        future, an earlier one is returned, which costs further reads.
         """
         latest = await latest_until(self._readings, await self.head(user), self.now())
         if latest is None:
@@ -97,7 +98,7 @@ class ReadingQueries:
             window,
             reading_filter,
             decode,
-            per_pass=POINTS_PER_PASS if is_default else READINGS_PER_PASS,
+            per_pass=POINT_SEGMENTS_PER_PASS if is_default else READING_SEGMENTS_PER_PASS,
         )
 
     def readings(
@@ -120,7 +121,7 @@ async def _third_column(rows: AsyncGenerator[Sequence[Any]]) -> AsyncGenerator[S
 
 
 async def latest_until(store: ReadingStore, head: Head, now: datetime) -> Latest | None:
-    """Return the newest reading up to now, which is the last reading of a range that ends with now."""
+    """Return the newest reading up to now: the last reading that a query with a window up to now shows."""
     if head.newest is None or head.newest.reading.measured_at <= now:
         return Latest(head, head.newest, now) if head.newest else None
     end = now.replace(microsecond=0) + _SECOND
@@ -144,7 +145,7 @@ async def iter_shown(
     decode: Callable[[bytes], SegmentRows],
     *,
     consistent: bool = False,
-    per_pass: int = READINGS_PER_PASS,
+    per_pass: int = READING_SEGMENTS_PER_PASS,
 ) -> AsyncGenerator[Sequence[Any]]:
     """Yield the shown rows of a window in ascending batches of one stored segment each, as decoded by the filter.
 
@@ -153,8 +154,8 @@ async def iter_shown(
     # Readings lie on whole seconds, so comparing whole seconds rounded up is exact and cheap.
     start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
     wider = window if reading_filter.all_devices else Window(window.start - CONTEXT, window.end + CONTEXT)
-    # An answer as of a change is exact at once, and an eventually consistent read may lack the newest changes. An
-    # answer as of a time is exact only after ``SETTLED_AFTER``, which is longer than the lag of such a read.
+    # An answer as of a change must be exact at once, but an eventually consistent read may lack the newest changes. An
+    # answer as of a time is exact only ``SETTLED_AFTER`` later, which is longer than the lag of such a read.
     exact = reading_filter.as_of is not None and reading_filter.as_of.change is not None
     packed = store.iter_packed(user, wider, consistent=consistent or exact)
     async with aclosing(_with_neighbours(packed, decode, per_pass)) as segments:

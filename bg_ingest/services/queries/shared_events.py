@@ -32,7 +32,7 @@ class EventReader(Protocol):
 
 
 class SharedEvents:
-    """Events of one user in memory. They are dropped once no stream is behind; a slower stream reads the store."""
+    """Newest events of one user in memory, dropped once all streams have them. Older events are read from the store."""
 
     def __init__(self, user: UserId) -> None:
         self.user = user

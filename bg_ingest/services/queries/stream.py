@@ -87,7 +87,7 @@ class ChangeStream:
         self.client = client
         self.opened_at = opened_at
         self.cursors: dict[UserId, int] = {}
-        """Number of the last event sent, by user. Users without a cursor are not followed yet or any more."""
+        """Number of the last event sent, by user. A user without a cursor is not yet, or no longer, followed."""
         self.users = tuple(users)
         self._supply = supply
         self._batch: deque[EventOf | Snapshot | Unknown] = deque()
@@ -104,7 +104,7 @@ class ChangeStream:
         self._end_without_users()
 
     async def items(self, wait_for_disconnect: Callable[[], Awaitable[None]]) -> AsyncGenerator[StreamItem]:
-        """Yield items until the stream ends or its client disconnects, and a heartbeat after some time without one.
+        """Yield items until the stream ends or its client disconnects, and a heartbeat after some time without an item.
 
         An item counts as sent once the next one is asked for.
         """
@@ -131,7 +131,7 @@ class ChangeStream:
             self._wake()
 
     def deliver(self, items: Delivery) -> None:
-        """End a read that this stream requested."""
+        """Receive the items of the read that this stream requested."""
         self._is_reading = False
         self._batch.extend(item for item in items if item.user in self.cursors)
         self._wake()
@@ -182,7 +182,7 @@ class ChangeStream:
         return None
 
     def _fill(self) -> bool:
-        """Fill the batch with events of the next user that has any; False if there is none, or a read is needed."""
+        """Fill the batch with events of the next user that has any; False if no user has any, or a read is needed."""
         while self._due:
             user = next(iter(self._due))
             del self._due[user]

@@ -20,7 +20,7 @@ MAX_CONNECTIONS, MAX_EVENTS_EACH = 2_000, 30
 class RecentEvents(Observer):
     """Recent polls, webhooks and refreshes of up to ``MAX_CONNECTIONS`` connections, in memory.
 
-    Of more connections, those with the most recent trouble are kept, because users ask about those.
+    If there are more connections, those with the most recent trouble are kept, because users ask about those.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -60,7 +60,7 @@ class RecentEvents(Observer):
 
 
 class PollMemory(Observation[PollReport]):
-    """Adds the report of a poll to the recent events; a poll that crashed has none."""
+    """Adds the report of a poll to the recent events. A poll that crashed has no report."""
 
     __slots__ = ("_connection", "_events")
 
@@ -81,7 +81,7 @@ MAX_CHANGES = 50
 
 
 class TimelineQueries:
-    """Reads the timeline of a connection in two reads. Nothing is written for it in advance."""
+    """Reads the timeline of a connection in three reads. Nothing is written for it in advance."""
 
     def __init__(self, store: Store, poller: Poller, events: RecentEvents, clock: Clock) -> None:
         self._store = store

@@ -87,8 +87,8 @@ class UserQueries:
     async def upgrade(self, on_progress: Callable[[int, int], None]) -> int:
         """Add the rows of all users of a table of an earlier version by one scan, and return their number.
 
-        ``on_progress`` receives the finished parts and all parts. A repetition adds nothing new. The
-        head is read again after the row is written, because the user may have been erased in between.
+        ``on_progress`` receives the number of finished parts and of all parts. A repetition adds nothing new. The head
+        is read again after the row is written, because the user may have been erased in between.
         """
         number = 0
         for part in range(SCAN_PARTS):
@@ -108,7 +108,7 @@ class UserQueries:
         return False
 
     async def _read_shards(self, shards: range, start: UserId | None, limit: int) -> list[list[UserId]]:
-        """Return the first users of each shard; those of the first shard after ``start``."""
+        """Return the first users of each shard; in the first of the shards, only users after ``start``."""
         by_shard: dict[int, list[UserId]] = {}
 
         async def read(shard: int, after: UserId | None) -> None:

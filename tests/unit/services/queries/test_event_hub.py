@@ -387,14 +387,14 @@ async def test_an_erasure_while_a_stream_begins_ends_it() -> None:
 
 
 async def test_an_event_that_cannot_be_encoded_fails_no_commit(hubs: Hubs, monkeypatch: pytest.MonkeyPatch) -> None:
-    def publish(*_: Any) -> Any:
+    def encode(*_: Any) -> Any:
         monkeypatch.undo()
         raise ValueError("not encodable")
 
     one = await hubs.replica()
     await hubs.commit(one)
     async with hubs.follow(one, ada=1) as follower:
-        monkeypatch.setattr(ChangeQueries, "publish", publish)
+        monkeypatch.setattr(ChangeQueries, "encode", encode)
         await hubs.commit(one)
         await anyio.sleep(1)
         assert follower.numbers == [2]
