@@ -30,7 +30,7 @@ API_KEY_COMMAND = "echo bgi_bootstrap_$(openssl rand -hex 32)"
 
 
 def is_strict(given: Mapping[str, Any]) -> bool:
-    """Return True outside development, where every part must be configured."""
+    """Return True outside development: staging and production require that every part is configured."""
     return str(given.get("environment", "development")).lower() != "development"
 
 
@@ -46,7 +46,7 @@ def is_private_url(url: str) -> bool:
     """Return True if the transport is encrypted with a verified certificate, or ends on this machine."""
     try:
         parts = urlsplit(url)
-        # aiormq verifies no certificate if this parameter of the broker's address is anything but 0.
+        # aiormq verifies the certificate only if no_verify_ssl is absent from the broker's address, or 0.
         is_verified = parse_qs(parts.query, keep_blank_values=True).get("no_verify_ssl", ["0"]) == ["0"]
         return (parts.scheme in {"https", "amqps"} and is_verified) or is_loopback(parts.hostname or "")
     except ValueError:
@@ -54,7 +54,7 @@ def is_private_url(url: str) -> bool:
 
 
 def is_own_host(host: str) -> bool:
-    """Return True for any IP address, and for a name with an address on which this machine can listen."""
+    """Return True if this machine can listen on an address of the name. Any IP address is accepted unchecked."""
     try:
         ipaddress.ip_address(host)
     except ValueError:
@@ -90,13 +90,13 @@ def decode_base64(text: str) -> bytes | None:
 
 
 def parse_sealing_key(text: str) -> bytes | None:
-    """Return a key; None unless the text is 32 bytes in base64 that look random."""
+    """Return the key; None if the text is not 32 bytes in base64, or if they do not look random."""
     key = decode_base64(text.strip())
     return key if key and len(key) == SEALING_KEY_BYTES and not is_weak(key) else None
 
 
 def is_weak(key: bytes) -> bool:
-    """Return True if few bytes are distinct or both halves are equal, because random bytes hardly have this form.
+    """Return True if few bytes are distinct or both halves are equal, which is almost impossible for random bytes.
 
     32 random bytes have about 30 distinct values; one key in 3 * 10**16 has fewer than 16.
     """
@@ -125,8 +125,8 @@ def _parse_sealing_keys(text: str) -> tuple[bytes | WrappedKey, ...]:
     keys = [_parse_wrapped_key(part) if part.startswith(KMS_PREFIX) else parse_sealing_key(part) for part in parts]
     if not keys or not all(keys):
         raise ValueError(
-            f"should be 32 random bytes in base64 or {KMS_PREFIX} and a key wrapped by AWS KMS, or several with commas "
-            f"between; make one with: {KEY_COMMAND}"
+            f"should be one or more keys with commas between, each 32 random bytes in base64 or {KMS_PREFIX} and a "
+            f"key wrapped by AWS KMS; make one with: {KEY_COMMAND}"
         )
     return tuple(key for key in keys if key)
 
@@ -137,7 +137,9 @@ def _parse_signing_secrets(text: str) -> tuple[str, ...]:
         prefix, _, encoded = secret.partition("_")
         # Standard Webhooks: 24 to 64 random bytes.
         if prefix != "whsec" or not 24 <= len(decode_base64(encoded) or b"") <= 64:
-            raise ValueError("should be whsec_ and 24 to 64 bytes in base64, or several with commas between")
+            raise ValueError(
+                "should be one or more secrets with commas between, each whsec_ and 24 to 64 bytes in base64"
+            )
     return secrets
 
 
@@ -161,7 +163,7 @@ def _parse_host_names(text: str) -> tuple[str, ...]:
     names = tuple(name.lower().removesuffix(".") for name in _split(text))
     if not all(re.fullmatch(r"[a-z0-9_]([a-z0-9._-]{0,251}[a-z0-9_])?", name) for name in names):
         raise ValueError(
-            "should be host names without scheme, port and *, several with commas between: bg-ingest,name.local"
+            "should be one or more host names with commas between, without scheme, port or *: bg-ingest,name.local"
         )
     return names
 
@@ -171,7 +173,7 @@ def _url_check(*schemes: str, example: str) -> Callable[[str], str]:
         try:
             parts = urlsplit(url)
             fits = parts.scheme in schemes and bool(parts.hostname) and parts.port != 0
-        except ValueError:  # its text contains the value
+        except ValueError:  # not chained: its text contains the value
             fits = False
         if not fits:
             raise ValueError(f"should be an address like {example}")

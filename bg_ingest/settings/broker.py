@@ -19,13 +19,13 @@ def _check_queue(name: str) -> str:
 
 def _check_stream(name: str, info: ValidationInfo) -> str:
     if name == info.data.get("rabbitmq_queue"):
-        raise ValueError("should be another name than RABBITMQ_QUEUE: a stream and another queue cannot share a name")
+        raise ValueError("should differ from RABBITMQ_QUEUE: the stream and the queue cannot share a name")
     return name
 
 
 def _check_age(age: str) -> str:
     if not re.fullmatch("[1-9][0-9]{0,5}[YMDhms]", age):
-        raise ValueError("should be a number from 1 to 999999 and Y, M, D, h, m or s: 2D are two days")
+        raise ValueError("should be a number from 1 to 999999 and a unit (Y, M, D, h, m or s): 2D is two days")
     return age
 
 

@@ -30,7 +30,7 @@ _COUPLED = {
     "webhook_jwt_jwks_url": ("webhook_jwt_issuer", "webhook_jwt_audience"),
     "webhook_jwt_scope": ("webhook_jwt_issuer", "webhook_jwt_audience"),
 }
-"""Settings that have no effect without others. The others are therefore required with them."""
+"""By setting: the settings without which it has no effect. They are required if it is set."""
 
 
 def describe_errors(invalid: ValidationError) -> Iterator[str]:
@@ -41,21 +41,21 @@ def describe_errors(invalid: ValidationError) -> Iterator[str]:
 
 
 def describe_ignored(given: Mapping[str, Any], known: Mapping[str, Any], host: str) -> Iterator[str]:
-    """Yield a sentence for each name that is no setting, and for a value of HOST that is replaced by ``host``."""
+    """Yield a sentence for each name that is no setting, and one if ``host`` replaces the value of HOST."""
     for name in sorted(given.keys() - known.keys()):
         yield f"{name.upper()} in .env or the secret is no setting: it has no effect."
     if known.get("host", host) != host:
-        yield f"HOST is no address or name of this machine (conda sets it for compilers): it is {host} instead."
+        yield f"HOST is no address or name of this machine (conda sets it for compilers): {host} is used instead."
 
 
 def describe_env_file(path: Path) -> Iterator[str]:
-    """Yield a sentence for each line of a file of settings that has no effect."""
+    """Yield a sentence for each malformed line of a .env file, and for each name that the file sets more than once."""
     if not path.is_file():
         return
     lines: dict[str, list[int]] = {}
     for binding in parse_stream(StringIO(path.read_text("utf-8-sig"))):
         text = binding.original.string
-        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")  # blank lines come first
+        line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")  # after its blank lines
         if binding.error:
             yield f"Line {line} of {path} is not of the form NAME=value: it has no effect."
         elif binding.key:

@@ -1,7 +1,7 @@
 """Checks of the surroundings of this process: variables that libraries read on their own, AWS files, the data folder.
 
-For a wrong proxy, certificate file or AWS profile the libraries raise errors of their own, at any call. The start
-therefore checks the values, and changes those of proxies to a form that every library accepts.
+The libraries report a wrong proxy, certificate file or AWS profile only at a call, each with errors of its own. These
+values are therefore checked at the start, and proxies are changed to a form that every library accepts.
 """
 
 import ipaddress
@@ -21,7 +21,7 @@ from bg_ingest.setting_types import WrappedKey, is_loopback, is_private_url, is_
 LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "::1")
 
 PROXY_SCHEMES = ("http", "https", "all")
-"""Schemes with a variable of their own, such as HTTPS_PROXY. ALL_PROXY applies to the schemes without one."""
+"""Prefixes of the variables: HTTP_PROXY, HTTPS_PROXY, and ALL_PROXY for a scheme whose own variable is not set."""
 
 
 _PROXY, _HOST = re.compile(r"[!-~]+"), re.compile(r"[A-Za-z0-9._-]+|[0-9A-Fa-f:.]+")
@@ -42,7 +42,8 @@ def check_environment(
     problems += find_unreadable_certificates()
     if aws_urls:
         problems += check_aws(strict=is_strict(settings))
-    # the data folder has the SQLite file, the key file, and the journal of the simulator (if a provider is not set up)
+    # The data folder has the SQLite file and the key file. If a provider is not set up, it also has the journal of the
+    # simulator.
     uses_data_dir = not (settings["dynamodb_table"] and settings["token_encryption_keys"]) or None in provider_urls
     if uses_data_dir and not is_strict(settings):
         problems += find_unusable_folder(settings["data_dir"], *files)
@@ -63,7 +64,7 @@ def check_aws(*, strict: bool) -> Iterator[str]:
 
 
 def _aws_urls(settings: Mapping[str, Any]) -> list[str]:
-    """Return the address of each service of AWS that is called."""
+    """Return the address of each AWS service that this process calls."""
     region = settings["aws_region"]
     wrapped_keys = [key for key in settings["token_encryption_keys"] if isinstance(key, WrappedKey)]
     services = (
@@ -75,7 +76,7 @@ def _aws_urls(settings: Mapping[str, Any]) -> list[str]:
 
 
 def aws_url(service: str, region: str | None) -> str:
-    """Return the endpoint of a service, by its name in AWS_ENDPOINT_URL_…; files of AWS are not considered."""
+    """Return the endpoint of a service, named as in AWS_ENDPOINT_URL_<SERVICE>. AWS files are not read."""
     environment = os.environ  # noqa: TID251 - read as the AWS library does
     names = (f"AWS_ENDPOINT_URL_{service.upper()}", "AWS_ENDPOINT_URL")
     default = f"https://{service.replace('_', '')}.{region or 'us-east-1'}.amazonaws.com"
@@ -89,7 +90,7 @@ def clean_proxies() -> None:
     too, because httpx fails on them. Proxies without a scheme get one, because aiohttp requires it. This machine is
     called without a proxy.
     """
-    environment = os.environ  # noqa: TID251 - see above
+    environment = os.environ  # noqa: TID251 - changed for the libraries
     for scheme in PROXY_SCHEMES:
         for name in _names(f"{scheme}_proxy"):
             if not _is_usable(environment[name]):
@@ -103,7 +104,7 @@ def clean_proxies() -> None:
 
 
 def _clean_host(text: str) -> str | None:
-    """Return an entry of NO_PROXY in a form that every library accepts; None for others."""
+    """Return an entry of NO_PROXY in a form that every library accepts; None if it has no such form."""
     host = text.strip()
     try:
         return str(ipaddress.ip_address(host.strip("[]").partition("%")[0]))
@@ -126,7 +127,7 @@ def describe_proxies(urls: Sequence[str], aws_urls: Sequence[str]) -> tuple[list
         if hosts := sorted({urlsplit(url).netloc for url in calls if _scheme_of_proxy(url, proxies) == scheme}):
             problems.append(
                 f"{variable} should be the address of an HTTP proxy, like http://host:3128 with special characters "
-                f"percent-encoded: correct it, unset it, or add to NO_PROXY {', '.join(hosts)}."
+                f"percent-encoded: correct it, unset it, or add {', '.join(hosts)} to NO_PROXY."
             )
         else:
             notes.append(f"{variable} is not the address of an HTTP proxy: it is not used.")
@@ -176,7 +177,7 @@ def _is_writable_file(file: Path) -> bool:
 
 
 def _names(variable: str) -> list[str]:
-    """Return the names of a variable in any case; the lower-case one, which Python prefers, is first."""
+    """Return the variables with this name in any letter case; the lower-case one, which Python prefers, is first."""
     environment = os.environ  # noqa: TID251 - read as urllib does
     return sorted((name for name in environment if name.lower() == variable), reverse=True)
 

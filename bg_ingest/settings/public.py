@@ -20,11 +20,11 @@ def _origin(url: str) -> str:
 
 
 class PublicSettings(BaseModel):
-    """Mixin of ``Settings``. Its default depends on a field of the providers, so their fields come first."""
+    """Mixin of ``Settings``. The default is computed from a field of a provider, so those fields come first."""
 
     public_url: Annotated[HttpHost, AfterValidator(_check_origin)] = Field(
         default_factory=lambda given: _origin(
             next(url for name, url in given.items() if name.endswith("_redirect_uri"))
         ),
     )
-    """Origin of share links. By default that of the redirect URI, which browsers reach after a login."""
+    """Origin of share links. By default the origin of the redirect URI, because browsers reach it after a login."""

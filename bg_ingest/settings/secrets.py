@@ -22,7 +22,9 @@ class SecretUnreadable(Exception):
 
 
 def read_secret(name: str, region: str | None, *, strict: bool = False) -> dict[str, str]:
-    """Return a JSON secret's settings under lower-case names, as texts. Without ``region``, the AWS library finds one.
+    """Return the settings in a JSON secret, with lower-case names and values as texts.
+
+    Without ``region``, the AWS library determines the region.
 
     pydantic-settings has a source for Secrets Manager too. It takes no time-outs, silently skips names in upper case
     by default, does not translate botocore's errors, and creates a session of its own.
@@ -46,7 +48,7 @@ def read_secret(name: str, region: str | None, *, strict: bool = False) -> dict[
 
 
 async def _fetch_secret(name: str, region: str | None) -> str:
-    from bg_ingest.adapters.aws.session import START_CONFIG, adapt_config, get_session  # noqa: PLC0415 - as above
+    from bg_ingest.adapters.aws.session import START_CONFIG, adapt_config, get_session  # noqa: PLC0415 - takes 0.3 s
 
     session = get_session()
     config = adapt_config(session, START_CONFIG)
@@ -104,7 +106,10 @@ class SettingsError(Exception):
 
 
 def merge_secret(given: Mapping[str, Any]) -> tuple[dict[str, Any], list[str]]:
-    """Merge the secret over the settings; also return warnings. SettingsError: a required secret is unreadable."""
+    """Merge the secret over the settings; also return warnings.
+
+    If the secret is unreadable, development returns a warning. Other environments raise SettingsError.
+    """
     given = _without_empty(given)
     if "secret_name" not in given:
         return given, []

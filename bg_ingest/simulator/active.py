@@ -14,7 +14,8 @@ from bg_ingest.simulator.readings import TrueReading, clamp_to_display
 class ActiveFault(msgspec.Struct):
     fault: Fault
     met: int = 0
-    tried: int = 0
+    """Number of affected calls."""
+    matched_calls: int = 0
 
 
 class ActiveFaults:
@@ -25,12 +26,12 @@ class ActiveFaults:
         self._now = now
         self._record = record
         self.all: dict[int, ActiveFault] = {}
-        self._issued = 0
+        self._last_number = 0
 
     def apply(self, event: Event) -> None:
         match event:
             case FaultAdded(number=number, fault=fault):
-                self._issued = number
+                self._last_number = number
                 self.all[number] = ActiveFault(fault)
             case FaultMet(number=number):
                 self.all[number].met += 1
@@ -38,7 +39,7 @@ class ActiveFaults:
                 self.all.pop(number, None)
 
     def add(self, fault: Fault) -> int:
-        number = self._issued + 1
+        number = self._last_number + 1
         self._record(FaultAdded(at=self._now(), number=number, fault=fault))
         return number
 
@@ -50,7 +51,7 @@ class ActiveFaults:
         return known
 
     def select(self, endpoint: Endpoint, user: str | None) -> list[Fault]:
-        """Return the faults that affect this call, in order; of those that replace the answer, only the first."""
+        """Return the faults that affect this call, in order, with at most one that replaces the answer."""
         call_faults: list[Fault] = []
         for number, active in list(self.all.items()):
             fault = active.fault
@@ -72,8 +73,8 @@ class ActiveFaults:
     def _takes_effect(self, number: int, active: ActiveFault, fault: CallFault) -> bool:
         if fault.count is not None and active.met >= fault.count:
             return False
-        active.tried += 1
-        if chance(key_of(self._seed, "fault", number), active.tried) >= fault.probability:
+        active.matched_calls += 1
+        if chance(key_of(self._seed, "fault", number), active.matched_calls) >= fault.probability:
             return False
         if fault.count is None:
             active.met += 1
@@ -82,7 +83,7 @@ class ActiveFaults:
         return True
 
     def readings(self, user: str, true: Iterable[TrueReading], at: datetime | None) -> Sequence[TrueReading]:
-        """Return the readings visible at `at`; None: their final state, after all delays and revisions."""
+        """Return the readings visible at `at`; if `at` is None, all readings after all delays and revisions."""
         faults = [active.fault for active in self.all.values() if active.fault.user in (None, user)]
         faults = [fault for fault in faults if isinstance(fault, ReadingFault)]
         if not faults:

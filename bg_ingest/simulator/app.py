@@ -1,7 +1,7 @@
 """The simulated Dexcom as an ASGI application, with admin routes.
 
-The admin routes add faults on request and return the true state for tests in other processes. They need no
-credentials, because the simulator has no real data: serve it in development only.
+Tests in other processes use the admin routes to add faults and to read the true state. These routes need no
+credentials, because the simulator has no real data: serve the simulator in development only.
 """
 
 import logging
@@ -51,7 +51,7 @@ async def remove_fault(number: FromPath[int], simulator: SimulatorDependency) ->
 
 @post("/users/{user:str}/revoke", status_code=204)
 async def revoke(user: FromPath[str], simulator: SimulatorDependency) -> None:
-    """Revoke every grant of the user, until the next login."""
+    """Revoke every grant of the user. The next login creates a new grant."""
     try:
         simulator.revoke(user)
     except UnknownUser as unknown:
@@ -82,7 +82,7 @@ async def state_of(simulator: SimulatorDependency) -> dict[str, Any]:
 
 @get("/rotations")
 async def rotations(simulator: SimulatorDependency) -> list[dict[str, Any]]:
-    """Return every used refresh token, by SHA-256; `answered` is true if its successor was delivered."""
+    """Return all rotations; tokens as SHA-256. `answered` is true if the new refresh token was delivered."""
     return [msgspec.to_builtins(rotated) for rotated in simulator.grants.rotations]
 
 

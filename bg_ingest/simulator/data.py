@@ -1,4 +1,4 @@
-"""Data endpoints: egvs by window, and their extent, in the shapes of Dexcom's v3."""
+"""Data endpoints in the shapes of Dexcom's v3: egvs of a window, and dataRange (times of the oldest and newest)."""
 
 import hashlib
 import random
@@ -82,7 +82,7 @@ def record(seed: int, user: str, reading: TrueReading) -> Record:
 
 
 def to_timestamps(reading: TrueReading) -> Timestamps:
-    """Return system time with Z and display time with UTC offset for phones; both without for a receiver."""
+    """Return system time with Z and display time with UTC offset. A receiver sends neither Z nor offset."""
     zone = timezone(timedelta(seconds=reading.utc_offset_seconds))
     system = reading.measured_at.isoformat(timespec="seconds")
     display = reading.measured_at.astimezone(zone).isoformat(timespec="seconds")
@@ -149,14 +149,15 @@ async def get_egvs(simulator: Simulator, authorization: str, *dates: str) -> Rep
 
 
 async def get_data_range(simulator: Simulator, authorization: str) -> Reply:
-    """Return the oldest and newest visible reading; only readings are simulated, so the other two fields are null.
+    """Return the times of the oldest and newest visible reading.
 
+    Only readings are simulated, so `calibrations` and `events` are null.
     `lastSyncTime` is ignored: Dexcom itself advises against it.
     """
 
     def work(grant: Grant, _: Sequence[Fault]) -> Reply:
-        ends = simulator.extent(grant.user, simulator.now())
-        shown = {"start": to_timestamps(ends[0]), "end": to_timestamps(ends[1])} if ends else None
+        bounds = simulator.extent(grant.user, simulator.now())
+        shown = {"start": to_timestamps(bounds[0]), "end": to_timestamps(bounds[1])} if bounds else None
         return _reply(simulator, grant, "dataRange", {"calibrations": None, "egvs": shown, "events": None})
 
     return await _for_bearer(simulator, authorization, "dataRange", work)
@@ -177,6 +178,6 @@ async def _for_bearer(
 
 
 def _reply(simulator: Simulator, grant: Grant, record_type: str, content: Mapping[str, object]) -> Reply:
-    person = user_id(simulator.options.seed, grant.client_id, grant.user)
-    head = {"recordType": record_type, "recordVersion": "3.0", "userId": person}
-    return Reply(200, msgspec.json.encode({**head, **content}))
+    dexcom_user_id = user_id(simulator.options.seed, grant.client_id, grant.user)
+    common = {"recordType": record_type, "recordVersion": "3.0", "userId": dexcom_user_id}
+    return Reply(200, msgspec.json.encode({**common, **content}))

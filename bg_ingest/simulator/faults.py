@@ -1,4 +1,4 @@
-"""Faults as plain values, added by Python or as JSON with their `kind`.
+"""Faults as plain values, added by Python code, or by an admin route as JSON with a `kind`.
 
 A call fault affects calls. A reading fault changes the visible readings. `user` None means every user.
 """
@@ -14,7 +14,10 @@ Damage = Literal["no_value", "unknown_unit", "garbage_time", "new_words", "no_tr
 
 
 class CallFault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, tag_field="kind"):
-    """Affects calls of one user and endpoint, or any, for `count` calls, until `until`, or until its removal."""
+    """Affects each call of `user` to `endpoint` with `probability`.
+
+    The fault ends after `count` affected calls, at `until`, or at its removal, whichever is first.
+    """
 
     user: str | None = None
     endpoint: Endpoint | Literal["any"] = "any"
@@ -43,7 +46,7 @@ class Failed(CallFault, frozen=True, tag="failed"):
 
 
 class Html(CallFault, frozen=True, tag="html"):
-    """A web page instead of an answer: a portal's with 200, or a firewall's with 403."""
+    """A web page instead of an answer: 200 as from a captive portal, or 403 as from a firewall."""
 
     status: Literal[200, 403] = 200
 

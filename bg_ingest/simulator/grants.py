@@ -1,6 +1,6 @@
 """Codes, grants and their rotations. Every change of a grant is recorded as an event first; codes are not recorded.
 
-In the methods that issue tokens, ``answered`` is False if a fault suppresses the reply with the tokens.
+In the methods that issue tokens, ``answered`` is False if a fault cuts the reply with the tokens.
 Tokens are not stored: their content is encoded in them, with a keyed hash.
 """
 
@@ -31,7 +31,7 @@ class Token(msgspec.Struct, frozen=True):
 
 
 class TokenCodec:
-    """Issues tokens and recognises its own; with the same seed also after a restart."""
+    """Encodes tokens, and decodes only those encoded with the same seed. Tokens therefore outlive a restart."""
 
     def __init__(self, seed: int) -> None:
         self._key = f"simulated tokens of seed {seed}".encode()
@@ -84,7 +84,7 @@ class Grants:
         self._tokens = TokenCodec(options.seed)
         self._codes: dict[str, Code] = {}
         self.alive: dict[int, Grant] = {}
-        self._issued = 0
+        self._last_number = 0
         self.rotations: list[Rotated] = []
 
     def apply(self, event: Event) -> None:
@@ -95,7 +95,7 @@ class Grants:
         """
         match event:
             case Granted(grant=number, user=user, client_id=client_id):
-                self._issued = number
+                self._last_number = number
                 self.alive[number] = Grant(number, user, client_id)
             case Rotated(grant=number):
                 self.alive[number].version += 1
@@ -106,7 +106,7 @@ class Grants:
     def issue_code(self, user: str, client_id: str, redirect_uri: str) -> str:
         now = self._now()
         self._codes = {text: code for text, code in self._codes.items() if code.ends > now}
-        index = len(self._codes) + self._issued
+        index = len(self._codes) + self._last_number
         text = self._tokens.encode(Token("code", index, int(now.timestamp() * 1_000_000)))
         ends = now + timedelta(seconds=self._options.code_seconds)
         self._codes[text] = Code(user, client_id, redirect_uri, ends)
@@ -120,7 +120,7 @@ class Grants:
         known, now = self._codes.pop(code, None), self._now()
         if known is None or known.ends <= now or known.redirect_uri != redirect_uri:
             return None
-        number = self._issued + 1
+        number = self._last_number + 1
         pair = self._pair(number, 0)
         user, client_id, token = known.user, known.client_id, token_hash(pair.refresh_token)
         self._record(Granted(at=now, grant=number, user=user, client_id=client_id, token=token, answered=answered))
@@ -133,9 +133,9 @@ class Grants:
         return grant if grant and token and grant.version == token.version else None
 
     def rotate(self, refresh_token: str, *, answered: bool) -> TokenPair | None:
-        """Spend the refresh token, and return the next pair.
+        """Spend the refresh token and return the next pair; None for a spent, revoked or unknown token.
 
-        Return None if it is spent, revoked or unknown. Reuse of a spent token does not revoke the grant.
+        Reuse of a spent token does not revoke the grant.
         """
         grant = self.holder(refresh_token)
         if grant is None:

@@ -1,6 +1,6 @@
 """State of the simulator as a list of events: appended and synced to a file, replayed after a restart.
 
-One JSON line per event. Tokens are recorded as SHA-256 only; they are computed again from the seed, never stored.
+One JSON line per event. Tokens are recorded as SHA-256 hashes; the tokens themselves are computed from the seed.
 """
 
 import hashlib
@@ -36,7 +36,7 @@ class Granted(_Event, frozen=True, tag="granted"):
 
 
 class Rotated(_Event, frozen=True, tag="rotated"):
-    """A refresh token was exchanged for a new one. `answered` False: a fault suppressed the reply."""
+    """A refresh token was exchanged for a new one. `answered` False: a fault cut the reply."""
 
     grant: int
     user: str
@@ -85,23 +85,23 @@ class Journal:
         self._path = path
 
     def replay(self) -> Iterator[Event]:
-        """Yield the stored events. A last line that a kill cut off had no effect and is removed."""
+        """Yield the stored events. An incomplete last line, left by a kill, had no effect and is removed."""
         if self._path is None or not self._path.exists():
             return
-        whole = 0
+        complete_bytes = 0
         with self._path.open("r+b") as file:
             for number, line in enumerate(file, 1):
                 if not line.endswith(b"\n"):
                     break
-                whole += len(line)
+                complete_bytes += len(line)
                 try:
                     yield msgspec.json.decode(line, type=Event)
                 except ValueError as problem:
                     sentence = (
-                        f"{self._path}, line {number}, is no event of a simulator: name another file, or move it."
+                        f"{self._path}, line {number}, is no event of a simulator: move this file, or name another one."
                     )
                     raise JournalUnreadable(sentence) from problem
-            file.truncate(whole)
+            file.truncate(complete_bytes)
 
     def append(self, event: Event) -> None:
         """Write the event to the disk. A token may be sent only after this returns."""

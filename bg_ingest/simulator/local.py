@@ -20,7 +20,7 @@ class LocalSimulator:
             request = parse_request(scope["method"], scope["headers"], scope.get("client"))
             if _LOCAL_ACCESS.find_refusal(request, navigable=True) is not None:
                 await send({"type": "http.response.start", "status": 403, "headers": []})
-                text = b"The simulator answers requests to localhost of programs and pages of this machine only.\n"
+                text = b"The simulator answers only requests to localhost from programs and pages of this machine.\n"
                 await send({"type": "http.response.body", "body": text, "more_body": False})
                 return
         await self._app(scope, receive, send)

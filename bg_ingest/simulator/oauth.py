@@ -45,10 +45,10 @@ class Login(msgspec.Struct, frozen=True):
 
     def redirect(self, **answer: str) -> ASGIResponse:
         parameters = answer if self.state is None else {**answer, "state": self.state}
-        joint = "&" if urlsplit(self.redirect_uri).query else "?"
+        separator = "&" if urlsplit(self.redirect_uri).query else "?"
         return ASGIResponse(
             status_code=302,
-            headers={"location": f"{self.redirect_uri}{joint}{urlencode(parameters)}", "cache-control": "no-store"},
+            headers={"location": f"{self.redirect_uri}{separator}{urlencode(parameters)}", "cache-control": "no-store"},
         )
 
 
@@ -85,7 +85,7 @@ async def show_login(request: SimulatorRequest, simulator: SimulatorDependency) 
 
 @post(LOGIN_PATHS, status_code=302)
 async def choose(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
-    """Accept the form of the page: a `user`, or any other field to decline."""
+    """Accept the form of the page: `user` is the chosen user; a form without it declines."""
     form = parse_qs((await request.body()).decode("utf-8", "replace"))
 
     def answer(login: Login) -> ASGIResponse:
@@ -114,7 +114,7 @@ def approve(simulator: Simulator, login: Login, user: str) -> ASGIResponse:
 
 @post(["/v3/oauth2/token", "/v2/oauth2/token"], status_code=200)
 async def exchange(request: SimulatorRequest, simulator: SimulatorDependency) -> ASGIResponse:
-    """Exchange by form fields, including the client credentials. HTTP Basic is refused, as by Dexcom."""
+    """Exchange a code or a refresh token. Client credentials are form fields; HTTP Basic is refused, as by Dexcom."""
     body = (await request.body()).decode("utf-8", "replace")
     is_form = request.headers.get("content-type", "").startswith("application/x-www-form-urlencoded")
     form = {name: values[0] for name, values in parse_qs(body).items()} if is_form else {}
@@ -135,7 +135,7 @@ async def post_token(simulator: Simulator, form: Mapping[str, str]) -> Reply:
 def exchange_token(simulator: Simulator, form: Mapping[str, str], *, answered: bool) -> Reply:
     """Return the reply to a token call, RFC 6749 §5.
 
-    `answered` is recorded in the journal and changes nothing else. It is False if a fault suppresses the reply.
+    `answered` is recorded in the journal and changes nothing else. It is False if a fault cuts the reply.
     """
     if not _is_client(form, simulator.options):
         return _error_reply(401, "invalid_client")

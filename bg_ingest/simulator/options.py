@@ -1,4 +1,4 @@
-"""Options of a simulated Dexcom, and random numbers without state: each depends only on its key and its position."""
+"""Options of a simulated Dexcom, and random numbers without state: each depends only on a key and an index."""
 
 import hashlib
 from pathlib import Path

@@ -19,8 +19,8 @@ from bg_ingest.simulator.users import DAY, DisplayDevice, Generation, Person, le
 LIFE_SECONDS = 10 * DAY
 WARM_UP_SECONDS: dict[Generation, int] = {"g6": 2 * 3600, "g7": 30 * 60}
 _MISSED_SLOT_RATE = 0.003
-# Share of the readings that are a second late: 21, 58 and 21 % of the distances are 299, 300 and 301 s, about as in a
-# real G6 trace.
+# Share of the readings that are a second later than their slot. At a cadence of 5 minutes, 21, 58 and 21 % of the
+# intervals between readings are therefore 299, 300 and 301 s, about as in a real G6 trace.
 _LATE_SECOND_RATE = 0.3
 _RATE_SECONDS = 15 * 60  # the trend rate is the mean rate of change over this time
 _ARROWS = (
@@ -82,7 +82,7 @@ class SimulatedWearer:
         self.name, self.title, self.first = person.name, person.title, first
         self._seed = seed
         self._person = person
-        self._cadence = cadence_minutes * 60
+        self._cadence_seconds = cadence_minutes * 60
         self._key = key_of(seed, person.name, "slots")
 
     def readings(self, start: datetime, end: datetime) -> Sequence[TrueReading]:
@@ -95,22 +95,22 @@ class SimulatedWearer:
         ]
 
     def _of_sensor(self, sensor: Sensor, begins: int, ends: int) -> Iterator[TrueReading]:
-        slot_numbers = slots(sensor, self._cadence, begins, ends)
-        lag = _RATE_SECONDS // self._cadence
-        grid = sensor.first + (slot_numbers.start - lag) * self._cadence
-        curve = levels(self._seed, self._person, grid, self._cadence, len(slot_numbers) + lag)
+        slot_numbers = slots(sensor, self._cadence_seconds, begins, ends)
+        lag = _RATE_SECONDS // self._cadence_seconds
+        curve_begins = sensor.first + (slot_numbers.start - lag) * self._cadence_seconds
+        curve = levels(self._seed, self._person, curve_begins, self._cadence_seconds, len(slot_numbers) + lag)
         for index, slot in enumerate(slot_numbers):
-            at = sensor.first + slot * self._cadence
-            second = at + (chance(self._key, at) < _LATE_SECOND_RATE)
-            if begins <= second <= ends and not is_missed(self._key, at):
-                yield self._reading(sensor, second, curve[index + lag], curve[index])
+            slot_instant = sensor.first + slot * self._cadence_seconds
+            instant = slot_instant + (chance(self._key, slot_instant) < _LATE_SECOND_RATE)
+            if begins <= instant <= ends and not is_missed(self._key, slot_instant):
+                yield self._reading(sensor, instant, curve[index + lag], curve[index])
 
-    def _reading(self, sensor: Sensor, second: int, level: float, earlier: float) -> TrueReading:
-        value, flag = clamp_to_display(level + 3 * chance(self._key ^ 2, second) - 1.5)
-        trend, rate = arrow((level - earlier) / (_RATE_SECONDS / 60))
+    def _reading(self, sensor: Sensor, instant: int, level: float, earlier_level: float) -> TrueReading:
+        value, flag = clamp_to_display(level + 3 * chance(self._key ^ 2, instant) - 1.5)
+        trend, rate = arrow((level - earlier_level) / (_RATE_SECONDS / 60))
         person = self._person
-        zone = ZoneInfo(person.zones[second // (person.stay_days * DAY) % len(person.zones)])
-        at = datetime.fromtimestamp(second, UTC)
+        zone = ZoneInfo(person.zones[instant // (person.stay_days * DAY) % len(person.zones)])
+        at = datetime.fromtimestamp(instant, UTC)
         return TrueReading(
             measured_at=at,
             glucose_mg_dl=value,
@@ -119,7 +119,7 @@ class SimulatedWearer:
             trend_rate=rate,
             utc_offset_seconds=utc_offset_seconds(at, zone),
             transmitter_id=sensor.transmitter_id,
-            transmitter_ticks=second - sensor.begins,
+            transmitter_ticks=instant - sensor.begins,
             display_device=person.device,
             generation=person.generation,
         )
@@ -135,14 +135,14 @@ def sensors(seed: int, person: Person, start: int, end: int) -> Iterator[Sensor]
         yield Sensor(begins, first, ends, hex_of(seed, person.name, "transmitter", number))
 
 
-def slots(sensor: Sensor, cadence: int, start: int, end: int) -> range:
-    """Return the numbers of slots in [start, end]; a reading may be a second later than its slot."""
-    first = max(0, -((sensor.first - start + 1) // cadence))
-    return range(first, (min(end, sensor.ends - 2) - sensor.first) // cadence + 1)
+def slots(sensor: Sensor, cadence_seconds: int, start: int, end: int) -> range:
+    """Return the numbers of the slots whose readings may be in [start, end]: at the slot or a second later."""
+    first = max(0, -((sensor.first - start + 1) // cadence_seconds))
+    return range(first, (min(end, sensor.ends - 2) - sensor.first) // cadence_seconds + 1)
 
 
 def is_missed(key: int, instant: int) -> bool:
-    """Return True for a slot without a reading: a single loss, or one of the day's periods out of reach."""
+    """Return True for a slot without a reading, because of a single loss or a period out of reach."""
     if chance(key ^ 1, instant) < _MISSED_SLOT_RATE:
         return True
     return any(begins <= instant < ends for begins, ends in _out_of_reach(key, instant // DAY))

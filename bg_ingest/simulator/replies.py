@@ -1,4 +1,4 @@
-"""Execution of a call: counting, faults, work, and a complete or broken reply; also the two web pages."""
+"""Execution of a call: counting, faults, work, complete or broken reply; also the pages for login and refusal."""
 
 import base64
 import hashlib
@@ -63,7 +63,7 @@ class ReplyResponse(ASGIResponse):
 
 
 Work = Callable[[Sequence[faults.Fault]], Reply]
-"""Execution of the call. It receives the faults of its reply, because the journal records if a token was delivered."""
+"""Executes a call, given the faults of the call: the journal records whether they cut the reply."""
 
 
 async def carry_out(simulator: Simulator, endpoint: faults.Endpoint, user: str | None, work: Work) -> Reply:
@@ -76,11 +76,11 @@ async def carry_out(simulator: Simulator, endpoint: faults.Endpoint, user: str |
             await anyio.sleep(fault.seconds)
     for fault in call_faults:
         if isinstance(fault, faults.AnswerFault):
-            return _count_and_cut(simulator, endpoint, build_answer_fault(simulator, fault), call_faults)
+            return _count_and_cut(simulator, endpoint, build_fault_reply(simulator, fault), call_faults)
     return _count_and_cut(simulator, endpoint, work(call_faults), call_faults)
 
 
-def build_answer_fault(simulator: Simulator, fault: faults.AnswerFault) -> Reply:
+def build_fault_reply(simulator: Simulator, fault: faults.AnswerFault) -> Reply:
     match fault:
         case faults.Throttled(retry_after=None):
             return _throttle()
@@ -91,7 +91,7 @@ def build_answer_fault(simulator: Simulator, fault: faults.AnswerFault) -> Reply
             return Reply(403, fault_body("This app is not approved", "Forbidden"))
         case faults.Failed(status=status) | faults.Html(status=status):
             return Reply(status, _HTML, media_type="text/html")
-        case _:
+        case _:  # Reset: nothing of the body is sent
             return Reply(200, b"{}")
 
 

@@ -108,7 +108,7 @@ class Simulator:
         return self.faults.readings(user, self.wearer(user).readings(start, last), at)
 
     def extent(self, user: str, at: datetime) -> tuple[TrueReading, TrueReading] | None:
-        """Return the oldest and newest reading visible at an instant; None without any."""
+        """Return the oldest and newest reading visible at an instant; None if no reading is."""
         wearer = self.wearer(user)
         last = min(at, wearer.last or at)
         starts = [wearer.first + number * _DAY for number in range((last - wearer.first) // _DAY + 1)]
@@ -128,5 +128,5 @@ class Simulator:
             self.faults.remove(number)
 
     def revoke(self, user: str) -> None:
-        """Revoke every grant of the user: tokens are invalid until the next login. Raises UnknownUser."""
+        """Revoke every grant of the user. Their access and refresh tokens become invalid. Raises UnknownUser."""
         self._record(Revoked(at=self.now(), user=self.wearer(user).name))

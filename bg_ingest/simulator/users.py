@@ -72,7 +72,7 @@ def person(number: int) -> Person:
 
 
 class Swing(msgspec.Struct, frozen=True):
-    """Temporary change of the level: a steep rise with a slow fall (meal), or with a negative height a dip."""
+    """Temporary change of the level. A positive height is a steep rise with a slow fall, a negative one a dip."""
 
     begins: int
     lasts: int

@@ -13,7 +13,7 @@ from bg_ingest.store import items, keys
 
 
 class ApiKeyStore(items.ItemStore):
-    """API keys. There are some hundreds at most, so that a process holds all of them in memory."""
+    """API keys. A process holds all of them in memory, because there are at most some hundreds."""
 
     async def read_all(self) -> Sequence[ApiKey]:
         """Return all keys, including expired and revoked ones."""
@@ -24,7 +24,7 @@ class ApiKeyStore(items.ItemStore):
         await items.write_if_current(self._table, Put(keys.api_key(key.id), _encode_key(key), (Absent(),)))
 
     async def revoke(self, key_id: str, at: datetime) -> bool:
-        """Revoke a key permanently; return False if it does not exist. A repetition changes nothing.
+        """Revoke a key permanently; return False if it does not exist. A repetition changes only `revoked_at`.
 
         The only condition is that the key exists, so that no concurrent change keeps it from being revoked.
         """
@@ -40,14 +40,14 @@ class ApiKeyStore(items.ItemStore):
         A key with an empty list gives access to no user. StaleRead: another erasure changed a list; repeat.
         """
         listed = [(key, item, _decode_users(item)) for key, item in await self._rows()]
-        naming = [(key, item, users - {user}) for key, item, users in listed if users and user in users]
-        for key, item, others in naming:
-            # Lists only get shorter: a write since the read is of another erasure, and the list must be read again.
+        affected = [(key, item, users - {user}) for key, item, users in listed if users and user in users]
+        for key, item, others in affected:
+            # If a list differs from the one read, another erasure has shortened it: it must be read again.
             same = Equals("users", item["users"])
             await items.write_if_current(
                 self._table, items.update_existing(key, {"users": _encode_users(others)}, [same])
             )
-        return len(naming)
+        return len(affected)
 
     async def _rows(self) -> Sequence[tuple[Key, StoredItem]]:
         return await items.read_range(self._table, keys.API_KEYS, *keys.KEY_ID_RANGE)

@@ -36,7 +36,7 @@ class AuditStore(ItemStore):
         return bytes(stored["sealed"]) if stored else None
 
     async def add(self, records: Collection[AuditRecord], expires_at: datetime) -> None:
-        """Write records. Equal reads of one hour share a row. The call is idempotent: after an error, repeat it."""
+        """Write records; equal ones share a row. The call is idempotent: after an error, repeat it."""
         writes = [Put(keys.audit(record), _encode(record, expires_at)) for record in records]
 
         async def write_remaining() -> None:

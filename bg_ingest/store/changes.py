@@ -1,7 +1,8 @@
 """Change log: the numbered events of a user, kept for 60 days after the commit.
 
-The number in the head up to which changes are published tells the unpublished ones apart (``outbox.py``). A commit adds
-an outbox row, a key without content that never expires, if the directory does not lead to the head of the user.
+The head has the number up to which changes are published; changes above it are unpublished (``outbox.py``). The relay
+finds heads through the directory of the shard. A commit after which the directory might not list the user adds an
+outbox row for each change: a key without content that never expires.
 """
 
 from collections.abc import AsyncGenerator, Iterator
@@ -50,7 +51,7 @@ class ChangeLog(ItemStore):
     """Numbered changes of each user."""
 
     async def read(self, user: UserId, first: int, last: int) -> list[Change]:
-        """Return the stored changes with first <= number <= last, ascending. Expired ones are absent once deleted."""
+        """Return the stored changes with first <= number <= last, ascending. Expired ones are also returned."""
         if first > last:
             return []
         pk, low = keys.change(user, first)
@@ -64,8 +65,8 @@ class ChangeLog(ItemStore):
         """Yield the changes with first <= number <= last that have not expired, ascending; none if first > last.
 
         Each change is decoded only when the loop reaches it, because a commit of a backfill has hundreds of readings.
-        With ``first_read``, that many numbers are read first, because the loop may end early and a read is billed by
-        its size. If the last of these numbers is missing, the others are not read.
+        With ``first_read``, the first ``first_read`` changes are read separately, because the loop may end early and a
+        read is billed by its size. If the last change of this part is missing or expired, the rest is not read.
         """
         split = last if first_read is None else min(last, first + first_read - 1)
         number = 0
@@ -90,7 +91,7 @@ def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
 
 
 def is_listed(commit: Commit) -> bool:
-    """Return whether the directory of the shard leads to the user's head after a commit."""
+    """Return True if the commit leaves a connection of the user in the directory of the shard."""
     return commit.connection_update is not None and commit.connection_update.after.state in STATES_WITH_GRANT
 
 

@@ -74,7 +74,7 @@ def test_s17_a_weak_sealing_key_is_refused(key: bytes) -> None:
     text = base64.b64encode(key).decode()
     assert parse_sealing_key(text) is None
     for keys in (text, f"{KEY},{text}"):
-        with pytest.raises(ValidationError, match="should be 32 random bytes"):
+        with pytest.raises(ValidationError, match="each 32 random bytes"):
             TypeAdapter(SealingKeys).validate_python(keys)
 
 

@@ -23,7 +23,7 @@ def test_a_stream_beside_a_queue_has_a_name_of_its_own(load: Load) -> None:
     settings = load(RABBITMQ_QUEUE="events", RABBITMQ_STREAM="log")
     assert (settings.rabbitmq_queue, settings.rabbitmq_stream) == ("events", "log")
     line = refusal(load, RABBITMQ_QUEUE="events", RABBITMQ_STREAM="events")
-    assert "RABBITMQ_STREAM should be another name than RABBITMQ_QUEUE" in line
+    assert "RABBITMQ_STREAM should differ from RABBITMQ_QUEUE" in line
 
 
 @pytest.mark.parametrize("age", ["1s", "90m", "36h", "2D", "6M", "999999Y"])

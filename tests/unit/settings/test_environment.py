@@ -67,7 +67,7 @@ class TestProxies:
         text = refusal(load, **REMOTE, **{name: value})
         (line,) = text.splitlines()[1:]
         assert line.startswith(f"  - {name} should be the address of an HTTP proxy")
-        assert line.endswith("add to NO_PROXY id.example.")
+        assert line.endswith("add id.example to NO_PROXY.")
         assert "p@ss" not in line
 
     def test_f2_what_no_proxy_lists_needs_no_proxy(self, load: Load) -> None:
@@ -75,7 +75,9 @@ class TestProxies:
 
     def test_f2_calls_of_aws_do_not_use_all_proxy(self, load: Load) -> None:
         assert load(**IN_AWS, ALL_PROXY="socks://127.0.0.1:1080").store == "dynamodb"
-        assert "NO_PROXY dynamodb.eu-central-1.amazonaws.com" in refusal(load, HTTPS_PROXY="socks://127.0.0.1:1080")
+        assert "add dynamodb.eu-central-1.amazonaws.com to NO_PROXY" in refusal(
+            load, HTTPS_PROXY="socks://127.0.0.1:1080"
+        )
 
     def test_f2_a_secret_behind_an_unusable_proxy_names_the_variable(self, load: Load) -> None:
         text = refusal(load, **PRODUCTION, SECRET_NAME="bg/ingest", HTTPS_PROXY="socks://127.0.0.1:1080")
@@ -178,7 +180,9 @@ class TestHost:
         settings = load(HOST=host)
         assert settings.host == "127.0.0.1"
         (note,) = settings.notes
-        assert note.startswith("HOST is no address or name of this machine (conda sets it for compilers): it is")
+        assert note.startswith(
+            "HOST is no address or name of this machine (conda sets it for compilers): 127.0.0.1 is used"
+        )
 
     def test_f24_outside_development_it_is_refused_as_what_it_is(self, load: Load) -> None:
         text = refusal(load, **PRODUCTION, HOST=self.CONDA)

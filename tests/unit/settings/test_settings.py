@@ -94,7 +94,7 @@ class TestDevelopment:
             "bg/ingest",
             "x" * 254,
         ):
-            assert "ALLOWED_HOSTS should be host names" in refusal(load, ALLOWED_HOSTS=wrong)
+            assert "ALLOWED_HOSTS should be one or more host names" in refusal(load, ALLOWED_HOSTS=wrong)
 
     def test_s5_the_host_of_the_redirect_is_no_name_of_the_open_api(self, load: Load) -> None:
         settings = load(
