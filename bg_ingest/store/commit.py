@@ -11,12 +11,12 @@ from bg_ingest.store.items import ConditionalWrite, write_all
 from bg_ingest.store.published import PublishedNumbers
 
 KINDS = (head, segments, quarantine, gaps, changes, connections, grants, webhooks)
-"""Modules that write parts of a commit. The conditions of the last three fail with Fenced. In ``head``, those on a
-pending erasure and on the progress of a connection do so too. All others fail with StaleRead."""
+"""Modules that write parts of a commit. A failed condition of the last three raises Fenced. So does a failed condition
+of ``head`` on a pending erasure or on a connection. Every other failed condition raises StaleRead."""
 
 
 class CommitStore:
-    """Writer of the only transaction that changes readings, gaps, quarantine and the state of connections."""
+    """Writer of commits. Readings and gaps are written only by commits."""
 
     def __init__(self, table: Table, inbox: InboxStore, published: PublishedNumbers) -> None:
         self._table = table
@@ -24,7 +24,7 @@ class CommitStore:
         self._published = published
 
     async def write(self, commit: Commit) -> None:
-        """Write everything or nothing. If there are changes, the head also gets the user's newest published number.
+        """Write everything or nothing. If the commit has changes, the head also gets the user's published number.
 
         StaleRead: the head, a segment, a gap month or a quarantine page has changed. Fenced: the connection has
         changed, or another webhook with the same id was stored. TransactionConflict: another transaction was in

@@ -1,7 +1,7 @@
-"""Connections, and the rows that find them: in the directory of their shard, and by provider account.
+"""Connections, their rows in the directory of the shard, and the rows that map a provider account to its user.
 
-The progress of a connection, which polls change, is in the head of its user (``head.py``). The row has the other
-fields, each as an attribute of its own, because the conditions of a write name the fields that it changes.
+The row of a connection does not contain its progress: polls write the progress into the head of the user (``head.py``).
+Every other field is an attribute of its own, because a write has a condition on each field that it changes.
 """
 
 from collections.abc import AsyncGenerator, Collection, Iterable, Iterator, Mapping
@@ -49,11 +49,11 @@ from bg_ingest.store.items import (
 from bg_ingest.store.segments import SeriesRead, decode_series
 
 DIRECTORY_BATCH_SIZE = 1000
-"""Rows of 44 bytes each. A start reads all rows, and each page costs one call of the store."""
+"""Rows per page, 44 bytes each. A start of the service reads all rows, and each page costs one call of the store."""
 
 
 class PollRead(NamedTuple):
-    """Items of a poll, as read. Without requested segments there is no ``series``."""
+    """Items that a poll reads. ``series`` is None if no segments were requested."""
 
     connection: Connection | None
     grant: Grant | None
@@ -106,7 +106,7 @@ class ConnectionStore:
                     yield decode_directory_row(key, item)
 
     async def add_connecting(self, connection: Connection) -> None:
-        """Write a connecting connection that expires; an existing connection in another state stays unchanged."""
+        """Write a connection in the state connecting. An existing connection in another state stays unchanged."""
         await try_write(self._table, _first_write(connection))
 
     async def update(self, before: Connection, after: Connection, *, request_poll: bool = False) -> None:
@@ -165,7 +165,7 @@ def encode_connection(connection: Connection) -> Item:
 
 
 def decode_connection(identity: ConnectionId, item: StoredItem, head: StoredItem | None) -> Connection:
-    """Return a connection from its row and its user's head. A connect that is not finished has no progress."""
+    """Return a connection from its row and its user's head. An unfinished connect has no progress."""
     return Connection(
         id=identity,
         state=ConnectionState(item["state"]),

@@ -1,8 +1,8 @@
 """Erasures: one transaction for the tombstone, then deletions in steps.
 
-A marker row exists from an erasure's transaction until nothing is left. Every deletion requires that the
-marker exists, and every connect requires that it is absent. A process that deletes by a page read long ago therefore
-deletes nothing that was written after a reconnect.
+A marker row exists from this transaction until the last deletion. Every deletion requires that the marker exists, and
+every connect requires that the marker is absent. A process that stalls between the read of rows and their deletion
+therefore deletes nothing that was written after a reconnect.
 """
 
 from collections.abc import AsyncGenerator, Iterator, Sequence
@@ -37,10 +37,11 @@ from bg_ingest.store.inbox import InboxStore, RequestKind
 from bg_ingest.store.items import VERSION_OK_OR_ABSENT, ConditionalWrite, build_item, read_range, write_all
 
 DELETE_BATCH_SIZE = 49
-"""Rows per transaction of at most 100 writes: a row may require deletion of a second one, and the check is one more."""
+"""Rows deleted by one transaction. Each row causes one or two deletions, the check of the marker is one more write, and
+a transaction has at most 100 writes."""
 
 COUNT_FIELDS = {"change": "changes", "connection": "connections", "grant": "grants", "gap": "gaps"}
-"""Field of the counts by kind of row; other kinds count as ``others``."""
+"""Field of ``ErasureCounts`` by kind of row. Other kinds, except readings and quarantine, count as ``others``."""
 
 
 class ErasureStore:
@@ -58,8 +59,8 @@ class ErasureStore:
         request = await self._inbox.publish_request(erasure.tombstone.user)
         writes = [*_start_writes(erasure), *([request] if request else [])]
         await write_all(self._table, [ConditionalWrite(write, StaleRead) for write in writes])
-        connected = [connection for connection in erasure.connections if connection.state in STATES_WITH_GRANT]
-        return replace(NOTHING_ERASED, connections=len(erasure.connections), grants=len(connected))
+        with_grant = [connection for connection in erasure.connections if connection.state in STATES_WITH_GRANT]
+        return replace(NOTHING_ERASED, connections=len(erasure.connections), grants=len(with_grant))
 
     async def pending_for(self, user: UserId) -> PendingErasure | None:
         """Return the user's unfinished erasure. Until it is finished, the user cannot connect."""
@@ -74,9 +75,10 @@ class ErasureStore:
                     yield PendingErasure(keys.parse_erasure(key), int(item["change"]))
 
     async def delete_next(self, pending: PendingErasure) -> ErasureCounts | None:
-        """Delete the next remaining rows; None if there are none, also if another process deleted them.
+        """Delete some of the remaining rows and return their counts; None if the erasure is finished.
 
-        Deletes nothing after a reconnect of the user. TransactionConflict: another process does the same; repeat.
+        Deletes nothing after a reconnect of the user. TransactionConflict: another process deletes the same rows; call
+        again.
         """
         rows = (
             await self._outbox_rows(pending)
@@ -90,7 +92,7 @@ class ErasureStore:
                 await self._table.write(Delete(marker, (same_erasure,)))
                 return None
             await self._table.transact([Check(marker, (same_erasure,)), *deletes])
-        except ConditionFailed:  # another process was faster, or the user was erased again
+        except ConditionFailed:  # another process finished the erasure, or a later erasure began
             return None
         return _count_rows(rows)
 
@@ -111,7 +113,7 @@ class ErasureStore:
         return []
 
     async def _poll_requests(self, user: UserId) -> Sequence[tuple[Key, StoredItem]]:
-        """Return unhandled poll requests. Those addressed to an ended process expire within an hour."""
+        """Return the user's poll requests to the present and previous owner. Older requests expire within an hour."""
         lease = await self._table.get(keys.shard(shard_of(user))) or {}
         requests: list[tuple[Key, StoredItem]] = []
         for address in {UNOWNED, *(str(lease[name]) for name in ("owner", "previous") if name in lease)}:
@@ -121,7 +123,7 @@ class ErasureStore:
 
 
 def _is_poll_request(row: tuple[Key, StoredItem], user: UserId) -> bool:
-    """Return True if a row requests a poll of the user. Publish requests stay for the erasure's own event."""
+    """Return True if a row requests a poll of the user. Publish requests stay: the erasure's own event needs them."""
     _, connection = keys.parse_request(row[0])
     return connection.user == user and row[1]["wish"] == RequestKind.POLL
 
@@ -141,13 +143,13 @@ def _connection_deletes(connection: Connection) -> Iterator[Write]:
     yield Delete(keys.connection(connection.id))
     yield Delete(keys.grant(connection.id))
     yield Delete(keys.directory(connection.id))
-    connected = keys.connection_account(connection)
-    if connected and connection.state in STATES_WITH_GRANT:
-        yield Delete(connected, (Either((Absent(), Equals("user", connection.id.user))),))
+    account_key = keys.connection_account(connection)
+    if account_key and connection.state in STATES_WITH_GRANT:
+        yield Delete(account_key, (Either((Absent(), Equals("user", connection.id.user))),))
 
 
 def _with_state(key: Key) -> Sequence[Key]:
-    """Return a row's key, and for a listed OAuth state also the key of the state."""
+    """Return a row's key. For a row that lists an OAuth state, also return the key of the state."""
     state = key[1].removeprefix(keys.STATES)
     return (key, keys.state(state)) if state != key[1] else (key,)
 
@@ -155,7 +157,7 @@ def _with_state(key: Key) -> Sequence[Key]:
 def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
     removed = NOTHING_ERASED
     for (pk, sk), item in rows:
-        # an unpublished change is counted once, as a change; a used state is no longer a connect in progress
+        # Not counted: requests, outbox rows (their changes are counted) and used OAuth states.
         if pk.startswith("user#") and "used_at" not in item:
             kind = sk.partition("#")[0]
             name, count = _count_row(kind, item)
@@ -164,7 +166,7 @@ def _count_rows(rows: Sequence[tuple[Key, StoredItem]]) -> ErasureCounts:
 
 
 def _count_row(kind: str, item: StoredItem) -> tuple[str, int]:
-    with suppress(Exception):  # unreadable rows are deleted as well
+    with suppress(Exception):  # an unreadable row counts as ``others``
         if kind == "readings":
             return "readings", len(unpack(item["readings"]))
         if kind == "quarantine":

@@ -1,4 +1,4 @@
-"""Gap months: the packed gaps of a connection that begin in one month."""
+"""Gap months: one item per connection and month, with the packed gaps that begin in the month."""
 
 from collections.abc import Iterator
 from contextlib import aclosing
@@ -16,7 +16,7 @@ from bg_ingest.store import items, keys
 
 
 class GapStore(items.ItemStore):
-    """Gaps of connections by the month in which they begin. Only commits change them."""
+    """Gap months of connections. Only commits write gap months."""
 
     async def read_months(self, connection: ConnectionId, first: datetime, last: datetime) -> list[GapMonth]:
         """Return the existing months from that of ``first`` to that of ``last``, ascending, in one read."""
@@ -28,19 +28,19 @@ class GapStore(items.ItemStore):
     async def read_overlapping(self, connection: ConnectionId, window: Window) -> list[GapMonth]:
         """Return the months whose gaps can overlap a window, ascending.
 
-        These are the existing months of the window, preceded by the latest earlier month that has a gap. Gaps of a
-        connection do not overlap, so of all gaps that begin before the window only the last can reach into it.
+        These are the existing months of the window and the last existing month before it. One earlier month suffices:
+        gaps of a connection do not overlap, so only the last gap before the window can reach into the window.
         """
-        own = month_start(window.start)
+        first_month = month_start(window.start)
         pk, low = keys.gap_month(connection, datetime.min.replace(tzinfo=UTC))
         _, high = keys.gap_month(connection, month_start(window.end))
-        page = min(100, (window.end.year - own.year) * 12 + window.end.month - own.month + 2)
+        page = min(100, (window.end.year - first_month.year) * 12 + window.end.month - first_month.month + 2)
         months: list[GapMonth] = []
         async with aclosing(self._table.query(pk, low, high, page=page, descending=True)) as pages:
             async for rows in pages:
                 for key, item in rows:
                     months.insert(0, _decode_month(connection.provider, keys.parse_gap_month(key), item))
-                    if months[0].month < own:
+                    if months[0].month < first_month:
                         return months
         return months
 

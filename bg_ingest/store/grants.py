@@ -40,10 +40,10 @@ class GrantStore(items.ItemStore):
         )
 
     async def store(self, grant: Grant) -> None:
-        """Replace the version before this one in the same generation, whatever its claim.
+        """Replace the stored grant if its generation is the same and its version is one lower. Its claim is ignored.
 
-        If the stored grant has this version and the same tokens instead, write ``refusals`` and ``retry_at`` and end
-        the claim of this grant. StaleRead in all other cases.
+        If the stored grant has the same generation, version and tokens, and no claim of another process, only write
+        ``refusals`` and ``retry_at`` and remove the claim. StaleRead in all other cases.
         """
         unclaimed = encode_grant(msgspec.structs.replace(grant, claim=None))
         conditions = (Exists(), items.VERSION_OK, *_version_conditions(grant, grant.version - 1))
@@ -79,7 +79,7 @@ def decode_grant(identity: ConnectionId, item: StoredItem) -> Grant:
 
 
 def commit_writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
-    """Yield the grant's write. A new grant is covered by the condition of its connection in the same commit."""
+    """Yield the write of the grant. The condition on the connection in the same commit also protects a new grant."""
     if write := _commit_write(commit):
         yield items.ConditionalWrite(write, Fenced)
 
@@ -92,17 +92,17 @@ def _commit_write(commit: Commit) -> Write | None:
         return Put(keys.grant(commit.grant.id), encode_grant(commit.grant), (items.VERSION_OK_OR_ABSENT, *refused))
     if commit.drop_grant:
         if commit.connection_update is None:
-            raise ValueError("a grant is dropped together with an update of its connection")
+            raise ValueError("a commit that drops a grant needs an update of its connection")
         return Delete(keys.grant(commit.connection_update.after.id), refused)
     return Check(keys.grant(commit.refused_grant.id), refused) if commit.refused_grant else None
 
 
 def _refusals_write(grant: Grant) -> Update:
-    """Return the write of a refused refresh, which also ends the claim.
+    """Return the write of ``refusals`` and ``retry_at`` after a refused refresh. The write also removes the claim.
 
-    ``store`` also tries it if new tokens could not be written because their predecessor is no longer stored. The
-    condition on the tokens then fails if another process has stored its own new tokens. The condition on the claim
-    preserves another process's claim. It accepts a missing claim, because an earlier try may have ended it.
+    ``store`` also tries this write if it cannot write new tokens. The condition on ``sealed`` then fails if another
+    process has stored other tokens as this version. The condition on the claim keeps the claim of another process. A
+    missing claim is accepted, because an earlier try may have removed the claim.
     """
     changed = items.build_item(refusals=grant.refusals, retry_at=items.optional_epoch_ms(grant.retry_at))
     claim = Missing("claim") if grant.claim is None else Either((Missing("claim"), Equals("claim", grant.claim)))

@@ -1,8 +1,8 @@
 """Head of a user: the newest reading, the last change, a summary and the progress of each connection.
 
-One read answers ``latest``. A poll writes readings and progress by one update of the head. Every change of the state,
-generation or epoch of a connection writes the head too, so that the conditions of the head fence all writes based on an
-earlier connect, state or owner.
+One read answers ``latest``. One update of the head writes the newest reading and the progress of a poll. Every change
+of a connection's state, generation or epoch is also written to the head. Conditions on the head therefore fence all
+writes that are based on an earlier connect, state or owner.
 """
 
 from collections.abc import Iterator
@@ -34,11 +34,10 @@ from bg_ingest.ports.table import (
 )
 from bg_ingest.store import items, keys
 
-_SUMMARY = "standing_"
-
-_GAPS_CHECKED = "judged_"
+_SUMMARY, _GAPS_CHECKED = "standing_", "judged_"
 _STATE, _EPOCH, _PROGRESS = "state_", "epoch_", "at_"
-"""Prefixes of attribute names; the provider follows. The last three exist once a connect is finished."""
+"""Prefixes of attribute names, each followed by the provider. The attributes of state, epoch and progress exist once a
+connect is finished."""
 
 
 def encode_head(head: Head) -> Item:
@@ -82,14 +81,14 @@ def commit_writes(commit: Commit) -> Iterator[items.ConditionalWrite]:
 
 
 def head_conditions(before: Head | None) -> tuple[Condition, ...]:
-    """Return the conditions of an unchanged head. A tombstone is overwritten only by a connect."""
+    """Return the conditions that hold while the head is unchanged."""
     if before is None:
         return (Absent(),)
     return Exists(), items.VERSION_OK, Equals("last_change", before.last_change), Equals("erased", before.erased)
 
 
 def progress_write(update: ConnectionUpdate) -> Iterator[items.ConditionalWrite]:
-    """Yield the write of a connection's progress and state without a change; only a check if nothing changes at all."""
+    """Yield the head's part of an update without a commit; only a check if ``before`` equals ``after``."""
     key, (changed, removed, fencing) = keys.head(update.after.id.user), _progress_change(update)
     if changed or removed:
         yield items.ConditionalWrite(items.update_existing(key, changed, fencing, removed), Fenced)
@@ -98,9 +97,9 @@ def progress_write(update: ConnectionUpdate) -> Iterator[items.ConditionalWrite]
 
 
 def encode_progress(connection: Connection | None) -> Item:
-    """Return a connection's attributes of the head; none before its connect is finished.
+    """Return the attributes of the head for a connection; none before its connect is finished.
 
-    The progress is one packed value, which may only grow at its end: instants and the ends of the backfill in epoch
+    The progress is one packed array, to which later versions may only append elements. Instants are in epoch
     milliseconds. State and generation are one text, so that one condition compares both.
     """
     if connection is None or connection.state is ConnectionState.CONNECTING:
@@ -127,7 +126,7 @@ def encode_progress(connection: Connection | None) -> Item:
 
 
 def decode_progress(provider: str, head: StoredItem) -> dict[str, Any]:
-    """Return the fields of a connection that the head holds; none before its connect is finished."""
+    """Return the progress fields of a connection; none before its connect is finished."""
     packed = head.get(_PROGRESS + provider)
     if packed is None:
         return {}
@@ -166,7 +165,7 @@ def _progress_change(update: ConnectionUpdate | None) -> tuple[Item, tuple[str, 
 
 
 def _accepting_condition(connection: Connection) -> Condition:
-    """Return the condition of a push. A pause or a new owner since the read does not matter."""
+    """Return the condition of an update that writes nothing, as for a push. It allows a pause or a new owner."""
     states = PUSHABLE_STATES if connection.accepts_pushes else {connection.state}
     accepted = (_encode_state(state, connection.generation) for state in sorted(states))
     return OneOf(_STATE + connection.id.provider, tuple(accepted))
@@ -186,15 +185,15 @@ def _head_write(commit: Commit, progress: Item, removed_progress: tuple[str, ...
     if changed or removed or commit.changes:
         conditions = (*head_conditions(commit.before), *_gaps_checked_conditions(commit, before), *fencing)
         return Update(key, changed | {"v": items.VERSION}, removed, conditions)
-    if commit.quarantine_pages:  # pages have their own versions, so only a tombstone and the connection matter
+    if commit.quarantine_pages:  # pages have their own versions, so only erasure and connection are checked
         return Check(key, (Equals("erased", commit.before.erased), *fencing))
     return Check(key, fencing) if fencing else None
 
 
 def _gaps_checked_conditions(commit: Commit, before: Item) -> Iterator[Condition]:
-    """Return the conditions on the times of gap checks, which advance without a change number.
+    """Return the conditions on ``gaps_checked_until``, which can advance while ``last_change`` stays the same.
 
-    A commit prepared before such an advance could open a gap for readings that are not missing.
+    Without these conditions, a commit prepared before the advance could open a gap for readings that are not missing.
     """
     providers = {
         *commit.head.gaps_checked_until,
@@ -211,7 +210,7 @@ def _encode_summary(summary: ConnectionSummary) -> bytes:
     return msgspec.msgpack.encode(msgspec.structs.astuple(summary))
 
 
-@lru_cache(maxsize=256)  # few values differ: a state, and the cadence and delay of a sensor
+@lru_cache(maxsize=256)  # many users have equal summaries
 def _decode_summary(packed: bytes) -> ConnectionSummary:
     state, cadence, delay, interval, *_ = msgspec.msgpack.decode(packed)
     return ConnectionSummary(ConnectionState(state), cadence, delay, interval)

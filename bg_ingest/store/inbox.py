@@ -16,15 +16,15 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import build_item, read_range
 
 REQUEST_RETENTION = timedelta(hours=1)
-"""Lifetime of a request. An older one is not needed: long before, the owner of the shard has read its connections and
-the heads of its users again, and usually the next regular poll has happened."""
+"""Lifetime of a request. Within an hour, the owner of the shard reads all connections and heads of the shard again, and
+usually the next regular poll happens. An older request is therefore not needed."""
 
 
 class RequestKind(StrEnum):
     POLL = "look"
     """The connection is new, changed, or to be polled now."""
     PUBLISH = "tell"
-    """A change of the user was committed by a process that does not own its shard."""
+    """A change of the user was committed by a process that does not own the user's shard."""
 
 
 class OwnerRequest(msgspec.Struct, frozen=True):
@@ -39,9 +39,9 @@ class OwnerRequest(msgspec.Struct, frozen=True):
 
 
 class ShardAddresses:
-    """Addresses of shards as of the last snapshot in this process.
+    """Addresses of shards, as this process last read or wrote them.
 
-    The address of a shard is its owner, or its previous owner while it has none.
+    The address of a shard is the id of its owner, or of its previous owner while it has no owner.
     """
 
     def __init__(self) -> None:
@@ -71,7 +71,7 @@ class InboxStore:
         await self._table.write(await self.poll_request(connection))
 
     async def request_publishing(self, user: UserId) -> None:
-        """Request that the owner of the user's shard publishes what waits. Commits need no request of their own."""
+        """Request the owner of the shard to publish the user's unpublished changes. A commit writes its own request."""
         address = await self._address(shard_of(user))
         await self._table.write(_request_write(address, self._clock.now(), ConnectionId(user, ""), RequestKind.PUBLISH))
 
@@ -98,7 +98,10 @@ class InboxStore:
         return _request_write(address, self._clock.now(), connection, RequestKind.POLL)
 
     async def publish_request(self, user: UserId) -> Put | None:
-        """Return the write of a publish request; None if this process owns the shard, or nobody ever did."""
+        """Return the write of a publish request to another process.
+
+        None if this process owns the shard or has no owner id, or if the shard never had an owner.
+        """
         own = self._addresses.own_id
         if own is None or (address := await self._address(shard_of(user))) in (own, UNOWNED):
             return None

@@ -40,10 +40,10 @@ VERSION = 1
 """Schema version of written items, and the newest version that may be overwritten."""
 
 VERSION_OK = AtMost("v", VERSION)
-"""Condition of every write over an item."""
+"""Condition of every write that overwrites an item."""
 
 VERSION_OK_OR_ABSENT = Either((Absent(), VERSION_OK))
-"""Condition of a write over an item that may exist or not."""
+"""Condition of a write that creates or overwrites an item."""
 
 
 def build_item(**attributes: Scalar | None) -> Item:
@@ -65,10 +65,10 @@ class ConditionalWrite(msgspec.Struct, frozen=True):
     write: Write
     on_failure: type[StaleRead | Fenced]
     fencing: Conditions = ()
-    """Conditions of the write whose failure means Fenced, whatever the error of the others."""
+    """Those conditions of the write that raise Fenced. All other conditions raise ``on_failure``."""
 
     def to_error(self, current: StoredItem | None) -> type[StaleRead | Fenced]:
-        """Return the error of a failure, by the existing item."""
+        """Return the error of the failed write; ``current`` is the existing item."""
         return self.on_failure if check_conditions(self.fencing, current) else Fenced
 
 
@@ -126,7 +126,7 @@ def value_condition(name: str, value: Scalar | None) -> Condition:
 
 
 def version_conditions(version: int) -> Conditions:
-    """Return the conditions for writing a version: the stored one is one lower, or the item is absent for version 1."""
+    """Return the conditions for writing a version: the stored version is one lower; version 1 needs an absent item."""
     return (Equals("version", version - 1), VERSION_OK) if version > 1 else (Absent(),)
 
 
@@ -154,9 +154,9 @@ def optional_window(start_ms: int | None, end_ms: int | None) -> Window | None:
 
 
 def encode_gap(gap: Gap) -> list[Any]:
-    """Return after, before (epoch seconds), cadence, cause, opened and healed (epoch milliseconds).
+    """Return a gap as an array. The neighbours are in epoch seconds, ``opened_at`` and ``healed_at`` in milliseconds.
 
-    The array may only grow at its end.
+    Later versions may only append elements.
     """
     return [
         to_epoch_seconds(gap.after),

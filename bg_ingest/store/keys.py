@@ -29,7 +29,8 @@ KEY_ID_RANGE = ("0", "~")
 SORT_KEY_RANGE = ("0", "~")
 """Bounds of user ids and of a user's sort keys: all start with a letter or a digit."""
 _TIMELESS = "timeless"
-"""Sort key of pages of records without a time. Page 0 has no digit, because it was the only page at first."""
+"""Name of the quarantine page for records without a time. The first hexadecimal digit of the digest follows unless it
+is 0, because an earlier version had only one such page."""
 
 
 def user_pk(user: UserId) -> str:
@@ -151,7 +152,7 @@ def outbox(user: UserId, number: int) -> Key:
 
 
 def published(shard: int) -> Key:
-    """Return the key of the published numbers of a shard. One query reads it after connections and outbox."""
+    """Return the key of a shard's published numbers. One query reads them together with connections and outbox rows."""
     return directory_pk(shard), "published"
 
 
@@ -202,7 +203,7 @@ def parse_erasure(key: Key) -> UserId:
 
 
 def prefix_range(prefix: str) -> tuple[str, str]:
-    """Return the bounds of the sort keys with a prefix that ends in ``#``; no key equals the upper one."""
+    """Return the bounds of the sort keys with a prefix that ends in ``#``; no key equals the upper bound."""
     return prefix, prefix[:-1] + "$"
 
 

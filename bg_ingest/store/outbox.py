@@ -1,7 +1,7 @@
-"""Unpublished changes: those above the published number in the head of their user, and those with a row of their own.
+"""Unpublished changes: those above the published number in the head of their user, and those with an outbox row.
 
-A change has a row of its own if its commit removes the user from the directory of the shard, or if it is to be
-published again.
+The relay finds heads by the directory of the shard. A change has an outbox row if the directory may not lead to the
+head after the commit, or if the change is to be published again.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -41,7 +41,7 @@ from bg_ingest.store.items import (
 from bg_ingest.store.published import PublishedNumbers
 
 HEAD_BATCH_SIZE = 100
-"""Heads read by one call. The event loop has time for other tasks in between."""
+"""Heads read by one call. The event loop runs other tasks between two calls."""
 
 
 class OutboxEntry(msgspec.Struct, frozen=True, order=True):
@@ -64,7 +64,7 @@ class ShardDirectory(msgspec.Struct, frozen=True):
     outbox_users: frozenset[UserId]
     """Users with outbox rows."""
     published: Mapping[UserId, int]
-    """Content of the row of published numbers: those that were not in the heads yet when this row was written."""
+    """Content of the row of published numbers: numbers that the heads did not have when the row was written."""
 
     @property
     def users(self) -> set[UserId]:
@@ -98,14 +98,14 @@ class OutboxStore(ItemStore):
     async def list_shard(self, shard: int) -> list[OutboxEntry]:
         """Return the changes of a shard that are not recorded as published.
 
-        While the service runs, the last change of a user may be published already: a later commit records it.
+        A running service may have published some of them already, because it records a published number later.
         """
         directory = await self.read_directory(shard)
         self.published.load_row(shard, directory.published, directory.users)
         return await self.list_waiting(shard, directory.users)
 
     async def find_waiting(self, directory: ShardDirectory, *, consistent: bool) -> set[UserId]:
-        """Return the users of a directory with unpublished changes."""
+        """Return those users of a directory that have unpublished changes."""
         heads = await self._read_heads(directory.users, consistent=consistent)
         unpublished = {user for user, head in heads.items() if self._waiting_numbers(user, head, ())}
         return unpublished | directory.outbox_users
@@ -113,14 +113,14 @@ class OutboxStore(ItemStore):
     async def list_waiting(self, shard: int, users: Collection[UserId]) -> list[OutboxEntry]:
         """Return the unpublished changes of users of one shard; the numbers of each user ascend."""
         heads = await self._read_heads(users, consistent=True)
-        # Read after the heads. A row above the last number in its head comes from a later commit. This pass may lack
-        # changes before it, so it leaves the row to the next pass, which keeps the order.
+        # Rows are read after the heads. A row with a number above ``last_change`` of the head was therefore written by
+        # a later commit. Earlier changes may be missing here, so the next call returns the row. This keeps the order.
         rows = await self._read_rows(shard) if heads else {}
         return [
-            OutboxEntry(shard, user, number, number in listed)
+            OutboxEntry(shard, user, number, number in with_row)
             for user in sorted(heads)
-            for listed in [rows.get(user, set())]
-            for number in self._waiting_numbers(user, heads[user], listed)
+            for with_row in [rows.get(user, set())]
+            for number in self._waiting_numbers(user, heads[user], with_row)
         ]
 
     async def _read_heads(self, users: Collection[UserId], *, consistent: bool) -> dict[UserId, StoredItem]:
@@ -136,10 +136,10 @@ class OutboxStore(ItemStore):
         """Return the unpublished numbers of a user. Of an erased user only the event of the erasure is left."""
         self.published.record_head(user, head["published"])
         last, published = head["last_change"], max(head["published"], self.published.get(user))
-        listed = {number for number in rows if number <= last}
+        with_row = {number for number in rows if number <= last}
         if head["erased"]:
-            return [last] if last in listed else []
-        return sorted(listed.union(range(published + 1, last + 1)))
+            return [last] if last in with_row else []
+        return sorted(with_row.union(range(published + 1, last + 1)))
 
     async def _read_rows(self, shard: int) -> dict[UserId, set[int]]:
         """Return the numbers with a row, by user."""
@@ -160,26 +160,26 @@ class OutboxStore(ItemStore):
         return head is None or head["erased"]
 
     async def settle(self, confirmed: Collection[OutboxEntry]) -> None:
-        """Write the published number of each user with rows to the head, then delete the rows.
+        """Delete the outbox rows of confirmed entries, after writing the published numbers of their users to the heads.
 
-        After the deletion the shard possibly no longer lists the user, and nothing would write the number.
+        Without its rows a user may be absent from the directory, and then nothing would write the number.
         """
-        listed = [entry for entry in confirmed if entry.has_row]
-        for user in {entry.user for entry in listed}:
+        with_row = [entry for entry in confirmed if entry.has_row]
+        for user in {entry.user for entry in with_row}:
             await self._write_number(user)
-        if listed:
-            await self._table.delete([entry.row_key for entry in listed])
+        if with_row:
+            await self._table.delete([entry.row_key for entry in with_row])
 
     async def settle_erasure(self, confirmed: OutboxEntry) -> None:
-        """Delete the row of an erasure's event and the change, which is the last one of the user."""
+        """Delete the outbox row and the change of an erasure's event, which is the last event of the user."""
         await self._write_number(confirmed.user)
         await self._table.transact([Delete(confirmed.row_key), Delete(keys.change(confirmed.user, confirmed.number))])
         self.published.remove(confirmed.user)
 
     async def write_numbers(self, shard: int) -> None:
-        """Write the row of a shard with the numbers that the heads do not have, if it differs from the stored row.
+        """Write the numbers that the heads do not have into the row of a shard, unless the row has the same numbers.
 
-        If another process has written the row since it was read here, its numbers are adopted first.
+        If another process has written the row since this process read it, the numbers of that row are added first.
         """
         row, numbers = self.published.rows(shard)
         while numbers != row and not await try_write(self._table, _replace_numbers(shard, row, numbers)):
@@ -194,8 +194,8 @@ class OutboxStore(ItemStore):
             await self._table.write(Put(keys.outbox(change.user, change.number), build_item()))
 
     async def _write_number(self, user: UserId) -> None:
-        """Write the published number of a user to the head, unless it has it. A greater number stays."""
-        if self.published.is_stored(user):
+        """Write the published number of a user to the head, unless the head has this number or a greater one."""
+        if self.published.is_in_head(user):
             return
         number = self.published.get(user)
         smaller = Either((Missing("published"), AtMost("published", number)))
@@ -205,7 +205,7 @@ class OutboxStore(ItemStore):
 
 
 def _replace_numbers(shard: int, before: Mapping[UserId, int], after: Mapping[UserId, int]) -> SingleWrite:
-    """Return the compare-and-set of a shard's row. The row does not exist if it has no numbers."""
+    """Return the compare-and-set of a shard's row. A row without numbers is not stored."""
     key = keys.published(shard)
     conditions = (Equals("numbers", msgspec.msgpack.encode(before)), VERSION_OK) if before else (Absent(),)
     return Put(key, build_item(numbers=msgspec.msgpack.encode(after)), conditions) if after else Delete(key, conditions)

@@ -22,7 +22,7 @@ TRANSACTION_SIZE = 50
 """Shards per transaction. A shard that another process took is left out and the rest is tried again."""
 
 MAX_CONFLICTS, CONFLICT_PAUSE_SECONDS = 10, (0.05, 0.2)
-"""Conflicts until a transaction fails; bounds of the random pause that separates two conflicting transactions."""
+"""Conflicts after which a transaction is given up; bounds of the random pause before it is repeated."""
 
 Element = TypeVar("Element")
 
@@ -50,7 +50,7 @@ class OwnershipStore:
         await items.write_if_current(self._table, Delete(keys.owner(seen.id), (Equals("beat", seen.heartbeat),)))
 
     async def unregister(self, owner: str) -> None:
-        """Delete the row of this process, even after a heartbeat with an unknown result."""
+        """Delete the row of this process, without a condition: the result of the last heartbeat may be unknown."""
         await self._table.write(Delete(keys.owner(owner)))
 
     async def snapshot(self) -> OwnershipSnapshot:
@@ -66,14 +66,14 @@ class OwnershipStore:
         taken: list[Lease] = []
         for batch in _batches(seen):
             after = [Lease(lease.shard, lease.epoch + 1, owner, lease.owner or lease.previous) for lease in batch]
-            with suppress(TransactionConflict):  # the next snapshot shows their owners
+            with suppress(TransactionConflict):  # none of the batch is taken; the next snapshot shows the owners
                 done = await self._write_unchanged([_take_write(a, b) for a, b in zip(batch, after, strict=True)])
                 taken += [after[index] for index in done]
         self._addresses.update(taken)
         return taken
 
     async def release(self, leases: Collection[Lease]) -> None:
-        """Release the shards that are owned with these epochs; the others stay unchanged."""
+        """Release the shards that still have these owners and epochs. The other shards stay unchanged."""
         for batch in _batches(leases):
             await self._write_unchanged([_release_write(lease) for lease in batch])
         self._addresses.update(Lease(lease.shard, lease.epoch, None, lease.owner) for lease in leases)
@@ -90,7 +90,7 @@ class OwnershipStore:
         return [_decode_lease(int(key[1]), item) for key, item in rows]
 
     async def _write_unchanged(self, writes: list[Update]) -> list[int]:
-        """Write all updates whose conditions hold in one transaction; return their indexes.
+        """Write, in one transaction, the updates whose conditions hold. Return their indexes.
 
         TransactionConflict if conflicts persist.
         """
@@ -104,7 +104,7 @@ class OwnershipStore:
                     raise items.newer_version_error() from None
                 for index in failed.current:
                     del remaining[indexes[index]]
-            except TransactionConflict:  # other processes take some of them now; afterwards their conditions fail
+            except TransactionConflict:  # another process is writing some shards; their conditions fail later
                 conflicts += 1
                 if conflicts == MAX_CONFLICTS:
                     raise

@@ -78,4 +78,4 @@ def _replacement(seen: SealedItem, after: SealedItem) -> SingleWrite:
         case AuditKey(), AuditKey():
             return update_existing(keys.AUDIT_KEY, {"sealed": after.sealed}, [Equals("sealed", seen.sealed)])
         case _:
-            raise ValueError("an item keeps its kind")
+            raise ValueError("a sealed item can only be replaced by one of its kind")

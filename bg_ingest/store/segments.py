@@ -22,7 +22,7 @@ SEGMENT_BATCH_SIZE = 400
 
 
 class SeriesRead(NamedTuple):
-    """Head and existing segments by start, as read. ``starts`` are those of all requested segments."""
+    """Head and existing segments by start, as read. ``starts`` has the starts of all requested segments."""
 
     head: Head | None
     segments: KnownSegments
@@ -30,14 +30,14 @@ class SeriesRead(NamedTuple):
 
 
 class ReadingStore(ItemStore):
-    """Time series of users and their heads."""
+    """Heads and time series of users."""
 
     def __init__(self, table: Table) -> None:
         super().__init__(table)
         self._heads = CoalescedReads(table)
 
     async def head(self, user: UserId) -> Head | None:
-        """Return the head in one read, shared with concurrent requests; after an erasure it is the tombstone."""
+        """Return the head, after an erasure the tombstone. Concurrent requests share a read."""
         item = await self._heads.get(keys.head(user))
         return decode_head(user, item) if item else None
 

@@ -11,10 +11,11 @@ from bg_ingest.store import keys
 from bg_ingest.store.items import ItemStore, build_item, optional_instant, read_range
 
 MAX_STATES = 5
-"""Largest number of states of a user. Each started connect adds one, and an erasure deletes them one by one."""
+"""Largest number of states of a user. Each started connect adds one, and an erasure must delete them all."""
 
 MAX_REMOVED = 40
-"""Largest number of states (two rows each) that a transaction removes. Concurrent connects can exceed MAX_STATES."""
+"""Largest number of states that one transaction removes, two rows each. Usually it removes at most one, but concurrent
+connects can exceed MAX_STATES."""
 
 
 class StoredState(NamedTuple):

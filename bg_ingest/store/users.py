@@ -1,4 +1,4 @@
-"""List of users: one row per user beside the directory of its shard, so that users without a connection are listed.
+"""List of users: one row per user in the partition of the shard. The list includes users without a connection.
 
 The commit that creates a head writes the row (``head.py``), and an erasure deletes it.
 """
@@ -21,7 +21,7 @@ class UserStore(ItemStore):
         """Return at most ``limit`` users of a shard, ascending, after a user."""
         low, high = keys.prefix_range(keys.USERS)
         if after is not None:
-            low = f"{keys.USERS}{after}\x00"  # the smallest key behind the user's own
+            low = f"{keys.USERS}{after}\x00"  # the smallest key after the key of this user
         users: list[UserId] = []
         query = self._table.query(keys.directory_pk(shard), low, high, page=min(limit, PAGE_SIZE))
         async with aclosing(query) as pages:

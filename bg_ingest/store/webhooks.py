@@ -1,4 +1,4 @@
-"""Webhooks: one read of everything that a webhook needs, and the ids of received ones, which detect repetitions."""
+"""Webhooks: one read of all items that a webhook needs, and the ids of received webhooks, to detect repetitions."""
 
 from collections.abc import Collection, Iterator, Mapping
 from datetime import UTC, datetime
@@ -56,7 +56,7 @@ class WebhookStore:
 
 
 def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
-    """Yield the write of the id, on condition that it is stored as read: of two equal webhooks at once one fails."""
+    """Yield the write of the webhook's id. The write fails if the stored id has changed since it was read."""
     if commit.webhook is not None:
         write = Put(_key(commit.webhook), _encode_id(commit.webhook.stored), _unchanged(commit.webhook.replaces))
         yield ConditionalWrite(write, Fenced)

@@ -1,4 +1,4 @@
-"""Parts that the broker serves: events for consumers, and hints between replicas."""
+"""Parts that use the broker: the publisher of events, and the hints between replicas."""
 
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ HintConnection: TypeAlias = Callable[..., Coroutine[Any, Any, None]]
 
 @dataclass(frozen=True)
 class BrokerParts:
-    """Publisher and hints, with the actors that keep them connected; None for parts without a connection."""
+    """Publisher and hints, and the two actors that keep them connected. Embedded parts have no actors."""
 
     publisher: Publisher
     hints: ChangeHints
@@ -27,7 +27,7 @@ class BrokerParts:
 
 
 def embedded_broker(*, is_only_replica: bool = True) -> BrokerParts:
-    """Return parts that stay inside this process. Other replicas, which use the same store, are not connected."""
+    """Return parts that work inside this process only. They do not reach other replicas on the same store."""
     from bg_ingest.adapters.memory import MemoryHints, MemoryPublisher
 
     return BrokerParts(MemoryPublisher(SOURCE), MemoryHints(is_only_replica=is_only_replica))
@@ -45,7 +45,7 @@ def build_broker_parts(settings: Settings) -> BrokerParts:
 
 
 def event_queues(settings: Settings) -> tuple["EventQueue", ...]:
-    """Return the queues that the service declares if absent, and binds."""
+    """Return the queues that the service binds. It declares an absent queue first."""
     from bg_ingest.adapters.rabbitmq.topology import EventQueue
 
     named = ((settings.rabbitmq_queue, None), (settings.rabbitmq_stream, settings.rabbitmq_stream_max_age))

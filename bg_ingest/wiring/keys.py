@@ -27,7 +27,7 @@ async def build_sealer(settings: Settings) -> Sealer:
 
 
 async def create_sealing_key(kms_key: str | None, region: str | None) -> str:
-    """Return a new key in the form of TOKEN_ENCRYPTION_KEYS: plain, or wrapped by this key of AWS KMS.
+    """Return a new key in the form of TOKEN_ENCRYPTION_KEYS: plain, or wrapped by ``kms_key`` of AWS KMS.
 
     SettingsError: the proxy or the AWS configuration cannot be used.
     """

@@ -19,7 +19,7 @@ SIMULATOR_PATH = "/simulator"
 
 
 def is_simulated(settings: Settings) -> bool:
-    """Return True where the simulated Dexcom replaces the real one."""
+    """Return True if the simulated Dexcom replaces the real one."""
     return _dexcom(settings).dexcom_simulated
 
 

@@ -22,7 +22,7 @@ log: structlog.stdlib.BoundLogger = structlog.get_logger()
 
 @asynccontextmanager
 async def open_for_inspection(settings: Settings) -> AsyncIterator[tuple[Table, Store]]:
-    """Open table and store alone, to check that they can be used."""
+    """Open only the table and the store, to check that both can be used."""
     clock = SystemClock()
     async with open_table(settings, clock, MetricsRegistry()) as table:
         yield table, Store(table, clock)
@@ -37,7 +37,7 @@ async def open_store(settings: Settings, clock: Clock, metrics: Metrics) -> Asyn
 
 @asynccontextmanager
 async def open_api_keys(settings: Settings) -> AsyncIterator[ApiKeys]:
-    """Open the API keys alone. A running service may use the same store: it reads the keys again every few seconds."""
+    """Open only the API keys. A running service may use the same store; it reads changed keys within 30 s."""
     clock = SystemClock()
     async with open_table(settings, clock, MetricsRegistry(), exclusive=False) as table:
         yield ApiKeys(ApiKeyStore(table), clock)
@@ -62,9 +62,10 @@ async def open_table(
         return
     from bg_ingest.adapters.aws.session import get_session
     from bg_ingest.adapters.dynamodb.table import DynamoTable
-    from bg_ingest.adapters.dynamodb.transport import MeteredTransport, open_transport  # or from aioboto3_transport
+    from bg_ingest.adapters.dynamodb.transport import MeteredTransport, open_transport
 
     endpoint = settings.dynamodb_endpoint
+    # ``open_transport`` of ``aioboto3_transport`` can replace this one.
     async with open_transport(endpoint, settings.aws_region, get_session()) as transport:
         table = DynamoTable(MeteredTransport(transport, registry.add_store_units), settings.dynamodb_table)
         try:
@@ -73,7 +74,7 @@ async def open_table(
             if not may_create:
                 raise
             await create_table(settings)
-            line = f"No table {settings.dynamodb_table} at {endpoint}: it has been created."
+            line = f"Table {settings.dynamodb_table} was missing at {endpoint} and has been created."
             log.info(line, action="settings")
         if await table.get(keys.META) is None:  # the server accepts writes without storing them
             raise StoreError(f"{endpoint} does not store written items: is it DynamoDB?")

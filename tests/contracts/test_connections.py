@@ -188,7 +188,7 @@ async def test_a_grant_cannot_be_dropped_without_its_connections_step(store: Sto
     await commit_connection(store)
     head = await store.readings.head(USER)
     assert head is not None
-    with pytest.raises(ValueError, match="together with an update of its connection"):
+    with pytest.raises(ValueError, match="needs an update of its connection"):
         await store.commits.write(Commit(before=head, head=head, drop_grant=True))
 
 

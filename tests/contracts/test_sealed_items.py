@@ -81,5 +81,5 @@ async def test_a_page_and_the_audit_key_are_replaced_only_as_seen(filled: Store)
 
 
 async def test_an_item_keeps_its_kind(filled: Store) -> None:
-    with pytest.raises(ValueError, match="keeps its kind"):
+    with pytest.raises(ValueError, match="one of its kind"):
         await filled.sealed.replace(await stored_grant(filled), AuditKey(b"sealed key"))

@@ -175,7 +175,9 @@ async def test_f34_development_creates_the_table_of_an_emulator_and_says_so(
                 async with open_store(settings, SystemClock(), Metrics(MetricsRegistry(), SystemClock())) as opened:
                     assert await opened.readings.head(UserId("ada")) is None
     assert emulator.created == 1
-    assert [line["event"] for line in logged] == [f"No table readings at {server.endpoint}: it has been created."]
+    assert [line["event"] for line in logged] == [
+        f"Table readings was missing at {server.endpoint} and has been created."
+    ]
 
 
 async def test_f34_an_inspection_creates_nothing(in_aws: Callable[[str], Settings]) -> None:
