@@ -1,12 +1,13 @@
 """Split of a JSON page into its records where the page as a whole is not JSON.
 
 One broken record, such as a lone surrogate or a trailing comma, makes a page unreadable for a decoder. The end of each
-record is found by its brackets. A record with unbalanced brackets ends at the beginning of the next. For a page with
-one array of records, the time is linear in the length of the page.
+record is found by its brackets. A record with unbalanced brackets ends at the beginning of the next. The time is linear
+in the length of the page.
 """
 
 import re
 from collections.abc import Iterator
+from functools import cached_property
 
 import msgspec
 
@@ -21,7 +22,7 @@ MAX_SCANNED_RECORD = 65_536
 """Bytes within which the end of a record with inner brackets is searched."""
 
 MAX_SCANNED_PAGE = 131_072
-"""Bytes of one array that are scanned bracket by bracket, about 50 ms at most."""
+"""Bytes of a page that are scanned bracket by bracket, about 50 ms at most."""
 
 MAX_LATER_BRACKETS = 16
 """Number of closing brackets, counted from the end of a page, that are tried as the end of its records."""
@@ -46,29 +47,32 @@ def split_records(content: bytes, name: str) -> tuple[bytes, list[bytes]]:
     opening = re.compile(rb'"' + name.encode() + rb'"\s*+:\s*+\[')
     rest: list[bytes] = []
     records: list[bytes] = []
-    position = 0
-    while match := opening.search(content, position):
-        elements = _Elements(content, match.end())
-        for record in elements:
+    page = _Page(content)
+    while match := opening.search(content, page.position):
+        rest.append(content[page.position : match.end()])
+        for record in page.iter_elements(match.end()):
             records.append(record)
             if len(records) > MAX_RECORDS:
                 raise Unsplittable("too many records")
-        rest.append(content[position : match.end()])
-        position = elements.position
     if not rest:
         raise Unsplittable("no records")
-    return b"".join((*rest, content[position:])), records
+    return b"".join((*rest, content[page.position :])), records
 
 
-class _Elements:
-    """Elements of one array. Afterwards ``position`` is that of the array's closing bracket."""
+class _Page:
+    """Page whose arrays are read one after another. ``position`` is the closing bracket of the last one, at first 0.
 
-    def __init__(self, content: bytes, position: int) -> None:
+    All arrays share one limit of bytes to scan, because a page can have an array for every few bytes.
+    """
+
+    def __init__(self, content: bytes) -> None:
         self._content = content
         self._scan_bytes_left = MAX_SCANNED_PAGE
-        self.position = position
+        self.position = 0
 
-    def __iter__(self) -> Iterator[bytes]:
+    def iter_elements(self, position: int) -> Iterator[bytes]:
+        """Yield the elements of the array whose first element is at the position."""
+        self.position = position
         while True:
             match = _SEPARATORS.match(self._content, self.position)
             start = match.end() if match else self.position
@@ -88,19 +92,19 @@ class _Elements:
             return end
         if following := _NEXT_RECORD.search(self._content, start + 1):
             return following.start()
-        array_end = self._array_end(start)
-        return self._content.rfind(b"}", start, array_end) + 1 or array_end
+        if self._last_array_end < start:
+            raise Unsplittable("the end of a record is missing")
+        return self._content.rfind(b"}", start, self._last_array_end) + 1 or self._last_array_end
 
-    def _array_end(self, start: int) -> int:
-        """Return the position of the last ``]`` from which the page continues as valid JSON."""
+    @cached_property
+    def _last_array_end(self) -> int:
+        """Position of the last ``]`` from which the page continues as valid JSON; -1 if there is none."""
         array_end = len(self._content)
         for _ in range(MAX_LATER_BRACKETS):
-            array_end = self._content.rfind(b"]", start, array_end)
-            if array_end < 0:
-                break
-            if _is_json(b'{"":[' + self._content[array_end:]):
+            array_end = self._content.rfind(b"]", 0, array_end)
+            if array_end < 0 or _is_json(b'{"":[' + self._content[array_end:]):
                 return array_end
-        raise Unsplittable("the end of a record is missing")
+        return -1
 
     def _balanced_end(self, start: int) -> int | None:
         """Return the position of the comma or bracket after the element; None if its brackets do not match."""

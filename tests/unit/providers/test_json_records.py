@@ -1,13 +1,15 @@
 """Records of pages that are not JSON: each broken record costs only itself, in linear time."""
 
 import json
+import sys
 import time
+from itertools import count
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bg_ingest.providers.json_records import MAX_RECORDS, Unsplittable, split_records
+from bg_ingest.providers.json_records import MAX_RECORDS, MAX_SCANNED_PAGE, Unsplittable, split_records
 
 SOUND = b'{"id": "a]},{\\"b", "list": [{"x": [1, 2]}, {}], "n": 1.5, "text": "]"}'
 FLAT = b'{"id":"a","value":120,"time":"2026-03-02T06:00:00Z"}'
@@ -92,6 +94,20 @@ def test_a_page_without_its_end_is_refused(content: bytes) -> None:
         split_records(content, "records")
 
 
+@pytest.mark.parametrize("array", [b'{"x,{}]","records":[', b'"records":[{"x,{}]",'], ids=["open", "closed"])
+def test_s3_the_work_for_many_arrays_of_broken_records_is_linear_in_the_page(array: bytes) -> None:
+    content = b"{" + array * 1_000 + b'"userId":"a"}'
+    calls = count()
+    sys.setprofile(lambda *_: next(calls))
+    try:
+        split_records(content, "records")
+    except Unsplittable:
+        pass
+    finally:
+        sys.setprofile(None)
+    assert next(calls) < MAX_SCANNED_PAGE + 10 * len(content)
+
+
 FLOODS = {
     "zeros": b"0,",
     "arrays": b"[],",
@@ -108,6 +124,7 @@ FLOODS = {
     "closed": b"}",
     "closed and spaced": b"}  ",
     "spaces": b" ",
+    "arrays of broken records": b'{"x,{}]","records":[',
 }
 
 
