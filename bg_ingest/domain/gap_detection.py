@@ -87,13 +87,16 @@ def detect_gaps(
 
     A pair of neighbours is checked only if the later one was measured by ``until``, because readings missing between
     younger ones may still arrive. An open silence is always checked. ``silent`` opens a silence after the last reading.
+    The unchecked remainder of an open gap stays open, so that its parts keep the opening time.
     """
     open_before = {gap.after: gap for gap in known if gap.healed_at is None}
     pairs = _checkable_pairs(readings, open_before, until)
-    last = pairs[-1][1] if pairs else readings[0]
-    reached = last.measured_at if last else readings[0].measured_at
-    if silent and len(pairs) == len(readings) - 1:
-        pairs.append((readings[-1], None))
+    last = readings[len(pairs)]
+    reached = last.measured_at
+    if silent and last is readings[-1]:
+        pairs.append((last, None))
+    elif (around := _gap_around(reached, open_before)) and around.before:
+        pairs.append((last, replace(last, measured_at=around.before)))
     own_cadences = learn_cadences(readings, context.cadence_seconds)
     current_gaps = {gap.after: gap for gap in _find_gaps(pairs, open_before, own_cadences, context, at)}
     passed = {earlier.measured_at for earlier, _ in pairs}
@@ -105,8 +108,24 @@ def detect_gaps(
     changed = [gap for after, gap in current_gaps.items() if gap != open_before.get(after)]
     gaps = sorted([*healed, *changed], key=lambda gap: gap.after)
     if len(gaps) > MAX_GAPS_PER_COMMIT:
-        return GapChanges(tuple(gaps[:MAX_GAPS_PER_COMMIT]), gaps[MAX_GAPS_PER_COMMIT].after, has_more=True)
+        return _first_changes(gaps, open_before, reached)
     return GapChanges(tuple(gaps), reached, has_more=False)
+
+
+def _first_changes(gaps: Sequence[Gap], known: Mapping[datetime, Gap], reached: datetime) -> GapChanges:
+    """Return the changes of one commit.
+
+    If the next change is a part of an open gap, the last part in this commit extends to the end of that gap. The next
+    check shortens it, and the parts keep the opening time.
+    """
+    *first, last = gaps[:MAX_GAPS_PER_COMMIT]
+    next_start = gaps[MAX_GAPS_PER_COMMIT].after
+    around = _gap_around(next_start, known)
+    if around is None:
+        return GapChanges((*first, last), next_start, has_more=True)
+    if last.after != around.after:  # else the open gap stays as it is
+        first.append(replace(last, before=around.before or reached))
+    return GapChanges(tuple(first), last.after, has_more=True)
 
 
 def _checkable_pairs(readings: Sequence[Reading], known: Mapping[datetime, Gap], until: datetime) -> list[Pair]:
@@ -137,11 +156,15 @@ def _find_gaps(
         if open_gap and open_gap.before == before:
             yield open_gap
             continue
-        around = (gap for gap in known.values() if gap.after < after and (gap.before is None or after < gap.before))
-        earlier_gap = open_gap or next(around, None)
+        earlier_gap = open_gap or _gap_around(after, known)
         opened_at = earlier_gap.opened_at if earlier_gap else at
         cause = _cause(earlier, later, context)
         yield Gap(after=after, before=before, cadence_seconds=cadence, cause=cause, opened_at=opened_at)
+
+
+def _gap_around(instant: datetime, known: Mapping[datetime, Gap]) -> Gap | None:
+    around = (gap for gap in known.values() if gap.after < instant and (gap.before is None or instant < gap.before))
+    return next(around, None)
 
 
 def _healed_end(gap: Gap, current_gaps: Mapping[datetime, Gap], reached: datetime) -> datetime:

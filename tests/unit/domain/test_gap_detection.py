@@ -119,19 +119,53 @@ def test_late_readings_heal_shrink_and_split() -> None:
     assert {gap.opened_at for gap in split.gaps} == {NOON + DAY}
 
 
-def test_more_gaps_than_a_commit_holds_are_found_in_several_checks() -> None:
-    readings, known = slots(*range(0, 200, 2)), dict[datetime, Gap]()
-    rest, rounds = readings, 0
-    while True:
-        changes = detect(rest, list(known.values()))
-        known |= {gap.after: gap for gap in changes.gaps}
+def commit_all(readings: Sequence[Reading], gaps: Sequence[Gap] = ()) -> list[list[Gap]]:
+    """Check until there is no more to check; return the open gaps after each commit."""
+    open_gaps, rest, commits = {gap.after: gap for gap in gaps}, readings, list[list[Gap]]()
+    has_more = True
+    while has_more:
+        changes = detect(rest, list(open_gaps.values()))
+        assert len(changes.gaps) <= MAX_GAPS_PER_COMMIT
+        changed = open_gaps | {gap.after: gap for gap in changes.gaps}
+        open_gaps = {after: gap for after, gap in changed.items() if gap.healed_at is None}
         rest = [reading for reading in readings if reading.measured_at >= changes.checked_until]
-        rounds += 1
-        if not changes.has_more:
-            break
-        assert len(changes.gaps) == MAX_GAPS_PER_COMMIT
-    assert len(known) == 99
-    assert rounds == 5
+        commits.append(sort_gaps(open_gaps))
+        has_more = changes.has_more
+    return commits
+
+
+def test_more_gaps_than_a_commit_holds_are_found_in_several_checks() -> None:
+    commits = commit_all(slots(*range(0, 200, 2)))
+    assert [len(gaps) for gaps in commits] == [20, 40, 60, 80, 99]
+
+
+@pytest.mark.parametrize("has_end", [True, False])
+@pytest.mark.parametrize("filled", [1, 2])
+@pytest.mark.parametrize("earlier_gaps", [0, 18, 19, 20])
+def test_a_gap_with_more_parts_than_a_commit_holds_keeps_its_opening_time_and_its_end(
+    earlier_gaps: int, filled: int, *, has_end: bool
+) -> None:
+    (gap,) = detect(slots(0, 100) if has_end else slots(0), silent=not has_end, at=NOON + DAY).gaps
+    parts = slots(*range(-2 * earlier_gaps, 1, 2), *range(filled, 98, 2), 100)
+    commits = commit_all(parts, [gap])
+    if has_end:
+        assert all(gaps[-1].before == gap.before for gaps in commits if gaps[-1].after >= gap.after)
+    open_parts = [part for part in commits[-1] if part.after >= gap.after]
+    assert {part.opened_at for part in open_parts} == {gap.opened_at}
+    expected = {(a.measured_at, b.measured_at) for a, b in itertools.pairwise(parts)}
+    assert {(part.after, part.before) for part in commits[-1]} == {(a, b) for a, b in expected if b - a > 5 * MINUTE}
+
+
+def test_the_remainder_of_a_gap_stays_open_though_the_check_does_not_reach_its_end() -> None:
+    (gap,) = detect(slots(0, 1, 10, 11), at=NOON + DAY).gaps
+    readings = slots(0, 1, 2, 3, 10, 11)
+    first = detect(readings, [gap], until=NOON + 10 * MINUTE)
+    assert opened_gaps(first) == [(5, 10, True), (10, 50, False)]
+    rest = first.gaps[1]
+    assert not detect(readings[:3], [rest]).gaps
+    second = detect(readings, [rest])
+    assert opened_gaps(second) == [(10, 15, True), (15, 50, False)]
+    assert {part.opened_at for part in (*first.gaps, *second.gaps)} == {NOON + DAY}
 
 
 @pytest.mark.slow
