@@ -21,7 +21,7 @@ from bg_ingest.api.streaming import StreamedResponse
 from bg_ingest.api.users import mark_users
 from bg_ingest.api.validation import check_user
 from bg_ingest.domain.access import AuditAction, Scope
-from bg_ingest.domain.datasets import DatasetRequest, ceil_to_second, settled_second
+from bg_ingest.domain.datasets import DatasetRequest, ceil_to_second, newest_final_second
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.local_time import Zone
 from bg_ingest.ports import ColumnarEncoder
@@ -122,7 +122,7 @@ def _parse(data: DatasetBody, reader: ReadingQueries, zone: Zone) -> DatasetRequ
     if start is None:
         raise build_problem(400, "invalid-time", "'from' is empty: send the start of the window, such as 2026-01-01.")
     now = reader.now()
-    _, as_of = query.parse_as_of(data.as_of or f"{settled_second(now):%Y-%m-%dT%H:%M:%SZ}", None, now)
+    _, as_of = query.parse_as_of(data.as_of or f"{newest_final_second(now):%Y-%m-%dT%H:%M:%SZ}", None, now)
     as_of = as_of.replace(microsecond=0)
     end = statistics_query.parse_bound("to", data.to, zone)
     window = query.requested_window(ceil_to_second(start), ceil_to_second(end) if end else as_of, as_of)

@@ -123,8 +123,8 @@ def _stream_problem(error: errors.TooManyStreams) -> ProblemError:
 def _cursor_problem(error: errors.CursorExpired) -> ProblemError:
     first_kept, last = error.first_kept, error.last
     detail = (
-        f"Changes before {first_kept} are not kept: read the readings with as_of_change={last}&view=full, then "
-        f"continue with after={last}."
+        f"Changes before {first_kept} are not kept: read the readings with from=2015-01-01&devices=all&view=full"
+        f"&as_of_change={last}, then continue with after={last}."
     )
     return build_problem(410, "cursor-expired", detail, first_kept=first_kept, last=last)
 

@@ -9,7 +9,7 @@ from litestar.params import QueryParameter
 
 from bg_ingest.api.problems import ProblemError, build_problem
 from bg_ingest.domain.commits import Head
-from bg_ingest.domain.reading_filter import SETTLED_AFTER, AsOf
+from bg_ingest.domain.reading_filter import FINAL_AFTER, AsOf
 from bg_ingest.domain.windows import Window
 from bg_ingest.services.queries.readings import resolve_window
 
@@ -184,7 +184,7 @@ def parse_as_of(time: str | None, change: str | None, now: datetime) -> tuple[As
     at = parse_instant("as_of", time)
     if at is None:
         return None, now
-    if at > now - SETTLED_AFTER:
+    if at > now - FINAL_AFTER:
         raise _as_of_problem(
             "'as_of' must be at least a minute ago: until then another replica's commit may still be in progress, and "
             "the answer could still change. Ask without it, or with 'as_of_change'"

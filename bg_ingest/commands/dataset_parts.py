@@ -13,7 +13,14 @@ from pathlib import Path
 import msgspec
 from msgspec.structs import replace
 
-from bg_ingest.domain.datasets import DatasetRequest, DatasetUser, Manifest, ceil_to_second, describe, settled_second
+from bg_ingest.domain.datasets import (
+    DatasetRequest,
+    DatasetUser,
+    Manifest,
+    ceil_to_second,
+    describe,
+    newest_final_second,
+)
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
@@ -107,7 +114,7 @@ class DatasetFolder:
         users = await _list_users(services) if options.users is None else options.users
         if options.users is not None:
             await _check_users(options.users, services)
-        as_of = options.as_of.replace(microsecond=0) if options.as_of else settled_second(services.clock.now())
+        as_of = options.as_of.replace(microsecond=0) if options.as_of else newest_final_second(services.clock.now())
         end = ceil_to_second(options.end) if options.end else as_of
         plan = Plan(as_of, ceil_to_second(options.start), end, options.versions, users)
         self._folder.mkdir(parents=True, exist_ok=True)

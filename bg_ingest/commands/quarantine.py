@@ -79,8 +79,8 @@ def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) 
     """Translate records again and release those that can be translated now.
 
     Without RECORDS all records of the user are retried, and without USER those of all users. A released record becomes
-    a reading (origin quarantine), is published, and leaves the quarantine. A record that contradicts a newer stored
-    reading stays: drop it.
+    a reading (origin quarantine), is published, and leaves the quarantine. A record whose reading is stored with
+    another value stays: drop it.
     """
     from bg_ingest.errors import NotFound
 

@@ -11,7 +11,7 @@ from msgspec import UNSET, UnsetType
 
 from bg_ingest.domain.columns import SCHEMA_VERSION
 from bg_ingest.domain.ids import UserId
-from bg_ingest.domain.reading_filter import SETTLED_AFTER
+from bg_ingest.domain.reading_filter import FINAL_AFTER
 from bg_ingest.domain.readings import Flag, StoredReading
 from bg_ingest.domain.segment_codec import to_epoch_seconds
 from bg_ingest.domain.windows import Window
@@ -23,9 +23,9 @@ _FLAG_NUMBERS = {Flag.OK: 0, Flag.LOW: 1, Flag.HIGH: 2}
 
 
 class DatasetRequest(msgspec.Struct, frozen=True):
-    """Request for the readings of many users as of a settled second.
+    """Request for the readings of many users as of a final second.
 
-    A second is settled a minute after its start: no further change can be recorded in it. The same request therefore
+    A second is final a minute after its start: no further change can be recorded in it. The same request therefore
     gives the same rows, except after an erasure.
     """
 
@@ -85,9 +85,9 @@ def describe(request: DatasetRequest, made_by: str) -> Manifest:
     )
 
 
-def settled_second(now: datetime) -> datetime:
-    """Return the newest settled second (see ``DatasetRequest``)."""
-    return (now - SETTLED_AFTER).replace(microsecond=0)
+def newest_final_second(now: datetime) -> datetime:
+    """Return the newest final second (see ``DatasetRequest``)."""
+    return (now - FINAL_AFTER).replace(microsecond=0)
 
 
 def ceil_to_second(instant: datetime) -> datetime:

@@ -12,7 +12,7 @@ from bg_ingest.domain.reading_versions import iter_versions
 from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points, unpack
 
-SETTLED_AFTER = timedelta(minutes=1)
+FINAL_AFTER = timedelta(minutes=1)
 """Once this time has passed after an instant, no further change belongs to the answer as of the instant. The minute is
 longer than the sum of three times: the rest of the included second (see ``AsOf.at``), the time from the choice of
 ``recorded_at`` until the commit is visible, and the difference between the clocks of replicas."""

@@ -155,7 +155,7 @@ class StoredReading(msgspec.Struct, frozen=True):
 
     reading: Reading
     recorded_at: datetime
-    """Time of the commit: UTC, whole milliseconds, never earlier than the user's previous change."""
+    """Time of the commit: UTC, whole milliseconds, later than that of the user's previous change."""
     change: int
     """Number of the change that wrote this value."""
     earlier: tuple[Version, ...] = ()

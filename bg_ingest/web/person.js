@@ -18,8 +18,8 @@ const REDRAW = 30 * SECOND;
 /** The 14 days are read again so long after readings of a sweep or backfill, and after others if they are older than the age. */
 const WEEKS_DELAY = 5 * SECOND;
 const WEEKS_AGE = 15 * 60 * SECOND;
-/** Age from which a moment is settled, so that `as_of` accepts it. */
-const SETTLED = 60 * SECOND;
+/** Age in ms from which an instant is final, so that `as_of` accepts it. */
+const FINAL_AFTER = 60 * SECOND;
 
 /** Keep a choice in the address, without a new entry of the history. */
 function remember(choices) {
@@ -110,7 +110,7 @@ export async function render(root, { user, query, signal }) {
     leave = new AbortController();
     const mode = AbortSignal.any([signal, leave.signal]);
     const at = date && Date.parse(`${date}T00:00:00Z`) + DAY - (parts.zone.offset ?? browserOffset(Date.now())) * 1000;
-    const isPast = date && at < Date.now() - SETTLED;
+    const isPast = date && at < Date.now() - FINAL_AFTER;
     remember({ as_of: isPast ? date : "", known: isPast && known ? "1" : "" });
     form.setPast(isPast);
     try {

@@ -18,7 +18,7 @@ USERS_PER_PART = 2
 
 
 async def fill(api: ApiHarness) -> None:
-    """Store the same readings in each process. Two minutes pass, so that they are settled."""
+    """Store the same readings in each process. Two minutes pass, so that their second is final."""
     for index, user in enumerate(USERS):
         await api.add_readings(*(reading(-number, 80 + (index + number) % 90) for number in range(1, 400)), user=user)
     api.clock.advance(timedelta(minutes=2))

@@ -173,7 +173,7 @@ async def test_a_dataset_costs_half_a_unit_per_user_and_the_ranges(metered: Mete
     users = USERS[:3]
     for user in users:
         await add_two_weeks(metered, user)
-    metered.api.clock.advance(timedelta(minutes=10))  # until all readings are settled
+    metered.api.clock.advance(timedelta(minutes=10))  # until the last second with a change is final
     ranges = [await metered.reads("GET", f"/api/bg/{user}", params=SPAN) for user in users]
     checked = 0.5 * len(users)  # the head of each user, which a range reads too
     units = await metered.reads("POST", "/api/dataset", json={"users": users, **SPAN}, headers={"Accept": form})

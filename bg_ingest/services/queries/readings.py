@@ -155,7 +155,7 @@ async def iter_shown(
     start, end = _ceil_to_seconds(window.start), _ceil_to_seconds(window.end)
     wider = window if reading_filter.all_devices else Window(window.start - CONTEXT, window.end + CONTEXT)
     # An answer as of a change must be exact at once, but an eventually consistent read may lack the newest changes. An
-    # answer as of a time is exact only ``SETTLED_AFTER`` later, which is longer than the lag of such a read.
+    # answer as of a time is exact only ``FINAL_AFTER`` later, which is longer than the lag of such a read.
     exact = reading_filter.as_of is not None and reading_filter.as_of.change is not None
     packed = store.iter_packed(user, wider, consistent=consistent or exact)
     async with aclosing(_with_neighbours(packed, decode, per_pass)) as segments:

@@ -1,4 +1,4 @@
-"""POST /api/dataset: many users in one file as of a settled second, with a manifest and a digest of the data."""
+"""POST /api/dataset: many users in one file as of a final second, with a manifest and a digest of the data."""
 
 import csv
 import hashlib
@@ -52,7 +52,7 @@ async def manifest_of(api: ApiHarness, **changes: Any) -> dict[str, Any]:
 
 
 async def add_varied_readings(api: ApiHarness) -> None:
-    """Add readings of Ada and Ben with revisions and two devices; Eva has none. A settled moment follows."""
+    """Add readings of Ada and Ben with revisions and two devices; Eva has none. The last second becomes final."""
     await api.add_connection(user=EVA)
     await api.add_readings(*(reading(-number, 60 + number % 200) for number in range(1, 900)))
     await api.add_readings(*(msgspec.structs.replace(reading(-n, 77), device=RECEIVER) for n in range(1, 20)))

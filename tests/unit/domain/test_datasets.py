@@ -4,7 +4,7 @@ import hashlib
 import struct
 from datetime import timedelta
 
-from bg_ingest.domain.datasets import DatasetDigest, ceil_to_second, settled_second
+from bg_ingest.domain.datasets import DatasetDigest, ceil_to_second, newest_final_second
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.readings import Flag, StoredReading
 from tests.fakes.clock import NOON
@@ -42,7 +42,7 @@ def test_with_all_versions_it_covers_the_commits_in_whole_seconds() -> None:
     assert digest.text() == expected(b"ada\t2\n", *columns, *commits)
 
 
-def test_the_settled_second_is_a_minute_ago_and_ends_are_rounded_up() -> None:
-    assert settled_second(NOON + 999 * MS) == NOON - timedelta(minutes=1)
+def test_the_newest_final_second_is_a_minute_ago_and_ends_are_rounded_up() -> None:
+    assert newest_final_second(NOON + 999 * MS) == NOON - timedelta(minutes=1)
     assert ceil_to_second(NOON) == NOON
     assert ceil_to_second(NOON + MS) == NOON + timedelta(seconds=1)
