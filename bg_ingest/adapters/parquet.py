@@ -105,8 +105,9 @@ class _FileThread:
             self._thread = Thread(target=self._run, name="columnar-file", daemon=True)
             self._thread.start()
             self._replies.get()
-        self._batches.put(values)
-        self._replies.get()
+        if self._error is None:  # a file that fails before its first batch sends one reply only
+            self._batches.put(values)
+            self._replies.get()
         if self._error is not None:
             raise self._error
         content = b"".join(self._written)

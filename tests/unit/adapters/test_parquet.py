@@ -217,6 +217,13 @@ async def test_a_value_that_does_not_fit_its_column_is_raised() -> None:
     assert_threads_end()
 
 
+@pytest.mark.parametrize("form", ColumnarForm)
+async def test_a_failure_before_the_first_row_is_raised_and_ends_the_thread(form: ColumnarForm) -> None:
+    with pytest.raises(UnicodeEncodeError):
+        await encode(form, [["ada"]], columns=[Column("\ud800", ColumnType.STRING)])
+    assert_threads_end()
+
+
 @pytest.mark.process
 def test_arro3_is_not_imported_before_the_first_file() -> None:
     script = "import sys, app, bg_ingest.wiring; sys.exit(any(name.startswith('arro3') for name in sys.modules))"
