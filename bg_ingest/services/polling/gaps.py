@@ -16,7 +16,7 @@ from bg_ingest.domain.gaps import Cause, Gap, GapMonth, next_repair_at, repair_w
 from bg_ingest.domain.merging import select_shown
 from bg_ingest.domain.polling import Outcome
 from bg_ingest.domain.readings import Reading
-from bg_ingest.domain.schedule import Rhythm
+from bg_ingest.domain.schedule import MAX_IDLE_INTERVAL, Rhythm
 from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced, StaleRead
@@ -159,8 +159,10 @@ class GapKeeper:
         cause = SILENCE_CAUSES.get(last, Cause.SERVICE_DOWN) if last else Cause.SERVICE_DOWN
         if cause not in HOURLY_CAUSES or connection.outcome_at is None:
             return cause
-        outcome_expected_by = readings[-1].measured_at + rhythm.step + rhythm.delay + 2 * GAP_AFTER + LATE_TOLERANCE
-        return Cause.SERVICE_DOWN if connection.outcome_at > outcome_expected_by else cause
+        expected_at = readings[-1].measured_at + rhythm.step + rhythm.delay
+        # time of the first poll that finds the silence long enough for a gap
+        recorded_by = expected_at + GAP_AFTER + max(rhythm.step, MAX_IDLE_INTERVAL) + LATE_TOLERANCE
+        return Cause.SERVICE_DOWN if connection.outcome_at > recorded_by else cause
 
     def _build_commit(
         self, update: ConnectionUpdate, head: Head, gap_changes: GapChanges, months: Sequence[GapMonth], *, more: bool

@@ -208,6 +208,17 @@ async def test_what_is_missing_because_we_were_down_says_so(ada: ConnectedUser) 
     assert gap.cause is Cause.SERVICE_DOWN
 
 
+async def test_polls_further_apart_than_two_hours_do_not_count_as_down_time() -> None:
+    async with open_service(defaults=PollDefaults(6 * HOUR, backfill_days=1)) as service:
+        ada = ConnectedUser(service)
+        await ada.connect()
+        await poll_for(ada, MINUTE)
+        service.simulator.add_fault(Failed(endpoint="egvs"))
+        await poll_for(ada, 20 * HOUR)
+        (gap,) = [gap for gap in await open_gaps(ada) if gap.before is None]
+        assert gap.cause is Cause.PROVIDER_FAILING
+
+
 async def test_after_down_time_no_gap_is_opened_that_a_poll_fills(ada: ConnectedUser) -> None:
     await poll_for(ada, HOUR)
     settled = len(await gap_events(ada))
