@@ -25,6 +25,12 @@ REFUSAL_RETRY_DELAYS = (timedelta(minutes=10), timedelta(hours=1), timedelta(hou
 """Wait after each refusal of a refresh token before it is sent again. Dexcom is known to have refused healthy tokens
 for an hour in the night (Tidepool, 2018). A refusal after the last of these waits is final."""
 
+
+def refusal_wait(refusals: int) -> timedelta:
+    """Return the wait after the last of so many consecutive refusals."""
+    return REFUSAL_RETRY_DELAYS[min(refusals, len(REFUSAL_RETRY_DELAYS)) - 1]
+
+
 Value = TypeVar("Value")
 
 
@@ -116,6 +122,11 @@ class Grant(msgspec.Struct, frozen=True, kw_only=True):
     def is_exhausted(self) -> bool:
         """True after the last planned retry was refused."""
         return self.refusals > len(REFUSAL_RETRY_DELAYS)
+
+    @property
+    def refused_at(self) -> datetime | None:
+        """Time of the last refusal; None if there was none since the last renewal or successful use."""
+        return None if self.retry_at is None else self.retry_at - refusal_wait(self.refusals)
 
     def associated_data(self, table: str) -> bytes:
         """Return the associated data of the encryption. It binds the sealed credentials to their row."""

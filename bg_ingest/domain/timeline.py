@@ -100,23 +100,24 @@ def change_event(change: Change, provider: str) -> TimelineEvent | None:
 
 
 def stored_events(connection: Connection, grant: Grant | None, seen: Sequence[TimelineEvent]) -> list[TimelineEvent]:
-    """Return the events that any replica can read from stored rows, except those ``seen`` in this process."""
-    kinds = {event.kind for event in seen}
-    events = [TimelineEvent(at=connection.connected_at, kind=TimelineKind.CONNECTED, detail=connection.region)]
-    if connection.outcome_at is not None and TimelineKind.POLLED not in kinds:
-        events.append(
-            TimelineEvent(at=connection.outcome_at, kind=TimelineKind.POLLED, outcome=connection.last_outcome)
-        )
-    if grant is not None and not any(_is_refresh(event, grant.refreshed_at) for event in seen):
-        events.append(TimelineEvent(at=grant.refreshed_at, kind=TimelineKind.REFRESHED))
-    if grant is not None and grant.refusals and TimelineKind.REFUSED not in kinds:
-        events.append(_refusal_event(grant, connection.outcome_at or grant.refreshed_at))
-    return events
+    """Return the events that any replica can read from stored rows, except those ``seen`` in this process.
+
+    A row has only the last event of its kind. If all seen events of this kind are older, another replica wrote the row.
+    """
+    stored = [TimelineEvent(at=connection.connected_at, kind=TimelineKind.CONNECTED, detail=connection.region)]
+    if connection.outcome_at is not None:
+        outcome = connection.last_outcome
+        stored.append(TimelineEvent(at=connection.outcome_at, kind=TimelineKind.POLLED, outcome=outcome))
+    if grant is not None:
+        stored.append(TimelineEvent(at=grant.refreshed_at, kind=TimelineKind.REFRESHED))
+    if grant is not None and grant.refused_at is not None:
+        stored.append(_refusal_event(grant, grant.refused_at))
+    return [event for event in stored if not any(_is_as_late(other, event) for other in seen)]
 
 
-def _is_refresh(event: TimelineEvent, at: datetime) -> bool:
-    """Return True if an event is the refresh at a stored time. Stored times are in whole milliseconds."""
-    return event.kind is TimelineKind.REFRESHED and abs(event.at - at) < timedelta(milliseconds=1)
+def _is_as_late(seen: TimelineEvent, stored: TimelineEvent) -> bool:
+    """Return True for an event of the same kind that is not older. Stored times are in whole milliseconds."""
+    return seen.kind is stored.kind and seen.at > stored.at - timedelta(milliseconds=1)
 
 
 def _refusal_event(grant: Grant, at: datetime) -> TimelineEvent:

@@ -2,6 +2,7 @@
 
 from datetime import timedelta
 
+import msgspec
 import pytest
 
 from bg_ingest.domain.changes import (
@@ -89,27 +90,31 @@ def test_a_change_of_the_connection_is_an_event_and_that_of_another_is_none(
 
 def test_rows_show_connect_last_outcome_renewal_and_refusal() -> None:
     polled = connection(last_outcome="read", outcome_at=NOON + 5 * MINUTE)
-    events = stored_events(polled, grant(refusals=1), seen=[])
+    refused = grant(refusals=1, retry_at=NOON + 14 * MINUTE)
+    events = stored_events(polled, refused, seen=[])
     assert [(event.kind, event.at) for event in events] == [
         (TimelineKind.CONNECTED, NOON),
         (TimelineKind.POLLED, NOON + 5 * MINUTE),
         (TimelineKind.REFRESHED, NOON),
-        (TimelineKind.REFUSED, NOON + 5 * MINUTE),
+        (TimelineKind.REFUSED, NOON + 4 * MINUTE),
     ]
     assert [event.kind for event in stored_events(connection(), None, seen=[])] == [TimelineKind.CONNECTED]
+    renewed_since = stored_events(connection(), grant(refusals=1), seen=[])
+    assert TimelineKind.REFUSED not in {event.kind for event in renewed_since}
 
 
-def test_events_seen_in_this_process_are_not_repeated_from_rows() -> None:
+def test_rows_show_no_more_than_this_process_has_seen_unless_another_process_was_later() -> None:
     polled = connection(last_outcome="read", outcome_at=NOON + 5 * MINUTE)
+    refused = grant(refusals=1, retry_at=NOON + 14 * MINUTE)
     seen = [
-        TimelineEvent(at=NOON + 9 * MINUTE, kind=TimelineKind.POLLED),
         TimelineEvent(at=NOON + timedelta(microseconds=900), kind=TimelineKind.REFRESHED),
-        TimelineEvent(at=NOON, kind=TimelineKind.REFUSED),
+        TimelineEvent(at=NOON + 4 * MINUTE, kind=TimelineKind.REFUSED),
+        TimelineEvent(at=NOON + 9 * MINUTE, kind=TimelineKind.POLLED),
     ]
-    events = stored_events(polled, grant(refusals=1), seen)
+    events = stored_events(polled, refused, seen)
     assert [event.kind for event in events] == [TimelineKind.CONNECTED]
-    other_renewal = [TimelineEvent(at=NOON - MINUTE, kind=TimelineKind.REFRESHED)]
-    assert TimelineKind.REFRESHED in {event.kind for event in stored_events(polled, grant(), other_renewal)}
+    earlier = [msgspec.structs.replace(event, at=event.at - 5 * MINUTE) for event in seen]
+    assert stored_events(polled, refused, earlier) == stored_events(polled, refused, seen=[])
 
 
 def test_the_next_poll_follows_from_the_row() -> None:
