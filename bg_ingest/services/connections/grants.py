@@ -22,10 +22,10 @@ from bg_ingest.domain.grants import (
     CLAIM_SEND_TIMEOUT,
     CLAIM_STALE_AFTER,
     REFRESH_DEADLINE,
-    REFUSAL_RETRY_DELAYS,
     Credentials,
     Grant,
     Renewal,
+    refusal_wait,
 )
 from bg_ingest.domain.ids import ConnectionId
 from bg_ingest.ports import CallBudget, Clock, Observer, Priority, Provider, Sealer
@@ -127,18 +127,7 @@ class Grants:
                     await self._store.claim(grant, claim)
             except errors.StaleRead:
                 return await self._adopt_stored(grant)
-        with anyio.CancelScope(shield=True) as shield:
-            deadline = anyio.current_time() + REFRESH_DEADLINE.total_seconds() + STORE_DEADLINE
-            shield.deadline = min(deadline, self._close_at)
-            self._shields.add(shield)
-            try:
-                if unstored := self._unstored.get(connection.id):
-                    return await self._unstored.store(unstored)
-                claimed = replace(grant, claim=claim)
-                return await self._exchange(connection, claimed, claimed_at, refused=refused)
-            finally:
-                self._shields.discard(shield)
-        raise errors.StoreUnavailable("a new pair of tokens could not be stored yet; it is kept in memory")
+        return await self._finish(connection, replace(grant, claim=claim), claimed_at, refused=refused)
 
     def close(self, seconds: float) -> None:
         """Refuse new renewals, and cancel those in progress after ``seconds``. Called before the process exits."""
@@ -154,6 +143,22 @@ class Grants:
         if grant.retry_at is not None or self._unstored.get(connection.id):
             return True
         return self._open(grant).is_due(self._clock.now(), connection.id.jitter)
+
+    async def _finish(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
+        """Renew a claimed grant, or store the successor in memory. A deadline is the only way to cancel this."""
+        with anyio.CancelScope(shield=True) as shield:
+            deadline = anyio.current_time() + REFRESH_DEADLINE.total_seconds() + STORE_DEADLINE
+            shield.deadline = min(deadline, self._close_at)
+            self._shields.add(shield)
+            try:
+                if unstored := self._unstored.get(connection.id):
+                    return await self._unstored.store(unstored)
+                return await self._exchange(connection, grant, claimed_at, refused=refused)
+            finally:
+                self._shields.discard(shield)
+        if self._unstored.get(connection.id) is None:  # cancelled before the answer; the claim may be stored
+            raise errors.GrantBusy(CLAIM_STALE_AFTER)
+        raise errors.StoreUnavailable("a new pair of tokens could not be stored yet; it is kept in memory")
 
     async def _exchange(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
         provider = self._providers[connection.id.provider]
@@ -202,7 +207,7 @@ class Grants:
 
     async def _count_refusal(self, grant: Grant) -> NoReturn:
         refusals = grant.refusals + 1
-        wait = REFUSAL_RETRY_DELAYS[min(refusals, len(REFUSAL_RETRY_DELAYS)) - 1]
+        wait = refusal_wait(refusals)
         counted = replace(grant, refusals=refusals, retry_at=self._clock.now() + wait)
         log.warning("the provider refused a grant", action="grant_refused", connection=str(grant.id), refusals=refusals)
         try:

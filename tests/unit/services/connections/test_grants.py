@@ -205,6 +205,23 @@ async def test_a_process_about_to_end_begins_no_refresh() -> None:
         assert ada.calls("renew") == 0
 
 
+async def test_a_refresh_that_the_end_of_the_process_cancels_before_its_answer_leaves_a_claim() -> None:
+    async with open_granted_user() as ada:
+        await ada.sleep_until_expired()
+        ada.provider.delays["renew"] = 20
+        async with anyio.create_task_group() as group:
+
+            async def end() -> None:
+                await anyio.sleep(1)
+                ada.grants.close(12)
+
+            group.start_soon(end)
+            with pytest.raises(GrantBusy) as busy:
+                await ada.use()
+        assert busy.value.wait == CLAIM_STALE_AFTER
+        assert (await ada.grant()).claim is not None
+
+
 async def test_a_claim_of_a_dead_process_is_taken_over_after_a_minute_on_the_own_clock() -> None:
     async with open_granted_user() as ada:
         await ada.sleep_until_expired()
