@@ -88,7 +88,8 @@ class AuditLog:
         if hour != self._refusals_hour:
             self._refusals.clear()
             self._refusals_hour = hour
-        if self._refusals[sender] < MAX_REFUSALS and len(self._refusals) <= MAX_REFUSED_SENDERS:
+        has_room = sender in self._refusals or len(self._refusals) < MAX_REFUSED_SENDERS
+        if has_room and self._refusals[sender] < MAX_REFUSALS:
             self._refusals[sender] += 1
             self.add(user, sender, route, AuditAction.REFUSED)
 
