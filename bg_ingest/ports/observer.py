@@ -45,7 +45,7 @@ class OutboxPass(msgspec.Struct):
 
     shard: int
     seen: int = 0
-    """Unpublished changes of the pages so far."""
+    """Unpublished changes of the pages so far, without those of users who were erased meanwhile."""
     settled: int = 0
     unroutable: int = 0
     refused_users: set[UserId] = msgspec.field(default_factory=set)

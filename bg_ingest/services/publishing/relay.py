@@ -124,6 +124,7 @@ class Relay:
         missing = [entry for entry in page if entry not in cached]
         changes = {**cached, **(await self._outbox.changes(missing) if missing else {})}
         erased = {entry.user for entry in page if entry not in changes and await self._outbox.is_erased(entry.user)}
+        outbox_pass.seen -= sum(entry.user in erased for entry in page)  # their changes are never published
         page = [entry for entry in page if entry.user not in erased]
         confirmed: list[OutboxEntry] = []
         unavailable: list[BrokerUnavailable] = []

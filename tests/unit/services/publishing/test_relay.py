@@ -1,17 +1,20 @@
 """Events of the relay for its observer, and replays; `workers/test_relay.py` has the deliveries."""
 
-from collections.abc import AsyncIterator, Collection
+from collections.abc import AsyncIterator, Awaitable, Callable, Collection
+from typing import Any
 
 import anyio
 import pytest
 
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.domain.changes import Change
+from bg_ingest.domain.commits import plan_erasure
 from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.errors import BrokerUnavailable, EventRefused, NotFound
 from bg_ingest.services.publishing.relay import Relay, replay
 from bg_ingest.store import Store
 from tests.fakes.clock import NOON, SetClock
+from tests.fakes.faults import CallWrapper
 from tests.fakes.observer import RecordingObserver
 from tests.harness.connected_user import ADA, ConnectedUser
 from tests.harness.sample_values import USER, commit_connection
@@ -80,6 +83,31 @@ async def test_a_refused_event_stays_in_the_counts_of_its_pass(world: World) -> 
     assert (outbox_pass.refused, outbox_pass.waiting, outbox_pass.oldest) == (1, 1, NOON)
     assert outbox_pass.complete
     assert world.outcomes == [EventRefused]
+
+
+class ErasureDuringPass(CallWrapper):
+    """Outbox of a shard whose user is erased after the entries were listed."""
+
+    def __init__(self, store: Store) -> None:
+        super().__init__(store.outbox)
+        self._store = store
+
+    async def _around(self, name: str, call: Callable[[], Awaitable[Any]]) -> Any:
+        answer = await call()
+        if name == "list_waiting":
+            head, connections = await self._store.readings.head(USER), await self._store.connections.list_for_user(USER)
+            planned = plan_erasure(USER, head, connections, NOON)
+            await self._store.erasures.begin(planned)
+            while await self._store.erasures.delete_next(planned.pending):
+                pass
+        return answer
+
+
+async def test_changes_of_a_user_who_is_erased_during_the_pass_do_not_wait(world: World) -> None:
+    relay = Relay(ErasureDuringPass(world.store), world.publisher, world.observer)
+    outbox_pass = await relay.publish_shard(SHARD, {USER: []})
+    assert (outbox_pass.settled, outbox_pass.waiting, outbox_pass.oldest) == (0, 0, None)
+    assert world.outcomes == []
 
 
 async def test_a_pass_that_breaks_off_is_reported_as_incomplete(world: World) -> None:
