@@ -114,6 +114,8 @@ def parse_bins(name: str | None, points: str | None, window: Window, zone: Zone)
     if points and not (points.isascii() and points.isdigit() and 1 <= int(points[:9]) <= MAX_POINTS):
         raise _bin_problem(f"'points' is a number from 1 to {MAX_POINTS}")
     chosen = smallest_bin(window, zone, int(points) if points else DEFAULT_POINTS)
+    if chosen is None and has_too_many(window, "1d", zone):
+        raise _too_many_bins(window, zone)
     if chosen is None:
         detail = "There are more days than 'points', and no bin is longer than a day: send a larger 'points', or 'bin'."
         raise build_problem(400, "too-many-bins", detail, smallest="1d")

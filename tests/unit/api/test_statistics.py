@@ -100,6 +100,10 @@ async def test_too_many_bins_name_the_smallest_possible_one(api: ApiHarness) -> 
     assert (problem["type"], problem["smallest"]) == ("too-many-bins", "1h")
     hopeless = await get(api, "series", 400, from_="2000-01-01", to="2026-03-01", points="50")
     assert (hopeless["type"], hopeless["smallest"]) == ("too-many-bins", "1d")
+    for parameters in ({"bin": "1d"}, {"points": "5000"}, {}):
+        problem = await get(api, "series", 400, from_="1990-01-01", to="2026-03-01", **parameters)
+        assert (problem["type"], "smallest" in problem) == ("too-many-bins", False), "13,208 days"
+        assert "send a shorter window" in problem["detail"]
 
 
 async def test_points_choose_the_smallest_bin_that_fits(api: ApiHarness) -> None:
