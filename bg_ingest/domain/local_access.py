@@ -119,12 +119,15 @@ def _is_navigation(request: LocalRequest) -> bool:
 def _is_loopback(client: str) -> bool:
     """Return True for a connection from this machine.
 
-    A server that listens on every address may see an IPv4 address mapped to IPv6. A local socket has no address.
+    A server that listens on every address may see an IPv4 address mapped to IPv6. A local socket has no address. Any
+    other text that is no IP address counts as another machine.
     """
+    if not client:
+        return True
     address = _parse_address(client)
     if isinstance(address, IPv6Address) and address.ipv4_mapped is not None:
         address = address.ipv4_mapped
-    return address is None or address.is_loopback
+    return address is not None and address.is_loopback
 
 
 @lru_cache(maxsize=64)

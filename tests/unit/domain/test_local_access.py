@@ -73,9 +73,9 @@ def test_s5_a_proxy_or_tunnel_is_not_this_machine(name: str) -> None:
 
 
 def test_s5_neither_is_the_other_end_of_a_connection_from_elsewhere() -> None:
-    for client in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1", ""):
+    for client in ("127.0.0.1", "127.8.8.8", "::1", "::1%lo", "::ffff:127.0.0.1", ""):
         assert OURS.find_refusal(request(client=client)) is None, client
-    for client in ("192.168.1.7", "::ffff:10.0.0.1", "fe80::1"):
+    for client in ("192.168.1.7", "::ffff:10.0.0.1", "fe80::1", "fe80::1%eth0", "unknown", "127.0.0.1:80", "127.1"):
         assert OURS.find_refusal(request(client=client)) is LocalRefusal.OTHER_MACHINE, client
         assert PROXIED.find_refusal(request(client=client)) is None, client
 
