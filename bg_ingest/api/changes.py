@@ -30,7 +30,10 @@ LARGEST_NUMBER = 999_999_999_999
 
 After: TypeAlias = Annotated[
     str | None,
-    QueryParameter(name="after", description="Number of the last change that the caller has; 0 by default."),
+    QueryParameter(
+        name="after",
+        description="Number of the last change that the caller has; 0 by default. A stream without it starts at now.",
+    ),
 ]
 Limit: TypeAlias = Annotated[
     str | None,
