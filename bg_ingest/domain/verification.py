@@ -73,7 +73,7 @@ def _compare(ours: Reading | None, theirs: Reading | None) -> Difference | None:
     return Difference(
         kind=kind,
         measured_at=either.measured_at,
-        device=f"{either.device.generation}/{either.device.display}",
+        device=either.device.public_name,
         stored_mg_dl=ours.glucose_mg_dl if ours else None,
         provider_mg_dl=theirs.glucose_mg_dl if theirs else None,
     )
