@@ -209,9 +209,10 @@ def contradicts_itself(content: bytes) -> bool:
         return True
     try:
         fields = json.loads(content, object_pairs_hook=list)
+        values = {(name, repr(value)) for name, value in fields}  # repr recurses deeper than loads
     except (ValueError, RecursionError):
         return True
-    return len({(name, repr(value)) for name, value in fields}) > len({name for name, _ in fields})
+    return len(values) > len({name for name, _ in fields})
 
 
 def decode_token_pair(content: bytes) -> TokenPair:

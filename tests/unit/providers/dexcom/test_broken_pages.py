@@ -51,6 +51,10 @@ CONTENTS = {
     "65 characters": (b'"' + b"x" * 65 + b'"', "text_too_long"),
     "500 KB": (b'"' + b"x" * 500_000 + b'"', "text_too_long"),
     "another value": (b'"a","displayDevice":"b"', "repeated_field"),
+    "the same value beside deep objects": (
+        b'"a","displayDevice":"a","note":' + b'{"a":' * 600 + b"1" + b"}" * 600,
+        "repeated_field",
+    ),
 }
 
 
