@@ -100,7 +100,7 @@ def _find_columns(header: Sequence[str], readings: Sequence[Sequence[str]]) -> _
             raise FileRefused("has no EGV row: give a CSV export with sensor readings from the Clarity site.")
         raise FileRefused("is no Clarity export: export the readings as CSV from the Clarity site.")
     readings = [row for row in readings if len(row) == len(header)] or readings  # others may be cut or shifted
-    kind = _most_common(row.index(field) for row in readings for field in row if field.upper() == _TYPE)
+    kind = _most_common(index for row in readings for index, field in enumerate(row) if field.upper() == _TYPE)
     units = [index for index, field in enumerate(header) if unit_of(field)]
     names = [index for index, field in enumerate(header) if _GLUCOSE.search(field)]
     glucose = next(iter(units or names), kind + _GLUCOSE_AFTER_TYPE)

@@ -1,6 +1,6 @@
 """UTC instants of local times in a file, also in the hours that a clock change repeats or skips."""
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, date, datetime, timedelta, tzinfo
 from itertools import pairwise
@@ -167,6 +167,7 @@ def _decide_repeated_hour(walls: Mapping[int, _Wall]) -> dict[int, Instant]:
     The first step backward begins the second pass. Without such a step, a time that occurs twice is once in each pass.
     """
     locals_ = [wall.local for wall in walls.values()]
+    counts = Counter(locals_)
     backward = next((index for index, (a, b) in enumerate(pairwise(locals_), 1) if b < a), None)
     decided: dict[int, Instant] = {}
     for position, (index, wall) in enumerate(walls.items()):
@@ -175,5 +176,5 @@ def _decide_repeated_hour(walls: Mapping[int, _Wall]) -> dict[int, Instant]:
         elif position and locals_[position - 1] == wall.local:
             decided[index] = wall.to_instant(wall.after)
         else:
-            decided[index] = wall.to_instant(wall.before, uncertain=locals_.count(wall.local) == 1)
+            decided[index] = wall.to_instant(wall.before, uncertain=counts[wall.local] == 1)
     return decided
