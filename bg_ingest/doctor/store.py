@@ -46,9 +46,6 @@ MAX_OUTBOX_AGE = timedelta(minutes=5)
 RECORDED_AFTER = timedelta(seconds=MAX_UNWRITTEN_SECONDS) + MAX_OUTBOX_AGE
 """Age by which the publication of a user's last change is recorded, unless the next change records it earlier."""
 
-MAX_READ_CHANGES = 100
-"""Maximum number of unpublished changes that are read per shard, to find the time of the oldest."""
-
 
 async def check_table(settings: Settings) -> list[Finding]:
     """Check the options of the table in DynamoDB; SQLite has none."""
@@ -152,16 +149,17 @@ async def check_keys(store: Store, sealer: Sealer, table: str) -> list[Finding]:
 
 
 async def check_outbox(outbox: OutboxStore, now: datetime) -> list[Finding]:
-    """Warn if changes have been unpublished for at least ``MAX_OUTBOX_AGE``."""
+    """Warn if changes have been unpublished for at least ``MAX_OUTBOX_AGE``. Only the first of each user is read."""
     oldest = now
     for shard in range(SHARDS):
-        entries = (await outbox.list_shard(shard))[:MAX_READ_CHANGES]
-        changes = await outbox.changes(entries)
+        entries = await outbox.list_shard(shard)
         last = {entry.user: entry for entry in entries}
-        for entry in entries:
+        first = {entry.user: entry for entry in reversed(entries)}
+        changes = await outbox.changes(first.values())
+        for user, entry in first.items():
             # the change of an entry is missing only if it has expired
             recorded_at = changes[entry].recorded_at if entry in changes else now - CHANGE_RETENTION
-            if last[entry.user] is not entry or now - recorded_at > RECORDED_AFTER:
+            if last[user] is not entry or now - recorded_at > RECORDED_AFTER:
                 oldest = min(oldest, recorded_at)
     if now - oldest < MAX_OUTBOX_AGE:
         return []

@@ -2,6 +2,8 @@
 
 import re
 from collections.abc import Callable
+from datetime import timedelta
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -11,15 +13,18 @@ from bg_ingest.adapters.dynamodb.transport import open_transport
 from bg_ingest.adapters.sealing import AesGcmSealer
 from bg_ingest.adapters.sqlite import open_table
 from bg_ingest.doctor import Verdict
-from bg_ingest.doctor.store import RIGHTS, check_keys, check_rights, check_store, check_table
+from bg_ingest.doctor.store import RIGHTS, check_keys, check_outbox, check_rights, check_store, check_table
+from bg_ingest.domain.ids import UserId, shard_of
 from bg_ingest.settings import Settings
+from bg_ingest.store import Store
 from tests.fakes.clock import NOON, SetClock
 from tests.fakes.dynamodb import AWS, REGION, ErrorReply, RecordedRequest, Reply, in_sequence, scripted
 from tests.fakes.faults import Fault, FaultyCalls, at
+from tests.harness.sample_values import listed_commit
 from tests.harness.service import open_service
 
 ROOT = Path(__file__).parents[3]
-URL = "https://provider.test/readings"
+HOUR = timedelta(hours=1)
 
 
 @pytest.mark.parametrize("call", range(1, 10))
@@ -103,3 +108,20 @@ async def test_f34_a_table_that_the_start_creates_is_no_failure(
         (found,) = await check_table(settings)
         assert (found.verdict, found.advice) == (Verdict.WARNING, "the first start creates it")
         assert await check_store(settings, SetClock()) == []
+
+
+async def test_the_oldest_unpublished_change_of_each_user_is_read() -> None:
+    many = UserId("ada")
+    later_user = next(user for number in count() if shard_of(user := UserId(f"ben-{number}")) == shard_of(many))
+    async with open_table(None, SetClock()) as table:
+        store = Store(table, SetClock())
+        for _ in range(101):
+            await store.commits.write(await listed_commit(store, many, NOON + HOUR))
+        assert await check_outbox(store.outbox, NOON + HOUR) == []
+        for _ in range(2):
+            await store.commits.write(await listed_commit(store, later_user, NOON))
+        (found,) = await check_outbox(store.outbox, NOON + HOUR)
+        assert (found.verdict, found.found) == (
+            Verdict.WARNING,
+            f"changes wait to be published since {NOON:%Y-%m-%d %H:%M} UTC",
+        )
