@@ -9,7 +9,7 @@ from hashlib import sha256
 
 from bg_ingest.domain.access import TokenClaims, WebhookProof
 from bg_ingest.domain.commits import ReceivedWebhook, StoredWebhookId
-from bg_ingest.domain.connections import Connection
+from bg_ingest.domain.connections import POLLED_STATES, Connection
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
@@ -101,8 +101,10 @@ class WebhookReceiver:
                 connection, page, origin=Origin.WEBHOOK, webhook=webhook, prefetched=read.series
             )
         else:
-            await self.store.inbox.request_poll(connection.id)
-            self.wakeups.wake_poller(connection.id)
+            # a paused connection is not polled, and the end of the pause requests a poll
+            if connection.state in POLLED_STATES:
+                await self.store.inbox.request_poll(connection.id)
+                self.wakeups.wake_poller(connection.id)
             # the id is written last: after a crash between the two writes, a repeat must still request the poll
             if has_id:
                 await self.store.webhooks.add(webhook)

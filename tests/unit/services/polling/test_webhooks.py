@@ -13,6 +13,7 @@ import pytest
 
 from bg_ingest.domain.connections import PollDefaults
 from bg_ingest.domain.ids import ConnectionId, UserId
+from bg_ingest.domain.ownership import UNOWNED
 from bg_ingest.domain.polling import Outcome, PollState
 from bg_ingest.domain.readings import Origin
 from bg_ingest.errors import StoreUnavailable
@@ -179,6 +180,16 @@ async def test_an_envelope_without_records_requests_one_poll(of: Any) -> None:
         assert await sender.counts(of) == ZEROS
         await anyio.sleep(10)
         assert calls["egvs", 200] == before + 1
+
+
+async def test_an_envelope_without_records_requests_no_poll_while_paused(sender: ConnectedSender) -> None:
+    await sender.service.api.patch(WORKER, json={"paused": True})
+    inbox = sender.service.services.store.inbox
+    before = await inbox.list_requests(UNOWNED)
+    assert before, "the pause itself is a request"
+    await anyio.sleep(1)
+    assert await sender.counts(()) == ZEROS
+    assert await inbox.list_requests(UNOWNED) == before
 
 
 @pytest.mark.slow
