@@ -48,7 +48,7 @@ async def check_broker(settings: Settings) -> list[Finding]:
             failed("broker", str(error), "check RABBITMQ_URL, the broker, the network and, with amqps, certificates")
         ]
     findings = [ok("broker", "it accepts the credentials and events of every type")]
-    if topology.is_topic is None:
+    if not topology.is_type_known:
         advice = "make sure that it is a topic exchange: this user has no right to find out"
         findings.append(warning("broker", "the exchange bg.events is used as it is", advice))
     return findings + [finding for state in topology.queues for finding in _check_queue(state)]
@@ -57,7 +57,7 @@ async def check_broker(settings: Settings) -> list[Finding]:
 def _check_queue(state: QueueState) -> list[Finding]:
     name = state.queue.name
     findings = []
-    if state.is_bound is None:
+    if not state.is_binding_known:
         advice = "make sure that it is bound to bg.events with the routing key #: this user has no right to bind it"
         findings.append(warning("broker", f"the bindings of the queue {name} cannot be checked or changed", advice))
     if state.queue.max_age is not None:  # its events remain after they are read

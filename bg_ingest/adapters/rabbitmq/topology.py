@@ -46,8 +46,8 @@ class EventQueue(msgspec.Struct, frozen=True):
 
 class QueueState(msgspec.Struct, frozen=True):
     queue: EventQueue
-    is_bound: bool | None
-    """None if the user of the login has no right to bind the queue."""
+    is_binding_known: bool
+    """False if the user of the login has no right to bind the queue. A known binding exists."""
     waiting: int
     """Events in the queue."""
     consumers: int
@@ -56,8 +56,9 @@ class QueueState(msgspec.Struct, frozen=True):
 class Topology(msgspec.Struct, frozen=True):
     """Exchange and queues as the service uses them."""
 
-    is_topic: bool | None
-    """None if the user of the login may not declare the exchange, because only a declaration shows the type."""
+    is_type_known: bool
+    """False if the user of the login may not declare the exchange, because only a declaration shows the type. A known
+    type is ``topic``."""
     queues: tuple[QueueState, ...] = ()
 
 
@@ -77,10 +78,10 @@ async def open_connection(url: str) -> AsyncIterator[aiormq.Connection]:
 async def prepare(connection: aiormq.Connection, queues: Sequence[EventQueue]) -> Topology:
     """Make sure that events reach the exchange and the queues. BrokerRefused names the refused part."""
     with translate_errors(), anyio.fail_after(CONNECT_TIMEOUT):
-        is_topic = await _prepare_exchange(connection)
+        is_type_known = await _prepare_exchange(connection)
         states = [await _prepare_queue(connection, queue) for queue in queues]
         await _try_to_publish(connection)
-        return Topology(is_topic, tuple(states))
+        return Topology(is_type_known, tuple(states))
 
 
 async def try_broker(url: str, queues: Sequence[EventQueue]) -> Topology:
@@ -89,8 +90,8 @@ async def try_broker(url: str, queues: Sequence[EventQueue]) -> Topology:
         return await prepare(connection, queues)
 
 
-async def _prepare_exchange(connection: aiormq.Connection) -> bool | None:
-    """Declare the exchange if it is absent. Return True for a topic exchange, None for an unknown type.
+async def _prepare_exchange(connection: aiormq.Connection) -> bool:
+    """Declare the exchange if it is absent. Return True for a topic exchange, False for an unknown type.
 
     BrokerRefused: the exchange has another type, or is absent and may not be declared. A passive declaration does not
     show the type. A declaration of an existing exchange changes nothing, and its refusal names the first difference.
@@ -108,31 +109,30 @@ async def _prepare_exchange(connection: aiormq.Connection) -> bool | None:
         except ChannelAccessRefused:
             if found is None:
                 raise
-            return None
+            return False
     return True
 
 
 async def _prepare_queue(connection: aiormq.Connection, queue: EventQueue) -> QueueState:
-    async def bind(channel: AbstractChannel) -> bool:
-        await channel.queue_bind(queue.name, EXCHANGE, routing_key="#")
-        return True
+    async def bind(channel: AbstractChannel) -> Queue.BindOk:
+        return await channel.queue_bind(queue.name, EXCHANGE, routing_key="#")
 
     async def declare(channel: AbstractChannel) -> Queue.DeclareOk:
         return await channel.queue_declare(queue.name, durable=True, arguments=queue.arguments)
 
-    is_bound: bool | None
+    is_binding_known = True
     with name_refusals("queue", f"the queue {queue.name}"):
         declared = await _find(connection, lambda channel: channel.queue_declare(queue.name, passive=True))
         if declared is not None:
             try:
-                is_bound = await _request(connection, bind)
+                await _request(connection, bind)
             except ChannelAccessRefused:
-                is_bound = None
+                is_binding_known = False
         else:
             await _find(connection, bind)  # checks the rights, so that no queue is declared that cannot be bound
             declared = await _request(connection, declare)
-            is_bound = await _request(connection, bind)
-    return QueueState(queue, is_bound, declared.message_count or 0, declared.consumer_count or 0)
+            await _request(connection, bind)
+    return QueueState(queue, is_binding_known, declared.message_count or 0, declared.consumer_count or 0)
 
 
 async def _try_to_publish(connection: aiormq.Connection) -> None:

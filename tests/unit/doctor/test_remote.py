@@ -60,12 +60,12 @@ async def test_without_a_broker_there_is_nothing_to_check() -> None:
     [
         (BrokerUnavailable("RabbitMQ was lost."), None, [FAILED]),
         *((BrokerRefused(part, "RabbitMQ refuses."), None, [FAILED]) for part in BROKER_ADVICE),
-        (Topology(is_topic=True), None, [OK]),
-        (Topology(is_topic=None), None, [OK, WARNING]),
-        (Topology(is_topic=True, queues=(QueueState(QUEUE, True, 0, 0),)), "events", [OK, OK]),
-        (Topology(is_topic=True, queues=(QueueState(QUEUE, True, 9, 1),)), "events", [OK, OK]),
-        (Topology(is_topic=True, queues=(QueueState(QUEUE, True, 9, 0),)), "events", [OK, WARNING]),
-        (Topology(is_topic=None, queues=(QueueState(QUEUE, None, 0, 1),)), "events", [OK, WARNING, WARNING, OK]),
+        (Topology(is_type_known=True), None, [OK]),
+        (Topology(is_type_known=False), None, [OK, WARNING]),
+        (Topology(is_type_known=True, queues=(QueueState(QUEUE, True, 0, 0),)), "events", [OK, OK]),
+        (Topology(is_type_known=True, queues=(QueueState(QUEUE, True, 9, 1),)), "events", [OK, OK]),
+        (Topology(is_type_known=True, queues=(QueueState(QUEUE, True, 9, 0),)), "events", [OK, WARNING]),
+        (Topology(is_type_known=False, queues=(QueueState(QUEUE, False, 0, 1),)), "events", [OK, WARNING, WARNING, OK]),
     ],
 )
 async def test_each_state_of_a_broker_has_its_verdict_and_advice(
@@ -79,9 +79,7 @@ async def test_each_state_of_a_broker_has_its_verdict_and_advice(
 
 async def test_events_that_remain_in_a_stream_do_not_wait_for_a_consumer(monkeypatch: pytest.MonkeyPatch) -> None:
     async def inspect(_: str, queues: Sequence[EventQueue]) -> Topology:
-        return Topology(
-            is_topic=True, queues=tuple(QueueState(queue, queue == QUEUE or None, 9, 0) for queue in queues)
-        )
+        return Topology(is_type_known=True, queues=tuple(QueueState(queue, queue == QUEUE, 9, 0) for queue in queues))
 
     monkeypatch.setattr(remote, "try_broker", inspect)
     given: dict[str, Any] = {
