@@ -60,10 +60,10 @@ def encode(
         return encoder.encode(form.form, dataset.columns, dataset.column_batches(), dataset.metadata)
     if form is JSON:
         return _encode_manifest(dataset)
-    present = _cells_of(VERSIONS, VERSION_NAMES) if dataset.request.all_versions else _cells_of(FULL, FULL_NAMES)
+    to_cells = _cells_of(VERSIONS, VERSION_NAMES) if dataset.request.all_versions else _cells_of(FULL, FULL_NAMES)
     if form is NDJSON:
-        return encode_stream(_iter_lines(dataset, present), list, form)
-    return encode_stream(dataset.batches(), present, form)
+        return encode_stream(_iter_lines(dataset, to_cells), list, form)
+    return encode_stream(dataset.batches(), to_cells, form)
 
 
 def _cells_of(view: View, names: Sequence[str]) -> Callable[[UserRows], list[tuple[Any, ...]]]:
@@ -73,12 +73,12 @@ def _cells_of(view: View, names: Sequence[str]) -> Callable[[UserRows], list[tup
 
 
 async def _iter_lines(
-    dataset: Dataset, present: Callable[[UserRows], list[tuple[Any, ...]]]
+    dataset: Dataset, to_cells: Callable[[UserRows], list[tuple[Any, ...]]]
 ) -> AsyncGenerator[Sequence[Any]]:
     names = _names(all_versions=dataset.request.all_versions)
     async with aclosing(dataset.batches()) as batches:
         async for batch in batches:
-            yield [dict(zip(names, cells, strict=True)) for cells in present(batch)]
+            yield [dict(zip(names, cells, strict=True)) for cells in to_cells(batch)]
     yield [{"kind": "end"} | _to_builtins(dataset.manifest)]
 
 

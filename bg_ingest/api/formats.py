@@ -52,8 +52,8 @@ NDJSON = Format("application/x-ndjson", b"", _json.encode_lines)
 
 _FORMULA_START = re.compile(r"(?:\A|(?<=[,;\t\r\n\"']))(?=\s*[=+\-@\t\r\n\uff1d\uff0b\uff0d\uff20])")
 """Each position in a text from which a spreadsheet may read a formula (OWASP, CSV injection): the start of the text,
-and after each character that separates cells in a spreadsheet. Matches are empty. A match that included the tab in
-``;<tab>=1`` would skip the second position, the one after the tab."""
+and after each character that separates cells in a spreadsheet. Matches are empty, because a separator can follow
+another: ``;<tab>=1`` has two positions, and a match that included the tab would skip the one after it."""
 
 
 def _escape_formulas(cell: Any) -> Any:  # noqa: ANN401 - any builtin

@@ -39,7 +39,7 @@ MAX_BACKFILL_DAYS = 3_650
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """Settings of one connection; None selects the service's default."""
+    """Settings of one connection, which the API calls its worker; None selects the service's default."""
 
     poll_interval_seconds: int | None = None
     """Shortest time between two polls."""
@@ -69,7 +69,7 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     available: Window | None = None
     """Range of data that the provider reported at the connect."""
     backfill: Window | None = None
-    """Part of the backfill that is still to be read, the newest window first; None once all has been read."""
+    """Part of the backfill that is still to be read; None once all is read. Each fetch reads its newest window."""
     swept_at: datetime | None = None
     """Time of the last sweep; None before the first."""
     repair_at: datetime | None = None

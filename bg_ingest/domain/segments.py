@@ -70,21 +70,31 @@ def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
         yield part
 
 
-def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last_change: int) -> Decision:
+def decide(
+    known: KnownSegments,
+    batch: Sequence[Reading],
+    *,
+    at: datetime,
+    last_change: int,
+    base: KnownSegments | None = None,
+) -> Decision:
     """Merge a batch. New readings share one change number, and revisions the next one.
 
     An equal value changes nothing. Another value under the same identity is a revision, and the earlier value stays
-    with the reading. A revision is rejected if the reading already has ``MAX_VERSIONS`` earlier values. A reading is
-    rejected if its segment has no room. Rejected readings are then quarantined.
+    with the reading. ``base`` has the segments as first read, if the merge is repeated. A value that equals the one in
+    ``base`` is a duplicate, even if another writer has revised the reading since. A revision is rejected if the reading
+    already has ``MAX_VERSIONS`` earlier values. A reading is rejected if its segment has no room. Rejected readings are
+    then quarantined.
     """
-    before: dict[Identity, StoredReading] = {}
-    for segment in known.values():
-        # until 2026-11-30 a reading received by two apps was stored twice; both copies have one identity
-        for stored in segment.readings:
-            before.setdefault(stored.reading.identity, stored)
+    before, at_base = _by_identity(known), _by_identity(base or {})
     fresh = [reading for reading in batch if reading.identity not in before]
     already_stored = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]
-    changed = [(reading, old) for reading, old in already_stored if not old.reading.same_value(reading)]
+    changed = [
+        (reading, old)
+        for reading, old in already_stored
+        if not old.reading.same_value(reading)
+        if reading.identity not in at_base or not at_base[reading.identity].reading.same_value(reading)
+    ]
     duplicates = len(batch) - len(fresh) - len(changed)
     no_room = _select_without_room(known, [*fresh, *(reading for reading, _ in changed)])
     if no_room:
@@ -113,6 +123,15 @@ def decide(known: KnownSegments, batch: Sequence[Reading], *, at: datetime, last
         duplicates,
         tuple(rejected),
     )
+
+
+def _by_identity(segments: KnownSegments) -> dict[Identity, StoredReading]:
+    found: dict[Identity, StoredReading] = {}
+    for segment in segments.values():
+        # until 2026-11-30 a reading received by two apps was stored twice; both copies have one identity
+        for stored in segment.readings:
+            found.setdefault(stored.reading.identity, stored)
+    return found
 
 
 def _select_without_room(known: KnownSegments, readings: Sequence[Reading]) -> list[Reading]:

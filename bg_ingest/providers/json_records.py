@@ -39,7 +39,7 @@ _OPENING = {b"}": b"{", b"]": b"["}
 
 
 class Unsplittable(ValueError):
-    """The page has no such array, the end of the array is missing, or it has too many elements."""
+    """The page has no array of the name, a missing end of one of them, or too many elements in all of them."""
 
 
 def split_records(content: bytes, name: str) -> tuple[bytes, list[bytes]]:

@@ -36,7 +36,8 @@ async def create_sealing_key(kms_key: str | None, region: str | None) -> str:
     from bg_ingest.adapters.aws.kms import open_kms
     from bg_ingest.adapters.aws.session import get_session
 
-    for problem in (*describe_proxies((), [aws_url("kms", region)])[0], *check_aws(strict=False)):
+    proxy_problems, _ = describe_proxies((), [aws_url("kms", region)])
+    for problem in (*proxy_problems, *check_aws(strict=False)):
         raise SettingsError(problem)
     async with open_kms(region, get_session()) as kms:
         return encode_wrapped_key(await kms.new_key(kms_key))

@@ -30,9 +30,8 @@ class Permits:
 
 # Tuning of the waiting callers (MAX_WAITING, FAIRNESS_SECONDS, CallLimiter.close):
 # - 2026-11-28: 128 waiters instead of 24, and 192 concurrent polls instead of 64. The increase costs a few hundred KB.
-#   Before, two processes had 230 overdue polls after a SIGKILL, and 5 spare calls per second. Polls that found no
-#   place in the queue retried behind polls that arrived later. Some were 26 s late, and at most 22.5 s are allowed. In
-#   order of arrival, all could have been served within 4 s.
+#   Before, polls that found no place in the queue of waiters retried behind polls that arrived later. After a SIGKILL
+#   with 230 overdue polls in two processes, some were 26 s late, and at most 22.5 s are allowed.
 # - 2026-11-29: 256 waiters and 320 concurrent polls. Before, a process that took over 125 polls had no room for some of
 #   them beside its own polls. The polls without room were 8 s late instead of 5 s.
 # - 2026-11-29: a process that has just reserved waits 0.2 s more, and one that reserved 0.4 s ago waits 0.1 s more.
@@ -82,7 +81,8 @@ REFRESH_INTERVAL, SWEEP_INTERVAL = timedelta(hours=2), timedelta(days=1)
 DEFAULT_POLL_INTERVAL = timedelta(minutes=15)
 
 DECAY_AFTER, PRIOR_WEIGHT = 1 / 3, 1 / 6
-"""Fractions of the hourly limit: observed calls after which the counts are halved; weight of the prior.
+"""Fractions of the hourly limit. Both counts are halved once their sum exceeds ``DECAY_AFTER``. They begin with a
+prior, a number of polls given by ``PRIOR_WEIGHT``.
 
 The prior includes refreshes and sweeps, because those of many connections are overdue after a start.
 """

@@ -36,6 +36,15 @@ MAX_RETRY_SECONDS = 5.0
 poll, or the sender of the push, repeats it."""
 
 
+class PageReads:
+    """Series as read before the commits of a page."""
+
+    def __init__(self, prefetched: SeriesRead | None) -> None:
+        self.next = prefetched
+        """Used at most once, in place of the next read."""
+        self.base = prefetched.segments if prefetched else None
+
+
 @dataclass(frozen=True)
 class Ingester:
     """Stores batches of readings of any origin."""
@@ -66,13 +75,14 @@ class Ingester:
         is repeated after a crash in between. Without ``after`` (a push) the commits only check that the connection
         still accepts pushes. The id of a ``webhook`` is stored with the commit of the last batch, or without a commit
         if that batch changes nothing. ``prefetched`` replaces the first read if it has the segments of the first batch.
+        A value that it already has is a duplicate, even if another writer has revised the reading since.
 
         Raises StoreUnavailable; Fenced if the connection has changed since it was read, or the webhook was stored
         meanwhile. Commits before the error stay.
         """
         result = await self.quarantine.add(connection, page.unreadable)
         batches = await _split(page.readings)
-        reads = [] if prefetched is None else [prefetched]
+        reads = PageReads(prefetched)
         while batches:
             batch = batches.popleft()
             update = self._plan_update(connection, batch, after, is_last=not batches)
@@ -108,12 +118,12 @@ class Ingester:
         batch: Sequence[Reading],
         origin: Origin,
         webhook: ReceivedWebhook | None,
-        reads: list[SeriesRead],
+        reads: PageReads,
     ) -> PollResult:
         """Commit one batch of a user at a time, because the commits of a burst of pushes would conflict."""
         mutex = self._user_locks.setdefault(update.after.id.user, anyio.Lock(fast_acquire=True))
         if mutex.locked():  # the commit in progress changes what was read
-            reads.clear()
+            reads.next = None
         async with mutex:
             return await self._commit(update, batch, origin, webhook, reads)
 
@@ -124,12 +134,12 @@ class Ingester:
         batch: Sequence[Reading],
         origin: Origin,
         webhook: ReceivedWebhook | None,
-        reads: list[SeriesRead],
+        reads: PageReads,
     ) -> PollResult:
-        """Commit one batch. ``reads`` has the series if it was read before; it is used at most once."""
+        """Commit one batch."""
         starts = {segment_start(reading.measured_at) for reading in batch}
         user = update.after.id.user
-        series = reads.pop() if reads else None
+        series, reads.next = reads.next, None
         if series is None or not starts <= series.starts:
             series = await self.readings.read(user, starts)
         head, known, _ = series
@@ -137,7 +147,7 @@ class Ingester:
             raise Fenced
         await pause()  # unpacking and packing a segment of a 1-minute sensor take some milliseconds each
         at = head.next_recorded_at(self.clock.now())
-        decision = decide(known, batch, at=at, last_change=head.last_change)
+        decision = decide(known, batch, at=at, last_change=head.last_change, base=reads.base)
         quarantined = await self.quarantine.add(update.before or update.after, decision.rejected)
         provider = update.after.id.provider
         checked_until = head.gaps_checked_until.get(provider)

@@ -35,7 +35,10 @@ RecordsByKey: TypeAlias = Mapping[QuarantineKey, Sequence[Unreadable]]
 
 @dataclass(frozen=True)
 class Quarantine:
-    """Stores unreadable records in pages. A record that was stored before is recognised by its digest."""
+    """Stores unreadable records in quarantine pages, one page per key.
+
+    A record that was stored before is recognised by its digest.
+    """
 
     store: Store
     committer: Committer
@@ -46,7 +49,7 @@ class Quarantine:
     _logged_full: set[ConnectionId] = field(default_factory=set, init=False)
 
     async def add(self, connection: Connection, unreadable: Sequence[Unreadable]) -> PollResult:
-        """Store the records; return the number of new records, and of records for which their page has no room.
+        """Store the records; return the numbers of new records, and of records without room in their quarantine page.
 
         Raise the errors of ``Ingester.ingest``. Nothing is stored of a record without room, so that the record is
         counted again each time the provider sends it.

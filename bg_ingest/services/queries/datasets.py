@@ -1,4 +1,4 @@
-"""Datasets: the readings of many users as of one second, with a manifest and a digest."""
+"""Datasets: the readings of many users as known at a given second, with a manifest and a digest."""
 
 from collections.abc import AsyncGenerator, Collection, Sequence
 from contextlib import aclosing

@@ -20,6 +20,7 @@ from bg_ingest.errors import StoreUnavailable
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.data import record as simulated_record
 from tests.fakes.faults import CallWrapper, Fault, FaultyCalls, StaleReads
+from tests.harness.connected_user import ConnectedUser
 from tests.harness.service import PROVIDER, START, ServiceHarness, open_service
 from tests.harness.webhook_sender import envelope, record, records
 
@@ -371,3 +372,23 @@ async def test_an_equal_webhook_in_progress_does_not_undo_a_revision_made_meanwh
         service.table.interruption = store_both  # type: ignore[attr-defined]
         assert await sender.counts(first, "msg_1") == ZEROS
         assert await series(service) == [(HOUR_AGO, 105)]
+
+
+async def test_a_poll_does_not_undo_a_revision_that_a_webhook_stores_during_its_call() -> None:
+    async with open_sender(around=InterruptedTable) as sender:
+        ada = ConnectedUser(sender.service)
+        await ada.poll(requested=True)
+        (known_at, known_value) = (await series(sender.service))[-1]
+        (shown,) = sender.service.simulator.truth("SandboxUser1", known_at, known_at, START)
+        revision = simulated_record(sender.service.simulator.options.seed, "SandboxUser1", shown)
+        await anyio.sleep(timedelta(minutes=5).total_seconds())
+
+        async def revise() -> None:
+            pushed = [msgspec.to_builtins(revision) | {"value": known_value + 5}]
+            assert await sender.counts(pushed) == ZEROS | {"revised": 1}
+
+        sender.service.table.before = "batch_get_answered"  # type: ignore[attr-defined]  # it is a Meanwhile
+        sender.service.table.interruption = revise  # type: ignore[attr-defined]
+        result = (await ada.poll(requested=True)).result
+        assert (result.recorded, result.revised) == (1, 0)
+        assert dict(await series(sender.service))[known_at] == known_value + 5
