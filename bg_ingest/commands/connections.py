@@ -7,14 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import rich_click as click
 
-from bg_ingest.commands.context import json_option, print_json, print_table, run_with_services
+from bg_ingest.commands.context import exit_usage, json_option, print_json, print_table, run_with_services
 
 if TYPE_CHECKING:
     from bg_ingest.services import Services
     from bg_ingest.services.connections.manage import Status
     from bg_ingest.store import Store
 
-STATES = ("active", "paused", "reauthorization_required", "provider_forbidden", "disconnected")
+STATES = ("connecting", "active", "paused", "reauthorization_required", "provider_forbidden", "disconnected")
 
 
 @click.command()
@@ -25,8 +25,14 @@ def connections(states: Collection[str], users: Collection[str], *, as_json: boo
     """List the connections with their states.
 
     Each line has the state, the newest reading, the last outcome and the next poll. Without --user, only connections
-    with a grant are listed. The lines are sorted by the newest reading, the oldest first.
+    with a grant are listed; connecting and disconnected ones have none. The lines are sorted by the newest reading, the
+    oldest first.
     """
+    from bg_ingest.domain.connections import STATES_WITH_GRANT
+
+    unlisted = [state for state in states if state not in STATES_WITH_GRANT]
+    if unlisted and not users:
+        exit_usage(f"Connections in the state {unlisted[0]} are listed by user only: name the users with --user.")
 
     async def find(services: "Services") -> "list[Status]":
         async with aclosing(_iter_connections(services.store, users)) as stored:
