@@ -77,7 +77,14 @@ async def test_the_accept_header_decides(api: ApiHarness, accept: str, media_typ
     assert answer.headers["content-type"].partition(";")[0] == media_type
 
 
-@pytest.mark.parametrize("accept", ["text/html", "application/xml, text/plain", "application/json;q=0", "nonsense"])
+OTHERS = "text/html," * formats.MAX_RANGES
+"""Ranges that leave no room for a further one."""
+
+
+@pytest.mark.parametrize(
+    "accept",
+    ["text/html", "application/xml, text/plain", "application/json;q=0", "nonsense", f"{OTHERS}application/json"],
+)
 async def test_a_format_we_do_not_have_is_406_with_those_we_have(api: ApiHarness, accept: str) -> None:
     await api.add_connection()
     answer = await api.http.get("/api/bg/ada", headers={"Accept": accept})
