@@ -63,7 +63,7 @@ class ReplyResponse(ASGIResponse):
 
 
 Work = Callable[[Sequence[faults.Fault]], Reply]
-"""Executes a call, given the faults of the call: the journal records whether they cut the reply."""
+"""Executes a call, given its faults."""
 
 
 async def carry_out(simulator: Simulator, endpoint: faults.Endpoint, user: str | None, work: Work) -> Reply:

@@ -81,7 +81,7 @@ class Eraser:
         if not connections and head is not None and head.erased:
             return await self._store.erasures.pending_for(user), NOTHING_ERASED, ()
         planned = plan_erasure(user, head, connections, self._clock.now())
-        # StaleRead, TransactionConflict: a poll or push was in progress; it is committed, or fails on the tombstone
+        # StaleRead, TransactionConflict: a poll or push interfered; it commits before the tombstone, or fails after it
         removed = await self._committer.begin_erasure(planned)
         return planned.pending, removed, connections
 

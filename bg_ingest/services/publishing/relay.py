@@ -44,9 +44,9 @@ Waiting: TypeAlias = Mapping[UserId, Sequence[CommittedChange]]
 class Relay:
     """Publishes the unpublished changes of a shard, at least once.
 
-    A change is published only if the user's previous change is known to be published. This process has published it, or
-    the head or the shard's row of published numbers records it. The order of first deliveries therefore does not depend
-    on the ownership of the shard. After a crash, events not recorded as published are repeated under the same id.
+    A change is published only if the user's previous change is recorded as published: in memory, in the head, or in the
+    shard's row of published numbers. The order of first deliveries therefore does not depend on the ownership of the
+    shard. After a crash, events not recorded in the head or the row are repeated under the same id.
     """
 
     def __init__(self, outbox: OutboxStore, publisher: Publisher, observer: Observer) -> None:
@@ -58,7 +58,7 @@ class Relay:
         """Return the users of a shard with unpublished changes.
 
         At a take-over (``taken``) the shard's row of published numbers is loaded, and the heads are read consistently.
-        Later calls find only changes with a lost wake-up. Their heads may be a second old.
+        Later calls may read heads that are a second old, and find only changes with a lost wake-up.
         """
         if taken:
             self._outbox.published.load_row(shard, directory.published, directory.users)

@@ -12,7 +12,7 @@ MAX_EVENTS, MAX_BYTES = 64, 262_144
 """Bounds of the events in memory. The newest one is kept even if it is larger."""
 
 Delivery = Sequence[EventOf | Snapshot]
-"""Items for a stream: events that ascend by one, or a snapshot in their place if they are not kept."""
+"""Items for a stream: events that ascend by one, or a snapshot if the next change has expired."""
 
 
 class EventReader(Protocol):
