@@ -49,7 +49,7 @@ class SealedItemStore(ItemStore):
     async def replace(self, seen: SealedItem, after: SealedItem) -> None:
         """Replace a sealed item; StaleRead if it has changed since ``seen``.
 
-        A grant keeps its version and its claim. Both must be unchanged.
+        A grant keeps its version and its claim.
         """
         await write_if_current(self._table, _replacement(seen, after))
 
