@@ -87,7 +87,7 @@ def detect_gaps(
 
     A pair of neighbours is checked only if the later one was measured by ``until``, because readings missing between
     younger ones may still arrive. An open silence is always checked. ``silent`` opens a silence after the last reading.
-    The unchecked remainder of an open gap stays open, so that its parts keep the opening time.
+    The unchecked remainder of an open gap stays open, so that gaps found in it later keep its opening time.
     """
     open_before = {gap.after: gap for gap in known if gap.healed_at is None}
     pairs = _checkable_pairs(readings, open_before, until)
@@ -115,8 +115,8 @@ def detect_gaps(
 def _first_changes(gaps: Sequence[Gap], known: Mapping[datetime, Gap], reached: datetime) -> GapChanges:
     """Return the changes of one commit.
 
-    If the next change is a part of an open gap, the last part in this commit extends to the end of that gap. The next
-    check shortens it, and the parts keep the opening time.
+    If the next change is inside an open gap, the last gap of this commit extends to the end of the open gap, so that
+    gaps found in it later keep its opening time. The next check shortens the extended gap.
     """
     *first, last = gaps[:MAX_GAPS_PER_COMMIT]
     next_start = gaps[MAX_GAPS_PER_COMMIT].after

@@ -40,7 +40,7 @@ class GrantStore(items.ItemStore):
         )
 
     async def store(self, grant: Grant) -> None:
-        """Replace the stored grant if its generation is the same and its version is one lower. Its claim is ignored.
+        """Replace the stored grant if its generation is the same and its version is one lower, even if it has a claim.
 
         If the stored grant has the same generation, version and tokens, and no claim of another process, only write
         ``refusals`` and ``retry_at`` and remove the claim. StaleRead in all other cases.

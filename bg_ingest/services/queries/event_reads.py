@@ -88,7 +88,8 @@ class EventReads:
             for stream in waiting[:WOKEN_AT_ONCE]:
                 stream.deliver(items)
             del waiting[:WOKEN_AT_ONCE]
-            if items:  # without items, a stream that requests the same read meanwhile would prolong this loop forever
+            # without items, a pause would let the streams request the same read again, and this loop would never end
+            if items:
                 await checkpoint()
         del self._waiting[events, after]
 
