@@ -184,7 +184,7 @@ class JwksCache:
 
     async def _fetch_json(self, url: str, missing: dict[str, Any] | None = None) -> dict[str, Any]:
         """Return the JSON object at the address. A 404 gives ``missing``, unless ``missing`` is None."""
-        content = bytearray()  # extended in place, also by pieces of one byte
+        content = bytearray()  # extended in place: ``bytes`` would be copied for each piece
         async with self._http.stream("GET", url, timeout=TIMEOUT, follow_redirects=False) as response:
             if response.status_code == 404 and missing is not None:
                 return missing

@@ -20,7 +20,7 @@ MAX_LONG_ANSWERS = 8
 """Streamed answers of one credential that are open at once. A reader that stalls holds about a MB in the server."""
 
 MAX_WAIT_SECONDS = 2.0
-"""Time that a further answer waits for the end of an open one. Answers over some weeks end within milliseconds."""
+"""Time that a further answer waits for the end of an open one. An answer with weeks of readings takes milliseconds."""
 
 MIN_BYTES_PER_SECOND = 32_768
 GRACE_SECONDS = 20.0

@@ -33,7 +33,7 @@ class Permits:
 #   Before, polls that found no place in the queue of waiters retried behind polls that arrived later. After a SIGKILL
 #   with 230 overdue polls in two processes, some were 26 s late, and at most 22.5 s are allowed.
 # - 2026-11-29: 256 waiters and 320 concurrent polls. Before, a process that took over 125 polls had no room for some of
-#   them beside its own polls. The polls without room were 8 s late instead of 5 s.
+#   them beside its own polls. The polls without room were 8 s late, the others 5 s.
 # - 2026-11-29: a process that has just reserved waits 0.2 s more, and one that reserved 0.4 s ago waits 0.1 s more.
 #   Before, one of three processes had 15 % of its share of the calls in the worst five seconds of five minutes; now at
 #   least 93 %. A process whose store answered in 30 ms instead of 6 ms had 7 % of its share throughout; now at least
@@ -81,10 +81,10 @@ REFRESH_INTERVAL, SWEEP_INTERVAL = timedelta(hours=2), timedelta(days=1)
 DEFAULT_POLL_INTERVAL = timedelta(minutes=15)
 
 DECAY_AFTER, PRIOR_WEIGHT = 1 / 3, 1 / 6
-"""Fractions of the hourly limit. Both counts are halved once their sum exceeds ``DECAY_AFTER``. They begin with a
-prior, a number of polls given by ``PRIOR_WEIGHT``.
+"""Fractions of the hourly limit. ``CallsPerPoll`` halves its two counts once their sum exceeds ``DECAY_AFTER``.
 
-The prior includes refreshes and sweeps, because those of many connections are overdue after a start.
+The counts start with ``PRIOR_WEIGHT`` polls, and with the usual number of refreshes and sweeps for so many polls. With
+a lower first estimate, many connections would be overdue after a start.
 """
 
 

@@ -70,8 +70,8 @@ class Fetcher:
         window = live_window(connection.watermark or now, now, overlap=self.defaults.overlap)
         after = replace(connection, epoch=epoch)
         if now - (connection.watermark or now) > max_window:
-            # the older part ends one day later than necessary, so that a silent sensor costs one more call (of the
-            # backfill) per day, not one per poll
+            # the backfill gets one day more than necessary, so that a silent sensor costs one more backfill call per
+            # day, not one per poll
             reached = window.newest(max_window).start + timedelta(days=1)
             backfill = window.before(reached, joining=connection.backfill)
             after = replace(after, backfill=backfill, watermark=reached)
