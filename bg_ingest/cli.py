@@ -55,7 +55,7 @@ COMMANDS = {
 
 
 OUTPUT_ERRORS = {errno.ENOSPC, errno.EDQUOT, errno.EIO}
-"""Errors of a stdout that cannot be written: disk full, quota, terminal gone. click handles a reader that has ended."""
+"""Errors of a stdout that cannot be written: disk full, quota, terminal gone. click handles EPIPE."""
 
 
 class CommandGroup(click.RichGroup):

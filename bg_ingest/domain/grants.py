@@ -27,7 +27,7 @@ for an hour in the night (Tidepool, 2018). A refusal after the last of these wai
 
 
 def refusal_wait(refusals: int) -> timedelta:
-    """Return the wait after the last of so many consecutive refusals."""
+    """Return the wait after this number of consecutive refusals."""
     return REFUSAL_RETRY_DELAYS[min(refusals, len(REFUSAL_RETRY_DELAYS)) - 1]
 
 

@@ -143,20 +143,20 @@ def learn_delay(known: timedelta, age: timedelta, absent_age: timedelta | None, 
 
 
 class SweepDepth(msgspec.Struct, frozen=True):
-    """Depth of nightly and weekly sweeps into the past; zero disables a kind."""
+    """Depth of daily and weekly sweeps into the past; zero disables a kind."""
 
-    nightly: timedelta = timedelta(days=3)
+    daily: timedelta = timedelta(days=3)
     weekly: timedelta = timedelta(days=30)
 
     def due(self, since: datetime, now: datetime, jitter: float) -> timedelta:
         """Return the depth of the sweep that is due if the last one was at ``since``; zero if none is due.
 
         Each connection has its own time of day and day of the week, derived from its jitter. The weekly sweep is one of
-        the nightly sweeps with a greater depth.
+        the daily sweeps with a greater depth.
         """
         missed = _days(since, now, jitter)
         weekly = any(day % DAYS_PER_WEEK == int(jitter * 7_000) % DAYS_PER_WEEK for day in missed)
-        return max(self.nightly if missed else timedelta(0), self.weekly if weekly else timedelta(0))
+        return max(self.daily if missed else timedelta(0), self.weekly if weekly else timedelta(0))
 
 
 def _days(since: datetime, now: datetime, jitter: float) -> list[int]:

@@ -33,7 +33,7 @@ Answer = TypeVar("Answer")
 
 @contextmanager
 def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
-    """Raise ProviderUnavailable without a complete answer in time, ProviderMisbehaved for an unreadable one."""
+    """Raise ProviderUnavailable if no complete answer arrives in time, ProviderMisbehaved if one is unreadable."""
     try:
         with anyio.fail_after(timeout.total_seconds()):
             yield
@@ -46,7 +46,7 @@ def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
 
 
 class ProviderClock:
-    """Present of a provider in each region: our clock, corrected by the difference seen in `Date` headers.
+    """Present time of a provider in each region: our clock, corrected by the difference seen in `Date` headers.
 
     Each answer gives a lower and an upper bound of the difference. A later answer narrows the known bounds. If the
     answer contradicts them, a clock was set, and the answer's bounds replace the known ones. If the difference may be

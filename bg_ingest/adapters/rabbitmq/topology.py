@@ -47,7 +47,7 @@ class EventQueue(msgspec.Struct, frozen=True):
 class QueueState(msgspec.Struct, frozen=True):
     queue: EventQueue
     is_binding_known: bool
-    """False if the user of the login has no right to bind the queue. A known binding exists."""
+    """True if the queue is bound; False if the user of the login may not bind it, so that the binding is unknown."""
     waiting: int
     """Events in the queue."""
     consumers: int
@@ -57,8 +57,8 @@ class Topology(msgspec.Struct, frozen=True):
     """Exchange and queues as the service uses them."""
 
     is_type_known: bool
-    """False if the user of the login may not declare the exchange, because only a declaration shows the type. A known
-    type is ``topic``."""
+    """True for a topic exchange; False if the user of the login may not declare it, because only a declaration shows
+    the type."""
     queues: tuple[QueueState, ...] = ()
 
 

@@ -19,7 +19,7 @@ anyio_backend = on("asyncio")
 
 
 async def test_after_three_days_of_trouble_nothing_differs_and_every_gap_is_true() -> None:
-    """Nightly sweep of six days in place of the weekly one; the calm lasts until the end of both."""
+    """Daily sweep of six days in place of the weekly one; the calm lasts until the end of both."""
     defaults = PollDefaults(HOUR, backfill_days=2, sweep_depth=SweepDepth(6 * DAY, timedelta(0)))
     async with run_life(
         seed=SEED, people=10, troubled=3 * DAY, calm=50 * HOUR, latest=DAY, defaults=defaults

@@ -66,7 +66,7 @@ def test_a_due_sweep_reads_its_depth_again() -> None:
 
 
 def test_a_sweep_never_begins_before_the_initial_backfill() -> None:
-    deep = msgspec.structs.replace(DEFAULTS, sweep_depth=SweepDepth(nightly=200 * DAY, weekly=200 * DAY))
+    deep = msgspec.structs.replace(DEFAULTS, sweep_depth=SweepDepth(daily=200 * DAY, weekly=200 * DAY))
     now = NOON + 8 * DAY
     assert deep.sweep(connected(), now) == Window(NOON - 90 * DAY, now)
     assert deep.sweep(connection(), now) == Window(NOON, now), "without a backfill at the connect"

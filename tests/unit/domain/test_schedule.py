@@ -192,7 +192,7 @@ def test_a_clock_set_back_makes_no_sweep_due() -> None:
 def test_each_kind_of_sweep_can_be_disabled(sweep_depth: SweepDepth, deepest: timedelta) -> None:
     all_sweeps = [depth for _, depth in sweeps(0.5, 28, sweep_depth)]
     assert set(all_sweeps) == {deepest}
-    assert len(all_sweeps) == 28 * DAY // (7 * DAY if sweep_depth.nightly == NONE else DAY)
+    assert len(all_sweeps) == 28 * DAY // (7 * DAY if sweep_depth.daily == NONE else DAY)
     assert not sweeps(0.5, 28, SweepDepth(NONE, NONE))
 
 
