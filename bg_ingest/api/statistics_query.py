@@ -1,5 +1,6 @@
 """Query parameters of statistics, profile and series."""
 
+import re
 from datetime import date, datetime, timedelta
 from typing import Annotated, TypeAlias
 
@@ -111,7 +112,7 @@ def parse_bins(name: str | None, points: str | None, window: Window, zone: Zone)
         if has_too_many(window, name, zone):
             raise _too_many_bins(window, zone)
         return Bins(window, name, zone)
-    if points and not (points.isascii() and points.isdigit() and 1 <= int(points[:9]) <= MAX_POINTS):
+    if points and not (re.fullmatch("[0-9]{1,9}", points) and 1 <= int(points) <= MAX_POINTS):
         raise _bin_problem(f"'points' is a number from 1 to {MAX_POINTS}")
     chosen = smallest_bin(window, zone, int(points) if points else DEFAULT_POINTS)
     if chosen is None and has_too_many(window, "1d", zone):

@@ -80,7 +80,8 @@ def retry_records(user: str | None, records: tuple[str, ...], *, as_json: bool) 
 
     Without RECORDS all records of the user are retried, and without USER those of all users. A released record becomes
     a reading (origin quarantine), is published, and leaves the quarantine. A record whose reading is stored with
-    another value stays: drop it.
+    another value stays: drop it. Each line ends with the result: released, already_stored, contradicted, no_room (the
+    segment is full), unreadable, truncated, no_provider, no_key, or gone (not in quarantine any more).
     """
     from bg_ingest.errors import NotFound
 

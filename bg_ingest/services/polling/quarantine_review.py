@@ -42,16 +42,18 @@ class RetryResult(StrEnum):
 
     RELEASED = "released"
     """The record is valid now: its reading is stored and published, and the record is removed from its page."""
-    ALREADY_STORED = "known"
+    ALREADY_STORED = "already_stored"
     """The same reading was stored meanwhile: the record is removed from its page."""
     CONTRADICTED = "contradicted"
     """A reading with the same identity is stored with another value. The record stays until it is dropped."""
+    NO_ROOM = "no_room"
+    """The segment of the reading is full. The record stays."""
     UNREADABLE = "unreadable"
-    TRUNCATED = "cut"
+    TRUNCATED = "truncated"
     """Only the beginning of the record was stored, so that the record can never be translated again."""
-    NO_PROVIDER = "nobodys"
+    NO_PROVIDER = "no_provider"
     """The record names no provider, or a provider that is not configured."""
-    NO_KEY = "sealed"
+    NO_KEY = "no_key"
     """No configured key opens the record: add the key that sealed it to TOKEN_ENCRYPTION_KEYS."""
 
 
@@ -140,6 +142,8 @@ class QuarantineReview:
             raise _user_not_found()
         at = head.next_recorded_at(self.clock.now())
         decision = decide(known, [reading], at=at, last_change=head.last_change)
+        if any(rejected.reason == "segment_full" for rejected in decision.rejected):
+            return RetryResult.NO_ROOM
         if decision.revised or decision.rejected:
             return RetryResult.CONTRADICTED
         page = await self._read_page(reviewed)

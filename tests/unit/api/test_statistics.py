@@ -71,6 +71,8 @@ async def test_pregnancy_has_other_ranges_and_no_risk_index(api: ApiHarness) -> 
         ("series", {"points": "5001"}, "invalid-bin"),
         ("series", {"points": "1e3"}, "invalid-bin"),
         ("series", {"points": "٣"}, "invalid-bin"),
+        ("series", {"points": "000000001999999"}, "invalid-bin"),
+        ("series", {"points": "1" * 5_000}, "invalid-bin"),
         ("series", {"as_of_change": "99"}, "invalid-as-of"),
     ],
 )

@@ -68,8 +68,8 @@ def test_it_lists_shows_retries_and_drops(folder: Path) -> None:
     retried = run_bg_ingest(folder, "quarantine", "retry")
     assert retried.returncode == 0, retried.stderr
     assert sorted(line.split()[-1] for line in retried.stdout.splitlines()) == [
-        "cut",
         "released",
+        "truncated",
         "unreadable",
         "unreadable",
     ]

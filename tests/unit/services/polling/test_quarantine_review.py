@@ -12,6 +12,7 @@ import pytest
 import structlog.testing
 
 from bg_ingest.adapters.sealing import AesGcmSealer
+from bg_ingest.domain import segment_size
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import MAX_VERSIONS
 from bg_ingest.errors import NotFound, StoreUnavailable
@@ -107,6 +108,18 @@ async def test_a_record_that_is_readable_after_a_fix_is_stored_published_and_rel
     assert [each["glucose_mg_dl"] for each in released["readings"]] == [110]
     latest = await sender.service.api.get("/api/bg/ada/latest")
     assert latest.json()["glucose_mg_dl"] == 120
+
+
+async def test_a_record_without_room_in_its_segment_stays(
+    sender: ConnectedSender, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await sender.counts([BROKEN_RECORDS["unit_unknown"]])
+    found = (await records_by_reason(sender))["unit_unknown"]
+    with monkeypatch.context() as full:
+        full.setattr(segment_size, "MAX_UNCHECKED", 0)
+        full.setattr(segment_size, "MAX_SEGMENT_BYTES", 0)
+        assert await quarantine(sender).retry(found) is RetryResult.NO_ROOM
+    assert await quarantine(sender).retry(found) is RetryResult.RELEASED
 
 
 async def test_a_record_without_time_is_released_into_its_segment(sender: ConnectedSender) -> None:
