@@ -113,8 +113,8 @@ class OutboxStore(ItemStore):
     async def list_waiting(self, shard: int, users: Collection[UserId]) -> list[OutboxEntry]:
         """Return the unpublished changes of users of one shard; the numbers of each user ascend."""
         heads = await self._read_heads(users, consistent=True)
-        # Rows are read after the heads. A row with a number above ``last_change`` of the head was therefore written by
-        # a later commit. Earlier changes may be missing here, so the next call returns the row. This keeps the order.
+        # Rows are read after the heads. A row with a number above ``last_change`` of the head was written by a later
+        # commit. It is left to the next call, because this one may miss changes before it.
         rows = await self._read_rows(shard) if heads else {}
         return [
             OutboxEntry(shard, user, number, number in with_row)
