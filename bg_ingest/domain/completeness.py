@@ -18,7 +18,7 @@ class Day(msgspec.Struct, frozen=True, kw_only=True):
     date: date
     provider: str
     expected: int
-    """Stored plus missing readings at the sensor's own cadence. None is expected before the first reading."""
+    """Stored plus missing readings at the sensor's own cadence. No reading is expected before the first one."""
     stored: int
     late: int
     """Stored readings that were overdue on arrival."""

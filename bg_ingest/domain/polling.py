@@ -107,7 +107,7 @@ class GapCheck(msgspec.Struct, frozen=True, gc=False):
     """State of the gap checks in this process. Losing this state costs only a repeated check."""
 
     silence_after: datetime | None = None
-    """The silence after this reading has been checked."""
+    """Time of the reading before the last checked silence."""
     due: bool = False
     """True if the next poll without a fetch is to check for gaps."""
 
@@ -157,7 +157,8 @@ class PollReport(msgspec.Struct, frozen=True, gc=False):
 
     result: PollResult
     due: datetime | None
-    """None if no poll follows, or if the report was made without a poll and the first poll has to make a request."""
+    """None if no poll follows. Also None in the result of ``Poller.report_without_fetch`` if the first poll has to make
+    a request."""
     state: PollState = PollState()
     origin: Origin | None = None
     """Origin of the fetched window; None without a fetch."""

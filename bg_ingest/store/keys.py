@@ -102,7 +102,7 @@ def state(state: str) -> Key:
 
 
 def state_of_user(user: UserId, state: str) -> Key:
-    """Return the key of the row that lists a state below its user."""
+    """Return the key of the row that lists an OAuth state in the partition of its user."""
     return user_pk(user), f"{STATES}{state}"
 
 

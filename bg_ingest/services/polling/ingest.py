@@ -75,7 +75,8 @@ class Ingester:
         is repeated after a crash in between. Without ``after`` (a push) the commits only check that the connection
         still accepts pushes. The id of a ``webhook`` is stored with the commit of the last batch, or without a commit
         if that batch changes nothing. ``prefetched`` replaces the first read if it has the segments of the first batch.
-        A value that it already has is a duplicate, even if another writer has revised the reading since.
+        A value that equals the one in ``prefetched`` is a duplicate, even if another writer has revised the reading
+        since.
 
         Raises StoreUnavailable; Fenced if the connection has changed since it was read, or the webhook was stored
         meanwhile. Commits before the error stay.
