@@ -187,8 +187,8 @@ def _rate(egv: Egv) -> float | None:
         or not -MAX_MG_DL_PER_MINUTE <= rate <= MAX_MG_DL_PER_MINUTE
     ):
         return None
-    # 0.0 + -0.0 is 0.0. The store does not keep the sign of -0.0, but an event has the same bytes whether its change is
-    # published from memory or read from the store.
+    # The sum turns -0.0 into 0.0. The store does not keep the sign of -0.0, and an event published from memory must
+    # have the same bytes as the one that is read from the store.
     return 0.0 + (rate if factor == 1 else round(rate * factor, 2))
 
 
