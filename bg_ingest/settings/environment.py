@@ -58,8 +58,9 @@ def check_aws(*, strict: bool) -> Iterator[str]:
     if problem := check_configuration():
         yield problem
         return
-    for name, url in find_configured_endpoints().items():
-        if strict and not is_private_url(url):
+    unencrypted = [name for name, url in find_configured_endpoints() if not is_private_url(url)]
+    if strict:
+        for name in dict.fromkeys(unencrypted):
             yield f"{name} should be https outside development, or an address of this machine."
 
 

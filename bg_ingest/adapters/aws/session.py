@@ -63,18 +63,17 @@ def check_configuration() -> str | None:
     return None
 
 
-def find_configured_endpoints() -> dict[str, str]:
-    """Return the URLs that replace endpoints of AWS. The key of each is its source: a variable or the AWS file."""
+def find_configured_endpoints() -> list[tuple[str, str]]:
+    """Return the URLs that replace endpoints of AWS, each after its source: a variable, or the AWS file."""
     if environ.get("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", "").lower() == "true":
-        return {}
-    found = {name: url for name, url in environ.items() if name.startswith("AWS_ENDPOINT_URL") and url}
+        return []
+    found = [(name, url) for name, url in environ.items() if name.startswith("AWS_ENDPOINT_URL") and url]
     core = _core(get_session())
     profile = core.get_scoped_config()
     services = core.full_config.get("services", {}).get(profile.get("services"), {})
-    for section in (profile, *(values for values in services.values() if isinstance(values, dict))):
-        if section.get("endpoint_url"):
-            found["endpoint_url in the AWS configuration file"] = str(section["endpoint_url"])
-    return found
+    sections = (profile, *(values for values in services.values() if isinstance(values, dict)))
+    urls = [str(section["endpoint_url"]) for section in sections if section.get("endpoint_url")]
+    return [*found, *(("endpoint_url in the AWS configuration file", url) for url in urls)]
 
 
 def find_ca_bundle(session: aioboto3.Session) -> str | None:

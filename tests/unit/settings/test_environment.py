@@ -253,10 +253,17 @@ class TestEncryption:
         assert f"{name} should be https outside development, or an address of this machine." in text
         assert load(**{name: "http://127.0.0.1:4566"}).environment == "production"
 
-    def test_s8_endpoints_of_the_configuration_file_follow_the_rule(self, load: Load, tmp_path: Path) -> None:
-        (tmp_path / "aws").write_text(
-            "[default]\nservices = own\n[services own]\ndynamodb =\n  endpoint_url = http://10.0.0.1:8000\n"
-        )
+    @pytest.mark.parametrize(
+        "lines",
+        [
+            "[default]\nservices = own\n[services own]\ndynamodb =\n  endpoint_url = http://10.0.0.1:8000\n",
+            "[default]\nendpoint_url = http://10.0.0.1:80\nservices = own\n[services own]\nkms =\n  endpoint_url = http://[::1]\n",
+        ],
+    )
+    def test_s8_endpoints_of_the_configuration_file_follow_the_rule(
+        self, load: Load, tmp_path: Path, lines: str
+    ) -> None:
+        (tmp_path / "aws").write_text(lines)
         text = refusal(load, **PRODUCTION, AWS_CONFIG_FILE=str(tmp_path / "aws"))
         assert "endpoint_url in the AWS configuration file should be https" in text
 
