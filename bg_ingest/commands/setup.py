@@ -101,7 +101,7 @@ def create() -> None:
 def upgrade() -> None:
     """Add the rows that a new version needs for existing data, by one scan; a second run changes nothing.
 
-    The service may run meanwhile.
+    With DynamoDB, the service may run meanwhile.
     """
 
     async def upgrade_table(services: "Services") -> int:

@@ -49,7 +49,10 @@ class GapOpened(msgspec.Struct, frozen=True, tag="gap.opened"):
 
 
 class GapHealed(msgspec.Struct, frozen=True, tag="gap.healed"):
-    """All missing readings of a gap have arrived, or only the first: then a later change opens a gap for the rest."""
+    """All missing readings of a gap have arrived, or those of its first part.
+
+    After a first part, a later change opens a gap for the rest.
+    """
 
     provider: str
     gap: Gap

@@ -165,7 +165,10 @@ def _progress_change(update: ConnectionUpdate | None) -> tuple[Item, tuple[str, 
 
 
 def _accepting_condition(connection: Connection) -> Condition:
-    """Return the condition of an update that writes nothing, as for a push. It allows a pause or a new owner."""
+    """Return the condition of an update that writes nothing, as for a push.
+
+    The states active and paused count as equal. The epoch is not compared.
+    """
     states = PUSHABLE_STATES if connection.accepts_pushes else {connection.state}
     accepted = (_encode_state(state, connection.generation) for state in sorted(states))
     return OneOf(_STATE + connection.id.provider, tuple(accepted))

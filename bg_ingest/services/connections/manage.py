@@ -92,7 +92,7 @@ class ConnectionService:
 
     @retrying(Fenced, TransactionConflict, tries=5)
     async def request_backfill(self, connection: ConnectionId, start: datetime | None, end: datetime | None) -> Window:
-        """Add a window to the backfill and return it. Windows added before stay.
+        """Add a window to the backfill and return it. Windows that were added earlier stay.
 
         Without ``start``, the window begins like the configured backfill window; without ``end``, it ends now. NotFound
         without the connection; Conflict if it is not polled, or the window is empty or in the future.
