@@ -47,7 +47,7 @@ RESERVED_FILES = 256
 MAX_FILES = MAX_CONNECTIONS + RESERVED_FILES
 STOP_SIGNALS = (signal.SIGTERM, signal.SIGINT)
 CLEAN_EXIT_CODES = {0, *(-number for number in STOP_SIGNALS)}
-"""Exit codes of a stopped worker. The signal itself ends a worker only before its startup has begun."""
+"""Exit codes of a stopped worker: negative if it did not handle signals yet."""
 
 
 class PortTaken(Exception):

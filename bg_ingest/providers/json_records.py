@@ -39,7 +39,7 @@ _OPENING = {b"}": b"{", b"]": b"["}
 
 
 class Unsplittable(ValueError):
-    """The page has no array of the name, a missing end of one of them, or too many elements in all of them."""
+    """The page has no array of the name, an array or record without an end, or too many records."""
 
 
 def split_records(content: bytes, name: str) -> tuple[bytes, list[bytes]]:

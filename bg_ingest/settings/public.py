@@ -20,7 +20,7 @@ def _origin(url: str) -> str:
 
 
 class PublicSettings(BaseModel):
-    """Mixin of ``Settings``. The default is computed from a field of a provider, so those fields come first."""
+    """Mixin of ``Settings``. Its field follows those of the providers: the default is computed from one of them."""
 
     public_url: Annotated[HttpHost, AfterValidator(_check_origin)] = Field(
         default_factory=lambda given: _origin(

@@ -25,8 +25,8 @@ DEFAULT_WINDOW_LENGTH = timedelta(hours=24)
 """Length of a window without a start."""
 
 POINT_SEGMENTS_PER_PASS, READING_SEGMENTS_PER_PASS = 64, 4
-"""Segments decoded until the query yields to other tasks. Decoding takes about 3 ms for points that are not in the
-cache, and 2 ms for whole readings. The query yields explicitly, because reads of the embedded store may never
+"""Segments decoded until the query yields to other tasks. Decoding that many takes about 3 ms for points that are not
+in the cache, and 2 ms for whole readings. The query yields explicitly, because reads of the embedded store may never
 suspend."""
 
 SEARCHED_LENGTHS = (timedelta(hours=6), timedelta(days=30), timedelta(days=365 * 20))
