@@ -94,7 +94,7 @@ async def webhook(
     timestamp: Timestamp = None,
     signature: Signature = None,
 ) -> WebhookResult:
-    """Signed by Standard Webhooks over the raw body, or with a token. A page without records requests a poll."""
+    """Needs a signature of Standard Webhooks over the raw body, or a token. A page without records requests a poll."""
     services: Services = request.app.state.services  # Litestar would start a task for each of several dependencies
     signature_headers = _signature_headers(request, webhook_id, timestamp, signature)
     try:
@@ -117,7 +117,7 @@ async def _receive(
         mark_credential(request.scope, sender.credential)
         await validate_request(request)
         body, encoding = await request.body(), request_header(request.scope, b"content-encoding")
-        # the size of a packed body is known only after it was unpacked
+        # the unpacked size is not known yet
         async with webhook_guard.wait_for_store(MAX_WEBHOOK_BYTES if encoding else len(body)):
             content = _unpack(body, encoding)
             try:

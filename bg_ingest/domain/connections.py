@@ -39,7 +39,7 @@ MAX_BACKFILL_DAYS = 3_650
 
 
 class WorkerSettings(msgspec.Struct, frozen=True):
-    """Settings of one connection, which the API calls its worker; None selects the service's default."""
+    """Settings of one connection (`worker` in the API); None selects the service's default."""
 
     poll_interval_seconds: int | None = None
     """Shortest time between two polls."""
