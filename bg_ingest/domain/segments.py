@@ -81,12 +81,14 @@ def decide(
     """Merge a batch. New readings share one change number, and revisions the next one.
 
     An equal value changes nothing. Another value under the same identity is a revision, and the earlier value stays
-    with the reading. ``base`` has the segments as first read, if the merge is repeated. A value that equals the one in
-    ``base`` is a duplicate, even if another writer has revised the reading since. A revision is rejected if the reading
-    already has ``MAX_VERSIONS`` earlier values. A reading is rejected if its segment has no room. Rejected readings are
-    then quarantined.
+    with the reading. A revision is rejected if the reading already has ``MAX_VERSIONS`` earlier values, and any reading
+    if its segment has no room. Rejected readings are then quarantined.
+
+    ``base`` has segments of an earlier read. A value that it already has is a duplicate, even if another writer has
+    revised the reading since.
     """
-    before, at_base = _by_identity(known), _by_identity(base or {})
+    before = _by_identity(known)
+    at_base = {} if base is None or base is known else _by_identity(base)
     fresh = [reading for reading in batch if reading.identity not in before]
     already_stored = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]
     changed = [
@@ -96,6 +98,8 @@ def decide(
         if reading.identity not in at_base or not at_base[reading.identity].reading.same_value(reading)
     ]
     duplicates = len(batch) - len(fresh) - len(changed)
+    unrevisable = [reading for reading, old in changed if len(old.earlier) >= MAX_VERSIONS]
+    changed = [(reading, old) for reading, old in changed if len(old.earlier) < MAX_VERSIONS]
     no_room = _select_without_room(known, [*fresh, *(reading for reading, _ in changed)])
     if no_room:
         left_out = {reading.identity for reading in no_room}
@@ -108,14 +112,12 @@ def decide(
     revised = [  # with the device as first recorded, because a version has no device
         StoredReading(replace(reading, device=old.reading.device), at, number, (*old.earlier, old.version))
         for reading, old in changed
-        if len(old.earlier) < MAX_VERSIONS
     ]
     rejected = [
-        Unreadable("too_many_revisions", msgspec.json.encode(reading), reading.measured_at)
-        for reading, old in changed
-        if len(old.earlier) >= MAX_VERSIONS
+        Unreadable(reason, msgspec.json.encode(reading), reading.measured_at)
+        for reason, readings in (("too_many_revisions", unrevisable), ("segment_full", no_room))
+        for reading in readings
     ]
-    rejected += [Unreadable("segment_full", msgspec.json.encode(reading), reading.measured_at) for reading in no_room]
     return Decision(
         tuple(_rewrite_segments(known, [*recorded, *revised])),
         sort_readings(recorded),

@@ -5,11 +5,12 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from msgspec.structs import replace
 
 from bg_ingest.domain.readings import AsSent, Device, Flag, Reading, StoredReading
 from bg_ingest.domain.segment_codec import pack
 from bg_ingest.domain.segment_size import MAX_COMMIT_BYTES, MAX_SEGMENT_BYTES, estimate_bytes
-from bg_ingest.domain.segments import KnownSegments, decide, split_batch
+from bg_ingest.domain.segments import MAX_VERSIONS, KnownSegments, decide, split_batch
 
 START = datetime(2026, 3, 1, tzinfo=UTC)
 texts = st.text(min_size=1, max_size=64)
@@ -53,6 +54,19 @@ def test_f20_no_segment_and_no_commit_exceeds_an_item_of_the_store(at_once: int)
     (segment,) = known.values()
     assert len(segment.readings) + rejected == len(batch)
     assert 0.8 * MAX_SEGMENT_BYTES < len(pack(segment.readings)) <= MAX_SEGMENT_BYTES
+
+
+def test_f20_a_revision_that_is_rejected_needs_no_room() -> None:
+    known: KnownSegments = {}
+    for number in range(MAX_VERSIONS + 1):
+        decision = decide(known, [replace(worst(0), glucose_mg_dl=100 + number)], at=START, last_change=number)
+        known = {segment.start: segment for segment in decision.segments}
+    batch = [worst(number) for number in range(1, 600)]
+    full = decide(known, batch, at=START, last_change=20)
+    room = len(full.recorded)
+    fitting = decide(known, [replace(worst(0), glucose_mg_dl=99), *batch[:room]], at=START, last_change=20)
+    assert [record.reason for record in fitting.rejected] == ["too_many_revisions"]
+    assert len(fitting.recorded) == room
 
 
 def test_f20_a_full_segment_counts_what_it_has_as_duplicates() -> None:
