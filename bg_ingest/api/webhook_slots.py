@@ -20,16 +20,16 @@ MAX_UNVERIFIED_BYTES = 48 * MAX_WEBHOOK_BYTES
 """Bounds on the announced bytes of all webhooks in progress, and of those that are not verified yet."""
 
 MIN_SLOT_BYTES = 262_144
-"""Least size that is counted, which bounds the number of slots."""
+"""Smaller webhooks count as this size, which bounds the number of slots."""
 
 MAX_WRITE_BYTES = 4 * MAX_WEBHOOK_BYTES
 """Bound on the bytes of the webhooks that are parsed and stored at once. Parsed records take several times as much
 memory."""
 
 MIN_WRITE_BYTES = 131_072
-"""Least size that counts against MAX_WRITE_BYTES, so at most 32 webhooks are stored at once. A webhook mostly waits for
-the store. Fewer webhooks at once would therefore limit the throughput: 4 at once stored 44 webhooks per second with a
-store that takes 8 ms per call."""
+"""Smaller webhooks count as this size against MAX_WRITE_BYTES, so at most 32 webhooks are stored at once. A webhook
+mostly waits for the store. Fewer webhooks at once would therefore limit the throughput: 4 at once stored 44 webhooks
+per second with a store that takes 8 ms per call."""
 
 HEAD_START_BYTES = 1_024
 """Bytes added to those received, so that a body that has just begun does not count as slow."""

@@ -30,7 +30,7 @@ _COUPLED = {
     "webhook_jwt_jwks_url": ("webhook_jwt_issuer", "webhook_jwt_audience"),
     "webhook_jwt_scope": ("webhook_jwt_issuer", "webhook_jwt_audience"),
 }
-"""By setting: the settings without which it has no effect. They are required if it is set."""
+"""By setting: the settings that it requires, because it has no effect without them."""
 
 
 def describe_errors(invalid: ValidationError) -> Iterator[str]:

@@ -29,8 +29,8 @@ ALL_TIME = Window(datetime(1970, 1, 1, tzinfo=UTC), datetime(3000, 1, 1, tzinfo=
 """Window that contains every reading."""
 
 LOOKBACK = timedelta(days=2)
-"""Time before the end of the last check in which the last reading before that end is searched. An older reading is
-found only through the stored gaps."""
+"""A check starts to read this long before the end of the previous one, to find the last reading before that end. An
+older reading is found only through the stored gaps."""
 
 MAX_SEGMENTS_PER_READ = 60
 """15 days, 4,320 readings of a 5-minute sensor."""
@@ -39,7 +39,7 @@ PROGRESS_INTERVAL = timedelta(days=1)
 """Smallest progress that a check writes if nothing else changed. Reading a day again costs less than a write."""
 
 HOURLY_CAUSES = {Cause.PROVIDER_FAILING, Cause.THROTTLED}
-"""Causes whose outcome is recorded hourly while polls run. A late record therefore shows that no poll ran before it."""
+"""Causes whose outcome is written hourly while polls run. If it is written late, no poll ran when the silence began."""
 
 REPAIR_LOOKBACK = timedelta(days=62)
 """Maximum age of a gap that a repair reads again."""
@@ -153,7 +153,8 @@ class GapKeeper:
     def _silence_cause(self, connection: Connection, rhythm: Rhythm, readings: Sequence[Reading]) -> Cause:
         """Return the cause of a silence by the last outcome.
 
-        For ``HOURLY_CAUSES`` it is SERVICE_DOWN if the record is so late that no polls ran when the silence began.
+        One of ``HOURLY_CAUSES`` becomes SERVICE_DOWN if its outcome was written so late that no poll ran when the
+        silence began.
         """
         last = Outcome(connection.last_outcome) if connection.last_outcome else None
         cause = SILENCE_CAUSES.get(last, Cause.SERVICE_DOWN) if last else Cause.SERVICE_DOWN
