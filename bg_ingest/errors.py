@@ -27,7 +27,7 @@ class ProviderError(IngestError):
 
 
 class GrantRejected(ProviderError):
-    """The provider refuses a token: ``services/connections/grants.py`` decides whether that is final."""
+    """The provider refuses a token in one call: ``services/connections/grants.py`` decides whether that is final."""
 
 
 class ProviderThrottled(ProviderError):
@@ -79,7 +79,7 @@ class GrantBusy(GrantError):
 
 
 class GrantRefused(GrantError):
-    """The provider refused the grant, and a retry is planned: try again after the wait."""
+    """After refusals by the provider (``GrantRejected``), the grant rests until its planned retry."""
 
 
 class GrantLost(GrantError):

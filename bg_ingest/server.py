@@ -25,7 +25,7 @@ from granian.log import LogLevels
 from granian.server.mp import MPServer
 
 from bg_ingest.addresses import AddressUnusable, listen_at
-from bg_ingest.heads import MAX_HEAD_BYTES, App, HeadLimits
+from bg_ingest.request_heads import MAX_HEAD_BYTES, App, HeadLimits
 from workers.runtime import DRAIN_SIGNAL
 
 ROOT = Path(__file__).parents[1]

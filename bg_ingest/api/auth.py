@@ -101,7 +101,7 @@ class AuthGuard:
             return
         try:
             is_open = await self._is_open(scope)
-        except StoreUnavailable:  # the stricter rule applies until the store answers
+        except StoreUnavailable:  # as if open: only local requests pass until the store answers
             is_open = True
         if is_open:
             check_local(self._local_access, scope, navigable=True)

@@ -132,7 +132,7 @@ async def backfill(
 ) -> Span:
     """By default `from` is the start of the configured backfill, and `to` is now.
 
-    A value that differs from the stored one is recorded as a revision.
+    A reading whose value differs from the stored one is recorded as a revision.
     """
     span = data or BackfillRequest()
     start, end = query.parse_instant("from", span.from_), query.parse_instant("to", span.to)

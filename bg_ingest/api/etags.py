@@ -17,9 +17,9 @@ CACHE_HEADERS = {"Cache-Control": "private, no-cache"}
 """Keeps health data out of shared caches; the caller's own cache revalidates each time."""
 
 MAX_READ_LAG = timedelta(seconds=5)
-"""Longest expected lag of an eventually consistent read of a range; the usual lag is below a second. A tag made within
-this time after the last change differs from later tags for the same head, because the earlier answer may lack the
-change."""
+"""Longest expected lag of an eventually consistent read of a range; the usual lag is below a second. An answer read
+within this time after the last change may lack the change. Its tag therefore differs from the tags made for the same
+head after this time."""
 
 
 def make_etag(request: Request[Any, Any, Any], *facts: object) -> str:

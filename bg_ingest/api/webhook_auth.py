@@ -118,7 +118,7 @@ class WebhookGuard:
         """
         if self._rate_limiter:
             _refuse_excess(self._rate_limiter.wait(_RATE_KEY, anyio.current_time()))
-        self._slots.check_verified()
+        self._slots.check_room_for_verified()
 
     @contextmanager
     def reserve_slot(self, request: AnyRequest) -> Iterator[WebhookSlot]:
@@ -148,7 +148,7 @@ class WebhookGuard:
     ) -> VerifiedSender:
         """Refuse a too large or unverified webhook. The body is not read if the headers are wrong already."""
         sender = await self._find_sender(request, signature_headers, webhook_receiver)
-        self._slots.verify(slot)
+        self._slots.mark_verified(slot)
         return sender
 
     async def _find_sender(

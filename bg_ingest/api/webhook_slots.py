@@ -87,12 +87,12 @@ class WebhookSlots:
         if slot.scope.cancelled_caught:
             raise _no_room()
 
-    def verify(self, slot: WebhookSlot) -> None:
+    def mark_verified(self, slot: WebhookSlot) -> None:
         """Mark the sender as verified: its webhook is not ended any more. 503 if there are `MAX_VERIFIED` already."""
-        self.check_verified()
+        self.check_room_for_verified()
         slot.verified = True
 
-    def check_verified(self) -> None:
+    def check_room_for_verified(self) -> None:
         """Refuse with 503 if too many webhooks of verified senders are in progress."""
         if sum(slot.verified for slot in self._slots) >= MAX_VERIFIED:
             raise _no_room()

@@ -58,7 +58,8 @@ class WebhookOperation(Operation):
 async def refuse_excess(request: AnyRequest) -> None:
     """Refuse a webhook beyond the limits, before Litestar resolves the arguments of the handler.
 
-    Nothing is validated yet: unverified senders must not learn about the path. The handler validates later.
+    Nothing is validated yet, so that an unverified sender cannot learn whether the path or the query is valid. The
+    handler validates after it has verified the sender.
     """
     state = request.app.state
     guard: WebhookGuard = state.webhook_guard
@@ -95,7 +96,8 @@ async def webhook(
     signature: Signature = None,
 ) -> WebhookResult:
     """Needs a signature of Standard Webhooks over the raw body, or a token. A page without records requests a poll."""
-    services: Services = request.app.state.services  # Litestar would start a task for each of several dependencies
+    # not injected as a dependency, because Litestar starts a task for each one if there are several
+    services: Services = request.app.state.services
     signature_headers = _signature_headers(request, webhook_id, timestamp, signature)
     try:
         result = await _receive(request, user_id, services.webhook_receiver, signature_headers)

@@ -12,7 +12,7 @@ import rich_click as click
 from bg_ingest.commands.context import exit_usage, read_settings
 
 if TYPE_CHECKING:
-    from bg_ingest.heads import App
+    from bg_ingest.request_heads import App
     from bg_ingest.simulator import SimulatorOptions
 
 SENSOR_CADENCE_SECONDS = 300

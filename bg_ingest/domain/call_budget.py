@@ -32,7 +32,7 @@ BURST_DIVISOR, MIN_BURST = 3_000, 4.0
 
 MAX_RESERVATION_SHARE = 0.35
 """Largest part of the burst in one reservation: the distance between the priorities of backfills and live polls (60 and
-95 %). While a spent burst recovers, live polls can therefore reserve this part before backfills can reserve a call."""
+95 %). As a spent burst recovers, it is available to live polls before the first call is available to backfills."""
 
 FIRST_PAUSE_SECONDS, MAX_PAUSE_SECONDS = 30, 900
 """Length of a pause if the provider gives none. It doubles with each consecutive pause."""
@@ -186,5 +186,5 @@ class RateLimiter:
         return wait
 
     def wait(self, key: Hashable, now: float) -> float:
-        """Return the seconds until a unit is left, without taking it."""
+        """Return the seconds until a unit is available, without taking it."""
         return max(0.0, self._arrivals.get(key, now) - self._tolerance - now)

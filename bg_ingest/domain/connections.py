@@ -62,7 +62,8 @@ class Connection(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """Cause of the state, as a stable identifier."""
     provider_account: str | None = None
     host_region: str | None = None
-    """Region that represents all regions of the host (``Capabilities.host_region``); None if it equals ``region``."""
+    """Region that stands for all regions of the provider's host, if they share accounts and calls. None if it equals
+    ``region``. See ``Capabilities.host_region``."""
     worker: WorkerSettings = WorkerSettings()
     watermark: datetime | None = None
     """Start of the next window. Earlier data may be incomplete."""
@@ -132,7 +133,7 @@ class PollDefaults(msgspec.Struct, frozen=True):
 
 
 class DirectoryRow(msgspec.Struct, frozen=True):
-    """Connection as listed in its shard's directory: enough to schedule its first poll."""
+    """Connection as listed in its shard's directory: enough for a process to schedule the first poll that it makes."""
 
     id: ConnectionId
     poll_interval_seconds: int | None

@@ -49,7 +49,8 @@ class ReadingFilter(msgspec.Struct, frozen=True):
 
     as_of: AsOf | None = None
     all_devices: bool = False
-    """Include the readings of all display devices of a sensor, not only of one, and repeated values."""
+    """Include the readings of all display devices of a sensor, not only of one. Also include values that a display sent
+    again with another time."""
 
     def select(self, before: SegmentRows | None, segment: SegmentRows, after: SegmentRows | None) -> Sequence[Row]:
         """Return the shown rows of a segment. One of the methods below decodes the segment and its neighbours."""

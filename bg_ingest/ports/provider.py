@@ -44,7 +44,7 @@ class OAuthCode(msgspec.Struct, frozen=True):
 
 
 Auth: TypeAlias = OAuthCode
-"""Kinds of permission; the answers of a connect depend on the kind."""
+"""Kinds of permission. The kind determines the answers that the person who connects gives (``Answers``)."""
 
 
 class Capabilities(msgspec.Struct, frozen=True, kw_only=True):

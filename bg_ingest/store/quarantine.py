@@ -57,8 +57,9 @@ def encode_quarantine_page(page: QuarantinePage) -> Item:
 
 def decode_quarantine_page(key: QuarantineKey, item: StoredItem) -> QuarantinePage:
     records = (
-        QuarantinedRecord(reason, digest, sealed, from_epoch_ms(noticed), *account[:2])
-        for reason, digest, sealed, noticed, *account in msgspec.msgpack.decode(item["records"])
+        QuarantinedRecord(reason, digest, sealed, from_epoch_ms(noticed), *origin[:2])
+        # the origin is provider and provider account, absent in older records
+        for reason, digest, sealed, noticed, *origin in msgspec.msgpack.decode(item["records"])
     )
     return QuarantinePage(key, item["version"], tuple(records))
 

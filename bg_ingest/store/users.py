@@ -31,7 +31,7 @@ class UserStore(ItemStore):
                     break
         return users[:limit]
 
-    async def iter_heads(self, part: int, parts: int) -> AsyncGenerator[Sequence[UserId]]:
+    async def scan_users(self, part: int, parts: int) -> AsyncGenerator[Sequence[UserId]]:
         """Yield the users of one part of the table by their heads, tombstones excluded. A scan, for upgrades only."""
         async with aclosing(self._table.scan(part, parts, (keys.HEAD,))) as pages:
             async for page in pages:

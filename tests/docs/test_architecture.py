@@ -30,7 +30,7 @@ OBSERVABILITY = "bg_ingest.observability"
 WIRING = "bg_ingest.wiring"
 ADDRESSES = "bg_ingest.addresses"
 SERVER = "bg_ingest.server"
-HEADS = "bg_ingest.heads"
+REQUEST_HEADS = "bg_ingest.request_heads"
 DEMO = "bg_ingest.demo"
 COMMANDS = "bg_ingest.commands"
 DOCTOR = "bg_ingest.doctor"
@@ -58,15 +58,16 @@ MAY_IMPORT = {
     SIMULATOR: {DOMAIN},
     SETTING_TYPES: set[str](),
     ADDRESSES: set[str](),
-    HEADS: set[str](),
+    REQUEST_HEADS: set[str](),
     # SECRET_NAME is read while settings load: the process has one session.
     SETTINGS: {ADDRESSES, SETTING_TYPES, AWS_SESSION, *PROVIDER_SETTINGS},
     # The packages that assemble the process.
     DOCTOR: {DOMAIN, ERRORS, PORTS, STORE, ADAPTERS, PROVIDERS, SETTINGS, SETTING_TYPES, WIRING},
     WIRING: INSIDE | {PROVIDERS, ADAPTERS, SIMULATOR, SETTINGS, SETTING_TYPES, OBSERVABILITY},
-    SERVER: {WORKERS, ADDRESSES, HEADS},
+    SERVER: {WORKERS, ADDRESSES, REQUEST_HEADS},
     DEMO: {ADDRESSES},
-    COMMANDS: INSIDE | {ADDRESSES, HEADS, SETTINGS, OBSERVABILITY, WIRING, SERVER, DEMO, SIMULATOR, DOCTOR, CLOCK},
+    COMMANDS: INSIDE
+    | {ADDRESSES, REQUEST_HEADS, SETTINGS, OBSERVABILITY, WIRING, SERVER, DEMO, SIMULATOR, DOCTOR, CLOCK},
     "bg_ingest.cli": {COMMANDS, OBSERVABILITY},
     "app": {API, ERRORS, SETTINGS, OBSERVABILITY, WIRING, WORKERS, CLOCK},
 }

@@ -25,7 +25,10 @@ REFUSALS = (ChannelAccessRefused, ChannelLockedResource, ChannelNotFoundEntity, 
 
 
 class Unroutable(EventRefused):
-    """No queue receives the event, so it waits: bind one to bg.events, or unset RABBITMQ_QUEUE and RABBITMQ_STREAM."""
+    """No queue receives the event, so the event waits.
+
+    Bind a queue to bg.events, or unset RABBITMQ_QUEUE and RABBITMQ_STREAM to discard such events.
+    """
 
 
 @contextmanager

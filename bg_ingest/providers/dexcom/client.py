@@ -72,11 +72,11 @@ class Dexcom:
         self._options = options
         self._http = http
         self._clock = clock
-        self._present = ProviderClock(clock)
-        self._oauth = OAuth(options, http, clock, self._present)
+        self._provider_clock = ProviderClock(clock)
+        self._oauth = OAuth(options, http, clock, self._provider_clock)
 
     def present(self, region: str) -> datetime:
-        return self._present.now(region)
+        return self._provider_clock.now(region)
 
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
         code = answers.values.get("code")
@@ -114,7 +114,7 @@ class Dexcom:
         sent = self._clock.now()
         with translate_transport_errors(DATA_DEADLINE):
             response = await self._http.get(url, params=params, headers=bearer)
-        self._present.observe(region, response.headers, sent)
+        self._provider_clock.observe(region, response.headers, sent)
         return read_body(response, self.present(region))
 
     def _date_params(self, region: str, window: Window) -> dict[str, str]:

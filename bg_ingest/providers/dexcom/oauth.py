@@ -52,11 +52,13 @@ class OAuth:
     client of Authlib, because a client keeps its last token and refreshes it without being asked.
     """
 
-    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock, present: ProviderClock) -> None:
+    def __init__(
+        self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock, provider_clock: ProviderClock
+    ) -> None:
         self._options = options
         self._http = http
         self._clock = clock
-        self._present = present
+        self._provider_clock = provider_clock
 
     def authorize_url(self, region: str, state: str) -> str:
         login = self._options.url(region, "/v3/oauth2/login")
@@ -84,8 +86,8 @@ class OAuth:
         sent = self._clock.now()
 
         def decode(response: httpx.Response) -> TokenPair:
-            self._present.observe(region, response.headers, sent)
-            return decode_token_pair(read_token_body(response, self._present.now(region)))
+            self._provider_clock.observe(region, response.headers, sent)
+            return decode_token_pair(read_token_body(response, self._provider_clock.now(region)))
 
         return _TokenClient(
             self._options.client_id,

@@ -32,8 +32,8 @@ class Permits:
 # - 2026-11-28: 128 waiters instead of 24, and 192 concurrent polls instead of 64. The increase costs a few hundred KB.
 #   Before, polls that found no place in the queue of waiters retried behind polls that arrived later. After a SIGKILL
 #   with 230 overdue polls in two processes, some were 26 s late, and at most 22.5 s are allowed.
-# - 2026-11-29: 256 waiters and 320 concurrent polls. Before, a process that took over 125 polls had no room for some of
-#   them beside its own polls. The polls without room were 8 s late, the others 5 s.
+# - 2026-11-29: 256 waiters and 320 concurrent polls. Before, a process that got 125 polls by a take-over had no room
+#   for some of them beside its own. The polls without room were 8 s late, the others 5 s.
 # - 2026-11-29: a process that has just reserved waits 0.2 s more, and one that reserved 0.4 s ago waits 0.1 s more.
 #   Before, one of three processes had 15 % of its share of the calls in the worst five seconds of five minutes; now at
 #   least 93 %. A process whose store answered in 30 ms instead of 6 ms had 7 % of its share throughout; now at least

@@ -76,8 +76,8 @@ class Grants:
     ) -> Answer:
         """Return the answer to a call with valid credentials. A refused call is repeated once with renewed ones.
 
-        GrantBusy or GrantRefused if the grant cannot be used before the wait in the error is over; GrantLost if the
-        user must connect again; ProviderError or StoreError if the call, the renewal or its storage failed.
+        GrantBusy or GrantRefused if the grant cannot be used before the wait in the error is over; GrantLost if
+        the user must connect again; ProviderError or StoreError if the call, the renewal or its storage failed.
         """
         given = grant
         if self._is_due(connection, grant):
@@ -145,7 +145,10 @@ class Grants:
         return self._open(grant).is_due(self._clock.now(), connection.id.jitter)
 
     async def _finish(self, connection: Connection, grant: Grant, claimed_at: float, *, refused: bool) -> Grant:
-        """Renew a claimed grant, or store the successor in memory. A deadline is the only way to cancel this."""
+        """Renew a claimed grant; if its successor is already in memory, store that instead.
+
+        Only a deadline cancels this.
+        """
         with anyio.CancelScope(shield=True) as shield:
             deadline = anyio.current_time() + REFRESH_DEADLINE.total_seconds() + STORE_DEADLINE
             shield.deadline = min(deadline, self._close_at)
@@ -199,7 +202,7 @@ class Grants:
         if stored is None or stored.generation != grant.generation:
             raise errors.Fenced
         if stored.version != grant.version:
-            return replace(stored, claim=None)  # so that a later write of this grant keeps another process's claim
+            return replace(stored, claim=None)  # a later write of it then fails while another process has a claim
         if refused_by_provider:
             await self._count_refusal(grant)
         self._claims.check(stored)

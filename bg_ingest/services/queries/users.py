@@ -92,7 +92,7 @@ class UserQueries:
         """
         number = 0
         for part in range(SCAN_PARTS):
-            async with aclosing(self._store.users.iter_heads(part, SCAN_PARTS)) as pages:
+            async with aclosing(self._store.users.scan_users(part, SCAN_PARTS)) as pages:
                 async for page in pages:
                     for user in page:
                         number += await self._add(user)

@@ -11,7 +11,7 @@ import msgspec
 from litestar.types import Message, Receive, Scope, Send
 
 from bg_ingest.adapters.clock import SystemClock
-from bg_ingest.heads import App
+from bg_ingest.request_heads import App
 from bg_ingest.server import Server, listen
 from bg_ingest.simulator import Simulator, SimulatorOptions, create_simulator
 from tests.long.chaos.calls import FROM, Call

@@ -99,7 +99,7 @@ async def test_s9_the_slowest_without_proof_is_ended_first() -> None:
             with slots.reserve(None) as slot:
                 await receive_bytes(slot, 0 if number == 7 else 100_000)
                 if number == 3:
-                    slots.verify(slot)
+                    slots.mark_verified(slot)
                 await anyio.sleep_forever()
         except ProblemError as error:
             problems.add(error.problem.type)
@@ -129,7 +129,7 @@ async def test_s9_room_is_kept_for_webhooks_that_arrive_at_once() -> None:
         await anyio.sleep(1)
         for _ in range(100):
             with slots.reserve(MAX_WEBHOOK_BYTES) as slot:
-                slots.verify(slot)
+                slots.mark_verified(slot)
         group.cancel_scope.cancel()
 
 
@@ -140,7 +140,7 @@ async def test_s9_verified_webhooks_are_bounded_and_never_ended() -> None:
 
         async def hold() -> None:
             with slots.reserve(1_000) as slot:
-                slots.verify(slot)
+                slots.mark_verified(slot)
                 held.append(slot)
                 await anyio.sleep_forever()
 
@@ -148,7 +148,7 @@ async def test_s9_verified_webhooks_are_bounded_and_never_ended() -> None:
             group.start_soon(hold)
         await anyio.sleep(1)
         with pytest.raises(ProblemError, match="Too many webhooks"), slots.reserve(1_000) as slot:
-            slots.verify(slot)
+            slots.mark_verified(slot)
         assert not any(slot.scope.cancel_called for slot in held)
         group.cancel_scope.cancel()
 
