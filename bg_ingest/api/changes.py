@@ -83,8 +83,8 @@ async def changes(
 
     As `text/event-stream` the answer stays open. It starts after the number in `Last-Event-ID`. Without this header it
     starts after the number in `after`, and without both at now, with an event `snapshot`. A `snapshot` also replaces
-    changes that are no longer kept, and begins a stream whose cursor is beyond the last change. In these two cases its
-    `missed` has the first and last number of the changes that the stream leaves out.
+    changes that are no longer kept; its `missed` has the first and last number of these changes. If the cursor is
+    beyond the last change, the stream begins with a `snapshot` whose `missed` has all changes.
     """
     form = choose_format(request, (JSON, NDJSON, EVENT_STREAM))
     start, max_events = _parse_after(after), parse_limit(limit, DEFAULT_EVENTS)

@@ -171,7 +171,7 @@ class Provider(Protocol):
     name: str
     capabilities: Capabilities
 
-    def present(self, region: str) -> datetime:
+    def now(self, region: str) -> datetime:
         """Return the provider's present: our clock, corrected by the difference that its answers show.
 
         A window ends at this instant at the latest, and the age of a reading is the time from its measurement to this

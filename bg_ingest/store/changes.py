@@ -86,11 +86,11 @@ class ChangeLog(ItemStore):
 def commit_writes(commit: Commit) -> Iterator[ConditionalWrite]:
     for change in commit.changes:
         yield ConditionalWrite(change_write(change), StaleRead)
-        if not is_listed(commit):
+        if not is_in_directory(commit):
             yield ConditionalWrite(outbox_write(change), StaleRead)
 
 
-def is_listed(commit: Commit) -> bool:
+def is_in_directory(commit: Commit) -> bool:
     """Return True if the commit leaves a connection of the user in the directory of the shard."""
     return commit.connection_update is not None and commit.connection_update.after.state in STATES_WITH_GRANT
 

@@ -72,7 +72,7 @@ class FakeProvider:
         self._clock = clock or SetClock()
         self._renewal = renewal
 
-    def present(self, region: str) -> datetime:
+    def now(self, region: str) -> datetime:
         return self._clock.now()
 
     async def connect(self, region: str, answers: Answers) -> ConnectStep:

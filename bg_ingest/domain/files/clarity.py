@@ -184,8 +184,8 @@ def _unit(header: str, values: Sequence[str]) -> GlucoseUnit:
     unit = decide_unit(unit_of(header), values)
     if unit is None:
         raise FileRefused(
-            "has a doubtful unit: values under 40 are mmol/L, others mg/dL. "
-            "The header of the glucose column must name the unit of the values."
+            "has a doubtful unit: the header of the glucose column must name the unit of the values. "
+            "Displays show less than 40 in mmol/L, and 40 or more in mg/dL."
         )
     return unit
 

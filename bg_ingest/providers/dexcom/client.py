@@ -75,7 +75,7 @@ class Dexcom:
         self._provider_clock = ProviderClock(clock)
         self._oauth = OAuth(options, http, clock, self._provider_clock)
 
-    def present(self, region: str) -> datetime:
+    def now(self, region: str) -> datetime:
         return self._provider_clock.now(region)
 
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
@@ -92,13 +92,13 @@ class Dexcom:
 
     async def available(self, region: str, credentials: Credentials, priority: Priority) -> AccountData:  # noqa: ARG002 - used by BudgetedProvider
         content = await self._get(region, credentials, "dataRange", {})
-        return translate.decode_data_range(content, self.present(region))
+        return translate.decode_data_range(content, self.now(region))
 
     async def readings(self, region: str, credentials: Credentials, window: Window, priority: Priority) -> Page:  # noqa: ARG002 - used by BudgetedProvider
         if window.length > MAX_WINDOW:
             raise ValueError("Dexcom answers 30 days at most: split the window")
         content = await self._get(region, credentials, "egvs", self._date_params(region, window))
-        return await self._translate(decode_envelope(content), self.present(region))
+        return await self._translate(decode_envelope(content), self.now(region))
 
     async def parse_push(self, content: bytes) -> Page:
         return await self._translate(decode_envelope(content, Push), self._clock.now())
@@ -115,14 +115,14 @@ class Dexcom:
         with translate_transport_errors(DATA_DEADLINE):
             response = await self._http.get(url, params=params, headers=bearer)
         self._provider_clock.observe(region, response.headers, sent)
-        return read_body(response, self.present(region))
+        return read_body(response, self.now(region))
 
     def _date_params(self, region: str, window: Window) -> dict[str, str]:
         """Return the ends of the window in whole seconds. Both are inclusive, so truncation loses no reading.
 
         The end is at most Dexcom's present, because Dexcom refuses windows that end in its future.
         """
-        end = min(window.end, self.present(region))
+        end = min(window.end, self.now(region))
         start = min(window.start, end - timedelta(seconds=1))
         return {"startDate": _format_date(start), "endDate": _format_date(end)}
 

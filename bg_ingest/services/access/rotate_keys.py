@@ -80,14 +80,14 @@ class KeyRotation:
         self, page: Sequence[SealedItem], result: RotationResult, claims: dict[Grant, float]
     ) -> None:
         for item in page:
-            associated_data = self._associated_data(item)
-            result.sealed += len(associated_data)
-            if all(map(self._sealer.is_current, associated_data)):
+            data_by_sealed = self._data_by_sealed(item)
+            result.sealed += len(data_by_sealed)
+            if all(map(self._sealer.is_current, data_by_sealed)):
                 continue
             if isinstance(item, Grant) and item.claim and not _is_stale(item, claims):
                 result.busy += 1
                 continue
-            resealed = self._reseal_values(item, associated_data, result)
+            resealed = self._reseal_values(item, data_by_sealed, result)
             if not resealed:
                 continue
             try:
@@ -97,11 +97,11 @@ class KeyRotation:
                 result.busy += 1
 
     def _reseal_values(
-        self, item: SealedItem, associated_data: dict[bytes, bytes], result: RotationResult
+        self, item: SealedItem, data_by_sealed: dict[bytes, bytes], result: RotationResult
     ) -> dict[bytes, bytes]:
         """Re-seal values of other keys. Return new sealed values by old ones; values that no key opens are left out."""
         resealed: dict[bytes, bytes] = {}
-        for sealed, associated in associated_data.items():
+        for sealed, associated in data_by_sealed.items():
             try:
                 if not self._sealer.is_current(sealed):
                     resealed[sealed] = self._sealer.seal(self._sealer.open(sealed, associated), associated)
@@ -110,8 +110,8 @@ class KeyRotation:
                 log.warning("no key opens a sealed value", action="rotation_unreadable", kind=type(item).__name__)
         return resealed
 
-    def _associated_data(self, item: SealedItem) -> dict[bytes, bytes]:
-        """Return the associated data of each sealed value of an item. Sealed values are unique by their nonces."""
+    def _data_by_sealed(self, item: SealedItem) -> dict[bytes, bytes]:
+        """Return the associated data of an item by sealed value. Sealed values are unique by their nonces."""
         match item:
             case Grant():
                 return {item.sealed: item.associated_data(self._table)}

@@ -85,7 +85,7 @@ class BudgetedProvider:
     def __init__(self, inner: ports.Provider, budget: ports.CallBudget, observer: ports.Observer) -> None:
         self.name = inner.name
         self.capabilities = inner.capabilities
-        self.present = inner.present
+        self.now = inner.now
         self.parse_credentials = inner.parse_credentials
         self.translate_record = inner.translate_record
         self._inner = inner

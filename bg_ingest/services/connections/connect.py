@@ -245,5 +245,5 @@ def _delay_at_connect(created: Connection, provider: Provider) -> int | None:
         return None
     usual = provider.capabilities.initial_delays[created.region]
     newest = created.available.end - timedelta(seconds=1)
-    delay = learn_delay(usual, provider.present(created.region) - newest, None, provider.capabilities.cadence)
+    delay = learn_delay(usual, provider.now(created.region) - newest, None, provider.capabilities.cadence)
     return None if delay is None else ceil(delay.total_seconds())

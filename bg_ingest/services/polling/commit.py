@@ -12,7 +12,7 @@ from bg_ingest.domain.commits import Commit, Erasure, ErasureCounts
 from bg_ingest.errors import IngestError, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Observer, Wakeups
 from bg_ingest.store import Store
-from bg_ingest.store.changes import is_listed
+from bg_ingest.store.changes import is_in_directory
 
 P = ParamSpec("P")
 T = TypeVar("T")
@@ -77,7 +77,7 @@ class Committer:
         try:
             with anyio.move_on_after(COMMIT_TIMEOUT, shield=True):
                 await self._write(commit)
-                return self._announce(commit.changes, listed=is_listed(commit))
+                return self._announce(commit.changes, in_directory=is_in_directory(commit))
             raise StoreUnavailable("the store did not answer in time")
         except StoreError:
             # the commit may be stored: if the answer to a try is lost, the conditions of the next try fail
@@ -87,7 +87,7 @@ class Committer:
     async def begin_erasure(self, erasure: Erasure) -> ErasureCounts:
         """Write the tombstone. Raises the errors of ``ErasureStore.begin``."""
         removed = await self._store.erasures.begin(erasure)
-        self._announce([erasure.change], listed=False)
+        self._announce([erasure.change], in_directory=False)
         return removed
 
     @retrying(
@@ -99,14 +99,15 @@ class Committer:
     async def _write(self, commit: Commit) -> None:
         await self._store.commits.write(commit)
 
-    def _announce(self, changes: Sequence[Change], *, listed: bool) -> None:
-        """Announce committed changes. ``listed`` is the result of ``is_listed``, and False for an erasure.
+    def _announce(self, changes: Sequence[Change], *, in_directory: bool) -> None:
+        """Announce committed changes. ``in_directory``: the commit leaves a connection of the user in the directory.
 
-        If it is False, the changes have outbox rows. The relay then reads them from the store and deletes the rows.
+        Otherwise, and for an erasure, the changes have outbox rows. The relay then reads them from the store and
+        deletes the rows.
         """
         if changes:
             self._observer.committed(changes)
-            if listed:
+            if in_directory:
                 self._wakeups.wake_relay(changes)
             else:
                 self._wakeups.check_relay(changes[0].user)

@@ -66,7 +66,7 @@ class Fetcher:
         connection. ``early`` marks a requested poll before its slot. After a silence longer than ``longest_window``,
         the older part of the silence is added to the backfill.
         """
-        now, max_window = self.present(connection), self._max_window(connection)
+        now, max_window = self.provider_now(connection), self._max_window(connection)
         window = live_window(connection.watermark or now, now, overlap=self.defaults.overlap)
         after = replace(connection, epoch=epoch)
         if now - (connection.watermark or now) > max_window:
@@ -80,9 +80,9 @@ class Fetcher:
             connection = after
         return await self._fetch(connection, after, grant, window, Origin.LIVE, previous_at, series, early=early)
 
-    def present(self, connection: Connection) -> datetime:
+    def provider_now(self, connection: Connection) -> datetime:
         """Return the time of the connection's provider."""
-        return self.providers[connection.id.provider].present(connection.region)
+        return self.providers[connection.id.provider].now(connection.region)
 
     async def backfill(self, connection: Connection, grant: Grant, epoch: int, remaining: Window) -> Fetched:
         """Fetch the newest window of the remaining backfill."""
@@ -169,7 +169,7 @@ class Fetcher:
         first = next(fresh, None)
         delay = learn_delay(
             known,
-            self.present(connection) - page.readings[-1].measured_at,
+            self.provider_now(connection) - page.readings[-1].measured_at,
             previous_at - first if previous_at and first else None,
             capabilities.cadence_of(connection.cadence_seconds),
         )

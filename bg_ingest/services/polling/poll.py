@@ -80,7 +80,7 @@ class Poller:
                 idle_state = replace(state, poll_at=poll_at, gap_check=gap_check)
                 return self._report(connection, polling.PollResult(polling.Outcome.NOT_DUE), idle_state)
             early = requested and self.clock.now() < (slot or self._first_slot(connection))
-            provider_now = self.fetcher.present(connection)
+            provider_now = self.fetcher.provider_now(connection)
             if kind is polling.PollKind.LIVE:
                 fetched = await self.fetcher.live(connection, grant, epoch, state.live_at, series, early=early)
             else:
@@ -172,7 +172,7 @@ class Poller:
 
     def _provider_ahead(self, connection: Connection) -> timedelta:
         """Return the time by which the provider's clock is ahead of ours."""
-        return self.fetcher.present(connection) - self.clock.now()
+        return self.fetcher.provider_now(connection) - self.clock.now()
 
     def rhythm(self, connection: Connection) -> Rhythm:
         """Return the timing of a connection: its settings, learned cadence and delay, and the current slowdown."""

@@ -139,7 +139,7 @@ class CrowdProvider:
     async def connect(self, region: str, answers: Answers) -> ConnectStep:
         raise NotImplementedError
 
-    def present(self, region: str) -> datetime:
+    def now(self, region: str) -> datetime:
         return self._clock.now()
 
     def parse_credentials(self, content: SecretBytes) -> Credentials:

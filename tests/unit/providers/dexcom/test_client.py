@@ -135,9 +135,9 @@ async def test_case_29_f33_a_window_ends_at_the_present_of_dexcom(ahead: int, en
     given = scripted_answer(200, egvs(), date=stated)
     await read(given, Window(NOON - DAY, NOON + DAY))
     assert dates(given)[1] == "2026-03-02T12:00:00", "no answer has shown Dexcom's time yet"
-    assert given.provider.present("us") == NOON + timedelta(minutes=ahead)
-    assert given.provider.present("ou") == NOON
-    await read(given, Window(NOON - DAY, given.provider.present("us")))
+    assert given.provider.now("us") == NOON + timedelta(minutes=ahead)
+    assert given.provider.now("ou") == NOON
+    await read(given, Window(NOON - DAY, given.provider.now("us")))
     assert dates(given)[1] == end
 
 
@@ -147,7 +147,7 @@ async def test_f33_the_token_endpoint_also_shows_the_time_of_dexcom(status: int)
     given = scripted_answer(status, token_pair(), date=stated)
     with suppress(ProviderError):
         await exchange(given.provider, "us", "a-code")
-    assert given.provider.present("us") == NOON - timedelta(minutes=10)
+    assert given.provider.now("us") == NOON - timedelta(minutes=10)
 
 
 async def test_f33_a_reading_is_in_the_future_only_by_the_clock_of_dexcom() -> None:
