@@ -46,7 +46,7 @@ COMMANDS = {
     "backfill": CommandEntry("history:backfill", "Read a user's past data again, newest first."),
     "dataset": CommandEntry(
         "dataset:dataset",
-        "Write a dataset to Parquet files of 1,000 users each, and a manifest with the digest of each file.",
+        "Write a dataset: Parquet files (parts) of 1,000 users each, and a manifest with the digest of each part.",
     ),
     "verify": CommandEntry("history:verify", "Compare the stored readings with the provider's, one by one."),
     "quarantine": CommandEntry("quarantine:quarantine", "Provider records that could not be translated."),

@@ -53,7 +53,10 @@ class ReadingFilter(msgspec.Struct, frozen=True):
     again with another time."""
 
     def select(self, before: SegmentRows | None, segment: SegmentRows, after: SegmentRows | None) -> Sequence[Row]:
-        """Return the shown rows of a segment. One of the methods below decodes the segment and its neighbours."""
+        """Return the shown rows of a segment.
+
+        The caller has decoded the segment and its neighbours with one of the methods below.
+        """
         if not self.all_devices:
             return choose_rows(before, segment, after)
         return sorted(chain.from_iterable(stream.rows for stream in segment.streams), key=itemgetter(0))

@@ -159,11 +159,15 @@ FAULTS: dict[str, tuple[Fault, str, str]] = {
     "no right to write": (refuse("AccessDeniedException", "PutItem"), "store", "PutItem"),
     "wrong AWS credentials": (refuse("UnrecognizedClientException"), "table", "AWS credentials"),
     "AWS signature of another time": (refuse("InvalidSignatureException"), "table", "clock"),
-    "another table": (describe(schema=[{"AttributeName": "id", "KeyType": "HASH"}]), "table", "another service's"),
+    "another table": (
+        describe(schema=[{"AttributeName": "id", "KeyType": "HASH"}]),
+        "table",
+        "belongs to another service",
+    ),
     "numbers as keys": (
         describe(types=[{"AttributeName": name, "AttributeType": "N"} for name in ("pk", "sk")]),
         "table",
-        "another service's",
+        "belongs to another service",
     ),
     "no DynamoDB": (dynamo(lambda _: {}), "table", "is it DynamoDB"),
     "keys of other grants": (stored(commit_connection), "keys", "stored grants do not open"),
