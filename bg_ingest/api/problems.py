@@ -21,7 +21,7 @@ from bg_ingest.api.headers import request_id
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SOON, _RETRY_LATER = {"Retry-After": "5"}, {"Retry-After": "60"}
-"""Retry-After for the store, the issuer or a free stream, and for a provider that states no time."""
+"""Retry-After if the store or the issuer does not answer or too many streams are open, and if a provider names none."""
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
 

@@ -73,13 +73,14 @@ def run_on_connection(
 
 
 class StoreTarget:
-    """Works on the store. While this command has an SQLite file open, no other process polls.
+    """Works on the store.
 
-    `is_polled` is true if another process may read a requested window while this command runs.
+    `service_may_run` is true if a service may read a requested window while this command runs. With SQLite none can,
+    because this command has the file open.
     """
 
     def __init__(self, services: "Services", settings: "Settings", connection: "ConnectionId") -> None:
-        self.is_polled = settings.store != "sqlite"
+        self.service_may_run = settings.store != "sqlite"
         self._services = services
         self._id = connection
 
@@ -97,7 +98,7 @@ class StoreTarget:
 class ServiceTarget:
     """Works over the HTTP API of the service on this machine."""
 
-    is_polled = True
+    service_may_run = True
 
     def __init__(self, http: "httpx.AsyncClient", connection: "ConnectionId") -> None:
         self._http = http

@@ -50,13 +50,14 @@ def backfill(
     """Read a user's past data again, newest first.
 
     Without --from, the window begins as for a new connection. The window is requested in the store and read by the
-    process that polls the connection: Ctrl-C stops only this command. Readings that are stored already do not change.
+    process that polls the connection: Ctrl-C stops only this command. A stored reading changes
+    only if the provider has another value: this is recorded as a revision.
     """
     first, last = parse_instant("--from", start), parse_instant("--to", end)
 
     async def read(target: ConnectionTarget) -> "tuple[Window, bool]":
         window = await target.backfill(first, last)
-        if no_wait or not target.is_polled:
+        if no_wait or not target.service_may_run:
             return window, False
         await _wait_until_read(target, window, shown=not as_json and sys.stderr.isatty())
         return window, True

@@ -20,7 +20,7 @@ connection end sooner."""
 
 
 def overdue_before(now: datetime, delay: timedelta) -> datetime:
-    """Return the time before which an expected reading that has not arrived counts as missing."""
+    """Return the limit of the measurement time before which a reading that has not arrived counts as missing."""
     return now - delay - LATE_TOLERANCE - GAP_AFTER
 
 

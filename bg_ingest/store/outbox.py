@@ -1,7 +1,7 @@
 """Unpublished changes: those above the published number in the head of their user, and those with an outbox row.
 
-The relay finds heads by the directory of the shard. A change has an outbox row if its commit does not itself keep a
-connection of the user in the directory, or if the change is to be published again.
+The relay finds heads by the directory of the shard. A change has an outbox row if its commit does not
+update a connection, or leaves it outside the directory. A change that is to be published again also has one.
 """
 
 from collections.abc import Collection, Iterable, Mapping, Sequence

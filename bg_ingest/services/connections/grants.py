@@ -202,7 +202,8 @@ class Grants:
         if stored is None or stored.generation != grant.generation:
             raise errors.Fenced
         if stored.version != grant.version:
-            return replace(stored, claim=None)  # a later write of it then fails while another process has a claim
+            # With the claim of another process, a later write of this grant would pass as that of the claimer.
+            return replace(stored, claim=None)
         if refused_by_provider:
             await self._count_refusal(grant)
         self._claims.check(stored)
