@@ -79,7 +79,7 @@ class GrantBusy(GrantError):
 
 
 class GrantRefused(GrantError):
-    """After refusals by the provider (``GrantRejected``), the grant rests until its planned retry."""
+    """The provider refused the grant (``GrantRejected``), and a retry is planned: try again after the wait."""
 
 
 class GrantLost(GrantError):
