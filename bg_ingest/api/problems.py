@@ -18,6 +18,7 @@ from litestar.types import Scope
 
 from bg_ingest import errors
 from bg_ingest.api.headers import request_id
+from bg_ingest.domain.readings import MIN_MEASURED_AT
 
 MEDIA_TYPE = "application/problem+json"
 _RETRY_SOON, _RETRY_LATER = {"Retry-After": "5"}, {"Retry-After": "60"}
@@ -123,8 +124,8 @@ def _stream_problem(error: errors.TooManyStreams) -> ProblemError:
 def _cursor_problem(error: errors.CursorExpired) -> ProblemError:
     first_kept, last = error.first_kept, error.last
     detail = (
-        f"Changes before {first_kept} are not kept: read the readings with from=2015-01-01&devices=all&view=full"
-        f"&as_of_change={last}, then continue with after={last}."
+        f"Changes before {first_kept} are not kept: read the readings with from={MIN_MEASURED_AT:%Y-%m-%d}"
+        f"&devices=all&view=full&as_of_change={last}, then continue with after={last}."
     )
     return build_problem(410, "cursor-expired", detail, first_kept=first_kept, last=last)
 

@@ -58,9 +58,9 @@ def check_aws(*, strict: bool) -> Iterator[str]:
     if problem := check_configuration():
         yield problem
         return
-    unencrypted = [name for name, url in find_configured_endpoints() if not is_private_url(url)]
     if strict:
-        for name in dict.fromkeys(unencrypted):
+        # without repetition, because several endpoints may be in the AWS file
+        for name in dict.fromkeys(name for name, url in find_configured_endpoints() if not is_private_url(url)):
             yield f"{name} should be https outside development, or an address of this machine."
 
 

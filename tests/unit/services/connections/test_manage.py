@@ -80,7 +80,7 @@ async def test_disconnecting_during_a_poll_writes_nothing_after_it(ada: Connecte
 
     async def slow(*given: object) -> object:
         answer = await known(*given)  # type: ignore[arg-type]
-        connections.get_for_poll = known  # type: ignore[method-assign]
+        connections.get_for_poll = known  # type: ignore[method-assign]  # only the poll's read is hooked
         await ada.services.connections.disconnect(ADA)
         return answer
 
