@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 @click.option("--users", "users_file", metavar="FILE", type=click.Path(path_type=Path), help="One user id per line.")
 @click.option("--all", "all_users", is_flag=True, help="All users of the service.")
 @from_option
-@click.option("--to", "end", metavar="TIME", help="Likewise, exclusive. Default: the time of --as-of.")
+@click.option("--to", "end", metavar="TIME", help="Same form as --from, exclusive. Default: the time of --as-of.")
 @click.option("--as-of", metavar="TIME", help="Readings as known at this time. Default: a minute ago.")
 @click.option(
     "--versions",
