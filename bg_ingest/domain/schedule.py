@@ -1,5 +1,6 @@
 """Due times of polls and sweeps: pure arithmetic, so that every process computes the same slot."""
 
+from collections import Counter
 from datetime import UTC, datetime, timedelta
 from hashlib import blake2b
 from math import ceil, floor, log2
@@ -99,21 +100,22 @@ class CadenceCounter:
 
     def __init__(self) -> None:
         self._last: float | None = None
-        self._distances = 0
-        self._near = dict.fromkeys(CADENCE_SECONDS, 0)
+        self._distances: Counter[float] = Counter()
 
     def add(self, second: float) -> None:
         """Count the next reading by its epoch second. Another reading at the same time is ignored."""
         if self._last is not None and second != self._last:
-            self._distances += 1
-            for cadence in CADENCE_SECONDS:
-                self._near[cadence] += abs(second - self._last - cadence) <= cadence / 10
+            self._distances[second - self._last] += 1
         self._last = second
 
     def cadence(self) -> int | None:
         """Return the cadence in seconds that most neighbouring readings show, or None without a clear majority."""
-        best = max(CADENCE_SECONDS, key=lambda cadence: self._near[cadence])
-        return best if self._near[best] >= 3 and self._near[best] * 2 > self._distances else None
+        best = max(CADENCE_SECONDS, key=self._near)
+        return best if self._near(best) >= 3 and self._near(best) * 2 > self._distances.total() else None
+
+    def _near(self, cadence: int) -> int:
+        """Return the number of distances that differ from the cadence by at most a tenth of it."""
+        return sum(count for seconds, count in self._distances.items() if abs(seconds - cadence) <= cadence / 10)
 
 
 def learn_cadence(measured: list[datetime]) -> timedelta | None:

@@ -16,11 +16,11 @@ lengths) if runs are long, and otherwise the plain list.
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import accumulate, chain, groupby, repeat
-from operator import attrgetter
+from operator import attrgetter, sub
 from typing import Any, NamedTuple, TypeAlias
 
 import msgspec
@@ -37,24 +37,29 @@ _SCALED_RATE_LIMIT = 1e9
 number, such a rate could be too large for MessagePack."""
 
 _HEX = re.compile(r"(?:[0-9a-f]{2}){8,}\Z")
+_measured_at: Callable[[StoredReading], datetime] = attrgetter("reading.measured_at")
 _encode = msgspec.msgpack.Encoder().encode
 decode = msgspec.msgpack.Decoder(list[Any]).decode
 
 
 def pack(readings: Sequence[StoredReading]) -> bytes:
     """Encode readings. ``unpack`` returns equal readings in ascending order."""
-    base = min((to_epoch_seconds(stored.reading.measured_at) for stored in readings), default=0)
+    base = to_epoch_seconds(min(map(_measured_at, readings))) if readings else 0
     words: dict[str | None, int] = {}
-    commits = sorted({(to_epoch_ms(stored.recorded_at) - base * 1000, stored.change) for stored in readings})
+    commits = sorted({(stored.recorded_at, stored.change) for stored in readings})
     numbers = {commit: number for number, commit in enumerate(commits)}
-    by_device = groupby(sorted(readings, key=_device_then_time), key=attrgetter("reading.device"))
-    devices: list[list[str | bytes | None]] = []
-    streams: list[list[Any]] = []
-    for device, group in by_device:
-        devices.append([_compress_hex(part) for part in astuple(device)])
-        streams.append(_pack_stream(len(streams), list(group), base, words, numbers))
-    stored_commits = [list(_differences([at for at, _ in commits])), list(_differences([n for _, n in commits]))]
-    return _encode([base, devices, list(words), stored_commits, streams])
+    by_device: dict[Device, list[StoredReading]] = {}
+    for stored in readings:
+        by_device.setdefault(stored.reading.device, []).append(stored)
+    devices = sorted(by_device, key=lambda device: (device_key(device), device.transmitter is None))
+    streams = [
+        _pack_stream(number, sorted(by_device[device], key=_measured_at), base, words, numbers)
+        for number, device in enumerate(devices)
+    ]
+    packed_devices = [[_compress_hex(part) for part in astuple(device)] for device in devices]
+    recorded = _differences([to_epoch_ms(recorded_at) - base * 1000 for recorded_at, _ in commits])
+    changes = _differences([change for _, change in commits])
+    return _encode([base, packed_devices, list(words), [recorded, changes], streams])
 
 
 def unpack(packed: bytes) -> tuple[StoredReading, ...]:
@@ -122,9 +127,9 @@ def _pack_stream(
     readings: list[StoredReading],
     base: int,
     words: dict[str | None, int],
-    commits: dict[tuple[int, int], int],
+    commits: dict[tuple[datetime, int], int],
 ) -> list[Any]:
-    times = list(_differences([to_epoch_seconds(stored.reading.measured_at) - base for stored in readings]))
+    times = _differences([to_epoch_seconds(stored.reading.measured_at) - base for stored in readings])
     cadence = Counter(times[1:]).most_common(1)[0][0] if len(times) > 1 else 0
     rates = [stored.reading.trend_rate_mg_dl_min for stored in readings]
     scale = _scale(rates)
@@ -133,13 +138,13 @@ def _pack_stream(
         len(readings),
         cadence,
         _column([times[0], *(difference - cadence for difference in times[1:])]),
-        _column(list(_differences([stored.reading.glucose_mg_dl for stored in readings]))),
+        _column(_differences([stored.reading.glucose_mg_dl for stored in readings])),
         _column([_FLAGS.index(stored.reading.flag) for stored in readings]),
         _column([words.setdefault(stored.reading.trend, len(words)) for stored in readings]),
         scale,
         _column([rate if rate is None or not scale else round(rate * scale) for rate in rates]),
         _column([stored.reading.utc_offset_seconds for stored in readings]),
-        _column([commits[to_epoch_ms(stored.recorded_at) - base * 1000, stored.change] for stored in readings]),
+        _column([commits[stored.recorded_at, stored.change] for stored in readings]),
         {index: astuple(stored.reading.sent) for index, stored in enumerate(readings) if stored.reading.sent},
         {index: list(map(_pack_version, stored.earlier)) for index, stored in enumerate(readings) if stored.earlier},
     ]
@@ -175,10 +180,10 @@ def _times_and_values(stream: list[Any], base: int) -> tuple[Iterable[int], Iter
 
 
 def _column(cells: list[Any]) -> Column:
-    runs = [(cell, len(list(run))) for cell, run in groupby(cells)]
-    if len(runs) == 1:
-        constant: int | float | None = runs[0][0]
+    constant: int | float | None = cells[0]
+    if cells.count(constant) == len(cells):
         return constant
+    runs = [(cell, len(list(run))) for cell, run in groupby(cells)]
     if 2 * len(runs) + 2 < len(cells):
         return [[cell for cell, _ in runs], [length for _, length in runs]]
     return cells
@@ -196,11 +201,8 @@ def _has_runs(column: Column) -> bool:
     return isinstance(column, list) and isinstance(column[0], list)
 
 
-def _differences(numbers: Sequence[int]) -> Iterable[int]:
-    before = 0
-    for number in numbers:
-        yield number - before
-        before = number
+def _differences(numbers: Sequence[int]) -> list[int]:
+    return list(map(sub, numbers, chain((0,), numbers)))
 
 
 def _scale(rates: list[float | None]) -> int:
@@ -233,10 +235,7 @@ def _decode_device(packed: list[Any]) -> Device:
     return Device(*(part.hex() if isinstance(part, bytes) else part for part in packed[:_DEVICE_PARTS]))
 
 
+@lru_cache(maxsize=1_024)
 def device_key(device: Device) -> tuple[str, ...]:
     """Return the key that sorts devices among readings of one second."""
     return tuple(part or "" for part in astuple(device))
-
-
-def _device_then_time(stored: StoredReading) -> tuple[Any, ...]:
-    return (*device_key(stored.reading.device), stored.reading.device.transmitter is None, stored.reading.measured_at)

@@ -1,9 +1,12 @@
 """Upper estimate of the bytes of stored readings, because the items of a store have a limit (400 KB in DynamoDB)."""
 
 from collections.abc import Sequence
+from functools import lru_cache
 from itertools import accumulate, islice
 
-from bg_ingest.domain.readings import Reading, StoredReading
+from msgspec.structs import astuple
+
+from bg_ingest.domain.readings import Device, Reading, StoredReading
 from bg_ingest.domain.segment_codec import pack
 
 MAX_SEGMENT_BYTES = 300_000
@@ -21,10 +24,13 @@ BYTES_PER_READING = 64
 
 def estimate_bytes(reading: Reading) -> int:
     """Return the bytes of a reading that shares nothing with others."""
-    device = reading.device
-    texts = (device.provider, device.provider_account, device.transmitter, device.display, device.generation)
-    unit = reading.sent.unit if reading.sent else None
-    return BYTES_PER_READING + sum(len(text.encode()) for text in (*texts, reading.trend, unit) if text)
+    trend, unit = reading.trend or "", reading.sent.unit if reading.sent else ""
+    return BYTES_PER_READING + _text_bytes(reading.device) + len(trend.encode()) + len(unit.encode())
+
+
+@lru_cache(maxsize=256)
+def _text_bytes(device: Device) -> int:
+    return sum(len(text.encode()) for text in astuple(device) if text)
 
 
 def count_fitting(stored: Sequence[StoredReading], added: Sequence[Reading]) -> int:

@@ -4,7 +4,8 @@ The merge is pure, so that it can be repeated after a lost race.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
+from operator import attrgetter
 from typing import TypeAlias
 
 import msgspec
@@ -16,6 +17,8 @@ from bg_ingest.domain.segment_size import MAX_COMMIT_BYTES, count_fitting, estim
 
 SEGMENT_HOURS = 6
 """A segment under 1 KB costs the least to rewrite: 72 readings of a 5-minute sensor are about 600 bytes."""
+
+_SEGMENT_SECONDS = SEGMENT_HOURS * 3600
 
 MAX_READINGS_PER_COMMIT, MAX_SEGMENTS_PER_COMMIT = 288, 8
 """Bounds of one commit: far below DynamoDB's 100 items and 4 MB, and small enough to repeat cheaply after a lost
@@ -48,23 +51,33 @@ class Decision(msgspec.Struct, frozen=True):
 
 def segment_start(instant: datetime) -> datetime:
     """Return the start of the segment that contains an instant: UTC, every six hours from midnight."""
-    length = SEGMENT_HOURS * 3600
-    return datetime.fromtimestamp(to_epoch_seconds(instant) // length * length, UTC)
+    return datetime.fromtimestamp(_segment_number(instant) * _SEGMENT_SECONDS, UTC)
+
+
+def segment_starts(readings: Iterable[Reading]) -> set[datetime]:
+    """Return the starts of all segments that contain one of the readings."""
+    numbers = {_segment_number(reading.measured_at) for reading in readings}
+    return {datetime.fromtimestamp(number * _SEGMENT_SECONDS, UTC) for number in numbers}
+
+
+def _segment_number(instant: datetime) -> int:
+    return to_epoch_seconds(instant) // _SEGMENT_SECONDS
 
 
 def split_batch(readings: Iterable[Reading]) -> Iterator[list[Reading]]:
     """Split a batch into one part per commit, oldest first. Of readings with the same identity the last is kept."""
     unique = {reading.identity: reading for reading in readings}
     part: list[Reading] = []
-    touched: set[datetime] = set()
-    size = 0
-    for reading in sorted(unique.values(), key=lambda reading: reading.measured_at):
-        touched.add(segment_start(reading.measured_at))
+    size, segments, segment_end = 0, 0, None
+    for reading in sorted(unique.values(), key=attrgetter("measured_at")):
+        if segment_end is None or reading.measured_at >= segment_end:
+            segments += 1
+            segment_end = segment_start(reading.measured_at) + timedelta(hours=SEGMENT_HOURS)
         size += estimate_bytes(reading)
-        is_full = len(part) == MAX_READINGS_PER_COMMIT or len(touched) > MAX_SEGMENTS_PER_COMMIT
+        is_full = len(part) == MAX_READINGS_PER_COMMIT or segments > MAX_SEGMENTS_PER_COMMIT
         if is_full or (part and size > MAX_COMMIT_BYTES):
             yield part
-            part, touched, size = [], {segment_start(reading.measured_at)}, estimate_bytes(reading)
+            part, size, segments = [], estimate_bytes(reading), 1
         part.append(reading)
     if part:
         yield part
@@ -89,12 +102,12 @@ def decide(
     """
     before = _by_identity(known)
     at_base = {} if base is None or base is known else _by_identity(base)
-    fresh = [reading for reading in batch if reading.identity not in before]
-    already_stored = [(reading, before[reading.identity]) for reading in batch if reading.identity in before]
+    stored = [(reading, before.get(reading.identity)) for reading in batch]
+    fresh = [reading for reading, old in stored if old is None]
     changed = [
         (reading, old)
-        for reading, old in already_stored
-        if not old.reading.same_value(reading)
+        for reading, old in stored
+        if old is not None and not old.reading.same_value(reading)
         if reading.identity not in at_base or not at_base[reading.identity].reading.same_value(reading)
     ]
     duplicates = len(batch) - len(fresh) - len(changed)

@@ -34,6 +34,7 @@ from bg_ingest.ports.table import (
 )
 from bg_ingest.store import items, keys
 
+_NEWEST = "newest"
 _SUMMARY, _GAPS_CHECKED = "standing_", "judged_"
 _STATE, _EPOCH, _PROGRESS = "state_", "epoch_", "at_"
 """Prefixes of attribute names, each followed by the provider. The attributes of state, epoch and progress exist once a
@@ -42,11 +43,18 @@ connect is finished."""
 
 def encode_head(head: Head) -> Item:
     """Return the item. Each summary is an attribute, so that commits for other providers do not overwrite it."""
-    newest = None if head.newest is None else pack([head.newest])
+    return _attributes(head) | _encode_newest(head)
+
+
+def _encode_newest(head: Head) -> Item:
+    return {} if head.newest is None else {_NEWEST: pack([head.newest])}
+
+
+def _attributes(head: Head) -> Item:
+    """Return all attributes except the newest reading."""
     return items.build_item(
         last_change=head.last_change,
         recorded_at=items.optional_epoch_ms(head.recorded_at),
-        newest=newest,
         erased=head.erased,
         published=head.published,
         **{_SUMMARY + name: _encode_summary(summary) for name, summary in head.summaries.items()},
@@ -55,7 +63,7 @@ def encode_head(head: Head) -> Item:
 
 
 def decode_head(user: UserId, item: StoredItem) -> Head:
-    newest = item.get("newest")
+    newest = item.get(_NEWEST)
     return Head(
         user,
         item["last_change"],
@@ -179,11 +187,13 @@ def _encode_state(state: ConnectionState, generation: str) -> str:
 
 
 def _head_write(commit: Commit, progress: Item, removed_progress: tuple[str, ...], fencing: Conditions) -> Write | None:
-    key, after = keys.head(commit.user), encode_head(commit.head)
+    key = keys.head(commit.user)
     if commit.before is None:
-        return Put(key, after | progress, head_conditions(None))
-    before = encode_head(commit.before)
-    changed, removed = items.diff_items(before, after)
+        return Put(key, encode_head(commit.head) | progress, head_conditions(None))
+    before = _attributes(commit.before)
+    changed, removed = items.diff_items(before, _attributes(commit.head))
+    if commit.head.newest != commit.before.newest:  # only an erasure, which replaces the head, removes the newest
+        changed |= _encode_newest(commit.head)
     changed, removed = changed | progress, (*removed, *removed_progress)
     if changed or removed or commit.changes:
         conditions = (*head_conditions(commit.before), *_gaps_checked_conditions(commit, before), *fencing)

@@ -36,7 +36,8 @@ class PageBuilder:
             self._unreadable.append(record)
             return
         identity = record.reading.identity
-        if identity not in self._best or record.supersedes(self._best[identity]):
+        other = self._best.setdefault(identity, record)
+        if record is not other and record.supersedes(other):
             self._best[identity] = record
 
     def build(self) -> Page:

@@ -1,6 +1,6 @@
 """Pure translation of Dexcom's records into domain values; the current time is a parameter."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import datetime, timedelta
 from typing import Literal, TypeAlias
 
@@ -60,7 +60,14 @@ Reason: TypeAlias = Literal[
 ]
 """Reason of a record's quarantine."""
 
-_MG_DL_PER_UNIT = {"mg/dl": 1.0, "mmol/l": MG_DL_PER_MMOL_L}
+_UNITS: Mapping[Scalar, float] = {
+    "mg/dL": 1.0,
+    "mg/dl": 1.0,
+    "mmol/L": MG_DL_PER_MMOL_L,
+    "mmol/l": MG_DL_PER_MMOL_L,
+}
+_RATE_UNITS: Mapping[Scalar, float] = {**_UNITS, **{f"{unit}/min": factor for unit, factor in _UNITS.items()}}
+"""Factors that convert to mg/dL, by unit as Dexcom spells it and in lower case."""
 _OUT_OF_RANGE = {"low": (MIN_DISPLAYED_MG_DL - 1, Flag.LOW), "high": (MAX_DISPLAYED_MG_DL + 1, Flag.HIGH)}
 
 
@@ -82,17 +89,17 @@ def decode_data_range(content: bytes, now: datetime) -> AccountData:
 
 def translate_records(page: Envelope, now: datetime) -> Iterator[Candidate | Unreadable]:
     """Yield each record of a page, in the page's order."""
-    devices: dict[tuple[str, str, str], Device] = {}
+    devices: dict[tuple[Scalar, Scalar, Scalar], Device] = {}
     for raw in page.records:
         measured_at = None
         try:
             egv = _decode_egv(raw)
             measured_at = _measured_at(egv)
             _check_time(measured_at, now)
-            words = _word(egv.transmitter_id), _word(egv.display_device), _word(egv.transmitter_generation)
-            if words not in devices:
-                devices[words] = _to_device(page.user_id, *words)
-            yield Candidate(_to_reading(egv, measured_at, devices[words]), str(egv.record_id or ""), raw)
+            names = egv.transmitter_id, egv.display_device, egv.transmitter_generation
+            if names not in devices:
+                devices[names] = _to_device(page.user_id, *map(_word, names))
+            yield Candidate(_to_reading(egv, measured_at, devices[names]), str(egv.record_id or ""), raw)
         except _InvalidRecord as invalid:
             yield Unreadable(invalid.reason, bytes(raw), measured_at)
 
@@ -149,14 +156,13 @@ def _glucose(egv: Egv) -> tuple[int, Flag, AsSent | None]:
         if side := _OUT_OF_RANGE.get(value.strip().lower()):
             return (*side, None)
         raise _InvalidRecord("bad_value")
-    unit = _word(egv.unit)
-    factor = _MG_DL_PER_UNIT.get(unit.lower())
+    factor = _factor(egv.unit, _UNITS)
     if factor is None:
         raise _InvalidRecord("unit_unknown")
     if isinstance(value, bool) or not 0 < value <= MAX_MG_DL or value * factor > MAX_MG_DL:
         raise _InvalidRecord("bad_value")
     mg_dl, flag = _clamp(value * factor, _word(egv.status).lower())
-    return mg_dl, flag, None if factor == 1 and value == mg_dl else AsSent(float(value), unit)
+    return mg_dl, flag, None if factor == 1 and value == mg_dl else AsSent(float(value), _word(egv.unit))
 
 
 def _clamp(mg_dl: float, status: str) -> tuple[int, Flag]:
@@ -179,17 +185,21 @@ def _trend(egv: Egv) -> str | None:
 def _rate(egv: Egv) -> float | None:
     """Return the rate in mg/dL per minute, converted by ``rate_unit``; None if either field is unusable."""
     rate = egv.trend_rate
-    factor = _MG_DL_PER_UNIT.get(_word(egv.rate_unit).lower().removesuffix("/min"))
+    factor = _factor(egv.rate_unit, _RATE_UNITS)
     if (
         rate is None
         or factor is None
-        or isinstance(rate, str | bool)
+        or isinstance(rate, (str, bool))
         or not -MAX_MG_DL_PER_MINUTE <= rate <= MAX_MG_DL_PER_MINUTE
     ):
         return None
     # The sum turns -0.0 into 0.0. The store does not keep the sign of -0.0, and an event published from memory must
     # have the same bytes as the one that is read from the store.
     return 0.0 + (rate if factor == 1 else round(rate * factor, 2))
+
+
+def _factor(unit: Scalar, factors: Mapping[Scalar, float]) -> float | None:
+    return factors.get(unit) or factors.get(_word(unit).lower())
 
 
 def _word(scalar: Scalar) -> str:

@@ -193,8 +193,13 @@ def decode_record(content: bytes) -> Egv | None:
 
     They do not become strings, because "NaN" would then be taken for the id of a transmitter or the name of a device.
     """
-    with suppress(ValueError, RecursionError):
+    try:
         return _decode_egv(content)
+    except (ValueError, RecursionError):
+        return _decode_with_constants(content)
+
+
+def _decode_with_constants(content: bytes) -> Egv | None:
     if len(content) <= MAX_LENIENT_BYTES and (b"NaN" in content or b"Infinity" in content):
         with suppress(ValueError, OverflowError, RecursionError):
             return _decode_egv(msgspec.json.encode(json.loads(content, parse_constant=lambda _: None)))
@@ -203,8 +208,13 @@ def decode_record(content: bytes) -> Egv | None:
 
 def contradicts_itself(content: bytes) -> bool:
     """Return True if a field of the record has two values, or if this cannot be checked. Nested fields are ignored."""
-    if all(content.count(field) < 2 for field in _DECISIVE_FIELDS):  # the usual case
-        return False
+    for field in _DECISIVE_FIELDS:
+        if content.count(field) > 1:
+            return _has_two_values(content)
+    return False
+
+
+def _has_two_values(content: bytes) -> bool:
     if len(content) > MAX_LENIENT_BYTES:
         return True
     try:

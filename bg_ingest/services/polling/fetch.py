@@ -1,9 +1,11 @@
 """Fetch of a live, backfill, sweep or repair window; record of the outcome; time of a retry."""
 
+from bisect import bisect_left
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from math import ceil
+from operator import attrgetter
 
 import msgspec
 from msgspec.structs import replace
@@ -12,7 +14,7 @@ from bg_ingest import errors
 from bg_ingest.domain.connections import Connection, ConnectionState, PollDefaults
 from bg_ingest.domain.gap_detection import first_suspected_gap
 from bg_ingest.domain.grants import Grant
-from bg_ingest.domain.merging import select_shown
+from bg_ingest.domain.merging import CONTEXT_SECONDS, select_shown
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.schedule import learn_cadence, learn_delay, next_retry
@@ -182,10 +184,13 @@ class Fetcher:
         time surely includes the reading before it. A later fetch of the same reading may begin between the two.
         """
         cadence = self.providers[connection.id.provider].capabilities.cadence_of(connection.cadence_seconds)
-        since = connection.newest_reading_at
-        if since is not None and (not page.readings or page.readings[-1].measured_at <= since):
-            return None
-        shown = select_shown(page.readings, lambda reading: reading)
+        since, first = connection.newest_reading_at, 0
+        if since is not None:
+            if not page.readings or page.readings[-1].measured_at <= since:
+                return None
+            context = since - timedelta(seconds=2 * CONTEXT_SECONDS)
+            first = bisect_left(page.readings, context, key=attrgetter("measured_at"))
+        shown = select_shown(page.readings[first:], lambda reading: reading)
         return first_suspected_gap(shown, int(cadence.total_seconds()), since=since)
 
     def _max_window(self, connection: Connection) -> timedelta:

@@ -22,7 +22,7 @@ from bg_ingest.domain.connections import Connection, PollDefaults
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin, Reading, Unreadable
-from bg_ingest.domain.segments import Decision, decide, segment_start, split_batch
+from bg_ingest.domain.segments import Decision, decide, segment_starts, split_batch
 from bg_ingest.errors import Fenced, ItemTooLarge, StaleRead
 from bg_ingest.ports import Capabilities, Clock, Observer, Page
 from bg_ingest.services.polling.commit import Committer, retrying
@@ -138,7 +138,7 @@ class Ingester:
         reads: PageReads,
     ) -> PollResult:
         """Commit one batch."""
-        starts = {segment_start(reading.measured_at) for reading in batch}
+        starts = segment_starts(batch)
         user = update.after.id.user
         series, reads.next = reads.next, None
         if series is None or not starts <= series.starts:

@@ -13,7 +13,7 @@ from bg_ingest.domain.connections import POLLED_STATES, Connection
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.polling import Outcome, PollResult
 from bg_ingest.domain.readings import Origin
-from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_start
+from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_starts
 from bg_ingest.errors import Fenced, NotFound, ProviderMisbehaved, StoreUnavailable
 from bg_ingest.ports import Clock, Observer, Page, PushProvider, TokenVerifier, Wakeups
 from bg_ingest.services.polling.commit import retrying
@@ -125,7 +125,7 @@ class WebhookReceiver:
 
 def _segments_of_one_commit(pages: Mapping[str, Page]) -> set[datetime]:
     """Return the segments of the readings; none if several commits are needed, because each commit reads its own."""
-    starts = {segment_start(reading.measured_at) for page in pages.values() for reading in page.readings}
+    starts = segment_starts(reading for page in pages.values() for reading in page.readings)
     return starts if len(starts) <= MAX_SEGMENTS_PER_COMMIT else set()
 
 
