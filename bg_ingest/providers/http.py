@@ -1,17 +1,18 @@
-"""Transport errors of provider calls, the provider's clock, and the decoding of answers.
+"""Data reads, transport errors of provider calls, the provider's clock, and the decoding of answers.
 
 Each provider translates status codes itself.
 
 No error text quotes a request or an answer, because both hold tokens or health data. Causes are not chained, because
-httpx's own errors carry the request.
+the errors of the HTTP clients carry the request.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
+import aiohttp
 import anyio
 import httpx
 import msgspec
@@ -28,7 +29,29 @@ MAX_CLOCK_DIFFERENCE = timedelta(days=1)
 _DATE_STEP = timedelta(seconds=1)
 """Resolution of a `Date` header (RFC 9110, 5.6.7)."""
 
-Answer = TypeVar("Answer")
+Shape = TypeVar("Shape")
+
+
+class HttpAnswer(Protocol):
+    """Complete answer, as of ``httpx.Response``. Names of headers are case-insensitive."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def content(self) -> bytes: ...
+
+
+class DataClient(Protocol):
+    """Client for data reads, as ``httpx.AsyncClient``: ``open_data_client()``, in tests ``http_client(transport)``.
+
+    An answer has a limited size. No redirect is followed. The errors are those of ``translate_transport_errors``.
+    """
+
+    async def get(self, url: str, *, params: dict[str, str], headers: dict[str, str]) -> HttpAnswer: ...
 
 
 @contextmanager
@@ -37,10 +60,10 @@ def translate_transport_errors(timeout: timedelta) -> Iterator[None]:
     try:
         with anyio.fail_after(timeout.total_seconds()):
             yield
-    except TimeoutError:
-        raise ProviderUnavailable(f"No answer within {timeout.total_seconds():g} seconds.") from None
-    except httpx.TransportError as error:
+    except (httpx.TransportError, aiohttp.ClientError) as error:
         raise ProviderUnavailable(f"No answer: {type(error).__name__}.") from None
+    except TimeoutError:  # after aiohttp's errors, of which some are TimeoutErrors too
+        raise ProviderUnavailable(f"No answer within {timeout.total_seconds():g} seconds.") from None
     except httpx.HTTPError as error:
         raise ProviderMisbehaved(f"The answer cannot be read: {type(error).__name__}.") from None
 
@@ -61,7 +84,7 @@ class ProviderClock:
         low, high = self._bounds.get(region, (timedelta(0), timedelta(0)))
         return self._clock.now() + (timedelta(0) if low <= timedelta(0) <= high else low)
 
-    def observe(self, region: str, headers: httpx.Headers, sent: datetime) -> None:
+    def observe(self, region: str, headers: Mapping[str, str], sent: datetime) -> None:
         """Learn from an answer to a request that was sent at ``sent`` by our clock; answers of caches are ignored."""
         received = self._clock.now()
         date = _parse_date(headers.get("date", ""))
@@ -74,7 +97,7 @@ class ProviderClock:
         self._bounds[region] = low, high
 
 
-def parse_retry_after(headers: httpx.Headers, now: datetime) -> timedelta | None:
+def parse_retry_after(headers: Mapping[str, str], now: datetime) -> timedelta | None:
     """Return the wait of a Retry-After header, which holds seconds or a date; at least zero and at most one hour."""
     text = headers.get("retry-after", "").strip()
     try:
@@ -98,7 +121,7 @@ def _parse_date(text: str) -> datetime | None:
         return None
 
 
-def decode_json(content: bytes, shape: type[Answer]) -> Answer:
+def decode_json(content: bytes, shape: type[Shape]) -> Shape:
     """Decode JSON into a type. ProviderMisbehaved: the content is not JSON of this type."""
     try:
         return msgspec.json.decode(content, type=shape)

@@ -1,58 +1,36 @@
-"""HTTP client of all providers, with a limit on the size of answers.
+"""HTTP client for token requests, keys of issuers and checks: limited answers, and a connection for each request."""
 
-GET requests use kept connections. Any other request has a new connection.
-"""
-
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import aclosing
 from http.cookiejar import CookieJar, DefaultCookiePolicy
 from typing import Any, cast
 
 import httpx
 
-from bg_ingest.domain.unpacking import Gunzip, UnpackedTooLarge
-
-MAX_ANSWER_BYTES = 8 * 1_048_576
-"""Largest answer, both as sent and unpacked: more than twice the largest page, 30 days of a 5-minute sensor."""
+from bg_ingest.providers.bounded_body import BoundedBody
 
 MAX_CONNECTIONS = 256
 
-MAX_KEPT_CONNECTIONS = 32
-"""Idle connections; more than a replica uses at once at the provider's limit of 17 calls per second."""
+CONNECT_SECONDS, READ_SECONDS = 5, 60
+"""Time-outs of a connect, and of the wait for the next bytes."""
 
-KEEP_ALIVE_SECONDS = 4.0
-"""Time for which an idle connection is kept, below the shortest usual limit of servers (5 s: Node.js, Apache)."""
+LOOPBACK_HOSTS = ("localhost", "127.0.0.1", "[::1]")
+"""Hosts that are never reached through a proxy."""
 
-
-class AnswerTooLarge(httpx.DecodingError):
-    """The answer has more than ``MAX_ANSWER_BYTES``. The rest of it is not received."""
+HEADERS = {"accept": "application/json", "accept-encoding": "gzip", "user-agent": "bg-ingest"}
 
 
 class BoundedClient(httpx.AsyncClient):
-    """Client with a limit on the size of answers. Only GET requests use kept connections.
+    """Client with a limit on the size of answers.
 
-    A server may close an idle connection just as the next request is sent on it. A GET is then sent once more, on a
-    new connection. Any other request may hold a single-use refresh token and must not be sent twice. It therefore
-    always has a connection of its own.
-
-    httpx itself would unpack each received piece as a whole: 64 KB could become 64 MB before a caller counts the bytes.
+    No connection is kept. A server may close a kept one just as the next request is sent on it. That request may hold a
+    single-use refresh token, which must not be sent twice.
     """
 
-    def __init__(self, **options: Any) -> None:  # noqa: ANN401 - httpx's own
-        kept = httpx.Limits(
-            max_connections=MAX_CONNECTIONS,
-            max_keepalive_connections=MAX_KEPT_CONNECTIONS,
-            keepalive_expiry=KEEP_ALIVE_SECONDS,
-        )
-        super().__init__(limits=kept, **options)
-        single_use = httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0)
-        self._single_use = httpx.AsyncClient(limits=single_use, **options)  # keeps nothing, so it needs no close
-
     async def send(self, request: httpx.Request, *, stream: bool = False, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
-        request.headers["accept-encoding"] = "gzip"
-        send = self._send_get if request.method == "GET" else self._single_use.send
-        response = await send(request, stream=True, **options)
-        encoding = response.headers.pop("content-encoding", "identity").strip().lower()
+        request.headers["accept-encoding"] = HEADERS["accept-encoding"]  # Authlib's client sets its own
+        response = await super().send(request, stream=True, **options)
+        encoding = response.headers.pop("content-encoding", "identity")
         response.stream = _BoundedStream(cast("httpx.AsyncByteStream", response.stream), encoding)
         if not stream:
             try:
@@ -60,22 +38,6 @@ class BoundedClient(httpx.AsyncClient):
             finally:
                 await response.aclose()
         return response
-
-    async def _send_get(self, request: httpx.Request, **options: Any) -> httpx.Response:  # noqa: ANN401 - httpx's own
-        """Send a GET, and once more if a kept connection fails before the head of an answer."""
-        steps: list[str] = []
-
-        async def trace(step: str, _: object) -> None:
-            steps.append(step)
-
-        request.extensions = {**request.extensions, "trace": trace}
-        try:
-            return await super().send(request, **options)
-        except (httpx.RemoteProtocolError, httpx.ReadError, httpx.WriteError):
-            is_new = not steps or steps[0].startswith("connection.")  # httpcore's steps of opening a connection
-            if is_new:
-                raise
-        return await self._single_use.send(request, **options)
 
 
 class _BoundedStream(httpx.AsyncByteStream):
@@ -86,55 +48,26 @@ class _BoundedStream(httpx.AsyncByteStream):
         self._encoding = encoding
 
     async def __aiter__(self) -> AsyncIterator[bytes]:
-        unpacking = self._unpacking()
-        received = 0
+        body = BoundedBody(self._encoding)
         async with aclosing(cast("AsyncGenerator[bytes]", aiter(self._stream))) as pieces:
             async for piece in pieces:
-                received += len(piece)
-                if received > MAX_ANSWER_BYTES:
-                    raise AnswerTooLarge("too many bytes")
-                yield piece if unpacking is None else _unpack(unpacking, piece)
-        if unpacking and received:
-            with _translate_unpacking_errors():
-                unpacking.finish()
-
-    def _unpacking(self) -> Gunzip | None:
-        if self._encoding in {"gzip", "x-gzip"}:
-            return Gunzip(MAX_ANSWER_BYTES)
-        if self._encoding not in {"identity", ""}:
-            raise httpx.DecodingError("only gzip was requested")
-        return None
+                yield body.feed(piece)
+        body.finish()
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
-def _unpack(unpacking: Gunzip, piece: bytes) -> bytes:
-    with _translate_unpacking_errors():
-        return unpacking.feed(piece)
-
-
-@contextmanager
-def _translate_unpacking_errors() -> Iterator[None]:
-    try:
-        yield
-    except UnpackedTooLarge:
-        raise AnswerTooLarge("too many unpacked bytes") from None
-    except ValueError:
-        raise httpx.DecodingError("no gzip") from None
-
-
 def http_client(transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
-    """Return the client for all calls of one provider; the caller closes it.
+    """Return the client for all calls except data reads; the caller closes it.
 
-    No cookies are kept, because the calls of all users share the client. Loopback is never reached through a proxy.
+    No cookies are kept, because the calls of all users share the client.
     """
     return BoundedClient(
         transport=transport,
-        # created once for both clients, because this takes 35 ms
-        verify=httpx.create_ssl_context() if transport is None else True,
-        mounts=dict.fromkeys(("all://localhost", "all://127.0.0.1", "all://[::1]")),
-        timeout=httpx.Timeout(60, connect=5),
+        limits=httpx.Limits(max_connections=MAX_CONNECTIONS, max_keepalive_connections=0),
+        mounts={f"all://{host}": None for host in LOOPBACK_HOSTS},
+        timeout=httpx.Timeout(READ_SECONDS, connect=CONNECT_SECONDS),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=())),
-        headers={"accept": "application/json", "user-agent": "bg-ingest"},
+        headers=HEADERS,
     )

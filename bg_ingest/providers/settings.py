@@ -10,6 +10,8 @@ from bg_ingest.ports import Clock, Provider
 if TYPE_CHECKING:
     import httpx
 
+    from bg_ingest.providers.http import DataClient
+
 
 DelaySeconds = Annotated[int, Field(ge=0, le=86_400)]
 """Type of ``<PROVIDER>_DELAY_SECONDS``: fixed time from a measurement until it is shown. Unset: learned from polls."""
@@ -33,8 +35,11 @@ class ProviderSettings(BaseModel):
         """Return a sentence for each default that an operator should know of, and each part that is simulated."""
         return ()
 
-    def build_provider(self, http: "httpx.AsyncClient", clock: Clock) -> Provider | None:
-        """Return the provider; None where it is not set up. The client comes from ``http_client()``."""
+    def build_provider(self, http: "httpx.AsyncClient", data: "DataClient", clock: Clock) -> Provider | None:
+        """Return the provider; None where it is not set up.
+
+        ``http`` comes from ``http_client()``; ``data``, the client for data reads, from ``open_data_client()``.
+        """
         raise NotImplementedError
 
     def probe_url(self) -> str | None:

@@ -24,6 +24,7 @@ from bg_ingest.observability.logs import LogContext
 from bg_ingest.observability.observer import Metrics, Observers
 from bg_ingest.observability.registry import MetricsRegistry
 from bg_ingest.ports import Clock, Observer, Provider, PushProvider, Sealer, TokenVerifier, Wakeups
+from bg_ingest.providers.data_client import open_data_client
 from bg_ingest.providers.http_client import http_client
 from bg_ingest.services import Services
 from bg_ingest.services.access.audit import AuditLog
@@ -167,11 +168,12 @@ async def open_services(settings: Settings, registry: MetricsRegistry, wakeups: 
         open_tracing(settings.traces_endpoint) as traces,
         open_store(settings, clock, metrics) as store,
         http_client() as http,
+        open_data_client() as data,
     ):
         yield build_services(
             store,
             build_broker_parts(settings),
-            build_providers(settings, http, clock),
+            build_providers(settings, http, data, clock),
             metrics=metrics,
             sealer=await build_sealer(settings),
             clock=clock,

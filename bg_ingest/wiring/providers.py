@@ -13,6 +13,7 @@ from bg_ingest.domain.grants import Secret
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers import REGISTRY
 from bg_ingest.providers.dexcom.settings import DexcomSettings
+from bg_ingest.providers.http import DataClient
 from bg_ingest.settings import Settings
 
 SIMULATOR_PATH = "/simulator"
@@ -34,10 +35,12 @@ def simulator_mounts(settings: Settings) -> Mapping[str, ASGIApp]:
     return {SIMULATOR_PATH: create_simulator(SimulatorOptions(), now=SystemClock().now, journal=journal)}
 
 
-def build_providers(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Mapping[str, Provider]:
-    providers = {name: part.build_provider(settings, http, clock) for name, part in REGISTRY.items()}
+def build_providers(
+    settings: Settings, http: httpx.AsyncClient, data: DataClient, clock: Clock
+) -> Mapping[str, Provider]:
+    providers = {name: part.build_provider(settings, http, data, clock) for name, part in REGISTRY.items()}
     if is_simulated(settings):
-        providers["dexcom"] = _build_simulated(settings, http, clock)
+        providers["dexcom"] = _build_simulated(settings, http, data, clock)
     return {name: provider for name, provider in providers.items() if provider is not None}
 
 
@@ -53,7 +56,7 @@ def webhook_proofs(settings: Settings) -> Mapping[str, frozenset[WebhookProof]]:
     return {name: frozenset(map(WebhookProof, accepted)) for name, accepted in proofs.items() if accepted}
 
 
-def _build_simulated(settings: Settings, http: httpx.AsyncClient, clock: Clock) -> Provider:
+def _build_simulated(settings: Settings, http: httpx.AsyncClient, data: DataClient, clock: Clock) -> Provider:
     from bg_ingest.providers.dexcom import DexcomOptions
     from bg_ingest.providers.dexcom.client import Dexcom
     from bg_ingest.simulator import SimulatorOptions
@@ -68,7 +71,7 @@ def _build_simulated(settings: Settings, http: httpx.AsyncClient, clock: Clock) 
         delay=timedelta(seconds=simulated.delay_seconds),
         fixed_delay=_dexcom(settings).dexcom_fixed_delay,
     )
-    return Dexcom(options, http, clock)
+    return Dexcom(options, http, data, clock)
 
 
 def _dexcom(settings: Settings) -> DexcomSettings:

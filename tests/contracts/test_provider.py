@@ -57,7 +57,8 @@ class Case:
         self.answer: Callable[[], httpx.Response] = lambda: httpx.Response(500)
         self.clock = SetClock()
         settings = REGISTRY[name].model_validate(self.contract.settings)
-        provider = settings.build_provider(http_client(httpx.MockTransport(self._take)), self.clock)
+        http = http_client(httpx.MockTransport(self._take))
+        provider = settings.build_provider(http, http, self.clock)
         assert provider is not None, "the settings of the contract enable the provider"
         self.provider = provider
         self.region = provider.capabilities.default_region

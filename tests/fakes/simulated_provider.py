@@ -30,7 +30,8 @@ class SimulatedProvider(Dexcom):
     """
 
     def __init__(self, options: DexcomOptions, simulator: Simulator, clock: Clock) -> None:
-        super().__init__(options, http_client(httpx.MockTransport(_refuse)), clock)
+        http = http_client(httpx.MockTransport(_refuse))
+        super().__init__(options, http, http, clock)
         self._client = {
             "client_id": options.client_id,
             "client_secret": options.client_secret.reveal(),

@@ -106,7 +106,7 @@ async def fuzz(seeds: range) -> FuzzVerdict:
         services = build_services(
             Store(table, clock),
             embedded_broker(),
-            {"dexcom": Dexcom(OPTIONS, http, clock)},
+            {"dexcom": Dexcom(OPTIONS, http, http, clock)},
             metrics=Metrics(MetricsRegistry(), clock),
             sealer=AesGcmSealer([bytes(32)]),
             clock=clock,

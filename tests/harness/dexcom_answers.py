@@ -86,7 +86,7 @@ class ScriptedDexcom:
         self.clock = clock or SetClock()
         self._answer = answer
         self.http = http_client(httpx.MockTransport(self._take))
-        self.provider = Dexcom(options, self.http, self.clock)
+        self.provider = Dexcom(options, self.http, self.http, self.clock)
 
     async def _take(self, request: httpx.Request) -> httpx.Response:
         self.requests.append(request)

@@ -44,7 +44,7 @@ async def open_dexcom(simulator: Simulator, clock: Clock, *, over_http: bool) ->
             async def log_in(login: httpx.URL) -> httpx.URL:
                 return httpx.URL((await browser.get(login)).headers["location"])
 
-            yield SimulatedDexcom(Dexcom(options, http, clock), log_in)
+            yield SimulatedDexcom(Dexcom(options, http, http, clock), log_in)
 
 
 def _connect_directly(simulator: Simulator, options: DexcomOptions, clock: Clock) -> SimulatedDexcom:

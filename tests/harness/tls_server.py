@@ -73,7 +73,7 @@ class TlsServer:
 
 
 def write_certificate(file: Path) -> None:
-    """Write key and certificate for 127.0.0.1; the certificate is its own authority."""
+    """Write key and certificate for 127.0.0.1 and api.test; the certificate is its own authority."""
     key, name = ec.generate_private_key(ec.SECP256R1()), x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "local")])
     now = datetime.now(UTC)  # noqa: TID251 - TLS compares the system's clock
     certificate = (
@@ -84,7 +84,10 @@ def write_certificate(file: Path) -> None:
         .serial_number(1)
         .not_valid_before(now - timedelta(days=1))
         .not_valid_after(now + timedelta(days=1))
-        .add_extension(x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1"))]), critical=False)
+        .add_extension(
+            x509.SubjectAlternativeName([x509.IPAddress(ip_address("127.0.0.1")), x509.DNSName("api.test")]),
+            critical=False,
+        )
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
     )

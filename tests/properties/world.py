@@ -82,7 +82,7 @@ class World:
         return build_services(
             store,
             embedded_broker(),
-            {"dexcom": Dexcom(OPTIONS, http, self.clock)},
+            {"dexcom": Dexcom(OPTIONS, http, http, self.clock)},
             metrics=Metrics(MetricsRegistry(), self.clock),
             sealer=AesGcmSealer([bytes(32)]),
             clock=self.clock,

@@ -1,4 +1,4 @@
-"""Dexcom as a provider. Each call is sent once; a failed one is repeated by the connection's next poll."""
+"""Dexcom as a provider. A failed call is repeated by the connection's next poll."""
 
 from datetime import datetime, timedelta
 
@@ -26,7 +26,7 @@ from bg_ingest.providers.dexcom import REGION_URLS, SANDBOX, DexcomOptions, tran
 from bg_ingest.providers.dexcom.oauth import OAuth, parse_tokens
 from bg_ingest.providers.dexcom.page import PageBuilder
 from bg_ingest.providers.dexcom.wire import Envelope, Push, decode_envelope, read_body
-from bg_ingest.providers.http import ProviderClock, translate_transport_errors
+from bg_ingest.providers.http import DataClient, ProviderClock, translate_transport_errors
 
 MAX_WINDOW = timedelta(days=30)
 """Longest window of the v3 API, which answers a longer one with status 400."""
@@ -50,12 +50,13 @@ RECORDS_PER_YIELD = 250
 class Dexcom:
     """Client of the API v3. GrantRejected from a data call means that Dexcom refuses the access token.
 
-    ``http`` comes from ``http_client()``; the caller closes it.
+    ``http`` comes from ``http_client()`` and sends token requests. ``data`` comes from ``open_data_client()``. The
+    caller closes both.
     """
 
     name = "dexcom"
 
-    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, clock: Clock) -> None:
+    def __init__(self, options: DexcomOptions, http: httpx.AsyncClient, data: DataClient, clock: Clock) -> None:
         self.capabilities = Capabilities(
             regions=tuple(REGION_URLS),
             default_region=options.default_region,
@@ -70,7 +71,7 @@ class Dexcom:
             warm_ups=WARM_UPS,
         )
         self._options = options
-        self._http = http
+        self._data = data
         self._clock = clock
         self._provider_clock = ProviderClock(clock)
         self._oauth = OAuth(options, http, clock, self._provider_clock)
@@ -113,9 +114,9 @@ class Dexcom:
         bearer = {"authorization": f"Bearer {parse_tokens(credentials.content).access.reveal()}"}
         sent = self._clock.now()
         with translate_transport_errors(DATA_DEADLINE):
-            response = await self._http.get(url, params=params, headers=bearer)
-        self._provider_clock.observe(region, response.headers, sent)
-        return read_body(response, self.now(region))
+            answer = await self._data.get(url, params=params, headers=bearer)
+        self._provider_clock.observe(region, answer.headers, sent)
+        return read_body(answer, self.now(region))
 
     def _date_params(self, region: str, window: Window) -> dict[str, str]:
         """Return the ends of the window in whole seconds. Both are inclusive, so truncation loses no reading.

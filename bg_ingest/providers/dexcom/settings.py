@@ -16,6 +16,8 @@ from bg_ingest.setting_types import HttpHost, HttpUrl, Proofs, is_strict, to_low
 if TYPE_CHECKING:
     import httpx
 
+    from bg_ingest.providers.http import DataClient
+
 FROM_APP = "take it from your app at developer.dexcom.com"
 
 
@@ -58,12 +60,12 @@ class DexcomSettings(ProviderSettings):
             return (f"No DEXCOM_REDIRECT_URI: Dexcom redirects to {uri}, which your Dexcom app must list.",)
         return ()
 
-    def build_provider(self, http: "httpx.AsyncClient", clock: Clock) -> Provider | None:
+    def build_provider(self, http: "httpx.AsyncClient", data: "DataClient", clock: Clock) -> Provider | None:
         # Imported here, because the client takes 0.3 s to import and settings are also read without it.
         from bg_ingest.providers.dexcom.client import Dexcom  # noqa: PLC0415
 
         options = self.dexcom_options()
-        return Dexcom(options, http, clock) if options else None
+        return Dexcom(options, http, data, clock) if options else None
 
     def probe_url(self) -> str | None:
         options = self.dexcom_options()

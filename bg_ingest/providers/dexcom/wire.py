@@ -10,7 +10,6 @@ from contextlib import suppress
 from datetime import datetime
 from typing import Annotated, Any, TypeAlias, TypeVar
 
-import httpx
 import msgspec
 
 from bg_ingest.errors import (
@@ -22,7 +21,7 @@ from bg_ingest.errors import (
     ProviderThrottled,
     ProviderUnavailable,
 )
-from bg_ingest.providers.http import parse_retry_after
+from bg_ingest.providers.http import HttpAnswer, parse_retry_after
 from bg_ingest.providers.json_records import MAX_RECORDS, Unsplittable, split_records
 
 Scalar: TypeAlias = str | int | float | bool | None
@@ -97,17 +96,17 @@ class TokenRefusal(msgspec.Struct, kw_only=True):
     error: str
 
 
-def read_body(response: httpx.Response, now: datetime) -> bytes:
+def read_body(answer: HttpAnswer, now: datetime) -> bytes:
     """Return the body of a 200. Any other status raises a ProviderError, whose class determines the next action."""
-    status = response.status_code
+    status = answer.status_code
     if status == 200:
-        return response.content
+        return answer.content
     if status == 401:
         raise GrantRejected
     if status == 403:
-        raise _forbidden(response.content)
+        raise _forbidden(answer.content)
     if status == 429:
-        raise ProviderThrottled(parse_retry_after(response.headers, now))
+        raise ProviderThrottled(parse_retry_after(answer.headers, now))
     if status >= 500 or status == 408:
         raise ProviderUnavailable(f"It answered with status {status}.")
     raise ProviderMisbehaved(f"It answered with status {status}.")
@@ -121,20 +120,20 @@ def _forbidden(content: bytes) -> ProviderError:
     return ProviderBlocked("It answered with status 403, but not in JSON: a firewall or proxy on the way.")
 
 
-def read_token_body(response: httpx.Response, now: datetime) -> bytes:
+def read_token_body(answer: HttpAnswer, now: datetime) -> bytes:
     """Return the body of a 200 of the token endpoint.
 
     GrantRejected only if the body names the grant as the cause; ProviderForbidden if it names our client.
     """
-    status = response.status_code
+    status = answer.status_code
     if 400 <= status < 500 and status not in {408, 429}:
-        error = _error_code(response.content)
+        error = _error_code(answer.content)
         if error == "invalid_grant" and status in {400, 401}:
             raise GrantRejected
         if error in {"invalid_client", "unauthorized_client"}:
             raise ProviderForbidden
         raise ProviderMisbehaved(f"The token endpoint answered with status {status}.")
-    return read_body(response, now)
+    return read_body(answer, now)
 
 
 def _error_code(content: bytes) -> str | None:

@@ -22,6 +22,7 @@ from bg_ingest.domain.polling import PollReport, PollState
 from bg_ingest.ports import Clock, Provider
 from bg_ingest.providers import REGISTRY
 from bg_ingest.providers.dexcom.settings import DexcomSettings
+from bg_ingest.providers.http import DataClient
 from bg_ingest.services import Services
 from bg_ingest.services.budget.demand import Demand
 from bg_ingest.services.polling.poll import Poller
@@ -134,8 +135,8 @@ watch = LoopWatch()
 class CrowdSettings(DexcomSettings):
     """Settings of the provider, which build the crowd in its place."""
 
-    def build_provider(self, http: httpx.AsyncClient, clock: Clock) -> Provider:
-        del http
+    def build_provider(self, http: httpx.AsyncClient, data: DataClient, clock: Clock) -> Provider:
+        del http, data
         return CrowdProvider(clock, watch.count_call)
 
 

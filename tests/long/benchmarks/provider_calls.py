@@ -16,15 +16,19 @@ from tempfile import TemporaryDirectory
 from typing import Any
 
 import anyio
-import httpx
 import rich_click as click
 
+from bg_ingest.providers.data_client import open_data_client
+from bg_ingest.providers.http import HttpAnswer
 from bg_ingest.providers.http_client import http_client
 from tests.harness.tls_server import TlsServer, write_certificate
 from tests.long.chaos.report import Report
 
 BODY = b"x" * 12_000
 """About the size of a page of 36 records."""
+
+PARAMS = {"startDate": "2026-03-02T06:00:00", "endDate": "2026-03-02T09:00:00"}
+HEADERS = {"authorization": f"Bearer {'x' * 800}"}
 
 
 @click.command()
@@ -62,18 +66,19 @@ async def _serve(certificate: Path) -> None:
 
 
 async def _measure(url: str, runs: int, calls: int) -> tuple[float, float]:
-    async with http_client() as http:
+    async with http_client() as http, open_data_client() as data:
 
-        async def post(url: str) -> httpx.Response:
+        async def get(url: str) -> HttpAnswer:
+            return await data.get(url, params=PARAMS, headers=HEADERS)
+
+        async def post(url: str) -> HttpAnswer:
             return await http.post(url, content=b"refresh_token=one")
 
-        figures = [
-            (await _processor_ms(http.get, url, calls), await _processor_ms(post, url, calls)) for _ in range(runs)
-        ]
+        figures = [(await _processor_ms(get, url, calls), await _processor_ms(post, url, calls)) for _ in range(runs)]
     return median(kept for kept, _ in figures), median(new for _, new in figures)
 
 
-async def _processor_ms(call: Callable[[str], Coroutine[Any, Any, httpx.Response]], url: str, calls: int) -> float:
+async def _processor_ms(call: Callable[[str], Coroutine[Any, Any, HttpAnswer]], url: str, calls: int) -> float:
     used = time.process_time()
     for _ in range(calls):
         assert (await call(url)).content == BODY

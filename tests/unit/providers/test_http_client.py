@@ -1,4 +1,4 @@
-"""The shared HTTP client: limited answers, and connections."""
+"""The HTTP client for all calls except data reads: limited answers, and a connection for each request."""
 
 import gzip
 import time
@@ -13,9 +13,9 @@ import httpx
 import pytest
 
 from bg_ingest.errors import ProviderMisbehaved, ProviderUnavailable
-from bg_ingest.providers import http_client as http_client_module
+from bg_ingest.providers.bounded_body import MAX_ANSWER_BYTES
 from bg_ingest.providers.http import translate_transport_errors
-from bg_ingest.providers.http_client import MAX_ANSWER_BYTES, AnswerTooLarge, http_client
+from bg_ingest.providers.http_client import http_client
 from tests.harness.tls_server import TlsServer, write_certificate
 
 
@@ -43,6 +43,18 @@ async def test_no_redirect_is_followed() -> None:
         assert (await http.get("https://api.test/")).status_code == 307
         assert (await http.post("https://api.test/", data={"code": "of-one-user"})).status_code == 307
     assert {url.host for url in called} == {"api.test"}
+
+
+async def test_a_connect_takes_5_seconds_at_most_and_the_next_bytes_60() -> None:
+    requests: list[httpx.Request] = []
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        requests.append(request)
+        return httpx.Response(200)
+
+    async with http_client(httpx.MockTransport(answer)) as http:
+        await http.get("https://api.test/")
+    assert requests[0].extensions["timeout"] == {"connect": 5, "read": 60, "write": 60, "pool": 60}
 
 
 def bomb() -> Iterator[bytes]:
@@ -161,43 +173,6 @@ async def test_s3_an_answer_without_a_body_has_nothing_to_unpack() -> None:
 
 
 class TestOnASocket:
-    @pytest.fixture
-    def anyio_backend(self) -> str:
-        return "asyncio"
-
-    @pytest.fixture
-    async def address(self) -> AsyncIterator[str]:
-        """A server that answers every request on a connection, as long as the client keeps it."""
-        answer = b"HTTP/1.1 200 OK\r\ncontent-length: 1\r\n\r\n"
-
-        async def serve(stream: anyio.abc.SocketStream) -> None:
-            async with stream:
-                self.connections += 1
-                while True:
-                    try:
-                        await stream.receive()
-                    except (anyio.EndOfStream, anyio.BrokenResourceError):
-                        return
-                    await stream.send(answer + str(self.connections).encode())
-
-        listener = await anyio.create_tcp_listener(local_host="127.0.0.1")
-        self.connections = 0
-        async with listener, anyio.create_task_group() as tasks:
-            tasks.start_soon(listener.serve, serve)
-            port = listener.extra(anyio.abc.SocketAttribute.local_port)  # noqa: S610 - not Django's
-            yield f"http://127.0.0.1:{port}"
-            tasks.cancel_scope.cancel()
-
-    @pytest.mark.parametrize("name", ["HTTP_PROXY", "ALL_PROXY"])
-    async def test_loopback_is_reached_past_a_proxy(
-        self, address: str, name: str, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        monkeypatch.setenv(name, "http://127.0.0.1:9")
-        async with http_client() as http:
-            assert (await http.get(address)).status_code == 200
-
-
-class TestKeptConnections:
     """Against a real server over TLS."""
 
     @pytest.fixture
@@ -211,83 +186,23 @@ class TestKeptConnections:
         async with TlsServer(tmp_path / "own.pem").running() as server:
             yield server
 
-    async def test_data_calls_share_a_connection(self, server: TlsServer) -> None:
+    @pytest.mark.parametrize("name", ["HTTPS_PROXY", "ALL_PROXY"])
+    async def test_loopback_is_reached_past_a_proxy(
+        self, server: TlsServer, name: str, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
         async with http_client() as http:
-            answers = [(await http.get(server.url)).text for _ in range(3)]
-        assert answers == ["1", "1", "1"]
+            assert (await http.get(server.url)).status_code == 200
 
     async def test_each_token_request_has_a_connection_of_its_own(self, server: TlsServer) -> None:
         async with http_client() as http:
-            await http.get(server.url)
-            answers = [(await http.post(server.url, content=b"refresh")).text for _ in range(2)]
-            assert answers == ["2", "3"]
-            assert (await http.get(server.url)).text == "1"
-
-    async def test_a_call_after_the_server_closed_an_idle_connection_succeeds(self, server: TlsServer) -> None:
-        server.idle_seconds = 0.02
-        async with http_client() as http:
-            await http.get(server.url)
-            await anyio.sleep(0.1)
-            assert (await http.get(server.url)).text == "2"
-        assert len(server.requests) == 2
-
-    async def test_a_read_lost_on_a_kept_connection_is_sent_once_more_on_a_new_one(self, server: TlsServer) -> None:
-        server.dropped = {2}
-        async with http_client() as http:
-            async with anyio.create_task_group() as group:  # two kept connections
-                group.start_soon(http.get, server.url)
-                group.start_soon(http.get, server.url)
-            assert (await http.get(server.url)).text == "3"
-        assert len(server.requests) == 4
-
-    async def test_a_read_lost_twice_fails(self, server: TlsServer) -> None:
-        server.dropped = {1, 2}
-        async with http_client() as http:
-            await http.get(server.url)
-            with pytest.raises(ProviderUnavailable), translate_transport_errors(timedelta(seconds=30)):
-                await http.get(server.url)
-        assert [connection for connection, _ in server.requests] == [1, 1, 2]
-
-    async def test_a_read_lost_on_a_new_connection_is_not_repeated(self, server: TlsServer) -> None:
-        server.dropped = {0}
-        async with http_client() as http:
-            with pytest.raises(httpx.RemoteProtocolError):
-                await http.get(server.url)
-        assert server.requests == [(1, "GET")]
+            answers = [(await http.post(server.url, content=b"refresh")).text for _ in range(3)]
+        assert answers == ["1", "2", "3"]
 
     async def test_a_lost_token_request_is_never_repeated(self, server: TlsServer) -> None:
         server.dropped = {1}
         async with http_client() as http:
-            await http.get(server.url)
+            await http.post(server.url, content=b"refresh")
             with pytest.raises(httpx.RemoteProtocolError):
                 await http.post(server.url, content=b"refresh")
-        assert server.requests == [(1, "GET"), (2, "POST")]
-
-    async def test_an_idle_connection_is_closed_before_usual_servers_close_it(
-        self, server: TlsServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        assert http_client_module.KEEP_ALIVE_SECONDS < 5
-        monkeypatch.setattr(http_client_module, "KEEP_ALIVE_SECONDS", 0.02)
-        async with http_client() as http:
-            await http.get(server.url)
-            await anyio.sleep(0.05)
-            assert (await http.get(server.url)).text == "2"
-
-    async def test_the_rest_of_a_too_large_answer_is_no_part_of_the_next(
-        self, server: TlsServer, monkeypatch: pytest.MonkeyPatch
-    ) -> None:
-        async with http_client() as http:
-            with monkeypatch.context() as patch:
-                patch.setattr(http_client_module, "MAX_ANSWER_BYTES", 0)
-                with pytest.raises(AnswerTooLarge):
-                    await http.get(server.url)
-            assert (await http.get(server.url)).text in {"1", "2"}
-
-    async def test_idle_connections_are_bounded(self, server: TlsServer, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(http_client_module, "MAX_KEPT_CONNECTIONS", 2)
-        async with http_client() as http:
-            for _ in range(2):
-                async with anyio.create_task_group() as group:
-                    for _ in range(5):
-                        group.start_soon(http.get, server.url)
-        assert server.connections == 8
+        assert server.requests == [(1, "POST"), (2, "POST")]

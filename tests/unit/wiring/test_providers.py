@@ -23,6 +23,7 @@ from tests.harness.settings import folder as folder  # noqa: PLC0414 - fixtures
 from tests.harness.settings import load as load  # noqa: PLC0414 - fixtures
 
 Load = Callable[..., Settings]
+HTTP = httpx.AsyncClient()
 
 
 def test_without_an_app_the_simulated_provider_replaces_the_real_one(load: Load, folder: Path) -> None:
@@ -30,7 +31,7 @@ def test_without_an_app_the_simulated_provider_replaces_the_real_one(load: Load,
     assert is_simulated(settings)
     assert set(simulator_mounts(settings)) == {SIMULATOR_PATH}
     assert provider_urls(settings) == {}
-    provider = build_providers(settings, httpx.AsyncClient(), SetClock())["dexcom"]
+    provider = build_providers(settings, HTTP, HTTP, SetClock())["dexcom"]
     assert provider.capabilities.app == SimulatorOptions().client_id
     assert (folder / ".bg-ingest").stat().st_mode & 0o777 == 0o700, "the journal of the simulator holds tokens"
 
@@ -40,7 +41,7 @@ def test_with_an_app_nothing_is_simulated(load: Load) -> None:
     assert not is_simulated(settings)
     assert simulator_mounts(settings) == {}
     assert provider_urls(settings)["dexcom"].startswith("https://api.dexcom.com/")
-    provider = build_providers(settings, httpx.AsyncClient(), SetClock())["dexcom"]
+    provider = build_providers(settings, HTTP, HTTP, SetClock())["dexcom"]
     assert provider.capabilities.app == PRODUCTION["DEXCOM_CLIENT_ID"]
 
 
@@ -56,7 +57,7 @@ def test_with_an_app_nothing_is_simulated(load: Load) -> None:
 def test_s14_the_sandbox_is_chosen_only_if_the_operator_allows_it(
     load: Load, changes: dict[str, str], *, allowed: bool
 ) -> None:
-    capabilities = build_providers(load(**PRODUCTION | changes), httpx.AsyncClient(), SetClock())["dexcom"].capabilities
+    capabilities = build_providers(load(**PRODUCTION | changes), HTTP, HTTP, SetClock())["dexcom"].capabilities
     assert ("sandbox" in capabilities.open_regions) is allowed
     assert {"us", "ou", "jp"} <= set(capabilities.open_regions)
     assert "sandbox" in capabilities.regions, "existing connections continue"
@@ -64,7 +65,7 @@ def test_s14_the_sandbox_is_chosen_only_if_the_operator_allows_it(
 
 def test_s14_one_address_is_one_host(load: Load) -> None:
     for changes, single in (({}, False), ({"DEXCOM_API_BASE_URL": "https://proxy.example"}, True)):
-        provider = build_providers(load(**PRODUCTION | changes), httpx.AsyncClient(), SetClock())["dexcom"]
+        provider = build_providers(load(**PRODUCTION | changes), HTTP, HTTP, SetClock())["dexcom"]
         assert (provider.capabilities.host_region("jp") == "us") is single
 
 

@@ -42,6 +42,7 @@ class World:
                 delay=timedelta(seconds=simulated.delay_seconds),
             ),
             self.http,
+            self.http,
             self.clock,
         )
 

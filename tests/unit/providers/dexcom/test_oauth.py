@@ -284,7 +284,7 @@ class TestOnASocket:
             caplog.set_level(logging.DEBUG, logger=name)
         options = msgspec.structs.replace(OPTIONS, base_url=address)
         async with http_client() as http:
-            provider = Dexcom(options, http, SetClock())
+            provider = Dexcom(options, http, http, SetClock())
             pairs = [await exchange(provider, "us", "the-code"), await provider.renew("us", CREDENTIALS)]
         assert {tokens_of(each).access for each in pairs} == {Secret("new-access")}
         assert {"httpx", "httpcore.http11"} <= {each.name for each in caplog.records}

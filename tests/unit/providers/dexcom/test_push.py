@@ -17,7 +17,8 @@ from tests.harness.webhook_sender import envelope, record, records
 
 def dexcom() -> Dexcom:
     options = DexcomOptions(client_id="app", client_secret=Secret("s"), redirect_uri="https://ingest.test/callback")
-    return Dexcom(options, httpx.AsyncClient(), SetClock())
+    http = httpx.AsyncClient()
+    return Dexcom(options, http, http, SetClock())
 
 
 async def test_a_push_is_read_like_an_answer() -> None:

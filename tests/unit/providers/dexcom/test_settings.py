@@ -25,7 +25,7 @@ def settings(**changed: Any) -> DexcomSettings:
 
 async def test_the_registry_builds_a_provider() -> None:
     async with httpx.AsyncClient() as http:
-        provider = REGISTRY["dexcom"].build_provider(settings(dexcom_region="OU"), http, SetClock())
+        provider = REGISTRY["dexcom"].build_provider(settings(dexcom_region="OU"), http, http, SetClock())
     assert provider is not None
     assert provider.name == "dexcom"
     assert provider.capabilities.app == "our-app"
@@ -38,7 +38,7 @@ async def test_without_an_app_there_is_no_provider_and_nothing_to_probe() -> Non
     assert unset.dexcom_simulated
     assert unset.probe_url() is None
     async with httpx.AsyncClient() as http:
-        assert unset.build_provider(http, SetClock()) is None
+        assert unset.build_provider(http, http, SetClock()) is None
 
 
 @pytest.mark.parametrize(
