@@ -135,7 +135,7 @@ class TestProxies:
         self, plain: PlainServer, client: DataClient, monkeypatch: pytest.MonkeyPatch
     ) -> None:
         monkeypatch.setenv("HTTP_PROXY", plain.url)
-        monkeypatch.setenv("NO_PROXY", "other.test,127.0.0.2")
+        monkeypatch.setenv("no_proxy", "other.test,127.0.0.2")  # it precedes NO_PROXY, and a command sets it
         with pytest.raises(ProviderUnavailable, match="ClientConnectorError"):
             await get(client, "http://127.0.0.2:9")
 
