@@ -11,6 +11,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from decimal import ROUND_HALF_UP, Decimal
 from functools import wraps
 from pathlib import Path
 from typing import Any, Literal, NamedTuple, ParamSpec, TypeVar
@@ -212,3 +213,8 @@ def assert_accessible() -> Callable[[Page], None]:
             assert results.violations_count == 0, f"{scheme}: {results.generate_report()}"
 
     return check
+
+
+def rounded(value: float, step: str) -> str:
+    """Return the exact value rounded half up, as `toFixed` does."""
+    return str(Decimal(value).quantize(Decimal(step), ROUND_HALF_UP))

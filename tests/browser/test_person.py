@@ -10,7 +10,7 @@ from typing import Any
 
 from playwright.sync_api import Locator, Page, Route, expect
 
-from tests.browser.conftest import SIZES, Served
+from tests.browser.conftest import SIZES, Served, rounded
 
 
 def open_person(page: Page, user: str, query: str = "") -> None:
@@ -34,6 +34,10 @@ def days_ago(days: int) -> str:
 def local_clock(reading: dict[str, Any]) -> str:
     at = datetime.fromisoformat(reading["timestamp"]) + timedelta(seconds=reading["utc_offset_seconds"])
     return at.strftime("%H:%M")
+
+
+def percent(share: float) -> str:
+    return f"{rounded(share, '0.1')} %"
 
 
 def value_text(reading: dict[str, Any]) -> str:
@@ -166,14 +170,14 @@ def test_the_figures_of_14_days_equal_the_statistics(page: Page) -> None:
     figures = answers["statistics"].json()
     for name, share in figures["time_percent"].items():
         if name != "in_tight_range":
-            expect(page.locator(f".range-row-{name} .range-percent")).to_have_text(f"{share:.1f} %")
-    texts = [f"{figures[name]:.1f} %" for name in ("gmi_percent", "cv_percent", "active_percent")]
-    mean = f"{int(figures['mean_mg_dl'] + 0.5)} mg/dL"  # half up, as in the page
+            expect(page.locator(f".range-row-{name} .range-percent")).to_have_text(percent(share))
+    texts = [percent(figures[name]) for name in ("gmi_percent", "cv_percent", "active_percent")]
+    mean = f"{rounded(figures['mean_mg_dl'], '1')} mg/dL"
     assert page.locator(".figure strong").all_inner_texts() == [mean, *texts]
     days = answers["daily"].json()["days"]
     rows = page.locator(".daily-table tbody tr")
     expect(rows).to_have_count(len(days))
-    expect(rows.first.locator("[data-name='In range']")).to_have_text(f"{days[-1]['time_percent']['in_range']:.1f} %")
+    expect(rows.first.locator("[data-name='In range']")).to_have_text(percent(days[-1]["time_percent"]["in_range"]))
     page.locator(".agp-chart .chart-plot").focus()
     page.keyboard.press("t")
     first = answers["profile"].json()["profile"][0]

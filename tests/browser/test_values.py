@@ -3,13 +3,12 @@
 import json
 import random
 from datetime import UTC, datetime, timedelta
-from decimal import ROUND_HALF_UP, Decimal
 from typing import Any
 
 from playwright.sync_api import Page
 
 from bg_ingest.domain.readings import MG_DL_PER_MMOL_L
-from tests.browser.conftest import Served
+from tests.browser.conftest import Served, rounded
 
 STATES = 50
 UNITS = {"mg/dL": "glucose_mg_dl", "mmol/L": "glucose_mmol_l"}
@@ -199,11 +198,6 @@ def words_of(mg_dl: int) -> str:
 
 def percent(value: float | None) -> str:
     return NONE if value is None else f"{rounded(value, '0.1')} %"
-
-
-def rounded(value: float, step: str) -> str:
-    """Return the exact value rounded half up, as `toFixed` does."""
-    return str(Decimal(value).quantize(Decimal(step), ROUND_HALF_UP))
 
 
 def test_values_on_screen_equal_those_of_the_api_at_random_states(clocked_page: Page, demo: Served) -> None:
