@@ -189,7 +189,8 @@ class Fetcher:
             if not page.readings or page.readings[-1].measured_at <= since:
                 return None
             context = since - timedelta(seconds=2 * CONTEXT_SECONDS)
-            first = bisect_left(page.readings, context, key=attrgetter("measured_at"))
+            # the reading before it is the neighbour if the provider has withdrawn those in between
+            first = max(0, bisect_left(page.readings, context, key=attrgetter("measured_at")) - 1)
         shown = select_shown(page.readings[first:], lambda reading: reading)
         return first_suspected_gap(shown, int(cadence.total_seconds()), since=since)
 

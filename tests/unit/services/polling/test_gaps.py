@@ -334,3 +334,19 @@ async def test_a_gap_shows_though_the_page_that_had_it_was_stored_in_part_only()
         assert abs(kept.suspected_gap_at - begins - HOUR) < 2 * MINUTE
         await poll_for(ada, 2 * HOUR)
         assert [gap for gap in await open_gaps(ada) if begins <= gap.start < begins + 2 * MINUTE]
+
+
+async def test_a_gap_is_suspected_though_the_provider_has_withdrawn_the_readings_before_it(ada: ConnectedUser) -> None:
+    report = await ada.poll()
+    while report.due is not None and report.due < START + HOUR:
+        report = await ada.poll_when_due(report)
+    newest = (await ada.connection()).newest_reading_at
+    assert newest is not None
+    hidden = Late(start=newest - 12 * MINUTE, end=newest + HOUR, shown_at=START + 90 * DAY)
+    ada.service.simulator.add_fault(hidden)
+    assert (await ada.connection()).suspected_gap_at is None
+    await anyio.sleep((newest + HOUR + 20 * MINUTE - ada.service.clock.now()).total_seconds())
+    await ada.poll()
+    suspected = (await ada.connection()).suspected_gap_at
+    assert suspected is not None
+    assert suspected >= hidden.end
