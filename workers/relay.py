@@ -95,6 +95,7 @@ class RelayActor:
 
     def cancel(self, shards: Collection[int]) -> None:
         """Stop publishing the changes of these shards and cancel their passes."""
+        was_refused = bool(self._refused)
         self._shards.difference_update(shards)
         self._unsearched.difference_update(shards)
         for shard in shards:
@@ -104,7 +105,10 @@ class RelayActor:
         for shard in self._passes.keys() & set(shards):
             self._passes[shard].scope.cancel()
         if not self._busy() & self._shards:  # no change waits for the end of a failure
-            self.failures, self._resume_at = 0, 0.0
+            self._end_failure("the shards with waiting changes are not served here any more")
+            self._resume_at = 0.0
+        if was_refused and not self._refused:
+            log.info("the shards with refused events are not served here any more", action="events_accepted")
 
     async def finish(self, shards: Collection[int]) -> None:
         """Publish for at most ``FINISH_SECONDS`` or until a failure, then stop, and write the published numbers."""
@@ -233,11 +237,15 @@ class RelayActor:
             reason = type(error).__name__
             log.warning("cannot publish; changes wait in the outbox", action="relay_stopped", error=reason)
 
+    def _end_failure(self, text: str) -> None:
+        if self.failures:
+            log.info(text, action="relay_recovered", failures=self.failures)
+            self.failures = 0
+
     def _log_result(self, shard: int, result: OutboxPass) -> None:
         # without a published change the broker may be unreachable; but if no other shard waits, nothing is delayed
-        if self.failures and (result.settled or self._busy() == {shard}):
-            log.info("publishing again", action="relay_recovered", failures=self.failures)
-            self.failures = 0
+        if result.settled or self._busy() == {shard}:
+            self._end_failure("publishing again")
         refusing = bool(self._refused)
         self._refused.pop(shard, None)
         if result.refused_users:

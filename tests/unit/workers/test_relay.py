@@ -383,12 +383,25 @@ async def test_a_broker_that_is_away_is_said_to_be_away_until_it_is_back() -> No
 async def test_a_failure_ends_when_the_shards_with_waiting_changes_are_lost() -> None:
     async with open_relay() as harness:
         harness.broker.down = True
-        await harness.commit(ADA)
-        await anyio.sleep(2)
-        assert harness.relay.is_failing
-        harness.relay.cancel([shard_of(ADA)])
-        await anyio.sleep(2)
+        with capture_logs() as lines:
+            await harness.commit(ADA)
+            await anyio.sleep(2)
+            assert harness.relay.is_failing
+            harness.relay.cancel([shard_of(ADA)])
+            await anyio.sleep(2)
         assert (harness.relay.backlog, harness.relay.is_failing) == (0, False)
+        assert [line["action"] for line in lines] == ["relay_stopped", "relay_recovered"]
+
+
+async def test_a_refusal_ends_when_the_shards_with_refused_events_are_lost() -> None:
+    async with open_relay() as harness:
+        harness.broker.refuses = {"ada/1"}
+        with capture_logs() as lines:
+            await harness.commit(ADA)
+            await anyio.sleep(1)
+            harness.relay.cancel([shard_of(ADA)])
+        assert not harness.relay.is_failing
+        assert [line["action"] for line in lines] == ["events_refused", "events_accepted"]
 
 
 async def test_a_store_that_is_back_is_noticed_even_if_there_is_nothing_to_publish() -> None:
