@@ -23,7 +23,7 @@ from tests.harness.settings import folder as folder  # noqa: PLC0414 - fixtures
 from tests.harness.settings import load as load  # noqa: PLC0414 - fixtures
 
 Load = Callable[..., Settings]
-HTTP = httpx.AsyncClient()
+HTTP = httpx.AsyncClient(transport=httpx.MockTransport(lambda _: httpx.Response(404)))
 
 
 def test_without_an_app_the_simulated_provider_replaces_the_real_one(load: Load, folder: Path) -> None:
