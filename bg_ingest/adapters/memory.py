@@ -71,6 +71,9 @@ class MemoryHints:
         """True if the hints of all other replicas arrive: the list contains others, or no other replica exists."""
         return self._is_only_replica or len(self._replicas) > 1
 
+    async def request(self) -> None:
+        """Do nothing: each replica receives all hints."""
+
     def send(self, hint: Hint) -> None:
         for replica in self._replicas:
             if replica is not self:

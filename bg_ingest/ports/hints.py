@@ -13,14 +13,26 @@ class Hint(NamedTuple):
 
 
 class ChangeHints(Protocol):
-    """Exchange of hints between all replicas. Hints may be lost, repeated and reordered."""
+    """Exchange of hints between all replicas. Hints may be lost, repeated and reordered.
+
+    A replica that needs hints requests them from the others, and repeats the request every minute.
+    """
 
     @property
     def connected(self) -> bool:
         """True while hints of other replicas arrive."""
 
+    async def request(self) -> None:
+        """Request the hints of the other replicas for two minutes. Hints of later commits arrive; hints may be lost.
+
+        Never raises, and waits at most a second. Without a connection, the request is sent once there is one.
+        """
+
     def send(self, hint: Hint) -> None:
-        """Send a hint to the other replicas. Never waits and never raises: without a connection the hint is lost."""
+        """Send a hint to the other replicas, if one of them needs hints.
+
+        Never waits and never raises: without a connection the hint is lost.
+        """
 
     async def receive(self) -> Hint:
         """Wait for the next hint. It may be one that this replica sent."""

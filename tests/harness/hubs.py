@@ -1,12 +1,13 @@
 """Event hubs of several replicas over one store in memory, with faulty hints."""
 
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any, cast
 
 import anyio
 import msgspec
 from anyio.abc import TaskGroup
+from anyio.lowlevel import checkpoint
 
 from bg_ingest.adapters.memory import MemoryHints
 from bg_ingest.adapters.sealing import AesGcmSealer
@@ -49,10 +50,16 @@ class FaultyHints:
     def __init__(self, replicas: list[MemoryHints]) -> None:
         self.inner = MemoryHints(replicas)
         self.fault: Deliver = MemoryHints.send
+        self.requests = 0
+        self.while_requested: Callable[[], Awaitable[object]] = checkpoint
 
     @property
     def connected(self) -> bool:
         return self.inner.connected
+
+    async def request(self) -> None:
+        self.requests += 1
+        await self.while_requested()
 
     def send(self, hint: Hint) -> None:
         self.fault(self.inner, hint)

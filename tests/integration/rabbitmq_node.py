@@ -54,10 +54,11 @@ class Node:
 
     def limit_memory(self, size: str) -> None:
         """Set the memory in use from which the node blocks publishers."""
-        node, cookie = f"t{self.server.port}@localhost", f"t{self.server.port}"
-        control = [str(SERVER.with_name("rabbitmqctl")), "-n", node, "--erlang-cookie", cookie]
-        command = [*control, "set_vm_memory_high_watermark", "absolute", size]
-        subprocess.run(command, env=self.server.environment, check=True, capture_output=True, timeout=60)
+        self._control("set_vm_memory_high_watermark", "absolute", size)
+
+    def close_connections(self, vhost: str) -> None:
+        """Close all connections to the virtual host. The management API lists them only after some seconds."""
+        self._control("close_all_connections", "--vhost", vhost, "closed by a test")
 
     def limit_queues(self, vhost: str, *, most: int) -> None:
         """Let all queues refuse more than this many events."""
@@ -67,6 +68,11 @@ class Node:
             "apply-to": "queues",
         }
         self.api.put(f"/policies/{quote(vhost, safe='')}/limit", json=policy).raise_for_status()
+
+    def _control(self, *command: str) -> None:
+        node, cookie = f"t{self.server.port}@localhost", f"t{self.server.port}"
+        control = [str(SERVER.with_name("rabbitmqctl")), "-n", node, "--erlang-cookie", cookie, *command]
+        subprocess.run(control, env=self.server.environment, check=True, capture_output=True, timeout=60)
 
 
 def can_run() -> bool:

@@ -23,26 +23,50 @@ per commit took a tenth of the CPU time of each webhook."""
 SEND_TIMEOUT = 10.0
 """Seconds. A broker without free memory stops reading."""
 
+REQUEST_SECONDS, REPEAT_SECONDS = 130.0, 30.0
+"""Seconds for which a request is valid: until the second repetition and a few seconds more. Seconds until it is sent
+again, however many streams begin."""
+
+REQUEST_TIMEOUT = 1.0
+"""Longest wait, in seconds, until a request has reached all replicas."""
+
+
+class HintRequest(msgspec.Struct, frozen=True):
+    """Message by which a replica requests hints from the others."""
+
+    requested_by: str
+    """Queue of the replica."""
+
 
 class RabbitHints:
     """Implements ``ChangeHints``. A commit only adds its hint to a buffer, which the actor sends in lists.
 
     Each replica has an exclusive queue that ends with its connection. While a replica is not connected, it receives no
-    hints, and its own hints are dropped.
+    hints, and its own hints are dropped. Requests use the same exchange. They may have been lost before a replica
+    connects, so that it sends hints without a request at first.
     """
 
     def __init__(self, url: str) -> None:
         self._url = url
-        self._is_connected = False
+        self._channel: AbstractChannel | None = None
+        self._queue = ""
         self._unsent, self._received = HintBuffer(), HintBuffer()
+        self._send_until = self._request_until = self._repeat_at = 0.0
+        self._request_arrived = anyio.Event()
         self._tried = False
 
     @property
     def connected(self) -> bool:
-        return self._is_connected
+        return self._channel is not None
+
+    async def request(self) -> None:
+        now = anyio.current_time()
+        self._request_until = now + REQUEST_SECONDS
+        if self._channel is not None and now >= self._repeat_at:
+            await self._send_request(self._channel)
 
     def send(self, hint: Hint) -> None:
-        if self._is_connected:
+        if self._channel is not None and anyio.current_time() < self._send_until:
             self._unsent.put(hint)
 
     async def receive(self) -> Hint:
@@ -56,8 +80,11 @@ class RabbitHints:
         first, self._tried = not self._tried, True
         try:
             async with open_connection(self._url) as connection:
-                channel = await self._subscribe(connection)
-                self._is_connected, first = True, False
+                channel, first, now = await self._subscribe(connection), False, anyio.current_time()
+                self._send_until, self._repeat_at = now + REQUEST_SECONDS, now
+                if now < self._request_until:
+                    await self._send_request(channel)
+                self._channel = channel
                 task_status.started()
                 await self._send_until_closed(connection, channel)
         except BrokerUnavailable:
@@ -65,7 +92,7 @@ class RabbitHints:
                 task_status.started()
             raise
         finally:
-            self._is_connected = False
+            self._channel = None
 
     async def _subscribe(self, connection: aiormq.Connection) -> AbstractChannel:
         subject = f"the exchange {HINT_EXCHANGE}"
@@ -74,15 +101,36 @@ class RabbitHints:
             await channel.exchange_declare(HINT_EXCHANGE, exchange_type="fanout")
             limit: ArgumentsType = {"x-max-length": MAX_HINTED_USERS}
             declared = await channel.queue_declare(exclusive=True, auto_delete=True, arguments=limit)
-            queue = declared.queue or ""
-            await channel.queue_bind(queue, HINT_EXCHANGE)
-            await channel.basic_consume(queue, self._add_received, no_ack=True)
+            self._queue = declared.queue or ""
+            await channel.queue_bind(self._queue, HINT_EXCHANGE)
+            await channel.basic_consume(self._queue, self._receive, no_ack=True)
         return channel
 
-    async def _add_received(self, delivery: DeliveredMessage) -> None:
+    async def _send_request(self, channel: AbstractChannel) -> None:
+        """Send a request and wait until it arrives at this replica, which is about when it arrives at the others."""
+        arrived, body = self._request_arrived, msgspec.json.encode(HintRequest(self._queue))
+        with anyio.move_on_after(REQUEST_TIMEOUT), suppress(BrokerUnavailable):
+            with translate_errors():
+                await channel.basic_publish(body, exchange=HINT_EXCHANGE)
+            await arrived.wait()
+
+    async def _receive(self, delivery: DeliveredMessage) -> None:
         with suppress(msgspec.DecodeError):  # sent by another program
-            for hint in msgspec.json.decode(delivery.body, type=list[Hint]):
-                self._received.put(hint)
+            message = msgspec.json.decode(delivery.body, type=list[Hint] | HintRequest)
+            if isinstance(message, HintRequest):
+                self._accept(message)
+            else:
+                for hint in message:
+                    self._received.put(hint)
+
+    def _accept(self, request: HintRequest) -> None:
+        now = anyio.current_time()
+        if request.requested_by != self._queue:
+            self._send_until = now + REQUEST_SECONDS
+            return
+        self._repeat_at = now + REPEAT_SECONDS
+        self._request_arrived.set()
+        self._request_arrived = anyio.Event()
 
     async def _send_until_closed(self, connection: aiormq.Connection, channel: AbstractChannel) -> None:
         ended = anyio.Event()

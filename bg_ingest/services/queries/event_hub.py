@@ -94,6 +94,7 @@ class EventHub(Observer):
         and NotFound is raised for an unknown user. Otherwise the stream begins with ``Unknown`` for such a user, and
         the heads may be a second old until the next comparison of ``_reconcile``.
         """
+        await self._hints.request()  # before the heads are read, so that no later commit is missed
         readings = self._store.readings
         heads = await (readings.heads(stream.users, consistent=True) if required else readings.heads_after(after))
         items: list[Snapshot | Unknown] = []
@@ -215,7 +216,8 @@ class EventHub(Observer):
                 await anyio.sleep(UNHINTED_SECONDS)
                 if not self._hints.connected:
                     break
-            watched = list(self._watched)
+            if watched := list(self._watched):
+                await self._hints.request()
             for first in range(0, len(watched), RECONCILE_BATCH):
                 with suppress(StoreError):  # the next pass reads them again
                     self._compare(await self._store.readings.heads(watched[first : first + RECONCILE_BATCH]))

@@ -154,6 +154,27 @@ async def test_a_head_that_lags_at_the_opening_loses_nothing() -> None:
         assert begun.numbers == [2]
 
 
+async def test_a_hub_requests_hints_while_it_has_streams(hubs: Hubs) -> None:
+    one, _ = await hubs.replica(), await hubs.replica()
+    await hubs.commit(one)
+    await anyio.sleep(600)
+    assert one.hints.requests == 0
+    async with hubs.follow(one, ada=1):
+        await anyio.sleep(600)
+    assert one.hints.requests == 11
+    await anyio.sleep(600)
+    assert one.hints.requests == 11
+
+
+async def test_a_commit_before_the_request_for_hints_arrives_is_not_late(hubs: Hubs) -> None:
+    one, two = await hubs.replica(), await hubs.replica()
+    await hubs.commit(two)
+    one.hints.while_requested = partial(hubs.commit, two, announced=False)
+    async with hubs.follow(one, ada=1) as follower:
+        await anyio.sleep(0.1)
+        assert follower.numbers == [2]
+
+
 async def test_an_idle_hub_reads_nothing_but_the_heads_of_watched_users(hubs: Hubs) -> None:
     one, _ = await hubs.replica(), await hubs.replica()
     await hubs.commit(one)
