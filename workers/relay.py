@@ -14,6 +14,7 @@ from bg_ingest.ports import OutboxPass
 from bg_ingest.services.publishing.relay import CommittedChange, Relay
 from bg_ingest.store.outbox import ShardDirectory
 from workers.supervisor import Backoff
+from workers.waiting_changes import WaitingChanges
 from workers.wakeup import RunningTask, Wakeup
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()
@@ -26,9 +27,6 @@ MAX_CONCURRENT_PASSES = 8
 
 SEARCH_TIMEOUT, RETRY_SECONDS = 30.0, 1.0
 """Seconds after which the search of a directory is ended; seconds until it is repeated."""
-
-MAX_CACHED_CHANGES = 500
-"""Changes kept in memory between commit and publication, of at most 80 KB each; others are read from the store."""
 
 FINISH_SECONDS = 2.0
 """Seconds left to deliveries when a shard is released. Its next owner repeats those not recorded as published."""
@@ -45,9 +43,7 @@ class RelayActor:
         """Directories that are not yet searched for unpublished changes."""
         self._unsearched: set[int] = set()
         """Shards that were not searched since they were taken. Their published numbers are not complete."""
-        self._waiting: dict[int, dict[UserId, list[CommittedChange]]] = {}
-        """Users with unpublished changes by shard. Without changes in memory they are to be read."""
-        self._cached_count = 0
+        self._waiting = WaitingChanges()
         self._passes: dict[int, RunningTask] = {}
         self._refused: dict[int, set[UserId]] = {}
         self._wakeup, self._directory_read = Wakeup(), Wakeup()
@@ -77,20 +73,14 @@ class RelayActor:
     def wake(self, user: UserId) -> None:
         """Read and publish the unpublished changes of a user soon; ignored if the shard is not served here."""
         if (shard := shard_of(user)) in self._shards:
-            self._wait_for_read(shard, [user])
+            self._waiting.add_users(shard, [user])
             self._wakeup.set()
 
     def on_committed(self, changes: Sequence[Change]) -> None:
         """Publish the changes of one user's commit soon, from memory where there is room."""
         if not changes or (shard := shard_of(changes[0].user)) not in self._shards:
             return
-        user, users = changes[0].user, self._waiting.setdefault(shard, {})
-        if users.get(user) == [] or self._cached_count >= MAX_CACHED_CHANGES:
-            self._wait_for_read(shard, [user])
-        else:
-            now = anyio.current_time()
-            users.setdefault(user, []).extend(CommittedChange(change, now) for change in changes)
-            self._cached_count += len(changes)
+        self._waiting.add(shard, changes)
         self._wakeup.set()
 
     def cancel(self, shards: Collection[int]) -> None:
@@ -101,7 +91,7 @@ class RelayActor:
         for shard in shards:
             self._directories.pop(shard, None)
             self._refused.pop(shard, None)
-            self._take_waiting(shard)
+            self._waiting.take(shard)
         for shard in self._passes.keys() & set(shards):
             self._passes[shard].scope.cancel()
         if not self._busy() & self._shards:  # no change waits for the end of a failure
@@ -160,8 +150,8 @@ class RelayActor:
         if users is None or shard not in self._shards:
             return
         self._unsearched.discard(shard)
-        self._wait_for_read(shard, users)
-        if shard not in self._waiting and shard not in self._passes:
+        self._waiting.add_users(shard, users)
+        if shard not in self._waiting.shards and shard not in self._passes:
             self._relay.report_empty(shard)
         self._wakeup.set()
 
@@ -170,9 +160,9 @@ class RelayActor:
         while True:
             await anyio.sleep(INTERVAL_SECONDS)
             for shard, users in self._refused.items():
-                self._wait_for_read(shard, users)
+                self._waiting.add_users(shard, users)
             self._wakeup.set()
-            for shard in self._shards - self._waiting.keys() - self._passes.keys() - self._unsearched:
+            for shard in self._shards - self._waiting.shards - self._passes.keys() - self._unsearched:
                 self._relay.report_empty(shard)
             with suppress(StoreError):
                 await self._relay.write_numbers(list(self._shards), only_due=True)
@@ -190,15 +180,15 @@ class RelayActor:
             group.start_soon(self._run_pass, self._passes[shard], semaphore, name="publish shard")
 
     def _busy(self) -> set[int]:
-        return self._waiting.keys() | self._passes.keys()
+        return self._waiting.shards | self._passes.keys()
 
     def _ready(self) -> set[int]:
-        return self._waiting.keys() - self._passes.keys() - self._unsearched
+        return self._waiting.shards - self._passes.keys() - self._unsearched
 
     async def _run_pass(self, relay_pass: RunningTask, semaphore: anyio.Semaphore) -> None:
         shard, began, done = relay_pass.shard, anyio.current_time(), False
         # refused events are tried in each pass, so that every pass knows all that waits in its shard
-        waiting = {user: list[CommittedChange]() for user in self._refused.get(shard, ())} | self._take_waiting(shard)
+        waiting = {user: list[CommittedChange]() for user in self._refused.get(shard, ())} | self._waiting.take(shard)
         try:
             with relay_pass.scope:
                 self._log_result(shard, await self._relay.publish_shard(shard, waiting))
@@ -207,25 +197,13 @@ class RelayActor:
             self._record_failure(error, began)
         finally:
             if not done and shard in self._shards:
-                self._wait_for_read(shard, waiting)
+                self._waiting.add_users(shard, waiting)
             del self._passes[shard]
             semaphore.release()
             relay_pass.finished.set()
             self._pass_finished.set()
             self._pass_finished = anyio.Event()
             self._wakeup.set()
-
-    def _wait_for_read(self, shard: int, users: Collection[UserId]) -> None:
-        """Let users wait until their changes are read. Changes in memory are dropped, because earlier ones may lack."""
-        for user in users:
-            waiting = self._waiting.setdefault(shard, {})
-            self._cached_count -= len(waiting.get(user, ()))
-            waiting[user] = []
-
-    def _take_waiting(self, shard: int) -> dict[UserId, list[CommittedChange]]:
-        waiting = self._waiting.pop(shard, {})
-        self._cached_count -= sum(map(len, waiting.values()))
-        return waiting
 
     def _record_failure(self, error: Exception, began: float) -> None:
         """Count a failure; concurrent passes that failed for the same reason count once."""
