@@ -38,6 +38,9 @@ class HintRequest(msgspec.Struct, frozen=True):
     """Queue of the replica."""
 
 
+_message_decoder = msgspec.json.Decoder(list[Hint] | HintRequest)
+
+
 class RabbitHints:
     """Implements ``ChangeHints``. A commit only adds its hint to a buffer, which the actor sends in lists.
 
@@ -116,7 +119,7 @@ class RabbitHints:
 
     async def _receive(self, delivery: DeliveredMessage) -> None:
         with suppress(msgspec.DecodeError):  # sent by another program
-            message = msgspec.json.decode(delivery.body, type=list[Hint] | HintRequest)
+            message = _message_decoder.decode(delivery.body)
             if isinstance(message, HintRequest):
                 self._accept(message)
             else:
