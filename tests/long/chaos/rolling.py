@@ -17,12 +17,13 @@ import rich_click as click
 from bg_ingest.adapters.clock import SystemClock
 from bg_ingest.simulator import SimulatorOptions
 from bg_ingest.simulator.data import user_id
+from tests.harness.web import web
 from tests.long.chaos.checks import check_events
 from tests.long.chaos.clients import Clients
 from tests.long.chaos.consumer import check_polled, check_pushed, check_series, get_readings, write_event_file
 from tests.long.chaos.fleet import Fleet, fleet
 from tests.long.chaos.kills import DELAY, VISIBLE_AFTER
-from tests.long.chaos.processes import run_folder, wait_until
+from tests.long.chaos.processes import Process, run_folder, wait_until
 from tests.long.chaos.pushing import PUSH_OFFSET
 from tests.long.chaos.real_parts import RealParts, check_outbox_ends, real_parts
 from tests.long.chaos.report import Report, console
@@ -59,6 +60,8 @@ def main(seed: int | None, rounds: int, people: int) -> None:
             failed = replicas.connect(all_users)
             report.check("users who could not connect", len(failed), holds=not failed, expected=f"0: {failed[:3]}")
             wait_until(lambda: replicas.polled() == people - len(failed), 60, "all users to be scheduled", every=1)
+            service = replicas.replicas[0].process
+            wait_until(lambda: all(_has_reading(service, each) for each in all_users), 60, "first readings", every=1)
             accounts = {each: user_id(seed, options.client_id, each.login) for each in all_users}
             clients = Clients([each.process for each in replicas.replicas], accounts, seed=seed, every=0.1)
             clients.start(lambda: all_users)
@@ -66,6 +69,10 @@ def main(seed: int | None, rounds: int, people: int) -> None:
             check_run(report, parts, replicas, clients, all_users, folder)
         report.figure("minutes", round((time.monotonic() - began) / 60, 1))
         report.show()
+
+
+def _has_reading(service: Process, person: SimulatedUser) -> bool:
+    return web.get(f"{service.url}/api/bg/{person.user}/latest").status_code == 200
 
 
 def restart_all(report: Report, replicas: Fleet, rounds: int) -> None:
