@@ -14,7 +14,7 @@ from litestar.types import ASGIApp, HTTPScope, Message, Receive, Scope, Send
 
 from bg_ingest.api.auth import AuthGuard, caller_of
 from bg_ingest.api.problems import build_problem
-from bg_ingest.services.queries.pauses import pacing, pause
+from bg_ingest.services.pauses import pacing, pause
 
 MAX_LONG_ANSWERS = 8
 """Streamed answers of one credential that are open at once. A reader that stalls holds about a MB in the server."""

@@ -13,7 +13,7 @@ from bg_ingest.api.encoded import encode_headers
 from bg_ingest.api.fairness import ChunkSender, LongAnswers
 from bg_ingest.api.formats import CHUNK_BYTES
 from bg_ingest.api.problems import log_failure
-from bg_ingest.services.queries.pauses import pause
+from bg_ingest.services.pauses import pause
 
 
 class StreamBody:

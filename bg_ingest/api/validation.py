@@ -15,7 +15,7 @@ from litestar.params import QueryParameter
 from bg_ingest.api.dependencies import RouteOptions
 from bg_ingest.api.problems import ProblemError, build_problem
 from bg_ingest.domain.ids import is_user_id
-from bg_ingest.services.queries.pauses import pause
+from bg_ingest.services.pauses import pause
 
 MAX_BODY_BYTES = 65_536
 """Limit of request bodies other than webhooks. They have only a few fields."""

@@ -24,7 +24,7 @@ from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.reading_filter import ReadingFilter
 from bg_ingest.domain.windows import Window
 from bg_ingest.ports import ColumnarEncoder
-from bg_ingest.services.queries.pauses import pause
+from bg_ingest.services.pauses import pause
 from bg_ingest.services.queries.readings import ReadingQueries
 
 

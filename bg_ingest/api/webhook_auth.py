@@ -24,8 +24,8 @@ from bg_ingest.api.validation import read_body
 from bg_ingest.api.webhook_slots import MAX_WEBHOOK_BYTES, WebhookSlot, WebhookSlots, WriteSlots
 from bg_ingest.domain.access import WebhookProof
 from bg_ingest.domain.call_budget import RateLimiter
+from bg_ingest.services.pauses import pause
 from bg_ingest.services.polling.webhooks import WebhookReceiver
-from bg_ingest.services.queries.pauses import pause
 
 TOLERANCE = timedelta(minutes=5)
 """Largest difference between the sender's clock and ours."""

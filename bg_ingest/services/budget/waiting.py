@@ -9,7 +9,7 @@ import structlog
 from bg_ingest.domain.call_budget import MICROS_PER_SECOND, BudgetKey, BudgetRow, ProviderLimit, RowClock, pause_after
 from bg_ingest.errors import StaleRead, StoreError, TransactionConflict
 from bg_ingest.ports import Clock, Priority
-from bg_ingest.services.polling.commit import retrying
+from bg_ingest.services.retries import retrying
 from bg_ingest.store.call_budget import CallBudgetStore
 
 

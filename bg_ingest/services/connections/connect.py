@@ -39,7 +39,7 @@ from bg_ingest.services.connections.oauth_states import (
     take_state,
 )
 from bg_ingest.services.connections.states import ConnectionStates
-from bg_ingest.services.polling.commit import retrying
+from bg_ingest.services.retries import retrying
 from bg_ingest.store import Store
 
 STATE_LIFETIME = timedelta(minutes=15)

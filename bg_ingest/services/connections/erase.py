@@ -11,7 +11,8 @@ from bg_ingest.domain.connections import Connection
 from bg_ingest.domain.ids import UserId
 from bg_ingest.errors import NotFound, StaleRead, StoreError, StoreUnavailable, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
-from bg_ingest.services.polling.commit import Committer, retrying
+from bg_ingest.services.polling.commit import Committer
+from bg_ingest.services.retries import retrying
 from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

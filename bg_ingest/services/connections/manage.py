@@ -13,8 +13,8 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, Fenced, NotFound, TransactionConflict
 from bg_ingest.ports import Clock, Wakeups
 from bg_ingest.services.connections.states import ConnectionStates
-from bg_ingest.services.polling.commit import retrying
 from bg_ingest.services.polling.poll import Poller
+from bg_ingest.services.retries import retrying
 from bg_ingest.store import Store
 
 

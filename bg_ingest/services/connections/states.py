@@ -11,7 +11,8 @@ from bg_ingest.domain.connections import Connection, ConnectionState
 from bg_ingest.domain.grants import Grant
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Clock
-from bg_ingest.services.polling.commit import Committer, retrying
+from bg_ingest.services.polling.commit import Committer
+from bg_ingest.services.retries import retrying
 from bg_ingest.store.segments import ReadingStore
 
 

@@ -22,9 +22,9 @@ from bg_ingest.domain.windows import Window, live_window
 from bg_ingest.ports import Clock, Page, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
 from bg_ingest.services.connections.states import ConnectionStates
-from bg_ingest.services.polling.commit import retrying
+from bg_ingest.services.pauses import pause
 from bg_ingest.services.polling.ingest import Ingester, with_progress
-from bg_ingest.services.queries.pauses import pause
+from bg_ingest.services.retries import retrying
 from bg_ingest.store.connections import ConnectionStore
 from bg_ingest.store.segments import SeriesRead
 

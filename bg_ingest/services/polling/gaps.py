@@ -21,7 +21,8 @@ from bg_ingest.domain.segment_codec import unpack
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Capabilities, Clock
-from bg_ingest.services.polling.commit import Committer, retrying
+from bg_ingest.services.polling.commit import Committer
+from bg_ingest.services.retries import retrying
 from bg_ingest.store.gaps import GapStore
 from bg_ingest.store.segments import ReadingStore
 

@@ -25,9 +25,10 @@ from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import Decision, decide, segment_starts, split_batch
 from bg_ingest.errors import Fenced, ItemTooLarge, StaleRead
 from bg_ingest.ports import Capabilities, Clock, Observer, Page
-from bg_ingest.services.polling.commit import Committer, retrying
+from bg_ingest.services.pauses import pause
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.quarantine import Quarantine
-from bg_ingest.services.queries.pauses import pause
+from bg_ingest.services.retries import retrying
 from bg_ingest.store.segments import ReadingStore, SeriesRead
 from bg_ingest.store.webhooks import WebhookStore
 

@@ -19,7 +19,8 @@ from bg_ingest.domain.readings import Unreadable
 from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_start
 from bg_ingest.errors import Fenced, StaleRead
 from bg_ingest.ports import Clock, Observer, Sealer
-from bg_ingest.services.polling.commit import Committer, retrying
+from bg_ingest.services.polling.commit import Committer
+from bg_ingest.services.retries import retrying
 from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

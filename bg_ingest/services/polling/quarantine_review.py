@@ -17,8 +17,9 @@ from bg_ingest.domain.readings import Origin, Reading, Unreadable
 from bg_ingest.domain.segments import decide, segment_start
 from bg_ingest.errors import NotFound, SealBroken, StaleRead
 from bg_ingest.ports import Clock, Provider, Sealer
-from bg_ingest.services.polling.commit import Committer, retrying
+from bg_ingest.services.polling.commit import Committer
 from bg_ingest.services.polling.quarantine import hash_record, record_seal_data
+from bg_ingest.services.retries import retrying
 from bg_ingest.store import Store
 
 log: structlog.stdlib.BoundLogger = structlog.get_logger()

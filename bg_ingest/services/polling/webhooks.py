@@ -16,8 +16,8 @@ from bg_ingest.domain.readings import Origin
 from bg_ingest.domain.segments import MAX_SEGMENTS_PER_COMMIT, segment_starts
 from bg_ingest.errors import Fenced, NotFound, ProviderMisbehaved, StoreUnavailable
 from bg_ingest.ports import Clock, Observer, Page, PushProvider, TokenVerifier, Wakeups
-from bg_ingest.services.polling.commit import retrying
 from bg_ingest.services.polling.ingest import Ingester
+from bg_ingest.services.retries import retrying
 from bg_ingest.store import Store
 from bg_ingest.store.webhooks import WebhookRead
 

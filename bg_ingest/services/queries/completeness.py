@@ -17,7 +17,7 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import Conflict, NotFound, ProviderMisbehaved
 from bg_ingest.ports import Clock, Priority, Provider
 from bg_ingest.services.connections.grants import Grants
-from bg_ingest.services.queries.pauses import pause
+from bg_ingest.services.pauses import pause
 from bg_ingest.services.queries.readings import DEFAULT_FILTER, iter_shown
 from bg_ingest.store import Store
 

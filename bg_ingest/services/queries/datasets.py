@@ -19,7 +19,7 @@ from bg_ingest.domain.datasets import MANIFEST_KEY, DatasetDigest, DatasetReques
 from bg_ingest.domain.ids import UserId
 from bg_ingest.domain.reading_filter import AsOf, ReadingFilter
 from bg_ingest.domain.readings import StoredReading
-from bg_ingest.services.queries.pauses import pause
+from bg_ingest.services.pauses import pause
 from bg_ingest.services.queries.readings import ReadingQueries
 from bg_ingest.store.segments import ReadingStore
 

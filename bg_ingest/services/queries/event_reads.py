@@ -11,11 +11,11 @@ from anyio.lowlevel import checkpoint
 from bg_ingest.domain.commits import Head
 from bg_ingest.errors import StoreError, StoreUnavailable
 from bg_ingest.ports import Clock, Observer
-from bg_ingest.services.polling.commit import retrying
 from bg_ingest.services.queries.changes import FIRST_READ_OF_BATCH, ChangeQueries
 from bg_ingest.services.queries.many_users import EventOf, Snapshot
 from bg_ingest.services.queries.readings import latest_until
 from bg_ingest.services.queries.shared_events import Delivery, EventReader, SharedEvents
+from bg_ingest.services.retries import retrying
 from bg_ingest.store import Store
 
 WOKEN_AT_ONCE = 4

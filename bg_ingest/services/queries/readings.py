@@ -17,8 +17,8 @@ from bg_ingest.domain.readings import StoredReading
 from bg_ingest.domain.windows import Window
 from bg_ingest.errors import NotFound
 from bg_ingest.ports import Clock
+from bg_ingest.services.pauses import pause
 from bg_ingest.services.queries.kept_segments import KeptSegments
-from bg_ingest.services.queries.pauses import pause
 from bg_ingest.store.segments import ReadingStore
 
 DEFAULT_WINDOW_LENGTH = timedelta(hours=24)

@@ -25,7 +25,7 @@ from bg_ingest.domain.summaries import (
 )
 from bg_ingest.domain.weighting import GroupTotals, ShownReading, WeightedGroups, in_shown_order
 from bg_ingest.domain.windows import Window
-from bg_ingest.services.queries.pauses import pause
+from bg_ingest.services.pauses import pause
 from bg_ingest.services.queries.readings import ReadingQueries
 
 Group = TypeVar("Group")

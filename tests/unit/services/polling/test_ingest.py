@@ -18,7 +18,7 @@ from bg_ingest.domain.windows import Window
 from bg_ingest.errors import ItemTooLarge
 from bg_ingest.ports import Page, Priority
 from bg_ingest.ports.table import Put, Write
-from bg_ingest.services.queries.pauses import pacing
+from bg_ingest.services.pauses import pacing
 from bg_ingest.simulator.faults import (
     Duplicated,
     Late,
