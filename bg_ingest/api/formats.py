@@ -14,8 +14,8 @@ from litestar import Request
 
 from bg_ingest.api.headers import request_header
 from bg_ingest.api.problems import build_problem
+from bg_ingest.domain.point_columns import PointColumns
 from bg_ingest.ports import ColumnarForm
-from bg_ingest.services.queries.kept_segments import KeptRows
 
 CHUNK_BYTES = 65_536
 """Minimum size of a send. Several stored segments share one send, and the buffer of a connection stays small."""
@@ -136,7 +136,7 @@ async def encode_stream(
     separator = b""
     async with aclosing(batches):
         async for rows in batches:
-            text = rows.encode(encoding, partial(encode, rows)) if isinstance(rows, KeptRows) else encode(rows)
+            text = rows.encode(encoding, partial(encode, rows)) if isinstance(rows, PointColumns) else encode(rows)
             pieces += (separator, text)
             size += len(text)
             separator = form.separator

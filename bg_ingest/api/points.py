@@ -53,6 +53,9 @@ def _split_days(points: Points) -> Iterator[tuple[int, Points]]:
     """Yield the first second of each day (UTC) and the points of the day."""
     while points:
         start = points[0][0] // _DAY_SECONDS * _DAY_SECONDS
+        if points[-1][0] < start + _DAY_SECONDS:  # nearly all segments, which are not copied then
+            yield start, points
+            return
         index = bisect_left(points, (start + _DAY_SECONDS,))
         yield start, points[:index]
         points = points[index:]

@@ -8,9 +8,10 @@ from operator import attrgetter, itemgetter
 import msgspec
 
 from bg_ingest.domain.merging import Row, SegmentRows, Stream, choose_rows, closest_rows, split_displays
+from bg_ingest.domain.point_columns import decode_points
 from bg_ingest.domain.reading_versions import iter_versions
 from bg_ingest.domain.readings import StoredReading
-from bg_ingest.domain.segment_codec import decode, decode_commits, decode_points, unpack
+from bg_ingest.domain.segment_codec import decode, decode_commits, unpack
 
 FINAL_AFTER = timedelta(minutes=1)
 """Once this time has passed after an instant, no further change belongs to the answer as of the instant. The minute is
@@ -88,12 +89,11 @@ class ReadingFilter(msgspec.Struct, frozen=True):
         return SegmentRows(streams, segment.closest)
 
     def decode_points(self, packed: bytes) -> SegmentRows:
-        """Return rows of second and value only. The cost is a tenth of that of whole readings."""
-        parts = decode(packed)
-        if self.as_of and not all(self.as_of.includes(at, change) for at, change in decode_commits(parts)):
+        """Return rows of second and value only."""
+        if self.as_of and not all(self.as_of.includes(at, change) for at, change in decode_commits(decode(packed))):
             segment = self.decode_readings(packed)
             streams = [stream._replace(rows=[row[:2] for row in stream.rows]) for stream in segment.streams]
             return SegmentRows(streams, segment.closest)
-        points = decode_points(parts)
-        streams = [Stream(device.sensor, device.display_rank, rows) for device, rows, _ in points]
+        points = decode_points(packed)
+        streams = [Stream(device.sensor, device.display_rank, columns) for device, columns, _ in points]
         return SegmentRows(streams, points[0].closest if len(points) == 1 else None)

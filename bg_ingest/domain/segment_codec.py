@@ -20,8 +20,8 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
 from itertools import accumulate, chain, groupby, repeat
-from operator import attrgetter, sub
-from typing import Any, NamedTuple, TypeAlias
+from operator import add, attrgetter, sub
+from typing import Any, TypeAlias
 
 import msgspec
 from msgspec.structs import astuple
@@ -69,7 +69,7 @@ def unpack(packed: bytes) -> tuple[StoredReading, ...]:
     stored_commits = decode_commits(parts)
     readings: list[StoredReading] = []
     for stream in streams:
-        device = _decode_device(devices[stream[0]])
+        device = decode_device(devices[stream[0]])
         readings.extend(_unpack_stream(stream, base, device, words, stored_commits))
     return tuple(readings) if len(streams) == 1 else sort_readings(readings)
 
@@ -86,27 +86,6 @@ def decode_commits(parts: list[Any]) -> list[tuple[datetime, int]]:
     return [
         (datetime.fromtimestamp((base * 1000 + at) / 1000, UTC), change)
         for at, change in zip(accumulate(recorded), accumulate(changes), strict=True)
-    ]
-
-
-class DevicePoints(NamedTuple):
-    """Points of one device (epoch seconds, mg/dL), ascending, and a lower bound on the seconds between two of them."""
-
-    device: Device
-    points: list[tuple[int, int]]
-    closest: int
-
-
-def decode_points(parts: list[Any]) -> list[DevicePoints]:
-    """Return the points of a decoded segment by device."""
-    base, devices, _, _, streams, *_ = parts
-    return [
-        DevicePoints(
-            _decode_device(devices[stream[0]]),
-            list(zip(*_times_and_values(stream, base), strict=True)),
-            stream[2] + min(stream[3][0] if _has_runs(stream[3]) else _cells(stream[3], 1)),
-        )
-        for stream in streams
     ]
 
 
@@ -153,9 +132,10 @@ def _pack_stream(
 def _unpack_stream(
     stream: list[Any], base: int, device: Device, words: list[str | None], stored_commits: list[tuple[datetime, int]]
 ) -> Iterable[StoredReading]:
-    _, count, _, _, _, flags, trends, scale, rates, offsets, commits, sent, earlier, *_ = stream
+    _, count, cadence, times, values, flags, trends, scale, rates, offsets, commits, sent, earlier, *_ = stream
     columns = (flags, trends, rates, offsets, commits)
-    rows = zip(*_times_and_values(stream, base), *(_cells(column, count) for column in columns), strict=True)
+    points = times_and_values(count, cadence, times, values, base)
+    rows = zip(*points, *(cells(column, count) for column in columns), strict=True)
     for index, (at, value, flag, trend, rate, offset, commit) in enumerate(rows):
         reading = Reading(
             datetime.fromtimestamp(at, UTC),
@@ -172,32 +152,36 @@ def _unpack_stream(
         yield StoredReading(reading, recorded_at, change, versions)
 
 
-def _times_and_values(stream: list[Any], base: int) -> tuple[Iterable[int], Iterable[int]]:
-    _, count, cadence, times, values, *_ = stream
-    first, *rest = _cells(times, count)
-    at = accumulate(map(cadence.__add__, rest), initial=base + first)
-    return at, accumulate(_cells(values, count))
+def times_and_values(
+    count: int, cadence: int, times: Column, values: Column, base: int
+) -> tuple[Iterable[int], Iterable[int]]:
+    """Return the epoch seconds and the values (mg/dL) of a stream."""
+    first, *rest = cells(times, count)
+    seconds = accumulate(map(add, rest, repeat(cadence)), initial=base + first)
+    return seconds, accumulate(cells(values, count))
 
 
-def _column(cells: list[Any]) -> Column:
-    constant: int | float | None = cells[0]
-    if cells.count(constant) == len(cells):
+def _column(numbers: list[Any]) -> Column:
+    constant: int | float | None = numbers[0]
+    if numbers.count(constant) == len(numbers):
         return constant
-    runs = [(cell, len(list(run))) for cell, run in groupby(cells)]
-    if 2 * len(runs) + 2 < len(cells):
+    runs = [(cell, len(list(run))) for cell, run in groupby(numbers)]
+    if 2 * len(runs) + 2 < len(numbers):
         return [[cell for cell, _ in runs], [length for _, length in runs]]
-    return cells
+    return numbers
 
 
-def _cells(column: Column, count: int) -> Iterable[Any]:
+def cells(column: Column, count: int) -> Iterable[Any]:
+    """Return the cells of a column of this length."""
     if not isinstance(column, list):
         return repeat(column, count)
-    if _has_runs(column):
+    if has_runs(column):
         return chain.from_iterable(map(repeat, *column))
     return column
 
 
-def _has_runs(column: Column) -> bool:
+def has_runs(column: Column) -> bool:
+    """Return True for a column of two lists: the values of the runs, and their lengths."""
     return isinstance(column, list) and isinstance(column[0], list)
 
 
@@ -231,7 +215,8 @@ def _compress_hex(part: str | None) -> str | bytes | None:
     return bytes.fromhex(part) if part and _HEX.match(part) else part
 
 
-def _decode_device(packed: list[Any]) -> Device:
+def decode_device(packed: list[Any]) -> Device:
+    """Return a device; long hexadecimal ids are stored as bytes."""
     return Device(*(part.hex() if isinstance(part, bytes) else part for part in packed[:_DEVICE_PARTS]))
 
 

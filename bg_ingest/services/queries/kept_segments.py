@@ -13,26 +13,13 @@ from bg_ingest.domain.merging import SegmentRows
 from bg_ingest.domain.windows import Window
 
 MAX_KEPT_BYTES = 24_000_000
-"""About 1,800 segments of a 5-minute sensor: a day of 450 users, or 90 days of 5 users."""
+"""About 2,200 segments of a 5-minute sensor: a day of 550 users, or 90 days of 6 users."""
 
 MAX_KEPT_WINDOW = timedelta(days=100)
 """Segments of longer windows are not kept: one export of years would displace the days of all dashboards."""
 
-BYTES_PER_ROW, BYTES_PER_SEGMENT = 170, 600
-"""Estimate of the memory: a row is a tuple of two numbers (110 bytes) and about 60 bytes of text."""
-
-
-class KeptRows(list[tuple[int, int]]):
-    """Points of a whole segment, with their text in the format that was encoded last."""
-
-    __slots__ = ("_encoding", "_text")
-
-    def encode(self, encoding: object, encode: Callable[[], bytes]) -> bytes:
-        """Return the kept text if it has the same ``encoding`` (view and format); else encode and keep the new text."""
-        if getattr(self, "_encoding", None) != encoding:
-            self._text = encode()
-            self._encoding = encoding
-        return self._text
+BYTES_PER_ROW, BYTES_PER_SEGMENT = 130, 600
+"""Estimate of the memory: a row is two numbers (70 bytes) and about 60 bytes of text."""
 
 
 class KeptSegments:
@@ -55,9 +42,7 @@ class KeptSegments:
         if segment is not None:
             self._segments.move_to_end(packed)
             return segment
-        decoded = self._decode_uncached(packed)
-        segment = decoded._replace(streams=[stream._replace(rows=KeptRows(stream.rows)) for stream in decoded.streams])
-        self._segments[packed] = segment
+        segment = self._segments[packed] = self._decode_uncached(packed)
         self.bytes += _memory(packed, segment)
         while self.bytes > self._max_bytes:
             self.bytes -= _memory(*self._segments.popitem(last=False))

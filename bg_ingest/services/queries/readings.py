@@ -1,8 +1,10 @@
 """Queries for readings: the newest at the cost of one read, a window in bounded memory."""
 
+from bisect import bisect_left
 from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime, timedelta
+from operator import itemgetter
 from typing import Any
 
 import msgspec
@@ -34,6 +36,7 @@ SEARCHED_LENGTHS = (timedelta(hours=6), timedelta(days=30), timedelta(days=365 *
 
 DEFAULT_FILTER = ReadingFilter()
 
+_second: Callable[[Sequence[Any]], int] = itemgetter(0)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _SECOND = timedelta(seconds=1)
 CONTEXT = timedelta(seconds=CONTEXT_SECONDS)
@@ -162,7 +165,7 @@ async def iter_shown(
         async for before, segment, after in segments:
             rows = reading_filter.select(before, segment, after)
             if rows and (rows[0][0] < start or rows[-1][0] >= end):
-                rows = [row for row in rows if start <= row[0] < end]
+                rows = rows[bisect_left(rows, start, key=_second) : bisect_left(rows, end, key=_second)]
             if rows:
                 yield rows
 
