@@ -19,7 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from functools import lru_cache
-from itertools import accumulate, chain, groupby, repeat
+from itertools import accumulate, chain, count, groupby, repeat
 from operator import add, attrgetter, sub
 from typing import Any, TypeAlias
 
@@ -132,10 +132,10 @@ def _pack_stream(
 def _unpack_stream(
     stream: list[Any], base: int, device: Device, words: list[str | None], stored_commits: list[tuple[datetime, int]]
 ) -> Iterable[StoredReading]:
-    _, count, cadence, times, values, flags, trends, scale, rates, offsets, commits, sent, earlier, *_ = stream
+    _, length, cadence, times, values, flags, trends, scale, rates, offsets, commits, sent, earlier, *_ = stream
     columns = (flags, trends, rates, offsets, commits)
-    points = times_and_values(count, cadence, times, values, base)
-    rows = zip(*points, *(cells(column, count) for column in columns), strict=True)
+    points = times_and_values(length, cadence, times, values, base)
+    rows = zip(*points, *(cells(column, length) for column in columns), strict=True)
     for index, (at, value, flag, trend, rate, offset, commit) in enumerate(rows):
         reading = Reading(
             datetime.fromtimestamp(at, UTC),
@@ -153,12 +153,11 @@ def _unpack_stream(
 
 
 def times_and_values(
-    count: int, cadence: int, times: Column, values: Column, base: int
+    length: int, cadence: int, times: Column, values: Column, base: int
 ) -> tuple[Iterable[int], Iterable[int]]:
     """Return the epoch seconds and the values (mg/dL) of a stream."""
-    first, *rest = cells(times, count)
-    seconds = accumulate(map(add, rest, repeat(cadence)), initial=base + first)
-    return seconds, accumulate(cells(values, count))
+    seconds = map(add, accumulate(cells(times, length)), count(base, cadence))
+    return seconds, accumulate(cells(values, length))
 
 
 def _column(numbers: list[Any]) -> Column:
@@ -171,10 +170,10 @@ def _column(numbers: list[Any]) -> Column:
     return numbers
 
 
-def cells(column: Column, count: int) -> Iterable[Any]:
+def cells(column: Column, length: int) -> Iterable[Any]:
     """Return the cells of a column of this length."""
     if not isinstance(column, list):
-        return repeat(column, count)
+        return repeat(column, length)
     if has_runs(column):
         return chain.from_iterable(map(repeat, *column))
     return column

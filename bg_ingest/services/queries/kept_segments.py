@@ -28,7 +28,8 @@ class KeptSegments:
     def __init__(self, decode: Callable[[bytes], SegmentRows], max_bytes: int = MAX_KEPT_BYTES) -> None:
         self._decode_uncached = decode
         self._max_bytes = max_bytes
-        self._segments: OrderedDict[bytes, SegmentRows] = OrderedDict()
+        self._segments: OrderedDict[bytes, tuple[SegmentRows, int]] = OrderedDict()
+        """With the estimate of the memory of each."""
         self.bytes = 0
         """Estimate of the memory in use."""
 
@@ -38,14 +39,16 @@ class KeptSegments:
 
     def decode(self, packed: bytes) -> SegmentRows:
         """Return the points of a segment by device. They must not be changed."""
-        segment = self._segments.get(packed)
-        if segment is not None:
+        kept = self._segments.get(packed)
+        if kept is not None:
             self._segments.move_to_end(packed)
-            return segment
-        segment = self._segments[packed] = self._decode_uncached(packed)
-        self.bytes += _memory(packed, segment)
+            return kept[0]
+        segment = self._decode_uncached(packed)
+        size = _memory(packed, segment)
+        self._segments[packed] = segment, size
+        self.bytes += size
         while self.bytes > self._max_bytes:
-            self.bytes -= _memory(*self._segments.popitem(last=False))
+            self.bytes -= self._segments.popitem(last=False)[1][1]
         return segment
 
 
