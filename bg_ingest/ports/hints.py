@@ -15,7 +15,7 @@ class Hint(NamedTuple):
 class ChangeHints(Protocol):
     """Exchange of hints between all replicas. Hints may be lost, repeated and reordered.
 
-    A replica that needs hints requests them from the others, and repeats the request every minute.
+    A replica that needs hints requests them from the others, and repeats the call about every minute.
     """
 
     @property
@@ -23,7 +23,7 @@ class ChangeHints(Protocol):
         """True while hints of other replicas arrive."""
 
     async def request(self) -> None:
-        """Request the hints of the other replicas for two minutes. Hints of later commits arrive; hints may be lost.
+        """Request the hints of the other replicas for the next three minutes.
 
         Never raises, and waits at most a second. Without a connection, the request is sent once there is one.
         """

@@ -23,12 +23,14 @@ per commit took a tenth of the CPU time of each webhook."""
 SEND_TIMEOUT = 10.0
 """Seconds. A broker without free memory stops reading."""
 
-REQUEST_SECONDS, REPEAT_SECONDS = 130.0, 30.0
-"""Seconds for which a request is valid: until the second repetition and a few seconds more. Seconds until it is sent
-again, however many streams begin."""
+REQUEST_SECONDS = 200.0
+"""Seconds for which a request is valid. Repetitions are at most 100 s apart, so that one of them may be lost."""
+
+REPEAT_SECONDS = 30.0
+"""Seconds until a request is sent again, however many streams begin."""
 
 REQUEST_TIMEOUT = 1.0
-"""Longest wait, in seconds, until a request has reached all replicas."""
+"""Longest wait, in seconds, until a request has come back to its sender, which is about when the others receive it."""
 
 
 class HintRequest(msgspec.Struct, frozen=True):
@@ -45,8 +47,8 @@ class RabbitHints:
     """Implements ``ChangeHints``. A commit only adds its hint to a buffer, which the actor sends in lists.
 
     Each replica has an exclusive queue that ends with its connection. While a replica is not connected, it receives no
-    hints, and its own hints are dropped. Requests use the same exchange. They may have been lost before a replica
-    connects, so that it sends hints without a request at first.
+    hints, and its own hints are dropped. Requests use the same exchange. A replica that connects may have missed some,
+    and therefore sends hints without a request at first.
     """
 
     def __init__(self, url: str) -> None:
@@ -65,8 +67,11 @@ class RabbitHints:
     async def request(self) -> None:
         now = anyio.current_time()
         self._request_until = now + REQUEST_SECONDS
-        if self._channel is not None and now >= self._repeat_at:
-            await self._send_request(self._channel)
+        if self._channel is not None:
+            with anyio.move_on_after(REQUEST_TIMEOUT):
+                if now >= self._repeat_at:
+                    await self._send_request(self._channel)
+                await self._request_arrived.wait()
 
     def send(self, hint: Hint) -> None:
         if self._channel is not None and anyio.current_time() < self._send_until:
@@ -84,11 +89,10 @@ class RabbitHints:
         try:
             async with open_connection(self._url) as connection:
                 channel, first, now = await self._subscribe(connection), False, anyio.current_time()
-                self._send_until, self._repeat_at = now + REQUEST_SECONDS, now
+                self._channel, self._send_until, self._repeat_at = channel, now + REQUEST_SECONDS, now
+                task_status.started()
                 if now < self._request_until:
                     await self._send_request(channel)
-                self._channel = channel
-                task_status.started()
                 await self._send_until_closed(connection, channel)
         except BrokerUnavailable:
             if first:
@@ -110,12 +114,13 @@ class RabbitHints:
         return channel
 
     async def _send_request(self, channel: AbstractChannel) -> None:
-        """Send a request and wait until it arrives at this replica, which is about when it arrives at the others."""
-        arrived, body = self._request_arrived, msgspec.json.encode(HintRequest(self._queue))
-        with anyio.move_on_after(REQUEST_TIMEOUT), suppress(BrokerUnavailable):
-            with translate_errors():
-                await channel.basic_publish(body, exchange=HINT_EXCHANGE)
-            await arrived.wait()
+        """Send a request. The next calls wait for its arrival instead of sending another, so it is not cancelled."""
+        self._repeat_at = anyio.current_time() + REPEAT_SECONDS
+        self._request_arrived = anyio.Event()
+        body = msgspec.json.encode(HintRequest(self._queue))
+        # after a lost connection, the request is sent on the next one
+        with suppress(BrokerUnavailable), anyio.move_on_after(REQUEST_TIMEOUT, shield=True), translate_errors():
+            await channel.basic_publish(body, exchange=HINT_EXCHANGE)
 
     async def _receive(self, delivery: DeliveredMessage) -> None:
         with suppress(msgspec.DecodeError):  # sent by another program
@@ -127,13 +132,10 @@ class RabbitHints:
                     self._received.put(hint)
 
     def _accept(self, request: HintRequest) -> None:
-        now = anyio.current_time()
-        if request.requested_by != self._queue:
-            self._send_until = now + REQUEST_SECONDS
-            return
-        self._repeat_at = now + REPEAT_SECONDS
-        self._request_arrived.set()
-        self._request_arrived = anyio.Event()
+        if request.requested_by == self._queue:
+            self._request_arrived.set()
+        else:
+            self._send_until = anyio.current_time() + REQUEST_SECONDS
 
     async def _send_until_closed(self, connection: aiormq.Connection, channel: AbstractChannel) -> None:
         ended = anyio.Event()

@@ -94,7 +94,7 @@ class EventHub(Observer):
         and NotFound is raised for an unknown user. Otherwise the stream begins with ``Unknown`` for such a user, and
         the heads may be a second old until the next comparison of ``_reconcile``.
         """
-        await self._hints.request()  # before the heads are read, so that no later commit is missed
+        await self._hints.request()  # before the heads are read: these have the commits without a hint
         readings = self._store.readings
         heads = await (readings.heads(stream.users, consistent=True) if required else readings.heads_after(after))
         items: list[Snapshot | Unknown] = []

@@ -29,7 +29,7 @@ class KeptSegments:
         self._decode_uncached = decode
         self._max_bytes = max_bytes
         self._segments: OrderedDict[bytes, tuple[SegmentRows, int]] = OrderedDict()
-        """With the estimate of the memory of each."""
+        """Decoded segment and estimate of its memory in bytes, by packed content."""
         self.bytes = 0
         """Estimate of the memory in use."""
 

@@ -160,7 +160,7 @@ async def test_a_hub_requests_hints_while_it_has_streams(hubs: Hubs) -> None:
     await anyio.sleep(600)
     assert one.hints.requests == 0
     async with hubs.follow(one, ada=1):
-        await anyio.sleep(600)
+        await anyio.sleep(630)
     assert one.hints.requests == 11
     await anyio.sleep(600)
     assert one.hints.requests == 11
