@@ -75,7 +75,7 @@ class DevicePoints(NamedTuple):
 
 
 def decode_points(packed: bytes) -> list[DevicePoints]:
-    """Return the points of a packed segment by device. The cost is a tenth of that of whole readings."""
+    """Return the points of a packed segment by device. The cost is less than a tenth of that of whole readings."""
     segment = _decode_points(packed)
     found = []
     for stream in segment.streams:
